@@ -1,0 +1,1 @@
+//! The aktis command and the composition of its processes, laptop mode included.

@@ -1,0 +1,1 @@
+//! Lazy datasets over DataFusion, run by a streaming executor on tasks and actors.

@@ -1,0 +1,1 @@
+//! The head's control store: nodes, actors, jobs, key-value table, publications.

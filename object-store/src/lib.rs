@@ -1,0 +1,1 @@
+//! The shared-memory object store of one node: arena, allocator, object table, spilling.

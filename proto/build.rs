@@ -1,0 +1,14 @@
+//! Compiles the `.proto` files with protox, so that no protoc is needed on the machine.
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("protos");
+    let files = ["common", "lane", "node", "gcs", "raylet"]
+        .map(|name| root.join(format!("aktis/v1/{name}.proto")));
+    for file in &files {
+        println!("cargo:rerun-if-changed={}", file.display());
+    }
+    let descriptors = protox::compile(&files, [root])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The one daemon of a node: leases, resources, worker pool, object store, transfer.

@@ -1,0 +1,1 @@
+//! The library inside every driver and worker process: ownership, submission, execution.

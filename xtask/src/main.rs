@@ -1,0 +1,2 @@
+//! Project chores that need more than a Makefile line.
+fn main() {}
