@@ -86,7 +86,10 @@ impl ErrorCode {
 
     /// Reads a number from the wire; an unknown one (a newer peer) counts as [`Self::Internal`].
     pub fn from_u32(number: u32) -> Self {
-        Self::ALL.into_iter().find(|code| code.as_u32() == number).unwrap_or(Self::Internal)
+        Self::ALL
+            .into_iter()
+            .find(|code| code.as_u32() == number)
+            .unwrap_or(Self::Internal)
     }
 
     /// Whether running the task again may help: the failure was the system's, not the application's.

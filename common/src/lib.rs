@@ -6,8 +6,12 @@
 //!  ids          typed identifiers, and how they are made
 //!  error        ErrorCode: the closed set of failures that cross processes
 //!  zygote       messages between a raylet and the zygote that forks its workers
+//!  resources    fixed-point resources: requests, nodes, allocations
+//!  scheduling   solve(view, request) -> placement, and the order of waiting requests
 //! ```
 
 pub mod error;
 pub mod ids;
+pub mod resources;
+pub mod scheduling;
 pub mod zygote;

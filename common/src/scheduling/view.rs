@@ -1,0 +1,91 @@
+//! The problem that [`solve`](super::solve) is given, and its answer.
+
+use crate::ids::NodeId;
+use crate::resources::{NodeResources, ResourceRequest};
+
+/// The nodes that are alive, in any order.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterView {
+    nodes: Vec<NodeView>,
+}
+
+/// One node that is alive.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Which node.
+    pub id: NodeId,
+    /// What it has and what is free, as far as the viewer knows.
+    pub resources: NodeResources,
+}
+
+impl ClusterView {
+    /// A view of these nodes; their order does not matter.
+    pub fn new(mut nodes: Vec<NodeView>) -> Self {
+        nodes.sort_by_key(|node| node.id);
+        Self { nodes }
+    }
+
+    /// The nodes, in order of their ids.
+    pub fn nodes(&self) -> &[NodeView] {
+        &self.nodes
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The same, to book what was just placed before the next request is solved.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut NodeView> {
+        self.nodes.iter_mut().find(|node| node.id == id)
+    }
+}
+
+/// How a node is chosen among those with room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// Fill nodes up to half, then spread; near its data and its caller.
+    #[default]
+    Default,
+    /// The least used node.
+    Spread,
+    /// This node.
+    NodeAffinity {
+        /// Which node.
+        node: NodeId,
+        /// Another node may be taken when this one is gone or full.
+        is_soft: bool,
+    },
+}
+
+/// One thing to place.
+#[derive(Debug, Clone, Default)]
+pub struct PlacementRequest {
+    /// What it needs.
+    pub resources: ResourceRequest,
+    /// How to choose.
+    pub strategy: Strategy,
+    /// Node of the caller, preferred when it is as good as any.
+    pub local_node: Option<NodeId>,
+    /// Bytes of arguments that lie on a node already.
+    pub locality: Vec<(NodeId, u64)>,
+    /// Decides between equals; callers count it up.
+    pub seed: u64,
+}
+
+/// Where the request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// There, now.
+    Node(NodeId),
+    /// Nowhere now, but a node could serve it later.
+    Wait {
+        /// What is needed and what is free, for people.
+        reason: String,
+    },
+    /// No node of the cluster could ever serve it.
+    Infeasible {
+        /// What is missing, for people: `needs {"GPU": 2}, but the largest node has {"GPU": 1}`.
+        missing: String,
+    },
+}
