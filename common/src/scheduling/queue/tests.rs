@@ -114,7 +114,7 @@ fn barrier_for_something_that_never_ends_lifts_in_time() {
 fn barrier_does_not_touch_requests_for_other_resources() {
     let mut queue: WaitQueue<u32, &str> = WaitQueue::new();
     queue.push(0, "GPU");
-    let mut serve = |queue: &mut WaitQueue<u32, &str>| {
+    let serve = |queue: &mut WaitQueue<u32, &str>| {
         let mut granted = Vec::new();
         let needs = |item: &&str, name: &str| *item == name || *item == "both";
         queue.serve(Duration::ZERO, needs, |key, _| {
