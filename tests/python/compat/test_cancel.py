@@ -1,0 +1,151 @@
+"""``cancel``: queued, running, forced, and in actors."""
+
+import asyncio
+import os
+import time
+
+import pytest
+from system import DEADLINE_S, SESSION_CPUS, exceptions, ray
+
+pytestmark = pytest.mark.usefixtures("session")
+
+
+def get(refs):
+    return ray.get(refs, timeout=DEADLINE_S)
+
+
+@ray.remote(max_retries=0)
+def sleep_for(seconds, marker=None):
+    if marker:
+        open(marker, "w").close()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+    return seconds
+
+
+def until_exists(path):
+    deadline = time.monotonic() + DEADLINE_S
+    while not os.path.exists(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_queued_task_never_starts(tmp_path):
+    marker = str(tmp_path / "started")
+    blockers = [sleep_for.remote(2) for _ in range(SESSION_CPUS)]
+    queued = sleep_for.remote(0, marker)
+    ray.cancel(queued)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(queued)
+    get(blockers)
+    assert not os.path.exists(marker)
+
+
+def test_a_running_task_is_interrupted(tmp_path):
+    marker = str(tmp_path / "started")
+    ref = sleep_for.remote(60, marker)
+    until_exists(marker)
+    ray.cancel(ref)
+    with pytest.raises(exceptions.RayError) as caught:
+        ray.get(ref, timeout=20)
+    assert isinstance(caught.value, (exceptions.TaskCancelledError, exceptions.RayTaskError))
+
+
+def test_a_forced_cancel_kills_the_worker(tmp_path):
+    marker = str(tmp_path / "started")
+
+    @ray.remote(max_retries=0)
+    def stubborn(path):
+        open(path, "w").close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                pass
+
+    ref = stubborn.remote(marker)
+    until_exists(marker)
+    ray.cancel(ref, force=True)
+    with pytest.raises((exceptions.WorkerCrashedError, exceptions.TaskCancelledError)):
+        ray.get(ref, timeout=20)
+
+
+def test_cancelling_a_finished_task_does_nothing():
+    ref = sleep_for.remote(0)
+    assert get(ref) == 0
+    ray.cancel(ref)
+    assert get(ref) == 0
+
+
+def test_a_task_waiting_for_its_argument_is_cancelled():
+    slow = sleep_for.remote(3)
+    waiting = sleep_for.remote(slow)
+    ray.cancel(waiting)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(waiting)
+    assert get(slow) == 3
+
+
+def test_an_async_method_is_cancelled():
+    @ray.remote
+    class Sleeper:
+        async def sleep(self):
+            await asyncio.sleep(60)
+
+        async def ping(self):
+            return "alive"
+
+    sleeper = Sleeper.remote()
+    ref = sleeper.sleep.remote()
+    get(sleeper.ping.remote())
+    ray.cancel(ref)
+    with pytest.raises(exceptions.TaskCancelledError):
+        ray.get(ref, timeout=20)
+    assert get(sleeper.ping.remote()) == "alive"
+
+
+def test_a_queued_method_is_cancelled_and_the_actor_lives():
+    @ray.remote
+    class Worker:
+        def sleep(self, seconds):
+            time.sleep(seconds)
+            return seconds
+
+    worker = Worker.remote()
+    first, second = worker.sleep.remote(1), worker.sleep.remote(2)
+    ray.cancel(second)
+    with pytest.raises(exceptions.TaskCancelledError):
+        get(second)
+    assert get(first) == 1
+
+
+def test_a_method_cannot_be_cancelled_by_force():
+    @ray.remote
+    class Worker:
+        def sleep(self, seconds):
+            time.sleep(seconds)
+
+    ref = Worker.remote().sleep.remote(0.5)
+    with pytest.raises(ValueError, match="force"):
+        ray.cancel(ref, force=True)
+
+
+def test_children_are_cancelled_with_their_parent(tmp_path):
+    marker = tmp_path / "child"
+
+    @ray.remote(max_retries=0)
+    def parent(path):
+        return ray.get(sleep_for.remote(60, path))
+
+    ref = parent.remote(str(marker))
+    until_exists(marker)
+    ray.cancel(ref)
+    with pytest.raises(exceptions.RayError):
+        ray.get(ref, timeout=20)
+
+
+def test_cancel_takes_only_a_reference():
+    with pytest.raises(TypeError):
+        ray.cancel("not a reference")
