@@ -1,6 +1,7 @@
 //! What every process of Aktis agrees on: identifiers, failures, settings, resources and scheduling policy.
 //!
-//! Owns: value types and pure functions. Does not own: any state, thread, socket or file.
+//! Owns: value types and pure functions, and the questions to the machine that settings and resources come from.
+//! Does not own: any state, thread or socket.
 //!
 //! ```text
 //!  ids          typed identifiers, and how they are made
@@ -8,10 +9,18 @@
 //!  zygote       messages between a raylet and the zygote that forks its workers
 //!  resources    fixed-point resources: requests, nodes, allocations
 //!  scheduling   solve(view, request) -> placement, and the order of waiting requests
+//!  config       the one registry of settings; the only reader of environment variables
+//!  machine      machine id, CPUs and memory of this machine, within its cgroup
+//!  gpu          GPUs of this machine, by NVML
 //! ```
+//!
+//! Labelled invariants: `RES-*` in [`resources`], `SCH-*` in [`scheduling`].
 
+pub mod config;
 pub mod error;
+pub mod gpu;
 pub mod ids;
+pub mod machine;
 pub mod resources;
 pub mod scheduling;
 pub mod zygote;

@@ -1,0 +1,114 @@
+//! The declarations. Add a setting here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings::{SettingError, SettingRow, Sources};
+use super::value::{Bytes, Secret, SettingValue};
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr;)+) => {
+        /// All settings of a process, resolved.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $key: $kind,)+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl Settings {
+            /// The documentation of all settings, in the order of their declaration.
+            pub fn rows() -> Vec<SettingRow> {
+                let defaults = Self::default();
+                vec![$(SettingRow {
+                    key: stringify!($key),
+                    default: defaults.$key.render().unwrap_or_default(),
+                    doc: [$($doc.trim()),+].join(" "),
+                },)+]
+            }
+
+            pub(super) fn from_sources(sources: &Sources<'_>) -> Result<Self, SettingError> {
+                let mut settings = Self::default();
+                $(if let Some((value, source_name)) = sources.text(stringify!($key)) {
+                    settings.$key = <$kind>::parse(&value)
+                        .map_err(|problem| SettingError::Invalid { source_name, value, problem })?;
+                })+
+                Ok(settings)
+            }
+
+            /// Keys and values that differ from the defaults.
+            pub fn changed(&self) -> Vec<(&'static str, String)> {
+                let defaults = Self::default();
+                let all = [$((stringify!($key), self.$key.render(), self.$key != defaults.$key)),+];
+                all.into_iter()
+                    .filter(|(.., is_changed)| *is_changed)
+                    .filter_map(|(key, text, _)| Some((key, text?)))
+                    .collect()
+            }
+        }
+    };
+}
+
+settings! {
+    /// Cluster to join when no address is given: `HOST:PORT`, or `auto` for one on this machine.
+    address: Option<String> = None;
+    /// CPUs of the node; not set means as many as the process may use.
+    num_cpus: Option<u32> = None;
+    /// GPUs of the node; not set means those NVML finds. A larger number declares logical GPUs.
+    num_gpus: Option<u32> = None;
+    /// Main memory that tasks may ask for; not set means what the object store leaves of the machine's.
+    memory: Option<Bytes> = None;
+    /// Further resources of the node, as a JSON object of numbers.
+    resources: BTreeMap<String, f64> = BTreeMap::new();
+    /// Labels of the node, as a JSON object of texts.
+    labels: BTreeMap<String, String> = BTreeMap::new();
+    /// Size of the node's object store; not set means 30 % of the memory.
+    object_store_bytes: Option<Bytes> = None;
+    /// Backend of the object store's memory: `memfd` (Linux) or `named` (any system).
+    object_store_backend: String = "memfd".to_owned();
+    /// Folder for objects that do not fit into the store; not set means in the session folder.
+    spill_dir: Option<PathBuf> = None;
+    /// Share of the store that is filled before spilling begins.
+    spill_threshold: f64 = 0.8;
+    /// Values up to this size stay with their owner and travel inside messages.
+    max_inline_bytes: Bytes = Bytes(100 << 10);
+    /// Lineage that one owner keeps to recompute lost objects.
+    lineage_bytes: Bytes = Bytes(1 << 30);
+    /// How long an owner keeps a leased worker without work.
+    lease_idle: Duration = Duration::from_millis(1000);
+    /// How long a worker process may take from its start to its first message.
+    worker_start_timeout: Duration = Duration::from_secs(60);
+    /// How long a node keeps a worker process that nobody leases.
+    worker_idle: Duration = Duration::from_secs(60);
+    /// How often a node reports its resources to the head.
+    node_report_period: Duration = Duration::from_millis(500);
+    /// A node that the head has not heard of for this long is dead.
+    node_timeout: Duration = Duration::from_secs(10);
+    /// The same, once the node's connection is known to be closed.
+    node_disconnect_grace: Duration = Duration::from_secs(2);
+    /// How long nodes and drivers look for a head that went away.
+    head_reconnect_timeout: Duration = Duration::from_secs(60);
+    /// How long a connection may take to open.
+    connect_timeout: Duration = Duration::from_secs(10);
+    /// Publications that the head keeps for a slow subscriber before it must subscribe again.
+    publication_capacity: u32 = 4096;
+    /// How long `aktis stop` waits for daemons to end by themselves.
+    stop_grace: Duration = Duration::from_secs(10);
+    /// Shared secret of a cluster; needed to listen on other addresses than loopback.
+    token: Option<Secret> = None;
+    /// Certificate chain of this process (PEM); needed to listen on other addresses than loopback.
+    tls_cert: Option<PathBuf> = None;
+    /// Private key of `tls_cert` (PEM).
+    tls_key: Option<PathBuf> = None;
+    /// Certificates of the authority that signs the cluster's certificates (PEM).
+    tls_ca: Option<PathBuf> = None;
+    /// What daemons log: `error`, `warn`, `info`, `debug`, or a filter such as `aktis_raylet=debug`.
+    log_level: String = "warn".to_owned();
+    /// Folder that holds the session folders.
+    temp_dir: PathBuf = PathBuf::from("/tmp");
+}
