@@ -1,1 +1,62 @@
 //! The shared-memory object store of one node: arena, allocator, object table, spilling.
+//!
+//! Owns: the memory that a node's processes share, which object lies where in it, who reads and
+//! writes what, and the spill files. Does not own: where else copies of an object are, lineage,
+//! the wire to clients (the raylet), nor what the bytes mean (serialisation, the worker crate).
+//!
+//! ```text
+//!  raylet, one thread                       background threads          other processes
+//! ┌─────────────────────────────────────┐  ┌───────────────────┐     ┌──────────────────┐
+//! │ StoreDriver   (driver.rs)           │  │ io/  spill files, │     │ client/ ArenaMap │
+//! │   event ──► core/ ObjectTable       │  │      pages        │     │   read-only view │
+//! │             Allocator, queue, files │  └───────▲─────┬─────┘     │   write own range│
+//! │   effects ──┬───────────────────────┼──────────┘     │           └────────┬─────────┘
+//! │   on_io ◄───┼───────────────────────┼────────────────┘                    │ mmap
+//! └─────────────┼───────────────────────┘                                     │
+//!               │ notify: late answers        ┌───────────────────────────────┴─────┐
+//!               └────► to clients             │ arena/  memfd │ named │ process-local│
+//!                                             └─────────────────────────────────────┘
+//! ```
+//! The raylet is the only one to change metadata, which is in its private memory: there are no
+//! locks in shared memory that a dying client could hold.
+//!
+//! # Invariants
+//! - `OBJ-1 (single-writer)`: an object that is being created has one writer, and only that client
+//!   may seal or abort it.
+//! - `OBJ-2 (no-overlap)`: extents are aligned, within the arena, and never overlap.
+//! - `OBJ-3 (sealed-is-immutable)`: the bytes of a sealed object never change.
+//! - `OBJ-4 (readers-pin)`: an object with readers stays in memory, where it is.
+//! - `OBJ-5 (no-leak)`: every allocated byte belongs to an object, or to page work under way; a
+//!   freed object that nothing uses is gone.
+//! - `OBJ-6 (files-are-counted)`: a spill file exists exactly as long as it is being written or an
+//!   object needs it, and their total keeps within the limit.
+//! - `OBJ-7 (gone-client-leaves-nothing)`: a client that is gone holds no reference, no half-made
+//!   object and no place in a queue.
+//! - `OBJ-8 (every-request-answered)`: a request that was told to wait gets exactly one answer,
+//!   unless it was cancelled or its client is gone.
+//! - `OBJ-9 (fifo)`: creates get room in the order in which they came, and so do restores.
+//! - `OBJ-10 (classes-add-up)`: totals and orders agree with the objects.
+//!
+//! [`ObjectTable::check_invariants`](core::ObjectTable::check_invariants) checks them; the tests
+//! call it after every step.
+
+pub mod arena;
+mod checksum;
+pub mod client;
+mod config;
+pub mod core;
+pub mod driver;
+mod error;
+mod io;
+
+pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
+pub use checksum::checksum64;
+pub use client::{ArenaMap, WritableRange};
+pub use config::{ArenaBackend, StoreConfig, default_capacity_bytes};
+pub use core::{
+    ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, ObjectInfo,
+    ObjectLocation, ObjectState, ReleaseError, SealError, StoreFull, StoreReply, StoreStats,
+    WaitingRequest,
+};
+pub use driver::{IoDone, StoreDriver};
+pub use error::StoreOpenError;

@@ -1,0 +1,208 @@
+//! The memory that a node's processes share: one trait, three backends, one conformance suite
+//! (`tests/arena_conformance.rs`).
+//!
+//! | backend | memory | for |
+//! |---|---|---|
+//! | [`MemfdArena`] | anonymous file, handed over as a descriptor | Linux, the default |
+//! | [`NamedArena`] | named segment (crate `shared_memory`) | elsewhere, and as fallback |
+//! | [`ProcessLocalArena`] | private memory of this process | tests, one-process runs |
+//!
+//! The server side (this module) maps everything read-write; it is used by the raylet alone.
+//! Other processes use [`crate::client::ArenaMap`].
+
+mod local;
+mod mapped;
+#[cfg(target_os = "linux")]
+mod memfd;
+mod named;
+mod positional;
+mod sweep;
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub use local::{LocalMemory, ProcessLocalArena};
+pub(crate) use mapped::access;
+#[cfg(target_os = "linux")]
+pub use memfd::MemfdArena;
+pub use named::NamedArena;
+pub(crate) use named::open_segment;
+pub(crate) use positional::write_all_at;
+pub use sweep::sweep_stale;
+
+/// Why an arena operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArenaError {
+    /// The system did not give the memory.
+    #[error("create {backend} arena of {len_bytes} bytes: {step}")]
+    Create {
+        /// Which backend.
+        backend: &'static str,
+        /// Its size.
+        len_bytes: u64,
+        /// Which step failed.
+        step: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// There is not enough shared memory for a named segment.
+    #[error(
+        "create named arena of {len_bytes} bytes: {path} has only {available_bytes} bytes free; \
+         enlarge it or use the memfd backend"
+    )]
+    NoSharedMemory {
+        /// Wanted size.
+        len_bytes: u64,
+        /// Where shared memory lives.
+        path: &'static str,
+        /// What is left there.
+        available_bytes: u64,
+    },
+    /// Another process's arena cannot be mapped.
+    #[error("map arena {what}: {step}")]
+    Open {
+        /// Which arena.
+        what: String,
+        /// Which step failed.
+        step: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The arena is not as long as its handle says.
+    #[error("map arena {what}: it has {actual_bytes} bytes, not {expected_bytes}")]
+    WrongLength {
+        /// Which arena.
+        what: String,
+        /// What the handle says.
+        expected_bytes: u64,
+        /// What the system says.
+        actual_bytes: u64,
+    },
+    /// A range that is not in the arena.
+    #[error("access arena: {len} bytes at {offset} are not within its {arena_len_bytes} bytes")]
+    OutOfBounds {
+        /// Start of the range.
+        offset: u64,
+        /// Length of the range.
+        len: u64,
+        /// Length of the arena.
+        arena_len_bytes: u64,
+    },
+    /// The system failed a read, write or page operation.
+    #[error("{operation} {len} bytes of the arena at {offset}")]
+    Access {
+        /// What was tried.
+        operation: &'static str,
+        /// Start of the range.
+        offset: u64,
+        /// Length of the range.
+        len: u64,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What another process, or another part of this one, needs to map an arena.
+#[derive(Debug)]
+pub enum ArenaHandle {
+    /// A descriptor of its own, to be sent over a unix socket (`SCM_RIGHTS`).
+    Memfd {
+        /// The memory.
+        fd: OwnedFd,
+        /// Its length in bytes.
+        len_bytes: u64,
+    },
+    /// A segment that is found by its name.
+    Named {
+        /// The name, with its leading slash.
+        name: String,
+        /// Its length in bytes.
+        len_bytes: u64,
+    },
+    /// Memory of this process.
+    ProcessLocal(Arc<LocalMemory>),
+}
+
+/// The server's side of an arena.
+///
+/// Ranges that are written must not be read through [`slice`](Arena::slice) at the same time. The
+/// object table sees to that: an object's bytes are written before it is sealed and read after
+/// (`OBJ-3 (sealed-is-immutable)`), and page operations are done on ranges reserved for them.
+pub trait Arena: Send + Sync + fmt::Debug {
+    /// What clients need to map it.
+    fn handle(&self) -> Result<ArenaHandle, ArenaError>;
+
+    /// Length in bytes.
+    fn len_bytes(&self) -> u64;
+
+    /// Writes `parts` one after the other, starting at `offset`.
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), ArenaError>;
+
+    /// The bytes of a range.
+    fn slice(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError>;
+
+    /// Makes the pages of a range now, so that writing to them later costs no page faults. Does
+    /// nothing where the system cannot do it.
+    fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError>;
+
+    /// Gives the pages that lie wholly within a range back to the system. Their bytes are
+    /// undefined afterwards.
+    fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError>;
+}
+
+/// The part of [`Arena`] that is the same for all backends: `memory()` gives the mapping.
+macro_rules! arena_over_memory {
+    () => {
+        fn len_bytes(&self) -> u64 {
+            self.memory().len_bytes()
+        }
+
+        fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), ArenaError> {
+            self.memory().write_at(offset, parts)
+        }
+
+        fn slice(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError> {
+            self.memory().slice(offset, len)
+        }
+
+        fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
+            self.memory().prefault(offset, len)
+        }
+
+        fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
+            self.memory().discard(offset, len)
+        }
+    };
+}
+use arena_over_memory;
+
+/// Size of a memory page.
+pub fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// Checks a range against the length of an arena; the result can be used as indexes.
+pub(crate) fn check_range(
+    offset: u64,
+    len: u64,
+    arena_len_bytes: u64,
+) -> Result<std::ops::Range<usize>, ArenaError> {
+    match offset.checked_add(len) {
+        Some(end) if end <= arena_len_bytes => Ok(offset as usize..end as usize),
+        _ => Err(ArenaError::OutOfBounds {
+            offset,
+            len,
+            arena_len_bytes,
+        }),
+    }
+}
+
+/// Rounds a length up to whole pages, as the system does anyway.
+pub(crate) fn whole_pages(len_bytes: u64) -> u64 {
+    len_bytes.max(1).next_multiple_of(page_bytes())
+}

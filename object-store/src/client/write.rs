@@ -1,0 +1,217 @@
+//! Copying a value into the arena by the fastest way for its pages; see [`super`] for the
+//! measurements behind it.
+#![allow(
+    unsafe_code,
+    reason = "writes through a mapping that is read-only most of the time"
+)]
+
+#[cfg(target_os = "linux")]
+pub(super) use adaptive::write_parts;
+#[cfg(not(target_os = "linux"))]
+pub(super) use window::write_parts;
+
+#[cfg(target_os = "linux")]
+mod adaptive {
+    use std::io::{self, IoSlice};
+    use std::ops::Range;
+
+    use memmap2::Advice;
+    use rustix::mm::{MprotectFlags, mprotect};
+
+    use crate::arena::{page_bytes, write_all_at};
+    use crate::client::map::SharedMap;
+    use crate::client::residency::{is_resident, pieces};
+    use crate::core::PAGE_ALIGNED_FROM_BYTES;
+
+    /// Writes `parts` at `offset`; the caller has checked that they fit.
+    pub(in crate::client) fn write_parts(
+        shared: &SharedMap,
+        offset: usize,
+        parts: &[&[u8]],
+    ) -> io::Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let has_own_pages =
+            offset.is_multiple_of(page_bytes() as usize) && len >= PAGE_ALIGNED_FROM_BYTES as usize;
+        if !has_own_pages {
+            return write_by_file(shared, offset, parts);
+        }
+        let mut source = PartsCursor { parts, skip: 0 };
+        for run in runs(shared, offset..offset + len) {
+            let parts = source.take(run.range.len());
+            if run.is_resident {
+                write_by_mapping(shared, run.range, &parts)?;
+            } else {
+                write_by_file(shared, run.range.start, &parts)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_by_file(shared: &SharedMap, offset: usize, parts: &[&[u8]]) -> io::Result<()> {
+        let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        write_all_at(&shared.file, offset as u64, &parts)
+    }
+
+    /// `range` starts at a page, and the rest of its last page belongs to the same object.
+    fn write_by_mapping(
+        shared: &SharedMap,
+        range: Range<usize>,
+        parts: &[&[u8]],
+    ) -> io::Result<()> {
+        let window = WriteWindow::open(shared, range.clone())?;
+        window.populate()?;
+        let mut at = range.start;
+        for part in parts {
+            // SAFETY: the parts add up to the length of the range, which is in the mapping.
+            let target = unsafe { shared.map.as_mut_ptr().add(at) };
+            // SAFETY: `target` is writable while the window is open and has room for the part;
+            // the part is not in the range, which nobody can read before it is sealed.
+            unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
+            at += part.len();
+        }
+        pieces(range).for_each(|piece| shared.populated.note_written(&piece));
+        window.close()
+    }
+
+    /// A range of the read-only mapping that is writable for a moment.
+    struct WriteWindow<'a> {
+        shared: &'a SharedMap,
+        range: Range<usize>,
+    }
+
+    impl<'a> WriteWindow<'a> {
+        fn open(shared: &'a SharedMap, range: Range<usize>) -> io::Result<Self> {
+            let window = Self { shared, range };
+            window.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
+            Ok(window)
+        }
+
+        /// Makes the pages writable in one go that this process has not written before. Page
+        /// faults would do the same, one page at a time.
+        fn populate(&self) -> io::Result<()> {
+            let mut missing: Option<Range<usize>> = None;
+            for piece in pieces(self.range.clone()) {
+                let is_known = self.shared.populated.contains(&piece);
+                match (&mut missing, is_known) {
+                    (None, false) => missing = Some(piece),
+                    (Some(range), false) => range.end = piece.end,
+                    (_, true) => self.populate_range(missing.take())?,
+                }
+            }
+            self.populate_range(missing)
+        }
+
+        fn populate_range(&self, range: Option<Range<usize>>) -> io::Result<()> {
+            let Some(range) = range else { return Ok(()) };
+            match self
+                .shared
+                .map
+                .advise_range(Advice::PopulateWrite, range.start, range.len())
+            {
+                // Kernels before 5.14 do not know it.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+                result => result,
+            }
+        }
+
+        fn close(self) -> io::Result<()> {
+            let result = self.protect(MprotectFlags::READ);
+            std::mem::forget(self);
+            result
+        }
+
+        fn protect(&self, flags: MprotectFlags) -> io::Result<()> {
+            // SAFETY: the range is within the mapping.
+            let start = unsafe { self.shared.map.as_mut_ptr().add(self.range.start) };
+            // SAFETY: the pages belong to this mapping alone, and to the object being created
+            // alone, so nothing relies on their protection.
+            Ok(unsafe { mprotect(start.cast(), self.range.len(), flags) }?)
+        }
+    }
+
+    impl Drop for WriteWindow<'_> {
+        fn drop(&mut self) {
+            // Only after an error, which is reported already.
+            let _ = self.protect(MprotectFlags::READ);
+        }
+    }
+
+    /// Adjacent chunks that are to be written in the same way.
+    struct Run {
+        range: Range<usize>,
+        is_resident: bool,
+    }
+
+    fn runs(shared: &SharedMap, range: Range<usize>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for piece in pieces(range) {
+            let is_resident = is_resident(&shared.map, piece.start);
+            if !is_resident {
+                shared.populated.note_cold(&piece);
+            }
+            match runs.last_mut() {
+                Some(run) if run.is_resident == is_resident => run.range.end = piece.end,
+                _ => runs.push(Run {
+                    range: piece,
+                    is_resident,
+                }),
+            }
+        }
+        runs
+    }
+
+    /// What is left of a list of buffers.
+    struct PartsCursor<'a> {
+        parts: &'a [&'a [u8]],
+        /// How much of the first one is taken.
+        skip: usize,
+    }
+
+    impl<'a> PartsCursor<'a> {
+        /// Takes the next `len` bytes, of which there must be as many.
+        fn take(&mut self, mut len: usize) -> Vec<&'a [u8]> {
+            let mut taken = Vec::new();
+            while len > 0 {
+                let first = self.parts[0];
+                let count = len.min(first.len() - self.skip);
+                taken.push(&first[self.skip..self.skip + count]);
+                len -= count;
+                self.skip += count;
+                if self.skip == first.len() {
+                    self.parts = &self.parts[1..];
+                    self.skip = 0;
+                }
+            }
+            taken
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod window {
+    use std::io;
+
+    use memmap2::MmapOptions;
+
+    use crate::client::map::SharedMap;
+
+    /// Writes through a mapping of just the range: elsewhere than on Linux, shared segments
+    /// cannot be written by position.
+    pub(in crate::client) fn write_parts(
+        shared: &SharedMap,
+        offset: usize,
+        parts: &[&[u8]],
+    ) -> io::Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut options = MmapOptions::new();
+        options.offset(offset as u64).len(len);
+        // SAFETY: the range belongs to the object being created, which nobody else accesses.
+        let mut window = unsafe { options.map_mut(&shared.file) }?;
+        let mut at = 0;
+        for part in parts {
+            window[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! Requests that wait for room in the arena.
+//!
+//! Restores go before creates: they are the arguments of tasks that already run, and a task that
+//! cannot get its arguments never releases those it has. Within each kind the order is first
+//! come, first served (`OBJ-9 (fifo)`).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aktis_common::ids::ObjectId;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemoryRequest {
+    Restore(ObjectId),
+    Create(ObjectId),
+}
+
+impl MemoryRequest {
+    pub(crate) fn oid(self) -> ObjectId {
+        match self {
+            MemoryRequest::Restore(oid) | MemoryRequest::Create(oid) => oid,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MemoryQueue {
+    restores: VecDeque<ObjectId>,
+    creates: VecDeque<ObjectId>,
+    /// Since when nothing is under way that could help the first request.
+    stalled_since: Option<Duration>,
+}
+
+impl MemoryQueue {
+    pub(crate) fn push(&mut self, request: MemoryRequest) {
+        match request {
+            MemoryRequest::Restore(oid) => self.restores.push_back(oid),
+            MemoryRequest::Create(oid) => self.creates.push_back(oid),
+        }
+    }
+
+    pub(crate) fn front(&self) -> Option<MemoryRequest> {
+        let restore = self.restores.front().copied().map(MemoryRequest::Restore);
+        restore.or_else(|| self.creates.front().copied().map(MemoryRequest::Create))
+    }
+
+    pub(crate) fn pop(&mut self) {
+        self.stalled_since = None;
+        if self.restores.pop_front().is_none() {
+            self.creates.pop_front();
+        }
+    }
+
+    pub(crate) fn remove(&mut self, request: MemoryRequest) {
+        if self.front() == Some(request) {
+            self.pop();
+            return;
+        }
+        match request {
+            MemoryRequest::Restore(oid) => self.restores.retain(|o| *o != oid),
+            MemoryRequest::Create(oid) => self.creates.retain(|o| *o != oid),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.restores.is_empty() && self.creates.is_empty()
+    }
+
+    /// Whether a restore may be placed without waiting for its turn.
+    pub(crate) fn has_restores(&self) -> bool {
+        !self.restores.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = MemoryRequest> + '_ {
+        let restores = self.restores.iter().copied().map(MemoryRequest::Restore);
+        restores.chain(self.creates.iter().copied().map(MemoryRequest::Create))
+    }
+
+    /// Notes whether the first request is stalled; returns for how long it has been.
+    pub(crate) fn note_stalled(&mut self, is_stalled: bool, now: Duration) -> Duration {
+        if !is_stalled {
+            self.stalled_since = None;
+            return Duration::ZERO;
+        }
+        now.saturating_sub(*self.stalled_since.get_or_insert(now))
+    }
+
+    /// Memory became free: the first request may still have a chance.
+    pub(crate) fn note_progress(&mut self) {
+        self.stalled_since = None;
+    }
+}

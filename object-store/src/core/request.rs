@@ -1,0 +1,183 @@
+//! What clients ask of the store, and the answers they can get.
+
+use std::fmt;
+
+use aktis_common::ids::ObjectId;
+
+/// One connection to the store. References and half-made objects belong to it and go with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {}", self.0)
+    }
+}
+
+/// Where an object's bytes are in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectLocation {
+    /// Distance from the start of the arena, a multiple of 64.
+    pub offset: u64,
+    /// Length of the object in bytes.
+    pub len: u64,
+}
+
+/// The immediate answer to a create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateAnswer {
+    /// Write here, then seal.
+    Created(ObjectLocation),
+    /// There is no room yet. A [`StoreReply::Created`](super::StoreReply::Created) follows.
+    Pending,
+}
+
+/// The immediate answer to a get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GetAnswer {
+    /// Sealed and in memory; the client now holds one read reference.
+    Ready(ObjectLocation),
+    /// On disk. A [`StoreReply::Got`](super::StoreReply::Got) follows.
+    Restoring,
+    /// Not here, or not sealed yet. A [`StoreReply::Got`](super::StoreReply::Got) follows when it is.
+    Pending,
+}
+
+/// Why an object cannot be created.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// Somebody made it, or is making it.
+    #[error("create object {oid}: it {}", if *.is_sealed { "exists" } else { "is being created" })]
+    AlreadyExists {
+        /// The object.
+        oid: ObjectId,
+        /// Whether it can be read already.
+        is_sealed: bool,
+    },
+    /// No amount of spilling would make room.
+    #[error(
+        "create object {oid}: {requested_bytes} bytes are more than the whole object store of \
+         {capacity_bytes} bytes; make the object smaller or the store larger (object_store_memory)"
+    )]
+    TooLarge {
+        /// The object.
+        oid: ObjectId,
+        /// Its size.
+        requested_bytes: u64,
+        /// The size of the store.
+        capacity_bytes: u64,
+    },
+    /// Nothing more can be evicted or spilled.
+    #[error("create object {oid}: {0}", oid = .0.oid)]
+    Full(Box<StoreFull>),
+}
+
+/// A store in which no room can be made, with the sizes that say why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFull {
+    /// The object for which there is no room.
+    pub oid: ObjectId,
+    /// Its size.
+    pub requested_bytes: u64,
+    /// The size of the store.
+    pub capacity_bytes: u64,
+    /// Bytes allocated.
+    pub used_bytes: u64,
+    /// The longest free piece.
+    pub largest_free_bytes: u64,
+    /// Bytes of objects that clients are reading: these cannot be moved.
+    pub pinned_by_readers_bytes: u64,
+    /// Bytes of objects that clients are creating.
+    pub creating_bytes: u64,
+    /// Bytes of primary copies that nobody reads.
+    pub spillable_bytes: u64,
+    /// Bytes in spill files.
+    pub spilled_bytes: u64,
+    /// The most that may be in spill files, if there is a limit; 0 where spilling is off.
+    pub spill_limit_bytes: Option<u64>,
+    /// Why the last spill failed, if it did.
+    pub spill_error: Option<String>,
+}
+
+impl fmt::Display for StoreFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the object store is full: requested {} bytes, capacity {}, used {} (pinned by readers \
+             {}, being created {}, spillable {}), largest free piece {}, spilled {}",
+            self.requested_bytes,
+            self.capacity_bytes,
+            self.used_bytes,
+            self.pinned_by_readers_bytes,
+            self.creating_bytes,
+            self.spillable_bytes,
+            self.largest_free_bytes,
+            self.spilled_bytes,
+        )?;
+        match self.spill_limit_bytes {
+            Some(0) => write!(f, " (spilling is off)")?,
+            Some(limit) => write!(f, " of at most {limit}")?,
+            None => {}
+        }
+        if let Some(error) = &self.spill_error {
+            write!(f, "; spilling failed: {error}")?;
+        }
+        write!(
+            f,
+            "; drop references or views, or make the store larger (object_store_memory)"
+        )
+    }
+}
+
+/// Why an object cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GetError {
+    /// Its bytes are gone; only recomputing it helps.
+    #[error("get object {oid}: its bytes are lost: {reason}")]
+    Lost {
+        /// The object.
+        oid: ObjectId,
+        /// What happened to them.
+        reason: String,
+    },
+    /// Its owner has no references left.
+    #[error("get object {oid}: it was freed by its owner")]
+    Freed {
+        /// The object.
+        oid: ObjectId,
+    },
+    /// It is on disk and there is no room to read it into.
+    #[error("get object {oid}: {0}", oid = .0.oid)]
+    Full(Box<StoreFull>),
+}
+
+/// Why an object cannot be sealed or aborted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The object is not one that is being created.
+    #[error("seal object {oid}: it is not being created")]
+    NotCreating {
+        /// The object.
+        oid: ObjectId,
+    },
+    /// Somebody else is creating it.
+    #[error("seal object {oid}: it is being created by {writer}, not by {client}")]
+    NotWriter {
+        /// The object.
+        oid: ObjectId,
+        /// Who asked.
+        client: ClientId,
+        /// Whose object it is.
+        writer: ClientId,
+    },
+}
+
+/// Why a reference cannot be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("release object {oid}: {client} holds no reference to it")]
+pub struct ReleaseError {
+    /// The object.
+    pub oid: ObjectId,
+    /// Who asked.
+    pub client: ClientId,
+}

@@ -1,0 +1,167 @@
+//! Clients that write: create, seal, abort.
+
+use aktis_common::ids::{ObjectId, WorkerId};
+
+use super::ObjectTable;
+use super::reclaim::Placement;
+use crate::core::effect::{GoneReason, StoreReply};
+use crate::core::object::{ObjectEntry, Residence};
+use crate::core::queue::MemoryRequest;
+use crate::core::request::{ClientId, CreateAnswer, CreateError, SealError};
+
+impl ObjectTable {
+    /// Makes room for an object of `size_bytes` that `client` is going to write.
+    ///
+    /// `is_primary` says that this is the copy its owner relies on. If the object is sealed here
+    /// already, a primary create makes that copy the primary one.
+    pub fn create(
+        &mut self,
+        client: ClientId,
+        oid: ObjectId,
+        owner: WorkerId,
+        size_bytes: u64,
+        is_primary: bool,
+    ) -> Result<CreateAnswer, CreateError> {
+        self.refuse_existing(oid, is_primary)?;
+        let footprint_bytes = self.allocator.footprint_bytes(size_bytes);
+        let capacity_bytes = self.allocator.capacity_bytes();
+        if footprint_bytes > capacity_bytes {
+            let requested_bytes = size_bytes;
+            return Err(CreateError::TooLarge {
+                oid,
+                requested_bytes,
+                capacity_bytes,
+            });
+        }
+        let entry = ObjectEntry {
+            owner,
+            size_bytes,
+            footprint_bytes,
+            is_primary,
+            is_freed: false,
+            reader_count: 0,
+            last_used: self.next_use(),
+            residence: Residence::Queued { writer: client },
+        };
+        self.insert_entry(oid, entry);
+        self.writes.add(client, oid);
+        self.place_new(client, oid, size_bytes)
+    }
+
+    /// Ends the writing of an object: from now on it can be read and never changes
+    /// (`OBJ-3 (sealed-is-immutable)`). Gets that wait for it are answered.
+    pub fn seal(&mut self, client: ClientId, oid: ObjectId) -> Result<(), SealError> {
+        let (writer, residence) = self.being_written(client, oid)?;
+        let Residence::Creating { extent, .. } = residence else {
+            return Err(SealError::NotCreating { oid });
+        };
+        self.writes.remove_one(writer, oid);
+        let last_used = self.next_use();
+        let size_bytes = self
+            .update(oid, |entry| {
+                entry.residence = Residence::Memory { extent, disk: None };
+                entry.last_used = last_used;
+            })
+            .size_bytes;
+        self.answer_ready(oid);
+        self.drop_if_unused(oid);
+        self.pump();
+        self.prefault_after(size_bytes);
+        Ok(())
+    }
+
+    /// Gives up writing an object.
+    pub fn abort(&mut self, client: ClientId, oid: ObjectId) -> Result<(), SealError> {
+        self.being_written(client, oid)?;
+        self.abandon(client, oid);
+        self.pump();
+        Ok(())
+    }
+
+    /// Removes an object that `client` was creating, or was queued to create.
+    pub(super) fn abandon(&mut self, client: ClientId, oid: ObjectId) {
+        self.writes.remove_one(client, oid);
+        if matches!(self.objects[&oid].residence, Residence::Queued { .. }) {
+            self.queue.remove(MemoryRequest::Create(oid));
+        }
+        let is_freed = self.objects[&oid].is_freed;
+        self.drop_object(oid);
+        if !is_freed {
+            let waiting_gets = self.waiters.count(oid);
+            self.reply(StoreReply::ObjectGone {
+                oid,
+                reason: GoneReason::Abandoned,
+                waiting_gets,
+            });
+        }
+    }
+
+    fn refuse_existing(&mut self, oid: ObjectId, is_primary: bool) -> Result<(), CreateError> {
+        let Some(entry) = self.objects.get(&oid) else {
+            return Ok(());
+        };
+        if matches!(entry.residence, Residence::Lost { .. }) {
+            self.drop_object(oid);
+            return Ok(());
+        }
+        let is_sealed = entry.is_sealed();
+        self.update(oid, |entry| {
+            // Whoever creates it again has a use for it.
+            entry.is_freed = false;
+            entry.is_primary |= is_sealed && is_primary;
+        });
+        Err(CreateError::AlreadyExists { oid, is_sealed })
+    }
+
+    fn place_new(
+        &mut self,
+        client: ClientId,
+        oid: ObjectId,
+        size_bytes: u64,
+    ) -> Result<CreateAnswer, CreateError> {
+        if self.queue.is_empty() {
+            match self.place(size_bytes) {
+                Placement::Placed(extent) => {
+                    let residence = Residence::Creating {
+                        writer: client,
+                        extent,
+                    };
+                    self.update(oid, |entry| entry.residence = residence);
+                    return Ok(CreateAnswer::Created(self.location(oid)));
+                }
+                Placement::Stalled if self.config.full_grace.is_zero() => {
+                    self.writes.remove_one(client, oid);
+                    let full = self.describe_full(oid);
+                    self.remove_entry(oid);
+                    return Err(CreateError::Full(full));
+                }
+                Placement::Stalled | Placement::InFlight => {}
+            }
+        }
+        self.queue.push(MemoryRequest::Create(oid));
+        Ok(CreateAnswer::Pending)
+    }
+
+    /// `OBJ-1 (single-writer)`: only the client that creates an object may end that.
+    fn being_written(
+        &self,
+        client: ClientId,
+        oid: ObjectId,
+    ) -> Result<(ClientId, Residence), SealError> {
+        let residence = self.objects.get(&oid).map(|entry| entry.residence.clone());
+        match residence {
+            Some(r @ (Residence::Queued { writer } | Residence::Creating { writer, .. })) => {
+                if writer == client {
+                    Ok((writer, r))
+                } else {
+                    Err(SealError::NotWriter {
+                        oid,
+                        client,
+                        writer,
+                    })
+                }
+            }
+            _ => Err(SealError::NotCreating { oid }),
+        }
+    }
+}

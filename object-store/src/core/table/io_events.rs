@@ -1,0 +1,82 @@
+//! What the disk answers.
+
+use aktis_common::ids::ObjectId;
+
+use super::ObjectTable;
+use crate::core::effect::{GoneReason, StoreReply};
+use crate::core::object::{Residence, SpillFileId, SpillSlot};
+use crate::core::request::GetError;
+
+impl ObjectTable {
+    /// Answer to [`StoreEffect::WriteSpillFile`](super::super::StoreEffect::WriteSpillFile): one
+    /// slot per part, in the same order, or why the file could not be written. In the second case
+    /// the file is gone.
+    pub fn spill_written(&mut self, file: SpillFileId, result: Result<Vec<SpillSlot>, String>) {
+        match result {
+            Ok(slots) => {
+                let objects = self.spill_files.finish(file);
+                assert_eq!(objects.len(), slots.len(), "one slot per object");
+                for (oid, slot) in objects.into_iter().zip(slots) {
+                    self.totals.spilled_bytes += slot.len;
+                    self.end_spilling(oid, Some(slot));
+                }
+            }
+            Err(reason) => {
+                self.block_spilling(reason);
+                for oid in self.spill_files.fail(file) {
+                    self.end_spilling(oid, None);
+                }
+            }
+        }
+        self.pump();
+    }
+
+    /// Answer to [`StoreEffect::RestoreObject`](super::super::StoreEffect::RestoreObject). If it
+    /// failed, the object is lost to this node.
+    pub fn object_restored(&mut self, oid: ObjectId, result: Result<(), String>) {
+        let Residence::Restoring { slot, extent } = self.objects[&oid].residence else {
+            panic!("object {oid} was not being restored");
+        };
+        match result {
+            Ok(()) => {
+                self.totals.restored_bytes += slot.len;
+                let residence = Residence::Memory {
+                    extent,
+                    disk: Some(slot),
+                };
+                self.update(oid, |entry| entry.residence = residence);
+                self.answer_ready(oid);
+            }
+            Err(reason) => {
+                let lost = Residence::Lost {
+                    reason: reason.clone(),
+                };
+                self.update(oid, |entry| entry.residence = lost);
+                self.release_extent(extent);
+                self.release_slot(slot);
+                if !self.objects[&oid].is_freed {
+                    let waiting_gets = self.waiters.count(oid);
+                    let gone = GoneReason::Lost(reason.clone());
+                    self.reply(StoreReply::ObjectGone {
+                        oid,
+                        reason: gone,
+                        waiting_gets,
+                    });
+                }
+                self.answer_failed(oid, &GetError::Lost { oid, reason });
+            }
+        }
+        self.drop_if_unused(oid);
+        self.pump();
+    }
+
+    fn end_spilling(&mut self, oid: ObjectId, disk: Option<SpillSlot>) {
+        self.update(oid, |entry| {
+            let extent = entry
+                .extent()
+                .expect("an object stays in memory while it is spilled");
+            entry.residence = Residence::Memory { extent, disk };
+        });
+        self.drop_if_unused(oid);
+    }
+}

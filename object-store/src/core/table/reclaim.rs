@@ -1,0 +1,298 @@
+//! How room is made: allocate, else evict, else spill, else wait, else say that the store is full.
+
+use std::time::Duration;
+
+use aktis_common::ids::ObjectId;
+
+use super::ObjectTable;
+use crate::core::allocator::{ALIGNMENT_BYTES, Extent};
+use crate::core::effect::{GoneReason, StoreEffect, StoreReply};
+use crate::core::object::{Class, Residence, SpillSlot, SpilledPart};
+use crate::core::queue::MemoryRequest;
+use crate::core::request::{CreateError, GetError, StoreFull};
+
+/// After a failed spill the disk is left alone for this long.
+const SPILL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Spilling does not work at the moment.
+#[derive(Debug, Clone)]
+pub(super) struct SpillBlock {
+    pub(super) reason: String,
+    until: Duration,
+}
+
+/// What came of the attempt to find room.
+#[derive(Debug)]
+pub(super) enum Placement {
+    /// Here it is.
+    Placed(Extent),
+    /// Not yet, but work is under way that may make some.
+    InFlight,
+    /// No, and nothing is under way: only a client that lets go can help.
+    Stalled,
+}
+
+impl ObjectTable {
+    /// Tells the time, as a distance from any fixed start. To be called a few times a second:
+    /// requests for which no room can be made fail, and idle memory is given back, only here.
+    pub fn on_tick(&mut self, now: Duration) {
+        self.now = now;
+        if self
+            .spill_block
+            .as_ref()
+            .is_some_and(|block| now >= block.until)
+        {
+            self.spill_block = None;
+        }
+        self.pump();
+        self.discard_idle();
+    }
+
+    /// Serves waiting requests as far as there is room.
+    pub(super) fn pump(&mut self) {
+        while let Some(request) = self.queue.front() {
+            let size_bytes = self.objects[&request.oid()].size_bytes;
+            match self.place(size_bytes) {
+                Placement::Placed(extent) => {
+                    self.queue.pop();
+                    self.grant(request, extent);
+                }
+                Placement::InFlight => {
+                    self.queue.note_stalled(false, self.now);
+                    return;
+                }
+                Placement::Stalled => {
+                    let waited = self.queue.note_stalled(true, self.now);
+                    if waited < self.config.full_grace {
+                        return;
+                    }
+                    self.queue.pop();
+                    self.refuse(request);
+                }
+            }
+        }
+    }
+
+    /// Finds room for `size_bytes`: on the free list, by evicting least recently used copies, or
+    /// by starting to spill primary copies.
+    pub(super) fn place(&mut self, size_bytes: u64) -> Placement {
+        if let Some(extent) = self.allocator.allocate(size_bytes) {
+            return Placement::Placed(extent);
+        }
+        let needed_bytes = self.allocator.footprint_bytes(size_bytes);
+        let obtainable_bytes = self.allocator.free_bytes()
+            + self.warmth.reserved_bytes()
+            + self.index.bytes(Class::Evictable)
+            + self.index.bytes(Class::Spilling)
+            + self
+                .index
+                .bytes(Class::Spillable)
+                .min(self.spill_budget_bytes());
+        if needed_bytes > obtainable_bytes {
+            return Placement::Stalled;
+        }
+        while let Some(victim) = self.index.first_evictable() {
+            self.evict(victim);
+            if let Some(extent) = self.allocator.allocate(size_bytes) {
+                return Placement::Placed(extent);
+            }
+        }
+        self.start_spilling(needed_bytes);
+        if self.index.count(Class::Spilling) > 0 || self.warmth.reserved_bytes() > 0 {
+            Placement::InFlight
+        } else {
+            Placement::Stalled
+        }
+    }
+
+    /// Reads an object back into `extent`.
+    pub(super) fn start_restore(&mut self, oid: ObjectId, extent: Extent) {
+        let slot = self.objects[&oid]
+            .slot()
+            .expect("an object to restore has a slot");
+        self.update(oid, |entry| {
+            entry.residence = Residence::Restoring { slot, extent }
+        });
+        self.effects.push(StoreEffect::RestoreObject {
+            oid,
+            slot,
+            offset: extent.offset,
+        });
+    }
+
+    pub(super) fn release_slot(&mut self, slot: SpillSlot) {
+        if self.spill_files.release(slot) {
+            self.effects
+                .push(StoreEffect::DeleteSpillFile { file: slot.file });
+            self.spill_block = None;
+        }
+    }
+
+    pub(super) fn block_spilling(&mut self, reason: String) {
+        self.spill_block = Some(SpillBlock {
+            reason,
+            until: self.now + SPILL_RETRY_AFTER,
+        });
+    }
+
+    pub(super) fn describe_full(&self, oid: ObjectId) -> Box<StoreFull> {
+        Box::new(StoreFull {
+            oid,
+            requested_bytes: self.objects[&oid].size_bytes,
+            capacity_bytes: self.allocator.capacity_bytes(),
+            used_bytes: self.allocator.used_bytes(),
+            largest_free_bytes: self.allocator.largest_free_bytes(),
+            pinned_by_readers_bytes: self.index.bytes(Class::Reading),
+            creating_bytes: self.index.bytes(Class::Creating),
+            spillable_bytes: self.index.bytes(Class::Spillable),
+            spilled_bytes: self.spill_files.total_bytes(),
+            spill_limit_bytes: self.config.spill_limit_bytes,
+            spill_error: self.spill_block.as_ref().map(|block| block.reason.clone()),
+        })
+    }
+
+    fn grant(&mut self, request: MemoryRequest, extent: Extent) {
+        let oid = request.oid();
+        match (request, self.objects[&oid].residence.clone()) {
+            (MemoryRequest::Create(_), Residence::Queued { writer }) => {
+                self.update(oid, |entry| {
+                    entry.residence = Residence::Creating { writer, extent }
+                });
+                let result = Ok(self.location(oid));
+                self.reply(StoreReply::Created {
+                    client: writer,
+                    oid,
+                    result,
+                });
+            }
+            (MemoryRequest::Restore(_), _) => self.start_restore(oid, extent),
+            (_, residence) => unreachable!("a queued create is in state Queued, not {residence:?}"),
+        }
+    }
+
+    fn refuse(&mut self, request: MemoryRequest) {
+        let oid = request.oid();
+        let full = self.describe_full(oid);
+        match self.objects[&oid].residence.clone() {
+            Residence::Queued { writer } => {
+                self.writes.remove_one(writer, oid);
+                self.remove_entry(oid);
+                let result = Err(CreateError::Full(full));
+                self.reply(StoreReply::Created {
+                    client: writer,
+                    oid,
+                    result,
+                });
+            }
+            Residence::RestoreQueued { slot } => {
+                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+                self.answer_failed(oid, &GetError::Full(full));
+            }
+            residence => unreachable!("a waiting request is queued, not {residence:?}"),
+        }
+    }
+
+    fn evict(&mut self, oid: ObjectId) {
+        self.totals.evicted_objects += 1;
+        let Residence::Memory { extent, disk } = self.objects[&oid].residence else {
+            unreachable!("an evictable object is in memory");
+        };
+        match disk {
+            Some(slot) => {
+                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+                self.release_extent(extent);
+            }
+            None => {
+                self.drop_object(oid);
+                let reason = GoneReason::Evicted;
+                self.reply(StoreReply::ObjectGone {
+                    oid,
+                    reason,
+                    waiting_gets: 0,
+                });
+            }
+        }
+    }
+
+    /// How many bytes may still be written to disk.
+    fn spill_budget_bytes(&self) -> u64 {
+        if self.spill_block.is_some() {
+            return 0;
+        }
+        let limit = self.config.spill_limit_bytes.unwrap_or(u64::MAX);
+        limit.saturating_sub(self.spill_files.total_bytes())
+    }
+
+    /// Starts to spill what `needed_bytes` takes, unless enough is being written already.
+    fn start_spilling(&mut self, needed_bytes: u64) {
+        let in_flight_bytes = self.index.bytes(Class::Spilling);
+        let missing_bytes =
+            needed_bytes.saturating_sub(self.allocator.free_bytes() + in_flight_bytes);
+        if missing_bytes == 0 && in_flight_bytes > 0 {
+            return;
+        }
+        let wanted_bytes = missing_bytes.max(self.config.min_spill_batch_bytes);
+        let mut budget_bytes = self.spill_budget_bytes();
+        let mut chosen_bytes = 0;
+        let mut chosen = Vec::new();
+        for oid in self.index.spill_order() {
+            let entry = &self.objects[&oid];
+            let on_disk_bytes = bytes_on_disk(entry.size_bytes);
+            if chosen_bytes >= wanted_bytes {
+                break;
+            }
+            if on_disk_bytes <= budget_bytes {
+                budget_bytes -= on_disk_bytes;
+                chosen_bytes += entry.footprint_bytes;
+                chosen.push(oid);
+            }
+        }
+        for batch in self.fuse(&chosen) {
+            self.spill(batch);
+        }
+    }
+
+    /// Splits objects into files.
+    fn fuse(&self, objects: &[ObjectId]) -> Vec<Vec<ObjectId>> {
+        let mut files: Vec<Vec<ObjectId>> = Vec::new();
+        let mut file_bytes = u64::MAX;
+        for &oid in objects {
+            let on_disk_bytes = bytes_on_disk(self.objects[&oid].size_bytes);
+            file_bytes = file_bytes.saturating_add(on_disk_bytes);
+            if file_bytes > self.config.max_spill_file_bytes || files.is_empty() {
+                files.push(Vec::new());
+                file_bytes = on_disk_bytes;
+            }
+            files.last_mut().expect("a file was pushed").push(oid);
+        }
+        files
+    }
+
+    fn spill(&mut self, objects: Vec<ObjectId>) {
+        let parts: Vec<SpilledPart> = objects
+            .iter()
+            .map(|&oid| SpilledPart {
+                oid,
+                location: self.location(oid),
+            })
+            .collect();
+        let file_bytes = parts
+            .iter()
+            .map(|part| bytes_on_disk(part.location.len))
+            .sum();
+        let file = self.spill_files.begin(objects, file_bytes);
+        for part in &parts {
+            self.update(part.oid, |entry| {
+                let extent = entry.extent().expect("a spillable object is in memory");
+                entry.residence = Residence::Spilling { extent, file };
+            });
+        }
+        self.effects
+            .push(StoreEffect::WriteSpillFile { file, parts });
+    }
+}
+
+/// Objects start at aligned places in spill files, too.
+fn bytes_on_disk(size_bytes: u64) -> u64 {
+    size_bytes.next_multiple_of(ALIGNMENT_BYTES)
+}

@@ -1,0 +1,233 @@
+//! Spill files: objects one after the other, each at a multiple of 64 bytes.
+//!
+//! There is no index in the file: slots are kept in the object table, and files do not outlive
+//! the store that wrote them, so nothing is synced either. What is read back is checked
+//! (`checksum64`), since a disk is not the store's own memory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::arena::{Arena, ArenaError};
+use crate::checksum::checksum64;
+use crate::core::{ALIGNMENT_BYTES, SpillFileId, SpillSlot, SpilledPart};
+
+/// Bytes are read back in steps of this size: small enough to be copied on from the cache.
+const READ_STEP_BYTES: u64 = 1 << 20;
+const FILE_PREFIX: &str = "spill-";
+const FILE_SUFFIX: &str = ".bin";
+
+/// Why spilling or restoring failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpillError {
+    #[error("{step} spill file {path}")]
+    File {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "disk of {path} is nearly full: {available_bytes} bytes available, {needed_bytes} needed \
+         and {reserved_bytes} kept free"
+    )]
+    DiskFull {
+        path: PathBuf,
+        available_bytes: u64,
+        needed_bytes: u64,
+        reserved_bytes: u64,
+    },
+    #[error("spill file {path} is corrupt: {len} bytes at {file_offset} fail their checksum")]
+    Corrupt {
+        path: PathBuf,
+        file_offset: u64,
+        len: u64,
+    },
+    #[error("use the arena")]
+    Arena(#[source] ArenaError),
+}
+
+impl SpillError {
+    /// The error with all its causes, for people.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// The folder of one store's spill files. Nothing else uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct SpillFolder {
+    path: PathBuf,
+    /// This share of the disk is left free.
+    min_free_fraction: f64,
+}
+
+impl SpillFolder {
+    /// Makes the folder, and removes spill files that an earlier store left in it.
+    pub(crate) fn open(path: &Path, min_free_fraction: f64) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        let folder = Self {
+            path: path.to_owned(),
+            min_free_fraction,
+        };
+        folder.remove_files()?;
+        Ok(folder)
+    }
+
+    /// Writes objects into a new file; returns their slots in the same order. If it fails, the
+    /// file is removed.
+    pub(crate) fn write(
+        &self,
+        file: SpillFileId,
+        parts: &[SpilledPart],
+        arena: &dyn Arena,
+    ) -> Result<Vec<SpillSlot>, SpillError> {
+        let path = self.file_path(file);
+        let needed = parts
+            .iter()
+            .map(|part| part.location.len.next_multiple_of(ALIGNMENT_BYTES));
+        self.check_disk(needed.sum())?;
+        let result = write_parts(&path, file, parts, arena);
+        if result.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        result
+    }
+
+    /// Reads one object into the arena at `offset`.
+    pub(crate) fn read(
+        &self,
+        slot: SpillSlot,
+        arena: &dyn Arena,
+        offset: u64,
+    ) -> Result<(), SpillError> {
+        let path = self.file_path(slot.file);
+        let failed = |step| file_error(step, &path);
+        let file = File::open(&path).map_err(failed("open"))?;
+        let mut buffer = vec![0u8; READ_STEP_BYTES.min(slot.len) as usize];
+        let mut done = 0;
+        while done < slot.len {
+            let step = &mut buffer[..READ_STEP_BYTES.min(slot.len - done) as usize];
+            file.read_exact_at(step, slot.file_offset + done)
+                .map_err(failed("read"))?;
+            arena
+                .write_at(offset + done, &[IoSlice::new(step)])
+                .map_err(SpillError::Arena)?;
+            done += step.len() as u64;
+        }
+        let bytes = arena.slice(offset, slot.len).map_err(SpillError::Arena)?;
+        if checksum64(bytes) != slot.checksum {
+            let SpillSlot {
+                file_offset, len, ..
+            } = slot;
+            return Err(SpillError::Corrupt {
+                path,
+                file_offset,
+                len,
+            });
+        }
+        Ok(())
+    }
+
+    /// Deletes a file that no object needs.
+    pub(crate) fn delete(&self, file: SpillFileId) -> Result<(), SpillError> {
+        let path = self.file_path(file);
+        fs::remove_file(&path).map_err(file_error("delete", &path))
+    }
+
+    /// Removes all spill files, and the folder if it is empty then.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        self.remove_files()?;
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_files(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_ours = name
+                .to_str()
+                .is_some_and(|name| name.starts_with(FILE_PREFIX) && name.ends_with(FILE_SUFFIX));
+            if is_ours {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file_path(&self, file: SpillFileId) -> PathBuf {
+        self.path
+            .join(format!("{FILE_PREFIX}{:08}{FILE_SUFFIX}", file.0))
+    }
+
+    fn check_disk(&self, needed_bytes: u64) -> Result<(), SpillError> {
+        let path = self.path.clone();
+        let stat = rustix::fs::statvfs(&path)
+            .map_err(|error| file_error("look at the disk of", &path)(error.into()))?;
+        let available_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let total_bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
+        let reserved_bytes = (total_bytes as f64 * self.min_free_fraction) as u64;
+        if available_bytes < needed_bytes.saturating_add(reserved_bytes) {
+            let full = SpillError::DiskFull {
+                path,
+                available_bytes,
+                needed_bytes,
+                reserved_bytes,
+            };
+            return Err(full);
+        }
+        Ok(())
+    }
+}
+
+fn write_parts(
+    path: &Path,
+    file: SpillFileId,
+    parts: &[SpilledPart],
+    arena: &dyn Arena,
+) -> Result<Vec<SpillSlot>, SpillError> {
+    let target = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error("create", path))?;
+    let mut file_offset = 0;
+    let mut slots = Vec::with_capacity(parts.len());
+    for part in parts {
+        let len = part.location.len;
+        let bytes = arena
+            .slice(part.location.offset, len)
+            .map_err(SpillError::Arena)?;
+        target
+            .write_all_at(bytes, file_offset)
+            .map_err(file_error("write", path))?;
+        slots.push(SpillSlot {
+            file,
+            file_offset,
+            len,
+            checksum: checksum64(bytes),
+        });
+        file_offset += len.next_multiple_of(ALIGNMENT_BYTES);
+    }
+    Ok(slots)
+}
+
+fn file_error(step: &'static str, path: &Path) -> impl Fn(io::Error) -> SpillError + use<> {
+    let path = path.to_owned();
+    move |source| SpillError::File {
+        step,
+        path: path.clone(),
+        source,
+    }
+}
