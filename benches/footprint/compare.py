@@ -1,0 +1,65 @@
+"""Runs the footprint script on both systems and prints what they cost while they do nothing."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+import jobs
+import ray_env
+import report
+
+JOB = pathlib.Path(__file__).resolve().parent / "footprint_job.py"
+SYSTEMS = ("aktis", "ray")
+LIMIT_S = 600
+MB = 1e6
+
+#: (key, title, divisor, unit, most that Aktis may use or None)
+LINES = (
+    ("import_s", "import", 1e-3, "ms", 60),
+    ("processes", "processes of an idle session, with the driver", 1, "", None),
+    ("worker_uss_bytes", "own memory of an idle worker (USS)", MB, "MB", 15),
+    ("session_pss_bytes", "memory of an idle session in all (PSS)", MB, "MB", 100),
+    ("session_shm_bytes", "  of that, shared memory", MB, "MB", None),
+    ("bare_python_uss_bytes", "  for comparison: the driver before the import (USS)", MB, "MB", None),
+    ("idle_cores", "CPU of an idle session, share of one core", 0.01, "%", 1),
+    ("bytes_per_ref", "memory per reference in its owner", 1, "B", 300),
+    ("bytes_left_by_tasks", "memory left behind by the tasks", MB, "MB", None),
+)
+
+
+def render(results):
+    rows = []
+    for key, title, divisor, unit, limit in LINES:
+        values = [results[system].get(key) if system in results else None for system in SYSTEMS]
+        shown = ["-" if value is None else f"{value / divisor:.4g} {unit}".strip() for value in values]
+        mine = values[0]
+        judged = "" if limit is None or mine is None else "ok" if mine / divisor <= limit else "MISSED"
+        rows.append((title, *shown, f"<= {limit} {unit}" if limit else "", judged))
+    return report.table(("idle", "Aktis", "Ray", "target", ""), rows)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="run.py footprint", description="What a session costs while it does nothing.")
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--idle-seconds", type=float, default=10)
+    parser.add_argument("--refs", type=int, default=100_000)
+    parser.add_argument("--tasks", type=int, default=20_000, help="tasks queued at once, for what they leave behind")
+    parser.add_argument("--cpus", type=int, default=2)
+    options = parser.parse_args(argv)
+    if not os.path.exists("/proc/self/smaps_rollup"):
+        print("this measurement reads /proc/<pid>/smaps_rollup, which only Linux has", file=sys.stderr)
+        return 2
+    machine, results, errors = report.machine(), {}, {}
+    for system in options.systems.split(","):
+        command = [ray_env.python_of(system), JOB, "--system", system, "--idle-seconds", options.idle_seconds,
+                   "--refs", options.refs, "--tasks", options.tasks, "--cpus", options.cpus]  # fmt: skip
+        try:
+            results[system], _ = jobs.run(command, LIMIT_S)
+        except jobs.JobFailed as failure:
+            errors[system] = str(failure)
+            print(f"  {system}: {failure}", file=sys.stderr)
+    print(render(results))
+    outcome = {"machine": machine, "options": vars(options), "systems": results, "errors": errors}
+    print(f"\nwritten to {os.path.relpath(report.write('footprint', outcome))}")
+    return 1 if errors else 0

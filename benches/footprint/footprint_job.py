@@ -1,0 +1,124 @@
+"""What a session costs while it does nothing. One script for Aktis and Ray; prints one JSON object in its last line.
+
+    python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 20000]
+"""
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import processes
+
+IMPORT_SCRIPT = """
+import time
+start = time.perf_counter()
+import {system}
+print(time.perf_counter() - start)
+"""
+
+
+def import_seconds(system, times=7):
+    """Seconds of the import in a new process; the first, which fills the page cache, is not counted."""
+    values = []
+    for _ in range(times + 1):
+        done = subprocess.run([sys.executable, "-c", IMPORT_SCRIPT.format(system=system)], check=True,
+                              capture_output=True, text=True)  # fmt: skip
+        values.append(float(done.stdout.split()[-1]))
+    return statistics.median(values[1:])
+
+
+def start_workers(ray, cpus):
+    """Makes every worker of the session run something, and one actor. Returns their pids and the actor."""
+
+    @ray.remote
+    def pid():
+        time.sleep(0.3)
+        return os.getpid()
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def pid(self):
+            return os.getpid()
+
+    actor = Actor.remote()
+    pids = set(ray.get([pid.remote() for _ in range(2 * cpus)] + [actor.pid.remote()]))
+    return sorted(pids), actor
+
+
+def idle(driver, workers, seconds):
+    """Memory and CPU of all processes of the session, the driver's included."""
+    processes.until_quiet(driver)
+    pids = processes.descendants(driver)
+    used, start = processes.cpu_seconds(pids), time.monotonic()
+    time.sleep(seconds)
+    # Of those that lived through the whole of it.
+    cores = sum(now - used[pid] for pid, now in processes.cpu_seconds(pids).items()) / (time.monotonic() - start)
+    alive = [pid for pid in workers if pid in pids]
+    return {
+        "processes": len(pids),
+        "worker_uss_bytes": statistics.median(processes.memory(pid)["uss"] for pid in alive) if alive else None,
+        "session_pss_bytes": processes.total(pids, "pss"),
+        "session_shm_bytes": processes.total(pids, "shm"),
+        "idle_cores": cores,
+    }
+
+
+def bytes_per_ref(ray, driver, count):
+    """How much the driver grows per reference it owns, with the smallest value there is behind it."""
+    warm = [ray.put(None) for _ in range(1000)]
+    before = processes.memory(driver)["uss"]
+    refs = [ray.put(None) for _ in range(count)]
+    grown = processes.memory(driver)["uss"] - before
+    del refs, warm
+    return grown / count
+
+
+def bytes_left_by_tasks(ray, driver, count):
+    """How much the whole session has grown after that many tasks have been queued, run and forgotten."""
+
+    @ray.remote
+    def nothing():
+        return None
+
+    def run(tasks):
+        ray.get([nothing.remote() for _ in range(tasks)])
+
+    run(count // 10)
+    processes.until_quiet(driver)
+    before = processes.total(processes.descendants(driver), "uss")
+    run(count)
+    processes.until_quiet(driver)
+    return processes.total(processes.descendants(driver), "uss") - before
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--system", required=True)
+    parser.add_argument("--idle-seconds", type=float, default=10)
+    parser.add_argument("--refs", type=int, default=100_000)
+    parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--cpus", type=int, default=2)
+    options = parser.parse_args()
+
+    driver = os.getpid()
+    bare = processes.memory(driver)["uss"]
+    result = {"import_s": import_seconds(options.system)}
+    ray = importlib.import_module(options.system)
+    ray.init(num_cpus=options.cpus)
+    workers, actor = start_workers(ray, options.cpus)
+    result |= idle(driver, workers, options.idle_seconds)
+    result["bare_python_uss_bytes"] = bare
+    result["bytes_per_ref"] = bytes_per_ref(ray, driver, options.refs)
+    result["bytes_left_by_tasks"] = bytes_left_by_tasks(ray, driver, options.tasks)
+    del actor
+    ray.shutdown()
+    print("\n" + json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()
