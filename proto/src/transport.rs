@@ -1,0 +1,22 @@
+//! How gRPC connections are opened, served and guarded.
+//!
+//! # Invariants
+//! - `NET-1 (guarded-beyond-loopback)`: a listener on an address that is not loopback has a token and TLS, or is not
+//!   opened.
+//! - `NET-2 (every-call-is-checked)`: every call carries the cluster's token, compared in constant time; on a unix
+//!   socket the peer's user is this user (or root).
+
+mod address;
+mod auth;
+mod client;
+mod security;
+mod server;
+
+pub use address::{Address, AddressError};
+pub use auth::ClientAuth;
+pub use client::{Channel, ConnectError, connect, connect_lazy, gcs_client, raylet_client};
+pub use security::{Security, SecurityError, TlsPaths};
+pub use server::{ListenError, Listener, serve};
+
+/// Most bytes of one message; arguments of actors travel inside.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 30;

@@ -1,0 +1,190 @@
+//! Who may talk to a process of the cluster.
+
+use std::path::{Path, PathBuf};
+
+use aktis_common::config::{Secret, Settings};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+
+use super::address::Address;
+
+/// The name that certificates of a cluster are valid for, so that one serves all its nodes.
+const TLS_NAME: &str = "aktis";
+
+/// What a process needs to be part of a cluster; the same on all of its nodes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Security {
+    /// Shared secret; every call carries it.
+    pub token: Option<Secret>,
+    /// Certificates; both sides show theirs (mutual TLS).
+    pub tls: Option<TlsPaths>,
+}
+
+/// PEM files of a process's certificate. It must be valid for the DNS name `aktis`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPaths {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Certificates of the authority that signs all certificates of the cluster.
+    pub ca: PathBuf,
+}
+
+/// Settings of security that do not fit together, or files that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecurityError {
+    /// Some but not all of the TLS files are named.
+    #[error("TLS needs all of tls_cert, tls_key and tls_ca; {missing} is not set")]
+    IncompleteTls {
+        /// The first that is missing.
+        missing: &'static str,
+    },
+    /// A file of the TLS settings cannot be read.
+    #[error("cannot read {path:?}, named by a TLS setting: {cause}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// A listener would be open to others without protection.
+    #[error(
+        "listening on {address}, which other machines can reach, needs {missing}: \
+         set AKTIS_TOKEN, AKTIS_TLS_CERT, AKTIS_TLS_KEY and AKTIS_TLS_CA on all nodes, \
+         or listen on 127.0.0.1"
+    )]
+    Unprotected {
+        /// Where.
+        address: Address,
+        /// What is not set.
+        missing: &'static str,
+    },
+}
+
+impl Security {
+    /// What the settings say.
+    ///
+    /// # Errors
+    /// When only some of the TLS files are named.
+    pub fn from_settings(settings: &Settings) -> Result<Self, SecurityError> {
+        let tls = match (&settings.tls_cert, &settings.tls_key, &settings.tls_ca) {
+            (None, None, None) => None,
+            (None, ..) => {
+                return Err(SecurityError::IncompleteTls {
+                    missing: "tls_cert",
+                });
+            }
+            (_, None, _) => return Err(SecurityError::IncompleteTls { missing: "tls_key" }),
+            (_, _, None) => return Err(SecurityError::IncompleteTls { missing: "tls_ca" }),
+            (Some(cert), Some(key), Some(ca)) => Some(TlsPaths {
+                cert: cert.clone(),
+                key: key.clone(),
+                ca: ca.clone(),
+            }),
+        };
+        Ok(Self {
+            token: settings.token.clone(),
+            tls,
+        })
+    }
+
+    /// `NET-1 (guarded-beyond-loopback)`.
+    ///
+    /// # Errors
+    /// When `address` can be reached from other machines, and token or TLS is missing.
+    pub fn check_listener(&self, address: &Address) -> Result<(), SecurityError> {
+        let missing = match (&self.token, &self.tls) {
+            _ if address.is_local() => return Ok(()),
+            (Some(_), Some(_)) => return Ok(()),
+            (None, Some(_)) => "a token",
+            (Some(_), None) => "TLS",
+            (None, None) => "a token and TLS",
+        };
+        Err(SecurityError::Unprotected {
+            address: address.clone(),
+            missing,
+        })
+    }
+}
+
+impl TlsPaths {
+    pub(super) fn client(&self) -> Result<ClientTlsConfig, SecurityError> {
+        Ok(ClientTlsConfig::new()
+            .domain_name(TLS_NAME)
+            .ca_certificate(Certificate::from_pem(read(&self.ca)?))
+            .identity(self.identity()?))
+    }
+
+    pub(super) fn server(&self) -> Result<ServerTlsConfig, SecurityError> {
+        Ok(ServerTlsConfig::new()
+            .client_ca_root(Certificate::from_pem(read(&self.ca)?))
+            .identity(self.identity()?))
+    }
+
+    fn identity(&self) -> Result<Identity, SecurityError> {
+        Ok(Identity::from_pem(read(&self.cert)?, read(&self.key)?))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SecurityError> {
+    std::fs::read(path).map_err(|error| SecurityError::Unreadable {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_beyond_loopback_needs_token_and_tls() {
+        let open: Address = "0.0.0.0:6379".parse().unwrap();
+        let tls = TlsPaths {
+            cert: "c".into(),
+            key: "k".into(),
+            ca: "a".into(),
+        };
+        let token = Some(Secret::new("t"));
+        let check = |token: &Option<Secret>, tls: Option<&TlsPaths>| {
+            Security {
+                token: token.clone(),
+                tls: tls.cloned(),
+            }
+            .check_listener(&open)
+        };
+        assert!(check(&token, Some(&tls)).is_ok());
+        let error = check(&None, None).unwrap_err().to_string();
+        assert!(
+            error.contains("needs a token and TLS: set AKTIS_TOKEN"),
+            "{error}"
+        );
+        assert!(
+            check(&token, None)
+                .unwrap_err()
+                .to_string()
+                .contains("needs TLS")
+        );
+        assert!(
+            check(&None, Some(&tls))
+                .unwrap_err()
+                .to_string()
+                .contains("needs a token")
+        );
+        assert!(
+            Security::default()
+                .check_listener(&"127.0.0.1:0".parse().unwrap())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn half_of_a_tls_setting_names_what_is_missing() {
+        let settings = Settings {
+            tls_cert: Some("c".into()),
+            ..Settings::default()
+        };
+        let error = Security::from_settings(&settings).unwrap_err().to_string();
+        assert!(error.contains("tls_key is not set"), "{error}");
+    }
+}
