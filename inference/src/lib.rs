@@ -1,1 +1,49 @@
-//! Native model actors: text embedders on ONNX Runtime or candle, CPU or CUDA.
+//! Native model actors: text embedders in Rust, with no Python on the data path.
+//!
+//! Owns: model folders, tokenising, batches, the two model backends, and the CUDA calls of the whole project. Does not
+//! own: where batches come from and go to (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`).
+//!
+//! ```text
+//!  TextEmbedderConfig ──load──► TextEmbedder ── embed(array) ──► FixedSizeList<f32>
+//!     (JSON, travels)               │
+//!                                   └─► stream::BucketingEmbedder ── submit(RecordBatch) ──► PendingBatch
+//!
+//!  text_column ─► tokenize ─► core::window ─► core::bucket ─► encoder::Encoder ─► core::pooling ─► embedding_array
+//!                                                                ├─ onnx    ONNX Runtime, loaded at run time
+//!                                                                └─ candle  BERT in Rust, from safetensors
+//! ```
+//!
+//! Invariants, where they are kept, and who tests them:
+//!
+//! | label | says | kept in |
+//! |---|---|---|
+//! | INF-1 (every-row-once) | a plan's batches hold every row once | [`core::bucket`] |
+//! | INF-2 (budget-holds) | a batch of several rows stays within the token budget, padding included | [`core::bucket`] |
+//! | INF-3 (padding-is-invisible) | a row's vector does not depend on its neighbours | [`encoder`] |
+//! | INF-4 (any-shape) | an encoder takes any number of rows of any width it has positions for | [`encoder`] |
+//! | INF-5 (no-row-starves) | no row waits longer than one generation of the window | [`core::window`] |
+//! | INF-6 (never-waits-for-more) | no row waits for others to fill a window | [`core::window`] |
+//! | INF-7 (rows-stay-put) | output rows are the input rows, in their order | [`stream`] |
+//! | INF-8 (bounded) | rows under way are bounded; `submit` blocks | [`stream`] |
+//! | INF-9 (one-batch-fails-alone) | an error ends the batches concerned, not the stream | [`stream`] |
+//! | INF-10 (nobody-waits-for-ever) | dropping the stream ends every wait | [`stream`] |
+//! | INF-11 (source-outlives-copy) | memory that a GPU copies from or to is freed after the copy | [`cuda`] |
+
+pub mod config;
+pub mod core;
+pub mod cuda;
+pub mod embedder;
+pub mod embedding_array;
+pub mod encoder;
+pub mod error;
+pub mod model_folder;
+pub mod stream;
+pub mod testing;
+pub mod text_column;
+pub mod tokenize;
+
+pub use crate::config::{Backend, Device, Pooling, TextEmbedderConfig};
+pub use crate::embedder::TextEmbedder;
+pub use crate::embedding_array::embedding_type;
+pub use crate::error::{EmbedError, LoadError, explain};
+pub use crate::stream::{BucketingEmbedder, EmbedStream, PendingBatch, StreamOptions, StreamStats};

@@ -1,0 +1,225 @@
+//! What an embedder is made of, as one value that travels to actors as JSON.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Token budget of a batch on a CPU, where one is not given: the activations of 512 tokens of a MiniLM stay in a
+/// core's second-level cache, which measures up to 1.4 times the rows per second of batches of 4096 tokens.
+pub const CPU_TOKEN_BUDGET: usize = 512;
+/// Token budget of a batch on a GPU, where one is not given.
+pub const CUDA_TOKEN_BUDGET: usize = 32 * 1024;
+
+/// Everything needed to load a text embedder. Only `model_dir` has no default:
+///
+/// ```
+/// use aktis_inference::{Backend, TextEmbedderConfig};
+///
+/// let config = TextEmbedderConfig::from_json(r#"{"model_dir": "all-MiniLM-L6-v2", "backend": "candle"}"#)?;
+/// assert_eq!(config.backend, Backend::Candle);
+/// assert!(config.normalize);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextEmbedderConfig {
+    /// Folder with `config.json`, `tokenizer.json` and the weights.
+    pub model_dir: PathBuf,
+    /// What runs the model.
+    #[serde(default)]
+    pub backend: Backend,
+    /// Where it runs.
+    #[serde(default)]
+    pub device: Device,
+    /// Longer texts are cut to this many tokens, the special ones included. `None`: what the model folder says
+    /// (`sentence_bert_config.json`), or else the number of positions the model has.
+    #[serde(default)]
+    pub max_tokens: Option<usize>,
+    /// Most tokens in a batch, padding included; a single longer text still makes a batch of its own. `None`:
+    /// [`CPU_TOKEN_BUDGET`] or [`CUDA_TOKEN_BUDGET`].
+    #[serde(default)]
+    pub token_budget: Option<usize>,
+    /// Threads that one batch is computed with. `None`: 1, because batches side by side (see `replicas`) use cores
+    /// better than threads inside one batch.
+    #[serde(default)]
+    pub intra_threads: Option<usize>,
+    /// Copies of the model that compute batches side by side, each with `intra_threads` threads. `None`: on a CPU as
+    /// many as fill the cores this process may use (at most 16), on a GPU one.
+    #[serde(default)]
+    pub replicas: Option<usize>,
+    /// Scale every embedding to length 1.
+    #[serde(default = "default_normalize")]
+    pub normalize: bool,
+    /// How a text's token vectors become one vector.
+    #[serde(default)]
+    pub pooling: Pooling,
+    /// The ONNX Runtime library to load (`libonnxruntime.so.1.x`), usually found through Python's import system.
+    /// `None`: the variable `ORT_DYLIB_PATH`.
+    #[serde(default)]
+    pub onnxruntime_path: Option<PathBuf>,
+}
+
+fn default_normalize() -> bool {
+    true
+}
+
+impl TextEmbedderConfig {
+    /// The defaults, for the model in `model_dir`.
+    pub fn new(model_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            model_dir: model_dir.into(),
+            backend: Backend::Auto,
+            device: Device::Auto,
+            max_tokens: None,
+            token_budget: None,
+            intra_threads: None,
+            replicas: None,
+            normalize: default_normalize(),
+            pooling: Pooling::Mean,
+            onnxruntime_path: None,
+        }
+    }
+
+    /// Reads the form that [`to_json`](Self::to_json) writes; a field it does not know is an error.
+    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// The form that travels to actors.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a struct of strings and numbers is always JSON")
+    }
+}
+
+/// What runs the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// ONNX Runtime where the folder has a graph and the library is found, else candle.
+    #[default]
+    Auto,
+    /// ONNX Runtime, from `model.onnx` or `onnx/model.onnx`.
+    Onnx,
+    /// candle, from `model.safetensors`.
+    Candle,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Onnx => "onnx",
+            Self::Candle => "candle",
+        })
+    }
+}
+
+/// Where the model runs. Written `auto`, `cpu`, `cuda` (the first visible GPU) or `cuda:1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// The first visible GPU if there is one and the backend can use it, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU with this number among those visible to the process.
+    Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// A device was not written as `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Debug, thiserror::Error)]
+#[error("read `{text}` as a device: it is none of auto, cpu, cuda, cuda:0, cuda:1, ...")]
+pub struct ParseDeviceError {
+    text: String,
+}
+
+impl FromStr for Device {
+    type Err = ParseDeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let device = match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|ordinal| ordinal.parse().ok())
+                .map(Self::Cuda),
+        };
+        device.ok_or_else(|| ParseDeviceError {
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = ParseDeviceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+/// How a text's token vectors become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The mean over the text's tokens, special ones included, padding left out.
+    #[default]
+    Mean,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_survives_the_journey_to_an_actor() {
+        let mut config = TextEmbedderConfig::new("/models/minilm");
+        config.device = Device::Cuda(3);
+        config.token_budget = Some(4096);
+        assert_eq!(
+            TextEmbedderConfig::from_json(&config.to_json()).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn misspelt_setting_is_refused_by_name() {
+        let error =
+            TextEmbedderConfig::from_json(r#"{"model_dir": "m", "normalise": true}"#).unwrap_err();
+        assert!(error.to_string().contains("normalise"), "{error}");
+    }
+
+    #[test]
+    fn device_names_are_read_back_as_written() {
+        for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(7)] {
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        let error = "gpu".parse::<Device>().unwrap_err().to_string();
+        assert!(
+            error.contains("`gpu`") && error.contains("cuda:0"),
+            "{error}"
+        );
+    }
+}

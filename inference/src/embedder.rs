@@ -1,0 +1,391 @@
+//! A loaded text embedder: a tokenizer and one or more encoders.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use arrow::array::{Array, FixedSizeListArray};
+use parking_lot::Mutex;
+
+use crate::config::{Backend, CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET, Device, TextEmbedderConfig};
+use crate::core::bucket::BucketPlan;
+use crate::core::pooling::normalize;
+use crate::core::token_batch::TokenBatch;
+use crate::cuda;
+use crate::embedding_array::embedding_array;
+use crate::encoder::Encoder;
+use crate::encoder::candle::{CandleEncoder, CandleOptions};
+use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
+use crate::encoder::onnx_library;
+use crate::error::{EmbedError, EncodeError, LoadError};
+use crate::model_folder::ModelFolder;
+use crate::text_column::TextColumn;
+use crate::tokenize::TextTokenizer;
+
+/// Name of the text column in messages about an array that has none.
+const UNNAMED_COLUMN: &str = "text";
+/// Replicas cost memory (each ONNX Runtime session holds the weights), so a large machine is not filled unasked.
+const MOST_DEFAULT_REPLICAS: usize = 16;
+
+/// Turns texts into vectors.
+///
+/// ```no_run
+/// use aktis_inference::{TextEmbedder, TextEmbedderConfig};
+/// use arrow::array::StringArray;
+///
+/// let mut embedder = TextEmbedder::load(TextEmbedderConfig::new(".models/all-MiniLM-L6-v2"))?;
+/// let vectors = embedder.embed(&StringArray::from(vec!["a ray of light", "ein Lichtstrahl"]))?;
+/// assert_eq!(vectors.value_length() as usize, embedder.dim());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TextEmbedder {
+    config: TextEmbedderConfig,
+    backend: Backend,
+    device: Device,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) encoders: Vec<Box<dyn Encoder>>,
+    pub(crate) settings: EncodeSettings,
+}
+
+/// What the loops around an encoder need to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncodeSettings {
+    pub(crate) dim: usize,
+    pub(crate) pad_id: u32,
+    pub(crate) token_budget: usize,
+    pub(crate) normalize: bool,
+}
+
+impl TextEmbedder {
+    /// Opens the model folder, loads tokenizer and model, and runs the model once, so that a model that cannot compute
+    /// is found here and not in the middle of a job.
+    pub fn load(config: TextEmbedderConfig) -> Result<Self, LoadError> {
+        let folder = ModelFolder::open(&config.model_dir)?;
+        let max_tokens = folder.max_tokens(config.max_tokens)?;
+        let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?;
+        let loaded = load_encoders(&config, &folder)?;
+        let default_budget = match loaded.device {
+            Device::Cuda(_) => CUDA_TOKEN_BUDGET,
+            Device::Cpu | Device::Auto => CPU_TOKEN_BUDGET,
+        };
+        let settings = EncodeSettings {
+            dim: folder.config().hidden_size,
+            pad_id: folder.config().pad_token_id,
+            token_budget: at_least_one(
+                "token_budget",
+                config.token_budget.unwrap_or(default_budget),
+            )?,
+            normalize: config.normalize,
+        };
+        let mut embedder = Self {
+            backend: loaded.backend,
+            device: loaded.device,
+            encoders: loaded.encoders,
+            config,
+            tokenizer,
+            settings,
+        };
+        embedder.run_once()?;
+        tracing::debug!(
+            model = %embedder.config.model_dir.display(),
+            backend = %embedder.backend,
+            device = %embedder.device,
+            replicas = embedder.encoders.len(),
+            token_budget = embedder.settings.token_budget,
+            "text embedder loaded"
+        );
+        Ok(embedder)
+    }
+
+    fn run_once(&mut self) -> Result<(), LoadError> {
+        let path: PathBuf = self.config.model_dir.clone();
+        let ids = self
+            .tokenizer
+            .encode("a")
+            .map_err(|source| LoadError::Tokenizer {
+                path: path.join("tokenizer.json"),
+                source,
+            })?;
+        for encoder in &mut self.encoders {
+            embed_rows(
+                encoder.as_mut(),
+                &mut TokenBatch::default(),
+                &[&ids],
+                self.settings,
+            )
+            .map_err(|source| LoadError::FirstRun {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Length of the vectors.
+    pub fn dim(&self) -> usize {
+        self.settings.dim
+    }
+
+    /// The configuration it was loaded with.
+    pub fn config(&self) -> &TextEmbedderConfig {
+        &self.config
+    }
+
+    /// What runs the model: never `Auto`.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Where it runs: never `Auto`.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Tokens that a text is cut to.
+    pub fn max_tokens(&self) -> usize {
+        self.tokenizer.max_tokens()
+    }
+
+    /// Batches that are computed side by side.
+    pub fn replicas(&self) -> usize {
+        self.encoders.len()
+    }
+
+    /// Embeds a string array (Utf8, LargeUtf8 or Utf8View) and returns when all of it is done. Rows stay in order; a
+    /// null gives a null.
+    ///
+    /// For a stream of record batches, [`BucketingEmbedder`](crate::stream::BucketingEmbedder) is faster: it tokenises
+    /// while the model runs, and mixes the rows of several batches.
+    pub fn embed(&mut self, texts: &dyn Array) -> Result<FixedSizeListArray, EmbedError> {
+        let column = TextColumn::from_array(UNNAMED_COLUMN, texts)?;
+        let rows = tokenize_all(&self.tokenizer, &column, self.encoders.len())?;
+        let present: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].is_some()).collect();
+        let ids = |index: u32| rows[present[index as usize]].as_deref().unwrap_or(&[]);
+        let lengths: Vec<u32> = (0..present.len() as u32)
+            .map(|index| ids(index).len() as u32)
+            .collect();
+        let plan = BucketPlan::cut(&lengths, self.settings.token_budget);
+        let settings = self.settings;
+        let values = Mutex::new(vec![0.0f32; column.len() * settings.dim]);
+        let next = Mutex::new(plan.batches());
+        let encode_batches =
+            |encoder: &mut dyn Encoder| -> Result<(), EmbedError> {
+                let mut scratch = TokenBatch::default();
+                while let Some(batch) = { next.lock().next() } {
+                    let batch_rows: Vec<&[u32]> = batch.iter().map(|&index| ids(index)).collect();
+                    let vectors = embed_rows(encoder, &mut scratch, &batch_rows, settings)
+                        .map_err(|source| EmbedError::Encode {
+                            rows: batch.len(),
+                            source: Arc::new(source),
+                        })?;
+                    let mut values = values.lock();
+                    for (&index, vector) in batch.iter().zip(vectors.chunks_exact(settings.dim)) {
+                        let start = present[index as usize] * settings.dim;
+                        values[start..start + settings.dim].copy_from_slice(vector);
+                    }
+                }
+                Ok(())
+            };
+        in_parallel(&mut self.encoders, |encoder| {
+            encode_batches(encoder.as_mut())
+        })?;
+        embedding_array(values.into_inner(), settings.dim, column.validity())
+    }
+}
+
+/// Runs and finishes one batch: `rows x dim` numbers, in the order of `rows`.
+pub(crate) fn embed_rows<R: AsRef<[u32]>>(
+    encoder: &mut dyn Encoder,
+    scratch: &mut TokenBatch,
+    rows: &[R],
+    settings: EncodeSettings,
+) -> Result<Vec<f32>, EncodeError> {
+    scratch.refill(rows.iter().map(AsRef::as_ref), settings.pad_id);
+    let mut vectors = vec![0.0; scratch.rows() * settings.dim];
+    encoder.encode(scratch, &mut vectors)?;
+    if settings.normalize {
+        normalize(&mut vectors, settings.dim);
+    }
+    Ok(vectors)
+}
+
+/// The ids of every row, `None` for nulls.
+fn tokenize_all(
+    tokenizer: &TextTokenizer,
+    column: &TextColumn,
+    threads: usize,
+) -> Result<Vec<Option<Vec<u32>>>, EmbedError> {
+    let mut rows: Vec<Option<Vec<u32>>> = vec![None; column.len()];
+    let share = column.len().div_ceil(threads.max(1)).max(1);
+    let mut parts: Vec<(usize, &mut [Option<Vec<u32>>])> = rows
+        .chunks_mut(share)
+        .enumerate()
+        .map(|(part, rows)| (part * share, rows))
+        .collect();
+    in_parallel(&mut parts, |(first, rows)| {
+        for (offset, slot) in rows.iter_mut().enumerate() {
+            let row = *first + offset;
+            let Some(text) = column.text(row) else {
+                continue;
+            };
+            let ids = tokenizer
+                .encode(text)
+                .map_err(|source| EmbedError::Tokenize {
+                    row,
+                    source: Arc::new(source),
+                })?;
+            *slot = Some(ids);
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Runs `work` on every item, each on a thread of its own, and returns the first error.
+fn in_parallel<T: Send>(
+    items: &mut [T],
+    work: impl Fn(&mut T) -> Result<(), EmbedError> + Sync,
+) -> Result<(), EmbedError> {
+    if let [item] = items {
+        return work(item);
+    }
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .iter_mut()
+            .map(|item| scope.spawn(move || work(item)))
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+    })
+}
+
+struct LoadedEncoders {
+    backend: Backend,
+    device: Device,
+    encoders: Vec<Box<dyn Encoder>>,
+}
+
+fn load_encoders(
+    config: &TextEmbedderConfig,
+    folder: &ModelFolder,
+) -> Result<LoadedEncoders, LoadError> {
+    match config.backend {
+        Backend::Onnx => load_onnx(config, folder),
+        Backend::Candle => load_candle(config, folder),
+        Backend::Auto => {
+            let has_library = onnx_library::find(config.onnxruntime_path.as_deref());
+            match (
+                folder.graph().is_some(),
+                has_library,
+                folder.weights().is_some(),
+            ) {
+                (true, Ok(_), _) | (true, Err(_), false) => load_onnx(config, folder),
+                // A library that was named and is not there is a mistake, not a wish for candle.
+                (true, Err(error @ LoadError::RuntimePathIsNoFile { .. }), true) => Err(error),
+                _ => load_candle(config, folder),
+            }
+        }
+    }
+}
+
+fn load_onnx(
+    config: &TextEmbedderConfig,
+    folder: &ModelFolder,
+) -> Result<LoadedEncoders, LoadError> {
+    let Some(graph) = folder.graph() else {
+        return Err(LoadError::NoWeightsForBackend {
+            path: folder.path().to_owned(),
+            backend: Backend::Onnx,
+            missing: "model.onnx",
+            fix: "write one with `python -m aktis.models.export_onnx`, or use backend=\"candle\"",
+        });
+    };
+    let library = onnx_library::find(config.onnxruntime_path.as_deref())?;
+    let device = match config.device {
+        Device::Auto if cuda::is_available() && OnnxEncoder::has_cuda(&library)? => Device::Cuda(0),
+        Device::Auto => Device::Cpu,
+        device => device,
+    };
+    let options = OnnxOptions {
+        graph: graph.to_owned(),
+        library,
+        device,
+        intra_threads: intra_threads(config)?,
+        dim: folder.config().hidden_size,
+    };
+    let encoders = (0..replicas(config, device)?)
+        .map(|_| Ok(Box::new(OnnxEncoder::load(&options)?) as Box<dyn Encoder>))
+        .collect::<Result<Vec<_>, LoadError>>()?;
+    Ok(LoadedEncoders {
+        backend: Backend::Onnx,
+        device,
+        encoders,
+    })
+}
+
+fn load_candle(
+    config: &TextEmbedderConfig,
+    folder: &ModelFolder,
+) -> Result<LoadedEncoders, LoadError> {
+    let Some(weights) = folder.weights() else {
+        return Err(LoadError::NoWeightsForBackend {
+            path: folder.path().to_owned(),
+            backend: Backend::Candle,
+            missing: "model.safetensors",
+            fix: "use backend=\"onnx\"",
+        });
+    };
+    if let Device::Cuda(_) = config.device {
+        return Err(LoadError::Device {
+            device: config.device,
+            backend: Backend::Candle,
+            reason: "this build of candle runs on the CPU; use backend=\"onnx\" with `pip install onnxruntime-gpu`"
+                .to_owned(),
+        });
+    }
+    let options = CandleOptions {
+        config: folder.config_path(),
+        weights: weights.to_owned(),
+        intra_threads: intra_threads(config)?,
+    };
+    let encoders = CandleEncoder::load_replicas(&options, replicas(config, Device::Cpu)?)?
+        .into_iter()
+        .map(|encoder| Box::new(encoder) as Box<dyn Encoder>)
+        .collect();
+    Ok(LoadedEncoders {
+        backend: Backend::Candle,
+        device: Device::Cpu,
+        encoders,
+    })
+}
+
+fn intra_threads(config: &TextEmbedderConfig) -> Result<usize, LoadError> {
+    at_least_one("intra_threads", config.intra_threads.unwrap_or(1))
+}
+
+fn replicas(config: &TextEmbedderConfig, device: Device) -> Result<usize, LoadError> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let default = match device {
+        Device::Cuda(_) => 1,
+        Device::Cpu | Device::Auto => {
+            (cores / config.intra_threads.unwrap_or(1).max(1)).clamp(1, MOST_DEFAULT_REPLICAS)
+        }
+    };
+    at_least_one("replicas", config.replicas.unwrap_or(default))
+}
+
+fn at_least_one(setting: &'static str, value: usize) -> Result<usize, LoadError> {
+    if value == 0 {
+        return Err(LoadError::Setting {
+            setting,
+            value,
+            reason: "at least 1 is needed".to_owned(),
+        });
+    }
+    Ok(value)
+}

@@ -1,0 +1,87 @@
+//! What `config.json` says about a BERT, and whether this implementation can do it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::LoadError;
+
+/// The shape of a BERT encoder; names as in `config.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct BertConfig {
+    #[serde(default)]
+    pub(super) model_type: String,
+    pub(super) vocab_size: usize,
+    pub(super) hidden_size: usize,
+    pub(super) num_hidden_layers: usize,
+    pub(super) num_attention_heads: usize,
+    pub(super) intermediate_size: usize,
+    pub(super) max_position_embeddings: usize,
+    pub(super) type_vocab_size: usize,
+    #[serde(default = "default_hidden_act")]
+    pub(super) hidden_act: String,
+    #[serde(default = "default_layer_norm_eps")]
+    pub(super) layer_norm_eps: f32,
+    #[serde(default = "default_position_embedding_type")]
+    pub(super) position_embedding_type: String,
+}
+
+fn default_hidden_act() -> String {
+    "gelu".to_owned()
+}
+
+fn default_layer_norm_eps() -> f32 {
+    1e-12
+}
+
+fn default_position_embedding_type() -> String {
+    "absolute".to_owned()
+}
+
+impl BertConfig {
+    /// Refuses what would load and then compute something else.
+    pub(super) fn check(&self, path: &Path) -> Result<(), LoadError> {
+        let refuse = |setting, value: &str, fix| {
+            Err(LoadError::UnsupportedModel {
+                path: path.to_owned(),
+                setting,
+                value: value.to_owned(),
+                fix,
+            })
+        };
+        if self.model_type != "bert" {
+            return refuse(
+                "model_type",
+                &self.model_type,
+                "use `bert`, or an ONNX graph with backend=\"onnx\"",
+            );
+        }
+        if self.hidden_act != "gelu" {
+            return refuse(
+                "hidden_act",
+                &self.hidden_act,
+                "use `gelu`, or an ONNX graph with backend=\"onnx\"",
+            );
+        }
+        if self.position_embedding_type != "absolute" {
+            let value = &self.position_embedding_type;
+            return refuse(
+                "position_embedding_type",
+                value,
+                "use `absolute`, or an ONNX graph with backend=\"onnx\"",
+            );
+        }
+        if self.num_attention_heads == 0
+            || !self.hidden_size.is_multiple_of(self.num_attention_heads)
+        {
+            let value = self.num_attention_heads.to_string();
+            return refuse("num_attention_heads", &value, "it must divide hidden_size");
+        }
+        Ok(())
+    }
+
+    /// Length of the vectors of one attention head.
+    pub(super) fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+}

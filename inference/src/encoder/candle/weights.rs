@@ -1,0 +1,55 @@
+//! The tensors of a `model.safetensors`, checked for their shape as they are taken out.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::error::LoadError;
+
+/// Tensors in `f32`, by their name without the `bert.` that some checkpoints put in front.
+pub(super) struct Weights(HashMap<String, Tensor>);
+
+impl Weights {
+    /// Reads the whole file.
+    pub(super) fn read(path: &Path) -> std::result::Result<Self, LoadError> {
+        let bytes = std::fs::read(path).map_err(|source| LoadError::ReadFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        let tensors =
+            candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|source| {
+                LoadError::Weights {
+                    path: path.to_owned(),
+                    source: Box::new(source),
+                }
+            })?;
+        let strip = |name: String| {
+            name.strip_prefix("bert.")
+                .map(str::to_owned)
+                .unwrap_or(name)
+        };
+        Ok(Self(
+            tensors
+                .into_iter()
+                .map(|(name, tensor)| (strip(name), tensor))
+                .collect(),
+        ))
+    }
+
+    /// The tensor `name`, which must have this shape.
+    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Some(tensor) = self.0.get(name) else {
+            candle_core::bail!(
+                "it has no tensor `{name}`, so it is not a BERT encoder of this configuration"
+            );
+        };
+        if tensor.dims() != shape {
+            candle_core::bail!(
+                "its tensor `{name}` has shape {:?}, and config.json asks for {shape:?}",
+                tensor.dims()
+            );
+        }
+        tensor.to_dtype(DType::F32)
+    }
+}

@@ -1,0 +1,282 @@
+//! The ONNX Runtime backend: runs `model.onnx` through a library loaded at run time.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use ort::ep::ExecutionProvider;
+use ort::logging::LogLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+
+use super::{Encoder, onnx_library};
+use crate::config::{Backend, Device};
+use crate::core::pooling::mean_pool;
+use crate::core::token_batch::TokenBatch;
+use crate::error::{BoxError, EncodeError, LoadError};
+
+const NAME: &str = "onnxruntime";
+
+/// What one session is made of.
+#[derive(Debug, Clone)]
+pub struct OnnxOptions {
+    /// The graph.
+    pub graph: PathBuf,
+    /// The ONNX Runtime library; the first one loaded in a process stays.
+    pub library: PathBuf,
+    /// CPU or one GPU.
+    pub device: Device,
+    /// Threads inside one batch.
+    pub intra_threads: usize,
+    /// Length of the vectors.
+    pub dim: usize,
+}
+
+/// A text encoder run by ONNX Runtime.
+pub struct OnnxEncoder {
+    session: Session,
+    inputs: Vec<InputKind>,
+    output: Output,
+    dim: usize,
+}
+
+/// What the graph asks for, in its own order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputKind {
+    InputIds,
+    AttentionMask,
+    TokenTypeIds,
+}
+
+#[derive(Debug, Clone)]
+struct Output {
+    name: String,
+    kind: OutputKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputKind {
+    /// `(rows, width, dim)`, to be pooled here.
+    TokenStates,
+    /// `(rows, dim)`, pooled in the graph.
+    Pooled,
+}
+
+impl OnnxEncoder {
+    /// Loads the library if need be, then the graph.
+    pub fn load(options: &OnnxOptions) -> Result<Self, LoadError> {
+        let environment = onnx_library::environment(&options.library)?;
+        let fail = |source: BoxError| LoadError::OnnxGraph {
+            path: options.graph.clone(),
+            device: options.device,
+            source,
+        };
+        let session = Session::builder(&environment)
+            .map_err(|source| fail(source.into()))
+            .and_then(|builder| configure(builder, options))?
+            .commit_from_file(&options.graph)
+            .map_err(|source| fail(source.into()))?;
+        let unsuitable = |reason| LoadError::OnnxSignature {
+            path: options.graph.clone(),
+            reason,
+        };
+        let inputs = read_inputs(session.inputs()).map_err(unsuitable)?;
+        let output = read_output(session.outputs(), options.dim).map_err(unsuitable)?;
+        Ok(Self {
+            session,
+            inputs,
+            output,
+            dim: options.dim,
+        })
+    }
+
+    /// Whether the library at `library` can run graphs on NVIDIA GPUs.
+    pub fn has_cuda(library: &Path) -> Result<bool, LoadError> {
+        onnx_library::environment(library)?;
+        Ok(ort::ep::CUDA::is_available().unwrap_or(false))
+    }
+}
+
+fn configure(builder: SessionBuilder, options: &OnnxOptions) -> Result<SessionBuilder, LoadError> {
+    let fail = |message: String| LoadError::OnnxGraph {
+        path: options.graph.clone(),
+        device: options.device,
+        source: message.into(),
+    };
+    let refused = |error: ort::Error<SessionBuilder>| fail(error.to_string());
+    let builder = builder
+        .with_intra_threads(options.intra_threads)
+        .map_err(refused)?
+        .with_inter_threads(1)
+        .map_err(refused)?
+        // Spinning threads would take the cores of the tokenising threads and of the other actors of the node.
+        .with_intra_op_spinning(false)
+        .map_err(refused)?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(refused)?
+        .with_log_level(LogLevel::Warning)
+        .map_err(refused)?;
+    let Device::Cuda(ordinal) = options.device else {
+        return Ok(builder);
+    };
+    let ordinal =
+        i32::try_from(ordinal).map_err(|_| fail(format!("there is no GPU number {ordinal}")))?;
+    // Without `error_on_failure` the session would run on the CPU and say nothing.
+    let cuda = ort::ep::CUDA::default()
+        .with_device_id(ordinal)
+        .build()
+        .error_on_failure();
+    builder
+        .with_execution_providers([cuda])
+        .map_err(|error| LoadError::Device {
+            device: options.device,
+            backend: Backend::Onnx,
+            reason: format!(
+                "{error}; a GPU needs `pip install onnxruntime-gpu` in place of onnxruntime"
+            ),
+        })
+}
+
+fn read_inputs(inputs: &[Outlet]) -> Result<Vec<InputKind>, String> {
+    let kinds = inputs
+        .iter()
+        .map(|input| {
+            if !matches!(input.dtype(), ValueType::Tensor { ty: TensorElementType::Int64, .. }) {
+                return Err(format!("its input `{}` is {} and not a tensor of int64", input.name(), input.dtype()));
+            }
+            match input.name() {
+                "input_ids" => Ok(InputKind::InputIds),
+                "attention_mask" => Ok(InputKind::AttentionMask),
+                "token_type_ids" => Ok(InputKind::TokenTypeIds),
+                other => Err(format!(
+                    "it has an input `{other}`, and only input_ids, attention_mask and token_type_ids are known"
+                )),
+            }
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    for (kind, name) in [
+        (InputKind::InputIds, "input_ids"),
+        (InputKind::AttentionMask, "attention_mask"),
+    ] {
+        if !kinds.contains(&kind) {
+            return Err(format!("it has no input `{name}`"));
+        }
+    }
+    Ok(kinds)
+}
+
+/// The pooled output if the graph has one, else the token states.
+fn read_output(outputs: &[Outlet], dim: usize) -> Result<Output, String> {
+    let mut candidates: Vec<Output> = outputs
+        .iter()
+        .filter_map(|output| classify(output, dim))
+        .collect();
+    candidates.sort_by_key(|output| match (output.kind, output.name.as_str()) {
+        (OutputKind::Pooled, "sentence_embedding") => 0,
+        (OutputKind::TokenStates, _) => 1,
+        // Some exports also give BERT's own pooler, which is not a sentence embedding.
+        (OutputKind::Pooled, _) => 2,
+    });
+    candidates.into_iter().next().ok_or_else(|| {
+        format!(
+            "none of its outputs {:?} is a float32 tensor of shape (batch, sequence, {dim}) or (batch, {dim})",
+            outputs.iter().map(Outlet::name).collect::<Vec<_>>()
+        )
+    })
+}
+
+fn classify(output: &Outlet, dim: usize) -> Option<Output> {
+    let ValueType::Tensor {
+        ty: TensorElementType::Float32,
+        shape,
+        ..
+    } = output.dtype()
+    else {
+        return None;
+    };
+    let last = *shape.last()?;
+    if last >= 0 && last as usize != dim {
+        return None;
+    }
+    let kind = match shape.len() {
+        2 => OutputKind::Pooled,
+        3 => OutputKind::TokenStates,
+        _ => return None,
+    };
+    Some(Output {
+        name: output.name().to_owned(),
+        kind,
+    })
+}
+
+impl Encoder for OnnxEncoder {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
+        if batch.rows() == 0 {
+            return Ok(());
+        }
+        let fail = |source: ort::Error| EncodeError::Backend {
+            backend: NAME,
+            rows: batch.rows(),
+            width: batch.width(),
+            source: source.into(),
+        };
+        let values = input_values(&self.inputs, batch).map_err(fail)?;
+        let outputs = self.session.run(values).map_err(fail)?;
+        let output = outputs
+            .get(&self.output.name)
+            .expect("the session has this output, as checked at load");
+        let (shape, data) = output.try_extract_tensor::<f32>().map_err(fail)?;
+        let expected = match self.output.kind {
+            OutputKind::TokenStates => vec![batch.rows(), batch.width(), self.dim],
+            OutputKind::Pooled => vec![batch.rows(), self.dim],
+        };
+        let found: Vec<usize> = shape
+            .iter()
+            .map(|&size| usize::try_from(size).unwrap_or(0))
+            .collect();
+        if found != expected {
+            return Err(EncodeError::Shape {
+                backend: NAME,
+                found,
+                expected,
+            });
+        }
+        match self.output.kind {
+            OutputKind::TokenStates => mean_pool(data, batch, self.dim, pooled),
+            OutputKind::Pooled => pooled.copy_from_slice(data),
+        }
+        Ok(())
+    }
+}
+
+type NamedValues<'batch> = Vec<(Cow<'static, str>, SessionInputValue<'batch>)>;
+
+/// The inputs in the graph's order. They are read in place: no copy is made.
+fn input_values<'batch>(
+    kinds: &[InputKind],
+    batch: &'batch TokenBatch,
+) -> ort::Result<NamedValues<'batch>> {
+    let shape = [batch.rows(), batch.width()];
+    kinds
+        .iter()
+        .map(|kind| {
+            let (name, data) = match kind {
+                InputKind::InputIds => ("input_ids", batch.input_ids()),
+                InputKind::AttentionMask => ("attention_mask", batch.attention_mask()),
+                InputKind::TokenTypeIds => ("token_type_ids", batch.token_type_ids()),
+            };
+            Ok((
+                Cow::Borrowed(name),
+                TensorRef::from_array_view((shape, data))?.into(),
+            ))
+        })
+        .collect()
+}

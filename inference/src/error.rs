@@ -1,0 +1,323 @@
+//! What can go wrong when a model is loaded and when texts are embedded.
+//!
+//! Every `Display` fits after "failed to" and leaves its source out; [`explain`] joins the chain into one line.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+
+use crate::config::{Backend, Device};
+
+/// Any error of a library below: kept as the source of ours.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What a model folder holds, as the messages say it.
+pub(crate) const FOLDER_HOLDS: &str =
+    "a model folder holds config.json, tokenizer.json, and model.onnx or model.safetensors";
+
+/// A text embedder could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The path is no folder at all.
+    #[error("open `{path}` as a model folder: {found}; {FOLDER_HOLDS}")]
+    NotAFolder {
+        /// The path given.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// The folder lacks files that the chosen backend needs.
+    #[error("load a model from `{path}`: it has no {}; {FOLDER_HOLDS}", .missing.join(" and no "))]
+    MissingFiles {
+        /// The model folder.
+        path: PathBuf,
+        /// The missing files' names.
+        missing: Vec<&'static str>,
+    },
+    /// The folder has weights, but not in the form that the chosen backend reads.
+    #[error("load `{path}` with backend {backend}: it has no {missing}; {fix}")]
+    NoWeightsForBackend {
+        /// The model folder.
+        path: PathBuf,
+        /// The backend asked for.
+        backend: Backend,
+        /// The missing file's name.
+        missing: &'static str,
+        /// What the user can do.
+        fix: &'static str,
+    },
+    /// A file of the folder cannot be read.
+    #[error("read `{path}`")]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A JSON file of the folder does not say what it should.
+    #[error("read `{path}` as a model's configuration")]
+    ParseConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The model is not of the family that the backend implements.
+    #[error("load `{path}`: {setting} `{value}` is not supported by the candle backend; {fix}")]
+    UnsupportedModel {
+        /// The `config.json`.
+        path: PathBuf,
+        /// Which entry of it.
+        setting: &'static str,
+        /// What it says.
+        value: String,
+        /// What is supported instead.
+        fix: &'static str,
+    },
+    /// `tokenizer.json` is no tokenizer.
+    #[error("read `{path}` as a tokenizer")]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
+    /// A setting of [`TextEmbedderConfig`](crate::TextEmbedderConfig) is outside what the model can do.
+    #[error("use {setting} = {value}: {reason}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: usize,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The ONNX Runtime library was not found anywhere.
+    #[error(
+        "find the ONNX Runtime library: neither onnxruntime_path nor ORT_DYLIB_PATH is set; \
+         run `pip install onnxruntime`, or set one of the two to its libonnxruntime.so, or use backend=\"candle\""
+    )]
+    RuntimeNotFound,
+    /// The path given for the ONNX Runtime library leads nowhere.
+    #[error(
+        "find the ONNX Runtime library: {origin} is `{path}`, which is no file; \
+         run `pip install onnxruntime`, and let it point to the libonnxruntime.so in onnxruntime/capi"
+    )]
+    RuntimePathIsNoFile {
+        /// Which setting named it.
+        origin: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// The ONNX Runtime library was found and does not load.
+    #[error(
+        "load the ONNX Runtime library `{path}`: `pip install --upgrade onnxruntime` installs one that fits"
+    )]
+    RuntimeLibrary {
+        /// The library.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
+    /// ONNX Runtime does not accept the graph.
+    #[error("load the ONNX graph `{path}` on {device}")]
+    OnnxGraph {
+        /// The graph.
+        path: PathBuf,
+        /// Where it was to run.
+        device: Device,
+        /// Why.
+        source: BoxError,
+    },
+    /// The graph is valid, but it is not a text encoder.
+    #[error("use the ONNX graph `{path}` as a text encoder: {reason}")]
+    OnnxSignature {
+        /// The graph.
+        path: PathBuf,
+        /// What is wrong with its inputs or outputs.
+        reason: String,
+    },
+    /// `model.safetensors` is corrupt, or lacks a tensor, or has one of a wrong shape.
+    #[error("read the weights `{path}`")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why, naming the tensor where it is about one.
+        source: BoxError,
+    },
+    /// The device asked for is not there, or the backend cannot use it.
+    #[error("use device {device} with backend {backend}: {reason}")]
+    Device {
+        /// The device asked for.
+        device: Device,
+        /// The backend.
+        backend: Backend,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The operating system gave no thread.
+    #[error("start the thread `{name}`")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The loaded model does not compute.
+    #[error("run the model in `{path}` once")]
+    FirstRun {
+        /// The model folder.
+        path: PathBuf,
+        /// Why.
+        source: EncodeError,
+    },
+}
+
+/// Texts could not be embedded.
+///
+/// Cheap to clone: the rows of one failed batch can belong to several record batches, and each of them fails with it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EmbedError {
+    /// The record batch has no such column.
+    #[error("find the text column `{column}`: the input has the columns {}", list(.available))]
+    ColumnMissing {
+        /// The column asked for.
+        column: String,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// The column does not hold text.
+    #[error(
+        "read the column `{column}` as text: its type is {found}, and a string column (Utf8, LargeUtf8 or Utf8View) \
+         is needed; cast it, or name another column"
+    )]
+    ColumnType {
+        /// The column.
+        column: String,
+        /// Its type.
+        found: DataType,
+    },
+    /// The input already has a column with the name of the output.
+    #[error(
+        "add the column `{column}`: the input already has one; choose another output column, or drop that one"
+    )]
+    ColumnTaken {
+        /// The output column.
+        column: String,
+    },
+    /// A text could not be tokenised.
+    #[error("tokenise row {row}")]
+    Tokenize {
+        /// Row of the input.
+        row: usize,
+        /// Why.
+        source: Arc<BoxError>,
+    },
+    /// The model failed on a batch.
+    #[error("compute the embeddings of a batch of {rows} rows")]
+    Encode {
+        /// Rows of the batch.
+        rows: usize,
+        /// Why.
+        source: Arc<EncodeError>,
+    },
+    /// Arrow refused the result.
+    #[error("assemble the output")]
+    Assemble {
+        /// Why.
+        source: Arc<arrow::error::ArrowError>,
+    },
+    /// A thread of the embedder panicked.
+    #[error("go on after the embedder's thread `{thread}` panicked: {message}")]
+    Panicked {
+        /// The thread's name.
+        thread: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The embedder was closed while this batch was in it.
+    #[error("finish the batch: the embedder was closed")]
+    Closed,
+}
+
+/// A backend failed on one batch.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The backend reported an error.
+    #[error("run {backend} on a batch of {rows} x {width} tokens")]
+    Backend {
+        /// Which backend.
+        backend: &'static str,
+        /// Rows of the batch.
+        rows: usize,
+        /// Tokens per row, padding included.
+        width: usize,
+        /// Why.
+        source: BoxError,
+    },
+    /// The model answered with a tensor of another shape than its signature says.
+    #[error("use the answer of {backend}: it has shape {found:?} instead of {expected:?}")]
+    Shape {
+        /// Which backend.
+        backend: &'static str,
+        /// The shape that came.
+        found: Vec<usize>,
+        /// The shape that was due.
+        expected: Vec<usize>,
+    },
+}
+
+/// The whole chain of an error in one line, outermost first.
+pub fn explain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !line.ends_with(&message) {
+            line.push_str(": ");
+            line.push_str(&message);
+        }
+        source = error.source();
+    }
+    line
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "(none)".to_owned();
+    }
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_column_lists_the_columns_there_are() {
+        let error = EmbedError::ColumnMissing {
+            column: "txt".to_owned(),
+            available: vec!["id".to_owned(), "text".to_owned()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "find the text column `txt`: the input has the columns `id`, `text`"
+        );
+    }
+
+    #[test]
+    fn explained_error_names_every_cause_once() {
+        let source = std::io::Error::other("disk on fire");
+        let error = LoadError::ReadFile {
+            path: "config.json".into(),
+            source,
+        };
+        assert_eq!(explain(&error), "read `config.json`: disk on fire");
+    }
+}
