@@ -1,33 +1,15 @@
 """One session per test file, and a deadline on every test."""
 
 import faulthandler
-import os
 import signal
-import sys
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-# Ray's own settings, harmless to any other system: no token file, no usage report, no uv hook.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-
-from system import IS_RAY, SESSION_CPUS, ray  # noqa: E402
+from .system import ray, session_arguments
 
 #: Seconds one test may take before it is interrupted, and then before the whole run is ended with all stacks printed.
 TEST_DEADLINE_S = 120
 RUN_DEADLINE_S = 150
-
-
-def session_arguments(**overrides):
-    """Arguments of ``init`` for a small quiet session of either system."""
-    arguments = {"num_cpus": SESSION_CPUS, "log_to_driver": False}
-    if IS_RAY:
-        arguments["include_dashboard"] = False
-    arguments.update(overrides)
-    return arguments
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import os
 import time
 
 import pytest
-from system import DEADLINE_S, exceptions, ray
+
+from .system import DEADLINE_S, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -1,11 +1,13 @@
 """``cancel``: queued, running, forced, and in actors."""
 
 import asyncio
+import contextlib
 import os
 import time
 
 import pytest
-from system import DEADLINE_S, SESSION_CPUS, exceptions, ray
+
+from .system import DEADLINE_S, SESSION_CPUS, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -60,10 +62,8 @@ def test_a_forced_cancel_kills_the_worker(tmp_path):
         open(path, "w").close()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(0.1)
-            except KeyboardInterrupt:
-                pass
 
     ref = stubborn.remote(marker)
     until_exists(marker)

@@ -4,8 +4,8 @@ import os
 import time
 
 import pytest
-from conftest import session_arguments
-from system import DEADLINE_S, SESSION_CPUS, exceptions, ray
+
+from .system import DEADLINE_S, SESSION_CPUS, exceptions, ray, session_arguments
 
 
 def get(refs):
@@ -138,8 +138,13 @@ def test_the_runtime_context_names_where_code_runs():
     class Self:
         def ids(self):
             context = ray.get_runtime_context()
-            return (context.get_node_id(), context.get_job_id(), context.get_worker_id(), context.get_actor_id(),
-                    context.get_task_id())
+            return (
+                context.get_node_id(),
+                context.get_job_id(),
+                context.get_worker_id(),
+                context.get_actor_id(),
+                context.get_task_id(),
+            )
 
     @ray.remote
     def ids():

@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from system import DEADLINE_S, IS_RAY, exceptions, ray
+
+from .system import DEADLINE_S, IS_RAY, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 

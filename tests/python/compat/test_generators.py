@@ -4,7 +4,8 @@ import asyncio
 import time
 
 import pytest
-from system import DEADLINE_S, IS_RAY, exceptions, ray
+
+from .system import DEADLINE_S, IS_RAY, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from system import DEADLINE_S, IS_RAY, SESSION_CPUS, ray
+
+from .system import DEADLINE_S, IS_RAY, SESSION_CPUS, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from system import DEADLINE_S, IS_RAY, SYSTEM, exceptions, ray
+
+from .system import DEADLINE_S, IS_RAY, SYSTEM, exceptions, ray
 
 
 def get(refs):

@@ -2,9 +2,10 @@
 
 import traceback
 
-import importable_module
 import pytest
-from system import DEADLINE_S, exceptions, ray
+
+from . import importable_module
+from .system import DEADLINE_S, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -44,7 +45,7 @@ def test_an_error_says_where_it_was_raised_in_the_worker():
     assert "fail()" in text, "names the remote function"
     assert "pid=" in text, "names the worker process"
     assert "test_task_errors.py" in text and "line" in text, "names the file and line in the worker"
-    assert 'raise ValueError(message)' in text, "shows the source line"
+    assert "raise ValueError(message)" in text, "shows the source line"
     assert text.rstrip().endswith("ValueError: the reason")
 
 
@@ -282,9 +283,22 @@ def test_a_generator_result_that_is_not_declared_streaming_counts_as_streaming()
 
 def test_the_error_types_form_one_family():
     error = exceptions.RayError
-    for name in ("RayTaskError", "RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError",
-                 "GetTimeoutError", "ObjectLostError", "TaskCancelledError", "OutOfMemoryError", "ObjectStoreFullError",
-                 "OwnerDiedError", "RuntimeEnvSetupError", "PendingCallsLimitExceeded", "NodeDiedError"):
+    for name in (
+        "RayTaskError",
+        "RayActorError",
+        "ActorDiedError",
+        "ActorUnavailableError",
+        "WorkerCrashedError",
+        "GetTimeoutError",
+        "ObjectLostError",
+        "TaskCancelledError",
+        "OutOfMemoryError",
+        "ObjectStoreFullError",
+        "OwnerDiedError",
+        "RuntimeEnvSetupError",
+        "PendingCallsLimitExceeded",
+        "NodeDiedError",
+    ):
         assert issubclass(getattr(exceptions, name), error), name
     assert issubclass(exceptions.GetTimeoutError, TimeoutError)
     assert issubclass(exceptions.ActorDiedError, exceptions.RayActorError)

@@ -1,8 +1,9 @@
 """Remote functions: calling, options, return values, references as arguments."""
 
-import importable_module
 import pytest
-from system import DEADLINE_S, exceptions, ray
+
+from . import importable_module
+from .system import DEADLINE_S, exceptions, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 

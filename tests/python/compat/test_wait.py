@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from system import DEADLINE_S, ray
+
+from .system import DEADLINE_S, ray
 
 pytestmark = pytest.mark.usefixtures("session")
 
