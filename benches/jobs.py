@@ -1,5 +1,6 @@
 """Runs a measured script as a process of its own, with a time limit, and reads the JSON in its last line."""
 
+import contextlib
 import json
 import os
 import signal
@@ -27,10 +28,8 @@ def run(command, limit_s):
         except subprocess.TimeoutExpired as expired:
             raise JobFailed(f"ran longer than {limit_s} s") from expired
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             child.wait()
         seconds = time.perf_counter() - start
         lines, complaints = _lines(printed), _lines(errors)

@@ -11,7 +11,7 @@ import sys
 
 RAY_VERSION = "2.60.0"
 CORE_PACKAGES = (f"ray[data]=={RAY_VERSION}", "pyarrow", "numpy", "pandas", "psutil")
-EMBED_PACKAGES = ("sentence-transformers", "torch")
+EMBED_PACKAGES = ("sentence-transformers", "torch", "onnxruntime", "tokenizers")
 
 #: Settings that favour Ray: no token handshake, no usage report, no log lines repeated to the driver's terminal.
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}

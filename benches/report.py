@@ -33,6 +33,10 @@ def number(value, unit=""):
     raise AssertionError("the last factor always applies")
 
 
+def judge(reached):
+    return "ok" if reached else "MISSED"
+
+
 def table(header, rows):
     """Aligned columns: the first to the left, the others to the right."""
     cells = [[str(cell) for cell in line] for line in (header, *rows)]
@@ -40,7 +44,9 @@ def table(header, rows):
 
     def render(line):
         first, *rest = line
-        return "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:]))])
+        return "  ".join(
+            [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        )
 
     return "\n".join([render(cells[0]), "-" * (sum(widths) + 2 * (len(widths) - 1)), *map(render, cells[1:])])
 
@@ -59,7 +65,7 @@ def machine():
         "python": platform.python_version(),
         "load_at_start": os.getloadavg()[0],
         "commit": commit.stdout.strip() or None,
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -5,8 +5,8 @@
     python benches/run.py data_map | embed | footprint [...]
     python benches/run.py all
 
-`--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the first
-run (see `ray_env.py`), outside this repository. Aktis is taken from the Python that runs this file.
+`--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
+first run (see `ray_env.py`), outside this repository. Aktis is taken from the Python that runs this file.
 """
 
 import importlib.util

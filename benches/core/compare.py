@@ -1,6 +1,7 @@
 """Runs `core_bench.py` on both systems, alternately, and prints the ratio of every row."""
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -76,10 +77,8 @@ def _tail(printed):
 
 
 def _end_group(child):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
 
 

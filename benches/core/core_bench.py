@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import types
-from typing import Callable
+from collections.abc import Callable
 
 LARGE_BYTES = 200_000_000
 IN_FLIGHT = 1000

@@ -18,9 +18,9 @@ TARGET_TIMES_THE_LOOP = 2.0
 LIMIT_S = 600
 
 
-def python_for(system, systems):
-    """The bare loop runs in Ray's environment when that is used anyway: then Aktis's needs no pyarrow of its own."""
-    return ray_env.python_of("ray" if system == "ray" or (system == "pyarrow" and "ray" in systems) else system)
+def python_for(system):
+    """The bare loop runs in Ray's environment, so that Aktis's needs no pyarrow of its own."""
+    return ray_env.python_of("aktis" if system == "aktis" else "ray")
 
 
 def ensure_input(rows, python):
@@ -50,13 +50,13 @@ def measure(systems, source, options):
     measured = {system: {"job_s": [], "process_s": [], "error": None} for system in systems}
     with tempfile.TemporaryDirectory(dir=ray_env.cache_folder()) as scratch:
         reference = pathlib.Path(scratch) / "reference"
-        _job("pyarrow", systems, source, reference, options)
+        _job("pyarrow", source, reference, options)
         for round_index in range(options.rounds):
             for system in systems if round_index % 2 == 0 else reversed(systems):
                 target = pathlib.Path(scratch) / f"{system}-{round_index}"
                 try:
-                    result, process_s = _job(system, systems, source, target, options)
-                    jobs.run([python_for("pyarrow", systems), JOB, "verify", "--output", target, "--reference",
+                    result, process_s = _job(system, source, target, options)
+                    jobs.run([python_for("pyarrow"), JOB, "verify", "--output", target, "--reference",
                               reference], LIMIT_S)  # fmt: skip
                 except jobs.JobFailed as failure:
                     measured[system]["error"] = str(failure)
@@ -64,13 +64,14 @@ def measure(systems, source, options):
                 else:
                     measured[system]["job_s"].append(result["job_s"])
                     measured[system]["process_s"].append(process_s)
-                    print(f"  {system:8} {result['job_s']:.2f} s, process {process_s:.2f} s", file=sys.stderr, flush=True)
+                    note = f"{result['job_s']:.2f} s, process {process_s:.2f} s"
+                    print(f"  {system:8} {note}", file=sys.stderr, flush=True)
                 shutil.rmtree(target, ignore_errors=True)
     return measured
 
 
-def _job(system, systems, source, target, options):
-    command = [python_for(system, systems), JOB, "run", "--system", system, "--input", source, "--output", target,
+def _job(system, source, target, options):
+    command = [python_for(system), JOB, "run", "--system", system, "--input", source, "--output", target,
                "--cpus", options.cpus]  # fmt: skip
     return jobs.run(command, LIMIT_S)
 
@@ -92,9 +93,9 @@ def render(measured, size):
     text = report.table(header, rows)
     mine, loop, ray = (jobs_s.get(system) for system in ("aktis", "pyarrow", "ray"))
     if mine and ray:
-        text += f"\n\n{'ok' if ray / mine >= TARGET_RATIO_TO_RAY else 'MISSED'}: >= {TARGET_RATIO_TO_RAY}x Ray Data's job time"
+        text += f"\n{report.judge(ray / mine >= TARGET_RATIO_TO_RAY)}: >= {TARGET_RATIO_TO_RAY}x faster than Ray Data"
     if mine and loop:
-        text += f"\n{'ok' if mine / loop <= TARGET_TIMES_THE_LOOP else 'MISSED'}: within {TARGET_TIMES_THE_LOOP}x of the loop"
+        text += f"\n{report.judge(mine / loop <= TARGET_TIMES_THE_LOOP)}: within {TARGET_TIMES_THE_LOOP}x of the loop"
     errors = [f"  {system}: {cell['error']}" for system, cell in measured.items() if cell["error"]]
     return text + ("\n\nerrors:\n" + "\n".join(errors) if errors else "")
 
@@ -108,7 +109,7 @@ def main(argv):
     options = parser.parse_args(argv)
     systems = tuple(options.systems.split(","))
     machine = report.machine()
-    source = ensure_input(options.rows, python_for("pyarrow", systems))
+    source = ensure_input(options.rows, python_for("pyarrow"))
     size = warm_page_cache(source)
     measured = measure(systems, source, options)
     print(render(measured, size))

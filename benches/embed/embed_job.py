@@ -4,8 +4,8 @@
     python embed_job.py run --system ray|aktis|loop|loop32 --model FOLDER --input FOLDER --output FOLDER
     python embed_job.py compare --output FOLDER --reference FOLDER
 
-A run does the job twice in one session: over the first rows only, then over all. The difference of the two tells the rate
-without imports and loading of the model. Prints one JSON object in its last line.
+A run does the job twice in one session: over the first rows only, then over all. The difference of the two tells the
+rate without imports and loading of the model. Prints one JSON object in its last line.
 """
 
 import argparse
@@ -156,9 +156,9 @@ SYSTEMS = {
 def run(options):
     job, shut_down = SYSTEMS[options.system](options)
     seconds = []
-    for source, target in ((options.input / "few", options.output / "few"), (options.input / "all", options.output / "all")):
+    for name in ("few", "all"):
         start = time.perf_counter()
-        job(source, target)
+        job(options.input / name, options.output / name)
         seconds.append(time.perf_counter() - start)
     shut_down()
     return {"few_s": seconds[0], "all_s": seconds[1]}

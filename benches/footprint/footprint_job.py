@@ -1,6 +1,6 @@
 """What a session costs while it does nothing. One script for Aktis and Ray; prints one JSON object in its last line.
 
-    python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 20000]
+python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 20000]
 """
 
 import argparse
