@@ -1,1 +1,43 @@
 //! The library inside every driver and worker process: ownership, submission, execution.
+//!
+//! Owns: references and their counts, tasks until they end, lineage, leased workers, calls to actors, the lanes to other
+//! processes, the connection to the node's raylet. Does not own: where tasks run (the raylet and the gcs decide), object
+//! storage (the raylet's store), user code (the embedder executes what [`Runtime::next_work`] hands it).
+//!
+//! ```text
+//!                 put / get / wait / submit / call                  next_work / finish
+//!                            │                                             ▲
+//!  runtime   ────────────────▼─────────────────────────────────────────────┴────────
+//!              api ── with_core ──►  core (pure)  ──► effects ──► carry_out     execution queue
+//!                                      ▲                              │              ▲
+//!              incoming ───────────────┘                              ▼              │
+//!  lane      ──── frames ◄──── reactor (leader / follower) ────► outboxes ──────────┘
+//!                               │                │
+//!                        workers, actors,     raylet of this node
+//!                        owners (unix sockets)
+//! ```
+//! Invariants are listed with the modules that keep them: [`mod@lane`] and [`mod@core`].
+
+mod core;
+pub mod error;
+mod execution;
+mod lane;
+pub mod native;
+mod node_link;
+pub mod options;
+pub mod reference;
+pub mod registry;
+pub mod runtime;
+pub mod stream;
+mod sync;
+pub mod value;
+pub mod zygote;
+
+pub use error::TaskFailure;
+pub use execution::Work;
+pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
+pub use reference::{ObjectRef, ProcessAddress};
+pub use registry::{CallContext, NativeActor, NativeRegistry};
+pub use runtime::{ActorHandle, GetError, ProcessRole, ReceivedCall, Runtime, RuntimeConfig};
+pub use stream::ObjectStream;
+pub use value::{Format, Value};

@@ -1,0 +1,310 @@
+//! Actors this process calls.
+//!
+//! ```text
+//!            address known        lane closed
+//!  Unknown ───────────────► Alive ───────────► Away ── address of a new incarnation ─► Alive
+//!     └─────────────────── dead, for good ──────┴────────────────────────────────────► Dead
+//! ```
+//! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it.
+
+use std::collections::VecDeque;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, TaskId};
+use rustc_hash::FxHashMap;
+
+use super::tasks::{Assembled, Place, TaskRecord};
+use super::{Core, Effect, Effects};
+use crate::error::TaskFailure;
+use crate::lane::connection::{ConnectionId, Urgency};
+use crate::reference::ProcessAddress;
+use crate::value::Value;
+
+/// Frames beyond this many unanswered calls may wait to be joined.
+const DIRECT_WRITES: usize = 2;
+
+#[derive(Debug, Clone)]
+enum Reach {
+    Unknown,
+    Alive { connection: ConnectionId },
+    /// The lane is closed, the gcs has not said yet what becomes of the actor.
+    Away,
+    Dead(TaskFailure),
+}
+
+/// An actor as seen by this caller.
+struct ActorEntry {
+    reach: Reach,
+    address: Option<ProcessAddress>,
+    /// Not sent yet, in order.
+    calls: VecDeque<TaskId>,
+    /// Sent and unanswered, in order.
+    in_flight: VecDeque<TaskId>,
+    /// Sent to an incarnation that died, with no retry left: they fail when the cause is known.
+    interrupted: Vec<TaskId>,
+    next_sequence: u64,
+    max_pending_calls: i32,
+    /// Its handles are gone: it ends when its calls have ended.
+    is_ending: bool,
+    /// Arguments of the constructor, held for restarts.
+    creation_args: Option<Value>,
+}
+
+impl ActorEntry {
+    fn new() -> Self {
+        Self {
+            reach: Reach::Unknown,
+            address: None,
+            calls: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            interrupted: Vec::new(),
+            next_sequence: 0,
+            max_pending_calls: -1,
+            is_ending: false,
+            creation_args: None,
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.calls.len() + self.in_flight.len() + self.interrupted.len()
+    }
+}
+
+/// All actors this process knows.
+#[derive(Default)]
+pub(crate) struct ActorTable {
+    entries: FxHashMap<ActorId, ActorEntry>,
+    by_connection: FxHashMap<ConnectionId, ActorId>,
+}
+
+impl ActorTable {
+    /// Notes an actor. True: it was not known, and is to be watched.
+    pub(crate) fn know(&mut self, actor: ActorId, max_pending_calls: i32) -> bool {
+        let mut is_new = false;
+        let entry = self.entries.entry(actor).or_insert_with(|| {
+            is_new = true;
+            ActorEntry::new()
+        });
+        if is_new {
+            entry.max_pending_calls = max_pending_calls;
+        }
+        is_new
+    }
+
+    /// Holds the constructor's arguments (and the references in them) while the actor may be restarted.
+    pub(crate) fn hold_creation_args(&mut self, actor: ActorId, args: Value) {
+        if let Some(entry) = self.entries.get_mut(&actor) {
+            entry.creation_args = Some(args);
+        }
+    }
+
+    /// Whether the address is news: no lane to it is open.
+    pub(crate) fn needs_lane(&self, actor: ActorId, address: ProcessAddress) -> bool {
+        self.entries.get(&actor).is_some_and(|entry| {
+            !matches!((&entry.reach, entry.address), (Reach::Alive { .. }, Some(known)) if known == address)
+                && !matches!(entry.reach, Reach::Dead(_))
+        })
+    }
+
+    pub(crate) fn actor_of(&self, connection: ConnectionId) -> Option<ActorId> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    /// Number of the next call, or why there can be none.
+    pub(crate) fn admit(&mut self, actor: ActorId) -> Result<u64, TaskFailure> {
+        let entry = self.entries.entry(actor).or_insert_with(ActorEntry::new);
+        let limit = entry.max_pending_calls;
+        if limit > 0 && entry.pending() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            let message = format!(
+                "{} calls of this process wait for actor {actor}, as many as max_pending_calls={limit} allows; \
+                 get() some results first or raise the limit",
+                entry.pending()
+            );
+            return Err(TaskFailure::new(ErrorCode::PendingCallsLimit, message));
+        }
+        entry.next_sequence += 1;
+        Ok(entry.next_sequence - 1)
+    }
+}
+
+impl Core {
+    /// Takes a new call, in order.
+    pub(crate) fn submit_call(&mut self, actor: ActorId, record: TaskRecord, effects: &mut Effects) {
+        let id = record.id();
+        if let Some(entry) = self.actors.entries.get_mut(&actor) {
+            entry.calls.push_back(id);
+        }
+        self.submit(record, effects);
+    }
+
+    /// Sends the calls that are ready, in order.
+    pub(super) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
+        loop {
+            let Some(entry) = self.actors.entries.get(&actor) else { return };
+            let Some(front) = entry.calls.front().copied() else { break };
+            let connection = match &entry.reach {
+                Reach::Alive { connection } => *connection,
+                Reach::Dead(failure) => {
+                    let failure = failure.clone();
+                    self.actors.entries.get_mut(&actor).expect("just looked up").calls.pop_front();
+                    self.fail_task(front, failure, effects);
+                    continue;
+                }
+                Reach::Unknown | Reach::Away => return,
+            };
+            let is_ready = self.tasks.records.get(&front).is_none_or(|record| record.unresolved == 0);
+            if !is_ready || !self.send_call(actor, front, connection, effects) {
+                return;
+            }
+        }
+        self.end_if_drained(actor, effects);
+    }
+
+    /// False: the call has to wait after all.
+    fn send_call(
+        &mut self,
+        actor: ActorId,
+        call: TaskId,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) -> bool {
+        let assembled = self.assemble(call, effects);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return false };
+        match assembled {
+            Assembled::Waits => return false,
+            Assembled::Ended => {
+                entry.calls.retain(|id| *id != call);
+            }
+            Assembled::Frame(frame, payload) => {
+                let urgency =
+                    if entry.in_flight.len() < DIRECT_WRITES { Urgency::Now } else { Urgency::Soon };
+                entry.calls.pop_front();
+                entry.in_flight.push_back(call);
+                if let Some(record) = self.tasks.records.get_mut(&call) {
+                    record.place = Place::Pushed(connection);
+                }
+                effects.push(Effect::Send { connection, frame, payload, urgency });
+            }
+        }
+        true
+    }
+
+    /// A call was answered. The caller ends it.
+    pub(crate) fn call_ended(&mut self, connection: ConnectionId, call: TaskId, effects: &mut Effects) {
+        let Some(actor) = self.actors.actor_of(connection) else { return };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        if entry.in_flight.front() == Some(&call) {
+            entry.in_flight.pop_front();
+        } else {
+            entry.in_flight.retain(|id| *id != call);
+        }
+        self.end_if_drained(actor, effects);
+    }
+
+    /// A call that is retried goes back in front of the calls that are not sent.
+    pub(super) fn requeue_call(&mut self, actor: ActorId, call: TaskId, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        let sequence_of = |id: &TaskId| self.tasks.records.get(id).map(|record| record.spec.sequence);
+        let own = sequence_of(&call);
+        let position = entry.calls.iter().position(|id| sequence_of(id) > own).unwrap_or(entry.calls.len());
+        entry.calls.insert(position, call);
+        self.resolve_dependencies(call, effects);
+    }
+
+    /// A lane to the living actor is open.
+    pub(crate) fn actor_alive(
+        &mut self,
+        actor: ActorId,
+        address: ProcessAddress,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        entry.reach = Reach::Alive { connection };
+        entry.address = Some(address);
+        let interrupted = std::mem::take(&mut entry.interrupted);
+        self.actors.by_connection.insert(connection, actor);
+        let message = format!(
+            "the call was running on actor {actor} when its process ended; the actor is restarted, but the call is not \
+             repeated (max_task_retries=0): call again, or set max_task_retries"
+        );
+        for call in interrupted {
+            self.fail_task(call, TaskFailure::new(ErrorCode::ActorUnavailable, message.clone()), effects);
+        }
+        self.pump_actor(actor, effects);
+        self.settle(effects);
+    }
+
+    /// The actor is dead for good.
+    pub(crate) fn actor_dead(&mut self, actor: ActorId, failure: TaskFailure, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        if matches!(entry.reach, Reach::Dead(_)) {
+            return;
+        }
+        if let Reach::Alive { connection } = entry.reach {
+            self.actors.by_connection.remove(&connection);
+            effects.push(Effect::CloseLane { connection });
+        }
+        entry.reach = Reach::Dead(failure.clone());
+        let mut lost: Vec<TaskId> = std::mem::take(&mut entry.in_flight).into();
+        lost.append(&mut entry.interrupted);
+        if let Some(args) = entry.creation_args.take() {
+            effects.discard_value(args);
+        }
+        for call in lost {
+            self.fail_task(call, failure.clone(), effects);
+        }
+        self.pump_actor(actor, effects);
+        self.settle(effects);
+    }
+
+    /// The actor cannot be placed as the cluster is now: calls made so far fail, later ones may fare better.
+    pub(crate) fn fail_waiting_calls(&mut self, actor: ActorId, failure: &TaskFailure, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        for call in std::mem::take(&mut entry.calls) {
+            self.fail_task(call, failure.clone(), effects);
+        }
+        self.end_if_drained(actor, effects);
+    }
+
+    /// The lane of an actor is closed. Calls with retries left wait for the next incarnation, others for the cause.
+    pub(crate) fn actor_lane_closed(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let Some(actor) = self.actors.by_connection.remove(&connection) else { return };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        if !matches!(&entry.reach, Reach::Alive { connection: open } if *open == connection) {
+            return;
+        }
+        entry.reach = Reach::Away;
+        let sent: Vec<TaskId> = std::mem::take(&mut entry.in_flight).into();
+        for call in sent.into_iter().rev() {
+            let has_retry = self.tasks.records.get_mut(&call).is_some_and(TaskRecord::take_retry);
+            if has_retry {
+                if let Some(record) = self.tasks.records.get_mut(&call) {
+                    record.place = Place::Queued;
+                }
+                self.requeue_call(actor, call, effects);
+            } else if let Some(entry) = self.actors.entries.get_mut(&actor) {
+                entry.interrupted.push(call);
+            }
+        }
+        self.settle(effects);
+    }
+
+    /// The last handle is gone: the actor ends after its calls.
+    pub(crate) fn end_actor(&mut self, actor: ActorId, effects: &mut Effects) {
+        if let Some(entry) = self.actors.entries.get_mut(&actor) {
+            entry.is_ending = true;
+        }
+        self.end_if_drained(actor, effects);
+    }
+
+    fn end_if_drained(&mut self, actor: ActorId, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        if entry.is_ending && entry.pending() == 0 {
+            entry.is_ending = false;
+            if !matches!(entry.reach, Reach::Dead(_)) {
+                effects.push(Effect::KillActor { actor });
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Workers leased per scheduling class.
+//!
+//! Tasks that ask for the same resources form a class. Its tasks wait in one queue; leased workers take them, several at
+//! a time when they are short (pipelining hides the round trip), one at a time when they are long (a queue behind a long
+//! task helps nobody). What was pipelined too eagerly is stolen back.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{JobId, NodeId, TaskId};
+use aktis_proto::v1 as wire;
+use prost::Message;
+use rustc_hash::FxHashMap;
+
+use super::tasks::{Assembled, Place};
+use super::{Core, Effect, Effects};
+use crate::error::TaskFailure;
+use crate::lane::connection::{ConnectionId, Urgency};
+use crate::reference::ProcessAddress;
+
+/// Work that a worker may have waiting, in time.
+const PIPELINE_TARGET: Duration = Duration::from_micros(2000);
+const MAX_PIPELINE: usize = 256;
+const MAX_OPEN_REQUESTS: usize = 32;
+/// Tasks behind one that runs longer than this are stolen back.
+const STEAL_AFTER: Duration = Duration::from_millis(20);
+/// Frames beyond this many in flight on a lane may wait to be joined.
+const DIRECT_WRITES: usize = 2;
+
+/// A scheduling class of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ClassId(pub(crate) u32);
+
+/// One request for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseRequestKey {
+    pub(crate) class: ClassId,
+    pub(crate) number: u64,
+}
+
+struct Class {
+    request: wire::ResourceRequest,
+    job: JobId,
+    queue: VecDeque<TaskId>,
+    leases: Vec<ConnectionId>,
+    open_requests: Vec<LeaseRequestKey>,
+    /// Moving average of execution times; `None` until the first task ended.
+    execution: Option<Duration>,
+}
+
+impl Class {
+    fn depth(&self) -> usize {
+        let Some(execution) = self.execution else { return 1 };
+        let fitting = PIPELINE_TARGET.as_nanos() / execution.as_nanos().max(1);
+        usize::try_from(fitting).unwrap_or(MAX_PIPELINE).clamp(1, MAX_PIPELINE)
+    }
+
+    fn learn(&mut self, execution: Duration) {
+        self.execution = Some(match self.execution {
+            None => execution,
+            Some(old) => (old * 7 + execution) / 8,
+        });
+    }
+}
+
+struct Lease {
+    class: ClassId,
+    lease_id: u64,
+    worker: ProcessAddress,
+    in_flight: VecDeque<TaskId>,
+    /// The worker's task waits in `get`: nothing more is pushed until it has ended.
+    is_blocked: bool,
+    /// Others wait for its resources, or it exits: nothing more is pushed, returned when empty.
+    is_leaving: bool,
+    is_unusable: bool,
+    idle_since: Option<Instant>,
+    /// When the running task, or the oldest answer awaited, began to count.
+    busy_since: Instant,
+    is_steal_asked: bool,
+}
+
+/// All classes and leases of this process.
+#[derive(Default)]
+pub(crate) struct LeaseTable {
+    classes: Vec<Class>,
+    by_request: FxHashMap<(Vec<u8>, JobId), ClassId>,
+    leases: FxHashMap<ConnectionId, Lease>,
+    next_number: u64,
+    /// The time of the event being handled; the core has no clock.
+    pub(crate) now: Option<Instant>,
+}
+
+impl LeaseTable {
+    /// The class of tasks with this request.
+    pub(crate) fn class_of(&mut self, request: &wire::ResourceRequest, job: JobId) -> ClassId {
+        let key = (request.encode_to_vec(), job);
+        let classes = &mut self.classes;
+        *self.by_request.entry(key).or_insert_with(|| {
+            classes.push(Class {
+                request: request.clone(),
+                job,
+                queue: VecDeque::new(),
+                leases: Vec::new(),
+                open_requests: Vec::new(),
+                execution: None,
+            });
+            ClassId(u32::try_from(classes.len() - 1).expect("classes are few"))
+        })
+    }
+
+    fn class_mut(&mut self, class: ClassId) -> &mut Class {
+        &mut self.classes[class.0 as usize]
+    }
+
+    fn now(&self) -> Instant {
+        self.now.unwrap_or_else(|| unreachable!("every entry point sets the time"))
+    }
+
+    fn best_lease(&self, class: ClassId) -> Option<ConnectionId> {
+        let class = &self.classes[class.0 as usize];
+        let depth = class.depth();
+        class
+            .leases
+            .iter()
+            .filter_map(|connection| self.leases.get(connection).map(|lease| (*connection, lease)))
+            .filter(|(_, lease)| !lease.is_blocked && !lease.is_leaving && lease.in_flight.len() < depth)
+            .min_by_key(|(_, lease)| lease.in_flight.len())
+            .map(|(connection, _)| connection)
+    }
+
+    /// Whether the answer to this request is still awaited.
+    pub(crate) fn is_requested(&self, key: LeaseRequestKey) -> bool {
+        self.classes.get(key.class.0 as usize).is_some_and(|class| class.open_requests.contains(&key))
+    }
+
+    /// Whether tasks run or wait, for tests and status.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.leases.is_empty() && self.classes.iter().all(|class| class.queue.is_empty())
+    }
+}
+
+impl Core {
+    pub(super) fn enqueue(&mut self, class: ClassId, task: TaskId, effects: &mut Effects) {
+        self.leases.class_mut(class).queue.push_back(task);
+        self.pump(class, effects);
+    }
+
+    /// Pushes queued tasks to leased workers, and asks for more workers or fewer.
+    fn pump(&mut self, class: ClassId, effects: &mut Effects) {
+        while let Some(connection) = self.leases.best_lease(class) {
+            let Some(task) = self.leases.class_mut(class).queue.pop_front() else { break };
+            self.push_task(task, connection, effects);
+        }
+        self.adjust_requests(class, effects);
+        self.steal_for_idle(class, effects);
+    }
+
+    fn push_task(&mut self, task: TaskId, connection: ConnectionId, effects: &mut Effects) {
+        let Assembled::Frame(frame, payload) = self.assemble(task, effects) else { return };
+        let now = self.leases.now();
+        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        if lease.in_flight.is_empty() {
+            lease.busy_since = now;
+        }
+        lease.idle_since = None;
+        let urgency = if lease.in_flight.len() < DIRECT_WRITES { Urgency::Now } else { Urgency::Soon };
+        lease.in_flight.push_back(task);
+        if let Some(record) = self.tasks.records.get_mut(&task) {
+            record.place = Place::Pushed(connection);
+        }
+        effects.push(Effect::Send { connection, frame, payload, urgency });
+    }
+
+    fn adjust_requests(&mut self, class_id: ClassId, effects: &mut Effects) {
+        let number = &mut self.leases.next_number;
+        let class = &mut self.leases.classes[class_id.0 as usize];
+        let wanted = class.queue.len().div_ceil(class.depth()).min(MAX_OPEN_REQUESTS);
+        while class.open_requests.len() < wanted {
+            *number += 1;
+            let key = LeaseRequestKey { class: class_id, number: *number };
+            class.open_requests.push(key);
+            let request = wire::LeaseRequest {
+                resources: Some(class.request.clone()),
+                job_id: class.job.to_wire(),
+                backlog: u32::try_from(class.queue.len()).unwrap_or(u32::MAX),
+                ..Default::default()
+            };
+            effects.push(Effect::RequestLease { key, request });
+        }
+        if wanted == 0 {
+            for key in class.open_requests.drain(..) {
+                effects.push(Effect::CancelLease { key });
+            }
+        }
+    }
+
+    /// An idle worker takes half of what waits behind the busiest one, if that is worth the trip.
+    fn steal_for_idle(&mut self, class_id: ClassId, effects: &mut Effects) {
+        let class = &self.leases.classes[class_id.0 as usize];
+        let has_idle = class.leases.iter().any(|connection| {
+            self.leases.leases.get(connection).is_some_and(|lease| {
+                lease.in_flight.is_empty() && !lease.is_blocked && !lease.is_leaving
+            })
+        });
+        if !has_idle || !class.queue.is_empty() {
+            return;
+        }
+        let execution = class.execution.unwrap_or(Duration::ZERO);
+        let victim = class
+            .leases
+            .iter()
+            .copied()
+            .filter(|connection| self.leases.leases.get(connection).is_some_and(|lease| !lease.is_steal_asked))
+            .max_by_key(|connection| self.leases.leases.get(connection).map_or(0, |lease| lease.in_flight.len()));
+        let Some(victim) = victim else { return };
+        let Some(lease) = self.leases.leases.get_mut(&victim) else { return };
+        let waiting = lease.in_flight.len().saturating_sub(1);
+        if waiting > 0 && execution * u32::try_from(waiting).unwrap_or(u32::MAX) > PIPELINE_TARGET / 2 {
+            lease.is_steal_asked = true;
+            effects.push(steal_effect(victim, waiting.div_ceil(2)));
+        }
+    }
+
+    /// A worker was leased, and its lane is open.
+    pub(crate) fn lease_granted(
+        &mut self,
+        key: LeaseRequestKey,
+        lease_id: u64,
+        worker: ProcessAddress,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) {
+        let now = self.leases.now();
+        let class = self.leases.class_mut(key.class);
+        class.open_requests.retain(|open| *open != key);
+        class.leases.push(connection);
+        self.leases.leases.insert(
+            connection,
+            Lease {
+                class: key.class,
+                lease_id,
+                worker,
+                in_flight: VecDeque::new(),
+                is_blocked: false,
+                is_leaving: false,
+                is_unusable: false,
+                idle_since: Some(now),
+                busy_since: now,
+                is_steal_asked: false,
+            },
+        );
+        self.pump(key.class, effects);
+        self.settle(effects);
+    }
+
+    /// A granted worker could not be reached: another is asked for if tasks still wait.
+    pub(crate) fn lease_retracted(&mut self, key: LeaseRequestKey, effects: &mut Effects) {
+        if self.leases.is_requested(key) {
+            self.leases.class_mut(key.class).open_requests.retain(|open| *open != key);
+            self.adjust_requests(key.class, effects);
+        }
+    }
+
+    /// The request ended without a worker: the tasks it was for fail if no other request is left.
+    pub(crate) fn lease_refused(
+        &mut self,
+        key: LeaseRequestKey,
+        failure: &TaskFailure,
+        effects: &mut Effects,
+    ) {
+        if !self.leases.is_requested(key) {
+            return;
+        }
+        let class = self.leases.class_mut(key.class);
+        class.open_requests.retain(|open| *open != key);
+        if class.leases.is_empty() && class.open_requests.is_empty() {
+            for task in std::mem::take(&mut class.queue) {
+                self.fail_task(task, failure.clone(), effects);
+            }
+        }
+        self.settle(effects);
+    }
+
+    /// Nothing can ever satisfy the request, as the cluster is now.
+    pub(crate) fn lease_infeasible(&mut self, key: LeaseRequestKey, message: &str, effects: &mut Effects) {
+        if !self.leases.is_requested(key) || !self.leases.class_mut(key.class).leases.is_empty() {
+            return;
+        }
+        let class = self.leases.class_mut(key.class);
+        for key in std::mem::take(&mut class.open_requests) {
+            effects.push(Effect::CancelLease { key });
+        }
+        let failure = TaskFailure::new(ErrorCode::Unschedulable, message);
+        for task in std::mem::take(&mut self.leases.class_mut(key.class).queue) {
+            self.fail_task(task, failure.clone(), effects);
+        }
+        self.settle(effects);
+    }
+
+    /// A task came back from a leased worker. The caller ends it afterwards.
+    pub(crate) fn lease_task_ended(
+        &mut self,
+        connection: ConnectionId,
+        task: TaskId,
+        execution: Duration,
+        is_worker_exiting: bool,
+    ) {
+        let now = self.leases.now();
+        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        if let Some(position) = lease.in_flight.iter().position(|id| *id == task) {
+            lease.in_flight.remove(position);
+        }
+        lease.is_blocked = false;
+        lease.busy_since = now;
+        if is_worker_exiting {
+            lease.is_leaving = true;
+            lease.is_unusable = true;
+        }
+        let class = lease.class;
+        self.leases.class_mut(class).learn(execution);
+    }
+
+    /// After a task's end: gives the worker its next tasks, or lets it go.
+    pub(crate) fn lease_continue(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let now = self.leases.now();
+        let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else { return };
+        self.pump(class, effects);
+        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        if lease.in_flight.is_empty() {
+            lease.idle_since.get_or_insert(now);
+            if lease.is_leaving {
+                self.return_lease(connection, effects);
+            }
+        }
+        self.settle(effects);
+    }
+
+    /// A worker gives tasks back that it has not started.
+    pub(crate) fn tasks_returned(
+        &mut self,
+        connection: ConnectionId,
+        tasks: &[TaskId],
+        is_blocked: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        lease.is_steal_asked = false;
+        lease.is_blocked |= is_blocked;
+        lease.in_flight.retain(|task| !tasks.contains(task));
+        let class = lease.class;
+        for task in tasks.iter().rev() {
+            if let Some(record) = self.tasks.records.get_mut(task) {
+                record.place = Place::Queued;
+                self.leases.class_mut(class).queue.push_front(*task);
+            }
+        }
+        self.pump(class, effects);
+        self.settle(effects);
+    }
+
+    /// The lane of a leased worker is closed. Returns its tasks: they are to be retried or failed (`LEASE-1`).
+    pub(crate) fn lease_lane_closed(
+        &mut self,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) -> Option<(ProcessAddress, Vec<TaskId>)> {
+        let lease = self.leases.leases.remove(&connection)?;
+        self.leases.class_mut(lease.class).leases.retain(|open| *open != connection);
+        effects.push(Effect::ReturnLease {
+            returned: wire::LeaseReturn {
+                lease_id: lease.lease_id,
+                node_id: lease.worker.node.to_wire(),
+                is_worker_unusable: true,
+            },
+        });
+        self.adjust_requests(lease.class, effects);
+        Some((lease.worker, lease.in_flight.into()))
+    }
+
+    /// Others wait for the resources of this lease.
+    pub(crate) fn lease_reclaimed(&mut self, lease_id: u64, node: Option<NodeId>, effects: &mut Effects) {
+        let found = self
+            .leases
+            .leases
+            .iter_mut()
+            .find(|(_, lease)| lease.lease_id == lease_id && node.is_none_or(|node| lease.worker.node == node));
+        let Some((connection, lease)) = found else { return };
+        let connection = *connection;
+        lease.is_leaving = true;
+        if lease.in_flight.is_empty() {
+            self.return_lease(connection, effects);
+        }
+    }
+
+    fn return_lease(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let Some(lease) = self.leases.leases.remove(&connection) else { return };
+        self.leases.class_mut(lease.class).leases.retain(|open| *open != connection);
+        effects.push(Effect::ReturnLease {
+            returned: wire::LeaseReturn {
+                lease_id: lease.lease_id,
+                node_id: lease.worker.node.to_wire(),
+                is_worker_unusable: lease.is_unusable,
+            },
+        });
+        effects.push(Effect::CloseLane { connection });
+        self.adjust_requests(lease.class, effects);
+    }
+
+    /// Returns leases that have been idle for `idle_limit`, steals from behind long tasks. Says when to come again.
+    pub(crate) fn lease_tick(&mut self, idle_limit: Duration, effects: &mut Effects) -> Option<Duration> {
+        let now = self.leases.now();
+        let mut next: Option<Duration> = None;
+        let mut expired = Vec::new();
+        for (connection, lease) in &mut self.leases.leases {
+            let left = if let Some(idle_since) = lease.idle_since {
+                idle_limit.saturating_sub(now - idle_since)
+            } else if lease.in_flight.len() > 1 && !lease.is_steal_asked {
+                let left = STEAL_AFTER.saturating_sub(now - lease.busy_since);
+                if left.is_zero() {
+                    lease.is_steal_asked = true;
+                    effects.push(steal_effect(*connection, lease.in_flight.len() - 1));
+                    continue;
+                }
+                left
+            } else {
+                continue;
+            };
+            if left.is_zero() {
+                expired.push(*connection);
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        for connection in expired {
+            self.return_lease(connection, effects);
+        }
+        next
+    }
+}
+
+fn steal_effect(connection: ConnectionId, count: usize) -> Effect {
+    let steal = wire::StealTasks { max_tasks: u32::try_from(count).unwrap_or(u32::MAX) };
+    Effect::Send {
+        connection,
+        frame: wire::LaneFrame { kind: Some(wire::lane_frame::Kind::StealTasks(steal)) },
+        payload: crate::value::PayloadParts::default(),
+        urgency: Urgency::Now,
+    }
+}

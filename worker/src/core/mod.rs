@@ -1,0 +1,64 @@
+//! What a process knows as an owner, a borrower and a caller: pure state, no clock, thread, socket or file.
+//!
+//! ```text
+//!  objects   every object this process holds references to: state, counts, who waits
+//!  tasks     tasks this process submitted: dependencies, attempts, lineage
+//!  leases    workers leased per scheduling class: queues, pipelining, stealing back
+//!  actors    actors this process calls: state, calls in order
+//! ```
+//! Every entry point takes what happened and appends what is to be done to an [`Effects`]. The caller carries the
+//! effects out after it has released the core's lock, except [`Effect::Send`], which it appends to the connection's
+//! outbox while it holds the lock: that is what keeps calls in order.
+//!
+//! Invariants:
+//! - `REF-1 (freed-once)`: an object's storage is freed exactly when no handle, task, borrower or containing object
+//!   holds it.
+//! - `TASK-1 (one-end)`: every submitted task ends exactly once for its results: with values or with a failure.
+//! - `TASK-2 (retries-bounded)`: a task is attempted at most `1 + max_retries` times after system failures.
+//! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
+//!   again or ended.
+//! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission.
+
+pub(crate) mod actors;
+mod effects;
+mod ends;
+pub(crate) mod leases;
+pub(crate) mod objects;
+mod references;
+mod streams;
+pub(crate) mod tasks;
+
+use rustc_hash::FxHashMap;
+
+use crate::lane::connection::ConnectionId;
+use crate::reference::ProcessAddress;
+
+pub(crate) use effects::{Effect, Effects, Watcher};
+pub(crate) use ends::{EndedResult, ResultValue};
+pub(crate) use streams::StreamNext;
+
+/// See the [module](self).
+pub(crate) struct Core {
+    pub(crate) me: ProcessAddress,
+    pub(crate) objects: objects::ObjectTable,
+    pub(crate) tasks: tasks::TaskTable,
+    pub(crate) leases: leases::LeaseTable,
+    pub(crate) actors: actors::ActorTable,
+    pub(crate) streams: streams::StreamTable,
+    /// Who said hello on which connection.
+    pub(crate) peers: FxHashMap<ConnectionId, ProcessAddress>,
+}
+
+impl Core {
+    pub(crate) fn new(me: ProcessAddress, lineage_limit_bytes: u64) -> Self {
+        Self {
+            me,
+            objects: objects::ObjectTable::default(),
+            tasks: tasks::TaskTable::new(lineage_limit_bytes),
+            leases: leases::LeaseTable::default(),
+            actors: actors::ActorTable::default(),
+            streams: streams::StreamTable::default(),
+            peers: FxHashMap::default(),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Tasks this process submitted, and what is kept of them as lineage.
+
+use std::collections::VecDeque;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, ObjectId, TaskId};
+use aktis_proto::v1 as wire;
+use rustc_hash::FxHashMap;
+
+use super::leases::ClassId;
+use super::objects::ObjectState;
+use super::{Core, Effects, Watcher};
+use crate::error::TaskFailure;
+use crate::lane::connection::ConnectionId;
+use crate::reference::ProcessAddress;
+use crate::value::{PayloadParts, Value};
+
+/// Bytes a record costs besides its arguments, for the lineage budget.
+const RECORD_BYTES: u64 = 500;
+
+/// Who runs a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    Class(ClassId),
+    Actor(ActorId),
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Waits for dependencies, or in a queue.
+    Queued,
+    Pushed(ConnectionId),
+    /// Ended; kept to be run again if a result is lost.
+    Lineage,
+}
+
+/// One task.
+pub(crate) struct TaskRecord {
+    pub(crate) spec: wire::TaskSpec,
+    pub(crate) args: Value,
+    /// Top-level references, each counted as a handle while the task is not ended.
+    pub(crate) dependencies: Vec<(ObjectId, ProcessAddress)>,
+    pub(crate) unresolved: u32,
+    pub(crate) target: Target,
+    pub(crate) place: Place,
+    /// Results in object stores that are still referenced (lineage only).
+    live_results: u32,
+}
+
+impl TaskRecord {
+    pub(crate) fn new(
+        spec: wire::TaskSpec,
+        args: Value,
+        dependencies: Vec<(ObjectId, ProcessAddress)>,
+        target: Target,
+    ) -> Self {
+        Self { spec, args, dependencies, unresolved: 0, target, place: Place::Queued, live_results: 0 }
+    }
+
+    fn lineage_bytes(&self) -> u64 {
+        RECORD_BYTES + self.args.data_bytes() as u64
+    }
+
+    /// Uses up one attempt. False: none is left.
+    pub(crate) fn take_retry(&mut self) -> bool {
+        match self.spec.retries_left {
+            0 => return false,
+            -1 => {}
+            _ => self.spec.retries_left -= 1,
+        }
+        self.spec.attempt += 1;
+        true
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        TaskId::from_bytes(&self.spec.task_id).expect("own tasks have well-formed ids")
+    }
+
+    fn name(&self) -> String {
+        let function = self.spec.function.as_ref().map_or("", |function| function.name.as_str());
+        if self.spec.method.is_empty() { function.to_owned() } else { format!("{function}.{}", self.spec.method) }
+    }
+}
+
+/// All tasks that are not ended, and lineage.
+pub(crate) struct TaskTable {
+    pub(crate) records: FxHashMap<TaskId, TaskRecord>,
+    lineage: VecDeque<TaskId>,
+    lineage_bytes: u64,
+    lineage_limit_bytes: u64,
+    evicted: u64,
+}
+
+impl TaskTable {
+    pub(super) fn new(lineage_limit_bytes: u64) -> Self {
+        Self {
+            records: FxHashMap::default(),
+            lineage: VecDeque::new(),
+            lineage_bytes: 0,
+            lineage_limit_bytes,
+            evicted: 0,
+        }
+    }
+}
+
+/// The wire form of a value's layout.
+pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
+    wire::ValueLayout {
+        format: value.format as u32,
+        lengths: value.parts().map(|part| part.len() as u64).collect(),
+        contained_refs: value.contained.iter().map(crate::reference::ObjectRef::to_wire).collect(),
+    }
+}
+
+/// A task that is ready to leave, or not.
+pub(super) enum Assembled {
+    Frame(wire::LaneFrame, PayloadParts),
+    /// A dependency has got lost meanwhile; the task waits for it again.
+    Waits,
+    /// A dependency failed, and the task with it.
+    Ended,
+}
+
+impl Core {
+    /// Takes a new task. Its results must have been counted by the caller already.
+    pub(crate) fn submit(&mut self, record: TaskRecord, effects: &mut Effects) {
+        let id = record.id();
+        for (dependency, owner) in record.dependencies.clone() {
+            self.count_handle(dependency, owner, false);
+        }
+        self.tasks.records.insert(id, record);
+        self.resolve_dependencies(id, effects);
+        self.settle(effects);
+    }
+
+    /// Watches the dependencies that are not ready; makes the task runnable when none is missing.
+    pub(super) fn resolve_dependencies(&mut self, id: TaskId, effects: &mut Effects) {
+        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let missing: Vec<ObjectId> = record
+            .dependencies
+            .iter()
+            .map(|(object, _)| *object)
+            .filter(|object| !self.objects.is_ready(*object))
+            .collect();
+        record.unresolved = u32::try_from(missing.len()).expect("dependencies fit a frame");
+        if missing.is_empty() {
+            effects.runnable.push(id);
+        }
+        for object in missing {
+            self.watch(object, Watcher::Task(id), effects);
+        }
+    }
+
+    /// Puts runnable tasks where they are sent from.
+    pub(super) fn settle(&mut self, effects: &mut Effects) {
+        while let Some(id) = effects.runnable.pop() {
+            let Some(record) = self.tasks.records.get(&id) else { continue };
+            match record.target {
+                Target::Class(class) => self.enqueue(class, id, effects),
+                Target::Actor(actor) => self.pump_actor(actor, effects),
+            }
+        }
+    }
+
+    /// Builds the frame of a task whose dependencies are ready.
+    pub(super) fn assemble(&mut self, id: TaskId, effects: &mut Effects) -> Assembled {
+        let Some(record) = self.tasks.records.get(&id) else { return Assembled::Ended };
+        let (mut inlined, mut locations) = (Vec::new(), Vec::new());
+        let mut payload = PayloadParts::default();
+        record.args.append_to(&mut payload);
+        let mut failure = None;
+        for (position, (object, _)) in (0u32..).zip(&record.dependencies) {
+            match self.objects.get(*object).map(|entry| &entry.state) {
+                Some(ObjectState::Inline(value)) => {
+                    value.append_to(&mut payload);
+                    inlined.push(wire::InlinedDependency { position, layout: Some(layout_of(value)) });
+                }
+                Some(ObjectState::Stored(stored)) => locations.push(wire::DependencyLocation {
+                    position,
+                    node_ids: stored.nodes.iter().map(|node| node.to_wire()).collect(),
+                    size_bytes: stored.size_bytes,
+                }),
+                Some(ObjectState::Failed(cause)) => failure = Some(TaskFailure::clone(cause)),
+                Some(ObjectState::Pending | ObjectState::Lost) | None => {
+                    self.resolve_dependencies(id, effects);
+                    return Assembled::Waits;
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            self.fail_task(id, failure, effects);
+            return Assembled::Ended;
+        }
+        let push = wire::PushTask { spec: Some(record.spec.clone()), inlined, locations };
+        let kind = Some(wire::lane_frame::Kind::PushTask(push));
+        Assembled::Frame(wire::LaneFrame { kind }, payload)
+    }
+
+    /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it.
+    pub(super) fn retire(&mut self, id: TaskId, stored_results: u32, effects: &mut Effects) {
+        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let dependencies = record.dependencies.clone();
+        if stored_results > 0 && matches!(record.target, Target::Class(_)) {
+            record.place = Place::Lineage;
+            record.live_results = stored_results;
+            self.tasks.lineage_bytes += record.lineage_bytes();
+            self.tasks.lineage.push_back(id);
+            for (object, _) in &dependencies {
+                if let Some(entry) = self.objects.get_mut(*object) {
+                    entry.lineage_pins += 1;
+                }
+            }
+        } else if let Some(record) = self.tasks.records.remove(&id) {
+            effects.discard_value(record.args);
+        }
+        for (object, _) in dependencies {
+            self.release_handle(object, effects);
+        }
+        self.bound_lineage(effects);
+    }
+
+    fn bound_lineage(&mut self, effects: &mut Effects) {
+        while self.tasks.lineage_bytes > self.tasks.lineage_limit_bytes {
+            let Some(oldest) = self.tasks.lineage.pop_front() else { return };
+            if self.drop_lineage(oldest, effects) {
+                self.tasks.evicted += 1;
+            }
+        }
+        // Records that were dropped leave their ids behind; sweep them when they are the majority.
+        if self.tasks.lineage.len() > 1024 && self.tasks.lineage.len() > 2 * self.tasks.records.len() {
+            let records = &self.tasks.records;
+            self.tasks.lineage.retain(|id| records.get(id).is_some_and(|record| record.place == Place::Lineage));
+        }
+    }
+
+    /// Forgets how to recompute the task's results. False: it was forgotten before.
+    fn drop_lineage(&mut self, id: TaskId, effects: &mut Effects) -> bool {
+        if self.tasks.records.get(&id).is_none_or(|record| record.place != Place::Lineage) {
+            return false;
+        }
+        let Some(record) = self.tasks.records.remove(&id) else { return false };
+        self.tasks.lineage_bytes -= record.lineage_bytes();
+        for (object, _) in &record.dependencies {
+            self.unpin_lineage(*object, effects);
+        }
+        effects.discard_value(record.args);
+        true
+    }
+
+    fn unpin_lineage(&mut self, object: ObjectId, effects: &mut Effects) {
+        let Some(entry) = self.objects.get_mut(object) else { return };
+        entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
+        self.free_if_unreferenced(object, effects);
+    }
+
+    /// A result of a task is not referenced any more.
+    pub(super) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
+        let id = object.task();
+        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        if record.place != Place::Lineage {
+            return;
+        }
+        record.live_results = record.live_results.saturating_sub(1);
+        if record.live_results == 0 {
+            self.drop_lineage(id, effects);
+        }
+    }
+
+    /// All copies of an own object are gone: runs its task again, or says why that is impossible.
+    pub(super) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
+        let id = object.task();
+        let evicted = self.tasks.evicted;
+        let refusal = match self.tasks.records.get_mut(&id) {
+            None if evicted > 0 => Some(format!(
+                "lineage of {evicted} tasks was evicted to stay within {} bytes; raise AKTIS_LINEAGE_BYTES",
+                self.tasks.lineage_limit_bytes
+            )),
+            None => Some(
+                "it was made by put() or by an actor, which cannot be run again; compute it in a task instead".to_owned(),
+            ),
+            Some(record) if record.place != Place::Lineage => None,
+            Some(record) => {
+                let has_retry = record.take_retry();
+                (!has_retry).then(|| format!("task {} has no retries left; raise max_retries", record.name()))
+            }
+        };
+        let is_lineage = self.tasks.records.get(&id).is_some_and(|record| record.place == Place::Lineage);
+        if refusal.is_none() && is_lineage {
+            self.run_again(id, effects);
+        }
+        if let Some(reason) = refusal {
+            let message =
+                format!("object {object} was lost with its node and cannot be recomputed: {reason}");
+            self.fail_object(object, TaskFailure::new(ErrorCode::ReconstructionFailed, message), effects);
+        }
+    }
+
+    fn run_again(&mut self, id: TaskId, effects: &mut Effects) {
+        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        record.place = Place::Queued;
+        self.tasks.lineage_bytes -= record.lineage_bytes();
+        let (dependencies, num_returns) = (record.dependencies.clone(), record.spec.num_returns);
+        for index in 0..num_returns {
+            let entry = self.objects.get_mut(ObjectId::of_return(id, index));
+            if let Some(entry) = entry
+                && matches!(entry.state, ObjectState::Lost)
+            {
+                entry.state = ObjectState::Pending;
+            }
+        }
+        for (object, owner) in dependencies {
+            self.count_handle(object, owner, false);
+            if let Some(entry) = self.objects.get_mut(object) {
+                entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
+            }
+        }
+        self.resolve_dependencies(id, effects);
+        self.settle(effects);
+    }
+}

@@ -1,0 +1,21 @@
+//! Lanes: how frames travel between local processes, and which thread moves them.
+//!
+//! ```text
+//!  frame        u32 rest | u32 header | header | payload      encoding and incremental decoding
+//!  outbox       bytes waiting to be written, coalesced        one writev for many frames
+//!  connection   one unix socket: outbox + decoder
+//!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
+//!  reactor      epoll over all connections, driven by whoever has the turn
+//! ```
+//!
+//! Invariants:
+//! - `LANE-1 (one-poller)`: at most one thread is inside `epoll_wait` and reads sockets.
+//! - `LANE-2 (no-lost-wake-up)`: a thread that waits is either polling, or registered as a follower and unparked when
+//!   its condition is met or the turn becomes free.
+//! - `LANE-3 (frame-order)`: frames sent on one connection are handed to the peer's handler in the order of `send`.
+
+pub(crate) mod connection;
+pub(crate) mod frame;
+pub(crate) mod outbox;
+pub(crate) mod reactor;
+pub(crate) mod turn;

@@ -1,0 +1,153 @@
+//! Bytes of one connection that wait to be written. Small frames are joined, large parts are written in place.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+
+use bytes::Bytes;
+use prost::Message;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use super::frame::encode_head;
+use crate::value::PayloadParts;
+
+/// Parts up to this size are copied behind the header instead of being written from where they lie.
+const COPY_BELOW_BYTES: usize = 16 << 10;
+const MAX_SLICES: usize = 64;
+
+/// Outgoing bytes in order.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    closed: VecDeque<Bytes>,
+    open: Vec<u8>,
+    /// Bytes of the front segment that are written already.
+    front_written: usize,
+    waiting_bytes: usize,
+}
+
+/// What a flush achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    Everything,
+    /// The socket is full: go on when it is writable.
+    Blocked,
+}
+
+impl Outbox {
+    /// Appends a frame.
+    pub(crate) fn push<M: Message>(&mut self, header: &M, payload: &PayloadParts) {
+        let before = self.open.len();
+        encode_head(header, payload.len_bytes(), &mut self.open);
+        self.waiting_bytes += self.open.len() - before + payload.len_bytes();
+        for part in payload.parts() {
+            if part.len() <= COPY_BELOW_BYTES {
+                self.open.extend_from_slice(part);
+            } else {
+                self.close_open();
+                self.closed.push_back(part.clone());
+            }
+        }
+    }
+
+    /// Bytes that are not written yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    fn close_open(&mut self) {
+        if !self.open.is_empty() {
+            self.closed.push_back(Bytes::from(std::mem::take(&mut self.open)));
+        }
+    }
+
+    /// Writes as much as the socket takes.
+    pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>) -> Result<Flushed, Errno> {
+        while self.waiting_bytes > 0 {
+            let written = match self.write_once(socket) {
+                Ok(written) => written,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(Flushed::Blocked),
+                Err(error) => return Err(error),
+            };
+            self.consume(written);
+        }
+        Ok(Flushed::Everything)
+    }
+
+    fn write_once(&self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        let mut skip = self.front_written;
+        let segments = self.closed.iter().map(Bytes::as_ref).chain(std::iter::once(&self.open[..]));
+        for segment in segments.take(MAX_SLICES) {
+            slices[count] = IoSlice::new(&segment[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
+    }
+
+    fn consume(&mut self, mut written: usize) {
+        self.waiting_bytes -= written;
+        while let Some(front) = self.closed.front() {
+            let left = front.len() - self.front_written;
+            if written < left {
+                self.front_written += written;
+                return;
+            }
+            written -= left;
+            self.front_written = 0;
+            self.closed.pop_front();
+        }
+        self.front_written += written;
+        if self.front_written == self.open.len() {
+            self.open.clear();
+            self.front_written = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use aktis_proto::v1 as wire;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lane::frame::encode_whole;
+    use crate::value::{Format, Value};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn everything_pushed_arrives_in_order(sizes in proptest::collection::vec(0usize..200_000, 1..12)) {
+            let (writer, mut reader) = UnixStream::pair().expect("socket pair");
+            writer.set_nonblocking(true).expect("non-blocking");
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            for (id, size) in (0u8..).zip(&sizes) {
+                let header = wire::CancelTask { task_id: vec![id; 16].into(), force: false };
+                let mut payload = PayloadParts::default();
+                Value::inband(Format::Bytes, vec![id; *size]).append_to(&mut payload);
+                expected.extend(encode_whole(&header, &payload));
+                outbox.push(&header, &payload);
+            }
+            let wanted = expected.len();
+            let drain = std::thread::spawn(move || {
+                let mut received = vec![0; wanted];
+                reader.read_exact(&mut received).expect("all bytes arrive");
+                received
+            });
+            while outbox.flush(writer.as_fd()).expect("peer is there") == Flushed::Blocked {
+                std::thread::yield_now();
+            }
+            prop_assert_eq!(outbox.waiting_bytes(), 0);
+            prop_assert_eq!(drain.join().expect("reader"), expected);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! All connections of a process, polled by whoever has the turn.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::{Errno, read, write};
+use rustix::net::{SocketFlags, accept_with};
+
+use super::connection::{Connection, ConnectionId, Handler};
+use super::frame::Decoder;
+use super::turn::{Asked, LaneStep, Turn, Waiter};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+
+const KICK: u64 = 0;
+/// How long a wait polls before it lets its caller look for signals.
+const SIGNAL_SLICE: Duration = Duration::from_millis(100);
+
+/// Takes a connection that came in through a listener.
+pub(crate) type Acceptor = Arc<dyn Fn(OwnedFd) + Send + Sync>;
+
+/// Work of the owner of the reactor that happens at times rather than at frames.
+pub(crate) trait Ticker: Send + Sync {
+    /// Does what is due and says when to call again.
+    fn tick(&self, now: Instant) -> Option<Duration>;
+}
+
+enum Source {
+    Connection(Arc<Connection>),
+    Listener { socket: OwnedFd, acceptor: Acceptor },
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Done,
+    DeadlinePassed,
+    /// A signal may have come, or a slice of time is over: look for signals and wait again.
+    Interrupted,
+}
+
+/// See the [module](super).
+pub(crate) struct Reactor {
+    epoll: OwnedFd,
+    kick: OwnedFd,
+    turn: Turn,
+    sources: Mutex<FxHashMap<u64, Source>>,
+    dirty: Mutex<Vec<Arc<Connection>>>,
+    next_id: AtomicU64,
+    is_stopped: AtomicBool,
+}
+
+impl Reactor {
+    pub(crate) fn new() -> Result<Arc<Self>, Errno> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &kick, EventData::new_u64(KICK), EventFlags::IN)?;
+        Ok(Arc::new(Self {
+            epoll,
+            kick,
+            turn: Turn::new(),
+            sources: Mutex::default(),
+            dirty: Mutex::default(),
+            next_id: AtomicU64::new(KICK + 1),
+            is_stopped: AtomicBool::new(false),
+        }))
+    }
+
+    /// Adds a connected, non-blocking socket. `decoder` may hold bytes that came already.
+    pub(crate) fn add_connection(
+        self: &Arc<Self>,
+        socket: OwnedFd,
+        decoder: Decoder,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Arc<Connection>, Errno> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection::new(ConnectionId(id), socket, decoder, handler, Arc::clone(self));
+        self.sources.lock().insert(id, Source::Connection(Arc::clone(&connection)));
+        epoll::add(&self.epoll, connection.fd(), EventData::new_u64(id), EventFlags::IN)?;
+        Ok(connection)
+    }
+
+    /// Adds a listening, non-blocking socket.
+    pub(crate) fn add_listener(&self, socket: OwnedFd, acceptor: Acceptor) -> Result<(), Errno> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        epoll::add(&self.epoll, &socket, EventData::new_u64(id), EventFlags::IN)?;
+        self.sources.lock().insert(id, Source::Listener { socket, acceptor });
+        Ok(())
+    }
+
+    pub(super) fn set_write_interest(&self, connection: &Connection, wants_write: bool) {
+        let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        // Fails only if the connection was removed meanwhile.
+        let _ = epoll::modify(&self.epoll, connection.fd(), EventData::new_u64(connection.id.0), flags);
+    }
+
+    pub(super) fn add_dirty(&self, connection: Arc<Connection>) {
+        let mut dirty = self.dirty.lock();
+        dirty.push(connection);
+        let is_first = dirty.len() == 1;
+        drop(dirty);
+        if is_first {
+            self.rouse();
+        }
+    }
+
+    /// Makes the lane thread look around: unflushed bytes, a new timer.
+    pub(crate) fn rouse(&self) {
+        if !self.turn.rouse_lane() {
+            self.kick();
+        }
+    }
+
+    fn kick(&self) {
+        // The counter can only be full if kicks wait already.
+        let _ = write(&self.kick, &1u64.to_ne_bytes());
+    }
+
+    /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
+    pub(crate) fn flush_dirty(&self) {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for connection in dirty {
+            connection.flush();
+        }
+    }
+
+    /// Waits until `waiter` is done. Polls itself when it can. `slice` bounds the time until
+    /// [`WaitEnd::Interrupted`]; `None` waits on.
+    pub(crate) fn wait(
+        &self,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        slice: Option<Duration>,
+    ) -> WaitEnd {
+        self.flush_dirty();
+        if waiter.is_done() {
+            return WaitEnd::Done;
+        }
+        let slice_end = slice.map(|slice| Instant::now() + slice);
+        match self.turn.ask(waiter) {
+            Asked::Lead => {}
+            asked => {
+                if asked == Asked::FollowLane {
+                    self.kick();
+                }
+                let end = follow(waiter, deadline, slice_end);
+                if !self.turn.leave(waiter) {
+                    return end.unwrap_or(WaitEnd::Done);
+                }
+                if let Some(end) = end {
+                    self.turn.pass();
+                    return end;
+                }
+            }
+        }
+        let end = self.lead(waiter, deadline, slice_end);
+        self.turn.pass();
+        end
+    }
+
+    /// [`Self::wait`] with the usual slice for signals.
+    pub(crate) fn wait_interruptibly(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> WaitEnd {
+        self.wait(waiter, deadline, Some(SIGNAL_SLICE))
+    }
+
+    fn lead(&self, waiter: &Waiter, deadline: Option<Instant>, slice_end: Option<Instant>) -> WaitEnd {
+        loop {
+            if waiter.is_done() {
+                return WaitEnd::Done;
+            }
+            let left = match time_left(deadline, slice_end) {
+                Ok(left) => left,
+                Err(end) => return end,
+            };
+            if self.poll(left).is_err() {
+                return if waiter.is_done() { WaitEnd::Done } else { WaitEnd::Interrupted };
+            }
+        }
+    }
+
+    /// Polls once. The caller has the turn (`LANE-1`). Err: interrupted by a signal.
+    fn poll(&self, timeout: Option<Duration>) -> Result<(), Errno> {
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 32];
+        let timeout = timeout.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let (ready, _) = epoll::wait(&self.epoll, &mut events, timeout.as_ref())?;
+        for event in ready {
+            let (id, flags) = (event.data.u64(), event.flags);
+            if id == KICK {
+                let _ = read(&self.kick, &mut [0u8; 8]);
+                self.flush_dirty();
+            } else {
+                self.serve(id, flags);
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, id: u64, flags: EventFlags) {
+        let (connection, accepted) = match self.sources.lock().get(&id) {
+            Some(Source::Connection(connection)) => (Some(Arc::clone(connection)), None),
+            Some(Source::Listener { socket, acceptor }) => {
+                let accepted = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+                let Ok(socket) = accepted else { return };
+                (None, Some((Arc::clone(acceptor), socket)))
+            }
+            None => return,
+        };
+        if let Some((acceptor, socket)) = accepted {
+            acceptor(socket);
+        }
+        let Some(connection) = connection else { return };
+        if flags.contains(EventFlags::OUT) {
+            connection.flush();
+        }
+        let has_input = flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR);
+        if has_input && !connection.read_ready() {
+            self.remove(&connection);
+        }
+    }
+
+    fn remove(&self, connection: &Arc<Connection>) {
+        let _ = epoll::delete(&self.epoll, connection.fd());
+        self.sources.lock().remove(&connection.id.0);
+        connection.report_closed();
+    }
+
+    /// Body of the lane thread: polls when no other thread does, flushes, ticks. Ends after [`Self::stop`].
+    pub(crate) fn run_lane_thread(&self, ticker: &dyn Ticker) {
+        self.turn.become_lane_thread();
+        let mut seen = (0, 0);
+        while !self.is_stopped.load(Ordering::Acquire) {
+            self.flush_dirty();
+            let next_tick = ticker.tick(Instant::now());
+            match self.turn.lane_step(&mut seen) {
+                LaneStep::Poll => self.poll_as_lane_thread(ticker, next_tick),
+                LaneStep::Sleep(sleep) => match (sleep, next_tick) {
+                    (None, None) => std::thread::park(),
+                    (Some(left), None) | (None, Some(left)) => std::thread::park_timeout(left),
+                    (Some(sleep), Some(tick)) => std::thread::park_timeout(sleep.min(tick)),
+                },
+            }
+        }
+    }
+
+    fn poll_as_lane_thread(&self, ticker: &dyn Ticker, mut next_tick: Option<Duration>) {
+        while !self.turn.has_followers() && !self.is_stopped.load(Ordering::Acquire) {
+            // Signals are blocked in this thread; an interruption only means to poll again.
+            let _ = self.poll(next_tick);
+            self.flush_dirty();
+            next_tick = ticker.tick(Instant::now());
+        }
+        self.turn.pass();
+    }
+
+    /// Ends the lane thread and closes all connections without reporting them.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.rouse();
+        self.kick();
+        let sources = std::mem::take(&mut *self.sources.lock());
+        for source in sources.into_values() {
+            if let Source::Connection(connection) = source {
+                let _ = epoll::delete(&self.epoll, connection.fd());
+                connection.close();
+            }
+        }
+        self.dirty.lock().clear();
+    }
+}
+
+/// Parks until done (or promoted: `None`), or until the time is over.
+fn follow(waiter: &Waiter, deadline: Option<Instant>, slice_end: Option<Instant>) -> Option<WaitEnd> {
+    loop {
+        if waiter.is_done() {
+            return Some(WaitEnd::Done);
+        }
+        if waiter.is_promoted() {
+            return None;
+        }
+        match time_left(deadline, slice_end) {
+            Ok(Some(left)) => std::thread::park_timeout(left),
+            Ok(None) => std::thread::park(),
+            Err(end) => return Some(end),
+        }
+    }
+}
+
+fn time_left(
+    deadline: Option<Instant>,
+    slice_end: Option<Instant>,
+) -> Result<Option<Duration>, WaitEnd> {
+    let (end, reason) = match (deadline, slice_end) {
+        (None, None) => return Ok(None),
+        (Some(deadline), Some(slice)) if slice < deadline => (slice, WaitEnd::Interrupted),
+        (Some(deadline), _) => (deadline, WaitEnd::DeadlinePassed),
+        (None, Some(slice)) => (slice, WaitEnd::Interrupted),
+    };
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(reason) } else { Ok(Some(left)) }
+}

@@ -1,0 +1,122 @@
+//! Executing native functions and actors, and the main loop of a worker that knows nothing else.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_proto::v1 as wire;
+
+use crate::error::TaskFailure;
+use crate::execution::Work;
+use crate::registry::{CallContext, NativeActor};
+use crate::runtime::{ActorStart, ReceivedCall, Runtime};
+use crate::runtime::CallOutcome;
+use crate::value::Value;
+
+/// Whether the task or actor is a native one.
+pub fn is_native(spec: &wire::TaskSpec) -> bool {
+    spec.function.as_ref().is_some_and(|function| function.language() == wire::FunctionLanguage::Native)
+}
+
+/// Runs native code in this process; holds the native actor, if it is one.
+#[derive(Default)]
+pub struct NativeHost {
+    actor: Option<Box<dyn NativeActor>>,
+    gpu_ids: Vec<u32>,
+}
+
+impl NativeHost {
+    /// Whether this process is a native actor.
+    pub fn has_actor(&self) -> bool {
+        self.actor.is_some()
+    }
+
+    /// Constructs the actor and reports to the raylet. False: the constructor failed, the process is to end.
+    pub fn start_actor(&mut self, runtime: &Runtime, mut start: Box<ActorStart>) -> bool {
+        self.gpu_ids = start.start().accelerators.as_ref().map(|held| held.gpu_ids.clone()).unwrap_or_default();
+        let name = start.spec().function.as_ref().map(|function| function.name.clone()).unwrap_or_default();
+        let context = CallContext { runtime, gpu_ids: &self.gpu_ids, num_returns: 0 };
+        let made = start.take_inputs().and_then(|inputs| {
+            let factory = runtime.registry().actor(&name).ok_or_else(|| unregistered("actor", &name))?;
+            catch(&name, || factory(&context, inputs.args, inputs.dependencies))
+        });
+        let result = made.map(|actor| self.actor = Some(actor));
+        let is_alive = result.is_ok();
+        start.finish(result);
+        is_alive
+    }
+
+    /// Runs a native task or a call of the native actor, and answers it.
+    pub fn run(&mut self, runtime: &Runtime, mut call: Box<ReceivedCall>) {
+        let begun = Instant::now();
+        let result = call.take_inputs().and_then(|inputs| {
+            let name = call.name();
+            let num_returns = call.spec().num_returns;
+            let (args, dependencies) = (inputs.args, inputs.dependencies);
+            if call.is_actor_call() {
+                let context = CallContext { runtime, gpu_ids: &self.gpu_ids, num_returns };
+                let actor = self.actor.as_mut().ok_or_else(|| unregistered("actor", &name))?;
+                catch(&name, || actor.call(&context, &call.spec().method, args, dependencies))
+            } else {
+                let held = call.accelerators().map(|held| held.gpu_ids).unwrap_or_default();
+                let context = CallContext { runtime, gpu_ids: &held, num_returns };
+                let function = runtime.registry().function(&name).ok_or_else(|| unregistered("function", &name))?;
+                catch(&name, || function(&context, args, dependencies))
+            }
+        });
+        let result = result.and_then(|values| check_count(&call, values));
+        call.finish(CallOutcome {
+            result,
+            is_retryable: false,
+            is_worker_exiting: false,
+            execution: begun.elapsed(),
+            stream_length: 0,
+        });
+    }
+}
+
+/// A panic of native code ends the call, not the worker.
+fn catch<T>(name: &str, run: impl FnOnce() -> Result<T, TaskFailure>) -> Result<T, TaskFailure> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(TaskFailure::new(ErrorCode::Application, format!("native function {name} panicked: {text}")))
+    })
+}
+
+fn check_count(call: &ReceivedCall, values: Vec<Value>) -> Result<Vec<Value>, TaskFailure> {
+    let wanted = call.spec().num_returns as usize;
+    if values.len() == wanted {
+        return Ok(values);
+    }
+    let message = format!("{} returned {} values, but num_returns is {wanted}", call.name(), values.len());
+    Err(TaskFailure::new(ErrorCode::InvalidArgument, message))
+}
+
+fn unregistered(kind: &str, name: &str) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::NotFound,
+        format!("no native {kind} {name} is registered in this worker: register it in the binary that starts workers"),
+    )
+}
+
+/// Main loop of a worker without Python. Returns why it ends.
+pub fn run_worker(runtime: &Runtime) -> String {
+    let mut host = NativeHost::default();
+    loop {
+        match runtime.next_work(None) {
+            None => {}
+            Some(Work::Call(call)) => host.run(runtime, call),
+            Some(Work::StartActor(start)) => {
+                if !host.start_actor(runtime, start) {
+                    std::thread::sleep(Duration::from_millis(10));
+                    return "the actor's constructor failed".to_owned();
+                }
+            }
+            Some(Work::Exit(reason)) => return reason,
+        }
+    }
+}

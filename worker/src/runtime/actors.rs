@@ -1,0 +1,370 @@
+//! Creating, calling, watching and ending actors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
+use aktis_proto::v1 as wire;
+use wire::node_frame::Kind;
+
+use super::Runtime;
+use super::api::resource_request;
+use super::lanes::LaneRole;
+use crate::core::objects::ObjectState;
+use crate::core::tasks::{Target, TaskRecord, layout_of};
+use crate::error::TaskFailure;
+use crate::lane::connection::{ConnectionId, Urgency};
+use crate::options::{ActorOptions, CallOptions, Function, ResourceMap};
+use crate::reference::{ObjectRef, ProcessAddress};
+use crate::stream::ObjectStream;
+use crate::value::Value;
+
+/// How long a closed lane may wait for the raylet to say why the worker died.
+const OBITUARY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A handle on an actor. When the last counted handle of a non-detached actor goes, the actor ends after its calls.
+#[derive(Clone, Debug)]
+pub struct ActorHandle {
+    actor: ActorId,
+    /// Retries of interrupted calls unless the call says otherwise.
+    max_task_retries: i32,
+    class_name: Arc<str>,
+    /// Counts the handles; `None` for handles by name, which do not keep the actor alive.
+    lifetime: Option<ObjectRef>,
+}
+
+impl ActorHandle {
+    /// The actor.
+    pub fn id(&self) -> ActorId {
+        self.actor
+    }
+
+    /// Name of its class.
+    pub fn class_name(&self) -> &str {
+        &self.class_name
+    }
+
+    /// Retries of interrupted calls.
+    pub fn max_task_retries(&self) -> i32 {
+        self.max_task_retries
+    }
+
+    /// The reference whose holders keep the actor alive.
+    pub fn lifetime(&self) -> Option<&ObjectRef> {
+        self.lifetime.as_ref()
+    }
+}
+
+impl Runtime {
+    /// Creates an actor. Returns at once; calls wait until it runs.
+    pub fn create_actor(
+        &self,
+        class: &Function,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &ActorOptions,
+    ) -> Result<ActorHandle, TaskFailure> {
+        self.check_open()?;
+        let actor = ActorId::random();
+        let mut payload = crate::value::PayloadParts::default();
+        input.append_to(&mut payload);
+        let request = wire::CreateActorRequest {
+            spec: Some(self.creation_spec(actor, class, &input, &dependencies, options)),
+            options: Some(actor_options(class, options)),
+            args_payload: payload.parts().concat().into(),
+            get_if_exists: options.get_if_exists,
+        };
+        let is_named = !options.name.is_empty();
+        self.with_core(|core, _| core.actors.know(actor, options.max_pending_calls));
+        let made = if is_named {
+            // The name may be taken: the caller is told here and now.
+            let reply: wire::CreateActorReply = self.call_gcs("CreateActor", &request)?;
+            let update = reply.actor.ok_or_else(|| bad_reply("CreateActor"))?;
+            ActorId::from_bytes(&update.actor_id).map_err(|_| bad_reply("CreateActor"))?
+        } else {
+            self.create_in_background(actor, &request, &class.name);
+            actor
+        };
+        if made != actor {
+            return self.handle_of(made, options.max_task_retries, &class.name);
+        }
+        self.watch_actor(actor);
+        // Held for restarts, with the references that the constructor's arguments contain.
+        let mut held = input;
+        held.contained.extend(dependencies);
+        self.with_core(|core, _| core.actors.hold_creation_args(actor, held));
+        let lifetime = if options.is_detached { None } else { Some(self.lifetime_of(actor)) };
+        Ok(ActorHandle {
+            actor,
+            max_task_retries: options.max_task_retries,
+            class_name: class.name.as_str().into(),
+            lifetime,
+        })
+    }
+
+    fn create_in_background(&self, actor: ActorId, request: &wire::CreateActorRequest, class: &str) {
+        let runtime = self.clone();
+        let class = class.to_owned();
+        let call = wire::GcsCall {
+            method: "CreateActor".to_owned(),
+            body: prost::Message::encode_to_vec(request).into(),
+        };
+        let callback = Box::new(move |answer: Result<_, TaskFailure>| {
+            if let Err(failure) = answer {
+                let failure = as_actor_death(actor, &class, failure);
+                runtime.with_core(|core, effects| core.actor_dead(actor, failure, effects));
+            }
+        });
+        self.0.node.request_async(Kind::GcsCall(call), callback);
+    }
+
+    fn creation_spec(
+        &self,
+        actor: ActorId,
+        class: &Function,
+        input: &Value,
+        dependencies: &[ObjectRef],
+        options: &ActorOptions,
+    ) -> wire::TaskSpec {
+        let one_cpu = ResourceMap::from([("CPU".to_owned(), 10_000)]);
+        let placing = options.resources.as_ref().unwrap_or(&one_cpu);
+        wire::TaskSpec {
+            task_id: TaskId::next().to_wire(),
+            job_id: self.job().to_wire(),
+            function: Some(class.to_wire()),
+            args: Some(layout_of(input)),
+            dependencies: dependencies.iter().map(ObjectRef::to_wire).collect(),
+            resources: Some(resource_request(placing, options.gpu_memory_bytes, &options.strategy)),
+            owner: Some(self.0.me.to_wire()),
+            actor_id: actor.to_wire(),
+            ..Default::default()
+        }
+    }
+
+    /// The reference that stands for the actor's lifetime.
+    fn lifetime_of(&self, actor: ActorId) -> ObjectRef {
+        let id = ObjectId::for_put();
+        let nothing = Value::native(bytes::Bytes::new());
+        self.with_core(|core, _| {
+            core.objects.insert_owned(id, ObjectState::Inline(nothing)).handles = 1;
+            core.bind_actor(id, actor);
+        });
+        ObjectRef::from_counted(id, self.0.me, self)
+    }
+
+    fn handle_of(&self, actor: ActorId, max_task_retries: i32, class: &str) -> Result<ActorHandle, TaskFailure> {
+        self.adopt_actor(actor, max_task_retries, class, None)
+    }
+
+    /// A handle that came from another process, or by name.
+    pub fn adopt_actor(
+        &self,
+        actor: ActorId,
+        max_task_retries: i32,
+        class_name: &str,
+        lifetime: Option<ObjectRef>,
+    ) -> Result<ActorHandle, TaskFailure> {
+        self.check_open()?;
+        if self.with_core(|core, _| core.actors.know(actor, -1)) {
+            self.watch_actor(actor);
+        }
+        Ok(ActorHandle { actor, max_task_retries, class_name: class_name.into(), lifetime })
+    }
+
+    fn watch_actor(&self, actor: ActorId) {
+        self.0.node.tell(Kind::WatchActor(wire::WatchActor { actor_id: actor.to_wire() }), Urgency::Now);
+    }
+
+    /// Calls a method. Returns one reference per result.
+    pub fn call(
+        &self,
+        actor: &ActorHandle,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &CallOptions,
+    ) -> Result<Vec<ObjectRef>, TaskFailure> {
+        let count = options.num_returns.max(1);
+        let task = self.submit_call(actor, method, input, dependencies, options, count)?;
+        let me = self.0.me;
+        Ok((0..count).map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self)).collect())
+    }
+
+    /// Calls a generator method. Its items come one by one.
+    pub fn call_streaming(
+        &self,
+        actor: &ActorHandle,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &CallOptions,
+    ) -> Result<ObjectStream, TaskFailure> {
+        let options = CallOptions { is_streaming: true, ..options.clone() };
+        let task = self.submit_call(actor, method, input, dependencies, &options, 0)?;
+        Ok(ObjectStream::new(task, self))
+    }
+
+    fn submit_call(
+        &self,
+        actor: &ActorHandle,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &CallOptions,
+        count: u32,
+    ) -> Result<TaskId, TaskFailure> {
+        self.check_open()?;
+        let task = TaskId::next();
+        let edges = dependencies.iter().map(|reference| (reference.id(), reference.owner())).collect();
+        let mut spec = wire::TaskSpec {
+            task_id: task.to_wire(),
+            job_id: self.job().to_wire(),
+            function: Some(wire::FunctionDescriptor { name: actor.class_name.to_string(), ..Default::default() }),
+            args: Some(layout_of(&input)),
+            dependencies: dependencies.iter().map(ObjectRef::to_wire).collect(),
+            num_returns: count,
+            retries_left: options.max_task_retries.unwrap_or(actor.max_task_retries),
+            retry_exceptions: options.retry_exceptions,
+            retry_exception_types: options.retry_exception_types.clone(),
+            owner: Some(self.0.me.to_wire()),
+            actor_id: actor.actor.to_wire(),
+            method: method.to_owned(),
+            is_streaming: options.is_streaming,
+            ..Default::default()
+        };
+        self.with_core(|core, effects| {
+            spec.sequence = core.actors.admit(actor.actor)?;
+            for index in 0..count {
+                let id = ObjectId::of_return(task, index);
+                core.objects.insert_owned(id, ObjectState::Pending).handles = 1;
+            }
+            if options.is_streaming {
+                core.open_stream(task);
+            }
+            let record = TaskRecord::new(spec, input, edges, Target::Actor(actor.actor));
+            core.submit_call(actor.actor, record, effects);
+            Ok(task)
+        })
+    }
+
+    /// Ends an actor now. With `no_restart` false it is restarted if it has restarts left.
+    pub fn kill_actor(&self, actor: &ActorHandle, no_restart: bool) -> Result<(), TaskFailure> {
+        let request = wire::KillActorRequest {
+            actor_id: actor.actor.to_wire(),
+            no_restart,
+            cause: "killed by kill()".to_owned(),
+        };
+        self.call_gcs::<_, wire::Empty>("KillActor", &request).map(drop)
+    }
+
+    pub(super) fn on_actor_alive(&self, actor: ActorId, address: ProcessAddress) {
+        if !self.with_core(|core, _| core.actors.needs_lane(actor, address)) {
+            return;
+        }
+        match self.open_lane(address, LaneRole::Actor(actor), self.plain_hello()) {
+            Ok(lane) => self.with_core(|core, effects| core.actor_alive(actor, address, lane, effects)),
+            // It died again; the next update says what becomes of it.
+            Err(failure) => tracing::debug!(%actor, %failure, "actor is alive but cannot be reached"),
+        }
+    }
+
+    /// Nothing can place the actor as the cluster is now: its calls fail instead of waiting for ever.
+    pub(super) fn on_actor_pending(&self, actor: ActorId, failure: Option<&wire::Failure>) {
+        let Some(failure) = failure else { return };
+        let failure = TaskFailure::from_wire(failure.clone());
+        if failure.code == ErrorCode::Unschedulable {
+            self.with_core(|core, effects| core.fail_waiting_calls(actor, &failure, effects));
+        }
+    }
+
+    pub(super) fn on_lease_lane_closed(&self, id: ConnectionId) {
+        let closed = self.with_core(|core, effects| core.lease_lane_closed(id, effects));
+        let Some((worker, tasks)) = closed else { return };
+        if tasks.is_empty() {
+            return;
+        }
+        match self.obituary(worker.worker) {
+            Some(cause) => self.fail_or_retry(worker, &tasks, &cause),
+            None => self.await_obituary(worker, tasks),
+        }
+    }
+
+    fn await_obituary(&self, worker: ProcessAddress, tasks: Vec<TaskId>) {
+        self.0.unburied.lock().push(super::Unburied {
+            worker,
+            tasks,
+            give_up_at: std::time::Instant::now() + OBITUARY_PATIENCE,
+        });
+        self.reactor().rouse();
+    }
+
+    /// The raylet has said why a worker died.
+    pub(super) fn bury(&self, worker: WorkerId, cause: &str) {
+        let waiting: Vec<_> = self.0.unburied.lock().extract_if(.., |dead| dead.worker.worker == worker).collect();
+        for dead in waiting {
+            self.fail_or_retry(dead.worker, &dead.tasks, cause);
+        }
+    }
+
+    /// Tasks of workers whose death nobody explained. Says when to come again.
+    pub(super) fn bury_unexplained(&self, now: std::time::Instant) -> Option<Duration> {
+        let overdue: Vec<_> = self.0.unburied.lock().extract_if(.., |dead| dead.give_up_at <= now).collect();
+        for dead in overdue {
+            self.fail_or_retry(dead.worker, &dead.tasks, "its connection closed");
+        }
+        self.0.unburied.lock().iter().map(|dead| dead.give_up_at - now).min()
+    }
+
+    fn fail_or_retry(&self, worker: ProcessAddress, tasks: &[TaskId], cause: &str) {
+        let message = format!(
+            "the worker process {} on node {} died while it ran the task: {cause}. Common causes: the function called \
+             os._exit or crashed in native code, or the machine ran out of memory; its output is in the session's logs \
+             folder",
+            worker.worker, worker.node
+        );
+        self.with_core(|core, effects| {
+            for task in tasks {
+                let failure = TaskFailure::new(ErrorCode::WorkerCrashed, message.clone());
+                core.retry_or_fail(*task, failure, effects);
+            }
+        });
+    }
+}
+
+fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions {
+    let running = options.resources.clone().unwrap_or_default();
+    wire::ActorOptions {
+        max_restarts: options.max_restarts,
+        max_task_retries: options.max_task_retries,
+        max_concurrency: options.max_concurrency,
+        name: options.name.clone(),
+        namespace: options.namespace.clone(),
+        is_detached: options.is_detached,
+        max_pending_calls: options.max_pending_calls,
+        class_name: class.name.clone(),
+        handle_state: options.handle_state.clone(),
+        running_resources: Some(resource_request(&running, options.gpu_memory_bytes, &options.strategy)),
+    }
+}
+
+/// The failure of calls to a dead actor, whatever it died of.
+pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) -> TaskFailure {
+    match failure.code {
+        ErrorCode::ActorDied | ErrorCode::Unschedulable | ErrorCode::NotConnected => failure,
+        ErrorCode::Application => TaskFailure {
+            code: ErrorCode::ActorDied,
+            message: format!("the constructor of actor {class} ({actor}) raised: {}", failure.message),
+            ..failure
+        },
+        _ => TaskFailure {
+            code: ErrorCode::ActorDied,
+            message: format!("actor {class} ({actor}) is dead: {}", failure.message),
+            ..failure
+        },
+    }
+}
+
+fn bad_reply(method: &str) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, format!("the gcs's answer to {method} is incomplete"))
+}

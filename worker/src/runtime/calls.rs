@@ -1,0 +1,337 @@
+//! The executing side of a call: its inputs, its results, and giving back what was not started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, JobId, ObjectId, TaskId};
+use aktis_proto::v1 as wire;
+use bytes::Bytes;
+use wire::lane_frame::Kind as LaneKind;
+
+use super::Runtime;
+use super::lanes::LaneRole;
+use crate::error::TaskFailure;
+use crate::execution::Work;
+use crate::lane::connection::{Connection, ConnectionId, Urgency};
+use crate::reference::{ObjectRef, ProcessAddress};
+use crate::value::{PayloadParts, Value};
+
+/// A call that came in over a lane.
+pub struct ReceivedCall {
+    runtime: Runtime,
+    connection: Arc<Connection>,
+    task: TaskId,
+    spec: wire::TaskSpec,
+    inlined: Vec<wire::InlinedDependency>,
+    locations: Vec<wire::DependencyLocation>,
+    payload: Bytes,
+    /// References that came in; the caller is told which of them are kept.
+    received: Vec<(ObjectId, ProcessAddress)>,
+}
+
+/// What a call works on.
+pub struct CallInputs {
+    /// The argument value, with references in its inside.
+    pub args: Value,
+    /// The values of the top-level references, in order.
+    pub dependencies: Vec<Value>,
+}
+
+/// How a call ended.
+pub struct CallOutcome {
+    /// One value per result, or the failure.
+    pub result: Result<Vec<Value>, TaskFailure>,
+    /// The failure is one that the task asked to be retried on.
+    pub is_retryable: bool,
+    /// This process ends after the call.
+    pub is_worker_exiting: bool,
+    /// Time in user code.
+    pub execution: Duration,
+    /// Items sent with [`ReceivedCall::emit`].
+    pub stream_length: u64,
+}
+
+impl ReceivedCall {
+    pub(super) fn new(
+        runtime: Runtime,
+        connection: Arc<Connection>,
+        push: wire::PushTask,
+        payload: Bytes,
+    ) -> Result<Self, String> {
+        let spec = push.spec.ok_or("a task without a specification")?;
+        let task = TaskId::from_bytes(&spec.task_id).map_err(|error| error.to_string())?;
+        let (inlined, locations) = (push.inlined, push.locations);
+        Ok(Self { runtime, connection, task, spec, inlined, locations, payload, received: Vec::new() })
+    }
+
+    /// The task's specification.
+    pub fn spec(&self) -> &wire::TaskSpec {
+        &self.spec
+    }
+
+    /// The task.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// The job on whose behalf the call is made.
+    pub fn job(&self) -> JobId {
+        JobId::from_bytes(&self.spec.job_id).unwrap_or(JobId::NIL)
+    }
+
+    /// Whether this is a method call on the actor of this process.
+    pub fn is_actor_call(&self) -> bool {
+        !self.spec.actor_id.is_empty()
+    }
+
+    /// The function or "Class.method", for messages.
+    pub fn name(&self) -> String {
+        let function = self.spec.function.as_ref().map_or("", |function| function.name.as_str());
+        if self.spec.method.is_empty() { function.to_owned() } else { format!("{function}.{}", self.spec.method) }
+    }
+
+    /// GPUs of the lease under which the call runs.
+    pub fn accelerators(&self) -> Option<wire::AcceleratorAssignment> {
+        let lanes = self.runtime.0.lanes.lock();
+        match &lanes.open.get(&self.connection.id)?.role {
+            LaneRole::Incoming { hello: Some(hello) } => hello.accelerators.clone(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        self.connection.id
+    }
+
+    /// Reads the arguments and fetches the dependencies. Blocks while one is brought here.
+    pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
+        if self.runtime.queue().take_cancelled(self.task) {
+            return Err(TaskFailure::new(ErrorCode::Cancelled, format!("task {} was cancelled", self.name())));
+        }
+        let payload = std::mem::take(&mut self.payload);
+        let layout = self.spec.args.clone().unwrap_or_default();
+        let (args, mut position) =
+            self.runtime.read_value(&layout, &payload, 0, false).map_err(|error| bad_frame(&error))?;
+        self.note_received(&args.contained);
+        let mut dependencies: Vec<Option<Value>> = vec![None; self.spec.dependencies.len()];
+        for inlined in std::mem::take(&mut self.inlined) {
+            let layout = inlined.layout.unwrap_or_default();
+            let (value, end) =
+                self.runtime.read_value(&layout, &payload, position, false).map_err(|error| bad_frame(&error))?;
+            position = end;
+            self.note_received(&value.contained);
+            let slot = dependencies.get_mut(inlined.position as usize);
+            *slot.ok_or_else(|| bad_frame("an inlined dependency out of range"))? = Some(value);
+        }
+        for location in std::mem::take(&mut self.locations) {
+            let index = location.position as usize;
+            let reference = self.spec.dependencies.get(index).ok_or_else(|| bad_frame("a dependency out of range"))?;
+            let value = self.runtime.fetch_dependency(reference, &location)?;
+            self.note_received(&value.contained);
+            dependencies[index] = Some(value);
+        }
+        let dependencies: Option<Vec<Value>> = dependencies.into_iter().collect();
+        let dependencies = dependencies.ok_or_else(|| bad_frame("a dependency without a value"))?;
+        Ok(CallInputs { args, dependencies })
+    }
+
+    fn note_received(&mut self, references: &[ObjectRef]) {
+        self.received.extend(references.iter().map(|reference| (reference.id(), reference.owner())));
+    }
+
+    fn caller(&self) -> Option<ProcessAddress> {
+        self.spec.owner.as_ref().and_then(|owner| ProcessAddress::from_wire(owner).ok())
+    }
+
+    /// Sends one item of a streaming call.
+    pub fn emit(&self, index: u32, value: &Value) -> Result<(), TaskFailure> {
+        let mut payload = PayloadParts::default();
+        let result = self.place_result(index, value, &mut payload)?;
+        let item = wire::StreamItem { task_id: self.spec.task_id.clone(), index: index.into(), result: Some(result) };
+        let frame = wire::LaneFrame { kind: Some(LaneKind::StreamItem(item)) };
+        self.connection.send(&frame, &payload, Urgency::Now).map_err(|_| {
+            TaskFailure::new(ErrorCode::Cancelled, "the caller of this generator is gone")
+        })
+    }
+
+    /// Puts a result into the frame or into the node's store, and tells owners about references in it.
+    fn place_result(
+        &self,
+        index: u32,
+        value: &Value,
+        payload: &mut PayloadParts,
+    ) -> Result<wire::TaskResult, TaskFailure> {
+        use wire::task_result::Place;
+        let runtime = &self.runtime;
+        let limit = runtime.0.hello.max_inline_bytes;
+        let place = if value.data_bytes() as u64 <= limit {
+            value.append_to(payload);
+            Place::Inline(crate::core::tasks::layout_of(value))
+        } else {
+            let owner = self.caller().ok_or_else(|| bad_frame("a task without an owner"))?;
+            let object = ObjectId::of_return(self.task, index);
+            let size_bytes = runtime.write_stored(object, owner, value)?;
+            Place::Stored(wire::StoredObject {
+                node_id: runtime.0.me.node.to_wire(),
+                size_bytes,
+                contained_refs: value.contained.iter().map(ObjectRef::to_wire).collect(),
+            })
+        };
+        if let Some(caller) = self.caller()
+            && !value.contained.is_empty()
+        {
+            runtime.with_core(|core, effects| {
+                for inner in &value.contained {
+                    core.register_borrower(inner.id(), inner.owner(), caller, effects);
+                }
+            });
+        }
+        Ok(wire::TaskResult { place: Some(place) })
+    }
+
+    /// Sends the end of the call to its caller. All handles on its inputs must have been dropped before.
+    pub fn finish(self, outcome: CallOutcome) {
+        let mut payload = PayloadParts::default();
+        let placed = outcome.result.and_then(|values| {
+            let indexed = (0u32..).zip(&values);
+            indexed.map(|(index, value)| self.place_result(index, value, &mut payload)).collect::<Result<Vec<_>, _>>()
+        });
+        let (results, failure) = match placed {
+            Ok(results) => (results, None),
+            Err(failure) => {
+                payload = PayloadParts::default();
+                (Vec::new(), Some(failure.to_wire()))
+            }
+        };
+        let done = wire::TaskDone {
+            task_id: self.spec.task_id.clone(),
+            results,
+            failure,
+            still_borrowed: self.still_borrowed(),
+            is_retryable: outcome.is_retryable,
+            execution_micros: u64::try_from(outcome.execution.as_micros()).unwrap_or(u64::MAX),
+            is_worker_exiting: outcome.is_worker_exiting,
+            stream_length: outcome.stream_length,
+        };
+        let frame = wire::LaneFrame { kind: Some(LaneKind::TaskDone(done)) };
+        let has_more = self.runtime.queue().has_work();
+        let urgency = if has_more && !outcome.is_worker_exiting { Urgency::Soon } else { Urgency::Now };
+        // A caller that is gone needs no answer.
+        let _ = self.connection.send(&frame, &payload, urgency);
+    }
+
+    fn still_borrowed(&self) -> Vec<wire::ObjectRef> {
+        if self.received.is_empty() {
+            return Vec::new();
+        }
+        self.runtime.with_core(|core, _| {
+            self.received
+                .iter()
+                .filter(|(object, _)| core.credit_if_still_held(*object))
+                .map(|(object, owner)| wire::ObjectRef { object_id: object.to_wire(), owner: Some(owner.to_wire()) })
+                .collect()
+        })
+    }
+}
+
+fn bad_frame(what: &str) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, format!("cannot read a call: {what}"))
+}
+
+/// The order to become an actor.
+pub struct ActorStart {
+    runtime: Runtime,
+    start: wire::StartActor,
+    actor: ActorId,
+    payload: Bytes,
+}
+
+impl ActorStart {
+    pub(super) fn new(runtime: Runtime, start: wire::StartActor, payload: Bytes) -> Result<Self, String> {
+        let spec = start.spec.as_ref().ok_or("an actor without a specification")?;
+        let actor = ActorId::from_bytes(&spec.actor_id).map_err(|error| error.to_string())?;
+        *runtime.0.job.lock() = JobId::from_bytes(&spec.job_id).unwrap_or(JobId::NIL);
+        Ok(Self { runtime, start, actor, payload })
+    }
+
+    /// The actor to become.
+    pub fn actor(&self) -> ActorId {
+        self.actor
+    }
+
+    /// What the raylet said.
+    pub fn start(&self) -> &wire::StartActor {
+        &self.start
+    }
+
+    /// The creation task.
+    pub fn spec(&self) -> &wire::TaskSpec {
+        self.start.spec.as_ref().expect("checked when received")
+    }
+
+    /// Reads the constructor's arguments and fetches its dependencies.
+    pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
+        let payload = std::mem::take(&mut self.payload);
+        let layout = self.spec().args.clone().unwrap_or_default();
+        let (args, _) = self.runtime.read_value(&layout, &payload, 0, false).map_err(|error| bad_frame(&error))?;
+        let references = self.runtime.import_refs(&self.spec().dependencies, false).map_err(|error| bad_frame(&error))?;
+        let dependencies = self.runtime.get(&references, None)?;
+        Ok(CallInputs { args, dependencies })
+    }
+
+    /// Tells the raylet how the constructor ended.
+    pub fn finish(self, result: Result<(), TaskFailure>) {
+        let started = wire::ActorStarted {
+            actor_id: self.actor.to_wire(),
+            failure: result.err().map(|failure| failure.to_wire()),
+        };
+        self.runtime.0.node.tell(wire::node_frame::Kind::ActorStarted(started), Urgency::Now);
+    }
+}
+
+impl Runtime {
+    /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
+    pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
+        let work = self.queue().next(self.reactor(), slice)?;
+        if let Work::Call(call) = &work
+            && !call.is_actor_call()
+        {
+            *self.0.job.lock() = call.job();
+        }
+        Some(work)
+    }
+
+    /// Gives at most `count` tasks that are not started back to their callers.
+    pub(super) fn give_back(&self, connection: &Arc<Connection>, count: usize, is_blocked: bool) {
+        let taken = self.queue().take_back(Some(connection.id), count);
+        send_returned(connection, &taken, is_blocked);
+    }
+
+    /// The calling executor thread is about to wait: its CPU is given back, and so are the tasks behind it.
+    pub(super) fn enter_blocked(&self) {
+        self.queue().add_blocked(true);
+        self.0.node.tell(wire::node_frame::Kind::Blocked(wire::Blocked {}), Urgency::Now);
+        let leased: Vec<_> = {
+            let lanes = self.0.lanes.lock();
+            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello) } if hello.lease_id != 0);
+            lanes.open.values().filter(|lane| is_leased(&lane.role)).map(|lane| Arc::clone(&lane.connection)).collect()
+        };
+        for connection in leased {
+            self.give_back(&connection, usize::MAX, true);
+        }
+    }
+
+    pub(super) fn leave_blocked(&self) {
+        self.queue().add_blocked(false);
+        self.0.node.tell(wire::node_frame::Kind::Unblocked(wire::Unblocked {}), Urgency::Now);
+    }
+}
+
+pub(super) fn send_returned(connection: &Arc<Connection>, calls: &[Box<ReceivedCall>], is_blocked: bool) {
+    let task_ids = calls.iter().map(|call| call.spec.task_id.clone()).collect();
+    let returned = wire::TasksReturned { task_ids, is_blocked };
+    let frame = wire::LaneFrame { kind: Some(LaneKind::TasksReturned(returned)) };
+    // An owner that is gone does not want them back.
+    let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Now);
+}

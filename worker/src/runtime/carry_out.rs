@@ -1,0 +1,112 @@
+//! Carries out what the core wants done.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::ids::ActorId;
+use aktis_proto::v1 as wire;
+use prost::Message;
+use wire::node_frame::Kind;
+
+use super::Runtime;
+use crate::core::{Core, Effect, Effects};
+use crate::lane::connection::{Connection, Urgency};
+use crate::reference::ProcessAddress;
+use crate::value::PayloadParts;
+
+impl Runtime {
+    /// Runs `event` on the core and carries out its effects. The only way to the core's state.
+    pub(super) fn with_core<R>(&self, event: impl FnOnce(&mut Core, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
+        let (result, due) = {
+            let mut core = self.0.core.lock();
+            core.leases.now = Some(Instant::now());
+            let result = event(&mut core, &mut effects);
+            // While the core is locked, so that frames lie in the outboxes in the order of events (ACTOR-1).
+            (result, self.enqueue_sends(&mut effects))
+        };
+        due.iter().for_each(Connection::flush_shared);
+        for effect in std::mem::take(&mut effects.list) {
+            self.carry_out(effect);
+        }
+        for callback in std::mem::take(&mut effects.callbacks) {
+            callback();
+        }
+        result
+    }
+
+    fn enqueue_sends(&self, effects: &mut Effects) -> Vec<Arc<Connection>> {
+        let mut due = Vec::new();
+        if effects.list.is_empty() {
+            return due;
+        }
+        let mut rest = Vec::new();
+        let lanes = self.0.lanes.lock();
+        for effect in std::mem::take(&mut effects.list) {
+            let Effect::Send { connection, frame, payload, urgency } = effect else {
+                rest.push(effect);
+                continue;
+            };
+            // A lane that is closed reports its end to the core, which knows what was sent on it.
+            let Some(lane) = lanes.open.get(&connection) else { continue };
+            if lane.connection.enqueue(&frame, &payload, urgency) == Ok(true)
+                && !due.iter().any(|open: &Arc<Connection>| open.id == connection)
+            {
+                due.push(Arc::clone(&lane.connection));
+            }
+        }
+        effects.list = rest;
+        due
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        match effect {
+            Effect::Send { .. } => unreachable!("sent while the core was locked"),
+            Effect::RequestLease { key, request } => {
+                if !self.0.node.request_lease(key, request) {
+                    let failure = crate::node_link::raylet_gone();
+                    self.with_core(|core, effects| core.lease_refused(key, &failure, effects));
+                }
+            }
+            Effect::CancelLease { key } => self.0.node.cancel_lease(key),
+            Effect::ReturnLease { returned } => self.0.node.tell(Kind::LeaseReturn(returned), Urgency::Now),
+            Effect::AskOwner { owner, object } => self.ask_owner(owner, object),
+            Effect::BorrowDelta { owner, object, borrower, delta } => {
+                let delta = wire::BorrowDelta {
+                    object_id: object.to_wire(),
+                    borrower: Some(borrower.to_wire()),
+                    delta,
+                };
+                self.tell_peer(owner, wire::lane_frame::Kind::BorrowDelta(delta));
+            }
+            Effect::FreeStored { object, nodes } => {
+                let free = wire::StoreFree {
+                    object_ids: vec![object.to_wire()],
+                    node_ids: nodes.into_iter().map(|node| node.to_wire()).collect(),
+                };
+                self.0.node.tell(Kind::StoreFree(free), Urgency::Soon);
+            }
+            Effect::CloseLane { connection } => self.close_lane(connection),
+            Effect::EndActor { actor } => self.with_core(|core, effects| core.end_actor(actor, effects)),
+            Effect::KillActor { actor } => self.kill_unreferenced(actor),
+        }
+    }
+
+    /// Sends a frame to another process without an answer. A peer that is gone needs to know nothing.
+    pub(super) fn tell_peer(&self, peer: ProcessAddress, kind: wire::lane_frame::Kind) {
+        if let Ok(lane) = self.peer_lane(peer) {
+            let frame = wire::LaneFrame { kind: Some(kind) };
+            let _ = lane.send(&frame, &PayloadParts::default(), Urgency::Soon);
+        }
+    }
+
+    fn kill_unreferenced(&self, actor: ActorId) {
+        let request = wire::KillActorRequest {
+            actor_id: actor.to_wire(),
+            no_restart: true,
+            cause: "all its handles went out of scope".to_owned(),
+        };
+        let call = wire::GcsCall { method: "KillActor".to_owned(), body: request.encode_to_vec().into() };
+        self.0.node.request_async(Kind::GcsCall(call), Box::new(|_| {}));
+    }
+}

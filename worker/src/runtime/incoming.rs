@@ -1,0 +1,442 @@
+//! What comes in: frames of lanes and of the raylet, turned into events of the core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId, WorkerId};
+use aktis_proto::v1 as wire;
+use bytes::Bytes;
+use prost::Message;
+use wire::lane_frame::Kind as LaneKind;
+use wire::node_frame::Kind as NodeKind;
+
+use super::lanes::LaneRole;
+use super::{ReceivedCall, Runtime};
+use crate::core::leases::LeaseRequestKey;
+use crate::core::EndedResult;
+use crate::error::TaskFailure;
+use crate::execution::Work;
+use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
+use crate::lane::frame::Frame;
+use crate::node_link::Unclaimed;
+use crate::reference::{ObjectRef, ProcessAddress};
+use crate::value::{Format, Value, cut_value};
+
+pub(super) struct LaneHandler {
+    pub(super) runtime: Runtime,
+}
+
+impl Handler for LaneHandler {
+    fn on_frame(&self, connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
+        let header = wire::LaneFrame::decode(frame.header).map_err(|error| format!("bad header: {error}"))?;
+        let kind = header.kind.ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        self.runtime.on_lane_frame(connection, kind, frame.payload)
+    }
+
+    fn on_closed(&self, connection: &Arc<Connection>) {
+        self.runtime.on_lane_closed(connection.id);
+    }
+}
+
+pub(super) struct NodeHandler {
+    pub(super) runtime: Runtime,
+}
+
+impl Handler for NodeHandler {
+    fn on_frame(&self, _connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
+        let header = wire::NodeFrame::decode(frame.header).map_err(|error| format!("bad header: {error}"))?;
+        let kind = header.kind.ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        if header.request_id != 0 {
+            let unclaimed = self.runtime.0.node.take(header.request_id, kind, frame.payload);
+            if let Unclaimed::Lease(key, answer) = unclaimed {
+                self.runtime.on_lease_answer(key, answer.map(|(kind, _)| kind));
+            }
+            return Ok(());
+        }
+        self.runtime.on_node_event(kind, frame.payload)
+    }
+
+    fn on_closed(&self, _connection: &Arc<Connection>) {
+        self.runtime.on_raylet_gone();
+    }
+}
+
+fn id_error(error: &dyn std::fmt::Display) -> String {
+    format!("bad identifier: {error}")
+}
+
+fn address_of(address: Option<&wire::Address>) -> Result<ProcessAddress, String> {
+    let address = address.ok_or("an address is missing")?;
+    ProcessAddress::from_wire(address).map_err(|error| id_error(&error))
+}
+
+fn object_of(bytes: &[u8]) -> Result<ObjectId, String> {
+    ObjectId::from_bytes(bytes).map_err(|error| id_error(&error))
+}
+
+fn task_of(bytes: &[u8]) -> Result<TaskId, String> {
+    TaskId::from_bytes(bytes).map_err(|error| id_error(&error))
+}
+
+impl Runtime {
+    fn on_lane_frame(&self, connection: &Arc<Connection>, kind: LaneKind, payload: Bytes) -> Result<(), String> {
+        let id = connection.id;
+        match kind {
+            LaneKind::Hello(hello) => self.on_hello(id, hello),
+            LaneKind::PushTask(push) => {
+                let call = ReceivedCall::new(self.clone(), Arc::clone(connection), push, payload)?;
+                if self.queue().is_blocked() && !call.is_actor_call() {
+                    super::calls::send_returned(connection, &[Box::new(call)], true);
+                } else {
+                    self.queue().push(Work::Call(Box::new(call)));
+                }
+                Ok(())
+            }
+            LaneKind::TaskDone(done) => self.on_task_done(id, done, &payload),
+            LaneKind::TasksReturned(returned) => {
+                let tasks: Result<Vec<_>, _> = returned.task_ids.iter().map(|task| task_of(task)).collect();
+                let tasks = tasks?;
+                self.with_core(|core, effects| core.tasks_returned(id, &tasks, returned.is_blocked, effects));
+                Ok(())
+            }
+            LaneKind::StealTasks(steal) => {
+                self.give_back(connection, steal.max_tasks as usize, false);
+                Ok(())
+            }
+            LaneKind::ObjectRequest(request) => {
+                let object = object_of(&request.object_id)?;
+                let (number, readiness) = (request.request_id, request.wants_readiness_only);
+                self.with_core(|core, effects| core.peer_asks(object, id, number, readiness, effects));
+                Ok(())
+            }
+            LaneKind::ObjectReply(reply) => self.on_object_reply(reply, &payload),
+            LaneKind::BorrowDelta(delta) => {
+                let (object, borrower) = (object_of(&delta.object_id)?, address_of(delta.borrower.as_ref())?);
+                self.with_core(|core, effects| {
+                    core.borrow_delta(object, borrower.worker, delta.delta, effects);
+                });
+                Ok(())
+            }
+            LaneKind::ObjectLost(lost) => {
+                let object = object_of(&lost.object_id)?;
+                let node = NodeId::from_bytes(&lost.node_id).ok();
+                self.with_core(|core, effects| core.copy_lost(object, node, effects));
+                Ok(())
+            }
+            LaneKind::CancelTask(cancel) => {
+                self.queue().cancel(task_of(&cancel.task_id)?);
+                Ok(())
+            }
+            LaneKind::StreamItem(item) => self.on_stream_item(item, &payload),
+        }
+    }
+
+    fn on_hello(&self, id: ConnectionId, hello: wire::LaneHello) -> Result<(), String> {
+        let caller = address_of(hello.caller.as_ref())?;
+        if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {
+            lane.peer = Some(caller);
+            lane.role = LaneRole::Incoming { hello: Some(hello) };
+        }
+        self.with_core(|core, _| core.peers.insert(id, caller));
+        Ok(())
+    }
+
+    fn on_task_done(&self, id: ConnectionId, done: wire::TaskDone, payload: &Bytes) -> Result<(), String> {
+        let task = task_of(&done.task_id)?;
+        let results = self.read_results(&done.results, payload)?;
+        let borrowed: Result<Vec<_>, String> = done
+            .still_borrowed
+            .iter()
+            .map(|reference| Ok((object_of(&reference.object_id)?, address_of(reference.owner.as_ref())?)))
+            .collect();
+        let ended = EndedResult {
+            task,
+            results,
+            failure: done.failure.map(TaskFailure::from_wire),
+            is_retryable: done.is_retryable,
+            still_borrowed: borrowed?,
+            execution: Duration::from_micros(done.execution_micros),
+            is_worker_exiting: done.is_worker_exiting,
+            stream_length: done.stream_length,
+        };
+        let callee = self.0.lanes.lock().open.get(&id).and_then(|lane| lane.peer);
+        self.with_core(|core, effects| core.task_ended(id, callee, ended, effects));
+        Ok(())
+    }
+
+    fn on_stream_item(&self, item: wire::StreamItem, payload: &Bytes) -> Result<(), String> {
+        let task = task_of(&item.task_id)?;
+        let result = item.result.ok_or("a stream item without a result")?;
+        let mut results = self.read_results(std::slice::from_ref(&result), payload)?;
+        let result = results.pop().ok_or("a stream item without a value")?;
+        let index = u32::try_from(item.index).map_err(|_| "a stream index out of range")?;
+        self.with_core(|core, effects| core.stream_item(task, index, result, effects));
+        Ok(())
+    }
+
+    /// Results as they came; references in them were credited to this process by the sender.
+    fn read_results(
+        &self,
+        results: &[wire::TaskResult],
+        payload: &Bytes,
+    ) -> Result<Vec<crate::core::ResultValue>, String> {
+        use wire::task_result::Place;
+        let mut position = 0;
+        let mut values = Vec::with_capacity(results.len());
+        for result in results {
+            values.push(match &result.place {
+                Some(Place::Inline(layout)) => {
+                    let (value, end) = self.read_value(layout, payload, position, true)?;
+                    position = end;
+                    crate::core::ResultValue::Inline(value)
+                }
+                Some(Place::Stored(stored)) => self.read_stored_place(stored)?,
+                None => return Err("a result that is nowhere".to_owned()),
+            });
+        }
+        Ok(values)
+    }
+
+    fn read_stored_place(&self, stored: &wire::StoredObject) -> Result<crate::core::ResultValue, String> {
+        Ok(crate::core::ResultValue::Stored {
+            node: NodeId::from_bytes(&stored.node_id).map_err(|error| id_error(&error))?,
+            size_bytes: stored.size_bytes,
+            contained: self.import_refs(&stored.contained_refs, true)?,
+        })
+    }
+
+    /// Cuts a value out of a payload, from `position` on.
+    pub(super) fn read_value(
+        &self,
+        layout: &wire::ValueLayout,
+        payload: &Bytes,
+        position: usize,
+        is_credited: bool,
+    ) -> Result<(Value, usize), String> {
+        let format = Format::from_u32(layout.format).ok_or("a value of an unknown format")?;
+        let position = crate::value::align_up(position);
+        let (mut value, end) = cut_value(format, &layout.lengths, payload, position)
+            .ok_or("a value that reaches beyond its payload")?;
+        value.contained = self.import_refs(&layout.contained_refs, is_credited)?;
+        Ok((value, end))
+    }
+
+    /// Handles for references that came from another process.
+    pub(crate) fn import_refs(&self, refs: &[wire::ObjectRef], is_credited: bool) -> Result<Vec<ObjectRef>, String> {
+        refs.iter().map(|reference| self.import_ref(reference, is_credited)).collect()
+    }
+
+    fn import_ref(&self, reference: &wire::ObjectRef, is_credited: bool) -> Result<ObjectRef, String> {
+        let id = object_of(&reference.object_id)?;
+        let owner = address_of(reference.owner.as_ref())?;
+        self.with_core(|core, _| core.count_handle(id, owner, is_credited));
+        Ok(ObjectRef::from_counted(id, owner, self))
+    }
+
+    pub(super) fn ask_owner(&self, owner: ProcessAddress, object: ObjectId) {
+        let lane = match self.peer_lane(owner) {
+            Ok(lane) => lane,
+            Err(failure) => {
+                return self.with_core(|core, effects| core.owner_died(owner, &failure.message, effects));
+            }
+        };
+        let mut lanes = self.0.lanes.lock();
+        lanes.next_question += 1;
+        let request_id = lanes.next_question;
+        lanes.asked.insert(request_id, (lane.id, object));
+        drop(lanes);
+        let request = wire::ObjectRequest {
+            request_id,
+            object_id: object.to_wire(),
+            wants_readiness_only: false,
+        };
+        let frame = wire::LaneFrame { kind: Some(LaneKind::ObjectRequest(request)) };
+        if lane.send(&frame, &crate::value::PayloadParts::default(), Urgency::Now).is_err() {
+            self.with_core(|core, effects| core.owner_died(owner, "its lane is closed", effects));
+        }
+    }
+
+    fn on_object_reply(&self, reply: wire::ObjectReply, payload: &Bytes) -> Result<(), String> {
+        use wire::object_reply::Outcome;
+        let Some((_, object)) = self.0.lanes.lock().asked.remove(&reply.request_id) else { return Ok(()) };
+        let answer = match reply.outcome.ok_or("a reply without an outcome")? {
+            Outcome::Inline(layout) => {
+                Ok(crate::core::ResultValue::Inline(self.read_value(&layout, payload, 0, true)?.0))
+            }
+            Outcome::Stored(stored) => Ok(self.read_stored_place(&stored)?),
+            Outcome::Failure(failure) => Err(TaskFailure::from_wire(failure)),
+            Outcome::Ready(_) => return Ok(()),
+        };
+        self.with_core(|core, effects| core.owner_answered(object, answer, effects));
+        Ok(())
+    }
+
+    fn on_lane_closed(&self, id: ConnectionId) {
+        if self.is_closed() {
+            return;
+        }
+        let mut lanes = self.0.lanes.lock();
+        let Some(lane) = lanes.open.remove(&id) else { return };
+        if let Some(peer) = lane.peer
+            && lanes.peers.get(&peer.worker) == Some(&id)
+        {
+            lanes.peers.remove(&peer.worker);
+        }
+        let was_asked = lanes.asked.values().any(|(connection, _)| *connection == id);
+        lanes.asked.retain(|_, (connection, _)| *connection != id);
+        drop(lanes);
+        match (lane.role, lane.peer) {
+            (LaneRole::Lease, _) => self.on_lease_lane_closed(id),
+            (LaneRole::Actor(_), _) => self.with_core(|core, effects| core.actor_lane_closed(id, effects)),
+            (LaneRole::Peer, Some(peer)) if was_asked => {
+                let cause = self.obituary(peer.worker).unwrap_or_else(|| "its connection closed".to_owned());
+                self.with_core(|core, effects| core.owner_died(peer, &cause, effects));
+            }
+            (LaneRole::Incoming { .. }, _) => {
+                self.queue().forget(id);
+                self.with_core(|core, _| core.peers.remove(&id));
+            }
+            (LaneRole::Peer, _) => {}
+        }
+    }
+
+    fn on_lease_answer(&self, key: LeaseRequestKey, answer: Result<NodeKind, TaskFailure>) {
+        use wire::lease_reply::Outcome;
+        let outcome = match answer {
+            Ok(NodeKind::LeaseReply(reply)) => reply.outcome,
+            Ok(_) => return,
+            Err(failure) => Some(Outcome::Failure(failure.to_wire())),
+        };
+        match outcome {
+            Some(Outcome::Grant(grant)) => self.on_grant(key, grant),
+            Some(Outcome::Infeasible(infeasible)) => self.with_core(|core, effects| {
+                core.lease_infeasible(key, &infeasible.message, effects);
+            }),
+            Some(Outcome::Failure(failure)) => {
+                let failure = TaskFailure::from_wire(failure);
+                self.with_core(|core, effects| core.lease_refused(key, &failure, effects));
+            }
+            None => {}
+        }
+    }
+
+    fn on_grant(&self, key: LeaseRequestKey, grant: wire::LeaseGrant) {
+        let Ok(worker) = address_of(grant.worker.as_ref()) else { return };
+        let is_wanted = self.with_core(|core, _| core.leases.is_requested(key));
+        let hello = wire::LaneHello {
+            lease_id: grant.lease_id,
+            accelerators: grant.accelerators,
+            ..self.plain_hello()
+        };
+        let lane = if is_wanted { self.open_lane(worker, LaneRole::Lease, hello) } else { Err(unwanted()) };
+        match lane {
+            Ok(lane) => self.with_core(|core, effects| {
+                core.lease_granted(key, grant.lease_id, worker, lane, effects);
+            }),
+            Err(_) => {
+                let returned = wire::LeaseReturn {
+                    lease_id: grant.lease_id,
+                    node_id: worker.node.to_wire(),
+                    // A worker whose lane cannot be opened has just died.
+                    is_worker_unusable: is_wanted,
+                };
+                self.0.node.tell(NodeKind::LeaseReturn(returned), Urgency::Now);
+                self.with_core(|core, effects| core.lease_retracted(key, effects));
+            }
+        }
+    }
+
+    fn on_node_event(&self, kind: NodeKind, payload: Bytes) -> Result<(), String> {
+        match kind {
+            NodeKind::StartActor(start) => self.queue().push(Work::StartActor(Box::new(
+                super::ActorStart::new(self.clone(), start, payload)?,
+            ))),
+            NodeKind::ActorUpdate(update) => self.on_actor_update(&update)?,
+            NodeKind::WorkerDied(died) => self.on_worker_died(address_of(died.worker.as_ref())?, died.cause),
+            NodeKind::NodeDied(died) => {
+                let node = NodeId::from_bytes(&died.node_id).map_err(|error| id_error(&error))?;
+                self.on_node_died(node, &died.cause);
+            }
+            NodeKind::LeaseReclaim(reclaim) => {
+                let node = NodeId::from_bytes(&reclaim.node_id).ok();
+                self.with_core(|core, effects| core.lease_reclaimed(reclaim.lease_id, node, effects));
+            }
+            NodeKind::Exit(exit) => self.queue().push(Work::Exit(exit.reason)),
+            NodeKind::LogLines(lines) => {
+                if let Some(sink) = &self.0.log_sink {
+                    sink(lines);
+                }
+            }
+            other => tracing::debug!(?other, "ignoring a frame that is not an event"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn obituary(&self, worker: WorkerId) -> Option<String> {
+        self.0.obituaries.lock().get(&worker).cloned()
+    }
+
+    fn on_worker_died(&self, worker: ProcessAddress, cause: String) {
+        self.0.obituaries.lock().insert(worker.worker, cause.clone());
+        self.bury(worker.worker, &cause);
+        self.with_core(|core, effects| {
+            core.borrower_died(worker.worker, effects);
+            core.owner_died(worker, &cause, effects);
+        });
+    }
+
+    fn on_node_died(&self, node: NodeId, cause: &str) {
+        let lanes = self.0.lanes.lock();
+        let to_close: Vec<_> = lanes
+            .open
+            .values()
+            .filter(|lane| lane.peer.is_some_and(|peer| peer.node == node))
+            .map(|lane| Arc::clone(&lane.connection))
+            .collect();
+        drop(lanes);
+        to_close.iter().for_each(|connection| connection.close());
+        self.with_core(|core, effects| {
+            core.node_died(node, effects);
+            core.owners_on_node_died(node, cause, effects);
+        });
+    }
+
+    fn on_raylet_gone(&self) {
+        if self.is_closed() {
+            return;
+        }
+        self.0.node.fail_all();
+        self.queue().push(Work::Exit("the raylet of this node ended".to_owned()));
+        self.end_waits();
+    }
+
+    /// Everything that waits is told that the session is over.
+    pub(super) fn end_waits(&self) {
+        self.0.node.fail_all();
+        let failure = crate::node_link::raylet_gone();
+        self.with_core(|core, effects| core.fail_everything(&failure, effects));
+    }
+
+    fn on_actor_update(&self, update: &wire::ActorUpdate) -> Result<(), String> {
+        let actor = ActorId::from_bytes(&update.actor_id).map_err(|error| id_error(&error))?;
+        match update.state() {
+            wire::ActorState::Alive => self.on_actor_alive(actor, address_of(update.address.as_ref())?),
+            wire::ActorState::Dead => {
+                let failure = update.failure.clone().map_or_else(
+                    || TaskFailure::new(ErrorCode::ActorDied, format!("actor {actor} is dead")),
+                    TaskFailure::from_wire,
+                );
+                let failure = super::actors::as_actor_death(actor, &update.class_name, failure);
+                self.with_core(|core, effects| core.actor_dead(actor, failure, effects));
+            }
+            wire::ActorState::Pending => self.on_actor_pending(actor, update.failure.as_ref()),
+            wire::ActorState::Restarting | wire::ActorState::Unspecified => {}
+        }
+        Ok(())
+    }
+}
+
+fn unwanted() -> TaskFailure {
+    TaskFailure::new(ErrorCode::Cancelled, "the lease is not wanted any more")
+}

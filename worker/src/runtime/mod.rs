@@ -1,0 +1,157 @@
+//! The runtime of one process: everything a driver or worker does with tasks, actors and objects.
+//!
+//! ```text
+//!   api        what callers use: put, get, wait, submit, create_actor, call        (this file's impl blocks, split)
+//!   incoming   frames from lanes and from the raylet -> core
+//!   carry_out  effects of the core -> lanes, raylet
+//!   objects    reading and writing the node's store
+//!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
+//!   actors     creating, watching and ending actors
+//! ```
+
+mod actors;
+mod api;
+mod calls;
+mod carry_out;
+mod incoming;
+mod lanes;
+mod objects;
+mod start;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::{JobId, ObjectId, TaskId, WorkerId};
+use aktis_object_store::client::ArenaMap;
+use aktis_proto::v1 as wire;
+
+use crate::core::Core;
+use crate::execution::ExecutionQueue;
+use crate::lane::reactor::{Reactor, Ticker};
+use crate::node_link::NodeLink;
+use crate::reference::ProcessAddress;
+use crate::registry::NativeRegistry;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+pub use actors::ActorHandle;
+pub use api::{GetError, Interrupt, WaitResult};
+pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
+pub use start::{ProcessRole, RuntimeConfig};
+
+
+/// How long an idle lease is kept unless somebody else asks for its resources.
+const LEASE_IDLE: Duration = Duration::from_millis(250);
+
+/// Receives output lines of workers, in drivers.
+pub type LogSink = Box<dyn Fn(wire::LogLines) + Send + Sync>;
+
+/// The runtime of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    me: ProcessAddress,
+    role: ProcessRole,
+    /// Drivers: their own; workers: the job they serve.
+    job: Mutex<JobId>,
+    hello: wire::HelloReply,
+    reactor: Arc<Reactor>,
+    core: Mutex<Core>,
+    node: NodeLink,
+    lanes: Mutex<lanes::LaneTable>,
+    arena: Option<ArenaMap>,
+    queue: ExecutionQueue,
+    registry: Arc<NativeRegistry>,
+    log_sink: Option<LogSink>,
+    is_closed: AtomicBool,
+    /// Why workers died, as the raylet said, to explain closed lanes.
+    obituaries: Mutex<rustc_hash::FxHashMap<WorkerId, String>>,
+    /// Tasks of dead workers that wait for the raylet to say what they died of.
+    unburied: Mutex<Vec<Unburied>>,
+    lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+struct Unburied {
+    worker: ProcessAddress,
+    tasks: Vec<TaskId>,
+    give_up_at: Instant,
+}
+
+static CURRENT: OnceLock<Mutex<Option<Runtime>>> = OnceLock::new();
+
+impl Runtime {
+    /// The runtime of this process, if it was started and not shut down.
+    pub fn current() -> Option<Self> {
+        CURRENT.get()?.lock().clone()
+    }
+
+    fn set_current(runtime: Option<Self>) {
+        *CURRENT.get_or_init(|| Mutex::new(None)).lock() = runtime;
+    }
+
+    /// This process.
+    pub fn address(&self) -> ProcessAddress {
+        self.0.me
+    }
+
+    /// The job that this process runs (driver) or serves (worker).
+    pub fn job(&self) -> JobId {
+        *self.0.job.lock()
+    }
+
+    /// Whether this process is a driver or a worker.
+    pub fn role(&self) -> ProcessRole {
+        self.0.role
+    }
+
+    /// What the raylet said at the start: folders, addresses, limits.
+    pub fn greeting(&self) -> &wire::HelloReply {
+        &self.0.hello
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn registry(&self) -> &NativeRegistry {
+        &self.0.registry
+    }
+
+    pub(crate) fn queue(&self) -> &ExecutionQueue {
+        &self.0.queue
+    }
+
+    pub(crate) fn reactor(&self) -> &Arc<Reactor> {
+        &self.0.reactor
+    }
+
+    pub(crate) fn object_size(&self, id: ObjectId) -> Option<u64> {
+        use crate::core::objects::ObjectState;
+        let core = self.0.core.lock();
+        match &core.objects.get(id)?.state {
+            ObjectState::Inline(value) => Some(value.data_bytes() as u64),
+            ObjectState::Stored(stored) => Some(stored.size_bytes),
+            ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => None,
+        }
+    }
+
+    pub(crate) fn release_reference(&self, id: ObjectId) {
+        if !self.is_closed() {
+            self.with_core(|core, effects| core.release_handle(id, effects));
+        }
+    }
+}
+
+struct RuntimeTicker(Runtime);
+
+impl Ticker for RuntimeTicker {
+    fn tick(&self, now: Instant) -> Option<Duration> {
+        if self.0.is_closed() {
+            return None;
+        }
+        let unexplained = self.0.bury_unexplained(now);
+        let leases = self.0.with_core(|core, effects| core.lease_tick(LEASE_IDLE, effects));
+        unexplained.into_iter().chain(leases).min()
+    }
+}

@@ -1,0 +1,206 @@
+//! Reading and writing the node's object store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{NodeId, ObjectId};
+use aktis_object_store::client::ArenaMap;
+use aktis_proto::v1 as wire;
+use bytes::Bytes;
+use wire::node_frame::Kind;
+
+use super::{GetError, Interrupt, Runtime};
+use crate::error::TaskFailure;
+use crate::lane::connection::Urgency;
+use crate::reference::{ObjectRef, ProcessAddress};
+use crate::value::{StoredLayout, Value, read_stored};
+
+/// Keeps an object readable in the arena.
+struct StorePin {
+    runtime: Runtime,
+    object: ObjectId,
+    arena: ArenaMap,
+    offset: u64,
+    len_bytes: u64,
+}
+
+impl AsRef<[u8]> for StorePin {
+    fn as_ref(&self) -> &[u8] {
+        self.arena.view(self.offset, self.len_bytes).expect("the range was checked when the object was pinned")
+    }
+}
+
+impl Drop for StorePin {
+    fn drop(&mut self) {
+        let release = wire::StoreRelease { object_id: self.object.to_wire() };
+        self.runtime.0.node.tell(Kind::StoreRelease(release), Urgency::Soon);
+    }
+}
+
+/// Why an object could not be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// None of these nodes has it any more.
+    Lost(Vec<NodeId>),
+    Failed(TaskFailure),
+}
+
+/// Where to look for an object.
+pub(super) struct Place {
+    pub(super) object: ObjectId,
+    pub(super) owner: ProcessAddress,
+    pub(super) nodes: Vec<NodeId>,
+    pub(super) size_bytes: u64,
+}
+
+impl Runtime {
+    fn arena(&self) -> Result<&ArenaMap, TaskFailure> {
+        self.0.arena.as_ref().ok_or_else(|| TaskFailure::new(ErrorCode::Internal, "this node has no object store"))
+    }
+
+    /// Writes a value into the store of this node and seals it. Returns its size there, in bytes.
+    pub(super) fn write_stored(
+        &self,
+        object: ObjectId,
+        owner: ProcessAddress,
+        value: &Value,
+    ) -> Result<u64, TaskFailure> {
+        let layout = StoredLayout::of(value);
+        let size_bytes = layout.len_bytes() as u64;
+        let create =
+            wire::StoreCreate { object_id: object.to_wire(), size_bytes, owner: Some(owner.to_wire()) };
+        let (reply, _) = self.0.node.request(self.reactor(), Kind::StoreCreate(create), None)?;
+        let Kind::StoreCreateReply(reply) = reply else { return Err(unexpected("StoreCreate")) };
+        if reply.already_exists {
+            return Ok(size_bytes);
+        }
+        let written = self.arena()?.write_vectored(reply.offset, &layout.slices());
+        if let Err(error) = written {
+            let abort = wire::StoreAbort { object_id: object.to_wire() };
+            self.0.node.tell(Kind::StoreAbort(abort), Urgency::Now);
+            let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
+            return Err(TaskFailure::new(ErrorCode::Internal, message));
+        }
+        let seal = wire::StoreSeal { object_id: object.to_wire() };
+        self.0.node.tell(Kind::StoreSeal(seal), Urgency::Now);
+        Ok(size_bytes)
+    }
+
+    /// Pins an object in the store of this node, bringing it here if need be.
+    pub(super) fn read_from_store(
+        &self,
+        place: &Place,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Bytes, Result<ReadError, GetError>> {
+        let get = wire::StoreGet {
+            object_id: place.object.to_wire(),
+            owner: Some(place.owner.to_wire()),
+            locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
+            size_bytes: place.size_bytes,
+        };
+        let (reply, _) = self.request_interruptibly(Kind::StoreGet(get), deadline, interrupt)?;
+        let Kind::StoreGetReply(reply) = reply else {
+            return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
+        };
+        use wire::store_get_reply::Outcome;
+        match reply.outcome {
+            Some(Outcome::View(view)) => self.pin(place.object, view).map_err(|failure| Ok(ReadError::Failed(failure))),
+            Some(Outcome::Lost(lost)) => {
+                let tried = lost.tried_nodes.iter().filter_map(|node| NodeId::from_bytes(node).ok());
+                let mut nodes: Vec<_> = place.nodes.clone();
+                nodes.extend(tried);
+                Err(Ok(ReadError::Lost(nodes)))
+            }
+            Some(Outcome::Failure(failure)) => Err(Ok(ReadError::Failed(TaskFailure::from_wire(failure)))),
+            None => Err(Ok(ReadError::Failed(unexpected("StoreGet")))),
+        }
+    }
+
+    fn pin(&self, object: ObjectId, view: wire::StoreView) -> Result<Bytes, TaskFailure> {
+        let arena = self.arena()?.clone();
+        arena
+            .view(view.offset, view.size_bytes)
+            .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("the raylet named a bad range: {error}")))?;
+        let pin = StorePin { runtime: self.clone(), object, arena, offset: view.offset, len_bytes: view.size_bytes };
+        Ok(Bytes::from_owner(pin))
+    }
+
+    /// Asks the raylet and waits, looking for signals. A wait given up cancels a pull.
+    fn request_interruptibly(
+        &self,
+        kind: Kind,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<(Kind, Bytes), Result<ReadError, GetError>> {
+        let slot = Arc::new(crate::sync::Mutex::new(None));
+        let waiter = crate::lane::turn::Waiter::new(1);
+        let (answer, done) = (Arc::clone(&slot), Arc::clone(&waiter));
+        let request_id = self.0.node.request_async(
+            kind,
+            Box::new(move |result| {
+                *answer.lock() = Some(result);
+                done.count_down();
+            }),
+        );
+        if let Err(error) = self.wait_for(&waiter, deadline, interrupt) {
+            let cancel = wire::StoreGetCancel { request_id };
+            self.0.node.tell(Kind::StoreGetCancel(cancel), Urgency::Now);
+            return Err(Err(error));
+        }
+        let answer = slot.lock().take();
+        answer.unwrap_or_else(|| Err(unexpected("StoreGet"))).map_err(|failure| Ok(ReadError::Failed(failure)))
+    }
+
+    /// Reads a stored object's value; references in it count as held by this process.
+    pub(super) fn value_of(&self, object: &Bytes) -> Result<Value, TaskFailure> {
+        let broken = |error: String| TaskFailure::new(ErrorCode::Internal, format!("an object in the store is broken: {error}"));
+        let (mut value, refs) = read_stored(object).map_err(|error| broken(error.to_string()))?;
+        value.contained = self.import_refs(&refs, false).map_err(broken)?;
+        Ok(value)
+    }
+
+    /// Fetches a dependency that the caller says is in a store.
+    pub(super) fn fetch_dependency(
+        &self,
+        reference: &wire::ObjectRef,
+        location: &wire::DependencyLocation,
+    ) -> Result<Value, TaskFailure> {
+        let broken = |error: String| TaskFailure::new(ErrorCode::Internal, format!("bad dependency: {error}"));
+        let object = ObjectId::from_bytes(&reference.object_id).map_err(|error| broken(error.to_string()))?;
+        let owner = reference.owner.as_ref().ok_or_else(|| broken("no owner".to_owned()))?;
+        let owner = ProcessAddress::from_wire(owner).map_err(|error| broken(error.to_string()))?;
+        let nodes = location.node_ids.iter().filter_map(|node| NodeId::from_bytes(node).ok()).collect();
+        let place = Place { object, owner, nodes, size_bytes: location.size_bytes };
+        match self.read_from_store(&place, None, &|| false) {
+            Ok(bytes) => self.value_of(&bytes),
+            Err(Ok(ReadError::Failed(failure))) => Err(failure),
+            Err(Err(error)) => Err(error.into_failure()),
+            Err(Ok(ReadError::Lost(nodes))) => {
+                self.report_lost(object, owner, &nodes);
+                let mut refs = self.import_refs(std::slice::from_ref(reference), false).map_err(broken)?;
+                let reference: ObjectRef = refs.remove(0);
+                let mut values = self.get(&[reference], None)?;
+                Ok(values.remove(0))
+            }
+        }
+    }
+
+    /// No copy is where it should be: the owner is to make another.
+    pub(super) fn report_lost(&self, object: ObjectId, owner: ProcessAddress, nodes: &[NodeId]) {
+        if owner.worker == self.0.me.worker {
+            self.with_core(|core, effects| core.copy_lost(object, None, effects));
+            return;
+        }
+        for node in nodes {
+            let lost = wire::ObjectLost { object_id: object.to_wire(), node_id: node.to_wire() };
+            self.tell_peer(owner, wire::lane_frame::Kind::ObjectLost(lost));
+        }
+        self.with_core(|core, effects| core.copy_lost(object, None, effects));
+    }
+}
+
+fn unexpected(request: &str) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, format!("the raylet answered {request} with a frame of another kind"))
+}

@@ -1,0 +1,221 @@
+//! How a process joins its node.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_object_store::client::ArenaMap;
+use aktis_proto::v1 as wire;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use super::incoming::NodeHandler;
+use super::lanes::{Lane, LaneRole, LaneTable};
+use super::{Inner, LogSink, Runtime, RuntimeTicker};
+use crate::core::Core;
+use crate::error::TaskFailure;
+use crate::execution::ExecutionQueue;
+use crate::lane::reactor::Reactor;
+use crate::node_link::{Greeting, NodeLink, greet};
+use crate::reference::ProcessAddress;
+use crate::registry::NativeRegistry;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+/// What a process is to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessRole {
+    /// Submits; its end is the end of its job.
+    Driver,
+    /// Was started by the raylet and executes.
+    Worker {
+        /// The number under which the raylet awaits it.
+        startup_token: u64,
+    },
+}
+
+/// How to join a node.
+pub struct RuntimeConfig {
+    /// The raylet's unix socket.
+    pub raylet_socket: PathBuf,
+    /// Driver or worker.
+    pub role: ProcessRole,
+    /// Given to workers by the raylet, random for drivers.
+    pub worker_id: WorkerId,
+    /// Driver: text for `aktis list jobs`.
+    pub entrypoint: String,
+    /// Driver: namespace of its named actors; empty: one of its own.
+    pub namespace: String,
+    /// Native functions and actors of this binary.
+    pub registry: Arc<NativeRegistry>,
+    /// Driver: receives the output of workers.
+    pub log_sink: Option<LogSink>,
+    /// How many bytes of lineage are kept.
+    pub lineage_limit_bytes: u64,
+}
+
+impl Runtime {
+    /// Joins the node and becomes [`Runtime::current`].
+    pub fn start(config: RuntimeConfig) -> Result<Self, TaskFailure> {
+        let job = match config.role {
+            ProcessRole::Driver => JobId::random(),
+            ProcessRole::Worker { .. } => JobId::NIL,
+        };
+        let greeting = greet(&config.raylet_socket, hello_of(&config, job))?;
+        let runtime = Self::assemble(config, job, &greeting)?;
+        runtime.listen_for_lanes()?;
+        runtime.spawn_lane_thread()?;
+        runtime.attach_node(greeting)?;
+        Self::set_current(Some(runtime.clone()));
+        Ok(runtime)
+    }
+
+    fn assemble(config: RuntimeConfig, job: JobId, greeting: &Greeting) -> Result<Self, TaskFailure> {
+        let reply = &greeting.reply;
+        let node = NodeId::from_bytes(&reply.node_id).map_err(|error| broken("hello reply", &error))?;
+        let me = ProcessAddress { node, worker: config.worker_id };
+        let arena = map_arena(greeting)?;
+        let reactor = Reactor::new().map_err(|error| broken("event queue", &error))?;
+        Ok(Self(Arc::new(Inner {
+            me,
+            role: config.role,
+            job: Mutex::new(job),
+            hello: reply.clone(),
+            reactor,
+            core: Mutex::new(Core::new(me, config.lineage_limit_bytes)),
+            node: NodeLink::new(),
+            lanes: Mutex::new(LaneTable::default()),
+            arena,
+            queue: ExecutionQueue::default(),
+            registry: config.registry,
+            log_sink: config.log_sink,
+            is_closed: AtomicBool::new(false),
+            obituaries: Mutex::default(),
+            unburied: Mutex::default(),
+            lane_thread: Mutex::new(None),
+        })))
+    }
+
+    fn attach_node(&self, greeting: Greeting) -> Result<(), TaskFailure> {
+        let handler = Arc::new(NodeHandler { runtime: self.clone() });
+        let connection = self
+            .0
+            .reactor
+            .add_connection(greeting.socket, greeting.decoder, handler)
+            .map_err(|error| broken("raylet connection", &error))?;
+        self.0.node.attach(Arc::clone(&connection));
+        connection.handle_buffered();
+        Ok(())
+    }
+
+    /// Other processes reach this one at `<lane_dir>/<worker id>`.
+    fn listen_for_lanes(&self) -> Result<(), TaskFailure> {
+        let path = format!("{}/{}", self.0.hello.lane_dir, self.0.me.worker);
+        let listener = listen_at(Path::new(&path)).map_err(|error| broken(&path, &error))?;
+        let runtime = self.clone();
+        let acceptor = Arc::new(move |socket| runtime.accept_lane(socket));
+        self.0.reactor.add_listener(listener, acceptor).map_err(|error| broken(&path, &error))
+    }
+
+    fn accept_lane(&self, socket: std::os::fd::OwnedFd) {
+        // Held while the connection is added, so that its first frame finds the lane in the table.
+        let mut lanes = self.0.lanes.lock();
+        match self.add_lane_socket(socket) {
+            Ok(connection) => {
+                let role = LaneRole::Incoming { hello: None };
+                lanes.open.insert(connection.id, Lane { connection, role, peer: None });
+            }
+            Err(error) => tracing::error!(%error, "failed to add an incoming lane"),
+        }
+    }
+
+    fn spawn_lane_thread(&self) -> Result<(), TaskFailure> {
+        let runtime = self.clone();
+        let thread = std::thread::Builder::new()
+            .name("aktis-lane".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || {
+                block_signals();
+                let reactor = Arc::clone(runtime.reactor());
+                reactor.run_lane_thread(&RuntimeTicker(runtime));
+            })
+            .map_err(|error| broken("lane thread", &error))?;
+        *self.0.lane_thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Leaves the node. Everything that waits ends with an error; references become inert.
+    pub fn shutdown(&self) {
+        if self.0.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.0.node.tell(wire::node_frame::Kind::Goodbye(wire::Goodbye {}), crate::lane::connection::Urgency::Now);
+        self.end_waits();
+        self.0.reactor.stop();
+        let _ = std::fs::remove_file(format!("{}/{}", self.0.hello.lane_dir, self.0.me.worker));
+        let thread = self.0.lane_thread.lock().take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+        let open = std::mem::take(&mut self.0.lanes.lock().open);
+        drop(open);
+        if Self::current().is_some_and(|current| Arc::ptr_eq(&current.0, &self.0)) {
+            Self::set_current(None);
+        }
+    }
+}
+
+fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
+    let (kind, startup_token) = match config.role {
+        ProcessRole::Driver => (wire::ProcessKind::Driver, 0),
+        ProcessRole::Worker { startup_token } => (wire::ProcessKind::Worker, startup_token),
+    };
+    wire::Hello {
+        worker_id: config.worker_id.to_wire(),
+        kind: kind.into(),
+        pid: std::process::id(),
+        job_id: if job.is_nil() { bytes::Bytes::new() } else { job.to_wire() },
+        startup_token,
+        entrypoint: config.entrypoint.clone(),
+        namespace: config.namespace.clone(),
+    }
+}
+
+fn map_arena(greeting: &Greeting) -> Result<Option<ArenaMap>, TaskFailure> {
+    let Some(info) = &greeting.reply.arena else { return Ok(None) };
+    let map = match (info.kind(), &greeting.arena_fd) {
+        (wire::ArenaKind::Memfd, Some(fd)) => {
+            let fd = fd.try_clone().map_err(|error| broken("arena descriptor", &error))?;
+            ArenaMap::from_memfd(fd, info.len_bytes)
+        }
+        (wire::ArenaKind::Memfd, None) => {
+            return Err(broken("arena", &"the hello reply carried no descriptor"));
+        }
+        (wire::ArenaKind::Named, _) => ArenaMap::from_named(&info.name, info.len_bytes),
+        (wire::ArenaKind::Unspecified, _) => return Ok(None),
+    };
+    map.map(Some).map_err(|error| broken("arena", &error))
+}
+
+fn listen_at(path: &Path) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, 1024)?;
+    Ok(socket)
+}
+
+/// Signals are for the main thread, which looks for them while it waits.
+#[allow(unsafe_code, reason = "no safe binding for the thread's signal mask")]
+fn block_signals() {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is written by sigfillset before it is read; the mask of this thread alone is changed.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: `set` was initialised above; a null old set is allowed.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
+}
+
+fn broken(what: &str, error: &dyn std::fmt::Display) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, format!("cannot join the node: {what}: {error}"))
+}

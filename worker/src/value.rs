@@ -1,0 +1,326 @@
+//! Serialised values: what tasks take and give, and what the object store holds.
+//!
+//! A value is an in-band part and any number of out-of-band buffers (pickle protocol 5, Arrow IPC). Laid out, every part
+//! starts at a multiple of [`PART_ALIGNMENT`] bytes, so that numpy, Arrow and torch read the buffers in place:
+//!
+//! ```text
+//! wire    layout (protobuf ValueLayout) ...... part 0 (in-band) | pad | part 1 | pad | part 2 ...
+//! store   u32 magic | u32 format | u32 parts | u32 refs bytes | u64 length per part | contained refs | pad | parts as above
+//! ```
+
+use bytes::Bytes;
+
+use aktis_proto::v1 as wire;
+
+use crate::reference::ObjectRef;
+
+/// Alignment of every part of a laid-out value, in bytes.
+pub const PART_ALIGNMENT: usize = 64;
+
+/// How the bytes of a value are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Format {
+    /// Pickle protocol 5; buffers are the out-of-band buffers in order.
+    Pickle = 0,
+    /// The in-band part is bytes as they are.
+    Bytes = 1,
+    /// The in-band part is the compact encoding of plain Python data (see the bindings' `codec`).
+    Plain = 2,
+    /// One buffer: a C-contiguous array; the in-band part holds dtype and shape.
+    Ndarray = 3,
+    /// One buffer: an Arrow IPC stream.
+    ArrowStream = 4,
+    /// Opaque to Python: bytes between native functions.
+    Native = 5,
+    /// A large byte string in the one buffer (read in place), in-band part empty.
+    BytesBuffer = 6,
+}
+
+impl Format {
+    /// Reads the number that travels.
+    pub fn from_u32(number: u32) -> Option<Self> {
+        const ALL: [Format; 7] = [
+            Format::Pickle,
+            Format::Bytes,
+            Format::Plain,
+            Format::Ndarray,
+            Format::ArrowStream,
+            Format::Native,
+            Format::BytesBuffer,
+        ];
+        ALL.into_iter().find(|format| *format as u32 == number)
+    }
+}
+
+/// A serialised value. Cheap to clone: the bytes are shared.
+///
+/// The buffers may lie in the object store; holding the value keeps them there.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// How to read it.
+    pub format: Format,
+    /// The in-band part.
+    pub inband: Bytes,
+    /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`] when read from a lane or a store.
+    pub buffers: Vec<Bytes>,
+    /// References held in the inside of the value.
+    pub contained: Vec<ObjectRef>,
+}
+
+impl Value {
+    /// A value without buffers and references.
+    pub fn inband(format: Format, inband: impl Into<Bytes>) -> Self {
+        Self { format, inband: inband.into(), buffers: Vec::new(), contained: Vec::new() }
+    }
+
+    /// Opaque bytes between native functions.
+    pub fn native(bytes: impl Into<Bytes>) -> Self {
+        Self::inband(Format::Native, bytes)
+    }
+
+    /// An Arrow IPC stream, read in place by its consumers.
+    pub fn arrow_stream(stream: impl Into<Bytes>) -> Self {
+        Self {
+            format: Format::ArrowStream,
+            inband: Bytes::new(),
+            buffers: vec![stream.into()],
+            contained: Vec::new(),
+        }
+    }
+
+    /// Bytes of all parts without padding.
+    pub fn data_bytes(&self) -> usize {
+        self.inband.len() + self.buffers.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Parts in order, the in-band part first.
+    pub fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.inband).chain(&self.buffers)
+    }
+
+    /// Bytes of the payload this value makes on a lane, padding between parts included.
+    pub fn payload_bytes(&self) -> usize {
+        let mut end = 0;
+        for part in self.parts() {
+            end = align_up(end) + part.len();
+        }
+        end
+    }
+
+    /// Appends the parts to `payload`, which starts at an aligned position of the frame.
+    pub(crate) fn append_to(&self, payload: &mut PayloadParts) {
+        payload.align();
+        for part in self.parts() {
+            payload.align();
+            payload.push(part.clone());
+        }
+    }
+}
+
+/// Rounds up to the next multiple of [`PART_ALIGNMENT`].
+pub const fn align_up(position: usize) -> usize {
+    (position + PART_ALIGNMENT - 1) & !(PART_ALIGNMENT - 1)
+}
+
+pub(crate) fn format_error(number: u32) -> wire::Failure {
+    wire::Failure {
+        code: aktis_common::error::ErrorCode::Serialization.as_u32(),
+        message: format!("a value has the unknown format {number}: all processes must run the same Aktis version"),
+        ..Default::default()
+    }
+}
+
+/// The payload of a frame as a list of byte ranges that are written with one `writev`.
+#[derive(Debug, Default, Clone)]
+pub struct PayloadParts {
+    parts: Vec<Bytes>,
+    len_bytes: usize,
+}
+
+impl PayloadParts {
+    /// Bytes so far.
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// The ranges in order.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    fn push(&mut self, part: Bytes) {
+        if !part.is_empty() {
+            self.len_bytes += part.len();
+            self.parts.push(part);
+        }
+    }
+
+    fn align(&mut self) {
+        static ZEROS: [u8; PART_ALIGNMENT] = [0; PART_ALIGNMENT];
+        let padding = align_up(self.len_bytes) - self.len_bytes;
+        self.push(Bytes::from_static(&ZEROS[..padding]));
+    }
+}
+
+const STORED_MAGIC: u32 = 0x3156_4b41;
+const STORED_HEAD_BYTES: usize = 16;
+
+/// Bytes that are not a stored value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a stored value: {0}")]
+pub(crate) struct InvalidStored(&'static str);
+
+/// A value laid out for the object store.
+pub(crate) struct StoredLayout {
+    head: Vec<u8>,
+    payload: PayloadParts,
+}
+
+impl StoredLayout {
+    pub(crate) fn of(value: &Value) -> Self {
+        let refs = wire::ValueLayout {
+            contained_refs: value.contained.iter().map(ObjectRef::to_wire).collect(),
+            ..Default::default()
+        };
+        let refs = prost::Message::encode_to_vec(&refs);
+        let mut head = Vec::with_capacity(STORED_HEAD_BYTES + 8 * (1 + value.buffers.len()) + refs.len());
+        let count = u32::try_from(1 + value.buffers.len()).expect("a value has few buffers");
+        let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
+        for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
+            head.extend_from_slice(&word.to_le_bytes());
+        }
+        for part in value.parts() {
+            head.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        }
+        head.extend_from_slice(&refs);
+        head.resize(align_up(head.len()), 0);
+        let mut payload = PayloadParts::default();
+        value.append_to(&mut payload);
+        Self { head, payload }
+    }
+
+    /// Bytes of the whole object.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.head.len() + self.payload.len_bytes()
+    }
+
+    /// The ranges to write, in order.
+    pub(crate) fn slices(&self) -> Vec<&[u8]> {
+        std::iter::once(&self.head[..]).chain(self.payload.parts().iter().map(Bytes::as_ref)).collect()
+    }
+}
+
+/// Reads a stored value in place. The references it contains are returned in wire form.
+pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>), InvalidStored> {
+    let word = |index: usize| -> Option<u32> {
+        let bytes = object.get(4 * index..4 * index + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let (Some(magic), Some(format), Some(count), Some(refs_bytes)) = (word(0), word(1), word(2), word(3)) else {
+        return Err(InvalidStored("shorter than its head"));
+    };
+    if magic != STORED_MAGIC {
+        return Err(InvalidStored("wrong magic number"));
+    }
+    let format = Format::from_u32(format).ok_or(InvalidStored("unknown format"))?;
+    let lengths_end = STORED_HEAD_BYTES + 8 * count as usize;
+    let refs_end = lengths_end + refs_bytes as usize;
+    let lengths = object.get(STORED_HEAD_BYTES..lengths_end).ok_or(InvalidStored("lengths are cut off"))?;
+    let lengths: Vec<u64> = lengths
+        .chunks_exact(8)
+        .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("chunks of eight")))
+        .collect();
+    let refs = object.get(lengths_end..refs_end).ok_or(InvalidStored("references are cut off"))?;
+    let refs: wire::ValueLayout =
+        prost::Message::decode(refs).map_err(|_| InvalidStored("references are not readable"))?;
+    let payload_start = align_up(refs_end);
+    if payload_start > object.len() {
+        return Err(InvalidStored("payload is cut off"));
+    }
+    let (value, _) = cut_value(format, &lengths, &object.slice(payload_start..), 0)
+        .ok_or(InvalidStored("parts reach beyond the object"))?;
+    Ok((value, refs.contained_refs))
+}
+
+/// Cuts a value out of `payload` from the aligned `position` on; also says where it ends.
+pub(crate) fn cut_value(
+    format: Format,
+    lengths: &[u64],
+    payload: &Bytes,
+    position: usize,
+) -> Option<(Value, usize)> {
+    let mut end = position;
+    let mut parts = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let length = usize::try_from(*length).ok()?;
+        // Padding is only written before a part that has bytes after it; a trailing empty part may begin past the end.
+        let start = align_up(end);
+        let stop = start.checked_add(length)?;
+        if length == 0 {
+            parts.push(Bytes::new());
+        } else if stop <= payload.len() {
+            parts.push(payload.slice(start..stop));
+        } else {
+            return None;
+        }
+        end = stop;
+    }
+    let mut parts = parts.into_iter();
+    let inband = parts.next().unwrap_or_default();
+    Some((Value { format, inband, buffers: parts.collect(), contained: Vec::new() }, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value_of(inband: usize, buffers: &[usize]) -> Value {
+        Value {
+            format: Format::Pickle,
+            inband: vec![1; inband].into(),
+            buffers: buffers.iter().map(|len| vec![2; *len].into()).collect(),
+            contained: Vec::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_survive_the_store(inband in 0usize..300, buffers in proptest::collection::vec(0usize..300, 0..5)) {
+            let value = value_of(inband, &buffers);
+            let stored: Bytes = StoredLayout::of(&value).slices().concat().into();
+            prop_assert_eq!(stored.len(), StoredLayout::of(&value).len_bytes());
+            let (read, refs) = read_stored(&stored).expect("own layout");
+            prop_assert!(refs.is_empty());
+            prop_assert_eq!(read.inband, value.inband);
+            prop_assert_eq!(read.buffers, value.buffers);
+        }
+
+        #[test]
+        fn several_values_are_cut_from_one_payload(sizes in proptest::collection::vec((0usize..200, 0usize..200), 1..6)) {
+            let values: Vec<Value> = sizes.iter().map(|(inband, buffer)| value_of(*inband, &[*buffer])).collect();
+            let mut payload = PayloadParts::default();
+            values.iter().for_each(|value| value.append_to(&mut payload));
+            let bytes: Bytes = payload.parts().concat().into();
+            let mut position = 0;
+            for value in &values {
+                let lengths: Vec<u64> = value.parts().map(|part| part.len() as u64).collect();
+                let (read, end) = cut_value(value.format, &lengths, &bytes, position).expect("own payload");
+                prop_assert_eq!(&read.inband, &value.inband);
+                prop_assert_eq!(&read.buffers, &value.buffers);
+                position = end;
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = bytes;
+            if bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(&STORED_MAGIC.to_le_bytes());
+            }
+            let _ = read_stored(&bytes.into());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The zygote: a small single-threaded process that forks workers.
+//!
+//! A fork of a warm process costs milliseconds and shares its pages; starting an interpreter costs a hundred times that.
+//! The zygote also outlives a raylet that is killed for as long as it takes to clean up after it: when its raylet's end
+//! of the socket closes, it kills its children's process groups and removes the session's folder.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aktis_common::zygote::{WorkerStart, ZygoteReply, ZygoteRequest};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+/// How long children get to disappear after they were killed.
+const REAP_PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(100);
+
+/// What a fork returned.
+pub enum Forked {
+    /// In the zygote: the child's process id.
+    Parent(u32),
+    /// In the child.
+    Child,
+}
+
+/// What the zygote asks of the language it runs in.
+pub trait Forker {
+    /// Forks this process. The interpreter has to be told before and after.
+    fn fork(&mut self) -> std::io::Result<Forked>;
+    /// Imports modules, so that later forks share them. Called when nothing else is to be done.
+    fn preload(&mut self, modules: &[String]);
+}
+
+/// Serves the raylet at the other end of `link`. Returns in each child, with what it is to become; in the zygote itself
+/// it returns `None` when the raylet is gone and everything is cleaned up.
+pub fn serve(
+    link: UnixStream,
+    cleanup_dir: Option<PathBuf>,
+    forker: &mut dyn Forker,
+) -> std::io::Result<Option<WorkerStart>> {
+    link.set_read_timeout(Some(POLL))?;
+    let mut zygote = Zygote { link, input: Vec::new(), children: HashMap::new(), to_preload: Vec::new() };
+    zygote.reply(&ZygoteReply::Ready { pid: std::process::id() })?;
+    loop {
+        match zygote.receive() {
+            Ok(Some(ZygoteRequest::Fork(start))) => {
+                if let Some(start) = zygote.fork(start, forker)? {
+                    return Ok(Some(start));
+                }
+            }
+            Ok(Some(ZygoteRequest::Preload { modules })) => zygote.to_preload.extend(modules),
+            Ok(None) => zygote.idle(forker),
+            Err(_) => break,
+        }
+        zygote.reap();
+    }
+    zygote.kill_children();
+    if let Some(folder) = cleanup_dir {
+        remove_folder(&folder);
+    }
+    Ok(None)
+}
+
+struct Zygote {
+    link: UnixStream,
+    input: Vec<u8>,
+    /// Children by process id.
+    children: HashMap<u32, u64>,
+    to_preload: Vec<String>,
+}
+
+impl Zygote {
+    /// The next request; `None` when none came for a while. Err: the raylet is gone.
+    fn receive(&mut self) -> std::io::Result<Option<ZygoteRequest>> {
+        loop {
+            if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.input.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(std::io::Error::from);
+            }
+            let mut chunk = [0; 4096];
+            match self.link.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.input.extend_from_slice(&chunk[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: &ZygoteReply) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(reply).map_err(std::io::Error::from)?;
+        line.push(b'\n');
+        self.link.write_all(&line)
+    }
+
+    /// In the child: what it is to become.
+    fn fork(&mut self, start: WorkerStart, forker: &mut dyn Forker) -> std::io::Result<Option<WorkerStart>> {
+        let startup_token = start.startup_token;
+        match forker.fork() {
+            Ok(Forked::Child) => {
+                become_worker(&start)?;
+                Ok(Some(start))
+            }
+            Ok(Forked::Parent(pid)) => {
+                self.children.insert(pid, startup_token);
+                self.reply(&ZygoteReply::Forked { startup_token, pid })?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.reply(&ZygoteReply::ForkFailed { startup_token, error: error.to_string() })?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn idle(&mut self, forker: &mut dyn Forker) {
+        if !self.to_preload.is_empty() {
+            forker.preload(&std::mem::take(&mut self.to_preload));
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get().unsigned_abs();
+            if self.children.remove(&pid).is_some() {
+                // What the worker left running in its process group goes with it.
+                kill_group(pid);
+                let _ = self.reply(&ZygoteReply::Exited { pid, cause: describe(status) });
+            }
+        }
+    }
+
+    fn kill_children(&mut self) {
+        for pid in self.children.keys() {
+            kill_group(*pid);
+        }
+        let give_up_at = Instant::now() + REAP_PATIENCE;
+        while !self.children.is_empty() && Instant::now() < give_up_at {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, _))) => {
+                    self.children.remove(&pid.as_raw_nonzero().get().unsigned_abs());
+                }
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn kill_group(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // Fails when the group is empty already.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(9)) => "killed by signal 9 (SIGKILL)".to_owned(),
+        (None, Some(11)) => "killed by signal 11 (SIGSEGV)".to_owned(),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// In a fresh child: its own process group, death with its parent, output into its files.
+fn become_worker(start: &WorkerStart) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::process::setpgid(None, None)?;
+    let error_path = start.stdout_path.with_extension("err");
+    redirect(&start.stdout_path, rustix::stdio::dup2_stdout)?;
+    redirect(&error_path, rustix::stdio::dup2_stderr)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(())
+}
+
+fn redirect(
+    path: &Path,
+    duplicate: fn(std::fs::File) -> rustix::io::Result<()>,
+) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    duplicate(file)?;
+    Ok(())
+}
+
+/// Removes the folder, patiently: processes that were just killed may still write into it.
+fn remove_folder(folder: &Path) {
+    for _ in 0..20 {
+        match std::fs::remove_dir_all(folder) {
+            Ok(()) => return,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(Duration::from_millis(25)),
+        }
+    }
+}
