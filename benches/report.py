@@ -57,7 +57,9 @@ def machine():
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as info:
             model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    commit = subprocess.run(["git", "-C", str(BENCHES), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    commit = subprocess.run(
+        ["git", "-C", str(BENCHES), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return {
         "cpu": model,
         "cpus": os.cpu_count(),
@@ -72,7 +74,7 @@ def machine():
 def version_of(python, system):
     """The installed version of a system, without importing it."""
     code = f"import importlib.metadata as m; print(m.version({system!r}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
 

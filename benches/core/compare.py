@@ -18,7 +18,7 @@ import report
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import core_bench  # noqa: E402
+import core_bench
 
 SYSTEMS = ("aktis", "ray")
 FLOORS = ("floor_round_trip", "floor_memcpy")
@@ -40,46 +40,47 @@ def run_child(system, names, options):
         ray_env.python_of(system), "-u", str(HERE / "core_bench.py"), "--system", system, "--rows", ",".join(names),
         "--windows", str(options.windows), "--window-seconds", str(options.window_seconds), "--cpus", str(options.cpus),
     ]  # fmt: skip
-    printed = tempfile.TemporaryFile() if options.quiet else None  # a pipe that nobody reads would block the child
-    child = subprocess.Popen(
-        command, env=ray_env.environment(), stdout=subprocess.PIPE, stderr=printed, start_new_session=True, cwd=HERE
-    )
-    deadline = time.monotonic() + core_bench.ROWS[names[0]].limit_s + GRACE_S
-    buffer = b""
-    try:
-        while True:
-            readable, _, _ = select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))
-            if not readable:
-                yield {"ended": "killed: it did not stop at its time limit"}
-                return
-            chunk = os.read(child.stdout.fileno(), 65536)
-            if not chunk:
-                yield {"ended": f"exited with status {child.wait()} {_tail(printed)}".strip()}
-                return
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
-                if line.startswith(b"@row "):
-                    message = json.loads(line[5:])
-                    limit = core_bench.ROWS[message.get("begin", names[-1])].limit_s
-                    deadline = time.monotonic() + limit + GRACE_S
-                    yield message
-    finally:
-        _end_group(child)
+    with tempfile.TemporaryFile() as printed:  # a pipe that nobody reads would block the child
+        child = subprocess.Popen(
+            command, env=ray_env.environment(), stdout=subprocess.PIPE, stderr=printed if options.quiet else None,
+            start_new_session=True, cwd=HERE,
+        )  # fmt: skip
+        try:
+            yield from read_messages(child, names)
+            yield {"ended": f"exited with status {child.wait(GRACE_S)} {_tail(printed)}".strip()}
+        except TimeoutError:
+            yield {"ended": "killed: it did not stop at its time limit"}
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def read_messages(child, names):
+    """The messages of a child until it closes its output; `TimeoutError` when a row outlives its limit by far."""
+    limit_s, buffer = core_bench.ROWS[names[0]].limit_s, b""
+    deadline = time.monotonic() + limit_s + GRACE_S
+    while True:
+        readable, _, _ = select.select([child.stdout], [], [], max(0, deadline - time.monotonic()))
+        if not readable:
+            raise TimeoutError
+        chunk = os.read(child.stdout.fileno(), 65536)
+        if not chunk:
+            return
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"@row "):
+                message = json.loads(line[5:])
+                limit_s = core_bench.ROWS[message["begin"]].limit_s if "begin" in message else limit_s
+                deadline = time.monotonic() + limit_s + GRACE_S
+                yield message
 
 
 def _tail(printed):
     """The last line that a process wrote to its standard error."""
-    if printed is None:
-        return ""
     printed.seek(0)
     lines = printed.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
-
-
-def _end_group(child):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def run_rows(system, names, options):

@@ -48,7 +48,7 @@ def run_with_pyarrow(source, target, cpus):
     """The floor: a pool of threads, each reading, computing and writing one file after the other by row group."""
     import numpy  # noqa: F401 - a loop has no workers whose start would belong to the job
     import pyarrow
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     schema = pyarrow.schema([("id", pyarrow.int64()), ("mean", pyarrow.float64())])
 
@@ -68,7 +68,7 @@ def make(folder, rows):
     """Writes the input once: uncompressed, without dictionaries, several files of several row groups."""
     import numpy
     import pyarrow
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     folder.mkdir(parents=True)
     random = numpy.random.default_rng(0)
@@ -87,7 +87,7 @@ def make(folder, rows):
 
 def verify(output, reference):
     """That both folders hold the same rows: every id once, and bitwise equal means. Returns the number of rows."""
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     ours, theirs = (
         parquet.read_table(folder, columns=["id", "mean"]).sort_by("id").combine_chunks()

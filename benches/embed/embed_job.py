@@ -74,7 +74,7 @@ def loop_job(options, *, copies, threads, token_budget=None, batch_rows=None):
     """The floor: ONNX Runtime over length-sorted batches, no runtime. `copies` of the model compute side by side."""
     import numpy
     import pyarrow
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     def job(source, target):
         import onnxruntime
@@ -167,8 +167,8 @@ def run(options):
 def make(options):
     """Writes the input: `all` rows, and the `few` first ones, as one Parquet file each."""
     import pyarrow
-    import pyarrow.parquet as parquet
     import texts
+    from pyarrow import parquet
 
     table = pyarrow.table({"id": range(options.rows), "text": texts.sample(options.rows)})
     for name, rows in (("few", FEW_ROWS), ("all", options.rows)):
@@ -180,7 +180,7 @@ def make(options):
 def compare(options):
     """Cosines of the embeddings of one folder to those of another, row by row."""
     import numpy
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     def vectors(folder):
         table = parquet.read_table(folder / "all").sort_by("id")

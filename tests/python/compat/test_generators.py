@@ -1,5 +1,6 @@
 """Remote generators: a stream of references while the task still runs."""
 
+# ruff: noqa: UP028 - `yield from` an iterator does not work in a remote generator of Ray
 import asyncio
 import time
 

@@ -188,7 +188,7 @@ def test_a_timeout_of_zero_looks_once():
 def test_references_are_equal_by_identity_of_their_object():
     ref = ray.put(1)
     other = ray.put(1)
-    assert ref != other and ref == ref
+    assert ref != other
     assert len({ref, other, ref}) == 2
     assert get(ray.put([ref]))[0] == ref
     assert hash(get(ray.put([ref]))[0]) == hash(ref)
@@ -237,8 +237,8 @@ def test_a_reference_pickled_by_hand_is_refused_or_works():
     # Ray allows cloudpickle of a reference inside its own serialisation; plain pickle must at least not crash.
     try:
         pickle.dumps(ray.put(1))
-    except Exception as error:
-        assert isinstance(error, (TypeError, ValueError, exceptions.RayError))
+    except (TypeError, ValueError, exceptions.RayError):
+        pass
 
 
 def test_many_small_objects_come_back_in_order():

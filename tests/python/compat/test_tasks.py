@@ -42,7 +42,7 @@ def test_star_arguments_are_passed():
         return first, rest, key, others
 
     assert get(spread.remote(1, 2, 3, key=4, more=5)) == (1, (2, 3), 4, {"more": 5})
-    assert get(spread.remote(*[1], **{"key": 2})) == (1, (), 2, {})
+    assert get(spread.remote(*[1], key=2)) == (1, (), 2, {})
 
 
 def test_a_remote_function_cannot_be_called_directly():
