@@ -27,7 +27,8 @@ impl MemoryRequest {
 pub(crate) struct MemoryQueue {
     restores: VecDeque<ObjectId>,
     creates: VecDeque<ObjectId>,
-    /// Since when nothing is under way that could help the first request.
+    /// Since when nothing has helped the first request. Work that is under way does not count as
+    /// help before it has succeeded: a disk that keeps failing must not keep requests waiting.
     stalled_since: Option<Duration>,
 }
 
@@ -76,12 +77,9 @@ impl MemoryQueue {
         restores.chain(self.creates.iter().copied().map(MemoryRequest::Create))
     }
 
-    /// Notes whether the first request is stalled; returns for how long it has been.
-    pub(crate) fn note_stalled(&mut self, is_stalled: bool, now: Duration) -> Duration {
-        if !is_stalled {
-            self.stalled_since = None;
-            return Duration::ZERO;
-        }
+    /// Notes that the first request is stalled; returns for how long it has been, without any
+    /// progress in between.
+    pub(crate) fn note_stalled(&mut self, now: Duration) -> Duration {
         now.saturating_sub(*self.stalled_since.get_or_insert(now))
     }
 

@@ -57,12 +57,9 @@ impl ObjectTable {
                     self.queue.pop();
                     self.grant(request, extent);
                 }
-                Placement::InFlight => {
-                    self.queue.note_stalled(false, self.now);
-                    return;
-                }
+                Placement::InFlight => return,
                 Placement::Stalled => {
-                    let waited = self.queue.note_stalled(true, self.now);
+                    let waited = self.queue.note_stalled(self.now);
                     if waited < self.config.full_grace {
                         return;
                     }
