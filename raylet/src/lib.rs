@@ -1,1 +1,47 @@
 //! The one daemon of a node: leases, resources, worker pool, object store, transfer.
+//!
+//! Owns: who may use which resources of this node, its worker processes, its object store, the connections of its
+//! processes, and the way to other nodes. Does not own: what tasks and objects mean (the worker crate), where actors go
+//! (the gcs), how the store keeps bytes (the object-store crate).
+//!
+//! ```text
+//!  processes of this node                   other raylets, gcs, command line
+//!        │ raylet.sock: NodeFrames                 │ gRPC
+//!  ┌─────▼──────────────────────┐          ┌───────▼────────┐
+//!  │ io::process_socket, links  │          │ service        │
+//!  └─────┬──────────────────────┘          └───────┬────────┘
+//!        └────────────► driver: the one loop ◄─────┘
+//!                         │ Event    ▲
+//!                         ▼          │ Effect
+//!                       core: process table, worker pool, lease table,
+//!                         actor hosting, actor board, pulls, cluster
+//!        ┌────────────┬───────────┬──────────┬───────────┐
+//!        ▼            ▼           ▼          ▼           ▼
+//!    io::zygote   io::store   io::gcs    io::peers    io::logs      io::lane_proxy
+//!    forks        StoreDriver link,      leases,      output of     lanes to other
+//!    workers                  reports    transfers    workers       nodes; no driver
+//! ```
+//!
+//! # Invariants
+//! - `PROC-1 (one-connection)`, [`core::process_table`]
+//! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`: [`core::worker_pool`]
+//! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`: [`core::lease_table`]
+//! - `HOST-1 (one-incarnation)`: [`core::actor_hosting`]
+//! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::actor_board`]
+//! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
+//! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
+//!   workers it leased are killed.
+//! - `NODE-2 (gone-is-gone)`: the resources of a worker are free exactly when its process is gone or it was returned.
+
+pub mod config;
+pub mod core;
+mod driver;
+pub mod error;
+mod inbox;
+mod io;
+mod service;
+mod start;
+
+pub use config::RayletConfig;
+pub use error::StartError;
+pub use start::{Raylet, RayletHandle};

@@ -1,0 +1,145 @@
+//! What a raylet is started with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aktis_common::config::Settings;
+use aktis_common::ids::NodeId;
+use aktis_common::resources::NodeResources;
+use aktis_object_store::StoreConfig;
+use aktis_proto::transport::{Address, Security};
+
+/// Everything a raylet needs to know.
+#[derive(Debug, Clone)]
+pub struct RayletConfig {
+    /// The node's id; a fresh one for every start.
+    pub node_id: NodeId,
+    /// Folder of the session; made with mode 0700 if it is not there. Keep it short: the paths of unix sockets below it
+    /// have at most 107 bytes.
+    pub session_dir: PathBuf,
+    /// Where the gcs listens.
+    pub gcs_address: Address,
+    /// Where this raylet listens for other nodes and the gcs.
+    pub listen: Address,
+    /// Host by which other nodes reach `listen`, if it listens on all interfaces.
+    pub advertised_host: Option<String>,
+    /// Token and TLS of the cluster.
+    pub security: Security,
+    /// What the node has, all free.
+    pub resources: NodeResources,
+    /// Whether the gcs runs on this node.
+    pub is_head: bool,
+    /// The object store. Without a spill folder it spills into the node's folder.
+    pub store: StoreConfig,
+    /// Values up to this size stay with their owner; told to every process.
+    pub max_inline_bytes: u64,
+    /// Program and arguments of the zygote; `--cleanup-dir <dir>` is added.
+    pub zygote_command: Vec<String>,
+    /// Environment variables of the zygote in addition to this process's.
+    pub zygote_env: BTreeMap<String, String>,
+    /// Folder that the zygote removes when this process is gone; by default the node's folder.
+    pub cleanup_dir: PathBuf,
+    /// Environment variables of every worker.
+    pub worker_env: BTreeMap<String, String>,
+    /// How long a worker may take from its start to its hello.
+    pub worker_start_timeout: Duration,
+    /// How long idle workers beyond the warm ones are kept.
+    pub worker_idle: Duration,
+    /// How long a worker that was asked to end may take.
+    pub worker_exit_grace: Duration,
+    /// How often the node's state is reported although nothing changed.
+    pub report_period: Duration,
+    /// How long [`Raylet::start`](crate::Raylet::start) looks for the gcs.
+    pub register_timeout: Duration,
+    /// How long the start of an actor waits here for resources before the gcs is to place it anew.
+    pub actor_patience: Duration,
+}
+
+impl RayletConfig {
+    /// A node of the session in `session_dir` that listens on unix sockets only.
+    pub fn new(
+        session_dir: impl Into<PathBuf>,
+        gcs_address: Address,
+        resources: NodeResources,
+        zygote_command: Vec<String>,
+    ) -> Self {
+        let session_dir = session_dir.into();
+        let node_id = NodeId::random();
+        let node_dir = node_dir(&session_dir, node_id);
+        let settings = Settings::default();
+        Self {
+            node_id,
+            gcs_address,
+            listen: Address::Unix(node_dir.join("raylet-grpc.sock")),
+            advertised_host: None,
+            security: Security::default(),
+            resources,
+            is_head: false,
+            store: StoreConfig::new(aktis_object_store::default_capacity_bytes()),
+            max_inline_bytes: settings.max_inline_bytes.0,
+            zygote_command,
+            zygote_env: BTreeMap::new(),
+            cleanup_dir: node_dir,
+            worker_env: BTreeMap::new(),
+            worker_start_timeout: settings.worker_start_timeout,
+            worker_idle: settings.worker_idle,
+            worker_exit_grace: Duration::from_secs(1),
+            report_period: settings.node_report_period,
+            register_timeout: settings.connect_timeout,
+            actor_patience: Duration::from_secs(1),
+            session_dir,
+        }
+    }
+
+    /// The same with what the settings say about nodes.
+    #[must_use]
+    pub fn with_settings(mut self, settings: &Settings) -> Self {
+        self.max_inline_bytes = settings.max_inline_bytes.0;
+        self.worker_start_timeout = settings.worker_start_timeout;
+        self.worker_idle = settings.worker_idle;
+        self.report_period = settings.node_report_period;
+        self.register_timeout = settings.connect_timeout;
+        self.worker_env.extend(settings.to_environment());
+        if let Some(bytes) = settings.object_store_bytes {
+            self.store.capacity_bytes = bytes.0;
+        }
+        if settings.spill_dir.is_some() {
+            self.store.spill_dir.clone_from(&settings.spill_dir);
+        }
+        if settings.object_store_backend == "named" {
+            self.store.backend = aktis_object_store::ArenaBackend::Named;
+        }
+        self
+    }
+
+    /// The node's folder.
+    pub fn node_dir(&self) -> PathBuf {
+        node_dir(&self.session_dir, self.node_id)
+    }
+
+    /// The socket for processes of this node.
+    pub fn node_socket(&self) -> PathBuf {
+        self.node_dir().join("raylet.sock")
+    }
+
+    /// The socket that forwards lanes to other nodes.
+    pub fn proxy_socket(&self) -> PathBuf {
+        self.node_dir().join("proxy.sock")
+    }
+
+    /// The folder of the workers' lane sockets.
+    pub fn lane_dir(&self) -> PathBuf {
+        self.node_dir().join("l")
+    }
+
+    /// The folder of the workers' output.
+    pub fn log_dir(&self) -> PathBuf {
+        self.node_dir().join("logs")
+    }
+}
+
+fn node_dir(session_dir: &Path, node_id: NodeId) -> PathBuf {
+    let hex = node_id.to_string();
+    session_dir.join(format!("n{}", &hex[..8]))
+}

@@ -1,0 +1,91 @@
+//! The actors that live on this node, and those that wait to.
+//!
+//! - `HOST-1 (one-incarnation)`: at most one worker of this node hosts an actor.
+
+use std::time::Instant;
+
+use aktis_common::ids::{ActorId, WorkerId};
+use rustc_hash::FxHashMap;
+
+use super::keys::{CallId, LeaseId};
+
+/// An actor that has a worker here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hosted {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The lease that carries its resources.
+    pub lease: LeaseId,
+}
+
+/// All actors of the node.
+#[derive(Debug, Default)]
+pub struct ActorHosting {
+    hosted: FxHashMap<ActorId, Hosted>,
+    /// Starts that wait for resources or a worker, and until when.
+    waiting: FxHashMap<CallId, (ActorId, Instant)>,
+}
+
+impl ActorHosting {
+    /// A start waits, at most until `deadline` for resources.
+    pub fn await_room(&mut self, call: CallId, actor: ActorId, deadline: Instant) {
+        self.waiting.insert(call, (actor, deadline));
+    }
+
+    /// A start waits no longer.
+    pub fn leave(&mut self, call: CallId) {
+        self.waiting.remove(&call);
+    }
+
+    /// Whether a start of this actor waits.
+    pub fn is_waiting(&self, actor: ActorId) -> bool {
+        self.waiting.values().any(|(waiting, _)| *waiting == actor)
+    }
+
+    /// Starts whose time for resources is over.
+    pub fn overdue(&self, now: Instant) -> Vec<CallId> {
+        self.waiting
+            .iter()
+            .filter(|(_, (_, at))| *at <= now)
+            .map(|(call, _)| *call)
+            .collect()
+    }
+
+    /// A start has its resources: only the start of the worker may still take time.
+    pub fn has_room(&mut self, call: CallId, deadline: Instant) {
+        if let Some((_, until)) = self.waiting.get_mut(&call) {
+            *until = deadline;
+        }
+    }
+
+    /// When the next start is overdue.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.values().map(|(_, at)| *at).min()
+    }
+
+    /// An actor has got a worker (`HOST-1`).
+    pub fn host(&mut self, actor: ActorId, hosted: Hosted) {
+        let before = self.hosted.insert(actor, hosted);
+        debug_assert!(before.is_none(), "HOST-1: {actor} {before:?}");
+    }
+
+    /// The worker of an actor.
+    pub fn get(&self, actor: ActorId) -> Option<Hosted> {
+        self.hosted.get(&actor).copied()
+    }
+
+    /// The actor of a worker is gone.
+    pub fn remove(&mut self, actor: ActorId, worker: WorkerId) {
+        if self
+            .get(actor)
+            .is_some_and(|hosted| hosted.worker == worker)
+        {
+            self.hosted.remove(&actor);
+        }
+    }
+
+    /// All workers that host actors.
+    pub fn workers(&self) -> Vec<WorkerId> {
+        self.hosted.values().map(|hosted| hosted.worker).collect()
+    }
+}

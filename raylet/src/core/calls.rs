@@ -1,0 +1,241 @@
+//! What other raylets, the gcs and the command line ask.
+
+use std::time::Instant;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, InvalidId, JobId, WorkerId};
+use aktis_common::resources::ResourceRequest;
+use aktis_proto::convert::{ConvertError, placement_request};
+use aktis_proto::v1::{
+    Address, Failure, KillWorkerRequest, LeaseReclaim, LeaseReply, LeaseRequest, LeaseReturn,
+    StartActorReply, StartActorRequest, lease_reply, node_frame, start_actor_reply,
+};
+
+use super::effect::{Effect, PeerMessage, StoreEffect};
+use super::event::{CallAnswer, CallRequest};
+use super::keys::{CallId, LeaseId, ReplyTo};
+use super::lease_table::{Claim, Owner, Purpose};
+use super::{Effects, RayletCore, answer_claim, notify};
+
+impl RayletCore {
+    pub(super) fn on_call(
+        &mut self,
+        call: CallId,
+        request: CallRequest,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        match request {
+            CallRequest::Lease { request, owner } => {
+                return self.on_forwarded_lease(call, request, &owner, now, effects);
+            }
+            CallRequest::StartActor(request) => {
+                return self.on_start_actor(call, request, now, effects);
+            }
+            CallRequest::Status => {
+                let answer = CallAnswer::Status(Box::new(self.node_info()));
+                return effects.push(Effect::Answer { call, answer });
+            }
+            CallRequest::ReturnLease(LeaseReturn {
+                lease_id,
+                is_worker_unusable,
+                ..
+            }) => {
+                self.return_lease(LeaseId(lease_id), is_worker_unusable, now, effects);
+            }
+            CallRequest::ReclaimLease { owner, reclaim } => {
+                self.on_reclaim(&owner, reclaim, effects);
+            }
+            CallRequest::KillWorker(request) => self.on_kill_worker(&request, now, effects),
+            CallRequest::FreeObjects(request) => {
+                let object_ids = request.object_ids;
+                effects.push(Effect::Store(StoreEffect::Free { object_ids }));
+            }
+        }
+        effects.push(Effect::Answer {
+            call,
+            answer: CallAnswer::Done,
+        });
+    }
+
+    /// Whoever made the call is gone: what it waits for is withdrawn.
+    pub(super) fn on_call_dropped(&mut self, call: CallId, effects: &mut Effects) {
+        self.actors.leave(call);
+        self.withdraw_claim(ReplyTo::Call(call), effects);
+    }
+
+    fn on_forwarded_lease(
+        &mut self,
+        call: CallId,
+        mut request: LeaseRequest,
+        owner: &Address,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        request.is_forwarded = true;
+        let reply_to = ReplyTo::Call(call);
+        match (owner.node(), owner.worker()) {
+            (Ok(node), Ok(worker)) => {
+                self.claim_for_owner(reply_to, Owner { node, worker }, request, now, effects);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let message = format!("owner of a forwarded request: {error}");
+                Self::fail_claim(reply_to, ErrorCode::InvalidArgument, &message, effects);
+            }
+        }
+    }
+
+    /// Another node answered a lease request that was forwarded to it.
+    pub(super) fn on_forward_ended(
+        &mut self,
+        reply_to: ReplyTo,
+        outcome: Result<LeaseReply, String>,
+        effects: &mut Effects,
+    ) {
+        match outcome {
+            Ok(reply) => match self.leases.forward_answered(reply_to) {
+                Some(_) => answer_claim(reply_to, reply, effects),
+                // Withdrawn meanwhile.
+                None => give_back(reply, effects),
+            },
+            // Not reachable: the claim is decided anew.
+            Err(_) => self.leases.forward_failed(reply_to),
+        }
+    }
+
+    fn on_reclaim(&mut self, owner: &Address, reclaim: LeaseReclaim, effects: &mut Effects) {
+        let connection = owner
+            .worker()
+            .ok()
+            .and_then(|id| self.processes.connection_of(id));
+        if let Some(connection) = connection {
+            notify(connection, node_frame::Kind::LeaseReclaim(reclaim), effects);
+        }
+    }
+
+    fn on_start_actor(
+        &mut self,
+        call: CallId,
+        request: StartActorRequest,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if request.generation < self.generation {
+            let message = format!(
+                "this node is registered as number {}, the request is for number {}",
+                self.generation, request.generation
+            );
+            return answer_start(call, Failure::of(ErrorCode::NodeDied, message), effects);
+        }
+        let (actor, claim) = match actor_claim(request, now) {
+            Ok(claim) => claim,
+            Err(error) => {
+                let failure = Failure::of(ErrorCode::InvalidArgument, error.to_string());
+                return answer_start(call, failure, effects);
+            }
+        };
+        // The gcs asks again when it did not get the first answer.
+        if let Some(hosted) = self.actors.get(actor) {
+            let place = Address::of(self.settings.node_id, hosted.worker);
+            let pid = self
+                .pool
+                .get(hosted.worker)
+                .and_then(|worker| worker.pid)
+                .unwrap_or(0);
+            let outcome = Some(start_actor_reply::Outcome::Address(place));
+            let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid });
+            return effects.push(Effect::Answer { call, answer });
+        }
+        self.pool.note_demand();
+        self.actors
+            .await_room(call, actor, now + self.settings.actor_patience);
+        self.leases.submit(ReplyTo::Call(call), claim);
+    }
+
+    fn on_kill_worker(&mut self, request: &KillWorkerRequest, now: Instant, effects: &mut Effects) {
+        let Ok(worker) = WorkerId::from_bytes(&request.worker_id) else {
+            return;
+        };
+        let meant = ActorId::from_bytes(&request.actor_id).ok();
+        let hosts_it = |actor| {
+            self.actors
+                .get(actor)
+                .is_some_and(|hosted| hosted.worker == worker)
+        };
+        if meant.is_some_and(|actor| !hosts_it(actor)) {
+            return;
+        }
+        self.pool.note_kill(worker, &request.cause);
+        if request.is_graceful {
+            self.retire(worker, &request.cause, now, effects);
+        } else {
+            self.kill(worker, &request.cause, effects);
+        }
+    }
+}
+
+/// A grant that nobody waits for any more goes back to the node that made it.
+fn give_back(reply: LeaseReply, effects: &mut Effects) {
+    let Some(lease_reply::Outcome::Grant(grant)) = reply.outcome else {
+        return;
+    };
+    let Some(Ok(node)) = grant.worker.as_ref().map(Address::node) else {
+        return;
+    };
+    let lease = LeaseReturn {
+        lease_id: grant.lease_id,
+        node_id: node.to_wire(),
+        is_worker_unusable: false,
+    };
+    effects.push(Effect::Tell {
+        node,
+        message: PeerMessage::ReturnLease(lease),
+    });
+}
+
+fn answer_start(call: CallId, failure: Failure, effects: &mut Effects) {
+    let outcome = Some(start_actor_reply::Outcome::Failure(failure));
+    let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 });
+    effects.push(Effect::Answer { call, answer });
+}
+
+/// The claim that the start of an actor makes.
+fn actor_claim(request: StartActorRequest, now: Instant) -> Result<(ActorId, Claim), ConvertError> {
+    let start = request.start.unwrap_or_default();
+    let spec = start.spec.as_ref();
+    let id = |bytes: Option<&bytes::Bytes>| bytes.map_or(&[][..], |bytes| &bytes[..]).to_vec();
+    let actor = ActorId::from_bytes(&id(spec.map(|spec| &spec.actor_id))).map_err(wrong_id)?;
+    let job = JobId::from_bytes(&id(spec.map(|spec| &spec.job_id))).map_err(wrong_id)?;
+    let wanted = spec
+        .and_then(|spec| spec.resources.clone())
+        .unwrap_or_default();
+    let mut placement = placement_request(&wanted)?;
+    // The gcs has chosen this node.
+    placement.strategy = aktis_common::scheduling::Strategy::Default;
+    let running = start
+        .options
+        .as_ref()
+        .and_then(|options| options.running_resources.as_ref())
+        .map(ResourceRequest::try_from)
+        .transpose()
+        .map_err(ConvertError::Request)?;
+    let claim = Claim {
+        job,
+        placement,
+        is_here_only: true,
+        since: now,
+        is_told_infeasible: false,
+        is_hopeless: false,
+        waits_for: String::new(),
+        purpose: Purpose::Actor {
+            start: Box::new(start),
+            args_payload: request.args_payload,
+            running,
+        },
+    };
+    Ok((actor, claim))
+}
+
+fn wrong_id(error: InvalidId) -> ConvertError {
+    ConvertError::Id(error)
+}

@@ -1,0 +1,205 @@
+//! Everything a raylet can do to the world.
+
+use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_proto::v1::{
+    AddJobRequest, Address, FinishJobRequest, ForwardedLeaseRequest, LeaseReclaim, LeaseReturn,
+    NodeInfo, ReportActorStartedRequest, ReportWorkerDeathRequest, node_frame,
+};
+use bytes::Bytes;
+
+use super::event::CallAnswer;
+use super::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame to a process.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// The number of the request it answers, 0 for an event.
+        request_id: u64,
+        /// What to say.
+        kind: node_frame::Kind,
+        /// The bytes behind it.
+        payload: Bytes,
+    },
+    /// Send the hello reply, with the arena's descriptor.
+    Welcome {
+        /// To whom.
+        connection: ConnectionId,
+        /// The number of its hello.
+        request_id: u64,
+        /// The job of a driver, empty for a worker.
+        job_id: Bytes,
+        /// The namespace of a driver.
+        namespace: String,
+    },
+    /// Close a process's connection.
+    Close {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// Answer a call.
+    Answer {
+        /// Which.
+        call: CallId,
+        /// With what.
+        answer: CallAnswer,
+    },
+    /// Fail a request because no worker could be started: `cause`, the log file's name and its last lines.
+    FailWithLog {
+        /// Who asked.
+        reply_to: ReplyTo,
+        /// Whether the answer is that to an actor's start.
+        is_actor_start: bool,
+        /// The worker that did not start, if its log may say why; else the zygote's log is quoted.
+        worker: Option<WorkerId>,
+        /// What went wrong.
+        cause: String,
+    },
+    /// Ask the zygote for a worker.
+    Fork {
+        /// The number of the start.
+        token: StartupToken,
+        /// The worker's id.
+        worker: WorkerId,
+    },
+    /// Kill the process group of a worker.
+    Kill {
+        /// Process id of its leader.
+        pid: u32,
+    },
+    /// The log files of this worker are complete.
+    EndLog {
+        /// The worker.
+        worker: WorkerId,
+        /// Its job, if it had one.
+        job: Option<JobId>,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Tell the gcs; kept until it has heard.
+    Report(GcsReport),
+    /// Tell the gcs the state of this node; the newest is enough.
+    ReportNode(Box<NodeInfo>),
+    /// Forward a call of a process to the gcs.
+    CallGcs {
+        /// Who called.
+        connection: ConnectionId,
+        /// Its number for the call.
+        request_id: u64,
+        /// Name of the method.
+        method: String,
+        /// The request, encoded.
+        body: Bytes,
+    },
+    /// Ask the gcs for the state of an actor.
+    FetchActor {
+        /// Which.
+        actor_id: Bytes,
+    },
+    /// The addresses of the nodes have changed.
+    NoteNode {
+        /// Which.
+        node: NodeId,
+        /// Its gRPC address; `None` when it is gone.
+        raylet_address: Option<String>,
+    },
+    /// Forward a lease request to another node.
+    ForwardLease {
+        /// Who asked.
+        reply_to: ReplyTo,
+        /// The node.
+        node: NodeId,
+        /// What to send.
+        request: Box<ForwardedLeaseRequest>,
+    },
+    /// Withdraw a forwarded lease request.
+    CancelForward {
+        /// Who had asked.
+        reply_to: ReplyTo,
+    },
+    /// Tell another node something that needs no answer.
+    Tell {
+        /// The node.
+        node: NodeId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Change the store.
+    Store(StoreEffect),
+}
+
+/// What is told to other raylets.
+#[derive(Debug, Clone)]
+pub enum PeerMessage {
+    /// A lease of that node is over.
+    ReturnLease(LeaseReturn),
+    /// Others wait for a lease that a process of that node holds.
+    ReclaimLease {
+        /// The holder.
+        owner: Address,
+        /// What to tell it.
+        reclaim: LeaseReclaim,
+    },
+    /// Objects that nobody references any more.
+    FreeObjects(Vec<Bytes>),
+}
+
+/// What is told to the gcs without fail.
+#[derive(Debug, Clone)]
+pub enum GcsReport {
+    /// A process ended.
+    WorkerDeath(ReportWorkerDeathRequest),
+    /// An actor's constructor ended.
+    ActorStarted(ReportActorStartedRequest),
+    /// A driver connected.
+    AddJob(AddJobRequest),
+    /// A driver ended.
+    FinishJob(FinishJobRequest),
+}
+
+/// What is asked of the store and of the transfers into it.
+#[derive(Debug)]
+pub enum StoreEffect {
+    /// A process is gone: its references and half-made objects go.
+    ClientGone {
+        /// Its connection.
+        connection: ConnectionId,
+    },
+    /// An owner is gone: its objects go.
+    OwnerGone {
+        /// The owner.
+        owner: WorkerId,
+    },
+    /// All owners of a node are gone.
+    OwnersOfNodeGone {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nobody references these objects any more.
+    Free {
+        /// Which.
+        object_ids: Vec<Bytes>,
+    },
+    /// Copy an object, or the rest of it, from a node.
+    Pull {
+        /// The object.
+        object_id: Bytes,
+        /// Who owns it.
+        owner: Address,
+        /// The node to copy from.
+        node: NodeId,
+    },
+    /// Nobody wants the copy any more, or nobody has one.
+    AbandonPull {
+        /// The object.
+        object_id: Bytes,
+    },
+    /// A get is withdrawn or hopeless.
+    CancelGet {
+        /// Who waits.
+        reply_to: ReplyTo,
+    },
+}

@@ -1,0 +1,145 @@
+//! Processes end.
+
+use std::time::Instant;
+
+use aktis_common::ids::JobId;
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{Address, FinishJobRequest, ReportWorkerDeathRequest, WorkerDied};
+
+use super::effect::{Effect, GcsReport, StoreEffect};
+use super::keys::{ConnectionId, ReplyTo};
+use super::obituaries::Obituary;
+use super::process_table::{Process, Role};
+use super::worker_pool::{Duty, Worker};
+use super::{Effects, RayletCore, notify};
+
+impl RayletCore {
+    /// A connection has ended, and with it the process.
+    pub(super) fn on_disconnected(
+        &mut self,
+        connection: ConnectionId,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
+        self.forget_waiting_gets(connection, effects);
+        self.board.forget(connection);
+        let Some(process) = self.processes.remove(connection) else {
+            return;
+        };
+        self.forget_owner(process.worker, "its owner died", effects);
+        for reply_to in self
+            .leases
+            .claims_where(|waiter, _| is_of(waiter, connection))
+        {
+            self.withdraw_claim(reply_to, effects);
+        }
+        match process.role {
+            Role::Worker => self.on_worker_gone(&process, now, effects),
+            Role::Driver => self.on_driver_gone(&process, effects),
+        }
+    }
+
+    fn on_worker_gone(&mut self, process: &Process, now: Instant, effects: &mut Effects) {
+        let Some(worker) = self.pool.remove(process.worker) else {
+            return;
+        };
+        // Whatever it started in its process group goes too.
+        effects.push(Effect::Kill { pid: process.pid });
+        effects.push(Effect::EndLog {
+            worker: worker.id,
+            job: worker.job,
+            pid: process.pid,
+        });
+        let report = self.end_duty(&worker, process.is_leaving);
+        match worker.kill_cause {
+            Some(_) => self.announce_death(report, effects),
+            None => self.obituaries.push(Obituary {
+                pid: process.pid,
+                report,
+                until: now + self.settings.cause_patience,
+            }),
+        }
+    }
+
+    /// Frees what the worker held, and writes the news of its death.
+    fn end_duty(&mut self, worker: &Worker, is_leaving: bool) -> ReportWorkerDeathRequest {
+        let mut actor_id = bytes::Bytes::new();
+        if let Some(duty) = worker.duty() {
+            self.leases.end(duty.lease());
+            if let Duty::Actor(actor, _) = duty {
+                if self
+                    .actors
+                    .get(actor)
+                    .is_some_and(|hosted| hosted.worker == worker.id)
+                {
+                    actor_id = actor.to_wire();
+                }
+                self.actors.remove(actor, worker.id);
+            }
+        }
+        for lease in self
+            .leases
+            .leases_where(|grant| grant.worker == Some(worker.id))
+        {
+            self.leases.end(lease);
+        }
+        self.report.want();
+        let cause = worker.kill_cause.clone();
+        let cause = cause.unwrap_or_else(|| "its connection to the raylet ended".to_owned());
+        ReportWorkerDeathRequest {
+            death: Some(WorkerDied {
+                worker: Some(Address::of(self.settings.node_id, worker.id)),
+                cause,
+            }),
+            actor_id,
+            is_intended: is_leaving,
+            job_id: bytes::Bytes::new(),
+        }
+    }
+
+    fn on_driver_gone(&mut self, process: &Process, effects: &mut Effects) {
+        let cause = if process.is_leaving {
+            "finished"
+        } else {
+            "the driver died"
+        };
+        let job_id = process.job.map(JobId::to_wire).unwrap_or_default();
+        let died = WorkerDied {
+            worker: Some(Address::of(self.settings.node_id, process.worker)),
+            cause: cause.to_owned(),
+        };
+        self.announce_death(
+            ReportWorkerDeathRequest {
+                death: Some(died),
+                actor_id: bytes::Bytes::new(),
+                is_intended: process.is_leaving,
+                job_id: job_id.clone(),
+            },
+            effects,
+        );
+        let finish = FinishJobRequest {
+            job_id,
+            cause: cause.to_owned(),
+        };
+        effects.push(Effect::Report(GcsReport::FinishJob(finish)));
+    }
+
+    /// Tells the processes of this node and the gcs of a death.
+    pub(super) fn announce_death(
+        &mut self,
+        report: ReportWorkerDeathRequest,
+        effects: &mut Effects,
+    ) {
+        if let Some(died) = &report.death {
+            for process in self.processes.iter() {
+                notify(process.connection, Kind::WorkerDied(died.clone()), effects);
+            }
+        }
+        effects.push(Effect::Report(GcsReport::WorkerDeath(report)));
+    }
+}
+
+fn is_of(waiter: ReplyTo, connection: ConnectionId) -> bool {
+    waiter.connection() == Some(connection)
+}

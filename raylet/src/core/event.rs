@@ -1,0 +1,190 @@
+//! Everything that can happen to a raylet.
+
+use aktis_common::ids::NodeId;
+use aktis_proto::v1::{
+    ActorUpdate, Address, Failure, FreeObjectsRequest, KillWorkerRequest, LeaseReclaim, LeaseReply,
+    LeaseRequest, LeaseReturn, NodeInfo, Publication, StartActorReply, StartActorRequest, StoreGet,
+    node_frame,
+};
+use bytes::Bytes;
+
+use super::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A process sent a frame.
+    Frame {
+        /// Who sent it.
+        connection: ConnectionId,
+        /// The sender's number for the request.
+        request_id: u64,
+        /// What it says.
+        kind: node_frame::Kind,
+        /// The bytes behind it.
+        payload: Bytes,
+    },
+    /// A process's connection ended, and with it the process.
+    Disconnected {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// The zygote said something, or is gone.
+    Zygote(ZygoteEvent),
+    /// Another raylet, the gcs or the command line called.
+    Call {
+        /// The call to answer.
+        call: CallId,
+        /// What it wants.
+        request: CallRequest,
+    },
+    /// Whoever made this call no longer waits for its answer.
+    CallDropped {
+        /// The call.
+        call: CallId,
+    },
+    /// Another raylet answered a lease request that was forwarded to it.
+    ForwardEnded {
+        /// Who asked.
+        reply_to: ReplyTo,
+        /// The answer, or why there is none.
+        outcome: Result<LeaseReply, String>,
+    },
+    /// The gcs published something.
+    Published(Publication),
+    /// The node is registered (again), and a snapshot of the nodes was taken.
+    Registered {
+        /// Number of this incarnation.
+        generation: u64,
+        /// The nodes as the gcs knows them.
+        nodes: Vec<NodeInfo>,
+    },
+    /// The gcs told the state of an actor somebody watches, or that it has none.
+    ActorFetched {
+        /// Which actor.
+        actor_id: Bytes,
+        /// Its state.
+        outcome: Result<ActorUpdate, Failure>,
+    },
+    /// The store, or a transfer into it, reports.
+    Store(StoreEvent),
+    /// Time passed.
+    Tick,
+}
+
+/// What the zygote reports.
+#[derive(Debug)]
+pub enum ZygoteEvent {
+    /// It takes requests.
+    Ready,
+    /// A worker process exists.
+    Forked {
+        /// From the request.
+        token: StartupToken,
+        /// The worker's process id.
+        pid: u32,
+    },
+    /// A fork failed.
+    ForkFailed {
+        /// From the request.
+        token: StartupToken,
+        /// What the system said.
+        error: String,
+    },
+    /// A worker process ended.
+    Exited {
+        /// Its process id.
+        pid: u32,
+        /// How.
+        cause: String,
+    },
+    /// The zygote ended, or could not be started. A new one is being started.
+    Lost {
+        /// What is known about it.
+        cause: String,
+        /// It never became ready.
+        is_start_failure: bool,
+    },
+}
+
+/// What a call over the network wants.
+#[derive(Debug)]
+pub enum CallRequest {
+    /// A lease for an owner on another node.
+    Lease {
+        /// The request as the owner's raylet got it.
+        request: LeaseRequest,
+        /// Whose it is.
+        owner: Address,
+    },
+    /// A lease is over.
+    ReturnLease(LeaseReturn),
+    /// Others wait for a lease that a process of this node holds elsewhere.
+    ReclaimLease {
+        /// Who holds it.
+        owner: Address,
+        /// What to tell it.
+        reclaim: LeaseReclaim,
+    },
+    /// Host an actor.
+    StartActor(StartActorRequest),
+    /// End a worker.
+    KillWorker(KillWorkerRequest),
+    /// Objects that nobody references any more.
+    FreeObjects(FreeObjectsRequest),
+    /// The state of this node.
+    Status,
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub enum CallAnswer {
+    /// To a lease request.
+    Lease(LeaseReply),
+    /// To an actor start.
+    ActorStart(StartActorReply),
+    /// To a status request.
+    Status(Box<NodeInfo>),
+    /// It is done.
+    Done,
+}
+
+/// What the store, and the transfers into it, report.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// A get found nothing here; it waits in the store for the object to be sealed.
+    Missing {
+        /// Who waits.
+        reply_to: ReplyTo,
+        /// What was asked for.
+        get: StoreGet,
+    },
+    /// A copy from another node is sealed here.
+    Pulled {
+        /// The object.
+        object_id: Bytes,
+    },
+    /// A node could not give its copy, or not all of it.
+    PullFailed {
+        /// The object.
+        object_id: Bytes,
+        /// The node.
+        node: NodeId,
+        /// Why.
+        cause: PullFailure,
+    },
+    /// An object left this node while these wait for it here.
+    Gone {
+        /// Who waits.
+        waiters: Vec<ReplyTo>,
+    },
+}
+
+/// Why a transfer ended without an object.
+#[derive(Debug)]
+pub enum PullFailure {
+    /// The source has none, or cannot be reached: another source may do.
+    Source(String),
+    /// This node cannot take it: no source helps.
+    Here(Failure),
+}

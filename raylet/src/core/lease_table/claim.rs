@@ -1,0 +1,81 @@
+//! A request for a worker that has no worker yet.
+
+use std::time::Instant;
+
+use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_common::resources::{GPU, ResourceRequest};
+use aktis_common::scheduling::PlacementRequest;
+use aktis_proto::v1::{LeaseRequest, StartActor};
+use bytes::Bytes;
+
+/// The process that leases workers, wherever it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its node.
+    pub node: NodeId,
+    /// Its id.
+    pub worker: WorkerId,
+}
+
+/// What the worker is wanted for.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// To run the tasks of an owner.
+    Tasks {
+        /// The owner.
+        owner: Owner,
+        /// The request as it came, to be forwarded.
+        request: Box<LeaseRequest>,
+    },
+    /// To host an actor.
+    Actor {
+        /// What to send the worker.
+        start: Box<StartActor>,
+        /// The payload behind it.
+        args_payload: Bytes,
+        /// What is held once the constructor has ended; `None` when that is everything.
+        running: Option<ResourceRequest>,
+    },
+}
+
+/// A request for a worker.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The job it belongs to.
+    pub job: JobId,
+    /// What it needs, and where it would like to be.
+    pub placement: PlacementRequest,
+    /// Whether only this node will do.
+    pub is_here_only: bool,
+    /// When it came.
+    pub since: Instant,
+    /// Whether its owner was told that nothing can serve it.
+    pub is_told_infeasible: bool,
+    /// Whether no node could serve it when it was last tried.
+    pub is_hopeless: bool,
+    /// Why it waits, for people.
+    pub waits_for: String,
+}
+
+impl Claim {
+    /// The owner, unless it is for an actor.
+    pub fn owner(&self) -> Option<Owner> {
+        match &self.purpose {
+            Purpose::Tasks { owner, .. } => Some(*owner),
+            Purpose::Actor { .. } => None,
+        }
+    }
+
+    /// What it needs.
+    pub fn resources(&self) -> &ResourceRequest {
+        &self.placement.resources
+    }
+
+    /// Whether it asks for the named resource.
+    pub fn needs(&self, name: &str) -> bool {
+        let resources = self.resources();
+        (name == GPU && resources.wants_gpu()) || !resources.resources().get(name).is_zero()
+    }
+}

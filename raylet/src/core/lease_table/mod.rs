@@ -1,0 +1,492 @@
+//! Who may use which resources of this node, who waits for them, and who is sent to another node.
+//!
+//! Owns: the queue of claims, the grants, the free resources of this node and the view of the others. Does not own:
+//! worker processes (the pool), wire messages.
+//!
+//! ```text
+//!  submit ──► queue ──pump──► placed (resources held, no worker yet) ──attach──► grant with a worker ──end──► (gone)
+//!               │  ▲
+//!               ▼  │ not reachable
+//!            forwarded ──► answered by the other node
+//! ```
+//!
+//! Invariants
+//! - `LEASE-1 (never-over-commits)`: a grant is only made out of free resources; the sum of all grants never exceeds
+//!   the node's total, but for CPUs that a woken worker takes back.
+//! - `LEASE-2 (end-gives-back)`: ending a grant gives back exactly what it holds.
+//! - `LEASE-3 (one-place)`: a claim is in exactly one of: queue, placed, forwarded.
+
+mod claim;
+mod grant;
+mod reclaim;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_common::resources::NodeResources;
+use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, WaitQueue, solve};
+use rustc_hash::FxHashMap;
+
+pub use self::claim::{Claim, Owner, Purpose};
+pub use self::grant::{Grant, Holder};
+use super::keys::{LeaseId, ReplyTo};
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It holds resources here, and wants a worker.
+    Placed(ReplyTo),
+    /// It is to be sent to another node.
+    Forward(ReplyTo, NodeId),
+    /// Nothing in the cluster can serve it; it stays in the queue.
+    Infeasible(ReplyTo, String),
+}
+
+/// A claim that holds resources and waits for a worker.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// Who waits.
+    pub reply_to: ReplyTo,
+    /// What for.
+    pub claim: Claim,
+    /// The grant that holds the resources.
+    pub lease: LeaseId,
+}
+
+/// Where a withdrawn claim was.
+#[derive(Debug)]
+pub enum Withdrawn {
+    /// It waited here, maybe with resources.
+    Here,
+    /// It was sent to this node.
+    Forwarded(NodeId),
+}
+
+/// Claims, grants and resources.
+#[derive(Debug)]
+pub struct LeaseTable {
+    here: NodeId,
+    /// Where the clock of the queue begins.
+    origin: Instant,
+    view: ClusterView,
+    queue: WaitQueue<ReplyTo, Claim>,
+    placed: VecDeque<Placed>,
+    forwarded: FxHashMap<ReplyTo, (Claim, NodeId)>,
+    grants: FxHashMap<LeaseId, Grant>,
+    lease_prefix: u64,
+    next_lease: u64,
+    is_view_complete: bool,
+    seed: u64,
+    /// Something was freed or joined since the queue was served.
+    is_stale: bool,
+}
+
+impl LeaseTable {
+    /// A table for node `here` with everything free. Lease numbers begin with `lease_prefix`, so that those of different
+    /// nodes differ.
+    pub fn new(here: NodeId, resources: NodeResources, lease_prefix: u32, origin: Instant) -> Self {
+        Self {
+            here,
+            origin,
+            view: ClusterView::new(vec![NodeView {
+                id: here,
+                resources,
+            }]),
+            queue: WaitQueue::new(),
+            placed: VecDeque::new(),
+            forwarded: FxHashMap::default(),
+            grants: FxHashMap::default(),
+            lease_prefix: u64::from(lease_prefix) << 32,
+            next_lease: 1,
+            is_view_complete: false,
+            seed: 0,
+            is_stale: false,
+        }
+    }
+
+    /// The resources of this node.
+    pub fn resources(&self) -> &NodeResources {
+        &self
+            .view
+            .node(self.here)
+            .expect("the view holds this node for life")
+            .resources
+    }
+
+    fn resources_mut(&mut self) -> &mut NodeResources {
+        let node = self
+            .view
+            .node_mut(self.here)
+            .expect("the view holds this node for life");
+        &mut node.resources
+    }
+
+    /// What is known of the other nodes: all of them, replacing what was known.
+    pub fn set_other_nodes(&mut self, others: Vec<NodeView>) {
+        let mut nodes = others;
+        nodes.retain(|node| node.id != self.here);
+        nodes.push(NodeView {
+            id: self.here,
+            resources: self.resources().clone(),
+        });
+        self.view = ClusterView::new(nodes);
+        self.is_view_complete = true;
+        self.is_stale = true;
+    }
+
+    /// News of one other node; `None` when it is gone.
+    pub fn set_other_node(&mut self, id: NodeId, resources: Option<NodeResources>) {
+        if id == self.here {
+            return;
+        }
+        let mut nodes: Vec<NodeView> = self
+            .view
+            .nodes()
+            .iter()
+            .filter(|node| node.id != id)
+            .cloned()
+            .collect();
+        nodes.extend(resources.map(|resources| NodeView { id, resources }));
+        self.view = ClusterView::new(nodes);
+        self.is_stale = true;
+    }
+
+    /// Enters a claim; [`Self::pump`] decides on it.
+    pub fn submit(&mut self, reply_to: ReplyTo, mut claim: Claim) {
+        self.seed = self.seed.wrapping_add(1);
+        claim.placement.seed = self.seed;
+        claim.placement.local_node = Some(self.here);
+        let is_alone = self.queue.is_empty();
+        // With others waiting, a claim that does not fit changes nothing for anybody.
+        self.is_stale |= is_alone
+            || self.view.nodes().len() > 1
+            || self.resources().fits(claim.resources())
+            || !self.resources().could_ever_fit(claim.resources());
+        self.queue.push(reply_to, claim);
+    }
+
+    /// Whether the queue may be served differently than before.
+    pub fn needs_pump(&self, now: Instant) -> bool {
+        self.is_stale || self.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Serves the queue, if anything has changed for it.
+    pub fn pump(&mut self, now: Instant) -> Vec<Decision> {
+        if !self.needs_pump(now) {
+            return Vec::new();
+        }
+        self.is_stale = false;
+        let mut decisions = Vec::new();
+        let mut queue = std::mem::take(&mut self.queue);
+        let mut granted = Vec::new();
+        queue.serve(now - self.origin, Claim::needs, |reply_to, claim| {
+            self.attempt(*reply_to, claim, now, &mut granted, &mut decisions)
+        });
+        self.queue = queue;
+        for placed in granted {
+            match placed {
+                Granted::Here(placed) => self.placed.push_back(placed),
+                Granted::Elsewhere(reply_to, claim, node) => {
+                    self.forwarded.insert(reply_to, (claim, node));
+                }
+            }
+        }
+        decisions
+    }
+
+    fn attempt(
+        &mut self,
+        reply_to: ReplyTo,
+        claim: &mut Claim,
+        now: Instant,
+        granted: &mut Vec<Granted>,
+        decisions: &mut Vec<Decision>,
+    ) -> Attempt {
+        let placement = self.place(claim);
+        match placement {
+            Placement::Node(node) if node == self.here => {
+                let lease = self.grant(claim, now).expect("SCH-1: a placement fits");
+                granted.push(Granted::Here(Placed {
+                    reply_to,
+                    claim: claim.clone(),
+                    lease,
+                }));
+                decisions.push(Decision::Placed(reply_to));
+                Attempt::Granted
+            }
+            Placement::Node(node) => {
+                // Booked until the node's next report, so that not everybody is sent there.
+                if let Some(other) = self.view.node_mut(node) {
+                    let _ = other.resources.allocate(claim.resources());
+                }
+                granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
+                decisions.push(Decision::Forward(reply_to, node));
+                Attempt::Granted
+            }
+            Placement::Wait { reason } => {
+                claim.is_hopeless = false;
+                claim.waits_for = reason;
+                Attempt::Waits {
+                    short_of: self.resources().short_of(claim.resources()),
+                }
+            }
+            Placement::Infeasible { missing } => {
+                claim.is_hopeless = true;
+                if !claim.is_told_infeasible && self.may_call_infeasible(claim, now) {
+                    claim.is_told_infeasible = true;
+                    decisions.push(Decision::Infeasible(reply_to, missing.clone()));
+                }
+                claim.waits_for = missing;
+                Attempt::Hopeless
+            }
+        }
+    }
+
+    fn place(&self, claim: &Claim) -> Placement {
+        if claim.is_here_only || self.view.nodes().len() == 1 {
+            if self.resources().fits(claim.resources()) && self.is_wanted_here(claim) {
+                return Placement::Node(self.here);
+            }
+            let only_here = ClusterView::new(vec![NodeView {
+                id: self.here,
+                resources: self.resources().clone(),
+            }]);
+            return solve(&only_here, &claim.placement);
+        }
+        solve(&self.view, &claim.placement)
+    }
+
+    fn is_wanted_here(&self, claim: &Claim) -> bool {
+        use aktis_common::scheduling::Strategy;
+        match claim.placement.strategy {
+            Strategy::NodeAffinity {
+                node,
+                is_soft: false,
+            } => node == self.here,
+            _ => true,
+        }
+    }
+
+    /// Before the first snapshot of the cluster other nodes may exist that nobody knows of yet.
+    fn may_call_infeasible(&self, claim: &Claim, now: Instant) -> bool {
+        self.is_view_complete || now >= claim.since + PATIENCE_WITHOUT_VIEW
+    }
+
+    fn grant(&mut self, claim: &Claim, now: Instant) -> Option<LeaseId> {
+        let (holder, running) = match &claim.purpose {
+            Purpose::Tasks { owner, .. } => (Holder::Owner(*owner), None),
+            Purpose::Actor { start, running, .. } => {
+                let spec = start.spec.as_ref();
+                let actor = spec.and_then(|spec| ActorId::from_bytes(&spec.actor_id).ok());
+                (
+                    Holder::Actor(actor.unwrap_or(ActorId::NIL)),
+                    running.as_ref(),
+                )
+            }
+        };
+        let (allocation, startup_extra) =
+            grant::allocate_in_parts(self.resources_mut(), claim.resources(), running)?;
+        let lease = LeaseId(self.lease_prefix | self.next_lease);
+        self.next_lease = (self.next_lease + 1) & u64::from(u32::MAX);
+        let grant = Grant {
+            holder,
+            job: claim.job,
+            request: claim.resources().clone(),
+            allocation,
+            startup_extra,
+            worker: None,
+            since: now,
+            is_reclaimed: false,
+        };
+        self.grants.insert(lease, grant);
+        Some(lease)
+    }
+
+    /// Claims that hold resources and want a worker, in order.
+    pub fn placed(&self) -> &VecDeque<Placed> {
+        &self.placed
+    }
+
+    /// The claim at `position` of [`Self::placed`] has got a worker.
+    pub fn attach(&mut self, position: usize, worker: WorkerId) -> Placed {
+        let placed = self
+            .placed
+            .remove(position)
+            .expect("position is one of placed()");
+        let grant = self
+            .grants
+            .get_mut(&placed.lease)
+            .expect("a placed claim has a grant");
+        grant.worker = Some(worker);
+        placed
+    }
+
+    /// No worker could be started for the claim at `position` of [`Self::placed`]: it ends.
+    pub fn drop_placed(&mut self, position: usize) -> Option<Placed> {
+        let placed = self.placed.remove(position)?;
+        self.end(placed.lease);
+        Some(placed)
+    }
+
+    /// A claim is withdrawn by whoever made it, or because they are gone.
+    pub fn withdraw(&mut self, reply_to: ReplyTo) -> Option<Withdrawn> {
+        if self.queue.remove(&reply_to).is_some() {
+            self.is_stale = true;
+            return Some(Withdrawn::Here);
+        }
+        if let Some(position) = self
+            .placed
+            .iter()
+            .position(|placed| placed.reply_to == reply_to)
+        {
+            self.drop_placed(position);
+            return Some(Withdrawn::Here);
+        }
+        let (_, node) = self.forwarded.remove(&reply_to)?;
+        Some(Withdrawn::Forwarded(node))
+    }
+
+    /// Every claim for which `is_meant` says so.
+    pub fn claims_where(&self, is_meant: impl Fn(ReplyTo, &Claim) -> bool) -> Vec<ReplyTo> {
+        let queued = self
+            .queue
+            .iter()
+            .map(|(reply_to, claim)| (*reply_to, claim));
+        let placed = self
+            .placed
+            .iter()
+            .map(|placed| (placed.reply_to, &placed.claim));
+        let forwarded = self
+            .forwarded
+            .iter()
+            .map(|(reply_to, (claim, _))| (*reply_to, claim));
+        queued
+            .chain(placed)
+            .chain(forwarded)
+            .filter(|(reply_to, claim)| is_meant(*reply_to, claim))
+            .map(|(reply_to, _)| reply_to)
+            .collect()
+    }
+
+    /// A claim that was sent elsewhere.
+    pub fn forwarded(&self, reply_to: ReplyTo) -> Option<&Claim> {
+        self.forwarded.get(&reply_to).map(|(claim, _)| claim)
+    }
+
+    /// The other node has answered for good.
+    pub fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<NodeId> {
+        self.forwarded.remove(&reply_to).map(|(_, node)| node)
+    }
+
+    /// The other node could not be reached: the claim is back in the queue, and the node counts as full until it reports.
+    pub fn forward_failed(&mut self, reply_to: ReplyTo) {
+        let Some((claim, node)) = self.forwarded.remove(&reply_to) else {
+            return;
+        };
+        self.set_other_node(node, None);
+        self.queue.push(reply_to, claim);
+    }
+
+    /// A grant.
+    pub fn get(&self, lease: LeaseId) -> Option<&Grant> {
+        self.grants.get(&lease)
+    }
+
+    /// All grants, in no order.
+    pub fn grants(&self) -> impl Iterator<Item = (LeaseId, &Grant)> {
+        self.grants.iter().map(|(lease, grant)| (*lease, grant))
+    }
+
+    /// Ends a grant and gives back what it holds (`LEASE-2`).
+    pub fn end(&mut self, lease: LeaseId) -> Option<Grant> {
+        let grant = self.grants.remove(&lease)?;
+        grant.release_into(self.resources_mut());
+        self.is_stale = true;
+        Some(grant)
+    }
+
+    /// The worker of a lease waits for others.
+    pub fn block(&mut self, lease: LeaseId) {
+        self.with_allocation(lease, NodeResources::block);
+        self.is_stale = true;
+    }
+
+    /// The worker of a lease goes on.
+    pub fn unblock(&mut self, lease: LeaseId) {
+        self.with_allocation(lease, NodeResources::unblock);
+    }
+
+    fn with_allocation(
+        &mut self,
+        lease: LeaseId,
+        change: fn(&mut NodeResources, &mut aktis_common::resources::Allocation),
+    ) {
+        let Some(mut grant) = self.grants.remove(&lease) else {
+            return;
+        };
+        change(self.resources_mut(), &mut grant.allocation);
+        self.grants.insert(lease, grant);
+    }
+
+    /// An actor's constructor has ended: what only its start needed is free.
+    pub fn end_startup(&mut self, lease: LeaseId) {
+        let extra = self
+            .grants
+            .get_mut(&lease)
+            .and_then(|grant| grant.startup_extra.take());
+        if let Some(extra) = extra {
+            self.resources_mut().release(&extra);
+            self.is_stale = true;
+        }
+    }
+
+    /// Leases of these holders.
+    pub fn leases_where(&self, is_meant: impl Fn(&Grant) -> bool) -> Vec<LeaseId> {
+        self.grants()
+            .filter(|(_, grant)| is_meant(grant))
+            .map(|(lease, _)| lease)
+            .collect()
+    }
+
+    /// Why requests wait, for people: each reason once, with how many wait for it.
+    pub fn waiting_reasons(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, usize)> = Vec::new();
+        for (_, claim) in self.queue.iter() {
+            match reasons
+                .iter_mut()
+                .find(|(reason, _)| *reason == claim.waits_for)
+            {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((&claim.waits_for, 1)),
+            }
+        }
+        reasons
+            .into_iter()
+            .map(|(reason, count)| format!("{count} x {reason}"))
+            .collect()
+    }
+
+    /// When the queue is to be served again although nothing happened.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let barrier = self.queue.next_change().map(|at| self.origin + at);
+        let untold = self.queue.iter().filter(|(_, claim)| {
+            !self.is_view_complete && claim.is_hopeless && !claim.is_told_infeasible
+        });
+        untold
+            .map(|(_, claim)| claim.since + PATIENCE_WITHOUT_VIEW)
+            .chain(barrier)
+            .min()
+    }
+}
+
+/// How long a request that this node cannot serve waits for the first snapshot of the cluster.
+const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
+
+enum Granted {
+    Here(Placed),
+    Elsewhere(ReplyTo, Claim, NodeId),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! News from the gcs: nodes, deaths, actors, jobs.
+
+use std::time::Instant;
+
+use aktis_common::ids::{ActorId, JobId, NodeId, WorkerId};
+use aktis_proto::convert::node_resources;
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{
+    ActorState, ActorUpdate, Failure, NodeDied, NodeInfo, Publication, WorkerDied, publication,
+};
+use bytes::Bytes;
+
+use super::effect::{Effect, StoreEffect};
+use super::keys::ConnectionId;
+use super::lease_table::Holder;
+use super::worker_pool::{Duty, WorkerState};
+use super::{Effects, RayletCore, notify};
+
+impl RayletCore {
+    pub(super) fn on_publication(
+        &mut self,
+        publication: Publication,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        match publication.kind {
+            Some(publication::Kind::Node(node)) => self.on_node(node, effects),
+            Some(publication::Kind::NodeDied(died)) => self.on_node_died(died, effects),
+            Some(publication::Kind::WorkerDied(died)) => self.on_remote_death(died, effects),
+            Some(publication::Kind::Actor(update)) => self.on_actor_update(&update, effects),
+            Some(publication::Kind::JobFinished(finished)) => {
+                if let Ok(job) = JobId::from_bytes(&finished.job_id) {
+                    self.on_job_finished(job, now, effects);
+                }
+            }
+            // A lost publication ends the subscription: the link registers and subscribes anew.
+            Some(publication::Kind::Lagged(_)) | None => {}
+        }
+    }
+
+    /// The node is (again) known to the gcs. Everything that may have been missed is asked for.
+    pub(super) fn on_registered(
+        &mut self,
+        generation: u64,
+        nodes: Vec<NodeInfo>,
+        _now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.generation = generation;
+        for node in &nodes {
+            note_address(node, effects);
+        }
+        let gone = self.cluster.replace(nodes, self.settings.node_id);
+        self.leases.set_other_nodes(self.cluster.views());
+        for node in gone {
+            self.forget_node(node, "the head no longer lists it", effects);
+        }
+        for actor in self.board.refetch() {
+            effects.push(Effect::FetchActor {
+                actor_id: actor.to_wire(),
+            });
+        }
+        self.report.want();
+    }
+
+    fn on_node(&mut self, node: NodeInfo, effects: &mut Effects) {
+        let Ok(id) = NodeId::from_bytes(&node.node_id) else {
+            return;
+        };
+        if id == self.settings.node_id {
+            return;
+        }
+        if !node.is_alive {
+            return self.forget_node(id, &node.death_cause, effects);
+        }
+        note_address(&node, effects);
+        self.leases.set_other_node(id, Some(node_resources(&node)));
+        self.cluster.insert(id, node);
+    }
+
+    fn on_node_died(&mut self, died: NodeDied, effects: &mut Effects) {
+        let Ok(id) = NodeId::from_bytes(&died.node_id) else {
+            return;
+        };
+        if id == self.settings.node_id {
+            // Declared dead while alive: the gcs restarts the actors elsewhere, so they must not live on here.
+            for worker in self.actors.workers() {
+                self.kill(worker, "the head declared this node dead", effects);
+            }
+            return;
+        }
+        self.forget_node(id, &died.cause, effects);
+    }
+
+    fn forget_node(&mut self, node: NodeId, cause: &str, effects: &mut Effects) {
+        self.cluster.remove(node);
+        self.leases.set_other_node(node, None);
+        effects.push(Effect::NoteNode {
+            node,
+            raylet_address: None,
+        });
+        effects.push(Effect::Store(StoreEffect::OwnersOfNodeGone { node }));
+        self.end_claims_and_leases_of(|owner| owner.node == node, "its owner's node died", effects);
+        let died = NodeDied {
+            node_id: node.to_wire(),
+            cause: cause.to_owned(),
+        };
+        for process in self.processes.iter() {
+            notify(process.connection, Kind::NodeDied(died.clone()), effects);
+        }
+    }
+
+    fn on_remote_death(&mut self, died: WorkerDied, effects: &mut Effects) {
+        let address = died.worker.clone().unwrap_or_default();
+        let (Ok(node), Ok(worker)) = (address.node(), address.worker()) else {
+            return;
+        };
+        if node == self.settings.node_id {
+            // Told when it happened.
+            return;
+        }
+        self.forget_owner(worker, "its owner died", effects);
+        for process in self.processes.iter() {
+            notify(process.connection, Kind::WorkerDied(died.clone()), effects);
+        }
+    }
+
+    /// An owner is gone: what it asked for, leased and owned goes with it.
+    pub(super) fn forget_owner(&mut self, owner: WorkerId, cause: &str, effects: &mut Effects) {
+        effects.push(Effect::Store(StoreEffect::OwnerGone { owner }));
+        self.end_claims_and_leases_of(|candidate| candidate.worker == owner, cause, effects);
+    }
+
+    fn end_claims_and_leases_of(
+        &mut self,
+        is_meant: impl Fn(super::lease_table::Owner) -> bool,
+        cause: &str,
+        effects: &mut Effects,
+    ) {
+        for reply_to in self
+            .leases
+            .claims_where(|_, claim| claim.owner().is_some_and(&is_meant))
+        {
+            self.withdraw_claim(reply_to, effects);
+        }
+        let leases = self
+            .leases
+            .leases_where(|grant| matches!(grant.holder, Holder::Owner(owner) if is_meant(owner)));
+        for lease in leases {
+            // The worker may be running the owner's tasks: it ends, and its lease with it.
+            match self.leases.get(lease).and_then(|grant| grant.worker) {
+                Some(worker) => self.kill(worker, cause, effects),
+                None => {
+                    self.leases.end(lease);
+                }
+            }
+        }
+    }
+
+    fn on_job_finished(&mut self, job: JobId, now: Instant, effects: &mut Effects) {
+        for reply_to in self
+            .leases
+            .claims_where(|_, claim| claim.job == job && claim.owner().is_some())
+        {
+            self.withdraw_claim(reply_to, effects);
+        }
+        // Actors of the job are ended by the gcs, which knows the detached ones.
+        let workers: Vec<(WorkerId, WorkerState)> = self
+            .pool
+            .iter()
+            .filter(|worker| worker.job == Some(job))
+            .map(|worker| (worker.id, worker.state))
+            .collect();
+        for (worker, state) in workers {
+            match state {
+                WorkerState::Busy(Duty::Lease(_)) => self.kill(worker, "its job is over", effects),
+                WorkerState::Idle { .. } => self.retire(worker, "its job is over", now, effects),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_actor_update(&mut self, update: &ActorUpdate, effects: &mut Effects) {
+        let Ok(actor) = ActorId::from_bytes(&update.actor_id) else {
+            return;
+        };
+        let watchers = self.board.published(actor, update);
+        tell_watchers(watchers, update, effects);
+    }
+
+    pub(super) fn on_actor_fetched(
+        &mut self,
+        actor_id: &Bytes,
+        outcome: Result<ActorUpdate, Failure>,
+        effects: &mut Effects,
+    ) {
+        let Ok(actor) = ActorId::from_bytes(actor_id) else {
+            return;
+        };
+        match outcome {
+            Ok(update) => {
+                let watchers = self.board.fetched(actor, &update);
+                tell_watchers(watchers, &update, effects);
+            }
+            Err(failure) => {
+                let mut update = ActorUpdate {
+                    actor_id: actor_id.clone(),
+                    failure: Some(failure),
+                    ..ActorUpdate::default()
+                };
+                update.set_state(ActorState::Dead);
+                let watchers = self.board.fetch_failed(actor);
+                tell_watchers(&watchers, &update, effects);
+            }
+        }
+    }
+}
+
+fn tell_watchers(watchers: &[ConnectionId], update: &ActorUpdate, effects: &mut Effects) {
+    for watcher in watchers {
+        notify(*watcher, Kind::ActorUpdate(update.clone()), effects);
+    }
+}
+
+fn note_address(node: &NodeInfo, effects: &mut Effects) {
+    if let Ok(id) = NodeId::from_bytes(&node.node_id) {
+        let raylet_address = Some(node.raylet_address.clone()).filter(|_| node.is_alive);
+        effects.push(Effect::NoteNode {
+            node: id,
+            raylet_address,
+        });
+    }
+}

@@ -1,0 +1,207 @@
+//! Copies of objects that are being fetched from other nodes.
+//!
+//! ```text
+//!  want ──► Pull from the first source ──► sealed: all waiters are answered by the store
+//!              │ source failed
+//!              ├─► Pull from the next source, from where the last one stopped
+//!              └─► no source left: all waiters learn that it is lost
+//! ```
+//! - `PULL-1 (one-transfer)`: an object is fetched by at most one transfer at a time, however many wait.
+//! - `PULL-2 (no-idle-transfer)`: a transfer that nobody waits for is given up.
+
+use aktis_common::ids::{NodeId, ObjectId};
+use aktis_proto::v1::Address;
+use rustc_hash::FxHashMap;
+
+use super::keys::ReplyTo;
+
+/// What to do next for an object.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PullStep {
+    /// Fetch it, or the rest of it, from this node.
+    From(NodeId),
+    /// A transfer is under way: nothing to do.
+    Wait,
+    /// No source has it: tell these.
+    Lost {
+        /// Who waits.
+        waiters: Vec<ReplyTo>,
+        /// The nodes that were asked.
+        tried: Vec<NodeId>,
+    },
+}
+
+#[derive(Debug)]
+struct Pull {
+    owner: Address,
+    waiters: Vec<ReplyTo>,
+    current: Option<NodeId>,
+    untried: Vec<NodeId>,
+    tried: Vec<NodeId>,
+}
+
+/// All transfers into this node.
+#[derive(Debug, Default)]
+pub struct PullTable {
+    pulls: FxHashMap<ObjectId, Pull>,
+}
+
+impl PullTable {
+    /// `waiter` wants an object of which `sources` have copies.
+    pub fn want(
+        &mut self,
+        object: ObjectId,
+        owner: Address,
+        sources: impl IntoIterator<Item = NodeId>,
+        waiter: ReplyTo,
+    ) -> PullStep {
+        let pull = self.pulls.entry(object).or_insert_with(|| Pull {
+            owner,
+            waiters: Vec::new(),
+            current: None,
+            untried: Vec::new(),
+            tried: Vec::new(),
+        });
+        pull.waiters.push(waiter);
+        for source in sources {
+            let is_known = pull.untried.contains(&source)
+                || pull.tried.contains(&source)
+                || pull.current == Some(source);
+            if !is_known {
+                pull.untried.push(source);
+            }
+        }
+        self.advance(object)
+    }
+
+    /// The current source failed.
+    pub fn failed(&mut self, object: ObjectId, node: NodeId) -> PullStep {
+        let Some(pull) = self.pulls.get_mut(&object) else {
+            return PullStep::Wait;
+        };
+        if pull.current != Some(node) {
+            return PullStep::Wait;
+        }
+        pull.current = None;
+        pull.tried.push(node);
+        self.advance(object)
+    }
+
+    fn advance(&mut self, object: ObjectId) -> PullStep {
+        let pull = self
+            .pulls
+            .get_mut(&object)
+            .expect("advance follows a look-up");
+        if pull.current.is_some() {
+            return PullStep::Wait;
+        }
+        if pull.untried.is_empty() {
+            let pull = self.pulls.remove(&object).expect("it was there a line ago");
+            return PullStep::Lost {
+                waiters: pull.waiters,
+                tried: pull.tried,
+            };
+        }
+        let node = pull.untried.remove(0);
+        pull.current = Some(node);
+        PullStep::From(node)
+    }
+
+    /// The owner of an object that is being fetched.
+    pub fn owner_of(&self, object: ObjectId) -> Option<&Address> {
+        self.pulls.get(&object).map(|pull| &pull.owner)
+    }
+
+    /// The object is here, or cannot be: who waited.
+    pub fn end(&mut self, object: ObjectId) -> Vec<ReplyTo> {
+        self.pulls
+            .remove(&object)
+            .map(|pull| pull.waiters)
+            .unwrap_or_default()
+    }
+
+    /// Waiters for which `is_gone` says so wait no longer; gives the transfers that nobody wants now (`PULL-2`).
+    pub fn forget(&mut self, is_gone: impl Fn(ReplyTo) -> bool) -> Vec<ObjectId> {
+        let mut idle = Vec::new();
+        for (object, pull) in &mut self.pulls {
+            pull.waiters.retain(|waiter| !is_gone(*waiter));
+            if pull.waiters.is_empty() {
+                idle.push(*object);
+            }
+        }
+        idle.iter().for_each(|object| {
+            self.pulls.remove(object);
+        });
+        idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::keys::CallId;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new([n; 16])
+    }
+
+    fn waiter(n: u64) -> ReplyTo {
+        ReplyTo::Call(CallId(n))
+    }
+
+    #[test]
+    fn second_reader_joins_the_transfer_that_runs() {
+        let mut pulls = PullTable::default();
+        let object = ObjectId::for_put();
+        let first = pulls.want(object, Address::default(), [node(1)], waiter(1));
+        assert_eq!(first, PullStep::From(node(1)));
+        let second = pulls.want(object, Address::default(), [node(1)], waiter(2));
+        assert_eq!(second, PullStep::Wait, "PULL-1");
+        assert_eq!(pulls.end(object), [waiter(1), waiter(2)]);
+    }
+
+    #[test]
+    fn every_source_is_tried_before_the_object_counts_as_lost() {
+        let mut pulls = PullTable::default();
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
+        assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
+        let lost = PullStep::Lost {
+            waiters: vec![waiter(1)],
+            tried: vec![node(1), node(2)],
+        };
+        assert_eq!(pulls.failed(object, node(2)), lost);
+    }
+
+    #[test]
+    fn late_failure_of_an_earlier_source_changes_nothing() {
+        let mut pulls = PullTable::default();
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
+        pulls.failed(object, node(1));
+        assert_eq!(pulls.failed(object, node(1)), PullStep::Wait);
+    }
+
+    #[test]
+    fn transfer_without_waiters_is_given_up() {
+        let mut pulls = PullTable::default();
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1)], waiter(1));
+        pulls.want(object, Address::default(), [node(1)], waiter(2));
+        assert!(pulls.forget(|gone| gone == waiter(1)).is_empty());
+        assert_eq!(pulls.forget(|gone| gone == waiter(2)), [object], "PULL-2");
+    }
+
+    #[test]
+    fn object_without_sources_is_lost_at_once() {
+        let mut pulls = PullTable::default();
+        let step = pulls.want(ObjectId::for_put(), Address::default(), [], waiter(1));
+        assert_eq!(
+            step,
+            PullStep::Lost {
+                waiters: vec![waiter(1)],
+                tried: Vec::new()
+            }
+        );
+    }
+}

@@ -1,0 +1,348 @@
+//! Claims meet workers.
+
+use std::time::Instant;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_proto::v1::{
+    AcceleratorAssignment, Address, Exit, Failure, ForwardedLeaseRequest, Infeasible, LeaseGrant,
+    LeaseReclaim, LeaseReply, StartActor, StartActorReply, lease_reply, node_frame,
+    start_actor_reply,
+};
+use bytes::Bytes;
+
+use super::actor_hosting::Hosted;
+use super::effect::{Effect, PeerMessage};
+use super::event::CallAnswer;
+use super::keys::{LeaseId, ReplyTo};
+use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
+use super::worker_pool::{Duty, WorkerState};
+use super::{Effects, RayletCore, answer_claim, notify};
+
+impl RayletCore {
+    /// Decides on the claims that wait, and asks leases back for those that go on waiting.
+    pub(super) fn serve_claims(&mut self, now: Instant, effects: &mut Effects) {
+        for decision in self.leases.pump(now) {
+            match decision {
+                Decision::Placed(reply_to) => self.note_room(reply_to, now),
+                Decision::Forward(reply_to, node) => self.forward(reply_to, node, effects),
+                Decision::Infeasible(reply_to, missing) => {
+                    let message = format!("no node of the cluster can run it: {missing}");
+                    let outcome = lease_reply::Outcome::Infeasible(Infeasible { message });
+                    answer_claim(
+                        reply_to,
+                        LeaseReply {
+                            outcome: Some(outcome),
+                        },
+                        effects,
+                    );
+                }
+            }
+        }
+        for (lease, owner) in self.leases.take_reclaims() {
+            self.reclaim(lease, owner, effects);
+        }
+        self.report.want();
+    }
+
+    /// An actor's start has its resources: from now on only the worker's start limits it.
+    fn note_room(&mut self, reply_to: ReplyTo, now: Instant) {
+        if let ReplyTo::Call(call) = reply_to {
+            // Twice the time of a start: a worker that is overdue fails the claim before.
+            self.actors
+                .has_room(call, now + self.settings.pool.start_timeout * 2);
+        }
+    }
+
+    fn forward(&mut self, reply_to: ReplyTo, node: NodeId, effects: &mut Effects) {
+        let Some(Claim {
+            purpose: Purpose::Tasks { owner, request },
+            ..
+        }) = self.leases.forwarded(reply_to)
+        else {
+            return;
+        };
+        let mut request = request.clone();
+        request.is_forwarded = true;
+        let request = Box::new(ForwardedLeaseRequest {
+            request: Some(*request),
+            owner: Some(Address::of(owner.node, owner.worker)),
+        });
+        effects.push(Effect::ForwardLease {
+            reply_to,
+            node,
+            request,
+        });
+    }
+
+    fn reclaim(&mut self, lease: LeaseId, owner: Owner, effects: &mut Effects) {
+        let here = self.settings.node_id;
+        let reclaim = LeaseReclaim {
+            lease_id: lease.0,
+            node_id: here.to_wire(),
+        };
+        if owner.node != here {
+            let message = PeerMessage::ReclaimLease {
+                owner: Address::of(owner.node, owner.worker),
+                reclaim,
+            };
+            effects.push(Effect::Tell {
+                node: owner.node,
+                message,
+            });
+        } else if let Some(connection) = self.processes.connection_of(owner.worker) {
+            notify(connection, node_frame::Kind::LeaseReclaim(reclaim), effects);
+        }
+    }
+
+    /// Gives idle workers to the claims that hold resources.
+    pub(super) fn seat_claims(&mut self, now: Instant, effects: &mut Effects) {
+        let mut position = 0;
+        while let Some(placed) = self.leases.placed().get(position) {
+            let gpu_ids = self
+                .leases
+                .get(placed.lease)
+                .map(|grant| grant.allocation.gpu_ids());
+            let idle = self
+                .pool
+                .find_idle(placed.claim.job, gpu_ids.unwrap_or(&[]));
+            match idle {
+                Some(worker) => {
+                    let placed = self.leases.attach(position, worker);
+                    self.seat(placed, worker, now, effects);
+                }
+                None => position += 1,
+            }
+        }
+    }
+
+    fn seat(&mut self, placed: Placed, worker: WorkerId, now: Instant, effects: &mut Effects) {
+        let Placed {
+            reply_to,
+            claim,
+            lease,
+        } = placed;
+        let grant = self
+            .leases
+            .get(lease)
+            .expect("LEASE-3: a placed claim has a grant");
+        let gpu_ids = grant.allocation.gpu_ids().to_vec();
+        let accelerators = AcceleratorAssignment::from(&grant.allocation);
+        if !gpu_ids.is_empty() {
+            for rival in self.pool.idle_rivals(&gpu_ids) {
+                self.retire(rival, "its GPUs were given to another worker", now, effects);
+            }
+        }
+        match claim.purpose {
+            Purpose::Tasks { .. } => {
+                self.pool
+                    .assign(worker, Duty::Lease(lease), claim.job, &gpu_ids);
+                let grant = LeaseGrant {
+                    lease_id: lease.0,
+                    worker: Some(Address::of(self.settings.node_id, worker)),
+                    accelerators: Some(accelerators),
+                    pid: self
+                        .pool
+                        .get(worker)
+                        .and_then(|worker| worker.pid)
+                        .unwrap_or(0),
+                };
+                let outcome = Some(lease_reply::Outcome::Grant(grant));
+                answer_claim(reply_to, LeaseReply { outcome }, effects);
+            }
+            Purpose::Actor {
+                mut start,
+                args_payload,
+                ..
+            } => {
+                let actor = actor_of(&start);
+                self.pool
+                    .assign(worker, Duty::Actor(actor, lease), claim.job, &gpu_ids);
+                let class_name = start
+                    .options
+                    .as_ref()
+                    .map(|options| options.class_name.as_str());
+                self.pool.set_label(worker, class_name.unwrap_or_default());
+                start.accelerators = Some(accelerators);
+                self.begin_actor(reply_to, worker, lease, *start, args_payload, effects);
+            }
+        }
+    }
+
+    fn begin_actor(
+        &mut self,
+        reply_to: ReplyTo,
+        worker: WorkerId,
+        lease: LeaseId,
+        start: StartActor,
+        args_payload: Bytes,
+        effects: &mut Effects,
+    ) {
+        self.actors.host(actor_of(&start), Hosted { worker, lease });
+        let seated = self
+            .pool
+            .get(worker)
+            .expect("a seated worker is in the pool");
+        let pid = seated.pid.unwrap_or(0);
+        if let Some(connection) = seated.connection {
+            effects.push(Effect::Send {
+                connection,
+                request_id: 0,
+                kind: node_frame::Kind::StartActor(start),
+                payload: args_payload,
+            });
+        }
+        if let ReplyTo::Call(call) = reply_to {
+            self.actors.leave(call);
+            let place = Address::of(self.settings.node_id, worker);
+            let outcome = Some(start_actor_reply::Outcome::Address(place));
+            let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid });
+            effects.push(Effect::Answer { call, answer });
+        }
+    }
+
+    /// Forks workers for claims without one, and to keep the pool warm.
+    pub(super) fn fork_what_is_short(&mut self, now: Instant, effects: &mut Effects) {
+        for _ in 0..self.pool.shortage(self.leases.placed().len(), now) {
+            let starting = self.pool.begin_start(now);
+            effects.push(Effect::Fork {
+                token: starting.token,
+                worker: starting.worker,
+            });
+        }
+    }
+
+    /// Workers that are late, too many, or do not end when asked.
+    pub(super) fn do_pool_chores(&mut self, now: Instant, effects: &mut Effects) {
+        self.pool.end_pause(now);
+        let chores = self.pool.chores(now);
+        for worker in chores.overdue {
+            let limit = self.settings.pool.start_timeout.as_secs_f64();
+            self.fail_start(
+                worker,
+                &format!("it did not report within {limit} s"),
+                now,
+                effects,
+            );
+        }
+        for worker in chores.surplus {
+            self.retire(worker, "idle for too long", now, effects);
+        }
+        for worker in chores.stubborn {
+            self.kill(worker, "did not end when asked", effects);
+        }
+    }
+
+    /// A worker could not be started: the claim that has waited longest for one fails with it.
+    pub(super) fn fail_start(
+        &mut self,
+        worker: WorkerId,
+        cause: &str,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(failed) = self.pool.remove(worker) else {
+            return;
+        };
+        if let Some(pid) = failed.pid {
+            effects.push(Effect::Kill { pid });
+        }
+        self.pool.note_start_failure(now);
+        let cause = format!("a worker process could not start: {cause}");
+        self.fail_first_claim(Some(worker), &cause, effects);
+        effects.push(Effect::EndLog {
+            worker,
+            job: None,
+            pid: failed.pid.unwrap_or(0),
+        });
+    }
+
+    /// The claim that has waited longest for a worker fails. False if there is none.
+    pub(super) fn fail_first_claim(
+        &mut self,
+        worker: Option<WorkerId>,
+        cause: &str,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(placed) = self.leases.drop_placed(0) else {
+            return false;
+        };
+        if let ReplyTo::Call(call) = placed.reply_to {
+            self.actors.leave(call);
+        }
+        let cause = cause.to_owned();
+        effects.push(Effect::FailWithLog {
+            reply_to: placed.reply_to,
+            is_actor_start: matches!(placed.claim.purpose, Purpose::Actor { .. }),
+            worker,
+            cause,
+        });
+        true
+    }
+
+    /// Asks a worker to end; it is killed when it does not.
+    pub(super) fn retire(
+        &mut self,
+        worker: WorkerId,
+        reason: &str,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let connection = self.pool.get(worker).and_then(|worker| worker.connection);
+        self.pool.retire(worker, now);
+        match connection {
+            Some(connection) => {
+                let exit = Exit {
+                    reason: reason.to_owned(),
+                };
+                notify(connection, node_frame::Kind::Exit(exit), effects);
+            }
+            None => self.kill(worker, reason, effects),
+        }
+    }
+
+    /// Kills a worker. Its resources are free when its connection has ended, so that GPU memory really is.
+    pub(super) fn kill(&mut self, worker: WorkerId, cause: &str, effects: &mut Effects) {
+        self.pool.note_kill(worker, cause);
+        let Some(doomed) = self.pool.get(worker) else {
+            return;
+        };
+        match doomed.pid {
+            Some(pid) => effects.push(Effect::Kill { pid }),
+            // Not forked yet: the zygote's reply finds it gone and kills it.
+            None if matches!(doomed.state, WorkerState::Starting { .. }) => {
+                self.pool.remove(worker);
+            }
+            None => {}
+        }
+    }
+
+    /// Actor starts for which nothing became free in time: the gcs is to place them anew.
+    pub(super) fn give_up_overdue_starts(&mut self, now: Instant, effects: &mut Effects) {
+        for call in self.actors.overdue(now) {
+            self.actors.leave(call);
+            self.leases.withdraw(ReplyTo::Call(call));
+            let outcome = Some(start_actor_reply::Outcome::NoRoom(true));
+            let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 });
+            effects.push(Effect::Answer { call, answer });
+        }
+    }
+
+    /// A lease request that ends without a grant.
+    pub(super) fn fail_claim(
+        reply_to: ReplyTo,
+        code: ErrorCode,
+        message: &str,
+        effects: &mut Effects,
+    ) {
+        let outcome = Some(lease_reply::Outcome::Failure(Failure::of(code, message)));
+        answer_claim(reply_to, LeaseReply { outcome }, effects);
+    }
+}
+
+/// The actor that a start is for. Checked where the start came in.
+pub(super) fn actor_of(start: &StartActor) -> ActorId {
+    let spec = start.spec.as_ref();
+    spec.and_then(|spec| ActorId::from_bytes(&spec.actor_id).ok())
+        .unwrap_or(ActorId::NIL)
+}

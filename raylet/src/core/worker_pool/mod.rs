@@ -1,0 +1,378 @@
+//! The worker processes of this node: how many, in which state, and when to fork or retire one.
+//!
+//! Owns: the state of every worker process. Does not own: who may have one (the lease table decides), processes and
+//! sockets themselves.
+//!
+//! Invariants
+//! - `POOL-1 (idle-is-connected)`: a worker on the idle stack is in state `Idle` and has a connection.
+//! - `POOL-2 (one-job)`: the job of a worker never changes once set.
+//! - `POOL-3 (gpus-for-life)`: the GPU ids of a worker never change after it has served.
+
+mod worker;
+
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::{JobId, WorkerId};
+use rustc_hash::FxHashMap;
+
+pub use self::worker::{Duty, Worker, WorkerState};
+use super::keys::{ConnectionId, StartupToken};
+
+/// How many workers to keep, and how long.
+#[derive(Debug, Clone)]
+pub struct PoolLimits {
+    /// Idle workers kept ready once leases are being asked for.
+    pub warm_max: usize,
+    /// Time within which a worker must say hello.
+    pub start_timeout: Duration,
+    /// Idle time after which a worker beyond `warm_max` is retired.
+    pub idle_timeout: Duration,
+    /// Time between the request to end and the kill.
+    pub exit_grace: Duration,
+    /// Pause of prestarting after a worker could not start.
+    pub failure_pause: Duration,
+    /// Workers being started at the same time.
+    pub max_starting: usize,
+}
+
+/// A worker to ask of the zygote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartingWorker {
+    /// The number it must name in its hello.
+    pub token: StartupToken,
+    /// Its id.
+    pub worker: WorkerId,
+}
+
+/// What the passing of time asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PoolChores {
+    /// Workers that did not say hello in time.
+    pub overdue: Vec<WorkerId>,
+    /// Idle workers to ask to end.
+    pub surplus: Vec<WorkerId>,
+    /// Workers that were asked to end and did not.
+    pub stubborn: Vec<WorkerId>,
+}
+
+/// All worker processes of the node.
+#[derive(Debug)]
+pub struct WorkerPool {
+    limits: PoolLimits,
+    id_prefix: [u8; 8],
+    next_token: u64,
+    workers: FxHashMap<WorkerId, Worker>,
+    by_token: FxHashMap<StartupToken, WorkerId>,
+    by_pid: FxHashMap<u32, WorkerId>,
+    /// The most recently used at the end: its caches are warm.
+    idle: Vec<WorkerId>,
+    starting: usize,
+    warm_target: usize,
+    paused_until: Option<Instant>,
+}
+
+impl WorkerPool {
+    /// An empty pool. Ids of its workers begin with `id_prefix`.
+    pub fn new(limits: PoolLimits, id_prefix: [u8; 8]) -> Self {
+        Self {
+            warm_target: limits.warm_max.min(1),
+            limits,
+            id_prefix,
+            next_token: 1,
+            workers: FxHashMap::default(),
+            by_token: FxHashMap::default(),
+            by_pid: FxHashMap::default(),
+            idle: Vec::new(),
+            starting: 0,
+            paused_until: None,
+        }
+    }
+
+    /// The worker with this id.
+    pub fn get(&self, worker: WorkerId) -> Option<&Worker> {
+        self.workers.get(&worker)
+    }
+
+    /// The worker with this process id.
+    pub fn by_pid(&self, pid: u32) -> Option<&Worker> {
+        self.workers.get(self.by_pid.get(&pid)?)
+    }
+
+    /// The worker that was started under this number.
+    pub fn by_token(&self, token: StartupToken) -> Option<&Worker> {
+        self.workers.get(self.by_token.get(&token)?)
+    }
+
+    /// All workers, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// Workers that are being started.
+    pub fn starting_count(&self) -> usize {
+        self.starting
+    }
+
+    /// Leases are being asked for: from now on as many idle workers as CPUs are kept.
+    pub fn note_demand(&mut self) {
+        self.warm_target = self.limits.warm_max;
+    }
+
+    /// How many workers to ask of the zygote when `awaiting` requests hold resources but no worker.
+    pub fn shortage(&self, awaiting: usize, now: Instant) -> usize {
+        let is_paused = self.paused_until.is_some_and(|until| now < until);
+        let warm = if is_paused {
+            0
+        } else {
+            self.warm_target.saturating_sub(self.warm_count())
+        };
+        let wanted = (awaiting + warm).saturating_sub(self.starting);
+        wanted.min(self.limits.max_starting.saturating_sub(self.starting))
+    }
+
+    fn warm_count(&self) -> usize {
+        self.idle
+            .iter()
+            .filter(|id| self.workers[*id].gpu_ids.is_empty())
+            .count()
+    }
+
+    /// Enters a worker that the zygote is asked for.
+    pub fn begin_start(&mut self, now: Instant) -> StartingWorker {
+        let token = StartupToken(self.next_token);
+        self.next_token += 1;
+        let mut id_bytes = [0; WorkerId::LEN];
+        id_bytes[..8].copy_from_slice(&self.id_prefix);
+        id_bytes[8..].copy_from_slice(&token.0.to_le_bytes());
+        let id = WorkerId::new(id_bytes);
+        self.workers.insert(
+            id,
+            Worker {
+                id,
+                token,
+                pid: None,
+                connection: None,
+                job: None,
+                gpu_ids: Vec::new(),
+                has_served: false,
+                state: WorkerState::Starting { since: now },
+                label: String::new(),
+                kill_cause: None,
+            },
+        );
+        self.by_token.insert(token, id);
+        self.starting += 1;
+        StartingWorker { token, worker: id }
+    }
+
+    /// The zygote names the process of a start. False if the pool has given that start up: the process is to be killed.
+    pub fn forked(&mut self, token: StartupToken, pid: u32) -> bool {
+        let Some(id) = self.by_token.get(&token) else {
+            return false;
+        };
+        let worker = self
+            .workers
+            .get_mut(id)
+            .expect("by_token only names workers of the table");
+        worker.pid = Some(pid);
+        self.by_pid.insert(pid, *id);
+        true
+    }
+
+    /// A process says that it is the worker of `token`; it becomes idle. False if no such worker is being started.
+    pub fn hello(
+        &mut self,
+        id: WorkerId,
+        token: StartupToken,
+        pid: u32,
+        connection: ConnectionId,
+        now: Instant,
+    ) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        let is_awaited = matches!(worker.state, WorkerState::Starting { .. });
+        if worker.token != token || !is_awaited || worker.pid.is_some_and(|known| known != pid) {
+            return false;
+        }
+        worker.pid = Some(pid);
+        worker.connection = Some(connection);
+        worker.state = WorkerState::Idle { since: now };
+        self.by_pid.insert(pid, id);
+        self.idle.push(id);
+        self.starting -= 1;
+        true
+    }
+
+    /// An idle worker for `job` with exactly `gpu_ids`: one of the same job first, then a fresh one.
+    pub fn find_idle(&self, job: JobId, gpu_ids: &[u32]) -> Option<WorkerId> {
+        let suits = |id: &&WorkerId| self.workers[*id].suits(job, gpu_ids);
+        let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
+        let newest_first = || self.idle.iter().rev();
+        newest_first()
+            .filter(suits)
+            .find(is_of_job)
+            .or_else(|| newest_first().find(suits))
+            .copied()
+    }
+
+    /// Gives an idle worker away.
+    pub fn assign(&mut self, id: WorkerId, duty: Duty, job: JobId, gpu_ids: &[u32]) {
+        self.leave_idle(id);
+        let worker = self
+            .workers
+            .get_mut(&id)
+            .expect("assign names a worker of the pool");
+        debug_assert!(worker.suits(job, gpu_ids), "POOL-2, POOL-3: {worker:?}");
+        worker.state = WorkerState::Busy(duty);
+        worker.job = Some(job);
+        worker.gpu_ids = gpu_ids.to_vec();
+        worker.has_served = true;
+    }
+
+    /// Names what a worker does, for people.
+    pub fn set_label(&mut self, id: WorkerId, label: &str) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            label.clone_into(&mut worker.label);
+        }
+    }
+
+    /// A busy worker is free again. False if it is gone or ending.
+    pub fn release(&mut self, id: WorkerId, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return false;
+        };
+        if worker.duty().is_none() {
+            return false;
+        }
+        worker.state = WorkerState::Idle { since: now };
+        self.idle.push(id);
+        true
+    }
+
+    /// A worker is asked to end.
+    pub fn retire(&mut self, id: WorkerId, now: Instant) {
+        self.leave_idle(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            if matches!(worker.state, WorkerState::Starting { .. }) {
+                self.starting -= 1;
+            }
+            worker.state = WorkerState::Retiring { since: now };
+        }
+    }
+
+    /// Notes why this raylet kills a worker; the first cause stands.
+    pub fn note_kill(&mut self, id: WorkerId, cause: &str) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.kill_cause.get_or_insert_with(|| cause.to_owned());
+        }
+    }
+
+    /// Strikes a worker out.
+    pub fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        self.leave_idle(id);
+        let worker = self.workers.remove(&id)?;
+        self.by_token.remove(&worker.token);
+        if let Some(pid) = worker.pid {
+            self.by_pid.remove(&pid);
+        }
+        if matches!(worker.state, WorkerState::Starting { .. }) {
+            self.starting -= 1;
+        }
+        Some(worker)
+    }
+
+    /// A worker could not start: prestarting pauses, so that a broken worker is not forked in a loop.
+    pub fn note_start_failure(&mut self, now: Instant) {
+        self.paused_until = Some(now + self.limits.failure_pause);
+    }
+
+    /// Idle workers that saw some of `gpu_ids` in another combination, and so still hold memory there.
+    pub fn idle_rivals(&self, gpu_ids: &[u32]) -> Vec<WorkerId> {
+        let is_rival = |id: &&WorkerId| {
+            let seen = &self.workers[*id].gpu_ids;
+            seen.as_slice() != gpu_ids && seen.iter().any(|gpu| gpu_ids.contains(gpu))
+        };
+        self.idle.iter().filter(is_rival).copied().collect()
+    }
+
+    /// What is due at `now`.
+    pub fn chores(&self, now: Instant) -> PoolChores {
+        let mut chores = PoolChores::default();
+        for worker in self.workers.values() {
+            match worker.state {
+                WorkerState::Starting { since } if now >= since + self.limits.start_timeout => {
+                    chores.overdue.push(worker.id);
+                }
+                WorkerState::Retiring { since } if now >= since + self.limits.exit_grace => {
+                    chores.stubborn.push(worker.id);
+                }
+                _ => {}
+            }
+        }
+        let beyond_warm = self.idle.len().saturating_sub(self.limits.warm_max);
+        chores.surplus = self.expired_idle(now).take(beyond_warm).collect();
+        chores
+    }
+
+    /// Idle workers past their time, the longest idle first.
+    fn expired_idle(&self, now: Instant) -> impl Iterator<Item = WorkerId> {
+        self.idle
+            .iter()
+            .copied()
+            .filter(move |id| match self.workers[id].state {
+                WorkerState::Idle { since } => now >= since + self.limits.idle_timeout,
+                _ => false,
+            })
+    }
+
+    /// When [`Self::chores`] may next have something to say.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let has_surplus = self.idle.len() > self.limits.warm_max;
+        self.workers
+            .values()
+            .filter_map(|worker| match worker.state {
+                WorkerState::Starting { since } => Some(since + self.limits.start_timeout),
+                WorkerState::Retiring { since } => Some(since + self.limits.exit_grace),
+                WorkerState::Idle { since } if has_surplus => {
+                    Some(since + self.limits.idle_timeout)
+                }
+                _ => None,
+            })
+            .chain(self.paused_until)
+            .min()
+    }
+
+    /// The end of the pause after a failed start has come.
+    pub fn end_pause(&mut self, now: Instant) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+    }
+
+    fn leave_idle(&mut self, id: WorkerId) {
+        if let Some(position) = self.idle.iter().position(|idle| *idle == id) {
+            self.idle.remove(position);
+        }
+    }
+
+    /// Panics if an invariant is broken.
+    #[cfg(test)]
+    pub fn check(&self) {
+        for id in &self.idle {
+            let worker = &self.workers[id];
+            assert!(
+                matches!(worker.state, WorkerState::Idle { .. }),
+                "POOL-1: {worker:?}"
+            );
+            assert!(worker.connection.is_some(), "POOL-1: {worker:?}");
+        }
+        let starting = self
+            .workers
+            .values()
+            .filter(|w| matches!(w.state, WorkerState::Starting { .. }))
+            .count();
+        assert_eq!(starting, self.starting);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::JobId;
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::keys::LeaseId;
+
+const JOB: JobId = JobId::new([1; 16]);
+const OTHER_JOB: JobId = JobId::new([2; 16]);
+
+fn limits() -> PoolLimits {
+    PoolLimits {
+        warm_max: 2,
+        start_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(60),
+        exit_grace: Duration::from_secs(1),
+        failure_pause: Duration::from_secs(5),
+        max_starting: 4,
+    }
+}
+
+fn pool() -> WorkerPool {
+    WorkerPool::new(limits(), [7; 8])
+}
+
+fn connect(pool: &mut WorkerPool, now: Instant) -> WorkerId {
+    let starting = pool.begin_start(now);
+    let token = starting.token.0;
+    let pid = u32::try_from(token).unwrap() + 1000;
+    assert!(pool.forked(starting.token, pid));
+    assert!(pool.hello(
+        starting.worker,
+        starting.token,
+        pid,
+        ConnectionId(token),
+        now
+    ));
+    starting.worker
+}
+
+#[test]
+fn one_worker_is_warm_at_first_and_more_once_leases_are_asked() {
+    let (mut pool, now) = (pool(), Instant::now());
+    assert_eq!(pool.shortage(0, now), 1);
+    pool.note_demand();
+    assert_eq!(pool.shortage(0, now), 2);
+    assert_eq!(pool.shortage(1, now), 3);
+    assert_eq!(
+        pool.shortage(50, now),
+        4,
+        "not more than max_starting at once"
+    );
+    connect(&mut pool, now);
+    assert_eq!(pool.shortage(1, now), 2);
+}
+
+#[test]
+fn worker_serves_one_job_only() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let worker = connect(&mut pool, now);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.release(worker, now);
+    assert_eq!(pool.find_idle(OTHER_JOB, &[]), None, "POOL-2");
+    assert_eq!(pool.find_idle(JOB, &[]), Some(worker));
+}
+
+#[test]
+fn worker_that_saw_gpus_is_only_reused_for_the_same_ones() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let worker = connect(&mut pool, now);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[0, 1]);
+    pool.release(worker, now);
+    for other in [&[][..], &[0], &[1, 0]] {
+        assert_eq!(pool.find_idle(JOB, other), None, "POOL-3");
+    }
+    assert_eq!(pool.find_idle(JOB, &[0, 1]), Some(worker));
+    assert_eq!(pool.idle_rivals(&[1]), [worker]);
+    assert!(pool.idle_rivals(&[0, 1]).is_empty());
+}
+
+#[test]
+fn worker_that_ran_without_gpus_is_not_given_any() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let worker = connect(&mut pool, now);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.release(worker, now);
+    assert_eq!(pool.find_idle(JOB, &[0]), None, "POOL-3");
+}
+
+#[test]
+fn used_worker_of_the_same_job_is_preferred_to_a_fresh_one() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let used = connect(&mut pool, now);
+    pool.assign(used, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.release(used, now);
+    connect(&mut pool, now);
+    assert_eq!(pool.find_idle(JOB, &[]), Some(used));
+}
+
+#[test]
+fn stranger_that_names_a_wrong_token_or_pid_is_no_worker() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let starting = pool.begin_start(now);
+    pool.forked(starting.token, 5);
+    let mut hello = |id, token, pid| pool.hello(id, token, pid, ConnectionId(1), now);
+    assert!(!hello(starting.worker, StartupToken(99), 5));
+    assert!(!hello(starting.worker, starting.token, 6));
+    assert!(!hello(WorkerId::random(), starting.token, 5));
+    assert!(hello(starting.worker, starting.token, 5));
+    assert!(
+        !hello(starting.worker, starting.token, 5),
+        "a second hello is refused"
+    );
+}
+
+#[test]
+fn process_of_a_start_that_was_given_up_is_to_be_killed() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let starting = pool.begin_start(now);
+    pool.remove(starting.worker);
+    assert!(!pool.forked(starting.token, 5));
+}
+
+#[test]
+fn silent_worker_is_overdue_and_surplus_is_retired_in_time() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let silent = pool.begin_start(now).worker;
+    let idle: Vec<WorkerId> = (0..3).map(|_| connect(&mut pool, now)).collect();
+    assert_eq!(pool.chores(now), PoolChores::default());
+    let later = now + Duration::from_secs(60);
+    let chores = pool.chores(later);
+    assert_eq!(
+        (chores.overdue, chores.surplus),
+        (vec![silent], vec![idle[0]])
+    );
+    pool.retire(idle[0], later);
+    assert_eq!(
+        pool.chores(later + Duration::from_secs(1)).stubborn,
+        [idle[0]]
+    );
+}
+
+#[test]
+fn failed_start_stops_prestarting_but_not_what_is_asked_for() {
+    let (mut pool, now) = (pool(), Instant::now());
+    pool.note_start_failure(now);
+    assert_eq!((pool.shortage(0, now), pool.shortage(1, now)), (0, 1));
+    assert_eq!(pool.next_deadline(), Some(now + Duration::from_secs(5)));
+    assert_eq!(pool.shortage(0, now + Duration::from_secs(5)), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Start,
+    Hello(usize),
+    Assign(u8, usize),
+    Release(usize),
+    Retire(usize),
+    Remove(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Start),
+        any::<usize>().prop_map(Step::Hello),
+        (1..3u8, 0..3usize).prop_map(|(job, gpus)| Step::Assign(job, gpus)),
+        any::<usize>().prop_map(Step::Release),
+        any::<usize>().prop_map(Step::Retire),
+        any::<usize>().prop_map(Step::Remove),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_keeps_the_pool_in_order(steps in prop::collection::vec(step(), 0..80)) {
+        let (mut pool, now) = (pool(), Instant::now());
+        let mut jobs: std::collections::BTreeMap<WorkerId, JobId> = Default::default();
+        for step in steps {
+            let mut all: Vec<WorkerId> = pool.iter().map(|worker| worker.id).collect();
+            all.sort_unstable();
+            let pick = |index: usize| (!all.is_empty()).then(|| all[index % all.len()]);
+            match step {
+                Step::Start => { pool.begin_start(now); }
+                Step::Hello(index) => if let Some(id) = pick(index) {
+                    let token = pool.get(id).unwrap().token;
+                    let pid = u32::try_from(token.0).unwrap();
+                    pool.hello(id, token, pid, ConnectionId(token.0), now);
+                },
+                Step::Assign(job, gpus) => {
+                    let (job, gpus) = (JobId::new([job; 16]), &[0, 1][..gpus.min(2)]);
+                    if let Some(id) = pool.find_idle(job, gpus) {
+                        pool.assign(id, Duty::Lease(LeaseId(1)), job, gpus);
+                        prop_assert_eq!(*jobs.entry(id).or_insert(job), job, "POOL-2");
+                    }
+                }
+                Step::Release(index) => if let Some(id) = pick(index) { pool.release(id, now); },
+                Step::Retire(index) => if let Some(id) = pick(index) { pool.retire(id, now); },
+                Step::Remove(index) => if let Some(id) = pick(index) { pool.remove(id); },
+            }
+            pool.check();
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! One worker process, from the request to fork it until it is gone.
+//!
+//! ```text
+//!            hello             assign             release
+//!  Starting ───────► Idle ───────────────► Busy ───────────► Idle
+//!     │                │ retire              │ retire
+//!     │ overdue        ▼                     ▼
+//!     └──────────► (removed) ◄── exit ── Retiring
+//! ```
+
+use std::time::Instant;
+
+use aktis_common::ids::{ActorId, JobId, WorkerId};
+
+use crate::core::keys::{ConnectionId, LeaseId, StartupToken};
+
+/// What a worker is kept busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// It runs the tasks of the owner that holds this lease.
+    Lease(LeaseId),
+    /// It hosts an actor, under the lease that carries its resources.
+    Actor(ActorId, LeaseId),
+}
+
+impl Duty {
+    /// The lease under which the worker's resources are held.
+    pub fn lease(self) -> LeaseId {
+        match self {
+            Self::Lease(lease) | Self::Actor(_, lease) => lease,
+        }
+    }
+}
+
+/// Where a worker stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Asked of the zygote, has not said hello.
+    Starting {
+        /// When it was asked for.
+        since: Instant,
+    },
+    /// Connected and free.
+    Idle {
+        /// Since when.
+        since: Instant,
+    },
+    /// Connected and given away.
+    Busy(Duty),
+    /// Asked to end.
+    Retiring {
+        /// When it was asked.
+        since: Instant,
+    },
+}
+
+/// One worker process.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Its id, chosen by this raylet.
+    pub id: WorkerId,
+    /// The number of its start.
+    pub token: StartupToken,
+    /// Its process id and process group, once the zygote or its hello named it.
+    pub pid: Option<u32>,
+    /// Its connection, once it said hello.
+    pub connection: Option<ConnectionId>,
+    /// The one job it serves, once it was given away.
+    pub job: Option<JobId>,
+    /// The GPUs its process was told of; kept for life, because CUDA contexts are.
+    pub gpu_ids: Vec<u32>,
+    /// Whether it ever was given away.
+    pub has_served: bool,
+    /// Where it stands.
+    pub state: WorkerState,
+    /// Name of the actor class it hosts, for people.
+    pub label: String,
+    /// Why it was killed, if this raylet did it.
+    pub kill_cause: Option<String>,
+}
+
+impl Worker {
+    /// Whether this worker may be given to `job` with exactly `gpu_ids`.
+    ///
+    /// A process that served another job has that job's modules and environment. A process that ran without GPUs may have
+    /// initialised its frameworks for none, and one that saw GPUs keeps memory on them.
+    pub fn suits(&self, job: JobId, gpu_ids: &[u32]) -> bool {
+        let job_suits = self.job.is_none_or(|bound| bound == job);
+        let gpus_suit = self.gpu_ids == gpu_ids || !self.has_served;
+        job_suits && gpus_suit
+    }
+
+    /// What its log lines are headed with.
+    pub fn source(&self) -> String {
+        self.label.clone()
+    }
+
+    /// What it is busy with.
+    pub fn duty(&self) -> Option<Duty> {
+        match self.state {
+            WorkerState::Busy(duty) => Some(duty),
+            _ => None,
+        }
+    }
+}

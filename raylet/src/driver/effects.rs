@@ -1,0 +1,238 @@
+//! Effects of the core, carried out.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::WorkerId;
+use aktis_common::zygote::{WorkerStart, ZygoteRequest};
+use aktis_object_store::ArenaHandle;
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{
+    ArenaInfo, ArenaKind, Failure, LeaseReply, NodeInfo, StartActorReply, lease_reply,
+    start_actor_reply,
+};
+use bytes::Bytes;
+
+use super::RayletDriver;
+use crate::core::effect::{Effect, StoreEffect};
+use crate::core::event::CallAnswer;
+use crate::core::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+use crate::io::logs::{Epitaph, quote_file};
+use crate::io::signals::kill_group;
+
+impl RayletDriver {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send {
+                connection,
+                request_id,
+                kind,
+                payload,
+            } => {
+                self.ports
+                    .links
+                    .send(connection, request_id, kind, &payload);
+            }
+            Effect::Welcome {
+                connection,
+                request_id,
+                job_id,
+                namespace,
+            } => {
+                self.welcome(connection, request_id, job_id, namespace);
+            }
+            Effect::Close { connection } => self.ports.links.close(connection),
+            Effect::Answer { call, answer } => self.answer(call, answer),
+            Effect::FailWithLog {
+                reply_to,
+                is_actor_start,
+                worker,
+                cause,
+            } => {
+                self.fail_with_log(reply_to, is_actor_start, worker, &cause);
+            }
+            Effect::Fork { token, worker } => self.fork(token, worker),
+            Effect::Kill { pid } => kill_group(pid),
+            Effect::EndLog { worker, job, pid } => {
+                self.ports
+                    .logs
+                    .end(worker, job.map(|job| Epitaph { job, pid }));
+            }
+            Effect::Report(report) => self.ports.gcs.report(report),
+            Effect::ReportNode(mut info) => {
+                self.fill_store_figures(&mut info);
+                self.ports.gcs.report_node(*info);
+            }
+            Effect::CallGcs {
+                connection,
+                request_id,
+                method,
+                body,
+            } => {
+                let mailbox = self.mailbox.clone();
+                self.ports
+                    .gcs
+                    .call(connection, request_id, method, body, mailbox);
+            }
+            Effect::FetchActor { actor_id } => {
+                self.ports.gcs.fetch_actor(actor_id, self.mailbox.clone());
+            }
+            Effect::NoteNode {
+                node,
+                raylet_address,
+            } => {
+                self.ports.peers.note(node, raylet_address);
+            }
+            Effect::ForwardLease {
+                reply_to,
+                node,
+                request,
+            } => {
+                let mailbox = self.mailbox.clone();
+                let task = self
+                    .ports
+                    .peers
+                    .forward_lease(reply_to, node, *request, mailbox);
+                self.forwards.insert(reply_to, task);
+            }
+            Effect::CancelForward { reply_to } => {
+                if let Some(task) = self.forwards.remove(&reply_to) {
+                    task.abort();
+                }
+            }
+            Effect::Tell { node, message } => self.ports.peers.tell(node, message),
+            Effect::Store(effect) => self.change_store(effect),
+        }
+    }
+
+    fn change_store(&mut self, effect: StoreEffect) {
+        match effect {
+            StoreEffect::ClientGone { connection } => self.ports.store.client_gone(connection),
+            StoreEffect::OwnerGone { owner } => self.ports.store.owner_gone(owner),
+            StoreEffect::OwnersOfNodeGone { node } => self.ports.store.owners_of_node_gone(node),
+            StoreEffect::Free { object_ids } => self.ports.store.free(&object_ids),
+            StoreEffect::Pull {
+                object_id,
+                owner,
+                node,
+            } => {
+                self.begin_pull(&object_id, owner, node);
+            }
+            StoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
+            StoreEffect::CancelGet { reply_to } => self.ports.store.cancel_get(reply_to),
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        job_id: Bytes,
+        namespace: String,
+    ) {
+        let mut reply = self.surroundings.welcome.clone();
+        reply.job_id = job_id;
+        reply.namespace = namespace;
+        let handle = match self.ports.store.arena_handle() {
+            Ok(handle) => handle,
+            Err(error) => {
+                let failure = Failure::of(ErrorCode::Internal, format!("share the arena: {error}"));
+                self.ports
+                    .links
+                    .send(connection, request_id, Kind::Failure(failure), &[]);
+                return self.ports.links.close(connection);
+            }
+        };
+        let mut arena = ArenaInfo::default();
+        match handle {
+            ArenaHandle::Memfd { fd, len_bytes } => {
+                arena.set_kind(ArenaKind::Memfd);
+                arena.len_bytes = len_bytes;
+                reply.arena = Some(arena);
+                let kind = Kind::HelloReply(reply);
+                self.ports
+                    .links
+                    .send_descriptor(connection, request_id, kind, &fd);
+                return;
+            }
+            ArenaHandle::Named { name, len_bytes } => {
+                arena.set_kind(ArenaKind::Named);
+                (arena.name, arena.len_bytes) = (name, len_bytes);
+            }
+            // Memory of this process: nobody else can map it.
+            ArenaHandle::ProcessLocal(memory) => arena.len_bytes = memory.len_bytes(),
+        }
+        reply.arena = Some(arena);
+        self.ports
+            .links
+            .send(connection, request_id, Kind::HelloReply(reply), &[]);
+    }
+
+    fn answer(&mut self, call: CallId, answer: CallAnswer) {
+        let Some(waiting) = self.calls.remove(&call) else {
+            return;
+        };
+        let answer = match answer {
+            CallAnswer::Status(mut info) => {
+                self.fill_store_figures(&mut info);
+                CallAnswer::Status(info)
+            }
+            other => other,
+        };
+        // The caller went meanwhile: a worker it got comes back when its owner is declared dead.
+        let _ = waiting.send(answer);
+    }
+
+    pub(super) fn fill_store_figures(&self, info: &mut NodeInfo) {
+        let stats = self.ports.store.stats();
+        info.store_capacity_bytes = stats.capacity_bytes;
+        info.store_used_bytes = stats.used_bytes;
+    }
+
+    fn fail_with_log(
+        &mut self,
+        reply_to: ReplyTo,
+        is_actor_start: bool,
+        worker: Option<WorkerId>,
+        cause: &str,
+    ) {
+        let quoted = match worker {
+            Some(worker) => self.ports.logs.quote(worker),
+            None => {
+                let path = &self.surroundings.zygote_log;
+                format!("last lines of {}:\n{}", path.display(), quote_file(path))
+            }
+        };
+        let failure = Failure::of(ErrorCode::RuntimeEnv, format!("{cause}; {quoted}"));
+        match reply_to {
+            ReplyTo::Process {
+                connection,
+                request_id,
+            } => {
+                let outcome = Some(lease_reply::Outcome::Failure(failure));
+                let kind = Kind::LeaseReply(LeaseReply { outcome });
+                self.ports.links.send(connection, request_id, kind, &[]);
+            }
+            ReplyTo::Call(call) if is_actor_start => {
+                let outcome = Some(start_actor_reply::Outcome::Failure(failure));
+                self.answer(
+                    call,
+                    CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 }),
+                );
+            }
+            ReplyTo::Call(call) => {
+                let outcome = Some(lease_reply::Outcome::Failure(failure));
+                self.answer(call, CallAnswer::Lease(LeaseReply { outcome }));
+            }
+        }
+    }
+
+    fn fork(&mut self, token: StartupToken, worker: WorkerId) {
+        self.ports.logs.follow(worker);
+        self.ports.zygote.send(ZygoteRequest::Fork(WorkerStart {
+            startup_token: token.0,
+            worker_id: worker.to_string(),
+            raylet_socket: self.surroundings.node_socket.clone(),
+            env: self.surroundings.worker_env.clone(),
+            stdout_path: self.ports.logs.stdout_path(worker),
+        }));
+    }
+}

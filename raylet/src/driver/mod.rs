@@ -1,0 +1,213 @@
+//! The only loop of a raylet: messages in, core, effects out.
+//!
+//! ```text
+//!  Inbox ──► RayletDriver ──► core (events) ──► effects ──► io
+//!                │                                           │
+//!                └── store frames ──► StorePort ── answers ──┤
+//!                                                            ▼
+//!                                     one write per connection and round (Links)
+//! ```
+
+mod effects;
+mod round;
+mod shutdown;
+mod transfers;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::ObjectId;
+use aktis_proto::v1::HelloReply;
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::core::RayletCore;
+use crate::core::event::{CallAnswer, Event, PullFailure};
+use crate::core::keys::{CallId, ReplyTo};
+use crate::inbox::{Inbox, Mailbox, Message};
+use crate::io::gcs::GcsPort;
+use crate::io::links::{Leftover, Links};
+use crate::io::logs::LogPort;
+use crate::io::peers::Peers;
+use crate::io::store::StorePort;
+use crate::io::transfer::{PullPlace, ReadGrant};
+use crate::io::zygote::ZygotePort;
+
+/// Messages and frames of one round; then what they caused is written out.
+const ROUND: usize = 256;
+/// How often the store is told the time.
+const STORE_TICK: Duration = Duration::from_millis(200);
+
+/// Everything the driver acts on.
+pub(crate) struct Ports {
+    pub(crate) links: Links,
+    pub(crate) store: StorePort,
+    pub(crate) zygote: ZygotePort,
+    pub(crate) gcs: GcsPort,
+    pub(crate) peers: Peers,
+    pub(crate) logs: LogPort,
+}
+
+/// What the driver knows of its surroundings.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// What every process is told; job and namespace are filled in.
+    pub(crate) welcome: HelloReply,
+    pub(crate) node_socket: PathBuf,
+    pub(crate) node_dir: PathBuf,
+    pub(crate) zygote_log: PathBuf,
+    pub(crate) hostname: String,
+    pub(crate) worker_env: std::collections::BTreeMap<String, String>,
+    /// Accept loops and servers, ended first.
+    pub(crate) listeners: Vec<JoinHandle<()>>,
+}
+
+/// A copy that is being fetched.
+struct PullTask {
+    task: AbortHandle,
+    place: Option<PullPlace>,
+    owner: aktis_proto::v1::Address,
+    awaiting_place: Option<oneshot::Sender<Result<PullPlace, PullFailure>>>,
+}
+
+/// The loop and what it holds.
+pub(crate) struct RayletDriver {
+    core: RayletCore,
+    ports: Ports,
+    surroundings: Surroundings,
+    mailbox: Mailbox,
+    /// What the effects of this round caused.
+    backlog: VecDeque<Event>,
+    calls: FxHashMap<CallId, oneshot::Sender<CallAnswer>>,
+    forwards: FxHashMap<ReplyTo, AbortHandle>,
+    pulls: FxHashMap<ObjectId, PullTask>,
+    reads: FxHashMap<CallId, oneshot::Sender<Result<ReadGrant, aktis_proto::v1::Failure>>>,
+    leftovers: Vec<Leftover>,
+    next_store_tick: Instant,
+}
+
+impl RayletDriver {
+    pub(crate) fn new(
+        core: RayletCore,
+        ports: Ports,
+        surroundings: Surroundings,
+        mailbox: Mailbox,
+    ) -> Self {
+        Self {
+            core,
+            ports,
+            surroundings,
+            mailbox,
+            backlog: VecDeque::new(),
+            calls: FxHashMap::default(),
+            forwards: FxHashMap::default(),
+            pulls: FxHashMap::default(),
+            reads: FxHashMap::default(),
+            leftovers: Vec::new(),
+            next_store_tick: Instant::now() + STORE_TICK,
+        }
+    }
+
+    /// Runs until the shutdown message; gives whoever waits for the end.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        // The first workers are wanted before anybody asks.
+        self.handle(Event::Tick);
+        self.end_round();
+        loop {
+            let wake_at = self.wake_at();
+            let end = tokio::select! {
+                biased;
+                frame = inbox.frames.recv() => match frame {
+                    Some((connection, frame)) => {
+                        self.on_frame(connection, frame);
+                        None
+                    }
+                    None => None,
+                },
+                message = inbox.messages.recv() => match message {
+                    Some(message) => self.on_message(message),
+                    None => None,
+                },
+                () = tokio::time::sleep_until(wake_at.into()) => None,
+            };
+            let end = end.or_else(|| self.drain(&mut inbox));
+            self.on_time();
+            self.end_round();
+            if let Some(end) = end {
+                self.shut_down(end).await;
+                return;
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let core = self.core.next_deadline();
+        core.map_or(self.next_store_tick, |at| at.min(self.next_store_tick))
+    }
+
+    /// Takes what else has come, so that it shares this round's writes.
+    fn drain(&mut self, inbox: &mut Inbox) -> Option<shutdown::End> {
+        for _ in 0..ROUND {
+            let mut is_quiet = true;
+            if let Ok((connection, frame)) = inbox.frames.try_recv() {
+                self.on_frame(connection, frame);
+                is_quiet = false;
+            }
+            if let Ok(message) = inbox.messages.try_recv() {
+                let end = self.on_message(message);
+                if end.is_some() {
+                    return end;
+                }
+                is_quiet = false;
+            }
+            if is_quiet {
+                break;
+            }
+        }
+        None
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_store_tick {
+            self.next_store_tick = now + STORE_TICK;
+            self.ports.store.on_tick(now);
+        }
+        if self.core.next_deadline().is_some_and(|at| at <= now) {
+            self.handle(Event::Tick);
+        }
+    }
+
+    /// Takes in one event and everything it causes here.
+    fn handle(&mut self, event: Event) {
+        self.backlog.push_back(event);
+        let mut effects = Vec::new();
+        while let Some(event) = self.backlog.pop_front() {
+            self.core.handle(event, Instant::now(), &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.take_store_outputs();
+        }
+    }
+
+    /// Writes what this round has to say.
+    fn end_round(&mut self) {
+        self.take_store_outputs();
+        while let Some(event) = self.backlog.pop_front() {
+            self.handle(event);
+        }
+        self.ports.links.flush(&mut self.leftovers);
+        for Leftover::AwaitWritable(connection, stream) in self.leftovers.drain(..) {
+            let mailbox = self.mailbox.clone();
+            tokio::spawn(async move {
+                // On failure the reader of the connection sees its end.
+                if stream.writable().await.is_ok() {
+                    mailbox.send(Message::Writable(connection));
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One message after the other.
+
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{Done, LogLines};
+
+use super::RayletDriver;
+use super::shutdown::End;
+use crate::core::event::Event;
+use crate::core::keys::ConnectionId;
+use crate::core::worker_pool::Worker;
+use crate::inbox::Message;
+use crate::io::frames::Frame;
+use crate::io::logs::Epitaph;
+
+impl RayletDriver {
+    /// A frame of a process, or the end of its connection. What the store can answer does not pass the core.
+    pub(super) fn on_frame(&mut self, connection: ConnectionId, frame: Option<Frame>) {
+        let Some(Frame {
+            request_id,
+            kind,
+            payload,
+        }) = frame
+        else {
+            self.handle(Event::Disconnected { connection });
+            self.ports.links.remove(connection);
+            return;
+        };
+        // A kind that only a newer process knows.
+        let Some(kind) = kind else { return };
+        let is_greeted = self.core.processes().get(connection).is_some();
+        let kind = if is_greeted {
+            match self.ports.store.on_frame(connection, request_id, kind) {
+                Some(kind) => kind,
+                None => return self.take_store_outputs(),
+            }
+        } else {
+            kind
+        };
+        let wants_acknowledgement = request_id != 0 && is_only_acknowledged(&kind);
+        self.handle(Event::Frame {
+            connection,
+            request_id,
+            kind,
+            payload,
+        });
+        if wants_acknowledgement {
+            self.ports
+                .links
+                .send(connection, request_id, Kind::Done(Done {}), &[]);
+        }
+    }
+
+    pub(super) fn on_message(&mut self, message: Message) -> Option<End> {
+        match message {
+            Message::Event(event) => self.handle(event),
+            Message::Connected { connection, stream } => {
+                self.ports.links.insert(connection, stream);
+            }
+            Message::Writable(connection) => self.ports.links.on_writable(connection),
+            Message::Send {
+                connection,
+                request_id,
+                kind,
+            } => {
+                self.ports.links.send(connection, request_id, kind, &[]);
+            }
+            Message::Call {
+                call,
+                request,
+                answer,
+            } => {
+                self.calls.insert(call, answer);
+                self.handle(Event::Call { call, request });
+            }
+            Message::StoreIo(done) => {
+                self.ports.store.on_io(done);
+                self.take_store_outputs();
+            }
+            Message::PullSized {
+                object,
+                total_bytes,
+                place,
+            } => {
+                self.on_pull_sized(object, total_bytes, place);
+            }
+            Message::PullEnded {
+                object,
+                node,
+                result,
+            } => {
+                self.on_pull_ended(object, node, result);
+            }
+            Message::ReadObject {
+                call,
+                object,
+                grant,
+            } => self.on_read(call, object, grant),
+            Message::ReadEnded { call, object } => self.on_read_ended(call, object),
+            Message::LogLines {
+                worker,
+                is_stderr,
+                lines,
+                epitaph,
+            } => {
+                self.on_log_lines(worker, is_stderr, lines, epitaph);
+            }
+            Message::Shutdown { cause, done } => return Some(End { cause, done }),
+        }
+        None
+    }
+
+    fn on_log_lines(
+        &mut self,
+        worker: aktis_common::ids::WorkerId,
+        is_stderr: bool,
+        lines: Vec<String>,
+        epitaph: Option<Epitaph>,
+    ) {
+        let living = self.core.pool().get(worker);
+        let job = living
+            .and_then(|worker| worker.job)
+            .or(epitaph.map(|epitaph| epitaph.job));
+        let pid = living
+            .and_then(|worker| worker.pid)
+            .or(epitaph.map(|epitaph| epitaph.pid));
+        let Some(job) = job else { return };
+        let lines = LogLines {
+            pid: pid.unwrap_or(0),
+            source: living.map(Worker::source).unwrap_or_default(),
+            hostname: self.surroundings.hostname.clone(),
+            is_stderr,
+            lines,
+        };
+        let drivers: Vec<ConnectionId> = self.core.processes().drivers_of(job).collect();
+        for driver in drivers {
+            self.ports
+                .links
+                .send(driver, 0, Kind::LogLines(lines.clone()), &[]);
+        }
+    }
+}
+
+/// Requests without an answer of their own; a process that numbers one wants to know that it was taken.
+fn is_only_acknowledged(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::StoreFree(_)
+            | Kind::StoreGetCancel(_)
+            | Kind::LeaseCancel(_)
+            | Kind::LeaseReturn(_)
+            | Kind::ActorStarted(_)
+            | Kind::WatchActor(_)
+            | Kind::Goodbye(_)
+            | Kind::Blocked(_)
+            | Kind::Unblocked(_)
+    )
+}

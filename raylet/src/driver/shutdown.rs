@@ -1,0 +1,56 @@
+//! The end of a raylet: everything it started ends with it.
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Ports, RayletDriver};
+use crate::io::signals::kill_group;
+
+/// Why it ends, and who waits for that.
+pub(super) struct End {
+    pub(super) cause: String,
+    pub(super) done: Option<oneshot::Sender<()>>,
+}
+
+impl RayletDriver {
+    /// Ends listeners, workers, zygote and store, removes the node's folder and takes the node off the gcs's list.
+    pub(super) async fn shut_down(self, end: End) {
+        self.surroundings
+            .listeners
+            .iter()
+            .for_each(JoinHandle::abort);
+        let workers: Vec<u32> = self
+            .core
+            .pool()
+            .iter()
+            .filter_map(|worker| worker.pid)
+            .collect();
+        workers.into_iter().for_each(kill_group);
+        self.pulls.values().for_each(|pull| pull.task.abort());
+        self.forwards
+            .values()
+            .for_each(tokio::task::AbortHandle::abort);
+        let Ports {
+            mut links,
+            store,
+            zygote,
+            gcs,
+            peers: _,
+            logs,
+        } = self.ports;
+        links.close_all();
+        logs.close();
+        // The gcs is told first: it may be waiting for this node. The zygote kills what is left.
+        tokio::join!(gcs.close(end.cause), zygote.close());
+        drop(store);
+        let folder = &self.surroundings.node_dir;
+        if let Err(error) = std::fs::remove_dir_all(folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(?folder, %error, "the node's folder stays behind");
+        }
+        if let Some(done) = end.done {
+            let _ = done.send(());
+        }
+    }
+}

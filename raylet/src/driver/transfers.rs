@@ -1,0 +1,193 @@
+//! Objects that come from, or go to, other nodes.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{NodeId, ObjectId};
+use aktis_object_store::{CreateError, GetError, ObjectLocation};
+use aktis_proto::v1::{Address, Failure};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{PullTask, RayletDriver};
+use crate::core::event::{Event, PullFailure, StoreEvent};
+use crate::core::keys::{CallId, ReplyTo};
+use crate::io::store::{StoreOutput, create_failure, get_failure};
+use crate::io::transfer::{PullPlace, ReadGrant, pull};
+
+impl RayletDriver {
+    /// What the store has to say: frames go to processes, news to the core.
+    pub(super) fn take_store_outputs(&mut self) {
+        for output in self.ports.store.take_outputs() {
+            match output {
+                StoreOutput::Frame {
+                    connection,
+                    request_id,
+                    kind,
+                } => {
+                    self.ports.links.send(connection, request_id, kind, &[]);
+                }
+                StoreOutput::Event(event) => self.backlog.push_back(Event::Store(event)),
+                StoreOutput::PullPlaced { object, place } => self.on_pull_placed(object, place),
+                StoreOutput::ReadReady {
+                    reply_to,
+                    object,
+                    place,
+                } => {
+                    self.on_read_ready(reply_to, object, place);
+                }
+            }
+        }
+    }
+
+    pub(super) fn begin_pull(&mut self, object_id: &Bytes, owner: Address, node: NodeId) {
+        let Ok(object) = ObjectId::from_bytes(object_id) else {
+            return;
+        };
+        self.ports.store.begin_pull(object);
+        // From an earlier source that stopped in the middle.
+        let place = self.pulls.remove(&object).and_then(|before| before.place);
+        let (peers, mailbox) = (self.ports.peers.clone(), self.mailbox.clone());
+        let task = tokio::spawn(pull(object, node, place.clone(), peers, mailbox)).abort_handle();
+        let pull = PullTask {
+            task,
+            place,
+            owner,
+            awaiting_place: None,
+        };
+        self.pulls.insert(object, pull);
+    }
+
+    pub(super) fn abandon_pull(&mut self, object_id: &Bytes) {
+        let Ok(object) = ObjectId::from_bytes(object_id) else {
+            return;
+        };
+        if let Some(pull) = self.pulls.remove(&object) {
+            pull.task.abort();
+            if let Some(place) = pull.place {
+                place.revoke();
+            }
+        }
+        self.ports.store.abort_pull(object);
+    }
+
+    pub(super) fn on_pull_sized(
+        &mut self,
+        object: ObjectId,
+        total_bytes: u64,
+        place: oneshot::Sender<Result<PullPlace, PullFailure>>,
+    ) {
+        // Abandoned meanwhile: the task is aborted.
+        let Some(pull) = self.pulls.get_mut(&object) else {
+            return;
+        };
+        pull.awaiting_place = Some(place);
+        let owner = pull.owner.clone();
+        self.ports
+            .store
+            .place_pull(object, Some(&owner), total_bytes);
+        self.take_store_outputs();
+    }
+
+    fn on_pull_placed(&mut self, object: ObjectId, place: Result<ObjectLocation, CreateError>) {
+        let Some(pull) = self.pulls.get_mut(&object) else {
+            return;
+        };
+        let Some(waiting) = pull.awaiting_place.take() else {
+            return;
+        };
+        let answer = match place {
+            Ok(place) => {
+                let place = PullPlace::new(self.ports.store.arena().clone(), place);
+                pull.place = Some(place.clone());
+                Ok(place)
+            }
+            Err(error) => Err(PullFailure::Here(create_failure(&error))),
+        };
+        let _ = waiting.send(answer);
+    }
+
+    pub(super) fn on_pull_ended(
+        &mut self,
+        object: ObjectId,
+        node: NodeId,
+        result: Result<(), PullFailure>,
+    ) {
+        if !self.pulls.contains_key(&object) {
+            return;
+        }
+        let object_id = object.to_wire();
+        match result {
+            Ok(()) => {
+                self.pulls.remove(&object);
+                self.ports.store.seal_pull(object);
+                self.handle(Event::Store(StoreEvent::Pulled { object_id }));
+            }
+            // The place stays for the next source.
+            Err(cause @ PullFailure::Source(_)) => {
+                tracing::debug!(%object, %node, ?cause, "a source failed");
+                self.handle(Event::Store(StoreEvent::PullFailed {
+                    object_id,
+                    node,
+                    cause,
+                }));
+            }
+            Err(PullFailure::Here(failure)) => {
+                self.abandon_pull(&object_id);
+                if failure.error_code() == ErrorCode::AlreadyExists {
+                    // Somebody of this node makes it: whoever waits gets that one.
+                    self.handle(Event::Store(StoreEvent::Pulled { object_id }));
+                } else {
+                    let cause = PullFailure::Here(failure);
+                    self.handle(Event::Store(StoreEvent::PullFailed {
+                        object_id,
+                        node,
+                        cause,
+                    }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_read(
+        &mut self,
+        call: CallId,
+        object: ObjectId,
+        grant: oneshot::Sender<Result<ReadGrant, Failure>>,
+    ) {
+        self.reads.insert(call, grant);
+        self.ports.store.read(ReplyTo::Call(call), object);
+        self.take_store_outputs();
+    }
+
+    fn on_read_ready(
+        &mut self,
+        reply_to: ReplyTo,
+        object: ObjectId,
+        place: Result<ObjectLocation, GetError>,
+    ) {
+        let ReplyTo::Call(call) = reply_to else {
+            return;
+        };
+        let Some(waiting) = self.reads.remove(&call) else {
+            return;
+        };
+        // A grant that nobody takes is dropped, and so gives the object back.
+        let _ = waiting.send(match place {
+            Ok(place) => {
+                let arena = self.ports.store.arena().clone();
+                Ok(ReadGrant::new(
+                    arena,
+                    place,
+                    call,
+                    object,
+                    self.mailbox.clone(),
+                ))
+            }
+            Err(error) => Err(get_failure(&error)),
+        });
+    }
+
+    pub(super) fn on_read_ended(&mut self, call: CallId, object: ObjectId) {
+        self.reads.remove(&call);
+        self.ports.store.end_read(ReplyTo::Call(call), object);
+    }
+}

@@ -1,0 +1,125 @@
+//! What reaches the driver, and the way there.
+
+use std::sync::Arc;
+
+use aktis_common::ids::{NodeId, ObjectId, WorkerId};
+use aktis_object_store::IoDone;
+use aktis_proto::v1::{Failure, node_frame::Kind};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
+use crate::core::keys::{CallId, ConnectionId};
+use crate::io::frames::Frame;
+use crate::io::logs::Epitaph;
+use crate::io::transfer::{PullPlace, ReadGrant};
+
+/// Frames that may wait for the driver before their readers wait too.
+const FRAME_CAPACITY: usize = 1024;
+
+/// One thing for the driver.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// For the core.
+    Event(Event),
+    /// A process has connected.
+    Connected {
+        connection: ConnectionId,
+        stream: Arc<UnixStream>,
+    },
+    /// A process's socket takes more.
+    Writable(ConnectionId),
+    /// A frame for a process, from a task that served its request.
+    Send {
+        connection: ConnectionId,
+        request_id: u64,
+        kind: Kind,
+    },
+    /// A call over the network.
+    Call {
+        call: CallId,
+        request: CallRequest,
+        answer: oneshot::Sender<CallAnswer>,
+    },
+    /// Background work of the store has ended.
+    StoreIo(IoDone),
+    /// A transfer knows the size of its object, and wants a place for it.
+    PullSized {
+        object: ObjectId,
+        total_bytes: u64,
+        place: oneshot::Sender<Result<PullPlace, PullFailure>>,
+    },
+    /// A transfer from one node has ended.
+    PullEnded {
+        object: ObjectId,
+        node: NodeId,
+        result: Result<(), PullFailure>,
+    },
+    /// Another node wants to read an object.
+    ReadObject {
+        call: CallId,
+        object: ObjectId,
+        grant: oneshot::Sender<Result<ReadGrant, Failure>>,
+    },
+    /// It has read it.
+    ReadEnded { call: CallId, object: ObjectId },
+    /// Lines of a worker's output.
+    LogLines {
+        worker: WorkerId,
+        is_stderr: bool,
+        lines: Vec<String>,
+        /// Set once the worker is gone.
+        epitaph: Option<Epitaph>,
+    },
+    /// End everything, and say when it is done.
+    Shutdown {
+        cause: String,
+        done: Option<oneshot::Sender<()>>,
+    },
+}
+
+/// Sends messages to the driver. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailbox {
+    messages: mpsc::UnboundedSender<Message>,
+    frames: mpsc::Sender<(ConnectionId, Option<Frame>)>,
+}
+
+/// The driver's end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    /// Everything but frames.
+    pub(crate) messages: mpsc::UnboundedReceiver<Message>,
+    /// Frames of processes, `None` for the end of a connection. Bounded: a process that floods waits.
+    pub(crate) frames: mpsc::Receiver<(ConnectionId, Option<Frame>)>,
+}
+
+/// A mailbox and its inbox.
+pub(crate) fn channel() -> (Mailbox, Inbox) {
+    let (message_sender, messages) = mpsc::unbounded_channel();
+    let (frame_sender, frames) = mpsc::channel(FRAME_CAPACITY);
+    (
+        Mailbox {
+            messages: message_sender,
+            frames: frame_sender,
+        },
+        Inbox { messages, frames },
+    )
+}
+
+impl Mailbox {
+    /// Sends a message. After the end of the driver nobody needs it.
+    pub(crate) fn send(&self, message: Message) {
+        let _ = self.messages.send(message);
+    }
+
+    /// Sends an event for the core.
+    pub(crate) fn event(&self, event: Event) {
+        self.send(Message::Event(event));
+    }
+
+    /// Sends what a process said, waiting while the driver is behind. False after the end of the driver.
+    pub(crate) async fn frame(&self, connection: ConnectionId, frame: Option<Frame>) -> bool {
+        self.frames.send((connection, frame)).await.is_ok()
+    }
+}

@@ -1,0 +1,195 @@
+//! Registration, subscription and the node's state.
+
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::NodeId;
+use aktis_proto::transport::Channel;
+use aktis_proto::v1::gcs_client::GcsClient;
+use aktis_proto::v1::{
+    Empty, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest, ReportNodeRequest,
+    SubscribeRequest, publication,
+};
+use tokio::sync::watch;
+use tonic::{Status, Streaming};
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, is_away};
+use crate::core::event::Event;
+use crate::inbox::Mailbox;
+
+/// Why the first registration failed.
+#[derive(Debug)]
+pub(crate) enum RegisterError {
+    /// Nobody answered in time.
+    Away(String),
+    /// The gcs does not want this node.
+    Refused(String),
+}
+
+/// Registers, trying again until `timeout` while nobody answers.
+pub(super) async fn register_within(
+    mut client: GcsClient<Channel>,
+    node: NodeInfo,
+    timeout: Duration,
+) -> Result<RegisterNodeReply, RegisterError> {
+    let deadline = Instant::now() + timeout;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let request = RegisterNodeRequest {
+            node: Some(node.clone()),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let status = match tokio::time::timeout(left, client.register_node(request)).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => return Err(RegisterError::Away("no answer".to_owned())),
+        };
+        if !is_away(&status) {
+            return Err(RegisterError::Refused(status.message().to_owned()));
+        }
+        if Instant::now() + pause >= deadline {
+            return Err(RegisterError::Away(innermost(&status)));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The cause that says something: transport errors wrap it several times.
+fn innermost(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Why a link is to be begun anew.
+enum Broken {
+    /// The gcs is away, or the subscription lost something.
+    Subscription(String),
+    /// The gcs does not know this node any more.
+    Unknown,
+}
+
+/// The standing connection to the gcs.
+pub(super) struct Link {
+    pub(super) client: GcsClient<Channel>,
+    pub(super) node_id: NodeId,
+    pub(super) node: watch::Receiver<NodeInfo>,
+    pub(super) period: Duration,
+    pub(super) mailbox: Mailbox,
+}
+
+impl Link {
+    /// Runs until the task is aborted.
+    pub(super) async fn run(mut self, first: RegisterNodeReply) {
+        let mut registered = Some(first);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let broken = match registered.take() {
+                Some(reply) => self.live(reply.generation).await,
+                None => match self.register().await {
+                    Ok(reply) => {
+                        registered = Some(reply);
+                        continue;
+                    }
+                    Err(status) => Broken::Subscription(status.message().to_owned()),
+                },
+            };
+            match broken {
+                Broken::Unknown => {
+                    tracing::info!("the gcs does not know this node: register again")
+                }
+                Broken::Subscription(cause) => tracing::debug!(%cause, "the link to the gcs broke"),
+            }
+            if began.elapsed() > LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn register(&mut self) -> Result<RegisterNodeReply, Status> {
+        let node = self.node.borrow().clone();
+        let request = RegisterNodeRequest { node: Some(node) };
+        Ok(self.client.register_node(request).await?.into_inner())
+    }
+
+    /// Subscribed and reporting, until something breaks.
+    async fn live(&mut self, generation: u64) -> Broken {
+        let mut publications = match self.subscribe(generation).await {
+            Ok(publications) => publications,
+            Err(status) => return Broken::Subscription(status.message().to_owned()),
+        };
+        let mut next_report = tokio::time::Instant::now() + self.period;
+        loop {
+            tokio::select! {
+                publication = publications.message() => {
+                    if let Err(broken) = self.deliver(publication) {
+                        return broken;
+                    }
+                }
+                changed = self.node.changed() => {
+                    if changed.is_err() {
+                        // The port is gone; the task is about to be aborted.
+                        std::future::pending::<()>().await;
+                    }
+                    if let Err(broken) = self.report(generation).await {
+                        return broken;
+                    }
+                    next_report = tokio::time::Instant::now() + self.period;
+                }
+                () = tokio::time::sleep_until(next_report) => {
+                    if let Err(broken) = self.report(generation).await {
+                        return broken;
+                    }
+                    next_report = tokio::time::Instant::now() + self.period;
+                }
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, generation: u64) -> Result<Streaming<Publication>, Status> {
+        let request = SubscribeRequest {
+            node_id: self.node_id.to_wire(),
+        };
+        let publications = self.client.subscribe(request).await?.into_inner();
+        let nodes = self.client.list_nodes(Empty {}).await?.into_inner().nodes;
+        self.mailbox.event(Event::Registered { generation, nodes });
+        Ok(publications)
+    }
+
+    fn deliver(&self, publication: Result<Option<Publication>, Status>) -> Result<(), Broken> {
+        match publication {
+            Ok(Some(Publication {
+                kind: Some(publication::Kind::Lagged(_)),
+            })) => Err(Broken::Subscription("publications were lost".to_owned())),
+            Ok(Some(publication)) => {
+                self.mailbox.event(Event::Published(publication));
+                Ok(())
+            }
+            Ok(None) => Err(Broken::Subscription(
+                "the gcs ended the subscription".to_owned(),
+            )),
+            Err(status) => Err(Broken::Subscription(status.message().to_owned())),
+        }
+    }
+
+    async fn report(&mut self, generation: u64) -> Result<(), Broken> {
+        let node = NodeInfo {
+            generation,
+            ..self.node.borrow_and_update().clone()
+        };
+        let reply = self
+            .client
+            .report_node(ReportNodeRequest { node: Some(node) })
+            .await;
+        match reply {
+            Ok(reply) if reply.get_ref().must_register => Err(Broken::Unknown),
+            Ok(_) => Ok(()),
+            Err(status) => Err(Broken::Subscription(status.message().to_owned())),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Reads what has grown.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aktis_common::ids::WorkerId;
+use rustc_hash::FxHashMap;
+use rustix::fs::inotify;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::{Epitaph, Order, stderr_path, stdout_path};
+use crate::inbox::{Mailbox, Message};
+
+/// How long lines are collected before they are sent.
+const BUNDLE: Duration = Duration::from_millis(10);
+/// How often files are looked at where the kernel does not tell.
+const POLL: Duration = Duration::from_millis(200);
+/// How long the last output of a worker may come after the end of its connection.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Bytes of a file that are read in one round.
+const ROUND_BYTES: usize = 256 << 10;
+/// A longer line is cut.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// One file of a worker.
+struct Output {
+    path: PathBuf,
+    is_stderr: bool,
+    offset: u64,
+    unfinished: Vec<u8>,
+}
+
+/// The files of the workers that live.
+pub(super) struct Follower {
+    folder: PathBuf,
+    mailbox: Mailbox,
+    outputs: FxHashMap<WorkerId, [Output; 2]>,
+    endings: Vec<(tokio::time::Instant, WorkerId, Option<Epitaph>)>,
+}
+
+impl Follower {
+    pub(super) fn new(folder: PathBuf, mailbox: Mailbox) -> Self {
+        Self {
+            folder,
+            mailbox,
+            outputs: FxHashMap::default(),
+            endings: Vec::new(),
+        }
+    }
+
+    /// Follows until nobody gives orders any more.
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let watch = watch_folder(&self.folder);
+        if let Err(error) = &watch {
+            tracing::warn!(%error, "log files are polled: the kernel does not watch them");
+        }
+        loop {
+            let next_ending = self.endings.iter().map(|(at, ..)| *at).min();
+            tokio::select! {
+                order = orders.recv() => match order {
+                    None => return,
+                    Some(Order::Follow { worker }) => self.follow(worker),
+                    Some(Order::End { worker, epitaph }) => {
+                        self.endings.push((tokio::time::Instant::now() + LAST_WORDS, worker, epitaph));
+                    }
+                },
+                () = growth(watch.as_ref().ok()), if !self.outputs.is_empty() => {
+                    tokio::time::sleep(BUNDLE).await;
+                    if let Ok(watch) = &watch {
+                        drain(watch);
+                    }
+                    self.read_all();
+                }
+                () = sleep_until(next_ending), if next_ending.is_some() => self.end_due(),
+            }
+        }
+    }
+
+    fn follow(&mut self, worker: WorkerId) {
+        let stdout = stdout_path(&self.folder, worker);
+        let stderr = stderr_path(&stdout);
+        let output = |path, is_stderr| Output {
+            path,
+            is_stderr,
+            offset: 0,
+            unfinished: Vec::new(),
+        };
+        self.outputs
+            .insert(worker, [output(stdout, false), output(stderr, true)]);
+    }
+
+    fn read_all(&mut self) {
+        for (worker, outputs) in &mut self.outputs {
+            for output in outputs {
+                while let Some(lines) = output.read_lines() {
+                    send(&self.mailbox, *worker, output.is_stderr, lines, None);
+                }
+            }
+        }
+    }
+
+    fn end_due(&mut self) {
+        let now = tokio::time::Instant::now();
+        let (due, later) = self.endings.drain(..).partition(|(at, ..)| *at <= now);
+        self.endings = later;
+        let due: Vec<_> = due;
+        for (_, worker, epitaph) in due {
+            for mut output in self.outputs.remove(&worker).into_iter().flatten() {
+                while let Some(lines) = output.read_lines() {
+                    send(&self.mailbox, worker, output.is_stderr, lines, epitaph);
+                }
+                if !output.unfinished.is_empty() {
+                    let line = String::from_utf8_lossy(&output.unfinished).into_owned();
+                    send(&self.mailbox, worker, output.is_stderr, vec![line], epitaph);
+                }
+            }
+        }
+    }
+}
+
+fn send(
+    mailbox: &Mailbox,
+    worker: WorkerId,
+    is_stderr: bool,
+    lines: Vec<String>,
+    epitaph: Option<Epitaph>,
+) {
+    if !lines.is_empty() {
+        mailbox.send(Message::LogLines {
+            worker,
+            is_stderr,
+            lines,
+            epitaph,
+        });
+    }
+}
+
+impl Output {
+    /// The complete lines of the next round; `None` when nothing has grown.
+    fn read_lines(&mut self) -> Option<Vec<String>> {
+        let file = File::open(&self.path).ok()?;
+        let mut buffer = vec![0; ROUND_BYTES];
+        let count = file
+            .read_at(&mut buffer, self.offset)
+            .ok()
+            .filter(|count| *count > 0)?;
+        self.offset += count as u64;
+        let mut lines = Vec::new();
+        for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            self.unfinished.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.unfinished.len() > MAX_LINE_BYTES {
+                let line = String::from_utf8_lossy(&self.unfinished);
+                lines.push(line.trim_end_matches(['\n', '\r']).to_owned());
+                self.unfinished.clear();
+            }
+        }
+        Some(lines)
+    }
+}
+
+/// The kernel's news of files that grow. They are read like a pipe.
+fn watch_folder(folder: &std::path::Path) -> io::Result<pipe::Receiver> {
+    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+    let descriptor = inotify::init(flags)?;
+    inotify::add_watch(&descriptor, folder, inotify::WatchFlags::MODIFY)?;
+    pipe::Receiver::from_owned_fd_unchecked(descriptor)
+}
+
+/// Waits until a file may have grown.
+async fn growth(watch: Option<&pipe::Receiver>) {
+    match watch {
+        Some(watch) => {
+            let _ = watch.readable().await;
+        }
+        None => tokio::time::sleep(POLL).await,
+    }
+}
+
+/// Takes in what the kernel told: all files are looked at anyway.
+fn drain(watch: &pipe::Receiver) {
+    let mut news = [0; 4096];
+    while watch.try_read(&mut news).is_ok_and(|count| count > 0) {}
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,151 @@
+//! Calls to the raylets of other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_common::ids::NodeId;
+use aktis_proto::transport::{
+    Address, AddressError, Channel, ConnectError, Security, connect_lazy, raylet_client,
+};
+use aktis_proto::v1::raylet_client::RayletClient;
+use aktis_proto::v1::{ForwardedLeaseRequest, FreeObjectsRequest, ReclaimLeaseRequest};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::task::AbortHandle;
+
+use crate::core::effect::PeerMessage;
+use crate::core::event::Event;
+use crate::core::keys::ReplyTo;
+use crate::inbox::Mailbox;
+
+/// How often and how long a message that needs no answer is tried. A node that is gone for longer is declared dead.
+const TELL_ATTEMPTS: u32 = 5;
+const TELL_PAUSE: Duration = Duration::from_millis(300);
+
+/// Why a node cannot be called.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// Nobody has told of such a node, or it is gone.
+    #[error("no node {0} is alive")]
+    Unknown(NodeId),
+    /// What it reports is no address.
+    #[error("address of node {0}: {1}")]
+    Address(NodeId, AddressError),
+    /// The transport refuses.
+    #[error("connect to node {0}: {1}")]
+    Connect(NodeId, ConnectError),
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    addresses: FxHashMap<NodeId, String>,
+    clients: FxHashMap<NodeId, RayletClient<Channel>>,
+}
+
+/// Connections to other nodes, opened when needed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    directory: Arc<Mutex<Directory>>,
+    security: Security,
+}
+
+impl Peers {
+    /// Knows nobody yet.
+    pub(crate) fn new(security: Security) -> Self {
+        Self {
+            directory: Arc::default(),
+            security,
+        }
+    }
+
+    /// Where a node is, or that it is gone.
+    pub(crate) fn note(&self, node: NodeId, address: Option<String>) {
+        let mut directory = self.directory.lock();
+        let is_same = directory.addresses.get(&node) == address.as_ref();
+        if is_same {
+            return;
+        }
+        directory.clients.remove(&node);
+        match address {
+            Some(address) => directory.addresses.insert(node, address),
+            None => directory.addresses.remove(&node),
+        };
+    }
+
+    /// A client for a node.
+    pub(crate) fn client(&self, node: NodeId) -> Result<RayletClient<Channel>, PeerError> {
+        let mut directory = self.directory.lock();
+        if let Some(client) = directory.clients.get(&node) {
+            return Ok(client.clone());
+        }
+        let text = directory
+            .addresses
+            .get(&node)
+            .ok_or(PeerError::Unknown(node))?;
+        let address: Address = text
+            .parse()
+            .map_err(|error| PeerError::Address(node, error))?;
+        let channel = connect_lazy(&address, &self.security)
+            .map_err(|error| PeerError::Connect(node, error))?;
+        let client = raylet_client(channel);
+        directory.clients.insert(node, client.clone());
+        Ok(client)
+    }
+
+    /// Forwards a lease request; the answer comes as an event. Aborting the task withdraws it.
+    pub(crate) fn forward_lease(
+        &self,
+        reply_to: ReplyTo,
+        node: NodeId,
+        request: ForwardedLeaseRequest,
+        mailbox: Mailbox,
+    ) -> AbortHandle {
+        let peers = self.clone();
+        let task = tokio::spawn(async move {
+            let outcome = match peers.client(node) {
+                Ok(mut client) => client
+                    .request_lease(request)
+                    .await
+                    .map(tonic::Response::into_inner)
+                    .map_err(|status| status.message().to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            mailbox.event(Event::ForwardEnded { reply_to, outcome });
+        });
+        task.abort_handle()
+    }
+
+    /// Tells a node something that needs no answer. A node that cannot be reached is dead soon, and then it does not
+    /// matter.
+    pub(crate) fn tell(&self, node: NodeId, message: PeerMessage) {
+        let peers = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..TELL_ATTEMPTS {
+                match peers.tell_once(node, message.clone()).await {
+                    Ok(()) => return,
+                    Err(cause) => tracing::debug!(%node, %cause, "tell another node"),
+                }
+                tokio::time::sleep(TELL_PAUSE).await;
+            }
+        });
+    }
+
+    async fn tell_once(&self, node: NodeId, message: PeerMessage) -> Result<(), String> {
+        let mut client = self.client(node).map_err(|error| error.to_string())?;
+        let told = match message {
+            PeerMessage::ReturnLease(lease) => client.return_lease(lease).await,
+            PeerMessage::ReclaimLease { owner, reclaim } => {
+                let request = ReclaimLeaseRequest {
+                    owner: Some(owner),
+                    reclaim: Some(reclaim),
+                };
+                client.reclaim_lease(request).await
+            }
+            PeerMessage::FreeObjects(object_ids) => {
+                client.free_objects(FreeObjectsRequest { object_ids }).await
+            }
+        };
+        told.map(|_| ())
+            .map_err(|status| status.message().to_owned())
+    }
+}

@@ -1,0 +1,96 @@
+//! The node socket: accepts processes of this user and reads their frames.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::frames::take_frame;
+use crate::core::keys::ConnectionId;
+use crate::inbox::{Mailbox, Message};
+
+/// Room that a reader asks of its buffer.
+const READ_BYTES: usize = 64 << 10;
+
+/// Binds a unix socket that only this user can use.
+pub(crate) fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Accepts processes until the task is aborted.
+pub(crate) fn serve_processes(listener: UnixListener, mailbox: Mailbox) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut next = 1;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) if is_own_user(&stream) => {
+                    let connection = ConnectionId(next);
+                    next += 1;
+                    let stream = Arc::new(stream);
+                    let connected = Message::Connected {
+                        connection,
+                        stream: Arc::clone(&stream),
+                    };
+                    mailbox.send(connected);
+                    tokio::spawn(read_frames(connection, stream, mailbox.clone()));
+                }
+                Ok(_) => tracing::warn!("a process of another user tried to connect"),
+                Err(error) => pause_after(&error).await,
+            }
+        }
+    })
+}
+
+/// Whether the process at the other end belongs to this user (or root).
+pub(crate) fn is_own_user(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| [own, 0].contains(&peer.uid()))
+}
+
+/// Without descriptors accept fails at once, again and again.
+pub(crate) async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "accept a connection");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
+async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox: Mailbox) {
+    let mut input = BytesMut::with_capacity(READ_BYTES);
+    'connection: loop {
+        match stream
+            .readable()
+            .await
+            .and_then(|()| stream.try_read_buf(&mut input))
+        {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => break,
+        }
+        loop {
+            match take_frame(&mut input) {
+                Ok(Some(frame)) => {
+                    if !mailbox.frame(connection, Some(frame)).await {
+                        break 'connection;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%connection, %error, "a process does not speak our frames");
+                    break 'connection;
+                }
+            }
+        }
+        if input.capacity() - input.len() < READ_BYTES / 4 {
+            input.reserve(READ_BYTES);
+        }
+    }
+    mailbox.frame(connection, None).await;
+}

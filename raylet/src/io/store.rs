@@ -1,0 +1,558 @@
+//! The object store of the node as its processes use it: their frames in, answers out.
+//!
+//! This is the one path that does not pass the core: a create or get of an object that is here is answered within the
+//! round in which its frame came in. Only what is not here becomes an event for the core.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
+use aktis_object_store::{
+    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, IoDone,
+    ObjectLocation, StoreConfig, StoreDriver, StoreOpenError, StoreReply, StoreStats,
+};
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{
+    Address, Done, Failure, Lost, StoreCreate, StoreCreateReply, StoreGet, StoreGetReply,
+    StoreView, store_get_reply,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::core::event::StoreEvent;
+use crate::core::keys::{ConnectionId, ReplyTo};
+use crate::inbox::{Mailbox, Message};
+
+/// The raylet itself, as the writer of copies from other nodes.
+pub(crate) const PULLER: ClientId = ClientId(u64::MAX);
+/// The raylet itself, as the reader for other nodes.
+pub(crate) const SERVER: ClientId = ClientId(u64::MAX - 1);
+
+/// What comes of a frame, or later of one that had to wait.
+#[derive(Debug)]
+pub(crate) enum StoreOutput {
+    /// A frame for a process.
+    Frame {
+        connection: ConnectionId,
+        request_id: u64,
+        kind: Kind,
+    },
+    /// News for the core.
+    Event(StoreEvent),
+    /// A copy that is being fetched has its place, or cannot have one.
+    PullPlaced {
+        object: ObjectId,
+        place: Result<ObjectLocation, CreateError>,
+    },
+    /// An object that another node wants to read is in memory, or not to be had.
+    ReadReady {
+        reply_to: ReplyTo,
+        object: ObjectId,
+        place: Result<ObjectLocation, GetError>,
+    },
+}
+
+/// The store and who waits for it.
+pub(crate) struct StorePort {
+    store: StoreDriver,
+    here: NodeId,
+    late: Arc<Mutex<Vec<StoreReply>>>,
+    creating: FxHashMap<(ClientId, ObjectId), u64>,
+    getting: FxHashMap<(ClientId, ObjectId), VecDeque<ReplyTo>>,
+    /// Objects that are being copied here.
+    pulling: FxHashSet<ObjectId>,
+    foreign_owners: FxHashMap<NodeId, FxHashSet<WorkerId>>,
+    outputs: Vec<StoreOutput>,
+}
+
+impl StorePort {
+    /// Opens the store of node `here`.
+    pub(crate) fn open(
+        config: StoreConfig,
+        here: NodeId,
+        mailbox: Mailbox,
+    ) -> Result<Self, StoreOpenError> {
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&late);
+        let store = StoreDriver::new(
+            config,
+            move |done| mailbox.send(Message::StoreIo(done)),
+            move |reply| sink.lock().push(reply),
+        )?;
+        Ok(Self {
+            store,
+            here,
+            late,
+            creating: FxHashMap::default(),
+            getting: FxHashMap::default(),
+            pulling: FxHashSet::default(),
+            foreign_owners: FxHashMap::default(),
+            outputs: Vec::new(),
+        })
+    }
+
+    /// How processes map the arena.
+    pub(crate) fn arena_handle(&self) -> Result<ArenaHandle, aktis_object_store::ArenaError> {
+        self.store.arena_handle()
+    }
+
+    /// The memory of the store.
+    pub(crate) fn arena(&self) -> &Arc<dyn aktis_object_store::Arena> {
+        self.store.arena()
+    }
+
+    /// Figures of the store.
+    pub(crate) fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    /// Serves a frame of a process; gives back what is not the store's.
+    pub(crate) fn on_frame(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        kind: Kind,
+    ) -> Option<Kind> {
+        let client = client(connection);
+        let result = match kind {
+            Kind::StoreCreate(create) => self.on_create(connection, request_id, create),
+            Kind::StoreGet(get) => self.on_get(connection, request_id, get),
+            Kind::StoreSeal(seal) => {
+                self.acknowledge(connection, request_id, &seal.object_id, |store, object| {
+                    store
+                        .seal(client, object)
+                        .map_err(|error| error.to_string())
+                })
+            }
+            Kind::StoreAbort(abort) => {
+                self.acknowledge(connection, request_id, &abort.object_id, |store, object| {
+                    store
+                        .abort(client, object)
+                        .map_err(|error| error.to_string())
+                })
+            }
+            Kind::StoreRelease(release) => self.acknowledge(
+                connection,
+                request_id,
+                &release.object_id,
+                |store, object| {
+                    store
+                        .release(client, object)
+                        .map_err(|error| error.to_string())
+                },
+            ),
+            other => return Some(other),
+        };
+        if let Err(failure) = result {
+            self.put(connection, request_id, Kind::Failure(failure));
+        }
+        None
+    }
+
+    /// Does something that is only acknowledged, and only if the process wants it to be.
+    fn acknowledge(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        object_id: &Bytes,
+        action: impl FnOnce(&mut StoreDriver, ObjectId) -> Result<(), String>,
+    ) -> Result<(), Failure> {
+        let object = object_of(object_id)?;
+        let done = action(&mut self.store, object);
+        if request_id != 0 {
+            done.map_err(|message| Failure::of(ErrorCode::InvalidArgument, message))?;
+            self.put(connection, request_id, Kind::Done(Done {}));
+        } else if let Err(error) = done {
+            tracing::debug!(%connection, %error, "a process misuses the store");
+        }
+        Ok(())
+    }
+
+    fn on_create(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        create: StoreCreate,
+    ) -> Result<(), Failure> {
+        let object = object_of(&create.object_id)?;
+        let owner = self.owner_of(create.owner.as_ref())?;
+        match self
+            .store
+            .create(client(connection), object, owner, create.size_bytes, true)
+        {
+            Ok(CreateAnswer::Created(place)) => self.put_created(connection, request_id, place),
+            Ok(CreateAnswer::Pending) => {
+                self.creating
+                    .insert((client(connection), object), request_id);
+            }
+            Err(error) => self.put_create_error(connection, request_id, &error),
+        }
+        Ok(())
+    }
+
+    fn put_created(&mut self, connection: ConnectionId, request_id: u64, place: ObjectLocation) {
+        let reply = StoreCreateReply {
+            offset: place.offset,
+            already_exists: false,
+        };
+        self.put(connection, request_id, Kind::StoreCreateReply(reply));
+    }
+
+    fn put_create_error(&mut self, connection: ConnectionId, request_id: u64, error: &CreateError) {
+        let kind = match error {
+            CreateError::AlreadyExists {
+                is_sealed: true, ..
+            } => Kind::StoreCreateReply(StoreCreateReply {
+                offset: 0,
+                already_exists: true,
+            }),
+            error => Kind::Failure(create_failure(error)),
+        };
+        self.put(connection, request_id, kind);
+    }
+
+    fn on_get(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        get: StoreGet,
+    ) -> Result<(), Failure> {
+        let object = object_of(&get.object_id)?;
+        let client = client(connection);
+        let reply_to = ReplyTo::Process {
+            connection,
+            request_id,
+        };
+        match self.store.get(client, object) {
+            Ok(GetAnswer::Ready(place)) => self.put_got(connection, request_id, Ok(place)),
+            Ok(GetAnswer::Restoring) => self.await_get(client, object, reply_to),
+            Ok(GetAnswer::Pending) => {
+                self.await_get(client, object, reply_to);
+                let is_coming =
+                    self.store.state(object).is_some() && !self.pulling.contains(&object);
+                if !is_coming {
+                    self.outputs
+                        .push(StoreOutput::Event(StoreEvent::Missing { reply_to, get }));
+                }
+            }
+            Err(error) => self.put_got(connection, request_id, Err(error)),
+        }
+        Ok(())
+    }
+
+    fn await_get(&mut self, client: ClientId, object: ObjectId, reply_to: ReplyTo) {
+        self.getting
+            .entry((client, object))
+            .or_default()
+            .push_back(reply_to);
+    }
+
+    fn put_got(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        place: Result<ObjectLocation, GetError>,
+    ) {
+        let outcome = match place {
+            Ok(place) => store_get_reply::Outcome::View(StoreView {
+                offset: place.offset,
+                size_bytes: place.len,
+            }),
+            Err(GetError::Lost { .. }) => store_get_reply::Outcome::Lost(Lost {
+                tried_nodes: vec![self.here.to_wire()],
+            }),
+            Err(error) => store_get_reply::Outcome::Failure(get_failure(&error)),
+        };
+        let reply = StoreGetReply {
+            outcome: Some(outcome),
+        };
+        self.put(connection, request_id, Kind::StoreGetReply(reply));
+    }
+
+    fn put(&mut self, connection: ConnectionId, request_id: u64, kind: Kind) {
+        self.outputs.push(StoreOutput::Frame {
+            connection,
+            request_id,
+            kind,
+        });
+    }
+
+    fn owner_of(&mut self, owner: Option<&Address>) -> Result<WorkerId, Failure> {
+        let wrong = |error: InvalidId| {
+            Failure::of(
+                ErrorCode::InvalidArgument,
+                format!("owner of an object: {error}"),
+            )
+        };
+        let Some(owner) = owner else {
+            return Ok(WorkerId::NIL);
+        };
+        let (node, worker) = (owner.node().map_err(wrong)?, owner.worker().map_err(wrong)?);
+        if node != self.here {
+            self.foreign_owners.entry(node).or_default().insert(worker);
+        }
+        Ok(worker)
+    }
+
+    /// An object is being copied here from now on.
+    pub(crate) fn begin_pull(&mut self, object: ObjectId) {
+        self.pulling.insert(object);
+    }
+
+    /// Makes room for a copy from another node; the place comes as [`StoreOutput::PullPlaced`].
+    pub(crate) fn place_pull(
+        &mut self,
+        object: ObjectId,
+        owner: Option<&Address>,
+        size_bytes: u64,
+    ) {
+        let owner = self.owner_of(owner).unwrap_or(WorkerId::NIL);
+        let place = match self.store.create(PULLER, object, owner, size_bytes, false) {
+            Ok(CreateAnswer::Created(place)) => Ok(place),
+            Ok(CreateAnswer::Pending) => return,
+            Err(error) => Err(error),
+        };
+        self.outputs.push(StoreOutput::PullPlaced { object, place });
+    }
+
+    /// A copy from another node is complete: readers get it.
+    pub(crate) fn seal_pull(&mut self, object: ObjectId) {
+        self.pulling.remove(&object);
+        if let Err(error) = self.store.seal(PULLER, object) {
+            tracing::debug!(%object, %error, "a copy was freed while it came in");
+        }
+    }
+
+    /// A copy from another node will not be completed.
+    pub(crate) fn abort_pull(&mut self, object: ObjectId) {
+        if self.pulling.remove(&object) {
+            // Not there if the transfer never learnt its size.
+            let _ = self.store.abort(PULLER, object);
+        }
+    }
+
+    /// Holds an object in memory for a transfer to another node; the answer is a [`StoreOutput::ReadReady`].
+    pub(crate) fn read(&mut self, reply_to: ReplyTo, object: ObjectId) {
+        let place = if self.store.contains(object) {
+            match self.store.get(SERVER, object) {
+                Ok(GetAnswer::Ready(place)) => Ok(place),
+                Ok(GetAnswer::Restoring | GetAnswer::Pending) => {
+                    return self.await_get(SERVER, object, reply_to);
+                }
+                Err(error) => Err(error),
+            }
+        } else {
+            Err(GetError::Lost {
+                oid: object,
+                reason: "this node has no copy".to_owned(),
+            })
+        };
+        self.outputs.push(StoreOutput::ReadReady {
+            reply_to,
+            object,
+            place,
+        });
+    }
+
+    /// A transfer to another node has ended.
+    pub(crate) fn end_read(&mut self, reply_to: ReplyTo, object: ObjectId) {
+        if self.forget_get(SERVER, object, reply_to) {
+            self.store.cancel_get(SERVER, object);
+        } else if let Err(error) = self.store.release(SERVER, object) {
+            tracing::debug!(%object, %error, "a transfer ended that held nothing");
+        }
+    }
+
+    /// A process waits no longer for an object.
+    pub(crate) fn cancel_get(&mut self, reply_to: ReplyTo) {
+        let waiting = self
+            .getting
+            .iter()
+            .find(|(_, waiters)| waiters.contains(&reply_to));
+        let Some((client, object)) = waiting.map(|(key, _)| *key) else {
+            return;
+        };
+        self.forget_get(client, object, reply_to);
+        self.store.cancel_get(client, object);
+    }
+
+    fn forget_get(&mut self, client: ClientId, object: ObjectId, reply_to: ReplyTo) -> bool {
+        let Some(waiters) = self.getting.get_mut(&(client, object)) else {
+            return false;
+        };
+        let Some(position) = waiters.iter().position(|waiter| *waiter == reply_to) else {
+            return false;
+        };
+        waiters.remove(position);
+        if waiters.is_empty() {
+            self.getting.remove(&(client, object));
+        }
+        true
+    }
+
+    /// A process is gone.
+    pub(crate) fn client_gone(&mut self, connection: ConnectionId) {
+        let gone = client(connection);
+        self.creating.retain(|(client, _), _| *client != gone);
+        self.getting.retain(|(client, _), _| *client != gone);
+        self.store.client_gone(gone);
+    }
+
+    /// An owner is gone, and its objects with it.
+    pub(crate) fn owner_gone(&mut self, owner: WorkerId) {
+        self.store.owner_gone(owner);
+    }
+
+    /// All owners of a node are gone, and their objects with them.
+    pub(crate) fn owners_of_node_gone(&mut self, node: NodeId) {
+        for owner in self.foreign_owners.remove(&node).unwrap_or_default() {
+            self.store.owner_gone(owner);
+        }
+    }
+
+    /// Nobody references these objects any more.
+    pub(crate) fn free(&mut self, object_ids: &[Bytes]) {
+        for object in object_ids
+            .iter()
+            .filter_map(|id| ObjectId::from_bytes(id).ok())
+        {
+            self.store.free(object);
+        }
+    }
+
+    /// Takes in the outcome of background work.
+    pub(crate) fn on_io(&mut self, done: IoDone) {
+        self.store.on_io(done);
+    }
+
+    /// To be called a few times a second.
+    pub(crate) fn on_tick(&mut self, now: Instant) {
+        self.store.on_tick(now);
+    }
+
+    /// What has come of everything since the last call.
+    pub(crate) fn take_outputs(&mut self) -> Vec<StoreOutput> {
+        let late = std::mem::take(&mut *self.late.lock());
+        for reply in late {
+            self.on_late(reply);
+        }
+        std::mem::take(&mut self.outputs)
+    }
+
+    fn on_late(&mut self, reply: StoreReply) {
+        match reply {
+            StoreReply::Created {
+                client: PULLER,
+                oid,
+                result,
+            } => {
+                self.outputs.push(StoreOutput::PullPlaced {
+                    object: oid,
+                    place: result,
+                });
+            }
+            StoreReply::Created {
+                client,
+                oid,
+                result,
+            } => {
+                let Some(request_id) = self.creating.remove(&(client, oid)) else {
+                    return;
+                };
+                let connection = ConnectionId(client.0);
+                match result {
+                    Ok(place) => self.put_created(connection, request_id, place),
+                    Err(error) => self.put_create_error(connection, request_id, &error),
+                }
+            }
+            StoreReply::Got {
+                client,
+                oid,
+                result,
+            } => {
+                let waiters = self.getting.get_mut(&(client, oid));
+                let Some(reply_to) = waiters.and_then(VecDeque::pop_front) else {
+                    return;
+                };
+                if self
+                    .getting
+                    .get(&(client, oid))
+                    .is_some_and(VecDeque::is_empty)
+                {
+                    self.getting.remove(&(client, oid));
+                }
+                match reply_to {
+                    ReplyTo::Process {
+                        connection,
+                        request_id,
+                    } => {
+                        self.put_got(connection, request_id, result);
+                    }
+                    ReplyTo::Call(_) => {
+                        let place = result;
+                        self.outputs.push(StoreOutput::ReadReady {
+                            reply_to,
+                            object: oid,
+                            place,
+                        });
+                    }
+                }
+            }
+            StoreReply::ObjectGone {
+                oid,
+                reason,
+                waiting_gets,
+            } => {
+                if waiting_gets > 0 && !matches!(reason, GoneReason::Lost(_)) {
+                    self.on_gone(oid);
+                }
+            }
+        }
+    }
+
+    /// An object went before it was sealed, while others wait for it.
+    fn on_gone(&mut self, object: ObjectId) {
+        if self.pulling.contains(&object) {
+            return;
+        }
+        let waiting = self
+            .getting
+            .iter()
+            .filter(|((_, awaited), _)| *awaited == object);
+        let waiters: Vec<ReplyTo> = waiting.flat_map(|(_, waiters)| waiters).copied().collect();
+        if !waiters.is_empty() {
+            self.outputs
+                .push(StoreOutput::Event(StoreEvent::Gone { waiters }));
+        }
+    }
+}
+
+fn client(connection: ConnectionId) -> ClientId {
+    ClientId(connection.0)
+}
+
+fn object_of(bytes: &Bytes) -> Result<ObjectId, Failure> {
+    ObjectId::from_bytes(bytes)
+        .map_err(|error| Failure::of(ErrorCode::InvalidArgument, error.to_string()))
+}
+
+/// What a process, or the reader of a copy, is told when there is no room.
+pub(crate) fn create_failure(error: &CreateError) -> Failure {
+    let code = match error {
+        CreateError::AlreadyExists { .. } => ErrorCode::AlreadyExists,
+        CreateError::TooLarge { .. } | CreateError::Full(_) => ErrorCode::ObjectStoreFull,
+    };
+    Failure::of(code, error.to_string())
+}
+
+/// What a reader is told when an object cannot be read.
+pub(crate) fn get_failure(error: &GetError) -> Failure {
+    let code = match error {
+        GetError::Lost { .. } | GetError::Freed { .. } => ErrorCode::ObjectLost,
+        GetError::Full(_) => ErrorCode::ObjectStoreFull,
+    };
+    Failure::of(code, error.to_string())
+}

@@ -1,0 +1,221 @@
+//! The zygote: the process that forks workers.
+//!
+//! One task owns it: starts it, writes requests, reads replies, and starts the next one when it is gone. Requests that
+//! come while there is none wait. Whoever holds a [`ZygotePort`] keeps it alive; the zygote itself ends, with all
+//! workers, when the task's end of the socket pair closes, however that happens.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use aktis_common::zygote::{ZygoteReply, ZygoteRequest};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::core::event::{Event, ZygoteEvent};
+use crate::core::keys::StartupToken;
+use crate::inbox::Mailbox;
+
+/// Pause before the next zygote after one that did not become ready.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// How a zygote is started.
+#[derive(Debug, Clone)]
+pub(crate) struct ZygoteCommand {
+    pub(crate) command: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cleanup_dir: PathBuf,
+    pub(crate) log_path: PathBuf,
+}
+
+/// Where requests to the zygote go.
+#[derive(Debug)]
+pub(crate) struct ZygotePort {
+    requests: mpsc::UnboundedSender<ZygoteRequest>,
+    task: JoinHandle<()>,
+}
+
+impl ZygotePort {
+    /// Starts a zygote, and keeps one running.
+    pub(crate) fn open(command: ZygoteCommand, mailbox: Mailbox) -> Self {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        // The first one starts before anything else is done: it takes longest.
+        let first = spawn(&command);
+        let task = tokio::spawn(keep_running(command, first, receiver, mailbox));
+        Self { requests, task }
+    }
+
+    /// Sends a request; it waits if there is no zygote now.
+    pub(crate) fn send(&self, request: ZygoteRequest) {
+        let _ = self.requests.send(request);
+    }
+
+    /// Ends the zygote and waits for it.
+    pub(crate) async fn close(self) {
+        drop(self.requests);
+        let _ = self.task.await;
+    }
+}
+
+struct Zygote {
+    child: Child,
+    stream: UnixStream,
+}
+
+async fn keep_running(
+    command: ZygoteCommand,
+    first: io::Result<Zygote>,
+    mut requests: mpsc::UnboundedReceiver<ZygoteRequest>,
+    mailbox: Mailbox,
+) {
+    let mut zygote = first;
+    loop {
+        let mut is_ready = false;
+        let cause = match zygote {
+            Ok(zygote) => {
+                let end = converse(zygote, &mut requests, &mailbox, &mut is_ready).await;
+                match end {
+                    Some(cause) => cause,
+                    None => return,
+                }
+            }
+            Err(error) => format!("cannot run {:?}: {error}", command.command),
+        };
+        tracing::warn!(%cause, "the zygote is gone");
+        let lost = ZygoteEvent::Lost {
+            cause,
+            is_start_failure: !is_ready,
+        };
+        mailbox.event(Event::Zygote(lost));
+        if !is_ready {
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+        if requests.is_closed() {
+            return;
+        }
+        zygote = spawn(&command);
+    }
+}
+
+fn spawn(command: &ZygoteCommand) -> io::Result<Zygote> {
+    let (program, arguments) = command.command.split_first().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the zygote command is empty")
+    })?;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&command.log_path)?;
+    let child = Command::new(program)
+        .args(arguments)
+        .arg("--cleanup-dir")
+        .arg(&command.cleanup_dir)
+        .envs(&command.env)
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // Not in the terminal's group: Ctrl-C is for the driver.
+        .process_group(0)
+        .spawn()?;
+    Ok(Zygote {
+        child,
+        stream: UnixStream::from_std(ours)?,
+    })
+}
+
+/// Talks to a zygote until it is gone, or until nobody holds the port any more (`None`).
+async fn converse(
+    zygote: Zygote,
+    requests: &mut mpsc::UnboundedReceiver<ZygoteRequest>,
+    mailbox: &Mailbox,
+    is_ready: &mut bool,
+) -> Option<String> {
+    let Zygote { child, stream } = zygote;
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let cause = loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) => *is_ready |= deliver(&line, mailbox),
+                Ok(None) => break Some("it ended".to_owned()),
+                Err(error) => break Some(format!("its socket failed: {error}")),
+            },
+            request = requests.recv() => match request {
+                None => break None,
+                Some(request) => {
+                    let mut line = serde_json::to_vec(&request).expect("requests are plain data");
+                    line.push(b'\n');
+                    if let Err(error) = writer.write_all(&line).await {
+                        break Some(format!("it takes no requests: {error}"));
+                    }
+                }
+            },
+        }
+    };
+    drop((lines, writer));
+    let status = reap(child, cause.is_none()).await;
+    cause.map(|cause| format!("{cause} ({status})"))
+}
+
+/// Gives a reply to the driver; true if it says that the zygote is ready.
+fn deliver(line: &str, mailbox: &Mailbox) -> bool {
+    let reply: ZygoteReply = match serde_json::from_str(line) {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::warn!(line, %error, "the zygote says something unknown");
+            return false;
+        }
+    };
+    let event = match reply {
+        ZygoteReply::Ready { .. } => ZygoteEvent::Ready,
+        ZygoteReply::Forked { startup_token, pid } => ZygoteEvent::Forked {
+            token: StartupToken(startup_token),
+            pid,
+        },
+        ZygoteReply::ForkFailed {
+            startup_token,
+            error,
+        } => ZygoteEvent::ForkFailed {
+            token: StartupToken(startup_token),
+            error,
+        },
+        ZygoteReply::Exited { pid, cause } => ZygoteEvent::Exited { pid, cause },
+    };
+    let is_ready = matches!(event, ZygoteEvent::Ready);
+    mailbox.event(Event::Zygote(event));
+    is_ready
+}
+
+/// How long a zygote may take to end its workers and remove its folder.
+const END_GRACE: Duration = Duration::from_secs(3);
+
+/// Waits for a zygote whose socket is closed; kills it when it does not end.
+async fn reap(mut child: Child, is_asked: bool) -> String {
+    let deadline = tokio::time::Instant::now() + END_GRACE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.to_string(),
+            Ok(None) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return if is_asked {
+                    "killed".to_owned()
+                } else {
+                    "killed: it hung".to_owned()
+                };
+            }
+            Err(error) => return format!("cannot be waited for: {error}"),
+        }
+    }
+}

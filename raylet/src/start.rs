@@ -1,0 +1,383 @@
+//! Puts a raylet together.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::{NodeId, random_bytes};
+use aktis_common::machine;
+use aktis_common::resources::CPU;
+use aktis_proto::convert::fill_resources;
+use aktis_proto::transport::{Address, Listener, serve};
+use aktis_proto::v1::raylet_server::RayletServer;
+use aktis_proto::v1::{HelloReply, NodeInfo};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::RayletConfig;
+use crate::core::worker_pool::PoolLimits;
+use crate::core::{CoreSettings, RayletCore};
+use crate::driver::{Ports, RayletDriver, Surroundings};
+use crate::error::StartError;
+use crate::inbox::{Inbox, Mailbox, Message, channel};
+use crate::io::gcs::{GcsPort, GcsSettings, RegisterError};
+use crate::io::lane_proxy::LaneProxy;
+use crate::io::links::Links;
+use crate::io::logs::LogPort;
+use crate::io::peers::Peers;
+use crate::io::process_socket::{bind_private, serve_processes};
+use crate::io::store::StorePort;
+use crate::io::zygote::{ZygoteCommand, ZygotePort};
+use crate::service::RayletService;
+
+/// Longest path of a unix socket.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// How long the news of a death waits for its cause.
+const CAUSE_PATIENCE: Duration = Duration::from_millis(300);
+/// Least time between two reports of the node's state.
+const REPORT_GAP: Duration = Duration::from_millis(20);
+/// Pause of prestarting after a worker could not start.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+/// Workers being started at the same time.
+const MAX_STARTING: usize = 64;
+/// What tonic takes from one peer.
+const MAX_MESSAGE_BYTES: usize = aktis_proto::transport::MAX_MESSAGE_BYTES;
+
+/// The daemon of one node.
+#[derive(Debug)]
+pub struct Raylet;
+
+/// A running raylet. Dropping it does not end the raylet; [`Self::shutdown`] does, and so does the end of the runtime.
+#[derive(Debug)]
+pub struct RayletHandle {
+    node_id: NodeId,
+    node_socket: PathBuf,
+    grpc_address: Address,
+    session_id: String,
+    mailbox: Mailbox,
+    driver: JoinHandle<()>,
+}
+
+impl Raylet {
+    /// Starts a raylet on the current tokio runtime and registers it with the gcs.
+    ///
+    /// Its sockets take connections before it is registered. The zygote and the first worker start in the background.
+    ///
+    /// # Errors
+    /// When folders or sockets cannot be made, there is no memory for the object store, or the gcs does not answer within
+    /// [`RayletConfig::register_timeout`]. Then nothing is left behind.
+    pub async fn start(config: RayletConfig) -> Result<RayletHandle, StartError> {
+        make_folders(&config)?;
+        let started = start_in_folder(&config).await;
+        if started.is_err() {
+            let _ = std::fs::remove_dir_all(config.node_dir());
+        }
+        started
+    }
+}
+
+impl RayletHandle {
+    /// The node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// The socket for processes of this node.
+    pub fn node_socket(&self) -> &Path {
+        &self.node_socket
+    }
+
+    /// Where other nodes and the gcs reach it.
+    pub fn grpc_address(&self) -> &Address {
+        &self.grpc_address
+    }
+
+    /// The session, as the gcs named it.
+    pub fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
+    /// Ends the raylet: kills its workers and the zygote, removes the node's folder, takes the node off the gcs's list.
+    pub async fn shutdown(self) {
+        let (done, is_done) = oneshot::channel();
+        let cause = "shut down".to_owned();
+        self.mailbox.send(Message::Shutdown {
+            cause,
+            done: Some(done),
+        });
+        let _ = is_done.await;
+        let _ = self.driver.await;
+    }
+
+    /// Waits until the raylet has ended, for example because somebody called its `Shutdown`.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+}
+
+/// Everything that listens.
+struct Sockets {
+    node: UnixListener,
+    proxy: UnixListener,
+    grpc: Listener,
+}
+
+async fn start_in_folder(config: &RayletConfig) -> Result<RayletHandle, StartError> {
+    let (mailbox, inbox) = channel();
+    // First of all: it takes longest, and in the background.
+    let zygote = ZygotePort::open(zygote_command(config), mailbox.clone());
+    let assembled = assemble(config, zygote, &mailbox).await?;
+    run(config, assembled, mailbox, inbox).await
+}
+
+/// A raylet that does not run yet.
+struct Assembled {
+    core: RayletCore,
+    ports: Ports,
+    sockets: Sockets,
+    gcs_settings: GcsSettings,
+    grpc_address: Address,
+}
+
+async fn assemble(
+    config: &RayletConfig,
+    zygote: ZygotePort,
+    mailbox: &Mailbox,
+) -> Result<Assembled, StartError> {
+    aktis_object_store::sweep_stale();
+    let sockets = bind(config).await?;
+    let grpc_address = advertised(config, sockets.grpc.address());
+    let mut store_config = config.store.clone();
+    store_config
+        .spill_dir
+        .get_or_insert_with(|| config.node_dir().join("spill"));
+    let store = StorePort::open(store_config, config.node_id, mailbox.clone())
+        .map_err(StartError::Store)?;
+    let node = describe(config, &grpc_address, store.stats().capacity_bytes);
+    let gcs_settings = GcsSettings {
+        address: config.gcs_address.clone(),
+        security: config.security.clone(),
+        node_id: config.node_id,
+        report_period: config.report_period,
+    };
+    let gcs = GcsPort::open(&gcs_settings, node.clone()).map_err(|error| StartError::Refused {
+        address: config.gcs_address.clone(),
+        cause: error.to_string(),
+    })?;
+    let ports = Ports {
+        links: Links::default(),
+        store,
+        zygote,
+        gcs,
+        peers: Peers::new(config.security.clone()),
+        logs: LogPort::open(config.log_dir(), mailbox.clone()),
+    };
+    let core = RayletCore::new(core_settings(config, node), Instant::now());
+    Ok(Assembled {
+        core,
+        ports,
+        sockets,
+        gcs_settings,
+        grpc_address,
+    })
+}
+
+async fn run(
+    config: &RayletConfig,
+    assembled: Assembled,
+    mailbox: Mailbox,
+    inbox: Inbox,
+) -> Result<RayletHandle, StartError> {
+    let Assembled {
+        core,
+        mut ports,
+        sockets,
+        gcs_settings,
+        grpc_address,
+    } = assembled;
+    let Sockets { node, proxy, grpc } = sockets;
+    let lanes = LaneProxy {
+        here: config.node_id,
+        lane_dir: config.lane_dir(),
+        peers: ports.peers.clone(),
+    };
+    let service = RayletService::new(mailbox.clone(), lanes.clone());
+    let listeners = vec![
+        serve_processes(node, mailbox.clone()),
+        lanes.serve(proxy),
+        serve_calls(grpc, config, service),
+    ];
+    let registered = ports.gcs.register(config.register_timeout).await;
+    let reply = match registered {
+        Ok(reply) => reply,
+        Err(error) => {
+            listeners.iter().for_each(JoinHandle::abort);
+            ports.zygote.close().await;
+            return Err(no_gcs(config, error));
+        }
+    };
+    let session_id = reply.session_id.clone();
+    ports.gcs.keep_linked(&gcs_settings, reply, mailbox.clone());
+    let surroundings = surroundings(config, listeners);
+    let driver = RayletDriver::new(core, ports, surroundings, mailbox.clone());
+    Ok(RayletHandle {
+        node_id: config.node_id,
+        node_socket: config.node_socket(),
+        grpc_address,
+        session_id,
+        mailbox,
+        driver: tokio::spawn(driver.run(inbox)),
+    })
+}
+
+fn no_gcs(config: &RayletConfig, error: RegisterError) -> StartError {
+    let address = config.gcs_address.clone();
+    match error {
+        RegisterError::Away(cause) => {
+            let waited_secs = config.register_timeout.as_secs_f64();
+            StartError::NoGcs {
+                address,
+                waited_secs,
+                cause,
+            }
+        }
+        RegisterError::Refused(cause) => StartError::Refused { address, cause },
+    }
+}
+
+fn make_folders(config: &RayletConfig) -> Result<(), StartError> {
+    // The longest socket below the node's folder is a lane.
+    let longest = config.lane_dir().join("0".repeat(32));
+    let length = longest.as_os_str().len();
+    if length > MAX_SOCKET_PATH_BYTES {
+        return Err(StartError::SocketPathTooLong {
+            path: config.node_dir(),
+            length,
+        });
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    for path in [
+        config.session_dir.clone(),
+        config.node_dir(),
+        config.lane_dir(),
+        config.log_dir(),
+    ] {
+        builder
+            .create(&path)
+            .map_err(|source| StartError::Folder { path, source })?;
+    }
+    Ok(())
+}
+
+async fn bind(config: &RayletConfig) -> Result<Sockets, StartError> {
+    let private =
+        |path: PathBuf| bind_private(&path).map_err(|source| StartError::Socket { path, source });
+    let node = private(config.node_socket())?;
+    let proxy = private(config.proxy_socket())?;
+    let grpc = Listener::bind(&config.listen, &config.security)
+        .await
+        .map_err(|cause| StartError::Listen { cause })?;
+    Ok(Sockets { node, proxy, grpc })
+}
+
+/// The address that other nodes are told.
+fn advertised(config: &RayletConfig, bound: &Address) -> Address {
+    match (bound, &config.advertised_host) {
+        (Address::Tcp { port, .. }, Some(host)) => Address::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
+        _ => bound.clone(),
+    }
+}
+
+fn serve_calls(
+    listener: Listener,
+    config: &RayletConfig,
+    service: RayletService,
+) -> JoinHandle<()> {
+    let server = RayletServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = tonic::service::Routes::new(server);
+    let security = config.security.clone();
+    tokio::spawn(async move {
+        if let Err(error) = serve(listener, &security, routes, std::future::pending()).await {
+            tracing::error!(%error, "calls of other nodes are no longer served");
+        }
+    })
+}
+
+fn describe(config: &RayletConfig, grpc_address: &Address, store_capacity_bytes: u64) -> NodeInfo {
+    let mut node = NodeInfo {
+        node_id: config.node_id.to_wire(),
+        hostname: machine::host_name(),
+        raylet_address: grpc_address.to_string(),
+        node_socket: config.node_socket().display().to_string(),
+        machine_id: machine::machine_id(),
+        is_alive: true,
+        is_head: config.is_head,
+        store_capacity_bytes,
+        session_dir: config.session_dir.display().to_string(),
+        ..NodeInfo::default()
+    };
+    fill_resources(&mut node, &config.resources);
+    node
+}
+
+fn core_settings(config: &RayletConfig, node: NodeInfo) -> CoreSettings {
+    let cpus = usize::try_from(config.resources.total().get(CPU).whole()).unwrap_or(0);
+    CoreSettings {
+        node,
+        node_id: config.node_id,
+        resources: config.resources.clone(),
+        pool: PoolLimits {
+            warm_max: cpus.max(1),
+            start_timeout: config.worker_start_timeout,
+            idle_timeout: config.worker_idle,
+            exit_grace: config.worker_exit_grace,
+            failure_pause: FAILURE_PAUSE,
+            max_starting: MAX_STARTING,
+        },
+        actor_patience: config.actor_patience,
+        cause_patience: CAUSE_PATIENCE,
+        report_gap: REPORT_GAP,
+        id_prefix: random_bytes(),
+    }
+}
+
+fn zygote_log(config: &RayletConfig) -> PathBuf {
+    config.log_dir().join("zygote.log")
+}
+
+fn zygote_command(config: &RayletConfig) -> ZygoteCommand {
+    ZygoteCommand {
+        command: config.zygote_command.clone(),
+        env: config.zygote_env.clone(),
+        cleanup_dir: config.cleanup_dir.clone(),
+        log_path: zygote_log(config),
+    }
+}
+
+fn surroundings(config: &RayletConfig, listeners: Vec<JoinHandle<()>>) -> Surroundings {
+    let text = |path: &Path| path.display().to_string();
+    Surroundings {
+        welcome: HelloReply {
+            node_id: config.node_id.to_wire(),
+            lane_dir: text(&config.lane_dir()),
+            lane_proxy_path: text(&config.proxy_socket()),
+            session_dir: text(&config.session_dir),
+            gcs_address: config.gcs_address.to_string(),
+            max_inline_bytes: config.max_inline_bytes,
+            ..HelloReply::default()
+        },
+        node_socket: config.node_socket(),
+        node_dir: config.node_dir(),
+        zygote_log: zygote_log(config),
+        hostname: machine::host_name(),
+        worker_env: config.worker_env.clone(),
+        listeners,
+    }
+}
