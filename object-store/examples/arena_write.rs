@@ -1,0 +1,245 @@
+//! How fast can a client write a value into the arena? Compares the ways that exist, for memory
+//! whose pages do not exist yet (cold), exist but are new to this process (resident), or were
+//! written by this process before (mapped). The answer is in the documentation of
+//! `aktis_object_store::client`, which cites this program:
+//!
+//! ```sh
+//! cargo run --release -p aktis-object-store --example arena_write [megabytes] [rounds]
+//! ```
+#![cfg_attr(not(target_os = "linux"), allow(unused))]
+#![allow(unsafe_code, reason = "compares raw ways of writing to shared memory")]
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("this comparison is about Linux memory files");
+}
+
+#[cfg(target_os = "linux")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let number = |index| {
+        std::env::args()
+            .nth(index)
+            .and_then(|arg| arg.parse::<usize>().ok())
+    };
+    let len = number(1).unwrap_or(200) << 20;
+    let rounds = number(2).unwrap_or(5);
+    let value: Vec<u8> = (0..len).map(|at| (at * 2_654_435_761) as u8).collect();
+    println!(
+        "{} MiB, best of {rounds}, GB/s {:>27} {:>9} {:>9}",
+        len >> 20,
+        "cold",
+        "resident",
+        "mapped"
+    );
+    for way in ways::ALL {
+        let rates = [
+            ways::Pages::Cold,
+            ways::Pages::Resident,
+            ways::Pages::Mapped,
+        ]
+        .map(|pages| {
+            let best = (0..rounds)
+                .filter_map(|_| way.seconds(pages, &value))
+                .min_by(f64::total_cmp);
+            best.map_or("-".to_owned(), |seconds| {
+                format!("{:.2}", len as f64 / seconds / 1e9)
+            })
+        });
+        println!(
+            "{:<44} {:>9} {:>9} {:>9}",
+            way.name, rates[0], rates[1], rates[2]
+        );
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+mod ways {
+    use std::io::IoSlice;
+    use std::os::unix::fs::FileExt;
+    use std::time::Instant;
+
+    use aktis_object_store::arena::{Arena, MemfdArena};
+    use aktis_object_store::{ArenaHandle, ArenaMap};
+    use memmap2::{Advice, MmapMut, MmapOptions};
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum Pages {
+        Cold,
+        Resident,
+        Mapped,
+    }
+
+    pub(super) struct Way {
+        pub(super) name: &'static str,
+        write: fn(&Setting, &[u8]),
+        /// Whether there is a difference between resident and mapped pages.
+        keeps_mapping: bool,
+    }
+
+    pub(super) const ALL: [Way; 8] = [
+        Way {
+            name: "copy, page faults as they come",
+            write: copy,
+            keeps_mapping: true,
+        },
+        Way {
+            name: "MADV_POPULATE_WRITE, copy",
+            write: populate_copy,
+            keeps_mapping: true,
+        },
+        Way {
+            name: "map the range, copy, unmap",
+            write: window_copy,
+            keeps_mapping: false,
+        },
+        Way {
+            name: "map with MAP_POPULATE, copy, unmap",
+            write: window_populate,
+            keeps_mapping: false,
+        },
+        Way {
+            name: "non-temporal stores",
+            write: copy_non_temporal,
+            keeps_mapping: true,
+        },
+        Way {
+            name: "pwrite",
+            write: pwrite,
+            keeps_mapping: false,
+        },
+        Way {
+            name: "server: Arena::write_at",
+            write: server_write,
+            keeps_mapping: false,
+        },
+        Way {
+            name: "client: ArenaMap::write_vectored",
+            write: client_write,
+            keeps_mapping: true,
+        },
+    ];
+
+    /// A fresh arena and all ways into it.
+    struct Setting {
+        arena: MemfdArena,
+        client: ArenaMap,
+        file: std::fs::File,
+        map: MmapMut,
+    }
+
+    impl Way {
+        /// How long it takes to write `value` to pages of this kind.
+        pub(super) fn seconds(&self, pages: Pages, value: &[u8]) -> Option<f64> {
+            if pages == Pages::Mapped && !self.keeps_mapping {
+                return None;
+            }
+            let setting = Setting::new(value.len());
+            if pages != Pages::Cold {
+                // Makes the pages without mapping them here.
+                pwrite(&setting, value);
+            }
+            if pages == Pages::Mapped {
+                (self.write)(&setting, value);
+            }
+            let start = Instant::now();
+            (self.write)(&setting, value);
+            let seconds = start.elapsed().as_secs_f64();
+            let written = setting
+                .client
+                .view(0, value.len() as u64)
+                .expect("in bounds");
+            assert!(written == value, "{} writes what it is given", self.name);
+            Some(seconds)
+        }
+    }
+
+    impl Setting {
+        fn new(len: usize) -> Self {
+            let arena = MemfdArena::create(len as u64).expect("an arena");
+            let client = ArenaMap::from_handle(arena.handle().expect("a handle")).expect("a map");
+            let Ok(ArenaHandle::Memfd { fd, .. }) = arena.handle() else {
+                unreachable!("a memfd arena hands out memory files")
+            };
+            let file = std::fs::File::from(fd);
+            let map = window(&file, len, false);
+            Self {
+                arena,
+                client,
+                file,
+                map,
+            }
+        }
+
+        fn target(&self) -> *mut u8 {
+            self.map.as_ptr().cast_mut()
+        }
+    }
+
+    fn window(file: &std::fs::File, len: usize, is_populated: bool) -> MmapMut {
+        let mut options = MmapOptions::new();
+        options.len(len);
+        if is_populated {
+            options.populate();
+        }
+        // SAFETY: only this program uses the file, one way at a time.
+        unsafe { options.map_mut(file) }.expect("a mapping")
+    }
+
+    fn copy(setting: &Setting, value: &[u8]) {
+        // SAFETY: the mapping is as long as the value, and nobody else uses it.
+        unsafe {
+            setting
+                .target()
+                .copy_from_nonoverlapping(value.as_ptr(), value.len())
+        };
+    }
+
+    fn populate_copy(setting: &Setting, value: &[u8]) {
+        setting
+            .map
+            .advise(Advice::PopulateWrite)
+            .expect("Linux 5.14");
+        copy(setting, value);
+    }
+
+    fn window_copy(setting: &Setting, value: &[u8]) {
+        window(&setting.file, value.len(), false).copy_from_slice(value);
+    }
+
+    fn window_populate(setting: &Setting, value: &[u8]) {
+        window(&setting.file, value.len(), true).copy_from_slice(value);
+    }
+
+    fn pwrite(setting: &Setting, value: &[u8]) {
+        setting.file.write_all_at(value, 0).expect("room");
+    }
+
+    fn server_write(setting: &Setting, value: &[u8]) {
+        setting
+            .arena
+            .write_at(0, &[IoSlice::new(value)])
+            .expect("room");
+    }
+
+    fn client_write(setting: &Setting, value: &[u8]) {
+        setting.client.write_vectored(0, &[value]).expect("room");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn copy_non_temporal(setting: &Setting, value: &[u8]) {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        for at in (0..value.len() / 16 * 16).step_by(16) {
+            // SAFETY: 16 bytes at `at` are within the value.
+            let bytes = unsafe { _mm_loadu_si128(value.as_ptr().add(at).cast::<__m128i>()) };
+            // SAFETY: the mapping is page-aligned and as long as the value.
+            unsafe { _mm_stream_si128(setting.target().add(at).cast::<__m128i>(), bytes) };
+        }
+        _mm_sfence();
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn copy_non_temporal(setting: &Setting, value: &[u8]) {
+        copy(setting, value);
+    }
+}

@@ -1,0 +1,121 @@
+//! `OBJ-3 (sealed-is-immutable)`: what a client maps cannot be written, outside the range it is
+//! creating. A write that is not allowed kills the process that tries it, so each is tried in a
+//! forked child.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "writes where it must not")]
+
+use aktis_object_store::ArenaMap;
+use aktis_object_store::arena::{Arena, MemfdArena, NamedArena, page_bytes};
+
+const LEN: u64 = 16 << 20;
+const MIB: u64 = 1 << 20;
+
+/// The signal that kills a child which writes one byte at `target`, if one does.
+fn signal_of_writing(target: *mut u8) -> Option<i32> {
+    // SAFETY: the child only writes a byte and exits; it allocates and locks nothing.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        // SAFETY: none: this is what is being tested. If the page is not writable the child dies.
+        unsafe { target.write_volatile(1) };
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writing.
+    let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(reaped, pid);
+    libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+}
+
+fn maps() -> [(ArenaMap, Box<dyn Arena>); 2] {
+    let memfd = MemfdArena::create(LEN).unwrap();
+    let named = NamedArena::create(LEN).unwrap();
+    [
+        (
+            ArenaMap::from_handle(memfd.handle().unwrap()).unwrap(),
+            Box::new(memfd),
+        ),
+        (
+            ArenaMap::from_handle(named.handle().unwrap()).unwrap(),
+            Box::new(named),
+        ),
+    ]
+}
+
+#[test]
+fn writing_through_a_view_faults() {
+    for (map, _arena) in maps() {
+        let start = map.as_ptr(0, 10).unwrap().cast_mut();
+        assert_eq!(signal_of_writing(start), Some(libc::SIGSEGV));
+    }
+}
+
+#[test]
+fn a_view_faults_also_after_its_range_was_written() {
+    for (map, arena) in maps() {
+        arena.prefault(0, LEN).unwrap();
+        // Cold, warm and mapped pages are written in different ways.
+        for _ in 0..3 {
+            map.write_vectored(MIB, &[&vec![1; 5 << 20]]).unwrap();
+            for at in [0, MIB, 3 * MIB, 6 * MIB - 1, 6 * MIB] {
+                let start = map.as_ptr(at, 1).unwrap().cast_mut();
+                assert_eq!(signal_of_writing(start), Some(libc::SIGSEGV), "at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_writable_range_reaches_only_its_own_pages() {
+    for (map, arena) in maps() {
+        let len = 64 * 1024 + 1;
+        let mut range = map.writable(MIB, len).unwrap();
+        let start = range.as_mut_ptr();
+        assert_eq!(signal_of_writing(start), None);
+        assert_eq!(arena.slice(MIB, 1).unwrap(), [1]);
+        // The page after its last one is not part of it.
+        let end = start.wrapping_add(len.next_multiple_of(page_bytes()) as usize);
+        let _ = signal_of_writing(end);
+        let _ = signal_of_writing(start.wrapping_sub(1));
+        let after = MIB + len.next_multiple_of(page_bytes());
+        assert!(
+            arena
+                .slice(after, LEN - after)
+                .unwrap()
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+        assert!(arena.slice(0, MIB).unwrap().iter().all(|byte| *byte == 0));
+        // The view of the same bytes stays read-only.
+        let view = map.as_ptr(MIB, 1).unwrap().cast_mut();
+        assert_eq!(signal_of_writing(view), Some(libc::SIGSEGV));
+    }
+}
+
+#[test]
+fn a_small_writable_range_reaches_no_arena_page_at_all() {
+    for (map, arena) in maps() {
+        let mut range = map.writable(64, 100).unwrap();
+        for at in 0..page_bytes() as usize {
+            // SAFETY: the staging memory is whole pages.
+            unsafe { range.as_mut_ptr().add(at).write_volatile(9) };
+        }
+        assert!(
+            arena
+                .slice(0, page_bytes())
+                .unwrap()
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+        range.commit().unwrap();
+        assert_eq!(arena.slice(0, 256).unwrap()[64..164], [9; 100]);
+        assert!(
+            arena
+                .slice(164, page_bytes())
+                .unwrap()
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+    }
+}
