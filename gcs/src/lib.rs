@@ -1,1 +1,38 @@
 //! The head's control store: nodes, actors, jobs, key-value table, publications.
+//!
+//! Owns: which nodes are alive, where actors are and their restarts, which jobs run, and the key-value table. Does not
+//! own: leases, workers and objects (raylets), references and results (their owners).
+//!
+//! ```text
+//!  raylets, command line                                   raylets
+//!        │ gRPC                                               ▲ StartActor, KillWorker
+//!  ┌─────▼─────┐  step   ┌──────────────┐ Turn ┌──────┐       │
+//!  │  service  │───────► │    driver    │◄────►│ core │   ┌───┴────────┐
+//!  └─────▲─────┘ answer  │ the one loop │      └──────┘   │ io::raylets│
+//!        │               └──┬────────┬──┘                 └───▲────────┘
+//!   publications            │        └────── effects ─────────┘
+//!  ┌─────┴──────┐           ▼
+//!  │ io::publish│◄── io::storage: memory | redb file
+//!  └────────────┘
+//! ```
+//! The driver takes all steps that wait as one batch: the core changes its tables, then the storage keeps the changes,
+//! then publications and requests go out, then callers get their answers.
+//!
+//! # Invariants
+//! - `GCS-1 (kept-before-told)`: nobody hears of a change before the storage has it.
+//! - `GCS-2 (restart-resumes)`: a head on the same storage goes on where the last one stopped.
+//! - `NODE-G1 (generations-grow)`: [`core::node_table`]
+//! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`:
+//!   [`core::actor_table`]
+
+pub mod config;
+pub mod core;
+mod driver;
+pub mod error;
+pub mod io;
+mod service;
+mod start;
+
+pub use config::{GcsConfig, StorageKind};
+pub use error::StartError;
+pub use start::{Gcs, GcsHandle};

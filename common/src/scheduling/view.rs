@@ -41,6 +41,25 @@ impl ClusterView {
     }
 }
 
+impl ClusterView {
+    /// Names of the resources that the request waits for, on the node that comes closest to having room for it.
+    pub fn short_of(&self, request: &PlacementRequest) -> Vec<String> {
+        let wanted = &request.resources;
+        let is_bound_elsewhere = |view: &NodeView| match request.strategy {
+            Strategy::NodeAffinity {
+                node,
+                is_soft: false,
+            } => node != view.id,
+            _ => false,
+        };
+        let candidates = self.nodes.iter().filter(|view| !is_bound_elsewhere(view));
+        let able = candidates.filter(|view| view.resources.could_ever_fit(wanted));
+        able.map(|view| view.resources.short_of(wanted))
+            .min_by_key(Vec::len)
+            .unwrap_or_default()
+    }
+}
+
 /// How a node is chosen among those with room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Strategy {

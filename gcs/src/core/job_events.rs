@@ -1,0 +1,82 @@
+//! Events of jobs and of the key-value table.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::JobId;
+use aktis_proto::v1::{
+    AddJobRequest, Failure, FinishJobRequest, JobFinished, JobInfo, KvPutRequest, publication::Kind,
+};
+
+use super::kv_table::PutOutcome;
+use super::{GcsCore, GcsError, Table, Turn, read_id};
+
+impl GcsCore {
+    /// A driver begins.
+    ///
+    /// # Errors
+    /// When the request has no valid job id.
+    pub fn add_job(&mut self, request: AddJobRequest, turn: &mut Turn) -> Result<(), GcsError> {
+        let id = read_id("job_id", JobId::from_bytes(&request.job_id))?;
+        if let Some(job) = self.jobs.add(id, request, turn.unix_millis) {
+            turn.keep(Table::Jobs, id.to_wire(), job);
+        }
+        Ok(())
+    }
+
+    /// A driver has ended.
+    ///
+    /// # Errors
+    /// When the request has no valid job id.
+    pub fn finish_job(
+        &mut self,
+        request: &FinishJobRequest,
+        turn: &mut Turn,
+    ) -> Result<(), GcsError> {
+        let id = read_id("job_id", JobId::from_bytes(&request.job_id))?;
+        self.end_job(id, &request.cause, turn);
+        Ok(())
+    }
+
+    /// All jobs.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.jobs.list()
+    }
+
+    /// A job is over: so are its actors, but for the detached ones.
+    pub(super) fn end_job(&mut self, id: JobId, cause: &str, turn: &mut Turn) {
+        let Some(job) = self.jobs.finish(id, cause, turn.unix_millis) else {
+            return;
+        };
+        turn.keep(Table::Jobs, id.to_wire(), job);
+        for forgotten in self.jobs.prune() {
+            turn.forget(Table::Jobs, forgotten.to_wire());
+        }
+        for actor in self.actors.owned_by(id) {
+            let message = "the actor died: the job that made it is over".to_owned();
+            self.bury(actor, Failure::of(ErrorCode::ActorDied, message), turn);
+        }
+        turn.publish(Kind::JobFinished(JobFinished {
+            job_id: id.to_wire(),
+        }));
+    }
+
+    /// Puts a row; gives whether the key is new.
+    pub fn kv_put(&mut self, request: KvPutRequest, turn: &mut Turn) -> bool {
+        let KvPutRequest {
+            key,
+            value,
+            overwrite,
+        } = request;
+        let outcome = self.kv.put(key.clone(), value.clone(), overwrite);
+        if outcome != PutOutcome::Kept {
+            turn.keep_bytes(Table::KeyValues, key, value);
+        }
+        outcome == PutOutcome::Added
+    }
+
+    /// Removes a row.
+    pub fn kv_delete(&mut self, key: bytes::Bytes, turn: &mut Turn) {
+        if self.kv.delete(&key) {
+            turn.forget(Table::KeyValues, key);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Jobs: what each driver started.
+
+use std::collections::BTreeMap;
+
+use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_proto::v1::{AddJobRequest, JobInfo};
+
+/// Finished jobs that stay listed.
+const FINISHED_KEPT: usize = 200;
+
+/// All jobs, finished ones for a while too.
+#[derive(Debug, Default)]
+pub struct JobTable {
+    jobs: BTreeMap<JobId, JobInfo>,
+}
+
+impl JobTable {
+    /// Puts back a job after a restart.
+    pub fn restore(&mut self, id: JobId, job: JobInfo) {
+        self.jobs.insert(id, job);
+    }
+
+    /// Adds a job; `None` when it is there already (a call that was sent again).
+    pub fn add(&mut self, id: JobId, request: AddJobRequest, unix_millis: u64) -> Option<&JobInfo> {
+        if self.jobs.contains_key(&id) {
+            return None;
+        }
+        let job = JobInfo {
+            job_id: request.job_id,
+            driver: request.driver,
+            entrypoint: request.entrypoint,
+            namespace: request.namespace,
+            driver_pid: request.driver_pid,
+            is_running: true,
+            started_unix_millis: unix_millis,
+            ..JobInfo::default()
+        };
+        Some(self.jobs.entry(id).or_insert(job))
+    }
+
+    /// Ends a job; `None` when it is unknown or over already.
+    pub fn finish(&mut self, id: JobId, cause: &str, unix_millis: u64) -> Option<&JobInfo> {
+        let job = self.jobs.get_mut(&id).filter(|job| job.is_running)?;
+        job.is_running = false;
+        job.finished_unix_millis = unix_millis;
+        cause.clone_into(&mut job.cause);
+        Some(job)
+    }
+
+    /// Whether the job is known and over.
+    pub fn is_over(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| !job.is_running)
+    }
+
+    /// The running job whose driver is this process.
+    pub fn of_driver(&self, driver: WorkerId) -> Option<JobId> {
+        let is_driver = |job: &JobInfo| {
+            let address = job.driver.as_ref();
+            address.and_then(|address| address.worker().ok()) == Some(driver)
+        };
+        self.jobs
+            .iter()
+            .find(|(_, job)| job.is_running && is_driver(job))
+            .map(|(id, _)| *id)
+    }
+
+    /// Running jobs whose driver is on this node.
+    pub fn on_node(&self, node: NodeId) -> Vec<JobId> {
+        let is_there = |job: &JobInfo| {
+            job.driver.as_ref().and_then(|address| address.node().ok()) == Some(node)
+        };
+        let running = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.is_running && is_there(job));
+        running.map(|(id, _)| *id).collect()
+    }
+
+    /// Takes the oldest finished jobs off the list when there are too many.
+    pub fn prune(&mut self) -> Vec<JobId> {
+        let mut over: Vec<(u64, JobId)> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| !job.is_running)
+            .map(|(id, job)| (job.finished_unix_millis, *id))
+            .collect();
+        over.sort_unstable();
+        over.truncate(over.len().saturating_sub(FINISHED_KEPT));
+        over.iter().for_each(|(_, id)| {
+            self.jobs.remove(id);
+        });
+        over.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// All jobs.
+    pub fn list(&self) -> Vec<JobInfo> {
+        self.jobs.values().cloned().collect()
+    }
+}

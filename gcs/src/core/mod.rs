@@ -1,0 +1,137 @@
+//! The state of the cluster and how it changes: no clock, no network, no disk.
+//!
+//! Each public method of [`GcsCore`] is one event: it changes the tables and adds effects to its [`Turn`]. After a batch
+//! of events the driver calls [`GcsCore::settle`] once, which places the actors that wait.
+
+mod actor_events;
+pub mod actor_table;
+mod error;
+mod job_events;
+pub mod job_table;
+pub mod kv_table;
+mod node_events;
+pub mod node_table;
+mod placing;
+mod restore;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aktis_common::ids::{ActorId, InvalidId, NodeId, WorkerId};
+use aktis_common::scheduling::{PlacementRequest, WaitQueue};
+use aktis_proto::v1::ClusterStatusReply;
+
+pub use actor_events::StartOutcome;
+pub use error::GcsError;
+pub use kv_table::PutOutcome;
+pub use node_table::NodeTimeouts;
+pub use restore::{RestoreError, Row};
+pub use turn::{Effect, Table, Turn, Write};
+
+use actor_table::ActorTable;
+use job_table::JobTable;
+use kv_table::KvTable;
+use node_table::NodeTable;
+
+/// All that the head knows.
+#[derive(Debug)]
+pub struct GcsCore {
+    session_id: String,
+    nodes: NodeTable,
+    jobs: JobTable,
+    actors: ActorTable,
+    kv: KvTable,
+    /// Actors without a place.
+    waiting: WaitQueue<ActorId, PlacementRequest>,
+    /// Why each of them waits.
+    reasons: BTreeMap<ActorId, String>,
+    /// Something changed that may give a waiting actor its place.
+    is_placing_due: bool,
+    /// Counts placements, so that equal ones go round the nodes.
+    placements: u64,
+    /// Workers of actors that were given up when their node was declared dead: they are killed should it come back.
+    orphans: BTreeMap<NodeId, Vec<(ActorId, WorkerId)>>,
+}
+
+impl GcsCore {
+    /// A cluster without nodes.
+    pub fn new(session_id: String, timeouts: NodeTimeouts) -> Self {
+        Self {
+            session_id,
+            nodes: NodeTable::new(timeouts, 0),
+            jobs: JobTable::default(),
+            actors: ActorTable::default(),
+            kv: KvTable::default(),
+            waiting: WaitQueue::new(),
+            reasons: BTreeMap::new(),
+            is_placing_due: false,
+            placements: 0,
+            orphans: BTreeMap::new(),
+        }
+    }
+
+    /// The session.
+    pub fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
+    /// The key-value table.
+    pub fn kv(&self) -> &KvTable {
+        &self.kv
+    }
+
+    /// Time has passed: declares silent nodes dead and tries waiting actors whose turn may have come.
+    pub fn tick(&mut self, turn: &mut Turn) {
+        for (node, cause) in self.nodes.overdue(turn.now) {
+            self.node_died(node, &cause, turn);
+        }
+        if self.waiting.next_change().is_some_and(|at| at <= turn.now) {
+            self.is_placing_due = true;
+        }
+    }
+
+    /// When [`Self::tick`] has something to do next, if nothing else happens.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.nodes
+            .next_deadline()
+            .into_iter()
+            .chain(self.waiting.next_change())
+            .min()
+    }
+
+    /// Everything that `aktis status` shows.
+    pub fn status(&self, storage: &str) -> ClusterStatusReply {
+        let name = |id: &ActorId| {
+            let class = self
+                .actors
+                .get(*id)
+                .map_or("", |record| record.options.class_name.as_str());
+            if class.is_empty() {
+                format!("actor {id}")
+            } else {
+                format!("actor {class} ({id})")
+            }
+        };
+        ClusterStatusReply {
+            nodes: self.nodes.list(),
+            actors: self.actors.iter().map(|record| record.news()).collect(),
+            jobs: self.jobs.list(),
+            session_id: self.session_id.clone(),
+            storage: storage.to_owned(),
+            waiting: self
+                .reasons
+                .iter()
+                .map(|(id, why)| format!("{}: {why}", name(id)))
+                .collect(),
+        }
+    }
+}
+
+/// Reads an id of a request.
+fn read_id<T>(field: &'static str, read: Result<T, InvalidId>) -> Result<T, GcsError> {
+    read.map_err(|cause| GcsError::InvalidId { field, cause })
+}

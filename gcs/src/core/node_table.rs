@@ -1,0 +1,281 @@
+//! The nodes of the cluster: who is alive, what is free there.
+//!
+//! ```text
+//!  register ──► ALIVE ──reports──► ALIVE
+//!                 │ not heard of for the node time-out, or its connection is closed and the grace is over, or it left
+//!                 ▼
+//!               DEAD ──register──► ALIVE (higher generation)
+//! ```
+//! - `NODE-G1 (generations-grow)`: every registration gets a number higher than any before; reports under another
+//!   number than the node's last are answered with `must_register`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aktis_common::ids::{ActorId, NodeId};
+use aktis_common::resources::{Allocation, NodeResources, ResourceRequest, ResourceSet};
+use aktis_common::scheduling::{ClusterView, NodeView};
+use aktis_proto::convert::node_resources;
+use aktis_proto::v1::NodeInfo;
+
+/// Dead nodes that stay listed.
+const DEAD_KEPT: usize = 100;
+
+/// When a node counts as dead.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeTimeouts {
+    /// Not heard of for this long.
+    pub silence: Duration,
+    /// Not heard of for this long after its connection closed.
+    pub disconnected: Duration,
+}
+
+/// All nodes, dead ones for a while too.
+#[derive(Debug)]
+pub struct NodeTable {
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    last_generation: u64,
+    timeouts: NodeTimeouts,
+}
+
+#[derive(Debug)]
+struct NodeRecord {
+    info: NodeInfo,
+    /// As reported, less what was placed there since.
+    resources: NodeResources,
+    /// What was placed there since the last report.
+    bookings: BTreeMap<ActorId, Allocation>,
+    last_heard: Duration,
+    /// Number of its latest subscription.
+    subscription: u64,
+    /// Since when that is closed.
+    disconnected_at: Option<Duration>,
+    /// It said that it has no room, whatever its last report says.
+    is_full: bool,
+}
+
+impl NodeTable {
+    /// A table without nodes.
+    pub fn new(timeouts: NodeTimeouts, last_generation: u64) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            last_generation,
+            timeouts,
+        }
+    }
+
+    /// Puts back a node after a restart. It has the full time-out to report.
+    pub fn restore(&mut self, id: NodeId, info: NodeInfo, now: Duration) {
+        self.last_generation = self.last_generation.max(info.generation);
+        self.nodes.insert(id, NodeRecord::new(info, now));
+    }
+
+    /// Adds a node, or a node anew; gives its generation.
+    pub fn register(&mut self, id: NodeId, info: NodeInfo, now: Duration) -> u64 {
+        self.last_generation += 1;
+        let info = NodeInfo {
+            generation: self.last_generation,
+            is_alive: true,
+            death_cause: String::new(),
+            ..info
+        };
+        self.nodes.insert(id, NodeRecord::new(info, now));
+        self.last_generation
+    }
+
+    /// The highest generation given so far.
+    pub fn last_generation(&self) -> u64 {
+        self.last_generation
+    }
+
+    /// Takes a report; `None` when the node must register, else whether anything changed.
+    pub fn report(&mut self, id: NodeId, report: &NodeInfo, now: Duration) -> Option<bool> {
+        let record = self
+            .nodes
+            .get_mut(&id)
+            .filter(|record| record.info.is_alive)?;
+        if record.info.generation != report.generation {
+            return None;
+        }
+        let merged = NodeInfo {
+            available: report.available.clone(),
+            gpu_available: report.gpu_available.clone(),
+            store_capacity_bytes: report.store_capacity_bytes,
+            store_used_bytes: report.store_used_bytes,
+            waiting: report.waiting.clone(),
+            ..record.info.clone()
+        };
+        let has_changed = merged != record.info || !record.bookings.is_empty() || record.is_full;
+        record.info = merged;
+        record.resources = node_resources(&record.info);
+        record.bookings.clear();
+        record.last_heard = now;
+        record.is_full = false;
+        Some(has_changed)
+    }
+
+    /// Marks a node as dead; gives its last state if it was alive.
+    pub fn die(&mut self, id: NodeId, cause: &str) -> Option<NodeInfo> {
+        let record = self
+            .nodes
+            .get_mut(&id)
+            .filter(|record| record.info.is_alive)?;
+        record.info.is_alive = false;
+        cause.clone_into(&mut record.info.death_cause);
+        record.info.waiting.clear();
+        Some(record.info.clone())
+    }
+
+    /// Takes the oldest dead nodes off the list when there are too many.
+    pub fn prune(&mut self) -> Vec<NodeId> {
+        let mut dead: Vec<(Duration, NodeId)> = self
+            .nodes
+            .iter()
+            .filter(|(_, record)| !record.info.is_alive)
+            .map(|(id, record)| (record.last_heard, *id))
+            .collect();
+        dead.sort_unstable();
+        dead.truncate(dead.len().saturating_sub(DEAD_KEPT));
+        dead.iter().for_each(|(_, id)| {
+            self.nodes.remove(id);
+        });
+        dead.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The node has opened a subscription.
+    pub fn subscribed(&mut self, id: NodeId, number: u64) {
+        if let Some(record) = self.nodes.get_mut(&id) {
+            record.subscription = record.subscription.max(number);
+            record.disconnected_at = None;
+        }
+    }
+
+    /// A subscription is closed; that counts only if the node has not opened another one since.
+    pub fn unsubscribed(&mut self, id: NodeId, number: u64, now: Duration) {
+        if let Some(record) = self.nodes.get_mut(&id).filter(|r| r.subscription == number) {
+            record.disconnected_at = Some(now);
+        }
+    }
+
+    /// Living nodes whose time is over, with the cause of their death.
+    pub fn overdue(&self, now: Duration) -> Vec<(NodeId, String)> {
+        let mut overdue = Vec::new();
+        for (id, record) in self.nodes.iter().filter(|(_, record)| record.info.is_alive) {
+            if now >= self.deadline(record) {
+                let silent = now.saturating_sub(record.last_heard).as_secs_f64();
+                let how = match record.disconnected_at {
+                    Some(_) => "its connection closed and it was",
+                    None => "it was",
+                };
+                overdue.push((*id, format!("{how} not heard of for {silent:.1} s")));
+            }
+        }
+        overdue
+    }
+
+    /// When the next node is overdue if nothing is heard.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let alive = self.nodes.values().filter(|record| record.info.is_alive);
+        alive.map(|record| self.deadline(record)).min()
+    }
+
+    fn deadline(&self, record: &NodeRecord) -> Duration {
+        let silence = record.last_heard + self.timeouts.silence;
+        let closed = record.disconnected_at;
+        closed.map_or(silence, |at| {
+            silence.min(at.max(record.last_heard) + self.timeouts.disconnected)
+        })
+    }
+
+    /// The node, if it is alive.
+    pub fn living(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes
+            .get(&id)
+            .map(|record| &record.info)
+            .filter(|info| info.is_alive)
+    }
+
+    /// Whether the node is on the list and dead.
+    pub fn is_dead(&self, id: NodeId) -> bool {
+        self.nodes
+            .get(&id)
+            .is_some_and(|record| !record.info.is_alive)
+    }
+
+    /// All nodes.
+    pub fn list(&self) -> Vec<NodeInfo> {
+        self.nodes
+            .values()
+            .map(|record| record.info.clone())
+            .collect()
+    }
+
+    /// The living nodes for the scheduler, less those that said they are full.
+    pub fn view(&self) -> ClusterView {
+        let open = |record: &&NodeRecord| record.info.is_alive;
+        let view = |(id, record): (&NodeId, &NodeRecord)| {
+            let resources = if record.is_full {
+                // It can serve the request later, but not now: nothing of it is free.
+                let total = record.resources.total();
+                let mut gpus = record.resources.gpus().to_vec();
+                gpus.iter_mut()
+                    .for_each(|gpu| gpu.free = Default::default());
+                let labels = record.resources.labels().clone();
+                NodeResources::reported(total, ResourceSet::new(), gpus, labels)
+            } else {
+                record.resources.clone()
+            };
+            NodeView { id: *id, resources }
+        };
+        ClusterView::new(
+            self.nodes
+                .iter()
+                .filter(|(_, record)| open(record))
+                .map(view)
+                .collect(),
+        )
+    }
+
+    /// An actor was placed there: what it takes is not free any more, until a report says so itself.
+    pub fn book(&mut self, id: NodeId, actor: ActorId, request: &ResourceRequest) {
+        if let Some(record) = self.nodes.get_mut(&id)
+            && let Some(allocation) = record.resources.allocate(request)
+        {
+            record.bookings.insert(actor, allocation);
+        }
+    }
+
+    /// What was booked for the actor is free again, less `kept`.
+    pub fn unbook(&mut self, id: NodeId, actor: ActorId, kept: &ResourceRequest) {
+        if let Some(record) = self.nodes.get_mut(&id)
+            && let Some(allocation) = record.bookings.remove(&actor)
+        {
+            record.resources.release(&allocation);
+            if let Some(kept) = record.resources.allocate(kept) {
+                record.bookings.insert(actor, kept);
+            }
+            record.is_full = false;
+        }
+    }
+
+    /// The node said that it has no room: nothing is placed there before its next report.
+    pub fn set_full(&mut self, id: NodeId) {
+        if let Some(record) = self.nodes.get_mut(&id) {
+            record.is_full = true;
+        }
+    }
+}
+
+impl NodeRecord {
+    fn new(info: NodeInfo, now: Duration) -> Self {
+        Self {
+            resources: node_resources(&info),
+            info,
+            bookings: BTreeMap::new(),
+            last_heard: now,
+            subscription: 0,
+            disconnected_at: None,
+            is_full: false,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests to raylets. Each runs as its own task; answers come back as steps.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aktis_common::ids::{ActorId, NodeId};
+use aktis_proto::convert::failure;
+use aktis_proto::transport::{Address, Channel, Security, connect_lazy, raylet_client};
+use aktis_proto::v1::raylet_client::RayletClient;
+use aktis_proto::v1::{
+    KillWorkerRequest, StartActorReply, StartActorRequest, start_actor_reply::Outcome,
+};
+use tonic::{Code, Status};
+
+use crate::core::StartOutcome;
+use crate::driver::GcsPort;
+
+/// A raylet answers a start when the worker has its task, so this is above what a worker may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+/// A raylet answers a kill at once.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a kill is tried.
+const KILL_TRIES: u32 = 3;
+/// Pause before an actor goes back into the queue whose raylet did not answer.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections to raylets, by address.
+pub(crate) struct Raylets {
+    security: Security,
+    clients: HashMap<String, RayletClient<Channel>>,
+    port: GcsPort,
+}
+
+impl Raylets {
+    pub(crate) fn new(security: Security, port: GcsPort) -> Self {
+        Self {
+            security,
+            clients: HashMap::new(),
+            port,
+        }
+    }
+
+    /// Asks for a start; the answer goes to [`GcsCore::start_answered`](crate::core::GcsCore::start_answered).
+    pub(crate) fn start_actor(
+        &mut self,
+        actor: ActorId,
+        attempt: u64,
+        node: NodeId,
+        raylet_address: &str,
+        request: StartActorRequest,
+    ) {
+        let client = self.client(raylet_address);
+        let port = self.port.clone();
+        tokio::spawn(async move {
+            let outcome = match client {
+                Ok(mut client) => {
+                    let answer = client.start_actor(request);
+                    match tokio::time::timeout(START_TIMEOUT, answer).await {
+                        Ok(Ok(reply)) => read(reply.into_inner()),
+                        Ok(Err(status)) => refused(&status),
+                        Err(_) => StartOutcome::Unreachable("no answer in time".to_owned()),
+                    }
+                }
+                Err(cause) => StartOutcome::Unreachable(cause),
+            };
+            if matches!(outcome, StartOutcome::Unreachable(_)) {
+                tokio::time::sleep(UNREACHABLE_PAUSE).await;
+            }
+            port.tell(move |core, turn| core.start_answered(actor, attempt, node, outcome, turn));
+        });
+    }
+
+    /// Asks for the end of a worker. A raylet that cannot be reached is going down, and its workers with it.
+    pub(crate) fn kill_worker(&mut self, raylet_address: &str, request: KillWorkerRequest) {
+        let Ok(client) = self.client(raylet_address) else {
+            return;
+        };
+        tokio::spawn(async move {
+            for _ in 0..KILL_TRIES {
+                let mut client = client.clone();
+                let answer = client.kill_worker(request.clone());
+                match tokio::time::timeout(KILL_TIMEOUT, answer).await {
+                    Ok(Err(status)) if status.code() == Code::Unavailable => {
+                        tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                    }
+                    Ok(_) => return,
+                    Err(_) => {}
+                }
+            }
+            tracing::warn!("a worker could not be killed: its raylet does not answer");
+        });
+    }
+
+    fn client(&mut self, raylet_address: &str) -> Result<RayletClient<Channel>, String> {
+        if let Some(client) = self.clients.get(raylet_address) {
+            return Ok(client.clone());
+        }
+        let address: Address = raylet_address
+            .parse()
+            .map_err(|error| format!("raylet address: {error}"))?;
+        let channel = connect_lazy(&address, &self.security).map_err(|error| error.to_string())?;
+        let client = raylet_client(channel);
+        self.clients
+            .insert(raylet_address.to_owned(), client.clone());
+        Ok(client)
+    }
+}
+
+fn read(reply: StartActorReply) -> StartOutcome {
+    match reply.outcome {
+        Some(Outcome::Address(address)) => StartOutcome::Started {
+            address,
+            pid: reply.pid,
+        },
+        Some(Outcome::NoRoom(_)) => StartOutcome::NoRoom,
+        Some(Outcome::Failure(failure)) => StartOutcome::Failed(failure),
+        None => StartOutcome::Unreachable("the raylet's answer is empty".to_owned()),
+    }
+}
+
+/// A raylet that is away, or that refuses because it knows a newer generation, may do it later; other refusals are final.
+fn refused(status: &Status) -> StartOutcome {
+    match status.code() {
+        Code::InvalidArgument | Code::Internal | Code::Unimplemented => {
+            StartOutcome::Failed(failure(status))
+        }
+        _ => StartOutcome::Unreachable(status.to_string()),
+    }
+}

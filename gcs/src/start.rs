@@ -1,0 +1,152 @@
+//! Puts a gcs together.
+
+use std::time::Duration;
+
+use aktis_proto::transport::{Address, Listener, serve};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{GcsConfig, StorageKind};
+use crate::core::{GcsCore, NodeTimeouts};
+use crate::driver::{GcsDriver, GcsPort};
+use crate::error::StartError;
+use crate::io::publish::Publisher;
+use crate::io::storage::{FileStorage, MemoryStorage, Storage};
+use crate::service::GcsService;
+
+/// How long running calls may take to end after a shutdown was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// The control store of a cluster.
+#[derive(Debug)]
+pub struct Gcs;
+
+/// A running gcs. Dropping it ends the gcs.
+#[derive(Debug)]
+pub struct GcsHandle {
+    addresses: Vec<Address>,
+    session_id: String,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    driver: JoinHandle<()>,
+}
+
+impl Gcs {
+    /// Starts a gcs on the current tokio runtime. When this returns it answers calls.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or is not protected, or the storage cannot be used.
+    pub async fn start(config: GcsConfig) -> Result<GcsHandle, StartError> {
+        if config.listen.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for address in &config.listen {
+            let bound = Listener::bind(address, &config.security).await;
+            listeners.push(bound.map_err(StartError::Listen)?);
+        }
+        let mut storage: Box<dyn Storage> = match &config.storage {
+            StorageKind::Memory => Box::new(MemoryStorage::default()),
+            StorageKind::File(path) => {
+                Box::new(FileStorage::open(path).map_err(StartError::Storage)?)
+            }
+        };
+        let rows = storage.load().await.map_err(StartError::Storage)?;
+        let timeouts = NodeTimeouts {
+            silence: config.node_timeout,
+            disconnected: config.node_disconnect_grace,
+        };
+        let core = GcsCore::restore(config.session_id.clone(), timeouts, rows, Duration::ZERO)
+            .map_err(StartError::Restore)?;
+        let session_id = core.session_id().to_owned();
+
+        let publisher = Publisher::new(config.publication_capacity);
+        let (stop, stopped) = watch::channel(false);
+        let storage_name = storage.name();
+        let (port, driver) =
+            GcsDriver::new(core, storage, publisher.clone(), config.security.clone());
+        let driver = tokio::spawn(driver.run(stopped.clone()));
+        let service = GcsService::new(port, publisher, storage_name);
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.address().clone())
+            .collect();
+        let tasks = listeners
+            .into_iter()
+            .map(|listener| {
+                tokio::spawn(serve_until(
+                    listener,
+                    config.clone(),
+                    service.clone(),
+                    stopped.clone(),
+                ))
+            })
+            .collect();
+        Ok(GcsHandle {
+            addresses,
+            session_id,
+            stop,
+            tasks,
+            driver,
+        })
+    }
+}
+
+async fn serve_until(
+    listener: Listener,
+    config: GcsConfig,
+    service: GcsService,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let end = async move {
+        let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+    };
+    if let Err(error) = serve(listener, &config.security, service.routes(), end).await {
+        tracing::error!(%error, "the gcs cannot serve");
+    }
+}
+
+impl GcsHandle {
+    /// Where it listens first; a port of 0 has become the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    /// Everywhere it listens.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The session.
+    pub fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
+    /// Ends the gcs: closes its sockets and the storage.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        for task in &mut self.tasks {
+            // Subscriptions never end by themselves.
+            if tokio::time::timeout(SHUTDOWN_GRACE, &mut *task)
+                .await
+                .is_err()
+            {
+                task.abort();
+                let _ = task.await;
+            }
+        }
+        let _ = (&mut self.driver).await;
+    }
+
+    /// Waits until the gcs has ended by itself, which it does when its storage fails.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+}
+
+impl Drop for GcsHandle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
