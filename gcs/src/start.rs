@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{GcsConfig, StorageKind};
 use crate::core::{GcsCore, NodeTimeouts};
-use crate::driver::{GcsDriver, GcsPort};
+use crate::driver::GcsDriver;
 use crate::error::StartError;
 use crate::io::publish::Publisher;
 use crate::io::storage::{FileStorage, MemoryStorage, Storage};
