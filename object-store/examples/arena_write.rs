@@ -19,14 +19,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |index| {
         std::env::args()
             .nth(index)
-            .and_then(|arg| arg.parse::<usize>().ok())
+            .and_then(|arg| arg.parse::<f64>().ok())
     };
-    let len = number(1).unwrap_or(200) << 20;
-    let rounds = number(2).unwrap_or(5);
+    let mebibytes = number(1).unwrap_or(200.0);
+    let len = (mebibytes * f64::from(1 << 20)) as usize;
+    let rounds = number(2).unwrap_or(5.0) as usize;
     let value: Vec<u8> = (0..len).map(|at| (at * 2_654_435_761) as u8).collect();
     println!(
-        "{} MiB, best of {rounds}, GB/s {:>27} {:>9} {:>9}",
-        len >> 20,
+        "{:<44} {:>9} {:>9} {:>9}",
+        format!("{mebibytes} MiB, best of {rounds}, GB/s"),
         "cold",
         "resident",
         "mapped"
@@ -140,7 +141,7 @@ mod ways {
                 pwrite(&setting, value);
             }
             if pages == Pages::Mapped {
-                (self.write)(&setting, value);
+                (0..2).for_each(|_| (self.write)(&setting, value));
             }
             let start = Instant::now();
             (self.write)(&setting, value);
@@ -235,7 +236,8 @@ mod ways {
             // SAFETY: the mapping is page-aligned and as long as the value.
             unsafe { _mm_stream_si128(setting.target().add(at).cast::<__m128i>(), bytes) };
         }
-        _mm_sfence();
+        // SAFETY: every x86-64 processor has it.
+        unsafe { _mm_sfence() };
     }
 
     #[cfg(not(target_arch = "x86_64"))]

@@ -29,6 +29,7 @@ impl MappedMemory {
             .len(len_bytes as usize)
             .no_reserve_swap()
             .map_raw(&file)?;
+        ask_for_huge_pages(&map);
         Ok(Self {
             map,
             file: Some(file),
@@ -150,6 +151,15 @@ impl MappedMemory {
     }
 }
 
+/// Huge pages make page tables shorter and copies faster. Systems that do not give them to shared
+/// memory ignore the wish.
+pub(crate) fn ask_for_huge_pages(map: &MmapRaw) {
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    let _ = map;
+}
+
+/// An [`ArenaError::Access`].
 pub(crate) fn access(
     operation: &'static str,
     offset: u64,

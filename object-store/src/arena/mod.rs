@@ -24,7 +24,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use local::{LocalMemory, ProcessLocalArena};
-pub(crate) use mapped::access;
+pub(crate) use mapped::{access, ask_for_huge_pages};
 #[cfg(target_os = "linux")]
 pub use memfd::MemfdArena;
 pub use named::NamedArena;

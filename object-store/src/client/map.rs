@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::residency::PopulatedChunks;
+use super::residency::WriteHistory;
 use super::writable::WritableRange;
 use super::write;
-use crate::arena::{ArenaError, ArenaHandle, LocalMemory, access, check_range, open_segment};
+use crate::arena::{
+    ArenaError, ArenaHandle, LocalMemory, access, ask_for_huge_pages, check_range, open_segment,
+};
 
 /// An arena as a client sees it. Clones share one mapping.
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ pub(super) struct SharedMap {
     /// Read-only, except for the ranges that are being written by [`write`].
     pub(super) map: MmapRaw,
     pub(super) file: File,
-    pub(super) populated: PopulatedChunks,
+    pub(super) history: WriteHistory,
 }
 
 impl ArenaMap {
@@ -155,13 +157,10 @@ impl ArenaMap {
             .no_reserve_swap()
             .map_raw_read_only(&file)
             .map_err(failed("mmap"))?;
-        let populated = PopulatedChunks::new(len_bytes as usize);
+        ask_for_huge_pages(&map);
+        let history = WriteHistory::new(len_bytes as usize);
         Ok(Self {
-            inner: Arc::new(Inner::Shared(SharedMap {
-                map,
-                file,
-                populated,
-            })),
+            inner: Arc::new(Inner::Shared(SharedMap { map, file, history })),
         })
     }
 }

@@ -20,8 +20,13 @@ mod adaptive {
 
     use crate::arena::{page_bytes, write_all_at};
     use crate::client::map::SharedMap;
-    use crate::client::residency::{is_resident, pieces};
-    use crate::core::PAGE_ALIGNED_FROM_BYTES;
+    use crate::client::residency::{CHUNK_BYTES, LastWrite, is_resident, pieces};
+
+    /// Shorter values are always written by the file: two changes of protection cost more than
+    /// they bring. They also contain no whole chunk, so that nothing would be known about them.
+    const BY_MAPPING_FROM_BYTES: usize = 2 * CHUNK_BYTES;
+    /// Longer values are worth page table entries at once, others only when they come again.
+    const POPULATE_FROM_BYTES: usize = 32 << 20;
 
     /// Writes `parts` at `offset`; the caller has checked that they fit.
     pub(in crate::client) fn write_parts(
@@ -30,19 +35,22 @@ mod adaptive {
         parts: &[&[u8]],
     ) -> io::Result<()> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        let has_own_pages =
-            offset.is_multiple_of(page_bytes() as usize) && len >= PAGE_ALIGNED_FROM_BYTES as usize;
-        if !has_own_pages {
+        let has_own_pages = offset.is_multiple_of(page_bytes() as usize);
+        if len < BY_MAPPING_FROM_BYTES || !has_own_pages {
             return write_by_file(shared, offset, parts);
         }
         let mut source = PartsCursor { parts, skip: 0 };
-        for run in runs(shared, offset..offset + len) {
-            let parts = source.take(run.range.len());
-            if run.is_resident {
-                write_by_mapping(shared, run.range, &parts)?;
-            } else {
-                write_by_file(shared, run.range.start, &parts)?;
+        for Run { range, way } in runs(shared, offset..offset + len) {
+            let parts = source.take(range.len());
+            match way {
+                Way::ByMapping => write_by_mapping(shared, range.clone(), &parts)?,
+                Way::ByFile => write_by_file(shared, range.start, &parts)?,
             }
+            let write = match way {
+                Way::ByMapping => LastWrite::ByMapping,
+                Way::ByFile => LastWrite::ByFile,
+            };
+            shared.history.note(range, write);
         }
         Ok(())
     }
@@ -69,7 +77,6 @@ mod adaptive {
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }
-        pieces(range).for_each(|piece| shared.populated.note_written(&piece));
         window.close()
     }
 
@@ -91,8 +98,8 @@ mod adaptive {
         fn populate(&self) -> io::Result<()> {
             let mut missing: Option<Range<usize>> = None;
             for piece in pieces(self.range.clone()) {
-                let is_known = self.shared.populated.contains(&piece);
-                match (&mut missing, is_known) {
+                let is_there = self.shared.history.last_write(&piece) == LastWrite::ByMapping;
+                match (&mut missing, is_there) {
                     (None, false) => missing = Some(piece),
                     (Some(range), false) => range.end = piece.end,
                     (_, true) => self.populate_range(missing.take())?,
@@ -136,25 +143,31 @@ mod adaptive {
         }
     }
 
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Way {
+        ByFile,
+        ByMapping,
+    }
+
     /// Adjacent chunks that are to be written in the same way.
     struct Run {
         range: Range<usize>,
-        is_resident: bool,
+        way: Way,
     }
 
     fn runs(shared: &SharedMap, range: Range<usize>) -> Vec<Run> {
+        let is_long = range.len() >= POPULATE_FROM_BYTES;
         let mut runs: Vec<Run> = Vec::new();
         for piece in pieces(range) {
-            let is_resident = is_resident(&shared.map, piece.start);
-            if !is_resident {
-                shared.populated.note_cold(&piece);
-            }
+            let is_worth_mapping = is_long || shared.history.last_write(&piece) != LastWrite::Never;
+            let way = if is_worth_mapping && is_resident(&shared.map, piece.start) {
+                Way::ByMapping
+            } else {
+                Way::ByFile
+            };
             match runs.last_mut() {
-                Some(run) if run.is_resident == is_resident => run.range.end = piece.end,
-                _ => runs.push(Run {
-                    range: piece,
-                    is_resident,
-                }),
+                Some(run) if run.way == way => run.range.end = piece.end,
+                _ => runs.push(Run { range: piece, way }),
             }
         }
         runs
