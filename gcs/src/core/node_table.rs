@@ -64,10 +64,14 @@ impl NodeTable {
         }
     }
 
-    /// Puts back a node after a restart. It has the full time-out to report.
+    /// Puts back a node after a restart. It has the full time-out to report; until then nobody knows what is free there.
     pub fn restore(&mut self, id: NodeId, info: NodeInfo, now: Duration) {
         self.last_generation = self.last_generation.max(info.generation);
-        self.nodes.insert(id, NodeRecord::new(info, now));
+        let record = NodeRecord {
+            is_full: true,
+            ..NodeRecord::new(info, now)
+        };
+        self.nodes.insert(id, record);
     }
 
     /// Adds a node, or a node anew; gives its generation.

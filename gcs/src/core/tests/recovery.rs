@@ -44,7 +44,8 @@ fn nodes_go_on_reporting_to_a_restarted_head() {
 #[test]
 fn restarted_head_starts_what_it_had_not_started() {
     let mut scene = Scene::new();
-    scene.node(1);
+    let only = NodeId::random();
+    let generation = scene.register(only, 1);
     let starting = scene.create(ActorOptions::default(), 1);
     let queued = scene.create(ActorOptions::default(), 1);
     scene.starts();
@@ -52,6 +53,11 @@ fn restarted_head_starts_what_it_had_not_started() {
     let (node, worker) = again.bring_up(starting);
     assert_eq!(again.state(queued), ActorState::Pending);
     again.worker_dies(starting, node, worker);
+    assert!(
+        again.starts().is_empty(),
+        "nobody knows yet what is free there"
+    );
+    again.report(only, generation, 1);
     again.bring_up(queued);
 }
 
