@@ -1,0 +1,256 @@
+//! The command line.
+
+mod list;
+mod query;
+mod render;
+mod start;
+mod status;
+mod stop;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use aktis_common::config::Settings;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::daemon::{DaemonPlan, run_daemon};
+use crate::launcher::Launcher;
+
+/// Distributed batch inference: start and look after clusters.
+#[derive(Debug, Parser)]
+#[command(name = "aktis", version, about)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a head, or a node that joins one.
+    Start(StartArgs),
+    /// End the Aktis daemons of this user on this machine.
+    Stop(StopArgs),
+    /// Show nodes, resources, actors, and what waits and why.
+    Status(QueryArgs),
+    /// List nodes, actors or jobs.
+    List(ListArgs),
+    /// Run a daemon; `aktis start` calls this.
+    #[command(hide = true)]
+    Daemon { plan: String, ready_path: PathBuf },
+}
+
+#[derive(Debug, Args)]
+struct StartArgs {
+    /// Start a head: the control store, and a node.
+    #[arg(long, conflicts_with = "address", required_unless_present = "address")]
+    head: bool,
+    /// Join the cluster of the head at HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Port of the head.
+    #[arg(long, default_value_t = 6379, conflicts_with = "address")]
+    port: u16,
+    /// Address of this machine for the other nodes.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    node_ip_address: String,
+    /// CPUs of the node; all of the machine's by default.
+    #[arg(long, value_name = "N")]
+    num_cpus: Option<String>,
+    /// GPUs of the node; those found by default. More than there are: logical GPUs.
+    #[arg(long, value_name = "N")]
+    num_gpus: Option<String>,
+    /// Main memory for tasks, such as 8GiB.
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<String>,
+    /// Further resources, such as '{"disk": 2}'.
+    #[arg(long, value_name = "JSON")]
+    resources: Option<String>,
+    /// Labels of the node, such as '{"zone": "a"}'.
+    #[arg(long, value_name = "JSON")]
+    labels: Option<String>,
+    /// Size of the object store, such as 2GiB.
+    #[arg(long, visible_alias = "object-store-bytes", value_name = "BYTES")]
+    object_store_memory: Option<String>,
+    /// Folder for objects that do not fit into the store.
+    #[arg(long, value_name = "DIR")]
+    spill_dir: Option<String>,
+    /// Where the head keeps its tables.
+    #[arg(long, value_enum, default_value_t = StorageArg::File, conflicts_with = "address")]
+    storage: StorageArg,
+    /// Forget what a head that was killed has left, instead of taking it up.
+    #[arg(long, conflicts_with = "address")]
+    fresh: bool,
+    /// Stay in the foreground until Ctrl-C.
+    #[arg(long)]
+    block: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StorageArg {
+    /// A file: a head that is killed can be started again with all it knew.
+    File,
+    /// Memory.
+    Memory,
+}
+
+#[derive(Debug, Args)]
+struct StopArgs {
+    /// How long daemons may take to end by themselves, such as 10s.
+    #[arg(long, value_name = "TIME")]
+    grace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct QueryArgs {
+    /// Cluster to ask; by default the one of AKTIS_ADDRESS, or the one on this machine.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// What to list.
+    kind: ListKind,
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ListKind {
+    /// Nodes, dead ones too.
+    Nodes,
+    /// Actors, dead ones too.
+    Actors,
+    /// Jobs, finished ones too.
+    Jobs,
+}
+
+/// Runs the command line `argv` (the program's name first); gives the exit code: 0 done, 1 failed, 2 wrong usage.
+///
+/// Python's console script calls this with `sys.argv`.
+pub fn main(argv: &[String], launcher: &Launcher) -> u8 {
+    let parsed = match CommandLine::try_parse_from(argv) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and version come this way too.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match run(parsed.command, launcher) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            1
+        }
+    }
+}
+
+fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
+    let overrides = match &command {
+        Command::Start(args) => args.overrides(),
+        Command::Stop(args) => [("stop_grace", args.grace.clone())].into_iter().collect(),
+        _ => Overrides::default(),
+    };
+    let settings = Settings::from_env_and_overrides(&overrides.0).map_err(|e| e.to_string())?;
+    match command {
+        Command::Start(args) => start::start(&args, &settings, launcher),
+        Command::Stop(_) => stop::stop(&settings),
+        Command::Status(args) => status::status(&args, &settings),
+        Command::List(args) => list::list(&args, &settings),
+        Command::Daemon { plan, ready_path } => {
+            log_to_stderr(&settings);
+            let plan: DaemonPlan =
+                serde_json::from_str(&plan).map_err(|error| format!("no plan: {error}"))?;
+            Ok(run_daemon(&plan, &settings, &ready_path))
+        }
+    }
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // Somebody else in this process may have set one already.
+    let _ = subscriber.try_init();
+}
+
+/// Settings given as flags.
+#[derive(Debug, Default)]
+struct Overrides(BTreeMap<String, String>);
+
+impl FromIterator<(&'static str, Option<String>)> for Overrides {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Option<String>)>>(flags: I) -> Self {
+        let given = flags
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Self(given.collect())
+    }
+}
+
+impl StartArgs {
+    fn overrides(&self) -> Overrides {
+        [
+            ("num_cpus", self.num_cpus.clone()),
+            ("num_gpus", self.num_gpus.clone()),
+            ("memory", self.memory.clone()),
+            ("resources", self.resources.clone()),
+            ("labels", self.labels.clone()),
+            ("object_store_bytes", self.object_store_memory.clone()),
+            ("spill_dir", self.spill_dir.clone()),
+        ]
+        .into_iter()
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn start_is_either_head_or_address() {
+        assert!(parse("aktis start --head --port 7000 --num-cpus 2").is_ok());
+        assert!(parse("aktis start --address 10.0.0.1:6379").is_ok());
+        assert!(parse("aktis start").is_err());
+        assert!(parse("aktis start --head --address 10.0.0.1:6379").is_err());
+        assert!(parse("aktis start --address 10.0.0.1:6379 --port 1").is_err());
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let line = parse("aktis start --head --num-cpus 2 --object-store-memory 1GiB").unwrap();
+        let Command::Start(args) = line.command else {
+            panic!("it is start")
+        };
+        let settings = Settings::resolve(&args.overrides().0, &|_| None).unwrap();
+        assert_eq!(settings.num_cpus, Some(2));
+        assert_eq!(settings.object_store_bytes.unwrap().0, 1 << 30);
+    }
+
+    #[test]
+    fn wrong_usage_has_its_own_exit_code() {
+        let launcher = Launcher {
+            self_command: Vec::new(),
+            zygote_command: Vec::new(),
+        };
+        let argv = ["aktis", "no-such-command"].map(str::to_owned);
+        assert_eq!(main(&argv, &launcher), 2);
+    }
+}

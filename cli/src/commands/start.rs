@@ -1,0 +1,154 @@
+//! `aktis start`.
+
+use std::path::PathBuf;
+
+use aktis_common::config::Settings;
+use aktis_common::ids::random_bytes;
+use aktis_proto::transport::{Address, Security};
+
+use super::query::Cluster;
+use super::{StartArgs, StorageArg};
+use crate::daemon::{DaemonPlan, Part, Ready, run_here, spawn_daemon};
+use crate::launcher::Launcher;
+use crate::session::{Role, base_dir, new_session_id, owners, sweep_stale};
+
+pub(super) fn start(
+    args: &StartArgs,
+    settings: &Settings,
+    launcher: &Launcher,
+) -> Result<u8, String> {
+    sweep_stale(settings);
+    check_security(args, settings)?;
+    // Settings that make no node are said here, not in a log file.
+    crate::node::node_resources(settings).map_err(|error| error.to_string())?;
+    let plan = match &args.address {
+        Some(address) => node_plan(address, args, settings, launcher)?,
+        None => head_plan(args, settings, launcher)?,
+    };
+    if args.block {
+        return Ok(run_here(&plan, settings, |ready| match ready {
+            Ready::Up { .. } => {
+                announce(&plan, ready);
+                println!("\nRunning until Ctrl-C.");
+            }
+            Ready::Failed { message } => eprintln!("error: {message}"),
+        }));
+    }
+    let ready = spawn_daemon(&plan, settings, launcher).map_err(|error| error.to_string())?;
+    announce(&plan, &ready);
+    Ok(0)
+}
+
+/// `NET-1` before anything is spawned.
+fn check_security(args: &StartArgs, settings: &Settings) -> Result<(), String> {
+    let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
+    let address = Address::Tcp {
+        host: args.node_ip_address.clone(),
+        port: args.port,
+    };
+    security
+        .check_listener(&address)
+        .map_err(|error| error.to_string())
+}
+
+fn head_plan(
+    args: &StartArgs,
+    settings: &Settings,
+    launcher: &Launcher,
+) -> Result<DaemonPlan, String> {
+    let address = Address::Tcp {
+        host: args.node_ip_address.clone(),
+        port: args.port,
+    };
+    let same = |owner: &crate::session::Owner| {
+        owner.role == Role::Head && owner.gcs_address == address.to_string()
+    };
+    if let Some((_, owner)) = owners(settings).into_iter().find(|(_, owner)| same(owner)) {
+        return Err(format!(
+            "a head runs at {address} already (process {}); join it with \
+             `aktis start --address {address}`, end it with `aktis stop`, or choose another --port",
+            owner.process.pid
+        ));
+    }
+    let storage = (args.storage == StorageArg::File && args.port != 0)
+        .then(|| storage_path(settings, args.port));
+    if let Some(path) = storage.as_ref().filter(|_| args.fresh) {
+        let _ = std::fs::remove_file(path);
+    }
+    if let Some(path) = storage.as_ref().filter(|path| path.exists()) {
+        eprintln!(
+            "Taking up the session that a killed head left in {}.",
+            path.display()
+        );
+    }
+    let session_id = new_session_id();
+    Ok(DaemonPlan {
+        folder_name: session_id.clone(),
+        session_id,
+        part: Part::Head {
+            port: args.port,
+            storage,
+        },
+        node_ip: args.node_ip_address.clone(),
+        zygote_command: launcher.zygote_command.clone(),
+    })
+}
+
+/// One file for each port: heads of one user on one machine do not share tables.
+fn storage_path(settings: &Settings, port: u16) -> PathBuf {
+    base_dir(settings).join(format!("head-{port}.redb"))
+}
+
+fn node_plan(
+    address: &str,
+    args: &StartArgs,
+    settings: &Settings,
+    launcher: &Launcher,
+) -> Result<DaemonPlan, String> {
+    let cluster = Cluster::connect(Some(address), settings)?;
+    let session_id = cluster.status()?.session_id;
+    let [a, b] = random_bytes::<2>();
+    Ok(DaemonPlan {
+        folder_name: format!("{session_id}-{a:02x}{b:02x}"),
+        session_id,
+        part: Part::Node {
+            head: cluster.address().to_string(),
+        },
+        node_ip: args.node_ip_address.clone(),
+        zygote_command: launcher.zygote_command.clone(),
+    })
+}
+
+fn announce(plan: &DaemonPlan, ready: &Ready) {
+    let Ready::Up {
+        gcs_address,
+        session_id,
+        session_dir,
+        node_id,
+        pid,
+    } = ready
+    else {
+        return;
+    };
+    let short = &node_id[..8.min(node_id.len())];
+    match plan.part {
+        Part::Head { .. } => println!(
+            "Aktis head is up at {gcs_address}\n\
+             \n  \
+             session   {session_id} in {}\n  \
+             node      {short} (process {pid})\n\
+             \n\
+             Connect from Python:   aktis.init(address=\"{gcs_address}\")\n\
+             Add a node:            aktis start --address {gcs_address}\n\
+             Look at it:            aktis status\n\
+             End it:                aktis stop",
+            session_dir.display()
+        ),
+        Part::Node { .. } => println!(
+            "Node {short} has joined the cluster at {gcs_address} (process {pid}, session {session_id})\n\
+             \n\
+             Connect from Python:   aktis.init(address=\"{gcs_address}\")\n\
+             End it:                aktis stop"
+        ),
+    }
+}
