@@ -1,1 +1,62 @@
 //! The native module of the aktis Python package.
+//!
+//! Owns: the way between Python objects and values, exceptions and failures; running Python functions and actors in a
+//! worker. Does not own: the public API and its documentation (pure Python, `python/aktis`), and what happens behind a
+//! call (`aktis-worker`).
+//!
+//! ```text
+//!   python/aktis/*.py  ──►  session, task, actor, object_ref  ──►  codec  ──►  aktis_worker::Runtime
+//!                           execute (workers)  ◄── next_work ──────────────────────┘
+//!                           zygote             data ──► aktis_data
+//! ```
+//! The interpreter lock is released around everything that may wait; conversions hold it.
+
+mod actor;
+mod codec;
+mod execute;
+mod failure;
+mod object_ref;
+mod options;
+mod session;
+mod task;
+mod zygote;
+
+use pyo3::prelude::*;
+
+/// Runs the aktis command. Returns its exit status.
+#[pyfunction]
+fn cli(py: Python<'_>, argv: Vec<String>, self_command: Vec<String>, zygote_command: Vec<String>) -> i32 {
+    py.detach(|| aktis_cli::main(&argv, aktis_cli::Launcher { self_command, zygote_command }))
+}
+
+/// The native half of aktis. Internal: the public API is the `aktis` package.
+#[pymodule]
+fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<object_ref::PyObjectRef>()?;
+    module.add_class::<object_ref::PyObjectStream>()?;
+    module.add_class::<task::TaskTemplate>()?;
+    module.add_class::<actor::ActorCore>()?;
+    module.add_class::<actor::MethodTemplate>()?;
+    module.add_class::<codec::SharedBuffer>()?;
+    module.add_class::<codec::Dependency>()?;
+    module.add_class::<execute::CallDone>()?;
+    module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
+    module.add_function(wrap_pyfunction!(session::start_laptop, module)?)?;
+    module.add_function(wrap_pyfunction!(session::find_node, module)?)?;
+    module.add_function(wrap_pyfunction!(session::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
+    module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
+    module.add_function(wrap_pyfunction!(session::context, module)?)?;
+    module.add_function(wrap_pyfunction!(session::put, module)?)?;
+    module.add_function(wrap_pyfunction!(session::get, module)?)?;
+    module.add_function(wrap_pyfunction!(session::wait, module)?)?;
+    module.add_function(wrap_pyfunction!(session::nodes, module)?)?;
+    module.add_function(wrap_pyfunction!(session::export, module)?)?;
+    module.add_function(wrap_pyfunction!(session::list_actors, module)?)?;
+    module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;
+    module.add_function(wrap_pyfunction!(zygote::worker_main, module)?)?;
+    module.add_function(wrap_pyfunction!(cli, module)?)?;
+    Ok(())
+}

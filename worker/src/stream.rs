@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use aktis_common::ids::TaskId;
 
+use crate::error::TaskFailure;
 use crate::reference::ObjectRef;
 use crate::runtime::{GetError, Interrupt, Runtime};
 
@@ -30,6 +31,11 @@ impl ObjectStream {
         interrupt: Interrupt<'_>,
     ) -> Result<Option<ObjectRef>, GetError> {
         self.runtime.stream_next(self.task, deadline, interrupt)
+    }
+
+    /// A reference that has failed, for embedders that hand a stream's failure over as its last item.
+    pub fn failed_reference(&self, failure: &TaskFailure) -> Result<ObjectRef, TaskFailure> {
+        self.runtime.failed_object(failure)
     }
 }
 

@@ -253,6 +253,19 @@ impl Runtime {
         Ok(result)
     }
 
+    /// Whether the object is ready, or has failed.
+    pub fn is_ready(&self, reference: &ObjectRef) -> bool {
+        self.0.core.lock().objects.is_ready(reference.id())
+    }
+
+    pub(crate) fn failed_object(&self, failure: &TaskFailure) -> Result<ObjectRef, TaskFailure> {
+        self.check_open()?;
+        let id = ObjectId::for_put();
+        let state = ObjectState::Failed(Arc::new(failure.clone()));
+        self.with_core(|core, _| core.objects.insert_owned(id, state).handles = 1);
+        Ok(ObjectRef::from_counted(id, self.0.me, self))
+    }
+
     /// Calls back once, from a runtime thread, when the object is ready or has failed. Must be quick and not block.
     pub fn on_ready(&self, reference: &ObjectRef, callback: Box<dyn FnOnce() + Send>) {
         self.with_core(|core, effects| core.watch(reference.id(), Watcher::Callback(callback), effects));

@@ -302,6 +302,11 @@ impl Runtime {
         Some(work)
     }
 
+    /// Makes the executor thread of this process end, from any thread.
+    pub fn ask_to_exit(&self, reason: &str) {
+        self.queue().push(Work::Exit(reason.to_owned()));
+    }
+
     /// Gives at most `count` tasks that are not started back to their callers.
     pub(super) fn give_back(&self, connection: &Arc<Connection>, count: usize, is_blocked: bool) {
         let taken = self.queue().take_back(Some(connection.id), count);

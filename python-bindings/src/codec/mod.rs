@@ -1,0 +1,108 @@
+//! Python objects to values and back.
+//!
+//! ```text
+//!  plain data ............ PlainEncoder            Format::Plain
+//!  bytes ................. as they are             Format::Bytes, large ones Format::BytesBuffer
+//!  contiguous ndarray .... dtype, shape | data     Format::Ndarray      read in place
+//!  anything else ......... pickle protocol 5       Format::Pickle       buffers read in place
+//!  blocks of aktis.data .. Arrow IPC stream        Format::ArrowStream  read in place
+//! ```
+
+mod args;
+mod buffers;
+mod pickle;
+mod plain;
+
+use aktis_worker::{Format, Value};
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+pub(crate) use args::{PyArgs, decode_args, encode_args};
+pub(crate) use buffers::SharedBuffer;
+pub(crate) use pickle::{Dependency, restore_dependency, restore_reference, scope_reference};
+
+use buffers::borrow_buffer;
+use plain::{PlainDecoder, PlainEncoder};
+
+/// Bytes above this are kept as a buffer of their own, read in place.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// Serialises an object. The value may borrow the object's memory: see [`own_buffers`].
+pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return bytes_value(bytes);
+    }
+    let mut encoder = PlainEncoder::default();
+    if encoder.encode(object, 0).is_some() {
+        let (inband, contained) = (encoder.out.into(), encoder.contained);
+        return Ok(Value { format: Format::Plain, inband, buffers: Vec::new(), contained });
+    }
+    if let Some(value) = ndarray_value(object)? {
+        return Ok(value);
+    }
+    pickle::dump(object)
+}
+
+/// Copies borrowed memory, for values that outlive the call in which the object may be changed.
+pub(crate) fn own_buffers(value: &mut Value) {
+    for buffer in &mut value.buffers {
+        *buffer = Bytes::copy_from_slice(buffer);
+    }
+}
+
+fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {
+    if bytes.as_bytes().len() <= LARGE_BYTES {
+        return Ok(Value::inband(Format::Bytes, Bytes::copy_from_slice(bytes.as_bytes())));
+    }
+    let buffer = borrow_buffer(bytes.as_any())?;
+    Ok(Value { format: Format::BytesBuffer, inband: Bytes::new(), buffers: vec![buffer], contained: Vec::new() })
+}
+
+fn ndarray_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
+    if object.get_type().name()? != "ndarray" {
+        return Ok(None);
+    }
+    let described = serialization(object.py())?.call_method1("describe_ndarray", (object,))?;
+    if described.is_none() {
+        return Ok(None);
+    }
+    let mut encoder = PlainEncoder::default();
+    if encoder.encode(&described, 0).is_none() {
+        return Ok(None);
+    }
+    let buffer = borrow_buffer(object)?;
+    Ok(Some(Value { format: Format::Ndarray, inband: encoder.out.into(), buffers: vec![buffer], contained: Vec::new() }))
+}
+
+/// Rebuilds the object. Arrays and tables read the value's memory in place and keep it alive.
+pub(crate) fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    match value.format {
+        Format::Plain => PlainDecoder::new(py, &value.inband, &value.contained, &[]).decode(),
+        Format::Bytes | Format::Native => Ok(PyBytes::new(py, &value.inband).into_any()),
+        Format::BytesBuffer => Ok(PyBytes::new(py, first_buffer(value)?).into_any()),
+        Format::Ndarray => {
+            let described = PlainDecoder::new(py, &value.inband, &[], &[]).decode()?;
+            let described = described.cast_into::<PyTuple>()?;
+            let buffer = Bound::new(py, SharedBuffer::new(first_buffer(value)?.clone()))?;
+            let arguments = (buffer, described.get_item(0)?, described.get_item(1)?);
+            serialization(py)?.call_method1("restore_ndarray", arguments)
+        }
+        Format::ArrowStream => {
+            let buffer = Bound::new(py, SharedBuffer::new(first_buffer(value)?.clone()))?;
+            serialization(py)?.call_method1("restore_arrow", (buffer,))
+        }
+        Format::Pickle => pickle::load(py, value, Vec::new()),
+    }
+}
+
+fn first_buffer(value: &Value) -> PyResult<&Bytes> {
+    value.buffers.first().ok_or_else(|| PyValueError::new_err("cannot decode a value: its buffer is missing"))
+}
+
+/// The Python half of serialisation.
+fn serialization(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(pyo3::intern!(py, "aktis._serialization"))
+}
+

@@ -1,0 +1,69 @@
+//! Failures to Python exceptions and back.
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::{GetError, TaskFailure};
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// The exception for a failure; `aktis.exceptions` chooses the class.
+pub(crate) fn to_py_err(py: Python<'_>, failure: &TaskFailure) -> PyErr {
+    let made = py.import("aktis.exceptions").and_then(|module| {
+        let exception = PyBytes::new(py, &failure.exception);
+        let arguments = (failure.code.as_u32(), &failure.message, exception, &failure.traceback);
+        module.call_method1("_from_failure", arguments)
+    });
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// The exception for a `get` that gave no values.
+pub(crate) fn get_error(py: Python<'_>, error: GetError, timeout: Option<f64>) -> PyErr {
+    match error {
+        GetError::Failed(failure) => to_py_err(py, &failure),
+        GetError::Interrupted => match py.check_signals() {
+            Err(error) => error,
+            Ok(()) => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
+        },
+        GetError::TimedOut { missing, wanted } => {
+            let made = py
+                .import("aktis.exceptions")
+                .and_then(|module| module.call_method1("_timeout", (missing, wanted, timeout)));
+            match made {
+                Ok(exception) => PyErr::from_value(exception),
+                Err(error) => error,
+            }
+        }
+    }
+}
+
+/// What is told to the caller of a function that raised.
+pub(crate) struct Described {
+    pub(crate) failure: TaskFailure,
+    pub(crate) is_retryable: bool,
+}
+
+/// Describes an exception for another process. `retry_on`: pickled exception types, empty for any.
+pub(crate) fn describe(py: Python<'_>, error: &PyErr, name: &str, retry_on: Option<&[u8]>) -> Described {
+    let described = py.import("aktis._worker").and_then(|module| {
+        let retry_on = retry_on.map(|types| PyBytes::new(py, types));
+        module.call_method1("describe_exception", (error.value(py), name, retry_on))?.extract::<(Vec<u8>, String, String, bool)>()
+    });
+    match described {
+        Ok((exception, message, traceback, is_retryable)) => Described {
+            failure: TaskFailure {
+                code: ErrorCode::Application,
+                message,
+                exception: Bytes::from(exception),
+                traceback,
+            },
+            is_retryable,
+        },
+        Err(second) => Described {
+            failure: TaskFailure::new(ErrorCode::Application, format!("{error} (and it could not be described: {second})")),
+            is_retryable: false,
+        },
+    }
+}

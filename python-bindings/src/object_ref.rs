@@ -1,0 +1,155 @@
+//! `ObjectRef` and `ObjectRefGenerator` as Python sees them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use aktis_worker::{ObjectRef, ObjectStream};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::codec::scope_reference;
+use crate::failure::{get_error, to_py_err};
+use crate::session::signal_check;
+
+/// A counted reference to an object that may not exist yet.
+#[pyclass(name = "ObjectRef", module = "aktis", frozen, weakref)]
+pub(crate) struct PyObjectRef {
+    reference: ObjectRef,
+}
+
+impl PyObjectRef {
+    pub(crate) fn new(reference: ObjectRef) -> Self {
+        Self { reference }
+    }
+
+    pub(crate) fn reference(&self) -> &ObjectRef {
+        &self.reference
+    }
+}
+
+#[pymethods]
+impl PyObjectRef {
+    /// The id, in hexadecimal.
+    fn hex(&self) -> String {
+        self.reference.id().to_string()
+    }
+
+    /// The id, 20 bytes.
+    fn binary<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.reference.id().as_bytes())
+    }
+
+    /// The id of the task that makes the object, 16 bytes.
+    fn task_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.reference.id().task().as_bytes())
+    }
+
+    /// Whether the object is ready, or has failed.
+    fn is_ready(&self) -> bool {
+        self.reference.runtime().is_ready(&self.reference)
+    }
+
+    /// Calls back once, from a runtime thread, when the object is ready or has failed.
+    fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) {
+        let reference = self.reference.clone();
+        py.detach(|| {
+            self.reference.runtime().on_ready(
+                &reference,
+                Box::new(move || {
+                    Python::attach(|py| {
+                        if let Err(error) = callback.call0(py) {
+                            error.write_unraisable(py, None);
+                        }
+                    });
+                }),
+            );
+        });
+    }
+
+    /// A `concurrent.futures.Future` of the value.
+    fn future<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("aktis._futures")?.call_method1("future", (slf,))
+    }
+
+    fn __await__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("aktis._futures")?.call_method1("await_ref", (slf,))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let position = scope_reference(&self.reference)?;
+        let restore = py.import("aktis._aktis")?.getattr("_restore_reference")?;
+        Ok((restore, PyTuple::new(py, [position])?))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ObjectRef({})", self.reference.id())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.reference.id().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast_exact::<Self>().is_ok_and(|other| other.get().reference == self.reference)
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(cls: &Bound<'py, pyo3::types::PyType>, _item: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        cls.clone().into_any()
+    }
+}
+
+/// The results of a generator, as references, one by one.
+#[pyclass(name = "ObjectRefGenerator", module = "aktis", frozen)]
+pub(crate) struct PyObjectStream {
+    stream: ObjectStream,
+}
+
+impl PyObjectStream {
+    pub(crate) fn new(stream: ObjectStream) -> Self {
+        Self { stream }
+    }
+}
+
+#[pymethods]
+impl PyObjectStream {
+    /// The id of the generator task, 16 bytes.
+    fn task_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.stream.task().as_bytes())
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<PyObjectRef> {
+        self.next_within(py, None)
+    }
+
+    /// The next reference; waits at most `timeout` seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn next_within(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<PyObjectRef> {
+        let deadline = crate::session::deadline_of(timeout)?;
+        let next = py.detach(|| self.stream.next_item(deadline, &signal_check));
+        match next {
+            Ok(Some(reference)) => Ok(PyObjectRef::new(reference)),
+            Ok(None) => Err(PyStopIteration::new_err(())),
+            // As in Ray: the failure is the last reference, get() of which raises.
+            Err(aktis_worker::GetError::Failed(failure)) => match self.stream.failed_reference(&failure) {
+                Ok(reference) => Ok(PyObjectRef::new(reference)),
+                Err(failure) => Err(to_py_err(py, &failure)),
+            },
+            Err(error) => Err(get_error(py, error, timeout)),
+        }
+    }
+
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("aktis._futures")?.call_method1("anext_ref", (slf,))
+    }
+}

@@ -1,0 +1,388 @@
+//! The session of this process: starting, joining, leaving, and the calls that need nothing else.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aktis_cli::laptop::{LaptopConfig, LaptopSession};
+use aktis_cli::{Launcher, join};
+use aktis_common::config::Settings;
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::WorkerId;
+use aktis_proto::v1 as wire;
+use aktis_worker::{NativeRegistry, ObjectRef, ProcessRole, Runtime, RuntimeConfig, TaskFailure};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use sha2::{Digest, Sha256};
+
+use crate::codec::{from_value, to_value};
+use crate::failure::{get_error, to_py_err};
+use crate::object_ref::PyObjectRef;
+
+/// The session that this process hosts, if it is a laptop session.
+static LAPTOP: Mutex<Option<LaptopSession>> = Mutex::new(None);
+/// Definitions that were exported in the current session.
+static EXPORTED: Mutex<Option<HashSet<[u8; 16]>>> = Mutex::new(None);
+
+/// On whose behalf a thread runs, for the runtime context.
+#[derive(Clone, Default)]
+pub(crate) struct CurrentCall {
+    pub(crate) task_id: Option<String>,
+    pub(crate) actor_id: Option<String>,
+    pub(crate) gpu_ids: Vec<u32>,
+}
+
+thread_local! {
+    pub(crate) static CURRENT_CALL: RefCell<CurrentCall> = RefCell::default();
+}
+
+/// The runtime, or the exception that says to call `init`.
+pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
+    Runtime::current().ok_or_else(|| {
+        let failure = TaskFailure::new(
+            ErrorCode::NotConnected,
+            "there is no session: call aktis.init() first (after shutdown() references are void)",
+        );
+        to_py_err(py, &failure)
+    })
+}
+
+/// Native functions and actors that every Python worker offers.
+pub(crate) fn native_registry() -> Arc<NativeRegistry> {
+    aktis_data::register(NativeRegistry::default()).into_shared()
+}
+
+pub(crate) fn lineage_limit() -> u64 {
+    Settings::from_env_and_overrides(&BTreeMap::new()).unwrap_or_default().lineage_bytes.0
+}
+
+/// Whether a signal handler of Python raised. Asked while waiting without the interpreter lock.
+pub(crate) fn signal_check() -> bool {
+    Python::attach(|py| match py.check_signals() {
+        Ok(()) => false,
+        Err(error) => {
+            // Raised again by the caller, once it holds the lock.
+            RAISED.set(Some(error));
+            true
+        }
+    })
+}
+
+thread_local! {
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// The exception that [`signal_check`] met in this thread.
+pub(crate) fn raised_by_signal() -> Option<PyErr> {
+    RAISED.take()
+}
+
+pub(crate) fn deadline_of(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    let wait = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("timeout must be a number of seconds >= 0, got {seconds}")))?;
+    // A time too far to be represented is no limit.
+    Ok(Instant::now().checked_add(wait))
+}
+
+/// Starts a session inside this process.
+#[pyfunction]
+pub(crate) fn start_laptop<'py>(py: Python<'py>, options: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+    let settings = laptop_settings(options)?;
+    let zygote_command: Vec<String> = options
+        .get_item("zygote_command")?
+        .ok_or_else(|| PyValueError::new_err("zygote_command is missing"))?
+        .extract()?;
+    let launcher = Launcher { self_command: Vec::new(), zygote_command };
+    let config = LaptopConfig { settings, launcher, worker_env: BTreeMap::new() };
+    let session = py.detach(|| LaptopSession::start(config)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    let info = PyDict::new(py);
+    info.set_item("raylet_socket", session.raylet_socket())?;
+    info.set_item("session_dir", session.session_dir())?;
+    let previous = LAPTOP.lock().replace(session);
+    py.detach(|| drop(previous));
+    Ok(info)
+}
+
+fn laptop_settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
+    let mut overrides = BTreeMap::new();
+    for (key, setting) in [
+        ("num_cpus", "num_cpus"),
+        ("num_gpus", "num_gpus"),
+        ("object_store_memory", "object_store_bytes"),
+        ("temp_dir", "temp_dir"),
+    ] {
+        if let Some(value) = options.get_item(key)?.filter(|value| !value.is_none()) {
+            overrides.insert(setting.to_owned(), value.str()?.extract()?);
+        }
+    }
+    if let Some(resources) = options.get_item("resources")?.filter(|value| !value.is_none()) {
+        let resources: BTreeMap<String, f64> = resources.extract()?;
+        overrides.insert("resources".to_owned(), serde_json::json!(resources).to_string());
+    }
+    if let Some(labels) = options.get_item("labels")?.filter(|value| !value.is_none()) {
+        let labels: BTreeMap<String, String> = labels.extract()?;
+        overrides.insert("labels".to_owned(), serde_json::json!(labels).to_string());
+    }
+    Settings::from_env_and_overrides(&overrides).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// Finds the raylet of this machine that belongs to the cluster.
+#[pyfunction]
+pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'py, PyDict>> {
+    let settings =
+        Settings::from_env_and_overrides(&BTreeMap::new()).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let found = py
+        .detach(|| join::find_raylet(Some(address), &settings))
+        .map_err(|error| PyConnectionError::new_err(error.to_string()))?;
+    let info = PyDict::new(py);
+    info.set_item("raylet_socket", found.raylet_socket)?;
+    info.set_item("session_dir", found.session_dir)?;
+    info.set_item("gcs_address", found.gcs_address.to_string())?;
+    Ok(info)
+}
+
+/// Makes this process a driver of the node.
+#[pyfunction]
+#[pyo3(signature = (raylet_socket, entrypoint, namespace, log_sink=None))]
+pub(crate) fn connect(
+    py: Python<'_>,
+    raylet_socket: PathBuf,
+    entrypoint: String,
+    namespace: String,
+    log_sink: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let config = RuntimeConfig {
+        raylet_socket,
+        role: ProcessRole::Driver,
+        worker_id: WorkerId::random(),
+        entrypoint,
+        namespace,
+        registry: native_registry(),
+        log_sink: log_sink.map(python_log_sink),
+        lineage_limit_bytes: lineage_limit(),
+    };
+    *EXPORTED.lock() = None;
+    py.detach(|| Runtime::start(config)).map(drop).map_err(|failure| to_py_err(py, &failure))
+}
+
+fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
+    Box::new(move |lines: wire::LogLines| {
+        Python::attach(|py| {
+            let told = || -> PyResult<()> {
+                let record = PyDict::new(py);
+                record.set_item("pid", lines.pid)?;
+                record.set_item("source", &lines.source)?;
+                record.set_item("hostname", &lines.hostname)?;
+                record.set_item("is_stderr", lines.is_stderr)?;
+                record.set_item("lines", &lines.lines)?;
+                sink.call1(py, (record,)).map(drop)
+            };
+            if let Err(error) = told() {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
+}
+
+/// Leaves the session; ends it if this process hosts it.
+#[pyfunction]
+pub(crate) fn shutdown(py: Python<'_>) {
+    *EXPORTED.lock() = None;
+    let laptop = LAPTOP.lock().take();
+    py.detach(|| {
+        if let Some(runtime) = Runtime::current() {
+            runtime.shutdown();
+        }
+        if let Some(laptop) = laptop {
+            laptop.shutdown();
+        }
+    });
+}
+
+/// Whether this process has a session.
+#[pyfunction]
+pub(crate) fn is_connected() -> bool {
+    Runtime::current().is_some_and(|runtime| !runtime.is_closed())
+}
+
+/// Who and where this process is.
+#[pyfunction]
+pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    let runtime = runtime(py)?;
+    let (address, greeting) = (runtime.address(), runtime.greeting());
+    let call = CURRENT_CALL.with_borrow(Clone::clone);
+    let info = PyDict::new(py);
+    info.set_item("job_id", runtime.job().to_string())?;
+    info.set_item("node_id", address.node.to_string())?;
+    info.set_item("worker_id", address.worker.to_string())?;
+    info.set_item("role", if runtime.role() == ProcessRole::Driver { "driver" } else { "worker" })?;
+    info.set_item("session_dir", &greeting.session_dir)?;
+    info.set_item("gcs_address", &greeting.gcs_address)?;
+    info.set_item("namespace", &greeting.namespace)?;
+    info.set_item("task_id", call.task_id)?;
+    info.set_item("actor_id", call.actor_id)?;
+    info.set_item("gpu_ids", PyList::new(py, call.gpu_ids)?)?;
+    Ok(info)
+}
+
+/// Stores a value.
+#[pyfunction]
+pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObjectRef> {
+    let runtime = runtime(py)?;
+    let mut serialised = to_value(value)?;
+    if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
+        crate::codec::own_buffers(&mut serialised);
+    }
+    let reference = py.detach(|| runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
+    Ok(PyObjectRef::new(reference))
+}
+
+fn references(refs: &Bound<'_, PyList>) -> PyResult<Vec<ObjectRef>> {
+    refs.iter()
+        .map(|item| match item.cast_exact::<PyObjectRef>() {
+            Ok(reference) => Ok(reference.get().reference().clone()),
+            Err(_) => Err(pyo3::exceptions::PyTypeError::new_err(format!(
+                "expected an ObjectRef, got {}: pass what .remote() or put() returned",
+                item.get_type().name()?
+            ))),
+        })
+        .collect()
+}
+
+/// The values of the references, in order.
+#[pyfunction]
+#[pyo3(signature = (refs, timeout=None))]
+pub(crate) fn get<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    timeout: Option<f64>,
+) -> PyResult<Bound<'py, PyList>> {
+    let runtime = runtime(py)?;
+    let references = references(refs)?;
+    let deadline = deadline_of(timeout)?;
+    let got = py.detach(|| runtime.get_interruptibly(&references, deadline, &signal_check));
+    let values = got.map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+    let objects = values.iter().map(|value| from_value(py, value)).collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, objects)
+}
+
+/// Ready and other references, each in order.
+#[pyfunction]
+#[pyo3(signature = (refs, num_returns, timeout=None))]
+pub(crate) fn wait<'py>(
+    py: Python<'py>,
+    refs: &Bound<'py, PyList>,
+    num_returns: usize,
+    timeout: Option<f64>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    let runtime = runtime(py)?;
+    let references = references(refs)?;
+    let deadline = deadline_of(timeout)?;
+    let result = py
+        .detach(|| runtime.wait(&references, num_returns, deadline, &signal_check))
+        .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+    let pick = |positions: &[usize]| {
+        let picked: PyResult<Vec<_>> = positions.iter().map(|position| refs.get_item(*position)).collect();
+        PyList::new(py, picked?)
+    };
+    Ok((pick(&result.ready)?, pick(&result.pending)?))
+}
+
+/// The nodes of the cluster in Ray's shape.
+#[pyfunction]
+pub(crate) fn nodes(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let runtime = runtime(py)?;
+    let nodes = py.detach(|| runtime.nodes()).map_err(|failure| to_py_err(py, &failure))?;
+    let described = nodes.iter().map(|node| describe_node(py, node)).collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, described)
+}
+
+fn describe_node<'py>(py: Python<'py>, node: &wire::NodeInfo) -> PyResult<Bound<'py, PyDict>> {
+    let hex: String = node.node_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let quantities = |set: Option<&wire::ResourceSet>| -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, units) in set.into_iter().flat_map(|set| &set.quantities) {
+            #[allow(clippy::cast_precision_loss, reason = "quantities are far below 2^53")]
+            dict.set_item(name, *units as f64 / 10_000.0)?;
+        }
+        Ok(dict)
+    };
+    let info = PyDict::new(py);
+    info.set_item("NodeID", hex)?;
+    info.set_item("Alive", node.is_alive)?;
+    info.set_item("NodeManagerHostname", &node.hostname)?;
+    info.set_item("NodeName", &node.hostname)?;
+    info.set_item("NodeManagerAddress", &node.raylet_address)?;
+    info.set_item("RayletSocketName", &node.node_socket)?;
+    info.set_item("Resources", quantities(node.total.as_ref())?)?;
+    info.set_item("Available", quantities(node.available.as_ref())?)?;
+    info.set_item("Labels", node.labels.clone().into_iter().collect::<BTreeMap<_, _>>())?;
+    info.set_item("IsHeadNode", node.is_head)?;
+    info.set_item("DeathReason", &node.death_cause)?;
+    info.set_item("ObjectStoreCapacityBytes", node.store_capacity_bytes)?;
+    info.set_item("ObjectStoreUsedBytes", node.store_used_bytes)?;
+    Ok(info)
+}
+
+/// The key of a definition in the gcs table.
+pub(crate) fn definition_key(id: &[u8]) -> Bytes {
+    [b"definition:", id].concat().into()
+}
+
+/// Puts a definition into the gcs table, once per session. Returns its id.
+#[pyfunction]
+pub(crate) fn export<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let runtime = runtime(py)?;
+    let digest = Sha256::digest(definition);
+    let mut id = [0u8; 16];
+    id.copy_from_slice(&digest[..16]);
+    let is_new = EXPORTED.lock().get_or_insert_default().insert(id);
+    if is_new {
+        let bytes = Bytes::copy_from_slice(definition);
+        let put = py.detach(|| runtime.kv_put(definition_key(&id), bytes));
+        if let Err(failure) = put {
+            EXPORTED.lock().get_or_insert_default().remove(&id);
+            return Err(to_py_err(py, &failure));
+        }
+    }
+    Ok(PyBytes::new(py, &id))
+}
+
+/// All actors that the cluster knows.
+#[pyfunction]
+pub(crate) fn list_actors(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let runtime = runtime(py)?;
+    let reply: wire::ListActorsReply = py
+        .detach(|| runtime.call_gcs("ListActors", &wire::Empty {}))
+        .map_err(|failure| to_py_err(py, &failure))?;
+    let described = reply.actors.iter().map(|actor| describe_actor(py, actor)).collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, described)
+}
+
+fn describe_actor<'py>(py: Python<'py>, actor: &wire::ActorUpdate) -> PyResult<Bound<'py, PyDict>> {
+    let hex: String = actor.actor_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let options = actor.options.clone().unwrap_or_default();
+    let info = PyDict::new(py);
+    info.set_item("actor_id", hex)?;
+    info.set_item("class_name", &actor.class_name)?;
+    info.set_item("state", actor.state().as_str_name().trim_start_matches("ACTOR_STATE_"))?;
+    info.set_item("name", options.name)?;
+    info.set_item("namespace", options.namespace)?;
+    info.set_item("pid", actor.pid)?;
+    info.set_item("restarts", actor.restarts)?;
+    info.set_item("death_cause", actor.failure.as_ref().map(|failure| failure.message.clone()))?;
+    Ok(info)
+}
+
+/// Ends a worker process from a thread that is not its main one: the raylet is told, the queue says so.
+pub(crate) fn end_worker(py: Python<'_>) {
+    if let Some(runtime) = Runtime::current() {
+        py.detach(|| runtime.ask_to_exit("exit_actor() was called"));
+    }
+}
