@@ -375,6 +375,7 @@ fn surroundings(config: &RayletConfig, listeners: Vec<JoinHandle<()>>) -> Surrou
         },
         node_socket: config.node_socket(),
         node_dir: config.node_dir(),
+        lane_dir: config.lane_dir(),
         zygote_log: zygote_log(config),
         hostname: machine::host_name(),
         worker_env: config.worker_env.clone(),

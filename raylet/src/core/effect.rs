@@ -35,6 +35,11 @@ pub enum Effect {
         /// The namespace of a driver.
         namespace: String,
     },
+    /// Tell when a worker's lane socket is there.
+    AwaitLane {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// Close a process's connection.
     Close {
         /// Whose.

@@ -10,7 +10,7 @@ use super::effect::{Effect, GcsReport, StoreEffect};
 use super::keys::{ConnectionId, ReplyTo};
 use super::obituaries::Obituary;
 use super::process_table::{Process, Role};
-use super::worker_pool::{Duty, Worker};
+use super::worker_pool::{Duty, Worker, WorkerState};
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {
@@ -41,6 +41,11 @@ impl RayletCore {
     }
 
     fn on_worker_gone(&mut self, process: &Process, now: Instant, effects: &mut Effects) {
+        let state = self.pool.get(process.worker).map(|worker| worker.state);
+        if let Some(WorkerState::Starting { .. }) = state {
+            let cause = "it ended right after its hello";
+            return self.fail_start(process.worker, cause, now, effects);
+        }
         let Some(worker) = self.pool.remove(process.worker) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! Everything that can happen to a raylet.
 
-use aktis_common::ids::NodeId;
+use aktis_common::ids::{NodeId, WorkerId};
 use aktis_proto::v1::{
     ActorUpdate, Address, Failure, FreeObjectsRequest, KillWorkerRequest, LeaseReclaim, LeaseReply,
     LeaseRequest, LeaseReturn, NodeInfo, Publication, StartActorReply, StartActorRequest, StoreGet,
@@ -28,6 +28,11 @@ pub enum Event {
     Disconnected {
         /// Whose.
         connection: ConnectionId,
+    },
+    /// A worker that said hello takes lanes.
+    LaneOpen {
+        /// The worker.
+        worker: WorkerId,
     },
     /// The zygote said something, or is gone.
     Zygote(ZygoteEvent),

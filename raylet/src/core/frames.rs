@@ -31,7 +31,7 @@ impl RayletCore {
         effects: &mut Effects,
     ) {
         if let Kind::Hello(hello) = kind {
-            return self.on_hello(connection, request_id, hello, now, effects);
+            return self.on_hello(connection, request_id, hello, effects);
         }
         if self.processes.get(connection).is_none() {
             let message = "the first frame of a process must be its hello";
@@ -98,7 +98,6 @@ impl RayletCore {
         connection: ConnectionId,
         request_id: u64,
         hello: Hello,
-        now: Instant,
         effects: &mut Effects,
     ) {
         let process = match self.process_of(connection, &hello) {
@@ -109,7 +108,7 @@ impl RayletCore {
             let token = StartupToken(hello.startup_token);
             if !self
                 .pool
-                .hello(process.worker, token, process.pid, connection, now)
+                .hello(process.worker, token, process.pid, connection)
             {
                 let message = "this raylet does not await such a worker";
                 return refuse(connection, request_id, message, effects);
@@ -135,6 +134,9 @@ impl RayletCore {
             job_id: job.map(JobId::to_wire).unwrap_or_default(),
             namespace: hello.namespace,
         });
+        if role == Role::Worker {
+            effects.push(Effect::AwaitLane { worker });
+        }
     }
 
     fn process_of(&self, connection: ConnectionId, hello: &Hello) -> Result<Process, InvalidId> {

@@ -131,6 +131,7 @@ impl RayletCore {
                 self.on_frame(connection, request_id, kind, payload, now, effects);
             }
             Event::Disconnected { connection } => self.on_disconnected(connection, now, effects),
+            Event::LaneOpen { worker } => self.pool.lane_open(worker, now),
             Event::Zygote(news) => self.on_zygote(news, now, effects),
             Event::Call { call, request } => self.on_call(call, request, now, effects),
             Event::CallDropped { call } => self.on_call_dropped(call, effects),

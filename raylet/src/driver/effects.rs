@@ -15,6 +15,7 @@ use super::RayletDriver;
 use crate::core::effect::{Effect, StoreEffect};
 use crate::core::event::CallAnswer;
 use crate::core::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+use crate::io::lane_proxy::await_lane;
 use crate::io::logs::{Epitaph, quote_file};
 use crate::io::signals::kill_group;
 
@@ -38,6 +39,10 @@ impl RayletDriver {
                 namespace,
             } => {
                 self.welcome(connection, request_id, job_id, namespace);
+            }
+            Effect::AwaitLane { worker } => {
+                let lane = self.surroundings.lane_dir.join(worker.to_string());
+                tokio::spawn(await_lane(lane, worker, self.mailbox.clone()));
             }
             Effect::Close { connection } => self.ports.links.close(connection),
             Effect::Answer { call, answer } => self.answer(call, answer),

@@ -57,6 +57,7 @@ pub(crate) struct Surroundings {
     pub(crate) welcome: HelloReply,
     pub(crate) node_socket: PathBuf,
     pub(crate) node_dir: PathBuf,
+    pub(crate) lane_dir: PathBuf,
     pub(crate) zygote_log: PathBuf,
     pub(crate) hostname: String,
     pub(crate) worker_env: std::collections::BTreeMap<String, String>,

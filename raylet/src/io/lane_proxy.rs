@@ -9,6 +9,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, WorkerId};
@@ -27,11 +28,17 @@ use tonic::{Status, Streaming};
 
 use super::peers::Peers;
 use super::process_socket::{is_own_user, pause_after};
+use crate::core::event::Event;
+use crate::inbox::Mailbox;
 
 /// Bytes read at once, and the most that one message carries.
 const READ_BYTES: usize = 256 << 10;
 /// Messages between a socket and the network: bounds what one lane keeps in memory.
 const PIPE_MESSAGES: usize = 8;
+/// How often a lane socket that is about to be made is looked for.
+const LANE_POLL: Duration = Duration::from_millis(1);
+/// A worker that has no lane socket after this time was given up.
+const LONGEST_WAIT_FOR_LANE: Duration = Duration::from_secs(60);
 /// A route is a few dozen bytes.
 const MAX_ROUTE_BYTES: usize = 4096;
 
@@ -121,6 +128,21 @@ impl LaneProxy {
 /// The socket on which a worker of this node takes lanes.
 fn lane_path(lane_dir: &Path, worker: WorkerId) -> PathBuf {
     lane_dir.join(worker.to_string())
+}
+
+/// Tells the driver when a worker's lane socket is there: only then may its address be given away.
+///
+/// A worker learns where its socket goes from the reply to its hello, and has no reason to say when it is done. The time
+/// limit of its start ends this too.
+pub(crate) async fn await_lane(lane: PathBuf, worker: WorkerId, mailbox: Mailbox) {
+    let deadline = tokio::time::Instant::now() + LONGEST_WAIT_FOR_LANE;
+    while !lane.exists() {
+        if tokio::time::Instant::now() > deadline {
+            return;
+        }
+        tokio::time::sleep(LANE_POLL).await;
+    }
+    mailbox.event(Event::LaneOpen { worker });
 }
 
 /// Reads the first frame of a process: where its lane goes.

@@ -23,7 +23,7 @@ use super::keys::{ConnectionId, StartupToken};
 pub struct PoolLimits {
     /// Idle workers kept ready once leases are being asked for.
     pub warm_max: usize,
-    /// Time within which a worker must say hello.
+    /// Time within which a worker must say hello and take lanes.
     pub start_timeout: Duration,
     /// Idle time after which a worker beyond `warm_max` is retired.
     pub idle_timeout: Duration,
@@ -47,7 +47,7 @@ pub struct StartingWorker {
 /// What the passing of time asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PoolChores {
-    /// Workers that did not say hello in time.
+    /// Workers that were not ready in time.
     pub overdue: Vec<WorkerId>,
     /// Idle workers to ask to end.
     pub surplus: Vec<WorkerId>,
@@ -179,29 +179,39 @@ impl WorkerPool {
         true
     }
 
-    /// A process says that it is the worker of `token`; it becomes idle. False if no such worker is being started.
+    /// A process says that it is the worker of `token`. False if no such worker is being started.
     pub fn hello(
         &mut self,
         id: WorkerId,
         token: StartupToken,
         pid: u32,
         connection: ConnectionId,
-        now: Instant,
     ) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else {
             return false;
         };
-        let is_awaited = matches!(worker.state, WorkerState::Starting { .. });
+        let is_awaited =
+            matches!(worker.state, WorkerState::Starting { .. }) && worker.connection.is_none();
         if worker.token != token || !is_awaited || worker.pid.is_some_and(|known| known != pid) {
             return false;
         }
         worker.pid = Some(pid);
         worker.connection = Some(connection);
-        worker.state = WorkerState::Idle { since: now };
         self.by_pid.insert(pid, id);
-        self.idle.push(id);
-        self.starting -= 1;
         true
+    }
+
+    /// A worker that said hello takes lanes from now on: it is idle.
+    pub fn lane_open(&mut self, id: WorkerId, now: Instant) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let is_starting = matches!(worker.state, WorkerState::Starting { .. });
+        if is_starting && worker.connection.is_some() {
+            worker.state = WorkerState::Idle { since: now };
+            self.idle.push(id);
+            self.starting -= 1;
+        }
     }
 
     /// An idle worker for `job` with exactly `gpu_ids`: one of the same job first, then a fresh one.

@@ -103,7 +103,7 @@ fn stranger_that_names_a_wrong_token_or_pid_is_no_worker() {
     let (mut pool, now) = (pool(), Instant::now());
     let starting = pool.begin_start(now);
     pool.forked(starting.token, 5);
-    let mut hello = |id, token, pid| pool.hello(id, token, pid, ConnectionId(1), now);
+    let mut hello = |id, token, pid| pool.hello(id, token, pid, ConnectionId(1));
     assert!(!hello(starting.worker, StartupToken(99), 5));
     assert!(!hello(starting.worker, starting.token, 6));
     assert!(!hello(WorkerId::random(), starting.token, 5));
@@ -112,6 +112,16 @@ fn stranger_that_names_a_wrong_token_or_pid_is_no_worker() {
         !hello(starting.worker, starting.token, 5),
         "a second hello is refused"
     );
+}
+
+#[test]
+fn worker_without_a_lane_is_given_to_nobody() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let starting = pool.begin_start(now);
+    assert!(pool.hello(starting.worker, starting.token, 5, ConnectionId(1)));
+    assert_eq!((pool.find_idle(JOB, &[]), pool.starting_count()), (None, 1));
+    pool.lane_open(starting.worker, now);
+    assert_eq!(pool.find_idle(JOB, &[]), Some(starting.worker));
 }
 
 #[test]
@@ -185,7 +195,8 @@ proptest! {
                 Step::Hello(index) => if let Some(id) = pick(index) {
                     let token = pool.get(id).unwrap().token;
                     let pid = u32::try_from(token.0).unwrap();
-                    pool.hello(id, token, pid, ConnectionId(token.0), now);
+                    pool.hello(id, token, pid, ConnectionId(token.0));
+                        pool.lane_open(id, now);
                 },
                 Step::Assign(job, gpus) => {
                     let (job, gpus) = (JobId::new([job; 16]), &[0, 1][..gpus.min(2)]);

@@ -1,7 +1,7 @@
 //! One worker process, from the request to fork it until it is gone.
 //!
 //! ```text
-//!            hello             assign             release
+//!      hello, lane open        assign             release
 //!  Starting ───────► Idle ───────────────► Busy ───────────► Idle
 //!     │                │ retire              │ retire
 //!     │ overdue        ▼                     ▼
@@ -35,7 +35,7 @@ impl Duty {
 /// Where a worker stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
-    /// Asked of the zygote, has not said hello.
+    /// Asked of the zygote; has not said hello, or takes no lanes yet.
     Starting {
         /// When it was asked for.
         since: Instant,

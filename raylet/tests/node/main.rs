@@ -1,0 +1,10 @@
+//! A raylet in one process with a fake gcs, a fake zygote and processes that speak frames by hand.
+
+mod actors;
+mod ends;
+mod fake_gcs;
+mod leases;
+mod objects;
+mod process;
+mod sandbox;
+mod two_nodes;
