@@ -1,0 +1,119 @@
+//! What happens to the executor and what it wants done.
+
+use std::time::Duration;
+
+use aktis_worker::TaskFailure;
+
+/// A worker of one execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerKey(pub u64);
+
+/// A block of one execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockKey(pub u64);
+
+/// Rows of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSlice {
+    /// The block.
+    pub block: BlockKey,
+    /// First row.
+    pub first_row: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of the whole block.
+    pub bytes: u64,
+}
+
+/// What an input consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputContent {
+    /// The split of the source with this number.
+    Split(usize),
+    /// Blocks that the stage before made.
+    Blocks(Vec<BlockSlice>),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The worker has loaded its functions.
+    WorkerReady(WorkerKey),
+    /// The worker's process died, or its node.
+    WorkerLost {
+        /// The worker.
+        worker: WorkerKey,
+        /// What the system says about it.
+        failure: TaskFailure,
+    },
+    /// The worker's function or constructor failed: running it again would not help.
+    WorkerFailed {
+        /// The worker.
+        worker: WorkerKey,
+        /// What to tell the user.
+        failure: TaskFailure,
+    },
+    /// A pull came back.
+    Pulled(Pulled),
+    /// The consumer has taken a delivered block, and it is free.
+    Taken(BlockKey),
+    /// Nobody wants the rest.
+    Cancelled,
+}
+
+/// What a pull brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The worker.
+    pub worker: WorkerKey,
+    /// The block, if there is one: its rows and bytes.
+    pub block: Option<(BlockKey, u64, u64)>,
+    /// Whether the input is used up.
+    pub is_last: bool,
+    /// Rows that went in since the last pull.
+    pub rows_in: u64,
+    /// How long the worker worked for it.
+    pub busy: Duration,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Start a worker of this stage; answered by `WorkerReady`, `WorkerLost` or `WorkerFailed`.
+    StartWorker {
+        /// The stage.
+        stage: usize,
+        /// The worker's name from now on.
+        worker: WorkerKey,
+    },
+    /// End a worker. Not answered.
+    StopWorker(WorkerKey),
+    /// Give a worker an input and pull once; answered by `Pulled`, `WorkerLost` or `WorkerFailed`. An input that the
+    /// worker has is forgotten.
+    StartInput(StartInput),
+    /// Pull once more; answered like `StartInput`.
+    Pull(WorkerKey),
+    /// Give rows to the consumer; answered by `Taken`.
+    Deliver(BlockSlice),
+    /// Nobody needs the block any more.
+    Release(BlockKey),
+    /// It is over: all rows have been delivered or written, or it failed.
+    Finish(Result<(), TaskFailure>),
+}
+
+/// An input on its way to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartInput {
+    /// The worker.
+    pub worker: WorkerKey,
+    /// Its stage.
+    pub stage: usize,
+    /// Position in the stage's order.
+    pub sequence: u64,
+    /// What it is.
+    pub content: InputContent,
+    /// Blocks that an earlier attempt has delivered.
+    pub skip_blocks: u64,
+    /// Rows in them.
+    pub skip_rows: u64,
+}

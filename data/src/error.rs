@@ -1,0 +1,144 @@
+//! Failures of building a plan and of finding its data. Failures of running it are
+//! [`TaskFailure`](aktis_worker::TaskFailure)s, because they come from other processes.
+
+use datafusion::error::DataFusionError;
+
+/// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanErrorKind {
+    /// A path that does not exist.
+    FileNotFound,
+    /// A file that is there but cannot be read as what it should be.
+    Unreadable,
+    /// An argument that makes no sense.
+    InvalidArgument,
+}
+
+/// Why a dataset could not be described.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A path that does not exist.
+    #[error("read {path}: there is no such file or folder")]
+    FileMissing {
+        /// As the user wrote it.
+        path: String,
+    },
+    /// A pattern or folder without any matching file.
+    #[error("read {path}: no file matches (looked for {wanted})")]
+    NoFiles {
+        /// As the user wrote it.
+        path: String,
+        /// What would have matched.
+        wanted: &'static str,
+    },
+    /// A place that this build cannot read or write.
+    #[error("use {url}: this build reads and writes local files only (paths and file:// URLs)")]
+    UnsupportedStore {
+        /// As the user wrote it.
+        url: String,
+    },
+    /// Listing or opening failed.
+    #[error("read {path}: {detail}")]
+    Storage {
+        /// The file or folder.
+        path: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// Not a Parquet file, or a damaged one.
+    #[error("read {path}: it is not a valid Parquet file ({detail})")]
+    InvalidParquet {
+        /// The file.
+        path: String,
+        /// What the reader found.
+        detail: String,
+    },
+    /// Columns that are not there.
+    #[error("{operation}: there is no column {}; the columns are {}", quoted(.missing), quoted(.available))]
+    UnknownColumns {
+        /// The call the user made.
+        operation: &'static str,
+        /// The columns asked for.
+        missing: Vec<String>,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// An expression that cannot be understood.
+    #[error("filter(expr={expression:?}): {detail}; the columns are {} (text goes in single quotes)", quoted(.available))]
+    InvalidExpression {
+        /// As the user wrote it.
+        expression: String,
+        /// What is wrong with it.
+        detail: String,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// Two columns would have one name.
+    #[error("{operation}: there would be two columns named '{name}'")]
+    DuplicateColumn {
+        /// The call the user made.
+        operation: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An argument that makes no sense.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The planner refused.
+    #[error("plan the dataset: {detail}")]
+    Planner {
+        /// What it said.
+        detail: String,
+        /// The failure itself.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+}
+
+impl PlanError {
+    /// The kind of mistake.
+    pub fn kind(&self) -> PlanErrorKind {
+        match self {
+            Self::FileMissing { .. } | Self::NoFiles { .. } => PlanErrorKind::FileNotFound,
+            Self::Storage { .. } | Self::InvalidParquet { .. } => PlanErrorKind::Unreadable,
+            _ => PlanErrorKind::InvalidArgument,
+        }
+    }
+
+    pub(crate) fn planner(source: DataFusionError) -> Self {
+        Self::Planner {
+            detail: first_line(&source),
+            source: Box::new(source),
+        }
+    }
+}
+
+/// The message of a DataFusion failure without its back trace and without the words "Error during planning".
+pub(crate) fn first_line(error: &DataFusionError) -> String {
+    error
+        .strip_backtrace()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// `'a', 'b'`, shortened after twenty names.
+pub(crate) fn quoted(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    if names.is_empty() {
+        return "(none known)".to_owned();
+    }
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("'{name}'"))
+        .collect();
+    let rest = names.len().saturating_sub(SHOWN);
+    let more = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", shown.join(", "))
+}

@@ -1,0 +1,233 @@
+//! Running a dataset: one driver thread per execution, and the handle to it.
+
+mod driver;
+mod prepare;
+pub(crate) mod write;
+
+pub use write::{SaveMode, prepare_folder};
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+
+use crate::block::{self, BlockHandle};
+use crate::core::event::BlockKey;
+use crate::error::PlanError;
+use crate::plan::{Dataset, SourceBlock};
+use crate::pool::{BlockReader, WorkerPool};
+use crate::stages::{FitError, Sink};
+use crate::stats::ExecutionStats;
+use driver::Message;
+
+/// How to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionOptions {
+    /// Whether rows come in the order of the source.
+    pub keep_order: bool,
+    /// Bytes of blocks that may wait or be read; `None`: half of the object store.
+    pub budget_bytes: Option<u64>,
+    /// Size of blocks; `None`: as the budget allows, at most 32 MiB.
+    pub block_bytes: Option<u64>,
+    /// Workers that may die over one input before it is given up.
+    pub max_deaths: u32,
+}
+
+impl Default for ExecutionOptions {
+    fn default() -> Self {
+        Self {
+            keep_order: true,
+            budget_bytes: None,
+            block_bytes: None,
+            max_deaths: 3,
+        }
+    }
+}
+
+/// Why a dataset could not be run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The plan is wrong.
+    #[error("{0}")]
+    Plan(#[source] PlanError),
+    /// The cluster can never run it.
+    #[error("{0}")]
+    Fit(#[source] FitError),
+    /// It failed while it ran.
+    #[error("{0}")]
+    Failed(#[source] TaskFailure),
+}
+
+impl ExecuteError {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::Failed(TaskFailure::new(ErrorCode::Internal, message))
+    }
+}
+
+/// Rows that the consumer may read.
+#[derive(Debug, Clone)]
+pub struct DeliveredBlock {
+    handle: BlockHandle,
+    first_row: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl DeliveredBlock {
+    /// Rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// As the block of a new dataset, if the whole of it was delivered.
+    pub fn to_source(&self, is_whole: bool) -> Option<SourceBlock> {
+        is_whole.then(|| SourceBlock::stored(self.handle.clone(), self.rows, self.bytes))
+    }
+
+    /// Whether nothing was cut off at the front; a cut at the end is seen by the number of rows alone.
+    pub fn first_row(&self) -> u64 {
+        self.first_row
+    }
+}
+
+/// What [`Execution::next`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows.
+    Block(DeliveredBlock),
+    /// Nothing yet.
+    Pending,
+    /// It is over, well or badly.
+    End(Result<(), TaskFailure>),
+}
+
+/// A running dataset. Dropping it ends it.
+pub struct Execution {
+    messages: Sender<Message>,
+    delivered: Mutex<Receiver<Delivery>>,
+    outcome: Mutex<Option<Result<(), TaskFailure>>>,
+    stats: Arc<Mutex<ExecutionStats>>,
+    reader: BlockReader,
+    schema: Option<SchemaRef>,
+}
+
+/// From the driver to the consumer.
+pub(crate) enum Delivery {
+    Block(BlockKey, DeliveredBlock),
+    End(Result<(), TaskFailure>),
+}
+
+impl Execution {
+    /// Runs `dataset` on `pool` into `sink`.
+    pub fn start(
+        dataset: &Dataset,
+        sink: &Sink,
+        pool: Box<dyn WorkerPool>,
+        options: &ExecutionOptions,
+    ) -> Result<Self, ExecuteError> {
+        prepare::start(dataset, sink, pool, options)
+    }
+
+    /// The columns, if they were known before it ran.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        self.schema.clone()
+    }
+
+    /// The next rows; waits for at most `patience`.
+    pub fn next(&self, patience: Duration) -> Next {
+        if let Some(outcome) = &*self.outcome.lock() {
+            return Next::End(outcome.clone());
+        }
+        let delivery = self.delivered.lock().recv_timeout(patience);
+        match delivery {
+            Ok(Delivery::Block(key, block)) => {
+                // The driver may have ended already; then nobody counts any more.
+                let _ = self.messages.send(Message::Taken(key));
+                Next::Block(block)
+            }
+            Ok(Delivery::End(outcome)) => {
+                *self.outcome.lock() = Some(outcome.clone());
+                Next::End(outcome)
+            }
+            Err(RecvTimeoutError::Timeout) => Next::Pending,
+            Err(RecvTimeoutError::Disconnected) => Next::End(Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the executor ended silently",
+            ))),
+        }
+    }
+
+    /// Reads the rows of a block, in place where the store allows it.
+    pub fn read(&self, block: &DeliveredBlock) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let stream = (self.reader)(&block.handle)?;
+        let (_, batches) = block::decode(stream).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
+        })?;
+        Ok(slice(batches, block.first_row, block.rows))
+    }
+
+    /// All rows that are left. Blocks.
+    pub fn collect(&self) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let mut batches = Vec::new();
+        loop {
+            match self.next(Duration::from_secs(3600)) {
+                Next::Block(block) => batches.extend(self.read(&block)?),
+                Next::Pending => {}
+                Next::End(outcome) => return outcome.map(|()| batches),
+            }
+        }
+    }
+
+    /// Waits for the end, throwing rows away. Blocks.
+    pub fn wait(&self) -> Result<(), TaskFailure> {
+        loop {
+            if let Next::End(outcome) = self.next(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Ends it.
+    pub fn cancel(&self) {
+        // A driver that has ended needs no telling.
+        let _ = self.messages.send(Message::Cancel);
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> ExecutionStats {
+        let mut stats = self.stats.lock().clone();
+        if !stats.is_done {
+            stats.elapsed = Instant::now() - stats.began;
+        }
+        stats
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Rows `first..first + rows` of `batches`.
+fn slice(batches: Vec<RecordBatch>, first: u64, rows: u64) -> Vec<RecordBatch> {
+    let (mut skip, mut left) = (first, rows);
+    let mut result = Vec::new();
+    for batch in batches {
+        let length = batch.num_rows() as u64;
+        let dropped = skip.min(length);
+        let taken = left.min(length - dropped);
+        skip -= dropped;
+        left -= taken;
+        if taken > 0 {
+            let index = |rows| usize::try_from(rows).expect("no more than the batch has");
+            result.push(batch.slice(index(dropped), index(taken)));
+        }
+    }
+    result
+}

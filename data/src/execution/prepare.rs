@@ -1,0 +1,253 @@
+//! Everything between a dataset and its driver: stages that fit, splits, sizes, specs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::driver::{Driver, Message, StageStart};
+use super::write::FolderSink;
+use super::{ExecuteError, Execution, ExecutionOptions};
+use crate::block;
+use crate::core::sizing::{self, NodeCapacity, StageDemand};
+use crate::core::stage::StageSetup;
+use crate::core::{Executor, ExecutorSetup};
+use crate::plan::{ComputeKind, Dataset, ParquetTable, RESOURCE_UNIT};
+use crate::pool::{PoolAnswers, WorkerPool};
+use crate::stages::spec::{ScanSpec, StageSpec};
+use crate::stages::{JobPlan, Sink, Split, SplitOptions, StagePlan, cut_splits, fit, plan_job};
+use crate::stats::{ExecutionStats, OperatorStats, StageStats};
+
+/// The budget where nobody knows the size of the store.
+const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
+/// The largest block.
+const MAX_BLOCK_BYTES: u64 = 32 << 20;
+/// The smallest, unless asked for.
+const MIN_BLOCK_BYTES: u64 = 64 << 10;
+/// What a batch has where no size was asked for.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Batches that were asked for smaller than this are read together and cut without copying.
+const MIN_READ_BYTES: u64 = 1 << 20;
+/// How far a reader runs ahead of a model.
+const PREFETCH_BATCHES: u32 = 2;
+
+pub(super) fn start(
+    dataset: &Dataset,
+    sink: &Sink,
+    mut pool: Box<dyn WorkerPool>,
+    options: &ExecutionOptions,
+) -> Result<Execution, ExecuteError> {
+    let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
+    let nodes = pool.nodes().map_err(ExecuteError::Failed)?;
+    job.stages = fit(job.stages, &nodes).map_err(ExecuteError::Fit)?;
+    let demands: Vec<StageDemand> = job
+        .stages
+        .iter()
+        .map(|stage| demand(stage, &nodes))
+        .collect();
+    let workers = sizing::solve(&demands, &nodes);
+    let splits = cut_splits(
+        &job.source,
+        SplitOptions {
+            workers: workers[0],
+            window_rows: job.stages[0].window_rows as u64,
+        },
+    );
+    let folder = FolderSink::open(sink).map_err(ExecuteError::Plan)?;
+
+    let store = || pool.store_bytes().map(|bytes| bytes / 2);
+    let budget_bytes = options
+        .budget_bytes
+        .or_else(store)
+        .unwrap_or(DEFAULT_BUDGET_BYTES)
+        .max(1);
+    let total_workers = workers.iter().sum::<usize>().max(1) as u64;
+    let block_bytes = options.block_bytes.unwrap_or_else(|| {
+        (budget_bytes / (4 * total_workers)).clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES)
+    });
+    let specs = stage_specs(&job, block_bytes)?;
+    let setups = job
+        .stages
+        .iter()
+        .zip(&specs)
+        .map(|(stage, spec)| StageSetup {
+            name: spec.name.clone(),
+            bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
+            row_limit: stage.row_limit,
+            makes_blocks: stage.sink.is_none(),
+        });
+    let setup = ExecutorSetup {
+        budget_bytes,
+        keep_order: options.keep_order,
+        max_deaths: options.max_deaths,
+        nodes,
+    };
+    let executor = Executor::new(setup, setups.zip(demands).collect(), splits.len());
+    let stats = Arc::new(Mutex::new(initial_stats(
+        &job,
+        &specs,
+        &splits,
+        budget_bytes,
+    )));
+
+    let (messages, inbox) = channel();
+    let (delivered, outbox) = channel();
+    let answers = messages.clone();
+    pool.answer_to(PoolAnswers(Arc::new(move |worker, answer| {
+        // An execution that is over does not listen any more.
+        let _ = answers.send(Message::Answer(worker, answer));
+    })));
+    let reader = pool.reader();
+    let resources = job
+        .stages
+        .iter()
+        .map(|stage| stage.compute.resources.clone());
+    let driver = Driver {
+        executor,
+        pool,
+        stages: specs
+            .into_iter()
+            .zip(resources)
+            .map(|(spec, resources)| StageStart { spec, resources })
+            .collect(),
+        splits,
+        stats: Arc::clone(&stats),
+        messages: inbox,
+        delivered,
+        folder,
+        blocks: HashMap::new(),
+        stage_of: HashMap::new(),
+        next_block: 0,
+    };
+    std::thread::Builder::new()
+        .name("aktis-data".to_owned())
+        .spawn(move || driver.run())
+        .map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))?;
+    Ok(Execution {
+        messages,
+        delivered: Mutex::new(outbox),
+        outcome: Mutex::new(None),
+        stats,
+        reader,
+        schema: job.schema,
+    })
+}
+
+fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
+    let cpus: i64 = nodes.iter().filter_map(|node| node.totals.get("CPU")).sum();
+    let cpus = usize::try_from(cpus / RESOURCE_UNIT).unwrap_or(1).max(1);
+    let most = stage.compute.max_workers.unwrap_or_else(|| {
+        // What needs nothing would otherwise grow without end.
+        if stage.compute.resources.is_empty() {
+            cpus
+        } else {
+            usize::MAX
+        }
+    });
+    StageDemand {
+        resources: stage.compute.resources.clone(),
+        min_workers: stage.compute.min_workers.min(most),
+        max_workers: most,
+        cost: None,
+        is_done: false,
+    }
+}
+
+fn stage_specs(job: &JobPlan, block_bytes: u64) -> Result<Vec<StageSpec>, ExecuteError> {
+    let mut specs = Vec::with_capacity(job.stages.len());
+    for (index, stage) in job.stages.iter().enumerate() {
+        let is_first = index == 0;
+        let has_model = stage.has_map
+            && (stage.compute.kind == ComputeKind::Actors
+                || stage.compute.resources.contains_key("GPU"));
+        specs.push(StageSpec {
+            name: stage.name(is_first),
+            scan: if is_first { scan_spec(job)? } else { None },
+            steps: stage.steps.iter().map(|step| step.to_spec()).collect(),
+            sink: stage.sink.clone(),
+            block_bytes,
+            row_limit: stage.row_limit.unwrap_or(0),
+            prefetch_batches: if is_first && has_model {
+                PREFETCH_BATCHES
+            } else {
+                0
+            },
+        });
+    }
+    Ok(specs)
+}
+
+fn scan_spec(job: &JobPlan) -> Result<Option<ScanSpec>, ExecuteError> {
+    let table = job
+        .source
+        .table
+        .as_ref()
+        .and_then(|table| table.downcast_ref::<ParquetTable>());
+    let Some(table) = table else { return Ok(None) };
+    let schema = block::encode_schema(&table.schema)
+        .map_err(|error| ExecuteError::internal(format!("write a schema: {error}")))?;
+    let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
+    let groups = || table.files.iter().flat_map(|file| file.row_groups.iter());
+    let row_bytes = groups().map(|group| group.bytes).sum::<u64>() / table.rows().max(1);
+    Ok(Some(ScanSpec {
+        schema,
+        columns: job.source.columns.iter().map(column).collect(),
+        predicate: job.source.predicate.clone(),
+        batch_rows: batch_rows(row_bytes.max(1), job.stages[0].batch_rows),
+    }))
+}
+
+/// Rows to read at once: a multiple of what the first function wants.
+fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
+    match wanted {
+        Some(rows) => {
+            let rows = rows.max(1) as u64;
+            rows * (MIN_READ_BYTES / (rows * row_bytes)).clamp(1, 1024)
+        }
+        None => (BATCH_BYTES / row_bytes).clamp(1, 1 << 20),
+    }
+}
+
+fn initial_stats(
+    job: &JobPlan,
+    specs: &[StageSpec],
+    splits: &[Split],
+    budget_bytes: u64,
+) -> ExecutionStats {
+    let operator = |name: &str| OperatorStats {
+        name: name.to_owned(),
+        ..OperatorStats::default()
+    };
+    let stages = job
+        .stages
+        .iter()
+        .zip(specs)
+        .enumerate()
+        .map(|(index, (stage, spec))| {
+            let source = if index == 0 { "Read" } else { "Receive" };
+            let mut operators = vec![operator(source)];
+            operators.extend(stage.steps.iter().map(|step| operator(&step.name)));
+            if stage.sink.is_some() {
+                let is_count = spec.name.ends_with("Count");
+                operators.push(operator(if is_count { "Count" } else { "Write" }));
+            }
+            StageStats {
+                name: spec.name.clone(),
+                operators,
+                ..StageStats::default()
+            }
+        });
+    ExecutionStats {
+        stages: stages.collect(),
+        source_rows: splits.iter().map(|split| split.rows).sum(),
+        bytes_read: 0,
+        files: Vec::new(),
+        most_block_bytes: 0,
+        budget_bytes,
+        elapsed: Duration::ZERO,
+        is_done: false,
+        began: Instant::now(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Where a map runs and how wide.
+
+use std::fmt;
+
+use aktis_worker::options::ResourceMap;
+
+/// Units of one whole resource in a [`ResourceMap`].
+pub const RESOURCE_UNIT: i64 = 10_000;
+
+/// Whether a function keeps state between calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ComputeKind {
+    /// A plain function: any worker may run any batch.
+    Tasks,
+    /// A class: made once per worker, kept.
+    Actors,
+}
+
+/// Where a map runs and how wide.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Compute {
+    /// Function or class.
+    pub kind: ComputeKind,
+    /// Fewest workers.
+    pub min_workers: usize,
+    /// Most workers; `None`: as many as fit and find work.
+    pub max_workers: Option<usize>,
+    /// What each worker holds, in 1/10000.
+    pub resources: ResourceMap,
+    /// Whether the user asked for a width or for resources; if not, neighbours may be merged freely.
+    pub is_default: bool,
+}
+
+impl Compute {
+    /// Functions on one CPU each, as many at once as there are CPUs.
+    pub fn tasks() -> Self {
+        Self {
+            kind: ComputeKind::Tasks,
+            min_workers: 1,
+            max_workers: None,
+            resources: ResourceMap::from([("CPU".to_owned(), RESOURCE_UNIT)]),
+            is_default: true,
+        }
+    }
+
+    /// A class in one worker with one CPU, growing where there is room.
+    pub fn actors() -> Self {
+        Self {
+            kind: ComputeKind::Actors,
+            ..Self::tasks()
+        }
+    }
+
+    /// With a fixed number of workers.
+    #[must_use]
+    pub fn with_workers(mut self, min: usize, max: Option<usize>) -> Self {
+        self.min_workers = min.max(1);
+        self.max_workers = max;
+        self.is_default = false;
+        self
+    }
+
+    /// With these resources per worker.
+    #[must_use]
+    pub fn with_resources(mut self, resources: ResourceMap) -> Self {
+        self.resources = resources
+            .into_iter()
+            .filter(|(_, amount)| *amount > 0)
+            .collect();
+        self.is_default = false;
+        self
+    }
+}
+
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ComputeKind::Tasks => "tasks",
+            ComputeKind::Actors => "actors",
+        };
+        let most = self
+            .max_workers
+            .map_or_else(|| "*".to_owned(), |max| max.to_string());
+        write!(f, "{kind}={}..{most}", self.min_workers)?;
+        for (name, amount) in &self.resources {
+            #[expect(clippy::cast_precision_loss, reason = "for people")]
+            let whole = *amount as f64 / RESOURCE_UNIT as f64;
+            write!(f, " {name}={whole}")?;
+        }
+        Ok(())
+    }
+}

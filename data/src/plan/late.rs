@@ -1,0 +1,172 @@
+//! Relational steps over columns that nobody knows yet.
+//!
+//! After a function whose output columns are unknown, `filter(expr=...)`, `select_columns` and the like cannot be bound
+//! to types. They travel by name in these nodes and are bound by the worker to the first block. Where all their columns
+//! are known, the ordinary nodes of the planner are used instead.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use datafusion::common::{DFSchema, DFSchemaRef, Result};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use super::map::is_open;
+
+/// A step bound at run time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LateStep {
+    /// Rows for which the SQL expression is true.
+    Filter(String),
+    /// These columns, in this order.
+    Select(Vec<String>),
+    /// All but these columns.
+    Drop(Vec<String>),
+    /// Old name, new name.
+    Rename(Vec<(String, String)>),
+}
+
+impl LateStep {
+    /// The name of a column after this step, if it is still there.
+    fn rename<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Filter(_) => Some(name),
+            Self::Select(names) => names.iter().any(|kept| kept == name).then_some(name),
+            Self::Drop(names) => (!names.iter().any(|dropped| dropped == name)).then_some(name),
+            Self::Rename(pairs) => {
+                let pair = pairs.iter().find(|(old, _)| old == name);
+                Some(pair.map_or(name, |(_, new)| new.as_str()))
+            }
+        }
+    }
+}
+
+/// [`LateStep`] over an input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LateNode {
+    /// What to do.
+    pub step: LateStep,
+    input: LogicalPlan,
+    schema: DFSchemaRef,
+}
+
+impl LateNode {
+    /// The node that does `step` over `input`.
+    pub fn try_new(step: LateStep, input: LogicalPlan) -> Result<Self> {
+        let mut fields = Vec::new();
+        for (qualifier, field) in input.schema().iter() {
+            let Some(name) = step.rename(field.name()) else {
+                continue;
+            };
+            if name == field.name() {
+                fields.push((qualifier.cloned(), Arc::clone(field)));
+            } else {
+                fields.push((None, Arc::new(Field::clone(field).with_name(name))));
+            }
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
+        Ok(Self {
+            step,
+            input,
+            schema,
+        })
+    }
+
+    /// What the node reads from.
+    pub fn input(&self) -> &LogicalPlan {
+        &self.input
+    }
+
+    /// Whether columns may come out that the schema does not know.
+    pub fn is_open(&self) -> bool {
+        is_open(&self.input)
+    }
+}
+
+impl PartialOrd for LateNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for LateNode {
+    fn name(&self) -> &str {
+        "Late"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        let renamed = match &self.step {
+            LateStep::Rename(pairs) => pairs.iter().map(|(_, new)| new.clone()).collect(),
+            _ => HashSet::new(),
+        };
+        let unknown_below = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone());
+        let below = self.input.schema();
+        renamed
+            .into_iter()
+            .chain(unknown_below.filter(|name| below.field_with_unqualified_name(name).is_err()))
+            .collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.step {
+            LateStep::Filter(text) => write!(f, "Filter (bound at run time): {text}"),
+            LateStep::Select(names) => {
+                write!(f, "Select (bound at run time): {}", names.join(", "))
+            }
+            LateStep::Drop(names) => write!(f, "Drop (bound at run time): {}", names.join(", ")),
+            LateStep::Rename(pairs) => {
+                let pairs: Vec<_> = pairs
+                    .iter()
+                    .map(|(old, new)| format!("{old} AS {new}"))
+                    .collect();
+                write!(f, "Rename (bound at run time): {}", pairs.join(", "))
+            }
+        }
+    }
+
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Self::try_new(self.step.clone(), inputs.swap_remove(0))
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        // The columns of a filter are only known by its text.
+        if matches!(self.step, LateStep::Filter(_)) {
+            return None;
+        }
+        let wanted: HashSet<&str> = output_columns
+            .iter()
+            .map(|&index| self.schema.field(index).name().as_str())
+            .collect();
+        let fields = self.input.schema().fields().iter().enumerate();
+        let needed = fields
+            .filter(|(_, field)| {
+                self.step
+                    .rename(field.name())
+                    .is_some_and(|new| wanted.contains(new))
+            })
+            .map(|(index, _)| index);
+        Some(vec![needed.collect()])
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        !matches!(self.step, LateStep::Filter(_))
+    }
+}

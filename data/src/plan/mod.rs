@@ -1,0 +1,305 @@
+//! Lazy datasets: a [`Dataset`] is a DataFusion logical plan with [`MapNode`]s in it.
+
+mod compute;
+mod late;
+mod map;
+mod source;
+
+pub use compute::{Compute, ComputeKind, RESOURCE_UNIT};
+pub use late::{LateNode, LateStep};
+pub use map::{
+    EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
+    embedding_field,
+};
+pub use source::{BlocksTable, ParquetTable, RangeTable, SourceBlock};
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::Column;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
+};
+
+use crate::error::{PlanError, first_line};
+use crate::sql;
+use crate::storage::{find_parquet_files, local_store, read_footers};
+
+/// The name of every source in its plan.
+const SOURCE_NAME: &str = "source";
+
+/// A description of data and of what happens to it. Nothing is read but file footers until it runs.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    plan: LogicalPlan,
+}
+
+impl Dataset {
+    /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be.
+    ///
+    /// Reads the footers of all files. All files must have the columns of the first one, of the same types.
+    pub fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
+        let files = find_parquet_files(paths)?;
+        let files = read_footers(&local_store(), &files)?;
+        let schema = Arc::clone(&files[0].schema);
+        for file in &files[1..] {
+            check_same_columns(&files[0].file.path, &schema, &file.file.path, &file.schema)?;
+        }
+        Self::scan(Arc::new(ParquetTable { files, schema }))
+    }
+
+    /// The numbers `0..rows` in the column `id`.
+    pub fn range(rows: u64) -> Result<Self, PlanError> {
+        Self::scan(Arc::new(RangeTable::new(rows)))
+    }
+
+    /// The rows of `batches`, which all have the columns of `schema`.
+    pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Self, PlanError> {
+        let blocks = batches
+            .into_iter()
+            .map(|batch| Arc::new(SourceBlock::local(batch)))
+            .collect();
+        Self::from_blocks(schema, blocks)
+    }
+
+    /// The rows of blocks that exist already.
+    pub fn from_blocks(
+        schema: SchemaRef,
+        blocks: Vec<Arc<SourceBlock>>,
+    ) -> Result<Self, PlanError> {
+        let schema = Arc::new(Schema::new(schema.fields().clone()));
+        Self::scan(Arc::new(BlocksTable { blocks, schema }))
+    }
+
+    fn scan(source: Arc<dyn TableSource>) -> Result<Self, PlanError> {
+        let builder = LogicalPlanBuilder::scan(SOURCE_NAME, source, None);
+        Self::build(builder)
+    }
+
+    fn build(builder: Result<LogicalPlanBuilder, DataFusionError>) -> Result<Self, PlanError> {
+        let plan = builder
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(PlanError::planner)?;
+        Ok(Self { plan })
+    }
+
+    fn extend(node: impl UserDefinedLogicalNode + 'static) -> Self {
+        Self {
+            plan: LogicalPlan::Extension(Extension {
+                node: Arc::new(node),
+            }),
+        }
+    }
+
+    fn builder(&self) -> LogicalPlanBuilder {
+        LogicalPlanBuilder::from(self.plan.clone())
+    }
+
+    /// The plan as it was written.
+    pub fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// Whether there may be columns that only a run will show.
+    pub fn is_open(&self) -> bool {
+        map::is_open(&self.plan)
+    }
+
+    /// The columns, if they are all known.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let known = Schema::new(self.plan.schema().fields().clone());
+        (!self.is_open()).then(|| Arc::new(known))
+    }
+
+    /// The names of the columns that are known.
+    pub fn known_columns(&self) -> Vec<String> {
+        self.plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect()
+    }
+
+    /// Runs a function over the rows.
+    pub fn map(&self, spec: MapSpec) -> Result<Self, PlanError> {
+        let named_by_keeps = match &spec.keeps {
+            Kept::Named(names) => names.as_slice(),
+            Kept::Nothing | Kept::AllExcept(_) => &[],
+        };
+        let named: Vec<&String> = spec.reads.iter().flatten().chain(named_by_keeps).collect();
+        self.check_columns("map_batches()", &named)?;
+        let node =
+            MapNode::try_new(Arc::new(spec), self.plan.clone()).map_err(PlanError::planner)?;
+        Ok(Self::extend(node))
+    }
+
+    /// The rows for which the SQL expression is true.
+    pub fn filter(&self, expression: &str) -> Result<Self, PlanError> {
+        let invalid = |error: &DataFusionError| PlanError::InvalidExpression {
+            expression: expression.to_owned(),
+            detail: first_line(error),
+            available: self.known_columns(),
+        };
+        match sql::parse(expression, self.plan.schema()) {
+            Ok(predicate) => {
+                let builder = self.builder().filter(predicate);
+                builder
+                    .and_then(LogicalPlanBuilder::build)
+                    .map(|plan| Self { plan })
+                    .map_err(|e| invalid(&e))
+            }
+            Err(_) if self.is_open() => {
+                sql::check_syntax(expression).map_err(|error| invalid(&error))?;
+                self.late(LateStep::Filter(expression.to_owned()))
+            }
+            Err(error) => Err(invalid(&error)),
+        }
+    }
+
+    /// These columns, in this order.
+    pub fn select(&self, names: &[String]) -> Result<Self, PlanError> {
+        check_distinct("select_columns()", names.iter())?;
+        self.check_columns("select_columns()", &names.iter().collect::<Vec<_>>())?;
+        let known = self.known_columns();
+        if names.iter().any(|name| !known.contains(name)) {
+            return self.late(LateStep::Select(names.to_vec()));
+        }
+        let columns: Result<Vec<Expr>, PlanError> =
+            names.iter().map(|name| self.column(name)).collect();
+        Self::build(self.builder().project(columns?))
+    }
+
+    /// All but these columns.
+    pub fn drop(&self, names: &[String]) -> Result<Self, PlanError> {
+        self.check_columns("drop_columns()", &names.iter().collect::<Vec<_>>())?;
+        if self.is_open() {
+            return self.late(LateStep::Drop(names.to_vec()));
+        }
+        let rest: Vec<String> = self
+            .known_columns()
+            .into_iter()
+            .filter(|name| !names.contains(name))
+            .collect();
+        self.select(&rest)
+    }
+
+    /// With columns renamed: pairs of old and new name.
+    pub fn rename(&self, pairs: &[(String, String)]) -> Result<Self, PlanError> {
+        let old: Vec<&String> = pairs.iter().map(|(old, _)| old).collect();
+        self.check_columns("rename_columns()", &old)?;
+        let new_name = |name: &String| {
+            let pair = pairs.iter().find(|(old, _)| old == name);
+            pair.map_or_else(|| name.clone(), |(_, new)| new.clone())
+        };
+        let known = self.known_columns();
+        let renamed: Vec<String> = known.iter().map(new_name).collect();
+        check_distinct("rename_columns()", renamed.iter())?;
+        if self.is_open() {
+            return self.late(LateStep::Rename(pairs.to_vec()));
+        }
+        let mut columns = Vec::new();
+        for (name, new) in known.iter().zip(renamed) {
+            let column = self.column(name)?;
+            columns.push(if *name == new {
+                column
+            } else {
+                column.alias(new)
+            });
+        }
+        Self::build(self.builder().project(columns))
+    }
+
+    /// The first `rows` rows.
+    pub fn limit(&self, rows: usize) -> Result<Self, PlanError> {
+        Self::build(self.builder().limit(0, Some(rows)))
+    }
+
+    /// The plan after the planner's rules.
+    pub fn optimized(&self) -> Result<LogicalPlan, PlanError> {
+        sql::session()
+            .optimize(&self.plan)
+            .map_err(PlanError::planner)
+    }
+
+    fn late(&self, step: LateStep) -> Result<Self, PlanError> {
+        Ok(Self::extend(
+            LateNode::try_new(step, self.plan.clone()).map_err(PlanError::planner)?,
+        ))
+    }
+
+    fn column(&self, name: &str) -> Result<Expr, PlanError> {
+        let schema = self.plan.schema();
+        let field = schema.qualified_field_with_unqualified_name(name);
+        let (qualifier, field) = field.map_err(PlanError::planner)?;
+        Ok(Expr::Column(Column::new(qualifier.cloned(), field.name())))
+    }
+
+    /// Fails if a column is certainly not there.
+    fn check_columns(&self, operation: &'static str, names: &[&String]) -> Result<(), PlanError> {
+        let available = self.known_columns();
+        if self.is_open() {
+            return Ok(());
+        }
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !available.contains(name))
+            .map(|&name| name.clone())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(PlanError::UnknownColumns {
+            operation,
+            missing,
+            available,
+        })
+    }
+}
+
+fn check_distinct<'a>(
+    operation: &'static str,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<(), PlanError> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(PlanError::DuplicateColumn {
+                operation,
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_same_columns(
+    first_path: &str,
+    first: &Schema,
+    path: &str,
+    schema: &Schema,
+) -> Result<(), PlanError> {
+    for field in first.fields() {
+        let found = schema.field_with_name(field.name());
+        let problem = match found {
+            Err(_) => format!("has no column '{}'", field.name()),
+            Ok(other) if other.data_type() != field.data_type() => format!(
+                "has the column '{}' as {} instead of {}",
+                field.name(),
+                other.data_type(),
+                field.data_type()
+            ),
+            Ok(_) => continue,
+        };
+        return Err(PlanError::InvalidArgument(format!(
+            "read_parquet(): {path} {problem}, which the first file, {first_path}, has; read files of different \
+             columns separately"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! What a plan begins with.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+
+use crate::block::BlockHandle;
+use crate::storage::FileFooter;
+
+/// Parquet files.
+#[derive(Debug)]
+pub struct ParquetTable {
+    /// The files in order, with their row groups.
+    pub files: Vec<FileFooter>,
+    /// The columns: those of the first file.
+    pub schema: SchemaRef,
+}
+
+impl ParquetTable {
+    /// Rows of all files.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(FileFooter::rows).sum()
+    }
+}
+
+impl TableSource for ParquetTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The reader evaluates a filter row by row while it decodes, but only over flat columns.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let is_flat = |name: &str| {
+            self.schema
+                .field_with_name(name)
+                .is_ok_and(|field| !field.data_type().is_nested())
+        };
+        let exact = |filter: &&Expr| {
+            let columns = filter.column_refs();
+            let is_exact = !columns.is_empty()
+                && columns.iter().all(|column| is_flat(&column.name))
+                && !filter.is_volatile();
+            if is_exact {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(exact).collect())
+    }
+}
+
+/// A block that exists before the plan runs.
+#[derive(Debug)]
+pub struct SourceBlock {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes in memory.
+    pub bytes: u64,
+    local: Option<RecordBatch>,
+    stored: OnceLock<BlockHandle>,
+}
+
+impl SourceBlock {
+    /// A block in this process; it goes to the object store when the plan first runs.
+    pub fn local(batch: RecordBatch) -> Self {
+        Self {
+            rows: batch.num_rows() as u64,
+            bytes: crate::block::data_bytes(&batch),
+            local: Some(batch),
+            stored: OnceLock::new(),
+        }
+    }
+
+    /// A block in the object store.
+    pub fn stored(handle: BlockHandle, rows: u64, bytes: u64) -> Self {
+        Self {
+            rows,
+            bytes,
+            local: None,
+            stored: OnceLock::from(handle),
+        }
+    }
+
+    /// The block's data, if it is in this process.
+    pub fn batch(&self) -> Option<&RecordBatch> {
+        self.local.as_ref()
+    }
+
+    /// Where the block lies in the object store, once it has been put there.
+    pub fn handle(&self) -> Option<&BlockHandle> {
+        self.stored.get()
+    }
+
+    /// Remembers where the block was put.
+    pub fn set_handle(&self, handle: BlockHandle) {
+        // Two executions may put the same block at once; either copy will do.
+        let _ = self.stored.set(handle);
+    }
+}
+
+/// Blocks that exist before the plan runs: items, tables, materialised datasets.
+#[derive(Debug)]
+pub struct BlocksTable {
+    /// The blocks in order.
+    pub blocks: Vec<Arc<SourceBlock>>,
+    /// Their columns.
+    pub schema: SchemaRef,
+}
+
+impl TableSource for BlocksTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+/// The numbers from zero up, in the column `id`.
+#[derive(Debug)]
+pub struct RangeTable {
+    /// How many.
+    pub rows: u64,
+    schema: SchemaRef,
+}
+
+impl RangeTable {
+    /// The first `rows` numbers.
+    pub fn new(rows: u64) -> Self {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+        Self { rows, schema }
+    }
+}
+
+impl TableSource for RangeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}

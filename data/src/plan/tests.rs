@@ -1,0 +1,231 @@
+//! Tests of the push-down through maps, on the plan alone.
+
+use arrow::datatypes::{DataType, Field};
+use bytes::Bytes;
+
+use super::*;
+
+fn source() -> Dataset {
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("note", DataType::Utf8, true),
+    ];
+    let schema = Arc::new(Schema::new(fields));
+    Dataset::scan(Arc::new(ParquetTable {
+        files: Vec::new(),
+        schema,
+    }))
+    .expect("plans")
+}
+
+fn map(name: &str) -> MapSpec {
+    MapSpec {
+        name: name.to_owned(),
+        function: MapFunction::Python(PythonFunction {
+            definition: Bytes::new(),
+        }),
+        reads: None,
+        keeps: Kept::Nothing,
+        produces: Produces::Unknown,
+        keeps_rows: false,
+        batch_rows: None,
+        window_rows: 0,
+        compute: Compute::tasks(),
+    }
+}
+
+/// Like the text embedder: reads one column, adds one, keeps the rest.
+fn embed() -> MapSpec {
+    MapSpec {
+        reads: Some(vec!["text".to_owned()]),
+        keeps: Kept::AllExcept(vec!["embedding".to_owned()]),
+        produces: Produces::Fields(vec![embedding_field("embedding", 4)]),
+        keeps_rows: true,
+        ..map("Embed")
+    }
+}
+
+fn optimized(dataset: &Dataset) -> String {
+    dataset
+        .optimized()
+        .expect("optimises")
+        .display_indent()
+        .to_string()
+}
+
+fn names(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// PLAN-1 (projection-prunes).
+#[test]
+fn projection_prunes_columns_that_neither_the_map_nor_anybody_above_reads() {
+    let dataset = source().map(embed()).expect("maps");
+    let dataset = dataset
+        .select(&names(&["id", "embedding"]))
+        .expect("selects");
+    let plan = optimized(&dataset);
+    assert!(
+        plan.contains("TableScan: source projection=[id, text]"),
+        "{plan}"
+    );
+}
+
+/// PLAN-1 (projection-prunes).
+#[test]
+fn map_with_declared_columns_reads_only_these() {
+    let spec = MapSpec {
+        reads: Some(names(&["text"])),
+        ..map("Length")
+    };
+    let plan = optimized(&source().map(spec).expect("maps"));
+    assert!(plan.contains("projection=[text]"), "{plan}");
+}
+
+/// PLAN-2 (predicate-passes-untouched).
+#[test]
+fn predicate_on_kept_columns_reaches_the_scan() {
+    let dataset = source()
+        .map(embed())
+        .expect("maps")
+        .filter("id > 10")
+        .expect("filters");
+    let plan = optimized(&dataset);
+    assert!(
+        plan.contains("full_filters=[source.id > Int64(10)]"),
+        "{plan}"
+    );
+    assert!(!plan.contains("Filter:"), "{plan}");
+}
+
+/// PLAN-2 (predicate-passes-untouched).
+#[test]
+fn predicate_on_produced_columns_stays_above_the_map() {
+    let produces = Produces::Fields(vec![Arc::new(Field::new("id", DataType::Int64, false))]);
+    let spec = MapSpec {
+        produces,
+        keeps: Kept::Named(names(&["text"])),
+        ..embed()
+    };
+    let dataset = source()
+        .map(spec)
+        .expect("maps")
+        .filter("id > 10")
+        .expect("filters");
+    let plan = optimized(&dataset);
+    assert!(plan.starts_with("Filter:"), "{plan}");
+    assert!(!plan.contains("full_filters"), "{plan}");
+}
+
+/// PLAN-3 (limit-passes-row-preserving).
+#[test]
+fn limit_passes_a_map_that_keeps_rows_and_no_other() {
+    let kept = optimized(
+        &source()
+            .map(embed())
+            .expect("maps")
+            .limit(5)
+            .expect("limits"),
+    );
+    assert!(
+        kept.contains("fetch=5\n") || kept.ends_with("fetch=5"),
+        "{kept}"
+    );
+    assert!(
+        kept.contains("TableScan: source projection=[id, text, note], fetch=5"),
+        "{kept}"
+    );
+    let other = optimized(
+        &source()
+            .map(map("Explode"))
+            .expect("maps")
+            .limit(5)
+            .expect("limits"),
+    );
+    assert!(!other.contains("note], fetch=5"), "{other}");
+}
+
+#[test]
+fn steps_after_an_unknown_function_are_bound_late() {
+    let dataset = source().map(map("Unknown")).expect("maps");
+    assert!(dataset.is_open() && dataset.schema().is_none());
+    let dataset = dataset
+        .filter("score > 0.5 AND label = 'x'")
+        .expect("filters");
+    let dataset = dataset
+        .rename(&[("score".to_owned(), "s".to_owned())])
+        .expect("renames");
+    let dataset = dataset.select(&names(&["s"])).expect("selects");
+    let plan = optimized(&dataset);
+    assert_eq!(plan.matches("bound at run time").count(), 3, "{plan}");
+    assert!(
+        dataset.filter("score >").is_err(),
+        "syntax is checked at once"
+    );
+}
+
+#[test]
+fn mask_keeps_the_schema_and_lets_other_predicates_pass() {
+    let spec = MapSpec {
+        reads: Some(names(&["text"])),
+        produces: Produces::Mask,
+        ..map("Filter(fn)")
+    };
+    let dataset = source().map(spec).expect("maps");
+    assert_eq!(dataset.schema(), source().schema());
+    let dataset = dataset
+        .filter("id = 3")
+        .expect("filters")
+        .select(&names(&["id"]))
+        .expect("selects");
+    let plan = optimized(&dataset);
+    assert!(
+        plan.contains("projection=[id, text], full_filters=[source.id = Int64(3)]"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn predicate_follows_a_renamed_column_to_the_scan() {
+    let dataset = source()
+        .rename(&[("id".to_owned(), "key".to_owned())])
+        .expect("renames");
+    let plan = optimized(&dataset.filter("key < 7").expect("filters"));
+    assert!(
+        plan.contains("full_filters=[source.id < Int64(7)]"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn wrong_column_is_named_with_the_columns_there_are() {
+    let error = source()
+        .select(&names(&["id", "nope"]))
+        .expect_err("no such column");
+    let text = error.to_string();
+    assert!(
+        text.contains("'nope'") && text.contains("'id', 'text', 'note'"),
+        "{text}"
+    );
+    let error = source().filter("nope > 3").expect_err("no such column");
+    assert!(
+        error.to_string().contains("'id', 'text', 'note'"),
+        "{error}"
+    );
+    let spec = MapSpec {
+        reads: Some(names(&["nope"])),
+        ..map("F")
+    };
+    assert!(source().map(spec).is_err());
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused() {
+    assert!(source().select(&names(&["id", "id"])).is_err());
+    assert!(
+        source()
+            .rename(&[("id".to_owned(), "text".to_owned())])
+            .is_err()
+    );
+}

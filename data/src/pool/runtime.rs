@@ -1,0 +1,283 @@
+//! Stage workers as actors of the cluster, blocks as objects of its store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::{
+    ActorHandle, ActorOptions, CallOptions, Function, ObjectRef, Runtime, TaskFailure, Value,
+};
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPool, WorkerStart};
+use crate::block::{self, BlockHandle};
+use crate::core::event::WorkerKey;
+use crate::core::sizing::NodeCapacity;
+use crate::plan::SourceBlock;
+use crate::stage_worker::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER};
+use crate::stages::spec::Report;
+
+/// A result that is ready is in this process or on this node; reading it takes this long at most.
+const READ_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The pool over a runtime.
+pub struct RuntimePool {
+    runtime: Runtime,
+    answers: Option<AnswerSink>,
+    workers: HashMap<WorkerKey, RunningWorker>,
+}
+
+struct RunningWorker {
+    actor: ActorHandle,
+    calls_under_way: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl RuntimePool {
+    /// A pool of this process's cluster.
+    pub fn new(runtime: Runtime) -> Self {
+        Self {
+            runtime,
+            answers: None,
+            workers: HashMap::new(),
+        }
+    }
+
+    fn worker(&self, key: WorkerKey) -> Result<&RunningWorker, TaskFailure> {
+        self.workers.get(&key).ok_or_else(|| {
+            TaskFailure::new(ErrorCode::Internal, "a worker was called after its end")
+        })
+    }
+
+    /// Calls a method with two results; the answer is made on the driver's behalf when the first is there.
+    fn call_for_report(
+        &self,
+        key: WorkerKey,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<(), TaskFailure> {
+        let options = CallOptions {
+            num_returns: 2,
+            ..CallOptions::default()
+        };
+        let results = self.call(key, method, input, dependencies, &options)?;
+        let [report, block]: [ObjectRef; 2] = results.try_into().map_err(|_| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                "a call with two results gave another number",
+            )
+        })?;
+        self.when_ready(key, &report.clone(), move |runtime| {
+            Answer::Pulled(read_report(runtime, &report, block))
+        })
+    }
+
+    fn call(
+        &self,
+        key: WorkerKey,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &CallOptions,
+    ) -> Result<Vec<ObjectRef>, TaskFailure> {
+        self.runtime.call(
+            &self.worker(key)?.actor,
+            method,
+            input,
+            dependencies,
+            options,
+        )
+    }
+
+    fn when_ready(
+        &self,
+        key: WorkerKey,
+        reference: &ObjectRef,
+        answer: impl FnOnce(&Runtime) -> Answer + Send + 'static,
+    ) -> Result<(), TaskFailure> {
+        use std::sync::atomic::Ordering;
+        let calls = Arc::clone(&self.worker(key)?.calls_under_way);
+        calls.fetch_add(1, Ordering::Relaxed);
+        let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
+        let runtime = self.runtime.clone();
+        let callback = move || {
+            calls.fetch_sub(1, Ordering::Relaxed);
+            answers(key, Answer::Later(Box::new(move || answer(&runtime))));
+        };
+        self.runtime.on_ready(reference, Box::new(callback));
+        Ok(())
+    }
+}
+
+fn read_report(
+    runtime: &Runtime,
+    report: &ObjectRef,
+    block: ObjectRef,
+) -> Result<(Report, Option<BlockHandle>), TaskFailure> {
+    let value = get_one(runtime, report)?;
+    let report = Report::decode(value.inband).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read a worker's report: {error}"),
+        )
+    })?;
+    let block = report.has_block.then(|| BlockHandle::new(block));
+    Ok((report, block))
+}
+
+fn get_one(runtime: &Runtime, reference: &ObjectRef) -> Result<Value, TaskFailure> {
+    let deadline = Some(Instant::now() + READ_PATIENCE);
+    let mut values = runtime.get(std::slice::from_ref(reference), deadline)?;
+    values
+        .pop()
+        .ok_or_else(|| TaskFailure::new(ErrorCode::Internal, "get() gave no value"))
+}
+
+fn reference(handle: &BlockHandle) -> Result<ObjectRef, TaskFailure> {
+    handle.get::<ObjectRef>().cloned().ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            "a block of another pool was used with a cluster",
+        )
+    })
+}
+
+impl WorkerPool for RuntimePool {
+    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        let alive = self
+            .runtime
+            .nodes()?
+            .into_iter()
+            .filter(|node| node.is_alive);
+        let capacity = |node: aktis_proto::v1::NodeInfo| NodeCapacity {
+            totals: node
+                .total
+                .unwrap_or_default()
+                .quantities
+                .into_iter()
+                .collect(),
+        };
+        Ok(alive.map(capacity).collect())
+    }
+
+    fn store_bytes(&self) -> Option<u64> {
+        let nodes = self.runtime.nodes().ok()?;
+        Some(
+            nodes
+                .iter()
+                .filter(|node| node.is_alive)
+                .map(|node| node.store_capacity_bytes)
+                .sum(),
+        )
+    }
+
+    fn answer_to(&mut self, sink: PoolAnswers) {
+        self.answers = Some(sink.0);
+    }
+
+    fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
+        let options = ActorOptions {
+            resources: Some(start.resources.clone()),
+            ..ActorOptions::default()
+        };
+        let class = Function::native(STAGE_WORKER);
+        let input = Value::native(start.spec.encode_to_vec());
+        tracing::debug!(
+            stage = start.name,
+            worker = key.0,
+            "starting a stage worker"
+        );
+        let actor = self
+            .runtime
+            .create_actor(&class, input, Vec::new(), &options)?;
+        self.workers.insert(
+            key,
+            RunningWorker {
+                actor,
+                calls_under_way: Arc::default(),
+            },
+        );
+        let nothing = Value::native(Bytes::new());
+        let results = self.call(
+            key,
+            METHOD_READY,
+            nothing,
+            Vec::new(),
+            &CallOptions::default(),
+        )?;
+        let ready = results.into_iter().next().ok_or_else(|| {
+            TaskFailure::new(ErrorCode::Internal, "a call with one result gave none")
+        })?;
+        self.when_ready(key, &ready.clone(), move |runtime| {
+            Answer::Ready(get_one(runtime, &ready).map(drop))
+        })
+    }
+
+    fn stop_worker(&mut self, key: WorkerKey) {
+        let Some(worker) = self.workers.remove(&key) else {
+            return;
+        };
+        let is_busy = worker
+            .calls_under_way
+            .load(std::sync::atomic::Ordering::Relaxed)
+            > 0;
+        if !is_busy {
+            // The last handle goes, and the actor with it.
+            return;
+        }
+        let runtime = self.runtime.clone();
+        let kill = move || {
+            if let Err(failure) = runtime.kill_actor(&worker.actor, true) {
+                tracing::debug!(%failure, "a stage worker could not be ended");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new()
+            .name("aktis-end".to_owned())
+            .spawn(kill)
+        {
+            tracing::warn!(%error, "a stage worker could not be ended");
+        }
+    }
+
+    fn start_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        let dependencies: Result<Vec<ObjectRef>, TaskFailure> =
+            blocks.iter().map(reference).collect();
+        let input = Value::native(input.0.encode_to_vec());
+        self.call_for_report(worker, METHOD_START, input, dependencies?)
+    }
+
+    fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
+        self.call_for_report(worker, METHOD_PULL, Value::native(Bytes::new()), Vec::new())
+    }
+
+    fn put(&self, source: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let batch = source.batch().ok_or_else(|| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                "a block that is stored already was put again",
+            )
+        })?;
+        let stream =
+            block::encode(&batch.schema(), std::slice::from_ref(batch)).map_err(|error| {
+                TaskFailure::new(ErrorCode::Serialization, format!("write a block: {error}"))
+            })?;
+        self.runtime
+            .put(Value::arrow_stream(stream))
+            .map(BlockHandle::new)
+    }
+
+    fn reader(&self) -> BlockReader {
+        let runtime = self.runtime.clone();
+        Arc::new(move |handle| {
+            let value = get_one(&runtime, &reference(handle)?)?;
+            Ok(value.buffers.into_iter().next().unwrap_or(value.inband))
+        })
+    }
+}

@@ -1,0 +1,366 @@
+//! The actor that runs one stage of a dataset: it reads inputs, takes them through the stage's steps, and hands out
+//! blocks one pull at a time, so that it never makes more than somebody asked for.
+//!
+//! ```text
+//!  start(input) ─► source ─► step ─► step ─► ... ─► block cutter ─► Report + block
+//!  pull()         (parquet,   (filter, project,      or sink      ─► Report
+//!                  numbers,    map)                  (count, files)
+//!                  blocks)
+//! ```
+//!
+//! - STG-1 (nothing-half-done): a file gets its name when its input is used up; before that it is hidden, and gone when
+//!   the input is dropped.
+//! - STG-2 (same-cut-every-time): where blocks are cut depends on the rows alone, never on time, so that a repeated
+//!   input can leave out the blocks that were delivered before.
+
+mod cut;
+mod function;
+mod map;
+mod meter;
+mod relational;
+mod sink;
+mod source;
+mod stream;
+
+pub(crate) use sink::unfinished_prefix;
+
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::registry::{CallContext, NativeActor, NativeRegistry};
+use aktis_worker::{TaskFailure, Value};
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use prost::Message;
+
+use crate::block;
+use crate::stages::spec::{InputSpec, Report, StageSpec, StepKind};
+use cut::BlockCutter;
+use function::SharedFunction;
+use meter::StageMeters;
+use sink::Sink;
+use source::SourceReader;
+use stream::BatchStream;
+
+/// The actor's name in the registry.
+pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
+/// Loads the functions of the stage. No result but success.
+pub const METHOD_READY: &str = "ready";
+/// Begins an input and pulls once.
+pub const METHOD_START: &str = "start";
+/// Pulls once.
+pub const METHOD_PULL: &str = "pull";
+/// Forgets the input.
+pub const METHOD_ABANDON: &str = "abandon";
+
+/// A worker with a sink has no blocks to show; it reports at least this often.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Adds the stage worker to the actors that a worker process can run.
+#[must_use]
+pub fn register(registry: NativeRegistry) -> NativeRegistry {
+    registry.with_actor(STAGE_WORKER, |_context, input, _dependencies| {
+        let spec = StageSpec::decode(input.inband).map_err(|error| broken_message(&error))?;
+        Ok(Box::new(StageWorker::new(spec)))
+    })
+}
+
+fn broken_message(error: &prost::DecodeError) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("read a message for a stage worker: {error}"),
+    )
+}
+
+/// One worker of a stage. Needs nothing of a cluster: tests call it directly.
+pub struct StageWorker {
+    spec: StageSpec,
+    functions: Option<Vec<Option<SharedFunction>>>,
+    reader: SourceReader,
+    running: Option<RunningInput>,
+}
+
+/// An input under way.
+struct RunningInput {
+    stream: Box<dyn BatchStream>,
+    output: Output,
+    meters: StageMeters,
+    skip_blocks: u64,
+    skip_rows: u64,
+    rows_left: Option<u64>,
+}
+
+enum Output {
+    Blocks(BlockCutter),
+    Sink(Box<dyn Sink>),
+}
+
+impl StageWorker {
+    /// A worker for the stage; functions are loaded by the first call.
+    pub fn new(spec: StageSpec) -> Self {
+        Self {
+            spec,
+            functions: None,
+            reader: SourceReader::default(),
+            running: None,
+        }
+    }
+
+    /// Loads the functions, which for classes means constructing them.
+    pub fn ready(&mut self) -> Result<(), TaskFailure> {
+        self.load_functions().map(|_| ())
+    }
+
+    /// Bytes read from storage over the worker's life.
+    pub fn bytes_read(&self) -> u64 {
+        self.reader.bytes_read()
+    }
+
+    /// Begins an input. What was under way is forgotten.
+    pub fn start(&mut self, input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
+        self.running = None;
+        let functions = self.load_functions()?.clone();
+        let mut meters = StageMeters::new(self.spec.steps.len());
+        let source = self.reader.open(&self.spec, &input, blocks, &mut meters)?;
+        let mut stream = source;
+        for (index, (step, function)) in self.spec.steps.iter().zip(functions).enumerate() {
+            let kind = step.kind.clone().ok_or_else(|| {
+                TaskFailure::new(ErrorCode::Internal, "a step of a stage has no kind")
+            })?;
+            let next = match kind {
+                StepKind::Map(step) => {
+                    let function = function.expect("every map's function was loaded");
+                    map::open(step, function, stream, self.spec.block_bytes)
+                }
+                relational => relational::open(relational, stream),
+            };
+            stream = meters.wrap_step(index, next);
+        }
+        let output = match &self.spec.sink {
+            Some(sink) => Output::Sink(sink::open(sink, &input)?),
+            None => Output::Blocks(BlockCutter::new(self.spec.block_bytes)),
+        };
+        self.running = Some(RunningInput {
+            stream,
+            output,
+            meters,
+            skip_blocks: input.skip_blocks,
+            skip_rows: input.skip_rows,
+            rows_left: (self.spec.row_limit > 0).then_some(self.spec.row_limit),
+        });
+        Ok(())
+    }
+
+    /// Goes on until there is a block, or the input is used up, or there is progress to tell.
+    pub fn pull(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let running = self.running.as_mut().ok_or_else(|| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                "a stage worker was pulled without an input",
+            )
+        })?;
+        let read_before = self.reader.bytes_read_since_report();
+        let outcome = running.advance();
+        let finished = match &outcome {
+            Ok((report, _)) => report.is_last,
+            Err(_) => true,
+        };
+        if finished {
+            self.running = None;
+        }
+        let (mut report, block) = outcome?;
+        report.bytes_read = read_before + self.reader.bytes_read_since_report();
+        Ok((report, block))
+    }
+
+    /// Forgets the input that is under way.
+    pub fn abandon(&mut self) {
+        self.running = None;
+    }
+
+    fn load_functions(&mut self) -> Result<&Vec<Option<SharedFunction>>, TaskFailure> {
+        if self.functions.is_none() {
+            let loaded: Result<Vec<_>, TaskFailure> = self
+                .spec
+                .steps
+                .iter()
+                .map(|step| match &step.kind {
+                    Some(StepKind::Map(map)) => function::load(map).map(Some),
+                    _ => Ok(None),
+                })
+                .collect();
+            self.functions = Some(loaded?);
+        }
+        Ok(self.functions.as_ref().expect("loaded just above"))
+    }
+}
+
+impl RunningInput {
+    fn advance(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let began = Instant::now();
+        let mut rows_sunk = 0;
+        loop {
+            if let Output::Blocks(cutter) = &mut self.output
+                && let Some(cut) = cutter.next_full()
+                && let Some(result) = self.deliver(cut)?
+            {
+                return Ok(result);
+            }
+            let batch = if self.rows_left == Some(0) {
+                None
+            } else {
+                self.stream.next()?
+            };
+            let Some(batch) = batch else {
+                return self.finish(rows_sunk);
+            };
+            let batch = self.limit(batch);
+            match &mut self.output {
+                Output::Blocks(cutter) => cutter.push(batch),
+                Output::Sink(sink) => {
+                    rows_sunk += batch.num_rows() as u64;
+                    self.meters
+                        .in_sink(batch.num_rows() as u64, || sink.write(batch))?;
+                    if began.elapsed() >= REPORT_INTERVAL {
+                        let steps = self.meters.take_report();
+                        return Ok((
+                            Report {
+                                rows: rows_sunk,
+                                steps,
+                                ..Report::default()
+                            },
+                            None,
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn limit(&mut self, batch: RecordBatch) -> RecordBatch {
+        let Some(left) = self.rows_left else {
+            return batch;
+        };
+        let rows = left.min(batch.num_rows() as u64);
+        self.rows_left = Some(left - rows);
+        batch.slice(
+            0,
+            usize::try_from(rows).expect("no more than the batch has"),
+        )
+    }
+
+    /// The report of a cut block, or nothing if the block was delivered by an earlier attempt.
+    fn deliver(
+        &mut self,
+        cut: cut::CutBlock,
+    ) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
+        if self.skip_blocks > 0 {
+            self.skip_blocks -= 1;
+            self.skip_rows = self
+                .skip_rows
+                .checked_sub(cut.rows)
+                .ok_or_else(not_repeatable)?;
+            if self.skip_blocks == 0 && self.skip_rows != 0 {
+                return Err(not_repeatable());
+            }
+            return Ok(None);
+        }
+        let stream = block::encode(&cut.schema, &cut.batches).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
+        })?;
+        let report = Report {
+            has_block: true,
+            rows: cut.rows,
+            bytes: stream.len() as u64,
+            steps: self.meters.take_report(),
+            ..Report::default()
+        };
+        Ok(Some((report, Some(stream))))
+    }
+
+    fn finish(&mut self, rows_sunk: u64) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let mut report = Report {
+            is_last: true,
+            rows: rows_sunk,
+            ..Report::default()
+        };
+        let mut block = None;
+        match &mut self.output {
+            Output::Sink(sink) => {
+                report.files = self.meters.in_sink(0, || sink.finish())?;
+                report.bytes = report.files.iter().map(|file| file.bytes).sum();
+            }
+            Output::Blocks(cutter) => {
+                if let Some(rest) = cutter.rest()
+                    && let Some((last, stream)) = self.deliver(rest)?
+                {
+                    report = Report {
+                        is_last: true,
+                        ..last
+                    };
+                    block = stream;
+                }
+            }
+        }
+        if self.skip_blocks > 0 {
+            return Err(not_repeatable());
+        }
+        if report.steps.is_empty() {
+            report.steps = self.meters.take_report();
+        }
+        Ok((report, block))
+    }
+}
+
+fn not_repeatable() -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::Application,
+        "an input was run again after its worker had died, and gave other rows than the first time: functions must \
+         return the same number of rows for the same input",
+    )
+}
+
+impl NativeActor for StageWorker {
+    fn call(
+        &mut self,
+        _context: &CallContext<'_>,
+        method: &str,
+        input: Value,
+        dependencies: Vec<Value>,
+    ) -> Result<Vec<Value>, TaskFailure> {
+        match method {
+            METHOD_READY => self.ready().map(|()| vec![Value::native(Bytes::new())]),
+            METHOD_ABANDON => {
+                self.abandon();
+                Ok(vec![Value::native(Bytes::new())])
+            }
+            METHOD_START => {
+                let spec =
+                    InputSpec::decode(input.inband).map_err(|error| broken_message(&error))?;
+                self.start(spec, dependencies.into_iter().map(block_bytes).collect())?;
+                self.pull().map(reply)
+            }
+            METHOD_PULL => self.pull().map(reply),
+            other => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                format!("a stage worker has no method {other:?}"),
+            )),
+        }
+    }
+}
+
+/// The Arrow stream in a block's value.
+fn block_bytes(value: Value) -> Bytes {
+    value.buffers.into_iter().next().unwrap_or(value.inband)
+}
+
+fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {
+    let report = Value::native(report.encode_to_vec());
+    vec![
+        report,
+        block.map_or_else(|| Value::native(Bytes::new()), Value::arrow_stream),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+//! Cutting an optimised plan into stages.
+//!
+//! A stage is a chain of steps that run in one worker without moving a block. A new stage begins where the next map
+//! wants other workers than the one before, and behind a limit, which only the executor can count. So reading, a map and
+//! writing are one stage.
+
+use std::sync::Arc;
+
+use aktis_worker::options::ResourceMap;
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
+
+use super::spec::{
+    CountSink, FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ParquetSink,
+    ProjectStep, RenameStep, SinkKind, SinkSpec, Step, StepKind,
+};
+use crate::error::PlanError;
+use crate::plan::{
+    Compute, ComputeKind, Dataset, Kept, LateNode, LateStep, MapFunction, MapNode, MapSpec,
+    Produces,
+};
+use crate::sql;
+
+/// Where the rows of a job end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// With the consumer, as blocks.
+    Consumer,
+    /// Counted and forgotten.
+    Count,
+    /// In Parquet files, one per input of the last stage.
+    Parquet {
+        /// Absolute path of the folder.
+        folder: String,
+        /// What the files' names begin with.
+        prefix: String,
+        /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
+        compression: String,
+        /// Rows per row group at most; `None`: by size.
+        row_group_rows: Option<u64>,
+    },
+}
+
+/// A step and its name for people.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    /// For messages and statistics.
+    pub name: String,
+    pub(crate) kind: StepKind,
+}
+
+/// What one kind of worker does.
+#[derive(Debug, Clone)]
+pub struct StagePlan {
+    /// In order.
+    pub steps: Vec<PlannedStep>,
+    /// Where and how wide.
+    pub compute: Compute,
+    /// Whether a function runs here; if not, it is only reading, relational work and writing.
+    pub has_map: bool,
+    /// Whether the map is the native embedder.
+    pub is_native: bool,
+    /// Rows of the first map's batches.
+    pub batch_rows: Option<usize>,
+    /// Rows that an input should have at least.
+    pub window_rows: usize,
+    /// Most rows that leave as a whole.
+    pub row_limit: Option<u64>,
+    pub(crate) sink: Option<SinkSpec>,
+}
+
+/// Where the rows of a job begin.
+#[derive(Clone)]
+pub(crate) struct SourcePlan {
+    pub(crate) table: Option<Arc<dyn TableSource>>,
+    pub(crate) columns: Vec<usize>,
+    /// SQL; empty: all rows.
+    pub(crate) predicate: String,
+    /// Most rows that the source needs to give.
+    pub(crate) row_limit: Option<u64>,
+}
+
+/// A job: a source and stages.
+#[derive(Clone)]
+pub struct JobPlan {
+    pub(crate) source: SourcePlan,
+    /// In order.
+    pub stages: Vec<StagePlan>,
+    /// The columns, if they are all known.
+    pub schema: Option<SchemaRef>,
+    /// Rows that come out, where the footers alone tell.
+    pub known_rows: Option<u64>,
+}
+
+/// Optimises `dataset` and cuts it.
+pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
+    let plan = dataset.optimized()?;
+    let mut cutter = Cutter::default();
+    cutter.visit(&plan)?;
+    cutter.end_with(sink);
+    let schema = dataset.schema();
+    let source = cutter
+        .source
+        .expect("every plan has a leaf, and visiting it sets the source");
+    Ok(JobPlan {
+        source,
+        stages: cutter.stages,
+        schema,
+        known_rows: cutter.known_rows,
+    })
+}
+
+#[derive(Default)]
+struct Cutter {
+    source: Option<SourcePlan>,
+    stages: Vec<StagePlan>,
+    /// Rows so far, as long as every step keeps them.
+    known_rows: Option<u64>,
+}
+
+impl StagePlan {
+    fn new() -> Self {
+        Self {
+            steps: Vec::new(),
+            compute: Compute::tasks(),
+            has_map: false,
+            is_native: true,
+            batch_rows: None,
+            window_rows: 0,
+            row_limit: None,
+            sink: None,
+        }
+    }
+
+    /// For messages: the names of its maps, or what else it does.
+    pub fn name(&self, is_first: bool) -> String {
+        let mut names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        if is_first {
+            names.insert(0, "Read");
+        }
+        match self.sink.as_ref().and_then(|sink| sink.kind.as_ref()) {
+            Some(SinkKind::Parquet(_)) => names.push("Write"),
+            Some(SinkKind::Count(_)) => names.push("Count"),
+            None => {}
+        }
+        if names.is_empty() {
+            "Pass".to_owned()
+        } else {
+            names.join("->")
+        }
+    }
+
+    /// Whether `map` may join this stage.
+    fn takes(&self, map: &MapSpec) -> bool {
+        if !self.has_map {
+            return true;
+        }
+        let same_workers = self.compute.resources == map.compute.resources;
+        match (self.compute.kind, map.compute.kind) {
+            (ComputeKind::Tasks, ComputeKind::Tasks) => {
+                same_workers
+                    && self.compute.min_workers == map.compute.min_workers
+                    && self.compute.max_workers == map.compute.max_workers
+            }
+            (ComputeKind::Tasks, ComputeKind::Actors) => {
+                same_workers && self.compute.max_workers.is_none()
+            }
+            // Two models stay apart, and a function after a model must not hold up the model.
+            (ComputeKind::Actors, _) => false,
+        }
+    }
+
+    fn push_map(&mut self, map: &MapSpec) {
+        self.is_native &= matches!(map.function, MapFunction::Embedder(_));
+        self.compute = map.compute.clone();
+        if !self.has_map {
+            self.batch_rows = map.batch_rows;
+        }
+        self.window_rows = self.window_rows.max(map.window_rows);
+        self.has_map = true;
+        let kind = StepKind::Map(map_step(map));
+        self.steps.push(PlannedStep {
+            name: map.name.clone(),
+            kind,
+        });
+    }
+
+    /// Two stages as one, where there is no room for both.
+    pub(crate) fn merged(mut self, next: Self) -> Self {
+        let mut resources: ResourceMap = self.compute.resources.clone();
+        for (name, amount) in &next.compute.resources {
+            let most = resources.entry(name.clone()).or_default();
+            *most = (*most).max(*amount);
+        }
+        let wider = if next.has_map {
+            next.compute.clone()
+        } else {
+            self.compute.clone()
+        };
+        self.compute = Compute { resources, ..wider };
+        self.batch_rows = self.batch_rows.or(next.batch_rows);
+        self.window_rows = self.window_rows.max(next.window_rows);
+        self.has_map |= next.has_map;
+        self.is_native &= next.is_native;
+        self.steps.extend(next.steps);
+        self.row_limit = next.row_limit;
+        self.sink = next.sink;
+        self
+    }
+}
+
+impl Cutter {
+    /// Walks from the source up.
+    fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::EmptyRelation(_) => {
+                self.known_rows = Some(0);
+                self.source = Some(SourcePlan {
+                    table: None,
+                    columns: Vec::new(),
+                    predicate: String::new(),
+                    row_limit: Some(0),
+                });
+                Ok(())
+            }
+            LogicalPlan::Projection(projection) => {
+                self.visit(&projection.input)?;
+                self.project(&projection.expr, plan)
+            }
+            LogicalPlan::Filter(filter) => {
+                self.visit(&filter.input)?;
+                self.known_rows = None;
+                let text = unparse(&filter.predicate)?;
+                self.relational("Filter", StepKind::Filter(text));
+                Ok(())
+            }
+            LogicalPlan::Limit(limit) => {
+                self.visit(&limit.input)?;
+                self.limit(limit_rows(limit)?);
+                Ok(())
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.visit(&alias.input),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                if let Some(map) = node.downcast_ref::<MapNode>() {
+                    self.visit(map.input())?;
+                    self.map(&map.spec);
+                    Ok(())
+                } else if let Some(late) = node.downcast_ref::<LateNode>() {
+                    self.visit(late.input())?;
+                    self.late(&late.step);
+                    Ok(())
+                } else {
+                    Err(unsupported(plan))
+                }
+            }
+            other => Err(unsupported(other)),
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<(), PlanError> {
+        let all = scan.source.schema();
+        let columns: Vec<usize> = scan
+            .projection
+            .clone()
+            .unwrap_or_else(|| (0..all.fields().len()).collect());
+        let predicate: Result<Vec<String>, PlanError> = scan
+            .filters
+            .iter()
+            .map(|filter| Ok(format!("({})", unparse(filter)?)))
+            .collect();
+        let predicate = predicate?.join(" AND ");
+        let rows = table_rows(scan.source.as_ref());
+        let limit = scan.fetch.map(|rows| rows as u64);
+        if predicate.is_empty() {
+            self.known_rows = rows.map(|rows| rows.min(limit.unwrap_or(u64::MAX)));
+        }
+        let reads_columns = scan.source.is::<crate::plan::ParquetTable>();
+        let is_identity = columns.iter().copied().eq(0..all.fields().len());
+        if !reads_columns && !is_identity {
+            let names = columns
+                .iter()
+                .map(|&index| all.field(index).name().clone())
+                .collect();
+            self.relational("Select", StepKind::Select(NamesStep { names }));
+        }
+        self.source = Some(SourcePlan {
+            table: Some(Arc::clone(&scan.source)),
+            columns,
+            predicate,
+            row_limit: limit,
+        });
+        Ok(())
+    }
+
+    /// The stage that the next step belongs to.
+    fn stage(&mut self) -> &mut StagePlan {
+        let is_open = self
+            .stages
+            .last()
+            .is_some_and(|stage| stage.row_limit.is_none());
+        if !is_open {
+            self.stages.push(StagePlan::new());
+        }
+        self.stages.last_mut().expect("there is one now")
+    }
+
+    fn relational(&mut self, name: &str, kind: StepKind) {
+        self.stage().steps.push(PlannedStep {
+            name: name.to_owned(),
+            kind,
+        });
+    }
+
+    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) -> Result<(), PlanError> {
+        let mut columns = Vec::with_capacity(expressions.len());
+        for (expression, field) in expressions.iter().zip(plan.schema().fields()) {
+            columns.push(NamedExpression {
+                sql: unparse(expression)?,
+                name: field.name().clone(),
+            });
+        }
+        let is_plain = |(expression, column): (&Expr, &NamedExpression)| matches!(expression, Expr::Column(source) if source.name == column.name);
+        if expressions.iter().zip(&columns).all(is_plain) {
+            let names = columns.into_iter().map(|column| column.name).collect();
+            self.relational("Select", StepKind::Select(NamesStep { names }));
+        } else {
+            self.relational("Project", StepKind::Project(ProjectStep { columns }));
+        }
+        Ok(())
+    }
+
+    fn late(&mut self, step: &LateStep) {
+        let (name, kind) = match step {
+            LateStep::Filter(text) => {
+                self.known_rows = None;
+                ("Filter", StepKind::Filter(text.clone()))
+            }
+            LateStep::Select(names) => (
+                "Select",
+                StepKind::Select(NamesStep {
+                    names: names.clone(),
+                }),
+            ),
+            LateStep::Drop(names) => (
+                "Drop",
+                StepKind::Drop(NamesStep {
+                    names: names.clone(),
+                }),
+            ),
+            LateStep::Rename(pairs) => {
+                let pair = |(old, new): &(String, String)| NamedExpression {
+                    sql: old.clone(),
+                    name: new.clone(),
+                };
+                let pairs = pairs.iter().map(pair).collect();
+                ("Rename", StepKind::Rename(RenameStep { pairs }))
+            }
+        };
+        self.relational(name, kind);
+    }
+
+    fn limit(&mut self, rows: u64) {
+        if let Some(known) = self.known_rows
+            && known <= rows
+        {
+            // The source gives no more than that by itself.
+            return;
+        }
+        self.known_rows = self.known_rows.map(|known| known.min(rows));
+        let stage = self.stage();
+        stage.row_limit = Some(rows);
+    }
+
+    fn map(&mut self, map: &MapSpec) {
+        if !map.keeps_rows || map.produces == Produces::Mask {
+            self.known_rows = None;
+        }
+        if !self.stage().takes(map) {
+            self.stages.push(StagePlan::new());
+        }
+        self.stage().push_map(map);
+    }
+
+    fn end_with(&mut self, sink: &Sink) {
+        let kind = match sink {
+            Sink::Consumer => {
+                // Even a bare source has somebody who reads it.
+                self.stages
+                    .is_empty()
+                    .then(|| self.stages.push(StagePlan::new()));
+                return;
+            }
+            Sink::Count => SinkKind::Count(CountSink {}),
+            Sink::Parquet {
+                folder,
+                prefix,
+                compression,
+                row_group_rows,
+            } => SinkKind::Parquet(ParquetSink {
+                folder: folder.clone(),
+                prefix: prefix.clone(),
+                compression: compression.clone(),
+                row_group_rows: row_group_rows.unwrap_or(0),
+            }),
+        };
+        self.stage().sink = Some(SinkSpec { kind: Some(kind) });
+    }
+}
+
+fn table_rows(table: &dyn TableSource) -> Option<u64> {
+    use crate::plan::{BlocksTable, ParquetTable, RangeTable};
+    if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
+        Some(parquet.rows())
+    } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
+        Some(blocks.blocks.iter().map(|block| block.rows).sum())
+    } else {
+        table.downcast_ref::<RangeTable>().map(|range| range.rows)
+    }
+}
+
+fn limit_rows(limit: &datafusion::logical_expr::Limit) -> Result<u64, PlanError> {
+    use datafusion::logical_expr::FetchType;
+    match limit.get_fetch_type().map_err(PlanError::planner)? {
+        FetchType::Literal(Some(rows)) => Ok(rows as u64),
+        FetchType::Literal(None) => Ok(u64::MAX),
+        FetchType::UnsupportedExpr => Err(PlanError::InvalidArgument(
+            "limit() needs a number".to_owned(),
+        )),
+    }
+}
+
+fn map_step(map: &MapSpec) -> MapStep {
+    let function = match &map.function {
+        MapFunction::Python(python) => FunctionKind::Python(python.definition.clone()),
+        MapFunction::Embedder(embedder) => FunctionKind::Embedder(embedder.spec.to_json()),
+    };
+    let (keeps, keeps_names) = match &map.keeps {
+        Kept::Nothing => (KeepsKind::Nothing, Vec::new()),
+        Kept::Named(names) => (KeepsKind::Named, names.clone()),
+        Kept::AllExcept(names) => (KeepsKind::AllExcept, names.clone()),
+    };
+    MapStep {
+        name: map.name.clone(),
+        function: Some(function),
+        reads_some: map.reads.is_some(),
+        reads: map.reads.clone().unwrap_or_default(),
+        keeps: keeps.into(),
+        keeps_names,
+        is_mask: map.produces == Produces::Mask,
+        keeps_rows: map.keeps_rows,
+        batch_rows: map.batch_rows.unwrap_or(0) as u64,
+    }
+}
+
+fn unparse(expression: &Expr) -> Result<String, PlanError> {
+    sql::unparse(expression).map_err(PlanError::planner)
+}
+
+fn unsupported(plan: &LogicalPlan) -> PlanError {
+    PlanError::InvalidArgument(format!("this step cannot be run yet: {}", plan.display()))
+}
+
+impl PlannedStep {
+    pub(crate) fn to_spec(&self) -> Step {
+        Step {
+            kind: Some(self.kind.clone()),
+        }
+    }
+}

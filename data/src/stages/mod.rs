@@ -1,0 +1,29 @@
+//! From a plan to stages: what each worker does, and what the inputs are.
+
+mod cut;
+mod fit;
+pub(crate) mod spec;
+mod splits;
+#[cfg(test)]
+mod tests;
+
+pub use cut::{JobPlan, PlannedStep, Sink, StagePlan, plan_job};
+pub use fit::{FitError, fit};
+pub(crate) use splits::{Split, SplitOptions, cut_splits};
+
+use spec::StageSpec;
+
+impl StageSpec {
+    /// Rows that a scan needs to give at most, where every row that is read leaves the stage.
+    pub(crate) fn row_limit_of_scan(&self) -> Option<usize> {
+        let keeps_rows = self.steps.iter().all(|step| match &step.kind {
+            Some(spec::StepKind::Filter(_)) | None => false,
+            Some(spec::StepKind::Map(map)) => map.keeps_rows && !map.is_mask,
+            Some(_) => true,
+        });
+        let limit = usize::try_from(self.row_limit)
+            .ok()
+            .filter(|&rows| rows > 0);
+        limit.filter(|_| keeps_rows)
+    }
+}

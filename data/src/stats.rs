@@ -1,0 +1,213 @@
+//! What an execution did, per operator.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::stages::spec::{Report, StepReport, WrittenFile};
+
+/// One operator: a step of a stage, its source or its sink.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperatorStats {
+    /// For people.
+    pub name: String,
+    /// Rows in.
+    pub rows_in: u64,
+    /// Rows out.
+    pub rows_out: u64,
+    /// Bytes out, in memory.
+    pub bytes_out: u64,
+    /// Batches out.
+    pub batches_out: u64,
+    /// Time on the clock in the workers, all added up.
+    pub wall: Duration,
+    /// Time of processors on the workers' main threads, all added up.
+    pub cpu: Duration,
+}
+
+impl OperatorStats {
+    fn add(&mut self, report: &StepReport) {
+        self.rows_in += report.rows_in;
+        self.rows_out += report.rows_out;
+        self.bytes_out += report.bytes_out;
+        self.batches_out += report.batches_out;
+        self.wall += Duration::from_nanos(report.wall_nanos);
+        self.cpu += Duration::from_nanos(report.cpu_nanos);
+    }
+}
+
+/// One stage: operators that run in the same workers.
+#[derive(Debug, Clone, Default)]
+pub struct StageStats {
+    /// For people: its operators.
+    pub name: String,
+    /// In order.
+    pub operators: Vec<OperatorStats>,
+    /// Blocks that left the stage.
+    pub blocks: u64,
+    /// Bytes of these blocks.
+    pub block_bytes: u64,
+    /// Inputs done, known inputs.
+    pub inputs: (u64, u64),
+    /// Workers now.
+    pub workers: usize,
+    /// Workers that are not ready yet.
+    pub starting: usize,
+    /// Workers that died.
+    pub deaths: u64,
+    /// Whether it is over.
+    pub is_done: bool,
+}
+
+impl StageStats {
+    /// Rows that went in.
+    pub fn rows_in(&self) -> u64 {
+        self.operators.first().map_or(0, |source| source.rows_out)
+    }
+
+    /// Rows that came out.
+    pub fn rows_out(&self) -> u64 {
+        self.operators.last().map_or(0, |last| last.rows_out)
+    }
+}
+
+/// An execution.
+#[derive(Debug, Clone)]
+pub struct ExecutionStats {
+    /// In order.
+    pub stages: Vec<StageStats>,
+    /// Rows of the source, if they are known.
+    pub source_rows: u64,
+    /// Bytes read from storage.
+    pub bytes_read: u64,
+    /// Files written.
+    pub files: Vec<WrittenFileStats>,
+    /// The most bytes of blocks that there were at once.
+    pub most_block_bytes: u64,
+    /// The budget for them.
+    pub budget_bytes: u64,
+    /// How long it took, or takes.
+    pub elapsed: Duration,
+    /// Whether it is over.
+    pub is_done: bool,
+    pub(crate) began: Instant,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFileStats {
+    /// Absolute path.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Length.
+    pub bytes: u64,
+}
+
+impl From<WrittenFile> for WrittenFileStats {
+    fn from(file: WrittenFile) -> Self {
+        Self {
+            path: file.path,
+            rows: file.rows,
+            bytes: file.bytes,
+        }
+    }
+}
+
+impl ExecutionStats {
+    pub(crate) fn add_report(&mut self, stage: usize, report: &Report) {
+        let stage = &mut self.stages[stage];
+        for (operator, step) in stage.operators.iter_mut().zip(&report.steps) {
+            operator.add(step);
+        }
+        if report.has_block {
+            stage.blocks += 1;
+            stage.block_bytes += report.bytes;
+        }
+        stage.inputs.0 += u64::from(report.is_last);
+        self.bytes_read += report.bytes_read;
+        self.files
+            .extend(report.files.iter().cloned().map(Into::into));
+    }
+
+    /// Rows that a sink took.
+    pub fn rows_sunk(&self) -> u64 {
+        self.stages.last().map_or(0, StageStats::rows_out)
+    }
+
+    /// As text, one line per operator.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (index, stage) in self.stages.iter().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "Stage {index} {}: {} inputs, {} blocks ({})",
+                stage.name,
+                stage.inputs.0,
+                stage.blocks,
+                bytes_text(stage.block_bytes)
+            );
+            for operator in &stage.operators {
+                let _ = writeln!(
+                    text,
+                    "  {}: {} rows in, {} rows out, {} out, {} batches, wall {}, cpu {}",
+                    operator.name,
+                    operator.rows_in,
+                    operator.rows_out,
+                    bytes_text(operator.bytes_out),
+                    operator.batches_out,
+                    duration_text(operator.wall),
+                    duration_text(operator.cpu),
+                );
+            }
+            if stage.deaths > 0 {
+                let _ = writeln!(text, "  {} workers died and were replaced", stage.deaths);
+            }
+        }
+        let _ = writeln!(
+            text,
+            "Read {} from storage, wrote {} files; at most {} of blocks at once (budget {}); {} in all",
+            bytes_text(self.bytes_read),
+            self.files.len(),
+            bytes_text(self.most_block_bytes),
+            bytes_text(self.budget_bytes),
+            duration_text(self.elapsed)
+        );
+        text
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{amount:.1} {}", UNITS[unit])
+    }
+}
+
+/// A duration for people.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 {
+        format!("{:.1} ms", seconds * 1000.0)
+    } else if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else {
+        let minutes = duration.as_secs() / 60;
+        format!(
+            "{}:{:02}:{:02}",
+            minutes / 60,
+            minutes % 60,
+            duration.as_secs() % 60
+        )
+    }
+}

@@ -1,0 +1,53 @@
+//! The seam between a stage worker and functions in another language.
+//!
+//! The bindings install one [`UdfHost`] when their process starts; a stage worker asks it to make functions ready. Data
+//! crosses as Arrow record batches, whose buffers the other side reads in place.
+
+use std::sync::OnceLock;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+/// Makes functions of another language callable.
+pub trait UdfHost: Send + Sync {
+    /// Makes a function ready: for a class, constructs it.
+    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure>;
+}
+
+/// A function from batches to batches. After [`begin`](Self::begin), outputs are pulled one by one until there is none.
+pub trait BatchFunction: Send {
+    /// How many calls may be under way at once. Their outputs come call after call, in the order they began.
+    fn calls_ahead(&self) -> usize {
+        1
+    }
+
+    /// Calls the function with one batch.
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
+
+    /// The next batch that the first call gives, `None` at its end.
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure>;
+
+    /// Nobody wants the outputs of the calls under way.
+    fn forget_calls(&mut self);
+}
+
+static HOST: OnceLock<Box<dyn UdfHost>> = OnceLock::new();
+
+/// Installs the host of this process. The first one stays.
+pub fn install(host: Box<dyn UdfHost>) {
+    // A second call comes from a second import of the same module; both hosts are the same.
+    let _ = HOST.set(host);
+}
+
+/// Makes a function ready on this process's host.
+pub(crate) fn load(definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    let host = HOST.get().ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            "this worker process cannot run Python functions: it was started without the Python bindings",
+        )
+    })?;
+    host.load(definition)
+}

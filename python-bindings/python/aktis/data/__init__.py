@@ -1,0 +1,34 @@
+"""Datasets: read, transform with functions and models, write; streamed through the cluster.
+
+A :class:`Dataset` describes work and runs when it is consumed. Names, arguments and meanings are those of Ray Data.
+
+    >>> import aktis.data
+    >>> ds = aktis.data.range(1000).map_batches(lambda batch: {"square": batch["id"] ** 2})
+    >>> ds.take(3)
+    [{'square': 0}, {'square': 1}, {'square': 4}]
+    >>> ds.filter(expr="square >= 998000").count()
+    1
+"""
+
+from ._compute import ActorPoolStrategy, TaskPoolStrategy
+from ._context import DataContext, ExecutionOptions, ExecutionResources
+from ._read import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
+from ._schema import Schema
+from .dataset import Dataset, MaterializedDataset
+
+__all__ = [
+    "ActorPoolStrategy",
+    "DataContext",
+    "Dataset",
+    "ExecutionOptions",
+    "ExecutionResources",
+    "MaterializedDataset",
+    "Schema",
+    "TaskPoolStrategy",
+    "from_arrow",
+    "from_items",
+    "from_numpy",
+    "from_pandas",
+    "range",
+    "read_parquet",
+]

@@ -1,0 +1,88 @@
+"""How wide a function runs."""
+
+from __future__ import annotations
+
+
+class ActorPoolStrategy:
+    """Run a class in a pool of actors: it is constructed once per actor and called with batch after batch.
+
+    Give ``size`` for a fixed pool, or ``min_size`` and ``max_size`` for one that grows with the work.
+
+        >>> ActorPoolStrategy(size=2)
+        ActorPoolStrategy(min_size=2, max_size=2)
+        >>> ActorPoolStrategy(min_size=2, max_size=10)
+        ActorPoolStrategy(min_size=2, max_size=10)
+    """
+
+    def __init__(
+        self,
+        legacy_min_size: int | None = None,
+        legacy_max_size: int | None = None,
+        *,
+        size: int | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        initial_size: int | None = None,
+        max_tasks_in_flight_per_actor: int | None = None,
+        max_concurrent_calls_per_actor: int | None = None,
+        enable_true_multi_threading: bool = False,
+    ) -> None:
+        min_size = min_size if min_size is not None else legacy_min_size
+        max_size = max_size if max_size is not None else legacy_max_size
+        if size is not None:
+            if min_size is not None or max_size is not None or initial_size is not None:
+                raise ValueError("ActorPoolStrategy: give either size, or min_size and max_size")
+            min_size = max_size = size
+        min_size = 1 if min_size is None else min_size
+        _check_count("ActorPoolStrategy", "min_size", min_size)
+        if max_size is not None:
+            _check_count("ActorPoolStrategy", "max_size", max_size)
+            if max_size < min_size:
+                raise ValueError(f"ActorPoolStrategy: max_size ({max_size}) is smaller than min_size ({min_size})")
+        if initial_size is not None and not min_size <= initial_size <= (max_size or initial_size):
+            raise ValueError("ActorPoolStrategy: initial_size must be between min_size and max_size")
+        self.min_size = min_size
+        self.max_size = max_size
+        self.initial_size = initial_size or min_size
+        self.max_tasks_in_flight_per_actor = max_tasks_in_flight_per_actor
+        self.max_concurrent_calls_per_actor = max_concurrent_calls_per_actor
+        self.enable_true_multi_threading = enable_true_multi_threading
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ActorPoolStrategy)
+            and (self.min_size, self.max_size) == (other.min_size, other.max_size)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"ActorPoolStrategy(min_size={self.min_size}, max_size={self.max_size})"
+
+
+class TaskPoolStrategy:
+    """Run a function in stateless workers, at most ``size`` at once.
+
+    >>> TaskPoolStrategy(size=4)
+    TaskPoolStrategy(size=4)
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        if size is not None:
+            _check_count("TaskPoolStrategy", "size", size)
+        self.size = size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskPoolStrategy) and self.size == other.size
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"TaskPoolStrategy(size={self.size})"
+
+
+def _check_count(owner: str, name: str, value: int) -> None:
+    if isinstance(value, float) and value == float("inf"):
+        raise ValueError(f"{owner}: leave {name} out for no limit")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{owner}: {name} must be a whole number of at least 1, not {value!r}")
