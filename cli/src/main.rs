@@ -3,11 +3,10 @@
 use aktis_cli::Launcher;
 
 fn main() -> std::process::ExitCode {
-    let argv: Vec<String> = std::env::args().collect();
-    let own = std::env::current_exe().map_or_else(
-        |_| argv.first().cloned().unwrap_or_else(|| "aktis".to_owned()),
-        |path| path.display().to_string(),
-    );
+    let mut arguments = std::env::args();
+    let called = arguments.next().unwrap_or_else(|| "aktis".to_owned());
+    let own = std::env::current_exe().map_or(called, |path| path.display().to_string());
+    let arguments: Vec<String> = arguments.collect();
     let zygote = ["python3", "-m", "aktis._zygote"]
         .map(str::to_owned)
         .to_vec();
@@ -15,5 +14,5 @@ fn main() -> std::process::ExitCode {
         self_command: vec![own],
         zygote_command: zygote,
     };
-    std::process::ExitCode::from(aktis_cli::main(&argv, &launcher))
+    std::process::ExitCode::from(aktis_cli::main(&arguments, &launcher))
 }

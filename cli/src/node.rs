@@ -134,7 +134,7 @@ impl NodePlan<'_> {
             self.session_dir,
             self.gcs_address.clone(),
             resources,
-            self.launcher.zygote_command.clone(),
+            self.zygote_command(),
         )
         .with_settings(self.settings);
         config.security = security;
@@ -146,6 +146,11 @@ impl NodePlan<'_> {
             config.listen = listen.clone();
         }
         Ok(config)
+    }
+
+    fn zygote_command(&self) -> Vec<String> {
+        let given = self.settings.zygote_command.as_ref();
+        given.unwrap_or(&self.launcher.zygote_command).clone()
     }
 
     /// A folder of this node alone below the folder that the settings name.

@@ -18,7 +18,13 @@ use crate::launcher::Launcher;
 
 /// Distributed batch inference: start and look after clusters.
 #[derive(Debug, Parser)]
-#[command(name = "aktis", version, about)]
+#[command(
+    name = "aktis",
+    bin_name = "aktis",
+    no_binary_name = true,
+    version,
+    about
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -128,11 +134,11 @@ enum ListKind {
     Jobs,
 }
 
-/// Runs the command line `argv` (the program's name first); gives the exit code: 0 done, 1 failed, 2 wrong usage.
+/// Runs the command line, without the program's name; gives the exit code: 0 done, 1 failed, 2 wrong usage.
 ///
-/// Python's console script calls this with `sys.argv`.
-pub fn main(argv: &[String], launcher: &Launcher) -> u8 {
-    let parsed = match CommandLine::try_parse_from(argv) {
+/// Python's console script calls this with `sys.argv[1:]`.
+pub fn main(arguments: &[String], launcher: &Launcher) -> u8 {
+    let parsed = match CommandLine::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version come this way too.
@@ -226,16 +232,16 @@ mod tests {
 
     #[test]
     fn start_is_either_head_or_address() {
-        assert!(parse("aktis start --head --port 7000 --num-cpus 2").is_ok());
-        assert!(parse("aktis start --address 10.0.0.1:6379").is_ok());
-        assert!(parse("aktis start").is_err());
-        assert!(parse("aktis start --head --address 10.0.0.1:6379").is_err());
-        assert!(parse("aktis start --address 10.0.0.1:6379 --port 1").is_err());
+        assert!(parse("start --head --port 7000 --num-cpus 2").is_ok());
+        assert!(parse("start --address 10.0.0.1:6379").is_ok());
+        assert!(parse("start").is_err());
+        assert!(parse("start --head --address 10.0.0.1:6379").is_err());
+        assert!(parse("start --address 10.0.0.1:6379 --port 1").is_err());
     }
 
     #[test]
     fn flags_become_settings() {
-        let line = parse("aktis start --head --num-cpus 2 --object-store-memory 1GiB").unwrap();
+        let line = parse("start --head --num-cpus 2 --object-store-memory 1GiB").unwrap();
         let Command::Start(args) = line.command else {
             panic!("it is start")
         };
@@ -250,7 +256,7 @@ mod tests {
             self_command: Vec::new(),
             zygote_command: Vec::new(),
         };
-        let argv = ["aktis", "no-such-command"].map(str::to_owned);
-        assert_eq!(main(&argv, &launcher), 2);
+        assert_eq!(main(&["no-such-command".to_owned()], &launcher), 2);
+        assert_eq!(main(&["--help".to_owned()], &launcher), 0);
     }
 }

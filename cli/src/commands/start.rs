@@ -91,6 +91,7 @@ fn head_plan(
         },
         node_ip: args.node_ip_address.clone(),
         zygote_command: launcher.zygote_command.clone(),
+        output: None,
     })
 }
 
@@ -116,6 +117,7 @@ fn node_plan(
         },
         node_ip: args.node_ip_address.clone(),
         zygote_command: launcher.zygote_command.clone(),
+        output: None,
     })
 }
 

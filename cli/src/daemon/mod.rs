@@ -1,9 +1,9 @@
 //! Daemons: `aktis start` spawns the aktis command again, which becomes one.
 //!
 //! ```text
-//!  aktis start ──spawns──► aktis daemon <plan as JSON>   new session, output into <session>/logs
+//!  aktis start ──spawns──► aktis daemon <plan as JSON>   on its own, output in <session>/daemon.log
 //!       │                        │ starts gcs and raylet
-//!       └──waits for─────────────┴► <session>/ready.json: where it listens, or why it could not
+//!       └──waits for─────────────┴► ready.json: where it listens, or why it could not
 //! ```
 
 mod ready;
@@ -30,6 +30,8 @@ pub(crate) struct DaemonPlan {
     /// IP address of this node for others.
     pub(crate) node_ip: String,
     pub(crate) zygote_command: Vec<String>,
+    /// File that takes the daemon's output until it has a folder to put it into; not set in the foreground.
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Head or not.

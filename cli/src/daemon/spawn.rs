@@ -43,7 +43,11 @@ pub(crate) fn spawn_daemon(
         .map_err(SpawnError::Session)?;
     let ready_path = scratch.path().join("ready.json");
     let log_path = base_dir(settings).join(format!("{}.log", plan.folder_name));
-    let mut child = run(plan, settings, launcher, &ready_path, &log_path)?;
+    let plan = DaemonPlan {
+        output: Some(log_path.clone()),
+        ..plan.clone()
+    };
+    let mut child = run(&plan, settings, launcher, &ready_path, &log_path)?;
     let ready = wait(&mut child, &ready_path, &log_path);
     if !matches!(ready, Ok(Ready::Up { .. })) {
         let _ = child.kill();

@@ -5,7 +5,7 @@
 //!      owner.json      who runs here: pid, start time, role, addresses
 //!      gcs.sock        only where the gcs runs
 //!      n<8 hex>/       the node's sockets, logs and spilled objects
-//!      logs/           output of the daemon itself
+//!      daemon.log      output of a daemon
 //! ```
 //! Paths are short, because those of unix sockets have at most 107 bytes.
 

@@ -81,6 +81,8 @@ settings! {
     lineage_bytes: Bytes = Bytes(1 << 30);
     /// How long an owner keeps a leased worker without work.
     lease_idle: Duration = Duration::from_millis(1000);
+    /// Program and arguments that fork workers, as a JSON list; not set means the Python of the caller.
+    zygote_command: Option<Vec<String>> = None;
     /// How long a worker process may take from its start to its first message.
     worker_start_timeout: Duration = Duration::from_secs(60);
     /// How long a node keeps a worker process that nobody leases.

@@ -230,6 +230,17 @@ impl SettingValue for BTreeMap<String, String> {
     }
 }
 
+impl SettingValue for Vec<String> {
+    fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text)
+            .map_err(|_| r#"is not a JSON list of texts, such as ["a", "b"]"#.to_owned())
+    }
+
+    fn render(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

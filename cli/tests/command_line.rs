@@ -1,0 +1,201 @@
+//! The aktis command with real processes. The zygote is a shell that forks nothing but cleans up like the real one.
+
+mod support;
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+use support::Place;
+
+#[test]
+fn head_starts_shows_its_status_and_stops_without_a_trace() {
+    let place = Place::new();
+    let started = place.run(&["start", "--head", "--port", "0", "--num-cpus", "3"]);
+    assert!(started.succeeded(), "{started:?}");
+    let address = started.head_address();
+    assert!(
+        started
+            .out
+            .contains(&format!("aktis start --address {address}")),
+        "{started:?}"
+    );
+
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["total"]["CPU"], 3.0);
+    assert_eq!(status["nodes"][0]["is_head"], true);
+    let text = place.run(&["status", "--address", &address]).out;
+    assert!(
+        text.contains("Nodes: 1 alive") && text.contains("0 / 3 CPU"),
+        "{text}"
+    );
+    let nodes = place.run(&["list", "nodes"]).out;
+    assert!(
+        nodes.lines().count() == 2 && nodes.contains("head"),
+        "{nodes}"
+    );
+    assert_eq!(
+        place.json(&["list", "actors", "--json"]),
+        Value::Array(Vec::new())
+    );
+
+    let stopped = place.run(&["stop"]);
+    assert!(stopped.out.contains("Ended 1 Aktis daemon."), "{stopped:?}");
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn two_nodes_join_a_head_on_one_machine_and_all_are_stopped() {
+    let place = Place::new();
+    let head = place.run(&["start", "--head", "--port", "0", "--num-cpus", "1"]);
+    let address = head.head_address();
+    for cpus in ["2", "4"] {
+        let joined = place.run(&["start", "--address", &address, "--num-cpus", cpus]);
+        assert!(joined.out.contains("has joined the cluster"), "{joined:?}");
+    }
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["total"]["CPU"], 7.0);
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
+    let stopped = place.run(&["stop"]);
+    assert!(
+        stopped.out.contains("Ended 3 Aktis daemons."),
+        "{stopped:?}"
+    );
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn stop_ends_only_a_dead_nodes_successor_and_says_when_nothing_runs() {
+    let place = Place::new();
+    let stopped = place.run(&["stop"]);
+    assert!(stopped.succeeded(), "{stopped:?}");
+    assert!(stopped.out.contains("No Aktis daemon"), "{stopped:?}");
+}
+
+#[test]
+fn killed_head_leaves_only_its_tables_and_the_next_one_takes_them_up() {
+    let place = Place::new();
+    let port = free_port();
+    let first = place.run(&["start", "--head", "--port", &port]);
+    assert!(first.succeeded(), "{first:?}");
+    let session = place.json(&["status", "--json"])["session_id"].clone();
+    place.kill_daemons();
+    let tables = vec![format!("head-{port}.redb")];
+    place.until("only the tables are left", || place.leftovers() == tables);
+
+    let second = place.run(&["start", "--head", "--port", &port]);
+    assert!(second.err.contains("Taking up the session"), "{second:?}");
+    assert_eq!(place.json(&["status", "--json"])["session_id"], session);
+    place.run(&["stop"]);
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn killed_node_leaves_nothing_and_the_head_notices() {
+    let place = Place::new();
+    let head = place.run(&["start", "--head", "--port", "0"]);
+    let joined = place.run(&["start", "--address", &head.head_address()]);
+    assert!(joined.succeeded(), "{joined:?}");
+    let before = place.leftovers().len();
+    place.kill_daemons_of_role("node");
+    place.until("its folder is gone", || place.leftovers().len() < before);
+    place.until("the head notices", || {
+        let nodes = place.json(&["list", "nodes", "--json"]);
+        nodes
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|node| node["is_alive"] == true)
+            .count()
+            == 1
+    });
+}
+
+#[test]
+fn head_that_runs_already_is_named_with_ways_out() {
+    let place = Place::new();
+    let port = free_port();
+    place.run(&["start", "--head", "--port", &port]);
+    let again = place.run(&["start", "--head", "--port", &port]);
+    assert!(!again.succeeded());
+    assert!(
+        again.err.contains("runs at") && again.err.contains("aktis stop"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn taken_port_is_an_error_that_names_it() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let failed = place.run(&["start", "--head", "--port", &port]);
+    assert!(!failed.succeeded());
+    assert!(
+        failed.err.contains(&format!("127.0.0.1:{port} is in use")),
+        "{failed:?}"
+    );
+    place.until("nothing is left", || {
+        place.leftovers().iter().all(|name| name.ends_with(".redb"))
+    });
+}
+
+#[test]
+fn unreachable_head_is_an_error_that_says_what_to_check() {
+    let place = Place::new();
+    let address = format!("127.0.0.1:{}", free_port());
+    for arguments in [
+        ["start", "--address", &address],
+        ["status", "--address", &address],
+    ] {
+        let failed = place.run(&arguments);
+        assert!(!failed.succeeded());
+        assert!(failed.err.contains("aktis start --head"), "{failed:?}");
+    }
+    let failed = place.run(&["status"]);
+    assert!(
+        failed.err.contains("no Aktis cluster runs on this machine"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn open_address_without_protection_is_refused_before_anything_starts() {
+    let place = Place::new();
+    let failed = place.run(&["start", "--head", "--node-ip-address", "0.0.0.0"]);
+    assert!(
+        failed.err.contains("needs a token and TLS"),
+        "NET-1: {failed:?}"
+    );
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn bad_flags_name_the_setting_and_the_fix() {
+    let place = Place::new();
+    let failed = place.run(&["start", "--head", "--resources", "{'disk': 1}"]);
+    assert!(failed.err.contains(r#"such as {"disk": 2}"#), "{failed:?}");
+    let failed = place.run(&["start", "--head", "--resources", r#"{"CPU": 1}"#]);
+    assert!(failed.err.contains("give it by num_cpus"), "{failed:?}");
+}
+
+#[test]
+fn token_of_the_cluster_is_needed_by_everybody() {
+    let place = Place::new().with("AKTIS_TOKEN", "right");
+    let head = place.run(&["start", "--head", "--port", "0"]);
+    assert!(head.succeeded(), "{head:?}");
+    assert!(place.run(&["status"]).succeeded());
+    let failed = place.run_with("AKTIS_TOKEN", "wrong", &["status"]);
+    assert!(
+        failed.err.contains("the token is missing or wrong"),
+        "NET-2: {failed:?}"
+    );
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+        .to_string()
+}
