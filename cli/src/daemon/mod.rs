@@ -12,7 +12,7 @@ mod spawn;
 
 pub(crate) use ready::Ready;
 pub(crate) use run::{run_daemon, run_here};
-pub(crate) use spawn::{SpawnError, spawn_daemon};
+pub(crate) use spawn::spawn_daemon;
 
 use std::path::PathBuf;
 

@@ -66,37 +66,39 @@ impl SessionFolder {
     /// When the base folder is another user's, or a folder cannot be made.
     pub fn create(settings: &Settings, name: &str) -> Result<Self, SessionError> {
         let base = base_dir(settings);
-        let made = |path: &Path| {
-            move |error: io::Error| SessionError::Make {
-                path: path.to_owned(),
-                cause: error.to_string(),
-            }
-        };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&base)
-            .map_err(made(&base))?;
-        let metadata = std::fs::symlink_metadata(&base).map_err(made(&base))?;
+            .map_err(failed_to_make(&base))?;
+        let metadata = std::fs::symlink_metadata(&base).map_err(failed_to_make(&base))?;
         // Anybody may make a folder in /tmp: one that is not ours, or is a link, is not used.
         if metadata.uid() != rustix::process::getuid().as_raw() || !metadata.is_dir() {
             return Err(SessionError::Foreign { path: base });
         }
         if metadata.permissions().mode() & 0o077 != 0 {
             let private = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(&base, private).map_err(made(&base))?;
+            std::fs::set_permissions(&base, private).map_err(failed_to_make(&base))?;
         }
         let path = base.join(name);
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(made(&path))?;
+            .map_err(failed_to_make(&path))?;
         Ok(Self { path })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+fn failed_to_make(path: &Path) -> impl FnOnce(io::Error) -> SessionError {
+    let path = path.to_owned();
+    |error| SessionError::Make {
+        path,
+        cause: error.to_string(),
     }
 }
 
