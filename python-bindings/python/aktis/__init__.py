@@ -1,0 +1,76 @@
+"""Aktis: tasks, actors and batch inference on one laptop or many nodes.
+
+>>> import aktis
+>>> @aktis.remote
+... def square(x):
+...     return x * x
+>>> aktis.get([square.remote(i) for i in range(4)])
+[0, 1, 4, 9]
+
+Names, arguments and defaults are those of Ray: an existing script runs with ``import aktis as ray``.
+
+Importing this package imports nothing else; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+# As type checkers know it. The module `typing` would take longer to import than everything else here.
+TYPE_CHECKING = False
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import actor, data, exceptions, models, remote_function, runtime_context, util
+    from ._aktis import ObjectRef, ObjectRefGenerator
+    from ._cluster import available_resources, cluster_resources, get_gpu_ids, nodes
+    from ._objects import get, put, wait
+    from ._remote import method, remote
+    from ._session import init, is_initialized, shutdown
+    from .actor import ActorClass, ActorHandle, get_actor, kill
+    from .runtime_context import get_runtime_context
+
+#: Where each public name is defined.
+_MODULE_OF = {
+    "ActorClass": "actor",
+    "ActorHandle": "actor",
+    "ObjectRef": "_aktis",
+    "ObjectRefGenerator": "_aktis",
+    "available_resources": "_cluster",
+    "cluster_resources": "_cluster",
+    "get": "_objects",
+    "get_actor": "actor",
+    "get_gpu_ids": "_cluster",
+    "get_runtime_context": "runtime_context",
+    "init": "_session",
+    "is_initialized": "_session",
+    "kill": "actor",
+    "method": "_remote",
+    "nodes": "_cluster",
+    "put": "_objects",
+    "remote": "_remote",
+    "shutdown": "_session",
+    "wait": "_objects",
+}
+_SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
+
+__all__ = [  # noqa: PLE0604 - all of them are strings
+    "__version__",
+    *_MODULE_OF,
+    *_SUBMODULES,
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

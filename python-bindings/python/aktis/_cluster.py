@@ -1,0 +1,63 @@
+"""What the cluster consists of: nodes and resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _aktis, _session
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster, the dead ones too, in Ray's form.
+
+    >>> import aktis
+    >>> [node["Alive"] for node in aktis.nodes()]
+    [True]
+    """
+    _session.ensure_connected()
+    return _aktis.nodes()
+
+
+def cluster_resources() -> dict[str, float]:
+    """All resources of the living nodes, by name.
+
+    >>> import aktis
+    >>> aktis.cluster_resources()["CPU"] > 0
+    True
+    """
+    return _sum("Resources")
+
+
+def available_resources() -> dict[str, float]:
+    """Resources that nobody holds at this moment, by name; what is used up is left out.
+
+    >>> import aktis
+    >>> aktis.available_resources()["CPU"] <= aktis.cluster_resources()["CPU"]
+    True
+    """
+    return {name: quantity for name, quantity in _sum("Available").items() if quantity > 0}
+
+
+def _sum(field: str) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for node in nodes():
+        if node["Alive"]:
+            for name, quantity in {**_own_resource(node), **node[field]}.items():
+                total[name] = round(total.get(name, 0.0) + quantity, 4)
+    return total
+
+
+def _own_resource(node: dict[str, Any]) -> dict[str, float]:
+    """Every node is a resource of its own, as in Ray."""
+    return {f"node:{node['NodeManagerAddress']}": 1.0}
+
+
+def get_gpu_ids() -> list[int]:
+    """The GPUs that the running task or actor may use; empty in a driver.
+
+    >>> import aktis
+    >>> aktis.get_gpu_ids()
+    []
+    """
+    _session.ensure_connected()
+    return list(_aktis.context()["gpu_ids"])

@@ -1,0 +1,92 @@
+"""References as awaitables and futures. Called by the native classes ``ObjectRef`` and ``ObjectRefGenerator``."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from . import _aktis
+from .exceptions import GetTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ._aktis import ObjectRef, ObjectRefGenerator
+
+#: Seconds after which a thread that waits for a stream looks whether somebody still wants its answer.
+_STREAM_SLICE_S = 0.25
+
+
+def await_ref(ref: ObjectRef) -> Generator[Any, None, Any]:
+    """The iterator behind ``await ref``."""
+    return asyncio_future(ref).__await__()
+
+
+def asyncio_future(ref: ObjectRef) -> asyncio.Future[Any]:
+    """A future of the running event loop for the value of ``ref``."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Any] = loop.create_future()
+    if ref.is_ready():
+        _deliver(ref, result)
+        return result
+
+    def ready() -> None:  # in a runtime thread
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_deliver, ref, result)
+
+    ref.on_ready(ready)
+    return result
+
+
+def future(ref: ObjectRef) -> concurrent.futures.Future[Any]:
+    """A ``concurrent.futures.Future`` for the value of ``ref``."""
+    result: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def ready() -> None:  # in a runtime thread, which must not wait: fetching and callbacks of the user may take long
+        threading.Thread(target=_deliver, args=(ref, result), name="aktis-future", daemon=True).start()
+
+    if ref.is_ready():
+        _deliver(ref, result)
+    else:
+        ref.on_ready(ready)
+    return result
+
+
+def _deliver(ref: ObjectRef, result: asyncio.Future[Any] | concurrent.futures.Future[Any]) -> None:
+    """Moves the value of a reference that is ready into a future."""
+    if result.done():
+        return
+    try:
+        (value,) = _aktis.get([ref], None)
+    except BaseException as error:
+        result.set_exception(error)
+    else:
+        result.set_result(value)
+
+
+async def anext_ref(generator: ObjectRefGenerator) -> ObjectRef:
+    """The coroutine behind ``__anext__`` of a generator of references."""
+    abandoned = threading.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        ref = await loop.run_in_executor(None, _next_ref, generator, abandoned)
+    finally:
+        abandoned.set()
+    if ref is None:
+        raise StopAsyncIteration
+    return ref
+
+
+def _next_ref(generator: ObjectRefGenerator, abandoned: threading.Event) -> ObjectRef | None:
+    """The next reference; ``None`` at the end, or when nobody waits for it any more."""
+    while not abandoned.is_set():
+        try:
+            return generator.next_within(_STREAM_SLICE_S)
+        except GetTimeoutError:
+            continue
+        except StopIteration:
+            return None
+    return None

@@ -1,0 +1,130 @@
+"""Objects: ``put``, ``get``, ``wait``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from . import _aktis, _session
+from ._aktis import ObjectRef, ObjectRefGenerator
+
+
+def put(value: Any) -> ObjectRef:
+    """Stores a value once, for any number of tasks to use.
+
+    Passing the reference to many tasks sends the value once to each node, not once per task. Arrays and Arrow tables are
+    read in place.
+
+    Args:
+        value: anything that can be pickled, but not a reference.
+
+    Raises:
+        TypeError: the value is a reference, or cannot be pickled.
+        ObjectStoreFullError: the value does not fit into the object store.
+
+    >>> import aktis
+    >>> ref = aktis.put([1, 2, 3])
+    >>> aktis.get(ref)
+    [1, 2, 3]
+    """
+    if not _session.is_initialized():
+        _session.ensure_connected()
+    if isinstance(value, ObjectRef):
+        raise TypeError(
+            "put() was given an ObjectRef: the object is stored already, use the reference itself, or wrap it in a list "
+            "to store the reference as a value"
+        )
+    return _aktis.put(value)
+
+
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a reference, or the list of values of a list of references. Waits until they are there.
+
+    Args:
+        refs: a reference or a list of references.
+        timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
+
+    Raises:
+        TaskError: the task raised. The exception is also of the type that the task raised.
+        GetTimeoutError: ``timeout`` has passed. It is a ``TimeoutError``.
+        NotConnectedError: the session of the reference is over.
+        AktisError: the value was lost; the type says how (see :mod:`aktis.exceptions`).
+        ValueError: ``refs`` is something else.
+
+    >>> import aktis
+    >>> aktis.get(aktis.put("one"))
+    'one'
+    >>> aktis.get([aktis.put(1), aktis.put(2)])
+    [1, 2]
+    """
+    if timeout is not None:
+        _check_timeout(timeout)
+    if isinstance(refs, ObjectRef):
+        return _aktis.get([refs], timeout)[0]
+    if type(refs) is not list and not isinstance(refs, list):
+        raise ValueError(
+            f"get() takes an ObjectRef or a list of them: got {_described(refs)}"
+            + (". Make it a list" if isinstance(refs, (tuple, set)) else "")
+        )
+    for index, ref in enumerate(refs):
+        if not isinstance(ref, ObjectRef):
+            raise ValueError(f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}")
+    return _aktis.get(refs, timeout)
+
+
+def wait(
+    refs: list[ObjectRef],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """Waits until some of the references are ready.
+
+    Args:
+        refs: references, each once.
+        num_returns: how many must be ready.
+        timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
+        fetch_local: accepted for Ray's sake: objects are fetched when they are read.
+
+    Returns:
+        At most ``num_returns`` references that are ready, and all others. Both keep the order of ``refs``. A task that
+        failed is ready: ``get`` raises its error.
+
+    >>> import aktis
+    >>> refs = [aktis.put(1), aktis.put(2)]
+    >>> ready, pending = aktis.wait(refs)
+    >>> len(ready), len(pending)
+    (1, 1)
+    """
+    _check_wait(refs, num_returns, timeout)
+    if not refs:
+        return [], []
+    return _aktis.wait(refs, num_returns, timeout)
+
+
+def _check_wait(refs: Any, num_returns: Any, timeout: float | None) -> None:
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of ObjectRefs: got {_described(refs)}")
+    for index, ref in enumerate(refs):
+        if isinstance(ref, ObjectRefGenerator):
+            raise TypeError("wait() cannot wait for a generator: take references with next(), and wait for these")
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"wait() takes a list of ObjectRefs: item {index} is {_described(ref)}")
+    if timeout is not None:
+        _check_timeout(timeout)
+    if len(set(refs)) != len(refs):
+        raise ValueError("wait() takes a list of unique ObjectRefs: one of them occurs twice")
+    if refs and not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
+
+
+def _check_timeout(timeout: Any) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None: got {_described(timeout)}")
+    if timeout < 0 or math.isnan(timeout):
+        raise ValueError(f"timeout cannot be negative: got {timeout}")
+
+
+def _described(value: Any) -> str:
+    return f"{value!r} of type {type(value).__name__}"[:200]

@@ -1,0 +1,83 @@
+"""The decorators ``remote`` and ``method``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._methods import OPTIONS_ATTRIBUTE
+from ._options import METHOD_OPTIONS, check_options
+from .actor import ActorClass
+from .remote_function import RemoteFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def remote(*args: Any, **options: Any) -> Any:
+    """Makes a function run as tasks, or a class into actors.
+
+    As a decorator, with or without options (see :meth:`RemoteFunction.options <aktis.remote_function.RemoteFunction.options>`
+    and :meth:`ActorClass.options <aktis.actor.ActorClass.options>`), or called with the function or class.
+
+    >>> import aktis
+    >>> @aktis.remote(num_cpus=2)
+    ... def heavy(x):
+    ...     return x ** 2
+    >>> aktis.get(heavy.remote(4))
+    16
+    >>> aktis.get(aktis.remote(lambda: "plain").remote())
+    'plain'
+    """
+    if args and options:
+        raise TypeError("remote() takes options by keyword only: use @remote(num_cpus=...) above the definition")
+    if not args:
+        if not options:
+            raise TypeError("use @remote without brackets, or with at least one option")
+        # Wrong options are reported where they are written, not where they are used.
+        _check_any(options)
+        return lambda target: _wrap(target, options)
+    if len(args) > 1:
+        raise TypeError(f"remote() takes one function or class: got {len(args)}")
+    return _wrap(args[0], {})
+
+
+def _check_any(options: dict[str, Any]) -> None:
+    from ._options import ACTOR_OPTIONS, TASK_OPTIONS
+
+    check_options("task or actor", TASK_OPTIONS | ACTOR_OPTIONS, options)
+
+
+def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError(f"{target!r} is remote already: use .options() to change its options")
+    if isinstance(target, type):
+        return ActorClass(target, options)
+    if callable(target) and not isinstance(target, (staticmethod, classmethod)):
+        return RemoteFunction(target, options)
+    raise TypeError(f"remote() takes a function or a class: got {target!r} of type {type(target).__name__}")
+
+
+def method(**options: Any) -> Callable[[Any], Any]:
+    """Gives options to a method of an actor class.
+
+    Args:
+        **options: as for :meth:`ActorMethod.options <aktis.actor.ActorMethod.options>`.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Splitter:
+    ...     @aktis.method(num_returns=2)
+    ...     def halves(self, x):
+    ...         return x // 2, x - x // 2
+    >>> aktis.get(Splitter.remote().halves.remote(5))
+    [2, 3]
+    """
+    if not options:
+        raise TypeError("method() needs at least one option: use @method(num_returns=2) above a method")
+    check_options("method", METHOD_OPTIONS, options)
+
+    def mark(function: Any) -> Any:
+        setattr(function, OPTIONS_ATTRIBUTE, options)
+        return function
+
+    return mark

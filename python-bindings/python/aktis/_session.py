@@ -1,0 +1,229 @@
+"""The session of this process: beginning it, ending it, and whether there is one.
+
+```text
+            init()                         shutdown(), exit
+  none  ───────────────►  connected  ───────────────────────►  none
+                              │ fork
+                              ▼
+                          forked: the child of a connected process, which must not use its parent's connection
+```
+Everything that is only good for one session (exported definitions, submission templates) is marked with a *generation*,
+a number that changes whenever the session does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import weakref
+from typing import Any, Protocol
+
+from . import _aktis
+from ._init_arguments import LaptopArguments, check_init_arguments
+from ._session_context import SessionContext
+from ._worker_command import worker_environment, zygote_command
+
+logger = logging.getLogger("aktis")
+
+_lock = threading.RLock()
+_generation = 0
+_is_forked_child = False
+_is_exit_hooked = False
+_bound: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class Bound(Protocol):
+    """Something that keeps a connection to the session and can let go of it."""
+
+    def _unbind(self) -> None: ...
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    resources: dict[str, float] | None = None,
+    labels: dict[str, str] | None = None,
+    object_store_memory: int | None = None,
+    namespace: str | None = None,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool = True,
+    logging_level: int | str = logging.INFO,
+    runtime_env: dict[str, Any] | None = None,
+    local_mode: bool = False,
+    **ray_arguments: Any,
+) -> SessionContext:
+    """Begins a session: on this machine, or by joining a cluster.
+
+    Without an address (and without ``AKTIS_ADDRESS`` in the environment) the session lives in this process and its
+    children: no daemon, no TCP port, nothing left behind when the process ends.
+
+    The first ``.remote()``, ``put`` or ``get`` of a process calls ``init()`` by itself.
+
+    Args:
+        address: ``"HOST:PORT"`` of a cluster's head, ``"auto"`` for the cluster of this machine, ``"local"`` for a new
+            session whatever the environment says.
+        num_cpus: how many CPUs tasks may use; by default as many as there are. A number for the scheduler: it may be
+            larger or smaller than what the machine has.
+        num_gpus: how many GPUs tasks may use; by default as many as there are.
+        resources: quantities of resources of your own, such as ``{"licence": 2}``.
+        labels: labels of this node.
+        object_store_memory: bytes of memory for objects; by default a third of the machine's.
+        namespace: names of actors are unique within a namespace; by default it is a new one.
+        ignore_reinit_error: return the present session instead of raising when there is one.
+        log_to_driver: print what workers print.
+        logging_level: of the logger ``aktis``.
+        runtime_env: ``{"env_vars": {...}}`` sets environment variables of the workers, ``{"working_dir": "folder"}``
+            lets them import from a folder of this machine. Only without ``address``.
+        local_mode: not supported; debug a function by calling its ``_function``.
+        **ray_arguments: Ray's other arguments are accepted and have no effect: ``include_dashboard``,
+            ``dashboard_host``, ``dashboard_port``, ``configure_logging``, ``logging_format``, ``logging_config``,
+            ``job_config``, ``enable_resource_isolation``, ``cgroup_path``, ``system_reserved_cpu``,
+            ``system_reserved_memory``, ``proxy_server_url`` and those that begin with an underscore.
+
+    Returns:
+        What the session is; also a context manager that ends it.
+
+    Raises:
+        RuntimeError: there is a session already.
+        ConnectionError: no cluster answers at ``address``.
+
+    >>> import aktis
+    >>> with aktis.init(num_cpus=2, ignore_reinit_error=True) as context:
+    ...     aktis.get(aktis.put("hello"))
+    'hello'
+    >>> aktis.is_initialized()
+    False
+    """
+    check_init_arguments(ray_arguments, local_mode=local_mode)
+    with _lock:
+        _refuse_in_forked_child()
+        if _aktis.is_connected():
+            if ignore_reinit_error:
+                logger.info("init() was called again: the session goes on as it is")
+                return SessionContext(_aktis.context())
+            raise RuntimeError(
+                "this process has a session already: call shutdown() before init(), or pass ignore_reinit_error=True"
+            )
+        logger.setLevel(logging_level.upper() if isinstance(logging_level, str) else logging_level)
+        laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env)
+        raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
+        try:
+            _aktis.connect(raylet_socket, _entrypoint(), namespace or _new_namespace(), _log_sink(log_to_driver))
+        except BaseException:
+            _aktis.shutdown()
+            raise
+        _begin_generation()
+        _hook_exit()
+        return SessionContext(_aktis.context())
+
+
+def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
+    if address in (None, "", "local"):
+        laptop.validate()
+        with worker_environment(laptop.env_vars()):
+            return _aktis.start_laptop(laptop.options(zygote_command(laptop.import_folders())))["raylet_socket"]
+    assert address is not None, "an empty address is the laptop's"
+    laptop.refuse_for_cluster(address)
+    return _aktis.find_node(address.removeprefix("ray://"))["raylet_socket"]
+
+
+def _entrypoint() -> str:
+    return " ".join(getattr(sys, "orig_argv", None) or sys.argv)
+
+
+def _new_namespace() -> str:
+    text = os.urandom(16).hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _log_sink(is_wanted: bool) -> Any:
+    if not is_wanted:
+        return None
+    from ._worker_logs import print_worker_lines
+
+    return print_worker_lines
+
+
+def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
+    """Ends the session of this process; does nothing when there is none.
+
+    A session without an address ends altogether: its workers, its memory and its files are gone when this returns.
+
+    Args:
+        wait_for_processes: accepted for Ray's sake; Aktis always waits.
+    """
+    with _lock:
+        if _is_forked_child:
+            return
+        if _aktis.is_connected():
+            _begin_generation()
+        _aktis.shutdown()
+
+
+def is_initialized() -> bool:
+    """Whether this process has a session.
+
+    >>> import aktis
+    >>> aktis.shutdown()
+    >>> aktis.is_initialized()
+    False
+    """
+    return not _is_forked_child and _aktis.is_connected()
+
+
+def ensure_connected() -> None:
+    """Begins a session if this process has none, as the first call of a script does."""
+    if _is_forked_child or not _aktis.is_connected():
+        with _lock:
+            _refuse_in_forked_child()
+            if not _aktis.is_connected():
+                init()
+
+
+def generation() -> int:
+    """A number that changes whenever the session does."""
+    return _generation
+
+
+def bind(bound: Bound) -> None:
+    """Remembers (weakly) to unbind ``bound`` when the session ends."""
+    _bound.add(bound)
+
+
+def _begin_generation() -> None:
+    global _generation
+    _generation += 1
+    for bound in list(_bound):
+        bound._unbind()
+    _bound.clear()
+
+
+def _refuse_in_forked_child() -> None:
+    if _is_forked_child:
+        raise RuntimeError(
+            "this process was forked from one with an aktis session, which it cannot share: start it with the 'spawn' "
+            "method of multiprocessing, or give the work to an aktis task"
+        )
+
+
+def _hook_exit() -> None:
+    global _is_exit_hooked
+    if not _is_exit_hooked:
+        _is_exit_hooked = True
+        atexit.register(shutdown, _exiting_interpreter=True)
+
+
+def _after_fork_in_child() -> None:
+    global _is_forked_child, _lock
+    _lock = threading.RLock()
+    if _aktis.is_connected():
+        _is_forked_child = True
+        _begin_generation()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,66 @@
+"""What ``init`` returns."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class SessionContext(Mapping[str, Any]):
+    """Describes a session; as a context manager, ends it.
+
+    Attributes:
+        address_info: ids and addresses: ``node_id``, ``session_dir``, ``raylet_socket_name``, ``gcs_address`` ...
+        dashboard_url: empty; kept because Ray has it.
+    """
+
+    def __init__(self, native: dict[str, Any]):
+        gcs_address = native.get("gcs_address") or ""
+        self.address_info: dict[str, Any] = {
+            "node_id": native["node_id"],
+            "job_id": native.get("job_id"),
+            "namespace": native.get("namespace"),
+            "node_ip_address": native.get("node_ip_address", "127.0.0.1"),
+            "session_dir": native.get("session_dir"),
+            "raylet_socket_name": native.get("raylet_socket"),
+            "object_store_address": None,
+            "gcs_address": gcs_address,
+            "address": gcs_address,
+            "webui_url": "",
+        }
+        self.dashboard_url = ""
+        self.python_version = platform.python_version()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.address_info[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> SessionContext:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Ends the session."""
+        from ._session import shutdown
+
+        shutdown()
+
+    def __repr__(self) -> str:
+        info = self.address_info
+        return f"SessionContext(node_id={info['node_id']!r}, session_dir={info['session_dir']!r})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        import html
+
+        names = ("node_id", "session_dir", "gcs_address", "namespace")
+        rows = "".join(f"<tr><td>{name}</td><td>{html.escape(str(self[name]))}</td></tr>" for name in names)
+        return f"<b>Aktis session</b><table>{rows}</table>"

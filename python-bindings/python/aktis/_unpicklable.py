@@ -1,0 +1,100 @@
+"""Says which part of a value cannot be pickled, and what to do about it.
+
+>>> import threading
+>>> class Model:
+...     def __init__(self):
+...         self.state = {"guard": threading.Lock()}
+>>> error = explain(Model(), TypeError("cannot pickle '_thread.lock' object"))
+>>> print(str(error).splitlines()[0])
+cannot pickle '_thread.lock' object, found at .state['guard'] (of type _thread.lock)
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: How deep and how widely to look before giving up: the search pickles each part again.
+_MAX_DEPTH = 8
+_MAX_PARTS = 200
+
+
+def explain(value: Any, error: Exception) -> Exception:
+    """A ``TypeError`` that names the part of ``value`` at fault, for the ``error`` that pickling it gave."""
+    path, culprit = _find(value)
+    kind = type(culprit)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    where = f"found at {path} (of type {name})" if path else f"in a value of type {name}"
+    return TypeError(
+        f"{_first_line(error)}, {where}\n"
+        "Only data can travel to another process. Make such an object where it is used: inside the task, or in the "
+        "constructor of the actor; or leave it out in the __getstate__ of its class."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _find(value: Any) -> tuple[str, Any]:
+    """The innermost part that fails by itself, and the path to it."""
+    path = ""
+    for _ in range(_MAX_DEPTH):
+        for step, part in _parts(value):
+            if not _can_pickle(part):
+                path, value = path + step, part
+                break
+        else:
+            break
+    return path, value
+
+
+def _can_pickle(value: Any) -> bool:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception as error:
+        # References need a counter that only the runtime has: they are not what stopped it.
+        return "ObjectRef can only be pickled" in str(error)
+    return True
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    for index, (step, part) in enumerate(_all_parts(value)):
+        if index >= _MAX_PARTS:
+            return
+        yield step, part
+
+
+def _all_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from ((f"{{{part!r}}}", part) for part in value)
+    elif isinstance(value, FunctionType):
+        yield from _captured(value)
+    else:
+        state = vars(value) if hasattr(value, "__dict__") else {}
+        yield from ((f".{name}", part) for name, part in state.items() if not _is_special(name))
+        for name in getattr(type(value), "__slots__", ()):
+            if isinstance(name, str) and hasattr(value, name):
+                yield f".{name}", getattr(value, name)
+
+
+def _captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function brings along: its closure and the globals it names."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield f" captured variable {name!r}", cell.cell_contents
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            yield f" global variable {name!r}", function.__globals__[name]
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")

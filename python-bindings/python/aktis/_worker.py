@@ -1,0 +1,84 @@
+"""The Python half of a worker process: loading definitions, hosting actors, describing failures.
+
+The native module calls these functions from the loop of a worker process; nothing of it runs in a driver.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+from ._actor_host import ActorExit, ActorHost, host_actor
+from ._traceback import remote_traceback
+
+__all__ = ["ActorExit", "describe_exception", "is_exit", "load_definition", "make_actor", "set_accelerators"]
+
+#: The class of the actor that lives in this process.
+actor_class: type[Any] | None = None
+
+
+def load_definition(data: bytes) -> Any:
+    """The function or class that a driver exported."""
+    from ._definition import load
+
+    return load(data)
+
+
+def set_accelerators(gpu_ids: list[int]) -> None:
+    """Shows the GPUs of the current lease, and no others, to CUDA: none when the lease has none."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpu_ids)
+
+
+def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], max_concurrency: int) -> ActorHost:
+    """Runs the constructor of an actor; the host says how its methods are to be called.
+
+    ``max_concurrency`` 0 is the default: 1, or 1000 for a class with an async method.
+    """
+    from ._definition import resolve_class
+
+    global actor_class
+    cls, args = resolve_class(definition, args)
+    actor_class = cls
+    return host_actor(cls, args, kwargs, max_concurrency)
+
+
+def is_exit(error: BaseException) -> bool:
+    """Whether the error is the wish of an actor to end."""
+    return isinstance(error, ActorExit)
+
+
+def describe_exception(error: BaseException, name: str, retry_on: bytes | None) -> tuple[bytes, str, str, bool]:
+    """What the caller is told about an exception: pickled, message, traceback, and whether the call may be retried.
+
+    Args:
+        error: what the function raised.
+        name: of the function or method.
+        retry_on: ``None`` never retries; pickled exception types retry on these, none of them (``b""``) on any.
+
+    >>> _, message, text, is_retryable = describe_exception(ValueError("no"), "load", b"")
+    >>> message, is_retryable, text.splitlines()[-1]
+    ('ValueError: no', True, 'ValueError: no')
+    """
+    message = f"{type(error).__qualname__}: {error}"
+    return _pickled(error), message, remote_traceback(error, name), _is_retryable(error, retry_on)
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The exception; nothing if it cannot be pickled."""
+    from .exceptions import TaskError
+
+    # An error that went through several tasks keeps its first cause, not a chain of wrappers.
+    cause = error.cause if isinstance(error, TaskError) and error.cause is not None else error
+    try:
+        import cloudpickle
+
+        return cloudpickle.dumps(cause, protocol=5)
+    except Exception:
+        return b""
+
+
+def _is_retryable(error: BaseException, retry_on: bytes | None) -> bool:
+    if retry_on is None or not isinstance(error, Exception):
+        return False
+    return not retry_on or isinstance(error, pickle.loads(retry_on))  # noqa: S301 - made by this session's driver

@@ -1,0 +1,41 @@
+"""How worker processes are started: the command line of the zygote, and its environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Starts the zygote where this package is found, even if only this process's ``sys.path`` says where.
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from aktis._zygote import main; main()"
+
+
+def zygote_command(import_folders: list[str] | None = None) -> list[str]:
+    """The command that starts a zygote whose workers import from the same places as this process.
+
+    Args:
+        import_folders: more folders, searched first.
+    """
+    folders = [*(import_folders or ()), *(os.path.abspath(path) for path in sys.path)]
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # -P: the folder this process happens to be in must not shadow the standard library while the zygote starts.
+    return [sys.executable, "-P", "-c", _BOOT, package_parent, "--path", os.pathsep.join(folders)]
+
+
+@contextlib.contextmanager
+def worker_environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables for processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

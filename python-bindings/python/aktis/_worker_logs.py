@@ -1,0 +1,35 @@
+"""Prints what workers print, as ``(name pid=123) line``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+_CYAN, _RESET = "\x1b[36m", "\x1b[0m"
+
+
+def print_worker_lines(batch: dict[str, Any]) -> None:
+    """Prints some lines of one worker. Called by the native module, from a runtime thread: must not raise.
+
+    >>> print_worker_lines({"pid": 7, "source": "load", "lines": ["one", "two"]})
+    (load pid=7) one
+    (load pid=7) two
+    """
+    stream = sys.stderr if batch.get("is_stderr") else sys.stdout
+    if stream is None:  # pythonw, or an interpreter that is ending
+        return
+    with contextlib.suppress(Exception):
+        prefix = f"({batch.get('source') or 'worker'} pid={batch.get('pid')}{_origin(batch)})"
+        if stream.isatty():
+            prefix = f"{_CYAN}{prefix}{_RESET}"
+        stream.write("".join(f"{prefix} {line}\n" for line in batch.get("lines", ())))
+        stream.flush()
+
+
+def _origin(batch: dict[str, Any]) -> str:
+    """The worker's machine, if it is not this one."""
+    import os
+
+    hostname = batch.get("hostname")
+    return f", node={hostname}" if hostname and hostname != os.uname().nodename else ""

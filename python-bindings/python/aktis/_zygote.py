@@ -1,0 +1,105 @@
+"""The zygote: a small process, with one thread, that forks the workers of a node.
+
+It imports what every worker needs, once, and then serves its raylet over a socket (standard input). Each fork shares
+the imported pages and costs milliseconds. Started by the raylet as ``python -m aktis._zygote --cleanup-dir DIR``.
+
+No thread may be started here: a fork copies only the thread that calls it, with all locks as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import sys
+
+# Everything a worker needs for its first task is imported here, before the first fork.
+from . import (
+    _actor_host,  # noqa: F401
+    _aktis,
+    _definition,  # noqa: F401
+    _objects,  # noqa: F401
+    _serialization,  # noqa: F401
+    _worker,  # noqa: F401
+    actor,  # noqa: F401
+    exceptions,  # noqa: F401
+    remote_function,  # noqa: F401
+    runtime_context,  # noqa: F401
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serves the raylet at the other end of standard input until it goes away. Returns in no child."""
+    arguments = _parser().parse_args(argv)
+    if arguments.path is not None:
+        sys.path[:] = arguments.path.split(os.pathsep)
+    # Ctrl-C in a terminal is for the driver, which ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = _take_standard_input()
+    gc.collect()
+    gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
+    start = _aktis.zygote_serve(link, arguments.cleanup_dir, _fork, _preload)
+    if start is not None:
+        _become_worker(start)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m aktis._zygote", description=__doc__)
+    parser.add_argument("--cleanup-dir", help="folder to remove when the raylet is gone")
+    parser.add_argument("--path", help="sys.path of the workers, separated as in PATH")
+    return parser
+
+
+def _take_standard_input() -> int:
+    """Moves the socket away from standard input, which workers must not read."""
+    link = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return link
+
+
+def _fork() -> int:
+    gc.disable()
+    try:
+        return os.fork()
+    finally:
+        gc.enable()
+
+
+def _preload(modules: list[str]) -> None:
+    """Imports modules so that later forks share them; one that fails is the worker's business."""
+    for module in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
+def _become_worker(start: dict[str, object]) -> None:
+    """Runs as a worker until the raylet or the owner ends it; never returns."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _aktis.worker_main(start)
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Classes whose instances live in processes of their own.
+
+>>> import aktis
+>>> @aktis.remote
+... class Counter:
+...     def __init__(self, start=0):
+...         self.value = start
+...     def add(self, amount=1):
+...         self.value += amount
+...         return self.value
+>>> counter = Counter.remote(10)
+>>> aktis.get([counter.add.remote(), counter.add.remote(5)])
+[11, 16]
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import _session
+from ._actor_host import ActorExit
+from ._actor_method import ActorMethod
+from ._definition import Definition, Payload
+from ._methods import ClassSpec, class_spec_from, class_spec_of
+from ._options import ACTOR_OPTIONS, check_options, native_actor_options
+from ._signature import check, parameters_of
+
+if TYPE_CHECKING:
+    from ._aktis import ActorCore
+
+__all__ = ["ActorClass", "ActorHandle", "ActorId", "ActorMethod", "exit_actor"]
+
+
+class ActorId(bytes):
+    """The id of an actor."""
+
+    def binary(self) -> bytes:
+        """The bytes of the id."""
+        return bytes(self)
+
+    def __repr__(self) -> str:
+        return f"ActorId({self.hex()})"
+
+
+class ActorClass:
+    """A class with options; :meth:`remote` starts an actor. Made by :func:`aktis.remote`."""
+
+    def __init__(self, cls: type[Any], options: dict[str, Any]):
+        check_options("actor", ACTOR_OPTIONS, options)
+        self._set_up(cls, options, None)
+
+    def _set_up(self, cls: type[Any], options: dict[str, Any], definition: Definition | None) -> None:
+        self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
+        self.__doc__ = cls.__doc__
+        self._class = cls
+        self._options = options
+        self._definition = definition
+        self._spec: ClassSpec | None = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Starts an actor, and returns a handle at once. The constructor runs in the actor's process.
+
+        Raises:
+            TypeError: the arguments do not fit the constructor, or one of them cannot be pickled.
+            ActorAlreadyExistsError: the name is taken.
+        """
+        options = self._options
+        self._check_combinations()
+        check(self._class.__name__, self._constructor_parameters(), args, kwargs)
+        _session.ensure_connected()
+        from ._aktis import ActorCore, context
+
+        if self._definition is None:
+            self._definition = Definition(_with_groups(self._class, options.get("concurrency_groups")))
+        class_id, captured = self._definition.export(self)
+        spec = self._class_spec()
+        state = spec.pickled()
+        namespace = context()["namespace"] if options.get("name") else ""
+        native = {**native_actor_options(options, namespace), "handle_state": state}
+        core = ActorCore.create(class_id, spec.class_name, (*captured, *args), kwargs, native)
+        return ActorHandle(core, class_spec_from(state), state)
+
+    def _check_combinations(self) -> None:
+        options = self._options
+        if options.get("name") == "":
+            raise ValueError("the name of an actor cannot be empty")
+        if options.get("get_if_exists") and not options.get("name"):
+            raise ValueError("get_if_exists needs a name to look for: pass name= too")
+
+    def _constructor_parameters(self) -> Any:
+        constructor = inspect.getattr_static(self._class, "__init__", None)
+        if constructor is object.__init__:
+            return None if self._class.__new__ is not object.__new__ else ()
+        return parameters_of(constructor, skip_first=True) if constructor is not None else None
+
+    def _class_spec(self) -> ClassSpec:
+        if self._spec is None:
+            self._spec = class_spec_of(self._class)
+        return self._spec
+
+    def options(self, **options: Any) -> ActorClass:
+        """The same class with other options.
+
+        Args:
+            num_cpus: CPUs the actor holds as long as it lives. Without any resources given it needs one CPU to be
+                placed, and none afterwards.
+            num_gpus: GPUs it holds: a fraction of one, or a whole number. Its process sees only these.
+            gpu_memory: bytes of GPU memory it holds.
+            memory: bytes of memory it holds.
+            resources: quantities of custom resources.
+            max_restarts: how often it is started again when its process or node dies (0); -1 is without limit.
+            max_task_retries: how often a call is repeated after that (0).
+            max_concurrency: calls that run at once: 1; 1000 for a class with async methods.
+            concurrency_groups: names of groups, with their own numbers of calls at once.
+            max_pending_calls: calls of one caller that may wait (-1, without limit).
+            name: under which :func:`aktis.get_actor` finds it.
+            namespace: in which the name is unique; by default the session's.
+            get_if_exists: return the actor that has this name already, if there is one.
+            lifetime: ``"detached"`` to live on without handles, until killed.
+            scheduling_strategy: ``"DEFAULT"``, ``"SPREAD"`` or a
+                :class:`~aktis.util.scheduling_strategies.NodeAffinitySchedulingStrategy`.
+        """
+        check_options("actor", ACTOR_OPTIONS, options)
+        variant = ActorClass.__new__(ActorClass)
+        is_same_class = "concurrency_groups" not in options
+        if is_same_class and self._definition is None:
+            self._definition = Definition(_with_groups(self._class, self._options.get("concurrency_groups")))
+        variant._set_up(self._class, {**self._options, **options}, self._definition if is_same_class else None)
+        variant._spec = self._spec
+        return variant
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        name = self._class.__name__
+        raise TypeError(f"an actor class cannot be instantiated directly: instead of {name}(), use {name}.remote()")
+
+    def __repr__(self) -> str:
+        return f"ActorClass({getattr(self, '__qualname__', '?')})"
+
+    def __reduce__(self) -> Any:
+        return _restore_class, (self._class, self._options)
+
+    @classmethod
+    def _unfinished(cls, options: dict[str, Any]) -> ActorClass:
+        """An instance that :meth:`_adopt` completes: stands for itself while its definition is being loaded."""
+        unfinished = cls.__new__(cls)
+        unfinished._options = options
+        return unfinished
+
+    def _adopt(self, target: type[Any], payload: Payload) -> None:
+        self._set_up(target, self._options, Definition(target, payload))
+
+
+def _restore_class(cls: type[Any], options: dict[str, Any]) -> ActorClass:
+    restored = ActorClass.__new__(ActorClass)
+    restored._set_up(cls, options, None)
+    return restored
+
+
+def _with_groups(cls: type[Any], groups: dict[str, int] | None) -> type[Any]:
+    """The class as workers get it: it carries its concurrency groups."""
+    if not groups:
+        return cls
+    members = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls)(cls.__name__, (cls,), {**members, "__aktis_concurrency_groups__": dict(groups)})
+
+
+class ActorHandle:
+    """An actor, as seen by its callers. Its methods are called by ``handle.method.remote(...)``.
+
+    A handle can be passed to tasks and other actors. The actor ends when the last handle is gone and its calls are done,
+    unless it is detached.
+    """
+
+    def __init__(self, core: ActorCore, spec: ClassSpec, state: bytes):
+        self._core = core
+        self._spec = spec
+        self._state = state
+
+    @property
+    def _actor_id(self) -> ActorId:
+        return ActorId(bytes.fromhex(self._core.id()))
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        spec = self.__dict__.get("_spec")
+        method = spec.methods.get(name) if spec is not None else None
+        if method is None:
+            kind = spec.class_name if spec is not None else "ActorHandle"
+            raise AttributeError(
+                f"actor class {kind} has no method {name!r}; attributes of an actor can only be reached by methods",
+                name=name,
+                obj=self if spec is not None else None,
+            )
+        bound = self.__dict__[name] = ActorMethod(self._core, spec.class_name, name, method)
+        return bound
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self._spec.methods})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._core.id() == self._core.id()
+
+    def __hash__(self) -> int:
+        return hash(self._core.id())
+
+    def __repr__(self) -> str:
+        return f"Actor({self._spec.class_name}, {self._core.id()})"
+
+    def __reduce__(self) -> Any:
+        return _restore_handle, (self._core.state(), self._state)
+
+
+def _restore_handle(core_state: tuple[Any, ...], state: bytes) -> ActorHandle:
+    from ._aktis import ActorCore
+
+    return ActorHandle(ActorCore.restore(core_state), class_spec_from(state), state)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """The actor of this name.
+
+    Args:
+        name: given to it by ``.options(name=...)``.
+        namespace: in which it was created; by default the session's.
+
+    Raises:
+        ValueError: there is no such actor, or it is dead.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Greeter:
+    ...     def greet(self):
+    ...         return "hello"
+    >>> keep = Greeter.options(name="greeter").remote()
+    >>> aktis.get(aktis.get_actor("greeter").greet.remote())
+    'hello'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor must be a string: got {name!r}")
+    if not name:
+        raise ValueError("the name of an actor cannot be empty")
+    _session.ensure_connected()
+    from ._aktis import ActorCore, context
+
+    core, state = ActorCore.by_name(name, namespace or context()["namespace"])
+    return ActorHandle(core, class_spec_from(bytes(state)), bytes(state))
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """Ends an actor at once, without running what still waits for it.
+
+    Args:
+        actor: its handle.
+        no_restart: keep it from being started again by its ``max_restarts``.
+
+    Raises:
+        TypeError: ``actor`` is no handle.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"kill() takes the handle of an actor: got {actor!r} of type {type(actor).__name__}")
+    actor._core.kill(no_restart)
+
+
+def exit_actor() -> NoReturn:
+    """Ends the actor that this is called in, after the method that calls it.
+
+    Raises:
+        TypeError: this process is not an actor.
+    """
+    from . import _worker
+
+    if _worker.actor_class is None:
+        raise TypeError("exit_actor() can only be called in a method of an actor")
+    raise ActorExit(0)

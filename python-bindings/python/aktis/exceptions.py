@@ -1,0 +1,251 @@
+"""What can go wrong, as exceptions.
+
+The names of Aktis come first; each has its name in Ray beside it (``RayError is AktisError``), so that the ``except``
+clauses of an existing script mean the same.
+
+An exception raised by a task arrives at its caller as two things at once, the original type and a :class:`TaskError`:
+
+>>> from aktis import exceptions
+>>> error = exceptions.TaskError("load() failed", cause=FileNotFoundError(2, "No such file", "a.txt")).as_cause()
+>>> isinstance(error, FileNotFoundError), isinstance(error, exceptions.TaskError)
+(True, True)
+>>> error.filename
+'a.txt'
+
+```text
+ AktisError (RayError)
+ ├── TaskError (RayTaskError)            the task raised; also an instance of what it raised
+ ├── WorkerCrashedError                  the task's process ended
+ ├── NodeDiedError
+ ├── OutOfMemoryError
+ ├── ActorError (RayActorError)
+ │   ├── ActorDiedError                  for good
+ │   └── ActorUnavailableError           perhaps only for now
+ ├── ObjectLostError
+ │   ├── OwnerDiedError
+ │   └── ObjectReconstructionFailedError
+ ├── ObjectStoreFullError, OutOfDiskError
+ ├── GetTimeoutError                     also a TimeoutError
+ ├── TaskCancelledError
+ ├── TaskUnschedulableError, ActorUnschedulableError
+ ├── PendingCallsLimitExceeded
+ ├── RuntimeEnvSetupError
+ ├── ActorAlreadyExistsError, ActorHandleNotFoundError    also ValueErrors
+ ├── InvalidArgumentError                also a ValueError
+ ├── NotConnectedError                   also a RuntimeError
+ ├── SerializationError                  also a TypeError
+ └── RuntimeSystemError (RaySystemError)       a defect of Aktis or a broken peer
+```
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from ._dual_exception import dual_exception
+
+
+class AktisError(Exception):
+    """The root of everything the runtime raises."""
+
+
+class TaskError(AktisError):
+    """A task or a method of an actor raised an exception.
+
+    ``get`` raises the result of :meth:`as_cause`: an exception that is also of the type the task raised.
+
+    Attributes:
+        cause: the original exception; ``None`` when it could not be carried to this process.
+        traceback_text: where it was raised, as printed by the worker.
+    """
+
+    def __init__(self, traceback_text: str, cause: BaseException | None = None):
+        super().__init__(traceback_text)
+        self.traceback_text = traceback_text
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.traceback_text
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.traceback_text, self.cause)
+
+    def as_cause(self) -> TaskError:
+        """This error as an instance of its cause's type too, where Python allows such a type."""
+        return dual_exception(TaskError, self)
+
+    #: Ray's name of :meth:`as_cause`.
+    as_instanceof_cause = as_cause
+
+
+class WorkerCrashedError(AktisError):
+    """The process that ran the task ended: ``os._exit``, a signal, a crash in native code."""
+
+
+class NodeDiedError(AktisError):
+    """The node that ran the task is gone."""
+
+
+class OutOfMemoryError(AktisError):
+    """The worker was ended because its node ran out of memory."""
+
+
+class ActorError(AktisError):
+    """A call did not reach its actor, or the actor ended before it answered."""
+
+
+class ActorDiedError(ActorError):
+    """The actor is dead for good; the message says of what."""
+
+
+class ActorUnavailableError(ActorError):
+    """The actor cannot be reached now. It may come back: the call can be tried again."""
+
+
+class ObjectLostError(AktisError):
+    """No copy of the object is left, and it cannot be computed again."""
+
+
+class OwnerDiedError(ObjectLostError):
+    """The process that made the reference is gone, and the object with it."""
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """A lost object could not be computed again; the message names the limit or the missing lineage."""
+
+
+class ObjectFetchTimedOutError(ObjectLostError):
+    """The object could not be fetched from another node in time."""
+
+
+class ObjectFreedError(ObjectLostError):
+    """The object was freed by hand."""
+
+
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
+    """The object was deleted although a reference was left: a defect of Aktis."""
+
+
+class ObjectStoreFullError(AktisError):
+    """The object store has no room left and nothing can be spilled; the message names the sizes."""
+
+
+class OutOfDiskError(AktisError):
+    """The disk that holds spilled objects is full."""
+
+
+class GetTimeoutError(AktisError, TimeoutError):
+    """``get`` ended at its timeout. The task itself goes on."""
+
+
+class TaskCancelledError(AktisError):
+    """The task was cancelled."""
+
+
+class TaskUnschedulableError(AktisError):
+    """No node can ever run the task; the message names what is missing."""
+
+
+class ActorUnschedulableError(AktisError):
+    """No node can ever host the actor; the message names what is missing."""
+
+
+class PendingCallsLimitExceeded(AktisError):
+    """More calls wait for the actor than its ``max_pending_calls`` allows."""
+
+
+class RuntimeEnvSetupError(AktisError):
+    """The environment asked for with ``runtime_env`` could not be set up."""
+
+
+class ActorAlreadyExistsError(ValueError, AktisError):
+    """The actor's name is taken."""
+
+
+class ActorHandleNotFoundError(ValueError, AktisError):
+    """The actor of this handle is unknown."""
+
+
+class InvalidArgumentError(ValueError, AktisError):
+    """An argument makes no sense; the message names it."""
+
+
+class NotConnectedError(RuntimeError, AktisError):
+    """There is no session: it is over, or ``init`` was never called in this process."""
+
+
+class SerializationError(TypeError, AktisError):
+    """A value could not be serialised or read back; the message names it."""
+
+
+class RuntimeSystemError(AktisError):
+    """A defect in Aktis itself, or a broken peer. Never the user's mistake: please report it."""
+
+
+class LocalRayletDiedError(AktisError):
+    """The raylet of this node is gone."""
+
+
+class AsyncioActorExit(AktisError):
+    """Known to Ray scripts; Aktis itself never raises it."""
+
+
+class UnserializableException(AktisError):
+    """Known to Ray scripts; Aktis raises :class:`TaskError` with ``cause = None`` instead."""
+
+
+RayError = AktisError
+RayTaskError = TaskError
+RayActorError = ActorError
+RaySystemError = RuntimeSystemError
+
+_CLASS_OF_CODE: dict[int, type[AktisError]] = {
+    1: RuntimeSystemError,
+    2: TaskError,
+    3: WorkerCrashedError,
+    4: ActorDiedError,
+    5: ActorUnavailableError,
+    6: NodeDiedError,
+    7: ObjectLostError,
+    8: ObjectReconstructionFailedError,
+    9: OwnerDiedError,
+    10: ObjectStoreFullError,
+    11: OutOfDiskError,
+    12: GetTimeoutError,
+    13: TaskCancelledError,
+    14: TaskUnschedulableError,
+    15: PendingCallsLimitExceeded,
+    16: ActorHandleNotFoundError,
+    17: ActorAlreadyExistsError,
+    18: InvalidArgumentError,
+    19: NotConnectedError,
+    20: SerializationError,
+    21: RuntimeEnvSetupError,
+    22: OutOfMemoryError,
+}
+_APPLICATION = 2
+
+
+def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_text: str) -> BaseException:
+    """The exception for a failure that came from another process. Called by the native module."""
+    if code == _APPLICATION:
+        return TaskError(traceback_text or message, _load_cause(exception_bytes)).as_cause()
+    return _CLASS_OF_CODE.get(code, RuntimeSystemError)(message)
+
+
+def _load_cause(pickled: bytes) -> BaseException | None:
+    """The original exception; ``None`` when it cannot be rebuilt here: its text is in the traceback."""
+    if not pickled:
+        return None
+    try:
+        cause = pickle.loads(pickled)  # noqa: S301 - comes from a worker of this session
+    except Exception:
+        return None
+    return cause if isinstance(cause, BaseException) else None
+
+
+def _timeout(missing: int, wanted: int, seconds: float) -> GetTimeoutError:
+    """The exception for a ``get`` that ended at its timeout. Called by the native module."""
+    what = "the object is" if wanted == 1 else f"{missing} of {wanted} objects are"
+    return GetTimeoutError(f"get() timed out after {seconds:g} s: {what} not ready yet")

@@ -1,0 +1,137 @@
+"""Where the running code is: its job, node, worker, task and actor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import _aktis, _session
+
+if TYPE_CHECKING:
+    from .actor import ActorHandle
+
+
+class RuntimeContext:
+    """Answers of :func:`aktis.get_runtime_context`. Ids are in hexadecimal."""
+
+    def _get(self) -> dict[str, Any]:
+        _session.ensure_connected()
+        return _aktis.context()
+
+    def get_job_id(self) -> str:
+        """The job: one driver and all it started."""
+        return str(self._get()["job_id"])
+
+    def get_node_id(self) -> str:
+        """The node this process is on."""
+        return str(self._get()["node_id"])
+
+    def get_worker_id(self) -> str:
+        """This process."""
+        return str(self._get()["worker_id"])
+
+    def get_task_id(self) -> str | None:
+        """The running task or method; ``None`` in a driver."""
+        return self._get()["task_id"]
+
+    def get_actor_id(self) -> str | None:
+        """The actor this process is; ``None`` elsewhere."""
+        return self._get()["actor_id"]
+
+    def get_actor_name(self) -> str | None:
+        """The name of the actor this process is; ``None`` if it has none."""
+        actor_id = self.get_actor_id()
+        for actor in _aktis.list_actors() if actor_id else ():
+            if actor.get("actor_id") == actor_id:
+                return actor.get("name") or None
+        return None
+
+    @property
+    def current_actor(self) -> ActorHandle:
+        """A handle of the actor this process is.
+
+        Raises:
+            RuntimeError: this process is not an actor.
+        """
+        from . import _worker
+        from ._aktis import ActorCore
+        from ._methods import class_spec_of
+        from .actor import ActorHandle
+
+        actor_id = self.get_actor_id()
+        if actor_id is None or _worker.actor_class is None:
+            raise RuntimeError("current_actor can only be used in a method of an actor")
+        spec = class_spec_of(_worker.actor_class)
+        core = ActorCore.restore((bytes.fromhex(actor_id), 0, spec.class_name, None))
+        return ActorHandle(core, spec, spec.pickled())
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the actor this process is was started again after it died."""
+        return bool(self._get().get("was_reconstructed", False))
+
+    @property
+    def namespace(self) -> str:
+        """In which names of actors are looked for."""
+        return str(self._get()["namespace"])
+
+    @property
+    def gcs_address(self) -> str:
+        """The address of the control store."""
+        return str(self._get()["gcs_address"])
+
+    @property
+    def job_id(self) -> str:
+        """As :meth:`get_job_id`."""
+        return self.get_job_id()
+
+    @property
+    def node_id(self) -> str:
+        """As :meth:`get_node_id`."""
+        return self.get_node_id()
+
+    @property
+    def task_id(self) -> str | None:
+        """As :meth:`get_task_id`."""
+        return self.get_task_id()
+
+    @property
+    def actor_id(self) -> str | None:
+        """As :meth:`get_actor_id`."""
+        return self.get_actor_id()
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """The devices that the running task or actor may use, by kind."""
+        return {"GPU": [str(gpu) for gpu in self._get()["gpu_ids"]]}
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What the running task or actor holds; empty in a driver."""
+        return dict(self._get().get("resources") or {})
+
+    def get_session_name(self) -> str:
+        """The name of the session's folder."""
+        return str(self._get()["session_dir"]).rstrip("/").rpartition("/")[2]
+
+    def get(self) -> dict[str, Any]:
+        """The ids of this process as a dictionary, those that apply."""
+        context = self._get()
+        names = ("job_id", "node_id", "worker_id", "task_id", "actor_id", "namespace")
+        return {name: context[name] for name in names if context.get(name) is not None}
+
+    def __repr__(self) -> str:
+        return f"RuntimeContext({', '.join(f'{name}={value!r}' for name, value in self.get().items())})"
+
+
+_CONTEXT = RuntimeContext()
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Where the running code is.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... def job():
+    ...     return aktis.get_runtime_context().get_job_id()
+    >>> aktis.get(job.remote()) == aktis.get_runtime_context().get_job_id()
+    True
+    """
+    return _CONTEXT

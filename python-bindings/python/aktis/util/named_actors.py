@@ -1,0 +1,31 @@
+"""Names of living actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _aktis, _session
+
+_DEAD = "DEAD"
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living actors of this namespace.
+
+    Args:
+        all_namespaces: of all namespaces, as dictionaries of ``name`` and ``namespace``.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Empty:
+    ...     pass
+    >>> keep = Empty.options(name="listed").remote()
+    >>> "listed" in aktis.util.list_named_actors()
+    True
+    """
+    _session.ensure_connected()
+    living = [actor for actor in _aktis.list_actors() if actor.get("name") and actor.get("state") != _DEAD]
+    if all_namespaces:
+        return [{"name": actor["name"], "namespace": actor["namespace"]} for actor in living]
+    here = _aktis.context()["namespace"]
+    return [actor["name"] for actor in living if actor["namespace"] == here]
