@@ -51,7 +51,9 @@ pub struct StoreConfig {
     /// For how long a request waits for clients to let go of objects, when nothing can be
     /// evicted or spilled any more, before it fails.
     pub full_grace: Duration,
-    /// After how long unused memory is given back to the system.
+    /// After how long unused memory is given back to the system. `Duration::MAX` never does, which
+    /// is needed where the arena is registered with a device: the device would go on using the
+    /// pages that were given back.
     pub idle_discard_after: Duration,
     /// The most memory that is made ready ahead of its use (at most an eighth of the capacity).
     pub max_prefault_bytes: u64,

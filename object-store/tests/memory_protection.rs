@@ -67,6 +67,27 @@ fn a_view_faults_also_after_its_range_was_written() {
 }
 
 #[test]
+fn a_range_that_is_looked_at_while_it_is_written_is_closed_afterwards() {
+    for (map, arena) in maps() {
+        arena.prefault(0, LEN).unwrap();
+        let value = vec![1; 8 << 20];
+        // Twice by the file, then by the mapping.
+        (0..2).for_each(|_| map.write_vectored(0, &[&value]).unwrap());
+        let start = map.as_ptr(MIB, 1).unwrap().cast_mut();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..20).for_each(|_| map.write_vectored(0, &[&value]).unwrap());
+            });
+            while !writer.is_finished() {
+                map.as_ptr(MIB, 1).unwrap();
+            }
+        });
+        map.as_ptr(MIB, 1).unwrap();
+        assert_eq!(signal_of_writing(start), Some(libc::SIGSEGV));
+    }
+}
+
+#[test]
 fn a_writable_range_reaches_only_its_own_pages() {
     for (map, arena) in maps() {
         let len = 64 * 1024 + 1;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::residency::WriteHistory;
+use super::window::WriteWindows;
 use super::writable::WritableRange;
 use super::write;
 use crate::arena::{
@@ -33,10 +34,11 @@ enum Inner {
 /// A mapping of another process's memory.
 #[derive(Debug)]
 pub(super) struct SharedMap {
-    /// Read-only, except for the ranges that are being written by [`write`].
+    /// Read-only, except for what `windows` has open.
     pub(super) map: MmapRaw,
     pub(super) file: File,
     pub(super) history: WriteHistory,
+    pub(super) windows: WriteWindows,
 }
 
 impl ArenaMap {
@@ -102,7 +104,11 @@ impl ArenaMap {
     pub fn as_ptr(&self, offset: u64, len: u64) -> Result<*const u8, ArenaError> {
         let range = check_range(offset, len, self.len_bytes())?;
         let base: *const u8 = match &*self.inner {
-            Inner::Shared(shared) => shared.map.as_ptr(),
+            Inner::Shared(shared) => {
+                let closed = shared.windows.close(&shared.map, &range);
+                closed.map_err(|source| access("protect", offset, len, source))?;
+                shared.map.as_ptr()
+            }
             Inner::Local(local) => local.memory.base(),
         };
         // SAFETY: the range is within the mapping.
@@ -160,7 +166,12 @@ impl ArenaMap {
         ask_for_huge_pages(&map);
         let history = WriteHistory::new(len_bytes as usize);
         Ok(Self {
-            inner: Arc::new(Inner::Shared(SharedMap { map, file, history })),
+            inner: Arc::new(Inner::Shared(SharedMap {
+                map,
+                file,
+                history,
+                windows: WriteWindows::default(),
+            })),
         })
     }
 }

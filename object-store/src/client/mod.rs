@@ -32,7 +32,16 @@
 //! for large copies.
 
 mod map;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "serves the Linux way of writing")
+)]
 mod residency;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "serves the Linux way of writing")
+)]
+mod window;
 mod writable;
 mod write;
 

@@ -57,10 +57,11 @@ impl WriteHistory {
 /// The parts of `range` in each chunk.
 pub(super) fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let chunks = range.start / CHUNK_BYTES..range.end.div_ceil(CHUNK_BYTES);
-    chunks.map(move |chunk| {
+    let pieces = chunks.map(move |chunk| {
         let start = (chunk * CHUNK_BYTES).max(range.start);
         start..((chunk + 1) * CHUNK_BYTES).min(range.end)
-    })
+    });
+    pieces.filter(|piece| !piece.is_empty())
 }
 
 /// Whether the page at `at`, a multiple of the page size, exists. Where the system does not tell,

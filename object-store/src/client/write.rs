@@ -16,7 +16,6 @@ mod adaptive {
     use std::ops::Range;
 
     use memmap2::Advice;
-    use rustix::mm::{MprotectFlags, mprotect};
 
     use crate::arena::{page_bytes, write_all_at};
     use crate::client::map::SharedMap;
@@ -66,8 +65,8 @@ mod adaptive {
         range: Range<usize>,
         parts: &[&[u8]],
     ) -> io::Result<()> {
-        let window = WriteWindow::open(shared, range.clone())?;
-        window.populate()?;
+        let _window = shared.windows.open(&shared.map, range.clone())?;
+        populate(shared, range.clone())?;
         let mut at = range.start;
         for part in parts {
             // SAFETY: the parts add up to the length of the range, which is in the mapping.
@@ -77,69 +76,33 @@ mod adaptive {
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }
-        window.close()
+        Ok(())
     }
 
-    /// A range of the read-only mapping that is writable for a moment.
-    struct WriteWindow<'a> {
-        shared: &'a SharedMap,
-        range: Range<usize>,
-    }
-
-    impl<'a> WriteWindow<'a> {
-        fn open(shared: &'a SharedMap, range: Range<usize>) -> io::Result<Self> {
-            let window = Self { shared, range };
-            window.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
-            Ok(window)
-        }
-
-        /// Makes the pages writable in one go that this process has not written before. Page
-        /// faults would do the same, one page at a time.
-        fn populate(&self) -> io::Result<()> {
-            let mut missing: Option<Range<usize>> = None;
-            for piece in pieces(self.range.clone()) {
-                let is_there = self.shared.history.last_write(&piece) == LastWrite::ByMapping;
-                match (&mut missing, is_there) {
-                    (None, false) => missing = Some(piece),
-                    (Some(range), false) => range.end = piece.end,
-                    (_, true) => self.populate_range(missing.take())?,
-                }
-            }
-            self.populate_range(missing)
-        }
-
-        fn populate_range(&self, range: Option<Range<usize>>) -> io::Result<()> {
-            let Some(range) = range else { return Ok(()) };
-            match self
-                .shared
-                .map
-                .advise_range(Advice::PopulateWrite, range.start, range.len())
-            {
-                // Kernels before 5.14 do not know it.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-                result => result,
+    /// Makes the pages writable in one go that this process has not written before. Page faults
+    /// would do the same, one page at a time.
+    fn populate(shared: &SharedMap, range: Range<usize>) -> io::Result<()> {
+        let mut missing: Option<Range<usize>> = None;
+        for piece in pieces(range) {
+            let is_there = shared.history.last_write(&piece) == LastWrite::ByMapping;
+            match (&mut missing, is_there) {
+                (None, false) => missing = Some(piece),
+                (Some(range), false) => range.end = piece.end,
+                (_, true) => populate_pages(shared, missing.take())?,
             }
         }
-
-        fn close(self) -> io::Result<()> {
-            let result = self.protect(MprotectFlags::READ);
-            std::mem::forget(self);
-            result
-        }
-
-        fn protect(&self, flags: MprotectFlags) -> io::Result<()> {
-            // SAFETY: the range is within the mapping.
-            let start = unsafe { self.shared.map.as_mut_ptr().add(self.range.start) };
-            // SAFETY: the pages belong to this mapping alone, and to the object being created
-            // alone, so nothing relies on their protection.
-            Ok(unsafe { mprotect(start.cast(), self.range.len(), flags) }?)
-        }
+        populate_pages(shared, missing)
     }
 
-    impl Drop for WriteWindow<'_> {
-        fn drop(&mut self) {
-            // Only after an error, which is reported already.
-            let _ = self.protect(MprotectFlags::READ);
+    fn populate_pages(shared: &SharedMap, range: Option<Range<usize>>) -> io::Result<()> {
+        let Some(range) = range else { return Ok(()) };
+        match shared
+            .map
+            .advise_range(Advice::PopulateWrite, range.start, range.len())
+        {
+            // Kernels before 5.14 do not know it.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            result => result,
         }
     }
 
