@@ -72,10 +72,6 @@ struct Daemon {
 
 async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String> {
     let folder = SessionFolder::create(settings, &plan.folder_name).map_err(|e| e.to_string())?;
-    if let Some(output) = &plan.output {
-        // Open descriptors follow the file: from here on the output goes with the folder.
-        let _ = std::fs::rename(output, folder.path().join("daemon.log"));
-    }
     let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
     let (gcs, gcs_address) = start_gcs(plan, settings, &security, folder.path()).await?;
     let launcher = Launcher {
@@ -112,6 +108,10 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
     let raylet = Raylet::start(config)
         .await
         .map_err(|error| with_causes(&error))?;
+    if let Some(output) = &plan.output {
+        // Open descriptors follow the file: from here on the output goes with the folder.
+        let _ = std::fs::rename(output, folder.path().join("daemon.log"));
+    }
     let storage = match &plan.part {
         Part::Head { storage, .. } => storage.clone(),
         Part::Node { .. } => None,
