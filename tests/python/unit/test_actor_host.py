@@ -1,0 +1,155 @@
+"""Actors inside their process: threads, loops, order, limits. Needs no native module."""
+
+import asyncio
+import queue
+import threading
+
+import pytest
+
+from aktis._actor_host import ActorExit, host_actor
+
+DEADLINE_S = 20
+
+
+class Calls:
+    """Dispatches calls to a host and collects the answers."""
+
+    def __init__(self, host):
+        self.host = host
+        self.answers = queue.Queue()
+
+    def send(self, method, *args):
+        answers = self.answers
+
+        class Done:
+            def __call__(self, value, exc=None):
+                answers.put((value, exc))
+
+            def enter(self):
+                pass
+
+        self.host.dispatch(method, args, {}, Done())
+
+    def answer(self):
+        value, error = self.answers.get(timeout=DEADLINE_S)
+        if error is not None:
+            raise error
+        return value
+
+
+class Plain:
+    def __init__(self, log=None):
+        self.log = [] if log is None else log
+        self.barrier = threading.Barrier(3, timeout=DEADLINE_S)
+
+    def meet(self):
+        self.barrier.wait()
+        return threading.get_ident()
+
+    def note(self, i):
+        self.log.append(i)
+
+    def fail(self):
+        raise ValueError("no")
+
+
+class Async:
+    def __init__(self):
+        self.running = 0
+        self.most = 0
+        self.seen = []
+
+    async def work(self, i):
+        self.seen.append(i)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.001)
+        self.running -= 1
+        return i
+
+    def plain(self):
+        return threading.current_thread().name
+
+    async def name(self):
+        return threading.current_thread().name
+
+    async def fail(self):
+        raise ValueError("no")
+
+    async def numbers(self):
+        for i in range(3):
+            await asyncio.sleep(0)
+            yield i
+
+
+def test_a_plain_class_is_hosted_by_the_native_loop():
+    host = host_actor(Plain, (), {}, 0)
+    assert host.kind == "sync"
+    assert host.instance.__ray_ready__() is True
+    with pytest.raises(ActorExit):
+        host.instance.__ray_terminate__()
+
+
+def test_threads_run_that_many_calls_at_once():
+    calls = Calls(host_actor(Plain, (), {}, 3))
+    assert calls.host.kind == "threaded"
+    for _ in range(6):
+        calls.send("meet")
+    assert len({calls.answer() for _ in range(6)}) == 3
+
+
+def test_calls_of_one_thread_run_in_order():
+    calls = Calls(host_actor(type("One", (Plain,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1))
+    for i in range(100):
+        calls.send("note", i)
+    for _ in range(100):
+        calls.answer()
+    assert calls.host.instance.log == list(range(100))
+
+
+@pytest.mark.parametrize(("cls", "concurrency"), [(Plain, 2), (Async, 0)])
+def test_an_error_answers_its_call(cls, concurrency):
+    calls = Calls(host_actor(cls, (), {}, concurrency))
+    calls.send("fail")
+    with pytest.raises(ValueError, match="no"):
+        calls.answer()
+
+
+def test_async_methods_interleave_up_to_the_limit_and_start_in_order():
+    calls = Calls(host_actor(Async, (), {}, 3))
+    assert calls.host.kind == "async"
+    for i in range(30):
+        calls.send("work", i)
+    assert sorted(calls.answer() for _ in range(30)) == list(range(30))
+    assert calls.host.instance.most == 3
+    assert calls.host.instance.seen == list(range(30))
+
+
+def test_plain_methods_of_an_async_actor_run_on_its_loop():
+    calls = Calls(host_actor(Async, (), {}, 0))
+    calls.send("plain")
+    calls.send("name")
+    assert calls.answer() == calls.answer()
+
+
+def test_an_async_generator_is_an_iterator_for_other_threads():
+    calls = Calls(host_actor(Async, (), {}, 0))
+    calls.send("numbers")
+    assert list(calls.answer()) == [0, 1, 2]
+
+
+def test_groups_have_threads_of_their_own():
+    cls = type("Grouped", (Plain,), {"__aktis_concurrency_groups__": {"io": 1}})
+    calls = Calls(host_actor(cls, (), {}, 1))
+    gate = threading.Event()
+    calls.host.instance.wait = lambda: gate.wait(DEADLINE_S)
+    calls.host.instance.open = gate.set
+    calls.send("wait")
+    calls.send("io:open")
+    assert [calls.answer() for _ in range(2)] in ([None, True], [True, None])
+
+
+def test_an_unknown_group_names_those_that_are_declared():
+    host = host_actor(type("Grouped", (Plain,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1)
+    with pytest.raises(ValueError, match="declares 'io'"):
+        host.dispatch("none:note", (1,), {}, None)

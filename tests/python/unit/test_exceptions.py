@@ -1,0 +1,139 @@
+"""Exceptions of other processes: their types, texts and attributes. Needs no native module."""
+
+import pickle
+
+import cloudpickle
+import pytest
+
+from aktis import exceptions
+from aktis._traceback import remote_traceback
+from aktis._worker import describe_exception
+
+APPLICATION = 2
+
+
+def arrived(error):
+    """What a caller gets when a task raises ``error``."""
+    pickled, message, traceback_text, _ = describe_exception(error, "load", None)
+    return exceptions._from_failure(APPLICATION, message, pickled, traceback_text)
+
+
+def raised(error):
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("text"), KeyError("key"), FileNotFoundError(2, "No such file", "a.txt"), ImportError("m", name="m"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), RuntimeError(), ExceptionGroup("two", [ValueError(), KeyError()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_an_error_keeps_its_type_and_shows_its_traceback(error):
+    caught = arrived(raised(error))
+    assert isinstance(caught, type(error)) and isinstance(caught, exceptions.TaskError)
+    assert type(caught.cause) is type(error)
+    assert str(caught).startswith("aktis::load() (pid=")
+    assert type(caught).__name__ == f"RayTaskError({type(error).__name__})"
+
+
+def test_native_fields_of_an_error_are_kept():
+    caught = arrived(FileNotFoundError(2, "No such file", "a.txt"))
+    assert (caught.errno, caught.strerror, caught.filename) == (2, "No such file", "a.txt")
+    assert arrived(ImportError("no", name="module")).name == "module"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(1), GeneratorExit()], ids=repr)
+def test_an_error_that_would_end_its_caller_silently_is_a_task_error_only(error):
+    caught = arrived(error)
+    assert type(caught) is exceptions.TaskError
+    assert type(caught.cause) is type(error)
+
+
+def test_an_error_survives_pickle():
+    caught = arrived(KeyError("gone"))
+    again = pickle.loads(pickle.dumps(caught))
+    assert isinstance(again, KeyError) and isinstance(again, exceptions.TaskError)
+    assert str(again) == str(caught) and again.cause.args == ("gone",)
+
+
+def test_an_error_whose_class_cannot_be_subclassed_is_a_task_error():
+    class Final(Exception):
+        def __init_subclass__(cls):
+            raise TypeError("final")
+
+    caught = exceptions.TaskError("text", Final()).as_cause()
+    assert type(caught) is exceptions.TaskError and isinstance(caught.cause, Final)
+
+
+def test_an_error_that_cannot_be_rebuilt_keeps_its_text():
+    class TwoArguments(Exception):
+        def __init__(self, code, reason):
+            super().__init__(f"{code}: {reason}")
+
+    caught = arrived(raised(TwoArguments(5, "reason")))
+    assert type(caught) is exceptions.TaskError and caught.cause is None
+    assert "5: reason" in str(caught)
+
+
+def test_an_error_raised_again_by_an_outer_task_keeps_its_first_cause_and_both_names():
+    inner = arrived(raised(ValueError("deep")))
+    pickled, message, text, _ = describe_exception(raised(inner), "outer", None)
+    caught = exceptions._from_failure(APPLICATION, message, pickled, text)
+    assert isinstance(caught, ValueError) and type(caught.cause) is ValueError
+    assert "aktis::outer()" in str(caught) and "aktis::load()" in str(caught)
+
+
+def test_a_traceback_shows_the_frames_of_the_user_and_of_causes():
+    def inner():
+        raise KeyError("first")
+
+    def outer():
+        try:
+            inner()
+        except KeyError as error:
+            raise RuntimeError("second") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        outer()
+    text = remote_traceback(caught.value, "work")
+    assert "in inner" in text and "in outer" in text and "KeyError: 'first'" in text
+    assert text.endswith("RuntimeError: second")
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "error", "expected"),
+    [
+        (None, ValueError(), False),
+        (b"", ValueError(), True),
+        (b"", SystemExit(), False),
+        (cloudpickle.dumps((LookupError,)), KeyError(), True),
+        (cloudpickle.dumps((LookupError,)), ValueError(), False),
+    ],
+)
+def test_only_wanted_errors_are_retried(retry_on, error, expected):
+    assert describe_exception(error, "load", retry_on)[3] is expected
+
+
+def test_every_error_code_has_a_class():
+    for code in range(1, 23):
+        assert isinstance(exceptions._from_failure(code, "text", b"", ""), exceptions.AktisError)
+    assert isinstance(exceptions._from_failure(999, "newer", b"", ""), exceptions.RuntimeSystemError)
+
+
+def test_names_of_ray_are_the_same_classes():
+    assert exceptions.RayError is exceptions.AktisError
+    assert exceptions.RayTaskError is exceptions.TaskError
+    assert exceptions.RayActorError is exceptions.ActorError
+    assert issubclass(exceptions.GetTimeoutError, TimeoutError)
+    assert issubclass(exceptions.ActorAlreadyExistsError, ValueError)
+    assert issubclass(exceptions.OwnerDiedError, exceptions.ObjectLostError)
+
+
+def test_a_timeout_says_how_much_is_missing():
+    assert "2 of 5 objects" in str(exceptions._timeout(2, 5, 1.5))
+    assert "the object is not ready" in str(exceptions._timeout(1, 1, 0))
