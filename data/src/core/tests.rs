@@ -161,6 +161,14 @@ impl World {
             return event;
         }
         self.deaths_left -= 1;
+        if let Event::Pulled(Pulled {
+            block: Some((block, ..)),
+            ..
+        }) = event
+        {
+            // Its block dies with it.
+            self.contents.remove(&block);
+        }
         self.work.remove(&worker);
         self.live_workers.remove(&worker);
         Event::WorkerLost {

@@ -84,14 +84,11 @@ impl DeliveredBlock {
         self.rows
     }
 
-    /// As the block of a new dataset, if the whole of it was delivered.
-    pub fn to_source(&self, is_whole: bool) -> Option<SourceBlock> {
-        is_whole.then(|| SourceBlock::stored(self.handle.clone(), self.rows, self.bytes))
-    }
-
-    /// Whether nothing was cut off at the front; a cut at the end is seen by the number of rows alone.
-    pub fn first_row(&self) -> u64 {
-        self.first_row
+    /// As a block of a new dataset.
+    pub fn to_source(&self) -> SourceBlock {
+        // Blocks are only ever cut at their end.
+        debug_assert_eq!(self.first_row, 0);
+        SourceBlock::stored(self.handle.clone(), self.rows, self.bytes)
     }
 }
 
@@ -169,6 +166,16 @@ impl Execution {
             TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
         })?;
         Ok(slice(batches, block.first_row, block.rows))
+    }
+
+    /// The columns of a block.
+    pub fn schema_of(&self, block: &DeliveredBlock) -> Result<SchemaRef, TaskFailure> {
+        let stream = (self.reader)(&block.handle)?;
+        block::decode(stream)
+            .map(|(schema, _)| schema)
+            .map_err(|error| {
+                TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
+            })
     }
 
     /// All rows that are left. Blocks.

@@ -48,13 +48,7 @@ pub(super) fn start(
         .map(|stage| demand(stage, &nodes))
         .collect();
     let workers = sizing::solve(&demands, &nodes);
-    let splits = cut_splits(
-        &job.source,
-        SplitOptions {
-            workers: workers[0],
-            window_rows: job.stages[0].window_rows as u64,
-        },
-    );
+    let splits = cut_splits(&job.source, split_options(&job.stages[0], workers[0]));
     let folder = FolderSink::open(sink).map_err(ExecuteError::Plan)?;
 
     let store = || pool.store_bytes().map(|bytes| bytes / 2);
@@ -133,6 +127,15 @@ pub(super) fn start(
         reader,
         schema: job.schema,
     })
+}
+
+fn split_options(stage: &StagePlan, workers: usize) -> SplitOptions {
+    SplitOptions {
+        workers,
+        batch_rows: stage.batch_rows.map(|rows| rows as u64),
+        window_rows: stage.window_rows as u64,
+        has_map: stage.has_map,
+    }
 }
 
 fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {

@@ -224,6 +224,63 @@ impl Dataset {
             .map_err(PlanError::planner)
     }
 
+    /// The files that are read.
+    pub fn input_files(&self) -> Vec<String> {
+        let paths = |table: &dyn TableSource| -> Option<Vec<String>> {
+            let table = table.downcast_ref::<ParquetTable>()?;
+            Some(
+                table
+                    .files
+                    .iter()
+                    .map(|file| file.file.path.clone())
+                    .collect(),
+            )
+        };
+        self.source()
+            .and_then(|table| paths(table.as_ref()))
+            .unwrap_or_default()
+    }
+
+    /// Blocks of the source; row groups, where it is files.
+    pub fn num_blocks(&self) -> usize {
+        let count = |table: &dyn TableSource| {
+            if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
+                parquet.files.iter().map(|file| file.row_groups.len()).sum()
+            } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
+                blocks.blocks.len()
+            } else {
+                1
+            }
+        };
+        self.source().map_or(0, |table| count(table.as_ref()))
+    }
+
+    /// The table at the bottom of the plan.
+    fn source(&self) -> Option<Arc<dyn TableSource>> {
+        let mut plan = &self.plan;
+        loop {
+            match plan {
+                LogicalPlan::TableScan(scan) => return Some(Arc::clone(&scan.source)),
+                other => plan = other.inputs().into_iter().next()?,
+            }
+        }
+    }
+
+    /// The plan after optimisation and the stages it is cut into, as text.
+    pub fn explain(&self) -> Result<String, PlanError> {
+        let plan = self.optimized()?.display_indent().to_string();
+        let job = crate::stages::plan_job(self, &crate::stages::Sink::Consumer)?;
+        let stages: Vec<String> = job
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(index, stage)| {
+                format!("  {index}: {} ({})", stage.name(index == 0), stage.compute)
+            })
+            .collect();
+        Ok(format!("Plan:\n{plan}\nStages:\n{}", stages.join("\n")))
+    }
+
     fn late(&self, step: LateStep) -> Result<Self, PlanError> {
         Ok(Self::extend(
             LateNode::try_new(step, self.plan.clone()).map_err(PlanError::planner)?,

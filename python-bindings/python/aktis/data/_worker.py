@@ -40,6 +40,10 @@ class LoadedFunction:
         """The next record batch, None at the end of the call."""
         return next(self._outputs, None)
 
+    def forget_calls(self) -> None:
+        """Nobody wants the rest of the call."""
+        self._outputs = iter(())
+
     def _invoke(self, value: Any) -> Any:
         result = self._function(value, *self._args, **self._kwargs)
         return asyncio.run(result) if inspect.iscoroutine(result) else result

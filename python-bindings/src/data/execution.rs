@@ -1,0 +1,129 @@
+//! `_aktis.data.Execution`: a running plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_data::execution::{DeliveredBlock, Next};
+use aktis_data::plan::Dataset;
+use aktis_data::progress::progress_lines;
+use aktis_data::stats::{ExecutionStats, StageStats};
+use aktis_data::Execution;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::arrow_py::batch_to_py;
+use super::plan::PyPlan;
+use crate::failure::to_py_err;
+
+/// Rows in the object store, not read yet.
+#[pyclass(name = "Block", module = "aktis._aktis.data", frozen)]
+pub(crate) struct PyBlock(DeliveredBlock);
+
+/// A running plan.
+#[pyclass(name = "Execution", module = "aktis._aktis.data", frozen)]
+pub(crate) struct PyExecution(Execution);
+
+impl PyExecution {
+    pub(crate) fn new(execution: Execution) -> Self {
+        Self(execution)
+    }
+}
+
+#[pymethods]
+impl PyExecution {
+    /// Waits for at most so many seconds. Returns whether it is over, and a block if there is one. Raises if it failed.
+    fn next(&self, py: Python<'_>, seconds: f64) -> PyResult<(bool, Option<PyBlock>)> {
+        let next = py.detach(|| self.0.next(Duration::from_secs_f64(seconds)));
+        py.check_signals()?;
+        match next {
+            Next::Block(block) => Ok((false, Some(PyBlock(block)))),
+            Next::Pending => Ok((false, None)),
+            Next::End(Ok(())) => Ok((true, None)),
+            Next::End(Err(failure)) => Err(to_py_err(py, &failure)),
+        }
+    }
+
+    /// The record batches of a block.
+    fn read<'py>(&self, py: Python<'py>, block: &PyBlock) -> PyResult<Bound<'py, PyList>> {
+        let batches = py.detach(|| self.0.read(&block.0)).map_err(|failure| to_py_err(py, &failure))?;
+        let batches: PyResult<Vec<_>> = batches.iter().map(|batch| batch_to_py(py, batch)).collect();
+        PyList::new(py, batches?)
+    }
+
+    /// A plan over the blocks of this execution.
+    fn to_plan(&self, py: Python<'_>, blocks: Vec<PyRef<'_, PyBlock>>) -> PyResult<PyPlan> {
+        let blocks: Vec<DeliveredBlock> = blocks.iter().map(|block| block.0.clone()).collect();
+        let schema = py.detach(|| match (self.0.schema(), blocks.first()) {
+            (Some(schema), _) => Ok(schema),
+            (None, Some(block)) => self.0.schema_of(block),
+            (None, None) => Ok(Arc::new(arrow::datatypes::Schema::empty())),
+        });
+        let schema = schema.map_err(|failure| to_py_err(py, &failure))?;
+        let sources = blocks.iter().map(|block| Arc::new(block.to_source())).collect();
+        let dataset = Dataset::from_blocks(schema, sources);
+        dataset.map(PyPlan::new).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// Ends it.
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Rows that the sink took.
+    fn rows_sunk(&self) -> u64 {
+        self.0.stats().rows_sunk()
+    }
+
+    /// One line per stage.
+    fn progress_lines(&self) -> Vec<String> {
+        progress_lines(&self.0.stats())
+    }
+
+    /// What it did, as text.
+    fn stats_text(&self) -> String {
+        self.0.stats().to_text()
+    }
+
+    /// What it did, as a dict.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        stats_to_py(py, &self.0.stats())
+    }
+}
+
+fn stats_to_py<'py>(py: Python<'py>, stats: &ExecutionStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let stages: PyResult<Vec<_>> = stats.stages.iter().map(|stage| stage_to_py(py, stage)).collect();
+    dict.set_item("stages", stages?)?;
+    dict.set_item("bytes_read", stats.bytes_read)?;
+    dict.set_item("elapsed_s", stats.elapsed.as_secs_f64())?;
+    dict.set_item("budget_bytes", stats.budget_bytes)?;
+    dict.set_item("most_block_bytes", stats.most_block_bytes)?;
+    let files: Vec<_> =
+        stats.files.iter().map(|file| (file.path.as_str(), file.rows, file.bytes)).collect();
+    dict.set_item("files", files)?;
+    Ok(dict)
+}
+
+fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let mut operators = Vec::with_capacity(stage.operators.len());
+    for operator in &stage.operators {
+        let entry = PyDict::new(py);
+        entry.set_item("name", &operator.name)?;
+        entry.set_item("rows_in", operator.rows_in)?;
+        entry.set_item("rows_out", operator.rows_out)?;
+        entry.set_item("bytes_out", operator.bytes_out)?;
+        entry.set_item("batches_out", operator.batches_out)?;
+        entry.set_item("wall_s", operator.wall.as_secs_f64())?;
+        entry.set_item("cpu_s", operator.cpu.as_secs_f64())?;
+        operators.push(entry);
+    }
+    dict.set_item("name", &stage.name)?;
+    dict.set_item("operators", operators)?;
+    dict.set_item("blocks", stage.blocks)?;
+    dict.set_item("block_bytes", stage.block_bytes)?;
+    dict.set_item("inputs", stage.inputs.0)?;
+    dict.set_item("worker_deaths", stage.deaths)?;
+    Ok(dict)
+}

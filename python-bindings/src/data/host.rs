@@ -1,0 +1,67 @@
+//! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
+
+use aktis_data::udf::{BatchFunction, UdfHost};
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::arrow_py::{batch_from_py, batch_to_py};
+use crate::failure::describe;
+
+/// Loads functions through `aktis.data._worker`.
+pub(crate) struct PythonHost;
+
+impl UdfHost for PythonHost {
+    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+        Python::attach(|py| {
+            let load = || -> PyResult<Py<PyAny>> {
+                let module = py.import("aktis.data._worker")?;
+                Ok(module.call_method1("load", (PyBytes::new(py, definition),))?.unbind())
+            };
+            load()
+                .map(|function| Box::new(PythonFunction { function }) as Box<dyn BatchFunction>)
+                .map_err(|error| described(py, &error))
+        })
+    }
+}
+
+fn described(py: Python<'_>, error: &PyErr) -> TaskFailure {
+    describe(py, error, "aktis.data", None).failure
+}
+
+/// A `LoadedFunction` of `aktis.data._worker`.
+struct PythonFunction {
+    function: Py<PyAny>,
+}
+
+impl BatchFunction for PythonFunction {
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        Python::attach(|py| {
+            let begin = || -> PyResult<()> {
+                let batch = batch_to_py(py, &batch)?;
+                self.function.call_method1(py, "begin", (batch,)).map(drop)
+            };
+            begin().map_err(|error| described(py, &error))
+        })
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        Python::attach(|py| {
+            let next = || -> PyResult<Option<RecordBatch>> {
+                let output = self.function.bind(py).call_method0("next_output")?;
+                if output.is_none() { Ok(None) } else { batch_from_py(&output).map(Some) }
+            };
+            next().map_err(|error| described(py, &error))
+        })
+    }
+
+    fn forget_calls(&mut self) {
+        Python::attach(|py| {
+            if let Err(error) = self.function.call_method0(py, "forget_calls") {
+                tracing::warn!(%error, "a function could not be told to forget its call");
+            }
+        });
+    }
+}

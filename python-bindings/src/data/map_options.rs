@@ -1,0 +1,71 @@
+//! From keyword arguments to a map's specification.
+
+use std::collections::HashMap;
+
+use aktis_data::plan::{
+    Compute, ComputeKind, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
+};
+use aktis_worker::options::ResourceMap;
+use bytes::Bytes;
+use pyo3::prelude::*;
+
+/// Workers and resources, as `_functions.compute_of` makes them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ComputeOptions {
+    is_actors: bool,
+    min_workers: usize,
+    max_workers: Option<usize>,
+    resources: HashMap<String, f64>,
+    is_default: bool,
+}
+
+impl ComputeOptions {
+    pub(crate) fn to_compute(&self) -> Compute {
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "amounts of resources are small")]
+        let units = |amount: f64| (amount * RESOURCE_UNIT as f64).round() as i64;
+        let resources = self.resources.iter().map(|(name, amount)| (name.clone(), units(*amount)));
+        let resources: ResourceMap = resources.filter(|(_, units)| *units > 0).collect();
+        Compute {
+            kind: if self.is_actors { ComputeKind::Actors } else { ComputeKind::Tasks },
+            min_workers: self.min_workers,
+            max_workers: self.max_workers,
+            resources,
+            is_default: self.is_default,
+        }
+    }
+}
+
+/// A Python function as a step, as `Plan.map` gets it.
+pub(crate) struct MapOptions {
+    pub(crate) definition: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) compute: Compute,
+    pub(crate) batch_rows: Option<usize>,
+    pub(crate) reads: Option<Vec<String>>,
+    pub(crate) keeps: Option<Vec<String>>,
+    pub(crate) keeps_all_except: Option<Vec<String>>,
+    pub(crate) keeps_rows: bool,
+    pub(crate) is_mask: bool,
+}
+
+impl MapOptions {
+    pub(crate) fn into_spec(self) -> MapSpec {
+        let keeps = match (self.keeps, self.keeps_all_except) {
+            (Some(names), _) => Kept::Named(names),
+            (None, Some(names)) => Kept::AllExcept(names),
+            (None, None) => Kept::Nothing,
+        };
+        MapSpec {
+            name: self.name,
+            function: MapFunction::Python(PythonFunction { definition: Bytes::from(self.definition) }),
+            reads: self.reads,
+            keeps,
+            produces: if self.is_mask { Produces::Mask } else { Produces::Unknown },
+            keeps_rows: self.keeps_rows,
+            batch_rows: self.batch_rows,
+            window_rows: 0,
+            compute: self.compute,
+        }
+    }
+}

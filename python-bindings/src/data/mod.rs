@@ -1,0 +1,20 @@
+//! The native half of `aktis.data`: plans, executions, and the host of Python functions in stage workers.
+
+mod arrow_py;
+mod execution;
+mod host;
+mod map_options;
+mod plan;
+
+use pyo3::prelude::*;
+
+/// Adds the submodule `data`, and makes this process able to run Python functions in stages.
+pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let data = PyModule::new(py, "data")?;
+    data.add_class::<plan::PyPlan>()?;
+    data.add_class::<execution::PyExecution>()?;
+    data.add_class::<execution::PyBlock>()?;
+    module.add_submodule(&data)?;
+    aktis_data::udf::install(Box::new(host::PythonHost));
+    Ok(())
+}

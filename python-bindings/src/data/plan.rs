@@ -1,0 +1,202 @@
+//! `_aktis.data.Plan`: a lazy dataset.
+
+use aktis_data::execution::SaveMode;
+use aktis_data::plan::Dataset;
+use aktis_data::pool::RuntimePool;
+use aktis_data::stages::{Sink, plan_job};
+use aktis_data::{
+    ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, prepare_folder,
+};
+use aktis_worker::Runtime;
+use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
+use super::execution::PyExecution;
+use super::map_options::{ComputeOptions, MapOptions};
+use crate::failure::to_py_err;
+
+/// A description of data and of what happens to it.
+#[pyclass(name = "Plan", module = "aktis._aktis.data", frozen)]
+pub(crate) struct PyPlan {
+    dataset: Dataset,
+}
+
+impl PyPlan {
+    pub(crate) fn new(dataset: Dataset) -> Self {
+        Self { dataset }
+    }
+}
+
+/// The exception for a plan that is wrong.
+fn plan_error(error: &PlanError) -> PyErr {
+    let text = error.to_string();
+    match error.kind() {
+        PlanErrorKind::FileNotFound => PyFileNotFoundError::new_err(text),
+        PlanErrorKind::Unreadable => PyOSError::new_err(text),
+        PlanErrorKind::InvalidArgument => PyValueError::new_err(text),
+    }
+}
+
+fn execute_error(py: Python<'_>, error: &ExecuteError) -> PyErr {
+    match error {
+        ExecuteError::Plan(error) => plan_error(error),
+        ExecuteError::Fit(error) => {
+            let code = aktis_common::error::ErrorCode::Unschedulable;
+            to_py_err(py, &aktis_worker::TaskFailure::new(code, error.to_string()))
+        }
+        ExecuteError::Failed(failure) => to_py_err(py, failure),
+    }
+}
+
+fn made(result: Result<Dataset, PlanError>) -> PyResult<PyPlan> {
+    result.map(PyPlan::new).map_err(|error| plan_error(&error))
+}
+
+#[pymethods]
+impl PyPlan {
+    #[staticmethod]
+    fn read_parquet(py: Python<'_>, paths: Vec<String>) -> PyResult<Self> {
+        made(py.detach(|| Dataset::read_parquet(&paths)))
+    }
+
+    #[staticmethod]
+    fn range(rows: u64) -> PyResult<Self> {
+        made(Dataset::range(rows))
+    }
+
+    #[staticmethod]
+    fn from_batches(schema: &Bound<'_, PyAny>, batches: Vec<Bound<'_, PyAny>>) -> PyResult<Self> {
+        let schema = schema_from_py(schema)?;
+        let batches: PyResult<Vec<_>> = batches.iter().map(batch_from_py).collect();
+        made(Dataset::from_batches(schema, batches?))
+    }
+
+    #[pyo3(signature = (*, definition, name, compute, batch_rows=None, reads=None, keeps=None, keeps_all_except=None,
+                        keeps_rows=false, is_mask=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
+    fn map(
+        &self,
+        definition: Vec<u8>,
+        name: String,
+        compute: ComputeOptions,
+        batch_rows: Option<usize>,
+        reads: Option<Vec<String>>,
+        keeps: Option<Vec<String>>,
+        keeps_all_except: Option<Vec<String>>,
+        keeps_rows: bool,
+        is_mask: bool,
+    ) -> PyResult<Self> {
+        let compute = compute.to_compute();
+        let options = MapOptions {
+            definition,
+            name,
+            compute,
+            batch_rows,
+            reads,
+            keeps,
+            keeps_all_except,
+            keeps_rows,
+            is_mask,
+        };
+        made(self.dataset.map(options.into_spec()))
+    }
+
+    /// Adds a native text embedder, described by JSON.
+    fn embed(&self, spec: &str, compute: ComputeOptions) -> PyResult<Self> {
+        let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
+            .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
+        let map = aktis_data::embed::embed_map(spec, compute.to_compute());
+        made(map.and_then(|map| self.dataset.map(map)))
+    }
+
+    fn filter(&self, expression: &str) -> PyResult<Self> {
+        made(self.dataset.filter(expression))
+    }
+
+    fn select(&self, names: Vec<String>) -> PyResult<Self> {
+        made(self.dataset.select(&names))
+    }
+
+    fn drop(&self, names: Vec<String>) -> PyResult<Self> {
+        made(self.dataset.drop(&names))
+    }
+
+    fn rename(&self, pairs: Vec<(String, String)>) -> PyResult<Self> {
+        made(self.dataset.rename(&pairs))
+    }
+
+    fn limit(&self, rows: usize) -> PyResult<Self> {
+        made(self.dataset.limit(rows))
+    }
+
+    /// The columns as a `pyarrow.Schema`, None if only a run can tell.
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.dataset.schema().map(|schema| schema_to_py(py, &schema)).transpose()
+    }
+
+    /// How many rows come out, None if only a run can tell.
+    fn known_rows(&self) -> PyResult<Option<u64>> {
+        let job = plan_job(&self.dataset, &Sink::Consumer);
+        job.map(|job| job.known_rows).map_err(|error| plan_error(&error))
+    }
+
+    fn input_files(&self) -> Vec<String> {
+        self.dataset.input_files()
+    }
+
+    fn num_blocks(&self) -> usize {
+        self.dataset.num_blocks()
+    }
+
+    fn explain(&self) -> PyResult<String> {
+        self.dataset.explain().map_err(|error| plan_error(&error))
+    }
+
+    /// Makes a folder ready for files; None: nothing shall be written.
+    fn prepare_folder(&self, path: &str, mode: &str) -> PyResult<Option<String>> {
+        let mode = SaveMode::parse(mode).ok_or_else(|| {
+            PyValueError::new_err(format!("mode must be 'append', 'overwrite', 'ignore' or 'error', not {mode:?}"))
+        })?;
+        let folder = prepare_folder(path, mode).map_err(|error| plan_error(&error))?;
+        Ok(folder.map(|folder| folder.display().to_string()))
+    }
+
+    /// Runs the plan in this process's session.
+    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths))]
+    fn execute(
+        &self,
+        py: Python<'_>,
+        sink: Option<&Bound<'_, PyDict>>,
+        keep_order: bool,
+        budget_bytes: Option<u64>,
+        block_bytes: Option<u64>,
+        max_deaths: u32,
+    ) -> PyResult<PyExecution> {
+        let runtime = Runtime::current()
+            .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))?;
+        let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
+        let options = ExecutionOptions { keep_order, budget_bytes, block_bytes, max_deaths };
+        let pool = Box::new(RuntimePool::new(runtime));
+        let started = py.detach(|| Execution::start(&self.dataset, &sink, pool, &options));
+        started.map(PyExecution::new).map_err(|error| execute_error(py, &error))
+    }
+}
+
+/// Where rows go, as `Dataset.write_parquet` and `count` say it.
+fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
+    let item = |name: &str| -> PyResult<Bound<'_, PyAny>> {
+        sink.get_item(name)?.ok_or_else(|| PyValueError::new_err(format!("a sink has no {name}")))
+    };
+    let kind: String = item("kind")?.extract()?;
+    if kind == "count" {
+        return Ok(Sink::Count);
+    }
+    Ok(Sink::Parquet {
+        folder: item("folder")?.extract()?,
+        prefix: item("prefix")?.extract()?,
+        compression: item("compression")?.extract()?,
+        row_group_rows: item("row_group_rows")?.extract()?,
+    })
+}
