@@ -64,7 +64,7 @@ fn two_nodes_join_a_head_on_one_machine_and_all_are_stopped() {
 }
 
 #[test]
-fn stop_ends_only_a_dead_nodes_successor_and_says_when_nothing_runs() {
+fn stop_says_when_nothing_runs() {
     let place = Place::new();
     let stopped = place.run(&["stop"]);
     assert!(stopped.succeeded(), "{stopped:?}");
