@@ -55,10 +55,34 @@ _MODULE_OF = {
 }
 _SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
 
-__all__ = [  # noqa: PLE0604 - all of them are strings
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ObjectRef",
+    "ObjectRefGenerator",
     "__version__",
-    *_MODULE_OF,
-    *_SUBMODULES,
+    "actor",
+    "available_resources",
+    "cluster_resources",
+    "data",
+    "exceptions",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "models",
+    "nodes",
+    "put",
+    "remote",
+    "remote_function",
+    "runtime_context",
+    "shutdown",
+    "util",
+    "wait",
 ]
 
 

@@ -124,7 +124,7 @@ def _run(bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     done.enter()
     try:
         value = bound(*args, **kwargs)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - everything is told to the caller
         done(None, error)
     else:
         done(value, None)
@@ -170,7 +170,7 @@ class AsyncHost:
                     value = await value
                 elif inspect.isasyncgen(value):
                     value = self._iterate(value)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - everything is told to the caller
                 done(None, error)
                 return
             if inspect.isgenerator(value):

@@ -24,7 +24,7 @@ def dual_exception(task_error: type[TaskError], error: TaskError) -> TaskError:
     try:
         kind = _group_type(task_error, cause) if isinstance(cause, BaseExceptionGroup) else _type(task_error, cause)
         return kind(error.traceback_text, cause)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # The user's class cannot be subclassed, or its attributes cannot be set. The cause stays reachable.
         return error
 

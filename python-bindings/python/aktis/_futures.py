@@ -61,7 +61,7 @@ def _deliver(ref: ObjectRef, result: asyncio.Future[Any] | concurrent.futures.Fu
         return
     try:
         (value,) = _aktis.get([ref], None)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - goes to whoever awaits the future
         result.set_exception(error)
     else:
         result.set_result(value)

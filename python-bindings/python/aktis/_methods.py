@@ -43,7 +43,7 @@ class ClassSpec(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def class_spec_from(pickled: bytes) -> ClassSpec:
     """Reads what :meth:`ClassSpec.pickled` wrote. Handles of one class share the result."""
-    class_name, methods = pickle.loads(pickled)  # noqa: S301 - made by processes of this session
+    class_name, methods = pickle.loads(pickled)
     return ClassSpec(class_name, {name: MethodSpec(*spec) for name, spec in methods.items()})
 
 

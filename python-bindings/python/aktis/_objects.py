@@ -68,7 +68,9 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         )
     for index, ref in enumerate(refs):
         if not isinstance(ref, ObjectRef):
-            raise ValueError(f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}")
+            raise ValueError(  # noqa: TRY004
+                f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}"
+            )
     return _aktis.get(refs, timeout)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _NUMBER_CODES = "?bBhHiIlLqQefd"
 
 
-class _NeedsCloudpickle(Exception):  # noqa: N818 - a signal between two functions of this module
+class _NeedsCloudpickle(Exception):
     """The standard pickler would write a reference that workers cannot follow."""
 
 
@@ -58,7 +58,7 @@ def dumps(obj: Any) -> tuple[bytes, list[Any]]:
         try:
             _StandardPickler(stream, 5, buffer_callback=buffers.append).dump(obj)
             return stream.getvalue(), [buffer.raw() for buffer in buffers]
-        except Exception:  # noqa: S110 - whatever stopped it, cloudpickle decides
+        except Exception:  # noqa: BLE001, S110 - whatever stopped it, cloudpickle decides
             pass
     import cloudpickle
 
@@ -85,7 +85,7 @@ def _refusal(obj: Any, error: Exception) -> Exception:
 
 def loads(inband: Any, buffers: Sequence[Any]) -> Any:
     """Rebuilds what :func:`dumps` took apart. Arrays use the memory of ``buffers`` in place."""
-    return pickle.loads(inband, buffers=buffers)  # noqa: S301 - made by processes of this session
+    return pickle.loads(inband, buffers=buffers)
 
 
 def describe_ndarray(array: Any) -> tuple[str, tuple[int, ...]] | None:
@@ -149,4 +149,4 @@ def dumps_definition(definition: Any) -> bytes:
 
 def loads_definition(data: bytes) -> Any:
     """Rebuilds what :func:`dumps_definition` wrote."""
-    return pickle.loads(data)  # noqa: S301 - made by processes of this session
+    return pickle.loads(data)

@@ -57,7 +57,7 @@ def _can_pickle(value: Any) -> bool:
 
     try:
         cloudpickle.dumps(value, protocol=5)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - of whatever type: it is what is looked for
         # References need a counter that only the runtime has: they are not what stopped it.
         return "ObjectRef can only be pickled" in str(error)
     return True

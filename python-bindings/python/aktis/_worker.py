@@ -74,11 +74,11 @@ def _pickled(error: BaseException) -> bytes:
         import cloudpickle
 
         return cloudpickle.dumps(cause, protocol=5)
-    except Exception:
+    except Exception:  # noqa: BLE001 - of whatever type: the text of the error must do
         return b""
 
 
 def _is_retryable(error: BaseException, retry_on: bytes | None) -> bool:
     if retry_on is None or not isinstance(error, Exception):
         return False
-    return not retry_on or isinstance(error, pickle.loads(retry_on))  # noqa: S301 - made by this session's driver
+    return not retry_on or isinstance(error, pickle.loads(retry_on))

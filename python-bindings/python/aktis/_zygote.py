@@ -90,7 +90,7 @@ def _become_worker(start: dict[str, object]) -> None:
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the last chance to say why
         import traceback
 
         traceback.print_exc()

@@ -239,8 +239,8 @@ def _load_cause(pickled: bytes) -> BaseException | None:
     if not pickled:
         return None
     try:
-        cause = pickle.loads(pickled)  # noqa: S301 - comes from a worker of this session
-    except Exception:
+        cause = pickle.loads(pickled)
+    except Exception:  # noqa: BLE001 - of whatever type: the text of the error must do
         return None
     return cause if isinstance(cause, BaseException) else None
 

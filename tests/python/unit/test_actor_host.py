@@ -5,7 +5,6 @@ import queue
 import threading
 
 import pytest
-
 from aktis._actor_host import ActorExit, host_actor
 
 DEADLINE_S = 20

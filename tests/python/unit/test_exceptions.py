@@ -4,7 +4,6 @@ import pickle
 
 import cloudpickle
 import pytest
-
 from aktis import exceptions
 from aktis._traceback import remote_traceback
 from aktis._worker import describe_exception
@@ -21,7 +20,7 @@ def arrived(error):
 def raised(error):
     try:
         raise error
-    except BaseException as caught:
+    except BaseException as caught:  # noqa: BLE001
         return caught
 
 

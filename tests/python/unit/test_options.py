@@ -1,7 +1,6 @@
 """Options of tasks, actors and methods. Needs no native module."""
 
 import pytest
-
 from aktis import _options as options
 from aktis._init_arguments import LaptopArguments, check_init_arguments
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy

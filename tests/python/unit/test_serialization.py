@@ -6,7 +6,6 @@ import threading
 
 import numpy
 import pytest
-
 from aktis import _serialization as serialization
 
 
@@ -74,8 +73,7 @@ def test_importable_classes_go_by_name():
 
 def test_classes_of_the_script_go_by_value():
     script = (
-        "from aktis import _serialization as s\nclass A:\n    x = 7\n"
-        "open('/dev/stdout', 'wb').write(s.dumps([A()])[0])"
+        "from aktis import _serialization as s\nclass A:\n    x = 7\nopen('/dev/stdout', 'wb').write(s.dumps([A()])[0])"
     )
     pickled = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60).stdout
     assert serialization.loads(pickled, [])[0].x == 7

@@ -1,0 +1,112 @@
+"""What functions and classes may refer to: themselves, each other, references, actors, imported and local things."""
+
+import aktis
+import pytest
+
+pytestmark = pytest.mark.usefixtures("session")
+DEADLINE_S = 30
+
+
+def get(refs):
+    return aktis.get(refs, timeout=DEADLINE_S)
+
+
+@aktis.remote
+class Counter:
+    def __init__(self, start=0):
+        self.value = start
+
+    def add(self):
+        self.value += 1
+        return self.value
+
+    def twin(self):
+        return Counter.remote(self.value)
+
+
+@aktis.remote
+def factorial(n):
+    return 1 if n == 0 else n * get(factorial.remote(n - 1))
+
+
+@aktis.remote
+def is_even(n):
+    return True if n == 0 else get(is_odd.remote(n - 1))
+
+
+@aktis.remote
+def is_odd(n):
+    return False if n == 0 else get(is_even.remote(n - 1))
+
+
+def test_a_function_calls_itself():
+    assert get(factorial.remote(10)) == 3_628_800
+
+
+def test_two_functions_call_each_other():
+    assert get(is_even.remote(7)) is False
+
+
+def test_an_actor_class_makes_actors_of_itself():
+    counter = Counter.remote(5)
+    assert get(get(counter.twin.remote()).add.remote()) == 6
+
+
+def test_a_function_uses_an_actor_and_a_reference_from_around_it():
+    counter, data = Counter.remote(), aktis.put(bytes(300_000))
+
+    @aktis.remote
+    def use():
+        return len(get(data)), get(counter.add.remote())
+
+    assert get([use.remote(), use.remote()]) in ([(300_000, 1), (300_000, 2)], [(300_000, 2), (300_000, 1)])
+
+
+def test_an_actor_class_uses_a_reference_from_around_it():
+    data = aktis.put("around")
+
+    @aktis.remote
+    class User:
+        def read(self):
+            return get(data)
+
+    assert get(User.remote().read.remote()) == "around"
+
+
+def test_an_options_variant_of_a_recursive_function_works():
+    assert get(factorial.options(num_cpus=0.5).remote(4)) == 24
+
+
+def test_remote_functions_are_arguments_and_results():
+    @aktis.remote
+    def apply(function, x):
+        return get(function.remote(x))
+
+    assert get(apply.remote(factorial, 5)) == 120
+
+
+def test_a_concurrency_group_is_chosen_by_class_or_caller():
+    @aktis.remote(concurrency_groups={"io": 1})
+    class Grouped:
+        def where(self):
+            import threading
+
+            return threading.current_thread().name
+
+        @aktis.method(concurrency_group="io")
+        def declared(self):
+            return self.where()
+
+    grouped = Grouped.remote()
+    assert "io" in get(grouped.declared.remote())
+    assert "default" in get(grouped.where.remote())
+    assert "io" in get(grouped.where.options(concurrency_group="io").remote())
+
+
+def test_environment_variables_of_the_session_reach_workers():
+    import os
+
+    aktis.shutdown()
+    aktis.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"AKTIS_TEST_VARIABLE": "seen"}})
+    assert get(aktis.remote(lambda: os.environ.get("AKTIS_TEST_VARIABLE")).remote()) == "seen"
+    assert "AKTIS_TEST_VARIABLE" not in os.environ
