@@ -26,8 +26,15 @@ impl RayletCore {
         effects: &mut Effects,
     ) {
         match request {
-            CallRequest::Lease { request, owner } => {
-                return self.on_forwarded_lease(call, request, &owner, now, effects);
+            CallRequest::Lease {
+                request,
+                owner,
+                claim_id,
+            } => {
+                return self.on_forwarded_lease(call, request, &owner, claim_id, now, effects);
+            }
+            CallRequest::WithdrawClaim { claim_id } => {
+                self.on_withdraw_claim(claim_id, now, effects);
             }
             CallRequest::StartActor(request) => {
                 return self.on_start_actor(call, request, now, effects);
@@ -69,6 +76,7 @@ impl RayletCore {
         call: CallId,
         mut request: LeaseRequest,
         owner: &Address,
+        claim_id: u64,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -76,7 +84,8 @@ impl RayletCore {
         let reply_to = ReplyTo::Call(call);
         match (owner.node(), owner.worker()) {
             (Ok(node), Ok(worker)) => {
-                self.claim_for_owner(reply_to, Owner { node, worker }, request, now, effects);
+                let owner = Owner { node, worker };
+                self.claim_for_owner(reply_to, owner, request, claim_id, now, effects);
             }
             (Err(error), _) | (_, Err(error)) => {
                 let message = format!("owner of a forwarded request: {error}");
@@ -89,17 +98,37 @@ impl RayletCore {
     pub(super) fn on_forward_ended(
         &mut self,
         reply_to: ReplyTo,
+        claim_id: u64,
         outcome: Result<LeaseReply, String>,
         effects: &mut Effects,
     ) {
+        let sent = self
+            .leases
+            .forwarded(reply_to)
+            .map(|(_, sent)| sent.claim_id);
+        let is_awaited = sent == Some(claim_id);
         match outcome {
-            Ok(reply) => match self.leases.forward_answered(reply_to) {
-                Some(_) => answer_claim(reply_to, reply, effects),
-                // Withdrawn meanwhile.
-                None => give_back(reply, effects),
-            },
+            Ok(reply) if !is_awaited => give_back(reply, effects),
+            Ok(reply) if serves_nobody(&reply) => self.leases.forward_failed(reply_to),
+            Ok(reply) => {
+                self.leases.forward_answered(reply_to);
+                answer_claim(reply_to, reply, effects);
+            }
             // Not reachable: the claim is decided anew.
-            Err(_) => self.leases.forward_failed(reply_to),
+            Err(_) if is_awaited => self.leases.forward_failed(reply_to),
+            Err(_) => {}
+        }
+    }
+
+    /// Another raylet withdraws a claim; a grant for it may have crossed that.
+    fn on_withdraw_claim(&mut self, claim_id: u64, now: Instant, effects: &mut Effects) {
+        let is_meant = |claim: &Claim| claim.claim_id == claim_id;
+        for reply_to in self.leases.claims_where(|_, claim| is_meant(claim)) {
+            self.withdraw_claim(reply_to, effects);
+            Self::fail_claim(reply_to, ErrorCode::Cancelled, "it was withdrawn", effects);
+        }
+        for lease in self.leases.leases_where(|grant| grant.claim_id == claim_id) {
+            self.return_lease(lease, false, now, effects);
         }
     }
 
@@ -121,17 +150,15 @@ impl RayletCore {
         effects: &mut Effects,
     ) {
         if request.generation < self.generation {
-            let message = format!(
-                "this node is registered as number {}, the request is for number {}",
-                self.generation, request.generation
-            );
-            return answer_start(call, Failure::of(ErrorCode::NodeDied, message), effects);
+            // It is for an incarnation of this node that the gcs has given up: to be placed anew.
+            return answer_start(call, start_actor_reply::Outcome::NoRoom(true), effects);
         }
         let (actor, claim) = match actor_claim(request, now) {
             Ok(claim) => claim,
             Err(error) => {
                 let failure = Failure::of(ErrorCode::InvalidArgument, error.to_string());
-                return answer_start(call, failure, effects);
+                let outcome = start_actor_reply::Outcome::Failure(failure);
+                return answer_start(call, outcome, effects);
             }
         };
         // The gcs asks again when it did not get the first answer.
@@ -193,10 +220,21 @@ fn give_back(reply: LeaseReply, effects: &mut Effects) {
     });
 }
 
-fn answer_start(call: CallId, failure: Failure, effects: &mut Effects) {
-    let outcome = Some(start_actor_reply::Outcome::Failure(failure));
+fn answer_start(call: CallId, outcome: start_actor_reply::Outcome, effects: &mut Effects) {
+    let outcome = Some(outcome);
     let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 });
     effects.push(Effect::Answer { call, answer });
+}
+
+/// Whether the other node will not serve the claim, though another one may.
+fn serves_nobody(reply: &LeaseReply) -> bool {
+    match &reply.outcome {
+        Some(lease_reply::Outcome::Infeasible(_)) | None => true,
+        Some(lease_reply::Outcome::Failure(failure)) => {
+            failure.error_code() == ErrorCode::Cancelled
+        }
+        Some(lease_reply::Outcome::Grant(_)) => false,
+    }
 }
 
 /// The claim that the start of an actor makes.
@@ -223,6 +261,7 @@ fn actor_claim(request: StartActorRequest, now: Instant) -> Result<(ActorId, Cla
         job,
         placement,
         is_here_only: true,
+        claim_id: 0,
         since: now,
         is_told_infeasible: false,
         is_hopeless: false,

@@ -148,6 +148,11 @@ pub enum PeerMessage {
         /// What to tell it.
         reclaim: LeaseReclaim,
     },
+    /// A forwarded claim is withdrawn, and what was granted for it.
+    WithdrawClaim {
+        /// The number of the claim.
+        claim_id: u64,
+    },
     /// Objects that nobody references any more.
     FreeObjects(Vec<Bytes>),
 }

@@ -104,30 +104,30 @@ impl RayletCore {
     }
 
     fn on_driver_gone(&mut self, process: &Process, effects: &mut Effects) {
+        let job_id = process.job.map(JobId::to_wire).unwrap_or_default();
+        if process.is_leaving {
+            let finish = FinishJobRequest {
+                job_id: job_id.clone(),
+                cause: "finished".to_owned(),
+            };
+            effects.push(Effect::Report(GcsReport::FinishJob(finish)));
+        }
         let cause = if process.is_leaving {
             "finished"
         } else {
-            "the driver died"
+            "ended without saying goodbye"
         };
-        let job_id = process.job.map(JobId::to_wire).unwrap_or_default();
         let died = WorkerDied {
             worker: Some(Address::of(self.settings.node_id, process.worker)),
             cause: cause.to_owned(),
         };
-        self.announce_death(
-            ReportWorkerDeathRequest {
-                death: Some(died),
-                actor_id: bytes::Bytes::new(),
-                is_intended: process.is_leaving,
-                job_id: job_id.clone(),
-            },
-            effects,
-        );
-        let finish = FinishJobRequest {
+        let report = ReportWorkerDeathRequest {
+            death: Some(died),
+            actor_id: bytes::Bytes::new(),
+            is_intended: process.is_leaving,
             job_id,
-            cause: cause.to_owned(),
         };
-        effects.push(Effect::Report(GcsReport::FinishJob(finish)));
+        self.announce_death(report, effects);
     }
 
     /// Tells the processes of this node and the gcs of a death.

@@ -8,7 +8,7 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 
-use super::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+use super::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -48,10 +48,17 @@ pub enum Event {
         /// The call.
         call: CallId,
     },
+    /// Nobody took the grant that answers a call.
+    GrantUntaken {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// Another raylet answered a lease request that was forwarded to it.
     ForwardEnded {
         /// Who asked.
         reply_to: ReplyTo,
+        /// The number of the claim.
+        claim_id: u64,
         /// The answer, or why there is none.
         outcome: Result<LeaseReply, String>,
     },
@@ -121,6 +128,13 @@ pub enum CallRequest {
         request: LeaseRequest,
         /// Whose it is.
         owner: Address,
+        /// The number by which it may be withdrawn.
+        claim_id: u64,
+    },
+    /// Such a request, and what was granted for it, is withdrawn.
+    WithdrawClaim {
+        /// Its number.
+        claim_id: u64,
     },
     /// A lease is over.
     ReturnLease(LeaseReturn),

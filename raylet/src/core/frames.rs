@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::actor_board::WatchAnswer;
 use super::effect::{Effect, GcsReport, PeerMessage, StoreEffect};
 use super::keys::{ConnectionId, LeaseId, ReplyTo, StartupToken};
-use super::lease_table::{Claim, Holder, Owner, Purpose, Withdrawn};
+use super::lease_table::{Claim, Holder, Owner, Purpose, Sent, Withdrawn};
 use super::process_table::{Process, Role};
 use super::worker_pool::Duty;
 use super::{Effects, RayletCore, notify, reply};
@@ -170,7 +170,7 @@ impl RayletCore {
             node: self.settings.node_id,
             worker: process.worker,
         };
-        self.claim_for_owner(reply_to, owner, request, now, effects);
+        self.claim_for_owner(reply_to, owner, request, 0, now, effects);
     }
 
     /// Enters the request of an owner of this or another node.
@@ -179,6 +179,7 @@ impl RayletCore {
         reply_to: ReplyTo,
         owner: Owner,
         request: LeaseRequest,
+        claim_id: u64,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -207,6 +208,7 @@ impl RayletCore {
             job,
             placement,
             is_here_only: request.is_forwarded,
+            claim_id,
             since: now,
             is_told_infeasible: false,
             is_hopeless: false,
@@ -237,8 +239,8 @@ impl RayletCore {
 
     /// Withdraws a claim wherever it is.
     pub(super) fn withdraw_claim(&mut self, reply_to: ReplyTo, effects: &mut Effects) {
-        if let Some(Withdrawn::Forwarded(_)) = self.leases.withdraw(reply_to) {
-            effects.push(Effect::CancelForward { reply_to });
+        if let Some(Withdrawn::Forwarded(sent)) = self.leases.withdraw(reply_to) {
+            cancel_forward(reply_to, sent, effects);
         }
     }
 
@@ -381,6 +383,18 @@ impl RayletCore {
             object_ids: free.object_ids,
         }));
     }
+}
+
+/// Ends a forwarded request. A grant for it may be on its way: the other node takes that back.
+pub(super) fn cancel_forward(reply_to: ReplyTo, sent: Sent, effects: &mut Effects) {
+    effects.push(Effect::CancelForward { reply_to });
+    let message = PeerMessage::WithdrawClaim {
+        claim_id: sent.claim_id,
+    };
+    effects.push(Effect::Tell {
+        node: sent.node,
+        message,
+    });
 }
 
 /// Answers a process that is not what it should be, and closes its connection.

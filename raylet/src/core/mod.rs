@@ -135,8 +135,13 @@ impl RayletCore {
             Event::Zygote(news) => self.on_zygote(news, now, effects),
             Event::Call { call, request } => self.on_call(call, request, now, effects),
             Event::CallDropped { call } => self.on_call_dropped(call, effects),
-            Event::ForwardEnded { reply_to, outcome } => {
-                self.on_forward_ended(reply_to, outcome, effects);
+            Event::GrantUntaken { lease } => self.return_lease(lease, false, now, effects),
+            Event::ForwardEnded {
+                reply_to,
+                claim_id,
+                outcome,
+            } => {
+                self.on_forward_ended(reply_to, claim_id, outcome, effects);
             }
             Event::Published(publication) => self.on_publication(publication, now, effects),
             Event::Registered { generation, nodes } => {

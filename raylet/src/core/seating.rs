@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::actor_hosting::Hosted;
 use super::effect::{Effect, PeerMessage};
 use super::event::CallAnswer;
+use super::frames::cancel_forward;
 use super::keys::{LeaseId, ReplyTo};
 use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
 use super::worker_pool::{Duty, WorkerState};
@@ -22,6 +23,9 @@ use super::{Effects, RayletCore, answer_claim, notify};
 impl RayletCore {
     /// Decides on the claims that wait, and asks leases back for those that go on waiting.
     pub(super) fn serve_claims(&mut self, now: Instant, effects: &mut Effects) {
+        for (reply_to, sent) in self.leases.take_back_forwarded(now) {
+            cancel_forward(reply_to, sent, effects);
+        }
         for decision in self.leases.pump(now) {
             match decision {
                 Decision::Placed(reply_to) => self.note_room(reply_to, now),
@@ -36,6 +40,10 @@ impl RayletCore {
                         },
                         effects,
                     );
+                    // The other raylet decides anew; here nobody waits any more.
+                    if let ReplyTo::Call(_) = reply_to {
+                        self.leases.withdraw(reply_to);
+                    }
                 }
             }
         }
@@ -55,10 +63,13 @@ impl RayletCore {
     }
 
     fn forward(&mut self, reply_to: ReplyTo, node: NodeId, effects: &mut Effects) {
-        let Some(Claim {
-            purpose: Purpose::Tasks { owner, request },
-            ..
-        }) = self.leases.forwarded(reply_to)
+        let Some((
+            Claim {
+                purpose: Purpose::Tasks { owner, request },
+                ..
+            },
+            sent,
+        )) = self.leases.forwarded(reply_to)
         else {
             return;
         };
@@ -67,6 +78,7 @@ impl RayletCore {
         let request = Box::new(ForwardedLeaseRequest {
             request: Some(*request),
             owner: Some(Address::of(owner.node, owner.worker)),
+            claim_id: sent.claim_id,
         });
         effects.push(Effect::ForwardLease {
             reply_to,

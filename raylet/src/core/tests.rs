@@ -1,1 +1,545 @@
-//! Tests of the core as a whole.
+//! The core as a whole: events in, effects out.
+
+use std::collections::BTreeMap;
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{JobId, WorkerId};
+use aktis_common::resources::{CPU, ResourceRequest, ResourceSet};
+use aktis_proto::v1::node_frame::Kind;
+use aktis_proto::v1::{
+    Address, Hello, KillWorkerRequest, LeaseGrant, LeaseReply, LeaseRequest, LeaseReturn,
+    ProcessKind, Publication, WorkerDied, lease_reply, publication,
+};
+use proptest::prelude::*;
+
+use super::effect::{GcsReport, PeerMessage};
+use super::event::{CallRequest, ZygoteEvent};
+use super::keys::{CallId, LeaseId, StartupToken};
+use super::worker_pool::{Duty, WorkerState};
+use super::*;
+
+const HERE: NodeId = NodeId::new([1; 16]);
+const THERE: NodeId = NodeId::new([2; 16]);
+const JOB: JobId = JobId::new([9; 16]);
+
+/// A core with a zygote that forks at once and workers that are ready at once.
+struct Bench {
+    core: RayletCore,
+    now: Instant,
+    effects: Vec<Effect>,
+    next_pid: u32,
+    next_connection: u64,
+    /// Connections of workers, by process id; a killed one is disconnected by the bench.
+    workers: BTreeMap<u32, ConnectionId>,
+    killed: Vec<u32>,
+}
+
+impl Bench {
+    fn new(cpus: i64) -> Self {
+        let now = Instant::now();
+        let resources = NodeResources::new(ResourceSet::of_cpus(cpus), Vec::new(), BTreeMap::new());
+        let settings = CoreSettings {
+            node: NodeInfo::default(),
+            node_id: HERE,
+            resources,
+            pool: PoolLimits {
+                warm_max: 1,
+                start_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(60),
+                exit_grace: Duration::from_secs(1),
+                failure_pause: Duration::from_secs(5),
+                max_starting: 16,
+            },
+            actor_patience: Duration::from_secs(1),
+            cause_patience: Duration::from_millis(300),
+            report_gap: Duration::from_millis(20),
+            id_prefix: [3; 8],
+        };
+        let mut bench = Self {
+            core: RayletCore::new(settings, now),
+            now,
+            effects: Vec::new(),
+            next_pid: 100,
+            next_connection: 1000,
+            workers: BTreeMap::new(),
+            killed: Vec::new(),
+        };
+        bench.happen(Event::Registered {
+            generation: 1,
+            nodes: Vec::new(),
+        });
+        bench
+    }
+
+    /// One event, and what zygote, workers and system answer to its effects.
+    fn happen(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.core.handle(event, self.now, &mut effects);
+        for effect in effects {
+            match &effect {
+                Effect::Fork { token, worker } => self.start_worker(*token, *worker),
+                Effect::Kill { pid } => {
+                    self.killed.push(*pid);
+                    if let Some(connection) = self.workers.remove(pid) {
+                        self.happen(Event::Disconnected { connection });
+                    }
+                }
+                _ => {}
+            }
+            self.effects.push(effect);
+        }
+    }
+
+    fn start_worker(&mut self, token: StartupToken, worker: WorkerId) {
+        let (pid, connection) = (self.next_pid, ConnectionId(self.next_connection));
+        self.next_pid += 1;
+        self.next_connection += 1;
+        self.workers.insert(pid, connection);
+        self.happen(Event::Zygote(ZygoteEvent::Forked { token, pid }));
+        let mut hello = Hello {
+            worker_id: worker.to_wire(),
+            pid,
+            startup_token: token.0,
+            ..Hello::default()
+        };
+        hello.set_kind(ProcessKind::Worker);
+        self.frame(connection, 1, Kind::Hello(hello));
+        self.happen(Event::LaneOpen { worker });
+    }
+
+    fn frame(&mut self, connection: ConnectionId, request_id: u64, kind: Kind) {
+        self.happen(Event::Frame {
+            connection,
+            request_id,
+            kind,
+            payload: Bytes::new(),
+        });
+    }
+
+    fn driver(&mut self, n: u64) -> ConnectionId {
+        let mut hello = Hello {
+            worker_id: owner(n).to_wire(),
+            job_id: JOB.to_wire(),
+            ..Hello::default()
+        };
+        hello.set_kind(ProcessKind::Driver);
+        self.frame(ConnectionId(n), 1, Kind::Hello(hello));
+        ConnectionId(n)
+    }
+
+    fn ask(&mut self, connection: ConnectionId, request_id: u64, cpus: f64) {
+        self.frame(connection, request_id, Kind::LeaseRequest(request(cpus)));
+    }
+
+    /// What was answered to a lease request, taken out.
+    fn grant(&mut self, connection: ConnectionId, request_id: u64) -> Option<LeaseGrant> {
+        let position = self.effects.iter().position(|effect| {
+            matches!(effect, Effect::Send { connection: to, request_id: id, kind: Kind::LeaseReply(_), .. }
+                if (*to, *id) == (connection, request_id))
+        })?;
+        match self.effects.remove(position) {
+            Effect::Send {
+                kind:
+                    Kind::LeaseReply(LeaseReply {
+                        outcome: Some(lease_reply::Outcome::Grant(grant)),
+                    }),
+                ..
+            } => Some(grant),
+            _ => None,
+        }
+    }
+
+    fn free_cpus(&self) -> f64 {
+        self.core.leases().resources().available().get(CPU).as_f64()
+    }
+
+    /// Panics if what must always hold does not.
+    fn check(&self) {
+        self.core.pool().check();
+        for (lease, grant) in self.core.leases().grants() {
+            if let Some(worker) = grant.worker {
+                let worker = self
+                    .core
+                    .pool()
+                    .get(worker)
+                    .expect("no lease of a dead worker");
+                let is_its = worker.duty().map(Duty::lease) == Some(lease);
+                let is_ending = matches!(worker.state, WorkerState::Retiring { .. });
+                assert!(
+                    is_its || is_ending,
+                    "a lease and its worker agree: {worker:?}"
+                );
+            }
+        }
+        for worker in self.core.pool().iter() {
+            if let Some(duty) = worker.duty() {
+                let grant = self.core.leases().get(duty.lease());
+                assert_eq!(grant.and_then(|grant| grant.worker), Some(worker.id));
+            }
+        }
+    }
+}
+
+fn owner(n: u64) -> WorkerId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&n.to_le_bytes());
+    WorkerId::new(bytes)
+}
+
+fn request(cpus: f64) -> LeaseRequest {
+    let resources = ResourceRequest::from_numbers([(CPU, cpus)], 0).unwrap();
+    LeaseRequest {
+        resources: Some((&resources).into()),
+        job_id: JOB.to_wire(),
+        ..LeaseRequest::default()
+    }
+}
+
+fn give_back(grant: &LeaseGrant) -> Kind {
+    Kind::LeaseReturn(LeaseReturn {
+        lease_id: grant.lease_id,
+        node_id: HERE.to_wire(),
+        is_worker_unusable: false,
+    })
+}
+
+#[test]
+fn killed_worker_releases_its_lease() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    bench.ask(driver, 3, 1.0);
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    let next = bench.grant(driver, 3).expect("the CPU is free again");
+    assert_ne!(next.worker, grant.worker);
+    bench.check();
+}
+
+#[test]
+fn death_is_announced_once_with_the_cause_that_comes_a_little_later() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    let causes = |bench: &Bench| -> Vec<String> {
+        let reports = bench.effects.iter().filter_map(|effect| match effect {
+            Effect::Report(GcsReport::WorkerDeath(report)) => report.death.clone(),
+            _ => None,
+        });
+        reports.map(|death| death.cause).collect()
+    };
+    assert!(causes(&bench).is_empty());
+    let cause = "killed by signal 9".to_owned();
+    bench.happen(Event::Zygote(ZygoteEvent::Exited {
+        pid: grant.pid,
+        cause,
+    }));
+    bench.now += Duration::from_secs(5);
+    bench.happen(Event::Tick);
+    assert_eq!(causes(&bench), ["killed by signal 9"]);
+}
+
+#[test]
+fn end_of_an_owner_withdraws_its_claims_and_kills_its_workers() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (bench.driver(1), bench.driver(2));
+    bench.ask(first, 2, 1.0);
+    let grant = bench.grant(first, 2).unwrap();
+    bench.ask(first, 3, 1.0);
+    bench.ask(second, 2, 1.0);
+    bench.happen(Event::Disconnected { connection: first });
+    assert!(bench.killed.contains(&grant.pid), "NODE-1");
+    assert!(bench.grant(second, 2).is_some());
+    assert!(
+        bench.core.leases().claims_where(|_, _| true).is_empty(),
+        "NODE-1"
+    );
+    bench.check();
+}
+
+#[test]
+fn lease_of_a_remote_owner_ends_when_its_death_is_published() {
+    let mut bench = Bench::new(1);
+    let owner = Address::of(THERE, owner(7));
+    let lease = CallRequest::Lease {
+        request: request(1.0),
+        owner: owner.clone(),
+        claim_id: 5,
+    };
+    bench.happen(Event::Call {
+        call: CallId(1),
+        request: lease,
+    });
+    assert_eq!(bench.free_cpus(), 0.0);
+    let died = WorkerDied {
+        worker: Some(owner),
+        cause: "gone".to_owned(),
+    };
+    let kind = Some(publication::Kind::WorkerDied(died));
+    bench.happen(Event::Published(Publication { kind }));
+    assert_eq!(bench.free_cpus(), 1.0, "NODE-1");
+    bench.check();
+}
+
+#[test]
+fn grant_that_crosses_the_withdrawal_of_its_claim_is_taken_back() {
+    let mut bench = Bench::new(1);
+    let owner = Address::of(THERE, owner(7));
+    let lease = CallRequest::Lease {
+        request: request(1.0),
+        owner,
+        claim_id: 5,
+    };
+    bench.happen(Event::Call {
+        call: CallId(1),
+        request: lease,
+    });
+    assert_eq!(bench.free_cpus(), 0.0);
+    let withdraw = CallRequest::WithdrawClaim { claim_id: 5 };
+    bench.happen(Event::Call {
+        call: CallId(2),
+        request: withdraw,
+    });
+    assert_eq!(bench.free_cpus(), 1.0);
+    bench.check();
+}
+
+#[test]
+fn answer_of_another_node_to_a_withdrawn_claim_is_given_back_there() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    let grant = LeaseGrant {
+        lease_id: 77,
+        worker: Some(Address::of(THERE, owner(8))),
+        ..LeaseGrant::default()
+    };
+    let outcome = Ok(LeaseReply {
+        outcome: Some(lease_reply::Outcome::Grant(grant)),
+    });
+    let reply_to = ReplyTo::Process {
+        connection: driver,
+        request_id: 2,
+    };
+    bench.happen(Event::ForwardEnded {
+        reply_to,
+        claim_id: 1,
+        outcome,
+    });
+    let is_given_back = bench.effects.iter().any(|effect| {
+        matches!(effect, Effect::Tell { node: THERE, message: PeerMessage::ReturnLease(lease) }
+            if lease.lease_id == 77)
+    });
+    assert!(is_given_back);
+}
+
+#[test]
+fn only_the_holder_of_a_lease_can_return_it() {
+    let mut bench = Bench::new(1);
+    let (holder, thief) = (bench.driver(1), bench.driver(2));
+    bench.ask(holder, 2, 1.0);
+    let grant = bench.grant(holder, 2).unwrap();
+    bench.frame(thief, 0, give_back(&grant));
+    assert_eq!(bench.free_cpus(), 0.0);
+    bench.frame(holder, 0, give_back(&grant));
+    assert_eq!(bench.free_cpus(), 1.0);
+}
+
+#[test]
+fn frame_before_hello_is_refused() {
+    let mut bench = Bench::new(1);
+    bench.ask(ConnectionId(5), 2, 1.0);
+    let is_closed = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Close {
+                connection: ConnectionId(5)
+            }
+        )
+    };
+    assert!(bench.effects.iter().any(is_closed));
+}
+
+#[test]
+fn request_with_impossible_resources_fails_at_once() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    let mut wrong = request(1.0);
+    let quantities = &mut wrong
+        .resources
+        .as_mut()
+        .unwrap()
+        .resources
+        .as_mut()
+        .unwrap()
+        .quantities;
+    quantities.insert("GPU".to_owned(), 15_000);
+    bench.frame(driver, 2, Kind::LeaseRequest(wrong));
+    let failure = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Send {
+            kind:
+                Kind::LeaseReply(LeaseReply {
+                    outcome: Some(lease_reply::Outcome::Failure(failure)),
+                }),
+            ..
+        } => Some(failure),
+        _ => None,
+    });
+    assert_eq!(failure.unwrap().error_code(), ErrorCode::InvalidArgument);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask { driver: u64, cpus: u8 },
+    AskFromElsewhere { cpus: u8 },
+    Withdraw(u64),
+    GiveBack(usize),
+    GiveBackUnusable(usize),
+    Kill(usize),
+    KillWorker(usize),
+    EndDriver(u64),
+    EndZygote,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..4u64, 0..3u8).prop_map(|(driver, cpus)| Step::Ask { driver, cpus }),
+        2 => (0..3u8).prop_map(|cpus| Step::AskFromElsewhere { cpus }),
+        1 => (1..40u64).prop_map(Step::Withdraw),
+        4 => any::<usize>().prop_map(Step::GiveBack),
+        1 => any::<usize>().prop_map(Step::GiveBackUnusable),
+        2 => any::<usize>().prop_map(Step::Kill),
+        1 => any::<usize>().prop_map(Step::KillWorker),
+        1 => (1..4u64).prop_map(Step::EndDriver),
+        1 => Just(Step::EndZygote),
+        1 => (0..20_000u64).prop_map(Step::Wait),
+    ]
+}
+
+impl Bench {
+    fn take(&mut self, step: Step, number: u64) {
+        let leases: Vec<LeaseId> = {
+            let mut leases: Vec<LeaseId> = self
+                .core
+                .leases()
+                .grants()
+                .map(|(lease, _)| lease)
+                .collect();
+            leases.sort_unstable();
+            leases
+        };
+        let pick = |index: usize| (!leases.is_empty()).then(|| leases[index % leases.len()]);
+        let pids: Vec<u32> = self.workers.keys().copied().collect();
+        match step {
+            Step::Ask { driver, cpus } => {
+                self.driver(driver);
+                self.ask(ConnectionId(driver), number, f64::from(cpus));
+            }
+            Step::AskFromElsewhere { cpus } => {
+                let owner = Address::of(THERE, owner(50));
+                let request = CallRequest::Lease {
+                    request: request(f64::from(cpus)),
+                    owner,
+                    claim_id: number,
+                };
+                self.happen(Event::Call {
+                    call: CallId(number),
+                    request,
+                });
+            }
+            Step::Withdraw(claim_id) => {
+                let request = CallRequest::WithdrawClaim { claim_id };
+                self.happen(Event::Call {
+                    call: CallId(number),
+                    request,
+                });
+            }
+            Step::GiveBack(index) | Step::GiveBackUnusable(index) => {
+                let is_worker_unusable = matches!(step, Step::GiveBackUnusable(_));
+                if let Some(LeaseId(lease_id)) = pick(index) {
+                    let node_id = HERE.to_wire();
+                    let lease = LeaseReturn {
+                        lease_id,
+                        node_id,
+                        is_worker_unusable,
+                    };
+                    let request = CallRequest::ReturnLease(lease);
+                    self.happen(Event::Call {
+                        call: CallId(number),
+                        request,
+                    });
+                }
+            }
+            Step::Kill(index) => {
+                if let Some(pid) = pids.get(index % pids.len().max(1)) {
+                    let connection = self.workers.remove(pid).unwrap();
+                    self.happen(Event::Disconnected { connection });
+                }
+            }
+            Step::KillWorker(index) => {
+                let worker = pick(index).and_then(|lease| self.core.leases().get(lease)?.worker);
+                if let Some(worker) = worker {
+                    let request = CallRequest::KillWorker(KillWorkerRequest {
+                        worker_id: worker.to_wire(),
+                        is_graceful: index % 2 == 0,
+                        ..KillWorkerRequest::default()
+                    });
+                    self.happen(Event::Call {
+                        call: CallId(number),
+                        request,
+                    });
+                }
+            }
+            Step::EndDriver(driver) => {
+                self.happen(Event::Disconnected {
+                    connection: ConnectionId(driver),
+                });
+            }
+            Step::EndZygote => {
+                let cause = "it ended".to_owned();
+                let lost = ZygoteEvent::Lost {
+                    cause,
+                    is_start_failure: false,
+                };
+                self.happen(Event::Zygote(lost));
+            }
+            Step::Wait(millis) => {
+                self.now += Duration::from_millis(millis);
+                self.happen(Event::Tick);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_lease_has_a_dead_worker_and_everything_comes_back(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let mut bench = Bench::new(3);
+        for (step, number) in steps.into_iter().zip(100..) {
+            bench.take(step, number);
+            bench.check();
+            prop_assert!(bench.free_cpus() >= 0.0, "LEASE-1");
+        }
+        for driver in 1..4 {
+            bench.happen(Event::Disconnected { connection: ConnectionId(driver) });
+        }
+        let died = WorkerDied {
+            worker: Some(Address::of(THERE, owner(50))),
+            cause: String::new(),
+        };
+        let kind = Some(publication::Kind::WorkerDied(died));
+        bench.happen(Event::Published(Publication { kind }));
+        for _ in 0..3 {
+            bench.now += Duration::from_secs(5);
+            bench.happen(Event::Tick);
+        }
+        bench.check();
+        prop_assert_eq!(bench.free_cpus(), 3.0, "NODE-1, LEASE-2");
+    }
+}

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::RayletDriver;
 use crate::core::effect::{Effect, StoreEffect};
-use crate::core::event::CallAnswer;
-use crate::core::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
+use crate::core::event::{CallAnswer, Event};
+use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use crate::io::lane_proxy::await_lane;
 use crate::io::logs::{Epitaph, quote_file};
 use crate::io::signals::kill_group;
@@ -182,8 +182,14 @@ impl RayletDriver {
             }
             other => other,
         };
-        // The caller went meanwhile: a worker it got comes back when its owner is declared dead.
-        let _ = waiting.send(answer);
+        if let Err(CallAnswer::Lease(LeaseReply {
+            outcome: Some(lease_reply::Outcome::Grant(grant)),
+        })) = waiting.send(answer)
+        {
+            // The caller went meanwhile.
+            let lease = LeaseId(grant.lease_id);
+            self.backlog.push_back(Event::GrantUntaken { lease });
+        }
     }
 
     pub(super) fn fill_store_figures(&self, info: &mut NodeInfo) {

@@ -100,7 +100,7 @@ impl Peers {
         request: ForwardedLeaseRequest,
         mailbox: Mailbox,
     ) -> AbortHandle {
-        let peers = self.clone();
+        let (peers, claim_id) = (self.clone(), request.claim_id);
         let task = tokio::spawn(async move {
             let outcome = match peers.client(node) {
                 Ok(mut client) => client
@@ -110,7 +110,11 @@ impl Peers {
                     .map_err(|status| status.message().to_owned()),
                 Err(error) => Err(error.to_string()),
             };
-            mailbox.event(Event::ForwardEnded { reply_to, outcome });
+            mailbox.event(Event::ForwardEnded {
+                reply_to,
+                claim_id,
+                outcome,
+            });
         });
         task.abort_handle()
     }
@@ -140,6 +144,16 @@ impl Peers {
                     reclaim: Some(reclaim),
                 };
                 client.reclaim_lease(request).await
+            }
+            PeerMessage::WithdrawClaim { claim_id } => {
+                let request = ForwardedLeaseRequest {
+                    claim_id,
+                    ..ForwardedLeaseRequest::default()
+                };
+                let told = client.request_lease(request).await;
+                return told
+                    .map(|_| ())
+                    .map_err(|status| status.message().to_owned());
             }
             PeerMessage::FreeObjects(object_ids) => {
                 client.free_objects(FreeObjectsRequest { object_ids }).await

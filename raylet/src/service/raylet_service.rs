@@ -110,10 +110,22 @@ impl Raylet for RayletService {
         &self,
         request: Request<ForwardedLeaseRequest>,
     ) -> Result<Response<LeaseReply>, Status> {
-        let ForwardedLeaseRequest { request, owner } = request.into_inner();
-        let request = request.ok_or_else(|| missing("lease request"))?;
+        let ForwardedLeaseRequest {
+            request,
+            owner,
+            claim_id,
+        } = request.into_inner();
+        let Some(request) = request else {
+            self.tell(CallRequest::WithdrawClaim { claim_id }).await?;
+            return Ok(Response::new(LeaseReply::default()));
+        };
         let owner = owner.ok_or_else(|| missing("owner"))?;
-        match self.ask(CallRequest::Lease { request, owner }).await? {
+        let request = CallRequest::Lease {
+            request,
+            owner,
+            claim_id,
+        };
+        match self.ask(request).await? {
             CallAnswer::Lease(reply) => Ok(Response::new(reply)),
             other => Err(mismatch(&other)),
         }

@@ -56,6 +56,7 @@ async fn end_of_an_owner_kills_the_workers_it_leased() {
     let sandbox = Sandbox::new().await;
     let node = sandbox.node(2).await;
     let mut owner = driver(&node).await;
+    let job = owner.job.to_wire();
     let leased = owner.lease(&[(CPU, 2.0)]).await;
     let mut other = driver(&node).await;
     let waiting = other.request_lease(&[(CPU, 2.0)]).await;
@@ -63,8 +64,15 @@ async fn end_of_an_owner_kills_the_workers_it_leased() {
     eventually("the leased worker ends", || !is_running(leased.pid)).await;
     other.grant(waiting).await;
     let memory = sandbox.gcs.gcs.memory.clone();
-    eventually("its job is over", || memory.lock().finished_jobs.len() == 1).await;
-    assert_eq!(memory.lock().finished_jobs[0].cause, "the driver died");
+    let has_died = || {
+        memory
+            .lock()
+            .deaths
+            .iter()
+            .any(|report| report.job_id == job)
+    };
+    eventually("the gcs hears of the driver's death", has_died).await;
+    assert!(memory.lock().finished_jobs.is_empty());
     node.shutdown().await;
 }
 
@@ -124,7 +132,9 @@ async fn dead_zygote_is_replaced() {
     let zygote: u32 = parent.trim().parse().unwrap();
     kill(zygote);
     kill(leased.pid);
-    eventually("the worker ends", || !is_running(leased.pid)).await;
+    let is_worker =
+        |kind: &Kind| matches!(kind, Kind::WorkerDied(died) if died.worker == leased.worker);
+    driver.event(is_worker).await;
     let next = driver.lease(&[(CPU, 1.0)]).await;
     assert!(next.pid != leased.pid && is_running(next.pid));
     node.shutdown().await;

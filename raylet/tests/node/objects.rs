@@ -141,7 +141,7 @@ async fn objects_of_a_dead_owner_are_freed() {
     drop(owner);
     let memory = sandbox.gcs.gcs.memory.clone();
     eventually("the driver's end is noticed", || {
-        memory.lock().finished_jobs.len() == 1
+        memory.lock().deaths.len() == 1
     })
     .await;
     let used = raylet

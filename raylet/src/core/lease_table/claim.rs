@@ -49,6 +49,8 @@ pub struct Claim {
     pub placement: PlacementRequest,
     /// Whether only this node will do.
     pub is_here_only: bool,
+    /// The number under which another raylet forwarded it; 0 for one of this node.
+    pub claim_id: u64,
     /// When it came.
     pub since: Instant,
     /// Whether its owner was told that nothing can serve it.

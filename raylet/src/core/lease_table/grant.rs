@@ -21,6 +21,8 @@ pub enum Holder {
 pub struct Grant {
     /// Who uses it.
     pub holder: Holder,
+    /// The number under which another raylet forwarded the claim; 0 for one of this node.
+    pub claim_id: u64,
     /// For which job.
     pub job: JobId,
     /// What was asked for.

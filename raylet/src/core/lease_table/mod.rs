@@ -59,8 +59,19 @@ pub struct Placed {
 pub enum Withdrawn {
     /// It waited here, maybe with resources.
     Here,
-    /// It was sent to this node.
-    Forwarded(NodeId),
+    /// It was sent to another node.
+    Forwarded(Sent),
+}
+
+/// Where a claim was sent, and under which number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The node.
+    pub node: NodeId,
+    /// The number.
+    pub claim_id: u64,
+    /// When.
+    pub since: Instant,
 }
 
 /// Claims, grants and resources.
@@ -72,10 +83,11 @@ pub struct LeaseTable {
     view: ClusterView,
     queue: WaitQueue<ReplyTo, Claim>,
     placed: VecDeque<Placed>,
-    forwarded: FxHashMap<ReplyTo, (Claim, NodeId)>,
+    forwarded: FxHashMap<ReplyTo, (Claim, Sent)>,
     grants: FxHashMap<LeaseId, Grant>,
     lease_prefix: u64,
     next_lease: u64,
+    next_claim: u64,
     is_view_complete: bool,
     seed: u64,
     /// Something was freed or joined since the queue was served.
@@ -99,6 +111,7 @@ impl LeaseTable {
             grants: FxHashMap::default(),
             lease_prefix: u64::from(lease_prefix) << 32,
             next_lease: 1,
+            next_claim: 1,
             is_view_complete: false,
             seed: 0,
             is_stale: false,
@@ -188,7 +201,14 @@ impl LeaseTable {
             match placed {
                 Granted::Here(placed) => self.placed.push_back(placed),
                 Granted::Elsewhere(reply_to, claim, node) => {
-                    self.forwarded.insert(reply_to, (claim, node));
+                    let claim_id = self.lease_prefix | self.next_claim;
+                    self.next_claim = (self.next_claim + 1) & u64::from(u32::MAX);
+                    let sent = Sent {
+                        node,
+                        claim_id,
+                        since: now,
+                    };
+                    self.forwarded.insert(reply_to, (claim, sent));
                 }
             }
         }
@@ -291,6 +311,7 @@ impl LeaseTable {
         self.next_lease = (self.next_lease + 1) & u64::from(u32::MAX);
         let grant = Grant {
             holder,
+            claim_id: claim.claim_id,
             job: claim.job,
             request: claim.resources().clone(),
             allocation,
@@ -343,8 +364,8 @@ impl LeaseTable {
             self.drop_placed(position);
             return Some(Withdrawn::Here);
         }
-        let (_, node) = self.forwarded.remove(&reply_to)?;
-        Some(Withdrawn::Forwarded(node))
+        let (_, sent) = self.forwarded.remove(&reply_to)?;
+        Some(Withdrawn::Forwarded(sent))
     }
 
     /// Every claim for which `is_meant` says so.
@@ -370,21 +391,45 @@ impl LeaseTable {
     }
 
     /// A claim that was sent elsewhere.
-    pub fn forwarded(&self, reply_to: ReplyTo) -> Option<&Claim> {
-        self.forwarded.get(&reply_to).map(|(claim, _)| claim)
+    pub fn forwarded(&self, reply_to: ReplyTo) -> Option<&(Claim, Sent)> {
+        self.forwarded.get(&reply_to)
+    }
+
+    /// Claims that have waited elsewhere for a while and could be served at once by another node now: they are back in
+    /// the queue.
+    pub fn take_back_forwarded(&mut self, now: Instant) -> Vec<(ReplyTo, Sent)> {
+        let is_movable = |(claim, sent): &(Claim, Sent)| {
+            now >= sent.since + PATIENCE_ELSEWHERE
+                && matches!(self.place(claim), Placement::Node(node) if node != sent.node)
+        };
+        let movable: Vec<ReplyTo> = self
+            .forwarded
+            .iter()
+            .filter(|(_, entry)| is_movable(entry))
+            .map(|(reply_to, _)| *reply_to)
+            .collect();
+        let mut taken = Vec::with_capacity(movable.len());
+        for reply_to in movable {
+            if let Some((claim, sent)) = self.forwarded.remove(&reply_to) {
+                self.queue.push(reply_to, claim);
+                self.is_stale = true;
+                taken.push((reply_to, sent));
+            }
+        }
+        taken
     }
 
     /// The other node has answered for good.
-    pub fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<NodeId> {
-        self.forwarded.remove(&reply_to).map(|(_, node)| node)
+    pub fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<Sent> {
+        self.forwarded.remove(&reply_to).map(|(_, sent)| sent)
     }
 
-    /// The other node could not be reached: the claim is back in the queue, and the node counts as full until it reports.
+    /// The other node cannot serve the claim: it is back in the queue, and the node is not asked until it reports.
     pub fn forward_failed(&mut self, reply_to: ReplyTo) {
-        let Some((claim, node)) = self.forwarded.remove(&reply_to) else {
+        let Some((claim, sent)) = self.forwarded.remove(&reply_to) else {
             return;
         };
-        self.set_other_node(node, None);
+        self.set_other_node(sent.node, None);
         self.queue.push(reply_to, claim);
     }
 
@@ -482,6 +527,8 @@ impl LeaseTable {
 
 /// How long a request that this node cannot serve waits for the first snapshot of the cluster.
 const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
+/// How long a claim waits on another node before it may be moved.
+const PATIENCE_ELSEWHERE: Duration = Duration::from_millis(500);
 
 enum Granted {
     Here(Placed),

@@ -56,6 +56,7 @@ fn claim(by: u8, resources: ResourceRequest, now: Instant) -> Claim {
             ..PlacementRequest::default()
         },
         is_here_only: false,
+        claim_id: 0,
         since: now,
         is_told_infeasible: false,
         is_hopeless: false,
@@ -155,6 +156,35 @@ fn claim_comes_back_when_the_other_node_cannot_be_reached() {
     );
     table.end(first);
     assert_eq!(table.pump(now), [Decision::Placed(key(2))], "LEASE-3");
+}
+
+#[test]
+fn claim_that_waits_elsewhere_is_taken_back_once_there_is_room_here() {
+    let now = Instant::now();
+    let mut table = table(1, 0, now);
+    let first = lease(&mut table, 1, cpus(1, 1.0, now), now);
+    table.set_other_node(THERE, Some(node(1, 0)));
+    table.submit(key(2), cpus(1, 1.0, now));
+    table.pump(now);
+    let later = now + Duration::from_secs(1);
+    assert!(
+        table.take_back_forwarded(later).is_empty(),
+        "there is no room here"
+    );
+    table.end(first);
+    assert!(
+        table.take_back_forwarded(now).is_empty(),
+        "it may be granted there any moment"
+    );
+    let taken = table.take_back_forwarded(later);
+    assert_eq!(
+        taken
+            .iter()
+            .map(|(reply_to, sent)| (*reply_to, sent.node))
+            .collect::<Vec<_>>(),
+        [(key(2), THERE)]
+    );
+    assert_eq!(table.pump(later), [Decision::Placed(key(2))], "LEASE-3");
 }
 
 #[test]

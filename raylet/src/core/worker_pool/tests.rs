@@ -29,13 +29,8 @@ fn connect(pool: &mut WorkerPool, now: Instant) -> WorkerId {
     let token = starting.token.0;
     let pid = u32::try_from(token).unwrap() + 1000;
     assert!(pool.forked(starting.token, pid));
-    assert!(pool.hello(
-        starting.worker,
-        starting.token,
-        pid,
-        ConnectionId(token),
-        now
-    ));
+    assert!(pool.hello(starting.worker, starting.token, pid, ConnectionId(token)));
+    pool.lane_open(starting.worker, now);
     starting.worker
 }
 
