@@ -12,12 +12,12 @@ Methods of one caller start in the order of its calls, in every kind (within a c
 from __future__ import annotations
 
 import inspect
-import queue
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    import queue
     from collections.abc import AsyncGenerator, Callable, Iterator
 
 #: How many methods of an async actor run at once unless the actor says otherwise. As in Ray.
@@ -99,6 +99,8 @@ class _ThreadGroup:
     """Threads that take calls from one queue. They start as they are needed."""
 
     def __init__(self, name: str, count: int):
+        import queue
+
         self._name = name
         self._count = count
         self._threads: list[threading.Thread] = []

@@ -14,19 +14,17 @@ a number that changes whenever the session does.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _aktis
-from ._init_arguments import LaptopArguments, check_init_arguments
-from ._session_context import SessionContext
-from ._worker_command import worker_environment, zygote_command
 
-logger = logging.getLogger("aktis")
+if TYPE_CHECKING:
+    from ._init_arguments import LaptopArguments
+    from ._session_context import SessionContext
 
 _lock = threading.RLock()
 _generation = 0
@@ -52,7 +50,7 @@ def init(
     namespace: str | None = None,
     ignore_reinit_error: bool = False,
     log_to_driver: bool = True,
-    logging_level: int | str = logging.INFO,
+    logging_level: int | str = "info",
     runtime_env: dict[str, Any] | None = None,
     local_mode: bool = False,
     **ray_arguments: Any,
@@ -99,7 +97,14 @@ def init(
     >>> aktis.is_initialized()
     False
     """
+    # Imported here, because workers and most processes that import the package never need it.
+    import logging
+
+    from ._init_arguments import LaptopArguments, check_init_arguments
+    from ._session_context import SessionContext
+
     check_init_arguments(ray_arguments, local_mode=local_mode)
+    logger = logging.getLogger("aktis")
     with _lock:
         _refuse_in_forked_child()
         if _aktis.is_connected():
@@ -123,6 +128,8 @@ def init(
 
 
 def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
+    from ._worker_command import worker_environment, zygote_command
+
     if address in (None, "", "local"):
         laptop.validate()
         with worker_environment(laptop.env_vars()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -30,7 +30,7 @@ class SessionContext(Mapping[str, Any]):
             "webui_url": "",
         }
         self.dashboard_url = ""
-        self.python_version = platform.python_version()
+        self.python_version = sys.version.split()[0]
 
     def __getitem__(self, name: str) -> Any:
         return self.address_info[name]

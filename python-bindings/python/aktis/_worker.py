@@ -10,7 +10,6 @@ import pickle
 from typing import Any
 
 from ._actor_host import ActorExit, ActorHost, host_actor
-from ._traceback import remote_traceback
 
 __all__ = ["ActorExit", "describe_exception", "is_exit", "load_definition", "make_actor", "set_accelerators"]
 
@@ -60,6 +59,8 @@ def describe_exception(error: BaseException, name: str, retry_on: bytes | None) 
     >>> message, is_retryable, text.splitlines()[-1]
     ('ValueError: no', True, 'ValueError: no')
     """
+    from ._traceback import remote_traceback
+
     message = f"{type(error).__qualname__}: {error}"
     return _pickled(error), message, remote_traceback(error, name), _is_retryable(error, retry_on)
 

@@ -8,13 +8,14 @@ No thread may be started here: a fork copies only the thread that calls it, with
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import importlib
 import os
 import signal
 import sys
+
+import cloudpickle  # noqa: F401
 
 # Everything a worker needs for its first task is imported here, before the first fork.
 from . import (
@@ -33,24 +34,30 @@ from . import (
 
 def main(argv: list[str] | None = None) -> None:
     """Serves the raylet at the other end of standard input until it goes away. Returns in no child."""
-    arguments = _parser().parse_args(argv)
-    if arguments.path is not None:
-        sys.path[:] = arguments.path.split(os.pathsep)
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    if "--path" in arguments:
+        sys.path[:] = arguments["--path"].split(os.pathsep)
     # Ctrl-C in a terminal is for the driver, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
-    start = _aktis.zygote_serve(link, arguments.cleanup_dir, _fork, _preload)
+    start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _preload)
     if start is not None:
         _become_worker(start)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m aktis._zygote", description=__doc__)
-    parser.add_argument("--cleanup-dir", help="folder to remove when the raylet is gone")
-    parser.add_argument("--path", help="sys.path of the workers, separated as in PATH")
-    return parser
+def _parse(argv: list[str]) -> dict[str, str]:
+    """``--cleanup-dir DIR`` (removed when the raylet is gone) and ``--path FOLDERS`` (``sys.path`` of the workers).
+
+    By hand, because ``argparse`` takes longer to import than everything else here.
+
+    >>> _parse(["--path", "a:b", "--cleanup-dir", "/tmp/x"])
+    {'--path': 'a:b', '--cleanup-dir': '/tmp/x'}
+    """
+    if len(argv) % 2 or not set(argv[::2]) <= {"--path", "--cleanup-dir"}:
+        raise SystemExit(f"usage: python -m aktis._zygote [--path FOLDERS] [--cleanup-dir DIR]; got {argv}")
+    return dict(zip(argv[::2], argv[1::2], strict=True))
 
 
 def _take_standard_input() -> int:
