@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _generation = 0
+#: Kept here, because after a fork the native module must not be asked: another thread may have held its locks.
+_may_be_connected = False
 _is_forked_child = False
 _is_exit_hooked = False
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -123,6 +125,7 @@ def init(
             _aktis.shutdown()
             raise
         _begin_generation()
+        mark_connected()
         _hook_exit()
         return SessionContext(_aktis.context())
 
@@ -202,6 +205,12 @@ def bind(bound: Bound) -> None:
     _bound.add(bound)
 
 
+def mark_connected() -> None:
+    """Notes that this process has a connection, which its forks must leave alone. Workers get theirs without ``init``."""
+    global _may_be_connected
+    _may_be_connected = True
+
+
 def _begin_generation() -> None:
     global _generation
     _generation += 1
@@ -228,7 +237,7 @@ def _hook_exit() -> None:
 def _after_fork_in_child() -> None:
     global _is_forked_child, _lock
     _lock = threading.RLock()
-    if _aktis.is_connected():
+    if _may_be_connected:
         _is_forked_child = True
         _begin_generation()
 

@@ -24,6 +24,7 @@ from . import (
     _definition,  # noqa: F401
     _objects,  # noqa: F401
     _serialization,  # noqa: F401
+    _session,
     _worker,  # noqa: F401
     actor,  # noqa: F401
     exceptions,  # noqa: F401
@@ -93,6 +94,7 @@ def _become_worker(start: dict[str, object]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _session.mark_connected()
         _aktis.worker_main(start)
         status = 0
     except SystemExit as error:
