@@ -43,6 +43,8 @@ pub mod stage_worker;
 pub mod stages;
 pub mod stats;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod udf;
 
 pub use error::{PlanError, PlanErrorKind};

@@ -200,11 +200,10 @@ impl RunningInput {
         let began = Instant::now();
         let mut rows_sunk = 0;
         loop {
-            if let Output::Blocks(cutter) = &mut self.output
-                && let Some(cut) = cutter.next_full()
-                && let Some(result) = self.deliver(cut)?
-            {
-                return Ok(result);
+            while let Some(cut) = self.next_full_block() {
+                if let Some(result) = self.deliver(cut)? {
+                    return Ok(result);
+                }
             }
             let batch = if self.rows_left == Some(0) {
                 None
@@ -234,6 +233,13 @@ impl RunningInput {
                     }
                 }
             }
+        }
+    }
+
+    fn next_full_block(&mut self) -> Option<cut::CutBlock> {
+        match &mut self.output {
+            Output::Blocks(cutter) => cutter.next_full(),
+            Output::Sink(_) => None,
         }
     }
 

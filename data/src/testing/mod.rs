@@ -1,0 +1,174 @@
+//! What tests of this crate share: Parquet files to read, and functions that need no Python.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Once;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
+use crate::udf::{self, BatchFunction, UdfHost};
+
+/// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
+pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
+    let ids = Int64Array::from_iter_values(first..first + count);
+    let texts = StringArray::from_iter_values((first..first + count).map(|id| format!("row {id}")));
+    let data = BinaryArray::from_iter_values((first..first + count).map(|id| {
+        (0..1000i64)
+            .map(|byte| ((id * 31 + byte * 7) % 251) as u8)
+            .collect::<Vec<u8>>()
+    }));
+    let columns: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(texts), Arc::new(data)];
+    RecordBatch::try_new(schema(), columns).expect("columns fit the schema")
+}
+
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("text", DataType::Utf8, false),
+        Field::new("data", DataType::Binary, false),
+    ]))
+}
+
+/// Writes [`rows`] as a Parquet file of row groups of `group_rows`.
+pub(crate) fn write_file(path: &Path, first: i64, count: i64, group_rows: usize) {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_dictionary_enabled(false)
+        .set_data_page_row_count_limit(100)
+        .set_write_batch_size(50)
+        .set_max_row_group_row_count(Some(group_rows))
+        .build();
+    let file = std::fs::File::create(path).expect("creates a file");
+    let mut writer = ArrowWriter::try_new(file, schema(), Some(properties)).expect("opens");
+    writer.write(&rows(first, count)).expect("writes");
+    writer.close().expect("closes");
+}
+
+/// The column `id` of all batches, in order.
+pub(crate) fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+    let column = |batch: &RecordBatch| -> Vec<i64> {
+        let column = batch.column_by_name("id").expect("has ids");
+        column
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .expect("of integers")
+            .values()
+            .to_vec()
+    };
+    batches.iter().flat_map(column).collect()
+}
+
+/// All rows as one batch.
+pub(crate) fn whole(batches: &[RecordBatch]) -> RecordBatch {
+    concat_batches(&batches[0].schema(), batches).expect("all have the same columns")
+}
+
+/// A map that runs one of [`TestFunction`]'s functions.
+pub(crate) fn test_map(name: &str) -> MapSpec {
+    install_test_host();
+    MapSpec {
+        name: name.to_owned(),
+        function: MapFunction::Python(PythonFunction {
+            definition: Bytes::from(name.to_owned()),
+        }),
+        reads: None,
+        keeps: Kept::Nothing,
+        produces: Produces::Unknown,
+        keeps_rows: false,
+        batch_rows: None,
+        window_rows: 0,
+        compute: Compute::tasks(),
+    }
+}
+
+fn install_test_host() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| udf::install(Box::new(TestHost)));
+}
+
+struct TestHost;
+
+impl UdfHost for TestHost {
+    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+        let name = String::from_utf8_lossy(definition).into_owned();
+        if name == "broken constructor" {
+            return Err(TaskFailure::new(
+                ErrorCode::Application,
+                "constructor: no model",
+            ));
+        }
+        Ok(Box::new(TestFunction {
+            name,
+            outputs: Vec::new(),
+        }))
+    }
+}
+
+/// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 7`.
+struct TestFunction {
+    name: String,
+    outputs: Vec<RecordBatch>,
+}
+
+impl BatchFunction for TestFunction {
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        let one = |name: &str, column: ArrayRef| {
+            RecordBatch::try_from_iter([(name, column)]).expect("one column")
+        };
+        self.outputs = match self.name.as_str() {
+            "lengths" => {
+                let rows = i64::try_from(batch.num_rows()).expect("few rows");
+                vec![one("rows", Arc::new(Int64Array::from(vec![rows])))]
+            }
+            "twice" => vec![batch.clone(), batch],
+            "even" => {
+                let even = ids(&[batch]).into_iter().map(|id| Some(id % 2 == 0));
+                vec![one("keep", Arc::new(BooleanArray::from_iter(even)))]
+            }
+            "drop one" => vec![batch.slice(1, batch.num_rows() - 1)],
+            "text length" => {
+                let texts = batch.column_by_name("text").expect("reads texts");
+                let texts = texts
+                    .as_any()
+                    .downcast_ref::<StringArray>()
+                    .expect("of strings");
+                assert_eq!(batch.num_columns(), 1, "gets only what it reads");
+                let lengths = texts
+                    .iter()
+                    .map(|text| text.map_or(0, |text| text.len() as i64));
+                vec![one(
+                    "length",
+                    Arc::new(Int64Array::from_iter_values(lengths)),
+                )]
+            }
+            "fail at 7" if ids(std::slice::from_ref(&batch)).contains(&7) => {
+                return Err(TaskFailure::new(
+                    ErrorCode::Application,
+                    "ValueError: seven",
+                ));
+            }
+            _ => vec![batch],
+        };
+        self.outputs.reverse();
+        Ok(())
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        Ok(self.outputs.pop())
+    }
+
+    fn forget_calls(&mut self) {
+        self.outputs.clear();
+    }
+}
