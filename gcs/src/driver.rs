@@ -15,8 +15,10 @@ use crate::io::storage::{Storage, StorageError};
 
 /// Most steps of one batch, so that the first caller does not wait for ever.
 const MAX_BATCH: usize = 512;
-/// Longest sleep.
-const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// Longest sleep; also how soon a stall of this process is noticed.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// Waking up this much too late means that the process was stopped or starved.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Sends the answer of a step, once its effects are kept.
 type Answer = Box<dyn FnOnce() + Send>;
@@ -106,20 +108,28 @@ impl GcsDriver {
                 tracing::error!(%error, "the gcs ends: its storage failed");
                 return;
             }
-            let nap = self.core.next_wake().map_or(LONGEST_NAP, |at| {
-                at.saturating_sub(self.started.elapsed())
-                    .max(Duration::from_millis(1))
-            });
+            let asleep = Instant::now();
+            let nap = self.next_nap();
             tokio::select! {
                 count = self.inbox.recv_many(&mut batch, MAX_BATCH) => {
                     if count == 0 {
                         return;
                     }
                 }
-                () = tokio::time::sleep(nap.min(LONGEST_NAP)) => {}
+                () = tokio::time::sleep(nap) => {}
                 _ = stopped.wait_for(|is_stopped| *is_stopped) => return,
             }
+            let late = asleep.elapsed().saturating_sub(nap);
+            if late > STALL {
+                self.core.stalled(late);
+            }
         }
+    }
+
+    fn next_nap(&self) -> Duration {
+        let until = |at: Duration| at.saturating_sub(self.started.elapsed());
+        let nap = self.core.next_wake().map_or(LONGEST_NAP, until);
+        nap.clamp(Duration::from_millis(1), LONGEST_NAP)
     }
 
     async fn round(&mut self, batch: &mut Vec<Step>) -> Result<(), StorageError> {
@@ -140,7 +150,7 @@ impl GcsDriver {
         }
         for effect in others {
             match effect {
-                Effect::Publish(publication) => self.publisher.publish(publication),
+                Effect::Publish(publication) => self.publisher.publish(*publication),
                 Effect::StartActor {
                     actor,
                     attempt,

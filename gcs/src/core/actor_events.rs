@@ -177,10 +177,12 @@ impl GcsCore {
                 tracing::info!(%actor, %node, cause, "raylet did not start the actor");
                 self.place_again(actor, node, turn);
             }
-            StartOutcome::Failed(failure) => {
+            // Trying again helps only against what the system did.
+            StartOutcome::Failed(failure) if failure.error_code().is_system_failure() => {
                 self.nodes.unbook(node, actor, &ResourceRequest::default());
                 self.incarnation_lost(actor, &failure.message, turn);
             }
+            StartOutcome::Failed(failure) => self.bury(actor, failure, turn),
         }
     }
 

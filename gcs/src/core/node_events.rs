@@ -1,5 +1,7 @@
 //! Events of nodes.
 
+use std::time::Duration;
+
 use aktis_common::ids::{NodeId, WorkerId};
 use aktis_proto::v1::{
     KillWorkerRequest, NodeDied, NodeInfo, RegisterNodeReply, publication::Kind,
@@ -88,6 +90,11 @@ impl GcsCore {
     /// A subscription of a node is closed: if the node does not come back soon it is dead.
     pub fn subscription_closed(&mut self, node: NodeId, number: u64, turn: &mut Turn) {
         self.nodes.unsubscribed(node, number, turn.now);
+    }
+
+    /// The gcs itself stood still for so long, and could not hear its nodes.
+    pub fn stalled(&mut self, stall: Duration) {
+        self.nodes.forgive(stall);
     }
 
     /// All nodes.

@@ -177,6 +177,14 @@ impl NodeTable {
         overdue
     }
 
+    /// This process could not listen for so long: nobody is to blame for that silence.
+    pub fn forgive(&mut self, stall: Duration) {
+        for record in self.nodes.values_mut() {
+            record.last_heard += stall;
+            record.disconnected_at = record.disconnected_at.map(|at| at + stall);
+        }
+    }
+
     /// When the next node is overdue if nothing is heard.
     pub fn next_deadline(&self) -> Option<Duration> {
         let alive = self.nodes.values().filter(|record| record.info.is_alive);

@@ -49,7 +49,7 @@ pub enum Effect {
     /// Keep this before anybody hears of it.
     Persist(Write),
     /// Tell all subscribers.
-    Publish(Publication),
+    Publish(Box<Publication>),
     /// Ask a raylet to start an actor; the answer is an event.
     StartActor {
         /// Which.
@@ -102,7 +102,7 @@ impl Turn {
     }
 
     pub(super) fn publish(&mut self, kind: publication::Kind) {
-        self.push(Effect::Publish(Publication { kind: Some(kind) }));
+        self.push(Effect::Publish(Box::new(Publication { kind: Some(kind) })));
     }
 
     pub(super) fn keep(&mut self, table: Table, key: Bytes, message: &impl prost::Message) {

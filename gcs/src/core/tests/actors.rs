@@ -97,6 +97,22 @@ fn raylet_without_room_is_left_alone_until_its_next_report() {
 }
 
 #[test]
+fn start_that_fails_for_good_is_not_tried_again() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    for (code, state) in [
+        (ErrorCode::RuntimeEnv, ActorState::Dead),
+        (ErrorCode::WorkerCrashed, ActorState::Restarting),
+    ] {
+        let actor = scene.create(restarting(-1), 0);
+        let (_, attempt, node) = scene.starts()[0];
+        let outcome = StartOutcome::Failed(Failure::of(code, "no"));
+        scene.step(|core, turn| core.start_answered(actor, attempt, node, outcome, turn));
+        assert_eq!(scene.state(actor), state);
+    }
+}
+
+#[test]
 fn dead_worker_restarts_its_actor_as_often_as_allowed() {
     let mut scene = Scene::new();
     scene.node(4);

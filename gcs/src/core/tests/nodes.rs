@@ -51,6 +51,18 @@ fn node_with_a_closed_connection_dies_sooner_unless_it_comes_back() {
 }
 
 #[test]
+fn nodes_are_not_blamed_for_a_stall_of_the_gcs() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    scene.now += Duration::from_secs(60);
+    scene.core.stalled(Duration::from_secs(60));
+    scene.pass(Duration::from_secs(9));
+    assert!(scene.core.nodes()[0].is_alive);
+    scene.pass(Duration::from_secs(2));
+    assert!(!scene.core.nodes()[0].is_alive);
+}
+
+#[test]
 fn reports_of_older_generations_are_refused() {
     let mut scene = Scene::new();
     let node = NodeId::random();
