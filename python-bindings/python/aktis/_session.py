@@ -167,12 +167,14 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     Args:
         wait_for_processes: accepted for Ray's sake; Aktis always waits.
     """
+    global _may_be_connected
     with _lock:
         if _is_forked_child:
             return
         if _aktis.is_connected():
             _begin_generation()
         _aktis.shutdown()
+        _may_be_connected = False
 
 
 def is_initialized() -> bool:
