@@ -47,6 +47,15 @@ pub enum JoinError {
         /// What it said.
         message: String,
     },
+    /// The connection stands but calls fail.
+    #[error(
+        "the head at {address} breaks the connection off; \
+         are AKTIS_TOKEN and the AKTIS_TLS_ settings those of the cluster?"
+    )]
+    BrokenOff {
+        /// Where.
+        address: Address,
+    },
     /// The cluster has no node here.
     #[error(
         "the cluster at {address} has no node on this machine; \
@@ -117,12 +126,20 @@ async fn list_nodes(address: &Address, security: &Security) -> Result<Vec<NodeIn
     let channel = connect(address, security)
         .await
         .map_err(JoinError::Unreachable)?;
-    let reply = gcs_client(channel)
-        .list_nodes(Empty {})
-        .await
-        .map_err(|status| JoinError::Refused {
-            address: address.clone(),
-            message: status.message().to_owned(),
-        })?;
+    let reply = gcs_client(channel).list_nodes(Empty {}).await;
+    let reply = reply.map_err(|status| refusal(address, &status))?;
     Ok(reply.into_inner().nodes)
+}
+
+/// What a failed call to the head means.
+pub(crate) fn refusal(address: &Address, status: &tonic::Status) -> JoinError {
+    let address = address.clone();
+    match status.code() {
+        // What a server with TLS does to a client without, and the other way round.
+        tonic::Code::Unavailable | tonic::Code::Unknown => JoinError::BrokenOff { address },
+        _ => JoinError::Refused {
+            address,
+            message: status.message().to_owned(),
+        },
+    }
 }

@@ -176,6 +176,11 @@ impl LaptopSession {
     }
 
     fn end(&mut self) {
+        // A fork of the driver has no such thread, and the session is not its own.
+        if !self.folder.is_own() {
+            std::mem::forget(self.thread.take());
+            return;
+        }
         let Some(stop) = self.stop.take() else { return };
         let _ = stop.send(());
         // The thread may be stuck in a system call; the folder goes in any case.

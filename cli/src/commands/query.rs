@@ -6,7 +6,7 @@ use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{ClusterStatusReply, Empty};
 use tokio::runtime::Runtime;
 
-use crate::join::{JoinError, resolve_address};
+use crate::join::{JoinError, refusal, resolve_address};
 
 /// A connection to the gcs of a cluster.
 pub(super) struct Cluster {
@@ -45,6 +45,6 @@ impl Cluster {
         let reply = self.runtime.block_on(client.cluster_status(Empty {}));
         reply
             .map(tonic::Response::into_inner)
-            .map_err(|status| format!("the head at {} refuses: {}", self.address, status.message()))
+            .map_err(|status| refusal(&self.address, &status).to_string())
     }
 }

@@ -38,10 +38,11 @@ pub enum SessionError {
     },
 }
 
-/// A session folder of this process. Dropping it removes the folder.
+/// A session folder of this process. Dropping it removes the folder, but not in a fork of the process that made it.
 #[derive(Debug)]
 pub struct SessionFolder {
     path: PathBuf,
+    maker: u32,
 }
 
 /// The folder of all sessions of this user: `<temp_dir>/aktis-<uid>`.
@@ -85,12 +86,20 @@ impl SessionFolder {
             .mode(0o700)
             .create(&path)
             .map_err(failed_to_make(&path))?;
-        Ok(Self { path })
+        Ok(Self {
+            path,
+            maker: std::process::id(),
+        })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this process made it, and is not a fork of the one that did.
+    pub fn is_own(&self) -> bool {
+        self.maker == std::process::id()
     }
 }
 
@@ -104,6 +113,8 @@ fn failed_to_make(path: &Path) -> impl FnOnce(io::Error) -> SessionError {
 
 impl Drop for SessionFolder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        if self.is_own() {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
