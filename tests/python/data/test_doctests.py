@@ -1,0 +1,15 @@
+"""The examples in the docstrings."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._context", "aktis.data._read", "aktis.data._schema",
+           "aktis.data.dataset"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_the_documentation_run(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0 and result.failed == 0
