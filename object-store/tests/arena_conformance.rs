@@ -1,4 +1,5 @@
 //! One suite for all arena backends, server and client side.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(
     unsafe_code,
     reason = "reads memory through raw pointers, as foreign code does"

@@ -1,6 +1,7 @@
 //! `OBJ-3 (sealed-is-immutable)`: what a client maps cannot be written, outside the range it is
 //! creating. A write that is not allowed kills the process that tries it, so each is tried in a
 //! forked child.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "writes where it must not")]
 

@@ -1,4 +1,5 @@
 //! The driver with real files and memory: spilling, restoring, running full, and clients that die.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
 use std::cell::Cell;

@@ -1,5 +1,6 @@
 //! Several clients at once on a store that is much too small, with pages made and given back all
 //! the time: every byte that is read is the byte that was written.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};

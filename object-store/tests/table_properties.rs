@@ -1,5 +1,6 @@
 //! Random event sequences against the object table: the invariants hold after every step, every
 //! request is answered exactly once, and in the end nothing is left.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

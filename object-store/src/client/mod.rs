@@ -11,25 +11,35 @@
 //! (`OBJ-3 (sealed-is-immutable)`). A [`WritableRange`] reaches only the pages of its own object.
 //!
 //! # How values are copied in
-//! Measured with `cargo run --release -p aktis-object-store --example arena_write` (200 MB from
-//! anonymous memory, one thread, GB/s, best of several; see the example for the machine to
-//! compare with). *Cold* pages do not exist yet, *resident* pages exist but this process has not
-//! touched them, *mapped* pages were written by this process before.
+//! Measured with `cargo run --release -p aktis-object-store --example arena_write` on a busy
+//! machine of two cores (trust the ratios): 200 MiB of anonymous memory, one thread, GB/s, best of
+//! six. *Cold* pages do not exist yet; *resident* pages exist, but this process has never touched
+//! them; *mapped* pages were written by this process before.
 //!
 //! | way | cold | resident | mapped |
 //! |---|---|---|---|
-//! | copy into a shared mapping, page faults as they come | 1.3 | 3.1 | 12.0 |
-//! | `MADV_POPULATE_WRITE`, then copy | 1.8 | 5.9 | 9.9 |
-//! | map only the range with `MAP_POPULATE`, then copy | 1.8 | 6.8 | - |
-//! | `pwritev` | **3.2** | 4.2 | 4.2 |
-//! | non-temporal stores | 1.3 | 6.1 | 8.9 |
-//! | **what this module does** | **3.2** | **5.9** | **10.5** |
+//! | copy into a shared mapping, page faults as they come | 1.35 | 2.89 | **9.73** |
+//! | `MADV_POPULATE_WRITE`, then copy | 2.21 | **4.82** | 7.89 |
+//! | map only the range, copy, unmap | 1.28 | 2.36 | - |
+//! | map only the range with `MAP_POPULATE`, copy, unmap | 1.42 | 4.21 | - |
+//! | non-temporal stores | 1.17 | 2.09 | 6.30 |
+//! | `pwrite` | **2.73** | 3.01 | - |
+//! | [`ArenaMap::write_vectored`] | 2.71 | 4.45 | 9.43 |
 //!
-//! So: `pwritev` for cold pages (it neither clears pages nor faults), and for the others a copy
-//! through the mapping, whose pages are made writable for just that long (`mprotect`, 2 x 0.2 ns
-//! per KiB) and populated first unless this process has written them before. `mincore` tells cold
-//! from resident, once per 2 MiB. Non-temporal stores bring nothing: `memcpy` uses them itself
-//! for large copies.
+//! Values that fit a cache are another matter: for 10 MiB `pwrite` is ahead of populate-and-copy
+//! on resident pages (7.5 to 6.2) and behind a copy into mapped ones (7.5 to 14.7); below 1 MiB a
+//! change of page protection costs more than it brings.
+//!
+//! So a value goes
+//! - by `pwritev` if it is short, or its pages are cold: that neither clears pages nor faults;
+//! - through the mapping if its pages are resident, and it is long or this process has written
+//!   there before. Its range is made writable for that, and populated unless it is known to be
+//!   mapped already.
+//!
+//! `mincore` tells cold from resident, one page per MiB. The allocator prefers memory that was
+//! freed last, so a program that makes and drops large values stays on mapped pages, where
+//! `write_vectored` reaches 98-100 % of a plain copy. Non-temporal stores bring nothing: `memcpy`
+//! uses them itself for large copies.
 
 mod map;
 #[cfg_attr(
