@@ -10,20 +10,20 @@ use serde_json::Value;
 const ZYGOTE: &str = r#"["/bin/sh", "-c", "cat > /dev/null; rm -rf \"$2\"", "zygote"]"#;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
     env: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     pub out: String,
     pub err: String,
     code: Option<i32>,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Short, for the paths of unix sockets.
         let folder = tempfile::Builder::new()
             .prefix("ak")
@@ -42,16 +42,16 @@ impl Place {
         Self { folder, env }
     }
 
-    pub fn with(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.run_with("AKTIS_TEST", "1", arguments)
     }
 
-    pub fn run_with(&self, key: &str, value: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run_with(&self, key: &str, value: &str, arguments: &[&str]) -> Output {
         let output = Command::new(env!("CARGO_BIN_EXE_aktis"))
             .args(arguments)
             .envs(self.env.iter().map(|(key, value)| (key, value)))
@@ -65,13 +65,13 @@ impl Place {
         }
     }
 
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         serde_json::from_str(&output.out).unwrap_or_else(|_| panic!("no JSON: {output:?}"))
     }
 
     /// Names below the base folder.
-    pub fn leftovers(&self) -> Vec<String> {
+    pub(crate) fn leftovers(&self) -> Vec<String> {
         let base = std::fs::read_dir(self.folder.path()).unwrap().flatten();
         let mut names: Vec<String> = base
             .flat_map(|base| std::fs::read_dir(base.path()).unwrap().flatten())
@@ -96,11 +96,11 @@ impl Place {
     }
 
     /// `kill -9` of all daemons.
-    pub fn kill_daemons(&self) {
+    pub(crate) fn kill_daemons(&self) {
         self.kill(|_| true);
     }
 
-    pub fn kill_daemons_of_role(&self, role: &str) {
+    pub(crate) fn kill_daemons_of_role(&self, role: &str) {
         self.kill(|owner| owner["role"] == role);
     }
 
@@ -111,7 +111,7 @@ impl Place {
         }
     }
 
-    pub fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
             assert!(
@@ -131,11 +131,11 @@ impl Drop for Place {
 }
 
 impl Output {
-    pub fn succeeded(&self) -> bool {
+    pub(crate) fn succeeded(&self) -> bool {
         self.code == Some(0)
     }
 
-    pub fn head_address(&self) -> String {
+    pub(crate) fn head_address(&self) -> String {
         let line = self
             .out
             .lines()

@@ -25,21 +25,21 @@ use tonic::{Request, Response, Status, Streaming};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gcs under test.
-pub struct Head {
+pub(crate) struct Head {
     handle: GcsHandle,
     folder: std::path::PathBuf,
     _temp: Option<tempfile::TempDir>,
 }
 
 impl Head {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let mut head = Self::start_at(temp.path(), StorageKind::Memory).await;
         head._temp = Some(temp);
         head
     }
 
-    pub async fn start_at(folder: &Path, storage: StorageKind) -> Self {
+    pub(crate) async fn start_at(folder: &Path, storage: StorageKind) -> Self {
         let address = Address::Unix(folder.join("gcs.sock"));
         let mut config = GcsConfig::new("session", vec![address]);
         config.storage = storage;
@@ -52,11 +52,11 @@ impl Head {
         }
     }
 
-    pub fn client(&self) -> GcsClient<Channel> {
+    pub(crate) fn client(&self) -> GcsClient<Channel> {
         gcs_client(connect_lazy(self.handle.address(), &Security::default()).unwrap())
     }
 
-    pub async fn until_alive(&self, actor: ActorId, restarts: u32) -> ActorUpdate {
+    pub(crate) async fn until_alive(&self, actor: ActorId, restarts: u32) -> ActorUpdate {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let request = GetActorRequest {
@@ -75,14 +75,14 @@ impl Head {
         }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.handle.shutdown().await;
     }
 }
 
 /// A raylet that pretends: every actor is started at once.
 #[derive(Clone)]
-pub struct FakeRaylet {
+pub(crate) struct FakeRaylet {
     node: NodeId,
     generation: u64,
     cpus: i64,
@@ -92,7 +92,7 @@ pub struct FakeRaylet {
 }
 
 impl FakeRaylet {
-    pub async fn join(head: &Head, cpus: i64) -> Self {
+    pub(crate) async fn join(head: &Head, cpus: i64) -> Self {
         let node = NodeId::random();
         let address = Address::Unix(head.folder.join(format!("{}.sock", &node.to_string()[..8])));
         let mut raylet = Self {
@@ -131,27 +131,27 @@ impl FakeRaylet {
         raylet
     }
 
-    pub fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.node
     }
 
-    pub fn pretending_to_be(&self, node: NodeId) -> Self {
+    pub(crate) fn pretending_to_be(&self, node: NodeId) -> Self {
         Self {
             node,
             ..self.clone()
         }
     }
 
-    pub fn started(&self) -> Vec<ActorId> {
+    pub(crate) fn started(&self) -> Vec<ActorId> {
         self.started.lock().unwrap().clone()
     }
 
-    pub fn killed(&self) -> Vec<WorkerId> {
+    pub(crate) fn killed(&self) -> Vec<WorkerId> {
         self.killed.lock().unwrap().clone()
     }
 
     /// Reports; gives whether it must register.
-    pub async fn report(&self, head: &Head) -> bool {
+    pub(crate) async fn report(&self, head: &Head) -> bool {
         let request = ReportNodeRequest {
             node: Some(self.info()),
         };
@@ -175,7 +175,12 @@ impl FakeRaylet {
     }
 }
 
-pub fn creation(id: ActorId, job: JobId, options: ActorOptions, cpus: i64) -> CreateActorRequest {
+pub(crate) fn creation(
+    id: ActorId,
+    job: JobId,
+    options: ActorOptions,
+    cpus: i64,
+) -> CreateActorRequest {
     let resources = ResourceRequest {
         resources: Some((&ResourceSet::of_cpus(cpus)).into()),
         ..ResourceRequest::default()
@@ -194,7 +199,7 @@ pub fn creation(id: ActorId, job: JobId, options: ActorOptions, cpus: i64) -> Cr
     }
 }
 
-pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "{what}");
