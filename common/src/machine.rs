@@ -43,11 +43,6 @@ pub fn memory_bytes() -> u64 {
     machine.into_iter().chain(limits).min().unwrap_or(4 << 30)
 }
 
-/// The object store's size when none was given: 30 % of the memory.
-pub fn default_object_store_bytes() -> u64 {
-    memory_bytes() / 10 * 3
-}
-
 /// `MemTotal` of `/proc/meminfo`, in bytes.
 fn memory_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find(|line| line.starts_with("MemTotal:"))?;
