@@ -1,5 +1,7 @@
 //! The aktis command with real processes. The zygote is a shell that forks nothing but cleans up like the real one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::net::TcpListener;

@@ -1,5 +1,7 @@
 //! Laptop sessions inside this process. The zygote is a shell that forks nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;

@@ -1,5 +1,7 @@
 //! The gcs over real sockets, with raylets that only pretend.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::time::Duration;
