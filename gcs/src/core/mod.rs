@@ -3,7 +3,9 @@
 //! Each public method of [`GcsCore`] is one event: it changes the tables and adds effects to its [`Turn`]. After a batch
 //! of events the driver calls [`GcsCore::settle`] once, which places the actors that wait.
 
-mod actor_events;
+mod actor_life;
+mod actor_reports;
+mod actor_requests;
 pub mod actor_table;
 mod error;
 mod job_events;
@@ -25,7 +27,7 @@ use aktis_common::ids::{ActorId, InvalidId, NodeId, WorkerId};
 use aktis_common::scheduling::{PlacementRequest, WaitQueue};
 use aktis_proto::v1::ClusterStatusReply;
 
-pub use actor_events::StartOutcome;
+pub use actor_reports::StartOutcome;
 pub use error::GcsError;
 pub use kv_table::PutOutcome;
 pub use node_table::NodeTimeouts;

@@ -1,0 +1,121 @@
+//! The turns in an actor's life: lost, placed again, over.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::{ActorId, NodeId};
+use aktis_common::resources::ResourceRequest;
+use aktis_proto::v1::{Address, Failure, publication::Kind};
+use bytes::Bytes;
+
+use super::actor_table::Phase;
+use super::placing::placement_of;
+use super::{GcsCore, Table, Turn};
+
+impl GcsCore {
+    /// The actor's process is gone: restarts it, or ends it (`ACT-4`).
+    pub(super) fn incarnation_lost(&mut self, actor: ActorId, cause: &str, turn: &mut Turn) {
+        self.is_placing_due = true;
+        let Some(record) = self
+            .actors
+            .get_mut(actor)
+            .filter(|record| !record.is_dead())
+        else {
+            return;
+        };
+        if !record.has_restarts_left() {
+            let limit = record.options.max_restarts;
+            let used_up = if limit > 0 {
+                format!("; its {limit} restarts are used up")
+            } else {
+                String::new()
+            };
+            let message = format!("{}{used_up}", died(cause));
+            self.bury(actor, Failure::of(ErrorCode::ActorDied, message), turn);
+            return;
+        }
+        record.restarts += 1;
+        self.queue_again(actor, turn);
+        self.actor_changed(actor, turn);
+    }
+
+    pub(super) fn place_again(&mut self, actor: ActorId, node: NodeId, turn: &mut Turn) {
+        self.nodes.unbook(node, actor, &ResourceRequest::default());
+        self.nodes.set_full(node);
+        self.queue_again(actor, turn);
+        self.keep_actor(actor, turn);
+    }
+
+    fn queue_again(&mut self, actor: ActorId, turn: &mut Turn) {
+        let Some(record) = self.actors.get_mut(actor) else {
+            return;
+        };
+        record.phase = Phase::Queued;
+        match placement_of(record) {
+            Ok(placement) => self.waiting.push(actor, placement),
+            Err(error) => {
+                self.bury(
+                    actor,
+                    Failure::of(ErrorCode::InvalidArgument, error.to_string()),
+                    turn,
+                );
+            }
+        }
+        self.is_placing_due = true;
+    }
+
+    /// The end of an actor (`ACT-1`). Its worker, if it has one, is killed.
+    pub(super) fn bury(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
+        self.waiting.remove(&actor);
+        self.reasons.remove(&actor);
+        self.is_placing_due = true;
+        let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
+            return;
+        };
+        self.kill_worker_of(record, &failure.message, turn);
+        if let Some(node) = record.phase.node() {
+            self.nodes.unbook(node, actor, &ResourceRequest::default());
+        }
+        if let Some(record) = self.actors.get_mut(actor) {
+            record.phase = Phase::Dead;
+            record.failure = Some(failure);
+            record.args = Bytes::new();
+            record.options.handle_state = Bytes::new();
+        }
+        self.actor_changed(actor, turn);
+        for forgotten in self.actors.bury(actor) {
+            turn.forget(Table::Actors, forgotten.to_wire());
+        }
+    }
+
+    /// `ACT-3`: kills a worker that is not the actor, although it says so.
+    pub(super) fn kill_if_stale(&self, actor: ActorId, address: &Address, turn: &mut Turn) {
+        let (Ok(node), Ok(worker)) = (address.node(), address.worker()) else {
+            return;
+        };
+        let current = self
+            .actors
+            .get(actor)
+            .and_then(|record| record.phase.worker());
+        if current != Some(worker) {
+            let cause = "another process is this actor now, or the actor is dead";
+            self.kill_worker(node, worker, actor.to_wire(), cause, turn);
+        }
+    }
+
+    pub(super) fn keep_actor(&self, actor: ActorId, turn: &mut Turn) {
+        if let Some(record) = self.actors.get(actor) {
+            turn.keep(Table::Actors, actor.to_wire(), &record.to_stored());
+        }
+    }
+
+    pub(super) fn actor_changed(&self, actor: ActorId, turn: &mut Turn) {
+        self.keep_actor(actor, turn);
+        if let Some(record) = self.actors.get(actor) {
+            turn.publish(Kind::Actor(record.news()));
+        }
+    }
+}
+
+/// How messages say it.
+pub(super) fn died(cause: &str) -> String {
+    format!("the actor died: {cause}")
+}
