@@ -23,6 +23,7 @@ pub mod error;
 mod execution;
 mod lane;
 pub mod native;
+pub mod native_process;
 mod node_link;
 pub mod options;
 pub mod reference;

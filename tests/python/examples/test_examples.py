@@ -1,0 +1,73 @@
+"""Every Python example runs to its end, in time, and says what it should. (The Rust one: examples/rust/tests.)"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pyarrow.parquet as parquet
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+EXAMPLES = REPOSITORY / "examples"
+MODEL = pathlib.Path(os.environ.get("AKTIS_TEST_MODEL_DIR", REPOSITORY / ".models" / "all-MiniLM-L6-v2"))
+DEADLINE_S = 120
+
+
+def run(name, *arguments):
+    """Standard output of an example, which must succeed before the deadline."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_has_a_test():
+    tested = pathlib.Path(__file__).read_text()
+    for example in EXAMPLES.glob("*.py"):
+        assert f'run("{example.name}"' in tested, f"{example.name} is not run by the tests"
+
+
+def test_tasks_and_actors_shows_what_the_comments_say():
+    output = run("tasks_and_actors.py")
+    expected = (
+        "squares: [0, 1, 4, 9, 16]",
+        "sum of squares: 30",
+        "nested: 30",
+        "two results: [1, 2] [3, 4]",
+        "wait: 2 done, 2 pending",
+        "counter: [11, 12, 13]",
+        "by name: 6",
+        "asynchronous: ['a', 'b']",
+        "after kill: ",
+        "shared array: 499999500000 writable: False",
+        "in a task: 999999",
+        "error: True True",
+        "resources: 2.0 CPUs",
+    )
+    for line in expected:
+        assert line in output, output
+
+
+def test_image_classes_labels_every_image(tmp_path):
+    output = run("image_classes.py", "--rows", 1300, "--output", tmp_path)
+    assert "1300 of 1300 images classified correctly" in output, output
+    labels = parquet.read_table(tmp_path / "labels")
+    assert sorted(labels["id"].to_pylist()) == list(range(1300))
+
+
+def test_image_classes_runs_again_over_its_own_output(tmp_path):
+    for rows in (200, 100):
+        run("image_classes.py", "--rows", rows, "--output", tmp_path)
+        assert parquet.read_table(tmp_path / "labels").num_rows == rows
+
+
+@pytest.mark.skipif(not (MODEL / "model.onnx").is_file(), reason=f"there is no model in {MODEL}")
+def test_semantic_search_finds_what_was_meant(tmp_path):
+    output = run("semantic_search.py", "--rows", 400, "--output", tmp_path, "--query", "send an email message")
+    answers = output.partition("'send an email message'\n")[2].splitlines()[:3]
+    assert any("mail" in answer or "smtp" in answer for answer in answers), output
+    assert "throughput: " in output
+    embeddings = parquet.read_table(tmp_path / "embeddings")
+    assert embeddings.num_rows == 400
+    assert embeddings.schema.field("embedding").type.list_size == 384
