@@ -4,8 +4,10 @@
 //! own: where batches come from and go to (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`).
 //!
 //! ```text
+//!  TextEmbedderSpec (JSON, travels) ──start──► stream::BucketingEmbedder
+//!
 //!  TextEmbedderConfig ──load──► TextEmbedder ── embed(array) ──► FixedSizeList<f32>
-//!     (JSON, travels)               │
+//!                                   │
 //!                                   └─► stream::BucketingEmbedder ── submit(RecordBatch) ──► PendingBatch
 //!
 //!  text_column ─► tokenize ─► core::window ─► core::bucket ─► encoder::Encoder ─► core::pooling ─► embedding_array
@@ -37,6 +39,7 @@ pub mod embedding_array;
 pub mod encoder;
 pub mod error;
 pub mod model_folder;
+pub mod spec;
 pub mod stream;
 pub mod testing;
 pub mod text_column;
@@ -46,4 +49,5 @@ pub use crate::config::{Backend, Device, Pooling, TextEmbedderConfig};
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};
+pub use crate::spec::TextEmbedderSpec;
 pub use crate::stream::{BucketingEmbedder, EmbedStream, PendingBatch, StreamOptions, StreamStats};

@@ -1,5 +1,7 @@
 //! The CUDA module. Without a GPU, what it says then; with one, copies and pinning.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::ptr::NonNull;
 
 use aktis_inference::cuda::{self, CopyStream, CudaDevice, CudaError, HostAccess, PinnedRange};

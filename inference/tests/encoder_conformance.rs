@@ -1,6 +1,8 @@
 //! One suite for every encoder: INF-3 (padding-is-invisible) and INF-4 (any-shape), on a tiny random model and on the
 //! real one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod common;
 
 use std::path::Path;
@@ -51,9 +53,15 @@ fn conforms(encoder: &mut dyn Encoder, dim: usize) {
     let rows: Vec<Vec<u32>> = [48, 3, 17, 3, 30, 1].map(row).into();
 
     assert!(pooled(encoder, &[]).is_empty(), "INF-4: zero rows");
+    assert!(
+        pooled(encoder, &[Vec::new()])[0]
+            .iter()
+            .all(|&value| value == 0.0),
+        "INF-4: no tokens"
+    );
     let alone: Vec<Vec<f32>> = rows
         .iter()
-        .map(|row| pooled(encoder, &[row.clone()]).remove(0))
+        .map(|row| pooled(encoder, std::slice::from_ref(row)).remove(0))
         .collect();
     let together = pooled(encoder, &rows);
     let mut reversed = pooled(encoder, &rows.iter().rev().cloned().collect::<Vec<_>>());

@@ -1,5 +1,7 @@
 //! Embeddings of real texts against vectors of an independent implementation (`fixtures/minilm_reference.json` says which).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod common;
 
 use std::path::PathBuf;

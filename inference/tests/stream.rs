@@ -1,5 +1,7 @@
 //! The stream of record batches: INF-7 to INF-10, on a tiny model.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod common;
 
 use std::sync::Arc;
@@ -218,7 +220,16 @@ fn output_schema_adds_the_embeddings_and_keeps_the_rest() {
     assert_eq!(output.fields()[..2], input.fields()[..]);
     let field = output.field_with_name("embedding").unwrap();
     assert_eq!(field.data_type(), &embedding_type(stream.dim()));
-    assert!(field.is_nullable());
+    assert!(!field.is_nullable(), "as the text column");
+    let with_nulls = batch(0, vec![None]).schema();
+    assert!(
+        stream
+            .output_schema(&with_nulls)
+            .unwrap()
+            .field_with_name("embedding")
+            .unwrap()
+            .is_nullable()
+    );
 }
 
 #[test]

@@ -219,7 +219,8 @@ impl Encoder for OnnxEncoder {
     }
 
     fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
-        if batch.rows() == 0 {
+        if batch.cells() == 0 {
+            pooled.fill(0.0);
             return Ok(());
         }
         let fail = |source: ort::Error| EncodeError::Backend {

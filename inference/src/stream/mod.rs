@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
 
 pub use self::rows_in_order::EmbedStream;
 pub use self::slot::PendingBatch;
@@ -48,17 +49,29 @@ const ENCODERS_PER_TOKENIZER: usize = 16;
 const TOKENIZERS_PER_GPU: usize = 4;
 
 /// Columns and sizes of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamOptions {
     /// The column with the texts.
     pub text_column: String,
     /// The column that is added.
+    #[serde(default = "default_output_column")]
     pub output_column: String,
     /// Rows that are sorted by length together. More rows mean less padding (2048 rows and 512 tokens per batch: under
     /// 1 % on real text) and later results.
+    #[serde(default = "default_window_rows")]
     pub window_rows: usize,
     /// Threads that tokenise. `None`: one for sixteen encoders on a CPU, four for a GPU.
+    #[serde(default)]
     pub tokenizer_threads: Option<usize>,
+}
+
+fn default_output_column() -> String {
+    "embedding".to_owned()
+}
+
+fn default_window_rows() -> usize {
+    2048
 }
 
 impl StreamOptions {
@@ -66,8 +79,8 @@ impl StreamOptions {
     pub fn new(text_column: impl Into<String>) -> Self {
         Self {
             text_column: text_column.into(),
-            output_column: "embedding".to_owned(),
-            window_rows: 2048,
+            output_column: default_output_column(),
+            window_rows: default_window_rows(),
             tokenizer_threads: None,
         }
     }

@@ -1,5 +1,10 @@
 //! What several test files need: model folders, and where the real model and ONNX Runtime are.
 
+#![allow(
+    unreachable_pub,
+    reason = "shared by test files, each a crate of its own"
+)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![allow(
     clippy::disallowed_methods,

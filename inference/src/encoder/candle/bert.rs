@@ -4,23 +4,22 @@
 //!  ids, segments ── word + position + segment embeddings ── LayerNorm
 //!                                                              │
 //!        ┌──────────────────────── x layers ───────────────────▼──┐
-//!        │  qkv = x W + b;  a = softmax(q kᵀ / √d + mask) v        │
+//!        │  qkv = x W + b;  a = softmax(q kᵀ / √d) v               │
 //!        │  x = LayerNorm(x + a W + b)                             │
 //!        │  x = LayerNorm(x + gelu(x W + b) W + b)                 │
 //!        └─────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Token states travel as a matrix `(rows x width, hidden)`, so that every linear layer is one matrix product.
+//! Token states travel as a matrix `(rows x width, hidden)`, so that every linear layer is one matrix product. What lies
+//! between the products is in [`ops`](super::ops).
 
-use candle_core::{D, DType, Result, Tensor};
-use candle_nn::ops::{layer_norm, softmax_last_dim};
+use std::sync::Arc;
+
+use candle_core::{D, Result, Tensor};
 
 use super::config::BertConfig;
-use super::gelu::Gelu;
+use super::ops::{AddNorm, BiasGelu, MaskedSoftmax, SplitHeads};
 use super::weights::Weights;
-
-/// Added to the attention scores of padding: exp() of it is zero in `f32`, and no sum with it overflows.
-const MASKED_SCORE: f64 = -10_000.0;
 
 /// The encoder. Cloning shares the weights.
 #[derive(Clone)]
@@ -30,6 +29,18 @@ pub(super) struct Bert {
     segment_embeddings: Tensor,
     norm: Norm,
     layers: Vec<Layer>,
+}
+
+/// The tokens of a batch.
+pub(super) struct Tokens {
+    /// Ids, `(rows x width)`.
+    pub(super) ids: Tensor,
+    /// Segments, `(rows x width)`.
+    pub(super) segments: Tensor,
+    /// Tokens of each row that are not padding.
+    pub(super) counts: Arc<[usize]>,
+    /// Tokens per row, padding included.
+    pub(super) width: usize,
 }
 
 #[derive(Clone)]
@@ -44,17 +55,17 @@ struct Layer {
     head_size: usize,
 }
 
-/// `x W + b`, with `W` stored as `(inputs, outputs)`.
+/// `x W + b`, with `W` stored as `(inputs, outputs)`. The bias is added by the step that follows the product.
 #[derive(Clone)]
 struct Linear {
     weight: Tensor,
-    bias: Tensor,
+    bias: Arc<[f32]>,
 }
 
 #[derive(Clone)]
 struct Norm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Arc<[f32]>,
+    shift: Arc<[f32]>,
     epsilon: f32,
 }
 
@@ -75,57 +86,44 @@ impl Bert {
         })
     }
 
-    /// The state of every token, `(rows x width, hidden)`. All inputs have shape `(rows, width)`; the mask is 1 for
-    /// tokens and 0 for padding, and is left out where there is no padding.
-    pub(super) fn forward(
-        &self,
-        ids: &Tensor,
-        segments: &Tensor,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let (rows, width) = ids.dims2()?;
-        let words = self.word_embeddings.embedding(&ids.flatten_all()?)?;
-        let segments = self
-            .segment_embeddings
-            .embedding(&segments.flatten_all()?)?;
-        let positions = self.position_embeddings.narrow(0, 0, width)?.unsqueeze(0)?;
-        let states = (words + segments)?
-            .reshape((rows, width, ()))?
+    /// The state of every token, `(rows x width, hidden)`; those of padding mean nothing.
+    pub(super) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
+        let rows = tokens.counts.len();
+        let mut states = self.word_embeddings.embedding(&tokens.ids)?;
+        let segments = self.segment_embeddings.embedding(&tokens.segments)?;
+        let positions = self
+            .position_embeddings
+            .narrow(0, 0, tokens.width)?
+            .unsqueeze(0)?;
+        let segments = segments
+            .reshape((rows, tokens.width, ()))?
             .broadcast_add(&positions)?;
-        let mut states = self.norm.forward(&states.flatten(0, 1)?)?;
-        let scores = mask.map(masked_scores).transpose()?;
+        self.norm
+            .add_and_normalize(&states, None, &segments.flatten(0, 1)?)?;
         for layer in &self.layers {
-            states = layer.forward(&states, rows, width, scores.as_ref())?;
+            states = layer.forward(states, tokens)?;
         }
         Ok(states)
     }
 }
 
-/// What is added to the scores: `(rows, 1, 1, width)`, 0 for tokens.
-fn masked_scores(mask: &Tensor) -> Result<Tensor> {
-    let padding = mask.to_dtype(DType::F32)?.affine(-1.0, 1.0)?;
-    padding
-        .affine(MASKED_SCORE, 0.0)?
-        .unsqueeze(1)?
-        .unsqueeze(1)
-}
-
 impl Layer {
     fn new(config: &BertConfig, weights: &Weights, name: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let part = |part: &str| {
-            Linear::new(
-                weights,
-                &format!("{name}.attention.self.{part}"),
-                hidden,
-                hidden,
-            )
+        let part = |part: &str| -> Result<(Tensor, Tensor)> {
+            let name = format!("{name}.attention.self.{part}");
+            Ok((
+                weights.get(&format!("{name}.weight"), &[hidden, hidden])?,
+                weights.get(&format!("{name}.bias"), &[hidden])?,
+            ))
         };
         let [query, key, value] = [part("query")?, part("key")?, part("value")?];
-        // The scale of the scores is put into the query, which is smaller than the scores.
-        let query = query.scaled(1.0 / (config.head_size() as f64).sqrt())?;
+        // The scale of the scores is put into the query's weights, once.
+        let scale = 1.0 / (config.head_size() as f64).sqrt();
+        let weight = Tensor::cat(&[&query.0.affine(scale, 0.0)?, &key.0, &value.0], 0)?;
+        let bias = Tensor::cat(&[&query.1.affine(scale, 0.0)?, &key.1, &value.1], 0)?;
         Ok(Self {
-            qkv: Linear::side_by_side(&[query, key, value])?,
+            qkv: Linear::from_tensors(&weight, &bias)?,
             attended: Linear::new(
                 weights,
                 &format!("{name}.attention.output.dense"),
@@ -150,92 +148,96 @@ impl Layer {
         })
     }
 
-    fn forward(
-        &self,
-        states: &Tensor,
-        rows: usize,
-        width: usize,
-        scores: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    fn forward(&self, states: Tensor, tokens: &Tokens) -> Result<Tensor> {
         let attended = self
-            .attended
-            .forward(&self.attention(states, rows, width, scores)?)?;
-        let states = self.attended_norm.forward(&(states + attended)?)?;
-        let inner = self.inner.forward(&states)?.apply_op1_no_bwd(&Gelu)?;
-        let outer = self.outer.forward(&inner)?;
-        self.outer_norm.forward(&(states + outer)?)
+            .attention(&states, tokens)?
+            .matmul(&self.attended.weight)?;
+        self.attended_norm
+            .add_and_normalize(&attended, Some(&self.attended.bias), &states)?;
+        let inner = attended.matmul(&self.inner.weight)?;
+        inner.inplace_op1(&BiasGelu {
+            bias: &self.inner.bias,
+        })?;
+        let outer = inner.matmul(&self.outer.weight)?;
+        self.outer_norm
+            .add_and_normalize(&outer, Some(&self.outer.bias), &attended)?;
+        Ok(outer)
     }
 
-    fn attention(
-        &self,
-        states: &Tensor,
-        rows: usize,
-        width: usize,
-        scores: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        // (3, rows, heads, width, head_size)
-        let qkv = self
-            .qkv
-            .forward(states)?
-            .reshape((rows, width, 3, self.heads, self.head_size))?
-            .permute((2, 0, 3, 1, 4))?
-            .contiguous()?;
-        let [query, key, value] = [qkv.get(0)?, qkv.get(1)?, qkv.get(2)?];
-        let mut attention = query.matmul(&key.t()?)?;
-        if let Some(scores) = scores {
-            attention = attention.broadcast_add(scores)?;
-        }
-        let attended = softmax_last_dim(&attention)?.matmul(&value)?;
+    fn attention(&self, states: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        let (rows, width, heads, head_size) = (
+            tokens.counts.len(),
+            tokens.width,
+            self.heads,
+            self.head_size,
+        );
+        let split = SplitHeads {
+            bias: &self.qkv.bias,
+            rows,
+            width,
+            heads,
+            head_size,
+        };
+        let qkv = states.matmul(&self.qkv.weight)?.apply_op1_no_bwd(&split)?;
+        let scores = qkv
+            .get(0)?
+            .matmul(&qkv.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
+        scores.inplace_op1(&MaskedSoftmax {
+            tokens: Arc::clone(&tokens.counts),
+            heads,
+            width,
+        })?;
+        let attended = scores.matmul(&qkv.get(2)?)?;
         attended
             .transpose(1, 2)?
             .contiguous()?
-            .reshape((rows * width, self.heads * self.head_size))
+            .reshape((rows * width, heads * head_size))
     }
 }
 
 impl Linear {
     fn new(weights: &Weights, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = weights.get(&format!("{name}.weight"), &[outputs, inputs])?;
-        let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
+        Self::from_tensors(&weight, &weights.get(&format!("{name}.bias"), &[outputs])?)
+    }
+
+    /// From a weight as checkpoints store it: `(outputs, inputs)`.
+    fn from_tensors(weight: &Tensor, bias: &Tensor) -> Result<Self> {
         Ok(Self {
             weight: weight.t()?.contiguous()?,
-            bias,
+            bias: bias.to_vec1()?.into(),
         })
-    }
-
-    fn scaled(&self, factor: f64) -> Result<Self> {
-        Ok(Self {
-            weight: self.weight.affine(factor, 0.0)?,
-            bias: self.bias.affine(factor, 0.0)?,
-        })
-    }
-
-    /// One layer that computes all of `parts`, their outputs next to each other.
-    fn side_by_side(parts: &[Self]) -> Result<Self> {
-        let weights: Vec<&Tensor> = parts.iter().map(|part| &part.weight).collect();
-        let biases: Vec<&Tensor> = parts.iter().map(|part| &part.bias).collect();
-        Ok(Self {
-            weight: Tensor::cat(&weights, D::Minus1)?.contiguous()?,
-            bias: Tensor::cat(&biases, 0)?,
-        })
-    }
-
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.matmul(&self.weight)?.broadcast_add(&self.bias)
     }
 }
 
 impl Norm {
     fn new(config: &BertConfig, weights: &Weights, name: &str) -> Result<Self> {
-        let hidden = config.hidden_size;
+        let numbers = |part: &str| -> Result<Arc<[f32]>> {
+            Ok(weights
+                .get(&format!("{name}.{part}"), &[config.hidden_size])?
+                .to_vec1()?
+                .into())
+        };
         Ok(Self {
-            weight: weights.get(&format!("{name}.weight"), &[hidden])?,
-            bias: weights.get(&format!("{name}.bias"), &[hidden])?,
+            weight: numbers("weight")?,
+            shift: numbers("bias")?,
             epsilon: config.layer_norm_eps,
         })
     }
 
-    fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        layer_norm(&input.contiguous()?, &self.weight, &self.bias, self.epsilon)
+    /// Turns `states` into the LayerNorm of `states + bias + residual`.
+    fn add_and_normalize(
+        &self,
+        states: &Tensor,
+        bias: Option<&[f32]>,
+        residual: &Tensor,
+    ) -> Result<()> {
+        let op = AddNorm {
+            bias,
+            weight: &self.weight,
+            shift: &self.shift,
+            epsilon: self.epsilon,
+        };
+        states.inplace_op2(residual, &op)
     }
 }

@@ -2,7 +2,8 @@
 
 mod bert;
 mod config;
-mod gelu;
+mod math;
+mod ops;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device as CandleDevice, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use self::bert::Bert;
+use self::bert::{Bert, Tokens};
 use self::config::BertConfig;
 use self::weights::Weights;
 use super::Encoder;
@@ -104,7 +105,8 @@ impl Encoder for CandleEncoder {
     }
 
     fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
-        if batch.rows() == 0 {
+        if batch.cells() == 0 {
+            pooled.fill(0.0);
             return Ok(());
         }
         let states = self
@@ -122,21 +124,17 @@ impl Encoder for CandleEncoder {
 }
 
 fn token_states(model: &Bert, batch: &TokenBatch) -> candle_core::Result<Vec<f32>> {
-    let shape = (batch.rows(), batch.width());
     let tensor = |cells: &[i64]| {
-        // Ids, masks and segments are all far below 2^32.
+        // Ids and segments are far below 2^32.
         let cells: Vec<u32> = cells.iter().map(|&cell| cell as u32).collect();
-        Tensor::from_vec(cells, shape, &CandleDevice::Cpu)
+        let count = cells.len();
+        Tensor::from_vec(cells, count, &CandleDevice::Cpu)
     };
-    let mask = if batch.has_padding() {
-        Some(tensor(batch.attention_mask())?)
-    } else {
-        None
+    let tokens = Tokens {
+        ids: tensor(batch.input_ids())?,
+        segments: tensor(batch.token_type_ids())?,
+        counts: (0..batch.rows()).map(|row| batch.row_tokens(row)).collect(),
+        width: batch.width(),
     };
-    let states = model.forward(
-        &tensor(batch.input_ids())?,
-        &tensor(batch.token_type_ids())?,
-        mask.as_ref(),
-    )?;
-    states.flatten_all()?.to_vec1::<f32>()
+    model.forward(&tokens)?.flatten_all()?.to_vec1::<f32>()
 }
