@@ -45,7 +45,7 @@ class TextEmbedder:
         >>> embedder
         TextEmbedder('models/minilm', column='body', output_column='embedding', backend='candle')
         >>> import json
-        >>> json.loads(embedder.config_json(replicas=2))["replicas"]
+        >>> json.loads(embedder.spec_json(replicas=2))["embedder"]["replicas"]
         2
     """
 
@@ -96,9 +96,16 @@ class TextEmbedder:
             "onnxruntime_path": str(library) if library is not None else None,
         }
 
-    def config_json(self, *, replicas: int | None = None) -> str:
-        """:meth:`config` as the JSON that travels to the actors."""
-        return json.dumps(self.config(replicas=replicas))
+    def spec(self, *, replicas: int | None = None) -> dict[str, Any]:
+        """The fields of the Rust `TextEmbedderSpec`: the model, its columns and sizes."""
+        stream: dict[str, Any] = {"text_column": self.column, "output_column": self.output_column}
+        if self.window_rows is not None:
+            stream["window_rows"] = self.window_rows
+        return {"embedder": self.config(replicas=replicas), "stream": stream}
+
+    def spec_json(self, *, replicas: int | None = None) -> str:
+        """:meth:`spec` as the JSON that travels to the actors."""
+        return json.dumps(self.spec(replicas=replicas))
 
     def __repr__(self) -> str:
         return (
