@@ -134,6 +134,16 @@ impl ExecutionStats {
         self.stages.last().map_or(0, StageStats::rows_out)
     }
 
+    /// The stages none of whose workers has started yet: they wait for room in the cluster, or load their functions.
+    pub fn waiting_stages(&self) -> Vec<&str> {
+        let is_waiting = |stage: &&StageStats| stage.workers > 0 && stage.workers == stage.starting;
+        self.stages
+            .iter()
+            .filter(is_waiting)
+            .map(|stage| stage.name.as_str())
+            .collect()
+    }
+
     /// As text, one line per operator.
     pub fn to_text(&self) -> String {
         let mut text = String::new();

@@ -94,7 +94,13 @@ pub struct JobPlan {
 
 /// Optimises `dataset` and cuts it.
 pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
-    let plan = dataset.optimized()?;
+    // Whoever only counts wants no columns.
+    let counted = (*sink == Sink::Count && !dataset.is_open()).then(|| dataset.select(&[]));
+    let plan = counted
+        .transpose()?
+        .as_ref()
+        .unwrap_or(dataset)
+        .optimized()?;
     let mut cutter = Cutter::default();
     cutter.visit(&plan)?;
     cutter.end_with(sink);

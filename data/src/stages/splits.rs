@@ -134,7 +134,8 @@ impl Cutter {
         let parts = ((rows + target / 2) / target).max(1);
         for part in 0..parts {
             let end = rows * (part + 1) / parts;
-            if self.current.rows > 0 && self.current.rows + (end - first) > target + target / 4 {
+            // Whichever is nearer to the target: with the piece or without it.
+            if self.current.rows > 0 && self.current.rows + (end - first) / 2 > target {
                 self.flush();
             }
             self.piece(first, end - first, &mut add);

@@ -1,18 +1,26 @@
 //! Parquet footers: schema and row groups of files, without their data.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStore;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::async_reader::ParquetObjectReader;
+use parquet::arrow::async_reader::MetadataFetch;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::locate::DataFile;
 use crate::error::PlanError;
 
 /// How many footers are read at once.
 const CONCURRENT_FOOTERS: usize = 32;
+/// How much of a file's end is read first: most footers fit.
+const FOOTER_HINT_BYTES: usize = 64 << 10;
 
 /// One row group of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +72,16 @@ async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<File
         path: file.path.clone(),
         detail: error.to_string(),
     };
-    let mut reader =
-        ParquetObjectReader::new(store, file.location()?).with_file_size(file.size_bytes);
-    let metadata = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new())
+    let fetch = FetchFrom {
+        store,
+        location: file.location()?,
+    };
+    let metadata = ParquetMetaDataReader::new()
+        .with_prefetch_hint(Some(FOOTER_HINT_BYTES))
+        .load_and_finish(fetch, file.size_bytes)
         .await
+        .map_err(|error| invalid(&error))?;
+    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
         .map_err(|error| invalid(&error))?;
     let row_groups = metadata
         .metadata()
@@ -84,4 +98,19 @@ async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<File
         schema,
         row_groups,
     })
+}
+
+/// Ranges of one file.
+struct FetchFrom {
+    store: Arc<dyn ObjectStore>,
+    location: Path,
+}
+
+impl MetadataFetch for FetchFrom {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.store
+            .get_range(&self.location, range)
+            .map_err(|error| ParquetError::External(Box::new(error)))
+            .boxed()
+    }
 }

@@ -80,6 +80,11 @@ impl PyExecution {
         progress_lines(&self.0.stats())
     }
 
+    /// The stages that wait for their first worker.
+    fn waiting_stages(&self) -> Vec<String> {
+        self.0.stats().waiting_stages().into_iter().map(str::to_owned).collect()
+    }
+
     /// What it did, as text.
     fn stats_text(&self) -> String {
         self.0.stats().to_text()

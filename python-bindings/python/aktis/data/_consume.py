@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +15,12 @@ from ._context import DataContext
 SLICE_S = 0.1
 #: Short jobs show no progress.
 QUIET_S = 1.0
+#: After so long without a worker, somebody should look at what the cluster is busy with.
+PATIENCE_S = 10.0
 #: Where lines cannot be overwritten, they are not written more often.
 PLAIN_INTERVAL_S = 5.0
+
+_LOGGER = logging.getLogger("aktis.data")
 
 
 def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> Any:
@@ -63,12 +68,20 @@ class _Running:
             self._progress.close()
 
     def blocks(self) -> Iterator[Any]:
+        complain_at = time.monotonic() + PATIENCE_S
         while True:
             is_over, block = self._execution.next(SLICE_S)
             if self._progress:
                 self._progress.show()
             if is_over:
                 return
+            if time.monotonic() >= complain_at:
+                complain_at += 6 * PATIENCE_S
+                if waiting := self._execution.waiting_stages():
+                    _LOGGER.warning(
+                        "%s: no worker has started yet. The cluster may be busy (see `aktis status`), or the function "
+                        "takes long to load.", " and ".join(waiting),
+                    )  # fmt: skip
             if block is not None:
                 yield block
 
