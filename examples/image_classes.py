@@ -33,7 +33,7 @@ class Classifier:
         self.temperature = temperature
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        images = np.stack(list(batch["image"])).reshape(-1, PIXELS).astype(np.float32) / 255
+        images = batch["image"].astype(np.float32) / 255  # a row per image
         scores = np.exp((images @ self.weights + self.bias) / self.temperature)
         scores /= scores.sum(axis=1, keepdims=True)
         best = scores.argmax(axis=1)

@@ -36,7 +36,10 @@ const CLEANUP_ARGUMENT: &str = "--cleanup-dir";
 pub fn zygote_command() -> std::io::Result<Vec<String>> {
     let program = std::env::current_exe()?.into_os_string().into_string();
     let program = program.map_err(|path| {
-        let message = format!("the path of this program is not Unicode: {}", path.display());
+        let message = format!(
+            "the path of this program is not Unicode: {}",
+            path.display()
+        );
         std::io::Error::new(std::io::ErrorKind::InvalidInput, message)
     })?;
     Ok(vec![program, ZYGOTE_ARGUMENT.to_owned()])
@@ -51,7 +54,10 @@ pub fn zygote_command() -> std::io::Result<Vec<String>> {
 /// When standard input is not a raylet's socket, or a worker cannot join its node.
 pub fn run_if_zygote(registry: NativeRegistry) -> std::io::Result<bool> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_none_or(|argument| argument != ZYGOTE_ARGUMENT) {
+    if arguments
+        .next()
+        .is_none_or(|argument| argument != ZYGOTE_ARGUMENT)
+    {
         return Ok(false);
     }
     let cleanup_dir = match (arguments.next(), arguments.next()) {
@@ -85,7 +91,9 @@ pub fn join_as_driver(
 fn work(start: &WorkerStart, registry: NativeRegistry) -> Result<(), TaskFailure> {
     let worker_id = WorkerId::from_hex(&start.worker_id)
         .map_err(|error| TaskFailure::new(ErrorCode::InvalidArgument, error.to_string()))?;
-    let role = ProcessRole::Worker { startup_token: start.startup_token };
+    let role = ProcessRole::Worker {
+        startup_token: start.startup_token,
+    };
     let runtime = Runtime::start(config(&start.raylet_socket, role, worker_id, registry)?)?;
     let reason = run_worker(&runtime);
     tracing::debug!(%reason, "the worker ends");

@@ -26,7 +26,12 @@ pub fn registry() -> NativeRegistry {
 
 /// Whole numbers as a value: 8 bytes each, little-endian.
 pub fn to_value(numbers: &[u64]) -> Value {
-    Value::native(numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
+    Value::native(
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect::<Vec<u8>>(),
+    )
 }
 
 /// The numbers of a value that [`to_value`] made.
@@ -122,7 +127,10 @@ mod tests {
 
     #[test]
     fn numbers_survive_being_a_value() {
-        assert_eq!(from_value::<2>(&to_value(&[1, u64::MAX])).unwrap(), [1, u64::MAX]);
+        assert_eq!(
+            from_value::<2>(&to_value(&[1, u64::MAX])).unwrap(),
+            [1, u64::MAX]
+        );
         assert!(from_value::<3>(&to_value(&[1, 2])).is_err());
     }
 

@@ -26,7 +26,12 @@ fn run(program: &str) -> String {
         std::thread::sleep(Duration::from_millis(10));
     };
     let mut output = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut output)
+        .unwrap();
     assert!(status.success(), "{program}: {status}: {output}");
     output
 }

@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let session = LaptopSession::start(LaptopConfig {
         settings: Settings::from_env_and_overrides(&BTreeMap::new())?,
-        launcher: Launcher { self_command: Vec::new(), zygote_command: zygote_command()? },
+        launcher: Launcher {
+            self_command: Vec::new(),
+            zygote_command: zygote_command()?,
+        },
         worker_env: BTreeMap::new(),
     })?;
     let runtime = join_as_driver(session.raylet_socket(), registry())?;
@@ -55,6 +58,9 @@ fn throw_darts(runtime: &Runtime) -> Result<(), Box<dyn Error>> {
     let last = runtime.get(&sums, None)?.pop().ok_or("no task ran")?;
     let [hits, darts] = from_value(&last)?;
     let pi = 4.0 * f64::from(u32::try_from(hits)?) / f64::from(u32::try_from(darts)?);
-    println!("{TASKS} tasks, {darts} darts, pi is about {pi:.3} ({:.2?})", begun.elapsed());
+    println!(
+        "{TASKS} tasks, {darts} darts, pi is about {pi:.3} ({:.2?})",
+        begun.elapsed()
+    );
     Ok(())
 }
