@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
+#[cfg(target_os = "linux")]
+mod child;
+
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -386,67 +389,21 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
     assert!(node.arena.view(place.offset, place.len).unwrap() == value(5, 64 * MIB));
 }
 
-/// Forks a child that writes into `place` over and over, and kills it once it has begun.
+/// A child process writes into `place` over and over, and is killed once it has begun.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "forks and kills a child")]
 fn kill_while_writing(arena: &ArenaMap, place: ObjectLocation) {
     let bytes = vec![0xEE_u8; place.len as usize];
     // Made before the fork: the child must not allocate.
     let mut range = arena.writable(place.offset, place.len).unwrap();
-    // SAFETY: the child only copies memory until it is killed.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
+    let child = child::Child::fork(|| {
         loop {
             range.copy_from_slice(&bytes);
         }
-    }
+    });
     let start = Instant::now();
     while arena.view(place.offset, 1).unwrap()[0] != 0xEE {
         assert!(start.elapsed() < DEADLINE, "the child writes");
         std::thread::yield_now();
     }
-    // SAFETY: `pid` is a child of this process that is not reaped yet.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
-    let mut status = 0;
-    // SAFETY: `status` is valid for writing.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-}
-
-/// A killed process leaves its named segment behind; the next store of the node removes it.
-#[cfg(target_os = "linux")]
-#[test]
-#[allow(unsafe_code, reason = "forks a child")]
-fn the_segment_of_a_killed_process_is_swept() {
-    use aktis_object_store::{arena::NamedArena, sweep_stale};
-
-    let before = segments();
-    // SAFETY: the child is a copy of a test process whose other threads do not hold locks that
-    // it needs: it makes a segment and kills itself.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
-        let arena = NamedArena::create(MIB);
-        std::mem::forget(arena);
-        // SAFETY: kills this child.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    }
-    let mut status = 0;
-    // SAFETY: `status` is valid for writing.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    let name = format!("aktis-{pid}-");
-    let is_left = || segments().iter().any(|segment| segment.starts_with(&name));
-    assert!(is_left(), "{before:?} {:?}", segments());
-    let kept = NamedArena::create(MIB).unwrap();
-    assert!(!is_left());
-    sweep_stale();
-    assert!(segments().contains(&kept.name()[1..].to_owned()));
-}
-
-#[cfg(target_os = "linux")]
-fn segments() -> Vec<String> {
-    let entries = std::fs::read_dir("/dev/shm").unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    child.kill();
 }
