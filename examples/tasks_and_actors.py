@@ -1,6 +1,6 @@
-"""A tour of tasks, actors and objects. The names are Ray's: the same file runs with `import ray` in the first line.
+"""A tour of tasks, actors and objects. The names are Ray's: the same file runs with `import ray` as its first import.
 
-    python examples/tasks_and_actors.py
+Run it by ``python examples/tasks_and_actors.py``.
 """
 
 import aktis as ray
