@@ -193,7 +193,7 @@ fn serve_lane(mut lane: UnixStream, out: &Shared) {
         if let Some(kind) = commands.get(said)
             && let Ok(mut out) = out.lock()
         {
-            let _ = send(&mut *out, 0, kind.clone());
+            let _ = send(&mut out, 0, kind.clone());
         }
         if lane.write_all(said).is_err() {
             return;

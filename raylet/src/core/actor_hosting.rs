@@ -74,6 +74,14 @@ impl ActorHosting {
         self.hosted.get(&actor).copied()
     }
 
+    /// The actor that a worker hosts.
+    pub fn of_worker(&self, worker: WorkerId) -> Option<ActorId> {
+        let mut hosted = self.hosted.iter();
+        hosted
+            .find(|(_, hosted)| hosted.worker == worker)
+            .map(|(actor, _)| *actor)
+    }
+
     /// The actor of a worker is gone.
     pub fn remove(&mut self, actor: ActorId, worker: WorkerId) {
         if self

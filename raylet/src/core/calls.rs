@@ -37,7 +37,7 @@ impl RayletCore {
                 self.on_withdraw_claim(claim_id, now, effects);
             }
             CallRequest::StartActor(request) => {
-                return self.on_start_actor(call, request, now, effects);
+                return self.on_start_actor(call, *request, now, effects);
             }
             CallRequest::Status => {
                 let answer = CallAnswer::Status(Box::new(self.node_info()));

@@ -12,6 +12,10 @@ use super::keys::{CallId, ConnectionId, ReplyTo, StartupToken};
 
 /// One thing to do.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved once or twice; a box per frame costs more"
+)]
 pub enum Effect {
     /// Send a frame to a process.
     Send {

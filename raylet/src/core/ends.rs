@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use aktis_common::ids::JobId;
+use aktis_common::ids::{ActorId, JobId};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Address, FinishJobRequest, ReportWorkerDeathRequest, WorkerDied};
 
@@ -10,7 +10,7 @@ use super::effect::{Effect, GcsReport, StoreEffect};
 use super::keys::{ConnectionId, ReplyTo};
 use super::obituaries::Obituary;
 use super::process_table::{Process, Role};
-use super::worker_pool::{Duty, Worker, WorkerState};
+use super::worker_pool::{Worker, WorkerState};
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {
@@ -58,6 +58,8 @@ impl RayletCore {
         });
         let report = self.end_duty(&worker, process.is_leaving);
         match worker.kill_cause {
+            // Nobody has ever heard of it.
+            _ if !worker.has_served => {}
             Some(_) => self.announce_death(report, effects),
             None => self.obituaries.push(Obituary {
                 pid: process.pid,
@@ -69,20 +71,12 @@ impl RayletCore {
 
     /// Frees what the worker held, and writes the news of its death.
     fn end_duty(&mut self, worker: &Worker, is_leaving: bool) -> ReportWorkerDeathRequest {
-        let mut actor_id = bytes::Bytes::new();
-        if let Some(duty) = worker.duty() {
-            self.leases.end(duty.lease());
-            if let Duty::Actor(actor, _) = duty {
-                if self
-                    .actors
-                    .get(actor)
-                    .is_some_and(|hosted| hosted.worker == worker.id)
-                {
-                    actor_id = actor.to_wire();
-                }
-                self.actors.remove(actor, worker.id);
-            }
+        // A retiring worker has no duty any more, but still hosts its actor.
+        let actor = self.actors.of_worker(worker.id);
+        if let Some(actor) = actor {
+            self.actors.remove(actor, worker.id);
         }
+        let actor_id = actor.map(ActorId::to_wire).unwrap_or_default();
         for lease in self
             .leases
             .leases_where(|grant| grant.worker == Some(worker.id))

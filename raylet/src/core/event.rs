@@ -146,7 +146,7 @@ pub enum CallRequest {
         reclaim: LeaseReclaim,
     },
     /// Host an actor.
-    StartActor(StartActorRequest),
+    StartActor(Box<StartActorRequest>),
     /// End a worker.
     KillWorker(KillWorkerRequest),
     /// Objects that nobody references any more.

@@ -26,6 +26,7 @@ pub mod process_table;
 mod publications;
 pub mod pulls;
 mod seating;
+mod staffing;
 mod transfers;
 pub mod worker_pool;
 mod zygote_news;

@@ -421,89 +421,77 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Bench {
+    fn call(&mut self, number: u64, request: CallRequest) {
+        let call = CallId(number);
+        self.happen(Event::Call { call, request });
+    }
+
+    /// One of the leases, by a number of any size.
+    fn pick_lease(&self, index: usize) -> Option<LeaseId> {
+        let mut leases: Vec<LeaseId> = self.core.leases().leases_where(|_| true);
+        leases.sort_unstable();
+        (!leases.is_empty()).then(|| leases[index % leases.len()])
+    }
+
     fn take(&mut self, step: Step, number: u64) {
-        let leases: Vec<LeaseId> = {
-            let mut leases: Vec<LeaseId> = self
-                .core
-                .leases()
-                .grants()
-                .map(|(lease, _)| lease)
-                .collect();
-            leases.sort_unstable();
-            leases
-        };
-        let pick = |index: usize| (!leases.is_empty()).then(|| leases[index % leases.len()]);
-        let pids: Vec<u32> = self.workers.keys().copied().collect();
         match step {
             Step::Ask { driver, cpus } => {
                 self.driver(driver);
                 self.ask(ConnectionId(driver), number, f64::from(cpus));
             }
             Step::AskFromElsewhere { cpus } => {
-                let owner = Address::of(THERE, owner(50));
-                let request = CallRequest::Lease {
-                    request: request(f64::from(cpus)),
-                    owner,
-                    claim_id: number,
-                };
-                self.happen(Event::Call {
-                    call: CallId(number),
-                    request,
-                });
+                let (owner, request) = (Address::of(THERE, owner(50)), request(f64::from(cpus)));
+                let claim_id = number;
+                self.call(
+                    number,
+                    CallRequest::Lease {
+                        request,
+                        owner,
+                        claim_id,
+                    },
+                );
             }
-            Step::Withdraw(claim_id) => {
-                let request = CallRequest::WithdrawClaim { claim_id };
-                self.happen(Event::Call {
-                    call: CallId(number),
-                    request,
-                });
-            }
+            Step::Withdraw(claim_id) => self.call(number, CallRequest::WithdrawClaim { claim_id }),
             Step::GiveBack(index) | Step::GiveBackUnusable(index) => {
                 let is_worker_unusable = matches!(step, Step::GiveBackUnusable(_));
-                if let Some(LeaseId(lease_id)) = pick(index) {
+                if let Some(LeaseId(lease_id)) = self.pick_lease(index) {
                     let node_id = HERE.to_wire();
                     let lease = LeaseReturn {
                         lease_id,
                         node_id,
                         is_worker_unusable,
                     };
-                    let request = CallRequest::ReturnLease(lease);
-                    self.happen(Event::Call {
-                        call: CallId(number),
-                        request,
-                    });
+                    self.call(number, CallRequest::ReturnLease(lease));
                 }
             }
             Step::Kill(index) => {
+                let pids: Vec<u32> = self.workers.keys().copied().collect();
                 if let Some(pid) = pids.get(index % pids.len().max(1)) {
                     let connection = self.workers.remove(pid).unwrap();
                     self.happen(Event::Disconnected { connection });
                 }
             }
             Step::KillWorker(index) => {
-                let worker = pick(index).and_then(|lease| self.core.leases().get(lease)?.worker);
+                let lease = self.pick_lease(index);
+                let worker = lease.and_then(|lease| self.core.leases().get(lease)?.worker);
                 if let Some(worker) = worker {
-                    let request = CallRequest::KillWorker(KillWorkerRequest {
+                    let request = KillWorkerRequest {
                         worker_id: worker.to_wire(),
                         is_graceful: index % 2 == 0,
                         ..KillWorkerRequest::default()
-                    });
-                    self.happen(Event::Call {
-                        call: CallId(number),
-                        request,
-                    });
+                    };
+                    self.call(number, CallRequest::KillWorker(request));
                 }
             }
             Step::EndDriver(driver) => {
-                self.happen(Event::Disconnected {
-                    connection: ConnectionId(driver),
-                });
+                let connection = ConnectionId(driver);
+                self.happen(Event::Disconnected { connection });
             }
             Step::EndZygote => {
-                let cause = "it ended".to_owned();
+                let (cause, is_start_failure) = ("it ended".to_owned(), false);
                 let lost = ZygoteEvent::Lost {
                     cause,
-                    is_start_failure: false,
+                    is_start_failure,
                 };
                 self.happen(Event::Zygote(lost));
             }

@@ -61,6 +61,14 @@ impl RayletDriver {
                     .logs
                     .end(worker, job.map(|job| Epitaph { job, pid }));
             }
+            Effect::Store(effect) => self.change_store(effect),
+            other => self.carry_abroad(other),
+        }
+    }
+
+    /// Effects on the gcs and other nodes.
+    fn carry_abroad(&mut self, effect: Effect) {
+        match effect {
             Effect::Report(report) => self.ports.gcs.report(report),
             Effect::ReportNode(mut info) => {
                 self.fill_store_figures(&mut info);
@@ -104,7 +112,7 @@ impl RayletDriver {
                 }
             }
             Effect::Tell { node, message } => self.ports.peers.tell(node, message),
-            Effect::Store(effect) => self.change_store(effect),
+            other => unreachable!("carried out here, in this node: {other:?}"),
         }
     }
 

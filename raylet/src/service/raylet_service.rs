@@ -155,7 +155,7 @@ impl Raylet for RayletService {
         request: Request<StartActorRequest>,
     ) -> Result<Response<StartActorReply>, Status> {
         match self
-            .ask(CallRequest::StartActor(request.into_inner()))
+            .ask(CallRequest::StartActor(Box::new(request.into_inner())))
             .await?
         {
             CallAnswer::ActorStart(reply) => Ok(Response::new(reply)),

@@ -17,20 +17,26 @@
 //! - `LEASE-3 (one-place)`: a claim is in exactly one of: queue, placed, forwarded.
 
 mod claim;
+mod forwarding;
 mod grant;
+mod placing;
 mod reclaim;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_common::ids::{NodeId, WorkerId};
 use aktis_common::resources::NodeResources;
-use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, WaitQueue, solve};
+use aktis_common::scheduling::{ClusterView, NodeView, WaitQueue};
 use rustc_hash::FxHashMap;
 
 pub use self::claim::{Claim, Owner, Purpose};
 pub use self::grant::{Grant, Holder};
+use self::placing::Granted;
 use super::keys::{LeaseId, ReplyTo};
+
+/// How long a request that this node cannot serve waits for the first snapshot of the cluster.
+const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
 
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,115 +221,6 @@ impl LeaseTable {
         decisions
     }
 
-    fn attempt(
-        &mut self,
-        reply_to: ReplyTo,
-        claim: &mut Claim,
-        now: Instant,
-        granted: &mut Vec<Granted>,
-        decisions: &mut Vec<Decision>,
-    ) -> Attempt {
-        let placement = self.place(claim);
-        match placement {
-            Placement::Node(node) if node == self.here => {
-                let lease = self.grant(claim, now).expect("SCH-1: a placement fits");
-                granted.push(Granted::Here(Placed {
-                    reply_to,
-                    claim: claim.clone(),
-                    lease,
-                }));
-                decisions.push(Decision::Placed(reply_to));
-                Attempt::Granted
-            }
-            Placement::Node(node) => {
-                // Booked until the node's next report, so that not everybody is sent there.
-                if let Some(other) = self.view.node_mut(node) {
-                    let _ = other.resources.allocate(claim.resources());
-                }
-                granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
-                decisions.push(Decision::Forward(reply_to, node));
-                Attempt::Granted
-            }
-            Placement::Wait { reason } => {
-                claim.is_hopeless = false;
-                claim.waits_for = reason;
-                Attempt::Waits {
-                    short_of: self.resources().short_of(claim.resources()),
-                }
-            }
-            Placement::Infeasible { missing } => {
-                claim.is_hopeless = true;
-                if !claim.is_told_infeasible && self.may_call_infeasible(claim, now) {
-                    claim.is_told_infeasible = true;
-                    decisions.push(Decision::Infeasible(reply_to, missing.clone()));
-                }
-                claim.waits_for = missing;
-                Attempt::Hopeless
-            }
-        }
-    }
-
-    fn place(&self, claim: &Claim) -> Placement {
-        if claim.is_here_only || self.view.nodes().len() == 1 {
-            if self.resources().fits(claim.resources()) && self.is_wanted_here(claim) {
-                return Placement::Node(self.here);
-            }
-            let only_here = ClusterView::new(vec![NodeView {
-                id: self.here,
-                resources: self.resources().clone(),
-            }]);
-            return solve(&only_here, &claim.placement);
-        }
-        solve(&self.view, &claim.placement)
-    }
-
-    fn is_wanted_here(&self, claim: &Claim) -> bool {
-        use aktis_common::scheduling::Strategy;
-        match claim.placement.strategy {
-            Strategy::NodeAffinity {
-                node,
-                is_soft: false,
-            } => node == self.here,
-            _ => true,
-        }
-    }
-
-    /// Before the first snapshot of the cluster other nodes may exist that nobody knows of yet.
-    fn may_call_infeasible(&self, claim: &Claim, now: Instant) -> bool {
-        self.is_view_complete || now >= claim.since + PATIENCE_WITHOUT_VIEW
-    }
-
-    fn grant(&mut self, claim: &Claim, now: Instant) -> Option<LeaseId> {
-        let (holder, running) = match &claim.purpose {
-            Purpose::Tasks { owner, .. } => (Holder::Owner(*owner), None),
-            Purpose::Actor { start, running, .. } => {
-                let spec = start.spec.as_ref();
-                let actor = spec.and_then(|spec| ActorId::from_bytes(&spec.actor_id).ok());
-                (
-                    Holder::Actor(actor.unwrap_or(ActorId::NIL)),
-                    running.as_ref(),
-                )
-            }
-        };
-        let (allocation, startup_extra) =
-            grant::allocate_in_parts(self.resources_mut(), claim.resources(), running)?;
-        let lease = LeaseId(self.lease_prefix | self.next_lease);
-        self.next_lease = (self.next_lease + 1) & u64::from(u32::MAX);
-        let grant = Grant {
-            holder,
-            claim_id: claim.claim_id,
-            job: claim.job,
-            request: claim.resources().clone(),
-            allocation,
-            startup_extra,
-            worker: None,
-            since: now,
-            is_reclaimed: false,
-        };
-        self.grants.insert(lease, grant);
-        Some(lease)
-    }
-
     /// Claims that hold resources and want a worker, in order.
     pub fn placed(&self) -> &VecDeque<Placed> {
         &self.placed
@@ -388,49 +285,6 @@ impl LeaseTable {
             .filter(|(reply_to, claim)| is_meant(*reply_to, claim))
             .map(|(reply_to, _)| reply_to)
             .collect()
-    }
-
-    /// A claim that was sent elsewhere.
-    pub fn forwarded(&self, reply_to: ReplyTo) -> Option<&(Claim, Sent)> {
-        self.forwarded.get(&reply_to)
-    }
-
-    /// Claims that have waited elsewhere for a while and could be served at once by another node now: they are back in
-    /// the queue.
-    pub fn take_back_forwarded(&mut self, now: Instant) -> Vec<(ReplyTo, Sent)> {
-        let is_movable = |(claim, sent): &(Claim, Sent)| {
-            now >= sent.since + PATIENCE_ELSEWHERE
-                && matches!(self.place(claim), Placement::Node(node) if node != sent.node)
-        };
-        let movable: Vec<ReplyTo> = self
-            .forwarded
-            .iter()
-            .filter(|(_, entry)| is_movable(entry))
-            .map(|(reply_to, _)| *reply_to)
-            .collect();
-        let mut taken = Vec::with_capacity(movable.len());
-        for reply_to in movable {
-            if let Some((claim, sent)) = self.forwarded.remove(&reply_to) {
-                self.queue.push(reply_to, claim);
-                self.is_stale = true;
-                taken.push((reply_to, sent));
-            }
-        }
-        taken
-    }
-
-    /// The other node has answered for good.
-    pub fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<Sent> {
-        self.forwarded.remove(&reply_to).map(|(_, sent)| sent)
-    }
-
-    /// The other node cannot serve the claim: it is back in the queue, and the node is not asked until it reports.
-    pub fn forward_failed(&mut self, reply_to: ReplyTo) {
-        let Some((claim, sent)) = self.forwarded.remove(&reply_to) else {
-            return;
-        };
-        self.set_other_node(sent.node, None);
-        self.queue.push(reply_to, claim);
     }
 
     /// A grant.
@@ -523,16 +377,6 @@ impl LeaseTable {
             .chain(barrier)
             .min()
     }
-}
-
-/// How long a request that this node cannot serve waits for the first snapshot of the cluster.
-const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
-/// How long a claim waits on another node before it may be moved.
-const PATIENCE_ELSEWHERE: Duration = Duration::from_millis(500);
-
-enum Granted {
-    Here(Placed),
-    Elsewhere(ReplyTo, Claim, NodeId),
 }
 
 #[cfg(test)]

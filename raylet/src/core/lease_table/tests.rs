@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use aktis_common::ids::JobId;
+use aktis_common::ids::{ActorId, JobId};
 use aktis_common::resources::{CPU, GPU, GpuDevice, Quantity, ResourceRequest, ResourceSet};
 use aktis_common::scheduling::PlacementRequest;
 use aktis_proto::v1::{LeaseRequest, StartActor, TaskSpec};

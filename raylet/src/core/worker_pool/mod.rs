@@ -325,15 +325,17 @@ impl WorkerPool {
         chores
     }
 
-    /// Idle workers past their time, the longest idle first.
+    /// Idle workers past their time, the longest idle first. One that has served may own objects that others use: it
+    /// stays until its job is over.
     fn expired_idle(&self, now: Instant) -> impl Iterator<Item = WorkerId> {
-        self.idle
-            .iter()
-            .copied()
-            .filter(move |id| match self.workers[id].state {
-                WorkerState::Idle { since } => now >= since + self.limits.idle_timeout,
-                _ => false,
-            })
+        let is_expired = move |worker: &&Worker| match worker.state {
+            WorkerState::Idle { since } => {
+                !worker.has_served && now >= since + self.limits.idle_timeout
+            }
+            _ => false,
+        };
+        let idle = self.idle.iter().map(|id| &self.workers[id]);
+        idle.filter(is_expired).map(|worker| worker.id)
     }
 
     /// When [`Self::chores`] may next have something to say.
@@ -344,7 +346,7 @@ impl WorkerPool {
             .filter_map(|worker| match worker.state {
                 WorkerState::Starting { since } => Some(since + self.limits.start_timeout),
                 WorkerState::Retiring { since } => Some(since + self.limits.exit_grace),
-                WorkerState::Idle { since } if has_surplus => {
+                WorkerState::Idle { since } if has_surplus && !worker.has_served => {
                     Some(since + self.limits.idle_timeout)
                 }
                 _ => None,

@@ -128,7 +128,7 @@ fn process_of_a_start_that_was_given_up_is_to_be_killed() {
 }
 
 #[test]
-fn silent_worker_is_overdue_and_surplus_is_retired_in_time() {
+fn silent_worker_is_overdue_and_fresh_surplus_is_retired_in_time() {
     let (mut pool, now) = (pool(), Instant::now());
     let silent = pool.begin_start(now).worker;
     let idle: Vec<WorkerId> = (0..3).map(|_| connect(&mut pool, now)).collect();
@@ -144,6 +144,24 @@ fn silent_worker_is_overdue_and_surplus_is_retired_in_time() {
         pool.chores(later + Duration::from_secs(1)).stubborn,
         [idle[0]]
     );
+}
+
+#[test]
+fn idle_worker_that_has_served_stays_for_the_objects_it_may_own() {
+    let (mut pool, now) = (pool(), Instant::now());
+    for n in 1..=3 {
+        let worker = connect(&mut pool, now);
+        pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &[]);
+    }
+    let all: Vec<WorkerId> = pool.iter().map(|worker| worker.id).collect();
+    all.into_iter()
+        .for_each(|worker| assert!(pool.release(worker, now)));
+    assert!(
+        pool.chores(now + Duration::from_secs(600))
+            .surplus
+            .is_empty()
+    );
+    assert_eq!(pool.next_deadline(), None);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! This is the one path that does not pass the core: a create or get of an object that is here is answered within the
 //! round in which its frame came in. Only what is not here becomes an event for the core.
 
+mod copies;
+mod late;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,8 +13,8 @@ use std::time::Instant;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, IoDone,
-    ObjectLocation, StoreConfig, StoreDriver, StoreOpenError, StoreReply, StoreStats,
+    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, IoDone, ObjectLocation,
+    StoreConfig, StoreDriver, StoreOpenError, StoreReply, StoreStats,
 };
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
@@ -33,6 +36,10 @@ pub(crate) const SERVER: ClientId = ClientId(u64::MAX - 1);
 
 /// What comes of a frame, or later of one that had to wait.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved once; a box per frame costs more"
+)]
 pub(crate) enum StoreOutput {
     /// A frame for a process.
     Frame {
@@ -297,75 +304,6 @@ impl StorePort {
         Ok(worker)
     }
 
-    /// An object is being copied here from now on.
-    pub(crate) fn begin_pull(&mut self, object: ObjectId) {
-        self.pulling.insert(object);
-    }
-
-    /// Makes room for a copy from another node; the place comes as [`StoreOutput::PullPlaced`].
-    pub(crate) fn place_pull(
-        &mut self,
-        object: ObjectId,
-        owner: Option<&Address>,
-        size_bytes: u64,
-    ) {
-        let owner = self.owner_of(owner).unwrap_or(WorkerId::NIL);
-        let place = match self.store.create(PULLER, object, owner, size_bytes, false) {
-            Ok(CreateAnswer::Created(place)) => Ok(place),
-            Ok(CreateAnswer::Pending) => return,
-            Err(error) => Err(error),
-        };
-        self.outputs.push(StoreOutput::PullPlaced { object, place });
-    }
-
-    /// A copy from another node is complete: readers get it.
-    pub(crate) fn seal_pull(&mut self, object: ObjectId) {
-        self.pulling.remove(&object);
-        if let Err(error) = self.store.seal(PULLER, object) {
-            tracing::debug!(%object, %error, "a copy was freed while it came in");
-        }
-    }
-
-    /// A copy from another node will not be completed.
-    pub(crate) fn abort_pull(&mut self, object: ObjectId) {
-        if self.pulling.remove(&object) {
-            // Not there if the transfer never learnt its size.
-            let _ = self.store.abort(PULLER, object);
-        }
-    }
-
-    /// Holds an object in memory for a transfer to another node; the answer is a [`StoreOutput::ReadReady`].
-    pub(crate) fn read(&mut self, reply_to: ReplyTo, object: ObjectId) {
-        let place = if self.store.contains(object) {
-            match self.store.get(SERVER, object) {
-                Ok(GetAnswer::Ready(place)) => Ok(place),
-                Ok(GetAnswer::Restoring | GetAnswer::Pending) => {
-                    return self.await_get(SERVER, object, reply_to);
-                }
-                Err(error) => Err(error),
-            }
-        } else {
-            Err(GetError::Lost {
-                oid: object,
-                reason: "this node has no copy".to_owned(),
-            })
-        };
-        self.outputs.push(StoreOutput::ReadReady {
-            reply_to,
-            object,
-            place,
-        });
-    }
-
-    /// A transfer to another node has ended.
-    pub(crate) fn end_read(&mut self, reply_to: ReplyTo, object: ObjectId) {
-        if self.forget_get(SERVER, object, reply_to) {
-            self.store.cancel_get(SERVER, object);
-        } else if let Err(error) = self.store.release(SERVER, object) {
-            tracing::debug!(%object, %error, "a transfer ended that held nothing");
-        }
-    }
-
     /// A process waits no longer for an object.
     pub(crate) fn cancel_get(&mut self, reply_to: ReplyTo) {
         let waiting = self
@@ -431,102 +369,6 @@ impl StorePort {
     /// To be called a few times a second.
     pub(crate) fn on_tick(&mut self, now: Instant) {
         self.store.on_tick(now);
-    }
-
-    /// What has come of everything since the last call.
-    pub(crate) fn take_outputs(&mut self) -> Vec<StoreOutput> {
-        let late = std::mem::take(&mut *self.late.lock());
-        for reply in late {
-            self.on_late(reply);
-        }
-        std::mem::take(&mut self.outputs)
-    }
-
-    fn on_late(&mut self, reply: StoreReply) {
-        match reply {
-            StoreReply::Created {
-                client: PULLER,
-                oid,
-                result,
-            } => {
-                self.outputs.push(StoreOutput::PullPlaced {
-                    object: oid,
-                    place: result,
-                });
-            }
-            StoreReply::Created {
-                client,
-                oid,
-                result,
-            } => {
-                let Some(request_id) = self.creating.remove(&(client, oid)) else {
-                    return;
-                };
-                let connection = ConnectionId(client.0);
-                match result {
-                    Ok(place) => self.put_created(connection, request_id, place),
-                    Err(error) => self.put_create_error(connection, request_id, &error),
-                }
-            }
-            StoreReply::Got {
-                client,
-                oid,
-                result,
-            } => {
-                let waiters = self.getting.get_mut(&(client, oid));
-                let Some(reply_to) = waiters.and_then(VecDeque::pop_front) else {
-                    return;
-                };
-                if self
-                    .getting
-                    .get(&(client, oid))
-                    .is_some_and(VecDeque::is_empty)
-                {
-                    self.getting.remove(&(client, oid));
-                }
-                match reply_to {
-                    ReplyTo::Process {
-                        connection,
-                        request_id,
-                    } => {
-                        self.put_got(connection, request_id, result);
-                    }
-                    ReplyTo::Call(_) => {
-                        let place = result;
-                        self.outputs.push(StoreOutput::ReadReady {
-                            reply_to,
-                            object: oid,
-                            place,
-                        });
-                    }
-                }
-            }
-            StoreReply::ObjectGone {
-                oid,
-                reason,
-                waiting_gets,
-            } => {
-                if waiting_gets > 0 && !matches!(reason, GoneReason::Lost(_)) {
-                    self.on_gone(oid);
-                }
-            }
-        }
-    }
-
-    /// An object went before it was sealed, while others wait for it.
-    fn on_gone(&mut self, object: ObjectId) {
-        if self.pulling.contains(&object) {
-            return;
-        }
-        let waiting = self
-            .getting
-            .iter()
-            .filter(|((_, awaited), _)| *awaited == object);
-        let waiters: Vec<ReplyTo> = waiting.flat_map(|(_, waiters)| waiters).copied().collect();
-        if !waiters.is_empty() {
-            self.outputs
-                .push(StoreOutput::Event(StoreEvent::Gone { waiters }));
-        }
     }
 }
 

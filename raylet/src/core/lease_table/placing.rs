@@ -1,0 +1,128 @@
+//! One try to serve a claim.
+
+use std::time::Instant;
+
+use aktis_common::ids::{ActorId, NodeId};
+use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, Strategy, solve};
+
+use super::grant::allocate_in_parts;
+use super::{Claim, Decision, Grant, Holder, LeaseTable, PATIENCE_WITHOUT_VIEW, Placed, Purpose};
+use crate::core::keys::{LeaseId, ReplyTo};
+
+/// A claim that leaves the queue.
+pub(super) enum Granted {
+    /// It holds resources of this node.
+    Here(Placed),
+    /// It goes to another one.
+    Elsewhere(ReplyTo, Claim, NodeId),
+}
+
+impl LeaseTable {
+    pub(super) fn attempt(
+        &mut self,
+        reply_to: ReplyTo,
+        claim: &mut Claim,
+        now: Instant,
+        granted: &mut Vec<Granted>,
+        decisions: &mut Vec<Decision>,
+    ) -> Attempt {
+        let placement = self.place(claim);
+        match placement {
+            Placement::Node(node) if node == self.here => {
+                let lease = self.grant(claim, now).expect("SCH-1: a placement fits");
+                granted.push(Granted::Here(Placed {
+                    reply_to,
+                    claim: claim.clone(),
+                    lease,
+                }));
+                decisions.push(Decision::Placed(reply_to));
+                Attempt::Granted
+            }
+            Placement::Node(node) => {
+                // Booked until the node's next report, so that not everybody is sent there.
+                if let Some(other) = self.view.node_mut(node) {
+                    let _ = other.resources.allocate(claim.resources());
+                }
+                granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
+                decisions.push(Decision::Forward(reply_to, node));
+                Attempt::Granted
+            }
+            Placement::Wait { reason } => {
+                claim.is_hopeless = false;
+                claim.waits_for = reason;
+                Attempt::Waits {
+                    short_of: self.resources().short_of(claim.resources()),
+                }
+            }
+            Placement::Infeasible { missing } => {
+                claim.is_hopeless = true;
+                if !claim.is_told_infeasible && self.may_call_infeasible(claim, now) {
+                    claim.is_told_infeasible = true;
+                    decisions.push(Decision::Infeasible(reply_to, missing.clone()));
+                }
+                claim.waits_for = missing;
+                Attempt::Hopeless
+            }
+        }
+    }
+
+    pub(super) fn place(&self, claim: &Claim) -> Placement {
+        if claim.is_here_only || self.view.nodes().len() == 1 {
+            if self.resources().fits(claim.resources()) && self.is_wanted_here(claim) {
+                return Placement::Node(self.here);
+            }
+            let only_here = ClusterView::new(vec![NodeView {
+                id: self.here,
+                resources: self.resources().clone(),
+            }]);
+            return solve(&only_here, &claim.placement);
+        }
+        solve(&self.view, &claim.placement)
+    }
+
+    fn is_wanted_here(&self, claim: &Claim) -> bool {
+        match claim.placement.strategy {
+            Strategy::NodeAffinity {
+                node,
+                is_soft: false,
+            } => node == self.here,
+            _ => true,
+        }
+    }
+
+    /// Before the first snapshot of the cluster other nodes may exist that nobody knows of yet.
+    fn may_call_infeasible(&self, claim: &Claim, now: Instant) -> bool {
+        self.is_view_complete || now >= claim.since + PATIENCE_WITHOUT_VIEW
+    }
+
+    fn grant(&mut self, claim: &Claim, now: Instant) -> Option<LeaseId> {
+        let (holder, running) = match &claim.purpose {
+            Purpose::Tasks { owner, .. } => (Holder::Owner(*owner), None),
+            Purpose::Actor { start, running, .. } => {
+                let spec = start.spec.as_ref();
+                let actor = spec.and_then(|spec| ActorId::from_bytes(&spec.actor_id).ok());
+                (
+                    Holder::Actor(actor.unwrap_or(ActorId::NIL)),
+                    running.as_ref(),
+                )
+            }
+        };
+        let (allocation, startup_extra) =
+            allocate_in_parts(self.resources_mut(), claim.resources(), running)?;
+        let lease = LeaseId(self.lease_prefix | self.next_lease);
+        self.next_lease = (self.next_lease + 1) & u64::from(u32::MAX);
+        let grant = Grant {
+            holder,
+            claim_id: claim.claim_id,
+            job: claim.job,
+            request: claim.resources().clone(),
+            allocation,
+            startup_extra,
+            worker: None,
+            since: now,
+            is_reclaimed: false,
+        };
+        self.grants.insert(lease, grant);
+        Some(lease)
+    }
+}
