@@ -8,8 +8,8 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -18,6 +18,8 @@ use crate::stages::spec::{InputSpec, ParquetSink, SinkKind, SinkSpec, WrittenFil
 
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+/// Batches of unknown type that wait at most.
+const MAX_UNTYPED_BATCHES: usize = 64;
 
 /// Takes the rows of one input.
 pub(crate) trait Sink: Send {
@@ -67,6 +69,8 @@ struct ParquetFile {
     writer: Option<ArrowWriter<File>>,
     schema: SchemaRef,
     rows: u64,
+    /// Batches with columns of nulls only, which wait for the type that a later batch may tell.
+    untyped: Vec<RecordBatch>,
 }
 
 impl ParquetFile {
@@ -94,15 +98,17 @@ impl ParquetFile {
             writer: None,
             schema: Arc::new(Schema::empty()),
             rows: 0,
+            untyped: Vec::new(),
         })
     }
 
-    fn open(&mut self, schema: SchemaRef) -> Result<&mut ArrowWriter<File>, TaskFailure> {
+    fn open(&mut self, schema: SchemaRef) -> Result<(), TaskFailure> {
         let file = File::create(&self.unfinished).map_err(|error| self.failure(&error))?;
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(self.properties.clone()))
             .map_err(|error| self.failure(&error))?;
         self.schema = schema;
-        Ok(self.writer.insert(writer))
+        self.writer = Some(writer);
+        Ok(())
     }
 
     fn failure(&self, error: &dyn std::error::Error) -> TaskFailure {
@@ -125,7 +131,7 @@ impl ParquetFile {
                 let column = batch
                     .column_by_name(field.name())
                     .ok_or_else(|| format!("the column '{}' is missing", field.name()))?;
-                cast(column, field.data_type()).map_err(|_| {
+                convert(column, field.data_type()).ok_or_else(|| {
                     format!(
                         "the column '{}' is {} here and {} before",
                         field.name(),
@@ -154,6 +160,52 @@ impl ParquetFile {
     }
 }
 
+/// The same values as another type, if that loses nothing: nulls of no type, or numbers that fit.
+fn convert(column: &ArrayRef, kind: &DataType) -> Option<ArrayRef> {
+    let from = column.data_type();
+    let is_text = |kind: &DataType| {
+        matches!(
+            kind,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+        )
+    };
+    let may = from == kind
+        || *from == DataType::Null
+        || (from.is_numeric() && kind.is_numeric())
+        || (is_text(from) && is_text(kind))
+        || (from.is_nested() && kind.is_nested());
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let converted = may
+        .then(|| cast_with_options(column, kind, &options).ok())
+        .flatten()?;
+    // A float that became an integer has lost its fraction.
+    let is_narrowed = from.is_floating() && kind.is_integer();
+    (!is_narrowed).then_some(converted)
+}
+
+/// Whether some column has only nulls, and therefore no type yet.
+fn is_untyped(schema: &Schema) -> bool {
+    schema
+        .fields()
+        .iter()
+        .any(|field| *field.data_type() == DataType::Null)
+}
+
+/// `schema`, where columns without a type take the type that `other` has for them.
+fn with_types_of(schema: &Schema, other: &Schema) -> SchemaRef {
+    let typed = |field: &FieldRef| {
+        let found = other.field_with_name(field.name()).ok();
+        let found = found.filter(|_| *field.data_type() == DataType::Null);
+        found.map_or_else(|| Arc::clone(field), |found| Arc::new(found.clone()))
+    };
+    Arc::new(Schema::new(
+        schema.fields().iter().map(typed).collect::<Vec<_>>(),
+    ))
+}
+
 fn compression(name: &str) -> Result<Compression, TaskFailure> {
     Ok(match name {
         "" | "snappy" => Compression::SNAPPY,
@@ -177,20 +229,26 @@ impl Sink for ParquetFile {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let batch = self.conform(batch)?;
         if self.writer.is_none() {
-            self.open(batch.schema())?;
+            if is_untyped(&batch.schema()) && self.untyped.len() < MAX_UNTYPED_BATCHES {
+                self.untyped.push(batch);
+                return Ok(());
+            }
+            let first = self
+                .untyped
+                .first()
+                .map_or_else(|| batch.schema(), RecordBatch::schema);
+            self.open(with_types_of(&first, &batch.schema()))?;
+            self.write_untyped()?;
         }
-        let writer = self.writer.as_mut().expect("opened just above");
-        let mut result = writer.write(&batch);
-        if result.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
-            result = writer.flush();
-        }
-        self.rows += batch.num_rows() as u64;
-        result.map_err(|error| self.failure(&error))
+        self.append(batch)
     }
 
     fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
+        if let (None, Some(first)) = (&self.writer, self.untyped.first()) {
+            self.open(first.schema())?;
+            self.write_untyped()?;
+        }
         let Some(writer) = self.writer.take() else {
             return Ok(Vec::new());
         };
@@ -205,6 +263,26 @@ impl Sink for ParquetFile {
             rows: self.rows,
             bytes,
         }])
+    }
+}
+
+impl ParquetFile {
+    fn write_untyped(&mut self) -> Result<(), TaskFailure> {
+        std::mem::take(&mut self.untyped)
+            .into_iter()
+            .try_for_each(|batch| self.append(batch))
+    }
+
+    /// Writes to the open file.
+    fn append(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        let batch = self.conform(batch)?;
+        let writer = self.writer.as_mut().expect("only called with an open file");
+        let mut result = writer.write(&batch);
+        if result.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
+            result = writer.flush();
+        }
+        self.rows += batch.num_rows() as u64;
+        result.map_err(|error| self.failure(&error))
     }
 }
 

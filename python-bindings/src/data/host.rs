@@ -16,24 +16,33 @@ pub(crate) struct PythonHost;
 impl UdfHost for PythonHost {
     fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
         Python::attach(|py| {
-            let load = || -> PyResult<Py<PyAny>> {
+            let load = || -> PyResult<PythonFunction> {
                 let module = py.import("aktis.data._worker")?;
-                Ok(module.call_method1("load", (PyBytes::new(py, definition),))?.unbind())
+                let function = module.call_method1("load", (PyBytes::new(py, definition),))?;
+                let name = function.getattr("name")?.extract()?;
+                Ok(PythonFunction { function: function.unbind(), name })
             };
             load()
-                .map(|function| Box::new(PythonFunction { function }) as Box<dyn BatchFunction>)
-                .map_err(|error| described(py, &error))
+                .map(|function| Box::new(function) as Box<dyn BatchFunction>)
+                .map_err(|error| described(py, &error, "aktis.data.load"))
         })
     }
 }
 
-fn described(py: Python<'_>, error: &PyErr) -> TaskFailure {
-    describe(py, error, "aktis.data", None).failure
+/// What the driver is told, with the frames of the user's function.
+fn described(py: Python<'_>, error: &PyErr, name: &str) -> TaskFailure {
+    if let Some(traceback) = error.traceback(py)
+        && let Err(second) = error.value(py).setattr("__traceback__", traceback)
+    {
+        tracing::warn!(%second, "an exception goes without its traceback");
+    }
+    describe(py, error, name, None).failure
 }
 
 /// A `LoadedFunction` of `aktis.data._worker`.
 struct PythonFunction {
     function: Py<PyAny>,
+    name: String,
 }
 
 impl BatchFunction for PythonFunction {
@@ -43,7 +52,7 @@ impl BatchFunction for PythonFunction {
                 let batch = batch_to_py(py, &batch)?;
                 self.function.call_method1(py, "begin", (batch,)).map(drop)
             };
-            begin().map_err(|error| described(py, &error))
+            begin().map_err(|error| described(py, &error, &self.name))
         })
     }
 
@@ -53,7 +62,7 @@ impl BatchFunction for PythonFunction {
                 let output = self.function.bind(py).call_method0("next_output")?;
                 if output.is_none() { Ok(None) } else { batch_from_py(&output).map(Some) }
             };
-            next().map_err(|error| described(py, &error))
+            next().map_err(|error| described(py, &error, &self.name))
         })
     }
 

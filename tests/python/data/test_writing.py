@@ -50,3 +50,14 @@ def test_failed_job_leaves_no_half_written_file(tmp_path):
 def test_limit_is_kept_through_a_write(tmp_path):
     aktis.data.range(1000).filter(lambda row: row["id"] % 2 == 0).limit(7).write_parquet(tmp_path)
     assert sorted(parquet.read_table(tmp_path)["id"].to_pylist()) == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_nulls_of_the_first_batches_take_the_type_of_later_ones(tmp_path):
+    def label(batch):
+        for i in batch["id"]:
+            yield {"id": [i], "label": ["late" if i > 5 else None], "number": [1 if i > 2 else 0.5]}
+
+    aktis.data.range(10).map_batches(label, batch_size=10).write_parquet(tmp_path)
+    table = parquet.read_table(tmp_path).sort_by("id")
+    assert table["label"].to_pylist() == [None] * 6 + ["late"] * 4
+    assert table["number"].to_pylist() == [0.5] * 3 + [1.0] * 7

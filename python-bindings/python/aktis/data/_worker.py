@@ -26,7 +26,7 @@ class LoadedFunction:
         self._function = function
         self._args = definition["args"]
         self._kwargs = definition["kwargs"]
-        self._name = definition["name"]
+        self.name = definition["name"]
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
         self._call = getattr(self, f"_call_{definition['kind']}")
@@ -56,23 +56,23 @@ class LoadedFunction:
         else:
             outputs = result if isinstance(result, Iterator) else iter((result,))
         for output in outputs:
-            yield _batches.to_arrow(output, self._name)
+            yield _batches.to_arrow(output, self.name)
 
     def _call_rows(self, batch: Any) -> Iterator[Any]:
         rows = [self._invoke(row) for row in _batches.rows_of(batch)]
-        yield _batches.rows_to_arrow(rows, self._name)
+        yield _batches.rows_to_arrow(rows, self.name)
 
     def _call_flat_rows(self, batch: Any) -> Iterator[Any]:
         rows = [output for row in _batches.rows_of(batch) for output in self._invoke(row)]
         if rows:
-            yield _batches.rows_to_arrow(rows, self._name)
+            yield _batches.rows_to_arrow(rows, self.name)
 
     def _call_mask(self, batch: Any) -> Iterator[Any]:
         mask = [bool(self._invoke(row)) for row in _batches.rows_of(batch)]
-        yield _batches.columns_to_arrow({"keep": mask}, self._name)
+        yield _batches.columns_to_arrow({"keep": mask}, self.name)
 
     def _call_column(self, batch: Any) -> Iterator[Any]:
-        column, _, function = self._name.partition("=")
+        column, _, function = self.name.partition("=")
         result = self._invoke(_batches.from_arrow(batch, self._format, writable=self._writable))
         values = getattr(result, "values", result) if self._format == "pandas" else result
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
