@@ -13,6 +13,8 @@
 
 mod actor;
 mod codec;
+#[cfg(feature = "data")]
+mod data;
 mod execute;
 mod failure;
 mod object_ref;
@@ -25,8 +27,8 @@ use pyo3::prelude::*;
 
 /// Runs the aktis command. Returns its exit status.
 #[pyfunction]
-fn cli(py: Python<'_>, argv: Vec<String>, self_command: Vec<String>, zygote_command: Vec<String>) -> i32 {
-    py.detach(|| aktis_cli::main(&argv, aktis_cli::Launcher { self_command, zygote_command }))
+fn cli(py: Python<'_>, argv: Vec<String>, self_command: Vec<String>, zygote_command: Vec<String>) -> u8 {
+    py.detach(|| aktis_cli::main(&argv, &aktis_cli::Launcher { self_command, zygote_command }))
 }
 
 /// The native half of aktis. Internal: the public API is the `aktis` package.
@@ -58,5 +60,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::worker_main, module)?)?;
     module.add_function(wrap_pyfunction!(cli, module)?)?;
+    #[cfg(feature = "data")]
+    data::register(module.py(), module)?;
     Ok(())
 }

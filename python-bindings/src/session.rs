@@ -54,7 +54,10 @@ pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
 
 /// Native functions and actors that every Python worker offers.
 pub(crate) fn native_registry() -> Arc<NativeRegistry> {
-    aktis_data::register(NativeRegistry::default()).into_shared()
+    let registry = NativeRegistry::default();
+    #[cfg(feature = "data")]
+    let registry = aktis_data::register(registry);
+    registry.into_shared()
 }
 
 pub(crate) fn lineage_limit() -> u64 {
