@@ -7,8 +7,8 @@ use aktis_common::ids::{ActorId, InvalidId, JobId, NodeId, WorkerId};
 use aktis_proto::convert::placement_request;
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
-    ActorStarted, AddJobRequest, Address, ClusterReply, Failure, Hello, LeaseCancel, LeaseRequest,
-    LeaseReturn, ProcessKind, ReportActorStartedRequest, StoreFree,
+    ActorStarted, AddJobRequest, Address, ClusterReply, Failure, GcsCall, Hello, LeaseCancel,
+    LeaseRequest, LeaseReturn, ProcessKind, ReportActorStartedRequest, StoreFree,
 };
 use bytes::Bytes;
 
@@ -47,15 +47,7 @@ impl RayletCore {
             Kind::LeaseReturn(lease) => self.on_lease_return(connection, lease, now, effects),
             Kind::Blocked(_) => self.set_blocked(connection, true),
             Kind::Unblocked(_) => self.set_blocked(connection, false),
-            Kind::GcsCall(call) => {
-                let (method, body) = (call.method, call.body);
-                effects.push(Effect::CallGcs {
-                    connection,
-                    request_id,
-                    method,
-                    body,
-                });
-            }
+            Kind::GcsCall(call) => self.on_gcs_call(connection, request_id, call, effects),
             Kind::ActorStarted(started) => self.on_actor_started(connection, started, now, effects),
             Kind::WatchActor(watch) => {
                 self.on_watch(connection, request_id, &watch.actor_id, effects);
@@ -343,6 +335,25 @@ impl RayletCore {
                 failure: started.failure,
             },
         )));
+    }
+
+    fn on_gcs_call(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        call: GcsCall,
+        effects: &mut Effects,
+    ) {
+        let GcsCall { method, body } = call;
+        if method == "CreateActor" {
+            self.make_room_for_actor(body.clone(), effects);
+        }
+        effects.push(Effect::CallGcs {
+            connection,
+            request_id,
+            method,
+            body,
+        });
     }
 
     fn on_watch(

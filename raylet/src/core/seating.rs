@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{
-    AcceleratorAssignment, Address, Failure, ForwardedLeaseRequest, Infeasible, LeaseGrant,
-    LeaseReclaim, LeaseReply, StartActor, StartActorReply, lease_reply, node_frame,
+    AcceleratorAssignment, Address, CreateActorRequest, Failure, ForwardedLeaseRequest, Infeasible,
+    LeaseGrant, LeaseReclaim, LeaseReply, StartActor, StartActorReply, lease_reply, node_frame,
     start_actor_reply,
 };
 use bytes::Bytes;
+use prost::Message;
 
 use super::actor_hosting::Hosted;
 use super::effect::{Effect, PeerMessage};
@@ -85,6 +87,19 @@ impl RayletCore {
             node,
             request,
         });
+    }
+
+    /// An actor waits at the gcs, which knows nothing of leases that are only kept warm: those are asked back as soon as
+    /// the actor is made, and the gcs sees the room with the next report.
+    pub(super) fn make_room_for_actor(&mut self, request: Bytes, effects: &mut Effects) {
+        let request = CreateActorRequest::decode(request).ok();
+        let wanted = request.and_then(|request| request.spec?.resources);
+        let Some(Ok(wanted)) = wanted.map(|wanted| ResourceRequest::try_from(&wanted)) else {
+            return;
+        };
+        for (lease, owner) in self.leases.take_reclaims_for(&wanted) {
+            self.reclaim(lease, owner, effects);
+        }
     }
 
     fn reclaim(&mut self, lease: LeaseId, owner: Owner, effects: &mut Effects) {

@@ -7,10 +7,12 @@ use aktis_common::ids::{JobId, WorkerId};
 use aktis_common::resources::{CPU, ResourceRequest, ResourceSet};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
-    Address, Hello, KillWorkerRequest, LeaseGrant, LeaseReply, LeaseRequest, LeaseReturn,
-    ProcessKind, Publication, WorkerDied, lease_reply, publication,
+    Address, CreateActorRequest, GcsCall, Hello, KillWorkerRequest, LeaseGrant, LeaseReply,
+    LeaseRequest, LeaseReturn, ProcessKind, Publication, TaskSpec, WorkerDied, lease_reply,
+    publication,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 use super::effect::{GcsReport, PeerMessage};
 use super::event::{CallRequest, ZygoteEvent};
@@ -334,6 +336,30 @@ fn answer_of_another_node_to_a_withdrawn_claim_is_given_back_there() {
             if lease.lease_id == 77)
     });
     assert!(is_given_back);
+}
+
+#[test]
+fn warm_leases_are_asked_back_when_their_owner_makes_an_actor() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let spec = TaskSpec {
+        resources: request(1.0).resources,
+        ..TaskSpec::default()
+    };
+    let create = CreateActorRequest {
+        spec: Some(spec),
+        ..CreateActorRequest::default()
+    };
+    let method = "CreateActor".to_owned();
+    let body = Bytes::from(create.encode_to_vec());
+    bench.frame(driver, 3, Kind::GcsCall(GcsCall { method, body }));
+    let is_asked = bench.effects.iter().any(|effect| {
+        matches!(effect, Effect::Send { kind: Kind::LeaseReclaim(reclaim), .. }
+            if reclaim.lease_id == grant.lease_id)
+    });
+    assert!(is_asked);
 }
 
 #[test]

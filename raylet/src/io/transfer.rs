@@ -222,3 +222,67 @@ impl Drop for ReadGrant {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aktis_object_store::{ArenaMap, ClientId, CreateAnswer, StoreConfig, StoreDriver};
+
+    use super::*;
+
+    fn chunk(offset: u64, data: &'static [u8]) -> ObjectChunk {
+        ObjectChunk {
+            total_bytes: 10,
+            offset,
+            data: Bytes::from_static(data),
+            checksum: crc32fast::hash(data),
+        }
+    }
+
+    /// A place of ten bytes, and what a reader would see there.
+    fn place() -> (StoreDriver, PullPlace, impl Fn() -> Vec<u8>) {
+        let mut store = StoreDriver::new(StoreConfig::new(1 << 20), |_| (), |_| ()).unwrap();
+        let owner = aktis_common::ids::WorkerId::NIL;
+        let created = store.create(ClientId(1), ObjectId::for_put(), owner, 10, false);
+        let Ok(CreateAnswer::Created(at)) = created else {
+            panic!("an empty store has room");
+        };
+        let map = ArenaMap::from_handle(store.arena_handle().unwrap()).unwrap();
+        let place = PullPlace::new(Arc::clone(store.arena()), at);
+        (store, place, move || {
+            map.view(at.offset, at.len).unwrap().to_vec()
+        })
+    }
+
+    #[test]
+    fn next_source_goes_on_where_the_last_one_stopped() {
+        let (_store, place, bytes) = place();
+        assert!(matches!(place.append(&chunk(0, b"01234")), Ok(5)));
+        let second_source = place.clone();
+        assert_eq!(second_source.received(), Some(5));
+        assert!(matches!(second_source.append(&chunk(5, b"56789")), Ok(10)));
+        assert_eq!(bytes(), b"0123456789");
+    }
+
+    #[test]
+    fn chunk_with_a_wrong_checksum_or_offset_is_refused() {
+        let (_store, place, _) = place();
+        let broken = ObjectChunk {
+            checksum: 1,
+            ..chunk(0, b"01234")
+        };
+        for wrong in [broken, chunk(5, b"56789"), chunk(0, b"0123456789ab")] {
+            assert!(matches!(place.append(&wrong), Err(PullFailure::Source(_))));
+        }
+        assert_eq!(place.received(), Some(0));
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_place_that_went_to_others() {
+        let (_store, place, _) = place();
+        place.revoke();
+        assert!(matches!(
+            place.append(&chunk(0, b"01234")),
+            Err(PullFailure::Source(_))
+        ));
+    }
+}
