@@ -5,7 +5,7 @@
 //!     [--texts FILE] [--rows N] [--rounds N] [--token-budget N] [--replicas N] [--intra-threads N] [--window-rows N]
 //! ```
 //!
-//! Both sides embed the same texts with the same settings, turn and turn about, in one process:
+//! The ONNX Runtime library is the one that `ORT_DYLIB_PATH` names. Both sides embed the same texts with the same settings, turn and turn about, in one process:
 //! - *bare*: texts tokenised beforehand, all of them sorted by length and cut by the token budget, then nothing but the
 //!   encoders' calls.
 //! - *stream*: record batches of 500 rows into [`BucketingEmbedder`], tokenising included.

@@ -19,6 +19,9 @@ mod rows_in_order;
 mod slot;
 mod threads;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;

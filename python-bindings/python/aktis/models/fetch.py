@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -125,7 +126,7 @@ def move_into_place(unpacked: Path, folder: Path) -> None:
     unpacked.rename(folder)
 
 
-def load_exporter():  # type: ignore[no-untyped-def]
+def load_exporter() -> Callable[[Path], Path]:
     """`export_onnx`, also when this file runs by its path, outside the package."""
     if __package__:
         from .export_onnx import export_onnx
