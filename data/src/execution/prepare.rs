@@ -36,7 +36,7 @@ const PREFETCH_BATCHES: u32 = 2;
 pub(super) fn start(
     dataset: &Dataset,
     sink: &Sink,
-    mut pool: Box<dyn WorkerPool>,
+    pool: Box<dyn WorkerPool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
     let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
@@ -50,42 +50,54 @@ pub(super) fn start(
     let workers = sizing::solve(&demands, &nodes);
     let splits = cut_splits(&job.source, split_options(&job.stages[0], workers[0]));
     let folder = FolderSink::open(sink).map_err(ExecuteError::Plan)?;
-
-    let store = || pool.store_bytes().map(|bytes| bytes / 2);
-    let budget_bytes = options
-        .budget_bytes
-        .or_else(store)
-        .unwrap_or(DEFAULT_BUDGET_BYTES)
-        .max(1);
-    let total_workers = workers.iter().sum::<usize>().max(1) as u64;
-    let block_bytes = options.block_bytes.unwrap_or_else(|| {
-        (budget_bytes / (4 * total_workers)).clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES)
-    });
-    let specs = stage_specs(&job, block_bytes)?;
-    let setups = job
-        .stages
-        .iter()
-        .zip(&specs)
-        .map(|(stage, spec)| StageSetup {
-            name: spec.name.clone(),
-            bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
-            row_limit: stage.row_limit,
-            makes_blocks: stage.sink.is_none(),
-        });
+    let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
+    let specs = stage_specs(&job, sizes.block_bytes)?;
     let setup = ExecutorSetup {
-        budget_bytes,
+        budget_bytes: sizes.budget_bytes,
         keep_order: options.keep_order,
         max_deaths: options.max_deaths,
         nodes,
     };
-    let executor = Executor::new(setup, setups.zip(demands).collect(), splits.len());
-    let stats = Arc::new(Mutex::new(initial_stats(
-        &job,
-        &specs,
-        &splits,
-        budget_bytes,
-    )));
+    let stages = job
+        .stages
+        .iter()
+        .zip(&specs)
+        .map(|(stage, spec)| stage_setup(stage, spec));
+    let executor = Executor::new(setup, stages.zip(demands).collect(), splits.len());
+    let stats = initial_stats(&job, &specs, &splits, sizes.budget_bytes);
+    launch(
+        job,
+        Launch {
+            executor,
+            pool,
+            specs,
+            splits,
+            stats,
+            folder,
+        },
+    )
+}
 
+/// What the driver is made of.
+struct Launch {
+    executor: Executor,
+    pool: Box<dyn WorkerPool>,
+    specs: Vec<StageSpec>,
+    splits: Vec<Split>,
+    stats: ExecutionStats,
+    folder: Option<FolderSink>,
+}
+
+/// Starts the driver's thread.
+fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
+    let Launch {
+        executor,
+        mut pool,
+        specs,
+        splits,
+        stats,
+        folder,
+    } = launch;
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     let answers = messages.clone();
@@ -94,16 +106,13 @@ pub(super) fn start(
         let _ = answers.send(Message::Answer(worker, answer));
     })));
     let reader = pool.reader();
-    let resources = job
-        .stages
-        .iter()
-        .map(|stage| stage.compute.resources.clone());
+    let stats = Arc::new(Mutex::new(stats));
+    let resources = job.stages.into_iter().map(|stage| stage.compute.resources);
+    let starts = specs.into_iter().zip(resources);
     let driver = Driver {
         executor,
         pool,
-        stages: specs
-            .into_iter()
-            .zip(resources)
+        stages: starts
             .map(|(spec, resources)| StageStart { spec, resources })
             .collect(),
         splits,
@@ -129,6 +138,40 @@ pub(super) fn start(
     })
 }
 
+/// Sizes in bytes that follow from the options and the store.
+struct Sizes {
+    budget_bytes: u64,
+    block_bytes: u64,
+}
+
+impl Sizes {
+    fn new(options: &ExecutionOptions, pool: &dyn WorkerPool, workers: usize) -> Self {
+        let half_of_store = || pool.store_bytes().map(|bytes| bytes / 2);
+        let budget = options
+            .budget_bytes
+            .or_else(half_of_store)
+            .unwrap_or(DEFAULT_BUDGET_BYTES);
+        let budget_bytes = budget.max(1);
+        let share = budget_bytes / (4 * workers.max(1) as u64);
+        let block_bytes = options
+            .block_bytes
+            .unwrap_or_else(|| share.clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES));
+        Self {
+            budget_bytes,
+            block_bytes,
+        }
+    }
+}
+
+fn stage_setup(stage: &StagePlan, spec: &StageSpec) -> StageSetup {
+    StageSetup {
+        name: spec.name.clone(),
+        bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
+        row_limit: stage.row_limit,
+        makes_blocks: stage.sink.is_none(),
+    }
+}
+
 fn split_options(stage: &StagePlan, workers: usize) -> SplitOptions {
     SplitOptions {
         workers,
@@ -141,14 +184,13 @@ fn split_options(stage: &StagePlan, workers: usize) -> SplitOptions {
 fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
     let cpus: i64 = nodes.iter().filter_map(|node| node.totals.get("CPU")).sum();
     let cpus = usize::try_from(cpus / RESOURCE_UNIT).unwrap_or(1).max(1);
-    let most = stage.compute.max_workers.unwrap_or_else(|| {
-        // What needs nothing would otherwise grow without end.
-        if stage.compute.resources.is_empty() {
-            cpus
-        } else {
-            usize::MAX
-        }
-    });
+    // What needs nothing would otherwise grow without end.
+    let unlimited = if stage.compute.resources.is_empty() {
+        cpus
+    } else {
+        usize::MAX
+    };
+    let most = stage.compute.max_workers.unwrap_or(unlimited);
     StageDemand {
         resources: stage.compute.resources.clone(),
         min_workers: stage.compute.min_workers.min(most),

@@ -77,7 +77,7 @@ impl BatchStream for Metered {
 }
 
 /// The meters of a stage: its source, its steps, its sink.
-pub struct StageMeters {
+pub(crate) struct StageMeters {
     /// Where the source's work is counted.
     source: Arc<StepMeter>,
     /// What the first step waits for its source, if that works on a thread of its own.
@@ -88,7 +88,7 @@ pub struct StageMeters {
 
 impl StageMeters {
     /// Meters for so many steps.
-    pub fn new(steps: usize) -> Self {
+    pub(crate) fn new(steps: usize) -> Self {
         Self {
             source: Arc::default(),
             source_wait: None,

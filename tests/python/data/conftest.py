@@ -5,8 +5,8 @@ import signal
 
 import aktis
 import pyarrow
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 
 TEST_DEADLINE_S = 90
 RUN_DEADLINE_S = 120

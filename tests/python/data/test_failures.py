@@ -5,9 +5,9 @@ import signal
 
 import aktis
 import aktis.data
-import pyarrow.parquet as parquet
 import pytest
 from aktis.data import ActorPoolStrategy
+from pyarrow import parquet
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,10 @@ def test_rows_functions():
     assert ds.map(lambda row: {"x": row["id"] ** 2}).take(3) == [{"x": 0}, {"x": 1}, {"x": 4}]
     assert ds.flat_map(lambda row: [{"x": row["id"]}] * (row["id"] % 3)).count() == 6
     assert ds.filter(lambda row: row["id"] > 3).take_all() == [{"id": 4}, {"id": 5}]
-    assert ds.add_column("half", lambda frame: frame["id"] / 2).take(2) == [{"id": 0, "half": 0.0}, {"id": 1, "half": 0.5}]
+    assert ds.add_column("half", lambda frame: frame["id"] / 2).take(2) == [
+        {"id": 0, "half": 0.0},
+        {"id": 1, "half": 0.5},
+    ]
 
 
 def test_tensors_pass_from_function_to_function():
@@ -153,13 +156,13 @@ def test_stages_run_at_the_same_time():
 def test_wrong_arguments_are_refused_at_once():
     ds = aktis.data.range(3)
     wrong = [
-        (dict(batch_size=0), ValueError),
-        (dict(batch_format="cudf?"), ValueError),
-        (dict(num_gpus=1), ValueError),
-        (dict(compute="many"), ValueError),
-        (dict(compute=TaskPoolStrategy(), concurrency=2), ValueError),
-        (dict(fn_constructor_args=(1,)), ValueError),
-        (dict(nonsense=1), TypeError),
+        ({"batch_size": 0}, ValueError),
+        ({"batch_format": "cudf?"}, ValueError),
+        ({"num_gpus": 1}, ValueError),
+        ({"compute": "many"}, ValueError),
+        ({"compute": TaskPoolStrategy(), "concurrency": 2}, ValueError),
+        ({"fn_constructor_args": (1,)}, ValueError),
+        ({"nonsense": 1}, TypeError),
     ]
     for arguments, error in wrong:
         with pytest.raises(error):

@@ -1,8 +1,8 @@
 """Writing Parquet."""
 
 import aktis.data
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 
 
 def test_written_rows_are_read_by_pyarrow(words, tmp_path):

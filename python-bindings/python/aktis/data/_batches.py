@@ -50,7 +50,9 @@ def column_to_numpy(column: Any) -> Any:
     kind = column.type
     if column.null_count == 0:
         if types.is_fixed_size_list(kind) and _is_numeric(kind.value_type):
-            return column_to_numpy(column.flatten()).reshape(len(column), kind.list_size, *_inner_shape(kind.value_type))
+            return column_to_numpy(column.flatten()).reshape(
+                len(column), kind.list_size, *_inner_shape(kind.value_type)
+            )
         if types.is_fixed_size_binary(kind):
             flat = numpy.frombuffer(column.buffers()[1], dtype=numpy.uint8) if len(column) else numpy.empty(0, "uint8")
             start = column.offset * kind.byte_width
@@ -118,7 +120,8 @@ def columns_to_arrow(columns: Mapping[str, Any], function: str) -> Any:
     arrays = {}
     for name, values in columns.items():
         if not isinstance(name, str):
-            raise ValueError(f"{function} returned a column named {name!r}; names of columns must be strings")
+            # One type for all wrong outputs, as in Ray.
+            raise ValueError(f"{function} returned a column named {name!r}, which is no string")  # noqa: TRY004
         try:
             arrays[name] = column_to_arrow(values)
         except (pyarrow.ArrowException, TypeError, ValueError) as error:
@@ -198,6 +201,6 @@ def rows_to_arrow(rows: list[Mapping[str, Any]], function: str) -> Any:
     names: dict[str, None] = {}
     for row in rows:
         if not isinstance(row, Mapping):
-            raise ValueError(f"{function} returned {type(row).__name__}; it must return a dict for a row")
+            raise ValueError(f"{function} returned {type(row).__name__}; it must return a dict for a row")  # noqa: TRY004
         names.update(dict.fromkeys(row))
     return columns_to_arrow({name: [row.get(name) for row in rows] for name in names}, function)

@@ -49,9 +49,9 @@ class ActorPoolStrategy:
         self.enable_true_multi_threading = enable_true_multi_threading
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ActorPoolStrategy)
-            and (self.min_size, self.max_size) == (other.min_size, other.max_size)
+        return isinstance(other, ActorPoolStrategy) and (self.min_size, self.max_size) == (
+            other.min_size,
+            other.max_size,
         )
 
     __hash__ = None  # type: ignore[assignment]

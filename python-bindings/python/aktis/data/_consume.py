@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from . import _native
 from ._context import DataContext
@@ -59,7 +59,7 @@ class _Running:
         self._execution = execution
         self._progress = _Progress(execution) if DataContext.get_current().enable_progress_bars else None
 
-    def __enter__(self) -> _Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -133,7 +133,9 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
     if compute is not None and not isinstance(compute, (ActorPoolStrategy, TaskPoolStrategy)):
         raise ValueError(f"compute must be an ActorPoolStrategy or a TaskPoolStrategy, not {compute!r}")
     if is_class and isinstance(compute, TaskPoolStrategy):
-        raise ValueError("a class needs compute=ActorPoolStrategy(...): a TaskPoolStrategy keeps no state between calls")
+        raise ValueError(
+            "a class needs compute=ActorPoolStrategy(...): a TaskPoolStrategy keeps no state between calls"
+        )
     return compute
 
 

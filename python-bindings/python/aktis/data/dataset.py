@@ -113,9 +113,14 @@ class Dataset:
         )  # fmt: skip
         return Dataset(
             self._plan.map(
-                definition=definition, name=name, compute=compute_spec, batch_rows=size, reads=input_columns,
-                keeps=passthrough_columns, keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
-            )  # fmt: skip
+                definition=definition,
+                name=name,
+                compute=compute_spec,
+                batch_rows=size,
+                reads=input_columns,
+                keeps=passthrough_columns,
+                keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
+            )
         )
 
     def map(self, fn: Any, **options: Any) -> Dataset:
@@ -156,7 +161,8 @@ class Dataset:
 
     def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
         calls = {
-            name: options.pop(f"fn_{name}", None) for name in ("args", "kwargs", "constructor_args", "constructor_kwargs")
+            name: options.pop(f"fn_{name}", None)
+            for name in ("args", "kwargs", "constructor_args", "constructor_kwargs")
         }
         reads = options.pop("input_columns", None)
         named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
@@ -168,7 +174,9 @@ class Dataset:
             self._plan.map(definition=definition, name=name, compute=compute_spec, reads=reads, **plan_options)
         )
 
-    def add_column(self, col: str, fn: Callable[[Any], Any], *, batch_format: str = "pandas", **options: Any) -> Dataset:
+    def add_column(
+        self, col: str, fn: Callable[[Any], Any], *, batch_format: str = "pandas", **options: Any
+    ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch.
 
         >>> import aktis.data
@@ -182,9 +190,12 @@ class Dataset:
         )
         return Dataset(
             self._plan.map(
-                definition=definition, name=f"AddColumn({col})", compute=compute_spec, keeps_all_except=[col],
+                definition=definition,
+                name=f"AddColumn({col})",
+                compute=compute_spec,
+                keeps_all_except=[col],
                 keeps_rows=True,
-            )  # fmt: skip
+            )
         )
 
     # ----------------------------------------------------------------- columns and rows
@@ -469,6 +480,50 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Row]:
         raise TypeError("a Dataset is not iterated over directly: use iter_rows() or iter_batches()")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _NOT_YET:
+            raise AttributeError(f"Dataset.{name}() of Ray is not in Aktis yet")
+        raise AttributeError(f"a Dataset has no attribute {name!r}")
+
+
+#: What Ray's datasets can do besides.
+_NOT_YET = frozenset(
+    [
+        "aggregate",
+        "groupby",
+        "iter_jax_batches",
+        "iter_tf_batches",
+        "iter_torch_batches",
+        "join",
+        "max",
+        "mean",
+        "min",
+        "mix",
+        "random_sample",
+        "random_shuffle",
+        "randomize_block_order",
+        "repartition",
+        "size_bytes",
+        "sort",
+        "split",
+        "split_at_indices",
+        "split_proportionately",
+        "std",
+        "streaming_split",
+        "sum",
+        "to_torch",
+        "train_test_split",
+        "union",
+        "unique",
+        "with_column",
+        "with_columns",
+        "write_csv",
+        "write_json",
+        "write_numpy",
+        "zip",
+    ]
+)
 
 
 class MaterializedDataset(Dataset):

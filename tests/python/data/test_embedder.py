@@ -1,0 +1,56 @@
+"""The native text embedder in a dataset."""
+
+import pathlib
+
+import aktis.data
+import aktis.models
+import numpy
+import pytest
+from aktis.data import ActorPoolStrategy
+from pyarrow import parquet
+
+MODEL = pathlib.Path(__file__).resolve().parents[3] / ".models" / "all-MiniLM-L6-v2"
+TEXTS = ["a ray of light", "sunshine on the water", "quarterly financial report", None, "tax returns and invoices"]
+
+
+def embedder(**options):
+    return aktis.models.TextEmbedder(MODEL, column="text", backend="candle", **options)
+
+
+needs_model = pytest.mark.skipif(not (MODEL / "model.safetensors").is_file(), reason="the model was not fetched")
+
+
+@needs_model
+def test_vectors_stand_beside_their_texts_and_are_close_where_meanings_are(tmp_path):
+    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(TEXTS)])
+    ds = ds.map_batches(embedder(), compute=ActorPoolStrategy(size=1))
+    assert ds.schema().names == ["id", "text", "embedding"], "known without running"
+    ds.write_parquet(tmp_path)
+    table = parquet.read_table(tmp_path).sort_by("id")
+    assert table["text"].to_pylist() == TEXTS
+    assert table["embedding"][3].as_py() is None
+    vectors = numpy.array([v for v in table["embedding"].to_pylist() if v is not None])
+    assert vectors.shape == (4, 384)
+    assert numpy.allclose(numpy.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    closeness = vectors @ vectors.T
+    assert closeness[0, 1] > closeness[0, 2] and closeness[2, 3] > closeness[0, 3]
+
+
+@needs_model
+def test_columns_that_nobody_wants_do_not_reach_the_model(words):
+    ds = aktis.data.read_parquet(words).rename_columns({"word": "text"}).limit(10).map_batches(embedder())
+    ds = ds.select_columns(["id", "embedding"])
+    assert "projection=[id, word]" in ds.explain()
+    assert [row["embedding"].shape for row in ds.take_all()] == [(384,)] * 10
+
+
+@needs_model
+def test_wrong_column_and_wrong_model_are_told(tmp_path):
+    ds = aktis.data.from_items([{"body": "x"}])
+    with pytest.raises(ValueError, match=r"'text'.*'body'"):
+        ds.map_batches(embedder())
+    with pytest.raises(ValueError, match="TextEmbedder"):
+        ds.map_batches(aktis.models.TextEmbedder(tmp_path, column="body", backend="candle"))
+    numbers = aktis.data.from_items([{"text": 3}]).map_batches(embedder())
+    with pytest.raises(Exception, match="text"):
+        numbers.take_all()
