@@ -41,6 +41,8 @@ impl RayletCore {
         }
         for worker in chores.stubborn {
             self.kill(worker, "did not end when asked", effects);
+            // Tried again after the same time, should the system be slow to end it.
+            self.pool.retire(worker, now);
         }
     }
 

@@ -35,6 +35,8 @@ pub use self::grant::{Grant, Holder};
 use self::placing::Granted;
 use super::keys::{LeaseId, ReplyTo};
 
+/// Least time between two rounds that only the clock asks for: a claim that another one holds back is not tried.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request that this node cannot serve waits for the first snapshot of the cluster.
 const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
 
@@ -98,6 +100,8 @@ pub struct LeaseTable {
     seed: u64,
     /// Something was freed or joined since the queue was served.
     is_stale: bool,
+    /// When the queue was served last.
+    served_at: Instant,
 }
 
 impl LeaseTable {
@@ -121,6 +125,7 @@ impl LeaseTable {
             is_view_complete: false,
             seed: 0,
             is_stale: false,
+            served_at: origin,
         }
     }
 
@@ -196,6 +201,7 @@ impl LeaseTable {
             return Vec::new();
         }
         self.is_stale = false;
+        self.served_at = now;
         let mut decisions = Vec::new();
         let mut queue = std::mem::take(&mut self.queue);
         let mut granted = Vec::new();
@@ -376,6 +382,7 @@ impl LeaseTable {
             .map(|(_, claim)| claim.since + PATIENCE_WITHOUT_VIEW)
             .chain(barrier)
             .min()
+            .map(|at| at.max(self.served_at + LEAST_PAUSE))
     }
 }
 
