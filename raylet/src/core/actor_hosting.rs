@@ -37,9 +37,12 @@ impl ActorHosting {
         self.waiting.remove(&call);
     }
 
-    /// Whether a start of this actor waits.
-    pub fn is_waiting(&self, actor: ActorId) -> bool {
-        self.waiting.values().any(|(waiting, _)| *waiting == actor)
+    /// The start of this actor that waits.
+    pub fn waiting_start(&self, actor: ActorId) -> Option<CallId> {
+        let mut waiting = self.waiting.iter();
+        waiting
+            .find(|(_, (waiting, _))| *waiting == actor)
+            .map(|(call, _)| *call)
     }
 
     /// Starts whose time for resources is over.

@@ -173,6 +173,9 @@ impl RayletCore {
             let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid });
             return effects.push(Effect::Answer { call, answer });
         }
+        if let Some(earlier) = self.actors.waiting_start(actor) {
+            self.give_up_start(earlier, effects);
+        }
         self.pool.note_demand();
         self.actors
             .await_room(call, actor, now + self.settings.actor_patience);

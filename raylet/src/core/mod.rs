@@ -86,7 +86,6 @@ pub struct RayletCore {
     cluster: ClusterDirectory,
     obituaries: Obituaries,
     report: ReportSchedule,
-    is_zygote_ready: bool,
     zygote_failures: u32,
 }
 
@@ -114,7 +113,6 @@ impl RayletCore {
             cluster: ClusterDirectory::default(),
             obituaries: Obituaries::default(),
             report: ReportSchedule::new(settings.report_gap),
-            is_zygote_ready: false,
             zygote_failures: 0,
             settings,
         }

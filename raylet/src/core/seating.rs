@@ -17,7 +17,7 @@ use super::actor_hosting::Hosted;
 use super::effect::{Effect, PeerMessage};
 use super::event::CallAnswer;
 use super::frames::cancel_forward;
-use super::keys::{LeaseId, ReplyTo};
+use super::keys::{CallId, LeaseId, ReplyTo};
 use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
 use super::worker_pool::Duty;
 use super::{Effects, RayletCore, answer_claim, notify};
@@ -231,12 +231,17 @@ impl RayletCore {
     /// Actor starts for which nothing became free in time: the gcs is to place them anew.
     pub(super) fn give_up_overdue_starts(&mut self, now: Instant, effects: &mut Effects) {
         for call in self.actors.overdue(now) {
-            self.actors.leave(call);
-            self.leases.withdraw(ReplyTo::Call(call));
-            let outcome = Some(start_actor_reply::Outcome::NoRoom(true));
-            let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 });
-            effects.push(Effect::Answer { call, answer });
+            self.give_up_start(call, effects);
         }
+    }
+
+    /// A start that waits is withdrawn, and answered: the gcs is to place the actor anew.
+    pub(super) fn give_up_start(&mut self, call: CallId, effects: &mut Effects) {
+        self.actors.leave(call);
+        self.leases.withdraw(ReplyTo::Call(call));
+        let outcome = Some(start_actor_reply::Outcome::NoRoom(true));
+        let answer = CallAnswer::ActorStart(StartActorReply { outcome, pid: 0 });
+        effects.push(Effect::Answer { call, answer });
     }
 
     /// A lease request that ends without a grant.

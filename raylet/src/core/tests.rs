@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{JobId, WorkerId};
+use aktis_common::ids::{ActorId, JobId, WorkerId};
 use aktis_common::resources::{CPU, ResourceRequest, ResourceSet};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
     Address, CreateActorRequest, GcsCall, Hello, KillWorkerRequest, LeaseGrant, LeaseReply,
-    LeaseRequest, LeaseReturn, ProcessKind, Publication, TaskSpec, WorkerDied, lease_reply,
-    publication,
+    LeaseRequest, LeaseReturn, ProcessKind, Publication, StartActor, StartActorRequest, TaskSpec,
+    WorkerDied, lease_reply, publication, start_actor_reply,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -360,6 +360,49 @@ fn warm_leases_are_asked_back_when_their_owner_makes_an_actor() {
             if reclaim.lease_id == grant.lease_id)
     });
     assert!(is_asked);
+}
+
+#[test]
+fn start_that_is_asked_for_twice_makes_one_actor() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let held = bench.grant(driver, 2).unwrap();
+    let spec = TaskSpec {
+        actor_id: ActorId::new([4; 16]).to_wire(),
+        job_id: JOB.to_wire(),
+        resources: request(1.0).resources,
+        ..TaskSpec::default()
+    };
+    let start = StartActor {
+        spec: Some(spec),
+        ..StartActor::default()
+    };
+    let request = StartActorRequest {
+        start: Some(start),
+        generation: 1,
+        ..StartActorRequest::default()
+    };
+    for call in 1..=2 {
+        bench.call(call, CallRequest::StartActor(Box::new(request.clone())));
+    }
+    bench.frame(driver, 0, give_back(&held));
+    bench.call(3, CallRequest::StartActor(Box::new(request)));
+    let answers: Vec<_> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Answer {
+                answer: CallAnswer::ActorStart(reply),
+                ..
+            } => reply.outcome.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(answers[0], start_actor_reply::Outcome::NoRoom(true));
+    assert!(matches!(answers[1], start_actor_reply::Outcome::Address(_)));
+    assert_eq!(answers[2], answers[1], "HOST-1");
+    bench.check();
 }
 
 #[test]

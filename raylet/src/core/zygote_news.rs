@@ -16,7 +16,6 @@ impl RayletCore {
     pub(super) fn on_zygote(&mut self, news: ZygoteEvent, now: Instant, effects: &mut Effects) {
         match news {
             ZygoteEvent::Ready => {
-                self.is_zygote_ready = true;
                 self.zygote_failures = 0;
             }
             ZygoteEvent::Forked { token, pid } => {
@@ -66,7 +65,6 @@ impl RayletCore {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.is_zygote_ready = false;
         let starting: Vec<(WorkerId, Option<u32>)> = self
             .pool
             .iter()
