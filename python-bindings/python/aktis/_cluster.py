@@ -32,7 +32,7 @@ def available_resources() -> dict[str, float]:
     """Resources that nobody holds at this moment, by name; what is used up is left out.
 
     >>> import aktis
-    >>> aktis.available_resources()["CPU"] <= aktis.cluster_resources()["CPU"]
+    >>> aktis.available_resources().get("CPU", 0) <= aktis.cluster_resources()["CPU"]
     True
     """
     return {name: quantity for name, quantity in _sum("Available").items() if quantity > 0}

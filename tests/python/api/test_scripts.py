@@ -142,7 +142,7 @@ def test_what_workers_print_names_its_source():
         time.sleep(1)
         """
     )
-    assert "(speak pid=" in done.stdout and ") hello" in done.stdout, done
+    assert " pid=" in done.stdout and ") hello" in done.stdout, done
     assert "(Speaker pid=" in done.stderr and ") warning" in done.stderr, done
 
 
