@@ -22,11 +22,14 @@ class ActorMethod:
     #: Calls made through handles of one process run in the order in which they are made.
     remote: Callable[..., Any]
 
-    def __init__(self, core: ActorCore, class_name: str, name: str, spec: MethodSpec, **changes: Any):
+    def __init__(
+        self, core: ActorCore, class_name: str, name: str, spec: MethodSpec, changes: dict[str, Any] | None = None
+    ):
         self._core = core
         self._class_name = class_name
         self._name = name
         self._spec = spec
+        changes = changes or {}
         options = {**spec.options, **changes}
         # The process knows the group that the class declares; only one chosen by the caller must be sent.
         group = changes.get("concurrency_group")
@@ -45,7 +48,7 @@ class ActorMethod:
             name: shown instead of the method's name.
         """
         check_options("method", METHOD_OPTIONS, options)
-        return ActorMethod(self._core, self._class_name, self._name, self._spec, **options)
+        return ActorMethod(self._core, self._class_name, self._name, self._spec, options)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
