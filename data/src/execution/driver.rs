@@ -17,6 +17,7 @@ use crate::core::Executor;
 use crate::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
+use crate::plan::SourceBlock;
 use crate::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
 use crate::stages::Split;
 use crate::stages::spec::{BlockPart, InputSpec, Report, StageSpec};
@@ -201,10 +202,7 @@ impl Driver {
                 let split = &self.splits[index];
                 let mut handles = Vec::with_capacity(split.blocks.len());
                 for block in &split.blocks {
-                    if block.handle().is_none() {
-                        block.set_handle(self.pool.put(block)?);
-                    }
-                    handles.extend(block.handle().cloned());
+                    handles.push(self.stored(block)?);
                 }
                 (split.input.clone(), handles)
             }
@@ -240,6 +238,17 @@ impl Driver {
             ..input
         };
         Ok((input, blocks))
+    }
+
+    /// Where the block lies; puts it there if this is its first use.
+    fn stored(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let session = self.pool.session();
+        if let Some(handle) = block.handle(&session) {
+            return Ok(handle);
+        }
+        let handle = self.pool.put(block)?;
+        block.set_handle(session, handle.clone());
+        Ok(handle)
     }
 
     fn deliver(&self, part: BlockSlice) {

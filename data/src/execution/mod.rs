@@ -83,13 +83,6 @@ impl DeliveredBlock {
     pub fn rows(&self) -> u64 {
         self.rows
     }
-
-    /// As a block of a new dataset.
-    pub fn to_source(&self) -> SourceBlock {
-        // Blocks are only ever cut at their end.
-        debug_assert_eq!(self.first_row, 0);
-        SourceBlock::stored(self.handle.clone(), self.rows, self.bytes)
-    }
 }
 
 /// What [`Execution::next`] found.
@@ -110,6 +103,7 @@ pub struct Execution {
     outcome: Mutex<Option<Result<(), TaskFailure>>>,
     stats: Arc<Mutex<ExecutionStats>>,
     reader: BlockReader,
+    session: String,
     schema: Option<SchemaRef>,
 }
 
@@ -166,6 +160,18 @@ impl Execution {
             TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
         })?;
         Ok(slice(batches, block.first_row, block.rows))
+    }
+
+    /// A delivered block as one of a new dataset.
+    pub fn to_source(&self, block: &DeliveredBlock) -> SourceBlock {
+        // Blocks are only ever cut at their end.
+        debug_assert_eq!(block.first_row, 0);
+        SourceBlock::stored(
+            self.session.clone(),
+            block.handle.clone(),
+            block.rows,
+            block.bytes,
+        )
     }
 
     /// The columns of a block.

@@ -105,7 +105,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         // An execution that is over does not listen any more.
         let _ = answers.send(Message::Answer(worker, answer));
     })));
-    let reader = pool.reader();
+    let (reader, session) = (pool.reader(), pool.session());
     let stats = Arc::new(Mutex::new(stats));
     let resources = job.stages.into_iter().map(|stage| stage.compute.resources);
     let starts = specs.into_iter().zip(resources);
@@ -134,6 +134,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         outcome: Mutex::new(None),
         stats,
         reader,
+        session,
         schema: job.schema,
     })
 }

@@ -1,11 +1,12 @@
 //! What a plan begins with.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+use parking_lot::Mutex;
 
 use crate::block::BlockHandle;
 use crate::storage::FileFooter;
@@ -64,7 +65,14 @@ pub struct SourceBlock {
     /// Bytes in memory.
     pub bytes: u64,
     local: Option<RecordBatch>,
-    stored: OnceLock<BlockHandle>,
+    stored: Mutex<Option<StoredBlock>>,
+}
+
+/// A block in the object store of one session.
+#[derive(Debug, Clone)]
+struct StoredBlock {
+    session: String,
+    handle: BlockHandle,
 }
 
 impl SourceBlock {
@@ -74,17 +82,18 @@ impl SourceBlock {
             rows: batch.num_rows() as u64,
             bytes: crate::block::data_bytes(&batch),
             local: Some(batch),
-            stored: OnceLock::new(),
+            stored: Mutex::new(None),
         }
     }
 
-    /// A block in the object store.
-    pub fn stored(handle: BlockHandle, rows: u64, bytes: u64) -> Self {
+    /// A block in the object store of this session.
+    pub fn stored(session: String, handle: BlockHandle, rows: u64, bytes: u64) -> Self {
+        let stored = Mutex::new(Some(StoredBlock { session, handle }));
         Self {
             rows,
             bytes,
             local: None,
-            stored: OnceLock::from(handle),
+            stored,
         }
     }
 
@@ -93,15 +102,18 @@ impl SourceBlock {
         self.local.as_ref()
     }
 
-    /// Where the block lies in the object store, once it has been put there.
-    pub fn handle(&self) -> Option<&BlockHandle> {
-        self.stored.get()
+    /// Where the block lies in the object store of this session, if it is there.
+    pub fn handle(&self, session: &str) -> Option<BlockHandle> {
+        let stored = self.stored.lock();
+        stored
+            .as_ref()
+            .filter(|stored| stored.session == session)
+            .map(|stored| stored.handle.clone())
     }
 
     /// Remembers where the block was put.
-    pub fn set_handle(&self, handle: BlockHandle) {
-        // Two executions may put the same block at once; either copy will do.
-        let _ = self.stored.set(handle);
+    pub fn set_handle(&self, session: String, handle: BlockHandle) {
+        *self.stored.lock() = Some(StoredBlock { session, handle });
     }
 }
 

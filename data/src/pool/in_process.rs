@@ -63,6 +63,10 @@ impl WorkerPool for InProcessPool {
         None
     }
 
+    fn session(&self) -> String {
+        "this process".to_owned()
+    }
+
     fn answer_to(&mut self, sink: PoolAnswers) {
         self.answers = Some(sink.0);
     }

@@ -39,6 +39,9 @@ pub trait WorkerPool: Send {
     /// Bytes of blocks that may be held, if the pool knows better than the default.
     fn store_bytes(&self) -> Option<u64>;
 
+    /// What blocks in the store belong to: those of another session cannot be read.
+    fn session(&self) -> String;
+
     /// Says where answers go. Called once, first.
     #[doc(hidden)]
     fn answer_to(&mut self, sink: PoolAnswers);

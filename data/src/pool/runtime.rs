@@ -173,6 +173,11 @@ impl WorkerPool for RuntimePool {
         )
     }
 
+    fn session(&self) -> String {
+        // Every process that joins a session has a job of its own.
+        self.runtime.job().to_string()
+    }
+
     fn answer_to(&mut self, sink: PoolAnswers) {
         self.answers = Some(sink.0);
     }
@@ -260,8 +265,8 @@ impl WorkerPool for RuntimePool {
     fn put(&self, source: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
         let batch = source.batch().ok_or_else(|| {
             TaskFailure::new(
-                ErrorCode::Internal,
-                "a block that is stored already was put again",
+                ErrorCode::ObjectLost,
+                "the rows of a materialised dataset went with the session that made it; make it again in this session",
             )
         })?;
         let stream =

@@ -10,14 +10,11 @@ use aktis_worker::options::ResourceMap;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
 
-use super::spec::{
-    CountSink, FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ParquetSink,
-    ProjectStep, RenameStep, SinkKind, SinkSpec, Step, StepKind,
-};
+use super::lower;
+use super::spec::{NamedExpression, NamesStep, ProjectStep, SinkKind, SinkSpec, Step, StepKind};
 use crate::error::PlanError;
 use crate::plan::{
-    Compute, ComputeKind, Dataset, Kept, LateNode, LateStep, MapFunction, MapNode, MapSpec,
-    Produces,
+    Compute, ComputeKind, Dataset, LateNode, LateStep, MapFunction, MapNode, MapSpec, Produces,
 };
 use crate::sql;
 
@@ -184,7 +181,7 @@ impl StagePlan {
         }
         self.window_rows = self.window_rows.max(map.window_rows);
         self.has_map = true;
-        let kind = StepKind::Map(map_step(map));
+        let kind = StepKind::Map(lower::map_step(map));
         self.steps.push(PlannedStep {
             name: map.name.clone(),
             kind,
@@ -243,7 +240,7 @@ impl Cutter {
             }
             LogicalPlan::Limit(limit) => {
                 self.visit(&limit.input)?;
-                self.limit(limit_rows(limit)?);
+                self.limit(lower::limit_rows(limit)?);
                 Ok(())
             }
             LogicalPlan::SubqueryAlias(alias) => self.visit(&alias.input),
@@ -277,7 +274,7 @@ impl Cutter {
             .map(|filter| Ok(format!("({})", unparse(filter)?)))
             .collect();
         let predicate = predicate?.join(" AND ");
-        let rows = table_rows(scan.source.as_ref());
+        let rows = lower::table_rows(scan.source.as_ref());
         let limit = scan.fetch.map(|rows| rows as u64);
         if predicate.is_empty() {
             self.known_rows = rows.map(|rows| rows.min(limit.unwrap_or(u64::MAX)));
@@ -338,32 +335,10 @@ impl Cutter {
     }
 
     fn late(&mut self, step: &LateStep) {
-        let (name, kind) = match step {
-            LateStep::Filter(text) => {
-                self.known_rows = None;
-                ("Filter", StepKind::Filter(text.clone()))
-            }
-            LateStep::Select(names) => (
-                "Select",
-                StepKind::Select(NamesStep {
-                    names: names.clone(),
-                }),
-            ),
-            LateStep::Drop(names) => (
-                "Drop",
-                StepKind::Drop(NamesStep {
-                    names: names.clone(),
-                }),
-            ),
-            LateStep::Rename(pairs) => {
-                let pair = |(old, new): &(String, String)| NamedExpression {
-                    sql: old.clone(),
-                    name: new.clone(),
-                };
-                let pairs = pairs.iter().map(pair).collect();
-                ("Rename", StepKind::Rename(RenameStep { pairs }))
-            }
-        };
+        if matches!(step, LateStep::Filter(_)) {
+            self.known_rows = None;
+        }
+        let (name, kind) = lower::late_step(step);
         self.relational(name, kind);
     }
 
@@ -390,73 +365,12 @@ impl Cutter {
     }
 
     fn end_with(&mut self, sink: &Sink) {
-        let kind = match sink {
-            Sink::Consumer => {
-                // Even a bare source has somebody who reads it.
-                self.stages
-                    .is_empty()
-                    .then(|| self.stages.push(StagePlan::new()));
-                return;
-            }
-            Sink::Count => SinkKind::Count(CountSink {}),
-            Sink::Parquet {
-                folder,
-                prefix,
-                compression,
-                row_group_rows,
-            } => SinkKind::Parquet(ParquetSink {
-                folder: folder.clone(),
-                prefix: prefix.clone(),
-                compression: compression.clone(),
-                row_group_rows: row_group_rows.unwrap_or(0),
-            }),
-        };
-        self.stage().sink = Some(SinkSpec { kind: Some(kind) });
-    }
-}
-
-fn table_rows(table: &dyn TableSource) -> Option<u64> {
-    use crate::plan::{BlocksTable, ParquetTable, RangeTable};
-    if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
-        Some(parquet.rows())
-    } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
-        Some(blocks.blocks.iter().map(|block| block.rows).sum())
-    } else {
-        table.downcast_ref::<RangeTable>().map(|range| range.rows)
-    }
-}
-
-fn limit_rows(limit: &datafusion::logical_expr::Limit) -> Result<u64, PlanError> {
-    use datafusion::logical_expr::FetchType;
-    match limit.get_fetch_type().map_err(PlanError::planner)? {
-        FetchType::Literal(Some(rows)) => Ok(rows as u64),
-        FetchType::Literal(None) => Ok(u64::MAX),
-        FetchType::UnsupportedExpr => Err(PlanError::InvalidArgument(
-            "limit() needs a number".to_owned(),
-        )),
-    }
-}
-
-fn map_step(map: &MapSpec) -> MapStep {
-    let function = match &map.function {
-        MapFunction::Python(python) => FunctionKind::Python(python.definition.clone()),
-        MapFunction::Embedder(embedder) => FunctionKind::Embedder(embedder.spec.to_json()),
-    };
-    let (keeps, keeps_names) = match &map.keeps {
-        Kept::Nothing => (KeepsKind::Nothing, Vec::new()),
-        Kept::Named(names) => (KeepsKind::Named, names.clone()),
-        Kept::AllExcept(names) => (KeepsKind::AllExcept, names.clone()),
-    };
-    MapStep {
-        name: map.name.clone(),
-        function: Some(function),
-        reads_some: map.reads.is_some(),
-        reads: map.reads.clone().unwrap_or_default(),
-        keeps: keeps.into(),
-        keeps_names,
-        is_mask: map.produces == Produces::Mask,
-        keeps_rows: map.keeps_rows,
-        batch_rows: map.batch_rows.unwrap_or(0) as u64,
+        match lower::sink_kind(sink) {
+            Some(kind) => self.stage().sink = Some(SinkSpec { kind: Some(kind) }),
+            // Even a bare source has somebody who reads it.
+            None if self.stages.is_empty() => self.stages.push(StagePlan::new()),
+            None => {}
+        }
     }
 }
 

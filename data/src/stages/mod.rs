@@ -2,6 +2,7 @@
 
 mod cut;
 mod fit;
+mod lower;
 pub(crate) mod spec;
 mod splits;
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl PyExecution {
             (None, None) => Ok(Arc::new(arrow::datatypes::Schema::empty())),
         });
         let schema = schema.map_err(|failure| to_py_err(py, &failure))?;
-        let sources = blocks.iter().map(|block| Arc::new(block.to_source())).collect();
+        let sources = blocks.iter().map(|block| Arc::new(self.0.to_source(block))).collect();
         let dataset = Dataset::from_blocks(schema, sources);
         dataset.map(PyPlan::new).map_err(|error| PyValueError::new_err(error.to_string()))
     }

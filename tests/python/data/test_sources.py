@@ -1,5 +1,6 @@
 """Reading, and what can be said about a dataset without running it."""
 
+import aktis
 import aktis.data
 import numpy
 import pandas
@@ -88,3 +89,14 @@ def test_materialised_rows_stay_and_functions_do_not_run_again(tmp_path):
     assert [row["id"] for row in ds.take_all()] == list(range(10))
     assert [row["id"] for row in ds.map(lambda row: {"id": row["id"] + 1}).take(2)] == [1, 2]
     assert len(list(tmp_path.iterdir())) == calls
+
+
+def test_items_outlive_their_session_and_materialised_rows_do_not():
+    items = aktis.data.from_items([1, 2, 3])
+    made = items.map(lambda row: row).materialize()
+    assert items.count() == made.count() == 3 and len(made.take_all()) == 3
+    aktis.shutdown()
+    aktis.init(num_cpus=2, num_gpus=1, log_to_driver=False)
+    assert items.map(lambda row: row).take_all() == [{"item": 1}, {"item": 2}, {"item": 3}]
+    with pytest.raises(aktis.exceptions.ObjectLostError, match="make it again"):
+        made.take_all()

@@ -1,0 +1,98 @@
+//! From nodes of the plan to what travels to workers, one by one.
+
+use datafusion::logical_expr::{FetchType, Limit, TableSource};
+
+use super::cut::Sink;
+use super::spec::{
+    CountSink, FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ParquetSink,
+    RenameStep, SinkKind, StepKind,
+};
+use crate::error::PlanError;
+use crate::plan::{
+    BlocksTable, Kept, LateStep, MapFunction, MapSpec, ParquetTable, Produces, RangeTable,
+};
+
+/// Rows of a source, where they are known before it is read.
+pub(super) fn table_rows(table: &dyn TableSource) -> Option<u64> {
+    if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
+        Some(parquet.rows())
+    } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
+        Some(blocks.blocks.iter().map(|block| block.rows).sum())
+    } else {
+        table.downcast_ref::<RangeTable>().map(|range| range.rows)
+    }
+}
+
+/// The number in a limit.
+pub(super) fn limit_rows(limit: &Limit) -> Result<u64, PlanError> {
+    match limit.get_fetch_type().map_err(PlanError::planner)? {
+        FetchType::Literal(Some(rows)) => Ok(rows as u64),
+        FetchType::Literal(None) => Ok(u64::MAX),
+        FetchType::UnsupportedExpr => Err(PlanError::InvalidArgument(
+            "limit() needs a number".to_owned(),
+        )),
+    }
+}
+
+/// A step that is bound at run time, and its name.
+pub(super) fn late_step(step: &LateStep) -> (&'static str, StepKind) {
+    let names = |names: &[String]| NamesStep {
+        names: names.to_vec(),
+    };
+    match step {
+        LateStep::Filter(text) => ("Filter", StepKind::Filter(text.clone())),
+        LateStep::Select(selected) => ("Select", StepKind::Select(names(selected))),
+        LateStep::Drop(dropped) => ("Drop", StepKind::Drop(names(dropped))),
+        LateStep::Rename(pairs) => {
+            let pair = |(old, new): &(String, String)| NamedExpression {
+                sql: old.clone(),
+                name: new.clone(),
+            };
+            let pairs = pairs.iter().map(pair).collect();
+            ("Rename", StepKind::Rename(RenameStep { pairs }))
+        }
+    }
+}
+
+/// A call of a function.
+pub(super) fn map_step(map: &MapSpec) -> MapStep {
+    let function = match &map.function {
+        MapFunction::Python(python) => FunctionKind::Python(python.definition.clone()),
+        MapFunction::Embedder(embedder) => FunctionKind::Embedder(embedder.spec.to_json()),
+    };
+    let (keeps, keeps_names) = match &map.keeps {
+        Kept::Nothing => (KeepsKind::Nothing, Vec::new()),
+        Kept::Named(names) => (KeepsKind::Named, names.clone()),
+        Kept::AllExcept(names) => (KeepsKind::AllExcept, names.clone()),
+    };
+    MapStep {
+        name: map.name.clone(),
+        function: Some(function),
+        reads_some: map.reads.is_some(),
+        reads: map.reads.clone().unwrap_or_default(),
+        keeps: keeps.into(),
+        keeps_names,
+        is_mask: map.produces == Produces::Mask,
+        keeps_rows: map.keeps_rows,
+        batch_rows: map.batch_rows.unwrap_or(0) as u64,
+    }
+}
+
+/// Where rows end; `None`: with the consumer.
+pub(super) fn sink_kind(sink: &Sink) -> Option<SinkKind> {
+    match sink {
+        Sink::Consumer => None,
+        Sink::Count => Some(SinkKind::Count(CountSink {})),
+        Sink::Parquet {
+            folder,
+            prefix,
+            compression,
+            row_group_rows,
+        } => Some(SinkKind::Parquet(ParquetSink {
+            folder: folder.clone(),
+            prefix: prefix.clone(),
+            compression: compression.clone(),
+            row_group_rows: row_group_rows.unwrap_or(0),
+        })),
+    }
+}
