@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import _session
 from ._actor_host import GROUP_SEPARATOR
 from ._options import METHOD_OPTIONS, check_options, native_method_options
 from ._signature import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._aktis import ActorCore
     from ._methods import MethodSpec
 
 
 class ActorMethod:
     """A method of an actor; :attr:`remote` calls it. Found as an attribute of an :class:`~aktis.ActorHandle`."""
-
-    #: Calls the method and returns at once: a reference, a list of ``num_returns`` of them, or a generator of them.
-    #: Calls made through handles of one process run in the order in which they are made.
-    remote: Callable[..., Any]
 
     def __init__(
         self, core: ActorCore, class_name: str, name: str, spec: MethodSpec, changes: dict[str, Any] | None = None
@@ -30,12 +25,36 @@ class ActorMethod:
         self._name = name
         self._spec = spec
         changes = changes or {}
-        options = {**spec.options, **changes}
+        self._options = {**spec.options, **changes}
         # The process knows the group that the class declares; only one chosen by the caller must be sent.
         group = changes.get("concurrency_group")
-        native_name = f"{group}{GROUP_SEPARATOR}{name}" if group else name
-        template = core.method(native_name, native_method_options(options, is_generator=spec.is_generator))
-        self.remote = checked(template.remote, f"{class_name}.{name}", spec.parameters)
+        self._native_name = f"{group}{GROUP_SEPARATOR}{name}" if group else name
+        self._bind()
+
+    def _bind(self) -> None:
+        """Puts the native submission in place of :meth:`remote`."""
+        options = native_method_options(self._options, is_generator=self._spec.is_generator)
+        template = self._core.method(self._native_name, options)
+        self.__dict__["remote"] = checked(template.remote, f"{self._class_name}.{self._name}", self._spec.parameters)
+        _session.bind(self)
+
+    def _unbind(self) -> None:
+        self.__dict__.pop("remote", None)
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the method, and returns at once. Calls of one process run in the order in which they are made.
+
+        Returns:
+            One :class:`~aktis.ObjectRef`; a list of ``num_returns`` of them; ``None`` if ``num_returns=0``; an
+            :class:`~aktis.ObjectRefGenerator` for a generator.
+
+        Raises:
+            TypeError: the arguments do not fit the method, or one of them cannot be pickled.
+            NotConnectedError: the session of the actor is over.
+        """
+        _session.refuse_in_forked_child()
+        self._bind()
+        return self.remote(*args, **kwargs)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options.

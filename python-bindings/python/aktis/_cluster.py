@@ -49,7 +49,9 @@ def _sum(field: str) -> dict[str, float]:
 
 def _own_resource(node: dict[str, Any]) -> dict[str, float]:
     """Every node is a resource of its own, as in Ray."""
-    return {f"node:{node['NodeManagerAddress']}": 1.0}
+    address = node["NodeManagerAddress"]
+    # A node in laptop mode has a socket in a folder, not an address.
+    return {f"node:{'127.0.0.1' if address.startswith('unix:') else address.rpartition(':')[0] or address}": 1.0}
 
 
 def get_gpu_ids() -> list[int]:

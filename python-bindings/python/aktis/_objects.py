@@ -57,6 +57,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     >>> aktis.get([aktis.put(1), aktis.put(2)])
     [1, 2]
     """
+    if _session.is_forked_child:
+        _session.refuse_in_forked_child()
     if timeout is not None:
         _check_timeout(timeout)
     if isinstance(refs, ObjectRef):
@@ -99,6 +101,7 @@ def wait(
     >>> len(ready), len(pending)
     (1, 1)
     """
+    _session.refuse_in_forked_child()
     _check_wait(refs, num_returns, timeout)
     if not refs:
         return [], []

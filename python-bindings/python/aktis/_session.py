@@ -30,7 +30,7 @@ _lock = threading.RLock()
 _generation = 0
 #: Kept here, because after a fork the native module must not be asked: another thread may have held its locks.
 _may_be_connected = False
-_is_forked_child = False
+is_forked_child = False
 _is_exit_hooked = False
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -108,7 +108,7 @@ def init(
     check_init_arguments(ray_arguments, local_mode=local_mode)
     logger = logging.getLogger("aktis")
     with _lock:
-        _refuse_in_forked_child()
+        refuse_in_forked_child()
         if _aktis.is_connected():
             if ignore_reinit_error:
                 logger.info("init() was called again: the session goes on as it is")
@@ -169,7 +169,7 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     """
     global _may_be_connected
     with _lock:
-        if _is_forked_child:
+        if is_forked_child:
             return
         if _aktis.is_connected():
             _begin_generation()
@@ -185,14 +185,14 @@ def is_initialized() -> bool:
     >>> aktis.is_initialized()
     False
     """
-    return not _is_forked_child and _aktis.is_connected()
+    return not is_forked_child and _aktis.is_connected()
 
 
 def ensure_connected() -> None:
     """Begins a session if this process has none, as the first call of a script does."""
-    if _is_forked_child or not _aktis.is_connected():
+    if is_forked_child or not _aktis.is_connected():
         with _lock:
-            _refuse_in_forked_child()
+            refuse_in_forked_child()
             if not _aktis.is_connected():
                 init()
 
@@ -221,8 +221,9 @@ def _begin_generation() -> None:
     _bound.clear()
 
 
-def _refuse_in_forked_child() -> None:
-    if _is_forked_child:
+def refuse_in_forked_child() -> None:
+    """Raises in a process that was forked from one with a session."""
+    if is_forked_child:
         raise RuntimeError(
             "this process was forked from one with an aktis session, which it cannot share: start it with the 'spawn' "
             "method of multiprocessing, or give the work to an aktis task"
@@ -237,10 +238,10 @@ def _hook_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _is_forked_child, _lock
+    global is_forked_child, _lock
     _lock = threading.RLock()
     if _may_be_connected:
-        _is_forked_child = True
+        is_forked_child = True
         _begin_generation()
 
 
