@@ -14,9 +14,6 @@ use crate::launcher::Launcher;
 use crate::node::NodePlan;
 use crate::session::{Owner, ProcessMark, Role, SessionFolder};
 
-/// Worker threads of a daemon's runtime: it moves bytes, the CPUs are for tasks.
-const THREADS: usize = 2;
-
 /// Becomes the daemon of `plan`: leaves the terminal's session, writes `ready_path`, runs until a signal.
 pub(crate) fn run_daemon(plan: &DaemonPlan, settings: &Settings, ready_path: &Path) -> u8 {
     // Fails only for the leader of a process group, which then is on its own already.
@@ -30,9 +27,8 @@ pub(crate) fn run_here(plan: &DaemonPlan, settings: &Settings, report: impl FnOn
 }
 
 fn run(plan: &DaemonPlan, settings: &Settings, report: impl FnOnce(&Ready)) -> u8 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .thread_name("aktis-daemon")
+    // One thread, as in laptop mode: calls between gcs and raylet wake nobody, and the CPUs are for tasks.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = match runtime {
