@@ -22,11 +22,6 @@ const FRAME_CAPACITY: usize = 1024;
 pub(crate) enum Message {
     /// For the core.
     Event(Event),
-    /// A process has connected.
-    Connected {
-        connection: ConnectionId,
-        stream: Arc<UnixStream>,
-    },
     /// A process's socket takes more.
     Writable(ConnectionId),
     /// A frame for a process, from a task that served its request.
@@ -78,33 +73,46 @@ pub(crate) enum Message {
     },
 }
 
+/// News of one connection, in the order in which they happened.
+#[derive(Debug)]
+pub(crate) enum ProcessNews {
+    /// It begins.
+    Connected(Arc<UnixStream>),
+    /// The process said something.
+    Frame(Frame),
+    /// It has ended.
+    Disconnected,
+}
+
 /// Sends messages to the driver. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     messages: mpsc::UnboundedSender<Message>,
-    frames: mpsc::Sender<(ConnectionId, Option<Frame>)>,
+    processes: mpsc::Sender<(ConnectionId, ProcessNews)>,
 }
 
 /// The driver's end.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// Everything but frames.
+    /// Everything but news of processes.
     pub(crate) messages: mpsc::UnboundedReceiver<Message>,
-    /// Frames of processes, `None` for the end of a connection. Bounded: a process that floods waits.
-    pub(crate) frames: mpsc::Receiver<(ConnectionId, Option<Frame>)>,
+    /// News of processes. Bounded: a process that floods waits.
+    pub(crate) processes: mpsc::Receiver<(ConnectionId, ProcessNews)>,
 }
 
 /// A mailbox and its inbox.
 pub(crate) fn channel() -> (Mailbox, Inbox) {
     let (message_sender, messages) = mpsc::unbounded_channel();
-    let (frame_sender, frames) = mpsc::channel(FRAME_CAPACITY);
-    (
-        Mailbox {
-            messages: message_sender,
-            frames: frame_sender,
-        },
-        Inbox { messages, frames },
-    )
+    let (process_sender, processes) = mpsc::channel(FRAME_CAPACITY);
+    let mailbox = Mailbox {
+        messages: message_sender,
+        processes: process_sender,
+    };
+    let inbox = Inbox {
+        messages,
+        processes,
+    };
+    (mailbox, inbox)
 }
 
 impl Mailbox {
@@ -118,8 +126,8 @@ impl Mailbox {
         self.send(Message::Event(event));
     }
 
-    /// Sends what a process said, waiting while the driver is behind. False after the end of the driver.
-    pub(crate) async fn frame(&self, connection: ConnectionId, frame: Option<Frame>) -> bool {
-        self.frames.send((connection, frame)).await.is_ok()
+    /// Sends news of a process, waiting while the driver is behind. False after the end of the driver.
+    pub(crate) async fn process(&self, connection: ConnectionId, news: ProcessNews) -> bool {
+        self.processes.send((connection, news)).await.is_ok()
     }
 }

@@ -120,9 +120,9 @@ impl RayletDriver {
             let wake_at = self.wake_at();
             let end = tokio::select! {
                 biased;
-                frame = inbox.frames.recv() => match frame {
-                    Some((connection, frame)) => {
-                        self.on_frame(connection, frame);
+                news = inbox.processes.recv() => match news {
+                    Some((connection, news)) => {
+                        self.on_process(connection, news);
                         None
                     }
                     None => None,
@@ -152,8 +152,8 @@ impl RayletDriver {
     fn drain(&mut self, inbox: &mut Inbox) -> Option<shutdown::End> {
         for _ in 0..ROUND {
             let mut is_quiet = true;
-            if let Ok((connection, frame)) = inbox.frames.try_recv() {
-                self.on_frame(connection, frame);
+            if let Ok((connection, news)) = inbox.processes.try_recv() {
+                self.on_process(connection, news);
                 is_quiet = false;
             }
             if let Ok(message) = inbox.messages.try_recv() {

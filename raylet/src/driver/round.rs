@@ -8,23 +8,30 @@ use super::shutdown::End;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
 use crate::core::worker_pool::Worker;
-use crate::inbox::Message;
+use crate::inbox::{Message, ProcessNews};
 use crate::io::frames::Frame;
 use crate::io::logs::Epitaph;
 
 impl RayletDriver {
-    /// A frame of a process, or the end of its connection. What the store can answer does not pass the core.
-    pub(super) fn on_frame(&mut self, connection: ConnectionId, frame: Option<Frame>) {
-        let Some(Frame {
+    /// A connection begins, says something or ends.
+    pub(super) fn on_process(&mut self, connection: ConnectionId, news: ProcessNews) {
+        match news {
+            ProcessNews::Connected(stream) => self.ports.links.insert(connection, stream),
+            ProcessNews::Frame(frame) => self.on_frame(connection, frame),
+            ProcessNews::Disconnected => {
+                self.handle(Event::Disconnected { connection });
+                self.ports.links.remove(connection);
+            }
+        }
+    }
+
+    /// A frame of a process. What the store can answer does not pass the core.
+    fn on_frame(&mut self, connection: ConnectionId, frame: Frame) {
+        let Frame {
             request_id,
             kind,
             payload,
-        }) = frame
-        else {
-            self.handle(Event::Disconnected { connection });
-            self.ports.links.remove(connection);
-            return;
-        };
+        } = frame;
         // A kind that only a newer process knows.
         let Some(kind) = kind else { return };
         let is_greeted = self.core.processes().get(connection).is_some();
@@ -53,9 +60,6 @@ impl RayletDriver {
     pub(super) fn on_message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Event(event) => self.handle(event),
-            Message::Connected { connection, stream } => {
-                self.ports.links.insert(connection, stream);
-            }
             Message::Writable(connection) => self.ports.links.on_writable(connection),
             Message::Send {
                 connection,

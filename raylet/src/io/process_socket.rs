@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::frames::take_frame;
 use crate::core::keys::ConnectionId;
-use crate::inbox::{Mailbox, Message};
+use crate::inbox::{Mailbox, ProcessNews};
 
 /// Room that a reader asks of its buffer.
 const READ_BYTES: usize = 64 << 10;
@@ -32,13 +32,7 @@ pub(crate) fn serve_processes(listener: UnixListener, mailbox: Mailbox) -> JoinH
                 Ok((stream, _)) if is_own_user(&stream) => {
                     let connection = ConnectionId(next);
                     next += 1;
-                    let stream = Arc::new(stream);
-                    let connected = Message::Connected {
-                        connection,
-                        stream: Arc::clone(&stream),
-                    };
-                    mailbox.send(connected);
-                    tokio::spawn(read_frames(connection, stream, mailbox.clone()));
+                    tokio::spawn(read_frames(connection, Arc::new(stream), mailbox.clone()));
                 }
                 Ok(_) => tracing::warn!("a process of another user tried to connect"),
                 Err(error) => pause_after(&error).await,
@@ -61,7 +55,12 @@ pub(crate) async fn pause_after(error: &io::Error) {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
 }
 
+/// Tells of a connection from its beginning to its end.
 async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox: Mailbox) {
+    let connected = ProcessNews::Connected(Arc::clone(&stream));
+    if !mailbox.process(connection, connected).await {
+        return;
+    }
     let mut input = BytesMut::with_capacity(READ_BYTES);
     'connection: loop {
         match stream
@@ -77,7 +76,7 @@ async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox:
         loop {
             match take_frame(&mut input) {
                 Ok(Some(frame)) => {
-                    if !mailbox.frame(connection, Some(frame)).await {
+                    if !mailbox.process(connection, ProcessNews::Frame(frame)).await {
                         break 'connection;
                     }
                 }
@@ -92,5 +91,5 @@ async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox:
             input.reserve(READ_BYTES);
         }
     }
-    mailbox.frame(connection, None).await;
+    mailbox.process(connection, ProcessNews::Disconnected).await;
 }

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
+use crate::process::DEADLINE;
 use crate::sandbox::{Sandbox, client, driver, eventually, is_running};
 
 fn kill(pid: u32) {
@@ -176,6 +177,17 @@ async fn without_a_gcs_the_start_fails_and_leaves_nothing() {
         "{text}"
     );
     assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_hello_is_answered_however_soon_it_comes() {
+    let sandbox = Sandbox::new().await;
+    let node = sandbox.node(1).await;
+    for _ in 0..300 {
+        let connected = tokio::time::timeout(DEADLINE, driver(&node)).await;
+        drop(connected.expect("the hello is answered"));
+    }
+    node.shutdown().await;
 }
 
 #[tokio::test]
