@@ -54,6 +54,10 @@ _MODULE_OF = {
     "wait": "_objects",
 }
 _SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
+#: Names that scripts for Ray may use, and that Aktis does not have yet.
+_NOT_YET = frozenset(
+    {"LoggingConfig", "autoscaler", "cancel", "client", "job_config", "serve", "timeline", "train", "tune"}
+)
 
 __all__ = [
     "ActorClass",
@@ -93,6 +97,8 @@ def __getattr__(name: str) -> object:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
+    if name in _NOT_YET:
+        raise AttributeError(f"{name!r} of Ray is not in Aktis yet: see the limits in its README")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from ._quantities import check_gpus, check_quantity, check_resources
 
-#: Ray's options that change nothing here.
-_IGNORED = frozenset({"enable_task_events", "_labels", "_metadata", "_num_objects_per_yield"})
+#: Ray's options that change nothing here. Generators are not held back yet by a reader that is slow.
+_IGNORED = frozenset({
+    "enable_task_events", "_labels", "_metadata", "_num_objects_per_yield", "_generator_backpressure_num_objects",
+})  # fmt: skip
 #: Ray's options that would change what happens, and that Aktis does not have: only their defaults are accepted.
 _ONLY_DEFAULT: dict[str, tuple[Any, ...]] = {
     "label_selector": (None, {}),
@@ -31,7 +33,7 @@ _COMMON = frozenset({
     "scheduling_strategy", *_IGNORED, *_ONLY_DEFAULT,
 })  # fmt: skip
 TASK_OPTIONS = _COMMON | {
-    "max_calls", "max_retries", "num_returns", "retry_exceptions", "_generator_backpressure_num_objects",
+    "max_calls", "max_retries", "num_returns", "retry_exceptions",
 }  # fmt: skip
 ACTOR_OPTIONS = _COMMON | {
     "concurrency_groups", "lifetime", "max_concurrency", "max_restarts", "max_task_retries", "max_pending_calls",
@@ -39,7 +41,7 @@ ACTOR_OPTIONS = _COMMON | {
 }  # fmt: skip
 METHOD_OPTIONS = frozenset({
     "name", "num_returns", "concurrency_group", "max_task_retries", "retry_exceptions", "tensor_transport",
-    "_generator_backpressure_num_objects", *_IGNORED,
+    *_IGNORED,
 })  # fmt: skip
 
 
@@ -216,12 +218,6 @@ def native_returns(num_returns: Any, *, is_generator: bool) -> dict[str, Any]:
     return {"num_returns": num_returns}
 
 
-def native_backpressure(options: dict[str, Any]) -> dict[str, Any]:
-    """How many unread items a generator may be ahead of its reader; -1 is without limit."""
-    limit = options.get("_generator_backpressure_num_objects")
-    return {} if limit is None else {"generator_backpressure": limit}
-
-
 def native_task_options(options: dict[str, Any], *, is_generator: bool) -> dict[str, Any]:
     """Options of a task for the native module."""
     native = {
@@ -230,7 +226,6 @@ def native_task_options(options: dict[str, Any], *, is_generator: bool) -> dict[
         "name": options.get("name") or "",
         **native_returns(options.get("num_returns"), is_generator=is_generator),
         **native_retries(options),
-        **native_backpressure(options),
     }
     if options.get("gpu_memory"):
         native["gpu_memory_bytes"] = int(options["gpu_memory"])
@@ -269,5 +264,4 @@ def native_method_options(options: dict[str, Any], *, is_generator: bool) -> dic
         **native_returns(options.get("num_returns"), is_generator=is_generator),
         "max_task_retries": options.get("max_task_retries"),
         **(native_retries(options) if options.get("retry_exceptions") is not None else {}),
-        **native_backpressure(options),
     }
