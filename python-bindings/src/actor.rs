@@ -38,7 +38,10 @@ impl ActorCore {
     ) -> PyResult<Self> {
         let runtime = runtime(py)?;
         let class = Function { id: Bytes::from(class_id), name: class_name };
-        let options = actor_options(options)?;
+        let mut options = actor_options(options)?;
+        if options.namespace.is_empty() {
+            options.namespace = runtime.assignment().namespace;
+        }
         let encoded = encode_args(&runtime, args, kwargs)?;
         let handle = py
             .detach(|| runtime.create_actor(&class, encoded.value, encoded.dependencies, &options))
@@ -50,6 +53,7 @@ impl ActorCore {
     #[staticmethod]
     fn by_name<'py>(py: Python<'py>, name: String, namespace: String) -> PyResult<(Self, Bound<'py, PyBytes>)> {
         let runtime = runtime(py)?;
+        let namespace = if namespace.is_empty() { runtime.assignment().namespace } else { namespace };
         let request = wire::GetActorRequest { actor_id: Bytes::new(), name: name.clone(), namespace };
         let update = py
             .detach(|| runtime.call_gcs::<_, wire::ActorUpdate>("GetActor", &request))

@@ -298,11 +298,9 @@ fn answer(
             is_exiting
         }
         Err(error) if is_actor_exit(py, &error) => {
-            let nothing = to_value(py.None().bind(py)).map(|value| vec![value; call.spec().num_returns as usize]);
-            let result = nothing.map_err(|error| TaskFailure::new(ErrorCode::Internal, error.to_string()));
-            py.detach(|| {
-                call.finish(CallOutcome { result, is_retryable: false, is_worker_exiting: true, execution, stream_length: 0 });
-            });
+            let message = format!("the actor ended itself in {} (exit_actor)", call.name());
+            let ended = failed(TaskFailure::new(ErrorCode::ActorDied, message), execution);
+            py.detach(|| call.finish(CallOutcome { is_worker_exiting: true, ..ended }));
             true
         }
         Err(error) => {

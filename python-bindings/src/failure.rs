@@ -48,6 +48,10 @@ pub(crate) struct Described {
 /// Describes an exception for another process. `retry_on`: pickled exception types, empty for any.
 pub(crate) fn describe(py: Python<'_>, error: &PyErr, name: &str, retry_on: Option<&[u8]>) -> Described {
     let described = py.import("aktis._worker").and_then(|module| {
+        // Before Python 3.12 a fetched exception carries its traceback beside it.
+        if let Some(traceback) = error.traceback(py) {
+            error.value(py).setattr("__traceback__", traceback)?;
+        }
         let retry_on = retry_on.map(|types| PyBytes::new(py, types));
         module.call_method1("describe_exception", (error.value(py), name, retry_on))?.extract::<(Vec<u8>, String, String, bool)>()
     });

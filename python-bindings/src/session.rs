@@ -227,7 +227,10 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     info.set_item("role", if runtime.role() == ProcessRole::Driver { "driver" } else { "worker" })?;
     info.set_item("session_dir", &greeting.session_dir)?;
     info.set_item("gcs_address", &greeting.gcs_address)?;
-    info.set_item("namespace", &greeting.namespace)?;
+    let assignment = runtime.assignment();
+    info.set_item("namespace", assignment.namespace)?;
+    info.set_item("was_reconstructed", assignment.restarts > 0)?;
+    info.set_item("resources", whole_units(py, assignment.resources.iter())?)?;
     info.set_item("task_id", call.task_id)?;
     info.set_item("actor_id", call.actor_id)?;
     info.set_item("gpu_ids", PyList::new(py, call.gpu_ids)?)?;
@@ -306,16 +309,23 @@ pub(crate) fn nodes(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     PyList::new(py, described)
 }
 
+/// Resources by name, from units of 1/10000.
+fn whole_units<'a, 'py>(
+    py: Python<'py>,
+    quantities: impl Iterator<Item = (&'a String, &'a i64)>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, units) in quantities {
+        #[allow(clippy::cast_precision_loss, reason = "quantities are far below 2^53")]
+        dict.set_item(name, *units as f64 / 10_000.0)?;
+    }
+    Ok(dict)
+}
+
 fn describe_node<'py>(py: Python<'py>, node: &wire::NodeInfo) -> PyResult<Bound<'py, PyDict>> {
     let hex: String = node.node_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let quantities = |set: Option<&wire::ResourceSet>| -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        for (name, units) in set.into_iter().flat_map(|set| &set.quantities) {
-            #[allow(clippy::cast_precision_loss, reason = "quantities are far below 2^53")]
-            dict.set_item(name, *units as f64 / 10_000.0)?;
-        }
-        Ok(dict)
-    };
+    let quantities =
+        |set: Option<&wire::ResourceSet>| whole_units(py, set.into_iter().flat_map(|set| &set.quantities));
     let info = PyDict::new(py);
     info.set_item("NodeID", hex)?;
     info.set_item("Alive", node.is_alive)?;

@@ -123,14 +123,6 @@ pub const fn align_up(position: usize) -> usize {
     (position + PART_ALIGNMENT - 1) & !(PART_ALIGNMENT - 1)
 }
 
-pub(crate) fn format_error(number: u32) -> wire::Failure {
-    wire::Failure {
-        code: aktis_common::error::ErrorCode::Serialization.as_u32(),
-        message: format!("a value has the unknown format {number}: all processes must run the same Aktis version"),
-        ..Default::default()
-    }
-}
-
 /// The payload of a frame as a list of byte ranges that are written with one `writev`.
 #[derive(Debug, Default, Clone)]
 pub struct PayloadParts {

@@ -42,19 +42,8 @@ pub fn serve(
 ) -> std::io::Result<Option<WorkerStart>> {
     link.set_read_timeout(Some(POLL))?;
     let mut zygote = Zygote { link, input: Vec::new(), children: HashMap::new(), to_preload: Vec::new() };
-    zygote.reply(&ZygoteReply::Ready { pid: std::process::id() })?;
-    loop {
-        match zygote.receive() {
-            Ok(Some(ZygoteRequest::Fork(start))) => {
-                if let Some(start) = zygote.fork(start, forker)? {
-                    return Ok(Some(start));
-                }
-            }
-            Ok(Some(ZygoteRequest::Preload { modules })) => zygote.to_preload.extend(modules),
-            Ok(None) => zygote.idle(forker),
-            Err(_) => break,
-        }
-        zygote.reap();
+    if let Ok(start) = zygote.serve(forker) {
+        return Ok(Some(start));
     }
     zygote.kill_children();
     if let Some(folder) = cleanup_dir {
@@ -72,6 +61,23 @@ struct Zygote {
 }
 
 impl Zygote {
+    /// Serves until this is a child. Err: the raylet is gone, maybe before it heard a word.
+    fn serve(&mut self, forker: &mut dyn Forker) -> std::io::Result<WorkerStart> {
+        self.reply(&ZygoteReply::Ready { pid: std::process::id() })?;
+        loop {
+            match self.receive()? {
+                Some(ZygoteRequest::Fork(start)) => {
+                    if let Some(start) = self.fork(start, forker)? {
+                        return Ok(start);
+                    }
+                }
+                Some(ZygoteRequest::Preload { modules }) => self.to_preload.extend(modules),
+                None => self.idle(forker),
+            }
+            self.reap();
+        }
+    }
+
     /// The next request; `None` when none came for a while. Err: the raylet is gone.
     fn receive(&mut self) -> std::io::Result<Option<ZygoteRequest>> {
         loop {

@@ -134,9 +134,12 @@ impl LeaseTable {
         self.classes.get(key.class.0 as usize).is_some_and(|class| class.open_requests.contains(&key))
     }
 
-    /// Whether tasks run or wait, for tests and status.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.leases.is_empty() && self.classes.iter().all(|class| class.queue.is_empty())
+    /// What the request asks for, if its answer is still awaited.
+    pub(crate) fn requested_resources(&self, key: LeaseRequestKey) -> Option<wire::ResourceSet> {
+        if !self.is_requested(key) {
+            return None;
+        }
+        self.classes.get(key.class.0 as usize)?.request.resources.clone()
     }
 }
 

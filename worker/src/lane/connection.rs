@@ -117,11 +117,6 @@ impl Connection {
         Ok(false)
     }
 
-    /// Bytes that the socket has not taken yet.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.outgoing.lock().outbox.waiting_bytes()
-    }
-
     /// Writes what waits; what does not fit goes on when the socket is writable.
     pub(crate) fn flush(self: &Arc<Self>) {
         self.flush_locked(&mut self.outgoing.lock());

@@ -16,8 +16,6 @@ use super::turn::{Asked, LaneStep, Turn, Waiter};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
-/// How long a wait polls before it lets its caller look for signals.
-const SIGNAL_SLICE: Duration = Duration::from_millis(100);
 
 /// Takes a connection that came in through a listener.
 pub(crate) type Acceptor = Arc<dyn Fn(OwnedFd) + Send + Sync>;
@@ -159,11 +157,6 @@ impl Reactor {
         let end = self.lead(waiter, deadline, slice_end);
         self.turn.pass();
         end
-    }
-
-    /// [`Self::wait`] with the usual slice for signals.
-    pub(crate) fn wait_interruptibly(&self, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> WaitEnd {
-        self.wait(waiter, deadline, Some(SIGNAL_SLICE))
     }
 
     fn lead(&self, waiter: &Waiter, deadline: Option<Instant>, slice_end: Option<Instant>) -> WaitEnd {

@@ -351,7 +351,8 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
 /// The failure of calls to a dead actor, whatever it died of.
 pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) -> TaskFailure {
     match failure.code {
-        ErrorCode::ActorDied | ErrorCode::Unschedulable | ErrorCode::NotConnected => failure,
+        ErrorCode::Unschedulable | ErrorCode::NotConnected => failure,
+        ErrorCode::ActorDied if failure.message.contains(class) => failure,
         ErrorCode::Application => TaskFailure {
             code: ErrorCode::ActorDied,
             message: format!("the constructor of actor {class} ({actor}) raised: {}", failure.message),

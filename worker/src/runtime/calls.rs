@@ -252,6 +252,7 @@ impl ActorStart {
         let spec = start.spec.as_ref().ok_or("an actor without a specification")?;
         let actor = ActorId::from_bytes(&spec.actor_id).map_err(|error| error.to_string())?;
         *runtime.0.job.lock() = JobId::from_bytes(&spec.job_id).unwrap_or(JobId::NIL);
+        *runtime.0.assignment.lock() = super::Assignment::of_actor(&start);
         Ok(Self { runtime, start, actor, payload })
     }
 

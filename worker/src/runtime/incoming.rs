@@ -134,6 +134,11 @@ impl Runtime {
 
     fn on_hello(&self, id: ConnectionId, hello: wire::LaneHello) -> Result<(), String> {
         let caller = address_of(hello.caller.as_ref())?;
+        if hello.lease_id != 0 {
+            let resources = hello.resources.clone().unwrap_or_default().quantities.into_iter().collect();
+            let namespace = hello.namespace.clone();
+            *self.0.assignment.lock() = super::Assignment { namespace, resources, restarts: 0 };
+        }
         if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {
             lane.peer = Some(caller);
             lane.role = LaneRole::Incoming { hello: Some(hello) };
@@ -323,10 +328,12 @@ impl Runtime {
 
     fn on_grant(&self, key: LeaseRequestKey, grant: wire::LeaseGrant) {
         let Ok(worker) = address_of(grant.worker.as_ref()) else { return };
-        let is_wanted = self.with_core(|core, _| core.leases.is_requested(key));
+        let resources = self.with_core(|core, _| core.leases.requested_resources(key));
+        let is_wanted = resources.is_some();
         let hello = wire::LaneHello {
             lease_id: grant.lease_id,
             accelerators: grant.accelerators,
+            resources,
             ..self.plain_hello()
         };
         let lane = if is_wanted { self.open_lane(worker, LaneRole::Lease, hello) } else { Err(unwanted()) };

@@ -85,6 +85,7 @@ impl Runtime {
         wire::LaneHello {
             caller: Some(self.0.me.to_wire()),
             job_id: self.job().to_wire(),
+            namespace: self.assignment().namespace,
             ..Default::default()
         }
     }

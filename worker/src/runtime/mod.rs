@@ -54,6 +54,7 @@ struct Inner {
     role: ProcessRole,
     /// Drivers: their own; workers: the job they serve.
     job: Mutex<JobId>,
+    assignment: Mutex<Assignment>,
     hello: wire::HelloReply,
     reactor: Arc<Reactor>,
     core: Mutex<Core>,
@@ -69,6 +70,29 @@ struct Inner {
     /// Tasks of dead workers that wait for the raylet to say what they died of.
     unburied: Mutex<Vec<Unburied>>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What this process works under at the moment.
+#[derive(Debug, Clone, Default)]
+pub struct Assignment {
+    /// Namespace in which names are looked up.
+    pub namespace: String,
+    /// Resources that the lease or the actor holds, in units of 1/10000.
+    pub resources: crate::options::ResourceMap,
+    /// How often the actor was restarted.
+    pub restarts: u32,
+}
+
+impl Assignment {
+    fn of_actor(start: &wire::StartActor) -> Self {
+        let options = start.options.clone().unwrap_or_default();
+        let held = options.running_resources.and_then(|request| request.resources).unwrap_or_default();
+        Self {
+            namespace: options.namespace,
+            resources: held.quantities.into_iter().collect(),
+            restarts: start.restarts,
+        }
+    }
 }
 
 struct Unburied {
@@ -102,6 +126,11 @@ impl Runtime {
     /// Whether this process is a driver or a worker.
     pub fn role(&self) -> ProcessRole {
         self.0.role
+    }
+
+    /// Namespace, resources and restarts of what runs here.
+    pub fn assignment(&self) -> Assignment {
+        self.0.assignment.lock().clone()
     }
 
     /// What the raylet said at the start: folders, addresses, limits.

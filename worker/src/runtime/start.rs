@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 use super::incoming::NodeHandler;
 use super::lanes::{Lane, LaneRole, LaneTable};
-use super::{Inner, LogSink, Runtime, RuntimeTicker};
+use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
@@ -79,6 +79,7 @@ impl Runtime {
             me,
             role: config.role,
             job: Mutex::new(job),
+            assignment: Mutex::new(Assignment { namespace: reply.namespace.clone(), ..Assignment::default() }),
             hello: reply.clone(),
             reactor,
             core: Mutex::new(Core::new(me, config.lineage_limit_bytes)),

@@ -1,0 +1,106 @@
+"""Clusters of real daemons on this machine, each test module in a folder of its own."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+#: Seconds that anything here may take.
+DEADLINE_S = 60
+
+
+def until(condition, what, deadline_s=DEADLINE_S):
+    """Waits for a condition and returns its value; fails with ``what`` when it does not come true in time."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"not within {deadline_s} s: {what}")
+        time.sleep(0.02)
+
+
+def processes_with(text):
+    """Ids of the processes whose command line or environment mentions ``text``, this one excepted."""
+    found = []
+    for folder in pathlib.Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            about = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if state != "Z" and text.encode() in about:
+            found.append(int(folder.name))
+    return found
+
+
+class Cluster:
+    """Daemons that share a temporary folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {**os.environ, "AKTIS_TEMP_DIR": str(folder), "AKTIS_NODE_TIMEOUT": "4s"}
+        self.address = None
+
+    def run(self, *arguments):
+        """Runs the aktis command and returns what it printed."""
+        command = [sys.executable, "-m", "aktis._cli", *arguments]
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start_head(self, *arguments):
+        """Starts gcs and first node on a free port."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.run("start", "--head", "--port", str(port), *arguments)
+        self.address = f"127.0.0.1:{port}"
+
+    def start_node(self, *arguments):
+        """Adds a node and returns the process id of its daemon."""
+        before = set(self.daemons())
+        self.run("start", "--address", self.address, *arguments)
+        (pid,) = set(self.daemons()) - before
+        return pid
+
+    def daemons(self):
+        """Process ids of the daemons."""
+        return [
+            pid
+            for pid in processes_with(f"AKTIS_TEMP_DIR={self.folder}")
+            if b"\0daemon\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+    def nodes(self):
+        """The nodes as `aktis status --json` tells them."""
+        return json.loads(self.run("status", "--json"))["nodes"]
+
+
+@pytest.fixture
+def cluster():
+    """A cluster folder; every process started in it is ended afterwards."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ak", dir="/tmp"))
+    cluster = Cluster(folder)
+    yield cluster
+    subprocess.run(
+        [sys.executable, "-m", "aktis._cli", "stop"],
+        env=cluster.environment,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    until(lambda: not processes_with(str(folder)), "all processes of the cluster are gone")
+    shutil.rmtree(folder, ignore_errors=True)

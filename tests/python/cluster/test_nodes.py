@@ -1,0 +1,152 @@
+"""Two nodes on one machine: tasks, actors and objects on both, and what happens when one is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import aktis
+import numpy
+import pytest
+
+from .conftest import DEADLINE_S, processes_with, until
+
+
+@pytest.fixture
+def two_nodes(cluster):
+    """A head with resource ``a`` and a node with resource ``b``; this process is their driver."""
+    cluster.start_head("--num-cpus", "1", "--resources", '{"a": 4}')
+    cluster.node_pid = cluster.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
+    aktis.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    aktis.shutdown()
+
+
+def get(references):
+    return aktis.get(references, timeout=DEADLINE_S)
+
+
+@aktis.remote(num_cpus=0)
+def node_id():
+    return aktis.get_runtime_context().get_node_id()
+
+
+@aktis.remote(num_cpus=0)
+def numbers(count, log=None):
+    if log is not None:
+        with open(log, "a") as file:
+            file.write(f"{count}\n")
+    return numpy.arange(count)
+
+
+@aktis.remote(num_cpus=0)
+def total(array):
+    return int(array.sum())
+
+
+@aktis.remote(num_cpus=0)
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count, aktis.get_runtime_context().get_node_id()
+
+
+def test_tasks_and_actors_run_on_both_nodes(two_nodes):
+    on_a = get(node_id.options(resources={"a": 1}).remote())
+    on_b = get(node_id.options(resources={"b": 1}).remote())
+    assert on_a != on_b
+    assert {node["NodeID"] for node in aktis.nodes()} == {on_a, on_b}
+    for resource, home in (("a", on_a), ("b", on_b)):
+        counter = Counter.options(resources={resource: 1}).remote()
+        assert get([counter.add.remote() for _ in range(3)]) == [(1, home), (2, home), (3, home)]
+
+
+def test_objects_move_between_nodes(two_nodes):
+    made_on_b = numbers.options(resources={"b": 1}).remote(2_000_000)
+    assert get(total.options(resources={"a": 1}).remote(made_on_b)) == 1_999_999_000_000
+    array = get(made_on_b)
+    assert array.nbytes == 16_000_000
+    assert not array.flags.writeable
+    sent_to_b = aktis.put(numpy.ones(2_000_000))
+    assert get(total.options(resources={"b": 1}).remote(sent_to_b)) == 2_000_000
+
+
+def test_exactly_what_a_killed_node_held_is_recomputed(two_nodes, tmp_path):
+    log = tmp_path / "runs"
+    lost = numbers.options(resources={"b": 1}).remote(1_000_000, str(log))
+    kept = numbers.options(resources={"a": 1}).remote(1_000_001, str(log))
+    assert aktis.wait([lost, kept], num_returns=2, timeout=DEADLINE_S)[1] == []
+    os.kill(two_nodes.node_pid, signal.SIGKILL)
+    until(lambda: sum(node["Alive"] for node in aktis.nodes()) == 1, "the death of the node is noticed")
+    two_nodes.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
+    assert get(lost).sum() == 499_999_500_000
+    assert get(kept).sum() == 500_000_500_000
+    assert sorted(log.read_text().split()) == ["1000000", "1000000", "1000001"]
+
+
+def test_nothing_is_left_of_a_killed_raylet(cluster):
+    cluster.start_head("--num-cpus", "1")
+    (pid,) = cluster.daemons()
+    (session,) = [folder for folder in cluster.folder.glob("aktis-*/*") if folder.is_dir()]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not processes_with(str(cluster.folder)), "zygote and workers are gone", deadline_s=5)
+    until(lambda: not any(session.glob("n*")), "the node's folder is gone", deadline_s=5)
+
+
+DRIVER = """
+    import os, time
+    import aktis
+    import numpy
+
+    aktis.init(num_cpus=2)
+
+    @aktis.remote
+    class Holder:
+        def pid(self):
+            return os.getpid()
+
+    @aktis.remote
+    def sleep():
+        os.system("sleep 1000 &")
+        time.sleep(1000)
+
+    holder = Holder.remote()
+    big = aktis.put(numpy.zeros(50_000_000))
+    sleeping = sleep.remote()
+    print(aktis.get(holder.pid.remote()), flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_nothing_is_left_of_a_killed_driver(cluster):
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(DRIVER)],
+        env=cluster.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert int(driver.stdout.readline()) > 0
+        until(lambda: len(processes_with(str(cluster.folder))) >= 4, "driver, zygote and workers are up")
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(timeout=DEADLINE_S)
+        until(lambda: not processes_with(str(cluster.folder)), "zygote, workers and their children are gone", 5)
+        until(lambda: not any(cluster.folder.glob("aktis-*/*/n*")), "the session's folder is gone", 5)
+    finally:
+        driver.kill()
+        driver.wait(timeout=DEADLINE_S)
+
+
+def test_a_killed_worker_leaves_the_session_usable(two_nodes):
+    @aktis.remote(max_retries=0, num_cpus=0)
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(aktis.exceptions.WorkerCrashedError, match="SIGKILL"):
+        get(die.remote())
+    assert get(total.remote(numpy.ones(3))) == 3
