@@ -23,7 +23,7 @@ pub struct FitError {
 /// 1. a stage without functions needs no processor of its own (it waits for the disk, or the others do);
 /// 2. neighbours become one stage with the larger of both requests.
 pub fn fit(mut stages: Vec<StagePlan>, nodes: &[NodeCapacity]) -> Result<Vec<StagePlan>, FitError> {
-    for (index, stage) in stages.iter().enumerate() {
+    for (index, stage) in stages.iter().enumerate().filter(|(_, stage)| stage.has_map) {
         check_feasible(stage, index == 0, nodes)?;
     }
     if all_fit(&stages, nodes) {

@@ -254,3 +254,10 @@ fn neighbours_share_workers_where_there_is_no_room_for_both() {
     assert_eq!(merged.len(), 1);
     assert_eq!(merged[0].steps.len(), 2);
 }
+
+#[test]
+fn reading_needs_no_processor_of_its_own() {
+    let job = plan_job(&Dataset::range(10).expect("plans"), &folder()).expect("plans");
+    let stages = fit(job.stages, &[NodeCapacity::default()]).expect("fits");
+    assert!(stages[0].compute.resources.is_empty());
+}
