@@ -75,6 +75,10 @@ pub(crate) enum Message {
 
 /// News of one connection, in the order in which they happened.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are frames; a box for each costs more"
+)]
 pub(crate) enum ProcessNews {
     /// It begins.
     Connected(Arc<UnixStream>),
