@@ -37,7 +37,7 @@ bench: build model ## Compare with Ray: installs it into a folder of its own, pr
 
 build: check-tools venv ## Build the native module and the aktis command
 	cargo build --release --workspace
-	@cp -f "$(CARGO_TARGET_DIR)/release/lib_aktis.so" $(NATIVE).new && mv -f $(NATIVE).new $(NATIVE)
+	@strip --strip-debug -o $(NATIVE).new "$(CARGO_TARGET_DIR)/release/lib_aktis.so" && mv -f $(NATIVE).new $(NATIVE)
 
 wheel: venv ## Build the wheel for Python 3.11 and later into dist/
 	$(VENV)/bin/maturin build --release --manifest-path python-bindings/Cargo.toml --out dist
