@@ -37,7 +37,10 @@ impl ActorCore {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let runtime = runtime(py)?;
-        let class = Function { id: Bytes::from(class_id), name: class_name };
+        let class = Function {
+            id: Bytes::from(class_id),
+            name: class_name,
+        };
         let mut options = actor_options(options)?;
         if options.namespace.is_empty() {
             options.namespace = runtime.assignment().namespace;
@@ -51,10 +54,22 @@ impl ActorCore {
 
     /// The actor of this name, and the state its creator left for handles.
     #[staticmethod]
-    fn by_name<'py>(py: Python<'py>, name: String, namespace: String) -> PyResult<(Self, Bound<'py, PyBytes>)> {
+    fn by_name<'py>(
+        py: Python<'py>,
+        name: String,
+        namespace: String,
+    ) -> PyResult<(Self, Bound<'py, PyBytes>)> {
         let runtime = runtime(py)?;
-        let namespace = if namespace.is_empty() { runtime.assignment().namespace } else { namespace };
-        let request = wire::GetActorRequest { actor_id: Bytes::new(), name: name.clone(), namespace };
+        let namespace = if namespace.is_empty() {
+            runtime.assignment().namespace
+        } else {
+            namespace
+        };
+        let request = wire::GetActorRequest {
+            actor_id: Bytes::new(),
+            name: name.clone(),
+            namespace,
+        };
         let update = py
             .detach(|| runtime.call_gcs::<_, wire::ActorUpdate>("GetActor", &request))
             .map_err(|failure| match failure.code {
@@ -66,7 +81,8 @@ impl ActorCore {
                 _ => to_py_err(py, &failure),
             })?;
         let options = update.options.clone().unwrap_or_default();
-        let actor = ActorId::from_bytes(&update.actor_id).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let actor = ActorId::from_bytes(&update.actor_id)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let handle = runtime
             .adopt_actor(actor, options.max_task_retries, &update.class_name, None)
             .map_err(|failure| to_py_err(py, &failure))?;
@@ -77,7 +93,8 @@ impl ActorCore {
     #[staticmethod]
     fn restore(py: Python<'_>, state: HandleState<'_>) -> PyResult<Self> {
         let (id, max_task_retries, class_name, lifetime) = state;
-        let actor = ActorId::from_bytes(id.as_bytes()).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let actor = ActorId::from_bytes(id.as_bytes())
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let lifetime = lifetime.map(|reference| reference.get().reference().clone());
         let handle = runtime(py)?
             .adopt_actor(actor, max_task_retries, &class_name, lifetime)
@@ -87,7 +104,10 @@ impl ActorCore {
 
     /// What the handle is pickled as.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<HandleState<'py>> {
-        let lifetime = self.handle.lifetime().map(|reference| Py::new(py, PyObjectRef::new(reference.clone())));
+        let lifetime = self
+            .handle
+            .lifetime()
+            .map(|reference| Py::new(py, PyObjectRef::new(reference.clone())));
         Ok((
             PyBytes::new(py, self.handle.id().as_bytes()),
             self.handle.max_task_retries(),
@@ -103,13 +123,18 @@ impl ActorCore {
 
     /// A method with its options: everything of a call but its arguments.
     fn method(&self, name: String, options: &Bound<'_, PyDict>) -> PyResult<MethodTemplate> {
-        Ok(MethodTemplate { handle: self.handle.clone(), name, options: call_options(options)? })
+        Ok(MethodTemplate {
+            handle: self.handle.clone(),
+            name,
+            options: call_options(options)?,
+        })
     }
 
     /// Ends the actor.
     fn kill(&self, py: Python<'_>, no_restart: bool) -> PyResult<()> {
         let runtime = runtime(py)?;
-        py.detach(|| runtime.kill_actor(&self.handle, no_restart)).map_err(|failure| to_py_err(py, &failure))
+        py.detach(|| runtime.kill_actor(&self.handle, no_restart))
+            .map_err(|failure| to_py_err(py, &failure))
     }
 }
 
@@ -136,7 +161,15 @@ impl MethodTemplate {
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         if self.options.is_streaming {
             let stream = py
-                .detach(|| runtime.call_streaming(&self.handle, &self.name, value, dependencies, &self.options))
+                .detach(|| {
+                    runtime.call_streaming(
+                        &self.handle,
+                        &self.name,
+                        value,
+                        dependencies,
+                        &self.options,
+                    )
+                })
                 .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }

@@ -50,10 +50,13 @@ struct Executor {
 
 /// Becomes a worker: joins the node and runs what comes until the process is to end.
 pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
-    let worker_id = WorkerId::from_hex(&start.worker_id).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let worker_id = WorkerId::from_hex(&start.worker_id)
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let config = RuntimeConfig {
         raylet_socket: start.raylet_socket.clone(),
-        role: ProcessRole::Worker { startup_token: start.startup_token },
+        role: ProcessRole::Worker {
+            startup_token: start.startup_token,
+        },
         worker_id,
         entrypoint: String::new(),
         namespace: String::new(),
@@ -61,7 +64,9 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         log_sink: None,
         lineage_limit_bytes: lineage_limit(),
     };
-    let runtime = py.detach(|| Runtime::start(config)).map_err(|failure| PyRuntimeError::new_err(failure.message))?;
+    let runtime = py
+        .detach(|| Runtime::start(config))
+        .map_err(|failure| PyRuntimeError::new_err(failure.message))?;
     let mut executor = Executor {
         runtime,
         native: NativeHost::default(),
@@ -95,24 +100,43 @@ impl Executor {
 
     /// False: the process is to end.
     fn start_actor(&mut self, py: Python<'_>, mut start: Box<ActorStart>) -> bool {
-        let held = start.start().accelerators.as_ref().map(|held| held.gpu_ids.clone()).unwrap_or_default();
+        let held = start
+            .start()
+            .accelerators
+            .as_ref()
+            .map(|held| held.gpu_ids.clone())
+            .unwrap_or_default();
         self.set_accelerators(py, held);
         self.actor_id = Some(start.actor().to_string());
         if is_native(start.spec()) {
             return py.detach(|| self.native.start_actor(&self.runtime, start));
         }
         let function = start.spec().function.clone().unwrap_or_default();
-        CURRENT_CALL.set(CurrentCall { task_id: None, actor_id: self.actor_id.clone(), gpu_ids: self.gpu_ids.clone() });
-        let made = py.detach(|| start.take_inputs()).map_err(|failure| to_py_err(py, &failure)).and_then(|inputs| {
-            let class = self.definition(py, &function.function_id)?;
-            let (args, kwargs) = decode_args(py, inputs)?;
-            let concurrency = start.start().options.as_ref().map_or(0, |options| options.max_concurrency);
-            let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-            py.import("aktis._worker")?.call_method1("make_actor", (class, args, kwargs, concurrency))
+        CURRENT_CALL.set(CurrentCall {
+            task_id: None,
+            actor_id: self.actor_id.clone(),
+            gpu_ids: self.gpu_ids.clone(),
         });
-        let result = made.and_then(|host| self.adopt_host(&host)).map_err(|error| {
-            describe(py, &error, &format!("{}.__init__", function.name), None).failure
-        });
+        let made = py
+            .detach(|| start.take_inputs())
+            .map_err(|failure| to_py_err(py, &failure))
+            .and_then(|inputs| {
+                let class = self.definition(py, &function.function_id)?;
+                let (args, kwargs) = decode_args(py, inputs)?;
+                let concurrency = start
+                    .start()
+                    .options
+                    .as_ref()
+                    .map_or(0, |options| options.max_concurrency);
+                let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+                py.import("aktis._worker")?
+                    .call_method1("make_actor", (class, args, kwargs, concurrency))
+            });
+        let result = made
+            .and_then(|host| self.adopt_host(&host))
+            .map_err(|error| {
+                describe(py, &error, &format!("{}.__init__", function.name), None).failure
+            });
         let is_alive = result.is_ok();
         start.finish(result);
         is_alive
@@ -161,19 +185,34 @@ impl Executor {
         self.run_here(py, call, arguments)
     }
 
-    fn run_here(&mut self, py: Python<'_>, call: Box<ReceivedCall>, arguments: PyResult<crate::codec::PyArgs<'_>>) -> bool {
+    fn run_here(
+        &mut self,
+        py: Python<'_>,
+        call: Box<ReceivedCall>,
+        arguments: PyResult<crate::codec::PyArgs<'_>>,
+    ) -> bool {
         let begun = Instant::now();
-        let returned = arguments.and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
+        let returned = arguments
+            .and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
         let is_exiting = self.is_last_call(&call);
         answer(py, call, returned, begun, is_exiting)
     }
 
     fn callee<'py>(&mut self, py: Python<'py>, call: &ReceivedCall) -> PyResult<Bound<'py, PyAny>> {
         match &self.actor {
-            Actor::Sync(instance) if call.is_actor_call() => instance.bind(py).getattr(call.spec().method.as_str()),
-            _ if call.is_actor_call() => Err(PyRuntimeError::new_err("this process is not an actor")),
+            Actor::Sync(instance) if call.is_actor_call() => {
+                instance.bind(py).getattr(call.spec().method.as_str())
+            }
+            _ if call.is_actor_call() => {
+                Err(PyRuntimeError::new_err("this process is not an actor"))
+            }
             _ => {
-                let id = call.spec().function.as_ref().map(|function| function.function_id.clone()).unwrap_or_default();
+                let id = call
+                    .spec()
+                    .function
+                    .as_ref()
+                    .map(|function| function.function_id.clone())
+                    .unwrap_or_default();
                 self.definition(py, &id)
             }
         }
@@ -188,8 +227,12 @@ impl Executor {
         let bytes = py
             .detach(|| self.runtime.kv_get(key))
             .map_err(|failure| to_py_err(py, &failure))?
-            .ok_or_else(|| PyRuntimeError::new_err("the function's definition is not in the gcs table"))?;
-        let loaded = py.import("aktis._worker")?.call_method1("load_definition", (pyo3::types::PyBytes::new(py, &bytes),))?;
+            .ok_or_else(|| {
+                PyRuntimeError::new_err("the function's definition is not in the gcs table")
+            })?;
+        let loaded = py
+            .import("aktis._worker")?
+            .call_method1("load_definition", (pyo3::types::PyBytes::new(py, &bytes),))?;
         self.functions.insert(id.clone(), loaded.clone().unbind());
         Ok(loaded)
     }
@@ -200,7 +243,12 @@ impl Executor {
         if limit == 0 {
             return false;
         }
-        let id = call.spec().function.as_ref().map(|function| function.function_id.clone()).unwrap_or_default();
+        let id = call
+            .spec()
+            .function
+            .as_ref()
+            .map(|function| function.function_id.clone())
+            .unwrap_or_default();
         let executions = self.executions.entry(id).or_insert(0);
         *executions += 1;
         *executions >= limit
@@ -208,7 +256,9 @@ impl Executor {
 
     fn set_accelerators(&mut self, py: Python<'_>, gpu_ids: Vec<u32>) {
         if gpu_ids != self.gpu_ids {
-            let set = py.import("aktis._worker").and_then(|module| module.call_method1("set_accelerators", (gpu_ids.clone(),)));
+            let set = py
+                .import("aktis._worker")
+                .and_then(|module| module.call_method1("set_accelerators", (gpu_ids.clone(),)));
             if let Err(error) = set {
                 error.write_unraisable(py, None);
             }
@@ -226,14 +276,19 @@ fn dispatch(
 ) {
     let method = call.spec().method.clone();
     let context = CURRENT_CALL.take();
-    let done = CallDone { call: Arc::new(Mutex::new(Some(call))), begun: Instant::now(), context };
+    let done = CallDone {
+        call: Arc::new(Mutex::new(Some(call))),
+        begun: Instant::now(),
+        context,
+    };
     let done = match Py::new(py, done) {
         Ok(done) => done,
         Err(error) => return error.write_unraisable(py, None),
     };
     let dispatched = arguments.and_then(|(args, kwargs)| {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-        host.bind(py).call_method1("dispatch", (method, args, kwargs, done.clone_ref(py)))
+        host.bind(py)
+            .call_method1("dispatch", (method, args, kwargs, done.clone_ref(py)))
     });
     if let Err(error) = dispatched {
         done.get().answer(py, Err(error));
@@ -265,7 +320,9 @@ impl CallDone {
 
 impl CallDone {
     fn answer(&self, py: Python<'_>, returned: PyResult<Bound<'_, PyAny>>) {
-        let Some(call) = self.call.lock().take() else { return };
+        let Some(call) = self.call.lock().take() else {
+            return;
+        };
         let is_over = answer(py, call, returned, self.begun, false);
         if is_over {
             crate::session::end_worker(py);
@@ -281,7 +338,10 @@ fn answer(
     begun: Instant,
     is_exiting: bool,
 ) -> bool {
-    let retry_on = call.spec().retry_exceptions.then(|| call.spec().retry_exception_types.clone());
+    let retry_on = call
+        .spec()
+        .retry_exceptions
+        .then(|| call.spec().retry_exception_types.clone());
     let produced = returned.and_then(|returned| produce(py, &call, returned));
     let execution = begun.elapsed();
     match produced {
@@ -300,7 +360,12 @@ fn answer(
         Err(error) if is_actor_exit(py, &error) => {
             let message = format!("the actor ended itself in {} (exit_actor)", call.name());
             let ended = failed(TaskFailure::new(ErrorCode::ActorDied, message), execution);
-            py.detach(|| call.finish(CallOutcome { is_worker_exiting: true, ..ended }));
+            py.detach(|| {
+                call.finish(CallOutcome {
+                    is_worker_exiting: true,
+                    ..ended
+                })
+            });
             true
         }
         Err(error) => {
@@ -318,16 +383,30 @@ fn answer(
 }
 
 fn is_actor_exit(py: Python<'_>, error: &PyErr) -> bool {
-    let asked = py.import("aktis._worker").and_then(|module| module.call_method1("is_exit", (error.value(py),))?.extract::<bool>());
+    let asked = py.import("aktis._worker").and_then(|module| {
+        module
+            .call_method1("is_exit", (error.value(py),))?
+            .extract::<bool>()
+    });
     asked.unwrap_or(false)
 }
 
 fn failed(failure: TaskFailure, execution: Duration) -> CallOutcome {
-    CallOutcome { result: Err(failure), is_retryable: false, is_worker_exiting: false, execution, stream_length: 0 }
+    CallOutcome {
+        result: Err(failure),
+        is_retryable: false,
+        is_worker_exiting: false,
+        execution,
+        stream_length: 0,
+    }
 }
 
 /// Results of a call as values, and the number of items a generator sent.
-fn produce(py: Python<'_>, call: &ReceivedCall, returned: Bound<'_, PyAny>) -> PyResult<(Vec<Value>, u64)> {
+fn produce(
+    py: Python<'_>,
+    call: &ReceivedCall,
+    returned: Bound<'_, PyAny>,
+) -> PyResult<(Vec<Value>, u64)> {
     if call.spec().is_streaming {
         return Ok((Vec::new(), stream(py, call, &returned)?));
     }
@@ -340,12 +419,18 @@ fn produce(py: Python<'_>, call: &ReceivedCall, returned: Bound<'_, PyAny>) -> P
     }
     let items: Vec<Bound<'_, PyAny>> = match returned.cast::<PyTuple>() {
         Ok(tuple) => tuple.iter().collect(),
-        Err(_) => returned.try_iter().map_err(|_| wrong_count(call, "a value that is not a sequence"))?.collect::<PyResult<_>>()?,
+        Err(_) => returned
+            .try_iter()
+            .map_err(|_| wrong_count(call, "a value that is not a sequence"))?
+            .collect::<PyResult<_>>()?,
     };
     if items.len() != num_returns {
         return Err(wrong_count(call, &format!("{} values", items.len())));
     }
-    let values: PyResult<Vec<Value>> = items.iter().map(|item| to_value(item).map(own_small)).collect();
+    let values: PyResult<Vec<Value>> = items
+        .iter()
+        .map(|item| to_value(item).map(own_small))
+        .collect();
     Ok((values?, 0))
 }
 
@@ -367,13 +452,17 @@ fn own_small(mut value: Value) -> Value {
 }
 
 fn stream(py: Python<'_>, call: &ReceivedCall, returned: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let items = returned
-        .try_iter()
-        .map_err(|_| PyValueError::new_err(format!("{} is called as a generator, but did not return an iterable", call.name())))?;
+    let items = returned.try_iter().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{} is called as a generator, but did not return an iterable",
+            call.name()
+        ))
+    })?;
     let mut count = 0;
     for item in items {
         let value = own_small(to_value(&item?)?);
-        py.detach(|| call.emit(count, &value)).map_err(|failure| to_py_err(py, &failure))?;
+        py.detach(|| call.emit(count, &value))
+            .map_err(|failure| to_py_err(py, &failure))?;
         count += 1;
     }
     Ok(count.into())

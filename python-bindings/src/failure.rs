@@ -10,7 +10,12 @@ use pyo3::types::PyBytes;
 pub(crate) fn to_py_err(py: Python<'_>, failure: &TaskFailure) -> PyErr {
     let made = py.import("aktis.exceptions").and_then(|module| {
         let exception = PyBytes::new(py, &failure.exception);
-        let arguments = (failure.code.as_u32(), &failure.message, exception, &failure.traceback);
+        let arguments = (
+            failure.code.as_u32(),
+            &failure.message,
+            exception,
+            &failure.traceback,
+        );
         module.call_method1("_from_failure", arguments)
     });
     match made {
@@ -46,14 +51,21 @@ pub(crate) struct Described {
 }
 
 /// Describes an exception for another process. `retry_on`: pickled exception types, empty for any.
-pub(crate) fn describe(py: Python<'_>, error: &PyErr, name: &str, retry_on: Option<&[u8]>) -> Described {
+pub(crate) fn describe(
+    py: Python<'_>,
+    error: &PyErr,
+    name: &str,
+    retry_on: Option<&[u8]>,
+) -> Described {
     let described = py.import("aktis._worker").and_then(|module| {
         // Before Python 3.12 a fetched exception carries its traceback beside it.
         if let Some(traceback) = error.traceback(py) {
             error.value(py).setattr("__traceback__", traceback)?;
         }
         let retry_on = retry_on.map(|types| PyBytes::new(py, types));
-        module.call_method1("describe_exception", (error.value(py), name, retry_on))?.extract::<(Vec<u8>, String, String, bool)>()
+        module
+            .call_method1("describe_exception", (error.value(py), name, retry_on))?
+            .extract::<(Vec<u8>, String, String, bool)>()
     });
     match described {
         Ok((exception, message, traceback, is_retryable)) => Described {
@@ -66,7 +78,10 @@ pub(crate) fn describe(py: Python<'_>, error: &PyErr, name: &str, retry_on: Opti
             is_retryable,
         },
         Err(second) => Described {
-            failure: TaskFailure::new(ErrorCode::Application, format!("{error} (and it could not be described: {second})")),
+            failure: TaskFailure::new(
+                ErrorCode::Application,
+                format!("{error} (and it could not be described: {second})"),
+            ),
             is_retryable: false,
         },
     }

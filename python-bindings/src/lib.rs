@@ -27,8 +27,21 @@ use pyo3::prelude::*;
 
 /// Runs the aktis command. Returns its exit status.
 #[pyfunction]
-fn cli(py: Python<'_>, argv: Vec<String>, self_command: Vec<String>, zygote_command: Vec<String>) -> u8 {
-    py.detach(|| aktis_cli::main(&argv, &aktis_cli::Launcher { self_command, zygote_command }))
+fn cli(
+    py: Python<'_>,
+    argv: Vec<String>,
+    self_command: Vec<String>,
+    zygote_command: Vec<String>,
+) -> u8 {
+    py.detach(|| {
+        aktis_cli::main(
+            &argv,
+            &aktis_cli::Launcher {
+                self_command,
+                zygote_command,
+            },
+        )
+    })
 }
 
 /// The native half of aktis. Internal: the public API is the `aktis` package.

@@ -68,14 +68,21 @@ impl PyObjectRef {
 
     /// A `concurrent.futures.Future` of the value.
     fn future<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("aktis._futures")?.call_method1("future", (slf,))
+        slf.py()
+            .import("aktis._futures")?
+            .call_method1("future", (slf,))
     }
 
     fn __await__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("aktis._futures")?.call_method1("await_ref", (slf,))
+        slf.py()
+            .import("aktis._futures")?
+            .call_method1("await_ref", (slf,))
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let position = scope_reference(&self.reference)?;
         let restore = py.import("aktis._aktis")?.getattr("_restore_reference")?;
         Ok((restore, PyTuple::new(py, [position])?))
@@ -92,11 +99,16 @@ impl PyObjectRef {
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast_exact::<Self>().is_ok_and(|other| other.get().reference == self.reference)
+        other
+            .cast_exact::<Self>()
+            .is_ok_and(|other| other.get().reference == self.reference)
     }
 
     #[classmethod]
-    fn __class_getitem__<'py>(cls: &Bound<'py, pyo3::types::PyType>, _item: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, pyo3::types::PyType>,
+        _item: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
         cls.clone().into_any()
     }
 }
@@ -137,10 +149,12 @@ impl PyObjectStream {
             Ok(Some(reference)) => Ok(PyObjectRef::new(reference)),
             Ok(None) => Err(PyStopIteration::new_err(())),
             // As in Ray: the failure is the last reference, get() of which raises.
-            Err(aktis_worker::GetError::Failed(failure)) => match self.stream.failed_reference(&failure) {
-                Ok(reference) => Ok(PyObjectRef::new(reference)),
-                Err(failure) => Err(to_py_err(py, &failure)),
-            },
+            Err(aktis_worker::GetError::Failed(failure)) => {
+                match self.stream.failed_reference(&failure) {
+                    Ok(reference) => Ok(PyObjectRef::new(reference)),
+                    Err(failure) => Err(to_py_err(py, &failure)),
+                }
+            }
             Err(error) => Err(get_error(py, error, timeout)),
         }
     }
@@ -150,6 +164,8 @@ impl PyObjectStream {
     }
 
     fn __anext__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("aktis._futures")?.call_method1("anext_ref", (slf,))
+        slf.py()
+            .import("aktis._futures")?
+            .call_method1("anext_ref", (slf,))
     }
 }

@@ -23,33 +23,49 @@ where
 }
 
 fn resources(options: &Bound<'_, PyDict>) -> PyResult<Option<BTreeMap<String, i64>>> {
-    let Some(quantities) = item::<BTreeMap<String, f64>>(options, "resources")? else { return Ok(None) };
-    let units = quantities.into_iter().filter(|(_, quantity)| *quantity != 0.0).map(|(name, quantity)| {
-        #[allow(clippy::cast_possible_truncation, reason = "quantities are validated to be small")]
-        let units = (quantity * UNITS).round() as i64;
-        (name, units)
-    });
+    let Some(quantities) = item::<BTreeMap<String, f64>>(options, "resources")? else {
+        return Ok(None);
+    };
+    let units = quantities
+        .into_iter()
+        .filter(|(_, quantity)| *quantity != 0.0)
+        .map(|(name, quantity)| {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "quantities are validated to be small"
+            )]
+            let units = (quantity * UNITS).round() as i64;
+            (name, units)
+        });
     Ok(Some(units.collect()))
 }
 
 fn strategy(options: &Bound<'_, PyDict>) -> PyResult<Strategy> {
-    let Some(value) = options.get_item("strategy")?.filter(|value| !value.is_none()) else {
+    let Some(value) = options
+        .get_item("strategy")?
+        .filter(|value| !value.is_none())
+    else {
         return Ok(Strategy::Default);
     };
     if let Ok(name) = value.extract::<String>() {
         return match name.as_str() {
             "DEFAULT" => Ok(Strategy::Default),
             "SPREAD" => Ok(Strategy::Spread),
-            _ => Err(PyValueError::new_err(format!("unknown scheduling strategy {name:?}: use \"DEFAULT\" or \"SPREAD\""))),
+            _ => Err(PyValueError::new_err(format!(
+                "unknown scheduling strategy {name:?}: use \"DEFAULT\" or \"SPREAD\""
+            ))),
         };
     }
     let (_, node, is_soft) = value.extract::<(String, String, bool)>()?;
-    let node_id = NodeId::from_hex(&node).map_err(|error| PyValueError::new_err(format!("bad node id: {error}")))?;
+    let node_id = NodeId::from_hex(&node)
+        .map_err(|error| PyValueError::new_err(format!("bad node id: {error}")))?;
     Ok(Strategy::Node { node_id, is_soft })
 }
 
 fn bytes_item(options: &Bound<'_, PyDict>, key: &str) -> PyResult<Bytes> {
-    Ok(item::<Vec<u8>>(options, key)?.map(Bytes::from).unwrap_or_default())
+    Ok(item::<Vec<u8>>(options, key)?
+        .map(Bytes::from)
+        .unwrap_or_default())
 }
 
 pub(crate) fn task_options(options: &Bound<'_, PyDict>) -> PyResult<TaskOptions> {

@@ -61,7 +61,10 @@ pub(crate) fn native_registry() -> Arc<NativeRegistry> {
 }
 
 pub(crate) fn lineage_limit() -> u64 {
-    Settings::from_env_and_overrides(&BTreeMap::new()).unwrap_or_default().lineage_bytes.0
+    Settings::from_env_and_overrides(&BTreeMap::new())
+        .unwrap_or_default()
+        .lineage_bytes
+        .0
 }
 
 /// Whether a signal handler of Python raised. Asked while waiting without the interpreter lock.
@@ -86,24 +89,41 @@ pub(crate) fn raised_by_signal() -> Option<PyErr> {
 }
 
 pub(crate) fn deadline_of(timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(seconds) = timeout else { return Ok(None) };
-    let wait = Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("timeout must be a number of seconds >= 0, got {seconds}")))?;
+    let Some(seconds) = timeout else {
+        return Ok(None);
+    };
+    let wait = Duration::try_from_secs_f64(seconds).map_err(|_| {
+        PyValueError::new_err(format!(
+            "timeout must be a number of seconds >= 0, got {seconds}"
+        ))
+    })?;
     // A time too far to be represented is no limit.
     Ok(Instant::now().checked_add(wait))
 }
 
 /// Starts a session inside this process.
 #[pyfunction]
-pub(crate) fn start_laptop<'py>(py: Python<'py>, options: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn start_laptop<'py>(
+    py: Python<'py>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyDict>> {
     let settings = laptop_settings(options)?;
     let zygote_command: Vec<String> = options
         .get_item("zygote_command")?
         .ok_or_else(|| PyValueError::new_err("zygote_command is missing"))?
         .extract()?;
-    let launcher = Launcher { self_command: Vec::new(), zygote_command };
-    let config = LaptopConfig { settings, launcher, worker_env: BTreeMap::new() };
-    let session = py.detach(|| LaptopSession::start(config)).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    let launcher = Launcher {
+        self_command: Vec::new(),
+        zygote_command,
+    };
+    let config = LaptopConfig {
+        settings,
+        launcher,
+        worker_env: BTreeMap::new(),
+    };
+    let session = py
+        .detach(|| LaptopSession::start(config))
+        .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     let info = PyDict::new(py);
     info.set_item("raylet_socket", session.raylet_socket())?;
     info.set_item("session_dir", session.session_dir())?;
@@ -124,22 +144,29 @@ fn laptop_settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
             overrides.insert(setting.to_owned(), value.str()?.extract()?);
         }
     }
-    if let Some(resources) = options.get_item("resources")?.filter(|value| !value.is_none()) {
+    if let Some(resources) = options
+        .get_item("resources")?
+        .filter(|value| !value.is_none())
+    {
         let resources: BTreeMap<String, f64> = resources.extract()?;
-        overrides.insert("resources".to_owned(), serde_json::json!(resources).to_string());
+        overrides.insert(
+            "resources".to_owned(),
+            serde_json::json!(resources).to_string(),
+        );
     }
     if let Some(labels) = options.get_item("labels")?.filter(|value| !value.is_none()) {
         let labels: BTreeMap<String, String> = labels.extract()?;
         overrides.insert("labels".to_owned(), serde_json::json!(labels).to_string());
     }
-    Settings::from_env_and_overrides(&overrides).map_err(|error| PyValueError::new_err(error.to_string()))
+    Settings::from_env_and_overrides(&overrides)
+        .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Finds the raylet of this machine that belongs to the cluster.
 #[pyfunction]
 pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'py, PyDict>> {
-    let settings =
-        Settings::from_env_and_overrides(&BTreeMap::new()).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let settings = Settings::from_env_and_overrides(&BTreeMap::new())
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let found = py
         .detach(|| join::find_raylet(Some(address), &settings))
         .map_err(|error| PyConnectionError::new_err(error.to_string()))?;
@@ -171,7 +198,9 @@ pub(crate) fn connect(
         lineage_limit_bytes: lineage_limit(),
     };
     *EXPORTED.lock() = None;
-    py.detach(|| Runtime::start(config)).map(drop).map_err(|failure| to_py_err(py, &failure))
+    py.detach(|| Runtime::start(config))
+        .map(drop)
+        .map_err(|failure| to_py_err(py, &failure))
 }
 
 fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
@@ -224,7 +253,14 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     info.set_item("job_id", runtime.job().to_string())?;
     info.set_item("node_id", address.node.to_string())?;
     info.set_item("worker_id", address.worker.to_string())?;
-    info.set_item("role", if runtime.role() == ProcessRole::Driver { "driver" } else { "worker" })?;
+    info.set_item(
+        "role",
+        if runtime.role() == ProcessRole::Driver {
+            "driver"
+        } else {
+            "worker"
+        },
+    )?;
     info.set_item("session_dir", &greeting.session_dir)?;
     info.set_item("gcs_address", &greeting.gcs_address)?;
     let assignment = runtime.assignment();
@@ -245,7 +281,9 @@ pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObject
     if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
         crate::codec::own_buffers(&mut serialised);
     }
-    let reference = py.detach(|| runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
+    let reference = py
+        .detach(|| runtime.put(serialised))
+        .map_err(|failure| to_py_err(py, &failure))?;
     Ok(PyObjectRef::new(reference))
 }
 
@@ -273,8 +311,12 @@ pub(crate) fn get<'py>(
     let references = references(refs)?;
     let deadline = deadline_of(timeout)?;
     let got = py.detach(|| runtime.get_interruptibly(&references, deadline, &signal_check));
-    let values = got.map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
-    let objects = values.iter().map(|value| from_value(py, value)).collect::<PyResult<Vec<_>>>()?;
+    let values =
+        got.map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+    let objects = values
+        .iter()
+        .map(|value| from_value(py, value))
+        .collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, objects)
 }
 
@@ -294,7 +336,10 @@ pub(crate) fn wait<'py>(
         .detach(|| runtime.wait(&references, num_returns, deadline, &signal_check))
         .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
     let pick = |positions: &[usize]| {
-        let picked: PyResult<Vec<_>> = positions.iter().map(|position| refs.get_item(*position)).collect();
+        let picked: PyResult<Vec<_>> = positions
+            .iter()
+            .map(|position| refs.get_item(*position))
+            .collect();
         PyList::new(py, picked?)
     };
     Ok((pick(&result.ready)?, pick(&result.pending)?))
@@ -304,8 +349,13 @@ pub(crate) fn wait<'py>(
 #[pyfunction]
 pub(crate) fn nodes(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let runtime = runtime(py)?;
-    let nodes = py.detach(|| runtime.nodes()).map_err(|failure| to_py_err(py, &failure))?;
-    let described = nodes.iter().map(|node| describe_node(py, node)).collect::<PyResult<Vec<_>>>()?;
+    let nodes = py
+        .detach(|| runtime.nodes())
+        .map_err(|failure| to_py_err(py, &failure))?;
+    let described = nodes
+        .iter()
+        .map(|node| describe_node(py, node))
+        .collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, described)
 }
 
@@ -323,9 +373,14 @@ fn whole_units<'a, 'py>(
 }
 
 fn describe_node<'py>(py: Python<'py>, node: &wire::NodeInfo) -> PyResult<Bound<'py, PyDict>> {
-    let hex: String = node.node_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let quantities =
-        |set: Option<&wire::ResourceSet>| whole_units(py, set.into_iter().flat_map(|set| &set.quantities));
+    let hex: String = node
+        .node_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let quantities = |set: Option<&wire::ResourceSet>| {
+        whole_units(py, set.into_iter().flat_map(|set| &set.quantities))
+    };
     let info = PyDict::new(py);
     info.set_item("NodeID", hex)?;
     info.set_item("Alive", node.is_alive)?;
@@ -335,7 +390,10 @@ fn describe_node<'py>(py: Python<'py>, node: &wire::NodeInfo) -> PyResult<Bound<
     info.set_item("RayletSocketName", &node.node_socket)?;
     info.set_item("Resources", quantities(node.total.as_ref())?)?;
     info.set_item("Available", quantities(node.available.as_ref())?)?;
-    info.set_item("Labels", node.labels.clone().into_iter().collect::<BTreeMap<_, _>>())?;
+    info.set_item(
+        "Labels",
+        node.labels.clone().into_iter().collect::<BTreeMap<_, _>>(),
+    )?;
     info.set_item("IsHeadNode", node.is_head)?;
     info.set_item("DeathReason", &node.death_cause)?;
     info.set_item("ObjectStoreCapacityBytes", node.store_capacity_bytes)?;
@@ -374,22 +432,42 @@ pub(crate) fn list_actors(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let reply: wire::ListActorsReply = py
         .detach(|| runtime.call_gcs("ListActors", &wire::Empty {}))
         .map_err(|failure| to_py_err(py, &failure))?;
-    let described = reply.actors.iter().map(|actor| describe_actor(py, actor)).collect::<PyResult<Vec<_>>>()?;
+    let described = reply
+        .actors
+        .iter()
+        .map(|actor| describe_actor(py, actor))
+        .collect::<PyResult<Vec<_>>>()?;
     PyList::new(py, described)
 }
 
 fn describe_actor<'py>(py: Python<'py>, actor: &wire::ActorUpdate) -> PyResult<Bound<'py, PyDict>> {
-    let hex: String = actor.actor_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = actor
+        .actor_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let options = actor.options.clone().unwrap_or_default();
     let info = PyDict::new(py);
     info.set_item("actor_id", hex)?;
     info.set_item("class_name", &actor.class_name)?;
-    info.set_item("state", actor.state().as_str_name().trim_start_matches("ACTOR_STATE_"))?;
+    info.set_item(
+        "state",
+        actor
+            .state()
+            .as_str_name()
+            .trim_start_matches("ACTOR_STATE_"),
+    )?;
     info.set_item("name", options.name)?;
     info.set_item("namespace", options.namespace)?;
     info.set_item("pid", actor.pid)?;
     info.set_item("restarts", actor.restarts)?;
-    info.set_item("death_cause", actor.failure.as_ref().map(|failure| failure.message.clone()))?;
+    info.set_item(
+        "death_cause",
+        actor
+            .failure
+            .as_ref()
+            .map(|failure| failure.message.clone()),
+    )?;
     Ok(info)
 }
 

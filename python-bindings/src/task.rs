@@ -22,8 +22,14 @@ pub(crate) struct TaskTemplate {
 impl TaskTemplate {
     #[new]
     fn new(function_id: Vec<u8>, name: String, options: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let function = Function { id: Bytes::from(function_id), name };
-        Ok(Self { function, options: task_options(options)? })
+        let function = Function {
+            id: Bytes::from(function_id),
+            name,
+        };
+        Ok(Self {
+            function,
+            options: task_options(options)?,
+        })
     }
 
     /// Runs the function in the cluster.
@@ -38,25 +44,45 @@ impl TaskTemplate {
         let encoded = encode_args(&runtime, args, kwargs)?;
         if self.options.is_streaming {
             let stream = py
-                .detach(|| runtime.submit_streaming(&self.function, encoded.value, encoded.dependencies, &self.options))
+                .detach(|| {
+                    runtime.submit_streaming(
+                        &self.function,
+                        encoded.value,
+                        encoded.dependencies,
+                        &self.options,
+                    )
+                })
                 .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }
         let references = py
-            .detach(|| runtime.submit(&self.function, encoded.value, encoded.dependencies, &self.options))
+            .detach(|| {
+                runtime.submit(
+                    &self.function,
+                    encoded.value,
+                    encoded.dependencies,
+                    &self.options,
+                )
+            })
             .map_err(|failure| to_py_err(py, &failure))?;
         wrap(py, references, self.options.num_returns)
     }
 }
 
 /// One reference, a list of several, or None.
-pub(crate) fn wrap(py: Python<'_>, references: Vec<ObjectRef>, num_returns: u32) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn wrap(
+    py: Python<'_>,
+    references: Vec<ObjectRef>,
+    num_returns: u32,
+) -> PyResult<Bound<'_, PyAny>> {
     let mut references = references.into_iter().map(PyObjectRef::new);
     match (num_returns, references.next()) {
         (1, Some(reference)) => Ok(Bound::new(py, reference)?.into_any()),
         (_, None) => Ok(py.None().into_bound(py)),
         (_, Some(first)) => {
-            let all = std::iter::once(first).chain(references).map(|reference| Bound::new(py, reference));
+            let all = std::iter::once(first)
+                .chain(references)
+                .map(|reference| Bound::new(py, reference));
             Ok(PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
     }

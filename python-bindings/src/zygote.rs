@@ -16,8 +16,16 @@ struct PythonForker<'py> {
 
 impl Forker for PythonForker<'_> {
     fn fork(&mut self) -> std::io::Result<Forked> {
-        let pid: u32 = self.fork.call0().and_then(|pid| pid.extract()).map_err(std::io::Error::other)?;
-        Ok(if pid == 0 { Forked::Child } else { Forked::Parent(pid) })
+        let pid: u32 = self
+            .fork
+            .call0()
+            .and_then(|pid| pid.extract())
+            .map_err(std::io::Error::other)?;
+        Ok(if pid == 0 {
+            Forked::Child
+        } else {
+            Forked::Parent(pid)
+        })
     }
 
     fn preload(&mut self, modules: &[String]) {
@@ -29,7 +37,10 @@ impl Forker for PythonForker<'_> {
 
 /// Serves the raylet at `link`. None: it is gone. Otherwise this is a child, and the dictionary says what it becomes.
 #[pyfunction]
-#[allow(unsafe_code, reason = "takes over a descriptor that Python hands in by number")]
+#[allow(
+    unsafe_code,
+    reason = "takes over a descriptor that Python hands in by number"
+)]
 pub(crate) fn zygote_serve<'py>(
     py: Python<'py>,
     link: RawFd,
@@ -40,9 +51,14 @@ pub(crate) fn zygote_serve<'py>(
     // SAFETY: the caller gives the descriptor away (documented in the stub); nobody else closes it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
     let mut forker = PythonForker { fork, preload };
-    let Some(start) = serve(UnixStream::from(link), cleanup_dir, &mut forker)? else { return Ok(None) };
+    let Some(start) = serve(UnixStream::from(link), cleanup_dir, &mut forker)? else {
+        return Ok(None);
+    };
     let become_worker = PyDict::new(py);
-    become_worker.set_item("start", serde_json::to_string(&start).map_err(std::io::Error::other)?)?;
+    become_worker.set_item(
+        "start",
+        serde_json::to_string(&start).map_err(std::io::Error::other)?,
+    )?;
     become_worker.set_item("env", start.env)?;
     Ok(Some(become_worker))
 }

@@ -21,7 +21,12 @@ pub struct TaskFailure {
 impl TaskFailure {
     /// A failure without an exception object.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), exception: Bytes::new(), traceback: String::new() }
+        Self {
+            code,
+            message: message.into(),
+            exception: Bytes::new(),
+            traceback: String::new(),
+        }
     }
 
     /// The wire form.

@@ -63,7 +63,10 @@ impl ExecutionQueue {
                 waiter
             };
             let end = reactor.wait(&waiter, None, slice);
-            self.queued.lock().idle.retain(|idle| !Arc::ptr_eq(idle, &waiter));
+            self.queued
+                .lock()
+                .idle
+                .retain(|idle| !Arc::ptr_eq(idle, &waiter));
             if end != WaitEnd::Done {
                 return self.queued.lock().work.pop_front();
             }
@@ -71,7 +74,11 @@ impl ExecutionQueue {
     }
 
     /// Takes at most `count` tasks (not actor calls) that are not started, newest first, out of the queue.
-    pub(crate) fn take_back(&self, connection: Option<ConnectionId>, count: usize) -> Vec<Box<ReceivedCall>> {
+    pub(crate) fn take_back(
+        &self,
+        connection: Option<ConnectionId>,
+        count: usize,
+    ) -> Vec<Box<ReceivedCall>> {
         let mut queued = self.queued.lock();
         let mut taken = Vec::new();
         let mut index = queued.work.len();
@@ -109,7 +116,11 @@ impl ExecutionQueue {
     /// An executor thread begins or stops to wait in `get`.
     pub(crate) fn add_blocked(&self, is_blocked: bool) {
         let mut queued = self.queued.lock();
-        queued.blocked = if is_blocked { queued.blocked + 1 } else { queued.blocked.saturating_sub(1) };
+        queued.blocked = if is_blocked {
+            queued.blocked + 1
+        } else {
+            queued.blocked.saturating_sub(1)
+        };
     }
 
     pub(crate) fn has_work(&self) -> bool {

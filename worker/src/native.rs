@@ -9,13 +9,15 @@ use aktis_proto::v1 as wire;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::registry::{CallContext, NativeActor};
-use crate::runtime::{ActorStart, ReceivedCall, Runtime};
 use crate::runtime::CallOutcome;
+use crate::runtime::{ActorStart, ReceivedCall, Runtime};
 use crate::value::Value;
 
 /// Whether the task or actor is a native one.
 pub fn is_native(spec: &wire::TaskSpec) -> bool {
-    spec.function.as_ref().is_some_and(|function| function.language() == wire::FunctionLanguage::Native)
+    spec.function
+        .as_ref()
+        .is_some_and(|function| function.language() == wire::FunctionLanguage::Native)
 }
 
 /// Runs native code in this process; holds the native actor, if it is one.
@@ -33,12 +35,31 @@ impl NativeHost {
 
     /// Constructs the actor and reports to the raylet. False: the constructor failed, the process is to end.
     pub fn start_actor(&mut self, runtime: &Runtime, mut start: Box<ActorStart>) -> bool {
-        self.gpu_ids = start.start().accelerators.as_ref().map(|held| held.gpu_ids.clone()).unwrap_or_default();
-        let name = start.spec().function.as_ref().map(|function| function.name.clone()).unwrap_or_default();
-        let context = CallContext { runtime, gpu_ids: &self.gpu_ids, num_returns: 0 };
+        self.gpu_ids = start
+            .start()
+            .accelerators
+            .as_ref()
+            .map(|held| held.gpu_ids.clone())
+            .unwrap_or_default();
+        let name = start
+            .spec()
+            .function
+            .as_ref()
+            .map(|function| function.name.clone())
+            .unwrap_or_default();
+        let context = CallContext {
+            runtime,
+            gpu_ids: &self.gpu_ids,
+            num_returns: 0,
+        };
         let made = start.take_inputs().and_then(|inputs| {
-            let factory = runtime.registry().actor(&name).ok_or_else(|| unregistered("actor", &name))?;
-            catch(&name, || factory(&context, inputs.args, inputs.dependencies))
+            let factory = runtime
+                .registry()
+                .actor(&name)
+                .ok_or_else(|| unregistered("actor", &name))?;
+            catch(&name, || {
+                factory(&context, inputs.args, inputs.dependencies)
+            })
         });
         let result = made.map(|actor| self.actor = Some(actor));
         let is_alive = result.is_ok();
@@ -54,13 +75,32 @@ impl NativeHost {
             let num_returns = call.spec().num_returns;
             let (args, dependencies) = (inputs.args, inputs.dependencies);
             if call.is_actor_call() {
-                let context = CallContext { runtime, gpu_ids: &self.gpu_ids, num_returns };
-                let actor = self.actor.as_mut().ok_or_else(|| unregistered("actor", &name))?;
-                catch(&name, || actor.call(&context, &call.spec().method, args, dependencies))
+                let context = CallContext {
+                    runtime,
+                    gpu_ids: &self.gpu_ids,
+                    num_returns,
+                };
+                let actor = self
+                    .actor
+                    .as_mut()
+                    .ok_or_else(|| unregistered("actor", &name))?;
+                catch(&name, || {
+                    actor.call(&context, &call.spec().method, args, dependencies)
+                })
             } else {
-                let held = call.accelerators().map(|held| held.gpu_ids).unwrap_or_default();
-                let context = CallContext { runtime, gpu_ids: &held, num_returns };
-                let function = runtime.registry().function(&name).ok_or_else(|| unregistered("function", &name))?;
+                let held = call
+                    .accelerators()
+                    .map(|held| held.gpu_ids)
+                    .unwrap_or_default();
+                let context = CallContext {
+                    runtime,
+                    gpu_ids: &held,
+                    num_returns,
+                };
+                let function = runtime
+                    .registry()
+                    .function(&name)
+                    .ok_or_else(|| unregistered("function", &name))?;
                 catch(&name, || function(&context, args, dependencies))
             }
         });
@@ -83,7 +123,10 @@ fn catch<T>(name: &str, run: impl FnOnce() -> Result<T, TaskFailure>) -> Result<
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Err(TaskFailure::new(ErrorCode::Application, format!("native function {name} panicked: {text}")))
+        Err(TaskFailure::new(
+            ErrorCode::Application,
+            format!("native function {name} panicked: {text}"),
+        ))
     })
 }
 
@@ -92,14 +135,20 @@ fn check_count(call: &ReceivedCall, values: Vec<Value>) -> Result<Vec<Value>, Ta
     if values.len() == wanted {
         return Ok(values);
     }
-    let message = format!("{} returned {} values, but num_returns is {wanted}", call.name(), values.len());
+    let message = format!(
+        "{} returned {} values, but num_returns is {wanted}",
+        call.name(),
+        values.len()
+    );
     Err(TaskFailure::new(ErrorCode::InvalidArgument, message))
 }
 
 fn unregistered(kind: &str, name: &str) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::NotFound,
-        format!("no native {kind} {name} is registered in this worker: register it in the binary that starts workers"),
+        format!(
+            "no native {kind} {name} is registered in this worker: register it in the binary that starts workers"
+        ),
     )
 }
 

@@ -42,12 +42,21 @@ pub(crate) fn greet(socket_path: &Path, hello: wire::Hello) -> Result<Greeting, 
     let unreachable = |what: &str, error: &dyn std::fmt::Display| {
         TaskFailure::new(
             ErrorCode::NotConnected,
-            format!("{what} the raylet at {}: {error}; is the node still running?", socket_path.display()),
+            format!(
+                "{what} the raylet at {}: {error}; is the node still running?",
+                socket_path.display()
+            ),
         )
     };
-    let mut stream = UnixStream::connect(socket_path).map_err(|error| unreachable("cannot connect to", &error))?;
-    stream.set_read_timeout(Some(HELLO_TIMEOUT)).map_err(|error| unreachable("cannot set up the connection to", &error))?;
-    let frame = wire::NodeFrame { request_id: 1, kind: Some(Kind::Hello(hello)) };
+    let mut stream = UnixStream::connect(socket_path)
+        .map_err(|error| unreachable("cannot connect to", &error))?;
+    stream
+        .set_read_timeout(Some(HELLO_TIMEOUT))
+        .map_err(|error| unreachable("cannot set up the connection to", &error))?;
+    let frame = wire::NodeFrame {
+        request_id: 1,
+        kind: Some(Kind::Hello(hello)),
+    };
     std::io::Write::write_all(&mut stream, &encode_whole(&frame, &PayloadParts::default()))
         .map_err(|error| unreachable("cannot say hello to", &error))?;
     let (mut decoder, mut arena_fd) = (Decoder::new(), None);
@@ -58,20 +67,37 @@ pub(crate) fn greet(socket_path: &Path, hello: wire::Hello) -> Result<Greeting, 
             return Err(unreachable("was refused by", &"the connection was closed"));
         }
         decoder.advance(count);
-        let frame = decoder.next_frame().map_err(|error| unreachable("cannot understand", &error))?;
+        let frame = decoder
+            .next_frame()
+            .map_err(|error| unreachable("cannot understand", &error))?;
         if let Some(frame) = frame {
-            let frame = wire::NodeFrame::decode(frame.header).map_err(|error| unreachable("cannot understand", &error))?;
+            let frame = wire::NodeFrame::decode(frame.header)
+                .map_err(|error| unreachable("cannot understand", &error))?;
             break frame.kind;
         }
     };
     let reply = match kind {
         Some(Kind::HelloReply(reply)) => reply,
         Some(Kind::Failure(failure)) => return Err(TaskFailure::from_wire(failure)),
-        _ => return Err(unreachable("cannot understand", &"its first frame is no hello reply")),
+        _ => {
+            return Err(unreachable(
+                "cannot understand",
+                &"its first frame is no hello reply",
+            ));
+        }
     };
-    stream.set_read_timeout(None).map_err(|error| unreachable("cannot set up the connection to", &error))?;
-    stream.set_nonblocking(true).map_err(|error| unreachable("cannot set up the connection to", &error))?;
-    Ok(Greeting { socket: stream.into(), decoder, reply, arena_fd })
+    stream
+        .set_read_timeout(None)
+        .map_err(|error| unreachable("cannot set up the connection to", &error))?;
+    stream
+        .set_nonblocking(true)
+        .map_err(|error| unreachable("cannot set up the connection to", &error))?;
+    Ok(Greeting {
+        socket: stream.into(),
+        decoder,
+        reply,
+        arena_fd,
+    })
 }
 
 fn receive_with_descriptor(
@@ -85,7 +111,12 @@ fn receive_with_descriptor(
     let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut control);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(space)], &mut control, flags)?;
+    let received = recvmsg(
+        stream.as_fd(),
+        &mut [IoSliceMut::new(space)],
+        &mut control,
+        flags,
+    )?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             *descriptor = descriptors.into_iter().next().or(descriptor.take());
@@ -144,7 +175,10 @@ impl NodeLink {
 
     fn send(&self, request_id: u64, kind: Kind, urgency: Urgency) -> bool {
         let connection = self.connection.lock().clone();
-        let frame = wire::NodeFrame { request_id, kind: Some(kind) };
+        let frame = wire::NodeFrame {
+            request_id,
+            kind: Some(kind),
+        };
         connection.is_some_and(|open| open.send(&frame, &PayloadParts::default(), urgency).is_ok())
     }
 
@@ -166,7 +200,10 @@ impl NodeLink {
         let Some(request_id) = found else { return };
         pending.remove(&request_id);
         drop(pending);
-        self.tell(Kind::LeaseCancel(wire::LeaseCancel { request_id }), Urgency::Soon);
+        self.tell(
+            Kind::LeaseCancel(wire::LeaseCancel { request_id }),
+            Urgency::Soon,
+        );
     }
 
     /// Asks, and calls back from the polling thread.
@@ -188,9 +225,14 @@ impl NodeLink {
         kind: Kind,
         deadline: Option<Instant>,
     ) -> Answer {
-        let slot = Arc::new(Slot { waiter: Waiter::new(1), answer: Mutex::new(None) });
+        let slot = Arc::new(Slot {
+            waiter: Waiter::new(1),
+            answer: Mutex::new(None),
+        });
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
-        self.pending.lock().insert(id, Pending::Thread(Arc::clone(&slot)));
+        self.pending
+            .lock()
+            .insert(id, Pending::Thread(Arc::clone(&slot)));
         if !self.send(id, kind, Urgency::Now) {
             self.pending.lock().remove(&id);
             return Err(raylet_gone());
@@ -205,7 +247,10 @@ impl NodeLink {
             self.pending.lock().remove(&id);
         }
         slot.answer.lock().take().unwrap_or_else(|| {
-            Err(TaskFailure::new(ErrorCode::Timeout, "the raylet did not answer in time; see `aktis status`"))
+            Err(TaskFailure::new(
+                ErrorCode::Timeout,
+                "the raylet did not answer in time; see `aktis status`",
+            ))
         })
     }
 
@@ -213,7 +258,9 @@ impl NodeLink {
     pub(crate) fn take(&self, request_id: u64, kind: Kind, payload: Bytes) -> Unclaimed {
         let is_final = !matches!(
             &kind,
-            Kind::LeaseReply(wire::LeaseReply { outcome: Some(wire::lease_reply::Outcome::Infeasible(_)) })
+            Kind::LeaseReply(wire::LeaseReply {
+                outcome: Some(wire::lease_reply::Outcome::Infeasible(_))
+            })
         );
         let answer = match kind {
             Kind::Failure(failure) => Err(TaskFailure::from_wire(failure)),
@@ -239,7 +286,10 @@ impl NodeLink {
             None => match answer {
                 // A grant for a request that was cancelled meanwhile: the caller returns it.
                 Ok((kind @ Kind::LeaseReply(_), payload)) => {
-                    let nobody = LeaseRequestKey { class: crate::core::leases::ClassId(u32::MAX), number: 0 };
+                    let nobody = LeaseRequestKey {
+                        class: crate::core::leases::ClassId(u32::MAX),
+                        number: 0,
+                    };
                     Unclaimed::Lease(nobody, Ok((kind, payload)))
                 }
                 _ => Unclaimed::Nobody,

@@ -36,7 +36,10 @@ pub struct Function {
 impl Function {
     /// A native function or actor.
     pub fn native(name: impl Into<String>) -> Self {
-        Self { id: bytes::Bytes::new(), name: name.into() }
+        Self {
+            id: bytes::Bytes::new(),
+            name: name.into(),
+        }
     }
 
     pub(crate) fn to_wire(&self) -> wire::FunctionDescriptor {

@@ -21,12 +21,18 @@ impl ProcessAddress {
     /// Reads the wire form.
     pub fn from_wire(address: &wire::Address) -> Result<Self, InvalidId> {
         let node = NodeId::from_bytes(&address.node_id)?;
-        Ok(Self { node, worker: WorkerId::from_bytes(&address.worker_id)? })
+        Ok(Self {
+            node,
+            worker: WorkerId::from_bytes(&address.worker_id)?,
+        })
     }
 
     /// The wire form.
     pub fn to_wire(self) -> wire::Address {
-        wire::Address { node_id: self.node.to_wire(), worker_id: self.worker.to_wire() }
+        wire::Address {
+            node_id: self.node.to_wire(),
+            worker_id: self.worker.to_wire(),
+        }
     }
 }
 
@@ -48,7 +54,13 @@ struct HeldRef {
 impl ObjectRef {
     /// Wraps a reference that the object table has counted already.
     pub(crate) fn from_counted(id: ObjectId, owner: ProcessAddress, runtime: &Runtime) -> Self {
-        Self { held: Arc::new(HeldRef { id, owner, runtime: runtime.clone() }) }
+        Self {
+            held: Arc::new(HeldRef {
+                id,
+                owner,
+                runtime: runtime.clone(),
+            }),
+        }
     }
 
     /// The object.
@@ -73,7 +85,10 @@ impl ObjectRef {
 
     /// The wire form.
     pub fn to_wire(&self) -> wire::ObjectRef {
-        wire::ObjectRef { object_id: self.held.id.to_wire(), owner: Some(self.held.owner.to_wire()) }
+        wire::ObjectRef {
+            object_id: self.held.id.to_wire(),
+            owner: Some(self.held.owner.to_wire()),
+        }
     }
 }
 

@@ -21,7 +21,8 @@ pub struct CallContext<'a> {
 }
 
 /// A native task: input value and resolved dependencies in, one value per return out.
-pub type NativeFunction = fn(&CallContext<'_>, Value, Vec<Value>) -> Result<Vec<Value>, TaskFailure>;
+pub type NativeFunction =
+    fn(&CallContext<'_>, Value, Vec<Value>) -> Result<Vec<Value>, TaskFailure>;
 
 /// Makes a native actor from its constructor's input.
 pub type NativeActorFactory =
@@ -50,14 +51,20 @@ impl NativeRegistry {
     /// Adds a function. Panics if the name is taken: two crates of one binary disagree.
     #[must_use]
     pub fn with_function(mut self, name: &'static str, function: NativeFunction) -> Self {
-        assert!(self.functions.insert(name, function).is_none(), "native function {name} is registered twice");
+        assert!(
+            self.functions.insert(name, function).is_none(),
+            "native function {name} is registered twice"
+        );
         self
     }
 
     /// Adds an actor. Panics if the name is taken.
     #[must_use]
     pub fn with_actor(mut self, name: &'static str, factory: NativeActorFactory) -> Self {
-        assert!(self.actors.insert(name, factory).is_none(), "native actor {name} is registered twice");
+        assert!(
+            self.actors.insert(name, factory).is_none(),
+            "native actor {name} is registered twice"
+        );
         self
     }
 

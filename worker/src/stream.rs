@@ -16,7 +16,10 @@ pub struct ObjectStream {
 
 impl ObjectStream {
     pub(crate) fn new(task: TaskId, runtime: &Runtime) -> Self {
-        Self { task, runtime: runtime.clone() }
+        Self {
+            task,
+            runtime: runtime.clone(),
+        }
     }
 
     /// The task that makes the items.

@@ -71,7 +71,12 @@ pub struct Value {
 impl Value {
     /// A value without buffers and references.
     pub fn inband(format: Format, inband: impl Into<Bytes>) -> Self {
-        Self { format, inband: inband.into(), buffers: Vec::new(), contained: Vec::new() }
+        Self {
+            format,
+            inband: inband.into(),
+            buffers: Vec::new(),
+            contained: Vec::new(),
+        }
     }
 
     /// Opaque bytes between native functions.
@@ -176,7 +181,8 @@ impl StoredLayout {
             ..Default::default()
         };
         let refs = prost::Message::encode_to_vec(&refs);
-        let mut head = Vec::with_capacity(STORED_HEAD_BYTES + 8 * (1 + value.buffers.len()) + refs.len());
+        let mut head =
+            Vec::with_capacity(STORED_HEAD_BYTES + 8 * (1 + value.buffers.len()) + refs.len());
         let count = u32::try_from(1 + value.buffers.len()).expect("a value has few buffers");
         let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
         for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
@@ -199,7 +205,9 @@ impl StoredLayout {
 
     /// The ranges to write, in order.
     pub(crate) fn slices(&self) -> Vec<&[u8]> {
-        std::iter::once(&self.head[..]).chain(self.payload.parts().iter().map(Bytes::as_ref)).collect()
+        std::iter::once(&self.head[..])
+            .chain(self.payload.parts().iter().map(Bytes::as_ref))
+            .collect()
     }
 }
 
@@ -209,7 +217,9 @@ pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>
         let bytes = object.get(4 * index..4 * index + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
-    let (Some(magic), Some(format), Some(count), Some(refs_bytes)) = (word(0), word(1), word(2), word(3)) else {
+    let (Some(magic), Some(format), Some(count), Some(refs_bytes)) =
+        (word(0), word(1), word(2), word(3))
+    else {
         return Err(InvalidStored("shorter than its head"));
     };
     if magic != STORED_MAGIC {
@@ -218,12 +228,16 @@ pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>
     let format = Format::from_u32(format).ok_or(InvalidStored("unknown format"))?;
     let lengths_end = STORED_HEAD_BYTES + 8 * count as usize;
     let refs_end = lengths_end + refs_bytes as usize;
-    let lengths = object.get(STORED_HEAD_BYTES..lengths_end).ok_or(InvalidStored("lengths are cut off"))?;
+    let lengths = object
+        .get(STORED_HEAD_BYTES..lengths_end)
+        .ok_or(InvalidStored("lengths are cut off"))?;
     let lengths: Vec<u64> = lengths
         .chunks_exact(8)
         .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("chunks of eight")))
         .collect();
-    let refs = object.get(lengths_end..refs_end).ok_or(InvalidStored("references are cut off"))?;
+    let refs = object
+        .get(lengths_end..refs_end)
+        .ok_or(InvalidStored("references are cut off"))?;
     let refs: wire::ValueLayout =
         prost::Message::decode(refs).map_err(|_| InvalidStored("references are not readable"))?;
     let payload_start = align_up(refs_end);
@@ -260,7 +274,15 @@ pub(crate) fn cut_value(
     }
     let mut parts = parts.into_iter();
     let inband = parts.next().unwrap_or_default();
-    Some((Value { format, inband, buffers: parts.collect(), contained: Vec::new() }, end))
+    Some((
+        Value {
+            format,
+            inband,
+            buffers: parts.collect(),
+            contained: Vec::new(),
+        },
+        end,
+    ))
 }
 
 #[cfg(test)]

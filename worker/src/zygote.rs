@@ -41,7 +41,12 @@ pub fn serve(
     forker: &mut dyn Forker,
 ) -> std::io::Result<Option<WorkerStart>> {
     link.set_read_timeout(Some(POLL))?;
-    let mut zygote = Zygote { link, input: Vec::new(), children: HashMap::new(), to_preload: Vec::new() };
+    let mut zygote = Zygote {
+        link,
+        input: Vec::new(),
+        children: HashMap::new(),
+        to_preload: Vec::new(),
+    };
     if let Ok(start) = zygote.serve(forker) {
         return Ok(Some(start));
     }
@@ -63,7 +68,9 @@ struct Zygote {
 impl Zygote {
     /// Serves until this is a child. Err: the raylet is gone, maybe before it heard a word.
     fn serve(&mut self, forker: &mut dyn Forker) -> std::io::Result<WorkerStart> {
-        self.reply(&ZygoteReply::Ready { pid: std::process::id() })?;
+        self.reply(&ZygoteReply::Ready {
+            pid: std::process::id(),
+        })?;
         loop {
             match self.receive()? {
                 Some(ZygoteRequest::Fork(start)) => {
@@ -83,13 +90,19 @@ impl Zygote {
         loop {
             if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
-                return serde_json::from_slice(&line).map(Some).map_err(std::io::Error::from);
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(std::io::Error::from);
             }
             let mut chunk = [0; 4096];
             match self.link.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.input.extend_from_slice(&chunk[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -103,7 +116,11 @@ impl Zygote {
     }
 
     /// In the child: what it is to become.
-    fn fork(&mut self, start: WorkerStart, forker: &mut dyn Forker) -> std::io::Result<Option<WorkerStart>> {
+    fn fork(
+        &mut self,
+        start: WorkerStart,
+        forker: &mut dyn Forker,
+    ) -> std::io::Result<Option<WorkerStart>> {
         let startup_token = start.startup_token;
         match forker.fork() {
             Ok(Forked::Child) => {
@@ -116,7 +133,10 @@ impl Zygote {
                 Ok(None)
             }
             Err(error) => {
-                self.reply(&ZygoteReply::ForkFailed { startup_token, error: error.to_string() })?;
+                self.reply(&ZygoteReply::ForkFailed {
+                    startup_token,
+                    error: error.to_string(),
+                })?;
                 Ok(None)
             }
         }
@@ -134,7 +154,10 @@ impl Zygote {
             if self.children.remove(&pid).is_some() {
                 // What the worker left running in its process group goes with it.
                 kill_group(pid);
-                let _ = self.reply(&ZygoteReply::Exited { pid, cause: describe(status) });
+                let _ = self.reply(&ZygoteReply::Exited {
+                    pid,
+                    cause: describe(status),
+                });
             }
         }
     }
@@ -147,7 +170,8 @@ impl Zygote {
         while !self.children.is_empty() && Instant::now() < give_up_at {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, _))) => {
-                    self.children.remove(&pid.as_raw_nonzero().get().unsigned_abs());
+                    self.children
+                        .remove(&pid.as_raw_nonzero().get().unsigned_abs());
                 }
                 Ok(None) => std::thread::sleep(Duration::from_millis(5)),
                 Err(_) => return,
@@ -189,7 +213,10 @@ fn redirect(
     path: &Path,
     duplicate: fn(std::fs::File) -> rustix::io::Result<()>,
 ) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?;
     duplicate(file)?;
     Ok(())
 }

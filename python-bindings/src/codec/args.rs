@@ -39,8 +39,11 @@ pub(crate) fn encode_args(
     let mut encoded = encode_pickled(args, kwargs)?;
     if encoded.value.data_bytes() > limit {
         let py = args.py();
-        let packed = py.detach(|| runtime.put(encoded.value)).map_err(|failure| to_py_err(py, &failure))?;
-        let position = u32::try_from(encoded.dependencies.len()).expect("a call has few dependencies");
+        let packed = py
+            .detach(|| runtime.put(encoded.value))
+            .map_err(|failure| to_py_err(py, &failure))?;
+        let position =
+            u32::try_from(encoded.dependencies.len()).expect("a call has few dependencies");
         encoded.dependencies.push(packed);
         let inband = [&[PACKED][..], &position.to_le_bytes()].concat();
         encoded.value = Value::inband(Format::Plain, inband);
@@ -50,11 +53,15 @@ pub(crate) fn encode_args(
     Ok(encoded)
 }
 
-fn encode_plain(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Option<EncodedArgs> {
+fn encode_plain(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> Option<EncodedArgs> {
     let mut encoder = PlainEncoder::default();
     encoder.out.push(DIRECT);
     encoder.count(args.len())?;
-    args.iter_borrowed().try_for_each(|argument| encoder.argument(&argument))?;
+    args.iter_borrowed()
+        .try_for_each(|argument| encoder.argument(&argument))?;
     encoder.count(kwargs.map_or(0, PyDictMethods::len))?;
     if let Some(kwargs) = kwargs {
         kwargs.iter().try_for_each(|(name, argument)| {
@@ -63,32 +70,67 @@ fn encode_plain(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -
         })?;
     }
     let (inband, contained) = (encoder.out.into(), encoder.contained);
-    let value = Value { format: Format::Plain, inband, buffers: Vec::new(), contained };
-    Some(EncodedArgs { value, dependencies: encoder.dependencies })
+    let value = Value {
+        format: Format::Plain,
+        inband,
+        buffers: Vec::new(),
+        contained,
+    };
+    Some(EncodedArgs {
+        value,
+        dependencies: encoder.dependencies,
+    })
 }
 
-fn encode_pickled(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<EncodedArgs> {
+fn encode_pickled(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<EncodedArgs> {
     let py = args.py();
     let mut dependencies = Vec::new();
     let mut stand_in = |argument: Bound<'_, PyAny>| -> PyResult<Py<PyAny>> {
-        let Ok(reference) = argument.cast_exact::<PyObjectRef>() else { return Ok(argument.unbind()) };
+        let Ok(reference) = argument.cast_exact::<PyObjectRef>() else {
+            return Ok(argument.unbind());
+        };
         dependencies.push(reference.get().reference().clone());
-        Ok(Py::new(py, Dependency { position: dependencies.len() - 1 })?.into_any())
+        Ok(Py::new(
+            py,
+            Dependency {
+                position: dependencies.len() - 1,
+            },
+        )?
+        .into_any())
     };
-    let positional = args.iter().map(&mut stand_in).collect::<PyResult<Vec<_>>>()?;
+    let positional = args
+        .iter()
+        .map(&mut stand_in)
+        .collect::<PyResult<Vec<_>>>()?;
     let keyword = PyDict::new(py);
     for (name, argument) in kwargs.into_iter().flat_map(|kwargs| kwargs.iter()) {
         keyword.set_item(name, stand_in(argument)?)?;
     }
-    let both = PyTuple::new(py, [PyList::new(py, positional)?.into_any(), keyword.into_any()])?;
-    Ok(EncodedArgs { value: pickle::dump(both.as_any())?, dependencies })
+    let both = PyTuple::new(
+        py,
+        [PyList::new(py, positional)?.into_any(), keyword.into_any()],
+    )?;
+    Ok(EncodedArgs {
+        value: pickle::dump(both.as_any())?,
+        dependencies,
+    })
 }
 
 /// Rebuilds the arguments of a call.
 pub(crate) fn decode_args(py: Python<'_>, inputs: CallInputs) -> PyResult<PyArgs<'_>> {
-    let CallInputs { mut args, mut dependencies } = inputs;
+    let CallInputs {
+        mut args,
+        mut dependencies,
+    } = inputs;
     if args.format == Format::Plain && args.inband.first() == Some(&PACKED) {
-        let position = args.inband.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        let position = args
+            .inband
+            .get(1..5)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_le_bytes);
         let position = position.map_or(usize::MAX, |position| position as usize);
         if position < dependencies.len() {
             args = dependencies.remove(position);
@@ -107,11 +149,17 @@ pub(crate) fn decode_args(py: Python<'_>, inputs: CallInputs) -> PyResult<PyArgs
     Ok((positional, (!keyword.is_empty()).then_some(keyword)))
 }
 
-fn decode_plain<'py>(py: Python<'py>, args: &Value, dependencies: &[Py<PyAny>]) -> PyResult<PyArgs<'py>> {
+fn decode_plain<'py>(
+    py: Python<'py>,
+    args: &Value,
+    dependencies: &[Py<PyAny>],
+) -> PyResult<PyArgs<'py>> {
     let input = args.inband.get(1..).unwrap_or_default();
     let mut decoder = PlainDecoder::new(py, input, &args.contained, dependencies);
     let count = decoder.count()?;
-    let positional = (0..count).map(|_| decoder.decode()).collect::<PyResult<Vec<_>>>()?;
+    let positional = (0..count)
+        .map(|_| decoder.decode())
+        .collect::<PyResult<Vec<_>>>()?;
     let positional = PyTuple::new(py, positional)?;
     let count = decoder.count()?;
     if count == 0 {

@@ -55,14 +55,24 @@ impl SharedBuffer {
 
 #[pymethods]
 impl SharedBuffer {
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
         let bytes = &slf.get().bytes;
-        let length = isize::try_from(bytes.len()).map_err(|_| PyBufferError::new_err("buffer too large"))?;
+        let length =
+            isize::try_from(bytes.len()).map_err(|_| PyBufferError::new_err("buffer too large"))?;
         let pointer = bytes.as_ptr().cast_mut().cast();
         // SAFETY: `view` comes from the interpreter; the memory lives as long as `slf`, of which the view takes a
         // reference; it is exported read-only.
-        let result = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer, length, 1, flags) };
-        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        let result =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), pointer, length, 1, flags) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
     }
 
     fn __len__(&self) -> usize {

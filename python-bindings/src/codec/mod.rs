@@ -37,7 +37,12 @@ pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     let mut encoder = PlainEncoder::default();
     if encoder.encode(object, 0).is_some() {
         let (inband, contained) = (encoder.out.into(), encoder.contained);
-        return Ok(Value { format: Format::Plain, inband, buffers: Vec::new(), contained });
+        return Ok(Value {
+            format: Format::Plain,
+            inband,
+            buffers: Vec::new(),
+            contained,
+        });
     }
     if let Some(value) = ndarray_value(object)? {
         return Ok(value);
@@ -54,10 +59,18 @@ pub(crate) fn own_buffers(value: &mut Value) {
 
 fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {
     if bytes.as_bytes().len() <= LARGE_BYTES {
-        return Ok(Value::inband(Format::Bytes, Bytes::copy_from_slice(bytes.as_bytes())));
+        return Ok(Value::inband(
+            Format::Bytes,
+            Bytes::copy_from_slice(bytes.as_bytes()),
+        ));
     }
     let buffer = borrow_buffer(bytes.as_any())?;
-    Ok(Value { format: Format::BytesBuffer, inband: Bytes::new(), buffers: vec![buffer], contained: Vec::new() })
+    Ok(Value {
+        format: Format::BytesBuffer,
+        inband: Bytes::new(),
+        buffers: vec![buffer],
+        contained: Vec::new(),
+    })
 }
 
 fn ndarray_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
@@ -73,7 +86,12 @@ fn ndarray_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
         return Ok(None);
     }
     let buffer = borrow_buffer(object)?;
-    Ok(Some(Value { format: Format::Ndarray, inband: encoder.out.into(), buffers: vec![buffer], contained: Vec::new() }))
+    Ok(Some(Value {
+        format: Format::Ndarray,
+        inband: encoder.out.into(),
+        buffers: vec![buffer],
+        contained: Vec::new(),
+    }))
 }
 
 /// Rebuilds the object. Arrays and tables read the value's memory in place and keep it alive.
@@ -98,11 +116,13 @@ pub(crate) fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<
 }
 
 fn first_buffer(value: &Value) -> PyResult<&Bytes> {
-    value.buffers.first().ok_or_else(|| PyValueError::new_err("cannot decode a value: its buffer is missing"))
+    value
+        .buffers
+        .first()
+        .ok_or_else(|| PyValueError::new_err("cannot decode a value: its buffer is missing"))
 }
 
 /// The Python half of serialisation.
 fn serialization(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import(pyo3::intern!(py, "aktis._serialization"))
 }
-

@@ -30,7 +30,8 @@ struct Loading {
 /// Pickles an object.
 pub(super) fn dump(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     DUMPING.with_borrow_mut(|scopes| scopes.push(Vec::new()));
-    let dumped = serialization(object.py()).and_then(|module| module.call_method1("dumps", (object,)));
+    let dumped =
+        serialization(object.py()).and_then(|module| module.call_method1("dumps", (object,)));
     let contained = DUMPING.with_borrow_mut(Vec::pop).unwrap_or_default();
     let (inband, buffers) = dumped?.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
     Ok(Value {
@@ -54,7 +55,12 @@ pub(super) fn load<'py>(
         .collect::<PyResult<_>>()?;
     let inband = Bound::new(py, SharedBuffer::new(value.inband.clone()))?;
     let arguments = (inband, PyList::new(py, buffers)?);
-    LOADING.with_borrow_mut(|scopes| scopes.push(Loading { contained: value.contained.clone(), dependencies }));
+    LOADING.with_borrow_mut(|scopes| {
+        scopes.push(Loading {
+            contained: value.contained.clone(),
+            dependencies,
+        })
+    });
     let loaded = serialization(py).and_then(|module| module.call_method1("loads", arguments));
     let scope = LOADING.with_borrow_mut(Vec::pop);
     drop(scope);
@@ -80,7 +86,9 @@ pub(crate) fn scope_reference(reference: &ObjectRef) -> PyResult<usize> {
 #[pyo3(name = "_restore_reference")]
 pub(crate) fn restore_reference(position: usize) -> PyResult<PyObjectRef> {
     LOADING.with_borrow(|scopes| {
-        let reference = scopes.last().and_then(|scope| scope.contained.get(position));
+        let reference = scopes
+            .last()
+            .and_then(|scope| scope.contained.get(position));
         reference.cloned().map(PyObjectRef::new).ok_or_else(outside)
     })
 }
@@ -93,7 +101,10 @@ pub(crate) struct Dependency {
 
 #[pymethods]
 impl Dependency {
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let restore = py.import("aktis._aktis")?.getattr("_restore_dependency")?;
         Ok((restore, PyTuple::new(py, [self.position])?))
     }
@@ -104,11 +115,15 @@ impl Dependency {
 #[pyo3(name = "_restore_dependency")]
 pub(crate) fn restore_dependency(py: Python<'_>, position: usize) -> PyResult<Py<PyAny>> {
     LOADING.with_borrow(|scopes| {
-        let value = scopes.last().and_then(|scope| scope.dependencies.get(position));
+        let value = scopes
+            .last()
+            .and_then(|scope| scope.dependencies.get(position));
         value.map(|value| value.clone_ref(py)).ok_or_else(outside)
     })
 }
 
 fn outside() -> PyErr {
-    PyRuntimeError::new_err("this pickle belongs to an aktis value and can only be read by aktis.get() or as an argument")
+    PyRuntimeError::new_err(
+        "this pickle belongs to an aktis value and can only be read by aktis.get() or as an argument",
+    )
 }

@@ -45,7 +45,8 @@ pub(crate) struct PlainEncoder {
 impl PlainEncoder {
     /// Appends a count.
     pub(crate) fn count(&mut self, count: usize) -> Option<()> {
-        self.out.extend_from_slice(&u32::try_from(count).ok()?.to_le_bytes());
+        self.out
+            .extend_from_slice(&u32::try_from(count).ok()?.to_le_bytes());
         Some(())
     }
 
@@ -95,7 +96,9 @@ impl PlainEncoder {
         if let Ok(tuple) = object.cast_exact::<PyTuple>() {
             self.out.push(TUPLE);
             self.count(tuple.len())?;
-            return tuple.iter_borrowed().try_for_each(|item| self.encode(&item, depth));
+            return tuple
+                .iter_borrowed()
+                .try_for_each(|item| self.encode(&item, depth));
         }
         let address = object.as_ptr() as usize;
         if self.containers.len() >= MAX_CONTAINERS || self.containers.contains(&address) {
@@ -141,12 +144,19 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
         contained: &'a [ObjectRef],
         dependencies: &'a [Py<PyAny>],
     ) -> Self {
-        Self { py, input, contained, dependencies }
+        Self {
+            py,
+            input,
+            contained,
+            dependencies,
+        }
     }
 
     fn take(&mut self, count: usize) -> PyResult<&'a [u8]> {
-        let (taken, rest) =
-            self.input.split_at_checked(count).ok_or_else(|| broken("it is shorter than it says"))?;
+        let (taken, rest) = self
+            .input
+            .split_at_checked(count)
+            .ok_or_else(|| broken("it is shorter than it says"))?;
         self.input = rest;
         Ok(taken)
     }
@@ -168,11 +178,14 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
         Ok(match tag {
             NONE => py.None().into_bound(py),
             TRUE | FALSE => PyBool::new(py, tag == TRUE).to_owned().into_any(),
-            INT => i64::from_le_bytes(self.eight()?).into_pyobject(py)?.into_any(),
+            INT => i64::from_le_bytes(self.eight()?)
+                .into_pyobject(py)?
+                .into_any(),
             FLOAT => PyFloat::new(py, f64::from_le_bytes(self.eight()?)).into_any(),
             STR => {
                 let count = self.count()?;
-                let text = std::str::from_utf8(self.take(count)?).map_err(|_| broken("a string is not UTF-8"))?;
+                let text = std::str::from_utf8(self.take(count)?)
+                    .map_err(|_| broken("a string is not UTF-8"))?;
                 PyString::new(py, text).into_any()
             }
             BYTES => {
@@ -191,12 +204,18 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
             }
             REFERENCE => {
                 let index = self.count()?;
-                let reference = self.contained.get(index).ok_or_else(|| broken("a reference is missing"))?;
+                let reference = self
+                    .contained
+                    .get(index)
+                    .ok_or_else(|| broken("a reference is missing"))?;
                 Bound::new(py, PyObjectRef::new(reference.clone()))?.into_any()
             }
             DEPENDENCY => {
                 let index = self.count()?;
-                let value = self.dependencies.get(index).ok_or_else(|| broken("a dependency is missing"))?;
+                let value = self
+                    .dependencies
+                    .get(index)
+                    .ok_or_else(|| broken("a dependency is missing"))?;
                 value.bind(py).clone()
             }
             _ => return Err(broken("it has an unknown tag")),
@@ -215,5 +234,7 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
 }
 
 fn broken(what: &str) -> PyErr {
-    PyValueError::new_err(format!("cannot decode a value: {what}; all processes must run the same Aktis version"))
+    PyValueError::new_err(format!(
+        "cannot decode a value: {what}; all processes must run the same Aktis version"
+    ))
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_data::Execution;
 use aktis_data::execution::{DeliveredBlock, Next};
 use aktis_data::plan::Dataset;
 use aktis_data::progress::progress_lines;
 use aktis_data::stats::{ExecutionStats, StageStats};
-use aktis_data::Execution;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -46,8 +46,11 @@ impl PyExecution {
 
     /// The record batches of a block.
     fn read<'py>(&self, py: Python<'py>, block: &PyBlock) -> PyResult<Bound<'py, PyList>> {
-        let batches = py.detach(|| self.0.read(&block.0)).map_err(|failure| to_py_err(py, &failure))?;
-        let batches: PyResult<Vec<_>> = batches.iter().map(|batch| batch_to_py(py, batch)).collect();
+        let batches = py
+            .detach(|| self.0.read(&block.0))
+            .map_err(|failure| to_py_err(py, &failure))?;
+        let batches: PyResult<Vec<_>> =
+            batches.iter().map(|batch| batch_to_py(py, batch)).collect();
         PyList::new(py, batches?)
     }
 
@@ -60,9 +63,14 @@ impl PyExecution {
             (None, None) => Ok(Arc::new(arrow::datatypes::Schema::empty())),
         });
         let schema = schema.map_err(|failure| to_py_err(py, &failure))?;
-        let sources = blocks.iter().map(|block| Arc::new(self.0.to_source(block))).collect();
+        let sources = blocks
+            .iter()
+            .map(|block| Arc::new(self.0.to_source(block)))
+            .collect();
         let dataset = Dataset::from_blocks(schema, sources);
-        dataset.map(PyPlan::new).map_err(|error| PyValueError::new_err(error.to_string()))
+        dataset
+            .map(PyPlan::new)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Ends it.
@@ -82,7 +90,12 @@ impl PyExecution {
 
     /// The stages that wait for their first worker.
     fn waiting_stages(&self) -> Vec<String> {
-        self.0.stats().waiting_stages().into_iter().map(str::to_owned).collect()
+        self.0
+            .stats()
+            .waiting_stages()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What it did, as text.
@@ -98,14 +111,21 @@ impl PyExecution {
 
 fn stats_to_py<'py>(py: Python<'py>, stats: &ExecutionStats) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    let stages: PyResult<Vec<_>> = stats.stages.iter().map(|stage| stage_to_py(py, stage)).collect();
+    let stages: PyResult<Vec<_>> = stats
+        .stages
+        .iter()
+        .map(|stage| stage_to_py(py, stage))
+        .collect();
     dict.set_item("stages", stages?)?;
     dict.set_item("bytes_read", stats.bytes_read)?;
     dict.set_item("elapsed_s", stats.elapsed.as_secs_f64())?;
     dict.set_item("budget_bytes", stats.budget_bytes)?;
     dict.set_item("most_block_bytes", stats.most_block_bytes)?;
-    let files: Vec<_> =
-        stats.files.iter().map(|file| (file.path.as_str(), file.rows, file.bytes)).collect();
+    let files: Vec<_> = stats
+        .files
+        .iter()
+        .map(|file| (file.path.as_str(), file.rows, file.bytes))
+        .collect();
     dict.set_item("files", files)?;
     Ok(dict)
 }

@@ -20,7 +20,10 @@ impl UdfHost for PythonHost {
                 let module = py.import("aktis.data._worker")?;
                 let function = module.call_method1("load", (PyBytes::new(py, definition),))?;
                 let name = function.getattr("name")?.extract()?;
-                Ok(PythonFunction { function: function.unbind(), name })
+                Ok(PythonFunction {
+                    function: function.unbind(),
+                    name,
+                })
             };
             load()
                 .map(|function| Box::new(function) as Box<dyn BatchFunction>)
@@ -60,7 +63,11 @@ impl BatchFunction for PythonFunction {
         Python::attach(|py| {
             let next = || -> PyResult<Option<RecordBatch>> {
                 let output = self.function.bind(py).call_method0("next_output")?;
-                if output.is_none() { Ok(None) } else { batch_from_py(&output).map(Some) }
+                if output.is_none() {
+                    Ok(None)
+                } else {
+                    batch_from_py(&output).map(Some)
+                }
             };
             next().map_err(|error| described(py, &error, &self.name))
         })

@@ -22,12 +22,23 @@ pub(crate) struct ComputeOptions {
 
 impl ComputeOptions {
     pub(crate) fn to_compute(&self) -> Compute {
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "amounts of resources are small")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            reason = "amounts of resources are small"
+        )]
         let units = |amount: f64| (amount * RESOURCE_UNIT as f64).round() as i64;
-        let resources = self.resources.iter().map(|(name, amount)| (name.clone(), units(*amount)));
+        let resources = self
+            .resources
+            .iter()
+            .map(|(name, amount)| (name.clone(), units(*amount)));
         let resources: ResourceMap = resources.filter(|(_, units)| *units > 0).collect();
         Compute {
-            kind: if self.is_actors { ComputeKind::Actors } else { ComputeKind::Tasks },
+            kind: if self.is_actors {
+                ComputeKind::Actors
+            } else {
+                ComputeKind::Tasks
+            },
             min_workers: self.min_workers,
             max_workers: self.max_workers,
             resources,
@@ -58,10 +69,16 @@ impl MapOptions {
         };
         MapSpec {
             name: self.name,
-            function: MapFunction::Python(PythonFunction { definition: Bytes::from(self.definition) }),
+            function: MapFunction::Python(PythonFunction {
+                definition: Bytes::from(self.definition),
+            }),
             reads: self.reads,
             keeps,
-            produces: if self.is_mask { Produces::Mask } else { Produces::Unknown },
+            produces: if self.is_mask {
+                Produces::Mask
+            } else {
+                Produces::Unknown
+            },
             keeps_rows: self.keeps_rows,
             batch_rows: self.batch_rows,
             window_rows: 0,

@@ -133,13 +133,17 @@ impl PyPlan {
 
     /// The columns as a `pyarrow.Schema`, None if only a run can tell.
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.dataset.schema().map(|schema| schema_to_py(py, &schema)).transpose()
+        self.dataset
+            .schema()
+            .map(|schema| schema_to_py(py, &schema))
+            .transpose()
     }
 
     /// How many rows come out, None if only a run can tell.
     fn known_rows(&self) -> PyResult<Option<u64>> {
         let job = plan_job(&self.dataset, &Sink::Consumer);
-        job.map(|job| job.known_rows).map_err(|error| plan_error(&error))
+        job.map(|job| job.known_rows)
+            .map_err(|error| plan_error(&error))
     }
 
     fn input_files(&self) -> Vec<String> {
@@ -157,7 +161,9 @@ impl PyPlan {
     /// Makes a folder ready for files; None: nothing shall be written.
     fn prepare_folder(&self, path: &str, mode: &str) -> PyResult<Option<String>> {
         let mode = SaveMode::parse(mode).ok_or_else(|| {
-            PyValueError::new_err(format!("mode must be 'append', 'overwrite', 'ignore' or 'error', not {mode:?}"))
+            PyValueError::new_err(format!(
+                "mode must be 'append', 'overwrite', 'ignore' or 'error', not {mode:?}"
+            ))
         })?;
         let folder = prepare_folder(path, mode).map_err(|error| plan_error(&error))?;
         Ok(folder.map(|folder| folder.display().to_string()))
@@ -174,20 +180,29 @@ impl PyPlan {
         block_bytes: Option<u64>,
         max_deaths: u32,
     ) -> PyResult<PyExecution> {
-        let runtime = Runtime::current()
-            .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))?;
+        let runtime = Runtime::current().ok_or_else(|| {
+            PyRuntimeError::new_err("there is no session: call aktis.init() first")
+        })?;
         let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
-        let options = ExecutionOptions { keep_order, budget_bytes, block_bytes, max_deaths };
+        let options = ExecutionOptions {
+            keep_order,
+            budget_bytes,
+            block_bytes,
+            max_deaths,
+        };
         let pool = Box::new(RuntimePool::new(runtime));
         let started = py.detach(|| Execution::start(&self.dataset, &sink, pool, &options));
-        started.map(PyExecution::new).map_err(|error| execute_error(py, &error))
+        started
+            .map(PyExecution::new)
+            .map_err(|error| execute_error(py, &error))
     }
 }
 
 /// Where rows go, as `Dataset.write_parquet` and `count` say it.
 fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     let item = |name: &str| -> PyResult<Bound<'_, PyAny>> {
-        sink.get_item(name)?.ok_or_else(|| PyValueError::new_err(format!("a sink has no {name}")))
+        sink.get_item(name)?
+            .ok_or_else(|| PyValueError::new_err(format!("a sink has no {name}")))
     };
     let kind: String = item("kind")?.extract()?;
     if kind == "count" {

@@ -26,7 +26,9 @@ const DIRECT_WRITES: usize = 2;
 #[derive(Debug, Clone)]
 enum Reach {
     Unknown,
-    Alive { connection: ConnectionId },
+    Alive {
+        connection: ConnectionId,
+    },
     /// The lane is closed, the gcs has not said yet what becomes of the actor.
     Away,
     Dead(TaskFailure),
@@ -129,7 +131,12 @@ impl ActorTable {
 
 impl Core {
     /// Takes a new call, in order.
-    pub(crate) fn submit_call(&mut self, actor: ActorId, record: TaskRecord, effects: &mut Effects) {
+    pub(crate) fn submit_call(
+        &mut self,
+        actor: ActorId,
+        record: TaskRecord,
+        effects: &mut Effects,
+    ) {
         let id = record.id();
         if let Some(entry) = self.actors.entries.get_mut(&actor) {
             entry.calls.push_back(id);
@@ -140,19 +147,32 @@ impl Core {
     /// Sends the calls that are ready, in order.
     pub(super) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
         loop {
-            let Some(entry) = self.actors.entries.get(&actor) else { return };
-            let Some(front) = entry.calls.front().copied() else { break };
+            let Some(entry) = self.actors.entries.get(&actor) else {
+                return;
+            };
+            let Some(front) = entry.calls.front().copied() else {
+                break;
+            };
             let connection = match &entry.reach {
                 Reach::Alive { connection } => *connection,
                 Reach::Dead(failure) => {
                     let failure = failure.clone();
-                    self.actors.entries.get_mut(&actor).expect("just looked up").calls.pop_front();
+                    self.actors
+                        .entries
+                        .get_mut(&actor)
+                        .expect("just looked up")
+                        .calls
+                        .pop_front();
                     self.fail_task(front, failure, effects);
                     continue;
                 }
                 Reach::Unknown | Reach::Away => return,
             };
-            let is_ready = self.tasks.records.get(&front).is_none_or(|record| record.unresolved == 0);
+            let is_ready = self
+                .tasks
+                .records
+                .get(&front)
+                .is_none_or(|record| record.unresolved == 0);
             if !is_ready || !self.send_call(actor, front, connection, effects) {
                 return;
             }
@@ -169,30 +189,49 @@ impl Core {
         effects: &mut Effects,
     ) -> bool {
         let assembled = self.assemble(call, effects);
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return false };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return false;
+        };
         match assembled {
             Assembled::Waits => return false,
             Assembled::Ended => {
                 entry.calls.retain(|id| *id != call);
             }
             Assembled::Frame(frame, payload) => {
-                let urgency =
-                    if entry.in_flight.len() < DIRECT_WRITES { Urgency::Now } else { Urgency::Soon };
+                let urgency = if entry.in_flight.len() < DIRECT_WRITES {
+                    Urgency::Now
+                } else {
+                    Urgency::Soon
+                };
                 entry.calls.pop_front();
                 entry.in_flight.push_back(call);
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Pushed(connection);
                 }
-                effects.push(Effect::Send { connection, frame, payload, urgency });
+                effects.push(Effect::Send {
+                    connection,
+                    frame,
+                    payload,
+                    urgency,
+                });
             }
         }
         true
     }
 
     /// A call was answered. The caller ends it.
-    pub(crate) fn call_ended(&mut self, connection: ConnectionId, call: TaskId, effects: &mut Effects) {
-        let Some(actor) = self.actors.actor_of(connection) else { return };
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+    pub(crate) fn call_ended(
+        &mut self,
+        connection: ConnectionId,
+        call: TaskId,
+        effects: &mut Effects,
+    ) {
+        let Some(actor) = self.actors.actor_of(connection) else {
+            return;
+        };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         if entry.in_flight.front() == Some(&call) {
             entry.in_flight.pop_front();
         } else {
@@ -203,10 +242,21 @@ impl Core {
 
     /// A call that is retried goes back in front of the calls that are not sent.
     pub(super) fn requeue_call(&mut self, actor: ActorId, call: TaskId, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
-        let sequence_of = |id: &TaskId| self.tasks.records.get(id).map(|record| record.spec.sequence);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        let sequence_of = |id: &TaskId| {
+            self.tasks
+                .records
+                .get(id)
+                .map(|record| record.spec.sequence)
+        };
         let own = sequence_of(&call);
-        let position = entry.calls.iter().position(|id| sequence_of(id) > own).unwrap_or(entry.calls.len());
+        let position = entry
+            .calls
+            .iter()
+            .position(|id| sequence_of(id) > own)
+            .unwrap_or(entry.calls.len());
         entry.calls.insert(position, call);
         self.resolve_dependencies(call, effects);
     }
@@ -219,7 +269,9 @@ impl Core {
         connection: ConnectionId,
         effects: &mut Effects,
     ) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         entry.reach = Reach::Alive { connection };
         entry.address = Some(address);
         let interrupted = std::mem::take(&mut entry.interrupted);
@@ -229,15 +281,26 @@ impl Core {
              repeated (max_task_retries=0): call again, or set max_task_retries"
         );
         for call in interrupted {
-            self.fail_task(call, TaskFailure::new(ErrorCode::ActorUnavailable, message.clone()), effects);
+            self.fail_task(
+                call,
+                TaskFailure::new(ErrorCode::ActorUnavailable, message.clone()),
+                effects,
+            );
         }
         self.pump_actor(actor, effects);
         self.settle(effects);
     }
 
     /// The actor is dead for good.
-    pub(crate) fn actor_dead(&mut self, actor: ActorId, failure: TaskFailure, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+    pub(crate) fn actor_dead(
+        &mut self,
+        actor: ActorId,
+        failure: TaskFailure,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         if matches!(entry.reach, Reach::Dead(_)) {
             return;
         }
@@ -259,8 +322,15 @@ impl Core {
     }
 
     /// The actor cannot be placed as the cluster is now: calls made so far fail, later ones may fare better.
-    pub(crate) fn fail_waiting_calls(&mut self, actor: ActorId, failure: &TaskFailure, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+    pub(crate) fn fail_waiting_calls(
+        &mut self,
+        actor: ActorId,
+        failure: &TaskFailure,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         for call in std::mem::take(&mut entry.calls) {
             self.fail_task(call, failure.clone(), effects);
         }
@@ -269,15 +339,23 @@ impl Core {
 
     /// The lane of an actor is closed. Calls with retries left wait for the next incarnation, others for the cause.
     pub(crate) fn actor_lane_closed(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let Some(actor) = self.actors.by_connection.remove(&connection) else { return };
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        let Some(actor) = self.actors.by_connection.remove(&connection) else {
+            return;
+        };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         if !matches!(&entry.reach, Reach::Alive { connection: open } if *open == connection) {
             return;
         }
         entry.reach = Reach::Away;
         let sent: Vec<TaskId> = std::mem::take(&mut entry.in_flight).into();
         for call in sent.into_iter().rev() {
-            let has_retry = self.tasks.records.get_mut(&call).is_some_and(TaskRecord::take_retry);
+            let has_retry = self
+                .tasks
+                .records
+                .get_mut(&call)
+                .is_some_and(TaskRecord::take_retry);
             if has_retry {
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Queued;
@@ -299,7 +377,9 @@ impl Core {
     }
 
     fn end_if_drained(&mut self, actor: ActorId, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else { return };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         if entry.is_ending && entry.pending() == 0 {
             entry.is_ending = false;
             if !matches!(entry.reach, Reach::Dead(_)) {

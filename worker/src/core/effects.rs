@@ -14,19 +14,38 @@ use crate::value::{PayloadParts, Value};
 /// One thing to do.
 pub(crate) enum Effect {
     /// Append to the connection's outbox, while the core is locked.
-    Send { connection: ConnectionId, frame: wire::LaneFrame, payload: PayloadParts, urgency: Urgency },
+    Send {
+        connection: ConnectionId,
+        frame: wire::LaneFrame,
+        payload: PayloadParts,
+        urgency: Urgency,
+    },
     /// Ask the raylet for a worker.
-    RequestLease { key: LeaseRequestKey, request: wire::LeaseRequest },
+    RequestLease {
+        key: LeaseRequestKey,
+        request: wire::LeaseRequest,
+    },
     /// The worker asked for is not needed any more.
     CancelLease { key: LeaseRequestKey },
     /// Give a worker back.
     ReturnLease { returned: wire::LeaseReturn },
     /// Open a lane to the owner, if there is none, and ask for the object.
-    AskOwner { owner: ProcessAddress, object: ObjectId },
+    AskOwner {
+        owner: ProcessAddress,
+        object: ObjectId,
+    },
     /// Tell the owner about a borrower.
-    BorrowDelta { owner: ProcessAddress, object: ObjectId, borrower: ProcessAddress, delta: i64 },
+    BorrowDelta {
+        owner: ProcessAddress,
+        object: ObjectId,
+        borrower: ProcessAddress,
+        delta: i64,
+    },
     /// Nobody references these: free their copies.
-    FreeStored { object: ObjectId, nodes: Vec<NodeId> },
+    FreeStored {
+        object: ObjectId,
+        nodes: Vec<NodeId>,
+    },
     /// The lane is not needed any more.
     CloseLane { connection: ConnectionId },
     /// An actor whose handles are gone has no calls left.
@@ -44,7 +63,11 @@ pub(crate) enum Watcher {
     /// A task that takes the object as an argument.
     Task(TaskId),
     /// Another process.
-    Peer { connection: ConnectionId, request_id: u64, wants_readiness_only: bool },
+    Peer {
+        connection: ConnectionId,
+        request_id: u64,
+        wants_readiness_only: bool,
+    },
 }
 
 /// What is to be done, and what is to be dropped outside the lock (dropping a reference takes the lock again).

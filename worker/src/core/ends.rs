@@ -18,16 +18,26 @@ use crate::value::{PayloadParts, Value};
 /// One result of a task, as it arrived.
 pub(crate) enum ResultValue {
     Inline(Value),
-    Stored { node: NodeId, size_bytes: u64, contained: Vec<ObjectRef> },
+    Stored {
+        node: NodeId,
+        size_bytes: u64,
+        contained: Vec<ObjectRef>,
+    },
 }
 
 impl ResultValue {
     fn into_state(self) -> ObjectState {
         match self {
             Self::Inline(value) => ObjectState::Inline(value),
-            Self::Stored { node, size_bytes, contained } => {
-                ObjectState::Stored(Box::new(Stored { nodes: vec![node], size_bytes, contained }))
-            }
+            Self::Stored {
+                node,
+                size_bytes,
+                contained,
+            } => ObjectState::Stored(Box::new(Stored {
+                nodes: vec![node],
+                size_bytes,
+                contained,
+            })),
         }
     }
 }
@@ -74,7 +84,12 @@ impl Core {
     }
 
     /// Values of a task have come.
-    pub(crate) fn finish_task(&mut self, id: TaskId, results: Vec<ResultValue>, effects: &mut Effects) {
+    pub(crate) fn finish_task(
+        &mut self,
+        id: TaskId,
+        results: Vec<ResultValue>,
+        effects: &mut Effects,
+    ) {
         let mut stored_results = 0;
         for (index, result) in (0u32..).zip(results) {
             let object = ObjectId::of_return(id, index);
@@ -98,7 +113,10 @@ impl Core {
         let Some(entry) = self.objects.get_mut(object) else {
             match state {
                 ObjectState::Stored(stored) => {
-                    effects.push(Effect::FreeStored { object, nodes: stored.nodes });
+                    effects.push(Effect::FreeStored {
+                        object,
+                        nodes: stored.nodes,
+                    });
                     effects.discard_refs(stored.contained);
                 }
                 ObjectState::Inline(value) => effects.discard_value(value),
@@ -110,7 +128,13 @@ impl Core {
             (ObjectState::Pending | ObjectState::Lost, state) => entry.state = state,
             // A task ran again for another of its results: this one gained a copy, or was inline all the time.
             (ObjectState::Stored(old), ObjectState::Stored(new)) => {
-                old.nodes.extend(new.nodes.iter().filter(|node| !old.nodes.contains(node)).copied().collect::<Vec<_>>());
+                old.nodes.extend(
+                    new.nodes
+                        .iter()
+                        .filter(|node| !old.nodes.contains(node))
+                        .copied()
+                        .collect::<Vec<_>>(),
+                );
                 effects.discard_refs(new.contained);
             }
             (_, ObjectState::Inline(value)) => effects.discard_value(value),
@@ -124,7 +148,9 @@ impl Core {
     }
 
     pub(super) fn tell_watchers(&mut self, object: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(object) else { return };
+        let Some(entry) = self.objects.get_mut(object) else {
+            return;
+        };
         for watcher in std::mem::take(&mut entry.watchers) {
             self.tell(object, watcher, effects);
         }
@@ -143,8 +169,18 @@ impl Core {
                     }
                 }
             }
-            Watcher::Peer { connection, request_id, wants_readiness_only } => {
-                self.answer_peer(object, connection, request_id, wants_readiness_only, effects);
+            Watcher::Peer {
+                connection,
+                request_id,
+                wants_readiness_only,
+            } => {
+                self.answer_peer(
+                    object,
+                    connection,
+                    request_id,
+                    wants_readiness_only,
+                    effects,
+                );
             }
         }
     }
@@ -164,28 +200,54 @@ impl Core {
             Some(state) if wants_readiness_only && state.is_ready() => Outcome::Ready(true),
             Some(ObjectState::Inline(value)) => {
                 value.append_to(&mut payload);
-                handed_over.extend(value.contained.iter().map(|inner| (inner.id(), inner.owner())));
+                handed_over.extend(
+                    value
+                        .contained
+                        .iter()
+                        .map(|inner| (inner.id(), inner.owner())),
+                );
                 Outcome::Inline(layout_of(value))
             }
             Some(ObjectState::Stored(stored)) => {
-                handed_over.extend(stored.contained.iter().map(|inner| (inner.id(), inner.owner())));
+                handed_over.extend(
+                    stored
+                        .contained
+                        .iter()
+                        .map(|inner| (inner.id(), inner.owner())),
+                );
                 Outcome::Stored(wire::StoredObject {
-                    node_id: stored.nodes.first().map(|node| node.to_wire()).unwrap_or_default(),
+                    node_id: stored
+                        .nodes
+                        .first()
+                        .map(|node| node.to_wire())
+                        .unwrap_or_default(),
                     size_bytes: stored.size_bytes,
                     contained_refs: stored.contained.iter().map(ObjectRef::to_wire).collect(),
                 })
             }
             Some(ObjectState::Failed(failure)) => Outcome::Failure(failure.to_wire()),
-            Some(ObjectState::Pending | ObjectState::Lost) | None => Outcome::Failure(freed_failure(object).to_wire()),
+            Some(ObjectState::Pending | ObjectState::Lost) | None => {
+                Outcome::Failure(freed_failure(object).to_wire())
+            }
         };
         if let Some(peer) = self.peers.get(&connection).copied() {
             for (inner, owner) in handed_over {
                 self.register_borrower(inner, owner, peer, effects);
             }
         }
-        let reply = wire::ObjectReply { request_id, outcome: Some(outcome) };
-        let frame = wire::LaneFrame { kind: Some(wire::lane_frame::Kind::ObjectReply(reply)) };
-        effects.push(Effect::Send { connection, frame, payload, urgency: Urgency::Now });
+        let reply = wire::ObjectReply {
+            request_id,
+            outcome: Some(outcome),
+        };
+        let frame = wire::LaneFrame {
+            kind: Some(wire::lane_frame::Kind::ObjectReply(reply)),
+        };
+        effects.push(Effect::Send {
+            connection,
+            frame,
+            payload,
+            urgency: Urgency::Now,
+        });
     }
 
     /// A borrower asks for an own object.
@@ -197,7 +259,11 @@ impl Core {
         wants_readiness_only: bool,
         effects: &mut Effects,
     ) {
-        let watcher = Watcher::Peer { connection, request_id, wants_readiness_only };
+        let watcher = Watcher::Peer {
+            connection,
+            request_id,
+            wants_readiness_only,
+        };
         self.watch(object, watcher, effects);
         self.settle(effects);
     }
@@ -219,10 +285,21 @@ impl Core {
     }
 
     /// A reader found no copy at the place it was told: another is to be made.
-    pub(crate) fn copy_lost(&mut self, object: ObjectId, node: Option<NodeId>, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(object) else { return };
-        let ObjectState::Stored(stored) = &mut entry.state else { return };
-        stored.nodes.retain(|place| node.is_some_and(|node| *place != node));
+    pub(crate) fn copy_lost(
+        &mut self,
+        object: ObjectId,
+        node: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.objects.get_mut(object) else {
+            return;
+        };
+        let ObjectState::Stored(stored) = &mut entry.state else {
+            return;
+        };
+        stored
+            .nodes
+            .retain(|place| node.is_some_and(|node| *place != node));
         if stored.nodes.is_empty() {
             let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
             if let ObjectState::Stored(stored) = state {
@@ -246,8 +323,15 @@ impl Core {
         self.settle(effects);
     }
 
-    pub(super) fn fail_object(&mut self, object: ObjectId, failure: TaskFailure, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(object) else { return };
+    pub(super) fn fail_object(
+        &mut self,
+        object: ObjectId,
+        failure: TaskFailure,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.objects.get_mut(object) else {
+            return;
+        };
         if entry.state.is_ready() {
             return;
         }
@@ -258,7 +342,9 @@ impl Core {
 
     /// The task is over without values (`TASK-1`).
     pub(crate) fn fail_task(&mut self, id: TaskId, failure: TaskFailure, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get(&id) else { return };
+        let Some(record) = self.tasks.records.get(&id) else {
+            return;
+        };
         for index in 0..record.spec.num_returns.max(1) {
             self.fail_object(ObjectId::of_return(id, index), failure.clone(), effects);
         }
@@ -268,8 +354,15 @@ impl Core {
     }
 
     /// The task's attempt failed through the system or with an exception it is to be retried on.
-    pub(crate) fn retry_or_fail(&mut self, id: TaskId, failure: TaskFailure, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+    pub(crate) fn retry_or_fail(
+        &mut self,
+        id: TaskId,
+        failure: TaskFailure,
+        effects: &mut Effects,
+    ) {
+        let Some(record) = self.tasks.records.get_mut(&id) else {
+            return;
+        };
         if !record.take_retry() {
             return self.fail_task(id, failure, effects);
         }
@@ -288,7 +381,11 @@ impl Core {
             .entries
             .iter()
             .filter(|(_, entry)| {
-                entry.owner.as_ref().is_some_and(|address| address.worker == owner.worker) && !entry.state.is_ready()
+                entry
+                    .owner
+                    .as_ref()
+                    .is_some_and(|address| address.worker == owner.worker)
+                    && !entry.state.is_ready()
             })
             .map(|(id, _)| *id)
             .collect();
@@ -297,7 +394,11 @@ impl Core {
                 "object {object} cannot be had: the process {} that owned it ended ({cause})",
                 owner.worker
             );
-            self.fail_object(object, TaskFailure::new(ErrorCode::OwnerDied, message), effects);
+            self.fail_object(
+                object,
+                TaskFailure::new(ErrorCode::OwnerDied, message),
+                effects,
+            );
         }
         self.settle(effects);
     }
@@ -325,8 +426,13 @@ impl Core {
         for task in tasks {
             self.fail_task(task, failure.clone(), effects);
         }
-        let pending: Vec<ObjectId> =
-            self.objects.entries.iter().filter(|(_, entry)| !entry.state.is_ready()).map(|(id, _)| *id).collect();
+        let pending: Vec<ObjectId> = self
+            .objects
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.state.is_ready())
+            .map(|(id, _)| *id)
+            .collect();
         for object in pending {
             self.fail_object(object, failure.clone(), effects);
         }

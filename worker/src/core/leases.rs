@@ -51,9 +51,13 @@ struct Class {
 
 impl Class {
     fn depth(&self) -> usize {
-        let Some(execution) = self.execution else { return 1 };
+        let Some(execution) = self.execution else {
+            return 1;
+        };
         let fitting = PIPELINE_TARGET.as_nanos() / execution.as_nanos().max(1);
-        usize::try_from(fitting).unwrap_or(MAX_PIPELINE).clamp(1, MAX_PIPELINE)
+        usize::try_from(fitting)
+            .unwrap_or(MAX_PIPELINE)
+            .clamp(1, MAX_PIPELINE)
     }
 
     fn learn(&mut self, execution: Duration) {
@@ -114,7 +118,8 @@ impl LeaseTable {
     }
 
     fn now(&self) -> Instant {
-        self.now.unwrap_or_else(|| unreachable!("every entry point sets the time"))
+        self.now
+            .unwrap_or_else(|| unreachable!("every entry point sets the time"))
     }
 
     fn best_lease(&self, class: ClassId) -> Option<ConnectionId> {
@@ -123,15 +128,23 @@ impl LeaseTable {
         class
             .leases
             .iter()
-            .filter_map(|connection| self.leases.get(connection).map(|lease| (*connection, lease)))
-            .filter(|(_, lease)| !lease.is_blocked && !lease.is_leaving && lease.in_flight.len() < depth)
+            .filter_map(|connection| {
+                self.leases
+                    .get(connection)
+                    .map(|lease| (*connection, lease))
+            })
+            .filter(|(_, lease)| {
+                !lease.is_blocked && !lease.is_leaving && lease.in_flight.len() < depth
+            })
             .min_by_key(|(_, lease)| lease.in_flight.len())
             .map(|(connection, _)| connection)
     }
 
     /// Whether the answer to this request is still awaited.
     pub(crate) fn is_requested(&self, key: LeaseRequestKey) -> bool {
-        self.classes.get(key.class.0 as usize).is_some_and(|class| class.open_requests.contains(&key))
+        self.classes
+            .get(key.class.0 as usize)
+            .is_some_and(|class| class.open_requests.contains(&key))
     }
 
     /// What the request asks for, if its answer is still awaited.
@@ -139,7 +152,11 @@ impl LeaseTable {
         if !self.is_requested(key) {
             return None;
         }
-        self.classes.get(key.class.0 as usize)?.request.resources.clone()
+        self.classes
+            .get(key.class.0 as usize)?
+            .request
+            .resources
+            .clone()
     }
 }
 
@@ -152,7 +169,9 @@ impl Core {
     /// Pushes queued tasks to leased workers, and asks for more workers or fewer.
     fn pump(&mut self, class: ClassId, effects: &mut Effects) {
         while let Some(connection) = self.leases.best_lease(class) {
-            let Some(task) = self.leases.class_mut(class).queue.pop_front() else { break };
+            let Some(task) = self.leases.class_mut(class).queue.pop_front() else {
+                break;
+            };
             self.push_task(task, connection, effects);
         }
         self.adjust_requests(class, effects);
@@ -160,28 +179,48 @@ impl Core {
     }
 
     fn push_task(&mut self, task: TaskId, connection: ConnectionId, effects: &mut Effects) {
-        let Assembled::Frame(frame, payload) = self.assemble(task, effects) else { return };
+        let Assembled::Frame(frame, payload) = self.assemble(task, effects) else {
+            return;
+        };
         let now = self.leases.now();
-        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
         if lease.in_flight.is_empty() {
             lease.busy_since = now;
         }
         lease.idle_since = None;
-        let urgency = if lease.in_flight.len() < DIRECT_WRITES { Urgency::Now } else { Urgency::Soon };
+        let urgency = if lease.in_flight.len() < DIRECT_WRITES {
+            Urgency::Now
+        } else {
+            Urgency::Soon
+        };
         lease.in_flight.push_back(task);
         if let Some(record) = self.tasks.records.get_mut(&task) {
             record.place = Place::Pushed(connection);
         }
-        effects.push(Effect::Send { connection, frame, payload, urgency });
+        effects.push(Effect::Send {
+            connection,
+            frame,
+            payload,
+            urgency,
+        });
     }
 
     fn adjust_requests(&mut self, class_id: ClassId, effects: &mut Effects) {
         let number = &mut self.leases.next_number;
         let class = &mut self.leases.classes[class_id.0 as usize];
-        let wanted = class.queue.len().div_ceil(class.depth()).min(MAX_OPEN_REQUESTS);
+        let wanted = class
+            .queue
+            .len()
+            .div_ceil(class.depth())
+            .min(MAX_OPEN_REQUESTS);
         while class.open_requests.len() < wanted {
             *number += 1;
-            let key = LeaseRequestKey { class: class_id, number: *number };
+            let key = LeaseRequestKey {
+                class: class_id,
+                number: *number,
+            };
             class.open_requests.push(key);
             let request = wire::LeaseRequest {
                 resources: Some(class.request.clone()),
@@ -214,12 +253,26 @@ impl Core {
             .leases
             .iter()
             .copied()
-            .filter(|connection| self.leases.leases.get(connection).is_some_and(|lease| !lease.is_steal_asked))
-            .max_by_key(|connection| self.leases.leases.get(connection).map_or(0, |lease| lease.in_flight.len()));
+            .filter(|connection| {
+                self.leases
+                    .leases
+                    .get(connection)
+                    .is_some_and(|lease| !lease.is_steal_asked)
+            })
+            .max_by_key(|connection| {
+                self.leases
+                    .leases
+                    .get(connection)
+                    .map_or(0, |lease| lease.in_flight.len())
+            });
         let Some(victim) = victim else { return };
-        let Some(lease) = self.leases.leases.get_mut(&victim) else { return };
+        let Some(lease) = self.leases.leases.get_mut(&victim) else {
+            return;
+        };
         let waiting = lease.in_flight.len().saturating_sub(1);
-        if waiting > 0 && execution * u32::try_from(waiting).unwrap_or(u32::MAX) > PIPELINE_TARGET / 2 {
+        if waiting > 0
+            && execution * u32::try_from(waiting).unwrap_or(u32::MAX) > PIPELINE_TARGET / 2
+        {
             lease.is_steal_asked = true;
             effects.push(steal_effect(victim, waiting.div_ceil(2)));
         }
@@ -260,7 +313,10 @@ impl Core {
     /// A granted worker could not be reached: another is asked for if tasks still wait.
     pub(crate) fn lease_retracted(&mut self, key: LeaseRequestKey, effects: &mut Effects) {
         if self.leases.is_requested(key) {
-            self.leases.class_mut(key.class).open_requests.retain(|open| *open != key);
+            self.leases
+                .class_mut(key.class)
+                .open_requests
+                .retain(|open| *open != key);
             self.adjust_requests(key.class, effects);
         }
     }
@@ -286,7 +342,12 @@ impl Core {
     }
 
     /// Nothing can ever satisfy the request, as the cluster is now.
-    pub(crate) fn lease_infeasible(&mut self, key: LeaseRequestKey, message: &str, effects: &mut Effects) {
+    pub(crate) fn lease_infeasible(
+        &mut self,
+        key: LeaseRequestKey,
+        message: &str,
+        effects: &mut Effects,
+    ) {
         if !self.leases.is_requested(key) || !self.leases.class_mut(key.class).leases.is_empty() {
             return;
         }
@@ -310,7 +371,9 @@ impl Core {
         is_worker_exiting: bool,
     ) {
         let now = self.leases.now();
-        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
         if let Some(position) = lease.in_flight.iter().position(|id| *id == task) {
             lease.in_flight.remove(position);
         }
@@ -327,9 +390,13 @@ impl Core {
     /// After a task's end: gives the worker its next tasks, or lets it go.
     pub(crate) fn lease_continue(&mut self, connection: ConnectionId, effects: &mut Effects) {
         let now = self.leases.now();
-        let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else { return };
+        let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else {
+            return;
+        };
         self.pump(class, effects);
-        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
         if lease.in_flight.is_empty() {
             lease.idle_since.get_or_insert(now);
             if lease.is_leaving {
@@ -347,7 +414,9 @@ impl Core {
         is_blocked: bool,
         effects: &mut Effects,
     ) {
-        let Some(lease) = self.leases.leases.get_mut(&connection) else { return };
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
         lease.is_steal_asked = false;
         lease.is_blocked |= is_blocked;
         lease.in_flight.retain(|task| !tasks.contains(task));
@@ -369,7 +438,10 @@ impl Core {
         effects: &mut Effects,
     ) -> Option<(ProcessAddress, Vec<TaskId>)> {
         let lease = self.leases.leases.remove(&connection)?;
-        self.leases.class_mut(lease.class).leases.retain(|open| *open != connection);
+        self.leases
+            .class_mut(lease.class)
+            .leases
+            .retain(|open| *open != connection);
         effects.push(Effect::ReturnLease {
             returned: wire::LeaseReturn {
                 lease_id: lease.lease_id,
@@ -382,13 +454,18 @@ impl Core {
     }
 
     /// Others wait for the resources of this lease.
-    pub(crate) fn lease_reclaimed(&mut self, lease_id: u64, node: Option<NodeId>, effects: &mut Effects) {
-        let found = self
-            .leases
-            .leases
-            .iter_mut()
-            .find(|(_, lease)| lease.lease_id == lease_id && node.is_none_or(|node| lease.worker.node == node));
-        let Some((connection, lease)) = found else { return };
+    pub(crate) fn lease_reclaimed(
+        &mut self,
+        lease_id: u64,
+        node: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
+        let found = self.leases.leases.iter_mut().find(|(_, lease)| {
+            lease.lease_id == lease_id && node.is_none_or(|node| lease.worker.node == node)
+        });
+        let Some((connection, lease)) = found else {
+            return;
+        };
         let connection = *connection;
         lease.is_leaving = true;
         if lease.in_flight.is_empty() {
@@ -397,8 +474,13 @@ impl Core {
     }
 
     fn return_lease(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let Some(lease) = self.leases.leases.remove(&connection) else { return };
-        self.leases.class_mut(lease.class).leases.retain(|open| *open != connection);
+        let Some(lease) = self.leases.leases.remove(&connection) else {
+            return;
+        };
+        self.leases
+            .class_mut(lease.class)
+            .leases
+            .retain(|open| *open != connection);
         effects.push(Effect::ReturnLease {
             returned: wire::LeaseReturn {
                 lease_id: lease.lease_id,
@@ -411,7 +493,11 @@ impl Core {
     }
 
     /// Returns leases that have been idle for `idle_limit`, steals from behind long tasks. Says when to come again.
-    pub(crate) fn lease_tick(&mut self, idle_limit: Duration, effects: &mut Effects) -> Option<Duration> {
+    pub(crate) fn lease_tick(
+        &mut self,
+        idle_limit: Duration,
+        effects: &mut Effects,
+    ) -> Option<Duration> {
         let now = self.leases.now();
         let mut next: Option<Duration> = None;
         let mut expired = Vec::new();
@@ -443,10 +529,14 @@ impl Core {
 }
 
 fn steal_effect(connection: ConnectionId, count: usize) -> Effect {
-    let steal = wire::StealTasks { max_tasks: u32::try_from(count).unwrap_or(u32::MAX) };
+    let steal = wire::StealTasks {
+        max_tasks: u32::try_from(count).unwrap_or(u32::MAX),
+    };
     Effect::Send {
         connection,
-        frame: wire::LaneFrame { kind: Some(wire::lane_frame::Kind::StealTasks(steal)) },
+        frame: wire::LaneFrame {
+            kind: Some(wire::lane_frame::Kind::StealTasks(steal)),
+        },
         payload: crate::value::PayloadParts::default(),
         urgency: Urgency::Now,
     }

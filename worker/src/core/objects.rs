@@ -80,13 +80,19 @@ impl ObjectEntry {
     }
 
     pub(crate) fn borrowed(owner: ProcessAddress) -> Self {
-        Self { owner: Some(Box::new(owner)), ..Self::owned(ObjectState::Pending) }
+        Self {
+            owner: Some(Box::new(owner)),
+            ..Self::owned(ObjectState::Pending)
+        }
     }
 
     /// Whether anybody may still ask for the value.
     pub(crate) fn is_referenced(&self) -> bool {
         self.handles > 0
-            || self.borrowers.as_ref().is_some_and(|counts| counts.values().any(|count| *count > 0))
+            || self
+                .borrowers
+                .as_ref()
+                .is_some_and(|counts| counts.values().any(|count| *count > 0))
     }
 }
 
@@ -107,7 +113,9 @@ impl ObjectTable {
 
     /// Adds an object of this process.
     pub(crate) fn insert_owned(&mut self, id: ObjectId, state: ObjectState) -> &mut ObjectEntry {
-        self.entries.entry(id).or_insert_with(|| ObjectEntry::owned(state))
+        self.entries
+            .entry(id)
+            .or_insert_with(|| ObjectEntry::owned(state))
     }
 
     /// Whether the object is ready; an unknown one counts as not ready.

@@ -34,7 +34,9 @@ impl Core {
 
     /// The last clone of a handle is gone.
     pub(crate) fn release_handle(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else { return };
+        let Some(entry) = self.objects.get_mut(id) else {
+            return;
+        };
         entry.handles = entry.handles.saturating_sub(1);
         self.free_if_unreferenced(id, effects);
     }
@@ -50,7 +52,9 @@ impl Core {
         if borrower == self.me.worker {
             return;
         }
-        let Some(entry) = self.objects.get_mut(id) else { return };
+        let Some(entry) = self.objects.get_mut(id) else {
+            return;
+        };
         let counts = entry.borrowers.get_or_insert_default();
         let count = counts.entry(borrower).or_insert(0);
         *count += delta;
@@ -71,13 +75,20 @@ impl Core {
         if owner.worker == self.me.worker {
             self.borrow_delta(id, borrower.worker, 1, effects);
         } else if owner.worker != borrower.worker {
-            effects.push(Effect::BorrowDelta { owner, object: id, borrower, delta: 1 });
+            effects.push(Effect::BorrowDelta {
+                owner,
+                object: id,
+                borrower,
+                delta: 1,
+            });
         }
     }
 
     /// Whether this process still holds a borrowed reference after a task; if so it counts as handed over.
     pub(crate) fn credit_if_still_held(&mut self, id: ObjectId) -> bool {
-        let Some(entry) = self.objects.get_mut(id) else { return false };
+        let Some(entry) = self.objects.get_mut(id) else {
+            return false;
+        };
         let is_held = entry.owner.is_some() && entry.handles > 0;
         if is_held {
             entry.credits += 1;
@@ -91,11 +102,20 @@ impl Core {
             .objects
             .entries
             .iter()
-            .filter(|(_, entry)| entry.borrowers.as_ref().is_some_and(|counts| counts.contains_key(&worker)))
+            .filter(|(_, entry)| {
+                entry
+                    .borrowers
+                    .as_ref()
+                    .is_some_and(|counts| counts.contains_key(&worker))
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in held {
-            if let Some(counts) = self.objects.get_mut(id).and_then(|entry| entry.borrowers.as_mut()) {
+            if let Some(counts) = self
+                .objects
+                .get_mut(id)
+                .and_then(|entry| entry.borrowers.as_mut())
+            {
                 counts.remove(&worker);
             }
             self.free_if_unreferenced(id, effects);
@@ -111,7 +131,10 @@ impl Core {
 
     /// Registers who is to be told when the object is ready. Ready objects tell at once.
     pub(crate) fn watch(&mut self, id: ObjectId, watcher: Watcher, effects: &mut Effects) {
-        let is_ready = self.objects.get(id).is_none_or(|entry| entry.state.is_ready());
+        let is_ready = self
+            .objects
+            .get(id)
+            .is_none_or(|entry| entry.state.is_ready());
         if is_ready {
             self.tell(id, watcher, effects);
             return;
@@ -124,7 +147,9 @@ impl Core {
 
     /// Does what it takes for a pending object to become ready.
     fn bring_about(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else { return };
+        let Some(entry) = self.objects.get_mut(id) else {
+            return;
+        };
         match (&entry.state, &entry.owner) {
             (ObjectState::Pending, Some(owner)) if !entry.is_requested => {
                 let owner = **owner;
@@ -143,7 +168,9 @@ impl Core {
 
     /// Frees the object's value when nobody can ask for it any more (`REF-1`).
     pub(crate) fn free_if_unreferenced(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else { return };
+        let Some(entry) = self.objects.get_mut(id) else {
+            return;
+        };
         if entry.is_referenced() {
             return;
         }
@@ -164,7 +191,12 @@ impl Core {
         match owner {
             Some(owner) if credits != 0 => {
                 let (borrower, delta) = (self.me, -credits);
-                effects.push(Effect::BorrowDelta { owner: *owner, object: id, borrower, delta });
+                effects.push(Effect::BorrowDelta {
+                    owner: *owner,
+                    object: id,
+                    borrower,
+                    delta,
+                });
             }
             Some(_) => {}
             None if !is_lineage => self.forget_result(id, effects),
@@ -172,12 +204,21 @@ impl Core {
         }
     }
 
-    fn discard_state(&self, id: ObjectId, state: ObjectState, is_owned: bool, effects: &mut Effects) {
+    fn discard_state(
+        &self,
+        id: ObjectId,
+        state: ObjectState,
+        is_owned: bool,
+        effects: &mut Effects,
+    ) {
         match state {
             ObjectState::Inline(value) => effects.discard_value(value),
             ObjectState::Stored(stored) => {
                 if is_owned {
-                    effects.push(Effect::FreeStored { object: id, nodes: stored.nodes });
+                    effects.push(Effect::FreeStored {
+                        object: id,
+                        nodes: stored.nodes,
+                    });
                 }
                 effects.discard_refs(stored.contained);
             }

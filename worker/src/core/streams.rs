@@ -46,7 +46,13 @@ impl Core {
     }
 
     /// An item has come. A task that was retried produces its first items again.
-    pub(crate) fn stream_item(&mut self, task: TaskId, index: u32, result: ResultValue, effects: &mut Effects) {
+    pub(crate) fn stream_item(
+        &mut self,
+        task: TaskId,
+        index: u32,
+        result: ResultValue,
+        effects: &mut Effects,
+    ) {
         let object = ObjectId::of_return(task, index);
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             self.resolve_object(object, result, effects);
@@ -54,7 +60,9 @@ impl Core {
         };
         if index >= stream.arrived {
             stream.arrived = index + 1;
-            self.objects.insert_owned(object, ObjectState::Pending).handles += 1;
+            self.objects
+                .insert_owned(object, ObjectState::Pending)
+                .handles += 1;
         }
         self.resolve_object(object, result, effects);
         self.tell_stream(task, effects);
@@ -62,15 +70,29 @@ impl Core {
     }
 
     /// The task has ended after `length` items, or with a failure.
-    pub(super) fn end_stream(&mut self, task: TaskId, length: u64, failure: Option<TaskFailure>, effects: &mut Effects) {
-        let Some(stream) = self.streams.streams.get_mut(&task) else { return };
-        stream.length = Some(if failure.is_some() { stream.arrived } else { u32::try_from(length).unwrap_or(u32::MAX) });
+    pub(super) fn end_stream(
+        &mut self,
+        task: TaskId,
+        length: u64,
+        failure: Option<TaskFailure>,
+        effects: &mut Effects,
+    ) {
+        let Some(stream) = self.streams.streams.get_mut(&task) else {
+            return;
+        };
+        stream.length = Some(if failure.is_some() {
+            stream.arrived
+        } else {
+            u32::try_from(length).unwrap_or(u32::MAX)
+        });
         stream.failure = failure;
         self.tell_stream(task, effects);
     }
 
     fn tell_stream(&mut self, task: TaskId, effects: &mut Effects) {
-        let Some(stream) = self.streams.streams.get_mut(&task) else { return };
+        let Some(stream) = self.streams.streams.get_mut(&task) else {
+            return;
+        };
         for watcher in std::mem::take(&mut stream.watchers) {
             match watcher {
                 Watcher::Thread(waiter) => waiter.count_down(),
@@ -82,7 +104,9 @@ impl Core {
 
     /// Takes the next item.
     pub(crate) fn stream_next(&mut self, task: TaskId) -> StreamNext {
-        let Some(stream) = self.streams.streams.get_mut(&task) else { return StreamNext::End };
+        let Some(stream) = self.streams.streams.get_mut(&task) else {
+            return StreamNext::End;
+        };
         if stream.taken < stream.arrived {
             stream.taken += 1;
             return StreamNext::Item(ObjectId::of_return(task, stream.taken - 1));
@@ -98,7 +122,9 @@ impl Core {
     pub(crate) fn watch_stream(&mut self, task: TaskId, watcher: Watcher, effects: &mut Effects) {
         let stream = self.streams.streams.get_mut(&task);
         match stream {
-            Some(stream) if stream.taken >= stream.arrived && stream.length.is_none() => stream.watchers.push(watcher),
+            Some(stream) if stream.taken >= stream.arrived && stream.length.is_none() => {
+                stream.watchers.push(watcher)
+            }
             _ => match watcher {
                 Watcher::Thread(waiter) => waiter.count_down(),
                 Watcher::Callback(callback) => effects.callbacks.push(callback),
@@ -109,7 +135,9 @@ impl Core {
 
     /// The consumer is gone.
     pub(crate) fn drop_stream(&mut self, task: TaskId, effects: &mut Effects) {
-        let Some(stream) = self.streams.streams.remove(&task) else { return };
+        let Some(stream) = self.streams.streams.remove(&task) else {
+            return;
+        };
         for index in stream.taken..stream.arrived {
             self.release_handle(ObjectId::of_return(task, index), effects);
         }

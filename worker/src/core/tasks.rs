@@ -55,7 +55,15 @@ impl TaskRecord {
         dependencies: Vec<(ObjectId, ProcessAddress)>,
         target: Target,
     ) -> Self {
-        Self { spec, args, dependencies, unresolved: 0, target, place: Place::Queued, live_results: 0 }
+        Self {
+            spec,
+            args,
+            dependencies,
+            unresolved: 0,
+            target,
+            place: Place::Queued,
+            live_results: 0,
+        }
     }
 
     fn lineage_bytes(&self) -> u64 {
@@ -78,8 +86,16 @@ impl TaskRecord {
     }
 
     fn name(&self) -> String {
-        let function = self.spec.function.as_ref().map_or("", |function| function.name.as_str());
-        if self.spec.method.is_empty() { function.to_owned() } else { format!("{function}.{}", self.spec.method) }
+        let function = self
+            .spec
+            .function
+            .as_ref()
+            .map_or("", |function| function.name.as_str());
+        if self.spec.method.is_empty() {
+            function.to_owned()
+        } else {
+            format!("{function}.{}", self.spec.method)
+        }
     }
 }
 
@@ -109,7 +125,11 @@ pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
     wire::ValueLayout {
         format: value.format as u32,
         lengths: value.parts().map(|part| part.len() as u64).collect(),
-        contained_refs: value.contained.iter().map(crate::reference::ObjectRef::to_wire).collect(),
+        contained_refs: value
+            .contained
+            .iter()
+            .map(crate::reference::ObjectRef::to_wire)
+            .collect(),
     }
 }
 
@@ -136,7 +156,9 @@ impl Core {
 
     /// Watches the dependencies that are not ready; makes the task runnable when none is missing.
     pub(super) fn resolve_dependencies(&mut self, id: TaskId, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let Some(record) = self.tasks.records.get_mut(&id) else {
+            return;
+        };
         let missing: Vec<ObjectId> = record
             .dependencies
             .iter()
@@ -155,7 +177,9 @@ impl Core {
     /// Puts runnable tasks where they are sent from.
     pub(super) fn settle(&mut self, effects: &mut Effects) {
         while let Some(id) = effects.runnable.pop() {
-            let Some(record) = self.tasks.records.get(&id) else { continue };
+            let Some(record) = self.tasks.records.get(&id) else {
+                continue;
+            };
             match record.target {
                 Target::Class(class) => self.enqueue(class, id, effects),
                 Target::Actor(actor) => self.pump_actor(actor, effects),
@@ -165,7 +189,9 @@ impl Core {
 
     /// Builds the frame of a task whose dependencies are ready.
     pub(super) fn assemble(&mut self, id: TaskId, effects: &mut Effects) -> Assembled {
-        let Some(record) = self.tasks.records.get(&id) else { return Assembled::Ended };
+        let Some(record) = self.tasks.records.get(&id) else {
+            return Assembled::Ended;
+        };
         let (mut inlined, mut locations) = (Vec::new(), Vec::new());
         let mut payload = PayloadParts::default();
         record.args.append_to(&mut payload);
@@ -174,7 +200,10 @@ impl Core {
             match self.objects.get(*object).map(|entry| &entry.state) {
                 Some(ObjectState::Inline(value)) => {
                     value.append_to(&mut payload);
-                    inlined.push(wire::InlinedDependency { position, layout: Some(layout_of(value)) });
+                    inlined.push(wire::InlinedDependency {
+                        position,
+                        layout: Some(layout_of(value)),
+                    });
                 }
                 Some(ObjectState::Stored(stored)) => locations.push(wire::DependencyLocation {
                     position,
@@ -192,14 +221,20 @@ impl Core {
             self.fail_task(id, failure, effects);
             return Assembled::Ended;
         }
-        let push = wire::PushTask { spec: Some(record.spec.clone()), inlined, locations };
+        let push = wire::PushTask {
+            spec: Some(record.spec.clone()),
+            inlined,
+            locations,
+        };
         let kind = Some(wire::lane_frame::Kind::PushTask(push));
         Assembled::Frame(wire::LaneFrame { kind }, payload)
     }
 
     /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it.
     pub(super) fn retire(&mut self, id: TaskId, stored_results: u32, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let Some(record) = self.tasks.records.get_mut(&id) else {
+            return;
+        };
         let dependencies = record.dependencies.clone();
         if stored_results > 0 && matches!(record.target, Target::Class(_)) {
             record.place = Place::Lineage;
@@ -222,24 +257,39 @@ impl Core {
 
     fn bound_lineage(&mut self, effects: &mut Effects) {
         while self.tasks.lineage_bytes > self.tasks.lineage_limit_bytes {
-            let Some(oldest) = self.tasks.lineage.pop_front() else { return };
+            let Some(oldest) = self.tasks.lineage.pop_front() else {
+                return;
+            };
             if self.drop_lineage(oldest, effects) {
                 self.tasks.evicted += 1;
             }
         }
         // Records that were dropped leave their ids behind; sweep them when they are the majority.
-        if self.tasks.lineage.len() > 1024 && self.tasks.lineage.len() > 2 * self.tasks.records.len() {
+        if self.tasks.lineage.len() > 1024
+            && self.tasks.lineage.len() > 2 * self.tasks.records.len()
+        {
             let records = &self.tasks.records;
-            self.tasks.lineage.retain(|id| records.get(id).is_some_and(|record| record.place == Place::Lineage));
+            self.tasks.lineage.retain(|id| {
+                records
+                    .get(id)
+                    .is_some_and(|record| record.place == Place::Lineage)
+            });
         }
     }
 
     /// Forgets how to recompute the task's results. False: it was forgotten before.
     fn drop_lineage(&mut self, id: TaskId, effects: &mut Effects) -> bool {
-        if self.tasks.records.get(&id).is_none_or(|record| record.place != Place::Lineage) {
+        if self
+            .tasks
+            .records
+            .get(&id)
+            .is_none_or(|record| record.place != Place::Lineage)
+        {
             return false;
         }
-        let Some(record) = self.tasks.records.remove(&id) else { return false };
+        let Some(record) = self.tasks.records.remove(&id) else {
+            return false;
+        };
         self.tasks.lineage_bytes -= record.lineage_bytes();
         for (object, _) in &record.dependencies {
             self.unpin_lineage(*object, effects);
@@ -249,7 +299,9 @@ impl Core {
     }
 
     fn unpin_lineage(&mut self, object: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(object) else { return };
+        let Some(entry) = self.objects.get_mut(object) else {
+            return;
+        };
         entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
         self.free_if_unreferenced(object, effects);
     }
@@ -257,7 +309,9 @@ impl Core {
     /// A result of a task is not referenced any more.
     pub(super) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
         let id = object.task();
-        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let Some(record) = self.tasks.records.get_mut(&id) else {
+            return;
+        };
         if record.place != Place::Lineage {
             return;
         }
@@ -285,19 +339,30 @@ impl Core {
                 (!has_retry).then(|| format!("task {} has no retries left; raise max_retries", record.name()))
             }
         };
-        let is_lineage = self.tasks.records.get(&id).is_some_and(|record| record.place == Place::Lineage);
+        let is_lineage = self
+            .tasks
+            .records
+            .get(&id)
+            .is_some_and(|record| record.place == Place::Lineage);
         if refusal.is_none() && is_lineage {
             self.run_again(id, effects);
         }
         if let Some(reason) = refusal {
-            let message =
-                format!("object {object} was lost with its node and cannot be recomputed: {reason}");
-            self.fail_object(object, TaskFailure::new(ErrorCode::ReconstructionFailed, message), effects);
+            let message = format!(
+                "object {object} was lost with its node and cannot be recomputed: {reason}"
+            );
+            self.fail_object(
+                object,
+                TaskFailure::new(ErrorCode::ReconstructionFailed, message),
+                effects,
+            );
         }
     }
 
     fn run_again(&mut self, id: TaskId, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else { return };
+        let Some(record) = self.tasks.records.get_mut(&id) else {
+            return;
+        };
         record.place = Place::Queued;
         self.tasks.lineage_bytes -= record.lineage_bytes();
         let (dependencies, num_returns) = (record.dependencies.clone(), record.spec.num_returns);

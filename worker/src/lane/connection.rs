@@ -71,7 +71,14 @@ impl Connection {
         reactor: Arc<Reactor>,
     ) -> Arc<Self> {
         let decoder = Mutex::new(decoder);
-        Arc::new(Self { id, socket, outgoing: Mutex::default(), decoder, handler, reactor })
+        Arc::new(Self {
+            id,
+            socket,
+            outgoing: Mutex::default(),
+            decoder,
+            handler,
+            reactor,
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -183,7 +190,11 @@ impl Connection {
                 Err(error) => Err(error.to_string()),
             };
             if let Err(reason) = handled {
-                tracing::error!(connection = self.id.0, reason, "closing a connection that sent a bad frame");
+                tracing::error!(
+                    connection = self.id.0,
+                    reason,
+                    "closing a connection that sent a bad frame"
+                );
                 return false;
             }
         }

@@ -55,7 +55,9 @@ pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Ve
 }
 
 fn u32_prefix(value: usize) -> [u8; 4] {
-    u32::try_from(value).expect("frames are limited to MAX_FRAME_BYTES").to_le_bytes()
+    u32::try_from(value)
+        .expect("frames are limited to MAX_FRAME_BYTES")
+        .to_le_bytes()
 }
 
 /// Memory for one received payload.
@@ -135,7 +137,12 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; READ_CHUNK_BYTES], start: 0, end: 0, partial: None }
+        Self {
+            buffer: vec![0; READ_CHUNK_BYTES],
+            start: 0,
+            end: 0,
+            partial: None,
+        }
     }
 
     /// Where the next bytes from the socket are to be put.
@@ -165,7 +172,10 @@ impl Decoder {
 
     /// The next whole frame, if there is one.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        if let Some(partial) = self.partial.take_if(|partial| partial.filled == partial.buffer.len) {
+        if let Some(partial) = self
+            .partial
+            .take_if(|partial| partial.filled == partial.buffer.len)
+        {
             return Ok(Some(Frame {
                 header: partial.header,
                 payload: Bytes::from_owner(partial.buffer),
@@ -175,12 +185,18 @@ impl Decoder {
             return Ok(None);
         }
         let available = &self.buffer[self.start..self.end];
-        let Some((rest, header_len)) = read_prefix(available)? else { return Ok(None) };
+        let Some((rest, header_len)) = read_prefix(available)? else {
+            return Ok(None);
+        };
         let (head_end, frame_end) = (PREFIX_BYTES + header_len, 4 + rest);
         if available.len() >= frame_end {
             let header = Bytes::copy_from_slice(&available[PREFIX_BYTES..head_end]);
             let payload = &available[head_end..frame_end];
-            let payload = if payload.is_empty() { Bytes::new() } else { aligned_copy(payload) };
+            let payload = if payload.is_empty() {
+                Bytes::new()
+            } else {
+                aligned_copy(payload)
+            };
             self.start += frame_end;
             return Ok(Some(Frame { header, payload }));
         }
@@ -189,7 +205,11 @@ impl Decoder {
             let begun = &available[head_end..];
             buffer.as_mut_slice()[..begun.len()].copy_from_slice(begun);
             let header = Bytes::copy_from_slice(&available[PREFIX_BYTES..head_end]);
-            self.partial = Some(PartialPayload { header, buffer, filled: begun.len() });
+            self.partial = Some(PartialPayload {
+                header,
+                buffer,
+                filled: begun.len(),
+            });
             (self.start, self.end) = (0, 0);
         }
         Ok(None)
@@ -198,7 +218,9 @@ impl Decoder {
 
 /// Bytes after the first word, and header bytes.
 fn read_prefix(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
-    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
     let word = |at: usize| {
         u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]) as usize
     };
@@ -207,7 +229,10 @@ fn read_prefix(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
         return Err(FrameError::TooLarge(rest));
     }
     if header + 4 > rest {
-        return Err(FrameError::HeaderOverrun { frame: rest, header });
+        return Err(FrameError::HeaderOverrun {
+            frame: rest,
+            header,
+        });
     }
     Ok(Some((rest, header)))
 }
@@ -220,9 +245,13 @@ mod tests {
     use super::*;
 
     fn frame_of(id: u8, payload: &[u8]) -> Vec<u8> {
-        let header = wire::CancelTask { task_id: vec![id; 16].into(), force: true };
+        let header = wire::CancelTask {
+            task_id: vec![id; 16].into(),
+            force: true,
+        };
         let mut parts = PayloadParts::default();
-        crate::value::Value::inband(crate::value::Format::Bytes, payload.to_vec()).append_to(&mut parts);
+        crate::value::Value::inband(crate::value::Format::Bytes, payload.to_vec())
+            .append_to(&mut parts);
         encode_whole(&header, &parts)
     }
 

@@ -57,7 +57,8 @@ impl Outbox {
 
     fn close_open(&mut self) {
         if !self.open.is_empty() {
-            self.closed.push_back(Bytes::from(std::mem::take(&mut self.open)));
+            self.closed
+                .push_back(Bytes::from(std::mem::take(&mut self.open)));
         }
     }
 
@@ -79,14 +80,23 @@ impl Outbox {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
         let mut skip = self.front_written;
-        let segments = self.closed.iter().map(Bytes::as_ref).chain(std::iter::once(&self.open[..]));
+        let segments = self
+            .closed
+            .iter()
+            .map(Bytes::as_ref)
+            .chain(std::iter::once(&self.open[..]));
         for segment in segments.take(MAX_SLICES) {
             slices[count] = IoSlice::new(&segment[skip..]);
             skip = 0;
             count += 1;
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
+        sendmsg(
+            socket,
+            &slices[..count],
+            &mut SendAncillaryBuffer::default(),
+            flags,
+        )
     }
 
     fn consume(&mut self, mut written: usize) {

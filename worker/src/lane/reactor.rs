@@ -75,9 +75,17 @@ impl Reactor {
         handler: Arc<dyn Handler>,
     ) -> Result<Arc<Connection>, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(ConnectionId(id), socket, decoder, handler, Arc::clone(self));
-        self.sources.lock().insert(id, Source::Connection(Arc::clone(&connection)));
-        epoll::add(&self.epoll, connection.fd(), EventData::new_u64(id), EventFlags::IN)?;
+        let connection =
+            Connection::new(ConnectionId(id), socket, decoder, handler, Arc::clone(self));
+        self.sources
+            .lock()
+            .insert(id, Source::Connection(Arc::clone(&connection)));
+        epoll::add(
+            &self.epoll,
+            connection.fd(),
+            EventData::new_u64(id),
+            EventFlags::IN,
+        )?;
         Ok(connection)
     }
 
@@ -85,14 +93,25 @@ impl Reactor {
     pub(crate) fn add_listener(&self, socket: OwnedFd, acceptor: Acceptor) -> Result<(), Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         epoll::add(&self.epoll, &socket, EventData::new_u64(id), EventFlags::IN)?;
-        self.sources.lock().insert(id, Source::Listener { socket, acceptor });
+        self.sources
+            .lock()
+            .insert(id, Source::Listener { socket, acceptor });
         Ok(())
     }
 
     pub(super) fn set_write_interest(&self, connection: &Connection, wants_write: bool) {
-        let flags = if wants_write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        let flags = if wants_write {
+            EventFlags::IN | EventFlags::OUT
+        } else {
+            EventFlags::IN
+        };
         // Fails only if the connection was removed meanwhile.
-        let _ = epoll::modify(&self.epoll, connection.fd(), EventData::new_u64(connection.id.0), flags);
+        let _ = epoll::modify(
+            &self.epoll,
+            connection.fd(),
+            EventData::new_u64(connection.id.0),
+            flags,
+        );
     }
 
     pub(super) fn add_dirty(&self, connection: Arc<Connection>) {
@@ -159,7 +178,12 @@ impl Reactor {
         end
     }
 
-    fn lead(&self, waiter: &Waiter, deadline: Option<Instant>, slice_end: Option<Instant>) -> WaitEnd {
+    fn lead(
+        &self,
+        waiter: &Waiter,
+        deadline: Option<Instant>,
+        slice_end: Option<Instant>,
+    ) -> WaitEnd {
         loop {
             if waiter.is_done() {
                 return WaitEnd::Done;
@@ -169,7 +193,11 @@ impl Reactor {
                 Err(end) => return end,
             };
             if self.poll(left).is_err() {
-                return if waiter.is_done() { WaitEnd::Done } else { WaitEnd::Interrupted };
+                return if waiter.is_done() {
+                    WaitEnd::Done
+                } else {
+                    WaitEnd::Interrupted
+                };
             }
         }
     }
@@ -268,7 +296,11 @@ impl Reactor {
 }
 
 /// Parks until done (or promoted: `None`), or until the time is over.
-fn follow(waiter: &Waiter, deadline: Option<Instant>, slice_end: Option<Instant>) -> Option<WaitEnd> {
+fn follow(
+    waiter: &Waiter,
+    deadline: Option<Instant>,
+    slice_end: Option<Instant>,
+) -> Option<WaitEnd> {
     loop {
         if waiter.is_done() {
             return Some(WaitEnd::Done);
@@ -295,5 +327,9 @@ fn time_left(
         (None, Some(slice)) => (slice, WaitEnd::Interrupted),
     };
     let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(reason) } else { Ok(Some(left)) }
+    if left.is_zero() {
+        Err(reason)
+    } else {
+        Ok(Some(left))
+    }
 }

@@ -46,7 +46,11 @@ impl Waiter {
 
     /// One of the awaited things has happened. More often than awaited is harmless.
     pub(crate) fn count_down(&self) {
-        let counted = self.remaining.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        let counted = self
+            .remaining
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+                left.checked_sub(1)
+            });
         if counted == Ok(1) {
             self.thread.unpark();
         }
@@ -138,7 +142,11 @@ impl Turn {
             }
             holder => {
                 state.followers.push_back(Arc::clone(waiter));
-                if holder == Holder::Lane { Asked::FollowLane } else { Asked::Follow }
+                if holder == Holder::Lane {
+                    Asked::FollowLane
+                } else {
+                    Asked::Follow
+                }
             }
         }
     }
@@ -167,7 +175,9 @@ impl Turn {
     /// A follower stops waiting (done, timed out, interrupted). True: it holds the turn and must pass it.
     pub(crate) fn leave(&self, waiter: &Arc<Waiter>) -> bool {
         let mut state = self.state.lock();
-        state.followers.retain(|follower| !Arc::ptr_eq(follower, waiter));
+        state
+            .followers
+            .retain(|follower| !Arc::ptr_eq(follower, waiter));
         waiter.is_promoted()
     }
 
@@ -189,7 +199,11 @@ impl Turn {
             }
             return LaneStep::Sleep(Some(GRACE - free));
         }
-        *seen = if seen.0 == state.changes { (seen.0, seen.1 + 1) } else { (state.changes, 0) };
+        *seen = if seen.0 == state.changes {
+            (seen.0, seen.1 + 1)
+        } else {
+            (state.changes, 0)
+        };
         if seen.1 < IDLE_ROUNDS {
             return LaneStep::Sleep(Some(GRACE));
         }
@@ -257,6 +271,9 @@ mod tests {
         let waiter = Waiter::new(1);
         turn.ask(&waiter);
         turn.pass();
-        assert!(matches!(turn.lane_step(&mut (0, 0)), LaneStep::Sleep(Some(_))));
+        assert!(matches!(
+            turn.lane_step(&mut (0, 0)),
+            LaneStep::Sleep(Some(_))
+        ));
     }
 }

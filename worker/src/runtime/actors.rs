@@ -94,7 +94,11 @@ impl Runtime {
         let mut held = input;
         held.contained.extend(dependencies);
         self.with_core(|core, _| core.actors.hold_creation_args(actor, held));
-        let lifetime = if options.is_detached { None } else { Some(self.lifetime_of(actor)) };
+        let lifetime = if options.is_detached {
+            None
+        } else {
+            Some(self.lifetime_of(actor))
+        };
         Ok(ActorHandle {
             actor,
             max_task_retries: options.max_task_retries,
@@ -103,7 +107,12 @@ impl Runtime {
         })
     }
 
-    fn create_in_background(&self, actor: ActorId, request: &wire::CreateActorRequest, class: &str) {
+    fn create_in_background(
+        &self,
+        actor: ActorId,
+        request: &wire::CreateActorRequest,
+        class: &str,
+    ) {
         let runtime = self.clone();
         let class = class.to_owned();
         let call = wire::GcsCall {
@@ -135,7 +144,11 @@ impl Runtime {
             function: Some(class.to_wire()),
             args: Some(layout_of(input)),
             dependencies: dependencies.iter().map(ObjectRef::to_wire).collect(),
-            resources: Some(resource_request(placing, options.gpu_memory_bytes, &options.strategy)),
+            resources: Some(resource_request(
+                placing,
+                options.gpu_memory_bytes,
+                &options.strategy,
+            )),
             owner: Some(self.0.me.to_wire()),
             actor_id: actor.to_wire(),
             ..Default::default()
@@ -147,13 +160,20 @@ impl Runtime {
         let id = ObjectId::for_put();
         let nothing = Value::native(bytes::Bytes::new());
         self.with_core(|core, _| {
-            core.objects.insert_owned(id, ObjectState::Inline(nothing)).handles = 1;
+            core.objects
+                .insert_owned(id, ObjectState::Inline(nothing))
+                .handles = 1;
             core.bind_actor(id, actor);
         });
         ObjectRef::from_counted(id, self.0.me, self)
     }
 
-    fn handle_of(&self, actor: ActorId, max_task_retries: i32, class: &str) -> Result<ActorHandle, TaskFailure> {
+    fn handle_of(
+        &self,
+        actor: ActorId,
+        max_task_retries: i32,
+        class: &str,
+    ) -> Result<ActorHandle, TaskFailure> {
         self.adopt_actor(actor, max_task_retries, class, None)
     }
 
@@ -169,11 +189,21 @@ impl Runtime {
         if self.with_core(|core, _| core.actors.know(actor, -1)) {
             self.watch_actor(actor);
         }
-        Ok(ActorHandle { actor, max_task_retries, class_name: class_name.into(), lifetime })
+        Ok(ActorHandle {
+            actor,
+            max_task_retries,
+            class_name: class_name.into(),
+            lifetime,
+        })
     }
 
     fn watch_actor(&self, actor: ActorId) {
-        self.0.node.tell(Kind::WatchActor(wire::WatchActor { actor_id: actor.to_wire() }), Urgency::Now);
+        self.0.node.tell(
+            Kind::WatchActor(wire::WatchActor {
+                actor_id: actor.to_wire(),
+            }),
+            Urgency::Now,
+        );
     }
 
     /// Calls a method. Returns one reference per result.
@@ -188,7 +218,9 @@ impl Runtime {
         let count = options.num_returns.max(1);
         let task = self.submit_call(actor, method, input, dependencies, options, count)?;
         let me = self.0.me;
-        Ok((0..count).map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self)).collect())
+        Ok((0..count)
+            .map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self))
+            .collect())
     }
 
     /// Calls a generator method. Its items come one by one.
@@ -200,7 +232,10 @@ impl Runtime {
         dependencies: Vec<ObjectRef>,
         options: &CallOptions,
     ) -> Result<ObjectStream, TaskFailure> {
-        let options = CallOptions { is_streaming: true, ..options.clone() };
+        let options = CallOptions {
+            is_streaming: true,
+            ..options.clone()
+        };
         let task = self.submit_call(actor, method, input, dependencies, &options, 0)?;
         Ok(ObjectStream::new(task, self))
     }
@@ -216,11 +251,17 @@ impl Runtime {
     ) -> Result<TaskId, TaskFailure> {
         self.check_open()?;
         let task = TaskId::next();
-        let edges = dependencies.iter().map(|reference| (reference.id(), reference.owner())).collect();
+        let edges = dependencies
+            .iter()
+            .map(|reference| (reference.id(), reference.owner()))
+            .collect();
         let mut spec = wire::TaskSpec {
             task_id: task.to_wire(),
             job_id: self.job().to_wire(),
-            function: Some(wire::FunctionDescriptor { name: actor.class_name.to_string(), ..Default::default() }),
+            function: Some(wire::FunctionDescriptor {
+                name: actor.class_name.to_string(),
+                ..Default::default()
+            }),
             args: Some(layout_of(&input)),
             dependencies: dependencies.iter().map(ObjectRef::to_wire).collect(),
             num_returns: count,
@@ -255,7 +296,8 @@ impl Runtime {
             no_restart,
             cause: "killed by kill()".to_owned(),
         };
-        self.call_gcs::<_, wire::Empty>("KillActor", &request).map(drop)
+        self.call_gcs::<_, wire::Empty>("KillActor", &request)
+            .map(drop)
     }
 
     pub(super) fn on_actor_alive(&self, actor: ActorId, address: ProcessAddress) {
@@ -263,9 +305,13 @@ impl Runtime {
             return;
         }
         match self.open_lane(address, LaneRole::Actor(actor), self.plain_hello()) {
-            Ok(lane) => self.with_core(|core, effects| core.actor_alive(actor, address, lane, effects)),
+            Ok(lane) => {
+                self.with_core(|core, effects| core.actor_alive(actor, address, lane, effects))
+            }
             // It died again; the next update says what becomes of it.
-            Err(failure) => tracing::debug!(%actor, %failure, "actor is alive but cannot be reached"),
+            Err(failure) => {
+                tracing::debug!(%actor, %failure, "actor is alive but cannot be reached")
+            }
         }
     }
 
@@ -280,7 +326,9 @@ impl Runtime {
 
     pub(super) fn on_lease_lane_closed(&self, id: ConnectionId) {
         let closed = self.with_core(|core, effects| core.lease_lane_closed(id, effects));
-        let Some((worker, tasks)) = closed else { return };
+        let Some((worker, tasks)) = closed else {
+            return;
+        };
         if tasks.is_empty() {
             return;
         }
@@ -301,7 +349,12 @@ impl Runtime {
 
     /// The raylet has said why a worker died.
     pub(super) fn bury(&self, worker: WorkerId, cause: &str) {
-        let waiting: Vec<_> = self.0.unburied.lock().extract_if(.., |dead| dead.worker.worker == worker).collect();
+        let waiting: Vec<_> = self
+            .0
+            .unburied
+            .lock()
+            .extract_if(.., |dead| dead.worker.worker == worker)
+            .collect();
         for dead in waiting {
             self.fail_or_retry(dead.worker, &dead.tasks, cause);
         }
@@ -309,11 +362,21 @@ impl Runtime {
 
     /// Tasks of workers whose death nobody explained. Says when to come again.
     pub(super) fn bury_unexplained(&self, now: std::time::Instant) -> Option<Duration> {
-        let overdue: Vec<_> = self.0.unburied.lock().extract_if(.., |dead| dead.give_up_at <= now).collect();
+        let overdue: Vec<_> = self
+            .0
+            .unburied
+            .lock()
+            .extract_if(.., |dead| dead.give_up_at <= now)
+            .collect();
         for dead in overdue {
             self.fail_or_retry(dead.worker, &dead.tasks, "its connection closed");
         }
-        self.0.unburied.lock().iter().map(|dead| dead.give_up_at - now).min()
+        self.0
+            .unburied
+            .lock()
+            .iter()
+            .map(|dead| dead.give_up_at - now)
+            .min()
     }
 
     fn fail_or_retry(&self, worker: ProcessAddress, tasks: &[TaskId], cause: &str) {
@@ -344,7 +407,11 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
         max_pending_calls: options.max_pending_calls,
         class_name: class.name.clone(),
         handle_state: options.handle_state.clone(),
-        running_resources: Some(resource_request(&running, options.gpu_memory_bytes, &options.strategy)),
+        running_resources: Some(resource_request(
+            &running,
+            options.gpu_memory_bytes,
+            &options.strategy,
+        )),
     }
 }
 
@@ -355,7 +422,10 @@ pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) 
         ErrorCode::ActorDied if failure.message.contains(class) => failure,
         ErrorCode::Application => TaskFailure {
             code: ErrorCode::ActorDied,
-            message: format!("the constructor of actor {class} ({actor}) raised: {}", failure.message),
+            message: format!(
+                "the constructor of actor {class} ({actor}) raised: {}",
+                failure.message
+            ),
             ..failure
         },
         _ => TaskFailure {
@@ -367,5 +437,8 @@ pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) 
 }
 
 fn bad_reply(method: &str) -> TaskFailure {
-    TaskFailure::new(ErrorCode::Internal, format!("the gcs's answer to {method} is incomplete"))
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("the gcs's answer to {method} is incomplete"),
+    )
 }

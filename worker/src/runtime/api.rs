@@ -76,21 +76,32 @@ impl Runtime {
         let me = self.0.me;
         if value.data_bytes() as u64 <= self.0.hello.max_inline_bytes {
             let mut core = self.0.core.lock();
-            core.objects.insert_owned(id, ObjectState::Inline(value)).handles = 1;
+            core.objects
+                .insert_owned(id, ObjectState::Inline(value))
+                .handles = 1;
             drop(core);
             return Ok(ObjectRef::from_counted(id, me, self));
         }
         self.with_core(|core, _| core.objects.insert_owned(id, ObjectState::Pending).handles = 1);
         let reference = ObjectRef::from_counted(id, me, self);
         let size_bytes = self.write_stored(id, me, &value)?;
-        let stored = ResultValue::Stored { node: me.node, size_bytes, contained: value.contained };
+        let stored = ResultValue::Stored {
+            node: me.node,
+            size_bytes,
+            contained: value.contained,
+        };
         self.with_core(|core, effects| core.resolve_object(id, stored, effects));
         Ok(reference)
     }
 
     /// The values of `references`, in order. Waits until all are there, `deadline` passes, or one has failed.
-    pub fn get(&self, references: &[ObjectRef], deadline: Option<Instant>) -> Result<Vec<Value>, TaskFailure> {
-        self.get_interruptibly(references, deadline, &|| false).map_err(GetError::into_failure)
+    pub fn get(
+        &self,
+        references: &[ObjectRef],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Value>, TaskFailure> {
+        self.get_interruptibly(references, deadline, &|| false)
+            .map_err(GetError::into_failure)
     }
 
     /// [`Self::get`] that asks `interrupt` at least every 100 ms, and at once after a signal.
@@ -102,7 +113,10 @@ impl Runtime {
     ) -> Result<Vec<Value>, GetError> {
         self.check_open().map_err(GetError::Failed)?;
         self.wait_until_ready(references, deadline, interrupt)?;
-        references.iter().map(|reference| self.read(reference, deadline, interrupt)).collect()
+        references
+            .iter()
+            .map(|reference| self.read(reference, deadline, interrupt))
+            .collect()
     }
 
     fn wait_until_ready(
@@ -114,7 +128,11 @@ impl Runtime {
         let mut missing: Vec<ObjectId> = {
             let core = self.0.core.lock();
             let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
-            references.iter().filter(is_missing).map(ObjectRef::id).collect()
+            references
+                .iter()
+                .filter(is_missing)
+                .map(ObjectRef::id)
+                .collect()
         };
         if missing.is_empty() {
             return Ok(());
@@ -129,8 +147,14 @@ impl Runtime {
         waited.map_err(|error| match error {
             GetError::TimedOut { .. } => {
                 let core = self.0.core.lock();
-                let missing = missing.iter().filter(|id| !core.objects.is_ready(**id)).count();
-                GetError::TimedOut { missing, wanted: references.len() }
+                let missing = missing
+                    .iter()
+                    .filter(|id| !core.objects.is_ready(**id))
+                    .count();
+                GetError::TimedOut {
+                    missing,
+                    wanted: references.len(),
+                }
             }
             other => other,
         })
@@ -171,7 +195,12 @@ impl Runtime {
         let end = loop {
             match self.reactor().wait(waiter, deadline, Some(slice)) {
                 WaitEnd::Done => break Ok(()),
-                WaitEnd::DeadlinePassed => break Err(GetError::TimedOut { missing: 1, wanted: 1 }),
+                WaitEnd::DeadlinePassed => {
+                    break Err(GetError::TimedOut {
+                        missing: 1,
+                        wanted: 1,
+                    });
+                }
                 WaitEnd::Interrupted if interrupt() => break Err(GetError::Interrupted),
                 WaitEnd::Interrupted if !is_blocked && slice == BLOCKED_AFTER => {
                     is_blocked = true;
@@ -196,9 +225,18 @@ impl Runtime {
     ) -> Result<Value, GetError> {
         let (object, owner) = (reference.id(), reference.owner());
         loop {
-            let place = match self.0.core.lock().objects.get(object).map(|entry| &entry.state) {
+            let place = match self
+                .0
+                .core
+                .lock()
+                .objects
+                .get(object)
+                .map(|entry| &entry.state)
+            {
                 Some(ObjectState::Inline(value)) => return Ok(value.clone()),
-                Some(ObjectState::Failed(failure)) => return Err(GetError::Failed(TaskFailure::clone(failure))),
+                Some(ObjectState::Failed(failure)) => {
+                    return Err(GetError::Failed(TaskFailure::clone(failure)));
+                }
                 Some(ObjectState::Stored(stored)) => Some(Place {
                     object,
                     owner,
@@ -232,7 +270,11 @@ impl Runtime {
         self.check_open().map_err(GetError::Failed)?;
         let missing: Vec<ObjectId> = {
             let core = self.0.core.lock();
-            references.iter().map(ObjectRef::id).filter(|id| !core.objects.is_ready(*id)).collect()
+            references
+                .iter()
+                .map(ObjectRef::id)
+                .filter(|id| !core.objects.is_ready(*id))
+                .collect()
         };
         let ready = references.len() - missing.len();
         if ready < count {
@@ -245,10 +287,17 @@ impl Runtime {
             }
         }
         let core = self.0.core.lock();
-        let mut result = WaitResult { ready: Vec::with_capacity(count), pending: Vec::new() };
+        let mut result = WaitResult {
+            ready: Vec::with_capacity(count),
+            pending: Vec::new(),
+        };
         for (position, reference) in references.iter().enumerate() {
             let takes = result.ready.len() < count && core.objects.is_ready(reference.id());
-            if takes { result.ready.push(position) } else { result.pending.push(position) }
+            if takes {
+                result.ready.push(position)
+            } else {
+                result.pending.push(position)
+            }
         }
         Ok(result)
     }
@@ -268,7 +317,9 @@ impl Runtime {
 
     /// Calls back once, from a runtime thread, when the object is ready or has failed. Must be quick and not block.
     pub fn on_ready(&self, reference: &ObjectRef, callback: Box<dyn FnOnce() + Send>) {
-        self.with_core(|core, effects| core.watch(reference.id(), Watcher::Callback(callback), effects));
+        self.with_core(|core, effects| {
+            core.watch(reference.id(), Watcher::Callback(callback), effects)
+        });
     }
 
     /// Runs a function somewhere in the cluster. Returns one reference per result.
@@ -281,7 +332,9 @@ impl Runtime {
     ) -> Result<Vec<ObjectRef>, TaskFailure> {
         let (task, count) = self.submit_task(function, input, dependencies, options)?;
         let me = self.0.me;
-        Ok((0..count).map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self)).collect())
+        Ok((0..count)
+            .map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self))
+            .collect())
     }
 
     /// Runs a generator somewhere in the cluster. Its items come one by one.
@@ -292,7 +345,11 @@ impl Runtime {
         dependencies: Vec<ObjectRef>,
         options: &TaskOptions,
     ) -> Result<ObjectStream, TaskFailure> {
-        let options = TaskOptions { is_streaming: true, num_returns: 0, ..options.clone() };
+        let options = TaskOptions {
+            is_streaming: true,
+            num_returns: 0,
+            ..options.clone()
+        };
         let (task, _) = self.submit_task(function, input, dependencies, &options)?;
         Ok(ObjectStream::new(task, self))
     }
@@ -321,9 +378,16 @@ impl Runtime {
             max_calls: options.max_calls,
             ..Default::default()
         };
-        let request = resource_request(&options.resources, options.gpu_memory_bytes, &options.strategy);
+        let request = resource_request(
+            &options.resources,
+            options.gpu_memory_bytes,
+            &options.strategy,
+        );
         let job = self.job();
-        let edges = dependencies.iter().map(|reference| (reference.id(), reference.owner())).collect();
+        let edges = dependencies
+            .iter()
+            .map(|reference| (reference.id(), reference.owner()))
+            .collect();
         self.with_core(|core, effects| {
             let class = core.leases.class_of(&request, job);
             for index in 0..options.num_returns {
@@ -333,7 +397,10 @@ impl Runtime {
             if options.is_streaming {
                 core.open_stream(task);
             }
-            core.submit(TaskRecord::new(spec, input, edges, Target::Class(class)), effects);
+            core.submit(
+                TaskRecord::new(spec, input, edges, Target::Class(class)),
+                effects,
+            );
         });
         Ok((task, options.num_returns))
     }
@@ -346,7 +413,9 @@ impl Runtime {
     ) -> Result<Option<ObjectRef>, GetError> {
         loop {
             match self.with_core(|core, _| core.stream_next(task)) {
-                StreamNext::Item(object) => return Ok(Some(ObjectRef::from_counted(object, self.0.me, self))),
+                StreamNext::Item(object) => {
+                    return Ok(Some(ObjectRef::from_counted(object, self.0.me, self)));
+                }
                 StreamNext::End => return Ok(None),
                 StreamNext::Failed(failure) => return Err(GetError::Failed(failure)),
                 StreamNext::Pending => {}
@@ -368,10 +437,17 @@ impl Runtime {
     pub fn nodes(&self) -> Result<Vec<wire::NodeInfo>, TaskFailure> {
         self.check_open()?;
         let query = Kind::ClusterQuery(wire::ClusterQuery {});
-        let (reply, _) = self.0.node.request(self.reactor(), query, Some(Instant::now() + CONTROL_TIMEOUT))?;
+        let (reply, _) = self.0.node.request(
+            self.reactor(),
+            query,
+            Some(Instant::now() + CONTROL_TIMEOUT),
+        )?;
         match reply {
             Kind::ClusterReply(reply) => Ok(reply.nodes),
-            _ => Err(TaskFailure::new(ErrorCode::Internal, "the raylet answered a query with another frame")),
+            _ => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the raylet answered a query with another frame",
+            )),
         }
     }
 
@@ -382,30 +458,62 @@ impl Runtime {
         request: &Request,
     ) -> Result<Reply, TaskFailure> {
         self.check_open()?;
-        let call = wire::GcsCall { method: method.to_owned(), body: request.encode_to_vec().into() };
+        let call = wire::GcsCall {
+            method: method.to_owned(),
+            body: request.encode_to_vec().into(),
+        };
         let deadline = Some(Instant::now() + CONTROL_TIMEOUT);
-        match self.0.node.request(self.reactor(), Kind::GcsCall(call), deadline)?.0 {
+        match self
+            .0
+            .node
+            .request(self.reactor(), Kind::GcsCall(call), deadline)?
+            .0
+        {
             Kind::GcsReply(reply) => Reply::decode(reply.body).map_err(|error| {
-                TaskFailure::new(ErrorCode::Internal, format!("cannot read the gcs's answer to {method}: {error}"))
+                TaskFailure::new(
+                    ErrorCode::Internal,
+                    format!("cannot read the gcs's answer to {method}: {error}"),
+                )
             }),
-            _ => Err(TaskFailure::new(ErrorCode::Internal, "the raylet answered a gcs call with another frame")),
+            _ => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the raylet answered a gcs call with another frame",
+            )),
         }
     }
 
     /// Exports a definition under the hash of its bytes. Returns the key.
-    pub fn kv_put(&self, key: impl Into<bytes::Bytes>, value: impl Into<bytes::Bytes>) -> Result<(), TaskFailure> {
-        let request = wire::KvPutRequest { key: key.into(), value: value.into(), overwrite: false };
-        self.call_gcs::<_, wire::KvPutReply>("KvPut", &request).map(drop)
+    pub fn kv_put(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+    ) -> Result<(), TaskFailure> {
+        let request = wire::KvPutRequest {
+            key: key.into(),
+            value: value.into(),
+            overwrite: false,
+        };
+        self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)
+            .map(drop)
     }
 
     /// Reads a key of the gcs table.
-    pub fn kv_get(&self, key: impl Into<bytes::Bytes>) -> Result<Option<bytes::Bytes>, TaskFailure> {
+    pub fn kv_get(
+        &self,
+        key: impl Into<bytes::Bytes>,
+    ) -> Result<Option<bytes::Bytes>, TaskFailure> {
         let request = wire::KvGetRequest { key: key.into() };
-        Ok(self.call_gcs::<_, wire::KvGetReply>("KvGet", &request)?.value)
+        Ok(self
+            .call_gcs::<_, wire::KvGetReply>("KvGet", &request)?
+            .value)
     }
 
     pub(super) fn check_open(&self) -> Result<(), TaskFailure> {
-        if self.is_closed() { Err(crate::node_link::raylet_gone()) } else { Ok(()) }
+        if self.is_closed() {
+            Err(crate::node_link::raylet_gone())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -421,14 +529,19 @@ pub(super) fn resource_request(
     let kind = match strategy {
         Strategy::Default => StrategyKind::Default(wire::DefaultStrategy {}),
         Strategy::Spread => StrategyKind::Spread(wire::SpreadStrategy {}),
-        Strategy::Node { node_id, is_soft } => StrategyKind::NodeAffinity(wire::NodeAffinityStrategy {
-            node_id: node_id.to_wire(),
-            soft: *is_soft,
-        }),
+        Strategy::Node { node_id, is_soft } => {
+            StrategyKind::NodeAffinity(wire::NodeAffinityStrategy {
+                node_id: node_id.to_wire(),
+                soft: *is_soft,
+            })
+        }
     };
     wire::ResourceRequest {
         resources: Some(wire::ResourceSet {
-            quantities: resources.iter().map(|(name, quantity)| (name.clone(), *quantity)).collect(),
+            quantities: resources
+                .iter()
+                .map(|(name, quantity)| (name.clone(), *quantity))
+                .collect(),
         }),
         strategy: Some(wire::SchedulingStrategy { kind: Some(kind) }),
         gpu_memory_bytes,
@@ -438,6 +551,8 @@ pub(super) fn resource_request(
 fn unknown(object: ObjectId) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::ObjectLost,
-        format!("object {object} is not known to this session; references do not outlive shutdown()"),
+        format!(
+            "object {object} is not known to this session; references do not outlive shutdown()"
+        ),
     )
 }

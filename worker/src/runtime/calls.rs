@@ -62,7 +62,16 @@ impl ReceivedCall {
         let spec = push.spec.ok_or("a task without a specification")?;
         let task = TaskId::from_bytes(&spec.task_id).map_err(|error| error.to_string())?;
         let (inlined, locations) = (push.inlined, push.locations);
-        Ok(Self { runtime, connection, task, spec, inlined, locations, payload, received: Vec::new() })
+        Ok(Self {
+            runtime,
+            connection,
+            task,
+            spec,
+            inlined,
+            locations,
+            payload,
+            received: Vec::new(),
+        })
     }
 
     /// The task's specification.
@@ -87,8 +96,16 @@ impl ReceivedCall {
 
     /// The function or "Class.method", for messages.
     pub fn name(&self) -> String {
-        let function = self.spec.function.as_ref().map_or("", |function| function.name.as_str());
-        if self.spec.method.is_empty() { function.to_owned() } else { format!("{function}.{}", self.spec.method) }
+        let function = self
+            .spec
+            .function
+            .as_ref()
+            .map_or("", |function| function.name.as_str());
+        if self.spec.method.is_empty() {
+            function.to_owned()
+        } else {
+            format!("{function}.{}", self.spec.method)
+        }
     }
 
     /// GPUs of the lease under which the call runs.
@@ -107,18 +124,25 @@ impl ReceivedCall {
     /// Reads the arguments and fetches the dependencies. Blocks while one is brought here.
     pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
         if self.runtime.queue().take_cancelled(self.task) {
-            return Err(TaskFailure::new(ErrorCode::Cancelled, format!("task {} was cancelled", self.name())));
+            return Err(TaskFailure::new(
+                ErrorCode::Cancelled,
+                format!("task {} was cancelled", self.name()),
+            ));
         }
         let payload = std::mem::take(&mut self.payload);
         let layout = self.spec.args.clone().unwrap_or_default();
-        let (args, mut position) =
-            self.runtime.read_value(&layout, &payload, 0, false).map_err(|error| bad_frame(&error))?;
+        let (args, mut position) = self
+            .runtime
+            .read_value(&layout, &payload, 0, false)
+            .map_err(|error| bad_frame(&error))?;
         self.note_received(&args.contained);
         let mut dependencies: Vec<Option<Value>> = vec![None; self.spec.dependencies.len()];
         for inlined in std::mem::take(&mut self.inlined) {
             let layout = inlined.layout.unwrap_or_default();
-            let (value, end) =
-                self.runtime.read_value(&layout, &payload, position, false).map_err(|error| bad_frame(&error))?;
+            let (value, end) = self
+                .runtime
+                .read_value(&layout, &payload, position, false)
+                .map_err(|error| bad_frame(&error))?;
             position = end;
             self.note_received(&value.contained);
             let slot = dependencies.get_mut(inlined.position as usize);
@@ -126,7 +150,11 @@ impl ReceivedCall {
         }
         for location in std::mem::take(&mut self.locations) {
             let index = location.position as usize;
-            let reference = self.spec.dependencies.get(index).ok_or_else(|| bad_frame("a dependency out of range"))?;
+            let reference = self
+                .spec
+                .dependencies
+                .get(index)
+                .ok_or_else(|| bad_frame("a dependency out of range"))?;
             let value = self.runtime.fetch_dependency(reference, &location)?;
             self.note_received(&value.contained);
             dependencies[index] = Some(value);
@@ -137,22 +165,37 @@ impl ReceivedCall {
     }
 
     fn note_received(&mut self, references: &[ObjectRef]) {
-        self.received.extend(references.iter().map(|reference| (reference.id(), reference.owner())));
+        self.received.extend(
+            references
+                .iter()
+                .map(|reference| (reference.id(), reference.owner())),
+        );
     }
 
     fn caller(&self) -> Option<ProcessAddress> {
-        self.spec.owner.as_ref().and_then(|owner| ProcessAddress::from_wire(owner).ok())
+        self.spec
+            .owner
+            .as_ref()
+            .and_then(|owner| ProcessAddress::from_wire(owner).ok())
     }
 
     /// Sends one item of a streaming call.
     pub fn emit(&self, index: u32, value: &Value) -> Result<(), TaskFailure> {
         let mut payload = PayloadParts::default();
         let result = self.place_result(index, value, &mut payload)?;
-        let item = wire::StreamItem { task_id: self.spec.task_id.clone(), index: index.into(), result: Some(result) };
-        let frame = wire::LaneFrame { kind: Some(LaneKind::StreamItem(item)) };
-        self.connection.send(&frame, &payload, Urgency::Now).map_err(|_| {
-            TaskFailure::new(ErrorCode::Cancelled, "the caller of this generator is gone")
-        })
+        let item = wire::StreamItem {
+            task_id: self.spec.task_id.clone(),
+            index: index.into(),
+            result: Some(result),
+        };
+        let frame = wire::LaneFrame {
+            kind: Some(LaneKind::StreamItem(item)),
+        };
+        self.connection
+            .send(&frame, &payload, Urgency::Now)
+            .map_err(|_| {
+                TaskFailure::new(ErrorCode::Cancelled, "the caller of this generator is gone")
+            })
     }
 
     /// Puts a result into the frame or into the node's store, and tells owners about references in it.
@@ -169,7 +212,9 @@ impl ReceivedCall {
             value.append_to(payload);
             Place::Inline(crate::core::tasks::layout_of(value))
         } else {
-            let owner = self.caller().ok_or_else(|| bad_frame("a task without an owner"))?;
+            let owner = self
+                .caller()
+                .ok_or_else(|| bad_frame("a task without an owner"))?;
             let object = ObjectId::of_return(self.task, index);
             let size_bytes = runtime.write_stored(object, owner, value)?;
             Place::Stored(wire::StoredObject {
@@ -195,7 +240,9 @@ impl ReceivedCall {
         let mut payload = PayloadParts::default();
         let placed = outcome.result.and_then(|values| {
             let indexed = (0u32..).zip(&values);
-            indexed.map(|(index, value)| self.place_result(index, value, &mut payload)).collect::<Result<Vec<_>, _>>()
+            indexed
+                .map(|(index, value)| self.place_result(index, value, &mut payload))
+                .collect::<Result<Vec<_>, _>>()
         });
         let (results, failure) = match placed {
             Ok(results) => (results, None),
@@ -214,9 +261,15 @@ impl ReceivedCall {
             is_worker_exiting: outcome.is_worker_exiting,
             stream_length: outcome.stream_length,
         };
-        let frame = wire::LaneFrame { kind: Some(LaneKind::TaskDone(done)) };
+        let frame = wire::LaneFrame {
+            kind: Some(LaneKind::TaskDone(done)),
+        };
         let has_more = self.runtime.queue().has_work();
-        let urgency = if has_more && !outcome.is_worker_exiting { Urgency::Soon } else { Urgency::Now };
+        let urgency = if has_more && !outcome.is_worker_exiting {
+            Urgency::Soon
+        } else {
+            Urgency::Now
+        };
         // A caller that is gone needs no answer.
         let _ = self.connection.send(&frame, &payload, urgency);
     }
@@ -229,7 +282,10 @@ impl ReceivedCall {
             self.received
                 .iter()
                 .filter(|(object, _)| core.credit_if_still_held(*object))
-                .map(|(object, owner)| wire::ObjectRef { object_id: object.to_wire(), owner: Some(owner.to_wire()) })
+                .map(|(object, owner)| wire::ObjectRef {
+                    object_id: object.to_wire(),
+                    owner: Some(owner.to_wire()),
+                })
                 .collect()
         })
     }
@@ -248,12 +304,24 @@ pub struct ActorStart {
 }
 
 impl ActorStart {
-    pub(super) fn new(runtime: Runtime, start: wire::StartActor, payload: Bytes) -> Result<Self, String> {
-        let spec = start.spec.as_ref().ok_or("an actor without a specification")?;
+    pub(super) fn new(
+        runtime: Runtime,
+        start: wire::StartActor,
+        payload: Bytes,
+    ) -> Result<Self, String> {
+        let spec = start
+            .spec
+            .as_ref()
+            .ok_or("an actor without a specification")?;
         let actor = ActorId::from_bytes(&spec.actor_id).map_err(|error| error.to_string())?;
         *runtime.0.job.lock() = JobId::from_bytes(&spec.job_id).unwrap_or(JobId::NIL);
         *runtime.0.assignment.lock() = super::Assignment::of_actor(&start);
-        Ok(Self { runtime, start, actor, payload })
+        Ok(Self {
+            runtime,
+            start,
+            actor,
+            payload,
+        })
     }
 
     /// The actor to become.
@@ -275,8 +343,14 @@ impl ActorStart {
     pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
         let payload = std::mem::take(&mut self.payload);
         let layout = self.spec().args.clone().unwrap_or_default();
-        let (args, _) = self.runtime.read_value(&layout, &payload, 0, false).map_err(|error| bad_frame(&error))?;
-        let references = self.runtime.import_refs(&self.spec().dependencies, false).map_err(|error| bad_frame(&error))?;
+        let (args, _) = self
+            .runtime
+            .read_value(&layout, &payload, 0, false)
+            .map_err(|error| bad_frame(&error))?;
+        let references = self
+            .runtime
+            .import_refs(&self.spec().dependencies, false)
+            .map_err(|error| bad_frame(&error))?;
         let dependencies = self.runtime.get(&references, None)?;
         Ok(CallInputs { args, dependencies })
     }
@@ -287,7 +361,10 @@ impl ActorStart {
             actor_id: self.actor.to_wire(),
             failure: result.err().map(|failure| failure.to_wire()),
         };
-        self.runtime.0.node.tell(wire::node_frame::Kind::ActorStarted(started), Urgency::Now);
+        self.runtime
+            .0
+            .node
+            .tell(wire::node_frame::Kind::ActorStarted(started), Urgency::Now);
     }
 }
 
@@ -317,11 +394,19 @@ impl Runtime {
     /// The calling executor thread is about to wait: its CPU is given back, and so are the tasks behind it.
     pub(super) fn enter_blocked(&self) {
         self.queue().add_blocked(true);
-        self.0.node.tell(wire::node_frame::Kind::Blocked(wire::Blocked {}), Urgency::Now);
+        self.0.node.tell(
+            wire::node_frame::Kind::Blocked(wire::Blocked {}),
+            Urgency::Now,
+        );
         let leased: Vec<_> = {
             let lanes = self.0.lanes.lock();
             let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello) } if hello.lease_id != 0);
-            lanes.open.values().filter(|lane| is_leased(&lane.role)).map(|lane| Arc::clone(&lane.connection)).collect()
+            lanes
+                .open
+                .values()
+                .filter(|lane| is_leased(&lane.role))
+                .map(|lane| Arc::clone(&lane.connection))
+                .collect()
         };
         for connection in leased {
             self.give_back(&connection, usize::MAX, true);
@@ -330,14 +415,26 @@ impl Runtime {
 
     pub(super) fn leave_blocked(&self) {
         self.queue().add_blocked(false);
-        self.0.node.tell(wire::node_frame::Kind::Unblocked(wire::Unblocked {}), Urgency::Now);
+        self.0.node.tell(
+            wire::node_frame::Kind::Unblocked(wire::Unblocked {}),
+            Urgency::Now,
+        );
     }
 }
 
-pub(super) fn send_returned(connection: &Arc<Connection>, calls: &[Box<ReceivedCall>], is_blocked: bool) {
+pub(super) fn send_returned(
+    connection: &Arc<Connection>,
+    calls: &[Box<ReceivedCall>],
+    is_blocked: bool,
+) {
     let task_ids = calls.iter().map(|call| call.spec.task_id.clone()).collect();
-    let returned = wire::TasksReturned { task_ids, is_blocked };
-    let frame = wire::LaneFrame { kind: Some(LaneKind::TasksReturned(returned)) };
+    let returned = wire::TasksReturned {
+        task_ids,
+        is_blocked,
+    };
+    let frame = wire::LaneFrame {
+        kind: Some(LaneKind::TasksReturned(returned)),
+    };
     // An owner that is gone does not want them back.
     let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Now);
 }

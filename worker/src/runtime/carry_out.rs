@@ -43,14 +43,24 @@ impl Runtime {
         let mut rest = Vec::new();
         let lanes = self.0.lanes.lock();
         for effect in std::mem::take(&mut effects.list) {
-            let Effect::Send { connection, frame, payload, urgency } = effect else {
+            let Effect::Send {
+                connection,
+                frame,
+                payload,
+                urgency,
+            } = effect
+            else {
                 rest.push(effect);
                 continue;
             };
             // A lane that is closed reports its end to the core, which knows what was sent on it.
-            let Some(lane) = lanes.open.get(&connection) else { continue };
+            let Some(lane) = lanes.open.get(&connection) else {
+                continue;
+            };
             if lane.connection.enqueue(&frame, &payload, urgency) == Ok(true)
-                && !due.iter().any(|open: &Arc<Connection>| open.id == connection)
+                && !due
+                    .iter()
+                    .any(|open: &Arc<Connection>| open.id == connection)
             {
                 due.push(Arc::clone(&lane.connection));
             }
@@ -69,9 +79,16 @@ impl Runtime {
                 }
             }
             Effect::CancelLease { key } => self.0.node.cancel_lease(key),
-            Effect::ReturnLease { returned } => self.0.node.tell(Kind::LeaseReturn(returned), Urgency::Now),
+            Effect::ReturnLease { returned } => {
+                self.0.node.tell(Kind::LeaseReturn(returned), Urgency::Now)
+            }
             Effect::AskOwner { owner, object } => self.ask_owner(owner, object),
-            Effect::BorrowDelta { owner, object, borrower, delta } => {
+            Effect::BorrowDelta {
+                owner,
+                object,
+                borrower,
+                delta,
+            } => {
                 let delta = wire::BorrowDelta {
                     object_id: object.to_wire(),
                     borrower: Some(borrower.to_wire()),
@@ -87,7 +104,9 @@ impl Runtime {
                 self.0.node.tell(Kind::StoreFree(free), Urgency::Soon);
             }
             Effect::CloseLane { connection } => self.close_lane(connection),
-            Effect::EndActor { actor } => self.with_core(|core, effects| core.end_actor(actor, effects)),
+            Effect::EndActor { actor } => {
+                self.with_core(|core, effects| core.end_actor(actor, effects))
+            }
             Effect::KillActor { actor } => self.kill_unreferenced(actor),
         }
     }
@@ -106,7 +125,12 @@ impl Runtime {
             no_restart: true,
             cause: "all its handles went out of scope".to_owned(),
         };
-        let call = wire::GcsCall { method: "KillActor".to_owned(), body: request.encode_to_vec().into() };
-        self.0.node.request_async(Kind::GcsCall(call), Box::new(|_| {}));
+        let call = wire::GcsCall {
+            method: "KillActor".to_owned(),
+            body: request.encode_to_vec().into(),
+        };
+        self.0
+            .node
+            .request_async(Kind::GcsCall(call), Box::new(|_| {}));
     }
 }

@@ -13,8 +13,8 @@ use wire::node_frame::Kind as NodeKind;
 
 use super::lanes::LaneRole;
 use super::{ReceivedCall, Runtime};
-use crate::core::leases::LeaseRequestKey;
 use crate::core::EndedResult;
+use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
@@ -29,8 +29,11 @@ pub(super) struct LaneHandler {
 
 impl Handler for LaneHandler {
     fn on_frame(&self, connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
-        let header = wire::LaneFrame::decode(frame.header).map_err(|error| format!("bad header: {error}"))?;
-        let kind = header.kind.ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        let header = wire::LaneFrame::decode(frame.header)
+            .map_err(|error| format!("bad header: {error}"))?;
+        let kind = header
+            .kind
+            .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
         self.runtime.on_lane_frame(connection, kind, frame.payload)
     }
 
@@ -45,12 +48,20 @@ pub(super) struct NodeHandler {
 
 impl Handler for NodeHandler {
     fn on_frame(&self, _connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
-        let header = wire::NodeFrame::decode(frame.header).map_err(|error| format!("bad header: {error}"))?;
-        let kind = header.kind.ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        let header = wire::NodeFrame::decode(frame.header)
+            .map_err(|error| format!("bad header: {error}"))?;
+        let kind = header
+            .kind
+            .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
         if header.request_id != 0 {
-            let unclaimed = self.runtime.0.node.take(header.request_id, kind, frame.payload);
+            let unclaimed = self
+                .runtime
+                .0
+                .node
+                .take(header.request_id, kind, frame.payload);
             if let Unclaimed::Lease(key, answer) = unclaimed {
-                self.runtime.on_lease_answer(key, answer.map(|(kind, _)| kind));
+                self.runtime
+                    .on_lease_answer(key, answer.map(|(kind, _)| kind));
             }
             return Ok(());
         }
@@ -80,7 +91,12 @@ fn task_of(bytes: &[u8]) -> Result<TaskId, String> {
 }
 
 impl Runtime {
-    fn on_lane_frame(&self, connection: &Arc<Connection>, kind: LaneKind, payload: Bytes) -> Result<(), String> {
+    fn on_lane_frame(
+        &self,
+        connection: &Arc<Connection>,
+        kind: LaneKind,
+        payload: Bytes,
+    ) -> Result<(), String> {
         let id = connection.id;
         match kind {
             LaneKind::Hello(hello) => self.on_hello(id, hello),
@@ -95,9 +111,12 @@ impl Runtime {
             }
             LaneKind::TaskDone(done) => self.on_task_done(id, done, &payload),
             LaneKind::TasksReturned(returned) => {
-                let tasks: Result<Vec<_>, _> = returned.task_ids.iter().map(|task| task_of(task)).collect();
+                let tasks: Result<Vec<_>, _> =
+                    returned.task_ids.iter().map(|task| task_of(task)).collect();
                 let tasks = tasks?;
-                self.with_core(|core, effects| core.tasks_returned(id, &tasks, returned.is_blocked, effects));
+                self.with_core(|core, effects| {
+                    core.tasks_returned(id, &tasks, returned.is_blocked, effects)
+                });
                 Ok(())
             }
             LaneKind::StealTasks(steal) => {
@@ -107,12 +126,17 @@ impl Runtime {
             LaneKind::ObjectRequest(request) => {
                 let object = object_of(&request.object_id)?;
                 let (number, readiness) = (request.request_id, request.wants_readiness_only);
-                self.with_core(|core, effects| core.peer_asks(object, id, number, readiness, effects));
+                self.with_core(|core, effects| {
+                    core.peer_asks(object, id, number, readiness, effects)
+                });
                 Ok(())
             }
             LaneKind::ObjectReply(reply) => self.on_object_reply(reply, &payload),
             LaneKind::BorrowDelta(delta) => {
-                let (object, borrower) = (object_of(&delta.object_id)?, address_of(delta.borrower.as_ref())?);
+                let (object, borrower) = (
+                    object_of(&delta.object_id)?,
+                    address_of(delta.borrower.as_ref())?,
+                );
                 self.with_core(|core, effects| {
                     core.borrow_delta(object, borrower.worker, delta.delta, effects);
                 });
@@ -135,9 +159,19 @@ impl Runtime {
     fn on_hello(&self, id: ConnectionId, hello: wire::LaneHello) -> Result<(), String> {
         let caller = address_of(hello.caller.as_ref())?;
         if hello.lease_id != 0 {
-            let resources = hello.resources.clone().unwrap_or_default().quantities.into_iter().collect();
+            let resources = hello
+                .resources
+                .clone()
+                .unwrap_or_default()
+                .quantities
+                .into_iter()
+                .collect();
             let namespace = hello.namespace.clone();
-            *self.0.assignment.lock() = super::Assignment { namespace, resources, restarts: 0 };
+            *self.0.assignment.lock() = super::Assignment {
+                namespace,
+                resources,
+                restarts: 0,
+            };
         }
         if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {
             lane.peer = Some(caller);
@@ -147,13 +181,23 @@ impl Runtime {
         Ok(())
     }
 
-    fn on_task_done(&self, id: ConnectionId, done: wire::TaskDone, payload: &Bytes) -> Result<(), String> {
+    fn on_task_done(
+        &self,
+        id: ConnectionId,
+        done: wire::TaskDone,
+        payload: &Bytes,
+    ) -> Result<(), String> {
         let task = task_of(&done.task_id)?;
         let results = self.read_results(&done.results, payload)?;
         let borrowed: Result<Vec<_>, String> = done
             .still_borrowed
             .iter()
-            .map(|reference| Ok((object_of(&reference.object_id)?, address_of(reference.owner.as_ref())?)))
+            .map(|reference| {
+                Ok((
+                    object_of(&reference.object_id)?,
+                    address_of(reference.owner.as_ref())?,
+                ))
+            })
             .collect();
         let ended = EndedResult {
             task,
@@ -203,7 +247,10 @@ impl Runtime {
         Ok(values)
     }
 
-    fn read_stored_place(&self, stored: &wire::StoredObject) -> Result<crate::core::ResultValue, String> {
+    fn read_stored_place(
+        &self,
+        stored: &wire::StoredObject,
+    ) -> Result<crate::core::ResultValue, String> {
         Ok(crate::core::ResultValue::Stored {
             node: NodeId::from_bytes(&stored.node_id).map_err(|error| id_error(&error))?,
             size_bytes: stored.size_bytes,
@@ -228,11 +275,21 @@ impl Runtime {
     }
 
     /// Handles for references that came from another process.
-    pub(crate) fn import_refs(&self, refs: &[wire::ObjectRef], is_credited: bool) -> Result<Vec<ObjectRef>, String> {
-        refs.iter().map(|reference| self.import_ref(reference, is_credited)).collect()
+    pub(crate) fn import_refs(
+        &self,
+        refs: &[wire::ObjectRef],
+        is_credited: bool,
+    ) -> Result<Vec<ObjectRef>, String> {
+        refs.iter()
+            .map(|reference| self.import_ref(reference, is_credited))
+            .collect()
     }
 
-    fn import_ref(&self, reference: &wire::ObjectRef, is_credited: bool) -> Result<ObjectRef, String> {
+    fn import_ref(
+        &self,
+        reference: &wire::ObjectRef,
+        is_credited: bool,
+    ) -> Result<ObjectRef, String> {
         let id = object_of(&reference.object_id)?;
         let owner = address_of(reference.owner.as_ref())?;
         self.with_core(|core, _| core.count_handle(id, owner, is_credited));
@@ -243,7 +300,8 @@ impl Runtime {
         let lane = match self.peer_lane(owner) {
             Ok(lane) => lane,
             Err(failure) => {
-                return self.with_core(|core, effects| core.owner_died(owner, &failure.message, effects));
+                return self
+                    .with_core(|core, effects| core.owner_died(owner, &failure.message, effects));
             }
         };
         let mut lanes = self.0.lanes.lock();
@@ -256,19 +314,26 @@ impl Runtime {
             object_id: object.to_wire(),
             wants_readiness_only: false,
         };
-        let frame = wire::LaneFrame { kind: Some(LaneKind::ObjectRequest(request)) };
-        if lane.send(&frame, &crate::value::PayloadParts::default(), Urgency::Now).is_err() {
+        let frame = wire::LaneFrame {
+            kind: Some(LaneKind::ObjectRequest(request)),
+        };
+        if lane
+            .send(&frame, &crate::value::PayloadParts::default(), Urgency::Now)
+            .is_err()
+        {
             self.with_core(|core, effects| core.owner_died(owner, "its lane is closed", effects));
         }
     }
 
     fn on_object_reply(&self, reply: wire::ObjectReply, payload: &Bytes) -> Result<(), String> {
         use wire::object_reply::Outcome;
-        let Some((_, object)) = self.0.lanes.lock().asked.remove(&reply.request_id) else { return Ok(()) };
+        let Some((_, object)) = self.0.lanes.lock().asked.remove(&reply.request_id) else {
+            return Ok(());
+        };
         let answer = match reply.outcome.ok_or("a reply without an outcome")? {
-            Outcome::Inline(layout) => {
-                Ok(crate::core::ResultValue::Inline(self.read_value(&layout, payload, 0, true)?.0))
-            }
+            Outcome::Inline(layout) => Ok(crate::core::ResultValue::Inline(
+                self.read_value(&layout, payload, 0, true)?.0,
+            )),
             Outcome::Stored(stored) => Ok(self.read_stored_place(&stored)?),
             Outcome::Failure(failure) => Err(TaskFailure::from_wire(failure)),
             Outcome::Ready(_) => return Ok(()),
@@ -282,20 +347,29 @@ impl Runtime {
             return;
         }
         let mut lanes = self.0.lanes.lock();
-        let Some(lane) = lanes.open.remove(&id) else { return };
+        let Some(lane) = lanes.open.remove(&id) else {
+            return;
+        };
         if let Some(peer) = lane.peer
             && lanes.peers.get(&peer.worker) == Some(&id)
         {
             lanes.peers.remove(&peer.worker);
         }
-        let was_asked = lanes.asked.values().any(|(connection, _)| *connection == id);
+        let was_asked = lanes
+            .asked
+            .values()
+            .any(|(connection, _)| *connection == id);
         lanes.asked.retain(|_, (connection, _)| *connection != id);
         drop(lanes);
         match (lane.role, lane.peer) {
             (LaneRole::Lease, _) => self.on_lease_lane_closed(id),
-            (LaneRole::Actor(_), _) => self.with_core(|core, effects| core.actor_lane_closed(id, effects)),
+            (LaneRole::Actor(_), _) => {
+                self.with_core(|core, effects| core.actor_lane_closed(id, effects))
+            }
             (LaneRole::Peer, Some(peer)) if was_asked => {
-                let cause = self.obituary(peer.worker).unwrap_or_else(|| "its connection closed".to_owned());
+                let cause = self
+                    .obituary(peer.worker)
+                    .unwrap_or_else(|| "its connection closed".to_owned());
                 self.with_core(|core, effects| core.owner_died(peer, &cause, effects));
             }
             (LaneRole::Incoming { .. }, _) => {
@@ -327,7 +401,9 @@ impl Runtime {
     }
 
     fn on_grant(&self, key: LeaseRequestKey, grant: wire::LeaseGrant) {
-        let Ok(worker) = address_of(grant.worker.as_ref()) else { return };
+        let Ok(worker) = address_of(grant.worker.as_ref()) else {
+            return;
+        };
         let resources = self.with_core(|core, _| core.leases.requested_resources(key));
         let is_wanted = resources.is_some();
         let hello = wire::LaneHello {
@@ -336,7 +412,11 @@ impl Runtime {
             resources,
             ..self.plain_hello()
         };
-        let lane = if is_wanted { self.open_lane(worker, LaneRole::Lease, hello) } else { Err(unwanted()) };
+        let lane = if is_wanted {
+            self.open_lane(worker, LaneRole::Lease, hello)
+        } else {
+            Err(unwanted())
+        };
         match lane {
             Ok(lane) => self.with_core(|core, effects| {
                 core.lease_granted(key, grant.lease_id, worker, lane, effects);
@@ -348,7 +428,9 @@ impl Runtime {
                     // A worker whose lane cannot be opened has just died.
                     is_worker_unusable: is_wanted,
                 };
-                self.0.node.tell(NodeKind::LeaseReturn(returned), Urgency::Now);
+                self.0
+                    .node
+                    .tell(NodeKind::LeaseReturn(returned), Urgency::Now);
                 self.with_core(|core, effects| core.lease_retracted(key, effects));
             }
         }
@@ -356,18 +438,27 @@ impl Runtime {
 
     fn on_node_event(&self, kind: NodeKind, payload: Bytes) -> Result<(), String> {
         match kind {
-            NodeKind::StartActor(start) => self.queue().push(Work::StartActor(Box::new(
-                super::ActorStart::new(self.clone(), start, payload)?,
-            ))),
+            NodeKind::StartActor(start) => {
+                self.queue()
+                    .push(Work::StartActor(Box::new(super::ActorStart::new(
+                        self.clone(),
+                        start,
+                        payload,
+                    )?)))
+            }
             NodeKind::ActorUpdate(update) => self.on_actor_update(&update)?,
-            NodeKind::WorkerDied(died) => self.on_worker_died(address_of(died.worker.as_ref())?, died.cause),
+            NodeKind::WorkerDied(died) => {
+                self.on_worker_died(address_of(died.worker.as_ref())?, died.cause)
+            }
             NodeKind::NodeDied(died) => {
                 let node = NodeId::from_bytes(&died.node_id).map_err(|error| id_error(&error))?;
                 self.on_node_died(node, &died.cause);
             }
             NodeKind::LeaseReclaim(reclaim) => {
                 let node = NodeId::from_bytes(&reclaim.node_id).ok();
-                self.with_core(|core, effects| core.lease_reclaimed(reclaim.lease_id, node, effects));
+                self.with_core(|core, effects| {
+                    core.lease_reclaimed(reclaim.lease_id, node, effects)
+                });
             }
             NodeKind::Exit(exit) => self.queue().push(Work::Exit(exit.reason)),
             NodeKind::LogLines(lines) => {
@@ -385,7 +476,10 @@ impl Runtime {
     }
 
     fn on_worker_died(&self, worker: ProcessAddress, cause: String) {
-        self.0.obituaries.lock().insert(worker.worker, cause.clone());
+        self.0
+            .obituaries
+            .lock()
+            .insert(worker.worker, cause.clone());
         self.bury(worker.worker, &cause);
         self.with_core(|core, effects| {
             core.borrower_died(worker.worker, effects);
@@ -414,7 +508,8 @@ impl Runtime {
             return;
         }
         self.0.node.fail_all();
-        self.queue().push(Work::Exit("the raylet of this node ended".to_owned()));
+        self.queue()
+            .push(Work::Exit("the raylet of this node ended".to_owned()));
         self.end_waits();
     }
 
@@ -428,7 +523,9 @@ impl Runtime {
     fn on_actor_update(&self, update: &wire::ActorUpdate) -> Result<(), String> {
         let actor = ActorId::from_bytes(&update.actor_id).map_err(|error| id_error(&error))?;
         match update.state() {
-            wire::ActorState::Alive => self.on_actor_alive(actor, address_of(update.address.as_ref())?),
+            wire::ActorState::Alive => {
+                self.on_actor_alive(actor, address_of(update.address.as_ref())?)
+            }
             wire::ActorState::Dead => {
                 let failure = update.failure.clone().map_or_else(
                     || TaskFailure::new(ErrorCode::ActorDied, format!("actor {actor} is dead")),

@@ -59,9 +59,18 @@ impl Runtime {
         let mut lanes = self.0.lanes.lock();
         let connection = self.connect(callee)?;
         let id = connection.id;
-        lanes.open.insert(id, Lane { connection: Arc::clone(&connection), role, peer: Some(callee) });
+        lanes.open.insert(
+            id,
+            Lane {
+                connection: Arc::clone(&connection),
+                role,
+                peer: Some(callee),
+            },
+        );
         drop(lanes);
-        let frame = wire::LaneFrame { kind: Some(wire::lane_frame::Kind::Hello(hello)) };
+        let frame = wire::LaneFrame {
+            kind: Some(wire::lane_frame::Kind::Hello(hello)),
+        };
         // If the peer is gone already the reactor reports the lane closed.
         let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Soon);
         Ok(id)
@@ -70,7 +79,10 @@ impl Runtime {
     /// The lane to another process's objects, opened at first use.
     pub(super) fn peer_lane(&self, peer: ProcessAddress) -> Result<Arc<Connection>, TaskFailure> {
         let lanes = self.0.lanes.lock();
-        let known = lanes.peers.get(&peer.worker).and_then(|id| lanes.open.get(id));
+        let known = lanes
+            .peers
+            .get(&peer.worker)
+            .and_then(|id| lanes.open.get(id));
         if let Some(lane) = known {
             return Ok(Arc::clone(&lane.connection));
         }
@@ -78,7 +90,11 @@ impl Runtime {
         let id = self.open_lane(peer, LaneRole::Peer, self.plain_hello())?;
         let mut lanes = self.0.lanes.lock();
         lanes.peers.insert(peer.worker, id);
-        lanes.open.get(&id).map(|lane| Arc::clone(&lane.connection)).ok_or_else(|| unreachable_peer(peer, "it closed the lane"))
+        lanes
+            .open
+            .get(&id)
+            .map(|lane| Arc::clone(&lane.connection))
+            .ok_or_else(|| unreachable_peer(peer, "it closed the lane"))
     }
 
     pub(super) fn plain_hello(&self) -> wire::LaneHello {
@@ -98,20 +114,29 @@ impl Runtime {
         } else {
             greeting.lane_proxy_path.clone()
         };
-        let mut stream =
-            UnixStream::connect(Path::new(&path)).map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+        let mut stream = UnixStream::connect(Path::new(&path))
+            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
         if !is_local {
-            let route = wire::LaneRoute { callee: Some(callee.to_wire()) };
+            let route = wire::LaneRoute {
+                callee: Some(callee.to_wire()),
+            };
             std::io::Write::write_all(&mut stream, &encode_whole(&route, &PayloadParts::default()))
                 .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
         }
-        stream.set_nonblocking(true).map_err(|error| unreachable_peer(callee, &error.to_string()))?;
-        self.add_lane_socket(stream.into()).map_err(|error| unreachable_peer(callee, &error.to_string()))
+        stream
+            .set_nonblocking(true)
+            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+        self.add_lane_socket(stream.into())
+            .map_err(|error| unreachable_peer(callee, &error.to_string()))
     }
 
     pub(super) fn add_lane_socket(&self, socket: OwnedFd) -> rustix::io::Result<Arc<Connection>> {
-        let handler = Arc::new(LaneHandler { runtime: self.clone() });
-        self.0.reactor.add_connection(socket, Decoder::new(), handler)
+        let handler = Arc::new(LaneHandler {
+            runtime: self.clone(),
+        });
+        self.0
+            .reactor
+            .add_connection(socket, Decoder::new(), handler)
     }
 
     pub(super) fn close_lane(&self, id: ConnectionId) {
@@ -126,6 +151,9 @@ impl Runtime {
 fn unreachable_peer(peer: ProcessAddress, cause: &str) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::WorkerCrashed,
-        format!("cannot reach process {} on node {}: {cause}", peer.worker, peer.node),
+        format!(
+            "cannot reach process {} on node {}: {cause}",
+            peer.worker, peer.node
+        ),
     )
 }

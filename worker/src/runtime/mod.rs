@@ -38,7 +38,6 @@ pub use api::{GetError, Interrupt, WaitResult};
 pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
 pub use start::{ProcessRole, RuntimeConfig};
 
-
 /// How long an idle lease is kept unless somebody else asks for its resources.
 const LEASE_IDLE: Duration = Duration::from_millis(250);
 
@@ -86,7 +85,10 @@ pub struct Assignment {
 impl Assignment {
     fn of_actor(start: &wire::StartActor) -> Self {
         let options = start.options.clone().unwrap_or_default();
-        let held = options.running_resources.and_then(|request| request.resources).unwrap_or_default();
+        let held = options
+            .running_resources
+            .and_then(|request| request.resources)
+            .unwrap_or_default();
         Self {
             namespace: options.namespace,
             resources: held.quantities.into_iter().collect(),
@@ -180,7 +182,9 @@ impl Ticker for RuntimeTicker {
             return None;
         }
         let unexplained = self.0.bury_unexplained(now);
-        let leases = self.0.with_core(|core, effects| core.lease_tick(LEASE_IDLE, effects));
+        let leases = self
+            .0
+            .with_core(|core, effects| core.lease_tick(LEASE_IDLE, effects));
         unexplained.into_iter().chain(leases).min()
     }
 }

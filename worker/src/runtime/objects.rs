@@ -27,14 +27,21 @@ struct StorePin {
 
 impl AsRef<[u8]> for StorePin {
     fn as_ref(&self) -> &[u8] {
-        self.arena.view(self.offset, self.len_bytes).expect("the range was checked when the object was pinned")
+        self.arena
+            .view(self.offset, self.len_bytes)
+            .expect("the range was checked when the object was pinned")
     }
 }
 
 impl Drop for StorePin {
     fn drop(&mut self) {
-        let release = wire::StoreRelease { object_id: self.object.to_wire() };
-        self.runtime.0.node.tell(Kind::StoreRelease(release), Urgency::Soon);
+        let release = wire::StoreRelease {
+            object_id: self.object.to_wire(),
+        };
+        self.runtime
+            .0
+            .node
+            .tell(Kind::StoreRelease(release), Urgency::Soon);
     }
 }
 
@@ -56,7 +63,10 @@ pub(super) struct Place {
 
 impl Runtime {
     fn arena(&self) -> Result<&ArenaMap, TaskFailure> {
-        self.0.arena.as_ref().ok_or_else(|| TaskFailure::new(ErrorCode::Internal, "this node has no object store"))
+        self.0
+            .arena
+            .as_ref()
+            .ok_or_else(|| TaskFailure::new(ErrorCode::Internal, "this node has no object store"))
     }
 
     /// Writes a value into the store of this node and seals it. Returns its size there, in bytes.
@@ -68,21 +78,33 @@ impl Runtime {
     ) -> Result<u64, TaskFailure> {
         let layout = StoredLayout::of(value);
         let size_bytes = layout.len_bytes() as u64;
-        let create =
-            wire::StoreCreate { object_id: object.to_wire(), size_bytes, owner: Some(owner.to_wire()) };
-        let (reply, _) = self.0.node.request(self.reactor(), Kind::StoreCreate(create), None)?;
-        let Kind::StoreCreateReply(reply) = reply else { return Err(unexpected("StoreCreate")) };
+        let create = wire::StoreCreate {
+            object_id: object.to_wire(),
+            size_bytes,
+            owner: Some(owner.to_wire()),
+        };
+        let (reply, _) = self
+            .0
+            .node
+            .request(self.reactor(), Kind::StoreCreate(create), None)?;
+        let Kind::StoreCreateReply(reply) = reply else {
+            return Err(unexpected("StoreCreate"));
+        };
         if reply.already_exists {
             return Ok(size_bytes);
         }
         let written = self.arena()?.write_vectored(reply.offset, &layout.slices());
         if let Err(error) = written {
-            let abort = wire::StoreAbort { object_id: object.to_wire() };
+            let abort = wire::StoreAbort {
+                object_id: object.to_wire(),
+            };
             self.0.node.tell(Kind::StoreAbort(abort), Urgency::Now);
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
             return Err(TaskFailure::new(ErrorCode::Internal, message));
         }
-        let seal = wire::StoreSeal { object_id: object.to_wire() };
+        let seal = wire::StoreSeal {
+            object_id: object.to_wire(),
+        };
         self.0.node.tell(Kind::StoreSeal(seal), Urgency::Now);
         Ok(size_bytes)
     }
@@ -106,24 +128,40 @@ impl Runtime {
         };
         use wire::store_get_reply::Outcome;
         match reply.outcome {
-            Some(Outcome::View(view)) => self.pin(place.object, view).map_err(|failure| Ok(ReadError::Failed(failure))),
+            Some(Outcome::View(view)) => self
+                .pin(place.object, view)
+                .map_err(|failure| Ok(ReadError::Failed(failure))),
             Some(Outcome::Lost(lost)) => {
-                let tried = lost.tried_nodes.iter().filter_map(|node| NodeId::from_bytes(node).ok());
+                let tried = lost
+                    .tried_nodes
+                    .iter()
+                    .filter_map(|node| NodeId::from_bytes(node).ok());
                 let mut nodes: Vec<_> = place.nodes.clone();
                 nodes.extend(tried);
                 Err(Ok(ReadError::Lost(nodes)))
             }
-            Some(Outcome::Failure(failure)) => Err(Ok(ReadError::Failed(TaskFailure::from_wire(failure)))),
+            Some(Outcome::Failure(failure)) => {
+                Err(Ok(ReadError::Failed(TaskFailure::from_wire(failure))))
+            }
             None => Err(Ok(ReadError::Failed(unexpected("StoreGet")))),
         }
     }
 
     fn pin(&self, object: ObjectId, view: wire::StoreView) -> Result<Bytes, TaskFailure> {
         let arena = self.arena()?.clone();
-        arena
-            .view(view.offset, view.size_bytes)
-            .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("the raylet named a bad range: {error}")))?;
-        let pin = StorePin { runtime: self.clone(), object, arena, offset: view.offset, len_bytes: view.size_bytes };
+        arena.view(view.offset, view.size_bytes).map_err(|error| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                format!("the raylet named a bad range: {error}"),
+            )
+        })?;
+        let pin = StorePin {
+            runtime: self.clone(),
+            object,
+            arena,
+            offset: view.offset,
+            len_bytes: view.size_bytes,
+        };
         Ok(Bytes::from_owner(pin))
     }
 
@@ -150,12 +188,19 @@ impl Runtime {
             return Err(Err(error));
         }
         let answer = slot.lock().take();
-        answer.unwrap_or_else(|| Err(unexpected("StoreGet"))).map_err(|failure| Ok(ReadError::Failed(failure)))
+        answer
+            .unwrap_or_else(|| Err(unexpected("StoreGet")))
+            .map_err(|failure| Ok(ReadError::Failed(failure)))
     }
 
     /// Reads a stored object's value; references in it count as held by this process.
     pub(super) fn value_of(&self, object: &Bytes) -> Result<Value, TaskFailure> {
-        let broken = |error: String| TaskFailure::new(ErrorCode::Internal, format!("an object in the store is broken: {error}"));
+        let broken = |error: String| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                format!("an object in the store is broken: {error}"),
+            )
+        };
         let (mut value, refs) = read_stored(object).map_err(|error| broken(error.to_string()))?;
         value.contained = self.import_refs(&refs, false).map_err(broken)?;
         Ok(value)
@@ -167,19 +212,36 @@ impl Runtime {
         reference: &wire::ObjectRef,
         location: &wire::DependencyLocation,
     ) -> Result<Value, TaskFailure> {
-        let broken = |error: String| TaskFailure::new(ErrorCode::Internal, format!("bad dependency: {error}"));
-        let object = ObjectId::from_bytes(&reference.object_id).map_err(|error| broken(error.to_string()))?;
-        let owner = reference.owner.as_ref().ok_or_else(|| broken("no owner".to_owned()))?;
+        let broken = |error: String| {
+            TaskFailure::new(ErrorCode::Internal, format!("bad dependency: {error}"))
+        };
+        let object = ObjectId::from_bytes(&reference.object_id)
+            .map_err(|error| broken(error.to_string()))?;
+        let owner = reference
+            .owner
+            .as_ref()
+            .ok_or_else(|| broken("no owner".to_owned()))?;
         let owner = ProcessAddress::from_wire(owner).map_err(|error| broken(error.to_string()))?;
-        let nodes = location.node_ids.iter().filter_map(|node| NodeId::from_bytes(node).ok()).collect();
-        let place = Place { object, owner, nodes, size_bytes: location.size_bytes };
+        let nodes = location
+            .node_ids
+            .iter()
+            .filter_map(|node| NodeId::from_bytes(node).ok())
+            .collect();
+        let place = Place {
+            object,
+            owner,
+            nodes,
+            size_bytes: location.size_bytes,
+        };
         match self.read_from_store(&place, None, &|| false) {
             Ok(bytes) => self.value_of(&bytes),
             Err(Ok(ReadError::Failed(failure))) => Err(failure),
             Err(Err(error)) => Err(error.into_failure()),
             Err(Ok(ReadError::Lost(nodes))) => {
                 self.report_lost(object, owner, &nodes);
-                let mut refs = self.import_refs(std::slice::from_ref(reference), false).map_err(broken)?;
+                let mut refs = self
+                    .import_refs(std::slice::from_ref(reference), false)
+                    .map_err(broken)?;
                 let reference: ObjectRef = refs.remove(0);
                 let mut values = self.get(&[reference], None)?;
                 Ok(values.remove(0))
@@ -194,7 +256,10 @@ impl Runtime {
             return;
         }
         for node in nodes {
-            let lost = wire::ObjectLost { object_id: object.to_wire(), node_id: node.to_wire() };
+            let lost = wire::ObjectLost {
+                object_id: object.to_wire(),
+                node_id: node.to_wire(),
+            };
             self.tell_peer(owner, wire::lane_frame::Kind::ObjectLost(lost));
         }
         self.with_core(|core, effects| core.copy_lost(object, None, effects));
@@ -202,5 +267,8 @@ impl Runtime {
 }
 
 fn unexpected(request: &str) -> TaskFailure {
-    TaskFailure::new(ErrorCode::Internal, format!("the raylet answered {request} with a frame of another kind"))
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("the raylet answered {request} with a frame of another kind"),
+    )
 }

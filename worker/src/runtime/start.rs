@@ -7,7 +7,9 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
 
 use super::incoming::NodeHandler;
 use super::lanes::{Lane, LaneRole, LaneTable};
@@ -69,17 +71,28 @@ impl Runtime {
         Ok(runtime)
     }
 
-    fn assemble(config: RuntimeConfig, job: JobId, greeting: &Greeting) -> Result<Self, TaskFailure> {
+    fn assemble(
+        config: RuntimeConfig,
+        job: JobId,
+        greeting: &Greeting,
+    ) -> Result<Self, TaskFailure> {
         let reply = &greeting.reply;
-        let node = NodeId::from_bytes(&reply.node_id).map_err(|error| broken("hello reply", &error))?;
-        let me = ProcessAddress { node, worker: config.worker_id };
+        let node =
+            NodeId::from_bytes(&reply.node_id).map_err(|error| broken("hello reply", &error))?;
+        let me = ProcessAddress {
+            node,
+            worker: config.worker_id,
+        };
         let arena = map_arena(greeting)?;
         let reactor = Reactor::new().map_err(|error| broken("event queue", &error))?;
         Ok(Self(Arc::new(Inner {
             me,
             role: config.role,
             job: Mutex::new(job),
-            assignment: Mutex::new(Assignment { namespace: reply.namespace.clone(), ..Assignment::default() }),
+            assignment: Mutex::new(Assignment {
+                namespace: reply.namespace.clone(),
+                ..Assignment::default()
+            }),
             hello: reply.clone(),
             reactor,
             core: Mutex::new(Core::new(me, config.lineage_limit_bytes)),
@@ -97,7 +110,9 @@ impl Runtime {
     }
 
     fn attach_node(&self, greeting: Greeting) -> Result<(), TaskFailure> {
-        let handler = Arc::new(NodeHandler { runtime: self.clone() });
+        let handler = Arc::new(NodeHandler {
+            runtime: self.clone(),
+        });
         let connection = self
             .0
             .reactor
@@ -114,7 +129,10 @@ impl Runtime {
         let listener = listen_at(Path::new(&path)).map_err(|error| broken(&path, &error))?;
         let runtime = self.clone();
         let acceptor = Arc::new(move |socket| runtime.accept_lane(socket));
-        self.0.reactor.add_listener(listener, acceptor).map_err(|error| broken(&path, &error))
+        self.0
+            .reactor
+            .add_listener(listener, acceptor)
+            .map_err(|error| broken(&path, &error))
     }
 
     fn accept_lane(&self, socket: std::os::fd::OwnedFd) {
@@ -123,7 +141,14 @@ impl Runtime {
         match self.add_lane_socket(socket) {
             Ok(connection) => {
                 let role = LaneRole::Incoming { hello: None };
-                lanes.open.insert(connection.id, Lane { connection, role, peer: None });
+                lanes.open.insert(
+                    connection.id,
+                    Lane {
+                        connection,
+                        role,
+                        peer: None,
+                    },
+                );
             }
             Err(error) => tracing::error!(%error, "failed to add an incoming lane"),
         }
@@ -149,7 +174,10 @@ impl Runtime {
         if self.0.is_closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.0.node.tell(wire::node_frame::Kind::Goodbye(wire::Goodbye {}), crate::lane::connection::Urgency::Now);
+        self.0.node.tell(
+            wire::node_frame::Kind::Goodbye(wire::Goodbye {}),
+            crate::lane::connection::Urgency::Now,
+        );
         self.end_waits();
         self.0.reactor.stop();
         let _ = std::fs::remove_file(format!("{}/{}", self.0.hello.lane_dir, self.0.me.worker));
@@ -176,7 +204,11 @@ fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
         worker_id: config.worker_id.to_wire(),
         kind: kind.into(),
         pid: std::process::id(),
-        job_id: if job.is_nil() { bytes::Bytes::new() } else { job.to_wire() },
+        job_id: if job.is_nil() {
+            bytes::Bytes::new()
+        } else {
+            job.to_wire()
+        },
         startup_token,
         entrypoint: config.entrypoint.clone(),
         namespace: config.namespace.clone(),
@@ -184,10 +216,14 @@ fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
 }
 
 fn map_arena(greeting: &Greeting) -> Result<Option<ArenaMap>, TaskFailure> {
-    let Some(info) = &greeting.reply.arena else { return Ok(None) };
+    let Some(info) = &greeting.reply.arena else {
+        return Ok(None);
+    };
     let map = match (info.kind(), &greeting.arena_fd) {
         (wire::ArenaKind::Memfd, Some(fd)) => {
-            let fd = fd.try_clone().map_err(|error| broken("arena descriptor", &error))?;
+            let fd = fd
+                .try_clone()
+                .map_err(|error| broken("arena descriptor", &error))?;
             ArenaMap::from_memfd(fd, info.len_bytes)
         }
         (wire::ArenaKind::Memfd, None) => {
@@ -218,5 +254,8 @@ fn block_signals() {
 }
 
 fn broken(what: &str, error: &dyn std::fmt::Display) -> TaskFailure {
-    TaskFailure::new(ErrorCode::Internal, format!("cannot join the node: {what}: {error}"))
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("cannot join the node: {what}: {error}"),
+    )
 }

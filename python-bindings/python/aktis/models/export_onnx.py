@@ -119,8 +119,16 @@ class GraphBuilder:
     def linear(self, name: str) -> str:
         return self.constant(name, self.weights.linear(name))
 
-    def node(self, op: str, inputs: list[str], output: str, *, domain: str = "", extra_outputs: tuple[str, ...] = (),
-             **attributes: Any) -> str:
+    def node(
+        self,
+        op: str,
+        inputs: list[str],
+        output: str,
+        *,
+        domain: str = "",
+        extra_outputs: tuple[str, ...] = (),
+        **attributes: Any,
+    ) -> str:
         from onnx import helper
 
         outputs = [output, *extra_outputs]

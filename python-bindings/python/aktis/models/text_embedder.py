@@ -67,7 +67,9 @@ class TextEmbedder:
         if backend not in ("auto", "onnx", "candle"):
             raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
         if output_column == column:
-            raise ValueError(f"output_column and column are both {column!r}; the texts are kept, so choose another name")
+            raise ValueError(
+                f"output_column and column are both {column!r}; the texts are kept, so choose another name"
+            )
         self.model_dir = Path(model_dir)
         self.column = column
         self.output_column = output_column

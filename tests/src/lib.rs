@@ -1,1 +1,0 @@
-//! Cluster tests with real processes.

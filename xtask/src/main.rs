@@ -1,2 +1,0 @@
-//! Project chores that need more than a Makefile line.
-fn main() {}
