@@ -25,7 +25,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::codec::{decode_args, own_buffers, to_value};
 use crate::failure::{describe, to_py_err};
-use crate::session::{CURRENT_CALL, CurrentCall, lineage_limit, native_registry};
+use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings};
 
 /// How long the executor waits before it lets Python look for signals.
 const SIGNAL_SLICE: Duration = Duration::from_secs(1);
@@ -52,6 +52,7 @@ struct Executor {
 pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
     let worker_id = WorkerId::from_hex(&start.worker_id)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let settings = process_settings()?;
     let config = RuntimeConfig {
         raylet_socket: start.raylet_socket.clone(),
         role: ProcessRole::Worker {
@@ -62,7 +63,8 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         namespace: String::new(),
         registry: native_registry(),
         log_sink: None,
-        lineage_limit_bytes: lineage_limit(),
+        lineage_limit_bytes: settings.lineage_bytes.0,
+        lease_idle: settings.lease_idle,
     };
     let runtime = py
         .detach(|| Runtime::start(config))

@@ -60,11 +60,10 @@ pub(crate) fn native_registry() -> Arc<NativeRegistry> {
     registry.into_shared()
 }
 
-pub(crate) fn lineage_limit() -> u64 {
+/// What the environment says about this process.
+pub(crate) fn process_settings() -> PyResult<Settings> {
     Settings::from_env_and_overrides(&BTreeMap::new())
-        .unwrap_or_default()
-        .lineage_bytes
-        .0
+        .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// Whether a signal handler of Python raised. Asked while waiting without the interpreter lock.
@@ -187,6 +186,7 @@ pub(crate) fn connect(
     namespace: String,
     log_sink: Option<Py<PyAny>>,
 ) -> PyResult<()> {
+    let settings = process_settings()?;
     let config = RuntimeConfig {
         raylet_socket,
         role: ProcessRole::Driver,
@@ -195,7 +195,8 @@ pub(crate) fn connect(
         namespace,
         registry: native_registry(),
         log_sink: log_sink.map(python_log_sink),
-        lineage_limit_bytes: lineage_limit(),
+        lineage_limit_bytes: settings.lineage_bytes.0,
+        lease_idle: settings.lease_idle,
     };
     *EXPORTED.lock() = None;
     py.detach(|| Runtime::start(config))

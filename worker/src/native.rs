@@ -1,7 +1,7 @@
 //! Executing native functions and actors, and the main loop of a worker that knows nothing else.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_proto::v1 as wire;
@@ -161,7 +161,6 @@ pub fn run_worker(runtime: &Runtime) -> String {
             Some(Work::Call(call)) => host.run(runtime, call),
             Some(Work::StartActor(start)) => {
                 if !host.start_actor(runtime, start) {
-                    std::thread::sleep(Duration::from_millis(10));
                     return "the actor's constructor failed".to_owned();
                 }
             }

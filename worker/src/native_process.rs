@@ -117,6 +117,7 @@ fn config(
         registry: registry.into_shared(),
         log_sink: None,
         lineage_limit_bytes: settings.lineage_bytes.0,
+        lease_idle: settings.lease_idle,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::value::Value;
 pub struct CallContext<'a> {
     /// The runtime of this process: put, get, submit.
     pub runtime: &'a Runtime,
-    /// Ordinals of the GPUs that the lease holds (also in `CUDA_VISIBLE_DEVICES`).
+    /// Ordinals of the GPUs that the lease holds (Python workers see them in `CUDA_VISIBLE_DEVICES` too).
     pub gpu_ids: &'a [u32],
     /// How many results the caller expects.
     pub num_returns: u32,

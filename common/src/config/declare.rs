@@ -80,7 +80,7 @@ settings! {
     /// Lineage that one owner keeps to recompute lost objects.
     lineage_bytes: Bytes = Bytes(1 << 30);
     /// How long an owner keeps a leased worker without work.
-    lease_idle: Duration = Duration::from_millis(1000);
+    lease_idle: Duration = Duration::from_millis(250);
     /// Program and arguments that fork workers, as a JSON list; not set means the Python of the caller.
     zygote_command: Option<Vec<String>> = None;
     /// How long a worker process may take from its start to its first message.

@@ -38,9 +38,6 @@ pub use api::{GetError, Interrupt, WaitResult};
 pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
 pub use start::{ProcessRole, RuntimeConfig};
 
-/// How long an idle lease is kept unless somebody else asks for its resources.
-const LEASE_IDLE: Duration = Duration::from_millis(250);
-
 /// Receives output lines of workers, in drivers.
 pub type LogSink = Box<dyn Fn(wire::LogLines) + Send + Sync>;
 
@@ -63,6 +60,7 @@ struct Inner {
     queue: ExecutionQueue,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
+    lease_idle: Duration,
     is_closed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<rustc_hash::FxHashMap<WorkerId, String>>,
@@ -184,7 +182,7 @@ impl Ticker for RuntimeTicker {
         let unexplained = self.0.bury_unexplained(now);
         let leases = self
             .0
-            .with_core(|core, effects| core.lease_tick(LEASE_IDLE, effects));
+            .with_core(|core, effects| core.lease_tick(self.0.0.lease_idle, effects));
         unexplained.into_iter().chain(leases).min()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
@@ -53,6 +54,8 @@ pub struct RuntimeConfig {
     pub log_sink: Option<LogSink>,
     /// How many bytes of lineage are kept.
     pub lineage_limit_bytes: u64,
+    /// How long a leased worker is kept without work, unless somebody else asks for its resources.
+    pub lease_idle: Duration,
 }
 
 impl Runtime {
@@ -102,6 +105,7 @@ impl Runtime {
             queue: ExecutionQueue::default(),
             registry: config.registry,
             log_sink: config.log_sink,
+            lease_idle: config.lease_idle,
             is_closed: AtomicBool::new(false),
             obituaries: Mutex::default(),
             unburied: Mutex::default(),
