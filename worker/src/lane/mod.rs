@@ -18,4 +18,5 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod outbox;
 pub(crate) mod reactor;
+mod spin;
 pub(crate) mod turn;

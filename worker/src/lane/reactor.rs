@@ -12,6 +12,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::connection::{Connection, ConnectionId, Handler};
 use super::frame::Decoder;
+use super::spin::{SPIN, SpinGauge};
 use super::turn::{Asked, LaneStep, Turn, Waiter};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
@@ -45,6 +46,8 @@ pub(crate) struct Reactor {
     epoll: OwnedFd,
     kick: OwnedFd,
     turn: Turn,
+    /// Touched only by the thread that leads, so never contended.
+    spin: Mutex<SpinGauge>,
     sources: Mutex<FxHashMap<u64, Source>>,
     dirty: Mutex<Vec<Arc<Connection>>>,
     next_id: AtomicU64,
@@ -54,12 +57,14 @@ pub(crate) struct Reactor {
 impl Reactor {
     pub(crate) fn new() -> Result<Arc<Self>, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &kick, EventData::new_u64(KICK), EventFlags::IN)?;
         Ok(Arc::new(Self {
             epoll,
             kick,
             turn: Turn::new(),
+            spin: Mutex::new(SpinGauge::new(cpus)),
             sources: Mutex::default(),
             dirty: Mutex::default(),
             next_id: AtomicU64::new(KICK + 1),
@@ -184,6 +189,7 @@ impl Reactor {
         deadline: Option<Instant>,
         slice_end: Option<Instant>,
     ) -> WaitEnd {
+        let mut has_polled = false;
         loop {
             if waiter.is_done() {
                 return WaitEnd::Done;
@@ -192,6 +198,9 @@ impl Reactor {
                 Ok(left) => left,
                 Err(end) => return end,
             };
+            if !std::mem::replace(&mut has_polled, true) && self.poll_briefly(waiter) {
+                return WaitEnd::Done;
+            }
             if self.poll(left).is_err() {
                 return if waiter.is_done() {
                     WaitEnd::Done
@@ -200,6 +209,25 @@ impl Reactor {
                 };
             }
         }
+    }
+
+    /// Polls without sleeping, if that has paid lately (see [`super::spin`]). True: the waiter is done.
+    fn poll_briefly(&self, waiter: &Waiter) -> bool {
+        let mut spin = self.spin.lock();
+        if !spin.is_worth_it() {
+            return false;
+        }
+        let end = Instant::now() + SPIN;
+        while Instant::now() < end {
+            // Interrupted by a signal: the caller polls next, and finds out.
+            if self.poll(Some(Duration::ZERO)).is_err() || waiter.is_done() {
+                break;
+            }
+            // Whoever else can run goes first, the awaited process above all.
+            std::thread::yield_now();
+        }
+        spin.learn(waiter.is_done());
+        waiter.is_done()
     }
 
     /// Polls once. The caller has the turn (`LANE-1`). Err: interrupted by a signal.
