@@ -8,6 +8,7 @@
 //! An object made by `put` gets a task id of its own with return index 0.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,11 +23,30 @@ pub struct InvalidId {
     actual: usize,
 }
 
+/// The bytes of an identifier folded into one word: both halves of the task, and the return index.
+fn word_of(bytes: &[u8]) -> u64 {
+    let half = |at: usize| {
+        let half = bytes[at..at + 8].try_into();
+        u64::from_le_bytes(half.expect("eight bytes"))
+    };
+    let index = bytes.get(16..20).map_or(0, |index| {
+        u32::from_le_bytes(index.try_into().expect("four bytes"))
+    });
+    half(0) ^ half(8) ^ (u64::from(index) << 40)
+}
+
 macro_rules! define_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name([u8; $len]);
+
+        impl Hash for $name {
+            /// One word: identifiers are random, or numbered, so that their bytes need no mixing of their own.
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                state.write_u64(word_of(&self.0));
+            }
+        }
 
         impl $name {
             /// Length in bytes.
@@ -147,6 +167,25 @@ impl TaskId {
         let mut bytes = [0u8; 16];
         bytes[..8].copy_from_slice(prefix);
         bytes[8..].copy_from_slice(&COUNTER.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        Self(bytes)
+    }
+}
+
+impl TaskId {
+    /// The process's prefix and the number, as they travel in the frames of calls.
+    pub fn to_words(self) -> (u64, u64) {
+        let word = |at: usize| {
+            let word = self.0[at..at + 8].try_into();
+            u64::from_le_bytes(word.expect("eight bytes"))
+        };
+        (word(0), word(8))
+    }
+
+    /// The identifier that [`Self::to_words`] took apart.
+    pub fn from_words(prefix: u64, number: u64) -> Self {
+        let mut bytes = [0u8; 16];
+        bytes[..8].copy_from_slice(&prefix.to_le_bytes());
+        bytes[8..].copy_from_slice(&number.to_le_bytes());
         Self(bytes)
     }
 }

@@ -2,7 +2,7 @@
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1 as wire;
-use aktis_worker::{ActorHandle, CallOptions, Function};
+use aktis_worker::{ActorHandle, Function, RemoteMethod};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -123,11 +123,8 @@ impl ActorCore {
 
     /// A method with its options: everything of a call but its arguments.
     fn method(&self, name: String, options: &Bound<'_, PyDict>) -> PyResult<MethodTemplate> {
-        Ok(MethodTemplate {
-            handle: self.handle.clone(),
-            name,
-            options: call_options(options)?,
-        })
+        let method = RemoteMethod::new(self.handle.clone(), name, call_options(options)?);
+        Ok(MethodTemplate { method })
     }
 
     /// Ends the actor.
@@ -141,9 +138,7 @@ impl ActorCore {
 /// A method of one actor with its options.
 #[pyclass(module = "aktis._aktis", frozen)]
 pub(crate) struct MethodTemplate {
-    handle: ActorHandle,
-    name: String,
-    options: CallOptions,
+    method: RemoteMethod,
 }
 
 #[pymethods]
@@ -159,23 +154,16 @@ impl MethodTemplate {
         let runtime = runtime(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
         let (value, dependencies) = (encoded.value, encoded.dependencies);
-        if self.options.is_streaming {
+        let options = self.method.options();
+        if options.is_streaming {
             let stream = py
-                .detach(|| {
-                    runtime.call_streaming(
-                        &self.handle,
-                        &self.name,
-                        value,
-                        dependencies,
-                        &self.options,
-                    )
-                })
+                .detach(|| runtime.call_streaming(&self.method, value, dependencies))
                 .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }
         let references = py
-            .detach(|| runtime.call(&self.handle, &self.name, value, dependencies, &self.options))
+            .detach(|| runtime.call(&self.method, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
-        wrap(py, references, self.options.num_returns)
+        wrap(py, references, options.num_returns)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::WorkerId;
+use aktis_common::ids::{ActorId, WorkerId};
 use aktis_common::zygote::WorkerStart;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
@@ -44,7 +44,7 @@ struct Executor {
     functions: HashMap<Bytes, Py<PyAny>>,
     executions: HashMap<Bytes, u32>,
     actor: Actor,
-    actor_id: Option<String>,
+    actor_id: Option<ActorId>,
     gpu_ids: Vec<u32>,
 }
 
@@ -109,14 +109,14 @@ impl Executor {
             .map(|held| held.gpu_ids.clone())
             .unwrap_or_default();
         self.set_accelerators(py, held);
-        self.actor_id = Some(start.actor().to_string());
-        if is_native(start.spec()) {
+        self.actor_id = Some(start.actor());
+        if is_native(start.spec().function.as_ref()) {
             return py.detach(|| self.native.start_actor(&self.runtime, start));
         }
         let function = start.spec().function.clone().unwrap_or_default();
         CURRENT_CALL.set(CurrentCall {
-            task_id: None,
-            actor_id: self.actor_id.clone(),
+            task: None,
+            actor: self.actor_id,
             gpu_ids: self.gpu_ids.clone(),
         });
         let made = py
@@ -156,7 +156,7 @@ impl Executor {
 
     /// True: the process is to end.
     fn run_call(&mut self, py: Python<'_>, mut call: Box<ReceivedCall>) -> bool {
-        if self.native.has_actor() || is_native(call.spec()) {
+        if self.native.has_actor() || is_native(call.template().function.as_ref()) {
             let (native, runtime) = (&mut self.native, &self.runtime);
             py.detach(|| native.run(runtime, call));
             return false;
@@ -174,8 +174,8 @@ impl Executor {
             }
         };
         CURRENT_CALL.set(CurrentCall {
-            task_id: Some(call.task().to_string()),
-            actor_id: self.actor_id.clone(),
+            task: Some(call.task()),
+            actor: self.actor_id,
             gpu_ids: self.gpu_ids.clone(),
         });
         let arguments = decode_args(py, inputs);
@@ -203,14 +203,14 @@ impl Executor {
     fn callee<'py>(&mut self, py: Python<'py>, call: &ReceivedCall) -> PyResult<Bound<'py, PyAny>> {
         match &self.actor {
             Actor::Sync(instance) if call.is_actor_call() => {
-                instance.bind(py).getattr(call.spec().method.as_str())
+                instance.bind(py).getattr(call.template().method.as_str())
             }
             _ if call.is_actor_call() => {
                 Err(PyRuntimeError::new_err("this process is not an actor"))
             }
             _ => {
                 let id = call
-                    .spec()
+                    .template()
                     .function
                     .as_ref()
                     .map(|function| function.function_id.clone())
@@ -241,12 +241,12 @@ impl Executor {
 
     /// Counts executions against max_calls.
     fn is_last_call(&mut self, call: &ReceivedCall) -> bool {
-        let limit = call.spec().max_calls;
+        let limit = call.template().max_calls;
         if limit == 0 {
             return false;
         }
         let id = call
-            .spec()
+            .template()
             .function
             .as_ref()
             .map(|function| function.function_id.clone())
@@ -276,7 +276,7 @@ fn dispatch(
     call: Box<ReceivedCall>,
     arguments: PyResult<crate::codec::PyArgs<'_>>,
 ) {
-    let method = call.spec().method.clone();
+    let method = call.template().method.clone();
     let context = CURRENT_CALL.take();
     let done = CallDone {
         call: Arc::new(Mutex::new(Some(call))),
@@ -341,9 +341,9 @@ fn answer(
     is_exiting: bool,
 ) -> bool {
     let retry_on = call
-        .spec()
+        .template()
         .retry_exceptions
-        .then(|| call.spec().retry_exception_types.clone());
+        .then(|| call.template().retry_exception_types.clone());
     let produced = returned.and_then(|returned| produce(py, &call, returned));
     let execution = begun.elapsed();
     match produced {
@@ -409,10 +409,10 @@ fn produce(
     call: &ReceivedCall,
     returned: Bound<'_, PyAny>,
 ) -> PyResult<(Vec<Value>, u64)> {
-    if call.spec().is_streaming {
+    if call.template().is_streaming {
         return Ok((Vec::new(), stream(py, call, &returned)?));
     }
-    let num_returns = call.spec().num_returns as usize;
+    let num_returns = call.template().num_returns as usize;
     if num_returns == 1 {
         return Ok((vec![own_small(to_value(&returned)?)], 0));
     }
@@ -437,7 +437,7 @@ fn produce(
 }
 
 fn wrong_count(call: &ReceivedCall, returned: &str) -> PyErr {
-    let wanted = call.spec().num_returns;
+    let wanted = call.template().num_returns;
     PyValueError::new_err(format!(
         "task {} returned {returned}, but num_returns={wanted}: return exactly {wanted} values",
         call.name()

@@ -1,11 +1,12 @@
 //! `ObjectRef` and `ObjectRefGenerator` as Python sees them.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use aktis_worker::{ObjectRef, ObjectStream};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
+use rustc_hash::FxBuildHasher;
 
 use crate::codec::scope_reference;
 use crate::failure::{get_error, to_py_err};
@@ -93,9 +94,7 @@ impl PyObjectRef {
     }
 
     fn __hash__(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.reference.id().hash(&mut hasher);
-        hasher.finish()
+        FxBuildHasher.hash_one(self.reference.id())
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

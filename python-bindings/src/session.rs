@@ -10,14 +10,15 @@ use aktis_cli::laptop::{LaptopConfig, LaptopSession};
 use aktis_cli::{Launcher, join};
 use aktis_common::config::Settings;
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::WorkerId;
+use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
 use aktis_proto::v1 as wire;
 use aktis_worker::{NativeRegistry, ObjectRef, ProcessRole, Runtime, RuntimeConfig, TaskFailure};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use sha2::{Digest, Sha256};
 
 use crate::codec::{from_value, to_value};
@@ -32,8 +33,8 @@ static EXPORTED: Mutex<Option<HashSet<[u8; 16]>>> = Mutex::new(None);
 /// On whose behalf a thread runs, for the runtime context.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentCall {
-    pub(crate) task_id: Option<String>,
-    pub(crate) actor_id: Option<String>,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) actor: Option<ActorId>,
     pub(crate) gpu_ids: Vec<u32>,
 }
 
@@ -268,8 +269,8 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     info.set_item("namespace", assignment.namespace)?;
     info.set_item("was_reconstructed", assignment.restarts > 0)?;
     info.set_item("resources", whole_units(py, assignment.resources.iter())?)?;
-    info.set_item("task_id", call.task_id)?;
-    info.set_item("actor_id", call.actor_id)?;
+    info.set_item("task_id", call.task.map(|task| task.to_string()))?;
+    info.set_item("actor_id", call.actor.map(|actor| actor.to_string()))?;
     info.set_item("gpu_ids", PyList::new(py, call.gpu_ids)?)?;
     Ok(info)
 }
@@ -288,40 +289,63 @@ pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObject
     Ok(PyObjectRef::new(reference))
 }
 
-fn references(refs: &Bound<'_, PyList>) -> PyResult<Vec<ObjectRef>> {
+/// The references of a list; `None` if one of its items is something else.
+fn references(refs: &Bound<'_, PyList>) -> Option<Vec<ObjectRef>> {
     refs.iter()
-        .map(|item| match item.cast_exact::<PyObjectRef>() {
-            Ok(reference) => Ok(reference.get().reference().clone()),
-            Err(_) => Err(pyo3::exceptions::PyTypeError::new_err(format!(
-                "expected an ObjectRef, got {}: pass what .remote() or put() returned",
-                item.get_type().name()?
-            ))),
+        .map(|item| {
+            let reference = item.cast_exact::<PyObjectRef>().ok()?;
+            Some(reference.get().reference().clone())
         })
         .collect()
 }
 
-/// The values of the references, in order.
+/// The value of a reference, or the values of a list of them. `NotImplemented` if it is given anything else.
 #[pyfunction]
 #[pyo3(signature = (refs, timeout=None))]
 pub(crate) fn get<'py>(
     py: Python<'py>,
-    refs: &Bound<'py, PyList>,
+    refs: &Bound<'py, PyAny>,
     timeout: Option<f64>,
-) -> PyResult<Bound<'py, PyList>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let runtime = runtime(py)?;
-    let references = references(refs)?;
     let deadline = deadline_of(timeout)?;
-    let got = py.detach(|| runtime.get_interruptibly(&references, deadline, &signal_check));
-    let values =
-        got.map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+    let get = |references: &[ObjectRef]| {
+        py.detach(|| runtime.get_interruptibly(references, deadline, &signal_check))
+            .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))
+    };
+    if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
+        let values = get(std::slice::from_ref(reference.get().reference()))?;
+        return from_value(py, &values[0]);
+    }
+    let references = refs.cast::<PyList>().ok().and_then(references);
+    let Some(references) = references else {
+        return Ok(py.NotImplemented().into_bound(py));
+    };
+    let values = get(&references)?;
     let objects = values
         .iter()
         .map(|value| from_value(py, value))
         .collect::<PyResult<Vec<_>>>()?;
-    PyList::new(py, objects)
+    Ok(PyList::new(py, objects)?.into_any())
 }
 
-/// Ready and other references, each in order.
+/// The ids of a list of references; `None` if one of its items is something else, or occurs twice.
+fn unique_ids(refs: &Bound<'_, PyTuple>) -> Option<Vec<ObjectId>> {
+    let mut seen = FxHashSet::with_capacity_and_hasher(refs.len(), FxBuildHasher);
+    refs.iter_borrowed()
+        .map(|item| {
+            let id = item
+                .cast_exact::<PyObjectRef>()
+                .ok()?
+                .get()
+                .reference()
+                .id();
+            seen.insert(id).then_some(id)
+        })
+        .collect()
+}
+
+/// Ready and other references, each in order. `None` unless it is given a list of references, each once.
 #[pyfunction]
 #[pyo3(signature = (refs, num_returns, timeout=None))]
 pub(crate) fn wait<'py>(
@@ -329,21 +353,29 @@ pub(crate) fn wait<'py>(
     refs: &Bound<'py, PyList>,
     num_returns: usize,
     timeout: Option<f64>,
-) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+) -> PyResult<Option<(Bound<'py, PyList>, Bound<'py, PyList>)>> {
     let runtime = runtime(py)?;
-    let references = references(refs)?;
-    let deadline = deadline_of(timeout)?;
-    let result = py
-        .detach(|| runtime.wait(&references, num_returns, deadline, &signal_check))
-        .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
-    let pick = |positions: &[usize]| {
-        let picked: PyResult<Vec<_>> = positions
-            .iter()
-            .map(|position| refs.get_item(*position))
-            .collect();
-        PyList::new(py, picked?)
+    // Holds the references for as long as it takes, whatever becomes of the caller's list.
+    let refs = refs.to_tuple();
+    let Some(ids) = unique_ids(&refs) else {
+        return Ok(None);
     };
-    Ok((pick(&result.ready)?, pick(&result.pending)?))
+    let deadline = deadline_of(timeout)?;
+    let ready = py
+        .detach(|| runtime.wait(&ids, num_returns, deadline, &signal_check))
+        .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+    let mut pending = Vec::with_capacity(ids.len() - ready.len());
+    let mut next = 0;
+    for position in &ready {
+        pending.extend(refs.get_slice(next, *position).iter());
+        next = position + 1;
+    }
+    pending.extend(refs.get_slice(next, ids.len()).iter());
+    let ready = ready
+        .iter()
+        .map(|position| refs.get_borrowed_item(*position));
+    let ready = PyList::new(py, ready.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(Some((ready, PyList::new(py, pending)?)))
 }
 
 /// The nodes of the cluster in Ray's shape.

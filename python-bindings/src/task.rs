@@ -1,6 +1,6 @@
 //! Submitting tasks.
 
-use aktis_worker::{Function, ObjectRef, TaskOptions};
+use aktis_worker::{Function, ObjectRef, RemoteFunction};
 use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -14,8 +14,7 @@ use crate::session::runtime;
 /// A remote function with its options: everything of a task but its arguments.
 #[pyclass(module = "aktis._aktis", frozen)]
 pub(crate) struct TaskTemplate {
-    function: Function,
-    options: TaskOptions,
+    function: RemoteFunction,
 }
 
 #[pymethods]
@@ -27,8 +26,7 @@ impl TaskTemplate {
             name,
         };
         Ok(Self {
-            function,
-            options: task_options(options)?,
+            function: RemoteFunction::new(function, task_options(options)?),
         })
     }
 
@@ -42,30 +40,18 @@ impl TaskTemplate {
     ) -> PyResult<Bound<'py, PyAny>> {
         let runtime = runtime(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
-        if self.options.is_streaming {
+        let (value, dependencies) = (encoded.value, encoded.dependencies);
+        let options = self.function.options();
+        if options.is_streaming {
             let stream = py
-                .detach(|| {
-                    runtime.submit_streaming(
-                        &self.function,
-                        encoded.value,
-                        encoded.dependencies,
-                        &self.options,
-                    )
-                })
+                .detach(|| runtime.submit_streaming(&self.function, value, dependencies))
                 .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }
         let references = py
-            .detach(|| {
-                runtime.submit(
-                    &self.function,
-                    encoded.value,
-                    encoded.dependencies,
-                    &self.options,
-                )
-            })
+            .detach(|| runtime.submit(&self.function, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
-        wrap(py, references, self.options.num_returns)
+        wrap(py, references, options.num_returns)
     }
 }
 

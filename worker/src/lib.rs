@@ -21,6 +21,7 @@
 mod core;
 pub mod error;
 mod execution;
+mod inband;
 mod lane;
 pub mod native;
 pub mod native_process;
@@ -28,6 +29,7 @@ mod node_link;
 pub mod options;
 pub mod reference;
 pub mod registry;
+mod remote;
 pub mod runtime;
 pub mod stream;
 mod sync;
@@ -36,9 +38,11 @@ pub mod zygote;
 
 pub use error::TaskFailure;
 pub use execution::Work;
+pub use inband::Inband;
 pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
 pub use reference::{ObjectRef, ProcessAddress};
 pub use registry::{CallContext, NativeActor, NativeRegistry};
+pub use remote::{RemoteFunction, RemoteMethod};
 pub use runtime::{ActorHandle, GetError, ProcessRole, ReceivedCall, Runtime, RuntimeConfig};
 pub use stream::ObjectStream;
 pub use value::{Format, Value};

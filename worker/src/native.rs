@@ -14,10 +14,8 @@ use crate::runtime::{ActorStart, ReceivedCall, Runtime};
 use crate::value::Value;
 
 /// Whether the task or actor is a native one.
-pub fn is_native(spec: &wire::TaskSpec) -> bool {
-    spec.function
-        .as_ref()
-        .is_some_and(|function| function.language() == wire::FunctionLanguage::Native)
+pub fn is_native(function: Option<&wire::FunctionDescriptor>) -> bool {
+    function.is_some_and(|function| function.language() == wire::FunctionLanguage::Native)
 }
 
 /// Runs native code in this process; holds the native actor, if it is one.
@@ -72,7 +70,7 @@ impl NativeHost {
         let begun = Instant::now();
         let result = call.take_inputs().and_then(|inputs| {
             let name = call.name();
-            let num_returns = call.spec().num_returns;
+            let num_returns = call.template().num_returns;
             let (args, dependencies) = (inputs.args, inputs.dependencies);
             if call.is_actor_call() {
                 let context = CallContext {
@@ -85,7 +83,7 @@ impl NativeHost {
                     .as_mut()
                     .ok_or_else(|| unregistered("actor", &name))?;
                 catch(&name, || {
-                    actor.call(&context, &call.spec().method, args, dependencies)
+                    actor.call(&context, &call.template().method, args, dependencies)
                 })
             } else {
                 let held = call
@@ -131,7 +129,7 @@ fn catch<T>(name: &str, run: impl FnOnce() -> Result<T, TaskFailure>) -> Result<
 }
 
 fn check_count(call: &ReceivedCall, values: Vec<Value>) -> Result<Vec<Value>, TaskFailure> {
-    let wanted = call.spec().num_returns as usize;
+    let wanted = call.template().num_returns as usize;
     if values.len() == wanted {
         return Ok(values);
     }

@@ -8,10 +8,14 @@
 //! store   u32 magic | u32 format | u32 parts | u32 refs bytes | u64 length per part | contained refs | pad | parts as above
 //! ```
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use aktis_proto::v1 as wire;
 
+use crate::inband::Inband;
+use crate::lane::frame::aligned_copy;
 use crate::reference::ObjectRef;
 
 /// Alignment of every part of a laid-out value, in bytes.
@@ -61,16 +65,23 @@ pub struct Value {
     /// How to read it.
     pub format: Format,
     /// The in-band part.
-    pub inband: Bytes,
+    pub inband: Inband,
     /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`] when read from a lane or a store.
     pub buffers: Vec<Bytes>,
     /// References held in the inside of the value.
     pub contained: Vec<ObjectRef>,
 }
 
+impl Default for Value {
+    /// Nothing, opaque to Python.
+    fn default() -> Self {
+        Self::native(Inband::default())
+    }
+}
+
 impl Value {
     /// A value without buffers and references.
-    pub fn inband(format: Format, inband: impl Into<Bytes>) -> Self {
+    pub fn inband(format: Format, inband: impl Into<Inband>) -> Self {
         Self {
             format,
             inband: inband.into(),
@@ -80,7 +91,7 @@ impl Value {
     }
 
     /// Opaque bytes between native functions.
-    pub fn native(bytes: impl Into<Bytes>) -> Self {
+    pub fn native(bytes: impl Into<Inband>) -> Self {
         Self::inband(Format::Native, bytes)
     }
 
@@ -88,7 +99,7 @@ impl Value {
     pub fn arrow_stream(stream: impl Into<Bytes>) -> Self {
         Self {
             format: Format::ArrowStream,
-            inband: Bytes::new(),
+            inband: Inband::default(),
             buffers: vec![stream.into()],
             contained: Vec::new(),
         }
@@ -99,26 +110,27 @@ impl Value {
         self.inband.len() + self.buffers.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// Parts in order, the in-band part first.
-    pub fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.inband).chain(&self.buffers)
+    /// Bytes of the parts in order, the in-band part first.
+    pub fn part_lengths(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.inband.len()).chain(self.buffers.iter().map(Bytes::len))
     }
 
     /// Bytes of the payload this value makes on a lane, padding between parts included.
     pub fn payload_bytes(&self) -> usize {
-        let mut end = 0;
-        for part in self.parts() {
-            end = align_up(end) + part.len();
-        }
-        end
+        self.part_lengths()
+            .fold(0, |end, length| align_up(end) + length)
     }
 
     /// Appends the parts to `payload`, which starts at an aligned position of the frame.
     pub(crate) fn append_to(&self, payload: &mut PayloadParts) {
         payload.align();
-        for part in self.parts() {
+        match self.inband.as_shared() {
+            Some(shared) => payload.push_shared(shared),
+            None => payload.push(&self.inband),
+        }
+        for buffer in &self.buffers {
             payload.align();
-            payload.push(part.clone());
+            payload.push_shared(buffer);
         }
     }
 }
@@ -128,11 +140,32 @@ pub const fn align_up(position: usize) -> usize {
     (position + PART_ALIGNMENT - 1) & !(PART_ALIGNMENT - 1)
 }
 
-/// The payload of a frame as a list of byte ranges that are written with one `writev`.
-#[derive(Debug, Default, Clone)]
+/// Bytes up to this many are copied together instead of being written from where they lie.
+const COPY_BELOW_BYTES: usize = 16 << 10;
+
+/// The payload of a frame: short ranges copied together, long ones shared.
+#[derive(Debug, Default)]
 pub struct PayloadParts {
-    parts: Vec<Bytes>,
+    copied: Vec<u8>,
+    /// Long ranges, each with the number of copied bytes that go before it.
+    shared: Vec<(usize, Bytes)>,
     len_bytes: usize,
+}
+
+/// A range of a payload.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PayloadPart<'a> {
+    Copied(&'a [u8]),
+    Shared(&'a Bytes),
+}
+
+impl<'a> PayloadPart<'a> {
+    pub(crate) fn as_slice(self) -> &'a [u8] {
+        match self {
+            Self::Copied(slice) => slice,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl PayloadParts {
@@ -142,21 +175,81 @@ impl PayloadParts {
     }
 
     /// The ranges in order.
-    pub fn parts(&self) -> &[Bytes] {
-        &self.parts
+    pub(crate) fn parts(&self) -> impl Iterator<Item = PayloadPart<'_>> {
+        let mut begin = 0;
+        let pairs = self.shared.iter().flat_map(move |(end, bytes)| {
+            let copied = &self.copied[std::mem::replace(&mut begin, *end)..*end];
+            [PayloadPart::Copied(copied), PayloadPart::Shared(bytes)]
+        });
+        let last = self.shared.last().map_or(0, |(end, _)| *end);
+        pairs.chain(std::iter::once(PayloadPart::Copied(&self.copied[last..])))
     }
 
-    fn push(&mut self, part: Bytes) {
-        if !part.is_empty() {
-            self.len_bytes += part.len();
-            self.parts.push(part);
+    /// All bytes in one piece.
+    pub(crate) fn concat(&self) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.len_bytes);
+        for part in self.parts() {
+            whole.extend_from_slice(part.as_slice());
         }
+        whole
+    }
+
+    fn push(&mut self, slice: &[u8]) {
+        self.len_bytes += slice.len();
+        self.copied.extend_from_slice(slice);
+    }
+
+    fn push_shared(&mut self, bytes: &Bytes) {
+        if bytes.len() <= COPY_BELOW_BYTES {
+            return self.push(bytes);
+        }
+        self.len_bytes += bytes.len();
+        self.shared.push((self.copied.len(), bytes.clone()));
     }
 
     fn align(&mut self) {
-        static ZEROS: [u8; PART_ALIGNMENT] = [0; PART_ALIGNMENT];
+        const ZEROS: [u8; PART_ALIGNMENT] = [0; PART_ALIGNMENT];
         let padding = align_up(self.len_bytes) - self.len_bytes;
-        self.push(Bytes::from_static(&ZEROS[..padding]));
+        self.push(&ZEROS[..padding]);
+    }
+}
+
+/// A payload as it was received: short ones still lie in the memory that the socket was read into.
+#[derive(Debug)]
+pub(crate) enum Payload<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Borrowed(slice) => slice.len(),
+            Self::Owned(bytes) => bytes.len(),
+        }
+    }
+
+    /// The bytes, to be kept. Aligned for numpy and Arrow.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed([]) => Bytes::new(),
+            Self::Borrowed(slice) => aligned_copy(slice),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+
+    fn inband(&self, range: Range<usize>) -> Inband {
+        match self {
+            Self::Borrowed(slice) => Inband::from(&slice[range]),
+            Self::Owned(bytes) => Inband::cut(bytes, range),
+        }
+    }
+
+    fn buffer(&self, range: Range<usize>) -> Bytes {
+        match self {
+            Self::Borrowed(slice) => aligned_copy(&slice[range]),
+            Self::Owned(bytes) => bytes.slice(range),
+        }
     }
 }
 
@@ -188,8 +281,8 @@ impl StoredLayout {
         for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
             head.extend_from_slice(&word.to_le_bytes());
         }
-        for part in value.parts() {
-            head.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        for length in value.part_lengths() {
+            head.extend_from_slice(&(length as u64).to_le_bytes());
         }
         head.extend_from_slice(&refs);
         head.resize(align_up(head.len()), 0);
@@ -206,7 +299,7 @@ impl StoredLayout {
     /// The ranges to write, in order.
     pub(crate) fn slices(&self) -> Vec<&[u8]> {
         std::iter::once(&self.head[..])
-            .chain(self.payload.parts().iter().map(Bytes::as_ref))
+            .chain(self.payload.parts().map(PayloadPart::as_slice))
             .collect()
     }
 }
@@ -244,7 +337,8 @@ pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>
     if payload_start > object.len() {
         return Err(InvalidStored("payload is cut off"));
     }
-    let (value, _) = cut_value(format, &lengths, &object.slice(payload_start..), 0)
+    let payload = Payload::Owned(object.slice(payload_start..));
+    let (value, _) = cut_value(format, &lengths, &payload, 0)
         .ok_or(InvalidStored("parts reach beyond the object"))?;
     Ok((value, refs.contained_refs))
 }
@@ -253,36 +347,39 @@ pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>
 pub(crate) fn cut_value(
     format: Format,
     lengths: &[u64],
-    payload: &Bytes,
+    payload: &Payload<'_>,
     position: usize,
 ) -> Option<(Value, usize)> {
     let mut end = position;
-    let mut parts = Vec::with_capacity(lengths.len());
-    for length in lengths {
-        let length = usize::try_from(*length).ok()?;
+    let mut next = |length: u64| {
+        let length = usize::try_from(length).ok()?;
         // Padding is only written before a part that has bytes after it; a trailing empty part may begin past the end.
         let start = align_up(end);
-        let stop = start.checked_add(length)?;
-        if length == 0 {
-            parts.push(Bytes::new());
-        } else if stop <= payload.len() {
-            parts.push(payload.slice(start..stop));
-        } else {
-            return None;
+        end = start.checked_add(length)?;
+        match length {
+            0 => Some(0..0),
+            _ if end <= payload.len() => Some(start..end),
+            _ => None,
         }
-        end = stop;
+    };
+    let (first, rest) = lengths.split_first().unwrap_or((&0, &[]));
+    let inband = payload.inband(next(*first)?);
+    let mut buffers = Vec::with_capacity(rest.len());
+    for length in rest {
+        let range = next(*length)?;
+        buffers.push(if range.is_empty() {
+            Bytes::new()
+        } else {
+            payload.buffer(range)
+        });
     }
-    let mut parts = parts.into_iter();
-    let inband = parts.next().unwrap_or_default();
-    Some((
-        Value {
-            format,
-            inband,
-            buffers: parts.collect(),
-            contained: Vec::new(),
-        },
-        end,
-    ))
+    let value = Value {
+        format,
+        inband,
+        buffers,
+        contained: Vec::new(),
+    };
+    Some((value, end))
 }
 
 #[cfg(test)]
@@ -317,13 +414,15 @@ mod tests {
             let values: Vec<Value> = sizes.iter().map(|(inband, buffer)| value_of(*inband, &[*buffer])).collect();
             let mut payload = PayloadParts::default();
             values.iter().for_each(|value| value.append_to(&mut payload));
-            let bytes: Bytes = payload.parts().concat().into();
+            let bytes: Bytes = payload.concat().into();
             let mut position = 0;
             for value in &values {
-                let lengths: Vec<u64> = value.parts().map(|part| part.len() as u64).collect();
-                let (read, end) = cut_value(value.format, &lengths, &bytes, position).expect("own payload");
+                let lengths: Vec<u64> = value.part_lengths().map(|length| length as u64).collect();
+                let (read, end) = cut_value(value.format, &lengths, &Payload::Owned(bytes.clone()), position).expect("own payload");
+                let (copied, copied_end) = cut_value(value.format, &lengths, &Payload::Borrowed(&bytes), position).expect("own payload");
                 prop_assert_eq!(&read.inband, &value.inband);
                 prop_assert_eq!(&read.buffers, &value.buffers);
+                prop_assert_eq!((&copied.inband, &copied.buffers, copied_end), (&read.inband, &read.buffers, end));
                 position = end;
             }
         }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::{
-    ActorHandle, ActorOptions, CallOptions, Function, ObjectRef, Runtime, TaskFailure, Value,
+    ActorHandle, ActorOptions, CallOptions, Function, ObjectRef, RemoteMethod, Runtime,
+    TaskFailure, Value,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -82,13 +83,9 @@ impl RuntimePool {
         dependencies: Vec<ObjectRef>,
         options: &CallOptions,
     ) -> Result<Vec<ObjectRef>, TaskFailure> {
-        self.runtime.call(
-            &self.worker(key)?.actor,
-            method,
-            input,
-            dependencies,
-            options,
-        )
+        let actor = self.worker(key)?.actor.clone();
+        let method = RemoteMethod::new(actor, method, options.clone());
+        self.runtime.call(&method, input, dependencies)
     }
 
     fn when_ready(
@@ -117,7 +114,7 @@ fn read_report(
     block: ObjectRef,
 ) -> Result<(Report, Option<BlockHandle>), TaskFailure> {
     let value = get_one(runtime, report)?;
-    let report = Report::decode(value.inband).map_err(|error| {
+    let report = Report::decode(&*value.inband).map_err(|error| {
         TaskFailure::new(
             ErrorCode::Internal,
             format!("read a worker's report: {error}"),
@@ -282,7 +279,11 @@ impl WorkerPool for RuntimePool {
         let runtime = self.runtime.clone();
         Arc::new(move |handle| {
             let value = get_one(&runtime, &reference(handle)?)?;
-            Ok(value.buffers.into_iter().next().unwrap_or(value.inband))
+            Ok(value
+                .buffers
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| value.inband.into_bytes()))
         })
     }
 }

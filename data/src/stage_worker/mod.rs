@@ -60,7 +60,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 #[must_use]
 pub fn register(registry: NativeRegistry) -> NativeRegistry {
     registry.with_actor(STAGE_WORKER, |_context, input, _dependencies| {
-        let spec = StageSpec::decode(input.inband).map_err(|error| broken_message(&error))?;
+        let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
         Ok(Box::new(StageWorker::new(spec)))
     })
 }
@@ -342,7 +342,7 @@ impl NativeActor for StageWorker {
             }
             METHOD_START => {
                 let spec =
-                    InputSpec::decode(input.inband).map_err(|error| broken_message(&error))?;
+                    InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
                 self.start(spec, dependencies.into_iter().map(block_bytes).collect())?;
                 self.pull().map(reply)
             }
@@ -357,7 +357,12 @@ impl NativeActor for StageWorker {
 
 /// The Arrow stream in a block's value.
 fn block_bytes(value: Value) -> Bytes {
-    value.buffers.into_iter().next().unwrap_or(value.inband)
+    let inband = value.inband;
+    value
+        .buffers
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| inband.into_bytes())
 }
 
 fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {

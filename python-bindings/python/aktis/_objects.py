@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _aktis, _session
 from ._aktis import ObjectRef, ObjectRefGenerator
@@ -61,9 +61,16 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         _session.refuse_in_forked_child()
     if timeout is not None:
         _check_timeout(timeout)
-    if isinstance(refs, ObjectRef):
-        return _aktis.get([refs], timeout)[0]
-    if type(refs) is not list and not isinstance(refs, list):
+    value = _aktis.get(refs, timeout)
+    if value is NotImplemented:
+        _check_get(refs)
+    return value
+
+
+def _check_get(refs: Any) -> None:
+    if isinstance(refs, ObjectRef):  # whose value is NotImplemented
+        return
+    if not isinstance(refs, list):
         raise ValueError(
             f"get() takes an ObjectRef or a list of them: got {_described(refs)}"
             + (". Make it a list" if isinstance(refs, (tuple, set)) else "")
@@ -73,7 +80,6 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             raise ValueError(  # noqa: TRY004
                 f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}"
             )
-    return _aktis.get(refs, timeout)
 
 
 def wait(
@@ -102,26 +108,25 @@ def wait(
     (1, 1)
     """
     _session.refuse_in_forked_child()
-    _check_wait(refs, num_returns, timeout)
-    if not refs:
-        return [], []
-    return _aktis.wait(refs, num_returns, timeout)
-
-
-def _check_wait(refs: Any, num_returns: Any, timeout: float | None) -> None:
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs: got {_described(refs)}")
+    if timeout is not None:
+        _check_timeout(timeout)
+    if not refs:
+        return [], []
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
+    split = _aktis.wait(refs, num_returns, timeout)
+    return split if split is not None else _refuse_wait(refs)
+
+
+def _refuse_wait(refs: list[Any]) -> NoReturn:
     for index, ref in enumerate(refs):
         if isinstance(ref, ObjectRefGenerator):
             raise TypeError("wait() cannot wait for a generator: take references with next(), and wait for these")
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"wait() takes a list of ObjectRefs: item {index} is {_described(ref)}")
-    if timeout is not None:
-        _check_timeout(timeout)
-    if len(set(refs)) != len(refs):
-        raise ValueError("wait() takes a list of unique ObjectRefs: one of them occurs twice")
-    if refs and not 1 <= num_returns <= len(refs):
-        raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
+    raise ValueError("wait() takes a list of unique ObjectRefs: one of them occurs twice")
 
 
 def _check_timeout(timeout: Any) -> None:

@@ -13,7 +13,7 @@ mod buffers;
 mod pickle;
 mod plain;
 
-use aktis_worker::{Format, Value};
+use aktis_worker::{Format, Inband, Value};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -59,15 +59,12 @@ pub(crate) fn own_buffers(value: &mut Value) {
 
 fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {
     if bytes.as_bytes().len() <= LARGE_BYTES {
-        return Ok(Value::inband(
-            Format::Bytes,
-            Bytes::copy_from_slice(bytes.as_bytes()),
-        ));
+        return Ok(Value::inband(Format::Bytes, bytes.as_bytes()));
     }
     let buffer = borrow_buffer(bytes.as_any())?;
     Ok(Value {
         format: Format::BytesBuffer,
-        inband: Bytes::new(),
+        inband: Inband::default(),
         buffers: vec![buffer],
         contained: Vec::new(),
     })

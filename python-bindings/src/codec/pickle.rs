@@ -36,7 +36,7 @@ pub(super) fn dump(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     let (inband, buffers) = dumped?.extract::<(Bound<'_, PyBytes>, Vec<Bound<'_, PyAny>>)>()?;
     Ok(Value {
         format: Format::Pickle,
-        inband: borrow_buffer(inband.as_any())?,
+        inband: borrow_buffer(inband.as_any())?.into(),
         buffers: buffers.iter().map(borrow_buffer).collect::<PyResult<_>>()?,
         contained,
     })
@@ -53,7 +53,7 @@ pub(super) fn load<'py>(
         .iter()
         .map(|buffer| Bound::new(py, SharedBuffer::new(buffer.clone())))
         .collect::<PyResult<_>>()?;
-    let inband = Bound::new(py, SharedBuffer::new(value.inband.clone()))?;
+    let inband = Bound::new(py, SharedBuffer::new(value.inband.clone().into_bytes()))?;
     let arguments = (inband, PyList::new(py, buffers)?);
     LOADING.with_borrow_mut(|scopes| {
         scopes.push(Loading {

@@ -32,7 +32,6 @@ const MAX_DEPTH: u32 = 16;
 const MAX_CONTAINERS: usize = 32;
 
 /// Encodes plain data, and collects the references on the way.
-#[derive(Default)]
 pub(crate) struct PlainEncoder {
     pub(crate) out: Vec<u8>,
     /// References in the inside of the value.
@@ -40,6 +39,17 @@ pub(crate) struct PlainEncoder {
     /// Top-level references of a call, to be resolved before it runs.
     pub(crate) dependencies: Vec<ObjectRef>,
     containers: Vec<usize>,
+}
+
+impl Default for PlainEncoder {
+    fn default() -> Self {
+        Self {
+            out: Vec::with_capacity(64),
+            contained: Vec::new(),
+            dependencies: Vec::new(),
+            containers: Vec::new(),
+        }
+    }
 }
 
 impl PlainEncoder {

@@ -14,6 +14,7 @@ use aktis_common::ids::{ActorId, TaskId};
 use rustc_hash::FxHashMap;
 
 use super::tasks::{Assembled, Place, TaskRecord};
+use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -50,6 +51,8 @@ struct ActorEntry {
     is_ending: bool,
     /// Arguments of the constructor, held for restarts.
     creation_args: Option<Value>,
+    /// What the living incarnation was told.
+    templates: TemplateSlots,
 }
 
 impl ActorEntry {
@@ -64,6 +67,7 @@ impl ActorEntry {
             max_pending_calls: -1,
             is_ending: false,
             creation_args: None,
+            templates: TemplateSlots::default(),
         }
     }
 
@@ -137,7 +141,7 @@ impl Core {
         record: TaskRecord,
         effects: &mut Effects,
     ) {
-        let id = record.id();
+        let id = record.id;
         if let Some(entry) = self.actors.entries.get_mut(&actor) {
             entry.calls.push_back(id);
         }
@@ -197,7 +201,7 @@ impl Core {
             Assembled::Ended => {
                 entry.calls.retain(|id| *id != call);
             }
-            Assembled::Frame(frame, payload) => {
+            Assembled::Frame(push, payload) => {
                 let urgency = if entry.in_flight.len() < DIRECT_WRITES {
                     Urgency::Now
                 } else {
@@ -207,13 +211,16 @@ impl Core {
                 entry.in_flight.push_back(call);
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Pushed(connection);
+                    let (template, slots) = (&record.template, &mut entry.templates);
+                    Self::send_push(
+                        template,
+                        slots,
+                        connection,
+                        (push, payload),
+                        urgency,
+                        effects,
+                    );
                 }
-                effects.push(Effect::Send {
-                    connection,
-                    frame,
-                    payload,
-                    urgency,
-                });
             }
         }
         true
@@ -245,12 +252,7 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        let sequence_of = |id: &TaskId| {
-            self.tasks
-                .records
-                .get(id)
-                .map(|record| record.spec.sequence)
-        };
+        let sequence_of = |id: &TaskId| self.tasks.records.get(id).map(|record| record.sequence);
         let own = sequence_of(&call);
         let position = entry
             .calls
@@ -274,6 +276,7 @@ impl Core {
         };
         entry.reach = Reach::Alive { connection };
         entry.address = Some(address);
+        entry.templates = TemplateSlots::default();
         let interrupted = std::mem::take(&mut entry.interrupted);
         self.actors.by_connection.insert(connection, actor);
         let message = format!(

@@ -345,7 +345,7 @@ impl Core {
         let Some(record) = self.tasks.records.get(&id) else {
             return;
         };
-        for index in 0..record.spec.num_returns.max(1) {
+        for index in 0..record.template.shared.num_returns.max(1) {
             self.fail_object(ObjectId::of_return(id, index), failure.clone(), effects);
         }
         self.end_stream(id, 0, Some(failure), effects);
@@ -367,7 +367,7 @@ impl Core {
             return self.fail_task(id, failure, effects);
         }
         record.place = super::tasks::Place::Queued;
-        match record.target {
+        match record.template.target {
             Target::Class(_) => self.resolve_dependencies(id, effects),
             Target::Actor(actor) => self.requeue_call(actor, id, effects),
         }

@@ -14,6 +14,7 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 
 use super::tasks::{Assembled, Place};
+use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -82,6 +83,7 @@ struct Lease {
     /// When the running task, or the oldest answer awaited, began to count.
     busy_since: Instant,
     is_steal_asked: bool,
+    templates: TemplateSlots,
 }
 
 /// All classes and leases of this process.
@@ -179,7 +181,7 @@ impl Core {
     }
 
     fn push_task(&mut self, task: TaskId, connection: ConnectionId, effects: &mut Effects) {
-        let Assembled::Frame(frame, payload) = self.assemble(task, effects) else {
+        let Assembled::Frame(push, payload) = self.assemble(task, effects) else {
             return;
         };
         let now = self.leases.now();
@@ -196,15 +198,19 @@ impl Core {
             Urgency::Soon
         };
         lease.in_flight.push_back(task);
-        if let Some(record) = self.tasks.records.get_mut(&task) {
-            record.place = Place::Pushed(connection);
-        }
-        effects.push(Effect::Send {
+        let Some(record) = self.tasks.records.get_mut(&task) else {
+            return;
+        };
+        record.place = Place::Pushed(connection);
+        let (template, slots) = (&record.template, &mut lease.templates);
+        Self::send_push(
+            template,
+            slots,
             connection,
-            frame,
-            payload,
+            (push, payload),
             urgency,
-        });
+            effects,
+        );
     }
 
     fn adjust_requests(&mut self, class_id: ClassId, effects: &mut Effects) {
@@ -304,6 +310,7 @@ impl Core {
                 idle_since: Some(now),
                 busy_since: now,
                 is_steal_asked: false,
+                templates: TemplateSlots::default(),
             },
         );
         self.pump(key.class, effects);

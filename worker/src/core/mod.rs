@@ -27,6 +27,7 @@ pub(crate) mod objects;
 mod references;
 mod streams;
 pub(crate) mod tasks;
+mod templates;
 
 use rustc_hash::FxHashMap;
 

@@ -1,6 +1,7 @@
 //! Tasks this process submitted, and what is kept of them as lineage.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, TaskId};
@@ -9,9 +10,10 @@ use rustc_hash::FxHashMap;
 
 use super::leases::ClassId;
 use super::objects::ObjectState;
-use super::{Core, Effects, Watcher};
+use super::templates::TemplateSlots;
+use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::connection::ConnectionId;
+use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::ProcessAddress;
 use crate::value::{PayloadParts, Value};
 
@@ -23,6 +25,16 @@ const RECORD_BYTES: u64 = 500;
 pub(crate) enum Target {
     Class(ClassId),
     Actor(ActorId),
+}
+
+/// What all calls of one function or method by this process have in common.
+#[derive(Debug)]
+pub(crate) struct CallTemplate {
+    /// As the callee is told, but for the slot.
+    pub(crate) shared: wire::CallTemplate,
+    pub(crate) target: Target,
+    /// Attempts left after system failures; -1 is without end.
+    pub(crate) retries: i32,
 }
 
 /// How far a task is.
@@ -37,31 +49,36 @@ pub(crate) enum Place {
 
 /// One task.
 pub(crate) struct TaskRecord {
-    pub(crate) spec: wire::TaskSpec,
+    pub(crate) id: TaskId,
+    pub(crate) template: Arc<CallTemplate>,
     pub(crate) args: Value,
     /// Top-level references, each counted as a handle while the task is not ended.
     pub(crate) dependencies: Vec<(ObjectId, ProcessAddress)>,
     pub(crate) unresolved: u32,
-    pub(crate) target: Target,
     pub(crate) place: Place,
+    retries_left: i32,
+    /// Position of an actor call in this process's sequence.
+    pub(crate) sequence: u64,
     /// Results in object stores that are still referenced (lineage only).
     live_results: u32,
 }
 
 impl TaskRecord {
     pub(crate) fn new(
-        spec: wire::TaskSpec,
+        id: TaskId,
+        template: Arc<CallTemplate>,
         args: Value,
         dependencies: Vec<(ObjectId, ProcessAddress)>,
-        target: Target,
     ) -> Self {
         Self {
-            spec,
+            id,
+            retries_left: template.retries,
+            template,
             args,
             dependencies,
             unresolved: 0,
-            target,
             place: Place::Queued,
+            sequence: 0,
             live_results: 0,
         }
     }
@@ -72,30 +89,27 @@ impl TaskRecord {
 
     /// Uses up one attempt. False: none is left.
     pub(crate) fn take_retry(&mut self) -> bool {
-        match self.spec.retries_left {
+        match self.retries_left {
             0 => return false,
             -1 => {}
-            _ => self.spec.retries_left -= 1,
+            _ => self.retries_left -= 1,
         }
-        self.spec.attempt += 1;
         true
     }
 
-    pub(crate) fn id(&self) -> TaskId {
-        TaskId::from_bytes(&self.spec.task_id).expect("own tasks have well-formed ids")
-    }
-
     fn name(&self) -> String {
-        let function = self
-            .spec
-            .function
-            .as_ref()
-            .map_or("", |function| function.name.as_str());
-        if self.spec.method.is_empty() {
-            function.to_owned()
-        } else {
-            format!("{function}.{}", self.spec.method)
-        }
+        call_name(&self.template.shared)
+    }
+}
+
+/// The function or "Class.method", for messages.
+pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
+    let function = template.function.as_ref();
+    let function = function.map_or("", |function| function.name.as_str());
+    if template.method.is_empty() {
+        function.to_owned()
+    } else {
+        format!("{function}.{}", template.method)
     }
 }
 
@@ -124,7 +138,7 @@ impl TaskTable {
 pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
     wire::ValueLayout {
         format: value.format as u32,
-        lengths: value.parts().map(|part| part.len() as u64).collect(),
+        lengths: value.part_lengths().map(|length| length as u64).collect(),
         contained_refs: value
             .contained
             .iter()
@@ -135,7 +149,7 @@ pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
 
 /// A task that is ready to leave, or not.
 pub(super) enum Assembled {
-    Frame(wire::LaneFrame, PayloadParts),
+    Frame(wire::PushTask, PayloadParts),
     /// A dependency has got lost meanwhile; the task waits for it again.
     Waits,
     /// A dependency failed, and the task with it.
@@ -145,9 +159,9 @@ pub(super) enum Assembled {
 impl Core {
     /// Takes a new task. Its results must have been counted by the caller already.
     pub(crate) fn submit(&mut self, record: TaskRecord, effects: &mut Effects) {
-        let id = record.id();
-        for (dependency, owner) in record.dependencies.clone() {
-            self.count_handle(dependency, owner, false);
+        let id = record.id;
+        for (dependency, owner) in &record.dependencies {
+            self.count_handle(*dependency, *owner, false);
         }
         self.tasks.records.insert(id, record);
         self.resolve_dependencies(id, effects);
@@ -180,7 +194,7 @@ impl Core {
             let Some(record) = self.tasks.records.get(&id) else {
                 continue;
             };
-            match record.target {
+            match record.template.target {
                 Target::Class(class) => self.enqueue(class, id, effects),
                 Target::Actor(actor) => self.pump_actor(actor, effects),
             }
@@ -221,13 +235,59 @@ impl Core {
             self.fail_task(id, failure, effects);
             return Assembled::Ended;
         }
+        let (task_prefix, task_number) = id.to_words();
         let push = wire::PushTask {
-            spec: Some(record.spec.clone()),
+            template_slot: 0,
+            task_prefix,
+            task_number,
+            args: Some(layout_of(&record.args)),
+            dependencies: record
+                .dependencies
+                .iter()
+                .map(|(object, owner)| wire::ObjectRef {
+                    object_id: object.to_wire(),
+                    owner: Some(owner.to_wire()),
+                })
+                .collect(),
             inlined,
             locations,
         };
-        let kind = Some(wire::lane_frame::Kind::PushTask(push));
-        Assembled::Frame(wire::LaneFrame { kind }, payload)
+        Assembled::Frame(push, payload)
+    }
+
+    /// Sends a call, after its template if the callee does not know that yet. `slots`: of the lane.
+    pub(super) fn send_push(
+        template: &Arc<CallTemplate>,
+        slots: &mut TemplateSlots,
+        connection: ConnectionId,
+        (mut push, payload): (wire::PushTask, PayloadParts),
+        urgency: Urgency,
+        effects: &mut Effects,
+    ) {
+        let (slot, is_new) = slots.slot_of(template);
+        if is_new {
+            let told = wire::CallTemplate {
+                slot,
+                ..template.shared.clone()
+            };
+            effects.push(Effect::Send {
+                connection,
+                frame: wire::LaneFrame {
+                    kind: Some(wire::lane_frame::Kind::CallTemplate(told)),
+                },
+                payload: PayloadParts::default(),
+                urgency: Urgency::Soon,
+            });
+        }
+        push.template_slot = slot;
+        effects.push(Effect::Send {
+            connection,
+            frame: wire::LaneFrame {
+                kind: Some(wire::lane_frame::Kind::PushTask(push)),
+            },
+            payload,
+            urgency,
+        });
     }
 
     /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it.
@@ -236,7 +296,7 @@ impl Core {
             return;
         };
         let dependencies = record.dependencies.clone();
-        if stored_results > 0 && matches!(record.target, Target::Class(_)) {
+        if stored_results > 0 && matches!(record.template.target, Target::Class(_)) {
             record.place = Place::Lineage;
             record.live_results = stored_results;
             self.tasks.lineage_bytes += record.lineage_bytes();
@@ -365,7 +425,10 @@ impl Core {
         };
         record.place = Place::Queued;
         self.tasks.lineage_bytes -= record.lineage_bytes();
-        let (dependencies, num_returns) = (record.dependencies.clone(), record.spec.num_returns);
+        let (dependencies, num_returns) = (
+            record.dependencies.clone(),
+            record.template.shared.num_returns,
+        );
         for index in 0..num_returns {
             let entry = self.objects.get_mut(ObjectId::of_return(id, index));
             if let Some(entry) = entry

@@ -37,7 +37,7 @@ pub(crate) enum Urgency {
 /// What happens with a connection's frames. Called by the thread that has the turn.
 pub(crate) trait Handler: Send + Sync {
     /// A frame has come. An error closes the connection; its text is logged.
-    fn on_frame(&self, connection: &Arc<Connection>, frame: Frame) -> Result<(), String>;
+    fn on_frame(&self, connection: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String>;
     /// No more frames will come.
     fn on_closed(&self, connection: &Arc<Connection>);
 }

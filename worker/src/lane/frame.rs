@@ -3,8 +3,8 @@
 //! ```text
 //! | u32 LE: bytes after this word | u32 LE: header bytes | header | payload ... |
 //! ```
-//! A received payload lies in memory of its own, aligned for numpy and Arrow, so that values read from it stay valid as
-//! long as somebody holds them.
+//! A received payload that is long lies in memory of its own, aligned for numpy and Arrow, so that values read from it stay
+//! valid as long as somebody holds them. A short one is handed out where it was read, and what is kept of it is copied.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::value::{PART_ALIGNMENT, PayloadParts};
+use crate::value::{PART_ALIGNMENT, Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -28,11 +28,11 @@ pub(crate) enum FrameError {
     HeaderOverrun { frame: usize, header: usize },
 }
 
-/// A decoded frame: the header still in protobuf form.
+/// A received frame: the header still in protobuf form, in the memory that the socket was read into.
 #[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) header: Bytes,
-    pub(crate) payload: Bytes,
+pub(crate) struct Frame<'a> {
+    pub(crate) header: &'a [u8],
+    pub(crate) payload: Payload<'a>,
 }
 
 /// Appends the prefix and header of a frame whose payload has `payload_bytes` bytes.
@@ -49,7 +49,7 @@ pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Ve
     let mut out = Vec::with_capacity(PREFIX_BYTES + header.encoded_len() + payload.len_bytes());
     encode_head(header, payload.len_bytes(), &mut out);
     for part in payload.parts() {
-        out.extend_from_slice(part);
+        out.extend_from_slice(part.as_slice());
     }
     out
 }
@@ -122,7 +122,6 @@ pub(crate) fn aligned_copy(bytes: &[u8]) -> Bytes {
 
 /// A payload larger than what is buffered: read straight into its own memory.
 struct PartialPayload {
-    header: Bytes,
     buffer: AlignedBuffer,
     filled: usize,
 }
@@ -133,6 +132,8 @@ pub(crate) struct Decoder {
     start: usize,
     end: usize,
     partial: Option<PartialPayload>,
+    /// Header of the frame with the partial payload.
+    partial_header: Vec<u8>,
 }
 
 impl Decoder {
@@ -142,6 +143,7 @@ impl Decoder {
             start: 0,
             end: 0,
             partial: None,
+            partial_header: Vec::new(),
         }
     }
 
@@ -171,14 +173,14 @@ impl Decoder {
     }
 
     /// The next whole frame, if there is one.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if let Some(partial) = self
             .partial
             .take_if(|partial| partial.filled == partial.buffer.len)
         {
             return Ok(Some(Frame {
-                header: partial.header,
-                payload: Bytes::from_owner(partial.buffer),
+                header: &self.partial_header,
+                payload: Payload::Owned(Bytes::from_owner(partial.buffer)),
             }));
         }
         if self.partial.is_some() {
@@ -190,23 +192,20 @@ impl Decoder {
         };
         let (head_end, frame_end) = (PREFIX_BYTES + header_len, 4 + rest);
         if available.len() >= frame_end {
-            let header = Bytes::copy_from_slice(&available[PREFIX_BYTES..head_end]);
-            let payload = &available[head_end..frame_end];
-            let payload = if payload.is_empty() {
-                Bytes::new()
-            } else {
-                aligned_copy(payload)
-            };
             self.start += frame_end;
-            return Ok(Some(Frame { header, payload }));
+            return Ok(Some(Frame {
+                header: &available[PREFIX_BYTES..head_end],
+                payload: Payload::Borrowed(&available[head_end..frame_end]),
+            }));
         }
         if available.len() >= head_end && frame_end - head_end > READ_CHUNK_BYTES / 2 {
             let mut buffer = AlignedBuffer::new(frame_end - head_end);
             let begun = &available[head_end..];
             buffer.as_mut_slice()[..begun.len()].copy_from_slice(begun);
-            let header = Bytes::copy_from_slice(&available[PREFIX_BYTES..head_end]);
+            self.partial_header.clear();
+            self.partial_header
+                .extend_from_slice(&available[PREFIX_BYTES..head_end]);
             self.partial = Some(PartialPayload {
-                header,
                 buffer,
                 filled: begun.len(),
             });
@@ -265,7 +264,7 @@ mod tests {
             input = &input[count..];
             while let Some(frame) = decoder.next_frame().expect("well-formed input") {
                 let header = wire::CancelTask::decode(frame.header).expect("own header");
-                frames.push((header.task_id[0], frame.payload.to_vec()));
+                frames.push((header.task_id[0], frame.payload.into_bytes().to_vec()));
             }
         }
         frames
@@ -302,17 +301,17 @@ mod tests {
             let stream = frame_of(1, &vec![7; size]);
             let mut decoder = Decoder::new();
             let mut input = &stream[..];
-            let frame = loop {
+            let payload = loop {
                 let space = decoder.space();
                 let count = space.len().min(input.len());
                 space[..count].copy_from_slice(&input[..count]);
                 decoder.advance(count);
                 input = &input[count..];
                 if let Some(frame) = decoder.next_frame().expect("well-formed") {
-                    break frame;
+                    break frame.payload.into_bytes();
                 }
             };
-            assert_eq!(frame.payload.as_ptr() as usize % PART_ALIGNMENT, 0);
+            assert_eq!(payload.as_ptr() as usize % PART_ALIGNMENT, 0);
         }
     }
 

@@ -10,10 +10,8 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::frame::encode_head;
-use crate::value::PayloadParts;
+use crate::value::{PayloadPart, PayloadParts};
 
-/// Parts up to this size are copied behind the header instead of being written from where they lie.
-const COPY_BELOW_BYTES: usize = 16 << 10;
 const MAX_SLICES: usize = 64;
 
 /// Outgoing bytes in order.
@@ -41,11 +39,12 @@ impl Outbox {
         encode_head(header, payload.len_bytes(), &mut self.open);
         self.waiting_bytes += self.open.len() - before + payload.len_bytes();
         for part in payload.parts() {
-            if part.len() <= COPY_BELOW_BYTES {
-                self.open.extend_from_slice(part);
-            } else {
-                self.close_open();
-                self.closed.push_back(part.clone());
+            match part {
+                PayloadPart::Copied(slice) => self.open.extend_from_slice(slice),
+                PayloadPart::Shared(bytes) => {
+                    self.close_open();
+                    self.closed.push_back(bytes.clone());
+                }
             }
         }
     }

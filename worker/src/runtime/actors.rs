@@ -8,16 +8,14 @@ use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
-use super::Runtime;
-use super::api::resource_request;
 use super::lanes::LaneRole;
+use super::{Runtime, resource_request};
 use crate::core::objects::ObjectState;
-use crate::core::tasks::{Target, TaskRecord, layout_of};
+use crate::core::tasks::layout_of;
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
-use crate::options::{ActorOptions, CallOptions, Function, ResourceMap};
+use crate::options::{ActorOptions, Function, ResourceMap};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::stream::ObjectStream;
 use crate::value::Value;
 
 /// How long a closed lane may wait for the raylet to say why the worker died.
@@ -72,7 +70,7 @@ impl Runtime {
         let request = wire::CreateActorRequest {
             spec: Some(self.creation_spec(actor, class, &input, &dependencies, options)),
             options: Some(actor_options(class, options)),
-            args_payload: payload.parts().concat().into(),
+            args_payload: payload.concat().into(),
             get_if_exists: options.get_if_exists,
         };
         let is_named = !options.name.is_empty();
@@ -204,89 +202,6 @@ impl Runtime {
             }),
             Urgency::Now,
         );
-    }
-
-    /// Calls a method. Returns one reference per result.
-    pub fn call(
-        &self,
-        actor: &ActorHandle,
-        method: &str,
-        input: Value,
-        dependencies: Vec<ObjectRef>,
-        options: &CallOptions,
-    ) -> Result<Vec<ObjectRef>, TaskFailure> {
-        let count = options.num_returns.max(1);
-        let task = self.submit_call(actor, method, input, dependencies, options, count)?;
-        let me = self.0.me;
-        Ok((0..count)
-            .map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), me, self))
-            .collect())
-    }
-
-    /// Calls a generator method. Its items come one by one.
-    pub fn call_streaming(
-        &self,
-        actor: &ActorHandle,
-        method: &str,
-        input: Value,
-        dependencies: Vec<ObjectRef>,
-        options: &CallOptions,
-    ) -> Result<ObjectStream, TaskFailure> {
-        let options = CallOptions {
-            is_streaming: true,
-            ..options.clone()
-        };
-        let task = self.submit_call(actor, method, input, dependencies, &options, 0)?;
-        Ok(ObjectStream::new(task, self))
-    }
-
-    fn submit_call(
-        &self,
-        actor: &ActorHandle,
-        method: &str,
-        input: Value,
-        dependencies: Vec<ObjectRef>,
-        options: &CallOptions,
-        count: u32,
-    ) -> Result<TaskId, TaskFailure> {
-        self.check_open()?;
-        let task = TaskId::next();
-        let edges = dependencies
-            .iter()
-            .map(|reference| (reference.id(), reference.owner()))
-            .collect();
-        let mut spec = wire::TaskSpec {
-            task_id: task.to_wire(),
-            job_id: self.job().to_wire(),
-            function: Some(wire::FunctionDescriptor {
-                name: actor.class_name.to_string(),
-                ..Default::default()
-            }),
-            args: Some(layout_of(&input)),
-            dependencies: dependencies.iter().map(ObjectRef::to_wire).collect(),
-            num_returns: count,
-            retries_left: options.max_task_retries.unwrap_or(actor.max_task_retries),
-            retry_exceptions: options.retry_exceptions,
-            retry_exception_types: options.retry_exception_types.clone(),
-            owner: Some(self.0.me.to_wire()),
-            actor_id: actor.actor.to_wire(),
-            method: method.to_owned(),
-            is_streaming: options.is_streaming,
-            ..Default::default()
-        };
-        self.with_core(|core, effects| {
-            spec.sequence = core.actors.admit(actor.actor)?;
-            for index in 0..count {
-                let id = ObjectId::of_return(task, index);
-                core.objects.insert_owned(id, ObjectState::Pending).handles = 1;
-            }
-            if options.is_streaming {
-                core.open_stream(task);
-            }
-            let record = TaskRecord::new(spec, input, edges, Target::Actor(actor.actor));
-            core.submit_call(actor.actor, record, effects);
-            Ok(task)
-        })
     }
 
     /// Ends an actor now. With `no_restart` false it is restarted if it has restarts left.

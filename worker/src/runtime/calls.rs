@@ -11,23 +11,54 @@ use wire::lane_frame::Kind as LaneKind;
 
 use super::Runtime;
 use super::lanes::LaneRole;
+use crate::core::tasks::call_name;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::{PayloadParts, Value};
+use crate::value::{Payload, PayloadParts, Value};
 
 /// A call that came in over a lane.
 pub struct ReceivedCall {
     runtime: Runtime,
     connection: Arc<Connection>,
     task: TaskId,
-    spec: wire::TaskSpec,
-    inlined: Vec<wire::InlinedDependency>,
+    template: Arc<wire::CallTemplate>,
+    args: ReceivedValue,
+    dependencies: Vec<wire::ObjectRef>,
+    inlined: Vec<(u32, ReceivedValue)>,
     locations: Vec<wire::DependencyLocation>,
-    payload: Bytes,
     /// References that came in; the caller is told which of them are kept.
     received: Vec<(ObjectId, ProcessAddress)>,
+}
+
+/// A value whose references are not counted yet.
+#[derive(Default)]
+struct ReceivedValue {
+    value: Value,
+    refs: Vec<wire::ObjectRef>,
+}
+
+impl ReceivedValue {
+    /// Cuts a value out of a payload, from `position` on.
+    fn cut(
+        layout: wire::ValueLayout,
+        payload: &Payload<'_>,
+        position: &mut usize,
+    ) -> Result<Self, String> {
+        let (value, end) = Runtime::cut_layout(&layout, payload, *position)?;
+        *position = end;
+        Ok(Self {
+            value,
+            refs: layout.contained_refs,
+        })
+    }
+
+    fn count_refs(mut self, runtime: &Runtime) -> Result<Value, TaskFailure> {
+        let contained = runtime.import_refs(&self.refs, false);
+        self.value.contained = contained.map_err(|error| bad_frame(&error))?;
+        Ok(self.value)
+    }
 }
 
 /// What a call works on.
@@ -56,27 +87,34 @@ impl ReceivedCall {
     pub(super) fn new(
         runtime: Runtime,
         connection: Arc<Connection>,
+        template: Arc<wire::CallTemplate>,
         push: wire::PushTask,
-        payload: Bytes,
+        payload: &Payload<'_>,
     ) -> Result<Self, String> {
-        let spec = push.spec.ok_or("a task without a specification")?;
-        let task = TaskId::from_bytes(&spec.task_id).map_err(|error| error.to_string())?;
-        let (inlined, locations) = (push.inlined, push.locations);
+        let mut position = 0;
+        let layout = push.args.unwrap_or_default();
+        let args = ReceivedValue::cut(layout, payload, &mut position)?;
+        let inlined = push.inlined.into_iter().map(|inlined| {
+            let layout = inlined.layout.unwrap_or_default();
+            let value = ReceivedValue::cut(layout, payload, &mut position)?;
+            Ok((inlined.position, value))
+        });
         Ok(Self {
+            inlined: inlined.collect::<Result<_, String>>()?,
             runtime,
             connection,
-            task,
-            spec,
-            inlined,
-            locations,
-            payload,
+            task: TaskId::from_words(push.task_prefix, push.task_number),
+            template,
+            args,
+            dependencies: push.dependencies,
+            locations: push.locations,
             received: Vec::new(),
         })
     }
 
-    /// The task's specification.
-    pub fn spec(&self) -> &wire::TaskSpec {
-        &self.spec
+    /// What the call has in common with others of the same function or method.
+    pub fn template(&self) -> &Arc<wire::CallTemplate> {
+        &self.template
     }
 
     /// The task.
@@ -86,26 +124,17 @@ impl ReceivedCall {
 
     /// The job on whose behalf the call is made.
     pub fn job(&self) -> JobId {
-        JobId::from_bytes(&self.spec.job_id).unwrap_or(JobId::NIL)
+        JobId::from_bytes(&self.template.job_id).unwrap_or(JobId::NIL)
     }
 
     /// Whether this is a method call on the actor of this process.
     pub fn is_actor_call(&self) -> bool {
-        !self.spec.actor_id.is_empty()
+        !self.template.actor_id.is_empty()
     }
 
     /// The function or "Class.method", for messages.
     pub fn name(&self) -> String {
-        let function = self
-            .spec
-            .function
-            .as_ref()
-            .map_or("", |function| function.name.as_str());
-        if self.spec.method.is_empty() {
-            function.to_owned()
-        } else {
-            format!("{function}.{}", self.spec.method)
-        }
+        call_name(&self.template)
     }
 
     /// GPUs of the lease under which the call runs.
@@ -115,6 +144,10 @@ impl ReceivedCall {
             LaneRole::Incoming { hello: Some(hello) } => hello.accelerators.clone(),
             _ => None,
         }
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     pub(crate) fn connection_id(&self) -> ConnectionId {
@@ -129,29 +162,18 @@ impl ReceivedCall {
                 format!("task {} was cancelled", self.name()),
             ));
         }
-        let payload = std::mem::take(&mut self.payload);
-        let layout = self.spec.args.clone().unwrap_or_default();
-        let (args, mut position) = self
-            .runtime
-            .read_value(&layout, &payload, 0, false)
-            .map_err(|error| bad_frame(&error))?;
+        let args = std::mem::take(&mut self.args).count_refs(&self.runtime)?;
         self.note_received(&args.contained);
-        let mut dependencies: Vec<Option<Value>> = vec![None; self.spec.dependencies.len()];
-        for inlined in std::mem::take(&mut self.inlined) {
-            let layout = inlined.layout.unwrap_or_default();
-            let (value, end) = self
-                .runtime
-                .read_value(&layout, &payload, position, false)
-                .map_err(|error| bad_frame(&error))?;
-            position = end;
+        let mut dependencies: Vec<Option<Value>> = vec![None; self.dependencies.len()];
+        for (position, inlined) in std::mem::take(&mut self.inlined) {
+            let value = inlined.count_refs(&self.runtime)?;
             self.note_received(&value.contained);
-            let slot = dependencies.get_mut(inlined.position as usize);
+            let slot = dependencies.get_mut(position as usize);
             *slot.ok_or_else(|| bad_frame("an inlined dependency out of range"))? = Some(value);
         }
         for location in std::mem::take(&mut self.locations) {
             let index = location.position as usize;
             let reference = self
-                .spec
                 .dependencies
                 .get(index)
                 .ok_or_else(|| bad_frame("a dependency out of range"))?;
@@ -173,7 +195,7 @@ impl ReceivedCall {
     }
 
     fn caller(&self) -> Option<ProcessAddress> {
-        self.spec
+        self.template
             .owner
             .as_ref()
             .and_then(|owner| ProcessAddress::from_wire(owner).ok())
@@ -184,7 +206,7 @@ impl ReceivedCall {
         let mut payload = PayloadParts::default();
         let result = self.place_result(index, value, &mut payload)?;
         let item = wire::StreamItem {
-            task_id: self.spec.task_id.clone(),
+            task_id: self.task.to_wire(),
             index: index.into(),
             result: Some(result),
         };
@@ -251,8 +273,10 @@ impl ReceivedCall {
                 (Vec::new(), Some(failure.to_wire()))
             }
         };
+        let (task_prefix, task_number) = self.task.to_words();
         let done = wire::TaskDone {
-            task_id: self.spec.task_id.clone(),
+            task_prefix,
+            task_number,
             results,
             failure,
             still_borrowed: self.still_borrowed(),
@@ -343,6 +367,7 @@ impl ActorStart {
     pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
         let payload = std::mem::take(&mut self.payload);
         let layout = self.spec().args.clone().unwrap_or_default();
+        let payload = Payload::Owned(payload);
         let (args, _) = self
             .runtime
             .read_value(&layout, &payload, 0, false)
@@ -427,7 +452,7 @@ pub(super) fn send_returned(
     calls: &[Box<ReceivedCall>],
     is_blocked: bool,
 ) {
-    let task_ids = calls.iter().map(|call| call.spec.task_id.clone()).collect();
+    let task_ids = calls.iter().map(|call| call.task.to_wire()).collect();
     let returned = wire::TasksReturned {
         task_ids,
         is_blocked,

@@ -21,20 +21,76 @@ use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
 use crate::lane::frame::Frame;
 use crate::node_link::Unclaimed;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::{Format, Value, cut_value};
+use crate::sync::Mutex;
+use crate::value::{Format, Payload, Value, cut_value};
 
+/// What happens with the frames of one lane.
 pub(super) struct LaneHandler {
-    pub(super) runtime: Runtime,
+    runtime: Runtime,
+    /// What the caller at the other end has told, by slots. Only the polling thread looks at it.
+    templates: Mutex<Vec<Arc<wire::CallTemplate>>>,
+}
+
+impl LaneHandler {
+    pub(super) fn new(runtime: Runtime) -> Self {
+        Self {
+            runtime,
+            templates: Mutex::default(),
+        }
+    }
+
+    fn on_template(&self, template: wire::CallTemplate) -> Result<(), String> {
+        let mut templates = self.templates.lock();
+        let (slot, template) = (template.slot as usize, Arc::new(template));
+        if slot > templates.len() {
+            return Err(format!("a call template for slot {slot} out of order"));
+        }
+        if slot == templates.len() {
+            templates.push(template);
+        } else {
+            templates[slot] = template;
+        }
+        Ok(())
+    }
+
+    fn on_push(
+        &self,
+        connection: &Arc<Connection>,
+        push: wire::PushTask,
+        payload: &Payload<'_>,
+    ) -> Result<(), String> {
+        let template = self
+            .templates
+            .lock()
+            .get(push.template_slot as usize)
+            .map(Arc::clone)
+            .ok_or("a call without its template")?;
+        let (runtime, connection) = (self.runtime.clone(), Arc::clone(connection));
+        let call = Box::new(ReceivedCall::new(
+            runtime, connection, template, push, payload,
+        )?);
+        if self.runtime.queue().is_blocked() && !call.is_actor_call() {
+            let connection = Arc::clone(call.connection());
+            super::calls::send_returned(&connection, &[call], true);
+        } else {
+            self.runtime.queue().push(Work::Call(call));
+        }
+        Ok(())
+    }
 }
 
 impl Handler for LaneHandler {
-    fn on_frame(&self, connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
+    fn on_frame(&self, connection: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String> {
         let header = wire::LaneFrame::decode(frame.header)
             .map_err(|error| format!("bad header: {error}"))?;
         let kind = header
             .kind
             .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
-        self.runtime.on_lane_frame(connection, kind, frame.payload)
+        match kind {
+            LaneKind::PushTask(push) => self.on_push(connection, push, &frame.payload),
+            LaneKind::CallTemplate(template) => self.on_template(template),
+            kind => self.runtime.on_lane_frame(connection, kind, &frame.payload),
+        }
     }
 
     fn on_closed(&self, connection: &Arc<Connection>) {
@@ -47,25 +103,25 @@ pub(super) struct NodeHandler {
 }
 
 impl Handler for NodeHandler {
-    fn on_frame(&self, _connection: &Arc<Connection>, frame: Frame) -> Result<(), String> {
+    fn on_frame(&self, _connection: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String> {
         let header = wire::NodeFrame::decode(frame.header)
             .map_err(|error| format!("bad header: {error}"))?;
         let kind = header
             .kind
             .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
         if header.request_id != 0 {
-            let unclaimed = self
-                .runtime
-                .0
-                .node
-                .take(header.request_id, kind, frame.payload);
+            let unclaimed =
+                self.runtime
+                    .0
+                    .node
+                    .take(header.request_id, kind, frame.payload.into_bytes());
             if let Unclaimed::Lease(key, answer) = unclaimed {
                 self.runtime
                     .on_lease_answer(key, answer.map(|(kind, _)| kind));
             }
             return Ok(());
         }
-        self.runtime.on_node_event(kind, frame.payload)
+        self.runtime.on_node_event(kind, frame.payload.into_bytes())
     }
 
     fn on_closed(&self, _connection: &Arc<Connection>) {
@@ -95,21 +151,12 @@ impl Runtime {
         &self,
         connection: &Arc<Connection>,
         kind: LaneKind,
-        payload: Bytes,
+        payload: &Payload<'_>,
     ) -> Result<(), String> {
         let id = connection.id;
         match kind {
             LaneKind::Hello(hello) => self.on_hello(id, hello),
-            LaneKind::PushTask(push) => {
-                let call = ReceivedCall::new(self.clone(), Arc::clone(connection), push, payload)?;
-                if self.queue().is_blocked() && !call.is_actor_call() {
-                    super::calls::send_returned(connection, &[Box::new(call)], true);
-                } else {
-                    self.queue().push(Work::Call(Box::new(call)));
-                }
-                Ok(())
-            }
-            LaneKind::TaskDone(done) => self.on_task_done(id, done, &payload),
+            LaneKind::TaskDone(done) => self.on_task_done(id, done, payload),
             LaneKind::TasksReturned(returned) => {
                 let tasks: Result<Vec<_>, _> =
                     returned.task_ids.iter().map(|task| task_of(task)).collect();
@@ -131,7 +178,7 @@ impl Runtime {
                 });
                 Ok(())
             }
-            LaneKind::ObjectReply(reply) => self.on_object_reply(reply, &payload),
+            LaneKind::ObjectReply(reply) => self.on_object_reply(reply, payload),
             LaneKind::BorrowDelta(delta) => {
                 let (object, borrower) = (
                     object_of(&delta.object_id)?,
@@ -152,7 +199,10 @@ impl Runtime {
                 self.queue().cancel(task_of(&cancel.task_id)?);
                 Ok(())
             }
-            LaneKind::StreamItem(item) => self.on_stream_item(item, &payload),
+            LaneKind::StreamItem(item) => self.on_stream_item(item, payload),
+            LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
+                unreachable!("handled by the lane")
+            }
         }
     }
 
@@ -185,9 +235,9 @@ impl Runtime {
         &self,
         id: ConnectionId,
         done: wire::TaskDone,
-        payload: &Bytes,
+        payload: &Payload<'_>,
     ) -> Result<(), String> {
-        let task = task_of(&done.task_id)?;
+        let task = TaskId::from_words(done.task_prefix, done.task_number);
         let results = self.read_results(&done.results, payload)?;
         let borrowed: Result<Vec<_>, String> = done
             .still_borrowed
@@ -209,12 +259,16 @@ impl Runtime {
             is_worker_exiting: done.is_worker_exiting,
             stream_length: done.stream_length,
         };
-        let callee = self.0.lanes.lock().open.get(&id).and_then(|lane| lane.peer);
+        let callee = if ended.still_borrowed.is_empty() {
+            None
+        } else {
+            self.0.lanes.lock().open.get(&id).and_then(|lane| lane.peer)
+        };
         self.with_core(|core, effects| core.task_ended(id, callee, ended, effects));
         Ok(())
     }
 
-    fn on_stream_item(&self, item: wire::StreamItem, payload: &Bytes) -> Result<(), String> {
+    fn on_stream_item(&self, item: wire::StreamItem, payload: &Payload<'_>) -> Result<(), String> {
         let task = task_of(&item.task_id)?;
         let result = item.result.ok_or("a stream item without a result")?;
         let mut results = self.read_results(std::slice::from_ref(&result), payload)?;
@@ -228,7 +282,7 @@ impl Runtime {
     fn read_results(
         &self,
         results: &[wire::TaskResult],
-        payload: &Bytes,
+        payload: &Payload<'_>,
     ) -> Result<Vec<crate::core::ResultValue>, String> {
         use wire::task_result::Place;
         let mut position = 0;
@@ -262,16 +316,25 @@ impl Runtime {
     pub(super) fn read_value(
         &self,
         layout: &wire::ValueLayout,
-        payload: &Bytes,
+        payload: &Payload<'_>,
         position: usize,
         is_credited: bool,
     ) -> Result<(Value, usize), String> {
-        let format = Format::from_u32(layout.format).ok_or("a value of an unknown format")?;
-        let position = crate::value::align_up(position);
-        let (mut value, end) = cut_value(format, &layout.lengths, payload, position)
-            .ok_or("a value that reaches beyond its payload")?;
+        let (mut value, end) = Self::cut_layout(layout, payload, position)?;
         value.contained = self.import_refs(&layout.contained_refs, is_credited)?;
         Ok((value, end))
+    }
+
+    /// [`Self::read_value`] without the references.
+    pub(super) fn cut_layout(
+        layout: &wire::ValueLayout,
+        payload: &Payload<'_>,
+        position: usize,
+    ) -> Result<(Value, usize), String> {
+        let format = Format::from_u32(layout.format).ok_or("a value of an unknown format")?;
+        let position = crate::value::align_up(position);
+        cut_value(format, &layout.lengths, payload, position)
+            .ok_or_else(|| "a value that reaches beyond its payload".to_owned())
     }
 
     /// Handles for references that came from another process.
@@ -325,7 +388,11 @@ impl Runtime {
         }
     }
 
-    fn on_object_reply(&self, reply: wire::ObjectReply, payload: &Bytes) -> Result<(), String> {
+    fn on_object_reply(
+        &self,
+        reply: wire::ObjectReply,
+        payload: &Payload<'_>,
+    ) -> Result<(), String> {
         use wire::object_reply::Outcome;
         let Some((_, object)) = self.0.lanes.lock().asked.remove(&reply.request_id) else {
             return Ok(());

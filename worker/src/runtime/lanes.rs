@@ -131,9 +131,7 @@ impl Runtime {
     }
 
     pub(super) fn add_lane_socket(&self, socket: OwnedFd) -> rustix::io::Result<Arc<Connection>> {
-        let handler = Arc::new(LaneHandler {
-            runtime: self.clone(),
-        });
+        let handler = Arc::new(LaneHandler::new(self.clone()));
         self.0
             .reactor
             .add_connection(socket, Decoder::new(), handler)

@@ -1,7 +1,10 @@
 //! The runtime of one process: everything a driver or worker does with tasks, actors and objects.
 //!
 //! ```text
-//!   api        what callers use: put, get, wait, submit, create_actor, call        (this file's impl blocks, split)
+//!   api        putting and watching objects
+//!   waiting    get and wait
+//!   submit     tasks and calls, items of generators
+//!   control    questions to the raylet and the gcs
 //!   incoming   frames from lanes and from the raylet -> core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
@@ -13,10 +16,13 @@ mod actors;
 mod api;
 mod calls;
 mod carry_out;
+mod control;
 mod incoming;
 mod lanes;
 mod objects;
 mod start;
+mod submit;
+mod waiting;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -34,9 +40,10 @@ use crate::registry::NativeRegistry;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 pub use actors::ActorHandle;
-pub use api::{GetError, Interrupt, WaitResult};
 pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
 pub use start::{ProcessRole, RuntimeConfig};
+pub(crate) use submit::resource_request;
+pub use waiting::{GetError, Interrupt};
 
 /// Receives output lines of workers, in drivers.
 pub type LogSink = Box<dyn Fn(wire::LogLines) + Send + Sync>;

@@ -1,7 +1,6 @@
 //! Reading and writing the node's object store.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
@@ -10,7 +9,8 @@ use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use wire::node_frame::Kind;
 
-use super::{GetError, Interrupt, Runtime};
+use super::waiting::Waiting;
+use super::{GetError, Runtime};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -113,8 +113,7 @@ impl Runtime {
     pub(super) fn read_from_store(
         &self,
         place: &Place,
-        deadline: Option<Instant>,
-        interrupt: Interrupt<'_>,
+        waiting: &mut Waiting<'_>,
     ) -> Result<Bytes, Result<ReadError, GetError>> {
         let get = wire::StoreGet {
             object_id: place.object.to_wire(),
@@ -122,7 +121,7 @@ impl Runtime {
             locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
             size_bytes: place.size_bytes,
         };
-        let (reply, _) = self.request_interruptibly(Kind::StoreGet(get), deadline, interrupt)?;
+        let (reply, _) = self.request_interruptibly(Kind::StoreGet(get), waiting)?;
         let Kind::StoreGetReply(reply) = reply else {
             return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
         };
@@ -169,8 +168,7 @@ impl Runtime {
     fn request_interruptibly(
         &self,
         kind: Kind,
-        deadline: Option<Instant>,
-        interrupt: Interrupt<'_>,
+        waiting: &mut Waiting<'_>,
     ) -> Result<(Kind, Bytes), Result<ReadError, GetError>> {
         let slot = Arc::new(crate::sync::Mutex::new(None));
         let waiter = crate::lane::turn::Waiter::new(1);
@@ -182,7 +180,7 @@ impl Runtime {
                 done.count_down();
             }),
         );
-        if let Err(error) = self.wait_for(&waiter, deadline, interrupt) {
+        if let Err(error) = waiting.wait_for(&waiter) {
             let cancel = wire::StoreGetCancel { request_id };
             self.0.node.tell(Kind::StoreGetCancel(cancel), Urgency::Now);
             return Err(Err(error));
@@ -233,7 +231,7 @@ impl Runtime {
             nodes,
             size_bytes: location.size_bytes,
         };
-        match self.read_from_store(&place, None, &|| false) {
+        match self.read_from_store(&place, &mut Waiting::new(self, None, &|| false)) {
             Ok(bytes) => self.value_of(&bytes),
             Err(Ok(ReadError::Failed(failure))) => Err(failure),
             Err(Err(error)) => Err(error.into_failure()),

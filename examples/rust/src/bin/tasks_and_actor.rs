@@ -13,7 +13,9 @@ use aktis_cli::laptop::{LaptopConfig, LaptopSession};
 use aktis_common::config::Settings;
 use aktis_examples::{TALLY, THROW_DARTS, from_value, registry, to_value};
 use aktis_worker::native_process::{join_as_driver, run_if_zygote, zygote_command};
-use aktis_worker::{ActorOptions, CallOptions, Function, Runtime, TaskOptions, Value};
+use aktis_worker::{
+    ActorOptions, CallOptions, Function, RemoteFunction, RemoteMethod, Runtime, TaskOptions, Value,
+};
 
 const TASKS: u64 = 20;
 const DARTS_PER_TASK: u64 = 500_000;
@@ -46,14 +48,15 @@ fn throw_darts(runtime: &Runtime) -> Result<(), Box<dyn Error>> {
         Vec::new(),
         &ActorOptions::default(),
     )?;
+    let throw = RemoteFunction::new(Function::native(THROW_DARTS), TaskOptions::default());
+    let add = RemoteMethod::new(tally, "add", CallOptions::default());
     let mut sums = Vec::new();
     for seed in 0..TASKS {
-        let task = Function::native(THROW_DARTS);
         let input = to_value(&[seed, DARTS_PER_TASK]);
-        let hits = runtime.submit(&task, input, Vec::new(), &TaskOptions::default())?;
+        let hits = runtime.submit(&throw, input, Vec::new())?;
         // The hits go to the actor by reference, as soon as they are there.
         let darts = to_value(&[DARTS_PER_TASK]);
-        sums.extend(runtime.call(&tally, "add", darts, hits, &CallOptions::default())?);
+        sums.extend(runtime.call(&add, darts, hits)?);
     }
     let last = runtime.get(&sums, None)?.pop().ok_or("no task ran")?;
     let [hits, darts] = from_value(&last)?;

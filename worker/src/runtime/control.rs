@@ -1,0 +1,99 @@
+//! Questions to the raylet and, through it, to the gcs.
+
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_proto::v1 as wire;
+use prost::Message;
+use wire::node_frame::Kind;
+
+use super::Runtime;
+use crate::error::TaskFailure;
+
+/// How long a control request may take before it counts as failed.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Runtime {
+    /// The nodes of the cluster, with totals and what is free.
+    pub fn nodes(&self) -> Result<Vec<wire::NodeInfo>, TaskFailure> {
+        self.check_open()?;
+        let query = Kind::ClusterQuery(wire::ClusterQuery {});
+        let (reply, _) = self.0.node.request(
+            self.reactor(),
+            query,
+            Some(Instant::now() + CONTROL_TIMEOUT),
+        )?;
+        match reply {
+            Kind::ClusterReply(reply) => Ok(reply.nodes),
+            _ => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the raylet answered a query with another frame",
+            )),
+        }
+    }
+
+    /// Calls a method of the gcs through the raylet.
+    pub fn call_gcs<Request: Message, Reply: Message + Default>(
+        &self,
+        method: &str,
+        request: &Request,
+    ) -> Result<Reply, TaskFailure> {
+        self.check_open()?;
+        let call = wire::GcsCall {
+            method: method.to_owned(),
+            body: request.encode_to_vec().into(),
+        };
+        let deadline = Some(Instant::now() + CONTROL_TIMEOUT);
+        match self
+            .0
+            .node
+            .request(self.reactor(), Kind::GcsCall(call), deadline)?
+            .0
+        {
+            Kind::GcsReply(reply) => Reply::decode(reply.body).map_err(|error| {
+                TaskFailure::new(
+                    ErrorCode::Internal,
+                    format!("cannot read the gcs's answer to {method}: {error}"),
+                )
+            }),
+            _ => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the raylet answered a gcs call with another frame",
+            )),
+        }
+    }
+
+    /// Exports a definition under the hash of its bytes. Returns the key.
+    pub fn kv_put(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+    ) -> Result<(), TaskFailure> {
+        let request = wire::KvPutRequest {
+            key: key.into(),
+            value: value.into(),
+            overwrite: false,
+        };
+        self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)
+            .map(drop)
+    }
+
+    /// Reads a key of the gcs table.
+    pub fn kv_get(
+        &self,
+        key: impl Into<bytes::Bytes>,
+    ) -> Result<Option<bytes::Bytes>, TaskFailure> {
+        let request = wire::KvGetRequest { key: key.into() };
+        Ok(self
+            .call_gcs::<_, wire::KvGetReply>("KvGet", &request)?
+            .value)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), TaskFailure> {
+        if self.is_closed() {
+            Err(crate::node_link::raylet_gone())
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Submitting tasks and calls, and taking the items of generators.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::ids::{JobId, ObjectId, TaskId};
+use aktis_proto::v1 as wire;
+
+use super::waiting::Waiting;
+use super::{GetError, Interrupt, Runtime};
+use crate::core::leases::ClassId;
+use crate::core::objects::ObjectState;
+use crate::core::tasks::{CallTemplate, Target, TaskRecord};
+use crate::core::{StreamNext, Watcher};
+use crate::error::TaskFailure;
+use crate::lane::turn::Waiter;
+use crate::options::{ResourceMap, Strategy};
+use crate::reference::ObjectRef;
+use crate::remote::{RemoteFunction, RemoteMethod};
+use crate::stream::ObjectStream;
+use crate::value::Value;
+
+impl Runtime {
+    /// Runs a function somewhere in the cluster. Returns one reference per result.
+    pub fn submit(
+        &self,
+        function: &RemoteFunction,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<Vec<ObjectRef>, TaskFailure> {
+        self.start_task(&function.template(self), input, dependencies)
+            .map(|(_, results)| results)
+    }
+
+    /// Runs a generator somewhere in the cluster. Its items come one by one.
+    pub fn submit_streaming(
+        &self,
+        function: &RemoteFunction,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<ObjectStream, TaskFailure> {
+        self.start_task(&function.template(self), input, dependencies)
+            .map(|(task, _)| ObjectStream::new(task, self))
+    }
+
+    /// Calls a method. Returns one reference per result.
+    pub fn call(
+        &self,
+        method: &RemoteMethod,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<Vec<ObjectRef>, TaskFailure> {
+        self.start_task(&method.template(self), input, dependencies)
+            .map(|(_, results)| results)
+    }
+
+    /// Calls a generator method. Its items come one by one.
+    pub fn call_streaming(
+        &self,
+        method: &RemoteMethod,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<ObjectStream, TaskFailure> {
+        self.start_task(&method.template(self), input, dependencies)
+            .map(|(task, _)| ObjectStream::new(task, self))
+    }
+
+    fn start_task(
+        &self,
+        template: &Arc<CallTemplate>,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<(TaskId, Vec<ObjectRef>), TaskFailure> {
+        self.check_open()?;
+        let task = TaskId::next();
+        let shared = &template.shared;
+        let edges = dependencies
+            .iter()
+            .map(|reference| (reference.id(), reference.owner()))
+            .collect();
+        let mut record = TaskRecord::new(task, Arc::clone(template), input, edges);
+        self.with_core(|core, effects| {
+            if let Target::Actor(actor) = template.target {
+                record.sequence = core.actors.admit(actor)?;
+            }
+            for index in 0..shared.num_returns {
+                let id = ObjectId::of_return(task, index);
+                core.objects.insert_owned(id, ObjectState::Pending).handles = 1;
+            }
+            if shared.is_streaming {
+                core.open_stream(task);
+            }
+            match template.target {
+                Target::Class(_) => core.submit(record, effects),
+                Target::Actor(actor) => core.submit_call(actor, record, effects),
+            }
+            Ok(())
+        })?;
+        let results = (0..shared.num_returns)
+            .map(|index| ObjectRef::from_counted(ObjectId::of_return(task, index), self.0.me, self))
+            .collect();
+        Ok((task, results))
+    }
+
+    /// The scheduling class of tasks that ask for this.
+    pub(crate) fn class_of(&self, request: &wire::ResourceRequest, job: JobId) -> ClassId {
+        self.with_core(|core, _| core.leases.class_of(request, job))
+    }
+
+    pub(crate) fn stream_next(
+        &self,
+        task: TaskId,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Option<ObjectRef>, GetError> {
+        loop {
+            match self.with_core(|core, _| core.stream_next(task)) {
+                StreamNext::Item(object) => {
+                    return Ok(Some(ObjectRef::from_counted(object, self.0.me, self)));
+                }
+                StreamNext::End => return Ok(None),
+                StreamNext::Failed(failure) => return Err(GetError::Failed(failure)),
+                StreamNext::Pending => {}
+            }
+            let waiter = Waiter::new(1);
+            let watcher = Watcher::Thread(Arc::clone(&waiter));
+            self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
+            Waiting::new(self, deadline, interrupt).wait_for(&waiter)?;
+        }
+    }
+
+    pub(crate) fn close_stream(&self, task: TaskId) {
+        if !self.is_closed() {
+            self.with_core(|core, effects| core.drop_stream(task, effects));
+        }
+    }
+}
+
+pub(crate) fn resource_request(
+    resources: &ResourceMap,
+    gpu_memory_bytes: u64,
+    strategy: &Strategy,
+) -> wire::ResourceRequest {
+    use wire::scheduling_strategy::Kind as StrategyKind;
+    let kind = match strategy {
+        Strategy::Default => StrategyKind::Default(wire::DefaultStrategy {}),
+        Strategy::Spread => StrategyKind::Spread(wire::SpreadStrategy {}),
+        Strategy::Node { node_id, is_soft } => {
+            StrategyKind::NodeAffinity(wire::NodeAffinityStrategy {
+                node_id: node_id.to_wire(),
+                soft: *is_soft,
+            })
+        }
+    };
+    wire::ResourceRequest {
+        resources: Some(wire::ResourceSet {
+            quantities: resources
+                .iter()
+                .map(|(name, quantity)| (name.clone(), *quantity))
+                .collect(),
+        }),
+        strategy: Some(wire::SchedulingStrategy { kind: Some(kind) }),
+        gpu_memory_bytes,
+    }
+}

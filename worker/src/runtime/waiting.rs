@@ -1,0 +1,288 @@
+//! Waiting for objects: `get` and `wait`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::ObjectId;
+
+use super::objects::{Place, ReadError};
+use super::{ProcessRole, Runtime};
+use crate::core::Watcher;
+use crate::core::objects::ObjectState;
+use crate::error::TaskFailure;
+use crate::lane::reactor::WaitEnd;
+use crate::lane::turn::Waiter;
+use crate::reference::ObjectRef;
+use crate::value::Value;
+
+/// Asked now and then while a thread waits; `true` ends the wait.
+pub type Interrupt<'a> = &'a dyn Fn() -> bool;
+
+/// A worker that waits longer than this gives its CPU back.
+const BLOCKED_AFTER: Duration = Duration::from_micros(500);
+const SIGNAL_SLICE: Duration = Duration::from_millis(100);
+
+/// Why `get` gave no values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GetError {
+    /// An object failed; or the task that was to make it.
+    #[error("{0}")]
+    Failed(TaskFailure),
+    /// The deadline passed; this many objects were not ready.
+    #[error("{missing} of {wanted} objects were not ready in time")]
+    TimedOut {
+        /// Objects that were not ready.
+        missing: usize,
+        /// Objects asked for.
+        wanted: usize,
+    },
+    /// The interrupt said so.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl GetError {
+    /// As a failure with a code.
+    pub fn into_failure(self) -> TaskFailure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::TimedOut { .. } => TaskFailure::new(ErrorCode::Timeout, self.to_string()),
+            Self::Interrupted => TaskFailure::new(ErrorCode::Cancelled, "interrupted by a signal"),
+        }
+    }
+}
+
+/// What `get` does next.
+enum Next {
+    Done,
+    Wait(ObjectId),
+    Read(Place),
+}
+
+/// A wait that may have several parts. A worker that waits for long lends its CPU to others until this is dropped.
+pub(super) struct Waiting<'a> {
+    runtime: &'a Runtime,
+    deadline: Option<Instant>,
+    interrupt: Interrupt<'a>,
+    is_blocked: bool,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(
+        runtime: &'a Runtime,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'a>,
+    ) -> Self {
+        Self {
+            runtime,
+            deadline,
+            interrupt,
+            is_blocked: false,
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, waiter: &Arc<Waiter>) -> Result<(), GetError> {
+        let may_block = matches!(self.runtime.0.role, ProcessRole::Worker { .. });
+        loop {
+            let slice = if may_block && !self.is_blocked {
+                BLOCKED_AFTER
+            } else {
+                SIGNAL_SLICE
+            };
+            let end = self
+                .runtime
+                .reactor()
+                .wait(waiter, self.deadline, Some(slice));
+            match end {
+                WaitEnd::Done => return Ok(()),
+                WaitEnd::DeadlinePassed => {
+                    return Err(GetError::TimedOut {
+                        missing: 1,
+                        wanted: 1,
+                    });
+                }
+                WaitEnd::Interrupted if (self.interrupt)() => return Err(GetError::Interrupted),
+                WaitEnd::Interrupted if may_block && !self.is_blocked => {
+                    self.is_blocked = true;
+                    self.runtime.enter_blocked();
+                }
+                WaitEnd::Interrupted => {}
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_blocked {
+            self.runtime.leave_blocked();
+        }
+    }
+}
+
+impl Runtime {
+    /// The values of `references`, in order. Waits until all are there, `deadline` passes, or one turns out to have failed.
+    pub fn get(
+        &self,
+        references: &[ObjectRef],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Value>, TaskFailure> {
+        self.get_interruptibly(references, deadline, &|| false)
+            .map_err(GetError::into_failure)
+    }
+
+    /// [`Self::get`] that asks `interrupt` at least every 100 ms, and at once after a signal.
+    pub fn get_interruptibly(
+        &self,
+        references: &[ObjectRef],
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Vec<Value>, GetError> {
+        self.check_open().map_err(GetError::Failed)?;
+        let mut values = Vec::with_capacity(references.len());
+        let mut waiting = Waiting::new(self, deadline, interrupt);
+        loop {
+            match self.take_ready(references, &mut values)? {
+                Next::Done => return Ok(values),
+                Next::Read(place) => values.extend(self.read(&place, &mut waiting)?),
+                Next::Wait(object) => {
+                    let waited = self.wait_for_object(object, &mut waiting);
+                    waited.map_err(|error| self.with_counts(error, references))?;
+                }
+            }
+        }
+    }
+
+    /// Appends the values that are in this process already, up to the first that is not.
+    fn take_ready(
+        &self,
+        references: &[ObjectRef],
+        values: &mut Vec<Value>,
+    ) -> Result<Next, GetError> {
+        let core = self.0.core.lock();
+        for reference in &references[values.len()..] {
+            let (object, owner) = (reference.id(), reference.owner());
+            match core.objects.get(object).map(|entry| &entry.state) {
+                Some(ObjectState::Inline(value)) => values.push(value.clone()),
+                Some(ObjectState::Failed(failure)) => {
+                    return Err(GetError::Failed(TaskFailure::clone(failure)));
+                }
+                Some(ObjectState::Stored(stored)) => {
+                    return Ok(Next::Read(Place {
+                        object,
+                        owner,
+                        nodes: stored.nodes.clone(),
+                        size_bytes: stored.size_bytes,
+                    }));
+                }
+                Some(ObjectState::Pending | ObjectState::Lost) => return Ok(Next::Wait(object)),
+                None => return Err(GetError::Failed(unknown(object))),
+            }
+        }
+        Ok(Next::Done)
+    }
+
+    /// A stored value; `None` if its copies turn out to be lost, so that it is to be waited for again.
+    fn read(&self, place: &Place, waiting: &mut Waiting<'_>) -> Result<Option<Value>, GetError> {
+        match self.read_from_store(place, waiting) {
+            Ok(bytes) => self.value_of(&bytes).map(Some).map_err(GetError::Failed),
+            Err(Ok(ReadError::Failed(failure))) => Err(GetError::Failed(failure)),
+            Err(Ok(ReadError::Lost(nodes))) => {
+                self.report_lost(place.object, place.owner, &nodes);
+                Ok(None)
+            }
+            Err(Err(error)) => Err(error),
+        }
+    }
+
+    fn wait_for_object(&self, object: ObjectId, waiting: &mut Waiting<'_>) -> Result<(), GetError> {
+        let waiter = Waiter::new(1);
+        self.watch_all(&[object], &waiter);
+        let waited = waiting.wait_for(&waiter);
+        if waited.is_err() {
+            self.unwatch_all(&[object], &waiter);
+        }
+        waited
+    }
+
+    fn with_counts(&self, error: GetError, references: &[ObjectRef]) -> GetError {
+        let GetError::TimedOut { .. } = error else {
+            return error;
+        };
+        let core = self.0.core.lock();
+        let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
+        GetError::TimedOut {
+            missing: references.iter().filter(is_missing).count(),
+            wanted: references.len(),
+        }
+    }
+
+    fn watch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
+        self.with_core(|core, effects| {
+            for id in ids {
+                core.watch(*id, Watcher::Thread(Arc::clone(waiter)), effects);
+            }
+        });
+    }
+
+    fn unwatch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
+        self.with_core(|core, _| {
+            for id in ids {
+                if let Some(entry) = core.objects.get_mut(*id) {
+                    entry.watchers.retain(|watcher| {
+                        !matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
+                    });
+                }
+            }
+        });
+    }
+
+    /// Waits until `count` of the objects are ready, or `deadline` passes. Returns the positions of ready ones in order, at
+    /// most `count`.
+    pub fn wait(
+        &self,
+        objects: &[ObjectId],
+        count: usize,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Vec<usize>, GetError> {
+        self.check_open().map_err(GetError::Failed)?;
+        let ready = self.ready_positions(objects, count);
+        if ready.len() >= count {
+            return Ok(ready);
+        }
+        let missing: Vec<ObjectId> = {
+            let core = self.0.core.lock();
+            let is_missing = |id: &&ObjectId| !core.objects.is_ready(**id);
+            objects.iter().filter(is_missing).copied().collect()
+        };
+        let waiter = Waiter::new(count.saturating_sub(objects.len() - missing.len()));
+        self.watch_all(&missing, &waiter);
+        let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
+        self.unwatch_all(&missing, &waiter);
+        match waited {
+            Ok(()) | Err(GetError::TimedOut { .. }) => Ok(self.ready_positions(objects, count)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ready_positions(&self, objects: &[ObjectId], count: usize) -> Vec<usize> {
+        let core = self.0.core.lock();
+        let ready = objects.iter().enumerate();
+        ready
+            .filter(|(_, id)| core.objects.is_ready(**id))
+            .map(|(position, _)| position)
+            .take(count)
+            .collect()
+    }
+}
+
+fn unknown(object: ObjectId) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::ObjectLost,
+        format!(
+            "object {object} is not known to this session; references do not outlive shutdown()"
+        ),
+    )
+}
