@@ -23,7 +23,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::codec::{decode_args, own_buffers, to_value};
+use crate::codec::{decode_args, to_value};
 use crate::failure::{describe, to_py_err};
 use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings};
 
@@ -448,7 +448,7 @@ fn wrong_count(call: &ReceivedCall, returned: &str) -> PyErr {
 fn own_small(mut value: Value) -> Value {
     const COPY_BELOW: usize = 128 << 10;
     if value.data_bytes() <= COPY_BELOW {
-        own_buffers(&mut value);
+        value.own_buffers();
     }
     value
 }

@@ -281,7 +281,7 @@ pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObject
     let runtime = runtime(py)?;
     let mut serialised = to_value(value)?;
     if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
-        crate::codec::own_buffers(&mut serialised);
+        serialised.own_buffers();
     }
     let reference = py
         .detach(|| runtime.put(serialised))

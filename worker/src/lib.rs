@@ -18,6 +18,7 @@
 //! ```
 //! Invariants are listed with the modules that keep them: [`mod@lane`] and [`mod@core`].
 
+mod buffer;
 mod core;
 pub mod error;
 mod execution;

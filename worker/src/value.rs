@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use aktis_proto::v1 as wire;
 
+use crate::buffer::aligned_copy;
 use crate::inband::Inband;
-use crate::lane::frame::aligned_copy;
 use crate::reference::ObjectRef;
 
 /// Alignment of every part of a laid-out value, in bytes.
@@ -102,6 +102,13 @@ impl Value {
             inband: Inband::default(),
             buffers: vec![stream.into()],
             contained: Vec::new(),
+        }
+    }
+
+    /// Copies the buffers, for a value whose memory may change or go after this.
+    pub fn own_buffers(&mut self) {
+        for buffer in &mut self.buffers {
+            *buffer = aligned_copy(buffer);
         }
     }
 

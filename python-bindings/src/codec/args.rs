@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::pickle::{self, Dependency};
 use super::plain::{PlainDecoder, PlainEncoder};
-use super::{from_value, own_buffers};
+use super::from_value;
 use crate::failure::to_py_err;
 use crate::object_ref::PyObjectRef;
 
@@ -48,7 +48,7 @@ pub(crate) fn encode_args(
         let inband = [&[PACKED][..], &position.to_le_bytes()].concat();
         encoded.value = Value::inband(Format::Plain, inband);
     } else {
-        own_buffers(&mut encoded.value);
+        encoded.value.own_buffers();
     }
     Ok(encoded)
 }

@@ -29,7 +29,7 @@ use plain::{PlainDecoder, PlainEncoder};
 /// Bytes above this are kept as a buffer of their own, read in place.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Serialises an object. The value may borrow the object's memory: see [`own_buffers`].
+/// Serialises an object. The value may borrow the object's memory: see [`Value::own_buffers`].
 pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         return bytes_value(bytes);
@@ -48,13 +48,6 @@ pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
         return Ok(value);
     }
     pickle::dump(object)
-}
-
-/// Copies borrowed memory, for values that outlive the call in which the object may be changed.
-pub(crate) fn own_buffers(value: &mut Value) {
-    for buffer in &mut value.buffers {
-        *buffer = Bytes::copy_from_slice(buffer);
-    }
 }
 
 fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {

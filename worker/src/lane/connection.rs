@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::value::PayloadParts;
 
 /// Bytes that may wait unflushed before the sender flushes them itself.
-const FLUSH_ABOVE_BYTES: usize = 32 << 10;
+const FLUSH_ABOVE_BYTES: usize = 8 << 10;
 
 /// Identifies a connection within its reactor; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

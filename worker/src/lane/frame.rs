@@ -6,13 +6,11 @@
 //! A received payload that is long lies in memory of its own, aligned for numpy and Arrow, so that values read from it stay
 //! valid as long as somebody holds them. A short one is handed out where it was read, and what is kept of it is copied.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
-
 use bytes::Bytes;
 use prost::Message;
 
-use crate::value::{PART_ALIGNMENT, Payload, PayloadParts};
+use crate::buffer::AlignedBuffer;
+use crate::value::{Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -58,66 +56,6 @@ fn u32_prefix(value: usize) -> [u8; 4] {
     u32::try_from(value)
         .expect("frames are limited to MAX_FRAME_BYTES")
         .to_le_bytes()
-}
-
-/// Memory for one received payload.
-struct AlignedBuffer {
-    data: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the buffer owns its memory and is not aliased.
-#[allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
-unsafe impl Send for AlignedBuffer {}
-// SAFETY: shared access only reads.
-#[allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
-unsafe impl Sync for AlignedBuffer {}
-
-#[allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
-impl AlignedBuffer {
-    fn new(len: usize) -> Self {
-        let layout = Self::layout(len);
-        // SAFETY: the layout has a non-zero size (at least one alignment unit).
-        let data = unsafe { alloc(layout) };
-        let data = NonNull::new(data).unwrap_or_else(|| handle_alloc_error(layout));
-        // SAFETY: `data` points to `layout.size() >= len` writable bytes; zeroing makes them initialised. Large
-        // payloads are overwritten by the socket right away, so only the tail of small ones is touched twice.
-        unsafe { std::ptr::write_bytes(data.as_ptr(), 0, len) };
-        Self { data, len }
-    }
-
-    fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len.max(1).next_multiple_of(PART_ALIGNMENT), PART_ALIGNMENT)
-            .expect("payloads are limited to MAX_FRAME_BYTES")
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: `data` points to `len` initialised bytes that only `self` owns.
-        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
-    }
-}
-
-impl AsRef<[u8]> for AlignedBuffer {
-    #[allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: `data` points to `len` initialised bytes, never written after the buffer is shared.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for AlignedBuffer {
-    #[allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.data.as_ptr(), Self::layout(self.len)) }
-    }
-}
-
-/// Copies bytes into memory aligned to [`PART_ALIGNMENT`].
-pub(crate) fn aligned_copy(bytes: &[u8]) -> Bytes {
-    let mut buffer = AlignedBuffer::new(bytes.len());
-    buffer.as_mut_slice().copy_from_slice(bytes);
-    Bytes::from_owner(buffer)
 }
 
 /// A payload larger than what is buffered: read straight into its own memory.
@@ -176,7 +114,7 @@ impl Decoder {
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if let Some(partial) = self
             .partial
-            .take_if(|partial| partial.filled == partial.buffer.len)
+            .take_if(|partial| partial.filled == partial.buffer.len())
         {
             return Ok(Some(Frame {
                 header: &self.partial_header,
@@ -242,6 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::value::PART_ALIGNMENT;
 
     fn frame_of(id: u8, payload: &[u8]) -> Vec<u8> {
         let header = wire::CancelTask {

@@ -17,6 +17,8 @@ use super::turn::{Asked, LaneStep, Turn, Waiter};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
+/// How long the lane thread lets bytes wait for more that go the same way.
+const FLUSH_AFTER: Duration = Duration::from_micros(100);
 
 /// Takes a connection that came in through a listener.
 pub(crate) type Acceptor = Arc<dyn Fn(OwnedFd) + Send + Sync>;
@@ -30,6 +32,14 @@ pub(crate) trait Ticker: Send + Sync {
 enum Source {
     Connection(Arc<Connection>),
     Listener { socket: OwnedFd, acceptor: Acceptor },
+}
+
+/// Connections with bytes that were sent with [`super::connection::Urgency::Soon`].
+#[derive(Default)]
+struct Dirty {
+    connections: Vec<Arc<Connection>>,
+    /// Of the first of them.
+    since: Option<Instant>,
 }
 
 /// Why a wait ended.
@@ -49,7 +59,7 @@ pub(crate) struct Reactor {
     /// Touched only by the thread that leads, so never contended.
     spin: Mutex<SpinGauge>,
     sources: Mutex<FxHashMap<u64, Source>>,
-    dirty: Mutex<Vec<Arc<Connection>>>,
+    dirty: Mutex<Dirty>,
     next_id: AtomicU64,
     is_stopped: AtomicBool,
 }
@@ -121,8 +131,9 @@ impl Reactor {
 
     pub(super) fn add_dirty(&self, connection: Arc<Connection>) {
         let mut dirty = self.dirty.lock();
-        dirty.push(connection);
-        let is_first = dirty.len() == 1;
+        dirty.connections.push(connection);
+        let is_first = dirty.since.is_none();
+        dirty.since.get_or_insert_with(Instant::now);
         drop(dirty);
         if is_first {
             self.rouse();
@@ -144,9 +155,19 @@ impl Reactor {
     /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
     pub(crate) fn flush_dirty(&self) {
         let dirty = std::mem::take(&mut *self.dirty.lock());
-        for connection in dirty {
+        for connection in dirty.connections {
             connection.flush();
         }
+    }
+
+    /// [`Self::flush_dirty`] for the lane thread, which leaves time for more to come. Says when to come again.
+    fn flush_overdue(&self) -> Option<Duration> {
+        let left = FLUSH_AFTER.saturating_sub(self.dirty.lock().since?.elapsed());
+        if left.is_zero() {
+            self.flush_dirty();
+            return None;
+        }
+        Some(left)
     }
 
     /// Waits until `waiter` is done. Polls itself when it can. `slice` bounds the time until
@@ -242,7 +263,6 @@ impl Reactor {
             let (id, flags) = (event.data.u64(), event.flags);
             if id == KICK {
                 let _ = read(&self.kick, &mut [0u8; 8]);
-                self.flush_dirty();
             } else {
                 self.serve(id, flags);
             }
@@ -284,25 +304,26 @@ impl Reactor {
         self.turn.become_lane_thread();
         let mut seen = (0, 0);
         while !self.is_stopped.load(Ordering::Acquire) {
-            self.flush_dirty();
+            let next_flush = self.flush_overdue();
             let next_tick = ticker.tick(Instant::now());
+            let next = next_flush.into_iter().chain(next_tick).min();
             match self.turn.lane_step(&mut seen) {
-                LaneStep::Poll => self.poll_as_lane_thread(ticker, next_tick),
-                LaneStep::Sleep(sleep) => match (sleep, next_tick) {
-                    (None, None) => std::thread::park(),
-                    (Some(left), None) | (None, Some(left)) => std::thread::park_timeout(left),
-                    (Some(sleep), Some(tick)) => std::thread::park_timeout(sleep.min(tick)),
+                LaneStep::Poll => self.poll_as_lane_thread(ticker, next),
+                LaneStep::Sleep(sleep) => match sleep.into_iter().chain(next).min() {
+                    None => std::thread::park(),
+                    Some(left) => std::thread::park_timeout(left),
                 },
             }
         }
     }
 
-    fn poll_as_lane_thread(&self, ticker: &dyn Ticker, mut next_tick: Option<Duration>) {
+    fn poll_as_lane_thread(&self, ticker: &dyn Ticker, mut next: Option<Duration>) {
         while !self.turn.has_followers() && !self.is_stopped.load(Ordering::Acquire) {
             // Signals are blocked in this thread; an interruption only means to poll again.
-            let _ = self.poll(next_tick);
-            self.flush_dirty();
-            next_tick = ticker.tick(Instant::now());
+            let _ = self.poll(next);
+            let next_flush = self.flush_overdue();
+            let next_tick = ticker.tick(Instant::now());
+            next = next_flush.into_iter().chain(next_tick).min();
         }
         self.turn.pass();
     }
@@ -319,7 +340,7 @@ impl Reactor {
                 connection.close();
             }
         }
-        self.dirty.lock().clear();
+        self.dirty.lock().connections.clear();
     }
 }
 

@@ -8,6 +8,7 @@
 //!   incoming   frames from lanes and from the raylet -> core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
+//!   recent     what was read from it a moment ago
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
 //!   actors     creating, watching and ending actors
 //! ```
@@ -20,6 +21,7 @@ mod control;
 mod incoming;
 mod lanes;
 mod objects;
+mod recent;
 mod start;
 mod submit;
 mod waiting;
@@ -64,6 +66,7 @@ struct Inner {
     node: NodeLink,
     lanes: Mutex<lanes::LaneTable>,
     arena: Option<ArenaMap>,
+    recent_reads: Mutex<recent::RecentReads>,
     queue: ExecutionQueue,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
@@ -190,6 +193,7 @@ impl Ticker for RuntimeTicker {
         let leases = self
             .0
             .with_core(|core, effects| core.lease_tick(self.0.0.lease_idle, effects));
-        unexplained.into_iter().chain(leases).min()
+        let reads = self.0.expire_reads(now);
+        unexplained.into_iter().chain(leases).chain(reads).min()
     }
 }

@@ -1,6 +1,7 @@
 //! Reading and writing the node's object store.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
@@ -109,8 +110,41 @@ impl Runtime {
         Ok(size_bytes)
     }
 
-    /// Pins an object in the store of this node, bringing it here if need be.
+    /// An object of the stores, pinned in the one of this node; brought here if need be.
     pub(super) fn read_from_store(
+        &self,
+        place: &Place,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<Bytes, Result<ReadError, GetError>> {
+        let known = self.0.recent_reads.lock().again(place.object, Instant::now());
+        if let Some(bytes) = known {
+            return Ok(bytes);
+        }
+        let bytes = self.fetch_from_store(place, waiting)?;
+        let mut recent = self.0.recent_reads.lock();
+        let is_first = recent.keep(place.object, bytes.clone(), Instant::now());
+        drop(recent);
+        if is_first {
+            // The lane thread lets go of it in time.
+            self.reactor().rouse();
+        }
+        Ok(bytes)
+    }
+
+    /// Lets go of what was not read for a while. Says when to come again.
+    pub(super) fn expire_reads(&self, now: Instant) -> Option<Duration> {
+        let (over, next) = self.0.recent_reads.lock().expire(now);
+        drop(over);
+        next
+    }
+
+    /// The object is freed, or lost.
+    pub(super) fn forget_read(&self, object: ObjectId) {
+        let freed = self.0.recent_reads.lock().forget(object);
+        drop(freed);
+    }
+
+    fn fetch_from_store(
         &self,
         place: &Place,
         waiting: &mut Waiting<'_>,

@@ -102,6 +102,7 @@ impl Runtime {
             node: NodeLink::new(),
             lanes: Mutex::new(LaneTable::default()),
             arena,
+            recent_reads: Mutex::default(),
             queue: ExecutionQueue::default(),
             registry: config.registry,
             log_sink: config.log_sink,
@@ -193,6 +194,8 @@ impl Runtime {
         }
         let open = std::mem::take(&mut self.0.lanes.lock().open);
         drop(open);
+        let reads = std::mem::take(&mut *self.0.recent_reads.lock());
+        drop(reads);
         if Self::current().is_some_and(|current| Arc::ptr_eq(&current.0, &self.0)) {
             Self::set_current(None);
         }
