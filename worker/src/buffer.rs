@@ -16,8 +16,7 @@ use crate::value::PART_ALIGNMENT;
 const SMALLEST_KEPT_BYTES: usize = 16 << 10;
 /// to this one.
 const LARGEST_KEPT_BYTES: usize = 1 << 20;
-const SIZE_CLASSES: usize =
-    (LARGEST_KEPT_BYTES.ilog2() - SMALLEST_KEPT_BYTES.ilog2() + 1) as usize;
+const SIZE_CLASSES: usize = (LARGEST_KEPT_BYTES.ilog2() - SMALLEST_KEPT_BYTES.ilog2() + 1) as usize;
 /// Memory that is kept per size class.
 const KEPT_BYTES_PER_CLASS: usize = 2 << 20;
 

@@ -31,24 +31,21 @@ pub enum Format {
     Bytes = 1,
     /// The in-band part is the compact encoding of plain Python data (see the bindings' `codec`).
     Plain = 2,
-    /// One buffer: a C-contiguous array; the in-band part holds dtype and shape.
-    Ndarray = 3,
     /// One buffer: an Arrow IPC stream.
-    ArrowStream = 4,
+    ArrowStream = 3,
     /// Opaque to Python: bytes between native functions.
-    Native = 5,
+    Native = 4,
     /// A large byte string in the one buffer (read in place), in-band part empty.
-    BytesBuffer = 6,
+    BytesBuffer = 5,
 }
 
 impl Format {
     /// Reads the number that travels.
     pub fn from_u32(number: u32) -> Option<Self> {
-        const ALL: [Format; 7] = [
+        const ALL: [Format; 6] = [
             Format::Pickle,
             Format::Bytes,
             Format::Plain,
-            Format::Ndarray,
             Format::ArrowStream,
             Format::Native,
             Format::BytesBuffer,

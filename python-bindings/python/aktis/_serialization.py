@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import numpy
     import pyarrow
 
-#: Type codes of arrays whose memory native code can read as plain numbers.
-_NUMBER_CODES = "?bBhHiIlLqQefd"
-
 
 class _NeedsCloudpickle(Exception):
     """The standard pickler would write a reference that workers cannot follow."""
@@ -88,34 +85,15 @@ def loads(inband: Any, buffers: Sequence[Any]) -> Any:
     return pickle.loads(inband, buffers=buffers)
 
 
-def describe_ndarray(array: Any) -> tuple[str, tuple[int, ...]] | None:
-    """Type and shape of an array that is nothing but numbers in a row; ``None`` for any other.
-
-    >>> import numpy
-    >>> describe_ndarray(numpy.zeros((2, 3), dtype="float32"))
-    ('<f4', (2, 3))
-    >>> describe_ndarray(numpy.array(["text"])) is None
-    True
-    """
-    import numpy
-
-    if type(array) is not numpy.ndarray or array.size == 0 or not array.flags.c_contiguous:
-        return None
-    dtype = array.dtype
-    if dtype.char not in _NUMBER_CODES or not dtype.isnative or dtype.metadata:
-        return None
-    return dtype.str, array.shape
-
-
-def restore_ndarray(buffer: Any, dtype: str, shape: Sequence[int]) -> numpy.ndarray[Any, Any]:
+def restore_ndarray(buffer: Any, dtype: str, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
     """A read-only array over ``buffer``, which it keeps alive.
 
-    >>> restore_ndarray(b"\\x01\\x00\\x02\\x00", "<i2", (2,))
+    >>> restore_ndarray(b"\\x01\\x00\\x02\\x00", "h", (2,))
     array([1, 2], dtype=int16)
     """
     import numpy
 
-    array: numpy.ndarray[Any, Any] = numpy.ndarray(tuple(shape), dtype, buffer=buffer)
+    array: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, buffer=buffer)
     array.flags.writeable = False
     return array
 

@@ -5,9 +5,9 @@ use aktis_worker::{Format, ObjectRef, Runtime, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
+use super::from_value;
 use super::pickle::{self, Dependency};
 use super::plain::{PlainDecoder, PlainEncoder};
-use super::from_value;
 use crate::failure::to_py_err;
 use crate::object_ref::PyObjectRef;
 
@@ -31,12 +31,10 @@ pub(crate) fn encode_args(
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedArgs> {
     let limit = usize::try_from(runtime.greeting().max_inline_bytes).unwrap_or(usize::MAX);
-    if let Some(encoded) = encode_plain(args, kwargs)
-        && encoded.value.inband.len() <= limit
-    {
-        return Ok(encoded);
-    }
-    let mut encoded = encode_pickled(args, kwargs)?;
+    let mut encoded = match encode_plain(args, kwargs) {
+        Some(encoded) => encoded,
+        None => encode_pickled(args, kwargs)?,
+    };
     if encoded.value.data_bytes() > limit {
         let py = args.py();
         let packed = py
@@ -69,16 +67,10 @@ fn encode_plain(
             encoder.argument(&argument)
         })?;
     }
-    let (inband, contained) = (encoder.out.into(), encoder.contained);
-    let value = Value {
-        format: Format::Plain,
-        inband,
-        buffers: Vec::new(),
-        contained,
-    };
+    let dependencies = std::mem::take(&mut encoder.dependencies);
     Some(EncodedArgs {
-        value,
-        dependencies: encoder.dependencies,
+        value: encoder.into_value(),
+        dependencies,
     })
 }
 
@@ -154,8 +146,7 @@ fn decode_plain<'py>(
     args: &Value,
     dependencies: &[Py<PyAny>],
 ) -> PyResult<PyArgs<'py>> {
-    let input = args.inband.get(1..).unwrap_or_default();
-    let mut decoder = PlainDecoder::new(py, input, &args.contained, dependencies);
+    let mut decoder = PlainDecoder::new(py, args, 1, dependencies);
     let count = decoder.count()?;
     let positional = (0..count)
         .map(|_| decoder.decode())

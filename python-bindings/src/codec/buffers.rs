@@ -4,19 +4,21 @@
 use std::ffi::c_int;
 
 use bytes::Bytes;
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
 
 /// Python memory seen by the runtime. Holds the exporter, which keeps the memory in place.
 struct Borrowed {
-    buffer: PyBuffer<u8>,
+    buffer: PyUntypedBuffer,
 }
 
 impl AsRef<[u8]> for Borrowed {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the view is contiguous (checked in `borrow_buffer`) and stays exported, hence in place, while `buffer`
+        // SAFETY: the view is contiguous (checked where it was borrowed) and stays exported, hence in place, while `buffer`
         // lives. Writes by Python code meanwhile are the caller's responsibility: values that outlive the call copy.
         unsafe { std::slice::from_raw_parts(self.buffer.buf_ptr().cast(), self.buffer.len_bytes()) }
     }
@@ -31,7 +33,7 @@ pub(crate) fn borrow_buffer(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         .getattr(pyo3::intern!(object.py(), "memoryview"))?
         .call1((object,))?
         .call_method1(pyo3::intern!(object.py(), "cast"), ("B",))?;
-    let buffer = PyBuffer::<u8>::get(&view)?;
+    let buffer = PyUntypedBuffer::get(&view)?;
     if !buffer.is_c_contiguous() {
         return Err(PyBufferError::new_err("the buffer is not contiguous"));
     }
@@ -39,6 +41,51 @@ pub(crate) fn borrow_buffer(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         return Ok(Bytes::new());
     }
     Ok(Bytes::from_owner(Borrowed { buffer }))
+}
+
+/// An array of numbers, seen through the buffer protocol.
+pub(super) struct NumberArray {
+    /// As in the `struct` module; numpy understands it too.
+    pub(super) type_code: u8,
+    pub(super) shape: Vec<usize>,
+    pub(super) memory: Bytes,
+}
+
+impl NumberArray {
+    /// `None` unless the object is nothing but numbers in a row.
+    pub(super) fn borrow(object: &Bound<'_, PyAny>) -> Option<Self> {
+        const NUMBERS: &[u8] = b"?bBhHiIlLqQefd";
+        let buffer = PyUntypedBuffer::get(object).ok()?;
+        let &[type_code] = buffer.format().to_bytes() else {
+            return None;
+        };
+        if !NUMBERS.contains(&type_code) || !buffer.is_c_contiguous() || buffer.len_bytes() == 0 {
+            return None;
+        }
+        Some(Self {
+            type_code,
+            shape: buffer.shape().to_vec(),
+            memory: Bytes::from_owner(Borrowed { buffer }),
+        })
+    }
+}
+
+/// Whether the object is an `ndarray` of numpy, and not of a subclass.
+pub(super) fn is_ndarray(object: &Bound<'_, PyAny>) -> bool {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let (py, found) = (object.py(), object.get_type());
+    if let Some(ndarray) = NDARRAY.get(py) {
+        return found.is(ndarray);
+    }
+    let is_named = |name: PyResult<Bound<'_, PyString>>, wanted: &str| {
+        name.is_ok_and(|name| name.to_str().is_ok_and(|name| name == wanted))
+    };
+    let is_numpy = is_named(found.name(), "ndarray") && is_named(found.module(), "numpy");
+    if is_numpy {
+        // Fails only if another thread was first, with the same type.
+        let _ = NDARRAY.set(py, found.unbind());
+    }
+    is_numpy
 }
 
 /// Memory of the runtime (often of the object store) seen by Python. Read-only.

@@ -1,9 +1,8 @@
 //! Python objects to values and back.
 //!
 //! ```text
-//!  plain data ............ PlainEncoder            Format::Plain
+//!  plain data ............ PlainEncoder            Format::Plain        arrays of numbers read in place
 //!  bytes ................. as they are             Format::Bytes, large ones Format::BytesBuffer
-//!  contiguous ndarray .... dtype, shape | data     Format::Ndarray      read in place
 //!  anything else ......... pickle protocol 5       Format::Pickle       buffers read in place
 //!  blocks of aktis.data .. Arrow IPC stream        Format::ArrowStream  read in place
 //! ```
@@ -17,7 +16,7 @@ use aktis_worker::{Format, Inband, Value};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::PyBytes;
 
 pub(crate) use args::{PyArgs, decode_args, encode_args};
 pub(crate) use buffers::SharedBuffer;
@@ -36,16 +35,7 @@ pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     }
     let mut encoder = PlainEncoder::default();
     if encoder.encode(object, 0).is_some() {
-        let (inband, contained) = (encoder.out.into(), encoder.contained);
-        return Ok(Value {
-            format: Format::Plain,
-            inband,
-            buffers: Vec::new(),
-            contained,
-        });
-    }
-    if let Some(value) = ndarray_value(object)? {
-        return Ok(value);
+        return Ok(encoder.into_value());
     }
     pickle::dump(object)
 }
@@ -63,40 +53,12 @@ fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {
     })
 }
 
-fn ndarray_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
-    if object.get_type().name()? != "ndarray" {
-        return Ok(None);
-    }
-    let described = serialization(object.py())?.call_method1("describe_ndarray", (object,))?;
-    if described.is_none() {
-        return Ok(None);
-    }
-    let mut encoder = PlainEncoder::default();
-    if encoder.encode(&described, 0).is_none() {
-        return Ok(None);
-    }
-    let buffer = borrow_buffer(object)?;
-    Ok(Some(Value {
-        format: Format::Ndarray,
-        inband: encoder.out.into(),
-        buffers: vec![buffer],
-        contained: Vec::new(),
-    }))
-}
-
 /// Rebuilds the object. Arrays and tables read the value's memory in place and keep it alive.
 pub(crate) fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     match value.format {
-        Format::Plain => PlainDecoder::new(py, &value.inband, &value.contained, &[]).decode(),
+        Format::Plain => PlainDecoder::new(py, value, 0, &[]).decode(),
         Format::Bytes | Format::Native => Ok(PyBytes::new(py, &value.inband).into_any()),
         Format::BytesBuffer => Ok(PyBytes::new(py, first_buffer(value)?).into_any()),
-        Format::Ndarray => {
-            let described = PlainDecoder::new(py, &value.inband, &[], &[]).decode()?;
-            let described = described.cast_into::<PyTuple>()?;
-            let buffer = Bound::new(py, SharedBuffer::new(first_buffer(value)?.clone()))?;
-            let arguments = (buffer, described.get_item(0)?, described.get_item(1)?);
-            serialization(py)?.call_method1("restore_ndarray", arguments)
-        }
         Format::ArrowStream => {
             let buffer = Bound::new(py, SharedBuffer::new(first_buffer(value)?.clone()))?;
             serialization(py)?.call_method1("restore_arrow", (buffer,))

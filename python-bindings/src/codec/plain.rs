@@ -1,17 +1,21 @@
-//! The compact encoding of plain data: None, bool, int, float, str, bytes and tuples, lists, dicts of these.
+//! The compact encoding of plain data: None, bool, int, float, str, bytes, arrays of numbers, and tuples, lists, dicts of
+//! these.
 //!
 //! Most calls carry nothing else, and writing a tag and the bytes costs a tenth of what a pickler costs. Anything else
 //! (big integers, subclasses, shared or cyclic containers, deep nesting) is left to pickle.
 //!
 //! ```text
 //! tag | content        lengths and counts are u32 LE, int i64 LE, float f64 LE
+//! array                type code | count of dimensions | u64 LE per dimension | count: which buffer
 //! ```
 
-use aktis_worker::ObjectRef;
+use aktis_worker::{Format, ObjectRef, Value};
+use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use super::buffers::{NumberArray, SharedBuffer, is_ndarray};
 use crate::object_ref::PyObjectRef;
 
 const NONE: u8 = 0;
@@ -26,6 +30,7 @@ const LIST: u8 = 8;
 const DICT: u8 = 9;
 const REFERENCE: u8 = 10;
 const DEPENDENCY: u8 = 11;
+const ARRAY: u8 = 12;
 
 const MAX_DEPTH: u32 = 16;
 /// Containers beyond this many are left to pickle, which finds shared ones faster.
@@ -38,6 +43,8 @@ pub(crate) struct PlainEncoder {
     pub(crate) contained: Vec<ObjectRef>,
     /// Top-level references of a call, to be resolved before it runs.
     pub(crate) dependencies: Vec<ObjectRef>,
+    /// Memory of arrays, borrowed from them.
+    pub(crate) buffers: Vec<Bytes>,
     containers: Vec<usize>,
 }
 
@@ -47,6 +54,7 @@ impl Default for PlainEncoder {
             out: Vec::with_capacity(64),
             contained: Vec::new(),
             dependencies: Vec::new(),
+            buffers: Vec::new(),
             containers: Vec::new(),
         }
     }
@@ -93,9 +101,44 @@ impl PlainEncoder {
             self.out.push(REFERENCE);
             self.count(self.contained.len())?;
             self.contained.push(reference.get().reference().clone());
+        } else if is_ndarray(object) {
+            self.array(object)?;
         } else {
             self.container(object, depth + 1)?;
         }
+        Some(())
+    }
+
+    /// The value that was encoded.
+    pub(crate) fn into_value(self) -> Value {
+        Value {
+            format: Format::Plain,
+            inband: self.out.into(),
+            buffers: self.buffers,
+            contained: self.contained,
+        }
+    }
+
+    /// Notes a container or an array. `None`: it is met again, or there are too many.
+    fn note(&mut self, object: &Bound<'_, PyAny>) -> Option<()> {
+        let address = object.as_ptr() as usize;
+        if self.containers.len() >= MAX_CONTAINERS || self.containers.contains(&address) {
+            return None;
+        }
+        self.containers.push(address);
+        Some(())
+    }
+
+    fn array(&mut self, object: &Bound<'_, PyAny>) -> Option<()> {
+        self.note(object)?;
+        let array = NumberArray::borrow(object)?;
+        self.out.extend_from_slice(&[ARRAY, array.type_code]);
+        self.count(array.shape.len())?;
+        for length in &array.shape {
+            self.out.extend_from_slice(&(*length as u64).to_le_bytes());
+        }
+        self.count(self.buffers.len())?;
+        self.buffers.push(array.memory);
         Some(())
     }
 
@@ -110,11 +153,7 @@ impl PlainEncoder {
                 .iter_borrowed()
                 .try_for_each(|item| self.encode(&item, depth));
         }
-        let address = object.as_ptr() as usize;
-        if self.containers.len() >= MAX_CONTAINERS || self.containers.contains(&address) {
-            return None;
-        }
-        self.containers.push(address);
+        self.note(object)?;
         if let Ok(list) = object.cast_exact::<PyList>() {
             self.out.push(LIST);
             self.count(list.len())?;
@@ -145,20 +184,23 @@ pub(crate) struct PlainDecoder<'a, 'py> {
     input: &'a [u8],
     contained: &'a [ObjectRef],
     dependencies: &'a [Py<PyAny>],
+    buffers: &'a [Bytes],
 }
 
 impl<'a, 'py> PlainDecoder<'a, 'py> {
+    /// `skip`: bytes of the in-band part that belong to somebody else.
     pub(crate) fn new(
         py: Python<'py>,
-        input: &'a [u8],
-        contained: &'a [ObjectRef],
+        value: &'a Value,
+        skip: usize,
         dependencies: &'a [Py<PyAny>],
     ) -> Self {
         Self {
             py,
-            input,
-            contained,
+            input: value.inband.get(skip..).unwrap_or_default(),
+            contained: &value.contained,
             dependencies,
+            buffers: &value.buffers,
         }
     }
 
@@ -228,8 +270,24 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
                     .ok_or_else(|| broken("a dependency is missing"))?;
                 value.bind(py).clone()
             }
+            ARRAY => self.array()?,
             _ => return Err(broken("it has an unknown tag")),
         })
+    }
+
+    fn array(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let type_code = char::from(self.take(1)?[0]);
+        let shape = (0..self.count()?)
+            .map(|_| Ok(u64::from_le_bytes(self.eight()?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let index = self.count()?;
+        let buffer = self
+            .buffers
+            .get(index)
+            .ok_or_else(|| broken("a buffer is missing"))?;
+        let buffer = Bound::new(self.py, SharedBuffer::new(buffer.clone()))?;
+        let shape = PyTuple::new(self.py, shape)?;
+        super::serialization(self.py)?.call_method1("restore_ndarray", (buffer, type_code, shape))
     }
 
     fn items(&mut self) -> PyResult<Vec<Bound<'py, PyAny>>> {

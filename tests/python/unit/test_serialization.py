@@ -38,24 +38,6 @@ def test_the_memory_of_arrays_stays_outside_of_the_pickle():
     assert len(inband) < 1000 and len(buffers) == 1 and len(buffers[0]) == 800_000
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint64", "float16", "float64", "bool"])
-def test_plain_arrays_are_described_and_restored_in_place(dtype):
-    array = numpy.arange(6).reshape(2, 3).astype(dtype)
-    described = serialization.describe_ndarray(array)
-    memory = array.tobytes()
-    back = serialization.restore_ndarray(memory, *described)
-    assert (back == array).all() and back.dtype == array.dtype and not back.flags.writeable
-    assert back.base is memory
-
-
-def test_other_arrays_are_left_to_pickle():
-    for array in (
-        numpy.zeros(0), numpy.array(["a"]), numpy.zeros(3, "datetime64[ns]"), numpy.zeros((4, 4)).T[:2],
-        numpy.zeros(2, ">i4"), numpy.array([None]), numpy.zeros(2, [("a", "i4")]), numpy.ma.zeros(3),
-    ):  # fmt: skip
-        assert serialization.describe_ndarray(array) is None
-
-
 def test_local_functions_classes_and_lambdas_go_by_value():
     class Local:
         def value(self):

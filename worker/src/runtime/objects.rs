@@ -116,7 +116,11 @@ impl Runtime {
         place: &Place,
         waiting: &mut Waiting<'_>,
     ) -> Result<Bytes, Result<ReadError, GetError>> {
-        let known = self.0.recent_reads.lock().again(place.object, Instant::now());
+        let known = self
+            .0
+            .recent_reads
+            .lock()
+            .again(place.object, Instant::now());
         if let Some(bytes) = known {
             return Ok(bytes);
         }

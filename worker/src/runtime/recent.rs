@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn pin_is_kept_as_long_as_it_is_used_and_a_moment_longer() {
-        let (mut recent, start, object) = (RecentReads::default(), Instant::now(), ObjectId::for_put());
+        let (mut recent, start, object) =
+            (RecentReads::default(), Instant::now(), ObjectId::for_put());
         assert!(recent.keep(object, Bytes::from_static(b"weights"), start));
         assert!(recent.again(object, start).is_none());
         recent.keep(object, Bytes::from_static(b"weights"), start);
@@ -94,7 +95,8 @@ mod tests {
 
     #[test]
     fn freed_object_is_let_go_at_once() {
-        let (mut recent, now, object) = (RecentReads::default(), Instant::now(), ObjectId::for_put());
+        let (mut recent, now, object) =
+            (RecentReads::default(), Instant::now(), ObjectId::for_put());
         recent.keep(object, Bytes::from_static(b"table"), now);
         recent.keep(object, Bytes::from_static(b"table"), now);
         assert!(recent.forget(object).is_some());
