@@ -2,6 +2,7 @@
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1 as wire;
+use aktis_worker::stages::{Stage, mark};
 use aktis_worker::{ActorHandle, Function, RemoteMethod};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
@@ -151,8 +152,10 @@ impl MethodTemplate {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        mark(Stage::Called);
         let runtime = runtime(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
+        mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.method.options();
         if options.is_streaming {

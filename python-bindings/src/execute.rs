@@ -16,6 +16,7 @@ use aktis_common::ids::{ActorId, WorkerId};
 use aktis_common::zygote::WorkerStart;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
+use aktis_worker::stages::{Stage, mark};
 use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, TaskFailure, Value, Work};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -179,6 +180,7 @@ impl Executor {
             gpu_ids: self.gpu_ids.clone(),
         });
         let arguments = decode_args(py, inputs);
+        mark(Stage::ArgsDecoded);
         if let Actor::Dispatched(host) = &self.actor {
             let host = host.clone_ref(py);
             dispatch(py, &host, call, arguments);
@@ -196,6 +198,7 @@ impl Executor {
         let begun = Instant::now();
         let returned = arguments
             .and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
+        mark(Stage::Returned);
         let is_exiting = self.is_last_call(&call);
         answer(py, call, returned, begun, is_exiting)
     }

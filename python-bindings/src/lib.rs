@@ -67,6 +67,8 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::put, module)?)?;
     module.add_function(wrap_pyfunction!(session::get, module)?)?;
     module.add_function(wrap_pyfunction!(session::wait, module)?)?;
+    module.add_function(wrap_pyfunction!(session::record_stages, module)?)?;
+    module.add_function(wrap_pyfunction!(session::take_stages, module)?)?;
     module.add_function(wrap_pyfunction!(session::nodes, module)?)?;
     module.add_function(wrap_pyfunction!(session::export, module)?)?;
     module.add_function(wrap_pyfunction!(session::list_actors, module)?)?;

@@ -12,6 +12,7 @@ use aktis_common::config::Settings;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
 use aktis_proto::v1 as wire;
+use aktis_worker::stages::{self, Stage, mark};
 use aktis_worker::{NativeRegistry, ObjectRef, ProcessRole, Runtime, RuntimeConfig, TaskFailure};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -279,7 +280,9 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 #[pyfunction]
 pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObjectRef> {
     let runtime = runtime(py)?;
+    mark(Stage::Called);
     let mut serialised = to_value(value)?;
+    mark(Stage::ArgsEncoded);
     if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
         serialised.own_buffers();
     }
@@ -315,7 +318,10 @@ pub(crate) fn get<'py>(
     };
     if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
         let values = get(std::slice::from_ref(reference.get().reference()))?;
-        return from_value(py, &values[0]);
+        mark(Stage::Woken);
+        let object = from_value(py, &values[0])?;
+        mark(Stage::ValueDecoded);
+        return Ok(object);
     }
     let references = refs.cast::<PyList>().ok().and_then(references);
     let Some(references) = references else {
@@ -376,6 +382,19 @@ pub(crate) fn wait<'py>(
         .map(|position| refs.get_borrowed_item(*position));
     let ready = PyList::new(py, ready.collect::<PyResult<Vec<_>>>()?)?;
     Ok(Some((ready, PyList::new(py, pending)?)))
+}
+
+/// Begins or stops to record the stages that calls of this process pass.
+#[pyfunction]
+pub(crate) fn record_stages(is_on: bool) {
+    stages::set_recording(is_on);
+}
+
+/// The recorded stages: name and time of the monotonic clock in nanoseconds, in order. They are forgotten.
+#[pyfunction]
+pub(crate) fn take_stages() -> Vec<(&'static str, u64)> {
+    let marks = stages::take_marks().into_iter();
+    marks.map(|(stage, time)| (stage.name(), time)).collect()
 }
 
 /// The nodes of the cluster in Ray's shape.

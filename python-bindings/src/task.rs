@@ -1,5 +1,6 @@
 //! Submitting tasks.
 
+use aktis_worker::stages::{Stage, mark};
 use aktis_worker::{Function, ObjectRef, RemoteFunction};
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -38,8 +39,10 @@ impl TaskTemplate {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        mark(Stage::Called);
         let runtime = runtime(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
+        mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.function.options();
         if options.is_streaming {

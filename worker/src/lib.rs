@@ -32,6 +32,7 @@ pub mod reference;
 pub mod registry;
 mod remote;
 pub mod runtime;
+pub mod stages;
 pub mod stream;
 mod sync;
 pub mod value;

@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use super::frame::{Decoder, Frame};
 use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
+use crate::stages::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::PayloadParts;
 
@@ -138,7 +139,10 @@ impl Connection {
         outgoing.is_dirty = false;
         let was_blocked = outgoing.is_blocked;
         match outgoing.outbox.flush(self.socket.as_fd()) {
-            Ok(flushed) => outgoing.is_blocked = flushed == Flushed::Blocked,
+            Ok(flushed) => {
+                mark(Stage::Sent);
+                outgoing.is_blocked = flushed == Flushed::Blocked;
+            }
             Err(_) => {
                 // The reader sees the same end and reports it, with everything that arrived before.
                 outgoing.is_closed = true;
@@ -164,6 +168,7 @@ impl Connection {
                 Err(Errno::INTR) => continue,
                 Err(_) => return false,
             };
+            mark(Stage::Received);
             decoder.advance(count);
             if !self.handle_frames(&mut decoder) {
                 return false;

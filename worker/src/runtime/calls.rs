@@ -16,6 +16,7 @@ use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::reference::{ObjectRef, ProcessAddress};
+use crate::stages::{Stage, mark};
 use crate::value::{Payload, PayloadParts, Value};
 
 /// A call that came in over a lane.
@@ -294,6 +295,7 @@ impl ReceivedCall {
         } else {
             Urgency::Now
         };
+        mark(Stage::Queued);
         // A caller that is gone needs no answer.
         let _ = self.connection.send(&frame, &payload, urgency);
     }
@@ -397,6 +399,7 @@ impl Runtime {
     /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
     pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
         let work = self.queue().next(self.reactor(), slice)?;
+        mark(Stage::Taken);
         if let Work::Call(call) = &work
             && !call.is_actor_call()
         {

@@ -12,6 +12,7 @@ use super::Runtime;
 use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
 use crate::reference::ProcessAddress;
+use crate::stages::{Stage, mark};
 use crate::value::PayloadParts;
 
 impl Runtime {
@@ -25,7 +26,10 @@ impl Runtime {
             // While the core is locked, so that frames lie in the outboxes in the order of events (ACTOR-1).
             (result, self.enqueue_sends(&mut effects))
         };
-        due.iter().for_each(Connection::flush_shared);
+        if !due.is_empty() {
+            mark(Stage::Queued);
+            due.iter().for_each(Connection::flush_shared);
+        }
         for effect in std::mem::take(&mut effects.list) {
             self.carry_out(effect);
         }

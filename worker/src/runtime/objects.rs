@@ -15,6 +15,7 @@ use super::{GetError, Runtime};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::reference::{ObjectRef, ProcessAddress};
+use crate::stages::{Stage, mark};
 use crate::value::{StoredLayout, Value, read_stored};
 
 /// Keeps an object readable in the arena.
@@ -91,6 +92,7 @@ impl Runtime {
         let Kind::StoreCreateReply(reply) = reply else {
             return Err(unexpected("StoreCreate"));
         };
+        mark(Stage::StoreCreated);
         if reply.already_exists {
             return Ok(size_bytes);
         }
@@ -103,6 +105,7 @@ impl Runtime {
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
             return Err(TaskFailure::new(ErrorCode::Internal, message));
         }
+        mark(Stage::StoreWritten);
         let seal = wire::StoreSeal {
             object_id: object.to_wire(),
         };
@@ -125,6 +128,7 @@ impl Runtime {
             return Ok(bytes);
         }
         let bytes = self.fetch_from_store(place, waiting)?;
+        mark(Stage::StorePinned);
         let mut recent = self.0.recent_reads.lock();
         let is_first = recent.keep(place.object, bytes.clone(), Instant::now());
         drop(recent);
