@@ -11,8 +11,9 @@ use aktis_common::ids::TaskId;
 use rustc_hash::FxHashSet;
 
 use crate::lane::connection::ConnectionId;
-use crate::lane::reactor::{Reactor, WaitEnd};
+use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
+use crate::lane::wait::WaitEnd;
 use crate::runtime::{ActorStart, ReceivedCall};
 use crate::sync::Mutex;
 

@@ -22,8 +22,9 @@ use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, Urgency};
 use crate::lane::frame::{Decoder, encode_whole};
-use crate::lane::reactor::{Reactor, WaitEnd};
+use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
+use crate::lane::wait::WaitEnd;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::PayloadParts;
 

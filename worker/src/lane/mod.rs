@@ -5,6 +5,8 @@
 //!  outbox       bytes waiting to be written, coalesced        one writev for many frames
 //!  connection   one unix socket: outbox + decoder
 //!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
+//!  wait         polling with the turn, parking without it
+//!  spin         whether polling for a moment pays
 //!  reactor      epoll over all connections, driven by whoever has the turn
 //! ```
 //!
@@ -20,3 +22,4 @@ pub(crate) mod outbox;
 pub(crate) mod reactor;
 mod spin;
 pub(crate) mod turn;
+pub(crate) mod wait;

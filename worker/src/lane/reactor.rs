@@ -13,7 +13,8 @@ use rustix::net::{SocketFlags, accept_with};
 use super::connection::{Connection, ConnectionId, Handler};
 use super::frame::Decoder;
 use super::spin::{SPIN, SpinGauge};
-use super::turn::{Asked, LaneStep, Turn, Waiter};
+use super::turn::{Kick, Turn, Waiter};
+use super::wait::{Interrupted, Limits, Poller, WaitEnd};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
@@ -42,19 +43,11 @@ struct Dirty {
     since: Option<Instant>,
 }
 
-/// Why a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitEnd {
-    Done,
-    DeadlinePassed,
-    /// A signal may have come, or a slice of time is over: look for signals and wait again.
-    Interrupted,
-}
-
 /// See the [module](super).
 pub(crate) struct Reactor {
     epoll: OwnedFd,
-    kick: OwnedFd,
+    kick_fd: Arc<OwnedFd>,
+    kick: Kick,
     turn: Turn,
     /// Touched only by the thread that leads, so never contended.
     spin: Mutex<SpinGauge>,
@@ -70,8 +63,15 @@ impl Reactor {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &kick, EventData::new_u64(KICK), EventFlags::IN)?;
+        let kick_fd = Arc::new(kick);
+        let kicked = Arc::clone(&kick_fd);
+        let kick = Kick::new(move || {
+            // The counter can only be full if kicks wait already.
+            let _ = write(&kicked, &1u64.to_ne_bytes());
+        });
         Ok(Arc::new(Self {
             epoll,
+            kick_fd,
             kick,
             turn: Turn::new(),
             spin: Mutex::new(SpinGauge::new(cpus)),
@@ -143,13 +143,8 @@ impl Reactor {
     /// Makes the lane thread look around: unflushed bytes, a new timer.
     pub(crate) fn rouse(&self) {
         if !self.turn.rouse_lane() {
-            self.kick();
+            self.kick.kick();
         }
-    }
-
-    fn kick(&self) {
-        // The counter can only be full if kicks wait already.
-        let _ = write(&self.kick, &1u64.to_ne_bytes());
     }
 
     /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
@@ -183,91 +178,11 @@ impl Reactor {
             return WaitEnd::Done;
         }
         let slice_end = slice.map(|slice| Instant::now() + slice);
-        match self.turn.ask(waiter) {
-            Asked::Lead => {}
-            asked => {
-                if asked == Asked::FollowLane {
-                    self.kick();
-                }
-                let end = follow(waiter, deadline, slice_end);
-                if !self.turn.leave(waiter) {
-                    return end.unwrap_or(WaitEnd::Done);
-                }
-                if let Some(end) = end {
-                    self.turn.pass();
-                    return end;
-                }
-            }
-        }
-        let end = self.lead(waiter, deadline, slice_end);
-        self.turn.pass();
-        end
-    }
-
-    fn lead(
-        &self,
-        waiter: &Waiter,
-        deadline: Option<Instant>,
-        slice_end: Option<Instant>,
-    ) -> WaitEnd {
-        let mut has_polled = false;
-        loop {
-            if waiter.is_done() {
-                return WaitEnd::Done;
-            }
-            let left = match time_left(deadline, slice_end) {
-                Ok(left) => left,
-                Err(end) => return end,
-            };
-            if !std::mem::replace(&mut has_polled, true) && self.poll_briefly(waiter) {
-                return WaitEnd::Done;
-            }
-            if self.poll(left).is_err() {
-                return if waiter.is_done() {
-                    WaitEnd::Done
-                } else {
-                    WaitEnd::Interrupted
-                };
-            }
-        }
-    }
-
-    /// Polls without sleeping, if that has paid lately (see [`super::spin`]). True: the waiter is done.
-    fn poll_briefly(&self, waiter: &Waiter) -> bool {
-        let mut spin = self.spin.lock();
-        if !spin.is_worth_it() {
-            return false;
-        }
-        let end = Instant::now() + SPIN;
-        while Instant::now() < end {
-            // Interrupted by a signal: the caller polls next, and finds out.
-            if self.poll(Some(Duration::ZERO)).is_err() || waiter.is_done() {
-                break;
-            }
-            // Whoever else can run goes first, the awaited process above all.
-            std::thread::yield_now();
-        }
-        spin.learn(waiter.is_done());
-        waiter.is_done()
-    }
-
-    /// Polls once. The caller has the turn (`LANE-1`). Err: interrupted by a signal.
-    fn poll(&self, timeout: Option<Duration>) -> Result<(), Errno> {
-        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 32];
-        let timeout = timeout.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        let (ready, _) = epoll::wait(&self.epoll, &mut events, timeout.as_ref())?;
-        for event in ready {
-            let (id, flags) = (event.data.u64(), event.flags);
-            if id == KICK {
-                let _ = read(&self.kick, &mut [0u8; 8]);
-            } else {
-                self.serve(id, flags);
-            }
-        }
-        Ok(())
+        let limits = Limits {
+            deadline,
+            slice_end,
+        };
+        self.turn.wait(self, waiter, limits)
     }
 
     fn serve(&self, id: u64, flags: EventFlags) {
@@ -302,37 +217,23 @@ impl Reactor {
     /// Body of the lane thread: polls when no other thread does, flushes, ticks. Ends after [`Self::stop`].
     pub(crate) fn run_lane_thread(&self, ticker: &dyn Ticker) {
         self.turn.become_lane_thread();
+        let is_over = || self.is_stopped.load(Ordering::Acquire);
+        let errands = || {
+            let next_flush = self.flush_overdue();
+            let next_tick = ticker.tick(Instant::now());
+            next_flush.into_iter().chain(next_tick).min()
+        };
         let mut seen = (0, 0);
-        while !self.is_stopped.load(Ordering::Acquire) {
-            let next_flush = self.flush_overdue();
-            let next_tick = ticker.tick(Instant::now());
-            let next = next_flush.into_iter().chain(next_tick).min();
-            match self.turn.lane_step(&mut seen) {
-                LaneStep::Poll => self.poll_as_lane_thread(ticker, next),
-                LaneStep::Sleep(sleep) => match sleep.into_iter().chain(next).min() {
-                    None => std::thread::park(),
-                    Some(left) => std::thread::park_timeout(left),
-                },
-            }
+        while !is_over() {
+            self.turn.lane_round(self, &mut seen, &errands, &is_over);
         }
-    }
-
-    fn poll_as_lane_thread(&self, ticker: &dyn Ticker, mut next: Option<Duration>) {
-        while !self.turn.has_followers() && !self.is_stopped.load(Ordering::Acquire) {
-            // Signals are blocked in this thread; an interruption only means to poll again.
-            let _ = self.poll(next);
-            let next_flush = self.flush_overdue();
-            let next_tick = ticker.tick(Instant::now());
-            next = next_flush.into_iter().chain(next_tick).min();
-        }
-        self.turn.pass();
     }
 
     /// Ends the lane thread and closes all connections without reporting them.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.rouse();
-        self.kick();
+        self.kick.kick();
         let sources = std::mem::take(&mut *self.sources.lock());
         for source in sources.into_values() {
             if let Source::Connection(connection) = source {
@@ -344,41 +245,45 @@ impl Reactor {
     }
 }
 
-/// Parks until done (or promoted: `None`), or until the time is over.
-fn follow(
-    waiter: &Waiter,
-    deadline: Option<Instant>,
-    slice_end: Option<Instant>,
-) -> Option<WaitEnd> {
-    loop {
-        if waiter.is_done() {
-            return Some(WaitEnd::Done);
+impl Poller for Reactor {
+    fn poll(&self, timeout: Option<Duration>) -> Result<(), Interrupted> {
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 32];
+        let timeout = timeout.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let (ready, _) = epoll::wait(&self.epoll, &mut events, timeout.as_ref())
+            .map_err(|_interrupted| Interrupted)?;
+        for event in ready {
+            let (id, flags) = (event.data.u64(), event.flags);
+            if id == KICK {
+                let _ = read(&self.kick_fd, &mut [0u8; 8]);
+            } else {
+                self.serve(id, flags);
+            }
         }
-        if waiter.is_promoted() {
-            return None;
-        }
-        match time_left(deadline, slice_end) {
-            Ok(Some(left)) => std::thread::park_timeout(left),
-            Ok(None) => std::thread::park(),
-            Err(end) => return Some(end),
-        }
+        Ok(())
     }
-}
 
-fn time_left(
-    deadline: Option<Instant>,
-    slice_end: Option<Instant>,
-) -> Result<Option<Duration>, WaitEnd> {
-    let (end, reason) = match (deadline, slice_end) {
-        (None, None) => return Ok(None),
-        (Some(deadline), Some(slice)) if slice < deadline => (slice, WaitEnd::Interrupted),
-        (Some(deadline), _) => (deadline, WaitEnd::DeadlinePassed),
-        (None, Some(slice)) => (slice, WaitEnd::Interrupted),
-    };
-    let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(reason)
-    } else {
-        Ok(Some(left))
+    fn poll_briefly(&self, waiter: &Waiter) -> bool {
+        let mut spin = self.spin.lock();
+        if !spin.is_worth_it() {
+            return false;
+        }
+        let end = Instant::now() + SPIN;
+        while Instant::now() < end {
+            // Interrupted by a signal: the caller polls next, and finds out.
+            if self.poll(Some(Duration::ZERO)).is_err() || waiter.is_done() {
+                break;
+            }
+            // Whoever else can run goes first, the awaited process above all.
+            std::thread::yield_now();
+        }
+        spin.learn(waiter.is_done());
+        waiter.is_done()
+    }
+
+    fn kick(&self) -> &Kick {
+        &self.kick
     }
 }

@@ -16,10 +16,30 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Thread, current_thread};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Thread, current_thread, now};
 
 /// How long the lane thread leaves a free turn alone.
 pub(crate) const GRACE: Duration = Duration::from_millis(1);
+
+/// Makes the thread that polls look around.
+#[derive(Clone)]
+pub(crate) struct Kick(Arc<dyn Fn() + Send + Sync>);
+
+impl Kick {
+    pub(crate) fn new(kick: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(kick))
+    }
+
+    pub(crate) fn kick(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Kick {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kick")
+    }
+}
 
 /// A thread that waits until `remaining` things have happened.
 #[derive(Debug)]
@@ -27,6 +47,8 @@ pub(crate) struct Waiter {
     remaining: AtomicUsize,
     thread: Thread,
     is_promoted: AtomicBool,
+    /// Set while the thread polls, when unparking it would not wake it.
+    leading: Mutex<Option<Kick>>,
 }
 
 impl Waiter {
@@ -36,6 +58,7 @@ impl Waiter {
             remaining: AtomicUsize::new(remaining),
             thread: current_thread(),
             is_promoted: AtomicBool::new(false),
+            leading: Mutex::new(None),
         })
     }
 
@@ -51,9 +74,18 @@ impl Waiter {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
                 left.checked_sub(1)
             });
-        if counted == Ok(1) {
-            self.thread.unpark();
+        if counted != Ok(1) || current_thread().id() == self.thread.id() {
+            return;
         }
+        match &*self.leading.lock() {
+            Some(kick) => kick.kick(),
+            None => self.thread.unpark(),
+        }
+    }
+
+    /// The waiter's thread begins to poll, or stops.
+    pub(crate) fn set_leading(&self, kick: Option<&Kick>) {
+        *self.leading.lock() = kick.cloned();
     }
 
     fn promote(&self) {
@@ -117,7 +149,7 @@ impl Turn {
         Self {
             state: Mutex::new(State {
                 holder: Holder::Nobody,
-                free_since: Instant::now(),
+                free_since: now(),
                 followers: VecDeque::new(),
                 is_lane_asleep: false,
                 lane_thread: None,
@@ -163,7 +195,7 @@ impl Turn {
             }
         }
         state.holder = Holder::Nobody;
-        state.free_since = Instant::now();
+        state.free_since = now();
         if state.is_lane_asleep {
             state.is_lane_asleep = false;
             if let Some(thread) = &state.lane_thread {
@@ -191,7 +223,7 @@ impl Turn {
         const IDLE_ROUNDS: u32 = 20;
         let mut state = self.state.lock();
         if state.holder == Holder::Nobody {
-            let free = state.free_since.elapsed();
+            let free = now().duration_since(state.free_since);
             if free >= GRACE {
                 state.holder = Holder::Lane;
                 state.changes += 1;

@@ -11,8 +11,8 @@ use super::{ProcessRole, Runtime};
 use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
-use crate::lane::reactor::WaitEnd;
 use crate::lane::turn::Waiter;
+use crate::lane::wait::WaitEnd;
 use crate::reference::ObjectRef;
 use crate::value::Value;
 

@@ -1,0 +1,152 @@
+//! How a thread waits: by polling when it has the turn, by parking when another thread polls.
+//!
+//! Written against [`Poller`] and the primitives of `crate::sync`, so that `tests/loom` runs the same code in every order
+//! that threads can take (`LANE-2`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::turn::{Asked, Kick, LaneStep, Turn, Waiter};
+use crate::sync::{now, park, park_timeout};
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Done,
+    DeadlinePassed,
+    /// A signal may have come, or a slice of time is over: look for signals and wait again.
+    Interrupted,
+}
+
+/// A signal came while polling.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+/// What the holder of the turn does.
+pub(crate) trait Poller {
+    /// Sleeps until something happens, and handles it. Only the holder of the turn calls this (`LANE-1`).
+    fn poll(&self, timeout: Option<Duration>) -> Result<(), Interrupted>;
+    /// Polls without sleeping for a moment, if that is worth it. True: the waiter is done.
+    fn poll_briefly(&self, waiter: &Waiter) -> bool;
+    /// Makes [`Self::poll`] return.
+    fn kick(&self) -> &Kick;
+}
+
+/// When a wait ends at the latest.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) deadline: Option<Instant>,
+    /// Ends with [`WaitEnd::Interrupted`].
+    pub(crate) slice_end: Option<Instant>,
+}
+
+impl Limits {
+    fn time_left(self) -> Result<Option<Duration>, WaitEnd> {
+        let (end, reason) = match (self.deadline, self.slice_end) {
+            (None, None) => return Ok(None),
+            (Some(deadline), Some(slice)) if slice < deadline => (slice, WaitEnd::Interrupted),
+            (Some(deadline), _) => (deadline, WaitEnd::DeadlinePassed),
+            (None, Some(slice)) => (slice, WaitEnd::Interrupted),
+        };
+        let left = end.saturating_duration_since(now());
+        if left.is_zero() {
+            Err(reason)
+        } else {
+            Ok(Some(left))
+        }
+    }
+}
+
+impl Turn {
+    /// Waits until `waiter` is done. Polls itself when it can.
+    pub(crate) fn wait(
+        &self,
+        poller: &impl Poller,
+        waiter: &Arc<Waiter>,
+        limits: Limits,
+    ) -> WaitEnd {
+        match self.ask(waiter) {
+            Asked::Lead => {}
+            asked => {
+                if asked == Asked::FollowLane {
+                    poller.kick().kick();
+                }
+                let end = follow(waiter, limits);
+                if !self.leave(waiter) {
+                    return end.unwrap_or(WaitEnd::Done);
+                }
+                if let Some(end) = end {
+                    self.pass();
+                    return end;
+                }
+            }
+        }
+        waiter.set_leading(Some(poller.kick()));
+        let end = lead(poller, waiter, limits);
+        waiter.set_leading(None);
+        self.pass();
+        end
+    }
+
+    /// One round of the lane thread: polls until a thread waits for the turn or `is_over`, or sleeps. `errands` says when
+    /// it is to be called again.
+    pub(crate) fn lane_round(
+        &self,
+        poller: &impl Poller,
+        seen: &mut (u64, u32),
+        errands: &dyn Fn() -> Option<Duration>,
+        is_over: &dyn Fn() -> bool,
+    ) {
+        let mut next = errands();
+        match self.lane_step(seen) {
+            LaneStep::Poll => {
+                while !self.has_followers() && !is_over() {
+                    // Signals are blocked in this thread; an interruption only means to poll again.
+                    let _ = poller.poll(next);
+                    next = errands();
+                }
+                self.pass();
+            }
+            LaneStep::Sleep(sleep) => match sleep.into_iter().chain(next).min() {
+                None => park(),
+                Some(left) => park_timeout(left),
+            },
+        }
+    }
+}
+
+fn lead(poller: &impl Poller, waiter: &Waiter, limits: Limits) -> WaitEnd {
+    let mut has_polled = false;
+    loop {
+        if waiter.is_done() {
+            return WaitEnd::Done;
+        }
+        let left = match limits.time_left() {
+            Ok(left) => left,
+            Err(end) => return end,
+        };
+        if !std::mem::replace(&mut has_polled, true) && poller.poll_briefly(waiter) {
+            return WaitEnd::Done;
+        }
+        if poller.poll(left).is_err() && !waiter.is_done() {
+            return WaitEnd::Interrupted;
+        }
+    }
+}
+
+/// Parks until done (or promoted: `None`), or until the time is over.
+fn follow(waiter: &Waiter, limits: Limits) -> Option<WaitEnd> {
+    loop {
+        if waiter.is_done() {
+            return Some(WaitEnd::Done);
+        }
+        if waiter.is_promoted() {
+            return None;
+        }
+        match limits.time_left() {
+            Ok(Some(left)) => park_timeout(left),
+            Ok(None) => park(),
+            Err(end) => return Some(end),
+        }
+    }
+}
