@@ -122,6 +122,10 @@ impl PyObjectStream {
     pub(crate) fn new(stream: ObjectStream) -> Self {
         Self { stream }
     }
+
+    pub(crate) fn stream(&self) -> &ObjectStream {
+        &self.stream
+    }
 }
 
 #[pymethods]

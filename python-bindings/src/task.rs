@@ -39,6 +39,7 @@ impl TaskTemplate {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let runtime = runtime(py)?;
+        crate::session::resume_on_loop(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.function.options();

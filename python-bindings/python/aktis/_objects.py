@@ -1,4 +1,4 @@
-"""Objects: ``put``, ``get``, ``wait``."""
+"""Objects: ``put``, ``get``, ``wait``; and ``cancel``, which takes their references."""
 
 from __future__ import annotations
 
@@ -138,3 +138,38 @@ def _check_timeout(timeout: Any) -> None:
 
 def _described(value: Any) -> str:
     return f"{value!r} of type {type(value).__name__}"[:200]
+
+
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancels a task or a method call. One that has ended stays as it is.
+
+    What has not begun never does. A running task gets a ``KeyboardInterrupt``, a method of an async actor an
+    ``asyncio.CancelledError``; other methods can ask ``get_runtime_context().is_canceled()``. The references then raise
+    :class:`~aktis.exceptions.TaskCancelledError`, and nothing is retried.
+
+    Args:
+        ref: a reference that the task makes, or its generator.
+        force: end the worker process that runs the task. Not for calls of actors.
+        recursive: cancel what the task has submitted itself, too.
+
+    Raises:
+        TypeError: ``ref`` is something else.
+        ValueError: ``force`` is set for a call of an actor.
+
+    >>> import aktis, time
+    >>> @aktis.remote
+    ... def sleep():
+    ...     time.sleep(60)
+    >>> ref = sleep.remote()
+    >>> aktis.cancel(ref)
+    >>> aktis.get(ref, timeout=30)
+    Traceback (most recent call last):
+    ...
+    aktis.exceptions.TaskCancelledError: task sleep was cancelled
+    """
+    _session.refuse_in_forked_child()
+    if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(
+            f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ref)}"
+        )
+    _aktis.cancel(ref, bool(force), bool(recursive))

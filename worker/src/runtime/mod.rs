@@ -9,12 +9,14 @@
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
+//!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
 //! ```
 
 mod actors;
 mod api;
 mod calls;
+mod cancel;
 mod carry_out;
 mod control;
 mod incoming;
@@ -41,6 +43,7 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 
 pub use actors::ActorHandle;
 pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
+pub use cancel::Canceller;
 pub use start::{ProcessRole, RuntimeConfig};
 pub(crate) use submit::resource_request;
 pub use waiting::{GetError, Interrupt};
@@ -65,6 +68,8 @@ struct Inner {
     lanes: Mutex<lanes::LaneTable>,
     arena: Option<ArenaMap>,
     queue: ExecutionQueue,
+    /// How the embedder ends user code that runs.
+    canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
     lease_idle: Duration,

@@ -1,7 +1,7 @@
 //! How a process joins its node.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
@@ -103,6 +103,7 @@ impl Runtime {
             lanes: Mutex::new(LaneTable::default()),
             arena,
             queue: ExecutionQueue::default(),
+            canceller: OnceLock::new(),
             registry: config.registry,
             log_sink: config.log_sink,
             lease_idle: config.lease_idle,

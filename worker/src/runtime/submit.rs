@@ -78,7 +78,8 @@ impl Runtime {
             .iter()
             .map(|reference| (reference.id(), reference.owner()))
             .collect();
-        let mut record = TaskRecord::new(task, Arc::clone(template), input, edges);
+        let mut record = TaskRecord::new(task, Arc::clone(template), input, edges)
+            .child_of(self.current_task());
         self.with_core(|core, effects| {
             if let Target::Actor(actor) = template.target {
                 record.sequence = core.actors.admit(actor)?;
