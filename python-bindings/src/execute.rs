@@ -543,6 +543,8 @@ fn stream(py: Python<'_>, call: &ReceivedCall, returned: &Bound<'_, PyAny>) -> P
         py.detach(|| call.emit(count, &value))
             .map_err(|failure| to_py_err(py, &failure))?;
         count += 1;
+        py.detach(|| call.await_consumer(count))
+            .map_err(|failure| to_py_err(py, &failure))?;
     }
     Ok(count.into())
 }

@@ -169,6 +169,16 @@ impl ReceivedCall {
         crate::core::cancelled_failure(&self.name())
     }
 
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Whether the caller's lane is open.
+    pub(super) fn has_caller(&self) -> bool {
+        let lanes = self.runtime.0.lanes.lock();
+        lanes.open.contains_key(&self.connection.id)
+    }
+
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -225,6 +235,9 @@ impl ReceivedCall {
 
     /// Sends one item of a streaming call.
     pub fn emit(&self, index: u32, value: &Value) -> Result<(), TaskFailure> {
+        if self.template.max_unread_items > 0 {
+            self.runtime.0.stream_windows.open(self.task);
+        }
         let mut payload = PayloadParts::default();
         let result = self.place_result(index, value, &mut payload)?;
         let item = wire::StreamItem {
@@ -310,6 +323,9 @@ impl ReceivedCall {
         let frame = wire::LaneFrame {
             kind: Some(LaneKind::TaskDone(done)),
         };
+        if self.template.max_unread_items > 0 {
+            self.runtime.0.stream_windows.close(self.task);
+        }
         let has_more = self.runtime.queue().finished(self.task);
         let urgency = if has_more && !outcome.is_worker_exiting {
             Urgency::Soon

@@ -203,6 +203,10 @@ impl Runtime {
                 self.on_cancel_request(task_of(&request.task_id)?, &request);
                 Ok(())
             }
+            LaneKind::StreamTaken(taken) => {
+                self.on_stream_taken(task_of(&taken.task_id)?, &taken);
+                Ok(())
+            }
             LaneKind::StreamItem(item) => self.on_stream_item(item, payload),
             LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
                 unreachable!("handled by the lane")

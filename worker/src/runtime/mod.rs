@@ -3,12 +3,13 @@
 //! ```text
 //!   api        putting and watching objects
 //!   waiting    get and wait
-//!   submit     tasks and calls, items of generators
+//!   submit     tasks and calls
 //!   control    questions to the raylet and the gcs
 //!   incoming   frames from lanes and from the raylet -> core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
+//!   streams    generators: consumers, and producers that wait for them
 //!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
 //! ```
@@ -23,6 +24,7 @@ mod incoming;
 mod lanes;
 mod objects;
 mod start;
+mod streams;
 mod submit;
 mod waiting;
 
@@ -68,6 +70,7 @@ struct Inner {
     lanes: Mutex<lanes::LaneTable>,
     arena: Option<ArenaMap>,
     queue: ExecutionQueue,
+    stream_windows: streams::StreamWindows,
     /// How the embedder ends user code that runs.
     canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,

@@ -14,6 +14,7 @@ use rustix::net::{
 
 use super::incoming::NodeHandler;
 use super::lanes::{Lane, LaneRole, LaneTable};
+use super::streams::StreamWindows;
 use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
@@ -103,6 +104,7 @@ impl Runtime {
             lanes: Mutex::new(LaneTable::default()),
             arena,
             queue: ExecutionQueue::default(),
+            stream_windows: StreamWindows::default(),
             canceller: OnceLock::new(),
             registry: config.registry,
             log_sink: config.log_sink,
