@@ -154,6 +154,7 @@ impl MethodTemplate {
     ) -> PyResult<Bound<'py, PyAny>> {
         mark(Stage::Called);
         let runtime = runtime(py)?;
+        crate::session::resume_on_loop(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);

@@ -12,18 +12,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, WorkerId};
+use aktis_common::ids::{ActorId, TaskId, WorkerId};
 use aktis_common::zygote::WorkerStart;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
 use aktis_worker::stages::{Stage, mark};
-use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, TaskFailure, Value, Work};
+use aktis_worker::{
+    ProcessRole, ReceivedCall, Runtime, RuntimeConfig, TaskFailure, Value, Work, set_current_task,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::cancel::{LoopHost, cancel_on_loop, cancelled_end, install_canceller};
 use crate::codec::{decode_args, to_value};
 use crate::failure::{describe, to_py_err};
 use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings};
@@ -35,8 +38,11 @@ enum Actor {
     None,
     /// Methods run here, one after the other.
     Sync(Py<PyAny>),
-    /// Methods are handed to a host that answers later.
-    Dispatched(Py<PyAny>),
+    /// Methods are handed to a host that answers later; `is_async`: on one loop, where they take turns.
+    Dispatched {
+        host: Py<PyAny>,
+        is_async: bool,
+    },
 }
 
 struct Executor {
@@ -47,6 +53,7 @@ struct Executor {
     actor: Actor,
     actor_id: Option<ActorId>,
     gpu_ids: Vec<u32>,
+    loop_host: LoopHost,
 }
 
 /// Becomes a worker: joins the node and runs what comes until the process is to end.
@@ -78,7 +85,9 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         actor: Actor::None,
         actor_id: None,
         gpu_ids: Vec::new(),
+        loop_host: LoopHost::default(),
     };
+    install_canceller(&executor.runtime, &executor.loop_host);
     executor.run(py)
 }
 
@@ -116,9 +125,9 @@ impl Executor {
         }
         let function = start.spec().function.clone().unwrap_or_default();
         CURRENT_CALL.set(CurrentCall {
-            task: None,
             actor: self.actor_id,
             gpu_ids: self.gpu_ids.clone(),
+            ..CurrentCall::default()
         });
         let made = py
             .detach(|| start.take_inputs())
@@ -150,7 +159,12 @@ impl Executor {
         self.actor = if kind == "sync" {
             Actor::Sync(host.getattr("instance")?.unbind())
         } else {
-            Actor::Dispatched(host.clone().unbind())
+            let is_async = kind == "async";
+            if is_async {
+                *self.loop_host.lock() = Some(host.clone().unbind());
+            }
+            let host = host.clone().unbind();
+            Actor::Dispatched { host, is_async }
         };
         Ok(())
     }
@@ -170,20 +184,27 @@ impl Executor {
         let inputs = match py.detach(|| call.take_inputs()) {
             Ok(inputs) => inputs,
             Err(failure) => {
-                py.detach(|| call.finish(failed(failure, Duration::ZERO)));
+                py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
                 return false;
             }
         };
+        let is_async = matches!(self.actor, Actor::Dispatched { is_async: true, .. });
         CURRENT_CALL.set(CurrentCall {
             task: Some(call.task()),
             actor: self.actor_id,
             gpu_ids: self.gpu_ids.clone(),
+            is_on_loop: is_async,
         });
+        set_current_task(Some(call.task()));
         let arguments = decode_args(py, inputs);
         mark(Stage::ArgsDecoded);
-        if let Actor::Dispatched(host) = &self.actor {
-            let host = host.clone_ref(py);
+        if let Actor::Dispatched { host, .. } = &self.actor {
+            let (host, task) = (host.clone_ref(py), call.task());
             dispatch(py, &host, call, arguments);
+            if is_async && self.runtime.is_cancelled(task) {
+                // The wish came before the loop knew the call.
+                cancel_on_loop(py, &self.loop_host, task);
+            }
             return false;
         }
         self.run_here(py, call, arguments)
@@ -196,11 +217,23 @@ impl Executor {
         arguments: PyResult<crate::codec::PyArgs<'_>>,
     ) -> bool {
         let begun = Instant::now();
+        if !call.is_actor_call() && !self.runtime.begin_on_main(call.task()) {
+            let failure = call.cancelled();
+            py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
+            return false;
+        }
         let returned = arguments
             .and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
         mark(Stage::Returned);
+        let produced = returned.and_then(|returned| produce(py, &call, returned));
+        self.runtime.end_on_main();
         let is_exiting = self.is_last_call(&call);
-        answer(py, call, returned, begun, is_exiting)
+        let circumstances = Circumstances {
+            begun,
+            is_exiting,
+            is_on_loop: false,
+        };
+        answer(py, call, produced, circumstances)
     }
 
     fn callee<'py>(&mut self, py: Python<'py>, call: &ReceivedCall) -> PyResult<Bound<'py, PyAny>> {
@@ -237,7 +270,7 @@ impl Executor {
             })?;
         let loaded = py
             .import("aktis._worker")?
-            .call_method1("load_definition", (pyo3::types::PyBytes::new(py, &bytes),))?;
+            .call_method1("load_definition", (PyBytes::new(py, &bytes),))?;
         self.functions.insert(id.clone(), loaded.clone().unbind());
         Ok(loaded)
     }
@@ -282,6 +315,7 @@ fn dispatch(
     let method = call.template().method.clone();
     let context = CURRENT_CALL.take();
     let done = CallDone {
+        task: call.task(),
         call: Arc::new(Mutex::new(Some(call))),
         begun: Instant::now(),
         context,
@@ -303,6 +337,7 @@ fn dispatch(
 /// Answers a call that was dispatched; called once, from any thread.
 #[pyclass(module = "aktis._aktis", frozen)]
 pub(crate) struct CallDone {
+    task: TaskId,
     call: Arc<Mutex<Option<Box<ReceivedCall>>>>,
     begun: Instant,
     context: CurrentCall,
@@ -317,9 +352,31 @@ impl CallDone {
         self.answer(py, returned);
     }
 
-    /// Makes the calling thread run on behalf of this call (for `get_runtime_context`).
-    fn enter(&self) {
+    /// Makes the calling thread run on behalf of this call. False: it was cancelled, and is answered.
+    fn enter(&self, py: Python<'_>) -> bool {
         CURRENT_CALL.set(self.context.clone());
+        set_current_task(Some(self.task));
+        let mut waiting = self.call.lock();
+        if waiting.as_ref().is_none_or(|call| !call.is_cancelled()) {
+            return true;
+        }
+        if let Some(call) = waiting.take() {
+            drop(waiting);
+            let failure = call.cancelled();
+            py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
+        }
+        false
+    }
+
+    /// The id of the call's task.
+    fn task_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.task.as_bytes())
+    }
+
+    /// [`CallDone::enter`] for a loop on which calls take turns.
+    fn resume(&self) {
+        CURRENT_CALL.set(self.context.clone());
+        set_current_task(Some(self.task));
     }
 }
 
@@ -328,27 +385,53 @@ impl CallDone {
         let Some(call) = self.call.lock().take() else {
             return;
         };
-        let is_over = answer(py, call, returned, self.begun, false);
+        let produced = returned.and_then(|returned| produce(py, &call, returned));
+        let circumstances = Circumstances {
+            begun: self.begun,
+            is_exiting: false,
+            is_on_loop: self.context.is_on_loop,
+        };
+        let is_over = answer(py, call, produced, circumstances);
         if is_over {
             crate::session::end_worker(py);
         }
     }
 }
 
+/// How a call ran.
+struct Circumstances {
+    begun: Instant,
+    /// The process ends after it.
+    is_exiting: bool,
+    is_on_loop: bool,
+}
+
 /// Sends what a function returned or raised. True: the process is to end.
 fn answer(
     py: Python<'_>,
     call: Box<ReceivedCall>,
-    returned: PyResult<Bound<'_, PyAny>>,
-    begun: Instant,
-    is_exiting: bool,
+    produced: PyResult<(Vec<Value>, u64)>,
+    Circumstances {
+        begun,
+        is_exiting,
+        is_on_loop,
+    }: Circumstances,
 ) -> bool {
     let retry_on = call
         .template()
         .retry_exceptions
         .then(|| call.template().retry_exception_types.clone());
-    let produced = returned.and_then(|returned| produce(py, &call, returned));
     let execution = begun.elapsed();
+    if let Some(cancelled) = cancelled_end(py, &call, &produced, is_on_loop) {
+        drop(produced);
+        let outcome = CallOutcome {
+            execution,
+            is_worker_exiting: is_exiting,
+            ..cancelled
+        };
+        py.detach(|| call.finish(outcome));
+        return is_exiting;
+    }
     match produced {
         Ok((values, stream_length)) => {
             py.detach(|| {
@@ -364,7 +447,8 @@ fn answer(
         }
         Err(error) if is_actor_exit(py, &error) => {
             let message = format!("the actor ended itself in {} (exit_actor)", call.name());
-            let ended = failed(TaskFailure::new(ErrorCode::ActorDied, message), execution);
+            let died = TaskFailure::new(ErrorCode::ActorDied, message);
+            let ended = CallOutcome::failed(died, execution);
             py.detach(|| {
                 call.finish(CallOutcome {
                     is_worker_exiting: true,
@@ -379,7 +463,7 @@ fn answer(
             let outcome = CallOutcome {
                 is_retryable: described.is_retryable,
                 is_worker_exiting: is_exiting,
-                ..failed(described.failure, execution)
+                ..CallOutcome::failed(described.failure, execution)
             };
             py.detach(|| call.finish(outcome));
             is_exiting
@@ -394,16 +478,6 @@ fn is_actor_exit(py: Python<'_>, error: &PyErr) -> bool {
             .extract::<bool>()
     });
     asked.unwrap_or(false)
-}
-
-fn failed(failure: TaskFailure, execution: Duration) -> CallOutcome {
-    CallOutcome {
-        result: Err(failure),
-        is_retryable: false,
-        is_worker_exiting: false,
-        execution,
-        stream_length: 0,
-    }
 }
 
 /// Results of a call as values, and the number of items a generator sent.
@@ -465,10 +539,15 @@ fn stream(py: Python<'_>, call: &ReceivedCall, returned: &Bound<'_, PyAny>) -> P
     })?;
     let mut count = 0;
     for item in items {
+        if call.is_cancelled() {
+            return Err(to_py_err(py, &call.cancelled()));
+        }
         let value = own_small(to_value(&item?)?);
         py.detach(|| call.emit(count, &value))
             .map_err(|failure| to_py_err(py, &failure))?;
         count += 1;
+        py.detach(|| call.await_consumer(count))
+            .map_err(|failure| to_py_err(py, &failure))?;
     }
     Ok(count.into())
 }

@@ -12,6 +12,7 @@
 //! The interpreter lock is released around everything that may wait; conversions hold it.
 
 mod actor;
+mod cancel;
 mod codec;
 #[cfg(feature = "data")]
 mod data;
@@ -70,6 +71,9 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::record_stages, module)?)?;
     module.add_function(wrap_pyfunction!(session::take_stages, module)?)?;
     module.add_function(wrap_pyfunction!(session::nodes, module)?)?;
+    module.add_function(wrap_pyfunction!(cancel::cancel, module)?)?;
+    module.add_function(wrap_pyfunction!(cancel::is_cancelled, module)?)?;
+    module.add_function(wrap_pyfunction!(cancel::claim_interrupt, module)?)?;
     module.add_function(wrap_pyfunction!(session::export, module)?)?;
     module.add_function(wrap_pyfunction!(session::list_actors, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;

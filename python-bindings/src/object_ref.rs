@@ -54,16 +54,8 @@ impl PyObjectRef {
     fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) {
         let reference = self.reference.clone();
         py.detach(|| {
-            self.reference.runtime().on_ready(
-                &reference,
-                Box::new(move || {
-                    Python::attach(|py| {
-                        if let Err(error) = callback.call0(py) {
-                            error.write_unraisable(py, None);
-                        }
-                    });
-                }),
-            );
+            let runtime = self.reference.runtime();
+            runtime.on_ready(&reference, python_callback(callback));
         });
     }
 
@@ -112,6 +104,16 @@ impl PyObjectRef {
     }
 }
 
+fn python_callback(callback: Py<PyAny>) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        Python::attach(|py| {
+            if let Err(error) = callback.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
+}
+
 /// The results of a generator, as references, one by one.
 #[pyclass(name = "ObjectRefGenerator", module = "aktis", frozen)]
 pub(crate) struct PyObjectStream {
@@ -121,6 +123,10 @@ pub(crate) struct PyObjectStream {
 impl PyObjectStream {
     pub(crate) fn new(stream: ObjectStream) -> Self {
         Self { stream }
+    }
+
+    pub(crate) fn stream(&self) -> &ObjectStream {
+        &self.stream
     }
 }
 
@@ -156,6 +162,34 @@ impl PyObjectStream {
             }
             Err(error) => Err(get_error(py, error, timeout)),
         }
+    }
+
+    /// A reference that is ready (None) when the task has ended, or fails with it.
+    fn completed(&self, py: Python<'_>) -> PyResult<PyObjectRef> {
+        let nothing = crate::codec::to_value(py.None().bind(py))?;
+        Ok(PyObjectRef::new(
+            py.detach(|| self.stream.completed(nothing)),
+        ))
+    }
+
+    /// A reference that is ready when there is a next item, or none any more.
+    fn _peek(&self, py: Python<'_>) -> PyObjectRef {
+        PyObjectRef::new(py.detach(|| self.stream.peek()))
+    }
+
+    /// Whether `next` would return at once.
+    fn next_ready(&self) -> bool {
+        self.stream.has_next()
+    }
+
+    /// Whether everything was taken.
+    fn is_finished(&self) -> bool {
+        self.stream.is_finished()
+    }
+
+    /// Calls back once, from a runtime thread, when `next` would return at once.
+    fn on_next(&self, py: Python<'_>, callback: Py<PyAny>) {
+        py.detach(|| self.stream.on_next(python_callback(callback)));
     }
 
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

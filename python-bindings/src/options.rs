@@ -81,6 +81,7 @@ pub(crate) fn task_options(options: &Bound<'_, PyDict>) -> PyResult<TaskOptions>
         max_calls: item(options, "max_calls")?.unwrap_or(0),
         name: item(options, "name")?.unwrap_or_default(),
         is_streaming: item(options, "streaming")?.unwrap_or(false),
+        max_unread_items: item(options, "max_unread_items")?.unwrap_or(0),
     })
 }
 
@@ -108,5 +109,6 @@ pub(crate) fn call_options(options: &Bound<'_, PyDict>) -> PyResult<CallOptions>
         retry_exceptions: item(options, "retry_exceptions")?.unwrap_or(false),
         retry_exception_types: bytes_item(options, "retry_exception_types")?,
         is_streaming: item(options, "streaming")?.unwrap_or(false),
+        max_unread_items: item(options, "max_unread_items")?.unwrap_or(0),
     })
 }

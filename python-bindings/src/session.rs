@@ -37,10 +37,20 @@ pub(crate) struct CurrentCall {
     pub(crate) task: Option<TaskId>,
     pub(crate) actor: Option<ActorId>,
     pub(crate) gpu_ids: Vec<u32>,
+    /// On the loop of an async actor, where calls take turns.
+    pub(crate) is_on_loop: bool,
 }
 
 thread_local! {
     pub(crate) static CURRENT_CALL: RefCell<CurrentCall> = RefCell::default();
+}
+
+/// On the loop of an async actor, makes the calling thread run on behalf of the call whose turn it is.
+pub(crate) fn resume_on_loop(py: Python<'_>) -> PyResult<()> {
+    if CURRENT_CALL.with_borrow(|call| call.is_on_loop) {
+        py.import("aktis._actor_host")?.call_method0("resume")?;
+    }
+    Ok(())
 }
 
 /// The runtime, or the exception that says to call `init`.
@@ -251,6 +261,7 @@ pub(crate) fn is_connected() -> bool {
 pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     let runtime = runtime(py)?;
     let (address, greeting) = (runtime.address(), runtime.greeting());
+    resume_on_loop(py)?;
     let call = CURRENT_CALL.with_borrow(Clone::clone);
     let info = PyDict::new(py);
     info.set_item("job_id", runtime.job().to_string())?;

@@ -41,6 +41,7 @@ impl TaskTemplate {
     ) -> PyResult<Bound<'py, PyAny>> {
         mark(Stage::Called);
         let runtime = runtime(py)?;
+        crate::session::resume_on_loop(py)?;
         let encoded = encode_args(&runtime, args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);

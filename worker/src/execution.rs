@@ -3,6 +3,7 @@
 //! The executor thread waits like any other thread: it polls the sockets itself, so that a call is executed by the
 //! thread that read it, without a hop. While it runs user code for long, the lane thread reads on and queues here.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +28,66 @@ pub enum Work {
     Exit(String),
 }
 
+thread_local! {
+    static CURRENT: Cell<Option<TaskId>> = const { Cell::new(None) };
+}
+
+/// The task on whose behalf the calling thread runs.
+pub fn current_task() -> Option<TaskId> {
+    CURRENT.get()
+}
+
+/// The calling thread now runs on behalf of this task; what it submits are the task's children.
+pub fn set_current_task(task: Option<TaskId>) {
+    CURRENT.set(task);
+}
+
+/// What became of the wish to cancel a task.
+pub(crate) enum Cancelled {
+    /// It was not started; the caller answers it.
+    Dropped(Box<ReceivedCall>),
+    /// It runs.
+    Running,
+    /// It has ended, or was given back.
+    Unknown,
+}
+
+/// Whose a signal was that reached the main thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptClaim {
+    /// The running task was cancelled.
+    Running,
+    /// A task was cancelled that has ended meanwhile.
+    Ended,
+    /// No task was ever interrupted here: the signal came from elsewhere.
+    Foreign,
+}
+
 #[derive(Default)]
 struct Queued {
     work: VecDeque<Work>,
     idle: Vec<Arc<Waiter>>,
+    /// Calls that were handed out and are not answered.
+    running: FxHashSet<TaskId>,
+    /// Those of `running` that were cancelled.
     cancelled: FxHashSet<TaskId>,
+    /// The task whose code the main thread runs, and that a signal may interrupt.
+    on_main: Option<TaskId>,
+    /// The task that the last signal was for, until the signal's handler has run.
+    interrupted: Option<TaskId>,
+    has_interrupted: bool,
     /// Executor threads that wait in `get`: tasks that come in now go back.
     blocked: u32,
+}
+
+impl Queued {
+    fn hand_out(&mut self) -> Option<Work> {
+        let work = self.work.pop_front()?;
+        if let Work::Call(call) = &work {
+            self.running.insert(call.task());
+        }
+        Some(work)
+    }
 }
 
 /// The queue between the lanes and the executor threads.
@@ -56,7 +110,7 @@ impl ExecutionQueue {
         loop {
             let waiter = {
                 let mut queued = self.queued.lock();
-                if let Some(work) = queued.work.pop_front() {
+                if let Some(work) = queued.hand_out() {
                     return Some(work);
                 }
                 let waiter = Waiter::new(1);
@@ -69,7 +123,7 @@ impl ExecutionQueue {
                 .idle
                 .retain(|idle| !Arc::ptr_eq(idle, &waiter));
             if end != WaitEnd::Done {
-                return self.queued.lock().work.pop_front();
+                return self.queued.lock().hand_out();
             }
         }
     }
@@ -103,15 +157,93 @@ impl ExecutionQueue {
             .retain(|work| !matches!(work, Work::Call(call) if call.connection_id() == connection));
     }
 
-    /// The task is not to be started any more.
-    pub(crate) fn cancel(&self, task: TaskId) {
-        self.queued.lock().cancelled.insert(task);
+    /// The task is not to be started any more, or its end is wished for.
+    pub(crate) fn cancel(&self, task: TaskId) -> Cancelled {
+        let mut queued = self.queued.lock();
+        let waiting = queued
+            .work
+            .iter()
+            .position(|work| matches!(work, Work::Call(call) if call.task() == task));
+        if let Some(position) = waiting
+            && let Some(Work::Call(call)) = queued.work.remove(position)
+        {
+            return Cancelled::Dropped(call);
+        }
+        if queued.running.contains(&task) {
+            queued.cancelled.insert(task);
+            return Cancelled::Running;
+        }
+        Cancelled::Unknown
     }
 
-    /// Whether the task was cancelled; asked once, when it is about to start.
-    pub(crate) fn take_cancelled(&self, task: TaskId) -> bool {
+    /// If the task runs: hands all tasks that are not started to `end`, which is to end the process. The running task
+    /// cannot be answered meanwhile, so that no other dies in its place.
+    pub(crate) fn end_if_running(
+        &self,
+        task: TaskId,
+        end: impl FnOnce(&mut dyn Iterator<Item = Box<ReceivedCall>>),
+    ) {
         let mut queued = self.queued.lock();
-        !queued.cancelled.is_empty() && queued.cancelled.remove(&task)
+        if queued.running.contains(&task) {
+            let waiting = std::mem::take(&mut queued.work);
+            end(&mut waiting.into_iter().filter_map(|work| match work {
+                Work::Call(call) => Some(call),
+                Work::StartActor(_) | Work::Exit(_) => None,
+            }));
+        }
+    }
+
+    /// Whether the task was cancelled while it ran.
+    pub(crate) fn is_cancelled(&self, task: TaskId) -> bool {
+        let queued = self.queued.lock();
+        !queued.cancelled.is_empty() && queued.cancelled.contains(&task)
+    }
+
+    /// A call is about to be answered. True: more work waits.
+    pub(crate) fn finished(&self, task: TaskId) -> bool {
+        let mut queued = self.queued.lock();
+        queued.running.remove(&task);
+        queued.cancelled.remove(&task);
+        !queued.work.is_empty()
+    }
+
+    /// The main thread begins to run the code of a task. False: it was cancelled before.
+    pub(crate) fn begin_on_main(&self, task: TaskId) -> bool {
+        let mut queued = self.queued.lock();
+        let is_wanted = !queued.cancelled.contains(&task);
+        queued.on_main = is_wanted.then_some(task);
+        is_wanted
+    }
+
+    /// The main thread is done with the code of its task: signals are for it no more.
+    pub(crate) fn end_on_main(&self) {
+        self.queued.lock().on_main = None;
+    }
+
+    /// The task whose code the main thread runs.
+    pub(crate) fn on_main(&self) -> Option<TaskId> {
+        self.queued.lock().on_main
+    }
+
+    /// Calls `signal` if the main thread runs the task's code.
+    pub(crate) fn interrupt_on_main(&self, task: TaskId, signal: impl FnOnce()) {
+        let mut queued = self.queued.lock();
+        if queued.on_main == Some(task) {
+            queued.interrupted = Some(task);
+            queued.has_interrupted = true;
+            signal();
+        }
+    }
+
+    /// A signal's handler asks, on the main thread, for whom the signal was.
+    pub(crate) fn claim_interrupt(&self) -> InterruptClaim {
+        let mut queued = self.queued.lock();
+        match queued.interrupted.take() {
+            Some(task) if queued.on_main == Some(task) => InterruptClaim::Running,
+            // Two cancellations of one task may come as two signals: the second finds nothing to claim.
+            _ if queued.has_interrupted => InterruptClaim::Ended,
+            _ => InterruptClaim::Foreign,
+        }
     }
 
     /// An executor thread begins or stops to wait in `get`.
@@ -122,10 +254,6 @@ impl ExecutionQueue {
         } else {
             queued.blocked.saturating_sub(1)
         };
-    }
-
-    pub(crate) fn has_work(&self) -> bool {
-        !self.queued.lock().work.is_empty()
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

@@ -39,7 +39,7 @@ pub mod value;
 pub mod zygote;
 
 pub use error::TaskFailure;
-pub use execution::Work;
+pub use execution::{InterruptClaim, Work, current_task, set_current_task};
 pub use inband::Inband;
 pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
 pub use reference::{ObjectRef, ProcessAddress};

@@ -79,6 +79,8 @@ pub struct TaskOptions {
     pub name: String,
     /// Results come one by one ([`crate::stream`]).
     pub is_streaming: bool,
+    /// A generator waits while this many of its items were not taken; 0: never.
+    pub max_unread_items: u32,
 }
 
 impl Default for TaskOptions {
@@ -94,6 +96,7 @@ impl Default for TaskOptions {
             max_calls: 0,
             name: String::new(),
             is_streaming: false,
+            max_unread_items: 0,
         }
     }
 }
@@ -140,4 +143,6 @@ pub struct CallOptions {
     pub retry_exception_types: bytes::Bytes,
     /// Results come one by one.
     pub is_streaming: bool,
+    /// As in [`TaskOptions`].
+    pub max_unread_items: u32,
 }

@@ -83,6 +83,7 @@ impl RemoteFunction {
                 retry_exception_types: options.retry_exception_types.clone(),
                 is_streaming: options.is_streaming,
                 max_calls: options.max_calls,
+                max_unread_items: options.max_unread_items,
                 ..Default::default()
             };
             CallTemplate {
@@ -136,6 +137,7 @@ impl RemoteMethod {
                 retry_exceptions: options.retry_exceptions,
                 retry_exception_types: options.retry_exception_types.clone(),
                 is_streaming: options.is_streaming,
+                max_unread_items: options.max_unread_items,
                 ..Default::default()
             };
             CallTemplate {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from . import actor, data, exceptions, models, remote_function, runtime_context, util
     from ._aktis import ObjectRef, ObjectRefGenerator
     from ._cluster import available_resources, cluster_resources, get_gpu_ids, nodes
-    from ._objects import get, put, wait
+    from ._objects import cancel, get, put, wait
     from ._remote import method, remote
     from ._session import init, is_initialized, shutdown
     from .actor import ActorClass, ActorHandle, get_actor, kill
@@ -38,6 +38,7 @@ _MODULE_OF = {
     "ObjectRef": "_aktis",
     "ObjectRefGenerator": "_aktis",
     "available_resources": "_cluster",
+    "cancel": "_objects",
     "cluster_resources": "_cluster",
     "get": "_objects",
     "get_actor": "actor",
@@ -55,9 +56,7 @@ _MODULE_OF = {
 }
 _SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
 #: Names that scripts for Ray may use, and that Aktis does not have yet.
-_NOT_YET = frozenset(
-    {"LoggingConfig", "autoscaler", "cancel", "client", "job_config", "serve", "timeline", "train", "tune"}
-)
+_NOT_YET = frozenset({"LoggingConfig", "autoscaler", "client", "job_config", "serve", "timeline", "train", "tune"})
 
 __all__ = [
     "ActorClass",
@@ -67,6 +66,7 @@ __all__ = [
     "__version__",
     "actor",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "data",
     "exceptions",

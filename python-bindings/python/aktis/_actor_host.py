@@ -11,12 +11,14 @@ Methods of one caller start in the order of its calls, in every kind (within a c
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    import concurrent.futures
     import queue
     from collections.abc import AsyncGenerator, Callable, Iterator
 
@@ -38,8 +40,25 @@ class Done(Protocol):
 
     def __call__(self, value: Any, exc: BaseException | None = None) -> None: ...
 
-    def enter(self) -> None:
-        """Makes the current thread act on behalf of the call."""
+    def enter(self) -> bool:
+        """Makes the current thread act on behalf of the call. ``False``: it was cancelled, and is answered already."""
+
+    def resume(self) -> None:
+        """Makes the current thread act on behalf of the call again, after others had their turn."""
+
+    def task_id(self) -> bytes:
+        """The id of the call's task."""
+
+
+#: On the loop of an async actor: the call to which the running coroutine belongs.
+_current_call: contextvars.ContextVar[Done | None] = contextvars.ContextVar("current call", default=None)
+
+
+def resume() -> None:
+    """Makes the loop's thread act on behalf of the coroutine that runs. Called by the native module."""
+    done = _current_call.get()
+    if done is not None:
+        done.resume()
 
 
 class ActorHost(Protocol):
@@ -123,7 +142,8 @@ class _ThreadGroup:
 
 
 def _run(bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
-    done.enter()
+    if not done.enter():
+        return
     try:
         value = bound(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - everything is told to the caller
@@ -143,7 +163,8 @@ class AsyncHost:
         self.instance = instance
         self._loop = asyncio.new_event_loop()
         self._slots = {name: asyncio.Semaphore(count) for name, count in groups.items()}
-        self._running: set[asyncio.Task[None]] = set()
+        #: Calls that run, and who answers them. The loop itself keeps only weak references.
+        self._running: dict[asyncio.Task[None], Done] = {}
         threading.Thread(target=self._loop.run_forever, name="aktis-actor-loop", daemon=True).start()
 
     def dispatch(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
@@ -151,10 +172,28 @@ class AsyncHost:
         group, bound = _find_method(self.instance, method, self._slots)
         self._loop.call_soon_threadsafe(self._start, self._slots[group], bound, args, kwargs, done)
 
-    def _start(self, *call: Any) -> None:
-        task = self._loop.create_task(self._call(*call))
-        self._running.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(self._running.discard)
+    def cancel(self, task_id: bytes) -> None:
+        """Cancels the asyncio task of a call, once; from any thread."""
+        self._loop.call_soon_threadsafe(self._cancel, task_id)
+
+    def _start(self, slots: asyncio.Semaphore, bound: Any, args: Any, kwargs: Any, done: Done) -> None:
+        task = self._loop.create_task(self._call(slots, bound, args, kwargs, done))
+        self._running[task] = done
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        done = self._running.pop(task)
+        if task.cancelled():  # before it began: nobody else answers
+            import asyncio
+
+            done(None, asyncio.CancelledError())
+
+    def _cancel(self, task_id: bytes) -> None:
+        for task, done in self._running.items():
+            if done.task_id() == task_id:
+                if not task.cancelling():
+                    task.cancel()
+                return
 
     async def _call(
         self,
@@ -164,32 +203,62 @@ class AsyncHost:
         kwargs: dict[str, Any],
         done: Done,
     ) -> None:
-        async with slots:
-            done.enter()
-            try:
+        _current_call.set(done)
+        try:
+            async with slots:
+                if not done.enter():
+                    return
                 value = bound(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value
                 elif inspect.isasyncgen(value):
-                    value = self._iterate(value)
-            except BaseException as error:  # noqa: BLE001 - everything is told to the caller
-                done(None, error)
-                return
-            if inspect.isgenerator(value):
-                # Sending a stream takes as long as the generator does, which the loop must not wait for.
-                await self._loop.run_in_executor(None, done, value, None)
-            else:
-                done(value, None)
+                    value = _Items(value, self._loop)
+                if isinstance(value, _Items) or inspect.isgenerator(value):
+                    await self._send(value, done)
+                else:
+                    done(value, None)
+        except BaseException as error:  # noqa: BLE001 - everything is told to the caller
+            done(None, error)
 
-    def _iterate(self, generator: AsyncGenerator[Any, None]) -> Iterator[Any]:
-        """The items of an async generator, for a thread that is not the loop's."""
+    async def _send(self, items: Iterator[Any], done: Done) -> None:
+        """Sends a stream, which takes as long as the generator does: the loop must not wait for it."""
         import asyncio
 
-        while True:
-            try:
-                yield asyncio.run_coroutine_threadsafe(_anext(generator), self._loop).result()
-            except StopAsyncIteration:
-                return
+        try:
+            await self._loop.run_in_executor(None, done, items, None)
+        except asyncio.CancelledError:  # the thread that sends answers
+            if isinstance(items, _Items):
+                items.cancel()
+
+
+class _Items:
+    """The items of an async generator, for a thread that is not the loop's."""
+
+    def __init__(self, generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop):
+        self._generator = generator
+        self._loop = loop
+        self._awaited: concurrent.futures.Future[Any] | None = None
+        self._is_cancelled = False
+
+    def __iter__(self) -> _Items:
+        return self
+
+    def __next__(self) -> Any:
+        import asyncio
+
+        self._awaited = asyncio.run_coroutine_threadsafe(_anext(self._generator), self._loop)
+        if self._is_cancelled:
+            self._awaited.cancel()
+        try:
+            return self._awaited.result()
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def cancel(self) -> None:
+        """Ends the waiting for the next item."""
+        self._is_cancelled = True
+        if self._awaited is not None:
+            self._awaited.cancel()
 
 
 async def _anext(generator: AsyncGenerator[Any, None]) -> Any:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from ._aktis import ObjectRef, ObjectRefGenerator
 
-#: Seconds after which a thread that waits for a stream looks whether somebody still wants its answer.
-_STREAM_SLICE_S = 0.25
-
 
 def await_ref(ref: ObjectRef) -> Generator[Any, None, Any]:
     """The iterator behind ``await ref``."""
@@ -69,24 +66,28 @@ def _deliver(ref: ObjectRef, result: asyncio.Future[Any] | concurrent.futures.Fu
 
 async def anext_ref(generator: ObjectRefGenerator) -> ObjectRef:
     """The coroutine behind ``__anext__`` of a generator of references."""
-    abandoned = threading.Event()
     loop = asyncio.get_running_loop()
-    try:
-        ref = await loop.run_in_executor(None, _next_ref, generator, abandoned)
-    finally:
-        abandoned.set()
-    if ref is None:
-        raise StopAsyncIteration
-    return ref
-
-
-def _next_ref(generator: ObjectRefGenerator, abandoned: threading.Event) -> ObjectRef | None:
-    """The next reference; ``None`` at the end, or when nobody waits for it any more."""
-    while not abandoned.is_set():
+    while True:
+        if not generator.next_ready():
+            await _next_ready(generator, loop)
         try:
-            return generator.next_within(_STREAM_SLICE_S)
-        except GetTimeoutError:
+            return generator.next_within(0)
+        except GetTimeoutError:  # another consumer was faster
             continue
         except StopIteration:
-            return None
-    return None
+            raise StopAsyncIteration from None
+
+
+async def _next_ready(generator: ObjectRefGenerator, loop: asyncio.AbstractEventLoop) -> None:
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def deliver() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    def ready() -> None:  # in a runtime thread
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(deliver)
+
+    generator.on_next(ready)
+    await arrived

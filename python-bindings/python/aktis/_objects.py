@@ -1,4 +1,4 @@
-"""Objects: ``put``, ``get``, ``wait``."""
+"""Objects: ``put``, ``get``, ``wait``; and ``cancel``, which takes their references."""
 
 from __future__ import annotations
 
@@ -83,16 +83,16 @@ def _check_get(refs: Any) -> None:
 
 
 def wait(
-    refs: list[ObjectRef],
+    refs: list[Any],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef], list[ObjectRef]]:
+) -> tuple[list[Any], list[Any]]:
     """Waits until some of the references are ready.
 
     Args:
-        refs: references, each once.
+        refs: references, each once. A generator is ready when its next reference is, or it has ended.
         num_returns: how many must be ready.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
         fetch_local: accepted for Ray's sake: objects are fetched when they are read.
@@ -117,14 +117,24 @@ def wait(
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
     split = _aktis.wait(refs, num_returns, timeout)
-    return split if split is not None else _refuse_wait(refs)
+    return split if split is not None else _wait_with_generators(refs, num_returns, timeout)
+
+
+def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+    """Waits for the next items of generators in their place."""
+    if len({id(ref) for ref in refs}) != len(refs) or not any(isinstance(ref, ObjectRefGenerator) for ref in refs):
+        _refuse_wait(refs)
+    given = {ref._peek() if isinstance(ref, ObjectRefGenerator) else ref: ref for ref in refs}
+    split = _aktis.wait(list(given), num_returns, timeout) if len(given) == len(refs) else None
+    if split is None:
+        _refuse_wait(refs)
+    ready, pending = split
+    return [given[ref] for ref in ready], [given[ref] for ref in pending]
 
 
 def _refuse_wait(refs: list[Any]) -> NoReturn:
     for index, ref in enumerate(refs):
-        if isinstance(ref, ObjectRefGenerator):
-            raise TypeError("wait() cannot wait for a generator: take references with next(), and wait for these")
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
             raise TypeError(f"wait() takes a list of ObjectRefs: item {index} is {_described(ref)}")
     raise ValueError("wait() takes a list of unique ObjectRefs: one of them occurs twice")
 
@@ -138,3 +148,38 @@ def _check_timeout(timeout: Any) -> None:
 
 def _described(value: Any) -> str:
     return f"{value!r} of type {type(value).__name__}"[:200]
+
+
+def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancels a task or a method call. One that has ended stays as it is.
+
+    What has not begun never does. A running task gets a ``KeyboardInterrupt``, a method of an async actor an
+    ``asyncio.CancelledError``; other methods can ask ``get_runtime_context().is_canceled()``. The references then raise
+    :class:`~aktis.exceptions.TaskCancelledError`, and nothing is retried.
+
+    Args:
+        ref: a reference that the task makes, or its generator.
+        force: end the worker process that runs the task. Not for calls of actors.
+        recursive: cancel what the task has submitted itself, too.
+
+    Raises:
+        TypeError: ``ref`` is something else.
+        ValueError: ``force`` is set for a call of an actor.
+
+    >>> import aktis, time
+    >>> @aktis.remote
+    ... def sleep():
+    ...     time.sleep(60)
+    >>> ref = sleep.remote()
+    >>> aktis.cancel(ref)
+    >>> aktis.get(ref, timeout=30)
+    Traceback (most recent call last):
+    ...
+    aktis.exceptions.TaskCancelledError: task sleep was cancelled
+    """
+    _session.refuse_in_forked_child()
+    if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(
+            f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ref)}"
+        )
+    _aktis.cancel(ref, bool(force), bool(recursive))

@@ -13,10 +13,8 @@ from typing import Any
 
 from ._quantities import check_gpus, check_quantity, check_resources
 
-#: Ray's options that change nothing here. Generators are not held back yet by a reader that is slow.
-_IGNORED = frozenset({
-    "enable_task_events", "_labels", "_metadata", "_num_objects_per_yield", "_generator_backpressure_num_objects",
-})  # fmt: skip
+#: Ray's options that change nothing here.
+_IGNORED = frozenset({"enable_task_events", "_labels", "_metadata", "_num_objects_per_yield"})
 #: Ray's options that would change what happens, and that Aktis does not have: only their defaults are accepted.
 _ONLY_DEFAULT: dict[str, tuple[Any, ...]] = {
     "label_selector": (None, {}),
@@ -30,7 +28,7 @@ _ONLY_DEFAULT: dict[str, tuple[Any, ...]] = {
 }
 _COMMON = frozenset({
     "name", "num_cpus", "num_gpus", "gpu_memory", "memory", "object_store_memory", "resources", "runtime_env",
-    "scheduling_strategy", *_IGNORED, *_ONLY_DEFAULT,
+    "scheduling_strategy", "_generator_backpressure_num_objects", *_IGNORED, *_ONLY_DEFAULT,
 })  # fmt: skip
 TASK_OPTIONS = _COMMON | {
     "max_calls", "max_retries", "num_returns", "retry_exceptions",
@@ -41,7 +39,7 @@ ACTOR_OPTIONS = _COMMON | {
 }  # fmt: skip
 METHOD_OPTIONS = frozenset({
     "name", "num_returns", "concurrency_group", "max_task_retries", "retry_exceptions", "tensor_transport",
-    *_IGNORED,
+    "_generator_backpressure_num_objects", *_IGNORED,
 })  # fmt: skip
 
 
@@ -91,8 +89,6 @@ _INTEGERS = {
     "max_task_retries": -1,
     "max_concurrency": 1,
     "max_pending_calls": -1,
-    "_generator_backpressure_num_objects": -1,
-    "_actor_generator_backpressure_num_objects": -1,
 }
 
 
@@ -104,6 +100,12 @@ def _check_integer(name: str, value: Any, smallest: int) -> None:
     if value < smallest:
         limit = "-1 (without limit), 0 or more" if smallest == -1 else f"{smallest} or more"
         raise ValueError(f"{name} must be {limit}: got {value}")
+
+
+def _check_window(value: Any) -> None:
+    _check_integer("_generator_backpressure_num_objects", value, -1)
+    if value == 0:
+        raise ValueError("_generator_backpressure_num_objects must be -1 (without limit), 1 or more: got 0")
 
 
 def _check_num_returns(value: Any) -> None:
@@ -161,6 +163,8 @@ def _check_strategy(value: Any) -> None:
 
 _CHECKS = {
     "num_returns": _check_num_returns,
+    "_generator_backpressure_num_objects": _check_window,
+    "_actor_generator_backpressure_num_objects": _check_window,
     "retry_exceptions": _check_retry_exceptions,
     "name": _check_name,
     "namespace": _check_namespace,
@@ -218,12 +222,19 @@ def native_returns(num_returns: Any, *, is_generator: bool) -> dict[str, Any]:
     return {"num_returns": num_returns}
 
 
+def native_window(options: dict[str, Any]) -> dict[str, Any]:
+    """How many items of a generator may be unread before it waits."""
+    limit = options.get("_generator_backpressure_num_objects")
+    return {"max_unread_items": limit} if limit is not None and limit > 0 else {}
+
+
 def native_task_options(options: dict[str, Any], *, is_generator: bool) -> dict[str, Any]:
     """Options of a task for the native module."""
     native = {
         "resources": native_resources(options, default_cpus=1.0),
         "strategy": native_strategy(options.get("scheduling_strategy")),
         "name": options.get("name") or "",
+        **native_window(options),
         **native_returns(options.get("num_returns"), is_generator=is_generator),
         **native_retries(options),
     }
@@ -262,6 +273,7 @@ def native_method_options(options: dict[str, Any], *, is_generator: bool) -> dic
     """Options of a method call for the native module."""
     return {
         **native_returns(options.get("num_returns"), is_generator=is_generator),
+        **native_window(options),
         "max_task_retries": options.get("max_task_retries"),
         **(native_retries(options) if options.get("retry_exceptions") is not None else {}),
     }

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import Any
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ._actor_host import ActorExit, ActorHost, host_actor
 
-__all__ = ["ActorExit", "describe_exception", "is_exit", "load_definition", "make_actor", "set_accelerators"]
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = [
+    "ActorExit",
+    "describe_exception",
+    "is_cancellation",
+    "is_exit",
+    "load_definition",
+    "make_actor",
+    "on_interrupt",
+    "set_accelerators",
+]
 
 #: The class of the actor that lives in this process.
 actor_class: type[Any] | None = None
@@ -45,6 +59,26 @@ def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], m
 def is_exit(error: BaseException) -> bool:
     """Whether the error is the wish of an actor to end."""
     return isinstance(error, ActorExit)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether the error is how a cancelled task or method ends: its interrupt, or that of what it waited for."""
+    from .exceptions import TaskCancelledError
+
+    # Modules that are not imported cannot have raised.
+    kinds = [getattr(sys.modules.get(name), "CancelledError", None) for name in ("asyncio", "concurrent.futures")]
+    return isinstance(error, (KeyboardInterrupt, TaskCancelledError, *filter(None, kinds)))
+
+
+def on_interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT: raises ``KeyboardInterrupt`` in the task that was cancelled, and in no other."""
+    from . import _aktis
+
+    is_wanted = _aktis.claim_interrupt()
+    if is_wanted is None:
+        signal.default_int_handler(signal_number, frame)
+    elif is_wanted:
+        raise KeyboardInterrupt("cancelled")
 
 
 def describe_exception(error: BaseException, name: str, retry_on: bytes | None) -> tuple[bytes, str, str, bool]:

@@ -25,7 +25,7 @@ from . import (
     _objects,  # noqa: F401
     _serialization,  # noqa: F401
     _session,
-    _worker,  # noqa: F401
+    _worker,
     actor,  # noqa: F401
     exceptions,  # noqa: F401
     remote_function,  # noqa: F401
@@ -91,7 +91,7 @@ def _become_worker(start: dict[str, object]) -> None:
     """Runs as a worker until the raylet or the owner ends it; never returns."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _worker.on_interrupt)
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _session.mark_connected()

@@ -99,6 +99,15 @@ class RuntimeContext:
         """As :meth:`get_actor_id`."""
         return self.get_actor_id()
 
+    def is_canceled(self) -> bool:
+        """Whether the running task or method was cancelled. For methods that end themselves when they are.
+
+        Raises:
+            RuntimeError: this is a driver, or an async actor, whose methods get an ``asyncio.CancelledError`` instead.
+        """
+        _session.ensure_connected()
+        return _aktis.is_cancelled()
+
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """The devices that the running task or actor may use, by kind."""
         return {"GPU": [str(gpu) for gpu in self._get()["gpu_ids"]]}

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import os
+import pathlib
 import time
 
 import pytest
 
-from .system import DEADLINE_S, IS_RAY, SESSION_CPUS, exceptions, ray
+from .system import DEADLINE_S, SESSION_CPUS, exceptions, ray
 
-pytestmark = [
-    pytest.mark.usefixtures("session"),
-    pytest.mark.skipif(not IS_RAY, reason="Aktis has no cancel() yet (README, limits)"),
-]
+pytestmark = pytest.mark.usefixtures("session")
 
 
 def get(refs):
@@ -152,3 +150,123 @@ def test_children_are_cancelled_with_their_parent(tmp_path):
 def test_cancel_takes_only_a_reference():
     with pytest.raises(TypeError):
         ray.cancel("not a reference")
+
+
+def test_a_method_is_told_that_it_was_cancelled(tmp_path):
+    @ray.remote
+    class Patient:
+        def work(self, path):
+            open(path, "w").close()
+            deadline = time.monotonic() + DEADLINE_S
+            while not ray.get_runtime_context().is_canceled():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            open(path + ".seen", "w").close()
+            return "seen"
+
+        def is_canceled(self):
+            return ray.get_runtime_context().is_canceled()
+
+    for concurrency in (1, 2):
+        marker = str(tmp_path / str(concurrency))
+        actor = Patient.options(max_concurrency=concurrency).remote()
+        ref = actor.work.remote(marker)
+        until_exists(marker)
+        ray.cancel(ref)
+        with pytest.raises(exceptions.TaskCancelledError):
+            get(ref)
+        assert os.path.exists(marker + ".seen")
+        assert get(actor.is_canceled.remote()) is False
+
+
+def test_is_canceled_is_not_for_drivers_and_async_actors():
+    @ray.remote
+    class Async:
+        async def ask(self):
+            return ray.get_runtime_context().is_canceled()
+
+    with pytest.raises(RuntimeError):
+        ray.get_runtime_context().is_canceled()
+    with pytest.raises(RuntimeError):
+        get(Async.remote().ask.remote())
+
+
+def test_a_running_generator_is_cancelled(tmp_path):
+    @ray.remote(max_retries=0)
+    def endless(path):
+        number = 0
+        while True:
+            yield number
+            number += 1
+            open(path, "w").close()
+            time.sleep(0.05)
+
+    marker = str(tmp_path / "started")
+    stream = endless.remote(marker)
+    until_exists(marker)
+    ray.cancel(stream)
+    with pytest.raises(exceptions.TaskCancelledError):
+        for ref in stream:
+            get(ref)
+
+
+def test_a_borrower_can_cancel(tmp_path):
+    marker = str(tmp_path / "started")
+
+    @ray.remote
+    def cancel_inside(refs):
+        ray.cancel(refs[0])
+
+    ref = sleep_for.remote(60, marker)
+    until_exists(marker)
+    get(cancel_inside.remote([ref]))
+    with pytest.raises(exceptions.TaskCancelledError):
+        ray.get(ref, timeout=20)
+
+
+def test_a_cancelled_task_is_not_retried(tmp_path):
+    @ray.remote(max_retries=-1, retry_exceptions=True)
+    def counted(folder):
+        open(os.path.join(folder, str(len(os.listdir(folder)))), "w").close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    for force in (False, True):
+        folder = tmp_path / str(force)
+        folder.mkdir()
+        ref = counted.remote(str(folder))
+        until_exists(folder / "0")
+        ray.cancel(ref, force=force)
+        with pytest.raises(exceptions.TaskCancelledError):
+            ray.get(ref, timeout=20)
+        get(sleep_for.remote(0))
+        assert os.listdir(folder) == ["0"]
+
+
+def test_cancelling_what_was_put_does_nothing():
+    ref = ray.put(1)
+    ray.cancel(ref)
+    assert get(ref) == 1
+
+
+def test_an_async_generator_is_cancelled(tmp_path):
+    @ray.remote
+    class Source:
+        async def numbers(self, path):
+            yield 1
+            pathlib.Path(path).touch()
+            await asyncio.sleep(60)
+
+        async def ping(self):
+            return "alive"
+
+    marker = str(tmp_path / "started")
+    source = Source.remote()
+    stream = source.numbers.remote(marker)
+    until_exists(marker)
+    ray.cancel(stream)
+    with pytest.raises(exceptions.TaskCancelledError):
+        for ref in stream:
+            ray.get(ref, timeout=20)
+    assert get(source.ping.remote()) == "alive"

@@ -133,7 +133,6 @@ def test_an_async_method_can_be_a_generator():
     assert get(list(Source.remote().numbers.remote(3))) == [0, 1, 2]
 
 
-@pytest.mark.skipif(not IS_RAY, reason="not in Aktis yet (README, limits)")
 def test_wait_accepts_a_generator():
     stream = count_to.remote(2)
     ready, pending = ray.wait([stream], timeout=DEADLINE_S)
@@ -141,7 +140,6 @@ def test_wait_accepts_a_generator():
     assert get(next(stream)) == 0
 
 
-@pytest.mark.skipif(not IS_RAY, reason="not in Aktis yet (README, limits)")
 def test_completed_is_a_reference_to_the_end_of_the_stream():
     stream = count_to.remote(3)
     get(stream.completed())
@@ -156,7 +154,6 @@ def test_a_generator_with_a_fixed_number_of_returns_fills_them():
     assert get(three.remote()) == ["a", "b", "c"]
 
 
-@pytest.mark.skipif(not IS_RAY, reason="not in Aktis yet (README, limits)")
 def test_back_pressure_stops_a_generator_that_nobody_reads(tmp_path):
     @ray.remote(_generator_backpressure_num_objects=2)
     def eager(path):
@@ -183,3 +180,60 @@ def test_a_generator_that_crashes_ends_with_an_error(tmp_path):
     with pytest.raises(exceptions.RayError):
         for ref in crashes.remote():
             get(ref)
+
+
+def test_a_generator_that_raised_has_completed():
+    stream = fails_after.remote(1)
+    get(stream.completed())
+    assert get(next(stream)) == 0
+    with pytest.raises(ValueError, match="in the middle"):
+        get(next(stream))
+
+
+def test_wait_tells_generators_that_have_something_from_those_that_have_not(tmp_path):
+    @ray.remote
+    def paused(path):
+        import os
+
+        yield "first"
+        deadline = time.monotonic() + DEADLINE_S
+        while not os.path.exists(path):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    marker = tmp_path / "go on"
+    stream, other = paused.remote(str(marker)), count_to.remote(1)
+    ref = ray.put(1)
+    ready, pending = ray.wait([stream, other, ref], num_returns=3, timeout=DEADLINE_S)
+    assert ready == [stream, other, ref] and pending == []
+    assert get(next(stream)) == "first"
+    ready, pending = ray.wait([stream, other], num_returns=2, timeout=0.2)
+    assert ready == [other] and pending == [stream]
+    marker.touch()
+    ready, _ = ray.wait([stream], timeout=DEADLINE_S)  # it has ended
+    assert ready == [stream]
+    assert list(stream) == []
+
+
+def test_back_pressure_holds_a_method_back(tmp_path):
+    @ray.remote
+    class Source:
+        @ray.method(_generator_backpressure_num_objects=1)
+        def numbers(self, path):
+            for i in range(6):
+                (path / str(i)).touch()
+                yield i
+
+    stream = Source.remote().numbers.remote(tmp_path)
+    assert get(next(stream)) == 0
+    time.sleep(0.3)
+    assert len(list(tmp_path.iterdir())) <= 3
+    assert get(list(stream)) == [1, 2, 3, 4, 5]
+
+
+def test_a_generator_says_what_it_has():
+    stream = count_to.remote(2)
+    get(stream.completed())
+    assert stream.next_ready() and not stream.is_finished()
+    assert get(list(stream)) == [0, 1]
+    assert stream.is_finished()

@@ -25,7 +25,10 @@ class Calls:
                 answers.put((value, exc))
 
             def enter(self):
-                pass
+                return True
+
+            def task_id(self):
+                return method.encode()
 
         self.host.dispatch(method, args, {}, Done())
 
@@ -152,3 +155,21 @@ def test_an_unknown_group_names_those_that_are_declared():
     host = host_actor(type("Grouped", (Plain,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1)
     with pytest.raises(ValueError, match="declares 'io'"):
         host.dispatch("none:note", (1,), {}, None)
+
+
+def test_a_coroutine_that_waits_for_its_slot_is_cancelled():
+    calls = Calls(host_actor(Endless, (), {}, 1))
+    calls.send("forever")
+    calls.send("other")
+    for method in (b"other", b"forever"):
+        calls.host.cancel(method)
+        with pytest.raises(asyncio.CancelledError):
+            calls.answer()
+
+
+class Endless:
+    async def forever(self):
+        await asyncio.sleep(DEADLINE_S)
+
+    async def other(self):
+        raise AssertionError("must not begin")

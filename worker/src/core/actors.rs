@@ -263,6 +263,13 @@ impl Core {
         self.resolve_dependencies(call, effects);
     }
 
+    /// A cancelled call that was not sent.
+    pub(super) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
+        if let Some(entry) = self.actors.entries.get_mut(&actor) {
+            entry.calls.retain(|id| *id != call);
+        }
+    }
+
     /// A lane to the living actor is open.
     pub(crate) fn actor_alive(
         &mut self,

@@ -364,7 +364,9 @@ impl Core {
             return;
         };
         if !record.take_retry() {
-            return self.fail_task(id, failure, effects);
+            let is_crash = failure.code == ErrorCode::WorkerCrashed;
+            let cancelled = is_crash.then(|| self.cancelled_end(id)).flatten();
+            return self.fail_task(id, cancelled.unwrap_or(failure), effects);
         }
         record.place = super::tasks::Place::Queued;
         match record.template.target {

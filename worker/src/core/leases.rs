@@ -413,6 +413,20 @@ impl Core {
         self.settle(effects);
     }
 
+    /// A cancelled task waits no more; workers asked for on its account are not needed.
+    pub(super) fn leave_queue(&mut self, class: ClassId, task: TaskId, effects: &mut Effects) {
+        self.leases.class_mut(class).queue.retain(|id| *id != task);
+        self.adjust_requests(class, effects);
+    }
+
+    /// The worker's process is about to be ended: nothing more is pushed to it.
+    pub(super) fn lease_condemned(&mut self, connection: ConnectionId) {
+        if let Some(lease) = self.leases.leases.get_mut(&connection) {
+            lease.is_leaving = true;
+            lease.is_unusable = true;
+        }
+    }
+
     /// A worker gives tasks back that it has not started.
     pub(crate) fn tasks_returned(
         &mut self,
@@ -429,7 +443,9 @@ impl Core {
         lease.in_flight.retain(|task| !tasks.contains(task));
         let class = lease.class;
         for task in tasks.iter().rev() {
-            if let Some(record) = self.tasks.records.get_mut(task) {
+            if let Some(failure) = self.cancelled_end(*task) {
+                self.fail_task(*task, failure, effects);
+            } else if let Some(record) = self.tasks.records.get_mut(task) {
                 record.place = Place::Queued;
                 self.leases.class_mut(class).queue.push_front(*task);
             }

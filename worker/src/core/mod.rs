@@ -15,11 +15,13 @@
 //!   holds it.
 //! - `TASK-1 (one-end)`: every submitted task ends exactly once for its results: with values or with a failure.
 //! - `TASK-2 (retries-bounded)`: a task is attempted at most `1 + max_retries` times after system failures.
+//! - `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
 //! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
 //!   again or ended.
 //! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission.
 
 pub(crate) mod actors;
+mod cancel;
 mod effects;
 mod ends;
 pub(crate) mod leases;
@@ -34,6 +36,7 @@ use rustc_hash::FxHashMap;
 use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
 
+pub(crate) use cancel::{Cancel, CancelError, cancelled_failure};
 pub(crate) use effects::{Effect, Effects, Watcher};
 pub(crate) use ends::{EndedResult, ResultValue};
 pub(crate) use streams::StreamNext;

@@ -1,15 +1,28 @@
 //! Tasks whose results come one by one (generators).
 //!
+//! ```text
+//!  0 ........ taken ........ arrived ........ length
+//!  └ consumed ┘└── held here ──┘└─ to come ──┘
+//! ```
 //! An item that has arrived is held by its stream until the consumer takes it. A stream that is dropped early releases
-//! what was not taken, and whatever still comes.
+//! what was not taken, and whatever still comes. The producer of a stream with `max_unread_items` waits for the consumer;
+//! it is told what was taken whenever that changes, and whenever it repeats items after a retry.
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ObjectId, TaskId};
+use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
 use super::ends::ResultValue;
 use super::objects::ObjectState;
-use super::{Core, Effects, Watcher};
+use super::tasks::Place;
+use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
+use crate::lane::connection::Urgency;
+use crate::value::{PayloadParts, Value};
+
+/// Index of the object that stands for the end of a stream.
+const END_INDEX: u32 = u32::MAX;
 
 #[derive(Default)]
 struct Stream {
@@ -18,13 +31,22 @@ struct Stream {
     /// Set when the task has ended.
     length: Option<u32>,
     failure: Option<TaskFailure>,
+    is_failure_told: bool,
     watchers: Vec<Watcher>,
+}
+
+impl Stream {
+    fn has_next(&self) -> bool {
+        self.taken < self.arrived || self.length.is_some()
+    }
 }
 
 /// The streams of this process's tasks.
 #[derive(Default)]
 pub(crate) struct StreamTable {
     streams: FxHashMap<TaskId, Stream>,
+    /// Streams whose end somebody holds a reference to, and the value it gets.
+    awaited_ends: FxHashMap<TaskId, Value>,
 }
 
 /// What a stream has to offer.
@@ -56,6 +78,14 @@ impl Core {
         let object = ObjectId::of_return(task, index);
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             self.resolve_object(object, result, effects);
+            self.tell_taken(task, u64::MAX, effects);
+            return;
+        };
+        if index < stream.taken {
+            let taken = stream.taken;
+            self.tell_taken(task, taken.into(), effects);
+        }
+        let Some(stream) = self.streams.streams.get_mut(&task) else {
             return;
         };
         if index >= stream.arrived {
@@ -77,6 +107,9 @@ impl Core {
         failure: Option<TaskFailure>,
         effects: &mut Effects,
     ) {
+        if let Some(nothing) = self.streams.awaited_ends.remove(&task) {
+            self.settle_end(task, nothing, failure.clone(), effects);
+        }
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             return;
         };
@@ -86,7 +119,102 @@ impl Core {
             u32::try_from(length).unwrap_or(u32::MAX)
         });
         stream.failure = failure;
+        let beyond = ObjectId::of_return(task, stream.arrived);
+        self.fail_object(beyond, no_more_items(), effects);
         self.tell_stream(task, effects);
+    }
+
+    fn settle_end(
+        &mut self,
+        task: TaskId,
+        nothing: Value,
+        failure: Option<TaskFailure>,
+        effects: &mut Effects,
+    ) {
+        let end = ObjectId::of_return(task, END_INDEX);
+        match failure {
+            // As in Ray: what the generator itself raised is its last item, and a way to end.
+            Some(failure) if failure.code != ErrorCode::Application => {
+                self.fail_object(end, failure, effects);
+            }
+            _ => drop(self.resolve_object(end, ResultValue::Inline(nothing), effects)),
+        }
+    }
+
+    /// The object that becomes `nothing` when the stream has ended, or fails if the system ended it. Its handle is
+    /// counted.
+    pub(crate) fn stream_end(
+        &mut self,
+        task: TaskId,
+        nothing: Value,
+        effects: &mut Effects,
+    ) -> ObjectId {
+        let end = ObjectId::of_return(task, END_INDEX);
+        self.objects.insert_owned(end, ObjectState::Pending).handles += 1;
+        match self.streams.streams.get(&task) {
+            Some(stream) if stream.length.is_none() => {
+                self.streams.awaited_ends.insert(task, nothing);
+            }
+            Some(stream) => {
+                let failure = stream.failure.clone();
+                self.settle_end(task, nothing, failure, effects);
+            }
+            None => {}
+        }
+        end
+    }
+
+    /// The object that is ready when the stream has a next item, or none any more. Its handle is counted.
+    pub(crate) fn stream_peek(&mut self, task: TaskId, effects: &mut Effects) -> ObjectId {
+        let stream = self.streams.streams.get(&task);
+        let (taken, is_over) = stream.map_or((0, true), |stream| {
+            let is_over = stream.taken >= stream.arrived && stream.length.is_some();
+            (stream.taken, is_over)
+        });
+        let next = ObjectId::of_return(task, taken);
+        self.objects
+            .insert_owned(next, ObjectState::Pending)
+            .handles += 1;
+        if is_over {
+            self.fail_object(next, no_more_items(), effects);
+        }
+        next
+    }
+
+    /// Whether the stream has a next item, or its end; whether it is at its end.
+    pub(crate) fn stream_progress(&self, task: TaskId) -> (bool, bool) {
+        self.streams
+            .streams
+            .get(&task)
+            .map_or((true, true), |stream| {
+                let is_failure_due = stream.failure.is_some() && !stream.is_failure_told;
+                let is_over = stream.length.is_some() && stream.taken >= stream.arrived;
+                (stream.has_next(), is_over && !is_failure_due)
+            })
+    }
+
+    /// Lets a producer that waits for its consumer go on.
+    fn tell_taken(&mut self, task: TaskId, taken: u64, effects: &mut Effects) {
+        let Some(record) = self.tasks.records.get(&task) else {
+            return;
+        };
+        let Place::Pushed(connection) = record.place else {
+            return;
+        };
+        if record.template.shared.max_unread_items == 0 {
+            return;
+        }
+        let taken = wire::StreamTaken {
+            task_id: task.to_wire(),
+            taken,
+        };
+        let kind = Some(wire::lane_frame::Kind::StreamTaken(taken));
+        effects.push(Effect::Send {
+            connection,
+            frame: wire::LaneFrame { kind },
+            payload: PayloadParts::default(),
+            urgency: Urgency::Now,
+        });
     }
 
     fn tell_stream(&mut self, task: TaskId, effects: &mut Effects) {
@@ -103,18 +231,25 @@ impl Core {
     }
 
     /// Takes the next item.
-    pub(crate) fn stream_next(&mut self, task: TaskId) -> StreamNext {
+    pub(crate) fn stream_next(&mut self, task: TaskId, effects: &mut Effects) -> StreamNext {
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             return StreamNext::End;
         };
         if stream.taken < stream.arrived {
             stream.taken += 1;
-            return StreamNext::Item(ObjectId::of_return(task, stream.taken - 1));
+            let taken = stream.taken;
+            self.tell_taken(task, taken.into(), effects);
+            return StreamNext::Item(ObjectId::of_return(task, taken - 1));
         }
-        match (stream.length, stream.failure.take()) {
-            (None, _) => StreamNext::Pending,
-            (Some(_), Some(failure)) => StreamNext::Failed(failure),
-            (Some(_), None) => StreamNext::End,
+        if stream.length.is_none() {
+            return StreamNext::Pending;
+        }
+        match &stream.failure {
+            Some(failure) if !stream.is_failure_told => {
+                stream.is_failure_told = true;
+                StreamNext::Failed(failure.clone())
+            }
+            _ => StreamNext::End,
         }
     }
 
@@ -122,9 +257,7 @@ impl Core {
     pub(crate) fn watch_stream(&mut self, task: TaskId, watcher: Watcher, effects: &mut Effects) {
         let stream = self.streams.streams.get_mut(&task);
         match stream {
-            Some(stream) if stream.taken >= stream.arrived && stream.length.is_none() => {
-                stream.watchers.push(watcher)
-            }
+            Some(stream) if !stream.has_next() => stream.watchers.push(watcher),
             _ => match watcher {
                 Watcher::Thread(waiter) => waiter.count_down(),
                 Watcher::Callback(callback) => effects.callbacks.push(callback),
@@ -141,5 +274,10 @@ impl Core {
         for index in stream.taken..stream.arrived {
             self.release_handle(ObjectId::of_return(task, index), effects);
         }
+        self.tell_taken(task, u64::MAX, effects);
     }
+}
+
+fn no_more_items() -> TaskFailure {
+    TaskFailure::new(ErrorCode::NotFound, "the generator has no more items")
 }

@@ -56,11 +56,15 @@ pub(crate) struct TaskRecord {
     pub(crate) dependencies: Vec<(ObjectId, ProcessAddress)>,
     pub(crate) unresolved: u32,
     pub(crate) place: Place,
-    retries_left: i32,
+    pub(super) retries_left: i32,
     /// Position of an actor call in this process's sequence.
     pub(crate) sequence: u64,
     /// Results in object stores that are still referenced (lineage only).
     live_results: u32,
+    /// The task of this process that submitted it, if one did.
+    pub(super) parent: Option<TaskId>,
+    /// It is not to be run again, whatever becomes of it.
+    pub(super) is_cancelled: bool,
 }
 
 impl TaskRecord {
@@ -80,7 +84,15 @@ impl TaskRecord {
             place: Place::Queued,
             sequence: 0,
             live_results: 0,
+            parent: None,
+            is_cancelled: false,
         }
+    }
+
+    /// The task of this process that submits it.
+    pub(crate) fn child_of(mut self, parent: Option<TaskId>) -> Self {
+        self.parent = parent;
+        self
     }
 
     fn lineage_bytes(&self) -> u64 {
@@ -97,7 +109,7 @@ impl TaskRecord {
         true
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         call_name(&self.template.shared)
     }
 }
@@ -120,6 +132,8 @@ pub(crate) struct TaskTable {
     lineage_bytes: u64,
     lineage_limit_bytes: u64,
     evicted: u64,
+    /// The tasks that were cancelled last, to explain why their results cannot be made again.
+    pub(super) cancelled: VecDeque<TaskId>,
 }
 
 impl TaskTable {
@@ -130,6 +144,7 @@ impl TaskTable {
             lineage_bytes: 0,
             lineage_limit_bytes,
             evicted: 0,
+            cancelled: VecDeque::new(),
         }
     }
 }
@@ -385,7 +400,9 @@ impl Core {
     pub(super) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
         let id = object.task();
         let evicted = self.tasks.evicted;
+        let is_cancelled = self.tasks.cancelled.contains(&id);
         let refusal = match self.tasks.records.get_mut(&id) {
+            None if is_cancelled => Some("TASK_CANCELLED: the task that made it was cancelled".to_owned()),
             None if evicted > 0 => Some(format!(
                 "lineage of {evicted} tasks was evicted to stay within {} bytes; raise AKTIS_LINEAGE_BYTES",
                 self.tasks.lineage_limit_bytes

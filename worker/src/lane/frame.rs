@@ -186,6 +186,7 @@ mod tests {
         let header = wire::CancelTask {
             task_id: vec![id; 16].into(),
             force: true,
+            recursive: true,
         };
         let mut parts = PayloadParts::default();
         crate::value::Value::inband(crate::value::Format::Bytes, payload.to_vec())

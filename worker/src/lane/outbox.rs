@@ -140,7 +140,7 @@ mod tests {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
             for (id, size) in (0u8..).zip(&sizes) {
-                let header = wire::CancelTask { task_id: vec![id; 16].into(), force: false };
+                let header = wire::CancelTask { task_id: vec![id; 16].into(), force: false, recursive: false };
                 let mut payload = PayloadParts::default();
                 Value::inband(Format::Bytes, vec![id; *size]).append_to(&mut payload);
                 expected.extend(encode_whole(&header, &payload));

@@ -84,6 +84,19 @@ pub struct CallOutcome {
     pub stream_length: u64,
 }
 
+impl CallOutcome {
+    /// A call that has no results.
+    pub fn failed(failure: TaskFailure, execution: Duration) -> Self {
+        Self {
+            result: Err(failure),
+            is_retryable: false,
+            is_worker_exiting: false,
+            execution,
+            stream_length: 0,
+        }
+    }
+}
+
 impl ReceivedCall {
     pub(super) fn new(
         runtime: Runtime,
@@ -147,6 +160,26 @@ impl ReceivedCall {
         }
     }
 
+    /// Whether the caller has cancelled the call since it was handed out.
+    pub fn is_cancelled(&self) -> bool {
+        self.runtime.queue().is_cancelled(self.task)
+    }
+
+    /// The failure that a cancelled call ends with.
+    pub fn cancelled(&self) -> TaskFailure {
+        crate::core::cancelled_failure(&self.name())
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Whether the caller's lane is open.
+    pub(super) fn has_caller(&self) -> bool {
+        let lanes = self.runtime.0.lanes.lock();
+        lanes.open.contains_key(&self.connection.id)
+    }
+
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -157,11 +190,8 @@ impl ReceivedCall {
 
     /// Reads the arguments and fetches the dependencies. Blocks while one is brought here.
     pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
-        if self.runtime.queue().take_cancelled(self.task) {
-            return Err(TaskFailure::new(
-                ErrorCode::Cancelled,
-                format!("task {} was cancelled", self.name()),
-            ));
+        if self.is_cancelled() {
+            return Err(self.cancelled());
         }
         let args = std::mem::take(&mut self.args).count_refs(&self.runtime)?;
         self.note_received(&args.contained);
@@ -178,7 +208,9 @@ impl ReceivedCall {
                 .dependencies
                 .get(index)
                 .ok_or_else(|| bad_frame("a dependency out of range"))?;
-            let value = self.runtime.fetch_dependency(reference, &location)?;
+            let value = self
+                .runtime
+                .fetch_dependency(reference, &location, &|| self.is_cancelled())?;
             self.note_received(&value.contained);
             dependencies[index] = Some(value);
         }
@@ -204,6 +236,9 @@ impl ReceivedCall {
 
     /// Sends one item of a streaming call.
     pub fn emit(&self, index: u32, value: &Value) -> Result<(), TaskFailure> {
+        if self.template.max_unread_items > 0 {
+            self.runtime.0.stream_windows.open(self.task);
+        }
         let mut payload = PayloadParts::default();
         let result = self.place_result(index, value, &mut payload)?;
         let item = wire::StreamItem {
@@ -289,7 +324,10 @@ impl ReceivedCall {
         let frame = wire::LaneFrame {
             kind: Some(LaneKind::TaskDone(done)),
         };
-        let has_more = self.runtime.queue().has_work();
+        if self.template.max_unread_items > 0 {
+            self.runtime.0.stream_windows.close(self.task);
+        }
+        let has_more = self.runtime.queue().finished(self.task);
         let urgency = if has_more && !outcome.is_worker_exiting {
             Urgency::Soon
         } else {

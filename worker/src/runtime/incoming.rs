@@ -196,7 +196,15 @@ impl Runtime {
                 Ok(())
             }
             LaneKind::CancelTask(cancel) => {
-                self.queue().cancel(task_of(&cancel.task_id)?);
+                self.on_cancel_task(task_of(&cancel.task_id)?, &cancel);
+                Ok(())
+            }
+            LaneKind::CancelRequest(request) => {
+                self.on_cancel_request(task_of(&request.task_id)?, &request);
+                Ok(())
+            }
+            LaneKind::StreamTaken(taken) => {
+                self.on_stream_taken(task_of(&taken.task_id)?, &taken);
                 Ok(())
             }
             LaneKind::StreamItem(item) => self.on_stream_item(item, payload),

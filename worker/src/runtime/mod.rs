@@ -3,19 +3,22 @@
 //! ```text
 //!   api        putting and watching objects
 //!   waiting    get and wait
-//!   submit     tasks and calls, items of generators
+//!   submit     tasks and calls
 //!   control    questions to the raylet and the gcs
 //!   incoming   frames from lanes and from the raylet -> core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
 //!   recent     what was read from it a moment ago
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
+//!   streams    generators: consumers, and producers that wait for them
+//!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
 //! ```
 
 mod actors;
 mod api;
 mod calls;
+mod cancel;
 mod carry_out;
 mod control;
 mod incoming;
@@ -23,6 +26,7 @@ mod lanes;
 mod objects;
 mod recent;
 mod start;
+mod streams;
 mod submit;
 mod waiting;
 
@@ -43,6 +47,7 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 
 pub use actors::ActorHandle;
 pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
+pub use cancel::Canceller;
 pub use start::{ProcessRole, RuntimeConfig};
 pub(crate) use submit::resource_request;
 pub use waiting::{GetError, Interrupt};
@@ -68,6 +73,9 @@ struct Inner {
     arena: Option<ArenaMap>,
     recent_reads: Mutex<recent::RecentReads>,
     queue: ExecutionQueue,
+    stream_windows: streams::StreamWindows,
+    /// How the embedder ends user code that runs.
+    canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
     lease_idle: Duration,

@@ -10,7 +10,7 @@ use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use wire::node_frame::Kind;
 
-use super::waiting::Waiting;
+use super::waiting::{Interrupt, Waiting};
 use super::{GetError, Runtime};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
@@ -251,6 +251,7 @@ impl Runtime {
         &self,
         reference: &wire::ObjectRef,
         location: &wire::DependencyLocation,
+        interrupt: Interrupt<'_>,
     ) -> Result<Value, TaskFailure> {
         let broken = |error: String| {
             TaskFailure::new(ErrorCode::Internal, format!("bad dependency: {error}"))
@@ -273,7 +274,7 @@ impl Runtime {
             nodes,
             size_bytes: location.size_bytes,
         };
-        match self.read_from_store(&place, &mut Waiting::new(self, None, &|| false)) {
+        match self.read_from_store(&place, &mut Waiting::new(self, None, interrupt)) {
             Ok(bytes) => self.value_of(&bytes),
             Err(Ok(ReadError::Failed(failure))) => Err(failure),
             Err(Err(error)) => Err(error.into_failure()),
@@ -283,7 +284,9 @@ impl Runtime {
                     .import_refs(std::slice::from_ref(reference), false)
                     .map_err(broken)?;
                 let reference: ObjectRef = refs.remove(0);
-                let mut values = self.get(&[reference], None)?;
+                let mut values = self
+                    .get_interruptibly(&[reference], None, interrupt)
+                    .map_err(GetError::into_failure)?;
                 Ok(values.remove(0))
             }
         }

@@ -1,7 +1,7 @@
 //! How a process joins its node.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
@@ -14,6 +14,7 @@ use rustix::net::{
 
 use super::incoming::NodeHandler;
 use super::lanes::{Lane, LaneRole, LaneTable};
+use super::streams::StreamWindows;
 use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
@@ -104,6 +105,8 @@ impl Runtime {
             arena,
             recent_reads: Mutex::default(),
             queue: ExecutionQueue::default(),
+            stream_windows: StreamWindows::default(),
+            canceller: OnceLock::new(),
             registry: config.registry,
             log_sink: config.log_sink,
             lease_idle: config.lease_idle,

@@ -1,19 +1,15 @@
-//! Submitting tasks and calls, and taking the items of generators.
+//! Submitting tasks and calls.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 
-use super::waiting::Waiting;
-use super::{GetError, Interrupt, Runtime};
+use super::Runtime;
 use crate::core::leases::ClassId;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::{CallTemplate, Target, TaskRecord};
-use crate::core::{StreamNext, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::turn::Waiter;
 use crate::options::{ResourceMap, Strategy};
 use crate::reference::ObjectRef;
 use crate::remote::{RemoteFunction, RemoteMethod};
@@ -78,7 +74,8 @@ impl Runtime {
             .iter()
             .map(|reference| (reference.id(), reference.owner()))
             .collect();
-        let mut record = TaskRecord::new(task, Arc::clone(template), input, edges);
+        let mut record =
+            TaskRecord::new(task, Arc::clone(template), input, edges).child_of(self.current_task());
         self.with_core(|core, effects| {
             if let Target::Actor(actor) = template.target {
                 record.sequence = core.actors.admit(actor)?;
@@ -105,34 +102,6 @@ impl Runtime {
     /// The scheduling class of tasks that ask for this.
     pub(crate) fn class_of(&self, request: &wire::ResourceRequest, job: JobId) -> ClassId {
         self.with_core(|core, _| core.leases.class_of(request, job))
-    }
-
-    pub(crate) fn stream_next(
-        &self,
-        task: TaskId,
-        deadline: Option<Instant>,
-        interrupt: Interrupt<'_>,
-    ) -> Result<Option<ObjectRef>, GetError> {
-        loop {
-            match self.with_core(|core, _| core.stream_next(task)) {
-                StreamNext::Item(object) => {
-                    return Ok(Some(ObjectRef::from_counted(object, self.0.me, self)));
-                }
-                StreamNext::End => return Ok(None),
-                StreamNext::Failed(failure) => return Err(GetError::Failed(failure)),
-                StreamNext::Pending => {}
-            }
-            let waiter = Waiter::new(1);
-            let watcher = Watcher::Thread(Arc::clone(&waiter));
-            self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
-            Waiting::new(self, deadline, interrupt).wait_for(&waiter)?;
-        }
-    }
-
-    pub(crate) fn close_stream(&self, task: TaskId) {
-        if !self.is_closed() {
-            self.with_core(|core, effects| core.drop_stream(task, effects));
-        }
     }
 }
 

@@ -1,0 +1,141 @@
+//! Cancelling tasks and calls of this process.
+//!
+//! ```text
+//!  Queued   ──► taken out of its queue, its results fail
+//!  Pushed   ──► never retried; the worker is told, and answers (or its process ends)
+//!  ended    ──► nothing
+//! ```
+//! Invariant `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::TaskId;
+use aktis_proto::v1 as wire;
+
+use super::tasks::{Place, Target};
+use super::{Core, Effect, Effects};
+use crate::error::TaskFailure;
+use crate::lane::connection::{ConnectionId, Urgency};
+use crate::value::PayloadParts;
+
+/// How many cancelled tasks are remembered after their end.
+const REMEMBERED: usize = 1024;
+
+/// How a task is to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cancel {
+    /// End the worker process that runs it.
+    pub(crate) is_forced: bool,
+    /// Its children, too.
+    pub(crate) is_recursive: bool,
+}
+
+/// Why a task cannot be cancelled like this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CancelError {
+    /// A call of an actor was to be cancelled by force.
+    #[error(
+        "{name} is a call of an actor, which cannot be cancelled with force=True: leave out force, or kill() the actor"
+    )]
+    ForcedCall { name: String },
+}
+
+/// The failure of a cancelled task.
+pub(crate) fn cancelled_failure(name: &str) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Cancelled, format!("task {name} was cancelled"))
+}
+
+impl Core {
+    /// Cancels a task of this process; one that has ended stays as it is.
+    pub(crate) fn cancel(
+        &mut self,
+        task: TaskId,
+        how: Cancel,
+        effects: &mut Effects,
+    ) -> Result<(), CancelError> {
+        let Some(record) = self.tasks.records.get_mut(&task) else {
+            return Ok(());
+        };
+        let (target, place, name) = (record.template.target, record.place, record.name());
+        if how.is_forced && matches!(target, Target::Actor(_)) {
+            return Err(CancelError::ForcedCall { name });
+        }
+        if place == Place::Lineage {
+            return Ok(());
+        }
+        record.is_cancelled = true;
+        record.retries_left = 0;
+        self.remember_cancelled(task);
+        match (place, target) {
+            (Place::Pushed(connection), _) => self.cancel_pushed(task, connection, how, effects),
+            (_, Target::Class(class)) => {
+                self.leave_queue(class, task, effects);
+                self.fail_task(task, cancelled_failure(&name), effects);
+            }
+            (_, Target::Actor(actor)) => {
+                self.leave_calls(actor, task);
+                self.fail_task(task, cancelled_failure(&name), effects);
+                // It may have held up the calls behind it, or been the last one of an actor without handles.
+                self.pump_actor(actor, effects);
+            }
+        }
+        self.settle(effects);
+        Ok(())
+    }
+
+    /// Cancels what a task that runs in this process has submitted.
+    pub(crate) fn cancel_children(&mut self, parent: TaskId, how: Cancel, effects: &mut Effects) {
+        let children: Vec<(TaskId, Target)> = self
+            .tasks
+            .records
+            .iter()
+            .filter(|(_, record)| record.parent == Some(parent))
+            .map(|(id, record)| (*id, record.template.target))
+            .collect();
+        for (child, target) in children {
+            let is_forced = how.is_forced && matches!(target, Target::Class(_));
+            let how = Cancel { is_forced, ..how };
+            self.cancel(child, how, effects)
+                .expect("calls of actors are not cancelled by force here");
+        }
+    }
+
+    /// Whether a task was cancelled and did not end yet; the failure it ends with.
+    pub(super) fn cancelled_end(&self, task: TaskId) -> Option<TaskFailure> {
+        let record = self.tasks.records.get(&task)?;
+        record
+            .is_cancelled
+            .then(|| cancelled_failure(&record.name()))
+    }
+
+    fn cancel_pushed(
+        &mut self,
+        task: TaskId,
+        connection: ConnectionId,
+        how: Cancel,
+        effects: &mut Effects,
+    ) {
+        if how.is_forced {
+            // What would be pushed from now on would die with the worker.
+            self.lease_condemned(connection);
+        }
+        let cancel = wire::CancelTask {
+            task_id: task.to_wire(),
+            force: how.is_forced,
+            recursive: how.is_recursive,
+        };
+        let kind = Some(wire::lane_frame::Kind::CancelTask(cancel));
+        effects.push(Effect::Send {
+            connection,
+            frame: wire::LaneFrame { kind },
+            payload: PayloadParts::default(),
+            urgency: Urgency::Now,
+        });
+    }
+
+    fn remember_cancelled(&mut self, task: TaskId) {
+        if self.tasks.cancelled.len() == REMEMBERED {
+            self.tasks.cancelled.pop_front();
+        }
+        self.tasks.cancelled.push_back(task);
+    }
+}

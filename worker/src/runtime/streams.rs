@@ -1,0 +1,138 @@
+//! Generators: their consumers, and their producers that wait for a consumer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::ids::TaskId;
+use aktis_proto::v1 as wire;
+use rustc_hash::FxHashMap;
+
+use super::waiting::Waiting;
+use super::{GetError, Interrupt, ReceivedCall, Runtime};
+use crate::core::{StreamNext, Watcher};
+use crate::error::TaskFailure;
+use crate::lane::turn::Waiter;
+use crate::reference::ObjectRef;
+use crate::sync::Mutex;
+use crate::value::Value;
+
+/// The consumer's side.
+impl Runtime {
+    pub(crate) fn stream_next(
+        &self,
+        task: TaskId,
+        deadline: Option<Instant>,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Option<ObjectRef>, GetError> {
+        loop {
+            match self.with_core(|core, effects| core.stream_next(task, effects)) {
+                StreamNext::Item(object) => {
+                    return Ok(Some(ObjectRef::from_counted(object, self.0.me, self)));
+                }
+                StreamNext::End => return Ok(None),
+                StreamNext::Failed(failure) => return Err(GetError::Failed(failure)),
+                StreamNext::Pending => {}
+            }
+            let waiter = Waiter::new(1);
+            let watcher = Watcher::Thread(Arc::clone(&waiter));
+            self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
+            Waiting::new(self, deadline, interrupt).wait_for(&waiter)?;
+        }
+    }
+
+    pub(crate) fn close_stream(&self, task: TaskId) {
+        if !self.is_closed() {
+            self.with_core(|core, effects| core.drop_stream(task, effects));
+        }
+    }
+
+    pub(crate) fn stream_end(&self, task: TaskId, nothing: Value) -> ObjectRef {
+        let end = self.with_core(|core, effects| core.stream_end(task, nothing, effects));
+        ObjectRef::from_counted(end, self.0.me, self)
+    }
+
+    pub(crate) fn stream_peek(&self, task: TaskId) -> ObjectRef {
+        let next = self.with_core(|core, effects| core.stream_peek(task, effects));
+        ObjectRef::from_counted(next, self.0.me, self)
+    }
+
+    pub(crate) fn stream_progress(&self, task: TaskId) -> (bool, bool) {
+        self.0.core.lock().stream_progress(task)
+    }
+
+    pub(crate) fn on_stream_next(&self, task: TaskId, callback: Box<dyn FnOnce() + Send>) {
+        let watcher = Watcher::Callback(callback);
+        self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
+    }
+}
+
+/// How far the consumers of the generators that run here are.
+#[derive(Default)]
+pub(super) struct StreamWindows {
+    windows: Mutex<FxHashMap<TaskId, Window>>,
+}
+
+#[derive(Default)]
+struct Window {
+    taken: u64,
+    waiter: Option<Arc<Waiter>>,
+}
+
+impl StreamWindows {
+    /// An item is about to be sent, and may be taken from now on.
+    pub(super) fn open(&self, task: TaskId) {
+        self.windows.lock().entry(task).or_default();
+    }
+
+    /// Something to wait for until fewer than `limit` of `sent` items are unread; `None` if that is so.
+    fn wait_for_room(&self, task: TaskId, sent: u64, limit: u64) -> Option<Arc<Waiter>> {
+        let mut windows = self.windows.lock();
+        let window = windows.entry(task).or_default();
+        if sent.saturating_sub(window.taken) < limit {
+            return None;
+        }
+        let waiter = Waiter::new(1);
+        window.waiter = Some(Arc::clone(&waiter));
+        Some(waiter)
+    }
+
+    fn taken(&self, task: TaskId, taken: u64) {
+        // A task that has ended has no window.
+        if let Some(window) = self.windows.lock().get_mut(&task) {
+            window.taken = window.taken.max(taken);
+            if let Some(waiter) = window.waiter.take() {
+                waiter.count_down();
+            }
+        }
+    }
+
+    /// The task has ended.
+    pub(super) fn close(&self, task: TaskId) {
+        self.windows.lock().remove(&task);
+    }
+}
+
+/// The producer's side.
+impl Runtime {
+    pub(super) fn on_stream_taken(&self, task: TaskId, taken: &wire::StreamTaken) {
+        self.0.stream_windows.taken(task, taken.taken);
+    }
+}
+
+impl ReceivedCall {
+    /// Waits until the consumer has read enough of the `sent` items for the next one to be made.
+    pub fn await_consumer(&self, sent: u32) -> Result<(), TaskFailure> {
+        let limit = self.template().max_unread_items;
+        if limit == 0 {
+            return Ok(());
+        }
+        let runtime = self.runtime();
+        let windows = &runtime.0.stream_windows;
+        let is_over = || self.is_cancelled() || !self.has_caller();
+        let mut waiting = Waiting::new(runtime, None, &is_over);
+        while let Some(waiter) = windows.wait_for_room(self.task(), sent.into(), limit.into()) {
+            waiting.wait_for(&waiter).map_err(|_| self.cancelled())?;
+        }
+        Ok(())
+    }
+}
