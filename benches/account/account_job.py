@@ -81,7 +81,9 @@ def account(call, calls, record_callee, take_callee):
     marks += [(at, "callee", name) for name, at in take_callee()]
     accounts = cut(sorted(marks))
     usual, count = collections.Counter(tuple(names) for names, _ in accounts).most_common(1)[0]
-    gaps = [[b - a for a, b in zip(times, times[1:], strict=False)] for names, times in accounts if tuple(names) == usual]
+    gaps = [
+        [b - a for a, b in zip(times, times[1:], strict=False)] for names, times in accounts if tuple(names) == usual
+    ]
     microseconds = [statistics.median(gap) / 1e3 for gap in zip(*gaps, strict=True)]
     steps = [{"from": a, "to": b, "us": us} for a, b, us in zip(usual, usual[1:], microseconds, strict=False)]
     return {"steps": steps, "usual": count / len(accounts)}
@@ -123,7 +125,9 @@ def in_flight(call, calls, cpu_of_callee, record_callee, take_callee):
     native.record_stages(False)
     record_callee(False)
     mine, theirs = native.take_stages(), take_callee()
-    kernel = [sum(name == wanted for name, _ in side) / count for side in (mine, theirs) for wanted in ("sent", "received")]
+    kernel = [
+        sum(name == wanted for name, _ in side) / count for side in (mine, theirs) for wanted in ("sent", "received")
+    ]
     return {
         "us": seconds / count * 1e6,
         "caller_cpu_us": caller / count * 1e6,
@@ -154,7 +158,10 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=5000)
     calls = parser.parse_args().calls
-    result = {"floor_round_trip_us": 1e6 / core_floor("floor_round_trip"), "floor_memcpy_gb_s": core_floor("floor_memcpy")}
+    result = {
+        "floor_round_trip_us": 1e6 / core_floor("floor_round_trip"),
+        "floor_memcpy_gb_s": core_floor("floor_memcpy"),
+    }
     aktis.init(num_cpus=1, log_to_driver=False)
     callee = Callee.remote()
     aktis.get(callee.nothing.remote())

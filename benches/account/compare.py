@@ -25,11 +25,17 @@ STEPS = {
     ("callee args_decoded", "callee returned"): ("user", "function looked up and run (it returns None)"),
     ("callee returned", "callee queued"): ("callee", "result to bytes, frame into the outbox"),
     ("callee queued", "callee sent"): ("kernel", "`sendmsg`"),
-    ("callee sent", "caller received"): ("kernel", "until the caller has read the answer (its `epoll_wait` and `recv`)"),
+    ("callee sent", "caller received"): (
+        "kernel",
+        "until the caller has read the answer (its `epoll_wait` and `recv`)",
+    ),
     ("caller received", "caller woken"): ("caller", "frame decoded, task ended, value found by the waiting thread"),
     ("caller woken", "caller value_decoded"): ("caller", "value to object"),
     ("caller value_decoded", "caller called again"): ("caller", "reference dropped; Python: return, loop, next call"),
-    ("caller args_encoded", "caller called again"): ("caller", "object table; reference made and dropped; Python: return, loop"),
+    ("caller args_encoded", "caller called again"): (
+        "caller",
+        "object table; reference made and dropped; Python: return, loop",
+    ),
 }
 
 
@@ -57,7 +63,9 @@ def render(result, machine):
     ]
     for name in ("actor call", "task", "put, small"):
         measured = result[name]
-        parts.append(f"**{name[0].upper()}{name[1:]}, one at a time** ({measured['usual']:.0%} of the calls pass these stages)")
+        parts.append(
+            f"**{name[0].upper()}{name[1:]}, one at a time** ({measured['usual']:.0%} of the calls pass these stages)"
+        )
         parts.append(step_table(measured))
     parts.append("**1000 calls in flight**, per call")
     kinds = ("actor call, 1000 in flight", "task, 1000 in flight")

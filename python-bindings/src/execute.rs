@@ -30,6 +30,7 @@ use crate::cancel::{LoopHost, cancel_on_loop, cancelled_end, install_canceller};
 use crate::codec::{decode_args, to_value};
 use crate::failure::{describe, to_py_err};
 use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings};
+use crate::work_feed::WorkFeed;
 
 /// How long the executor waits before it lets Python look for signals.
 const SIGNAL_SLICE: Duration = Duration::from_secs(1);
@@ -38,14 +39,14 @@ enum Actor {
     None,
     /// Methods run here, one after the other.
     Sync(Py<PyAny>),
-    /// Methods are handed to a host that answers later; `is_async`: on one loop, where they take turns.
-    Dispatched {
-        host: Py<PyAny>,
-        is_async: bool,
-    },
+    /// Methods are handed to a host with threads, and answered from there.
+    OnThreads(Py<PyAny>),
+    /// Methods are coroutines; the host's loop runs on the main thread.
+    OnLoop(Py<PyAny>),
 }
 
-struct Executor {
+/// What a worker process executes.
+pub(crate) struct Executor {
     runtime: Runtime,
     native: NativeHost,
     functions: HashMap<Bytes, Py<PyAny>>,
@@ -88,11 +89,16 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         loop_host: LoopHost::default(),
     };
     install_canceller(&executor.runtime, &executor.loop_host);
-    executor.run(py)
+    let Some(host) = executor.run(py)? else {
+        return Ok(());
+    };
+    let feed = Bound::new(py, WorkFeed::new(executor, host.clone_ref(py)))?;
+    host.bind(py).call_method1("run", (feed,)).map(drop)
 }
 
 impl Executor {
-    fn run(&mut self, py: Python<'_>) -> PyResult<()> {
+    /// Runs until the process is to end; or until it is an async actor, whose host then runs instead.
+    fn run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
             let work = py.detach(|| self.runtime.next_work(Some(SIGNAL_SLICE)));
             let is_over = match work {
@@ -105,8 +111,47 @@ impl Executor {
                 Some(Work::Call(call)) => self.run_call(py, call),
             };
             if is_over {
-                return Ok(());
+                return Ok(None);
             }
+            if let Actor::OnLoop(host) = &self.actor {
+                return Ok(Some(host.clone_ref(py)));
+            }
+        }
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// On whose behalf the call runs.
+    pub(crate) fn context_of(&self, call: &ReceivedCall) -> CurrentCall {
+        CurrentCall {
+            task: Some(call.task()),
+            actor: self.actor_id,
+            gpu_ids: self.gpu_ids.clone(),
+            is_on_loop: matches!(self.actor, Actor::OnLoop(_)),
+        }
+    }
+
+    /// Starts a call of an async actor whose inputs are here, on the thread of its loop.
+    pub(crate) fn start_on_loop(
+        &self,
+        py: Python<'_>,
+        host: &Bound<'_, PyAny>,
+        mut call: Box<ReceivedCall>,
+    ) {
+        let (task, context) = (call.task(), self.context_of(&call));
+        match call.take_inputs() {
+            Ok(inputs) => {
+                let arguments = decode_args(py, inputs);
+                mark(Stage::ArgsDecoded);
+                hand_over(py, host, "dispatch", call, context, arguments);
+            }
+            Err(failure) => return call.finish(CallOutcome::failed(failure, Duration::ZERO)),
+        }
+        if self.runtime.is_cancelled(task) {
+            // The wish came before the loop knew the call.
+            cancel_on_loop(py, &self.loop_host, task);
         }
     }
 
@@ -159,13 +204,12 @@ impl Executor {
         self.actor = if kind == "sync" {
             Actor::Sync(host.getattr("instance")?.unbind())
         } else {
-            let is_async = kind == "async";
-            if is_async {
-                *self.loop_host.lock() = Some(host.clone().unbind());
-            }
-            let host = host.clone().unbind();
-            Actor::Dispatched { host, is_async }
+            Actor::OnThreads(host.clone().unbind())
         };
+        if kind == "async" {
+            *self.loop_host.lock() = Some(host.clone().unbind());
+            self.actor = Actor::OnLoop(host.clone().unbind());
+        }
         Ok(())
     }
 
@@ -188,25 +232,15 @@ impl Executor {
                 return false;
             }
         };
-        let is_async = matches!(self.actor, Actor::Dispatched { is_async: true, .. });
-        CURRENT_CALL.set(CurrentCall {
-            task: Some(call.task()),
-            actor: self.actor_id,
-            gpu_ids: self.gpu_ids.clone(),
-            is_on_loop: is_async,
-        });
+        let context = self.context_of(&call);
         set_current_task(Some(call.task()));
         let arguments = decode_args(py, inputs);
         mark(Stage::ArgsDecoded);
-        if let Actor::Dispatched { host, .. } = &self.actor {
-            let (host, task) = (host.clone_ref(py), call.task());
-            dispatch(py, &host, call, arguments);
-            if is_async && self.runtime.is_cancelled(task) {
-                // The wish came before the loop knew the call.
-                cancel_on_loop(py, &self.loop_host, task);
-            }
+        if let Actor::OnThreads(host) = &self.actor {
+            hand_over(py, host.bind(py), "dispatch", call, context, arguments);
             return false;
         }
+        CURRENT_CALL.set(context);
         self.run_here(py, call, arguments)
     }
 
@@ -306,14 +340,15 @@ impl Executor {
 }
 
 /// Hands a call to the actor's loop or threads.
-fn dispatch(
+pub(crate) fn hand_over(
     py: Python<'_>,
-    host: &Py<PyAny>,
+    host: &Bound<'_, PyAny>,
+    entry: &str,
     call: Box<ReceivedCall>,
+    context: CurrentCall,
     arguments: PyResult<crate::codec::PyArgs<'_>>,
 ) {
-    let method = call.template().method.clone();
-    let context = CURRENT_CALL.take();
+    let template = Arc::clone(call.template());
     let done = CallDone {
         task: call.task(),
         call: Arc::new(Mutex::new(Some(call))),
@@ -326,8 +361,8 @@ fn dispatch(
     };
     let dispatched = arguments.and_then(|(args, kwargs)| {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-        host.bind(py)
-            .call_method1("dispatch", (method, args, kwargs, done.clone_ref(py)))
+        let method = template.method.as_str();
+        host.call_method1(entry, (method, args, kwargs, done.clone_ref(py)))
     });
     if let Err(error) = dispatched {
         done.get().answer(py, Err(error));

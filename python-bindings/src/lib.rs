@@ -22,6 +22,7 @@ mod object_ref;
 mod options;
 mod session;
 mod task;
+mod work_feed;
 mod zygote;
 
 use pyo3::prelude::*;
@@ -57,6 +58,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<codec::SharedBuffer>()?;
     module.add_class::<codec::Dependency>()?;
     module.add_class::<execute::CallDone>()?;
+    module.add_class::<work_feed::WorkFeed>()?;
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
     module.add_function(wrap_pyfunction!(session::start_laptop, module)?)?;

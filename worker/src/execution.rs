@@ -15,6 +15,7 @@ use crate::lane::connection::ConnectionId;
 use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
 use crate::lane::wait::WaitEnd;
+use crate::lane::watched::WatchedFd;
 use crate::runtime::{ActorStart, ReceivedCall};
 use crate::sync::Mutex;
 
@@ -76,6 +77,8 @@ struct Queued {
     /// The task that the last signal was for, until the signal's handler has run.
     interrupted: Option<TaskId>,
     has_interrupted: bool,
+    /// The executor is an event loop: it waits, and so writes what was sent, whenever it has nothing to run.
+    has_loop: bool,
     /// Executor threads that wait in `get`: tasks that come in now go back.
     blocked: u32,
 }
@@ -126,6 +129,37 @@ impl ExecutionQueue {
                 return self.queued.lock().hand_out();
             }
         }
+    }
+
+    /// The executor is an event loop from now on.
+    pub(crate) fn set_loop(&self) {
+        self.queued.lock().has_loop = true;
+    }
+
+    /// The next piece of work that is there already.
+    pub(crate) fn try_next(&self) -> Option<Work> {
+        self.queued.lock().hand_out()
+    }
+
+    /// Waits until there is work, the descriptor is readable, the limit is over, or a signal comes.
+    pub(crate) fn wait_beside(
+        &self,
+        reactor: &Reactor,
+        watched: &WatchedFd,
+        limit: Option<Duration>,
+    ) {
+        let waiter = {
+            let mut queued = self.queued.lock();
+            if !queued.work.is_empty() {
+                return;
+            }
+            let waiter = Waiter::new(1);
+            queued.idle.push(Arc::clone(&waiter));
+            waiter
+        };
+        reactor.wait_beside(watched, &waiter, limit);
+        let mut queued = self.queued.lock();
+        queued.idle.retain(|idle| !Arc::ptr_eq(idle, &waiter));
     }
 
     /// Takes at most `count` tasks (not actor calls) that are not started, newest first, out of the queue.
@@ -199,12 +233,12 @@ impl ExecutionQueue {
         !queued.cancelled.is_empty() && queued.cancelled.contains(&task)
     }
 
-    /// A call is about to be answered. True: more work waits.
+    /// A call is about to be answered. True: others will be soon, or the loop will wait and send what there is.
     pub(crate) fn finished(&self, task: TaskId) -> bool {
         let mut queued = self.queued.lock();
         queued.running.remove(&task);
         queued.cancelled.remove(&task);
-        !queued.work.is_empty()
+        !queued.work.is_empty() || (queued.has_loop && !queued.running.is_empty())
     }
 
     /// The main thread begins to run the code of a task. False: it was cancelled before.

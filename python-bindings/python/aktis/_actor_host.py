@@ -4,7 +4,7 @@
  kind       methods run                                         limit
  sync       on the main thread, called by the native loop       1
  threaded   on threads, one group of them per concurrency group max_concurrency, or the group's number
- async      on one event loop in its own thread                 max_concurrency, or the group's number
+ async      on one event loop, on the main thread                max_concurrency, or the group's number
 ```
 Methods of one caller start in the order of its calls, in every kind (within a concurrency group).
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import threading
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import concurrent.futures
     import queue
     from collections.abc import AsyncGenerator, Callable, Iterator
+
+    from ._work_selector import WorkFeed
 
 #: How many methods of an async actor run at once unless the actor says otherwise. As in Ray.
 ASYNC_CONCURRENCY = 1000
@@ -153,7 +156,7 @@ def _run(bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 class AsyncHost:
-    """An actor whose methods run on an event loop."""
+    """An actor whose methods run on an event loop, which is the main loop of its process."""
 
     kind = "async"
 
@@ -161,39 +164,73 @@ class AsyncHost:
         import asyncio  # takes long to import, and few actors need it
 
         self.instance = instance
-        self._loop = asyncio.new_event_loop()
         self._slots = {name: asyncio.Semaphore(count) for name, count in groups.items()}
         #: Calls that run, and who answers them. The loop itself keeps only weak references.
-        self._running: dict[asyncio.Task[None], Done] = {}
-        threading.Thread(target=self._loop.run_forever, name="aktis-actor-loop", daemon=True).start()
+        self._running: dict[Done, asyncio.Task[None]] = {}
+        self._methods: dict[str, str] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: Calls whose inputs are being fetched by another thread: what comes after them waits behind them.
+        self.late = 0
+
+    def run(self, feed: WorkFeed) -> None:
+        """Runs the loop until the process is to end. ``feed`` waits for work and for the loop's descriptors at once."""
+        import asyncio
+
+        from ._work_selector import WorkSelector
+
+        selector = WorkSelector(feed, lambda: loop.stop())
+        loop = self._loop = asyncio.SelectorEventLoop(selector)
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
 
     def dispatch(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
-        """Runs a method on the loop, when a slot of its group is free."""
-        group, bound = _find_method(self.instance, method, self._slots)
-        self._loop.call_soon_threadsafe(self._start, self._slots[group], bound, args, kwargs, done)
+        """Runs a method, when a slot of its group is free. On the thread of the loop."""
+        group = self._methods.get(method)
+        if group is None:
+            group, bound = _find_method(self.instance, method, self._slots)
+            self._methods[method] = group
+        else:
+            bound = getattr(self.instance, method.rpartition(GROUP_SEPARATOR)[2])
+        assert self._loop is not None
+        self._running[done] = self._loop.create_task(self._call(self._slots[group], bound, args, kwargs, done))
+
+    def arrive(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
+        """Runs a method whose inputs have been fetched; from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._arrive, method, args, kwargs, done)
+
+    def arrive_in_vain(self) -> None:
+        """Inputs could not be fetched: the call is answered already. From any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._skip)
 
     def cancel(self, task_id: bytes) -> None:
         """Cancels the asyncio task of a call, once; from any thread."""
-        self._loop.call_soon_threadsafe(self._cancel, task_id)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, task_id)
 
-    def _start(self, slots: asyncio.Semaphore, bound: Any, args: Any, kwargs: Any, done: Done) -> None:
-        task = self._loop.create_task(self._call(slots, bound, args, kwargs, done))
-        self._running[task] = done
-        task.add_done_callback(self._forget)
+    def _arrive(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
+        self._skip()
+        try:
+            self.dispatch(method, args, kwargs, done)
+        except Exception as error:  # noqa: BLE001 - there is no such method
+            done(None, error)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        done = self._running.pop(task)
-        if task.cancelled():  # before it began: nobody else answers
-            import asyncio
-
-            done(None, asyncio.CancelledError())
+    def _skip(self) -> None:
+        self.late -= 1
 
     def _cancel(self, task_id: bytes) -> None:
-        for task, done in self._running.items():
-            if done.task_id() == task_id:
-                if not task.cancelling():
-                    task.cancel()
-                return
+        import asyncio
+
+        for done, task in self._running.items():
+            if done.task_id() != task_id or task.cancelling():
+                continue
+            has_begun = inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED
+            task.cancel()
+            if not has_begun:  # and never will, to answer for itself
+                del self._running[done]
+                done(None, asyncio.CancelledError())
+            return
 
     async def _call(
         self,
@@ -205,27 +242,34 @@ class AsyncHost:
     ) -> None:
         _current_call.set(done)
         try:
-            async with slots:
-                if not done.enter():
-                    return
-                value = bound(*args, **kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
-                elif inspect.isasyncgen(value):
-                    value = _Items(value, self._loop)
-                if isinstance(value, _Items) or inspect.isgenerator(value):
-                    await self._send(value, done)
-                else:
-                    done(value, None)
+            await slots.acquire()
+            try:
+                if done.enter():
+                    await self._answer(bound(*args, **kwargs), done)
+            finally:
+                slots.release()
         except BaseException as error:  # noqa: BLE001 - everything is told to the caller
             done(None, error)
+        finally:
+            self._running.pop(done, None)
+
+    async def _answer(self, value: Any, done: Done) -> None:
+        if type(value) is CoroutineType or inspect.isawaitable(value):
+            value = await value
+        elif inspect.isasyncgen(value):
+            assert self._loop is not None
+            value = _Items(value, self._loop)
+        if isinstance(value, (_Items, GeneratorType)):
+            await self._send(value, done)
+        else:
+            done(value, None)
 
     async def _send(self, items: Iterator[Any], done: Done) -> None:
         """Sends a stream, which takes as long as the generator does: the loop must not wait for it."""
         import asyncio
 
         try:
-            await self._loop.run_in_executor(None, done, items, None)
+            await asyncio.get_running_loop().run_in_executor(None, done, items, None)
         except asyncio.CancelledError:  # the thread that sends answers
             if isinstance(items, _Items):
                 items.cancel()

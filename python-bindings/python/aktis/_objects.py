@@ -71,7 +71,7 @@ def _check_get(refs: Any) -> None:
     if isinstance(refs, ObjectRef):  # whose value is NotImplemented
         return
     if not isinstance(refs, list):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004
             f"get() takes an ObjectRef or a list of them: got {_described(refs)}"
             + (". Make it a list" if isinstance(refs, (tuple, set)) else "")
         )

@@ -7,6 +7,7 @@
 //!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
 //!  wait         polling with the turn, parking without it
 //!  spin         whether polling for a moment pays
+//!  watched      a descriptor of somebody else in the reactor, such as an event loop's
 //!  reactor      epoll over all connections, driven by whoever has the turn
 //! ```
 //!
@@ -23,3 +24,4 @@ pub(crate) mod reactor;
 mod spin;
 pub(crate) mod turn;
 pub(crate) mod wait;
+pub(crate) mod watched;

@@ -15,6 +15,7 @@ use super::frame::Decoder;
 use super::spin::{SPIN, SpinGauge};
 use super::turn::{Kick, Turn, Waiter};
 use super::wait::{Interrupted, Limits, Poller, WaitEnd};
+use super::watched::WatchedFd;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
@@ -33,6 +34,7 @@ pub(crate) trait Ticker: Send + Sync {
 enum Source {
     Connection(Arc<Connection>),
     Listener { socket: OwnedFd, acceptor: Acceptor },
+    Watched(Arc<WatchedFd>),
 }
 
 /// Connections with bytes that were sent with [`super::connection::Urgency::Soon`].
@@ -114,6 +116,34 @@ impl Reactor {
         Ok(())
     }
 
+    /// Adds a descriptor whose readiness ends waits, see [`Self::wait_beside`].
+    pub(crate) fn watch(&self, fd: OwnedFd) -> Result<Arc<WatchedFd>, Errno> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let watched = Arc::new(WatchedFd::new(id, fd));
+        let source = Source::Watched(Arc::clone(&watched));
+        self.sources.lock().insert(id, source);
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        epoll::add(&self.epoll, watched.fd(), EventData::new_u64(id), flags)?;
+        Ok(watched)
+    }
+
+    /// [`Self::wait`] that the descriptor ends, too.
+    pub(crate) fn wait_beside(
+        &self,
+        watched: &WatchedFd,
+        waiter: &Arc<Waiter>,
+        limit: Option<Duration>,
+    ) {
+        if watched.begin_wait(waiter) {
+            let flags = EventFlags::IN | EventFlags::ONESHOT;
+            let data = EventData::new_u64(watched.id);
+            // Fails only if the reactor has stopped, when nothing is waited for.
+            let _ = epoll::modify(&self.epoll, watched.fd(), data, flags);
+        }
+        self.wait(waiter, None, limit);
+        watched.end_wait();
+    }
+
     pub(super) fn set_write_interest(&self, connection: &Connection, wants_write: bool) {
         let flags = if wants_write {
             EventFlags::IN | EventFlags::OUT
@@ -193,6 +223,7 @@ impl Reactor {
                 let Ok(socket) = accepted else { return };
                 (None, Some((Arc::clone(acceptor), socket)))
             }
+            Some(Source::Watched(watched)) => return watched.report(),
             None => return,
         };
         if let Some((acceptor, socket)) = accepted {

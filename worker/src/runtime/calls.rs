@@ -1,5 +1,6 @@
 //! The executing side of a call: its inputs, its results, and giving back what was not started.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,13 @@ use crate::core::tasks::call_name;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
+use crate::lane::watched::WatchedFd;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stages::{Stage, mark};
 use crate::value::{Payload, PayloadParts, Value};
+
+/// The descriptor of an event loop, see [`Runtime::watch_loop`].
+pub struct LoopWatch(Arc<WatchedFd>);
 
 /// A call that came in over a lane.
 pub struct ReceivedCall {
@@ -178,6 +183,11 @@ impl ReceivedCall {
     pub(super) fn has_caller(&self) -> bool {
         let lanes = self.runtime.0.lanes.lock();
         lanes.open.contains_key(&self.connection.id)
+    }
+
+    /// Whether values of its dependencies have to be brought here first, which takes a while.
+    pub fn must_fetch(&self) -> bool {
+        !self.locations.is_empty()
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -444,6 +454,27 @@ impl Runtime {
             *self.0.job.lock() = call.job();
         }
         Some(work)
+    }
+
+    /// The next piece of work for an event loop that is the executor, if there is one.
+    pub fn try_next_work(&self) -> Option<Work> {
+        let work = self.queue().try_next()?;
+        mark(Stage::Taken);
+        Some(work)
+    }
+
+    /// Adds the descriptor by which an event loop waits, so that it can wait for work at the same time.
+    pub fn watch_loop(&self, fd: OwnedFd) -> Result<LoopWatch, TaskFailure> {
+        self.queue().set_loop();
+        self.reactor().watch(fd).map(LoopWatch).map_err(|error| {
+            let message = format!("cannot watch the descriptor of an event loop: {error}");
+            TaskFailure::new(ErrorCode::Internal, message)
+        })
+    }
+
+    /// Waits until there is work, the loop has events, or the limit is over. May return for no reason.
+    pub fn wait_for_work(&self, watch: &LoopWatch, limit: Option<Duration>) {
+        self.queue().wait_beside(self.reactor(), &watch.0, limit);
     }
 
     /// Makes the executor thread of this process end, from any thread.

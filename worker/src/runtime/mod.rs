@@ -46,7 +46,7 @@ use crate::registry::NativeRegistry;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 pub use actors::ActorHandle;
-pub use calls::{ActorStart, CallInputs, CallOutcome, ReceivedCall};
+pub use calls::{ActorStart, CallInputs, CallOutcome, LoopWatch, ReceivedCall};
 pub use cancel::Canceller;
 pub use start::{ProcessRole, RuntimeConfig};
 pub(crate) use submit::resource_request;
