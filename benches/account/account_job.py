@@ -9,6 +9,7 @@ cut at every "called", are the account of one call.
 import argparse
 import collections
 import importlib.util
+import itertools
 import json
 import pathlib
 import statistics
@@ -85,7 +86,7 @@ def account(call, calls, record_callee, take_callee):
         [b - a for a, b in zip(times, times[1:], strict=False)] for names, times in accounts if tuple(names) == usual
     ]
     microseconds = [statistics.median(gap) / 1e3 for gap in zip(*gaps, strict=True)]
-    steps = [{"from": a, "to": b, "us": us} for a, b, us in zip(usual, usual[1:], microseconds, strict=False)]
+    steps = [{"from": a, "to": b, "us": us} for (a, b), us in zip(itertools.pairwise(usual), microseconds, strict=True)]
     return {"steps": steps, "usual": count / len(accounts)}
 
 

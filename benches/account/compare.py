@@ -57,10 +57,11 @@ def markdown(header, rows):
 
 def render(result, machine):
     floor = result["floor_round_trip_us"]
-    parts = [
+    machine_line = (
         f"{machine['cpus']} CPUs ({machine['cpu']}), Python {machine['python']}, commit {machine['commit']}. Floor: two bare "
         f"Python processes that exchange pickled 10-byte messages over a socket pair take {floor:.1f} µs for a round trip."
-    ]
+    )
+    parts = [machine_line]
     for name in ("actor call", "task", "put, small"):
         measured = result[name]
         parts.append(
