@@ -55,7 +55,7 @@ $(VENV)/.ready: requirements-dev.txt
 	$(VENV)/bin/pip install -q --upgrade -r requirements-dev.txt
 	@touch $@
 
-model: $(MODEL)/model.onnx
+model: $(MODEL)/model.onnx ## Fetch the model of the demo and the tests
 
 $(MODEL)/model.onnx: $(VENV)/.ready
 	$(PY) python-bindings/python/aktis/models/fetch.py all-MiniLM-L6-v2 $(MODEL)

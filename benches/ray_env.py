@@ -1,4 +1,4 @@
-"""The virtual environment of the system we compare with, made on first use and kept outside the repository.
+"""Virtual environments for what is measured or drawn with, made on first use and kept outside the repository.
 
 `AKTIS_BENCH_RAY_PYTHON` names an interpreter to use instead; then nothing is installed.
 """
@@ -24,15 +24,11 @@ def cache_folder():
     return folder
 
 
-def ray_python(*, embed=False):
-    """The interpreter that has Ray, installed first where it is missing."""
-    given = os.environ.get("AKTIS_BENCH_RAY_PYTHON")
-    if given:
-        return given
-    packages = CORE_PACKAGES + (EMBED_PACKAGES if embed else ())
-    venv = cache_folder() / "ray-venv"
+def venv_python(name, packages):
+    """The interpreter of a virtual environment in the cache folder that has these packages, installed where missing."""
+    venv = cache_folder() / name
     python, stamp = venv / "bin" / "python", venv / "installed-packages"
-    with open(cache_folder() / "ray-venv.lock", "w") as lock:
+    with open(cache_folder() / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second benchmark waits instead of installing over this one
         installed = set(stamp.read_text().split()) if stamp.exists() else set()
         if not set(packages) <= installed:
@@ -41,6 +37,12 @@ def ray_python(*, embed=False):
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
             stamp.write_text("\n".join(installed | set(packages)))
     return str(python)
+
+
+def ray_python(*, embed=False):
+    """The interpreter that has Ray, installed first where it is missing."""
+    given = os.environ.get("AKTIS_BENCH_RAY_PYTHON")
+    return given or venv_python("ray-venv", CORE_PACKAGES + (EMBED_PACKAGES if embed else ()))
 
 
 def python_of(system, *, embed=False):

@@ -2,7 +2,7 @@
 """Runs one of the benchmarks and writes its result to `benches/results/`.
 
     python benches/run.py core [--rows tasks_sync,put_small] [--rounds 2] [--windows 3]
-    python benches/run.py data_map | embed | footprint | account [...]
+    python benches/run.py data_map | embed | footprint | growth | account [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -14,7 +14,7 @@ import pathlib
 import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
-QUESTIONS = ("core", "data_map", "embed", "footprint", "account")
+QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account")
 
 
 def load(question):

@@ -24,7 +24,9 @@ LINES = (
     ("bare_python_uss_bytes", "  for comparison: the driver before the import (USS)", MB, "MB", None),
     ("idle_cores", "CPU of an idle session, share of one core", 0.01, "%", 1),
     ("bytes_per_ref", "memory per reference in its owner", 1, "B", 300),
-    ("bytes_left_by_tasks", "memory left behind by the tasks", MB, "MB", None),
+    ("bytes_per_queued_task", "memory per queued task in its owner", 1, "B", None),
+    ("bytes_left_by_tasks", "memory left behind by the tasks", MB, "MB", 10),
+    ("bytes_left_by_tasks_again", "  and by as many again", MB, "MB", 1),
 )
 
 
@@ -44,16 +46,18 @@ def main(argv):
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--idle-seconds", type=float, default=10)
     parser.add_argument("--refs", type=int, default=100_000)
-    parser.add_argument("--tasks", type=int, default=20_000, help="tasks queued at once, for what they leave behind")
+    parser.add_argument("--tasks", type=int, default=1_000_000, help="tasks queued at once, for what they leave behind")
+    parser.add_argument("--ray-tasks", type=int, default=20_000, help="the same for Ray, which takes long")
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args(argv)
     if not os.path.exists("/proc/self/smaps_rollup"):
         print("this measurement reads /proc/<pid>/smaps_rollup, which only Linux has", file=sys.stderr)
         return 2
     machine, results, errors = report.machine(), {}, {}
+    tasks = {"aktis": options.tasks, "ray": options.ray_tasks}
     for system in options.systems.split(","):
         command = [ray_env.python_of(system), JOB, "--system", system, "--idle-seconds", options.idle_seconds,
-                   "--refs", options.refs, "--tasks", options.tasks, "--cpus", options.cpus]  # fmt: skip
+                   "--refs", options.refs, "--tasks", tasks[system], "--cpus", options.cpus]  # fmt: skip
         try:
             results[system], _ = jobs.run(command, LIMIT_S)
         except jobs.JobFailed as failure:

@@ -1,6 +1,6 @@
 """What a session costs while it does nothing. One script for Aktis and Ray; prints one JSON object in its last line.
 
-python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 20000]
+python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 1000000]
 """
 
 import argparse
@@ -78,22 +78,34 @@ def bytes_per_ref(ray, driver, count):
     return grown / count
 
 
-def bytes_left_by_tasks(ray, driver, count):
-    """How much the whole session has grown after that many tasks have been queued, run and forgotten."""
+def memory_of_tasks(ray, driver, count):
+    """What a queued task takes, and how much the session has grown after so many were queued, run and forgotten.
+
+    Once, and once more: what an allocator keeps for the next time is not lost, and does not grow.
+    """
 
     @ray.remote
     def nothing():
         return None
 
-    def run(tasks):
-        ray.get([nothing.remote() for _ in range(tasks)])
+    def session_bytes():
+        processes.until_quiet(driver)
+        return processes.total(processes.descendants(driver), "uss")
 
-    run(count // 10)
-    processes.until_quiet(driver)
-    before = processes.total(processes.descendants(driver), "uss")
-    run(count)
-    processes.until_quiet(driver)
-    return processes.total(processes.descendants(driver), "uss") - before
+    ray.get([nothing.remote() for _ in range(1000)])
+    sizes = [session_bytes()]
+    for _ in range(2):
+        before = processes.memory(driver)["uss"]
+        refs = [nothing.remote() for _ in range(count)]
+        queued = processes.memory(driver)["uss"] - before
+        ray.get(refs)
+        del refs
+        sizes.append(session_bytes())
+    return {
+        "bytes_per_queued_task": queued / count,
+        "bytes_left_by_tasks": sizes[1] - sizes[0],
+        "bytes_left_by_tasks_again": sizes[2] - sizes[1],
+    }
 
 
 def main():
@@ -101,7 +113,7 @@ def main():
     parser.add_argument("--system", required=True)
     parser.add_argument("--idle-seconds", type=float, default=10)
     parser.add_argument("--refs", type=int, default=100_000)
-    parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args()
 
@@ -114,7 +126,7 @@ def main():
     result |= idle(driver, workers, options.idle_seconds)
     result["bare_python_uss_bytes"] = bare
     result["bytes_per_ref"] = bytes_per_ref(ray, driver, options.refs)
-    result["bytes_left_by_tasks"] = bytes_left_by_tasks(ray, driver, options.tasks)
+    result |= memory_of_tasks(ray, driver, options.tasks)
     del actor
     ray.shutdown()
     print("\n" + json.dumps(result), flush=True)

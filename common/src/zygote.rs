@@ -19,6 +19,9 @@ pub struct WorkerStart {
     pub raylet_socket: PathBuf,
     /// Environment variables to set before user code runs.
     pub env: BTreeMap<String, String>,
+    /// Python modules to import before the fork, unless they are there: this worker and all later ones share them.
+    #[serde(default)]
+    pub shared_modules: Vec<String>,
     /// File that receives standard output; standard error goes to the same name with `.err` in place of `.out`.
     pub stdout_path: PathBuf,
 }

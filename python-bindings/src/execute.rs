@@ -74,6 +74,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         log_sink: None,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        likely_modules: Vec::new(),
     };
     let runtime = py
         .detach(|| Runtime::start(config))

@@ -99,6 +99,7 @@ pub(crate) fn actor_options(options: &Bound<'_, PyDict>) -> PyResult<ActorOption
         max_pending_calls: item(options, "max_pending_calls")?.unwrap_or(-1),
         get_if_exists: item(options, "get_if_exists")?.unwrap_or(false),
         handle_state: bytes_item(options, "handle_state")?,
+        shared_modules: Vec::new(),
     })
 }
 

@@ -190,13 +190,14 @@ pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'
 
 /// Makes this process a driver of the node.
 #[pyfunction]
-#[pyo3(signature = (raylet_socket, entrypoint, namespace, log_sink=None))]
+#[pyo3(signature = (raylet_socket, entrypoint, namespace, log_sink, likely_modules))]
 pub(crate) fn connect(
     py: Python<'_>,
     raylet_socket: PathBuf,
     entrypoint: String,
     namespace: String,
     log_sink: Option<Py<PyAny>>,
+    likely_modules: Vec<String>,
 ) -> PyResult<()> {
     let settings = process_settings()?;
     let config = RuntimeConfig {
@@ -209,6 +210,7 @@ pub(crate) fn connect(
         log_sink: log_sink.map(python_log_sink),
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        likely_modules,
     };
     *EXPORTED.lock() = None;
     py.detach(|| Runtime::start(config))

@@ -35,6 +35,8 @@ pub mod runtime;
 pub mod stages;
 pub mod stream;
 mod sync;
+#[doc(hidden)]
+pub mod testing;
 pub mod value;
 pub mod zygote;
 

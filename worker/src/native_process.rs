@@ -118,6 +118,7 @@ fn config(
         log_sink: None,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        likely_modules: Vec::new(),
     })
 }
 

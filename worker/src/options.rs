@@ -128,6 +128,8 @@ pub struct ActorOptions {
     pub get_if_exists: bool,
     /// Opaque description of the class for `get_actor` (the bindings' business).
     pub handle_state: bytes::Bytes,
+    /// Python modules that its process is to share with others instead of importing them itself.
+    pub shared_modules: Vec<String>,
 }
 
 /// Options of an actor call.

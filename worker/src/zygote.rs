@@ -29,7 +29,7 @@ pub enum Forked {
 pub trait Forker {
     /// Forks this process. The interpreter has to be told before and after.
     fn fork(&mut self) -> std::io::Result<Forked>;
-    /// Imports modules, so that later forks share them. Called when nothing else is to be done.
+    /// Imports modules that are not there yet, so that later forks share them.
     fn preload(&mut self, modules: &[String]);
 }
 
@@ -122,6 +122,9 @@ impl Zygote {
         forker: &mut dyn Forker,
     ) -> std::io::Result<Option<WorkerStart>> {
         let startup_token = start.startup_token;
+        if !start.shared_modules.is_empty() {
+            forker.preload(&start.shared_modules);
+        }
         match forker.fork() {
             Ok(Forked::Child) => {
                 become_worker(&start)?;

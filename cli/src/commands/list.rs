@@ -10,9 +10,9 @@ use super::{ListArgs, ListKind, render};
 pub(super) fn list(args: &ListArgs, settings: &Settings) -> Result<u8, String> {
     let status = Cluster::connect(args.query.address.as_deref(), settings)?.status()?;
     if args.query.json {
-        println!("{}", render::pretty(&as_json(args.kind, &status)));
+        render::print_line(&render::pretty(&as_json(args.kind, &status)))?;
     } else {
-        println!("{}", as_table(args.kind, &status));
+        render::print_line(&as_table(args.kind, &status))?;
     }
     Ok(0)
 }

@@ -1,5 +1,7 @@
 //! Messages as JSON and as tables.
 
+use std::io::{ErrorKind, Write};
+
 use aktis_common::resources::{Quantity, ResourceSet};
 use aktis_proto::v1::{ActorState, ActorUpdate, JobInfo, NodeInfo};
 use serde_json::{Map, Value, json};
@@ -80,6 +82,16 @@ pub(super) fn job(job: &JobInfo) -> Value {
         "finished_unix_millis": job.finished_unix_millis,
         "cause": job.cause,
     })
+}
+
+/// Prints what a command was asked for. A reader that has enough (`aktis list actors | head`) is no failure.
+pub(super) fn print_line(text: &str) -> Result<(), String> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("failed to print: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn pretty(value: &Value) -> String {

@@ -19,7 +19,7 @@ pub(super) fn status(args: &QueryArgs, settings: &Settings) -> Result<u8, String
     } else {
         as_text(cluster.address(), &status)
     };
-    println!("{text}");
+    render::print_line(&text)?;
     Ok(0)
 }
 

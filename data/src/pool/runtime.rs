@@ -28,6 +28,7 @@ pub struct RuntimePool {
     runtime: Runtime,
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningWorker>,
+    python_modules: Vec<String>,
 }
 
 struct RunningWorker {
@@ -42,7 +43,15 @@ impl RuntimePool {
             runtime,
             answers: None,
             workers: HashMap::new(),
+            python_modules: Vec::new(),
         }
+    }
+
+    /// The same, where workers that call Python functions share these modules instead of importing them one by one.
+    #[must_use]
+    pub fn with_python_modules(mut self, modules: Vec<String>) -> Self {
+        self.python_modules = modules;
+        self
     }
 
     fn worker(&self, key: WorkerKey) -> Result<&RunningWorker, TaskFailure> {
@@ -182,6 +191,11 @@ impl WorkerPool for RuntimePool {
     fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
         let options = ActorOptions {
             resources: Some(start.resources.clone()),
+            shared_modules: if start.spec.calls_python() {
+                self.python_modules.clone()
+            } else {
+                Vec::new()
+            },
             ..ActorOptions::default()
         };
         let class = Function::native(STAGE_WORKER);

@@ -27,4 +27,14 @@ impl StageSpec {
             .filter(|&rows| rows > 0);
         limit.filter(|_| keeps_rows)
     }
+
+    /// Whether a step calls a Python function.
+    pub(crate) fn calls_python(&self) -> bool {
+        self.steps.iter().any(|step| match &step.kind {
+            Some(spec::StepKind::Map(map)) => {
+                matches!(map.function, Some(spec::FunctionKind::Python(_)))
+            }
+            _ => false,
+        })
+    }
 }

@@ -47,7 +47,7 @@ pub fn real_model() -> Option<PathBuf> {
         return Some(folder);
     }
     eprintln!(
-        "SKIPPED: no model in {}; `make models` fetches it",
+        "SKIPPED: no model in {}; `make model` fetches it",
         folder.display()
     );
     None

@@ -7,12 +7,9 @@ import sys
 
 def main() -> int:
     """Runs the command line of this process; returns its exit status."""
-    import signal
-
     from . import _aktis
     from ._worker_command import zygote_command
 
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `aktis status | head` ends quietly
     self_command = [sys.executable, "-m", "aktis._cli"]
     return _aktis.cli(sys.argv[1:], self_command, zygote_command())
 

@@ -104,6 +104,7 @@ def init(
 
     from ._init_arguments import LaptopArguments, check_init_arguments
     from ._session_context import SessionContext
+    from ._shared_modules import likely_modules
 
     check_init_arguments(ray_arguments, local_mode=local_mode)
     logger = logging.getLogger("aktis")
@@ -120,7 +121,9 @@ def init(
         laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env)
         raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
         try:
-            _aktis.connect(raylet_socket, _entrypoint(), namespace or _new_namespace(), _log_sink(log_to_driver))
+            _aktis.connect(
+                raylet_socket, _entrypoint(), namespace or _new_namespace(), _log_sink(log_to_driver), likely_modules()
+            )
         except BaseException:
             _aktis.shutdown()
             raise

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from . import (
     _objects,  # noqa: F401
     _serialization,  # noqa: F401
     _session,
+    _shared_modules,
     _worker,
     actor,  # noqa: F401
     exceptions,  # noqa: F401
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     link = _take_standard_input()
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
-    start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _preload)
+    start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _shared_modules.load)
     if start is not None:
         _become_worker(start)
 
@@ -78,20 +78,12 @@ def _fork() -> int:
         gc.enable()
 
 
-def _preload(modules: list[str]) -> None:
-    """Imports modules so that later forks share them; one that fails is the worker's business."""
-    for module in modules:
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
-    gc.collect()
-    gc.freeze()
-
-
 def _become_worker(start: dict[str, object]) -> None:
     """Runs as a worker until the raylet or the owner ends it; never returns."""
     status = 1
     try:
         signal.signal(signal.SIGINT, _worker.on_interrupt)
+        _shared_modules.after_fork()
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _session.mark_connected()

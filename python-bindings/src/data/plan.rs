@@ -190,7 +190,11 @@ impl PyPlan {
             block_bytes,
             max_deaths,
         };
-        let pool = Box::new(RuntimePool::new(runtime));
+        let modules = py
+            .import("aktis._shared_modules")?
+            .getattr("MODULES")?
+            .extract()?;
+        let pool = Box::new(RuntimePool::new(runtime).with_python_modules(modules));
         let started = py.detach(|| Execution::start(&self.dataset, &sink, pool, &options));
         started
             .map(PyExecution::new)

@@ -177,6 +177,7 @@ impl RayletCore {
             self.give_up_start(earlier, effects);
         }
         self.pool.note_demand();
+        self.pool.share_modules(claim.shared_modules());
         self.actors
             .await_room(call, actor, now + self.settings.actor_patience);
         self.leases.submit(ReplyTo::Call(call), claim);

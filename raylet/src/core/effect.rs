@@ -73,6 +73,13 @@ pub enum Effect {
         token: StartupToken,
         /// The worker's id.
         worker: WorkerId,
+        /// Python modules that it shares with others.
+        shared_modules: Vec<String>,
+    },
+    /// Ask the zygote to import these modules when it has nothing else to do.
+    Preload {
+        /// Names of Python modules.
+        modules: Vec<String>,
     },
     /// Kill the process group of a worker.
     Kill {

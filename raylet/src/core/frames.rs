@@ -112,6 +112,11 @@ impl RayletCore {
             return refuse(connection, request_id, message, effects);
         }
         if role == Role::Driver {
+            if !hello.likely_modules.is_empty() {
+                effects.push(Effect::Preload {
+                    modules: hello.likely_modules,
+                });
+            }
             effects.push(Effect::Report(GcsReport::AddJob(AddJobRequest {
                 job_id: hello.job_id,
                 driver: Some(Address::of(self.settings.node_id, worker)),

@@ -130,9 +130,11 @@ impl RayletCore {
                 .leases
                 .get(placed.lease)
                 .map(|grant| grant.allocation.gpu_ids());
-            let idle = self
-                .pool
-                .find_idle(placed.claim.job, gpu_ids.unwrap_or(&[]));
+            let idle = self.pool.find_idle(
+                placed.claim.job,
+                gpu_ids.unwrap_or(&[]),
+                placed.claim.shared_modules(),
+            );
             match idle {
                 Some(worker) => {
                     let placed = self.leases.attach(position, worker);

@@ -19,6 +19,7 @@ impl RayletCore {
             effects.push(Effect::Fork {
                 token: starting.token,
                 worker: starting.worker,
+                shared_modules: self.pool.shared_modules().to_vec(),
             });
         }
     }

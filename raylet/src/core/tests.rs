@@ -79,7 +79,7 @@ impl Bench {
         self.core.handle(event, self.now, &mut effects);
         for effect in effects {
             match &effect {
-                Effect::Fork { token, worker } => self.start_worker(*token, *worker),
+                Effect::Fork { token, worker, .. } => self.start_worker(*token, *worker),
                 Effect::Kill { pid } => {
                     self.killed.push(*pid);
                     if let Some(connection) = self.workers.remove(pid) {

@@ -54,7 +54,14 @@ impl RayletDriver {
             } => {
                 self.fail_with_log(reply_to, is_actor_start, worker, &cause);
             }
-            Effect::Fork { token, worker } => self.fork(token, worker),
+            Effect::Fork {
+                token,
+                worker,
+                shared_modules,
+            } => self.fork(token, worker, shared_modules),
+            Effect::Preload { modules } => {
+                self.ports.zygote.send(ZygoteRequest::Preload { modules });
+            }
             Effect::Kill { pid } => kill_group(pid),
             Effect::EndLog { worker, job, pid } => {
                 self.ports
@@ -244,13 +251,14 @@ impl RayletDriver {
         }
     }
 
-    fn fork(&mut self, token: StartupToken, worker: WorkerId) {
+    fn fork(&mut self, token: StartupToken, worker: WorkerId, shared_modules: Vec<String>) {
         self.ports.logs.follow(worker);
         self.ports.zygote.send(ZygoteRequest::Fork(WorkerStart {
             startup_token: token.0,
             worker_id: worker.to_string(),
             raylet_socket: self.surroundings.node_socket.clone(),
             env: self.surroundings.worker_env.clone(),
+            shared_modules,
             stdout_path: self.ports.logs.stdout_path(worker),
         }));
     }

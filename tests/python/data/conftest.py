@@ -1,15 +1,9 @@
-"""One session for all tests of datasets, and a deadline on every test."""
-
-import faulthandler
-import signal
+"""One session for all tests of datasets, and a folder of Parquet files."""
 
 import aktis
 import pyarrow
 import pytest
 from pyarrow import parquet
-
-TEST_DEADLINE_S = 90
-RUN_DEADLINE_S = 120
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,22 +13,6 @@ def session():
     aktis.init(num_cpus=2, num_gpus=1, log_to_driver=False)
     yield
     aktis.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def deadline():
-    """Interrupts a test that hangs; if even that hangs, prints all stacks and ends the run."""
-
-    def interrupt(_signal, _frame):
-        raise TimeoutError(f"test ran longer than {TEST_DEADLINE_S} s")
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.alarm(TEST_DEADLINE_S)
-    faulthandler.dump_traceback_later(RUN_DEADLINE_S, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._context", "aktis.data._read", "aktis.data._schema",
-           "aktis.data.dataset"]  # fmt: skip
+           "aktis.data._taking", "aktis.data._transforms", "aktis.data.dataset"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

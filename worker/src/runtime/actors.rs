@@ -322,6 +322,7 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
         max_pending_calls: options.max_pending_calls,
         class_name: class.name.clone(),
         handle_state: options.handle_state.clone(),
+        shared_modules: options.shared_modules.clone(),
         running_resources: Some(resource_request(
             &running,
             options.gpu_memory_bytes,

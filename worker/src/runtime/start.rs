@@ -57,6 +57,8 @@ pub struct RuntimeConfig {
     pub lineage_limit_bytes: u64,
     /// How long a leased worker is kept without work, unless somebody else asks for its resources.
     pub lease_idle: Duration,
+    /// Driver: Python modules that its workers are likely to need; the node imports them ahead when it is idle.
+    pub likely_modules: Vec<String>,
 }
 
 impl Runtime {
@@ -222,6 +224,7 @@ fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
         startup_token,
         entrypoint: config.entrypoint.clone(),
         namespace: config.namespace.clone(),
+        likely_modules: config.likely_modules.clone(),
     }
 }
 

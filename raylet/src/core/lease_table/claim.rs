@@ -70,6 +70,17 @@ impl Claim {
         }
     }
 
+    /// Python modules that its process must not have to import itself.
+    pub fn shared_modules(&self) -> &[String] {
+        match &self.purpose {
+            Purpose::Tasks { .. } => &[],
+            Purpose::Actor { start, .. } => start
+                .options
+                .as_ref()
+                .map_or(&[], |options| &options.shared_modules),
+        }
+    }
+
     /// What it needs.
     pub fn resources(&self) -> &ResourceRequest {
         &self.placement.resources

@@ -7,6 +7,7 @@
 //! - `POOL-1 (idle-is-connected)`: a worker on the idle stack is in state `Idle` and has a connection.
 //! - `POOL-2 (one-job)`: the job of a worker never changes once set.
 //! - `POOL-3 (gpus-for-life)`: the GPU ids of a worker never change after it has served.
+//! - `POOL-4 (modules-only-grow)`: modules that were shared once are shared by all workers started later.
 
 mod worker;
 
@@ -69,6 +70,8 @@ pub struct WorkerPool {
     starting: usize,
     warm_target: usize,
     paused_until: Option<Instant>,
+    /// Python modules that new workers share; only ever longer, so that a worker's are the first so many of these.
+    shared_modules: Vec<String>,
 }
 
 impl WorkerPool {
@@ -85,6 +88,7 @@ impl WorkerPool {
             idle: Vec::new(),
             starting: 0,
             paused_until: None,
+            shared_modules: Vec::new(),
         }
     }
 
@@ -130,6 +134,20 @@ impl WorkerPool {
         wanted.min(self.limits.max_starting.saturating_sub(self.starting))
     }
 
+    /// Workers started from now on share these Python modules.
+    pub fn share_modules(&mut self, modules: &[String]) {
+        for module in modules {
+            if !self.shared_modules.contains(module) {
+                self.shared_modules.push(module.clone());
+            }
+        }
+    }
+
+    /// What a worker that is started now shares.
+    pub fn shared_modules(&self) -> &[String] {
+        &self.shared_modules
+    }
+
     fn warm_count(&self) -> usize {
         self.idle
             .iter()
@@ -158,6 +176,7 @@ impl WorkerPool {
                 state: WorkerState::Starting { since: now },
                 label: String::new(),
                 kill_cause: None,
+                shared_modules: self.shared_modules.len(),
             },
         );
         self.by_token.insert(token, id);
@@ -214,9 +233,13 @@ impl WorkerPool {
         }
     }
 
-    /// An idle worker for `job` with exactly `gpu_ids`: one of the same job first, then a fresh one.
-    pub fn find_idle(&self, job: JobId, gpu_ids: &[u32]) -> Option<WorkerId> {
-        let suits = |id: &&WorkerId| self.workers[*id].suits(job, gpu_ids);
+    /// An idle worker for `job` with exactly `gpu_ids` that shares `modules`: one of the same job first, then a fresh one.
+    pub fn find_idle(&self, job: JobId, gpu_ids: &[u32], modules: &[String]) -> Option<WorkerId> {
+        let suits = |id: &&WorkerId| {
+            let worker = &self.workers[*id];
+            let shared = &self.shared_modules[..worker.shared_modules];
+            worker.suits(job, gpu_ids) && modules.iter().all(|module| shared.contains(module))
+        };
         let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
         let newest_first = || self.idle.iter().rev();
         newest_first()

@@ -77,6 +77,8 @@ pub struct Worker {
     pub label: String,
     /// Why it was killed, if this raylet did it.
     pub kill_cause: Option<String>,
+    /// How many of the pool's shared modules were there when it was forked.
+    pub shared_modules: usize,
 }
 
 impl Worker {

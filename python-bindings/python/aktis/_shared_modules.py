@@ -1,0 +1,84 @@
+"""Modules that the workers of a node share: the zygote imports them, and its forks find them there.
+
+Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process. Forked from a zygote that has
+them, a worker pays neither. They are imported when the first stage of a dataset with a Python function starts, and ahead,
+when the zygote is idle, if the driver has them. What a fork must not inherit is put right here:
+
+- OpenBLAS starts threads at its import. It ends them before a fork, by itself, and starts as many anew in the process
+  that computes; one fork that does nothing leaves the zygote single-threaded.
+- The background thread of Arrow's jemalloc is not started; Arrow ends it in forked processes anyway.
+- numpy's global random generator would be the same in all workers: each is seeded anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+#: The modules for which all this is known to be enough.
+MODULES = ("numpy", "pandas", "pyarrow")
+
+
+def likely_modules() -> list[str]:
+    """Of :data:`MODULES`, those that this process has imported.
+
+    >>> import sys
+    >>> all(name in sys.modules for name in likely_modules())
+    True
+    """
+    return [name for name in MODULES if name in sys.modules]
+
+
+def load(modules: Iterable[str]) -> None:
+    """Imports modules in the zygote. One that cannot be imported is left to the workers, whose errors are seen."""
+    missing = [name for name in modules if name in MODULES and name not in sys.modules]
+    if not missing:
+        return
+    gc.disable()
+    try:
+        with _no_background_thread_of_arrow():
+            for name in missing:
+                with contextlib.suppress(Exception):
+                    importlib.import_module(name)
+    finally:
+        gc.enable()
+    _end_threads()
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def _no_background_thread_of_arrow() -> Iterator[None]:
+    name = "JE_ARROW_MALLOC_CONF"
+    before = os.environ.get(name)
+    os.environ[name] = ",".join(filter(None, (before, "background_thread:false")))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _end_threads() -> None:
+    """Lets the libraries end their threads, as they do before every fork: waiting for work, they spin for a while."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    with contextlib.suppress(FileNotFoundError):  # where there is no /proc
+        threads = len(os.listdir("/proc/self/task"))
+        if threads > 1:
+            print(f"the zygote has {threads} threads after importing shared modules", file=sys.stderr, flush=True)
+
+
+def after_fork() -> None:
+    """Makes a worker differ from its siblings where it must."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -1,0 +1,231 @@
+"""What is to be done with rows: functions, columns, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import _batches, _functions
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+
+class Transforms:
+    """The methods of a dataset that describe more work. None of them runs anything."""
+
+    _plan: Any
+    columns: Callable[..., list[str] | None]
+
+    def _then(self, plan: Any) -> Dataset:
+        """The dataset of a plan that begins with this one's."""
+        # Not at the top: that module is made of this one.
+        from .dataset import Dataset
+
+        return Dataset(plan)
+
+    def map_batches(
+        self,
+        fn: Any,
+        *,
+        batch_size: int | str | None = None,
+        compute: Any = None,
+        batch_format: str | None = "default",
+        zero_copy_batch: bool = True,
+        fn_args: Iterable[Any] | None = None,
+        fn_kwargs: Mapping[str, Any] | None = None,
+        fn_constructor_args: Iterable[Any] | None = None,
+        fn_constructor_kwargs: Mapping[str, Any] | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: float | None = None,
+        concurrency: int | tuple[int, int] | None = None,
+        udf_modifying_row_count: bool = True,
+        resources: Mapping[str, float] | None = None,
+        input_columns: list[str] | None = None,
+        passthrough_columns: list[str] | None = None,
+        **remote_args: Any,
+    ) -> Dataset:
+        """Runs a function over batches of rows.
+
+        Args:
+            fn: A function from a batch to a batch, or a generator of batches; a class with ``__call__``, which is
+                constructed once per worker; or a native model such as :class:`aktis.models.TextEmbedder`.
+            batch_size: Rows per call; ``None``: as many as there are at hand. Needed with ``num_gpus``.
+            compute: :class:`ActorPoolStrategy` or :class:`TaskPoolStrategy`. By default a class gets one actor, and more
+                where there is room, and a function as many workers as there are CPUs.
+            batch_format: ``"default"`` and ``"numpy"``: dict of numpy arrays; ``"pandas"``; ``"pyarrow"``.
+            zero_copy_batch: Batches may be read-only views of shared memory; ``False``: numpy arrays can be written to.
+            fn_args: More arguments for each call.
+            fn_kwargs: More keyword arguments for each call.
+            fn_constructor_args: Arguments of the class.
+            fn_constructor_kwargs: Keyword arguments of the class.
+            num_cpus: CPUs of each worker; by default 1, and 0 with ``num_gpus``.
+            num_gpus: GPUs of each worker; may be a fraction.
+            memory: Bytes of memory of each worker.
+            concurrency: Deprecated: number of workers, or ``(min, max)`` for a class.
+            udf_modifying_row_count: ``False`` promises one row out for one row in; then ``limit`` is applied before.
+            resources: More resources of each worker.
+            input_columns: The columns that the function gets. Others are not even read, unless they pass by.
+            passthrough_columns: Columns that pass by the function and appear next to what it returns, which must then
+                have one row for one row. Filters on them are applied before the function.
+            remote_args: Other arguments of Ray, which change nothing here.
+
+        Example:
+            >>> import aktis.data
+            >>> ds = aktis.data.range(6)
+            >>> ds.map_batches(lambda batch: {"sum": [batch["id"].sum()]}, batch_size=3).take_all()
+            [{'sum': 3}, {'sum': 12}]
+            >>> class AddN:
+            ...     def __init__(self, n):
+            ...         self.n = n
+            ...     def __call__(self, batch):
+            ...         return {"id": batch["id"] + self.n}
+            >>> ds.map_batches(AddN, fn_constructor_args=(10,)).take(2)
+            [{'id': 10}, {'id': 11}]
+        """
+        compute_spec = _functions.compute_of(
+            fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
+            resources=resources, remote_args=remote_args,
+        )  # fmt: skip
+        if _functions.is_embedder(fn):
+            if compute is None and concurrency is None and not num_gpus:
+                # One actor computes with all processors of its machine.
+                compute_spec["max_workers"] = 1
+            return self._then(self._plan.embed(_functions.embedder_spec(fn, compute_spec, num_cpus), compute_spec))
+        size = _functions.check_batch_size(batch_size, num_gpus)
+        name = _functions.apply_kind(fn, "MapBatches")
+        definition = _functions.definition_of(
+            fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
+            zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
+            constructor_kwargs=fn_constructor_kwargs,
+        )  # fmt: skip
+        return self._then(
+            self._plan.map(
+                definition=definition,
+                name=name,
+                compute=compute_spec,
+                batch_rows=size,
+                reads=input_columns,
+                keeps=passthrough_columns,
+                keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
+            )
+        )
+
+    def map(self, fn: Any, **options: Any) -> Dataset:
+        """Runs a function over rows: a dict in, a dict out. Takes the options of :meth:`map_batches` but the batches'.
+
+        >>> import aktis.data
+        >>> aktis.data.range(2).map(lambda row: {"id": row["id"], "even": row["id"] % 2 == 0}).take_all()
+        [{'id': 0, 'even': True}, {'id': 1, 'even': False}]
+        """
+        return self._map_rows(fn, "Map", "rows", options, keeps_rows=True)
+
+    def flat_map(self, fn: Any, **options: Any) -> Dataset:
+        """Runs a function from a row to any number of rows.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).flat_map(lambda row: [{"n": row["id"]}] * row["id"]).take_all()
+        [{'n': 1}, {'n': 2}, {'n': 2}]
+        """
+        return self._map_rows(fn, "FlatMap", "flat_rows", options)
+
+    def filter(self, fn: Any = None, *, expr: str | None = None, **options: Any) -> Dataset:
+        """Keeps the rows for which an SQL expression or a function is true.
+
+        Prefer ``expr``: it runs without Python, before anything that does not change its columns, and down in the reader,
+        which skips what cannot match.
+
+        >>> import aktis.data
+        >>> aktis.data.range(10).filter(expr="id > 6 and id <> 8").take_all()
+        [{'id': 7}, {'id': 9}]
+        >>> aktis.data.range(10).filter(lambda row: row["id"] % 5 == 0).take_all()
+        [{'id': 0}, {'id': 5}]
+        """
+        if (fn is None) == (expr is None):
+            raise ValueError("filter() needs either a function or expr=...")
+        if expr is not None:
+            return self._then(self._plan.filter(str(expr)))
+        return self._map_rows(fn, "Filter", "mask", options, is_mask=True)
+
+    def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
+        calls = {
+            name: options.pop(f"fn_{name}", None)
+            for name in ("args", "kwargs", "constructor_args", "constructor_kwargs")
+        }
+        reads = options.pop("input_columns", None)
+        named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
+        placed = {name: options.pop(name, None) for name in named}
+        compute_spec = _functions.compute_of(fn, remote_args=options, **placed)
+        name = _functions.apply_kind(fn, prefix)
+        definition = _functions.definition_of(fn, kind=kind, name=name, **calls)
+        return self._then(
+            self._plan.map(definition=definition, name=name, compute=compute_spec, reads=reads, **plan_options)
+        )
+
+    def add_column(
+        self, col: str, fn: Callable[[Any], Any], *, batch_format: str = "pandas", **options: Any
+    ) -> Dataset:
+        """Adds or replaces a column by what a function makes of each batch.
+
+        >>> import aktis.data
+        >>> aktis.data.range(2).add_column("double", lambda df: df["id"] * 2).take_all()
+        [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
+        """
+        compute_spec = _functions.compute_of(fn, **options)
+        name = f"{col}={_functions.name_of(fn)}"
+        definition = _functions.definition_of(
+            fn, kind="column", name=name, batch_format=_batches.check_format(batch_format)
+        )
+        return self._then(
+            self._plan.map(
+                definition=definition,
+                name=f"AddColumn({col})",
+                compute=compute_spec,
+                keeps_all_except=[col],
+                keeps_rows=True,
+            )
+        )
+
+    def select_columns(self, cols: str | list[str], **_: Any) -> Dataset:
+        """These columns, in this order.
+
+        >>> import aktis.data
+        >>> aktis.data.from_items([{"a": 1, "b": 2}]).select_columns(["b"]).take_all()
+        [{'b': 2}]
+        """
+        return self._then(self._plan.select([cols] if isinstance(cols, str) else list(cols)))
+
+    def drop_columns(self, cols: list[str], **_: Any) -> Dataset:
+        """All but these columns.
+
+        >>> import aktis.data
+        >>> aktis.data.from_items([{"a": 1, "b": 2}]).drop_columns(["b"]).take_all()
+        [{'a': 1}]
+        """
+        return self._then(self._plan.drop([cols] if isinstance(cols, str) else list(cols)))
+
+    def rename_columns(self, names: Mapping[str, str] | list[str], **_: Any) -> Dataset:
+        """New names: a dict from old to new, or a list with a name for every column.
+
+        >>> import aktis.data
+        >>> aktis.data.from_items([{"a": 1, "b": 2}]).rename_columns({"a": "c"}).take_all()
+        [{'c': 1, 'b': 2}]
+        """
+        if not isinstance(names, Mapping):
+            old = self.columns() or []
+            if len(old) != len(names):
+                raise ValueError(f"rename_columns() got {len(names)} names for {len(old)} columns: {old}")
+            names = dict(zip(old, names, strict=True))
+        return self._then(self._plan.rename(list(names.items())))
+
+    def limit(self, limit: int) -> Dataset:
+        """The first rows.
+
+        >>> import aktis.data
+        >>> aktis.data.range(1000).limit(2).take_all()
+        [{'id': 0}, {'id': 1}]
+        """
+        if not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit() needs a whole number of at least 0, not {limit!r}")
+        return self._then(self._plan.limit(limit))

@@ -1,0 +1,26 @@
+"""A deadline on every test: whatever goes wrong must go wrong in bounded time."""
+
+import faulthandler
+import signal
+
+import pytest
+
+#: Seconds one test may take before it is interrupted, and then before the whole run is ended with all stacks printed.
+TEST_DEADLINE_S = 150
+RUN_DEADLINE_S = 180
+
+
+@pytest.fixture(autouse=True)
+def deadline():
+    """Interrupts a test that hangs; if even that hangs, prints all stacks and ends the run."""
+
+    def interrupt(_signal, _frame):
+        raise TimeoutError(f"test ran longer than {TEST_DEADLINE_S} s")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(TEST_DEADLINE_S)
+    faulthandler.dump_traceback_later(RUN_DEADLINE_S, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)

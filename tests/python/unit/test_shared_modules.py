@@ -1,0 +1,54 @@
+"""Modules that workers share with the zygote."""
+
+import subprocess
+import sys
+import textwrap
+
+DEADLINE_S = 60
+
+
+def lines_of(script):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=DEADLINE_S
+    )
+    return done.stdout.split()
+
+
+def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
+    script = """
+        import os
+        from aktis import _shared_modules
+        before = dict(os.environ)
+        _shared_modules.load(["numpy", "pandas", "pyarrow"])
+        import sys
+        print(all(name in sys.modules for name in _shared_modules.MODULES))
+        print(len(os.listdir("/proc/self/task")), os.environ == before)
+    """
+    assert lines_of(script) == ["True", "1", "True"]
+
+
+def test_workers_draw_different_random_numbers():
+    script = """
+        import os, sys
+        from aktis import _shared_modules
+        _shared_modules.load(["numpy"])
+        import numpy.random
+        for _ in range(2):
+            if os.fork() == 0:
+                _shared_modules.after_fork()
+                print(numpy.random.rand(), flush=True)
+                os._exit(0)
+            os.wait()
+    """
+    first, second = lines_of(script)
+    assert first != second
+
+
+def test_only_modules_that_are_known_to_work_after_a_fork_are_imported():
+    script = """
+        import sys
+        from aktis import _shared_modules
+        _shared_modules.load(["colorsys", "no_such_module"])
+        print("colorsys" in sys.modules)
+    """
+    assert lines_of(script) == ["False"]
