@@ -93,6 +93,7 @@ pub(crate) fn actor_options(options: &Bound<'_, PyDict>) -> PyResult<ActorOption
         max_restarts: item(options, "max_restarts")?.unwrap_or(0),
         max_task_retries: item(options, "max_task_retries")?.unwrap_or(0),
         max_concurrency: item(options, "max_concurrency")?.unwrap_or(0),
+        calls_at_once: item(options, "calls_at_once")?.unwrap_or(0),
         name: item(options, "name")?.unwrap_or_default(),
         namespace: item(options, "namespace")?.unwrap_or_default(),
         is_detached: item(options, "detached")?.unwrap_or(false),

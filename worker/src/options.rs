@@ -116,6 +116,9 @@ pub struct ActorOptions {
     pub max_task_retries: i32,
     /// Calls at once; 0: decided by the class.
     pub max_concurrency: u32,
+    /// Calls that run at once at most, with all defaults applied; callers keep what is far beyond. 0: not known, callers
+    /// send everything (concurrency groups have limits of their own).
+    pub calls_at_once: u32,
     /// Name within the namespace; empty: none.
     pub name: String,
     /// Namespace; empty: the job's.

@@ -102,6 +102,18 @@ def has_async_methods(cls: type[Any]) -> bool:
     return any(is_async(inspect.getattr_static(cls, name, None)) for name in dir(cls))
 
 
+def calls_at_once(cls: type[Any], max_concurrency: int | None) -> int:
+    """How many methods run at once at most; 0 if each concurrency group has a limit of its own.
+
+    >>> class Plain: ...
+    >>> calls_at_once(Plain, None), calls_at_once(Plain, 4)
+    (1, 4)
+    """
+    if getattr(cls, "__aktis_concurrency_groups__", None):
+        return 0
+    return max_concurrency or (ASYNC_CONCURRENCY if has_async_methods(cls) else 1)
+
+
 class ThreadedHost:
     """An actor whose methods run on a fixed number of threads."""
 

@@ -19,7 +19,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _session
-from ._actor_host import ActorExit
+from ._actor_host import ActorExit, calls_at_once
 from ._actor_method import ActorMethod
 from ._definition import Definition, Payload
 from ._methods import ClassSpec, class_spec_from, class_spec_of
@@ -80,6 +80,8 @@ class ActorClass:
         state = spec.pickled()
         namespace = context()["namespace"] if options.get("name") else ""
         native = {**native_actor_options(options, namespace), "handle_state": state}
+        if not options.get("concurrency_groups"):
+            native["calls_at_once"] = calls_at_once(self._class, options.get("max_concurrency"))
         core = ActorCore.create(class_id, spec.class_name, (*captured, *args), kwargs, native)
         return ActorHandle(core, class_spec_from(state), state)
 

@@ -125,6 +125,18 @@ def test_a_request_that_no_node_can_satisfy_says_what_is_missing():
         get(Holder.options(num_gpus=64).remote(1).value.remote())
 
 
+def test_every_call_of_an_actor_that_no_node_can_host_says_what_is_missing():
+    holder = Holder.options(resources={"unobtainium": 2}).remote(1)
+    for _ in range(3):  # before it is known, and after
+        with pytest.raises(exceptions.AktisError, match="unobtainium"):
+            aktis.get(holder.value.remote(), timeout=10)
+    named = Holder.options(num_cpus=1000, name="too large").remote(1)
+    with pytest.raises(exceptions.AktisError, match="CPU"):
+        aktis.get(named.value.remote(), timeout=10)
+    with pytest.raises(exceptions.AktisError, match="CPU"):
+        aktis.get(aktis.get_actor("too large").value.remote(), timeout=10)
+
+
 def test_arguments_that_do_not_fit_are_refused_by_the_caller():
     with pytest.raises(TypeError, match="echo"):
         echo.remote()

@@ -3,9 +3,11 @@
 //! ```text
 //!            address known        lane closed
 //!  Unknown ───────────────► Alive ───────────► Away ── address of a new incarnation ─► Alive
-//!     └─────────────────── dead, for good ──────┴────────────────────────────────────► Dead
+//!   ▲ ▼ └────────────────── dead, for good ─────┴────────────────────────────────────► Dead
+//!  Unplaceable: calls fail, but the cluster may grow
 //! ```
-//! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it.
+//! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it, and
+//! so do calls that the actor has not answered ([`super::window`]).
 
 use std::collections::VecDeque;
 
@@ -15,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::tasks::{Assembled, Place, TaskRecord};
 use super::templates::TemplateSlots;
+use super::window::CallWindow;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -27,6 +30,8 @@ const DIRECT_WRITES: usize = 2;
 #[derive(Debug, Clone)]
 enum Reach {
     Unknown,
+    /// Nothing can place it as the cluster is now.
+    Unplaceable(TaskFailure),
     Alive {
         connection: ConnectionId,
     },
@@ -41,8 +46,7 @@ struct ActorEntry {
     address: Option<ProcessAddress>,
     /// Not sent yet, in order.
     calls: VecDeque<TaskId>,
-    /// Sent and unanswered, in order.
-    in_flight: VecDeque<TaskId>,
+    in_flight: CallWindow,
     /// Sent to an incarnation that died, with no retry left: they fail when the cause is known.
     interrupted: Vec<TaskId>,
     next_sequence: u64,
@@ -61,7 +65,7 @@ impl ActorEntry {
             reach: Reach::Unknown,
             address: None,
             calls: VecDeque::new(),
-            in_flight: VecDeque::new(),
+            in_flight: CallWindow::default(),
             interrupted: Vec::new(),
             next_sequence: 0,
             max_pending_calls: -1,
@@ -159,7 +163,7 @@ impl Core {
             };
             let connection = match &entry.reach {
                 Reach::Alive { connection } => *connection,
-                Reach::Dead(failure) => {
+                Reach::Dead(failure) | Reach::Unplaceable(failure) => {
                     let failure = failure.clone();
                     self.actors
                         .entries
@@ -172,6 +176,9 @@ impl Core {
                 }
                 Reach::Unknown | Reach::Away => return,
             };
+            if !entry.in_flight.has_room() {
+                return;
+            }
             let is_ready = self
                 .tasks
                 .records
@@ -208,7 +215,7 @@ impl Core {
                     Urgency::Soon
                 };
                 entry.calls.pop_front();
-                entry.in_flight.push_back(call);
+                entry.in_flight.sent(call, payload.len_bytes());
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Pushed(connection);
                     let (template, slots) = (&record.template, &mut entry.templates);
@@ -239,12 +246,12 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        if entry.in_flight.front() == Some(&call) {
-            entry.in_flight.pop_front();
+        entry.in_flight.answered(call);
+        if entry.calls.is_empty() {
+            self.end_if_drained(actor, effects);
         } else {
-            entry.in_flight.retain(|id| *id != call);
+            self.pump_actor(actor, effects);
         }
-        self.end_if_drained(actor, effects);
     }
 
     /// A call that is retried goes back in front of the calls that are not sent.
@@ -276,11 +283,13 @@ impl Core {
         actor: ActorId,
         address: ProcessAddress,
         connection: ConnectionId,
+        calls_at_once: u32,
         effects: &mut Effects,
     ) {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
+        entry.in_flight.set_calls_at_once(calls_at_once as usize);
         entry.reach = Reach::Alive { connection };
         entry.address = Some(address);
         entry.templates = TemplateSlots::default();
@@ -319,7 +328,7 @@ impl Core {
             effects.push(Effect::CloseLane { connection });
         }
         entry.reach = Reach::Dead(failure.clone());
-        let mut lost: Vec<TaskId> = std::mem::take(&mut entry.in_flight).into();
+        let mut lost = entry.in_flight.take();
         lost.append(&mut entry.interrupted);
         if let Some(args) = entry.creation_args.take() {
             effects.discard_value(args);
@@ -331,20 +340,22 @@ impl Core {
         self.settle(effects);
     }
 
-    /// The actor cannot be placed as the cluster is now: calls made so far fail, later ones may fare better.
-    pub(crate) fn fail_waiting_calls(
+    /// The actor waits for a place. `failure`: nothing can place it as the cluster is now, so calls fail until that
+    /// changes.
+    pub(crate) fn actor_pending(
         &mut self,
         actor: ActorId,
-        failure: &TaskFailure,
+        failure: Option<TaskFailure>,
         effects: &mut Effects,
     ) {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        for call in std::mem::take(&mut entry.calls) {
-            self.fail_task(call, failure.clone(), effects);
+        if matches!(entry.reach, Reach::Unknown | Reach::Unplaceable(_)) {
+            entry.reach = failure.map_or(Reach::Unknown, Reach::Unplaceable);
+            self.pump_actor(actor, effects);
+            self.settle(effects);
         }
-        self.end_if_drained(actor, effects);
     }
 
     /// The lane of an actor is closed. Calls with retries left wait for the next incarnation, others for the cause.
@@ -359,7 +370,7 @@ impl Core {
             return;
         }
         entry.reach = Reach::Away;
-        let sent: Vec<TaskId> = std::mem::take(&mut entry.in_flight).into();
+        let sent = entry.in_flight.take();
         for call in sent.into_iter().rev() {
             let has_retry = self
                 .tasks

@@ -30,6 +30,7 @@ mod references;
 mod streams;
 pub(crate) mod tasks;
 mod templates;
+mod window;
 
 use rustc_hash::FxHashMap;
 

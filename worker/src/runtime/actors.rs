@@ -215,14 +215,19 @@ impl Runtime {
             .map(drop)
     }
 
-    pub(super) fn on_actor_alive(&self, actor: ActorId, address: ProcessAddress) {
+    pub(super) fn on_actor_alive(
+        &self,
+        actor: ActorId,
+        address: ProcessAddress,
+        calls_at_once: u32,
+    ) {
         if !self.with_core(|core, _| core.actors.needs_lane(actor, address)) {
             return;
         }
         match self.open_lane(address, LaneRole::Actor(actor), self.plain_hello()) {
-            Ok(lane) => {
-                self.with_core(|core, effects| core.actor_alive(actor, address, lane, effects))
-            }
+            Ok(lane) => self.with_core(|core, effects| {
+                core.actor_alive(actor, address, lane, calls_at_once, effects);
+            }),
             // It died again; the next update says what becomes of it.
             Err(failure) => {
                 tracing::debug!(%actor, %failure, "actor is alive but cannot be reached")
@@ -232,11 +237,10 @@ impl Runtime {
 
     /// Nothing can place the actor as the cluster is now: its calls fail instead of waiting for ever.
     pub(super) fn on_actor_pending(&self, actor: ActorId, failure: Option<&wire::Failure>) {
-        let Some(failure) = failure else { return };
-        let failure = TaskFailure::from_wire(failure.clone());
-        if failure.code == ErrorCode::Unschedulable {
-            self.with_core(|core, effects| core.fail_waiting_calls(actor, &failure, effects));
-        }
+        let failure = failure
+            .map(|failure| TaskFailure::from_wire(failure.clone()))
+            .filter(|failure| failure.code == ErrorCode::Unschedulable);
+        self.with_core(|core, effects| core.actor_pending(actor, failure, effects));
     }
 
     pub(super) fn on_lease_lane_closed(&self, id: ConnectionId) {
@@ -320,6 +324,7 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
         namespace: options.namespace.clone(),
         is_detached: options.is_detached,
         max_pending_calls: options.max_pending_calls,
+        calls_at_once: options.calls_at_once,
         class_name: class.name.clone(),
         handle_state: options.handle_state.clone(),
         shared_modules: options.shared_modules.clone(),

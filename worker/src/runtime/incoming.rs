@@ -599,7 +599,9 @@ impl Runtime {
         let actor = ActorId::from_bytes(&update.actor_id).map_err(|error| id_error(&error))?;
         match update.state() {
             wire::ActorState::Alive => {
-                self.on_actor_alive(actor, address_of(update.address.as_ref())?)
+                let at_once = update.options.as_ref().map(|options| options.calls_at_once);
+                let address = address_of(update.address.as_ref())?;
+                self.on_actor_alive(actor, address, at_once.unwrap_or(0));
             }
             wire::ActorState::Dead => {
                 let failure = update.failure.clone().map_or_else(

@@ -1,0 +1,95 @@
+"""Callees that are slow: what waits for them waits with its caller."""
+
+import asyncio
+import time
+
+import aktis
+import pytest
+
+pytestmark = pytest.mark.usefixtures("session")
+
+DEADLINE_S = 50
+
+
+def resident_mb(pid):
+    with open(f"/proc/{pid}/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+@aktis.remote
+class Slow:
+    def __init__(self):
+        self.seen = []
+
+    def pid(self):
+        import os
+
+        return os.getpid()
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+    def note(self, number, _payload):
+        self.seen.append(number)
+
+    def notes(self):
+        return self.seen
+
+
+def test_calls_to_an_actor_that_sleeps_do_not_fill_its_memory():
+    slow = Slow.remote()
+    pid = aktis.get(slow.pid.remote(), timeout=DEADLINE_S)
+    before = resident_mb(pid)
+    asleep = slow.sleep.remote(4)
+    payload = bytes(10_000)
+    count = 30_000  # 300 MB
+    for number in range(count):
+        slow.note.remote(number, payload)
+    most = 0.0
+    while not aktis.wait([asleep], timeout=0.1)[0]:
+        most = max(most, resident_mb(pid))
+    assert most - before < 80
+    assert aktis.get(slow.notes.remote(), timeout=DEADLINE_S) == list(range(count))
+
+
+def test_as_many_calls_arrive_as_the_actor_runs_at_once():
+    """1500 calls that wait for one that comes after them: holding that one back would be a deadlock."""
+
+    @aktis.remote(max_concurrency=2000)
+    class Gate:
+        def __init__(self):
+            self.event = asyncio.Event()
+
+        async def wait(self):
+            await self.event.wait()
+            return 1
+
+        async def open(self):
+            self.event.set()
+
+    gate = Gate.remote()
+    waiting = [gate.wait.remote() for _ in range(1999)]
+    gate.open.remote()
+    assert sum(aktis.get(waiting, timeout=DEADLINE_S)) == 1999
+
+
+def test_a_queued_call_is_cancelled_where_it_waits():
+    slow = Slow.remote()
+    aktis.get(slow.pid.remote(), timeout=DEADLINE_S)
+    slow.sleep.remote(1)
+    refs = [slow.note.remote(number, None) for number in range(3000)]
+    for ref in refs[1::2]:
+        aktis.cancel(ref)
+    assert aktis.get(slow.notes.remote(), timeout=DEADLINE_S) == list(range(0, 3000, 2))
+
+
+def test_the_limit_of_pending_calls_is_kept():
+    slow = Slow.options(max_pending_calls=5).remote()
+    refs = [slow.sleep.remote(0.3)]
+    with pytest.raises(aktis.exceptions.PendingCallsLimitExceeded, match="max_pending_calls=5"):
+        for _ in range(10):
+            refs.append(slow.sleep.remote(0))
+    assert len(refs) == 5
+    aktis.get(refs, timeout=DEADLINE_S)
+    aktis.get(slow.pid.remote(), timeout=DEADLINE_S)
