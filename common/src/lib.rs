@@ -6,6 +6,7 @@
 //! ```text
 //!  ids          typed identifiers, and how they are made
 //!  error        ErrorCode: the closed set of failures that cross processes
+//!  fork         what the child of a fork in user code lets go of
 //!  zygote       messages between a raylet and the zygote that forks its workers
 //!  resources    fixed-point resources: requests, nodes, allocations
 //!  scheduling   solve(view, request) -> placement, and the order of waiting requests
@@ -18,6 +19,7 @@
 
 pub mod config;
 pub mod error;
+pub mod fork;
 pub mod gpu;
 pub mod ids;
 pub mod machine;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::fork;
 use aktis_common::ids::{ActorId, TaskId, WorkerId};
 use aktis_common::zygote::WorkerStart;
 use aktis_worker::native::{NativeHost, is_native};
@@ -262,6 +263,9 @@ impl Executor {
         mark(Stage::Returned);
         let produced = returned.and_then(|returned| produce(py, &call, returned));
         self.runtime.end_on_main();
+        if fork::is_abandoned() {
+            end_forked_child(py, produced.err());
+        }
         let is_exiting = self.is_last_call(&call);
         let circumstances = Circumstances {
             begun,
@@ -423,6 +427,9 @@ impl CallDone {
         };
         let produced = returned.and_then(|returned| produce(py, &call, returned));
         let circumstances = Circumstances {
+        if fork::is_abandoned() {
+            end_forked_child(py, produced.err());
+        }
             begun: self.begun,
             is_exiting: false,
             is_on_loop: self.context.is_on_loop,
@@ -435,6 +442,17 @@ impl CallDone {
 }
 
 /// How a call ran.
+/// User code forked, and its child returned from it: only its parent answers the call.
+fn end_forked_child(py: Python<'_>, error: Option<PyErr>) -> ! {
+    let ended = py
+        .import("aktis._worker")
+        .and_then(|module| module.call_method1("end_forked_child", (error,)));
+    if let Err(error) = ended {
+        error.write_unraisable(py, None);
+    }
+    std::process::abort()
+}
+
 struct Circumstances {
     begun: Instant,
     /// The process ends after it.

@@ -10,7 +10,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::codec::scope_reference;
 use crate::failure::{get_error, to_py_err};
-use crate::session::signal_check;
+use crate::session::{refuse_in_forked_child, signal_check};
 
 /// A counted reference to an object that may not exist yet.
 #[pyclass(name = "ObjectRef", module = "aktis", frozen, weakref)]
@@ -46,17 +46,20 @@ impl PyObjectRef {
     }
 
     /// Whether the object is ready, or has failed.
-    fn is_ready(&self) -> bool {
-        self.reference.runtime().is_ready(&self.reference)
+    fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
+        refuse_in_forked_child(py)?;
+        Ok(self.reference.runtime().is_ready(&self.reference))
     }
 
     /// Calls back once, from a runtime thread, when the object is ready or has failed.
-    fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) {
+    fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        refuse_in_forked_child(py)?;
         let reference = self.reference.clone();
         py.detach(|| {
             let runtime = self.reference.runtime();
             runtime.on_ready(&reference, python_callback(callback));
         });
+        Ok(())
     }
 
     /// A `concurrent.futures.Future` of the value.
@@ -148,6 +151,7 @@ impl PyObjectStream {
     /// The next reference; waits at most `timeout` seconds.
     #[pyo3(signature = (timeout=None))]
     fn next_within(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<PyObjectRef> {
+        refuse_in_forked_child(py)?;
         let deadline = crate::session::deadline_of(timeout)?;
         let next = py.detach(|| self.stream.next_item(deadline, &signal_check));
         match next {
@@ -166,6 +170,7 @@ impl PyObjectStream {
 
     /// A reference that is ready (None) when the task has ended, or fails with it.
     fn completed(&self, py: Python<'_>) -> PyResult<PyObjectRef> {
+        refuse_in_forked_child(py)?;
         let nothing = crate::codec::to_value(py.None().bind(py))?;
         Ok(PyObjectRef::new(
             py.detach(|| self.stream.completed(nothing)),
@@ -173,23 +178,28 @@ impl PyObjectStream {
     }
 
     /// A reference that is ready when there is a next item, or none any more.
-    fn _peek(&self, py: Python<'_>) -> PyObjectRef {
-        PyObjectRef::new(py.detach(|| self.stream.peek()))
+    fn _peek(&self, py: Python<'_>) -> PyResult<PyObjectRef> {
+        refuse_in_forked_child(py)?;
+        Ok(PyObjectRef::new(py.detach(|| self.stream.peek())))
     }
 
     /// Whether `next` would return at once.
-    fn next_ready(&self) -> bool {
-        self.stream.has_next()
+    fn next_ready(&self, py: Python<'_>) -> PyResult<bool> {
+        refuse_in_forked_child(py)?;
+        Ok(self.stream.has_next())
     }
 
     /// Whether everything was taken.
-    fn is_finished(&self) -> bool {
-        self.stream.is_finished()
+    fn is_finished(&self, py: Python<'_>) -> PyResult<bool> {
+        refuse_in_forked_child(py)?;
+        Ok(self.stream.is_finished())
     }
 
     /// Calls back once, from a runtime thread, when `next` would return at once.
-    fn on_next(&self, py: Python<'_>, callback: Py<PyAny>) {
+    fn on_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        refuse_in_forked_child(py)?;
         py.detach(|| self.stream.on_next(python_callback(callback)));
+        Ok(())
     }
 
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

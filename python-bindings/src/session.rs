@@ -10,6 +10,7 @@ use aktis_cli::laptop::{LaptopConfig, LaptopSession};
 use aktis_cli::{Launcher, join};
 use aktis_common::config::Settings;
 use aktis_common::error::ErrorCode;
+use aktis_common::fork;
 use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
 use aktis_proto::v1 as wire;
 use aktis_worker::stages::{self, Stage, mark};
@@ -55,8 +56,24 @@ pub(crate) fn resume_on_loop(py: Python<'_>) -> PyResult<()> {
 
 /// The runtime, or the exception that says to call `init`.
 pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
+/// Lets go of the session of the process that this one was forked from.
+#[pyfunction]
+pub(crate) fn abandon_after_fork() -> PyResult<()> {
+    Ok(fork::abandon()?)
+}
+
+/// Raises in a process that was forked from one with a session: its locks must not be touched.
+pub(crate) fn refuse_in_forked_child(py: Python<'_>) -> PyResult<()> {
+    if fork::is_abandoned() {
+        py.import("aktis._session")?
+            .call_method0("refuse_in_forked_child")?;
+    }
+    Ok(())
+}
+
     Runtime::current().ok_or_else(|| {
         let failure = TaskFailure::new(
+    refuse_in_forked_child(py)?;
             ErrorCode::NotConnected,
             "there is no session: call aktis.init() first (after shutdown() references are void)",
         );

@@ -245,6 +245,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     if _may_be_connected:
         is_forked_child = True
+        _aktis.abandon_after_fork()
         _begin_generation()
 
 

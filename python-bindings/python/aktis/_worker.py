@@ -5,11 +5,12 @@ The native module calls these functions from the loop of a worker process; nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._actor_host import ActorExit, ActorHost, host_actor
 
@@ -79,6 +80,22 @@ def on_interrupt(signal_number: int, frame: FrameType | None) -> None:
         signal.default_int_handler(signal_number, frame)
     elif is_wanted:
         raise KeyboardInterrupt("cancelled")
+
+
+def end_forked_child(error: BaseException | None) -> NoReturn:
+    """Ends a process that user code forked, and that came back out of it."""
+    import traceback
+
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    else:
+        status = int(error is not None)
+        if error is not None:
+            traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 def describe_exception(error: BaseException, name: str, retry_on: bytes | None) -> tuple[bytes, str, str, bool]:

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use aktis_common::fork::{Registration, register};
 use aktis_common::zygote::{ZygoteReply, ZygoteRequest};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -64,6 +65,8 @@ impl ZygotePort {
 
 struct Zygote {
     child: Child,
+    /// For children that user code forks from a driver: its end is what tells the zygote of the driver's death.
+    registered: Registration,
     stream: UnixStream,
 }
 
@@ -125,6 +128,7 @@ fn spawn(command: &ZygoteCommand) -> io::Result<Zygote> {
         .spawn()?;
     Ok(Zygote {
         child,
+        registered: register(&ours),
         stream: UnixStream::from_std(ours)?,
     })
 }
@@ -136,7 +140,11 @@ async fn converse(
     mailbox: &Mailbox,
     is_ready: &mut bool,
 ) -> Option<String> {
-    let Zygote { child, stream } = zygote;
+    let Zygote {
+        child,
+        registered,
+        stream,
+    } = zygote;
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader).lines();
     let cause = loop {
@@ -158,7 +166,7 @@ async fn converse(
             },
         }
     };
-    drop((lines, writer));
+    drop((registered, lines, writer));
     let status = reap(child, cause.is_none()).await;
     cause.map(|cause| format!("{cause} ({status})"))
 }

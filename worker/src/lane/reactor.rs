@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aktis_common::fork;
 use rustc_hash::FxHashMap;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -47,6 +48,8 @@ struct Dirty {
 
 /// See the [module](super).
 pub(crate) struct Reactor {
+    /// For forked children, which inherit both; dropped before them.
+    _registered: [fork::Registration; 2],
     epoll: OwnedFd,
     kick_fd: Arc<OwnedFd>,
     kick: Kick,
@@ -72,6 +75,7 @@ impl Reactor {
             let _ = write(&kicked, &1u64.to_ne_bytes());
         });
         Ok(Arc::new(Self {
+            _registered: [fork::register(&epoll), fork::register(&kick)],
             epoll,
             kick_fd,
             kick,

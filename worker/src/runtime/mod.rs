@@ -33,6 +33,7 @@ mod waiting;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use aktis_common::fork;
 use aktis_common::ids::{JobId, ObjectId, TaskId, WorkerId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
@@ -124,6 +125,9 @@ static CURRENT: OnceLock<Mutex<Option<Runtime>>> = OnceLock::new();
 impl Runtime {
     /// The runtime of this process, if it was started and not shut down.
     pub fn current() -> Option<Self> {
+        if fork::is_abandoned() {
+            return None;
+        }
         CURRENT.get()?.lock().clone()
     }
 
@@ -156,9 +160,9 @@ impl Runtime {
         &self.0.hello
     }
 
-    /// Whether the session is over.
+    /// Whether the session is over. It is for the child of a fork: handles on its parent's session do nothing there.
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed.load(Ordering::Acquire)
+        self.0.is_closed.load(Ordering::Acquire) || fork::is_abandoned()
     }
 
     pub(crate) fn registry(&self) -> &NativeRegistry {

@@ -41,6 +41,9 @@ impl Drop for StorePin {
             object_id: self.object.to_wire(),
         };
         self.runtime
+        if self.runtime.is_closed() {
+            return;
+        }
             .0
             .node
             .tell(Kind::StoreRelease(release), Urgency::Soon);

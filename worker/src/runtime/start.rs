@@ -69,6 +69,7 @@ impl Runtime {
             ProcessRole::Worker { .. } => JobId::NIL,
         };
         let greeting = greet(&config.raylet_socket, hello_of(&config, job))?;
+        aktis_common::fork::register_folder(&greeting.reply.session_dir);
         let runtime = Self::assemble(config, job, &greeting)?;
         runtime.listen_for_lanes()?;
         runtime.spawn_lane_thread()?;
