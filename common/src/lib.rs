@@ -1,7 +1,7 @@
 //! What every process of Aktis agrees on: identifiers, failures, settings, resources and scheduling policy.
 //!
 //! Owns: value types and pure functions, and the questions to the machine that settings and resources come from.
-//! Does not own: any state, thread or socket.
+//! Does not own: any thread or socket; no state but the marks of a forked child.
 //!
 //! ```text
 //!  ids          typed identifiers, and how they are made

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Begins a line of a worker's log that names what prints the lines after it, instead of being printed itself.
+pub const SOURCE_MARK: &str = "\u{1e}aktis source: ";
+
 /// How a forked child becomes a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerStart {

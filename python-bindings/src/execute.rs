@@ -131,6 +131,7 @@ impl Executor {
             task: Some(call.task()),
             actor: self.actor_id,
             gpu_ids: self.gpu_ids.clone(),
+            function: (!call.is_actor_call()).then(|| Arc::clone(call.template())),
             is_on_loop: matches!(self.actor, Actor::OnLoop(_)),
         }
     }
@@ -262,10 +263,10 @@ impl Executor {
             .and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
         mark(Stage::Returned);
         let produced = returned.and_then(|returned| produce(py, &call, returned));
-        self.runtime.end_on_main();
         if fork::is_abandoned() {
             end_forked_child(py, produced.err());
         }
+        self.runtime.end_on_main();
         let is_exiting = self.is_last_call(&call);
         let circumstances = Circumstances {
             begun,
@@ -426,10 +427,10 @@ impl CallDone {
             return;
         };
         let produced = returned.and_then(|returned| produce(py, &call, returned));
-        let circumstances = Circumstances {
         if fork::is_abandoned() {
             end_forked_child(py, produced.err());
         }
+        let circumstances = Circumstances {
             begun: self.begun,
             is_exiting: false,
             is_on_loop: self.context.is_on_loop,
@@ -441,7 +442,6 @@ impl CallDone {
     }
 }
 
-/// How a call ran.
 /// User code forked, and its child returned from it: only its parent answers the call.
 fn end_forked_child(py: Python<'_>, error: Option<PyErr>) -> ! {
     let ended = py
@@ -453,6 +453,7 @@ fn end_forked_child(py: Python<'_>, error: Option<PyErr>) -> ! {
     std::process::abort()
 }
 
+/// How a call ran.
 struct Circumstances {
     begun: Instant,
     /// The process ends after it.

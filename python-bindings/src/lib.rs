@@ -50,6 +50,7 @@ fn cli(
 #[pymodule]
 fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("SOURCE_MARK", aktis_common::zygote::SOURCE_MARK)?;
     module.add_class::<object_ref::PyObjectRef>()?;
     module.add_class::<object_ref::PyObjectStream>()?;
     module.add_class::<task::TaskTemplate>()?;
@@ -66,6 +67,8 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::connect, module)?)?;
     module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
+    module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
+    module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::context, module)?)?;
     module.add_function(wrap_pyfunction!(session::put, module)?)?;
     module.add_function(wrap_pyfunction!(session::get, module)?)?;

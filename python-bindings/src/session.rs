@@ -38,6 +38,8 @@ pub(crate) struct CurrentCall {
     pub(crate) task: Option<TaskId>,
     pub(crate) actor: Option<ActorId>,
     pub(crate) gpu_ids: Vec<u32>,
+    /// The function of a task.
+    pub(crate) function: Option<Arc<wire::CallTemplate>>,
     /// On the loop of an async actor, where calls take turns.
     pub(crate) is_on_loop: bool,
 }
@@ -54,8 +56,6 @@ pub(crate) fn resume_on_loop(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The runtime, or the exception that says to call `init`.
-pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
 /// Lets go of the session of the process that this one was forked from.
 #[pyfunction]
 pub(crate) fn abandon_after_fork() -> PyResult<()> {
@@ -71,9 +71,11 @@ pub(crate) fn refuse_in_forked_child(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The runtime, or the exception that says to call `init`.
+pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
+    refuse_in_forked_child(py)?;
     Runtime::current().ok_or_else(|| {
         let failure = TaskFailure::new(
-    refuse_in_forked_child(py)?;
             ErrorCode::NotConnected,
             "there is no session: call aktis.init() first (after shutdown() references are void)",
         );
@@ -267,6 +269,15 @@ pub(crate) fn shutdown(py: Python<'_>) {
             laptop.shutdown();
         }
     });
+}
+
+/// The function that the running task calls; None in methods of actors, and elsewhere.
+#[pyfunction]
+pub(crate) fn current_function() -> Option<String> {
+    CURRENT_CALL.with_borrow(|call| {
+        let function = call.function.as_ref()?.function.as_ref()?;
+        Some(function.name.clone())
+    })
 }
 
 /// Whether this process has a session.

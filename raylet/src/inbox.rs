@@ -62,6 +62,8 @@ pub(crate) enum Message {
     LogLines {
         worker: WorkerId,
         is_stderr: bool,
+        /// The function that printed them, if it is known.
+        source: String,
         lines: Vec<String>,
         /// Set once the worker is gone.
         epitaph: Option<Epitaph>,

@@ -150,11 +150,34 @@ fn unregistered(kind: &str, name: &str) -> TaskFailure {
     )
 }
 
+/// Shows the GPUs of the lease, and no others, to CUDA.
+#[allow(unsafe_code, reason = "there is no safe way to change the environment")]
+fn show_devices(work: &Work) {
+    let held = match work {
+        Work::Call(call) => call.accelerators(),
+        Work::StartActor(start) => start.start().accelerators.clone(),
+        Work::Exit(_) => return,
+    };
+    let ids = held.map(|held| held.gpu_ids).unwrap_or_default();
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    // SAFETY: no user code has run yet, and the only other thread, that of the lanes, reads no environment.
+    unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", ids.join(",")) };
+}
+
 /// Main loop of a worker without Python. Returns why it ends.
 pub fn run_worker(runtime: &Runtime) -> String {
     let mut host = NativeHost::default();
+    let mut shows_devices = false;
     loop {
-        match runtime.next_work(None) {
+        let work = runtime.next_work(None);
+        if let Some(work) = &work
+            && !shows_devices
+        {
+            // A worker serves leases of the same GPUs as long as it lives.
+            shows_devices = true;
+            show_devices(work);
+        }
+        match work {
             None => {}
             Some(Work::Call(call)) => host.run(runtime, call),
             Some(Work::StartActor(start)) => {

@@ -92,7 +92,8 @@ fn jobs(status: &ClusterStatusReply) -> String {
         .map(|job| {
             let state = match (job.is_running, job.cause.as_str()) {
                 (true, _) => "running".to_owned(),
-                (false, "") => "finished".to_owned(),
+                // What the raylet says of a driver that took its leave.
+                (false, "" | "finished") => "finished".to_owned(),
                 (false, cause) => format!("finished: {cause}"),
             };
             vec![

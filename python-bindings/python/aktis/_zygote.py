@@ -26,6 +26,7 @@ from . import (
     _session,
     _shared_modules,
     _worker,
+    _worker_output,
     actor,  # noqa: F401
     exceptions,  # noqa: F401
     remote_function,  # noqa: F401
@@ -86,6 +87,7 @@ def _become_worker(start: dict[str, object]) -> None:
         _shared_modules.after_fork()
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        _worker_output.install()
         _session.mark_connected()
         _aktis.worker_main(start)
         status = 0

@@ -103,10 +103,17 @@ impl RayletDriver {
             Message::LogLines {
                 worker,
                 is_stderr,
+                source,
                 lines,
                 epitaph,
             } => {
-                self.on_log_lines(worker, is_stderr, lines, epitaph);
+                let lines = LogLines {
+                    source,
+                    is_stderr,
+                    lines,
+                    ..LogLines::default()
+                };
+                self.on_log_lines(worker, lines, epitaph);
             }
             Message::Shutdown { cause, done } => return Some(End { cause, done }),
         }
@@ -116,8 +123,7 @@ impl RayletDriver {
     fn on_log_lines(
         &mut self,
         worker: aktis_common::ids::WorkerId,
-        is_stderr: bool,
-        lines: Vec<String>,
+        mut lines: LogLines,
         epitaph: Option<Epitaph>,
     ) {
         let living = self.core.pool().get(worker);
@@ -128,13 +134,11 @@ impl RayletDriver {
             .and_then(|worker| worker.pid)
             .or(epitaph.map(|epitaph| epitaph.pid));
         let Some(job) = job else { return };
-        let lines = LogLines {
-            pid: pid.unwrap_or(0),
-            source: living.map(Worker::source).unwrap_or_default(),
-            hostname: self.surroundings.hostname.clone(),
-            is_stderr,
-            lines,
-        };
+        lines.pid = pid.unwrap_or(0);
+        lines.hostname = self.surroundings.hostname.clone();
+        if lines.source.is_empty() {
+            lines.source = living.map(Worker::source).unwrap_or_default();
+        }
         let drivers: Vec<ConnectionId> = self.core.processes().drivers_of(job).collect();
         for driver in drivers {
             self.ports

@@ -128,21 +128,29 @@ def test_what_workers_print_names_its_source():
 
         @aktis.remote
         def speak():
-            print("hello", flush=True)
+            print("hello")
+
+        @aktis.remote
+        def shout():
+            print("HELLO")
 
         @aktis.remote
         class Speaker:
             def speak(self):
                 import sys
-                print("warning", file=sys.stderr, flush=True)
+                print("warning", file=sys.stderr)
 
         aktis.init(num_cpus=2)
         speaker = Speaker.remote()
-        aktis.get([speak.remote(), speaker.speak.remote()])
+        aktis.get([speak.remote(), shout.remote(), speaker.speak.remote()])
         time.sleep(1)
         """
     )
-    assert " pid=" in done.stdout and ") hello" in done.stdout, done
+    said = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert sorted((source, text.partition(") ")[2]) for source, text in said) == [
+        ("(shout", "HELLO"),
+        ("(speak", "hello"),
+    ], done
     assert "(Speaker pid=" in done.stderr and ") warning" in done.stderr, done
 
 

@@ -18,6 +18,9 @@ use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stages::{Stage, mark};
 use crate::value::{StoredLayout, Value, read_stored};
 
+/// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Keeps an object readable in the arena.
 struct StorePin {
     runtime: Runtime,
@@ -37,13 +40,13 @@ impl AsRef<[u8]> for StorePin {
 
 impl Drop for StorePin {
     fn drop(&mut self) {
+        if self.runtime.is_closed() {
+            return;
+        }
         let release = wire::StoreRelease {
             object_id: self.object.to_wire(),
         };
         self.runtime
-        if self.runtime.is_closed() {
-            return;
-        }
             .0
             .node
             .tell(Kind::StoreRelease(release), Urgency::Soon);
@@ -88,10 +91,19 @@ impl Runtime {
             size_bytes,
             owner: Some(owner.to_wire()),
         };
-        let (reply, _) = self
+        let deadline = Some(Instant::now() + CREATE_TIMEOUT);
+        let created = self
             .0
             .node
-            .request(self.reactor(), Kind::StoreCreate(create), None)?;
+            .request(self.reactor(), Kind::StoreCreate(create), deadline);
+        if created
+            .as_ref()
+            .is_err_and(|failure| failure.code == ErrorCode::Timeout)
+        {
+            // If the room is found after all, nobody would give it back.
+            self.abort_create(object);
+        }
+        let (reply, _) = created?;
         let Kind::StoreCreateReply(reply) = reply else {
             return Err(unexpected("StoreCreate"));
         };
@@ -101,10 +113,7 @@ impl Runtime {
         }
         let written = self.arena()?.write_vectored(reply.offset, &layout.slices());
         if let Err(error) = written {
-            let abort = wire::StoreAbort {
-                object_id: object.to_wire(),
-            };
-            self.0.node.tell(Kind::StoreAbort(abort), Urgency::Now);
+            self.abort_create(object);
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
             return Err(TaskFailure::new(ErrorCode::Internal, message));
         }
@@ -114,6 +123,13 @@ impl Runtime {
         };
         self.0.node.tell(Kind::StoreSeal(seal), Urgency::Now);
         Ok(size_bytes)
+    }
+
+    fn abort_create(&self, object: ObjectId) {
+        let abort = wire::StoreAbort {
+            object_id: object.to_wire(),
+        };
+        self.0.node.tell(Kind::StoreAbort(abort), Urgency::Now);
     }
 
     /// An object of the stores, pinned in the one of this node; brought here if need be.

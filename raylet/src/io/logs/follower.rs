@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aktis_common::ids::WorkerId;
+use aktis_common::zygote::SOURCE_MARK;
 use rustc_hash::FxHashMap;
 use rustix::fs::inotify;
 use tokio::net::unix::pipe;
@@ -32,6 +33,14 @@ struct Output {
     is_stderr: bool,
     offset: u64,
     unfinished: Vec<u8>,
+    /// What the last mark said.
+    source: String,
+}
+
+/// Lines of one source.
+struct Lines {
+    source: String,
+    lines: Vec<String>,
 }
 
 /// The files of the workers that live.
@@ -88,6 +97,7 @@ impl Follower {
             is_stderr,
             offset: 0,
             unfinished: Vec::new(),
+            source: String::new(),
         };
         self.outputs
             .insert(worker, [output(stdout, false), output(stderr, true)]);
@@ -115,7 +125,11 @@ impl Follower {
                 }
                 if !output.unfinished.is_empty() {
                     let line = String::from_utf8_lossy(&output.unfinished).into_owned();
-                    send(&self.mailbox, worker, output.is_stderr, vec![line], epitaph);
+                    let last = Lines {
+                        source: output.source,
+                        lines: vec![line],
+                    };
+                    send(&self.mailbox, worker, output.is_stderr, vec![last], epitaph);
                 }
             }
         }
@@ -126,13 +140,14 @@ fn send(
     mailbox: &Mailbox,
     worker: WorkerId,
     is_stderr: bool,
-    lines: Vec<String>,
+    bundles: Vec<Lines>,
     epitaph: Option<Epitaph>,
 ) {
-    if !lines.is_empty() {
+    for Lines { source, lines } in bundles {
         mailbox.send(Message::LogLines {
             worker,
             is_stderr,
+            source,
             lines,
             epitaph,
         });
@@ -141,7 +156,7 @@ fn send(
 
 impl Output {
     /// The complete lines of the next round; `None` when nothing has grown.
-    fn read_lines(&mut self) -> Option<Vec<String>> {
+    fn read_lines(&mut self) -> Option<Vec<Lines>> {
         let file = File::open(&self.path).ok()?;
         let mut buffer = vec![0; ROUND_BYTES];
         let count = file
@@ -149,16 +164,31 @@ impl Output {
             .ok()
             .filter(|count| *count > 0)?;
         self.offset += count as u64;
-        let mut lines = Vec::new();
+        let mut bundles: Vec<Lines> = Vec::new();
         for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
             self.unfinished.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.unfinished.len() > MAX_LINE_BYTES {
                 let line = String::from_utf8_lossy(&self.unfinished);
-                lines.push(line.trim_end_matches(['\n', '\r']).to_owned());
+                let line = line.trim_end_matches(['\n', '\r']).to_owned();
                 self.unfinished.clear();
+                self.take_line(line, &mut bundles);
             }
         }
-        Some(lines)
+        Some(bundles)
+    }
+
+    fn take_line(&mut self, line: String, bundles: &mut Vec<Lines>) {
+        if let Some(source) = line.strip_prefix(SOURCE_MARK) {
+            source.clone_into(&mut self.source);
+            return;
+        }
+        match bundles.last_mut() {
+            Some(bundle) if bundle.source == self.source => bundle.lines.push(line),
+            _ => bundles.push(Lines {
+                source: self.source.clone(),
+                lines: vec![line],
+            }),
+        }
     }
 }
 
@@ -190,5 +220,36 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_name_the_lines_after_them_and_are_not_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.out");
+        let text = format!("start\n{SOURCE_MARK}load\none\ntwo\n{SOURCE_MARK}save\nthree\nfo");
+        std::fs::write(&path, text).unwrap();
+        let mut output = Output {
+            path,
+            is_stderr: false,
+            offset: 0,
+            unfinished: Vec::new(),
+            source: String::new(),
+        };
+        let bundles = output.read_lines().unwrap();
+        let said: Vec<_> = bundles
+            .iter()
+            .map(|bundle| (bundle.source.as_str(), bundle.lines.join(",")))
+            .collect();
+        let expected = [("", "start"), ("load", "one,two"), ("save", "three")];
+        assert_eq!(
+            said,
+            expected.map(|(source, lines)| (source, lines.to_owned()))
+        );
+        assert_eq!(output.unfinished, b"fo");
     }
 }

@@ -1,5 +1,7 @@
 //! The output of workers: files that are followed while the workers live.
 //!
+//! A line that begins with [`SOURCE_MARK`] names what prints the lines after it.
+//!
 //! The kernel tells which files have grown, so a quiet node does nothing. Lines are bundled for a few milliseconds.
 
 mod follower;
@@ -7,6 +9,7 @@ mod follower;
 use std::path::{Path, PathBuf};
 
 use aktis_common::ids::{JobId, WorkerId};
+use aktis_common::zygote::SOURCE_MARK;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -111,7 +114,10 @@ pub(crate) fn quote_file(path: &Path) -> String {
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with(SOURCE_MARK))
+        .collect();
     lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
 }
 
