@@ -14,8 +14,8 @@ from . import _aktis
 
 def install() -> None:
     """Puts marked streams in the place of ``sys.stdout`` and ``sys.stderr``."""
-    sys.stdout = _MarkedOutput(sys.stdout)
-    sys.stderr = _MarkedOutput(sys.stderr)
+    sys.stdout = sys.__stdout__ = _MarkedOutput(sys.stdout)
+    sys.stderr = sys.__stderr__ = _MarkedOutput(sys.stderr)
 
 
 class _MarkedOutput(io.TextIOWrapper):

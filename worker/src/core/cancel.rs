@@ -139,3 +139,125 @@ impl Core {
         self.tasks.cancelled.push_back(task);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
+    use wire::lane_frame::Kind;
+
+    use super::super::objects::ObjectState;
+    use super::super::tasks::{CallTemplate, TaskRecord};
+    use super::*;
+    use crate::reference::ProcessAddress;
+    use crate::value::Value;
+
+    const LANE: ConnectionId = ConnectionId(7);
+    const GENTLY: Cancel = Cancel {
+        is_forced: false,
+        is_recursive: true,
+    };
+
+    fn process() -> ProcessAddress {
+        ProcessAddress {
+            node: NodeId::random(),
+            worker: WorkerId::random(),
+        }
+    }
+
+    /// A core with one task that waits for a worker.
+    fn core_with_task() -> (Core, TaskId, Effects) {
+        let (mut core, mut effects) = (Core::new(process(), 1 << 20), Effects::default());
+        core.leases.now = Some(Instant::now());
+        let class = core.leases.class_of(&Default::default(), JobId::random());
+        let template = Arc::new(CallTemplate {
+            shared: wire::CallTemplate {
+                num_returns: 1,
+                ..Default::default()
+            },
+            target: Target::Class(class),
+            retries: 3,
+        });
+        let task = TaskId::next();
+        let result = ObjectId::of_return(task, 0);
+        core.objects
+            .insert_owned(result, ObjectState::Pending)
+            .handles = 1;
+        let nothing = Value::native(bytes::Bytes::new());
+        let record = TaskRecord::new(task, template, nothing, Vec::new());
+        core.submit(record, &mut effects);
+        (core, task, effects)
+    }
+
+    fn grant(core: &mut Core, effects: &mut Effects) {
+        let key = effects.list.iter().find_map(|effect| match effect {
+            Effect::RequestLease { key, .. } => Some(*key),
+            _ => None,
+        });
+        let key = key.expect("a worker was asked for");
+        core.lease_granted(key, 1, process(), LANE, effects);
+    }
+
+    fn end_of(core: &Core, task: TaskId) -> Option<ErrorCode> {
+        match &core.objects.get(ObjectId::of_return(task, 0))?.state {
+            ObjectState::Failed(failure) => Some(failure.code),
+            _ => None,
+        }
+    }
+
+    fn sent(effects: &Effects, is_wanted: impl Fn(&Kind) -> bool) -> usize {
+        let kinds = effects.list.iter().filter_map(|effect| match effect {
+            Effect::Send { frame, .. } => frame.kind.as_ref(),
+            _ => None,
+        });
+        kinds.filter(|kind| is_wanted(kind)).count()
+    }
+
+    #[test]
+    fn cancelled_task_that_waits_is_never_pushed() {
+        let (mut core, task, mut effects) = core_with_task();
+        core.cancel(task, GENTLY, &mut effects).unwrap();
+        assert_eq!(end_of(&core, task), Some(ErrorCode::Cancelled));
+        let is_withdrawn = |effect: &Effect| matches!(effect, Effect::CancelLease { .. });
+        assert!(effects.list.iter().any(is_withdrawn));
+        assert_eq!(sent(&effects, |kind| matches!(kind, Kind::PushTask(_))), 0);
+    }
+
+    #[test]
+    fn cancelled_task_is_not_retried_when_its_worker_dies() {
+        let (mut core, task, mut effects) = core_with_task();
+        grant(&mut core, &mut effects);
+        core.cancel(task, GENTLY, &mut effects).unwrap();
+        assert_eq!(
+            sent(&effects, |kind| matches!(kind, Kind::CancelTask(_))),
+            1
+        );
+        assert_eq!(end_of(&core, task), None);
+        core.lease_lane_closed(LANE, &mut effects);
+        let crash = TaskFailure::new(ErrorCode::WorkerCrashed, "killed");
+        core.retry_or_fail(task, crash, &mut effects);
+        assert_eq!(end_of(&core, task), Some(ErrorCode::Cancelled));
+    }
+
+    #[test]
+    fn cancelled_task_that_is_given_back_ends() {
+        let (mut core, task, mut effects) = core_with_task();
+        grant(&mut core, &mut effects);
+        core.cancel(task, GENTLY, &mut effects).unwrap();
+        core.tasks_returned(LANE, &[task], false, &mut effects);
+        assert_eq!(end_of(&core, task), Some(ErrorCode::Cancelled));
+        assert_eq!(sent(&effects, |kind| matches!(kind, Kind::PushTask(_))), 1);
+    }
+
+    #[test]
+    fn ended_task_stays_as_it_is() {
+        let (mut core, task, mut effects) = core_with_task();
+        grant(&mut core, &mut effects);
+        let crash = TaskFailure::new(ErrorCode::Application, "raised");
+        core.fail_task(task, crash, &mut effects);
+        core.cancel(task, GENTLY, &mut effects).unwrap();
+        assert_eq!(end_of(&core, task), Some(ErrorCode::Application));
+    }
+}

@@ -75,7 +75,7 @@ impl Reactor {
             let _ = write(&kicked, &1u64.to_ne_bytes());
         });
         Ok(Arc::new(Self {
-            _registered: [fork::register(&epoll), fork::register(&kick)],
+            _registered: [fork::register(&epoll), fork::register(&kick_fd)],
             epoll,
             kick_fd,
             kick,
