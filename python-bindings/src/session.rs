@@ -506,14 +506,13 @@ pub(crate) fn export<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Bound<
     let digest = Sha256::digest(definition);
     let mut id = [0u8; 16];
     id.copy_from_slice(&digest[..16]);
-    let is_new = EXPORTED.lock().get_or_insert_default().insert(id);
-    if is_new {
+    let is_known = EXPORTED.lock().get_or_insert_default().contains(&id);
+    if !is_known {
         let bytes = Bytes::copy_from_slice(definition);
-        let put = py.detach(|| runtime.kv_put(definition_key(&id), bytes));
-        if let Err(failure) = put {
-            EXPORTED.lock().get_or_insert_default().remove(&id);
-            return Err(to_py_err(py, &failure));
-        }
+        py.detach(|| runtime.kv_put(definition_key(&id), bytes))
+            .map_err(|failure| to_py_err(py, &failure))?;
+        // Only now: another thread that finds it here may use it at once.
+        EXPORTED.lock().get_or_insert_default().insert(id);
     }
     Ok(PyBytes::new(py, &id))
 }
