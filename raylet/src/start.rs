@@ -34,7 +34,7 @@ use crate::service::RayletService;
 /// Longest path of a unix socket.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// How long the news of a death waits for its cause.
-const CAUSE_PATIENCE: Duration = Duration::from_millis(300);
+const CAUSE_PATIENCE: Duration = Duration::from_millis(1500);
 /// Least time between two reports of the node's state.
 const REPORT_GAP: Duration = Duration::from_millis(20);
 /// Pause of prestarting after a worker could not start.

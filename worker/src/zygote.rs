@@ -6,15 +6,18 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aktis_common::zygote::{WorkerStart, ZygoteReply, ZygoteRequest};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 /// How long children get to disappear after they were killed.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is idle before it does what can wait, and looks for children that nothing told of.
 const POLL: Duration = Duration::from_millis(100);
 
 /// What a fork returned.
@@ -40,7 +43,7 @@ pub fn serve(
     cleanup_dir: Option<PathBuf>,
     forker: &mut dyn Forker,
 ) -> std::io::Result<Option<WorkerStart>> {
-    link.set_read_timeout(Some(POLL))?;
+    link.set_nonblocking(true)?;
     let mut zygote = Zygote {
         link,
         input: Vec::new(),
@@ -60,8 +63,8 @@ pub fn serve(
 struct Zygote {
     link: UnixStream,
     input: Vec<u8>,
-    /// Children by process id.
-    children: HashMap<u32, u64>,
+    /// Descriptors of the children by process id, to be woken when one ends (none where the kernel has none).
+    children: HashMap<u32, Option<OwnedFd>>,
     to_preload: Vec<String>,
 }
 
@@ -94,25 +97,42 @@ impl Zygote {
                     .map(Some)
                     .map_err(std::io::Error::from);
             }
+            if self.sleep()? {
+                return Ok(None);
+            }
             let mut chunk = [0; 4096];
             match self.link.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.input.extend_from_slice(&chunk[..count]),
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(None),
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Until there is a request (false), or a child has ended or nothing happened for a while (true).
+    fn sleep(&self) -> std::io::Result<bool> {
+        let children = self.children.values().flatten();
+        let mut waited: Vec<PollFd<'_>> = std::iter::once(self.link.as_fd())
+            .chain(children.map(AsFd::as_fd))
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let limit = Timespec::try_from(POLL).expect("a short time");
+        match rustix::event::poll(&mut waited, Some(&limit)) {
+            Ok(_) => Ok(waited[0].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn reply(&mut self, reply: &ZygoteReply) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(reply).map_err(std::io::Error::from)?;
         line.push(b'\n');
-        self.link.write_all(&line)
+        // Waits if the raylet is slow to read.
+        self.link.set_nonblocking(false)?;
+        self.link.write_all(&line)?;
+        self.link.set_nonblocking(true)
     }
 
     /// In the child: what it is to become.
@@ -131,7 +151,7 @@ impl Zygote {
                 Ok(Some(start))
             }
             Ok(Forked::Parent(pid)) => {
-                self.children.insert(pid, startup_token);
+                self.children.insert(pid, watch_child(pid));
                 self.reply(&ZygoteReply::Forked { startup_token, pid })?;
                 Ok(None)
             }
@@ -181,6 +201,11 @@ impl Zygote {
             }
         }
     }
+}
+
+fn watch_child(pid: u32) -> Option<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn kill_group(pid: u32) {
