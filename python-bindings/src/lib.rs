@@ -12,6 +12,7 @@
 //! The interpreter lock is released around everything that may wait; conversions hold it.
 
 mod actor;
+mod answer;
 mod cancel;
 mod codec;
 #[cfg(feature = "data")]
@@ -19,6 +20,7 @@ mod data;
 mod execute;
 mod failure;
 mod object_ref;
+mod objects;
 mod options;
 mod session;
 mod task;
@@ -58,7 +60,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<actor::MethodTemplate>()?;
     module.add_class::<codec::SharedBuffer>()?;
     module.add_class::<codec::Dependency>()?;
-    module.add_class::<execute::CallDone>()?;
+    module.add_class::<answer::CallDone>()?;
     module.add_class::<work_feed::WorkFeed>()?;
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
@@ -70,9 +72,9 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
     module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::context, module)?)?;
-    module.add_function(wrap_pyfunction!(session::put, module)?)?;
-    module.add_function(wrap_pyfunction!(session::get, module)?)?;
-    module.add_function(wrap_pyfunction!(session::wait, module)?)?;
+    module.add_function(wrap_pyfunction!(objects::put, module)?)?;
+    module.add_function(wrap_pyfunction!(objects::get, module)?)?;
+    module.add_function(wrap_pyfunction!(objects::wait, module)?)?;
     module.add_function(wrap_pyfunction!(session::record_stages, module)?)?;
     module.add_function(wrap_pyfunction!(session::take_stages, module)?)?;
     module.add_function(wrap_pyfunction!(session::nodes, module)?)?;

@@ -19,8 +19,9 @@ use aktis_worker::{ReceivedCall, TaskFailure, Work};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use crate::answer::hand_over;
 use crate::codec::decode_args;
-use crate::execute::{Executor, hand_over};
+use crate::execute::Executor;
 use crate::session::CurrentCall;
 
 /// Calls that start in one round of the loop, so that it also looks at its descriptors.

@@ -1,28 +1,21 @@
 //! The executing side of a call: its inputs, its results, and giving back what was not started.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, JobId, ObjectId, TaskId};
+use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
-use bytes::Bytes;
 use wire::lane_frame::Kind as LaneKind;
 
 use super::Runtime;
 use super::lanes::LaneRole;
 use crate::core::tasks::call_name;
 use crate::error::TaskFailure;
-use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
-use crate::lane::watched::WatchedFd;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stages::{Stage, mark};
 use crate::value::{Payload, PayloadParts, Value};
-
-/// The descriptor of an event loop, see [`Runtime::watch_loop`].
-pub struct LoopWatch(Arc<WatchedFd>);
 
 /// A call that came in over a lane.
 pub struct ReceivedCall {
@@ -365,173 +358,6 @@ impl ReceivedCall {
     }
 }
 
-fn bad_frame(what: &str) -> TaskFailure {
+pub(super) fn bad_frame(what: &str) -> TaskFailure {
     TaskFailure::new(ErrorCode::Internal, format!("cannot read a call: {what}"))
-}
-
-/// The order to become an actor.
-pub struct ActorStart {
-    runtime: Runtime,
-    start: wire::StartActor,
-    actor: ActorId,
-    payload: Bytes,
-}
-
-impl ActorStart {
-    pub(super) fn new(
-        runtime: Runtime,
-        start: wire::StartActor,
-        payload: Bytes,
-    ) -> Result<Self, String> {
-        let spec = start
-            .spec
-            .as_ref()
-            .ok_or("an actor without a specification")?;
-        let actor = ActorId::from_bytes(&spec.actor_id).map_err(|error| error.to_string())?;
-        *runtime.0.job.lock() = JobId::from_bytes(&spec.job_id).unwrap_or(JobId::NIL);
-        *runtime.0.assignment.lock() = super::Assignment::of_actor(&start);
-        Ok(Self {
-            runtime,
-            start,
-            actor,
-            payload,
-        })
-    }
-
-    /// The actor to become.
-    pub fn actor(&self) -> ActorId {
-        self.actor
-    }
-
-    /// What the raylet said.
-    pub fn start(&self) -> &wire::StartActor {
-        &self.start
-    }
-
-    /// The creation task.
-    pub fn spec(&self) -> &wire::TaskSpec {
-        self.start.spec.as_ref().expect("checked when received")
-    }
-
-    /// Reads the constructor's arguments and fetches its dependencies.
-    pub fn take_inputs(&mut self) -> Result<CallInputs, TaskFailure> {
-        let payload = std::mem::take(&mut self.payload);
-        let layout = self.spec().args.clone().unwrap_or_default();
-        let payload = Payload::Owned(payload);
-        let (args, _) = self
-            .runtime
-            .read_value(&layout, &payload, 0, false)
-            .map_err(|error| bad_frame(&error))?;
-        let references = self
-            .runtime
-            .import_refs(&self.spec().dependencies, false)
-            .map_err(|error| bad_frame(&error))?;
-        let dependencies = self.runtime.get(&references, None)?;
-        Ok(CallInputs { args, dependencies })
-    }
-
-    /// Tells the raylet how the constructor ended.
-    pub fn finish(self, result: Result<(), TaskFailure>) {
-        let started = wire::ActorStarted {
-            actor_id: self.actor.to_wire(),
-            failure: result.err().map(|failure| failure.to_wire()),
-        };
-        self.runtime
-            .0
-            .node
-            .tell(wire::node_frame::Kind::ActorStarted(started), Urgency::Now);
-    }
-}
-
-impl Runtime {
-    /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
-    pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
-        let work = self.queue().next(self.reactor(), slice)?;
-        mark(Stage::Taken);
-        if let Work::Call(call) = &work
-            && !call.is_actor_call()
-        {
-            *self.0.job.lock() = call.job();
-        }
-        Some(work)
-    }
-
-    /// The next piece of work for an event loop that is the executor, if there is one.
-    pub fn try_next_work(&self) -> Option<Work> {
-        let work = self.queue().try_next()?;
-        mark(Stage::Taken);
-        Some(work)
-    }
-
-    /// Adds the descriptor by which an event loop waits, so that it can wait for work at the same time.
-    pub fn watch_loop(&self, fd: OwnedFd) -> Result<LoopWatch, TaskFailure> {
-        self.queue().set_loop();
-        self.reactor().watch(fd).map(LoopWatch).map_err(|error| {
-            let message = format!("cannot watch the descriptor of an event loop: {error}");
-            TaskFailure::new(ErrorCode::Internal, message)
-        })
-    }
-
-    /// Waits until there is work, the loop has events, or the limit is over. May return for no reason.
-    pub fn wait_for_work(&self, watch: &LoopWatch, limit: Option<Duration>) {
-        self.queue().wait_beside(self.reactor(), &watch.0, limit);
-    }
-
-    /// Makes the executor thread of this process end, from any thread.
-    pub fn ask_to_exit(&self, reason: &str) {
-        self.queue().push(Work::Exit(reason.to_owned()));
-    }
-
-    /// Gives at most `count` tasks that are not started back to their callers.
-    pub(super) fn give_back(&self, connection: &Arc<Connection>, count: usize, is_blocked: bool) {
-        let taken = self.queue().take_back(Some(connection.id), count);
-        send_returned(connection, &taken, is_blocked);
-    }
-
-    /// The calling executor thread is about to wait: its CPU is given back, and so are the tasks behind it.
-    pub(super) fn enter_blocked(&self) {
-        self.queue().add_blocked(true);
-        self.0.node.tell(
-            wire::node_frame::Kind::Blocked(wire::Blocked {}),
-            Urgency::Now,
-        );
-        let leased: Vec<_> = {
-            let lanes = self.0.lanes.lock();
-            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello) } if hello.lease_id != 0);
-            lanes
-                .open
-                .values()
-                .filter(|lane| is_leased(&lane.role))
-                .map(|lane| Arc::clone(&lane.connection))
-                .collect()
-        };
-        for connection in leased {
-            self.give_back(&connection, usize::MAX, true);
-        }
-    }
-
-    pub(super) fn leave_blocked(&self) {
-        self.queue().add_blocked(false);
-        self.0.node.tell(
-            wire::node_frame::Kind::Unblocked(wire::Unblocked {}),
-            Urgency::Now,
-        );
-    }
-}
-
-pub(super) fn send_returned(
-    connection: &Arc<Connection>,
-    calls: &[Box<ReceivedCall>],
-    is_blocked: bool,
-) {
-    let task_ids = calls.iter().map(|call| call.task.to_wire()).collect();
-    let returned = wire::TasksReturned {
-        task_ids,
-        is_blocked,
-    };
-    let frame = wire::LaneFrame {
-        kind: Some(LaneKind::TasksReturned(returned)),
-    };
-    // An owner that is gone does not want them back.
-    let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Now);
 }

@@ -10,7 +10,8 @@ use aktis_common::ids::TaskId;
 use aktis_proto::v1 as wire;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::calls::{CallOutcome, send_returned};
+use super::calls::CallOutcome;
+use super::executor::send_returned;
 use super::{ProcessRole, Runtime};
 use crate::core::{Cancel, CancelError};
 use crate::error::TaskFailure;

@@ -15,14 +15,17 @@
 //!   actors     creating, watching and ending actors
 //! ```
 
+mod actor_start;
 mod actors;
 mod api;
 mod calls;
 mod cancel;
 mod carry_out;
 mod control;
+mod executor;
 mod incoming;
 mod lanes;
+mod node_events;
 mod objects;
 mod recent;
 mod start;
@@ -46,9 +49,11 @@ use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
+pub use actor_start::ActorStart;
 pub use actors::ActorHandle;
-pub use calls::{ActorStart, CallInputs, CallOutcome, LoopWatch, ReceivedCall};
+pub use calls::{CallInputs, CallOutcome, ReceivedCall};
 pub use cancel::Canceller;
+pub use executor::LoopWatch;
 pub use start::{ProcessRole, RuntimeConfig};
 pub(crate) use submit::resource_request;
 pub use waiting::{GetError, Interrupt};

@@ -12,8 +12,8 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 
-use super::incoming::NodeHandler;
 use super::lanes::{Lane, LaneRole, LaneTable};
+use super::node_events::NodeHandler;
 use super::streams::StreamWindows;
 use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;

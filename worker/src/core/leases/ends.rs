@@ -1,0 +1,200 @@
+//! How leases go on and end: tasks that come back, workers that leave, idle ones that are returned.
+
+use std::time::Duration;
+
+use aktis_common::ids::{NodeId, TaskId};
+use aktis_proto::v1 as wire;
+
+use super::{ClassId, STEAL_AFTER, steal_effect};
+use crate::core::tasks::Place;
+use crate::core::{Core, Effect, Effects};
+use crate::lane::connection::ConnectionId;
+use crate::reference::ProcessAddress;
+
+impl Core {
+    /// A task came back from a leased worker. The caller ends it afterwards.
+    pub(crate) fn lease_task_ended(
+        &mut self,
+        connection: ConnectionId,
+        task: TaskId,
+        execution: Duration,
+        is_worker_exiting: bool,
+    ) {
+        let now = self.leases.now();
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
+        if let Some(position) = lease.in_flight.iter().position(|id| *id == task) {
+            lease.in_flight.remove(position);
+        }
+        lease.is_blocked = false;
+        lease.busy_since = now;
+        if is_worker_exiting {
+            lease.is_leaving = true;
+            lease.is_unusable = true;
+        }
+        let class = lease.class;
+        self.leases.class_mut(class).learn(execution);
+    }
+
+    /// After a task's end: gives the worker its next tasks, or lets it go.
+    pub(crate) fn lease_continue(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let now = self.leases.now();
+        let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else {
+            return;
+        };
+        self.pump(class, effects);
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
+        if lease.in_flight.is_empty() {
+            lease.idle_since.get_or_insert(now);
+            if lease.is_leaving {
+                self.return_lease(connection, effects);
+            }
+        }
+        self.settle(effects);
+    }
+
+    /// A cancelled task waits no more; workers asked for on its account are not needed.
+    pub(in crate::core) fn leave_queue(
+        &mut self,
+        class: ClassId,
+        task: TaskId,
+        effects: &mut Effects,
+    ) {
+        self.leases.class_mut(class).queue.retain(|id| *id != task);
+        self.adjust_requests(class, effects);
+    }
+
+    /// The worker's process is about to be ended: nothing more is pushed to it.
+    pub(in crate::core) fn lease_condemned(&mut self, connection: ConnectionId) {
+        if let Some(lease) = self.leases.leases.get_mut(&connection) {
+            lease.is_leaving = true;
+            lease.is_unusable = true;
+        }
+    }
+
+    /// A worker gives tasks back that it has not started.
+    pub(crate) fn tasks_returned(
+        &mut self,
+        connection: ConnectionId,
+        tasks: &[TaskId],
+        is_blocked: bool,
+        effects: &mut Effects,
+    ) {
+        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+            return;
+        };
+        lease.is_steal_asked = false;
+        lease.is_blocked |= is_blocked;
+        lease.in_flight.retain(|task| !tasks.contains(task));
+        let class = lease.class;
+        for task in tasks.iter().rev() {
+            if let Some(failure) = self.cancelled_end(*task) {
+                self.fail_task(*task, failure, effects);
+            } else if let Some(record) = self.tasks.records.get_mut(task) {
+                record.place = Place::Queued;
+                self.leases.class_mut(class).queue.push_front(*task);
+            }
+        }
+        self.pump(class, effects);
+        self.settle(effects);
+    }
+
+    /// The lane of a leased worker is closed. Returns its tasks: they are to be retried or failed (`LEASE-1`).
+    pub(crate) fn lease_lane_closed(
+        &mut self,
+        connection: ConnectionId,
+        effects: &mut Effects,
+    ) -> Option<(ProcessAddress, Vec<TaskId>)> {
+        let lease = self.leases.leases.remove(&connection)?;
+        self.leases
+            .class_mut(lease.class)
+            .leases
+            .retain(|open| *open != connection);
+        effects.push(Effect::ReturnLease {
+            returned: wire::LeaseReturn {
+                lease_id: lease.lease_id,
+                node_id: lease.worker.node.to_wire(),
+                is_worker_unusable: true,
+            },
+        });
+        self.adjust_requests(lease.class, effects);
+        Some((lease.worker, lease.in_flight.into()))
+    }
+
+    /// Others wait for the resources of this lease.
+    pub(crate) fn lease_reclaimed(
+        &mut self,
+        lease_id: u64,
+        node: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
+        let found = self.leases.leases.iter_mut().find(|(_, lease)| {
+            lease.lease_id == lease_id && node.is_none_or(|node| lease.worker.node == node)
+        });
+        let Some((connection, lease)) = found else {
+            return;
+        };
+        let connection = *connection;
+        lease.is_leaving = true;
+        if lease.in_flight.is_empty() {
+            self.return_lease(connection, effects);
+        }
+    }
+
+    fn return_lease(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let Some(lease) = self.leases.leases.remove(&connection) else {
+            return;
+        };
+        self.leases
+            .class_mut(lease.class)
+            .leases
+            .retain(|open| *open != connection);
+        effects.push(Effect::ReturnLease {
+            returned: wire::LeaseReturn {
+                lease_id: lease.lease_id,
+                node_id: lease.worker.node.to_wire(),
+                is_worker_unusable: lease.is_unusable,
+            },
+        });
+        effects.push(Effect::CloseLane { connection });
+        self.adjust_requests(lease.class, effects);
+    }
+
+    /// Returns leases that have been idle for `idle_limit`, steals from behind long tasks. Says when to come again.
+    pub(crate) fn lease_tick(
+        &mut self,
+        idle_limit: Duration,
+        effects: &mut Effects,
+    ) -> Option<Duration> {
+        let now = self.leases.now();
+        let mut next: Option<Duration> = None;
+        let mut expired = Vec::new();
+        for (connection, lease) in &mut self.leases.leases {
+            let left = if let Some(idle_since) = lease.idle_since {
+                idle_limit.saturating_sub(now - idle_since)
+            } else if lease.in_flight.len() > 1 && !lease.is_steal_asked {
+                let left = STEAL_AFTER.saturating_sub(now - lease.busy_since);
+                if left.is_zero() {
+                    lease.is_steal_asked = true;
+                    effects.push(steal_effect(*connection, lease.in_flight.len() - 1));
+                    continue;
+                }
+                left
+            } else {
+                continue;
+            };
+            if left.is_zero() {
+                expired.push(*connection);
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        for connection in expired {
+            self.return_lease(connection, effects);
+        }
+        next
+    }
+}

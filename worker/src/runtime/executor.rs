@@ -1,0 +1,114 @@
+//! What executor threads ask for: the next piece of work, and giving back what was not started.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_proto::v1 as wire;
+use wire::lane_frame::Kind as LaneKind;
+
+use super::Runtime;
+use super::calls::ReceivedCall;
+use super::lanes::LaneRole;
+use crate::error::TaskFailure;
+use crate::execution::Work;
+use crate::lane::connection::{Connection, Urgency};
+use crate::lane::watched::WatchedFd;
+use crate::stages::{Stage, mark};
+use crate::value::PayloadParts;
+
+/// The descriptor of an event loop, see [`Runtime::watch_loop`].
+pub struct LoopWatch(Arc<WatchedFd>);
+impl Runtime {
+    /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
+    pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
+        let work = self.queue().next(self.reactor(), slice)?;
+        mark(Stage::Taken);
+        if let Work::Call(call) = &work
+            && !call.is_actor_call()
+        {
+            *self.0.job.lock() = call.job();
+        }
+        Some(work)
+    }
+
+    /// The next piece of work for an event loop that is the executor, if there is one.
+    pub fn try_next_work(&self) -> Option<Work> {
+        let work = self.queue().try_next()?;
+        mark(Stage::Taken);
+        Some(work)
+    }
+
+    /// Adds the descriptor by which an event loop waits, so that it can wait for work at the same time.
+    pub fn watch_loop(&self, fd: OwnedFd) -> Result<LoopWatch, TaskFailure> {
+        self.queue().set_loop();
+        self.reactor().watch(fd).map(LoopWatch).map_err(|error| {
+            let message = format!("cannot watch the descriptor of an event loop: {error}");
+            TaskFailure::new(ErrorCode::Internal, message)
+        })
+    }
+
+    /// Waits until there is work, the loop has events, or the limit is over. May return for no reason.
+    pub fn wait_for_work(&self, watch: &LoopWatch, limit: Option<Duration>) {
+        self.queue().wait_beside(self.reactor(), &watch.0, limit);
+    }
+
+    /// Makes the executor thread of this process end, from any thread.
+    pub fn ask_to_exit(&self, reason: &str) {
+        self.queue().push(Work::Exit(reason.to_owned()));
+    }
+
+    /// Gives at most `count` tasks that are not started back to their callers.
+    pub(super) fn give_back(&self, connection: &Arc<Connection>, count: usize, is_blocked: bool) {
+        let taken = self.queue().take_back(Some(connection.id), count);
+        send_returned(connection, &taken, is_blocked);
+    }
+
+    /// The calling executor thread is about to wait: its CPU is given back, and so are the tasks behind it.
+    pub(super) fn enter_blocked(&self) {
+        self.queue().add_blocked(true);
+        self.0.node.tell(
+            wire::node_frame::Kind::Blocked(wire::Blocked {}),
+            Urgency::Now,
+        );
+        let leased: Vec<_> = {
+            let lanes = self.0.lanes.lock();
+            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello) } if hello.lease_id != 0);
+            lanes
+                .open
+                .values()
+                .filter(|lane| is_leased(&lane.role))
+                .map(|lane| Arc::clone(&lane.connection))
+                .collect()
+        };
+        for connection in leased {
+            self.give_back(&connection, usize::MAX, true);
+        }
+    }
+
+    pub(super) fn leave_blocked(&self) {
+        self.queue().add_blocked(false);
+        self.0.node.tell(
+            wire::node_frame::Kind::Unblocked(wire::Unblocked {}),
+            Urgency::Now,
+        );
+    }
+}
+
+pub(super) fn send_returned(
+    connection: &Arc<Connection>,
+    calls: &[Box<ReceivedCall>],
+    is_blocked: bool,
+) {
+    let task_ids = calls.iter().map(|call| call.task().to_wire()).collect();
+    let returned = wire::TasksReturned {
+        task_ids,
+        is_blocked,
+    };
+    let frame = wire::LaneFrame {
+        kind: Some(LaneKind::TasksReturned(returned)),
+    };
+    // An owner that is gone does not want them back.
+    let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Now);
+}
