@@ -162,6 +162,7 @@ impl ExecutionQueue {
         queued.idle.retain(|idle| !Arc::ptr_eq(idle, &waiter));
     }
 
+    #[allow(clippy::vec_box, reason = "they are boxed in the queue")]
     /// Takes at most `count` tasks (not actor calls) that are not started, newest first, out of the queue.
     pub(crate) fn take_back(
         &self,

@@ -181,7 +181,8 @@ pub fn run_worker(runtime: &Runtime) -> String {
             None => {}
             Some(Work::Call(call)) => host.run(runtime, call),
             Some(Work::StartActor(start)) => {
-                if !host.start_actor(runtime, start) {
+                let is_alive = host.start_actor(runtime, start);
+                if !is_alive {
                     return "the actor's constructor failed".to_owned();
                 }
             }

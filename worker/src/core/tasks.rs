@@ -163,6 +163,7 @@ pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
 }
 
 /// A task that is ready to leave, or not.
+#[allow(clippy::large_enum_variant, reason = "taken apart by the caller at once")]
 pub(super) enum Assembled {
     Frame(wire::PushTask, PayloadParts),
     /// A dependency has got lost meanwhile; the task waits for it again.

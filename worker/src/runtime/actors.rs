@@ -149,7 +149,6 @@ impl Runtime {
             )),
             owner: Some(self.0.me.to_wire()),
             actor_id: actor.to_wire(),
-            ..Default::default()
         }
     }
 
