@@ -13,6 +13,7 @@
 //! - `OPR-3 (settles)`: when nothing changes, plans come to an end with what was asked for.
 //! - `OPR-5 (own-only)`: only pods that the cluster controls are counted or deleted.
 
+mod check;
 mod groups;
 mod node_pod;
 mod status;
@@ -28,10 +29,10 @@ use super::action::{Action, CredentialsOrder, Plan};
 use super::conditions::Verdict;
 use super::names::{self, CLUSTER_LABEL, GROUP_LABEL, ROLE_LABEL, SPEC_HASH};
 use super::pods::{CREDENTIAL_KEYS, HEAD_PORT, PodFacts};
-use crate::api::{
-    AktisCluster, AktisClusterSpec, AktisClusterStatus, PodTemplate, RESERVED_START_PARAMS,
-    StartParams, TemplateError,
-};
+use crate::api::{AktisCluster, AktisClusterStatus};
+pub use check::SpecError;
+use check::check;
+pub(in crate::core) use check::check_spec;
 use groups::Group;
 use node_pod::NodePod;
 
@@ -58,35 +59,6 @@ pub struct CredentialsFacts {
     pub keys: Vec<String>,
     /// Digest of the content.
     pub digest: String,
-}
-
-/// A specification that makes no cluster.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// A pod template is wrong.
-    #[error("{group}: template: {cause}")]
-    Template {
-        /// `headGroupSpec`, or the worker group.
-        group: String,
-        /// What is wrong.
-        cause: TemplateError,
-    },
-    /// A flag is the operator's.
-    #[error("{group}: startParams: the operator sets {flag:?} itself")]
-    Reserved {
-        /// `headGroupSpec`, or the worker group.
-        group: String,
-        /// The flag.
-        flag: String,
-    },
-    /// Bounds that nothing fits.
-    #[error("worker group {group}: {problem}")]
-    Replicas {
-        /// The worker group.
-        group: String,
-        /// What is wrong.
-        problem: &'static str,
-    },
 }
 
 /// Name of the Secret with the cluster's credentials.
@@ -125,12 +97,6 @@ pub fn plan(
         status,
         requeue_after: Some(planner.requeue_after),
     }
-}
-
-/// A specification that was found right.
-struct Checked {
-    head: PodTemplateSpec,
-    groups: Vec<PodTemplateSpec>,
 }
 
 struct Planner<'a> {
@@ -318,61 +284,6 @@ fn own_pods<'a>(
     let pods = observed.pods.iter();
     pods.filter(|pod| names::is_owned_by(&pod.metadata, cluster))
         .map(PodFacts)
-}
-
-/// Whether `spec` makes a cluster.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn check_spec(spec: &AktisClusterSpec) -> Result<(), SpecError> {
-    check(spec).map(|_| ())
-}
-
-/// What the schema cannot say, and what it says, for a cluster that holds older objects.
-fn check(spec: &AktisClusterSpec) -> Result<Checked, SpecError> {
-    let head = &spec.head_group_spec;
-    let head = check_group("headGroupSpec", &head.start_params, &head.template)?;
-    let mut groups = Vec::new();
-    for spec in &spec.worker_group_specs {
-        let (min, max) = (spec.min_replicas, spec.max_replicas.unwrap_or(i32::MAX));
-        let replicas = spec.replicas.unwrap_or(min);
-        let problem = match () {
-            () if min > max => Some("minReplicas is larger than maxReplicas"),
-            () if replicas < min || replicas < 0 => Some("replicas is smaller than minReplicas"),
-            () if replicas > max => Some("replicas is larger than maxReplicas"),
-            () => None,
-        };
-        if let Some(problem) = problem {
-            let group = spec.group_name.clone();
-            return Err(SpecError::Replicas { group, problem });
-        }
-        let name = format!("worker group {}", spec.group_name);
-        groups.push(check_group(&name, &spec.start_params, &spec.template)?);
-    }
-    Ok(Checked { head, groups })
-}
-
-fn check_group(
-    group: &str,
-    params: &StartParams,
-    template: &PodTemplate,
-) -> Result<PodTemplateSpec, SpecError> {
-    if let Some(flag) = RESERVED_START_PARAMS
-        .iter()
-        .find(|flag| params.0.contains_key(**flag))
-    {
-        return Err(SpecError::Reserved {
-            group: group.to_owned(),
-            flag: (*flag).to_owned(),
-        });
-    }
-    let typed = template
-        .typed()
-        .and_then(|typed| super::pods::split(typed.clone()).map(|_| typed));
-    typed.map_err(|cause| SpecError::Template {
-        group: group.to_owned(),
-        cause,
-    })
 }
 
 /// The head's service. It has no address of its own: workers connect to the pod, and only once it is ready.

@@ -51,6 +51,14 @@ impl Attempt {
         let (pod, name) = with_number(status.failed);
         let was_seen = status.submitter_pod_name.as_deref() == Some(&*name);
         let (message, ended) = match pod {
+            // Of a run before the job was suspended: its name is not free yet.
+            Some(pod) if pod.is_leaving() && !was_seen => {
+                return Self::Next {
+                    number: status.failed,
+                    pause: FIRST_PAUSE,
+                    message: None,
+                };
+            }
             Some(pod) if pod.phase() == "Succeeded" => return Self::Succeeded { pod: name },
             Some(pod) if pod.phase() == "Failed" => (
                 format!("pod {name} failed: {}", pod.ending()),

@@ -180,12 +180,19 @@ impl<'a> Planner<'a> {
                 self.set(deployment, JobStatus::Pending);
                 match (pause.is_zero(), cluster) {
                     (false, _) => self.wake_after(pause),
-                    (true, Some(cluster)) => {
-                        let pod = submitter::pod(self.job, cluster, number);
-                        self.actions.push(Action::CreatePod(Box::new(pod)));
-                    }
+                    (true, Some(cluster)) => self.start(cluster, number),
                     (true, None) => {}
                 }
+            }
+        }
+    }
+
+    fn start(&mut self, cluster: &AktisCluster, number: i32) {
+        match submitter::pod(self.job, cluster, number) {
+            Ok(pod) => self.actions.push(Action::CreatePod(Box::new(pod))),
+            Err(error) => {
+                self.wake_after(LOOK_AGAIN);
+                self.note_cluster(false, "InvalidTemplate", || error.to_string());
             }
         }
     }

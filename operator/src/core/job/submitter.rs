@@ -8,7 +8,7 @@ use super::super::cluster::{credentials_secret, head_address};
 use super::super::names::{self, CLUSTER_LABEL, JOB_LABEL, ROLE_LABEL};
 use super::super::pods::{WAIT_FOR_HEAD, equip, plain, set_env, split};
 use super::attempt::pod_name;
-use crate::api::{AktisCluster, AktisJob};
+use crate::api::{AktisCluster, AktisJob, TemplateError};
 
 /// A driver joins by the node of its machine, so the pod becomes a node first. Its tasks run elsewhere.
 const RUN: &str = r#"aktis start --address "$1" --node-ip-address "$POD_IP" --num-cpus 0 --num-gpus 0 >&2 || exit 1
@@ -16,15 +16,17 @@ exec /bin/sh -c "$2"
 "#;
 
 /// The pod of attempt `number` on `cluster`.
-pub(super) fn pod(job: &AktisJob, cluster: &AktisCluster, number: i32) -> Pod {
+///
+/// # Errors
+/// When the template is none: that of a cluster that is ready may have been changed a moment ago.
+pub(super) fn pod(
+    job: &AktisJob,
+    cluster: &AktisCluster,
+    number: i32,
+) -> Result<Pod, TemplateError> {
     let own = job.spec.submitter_pod_template.as_ref();
     let head = &cluster.spec.head_group_spec.template;
-    let template = own
-        .unwrap_or(head)
-        .typed()
-        .expect("the job was checked, and a cluster that is ready was too");
-    let (template, mut spec, mut main) =
-        split(template).expect("the job was checked, and a cluster that is ready was too");
+    let (template, mut spec, mut main) = split(own.unwrap_or(head).typed()?)?;
     if own.is_none() {
         make_small(&mut main);
         spec.containers.clear();
@@ -48,11 +50,11 @@ pub(super) fn pod(job: &AktisJob, cluster: &AktisCluster, number: i32) -> Pod {
     ]));
     let mut metadata = names::owned_by(job, pod_name(job, number), labels);
     metadata.annotations = given.annotations;
-    Pod {
+    Ok(Pod {
         metadata,
         spec: Some(spec),
         status: None,
-    }
+    })
 }
 
 /// The head's container without what makes it a head.

@@ -1,0 +1,8 @@
+//! Plans, followed in a pretended Kubernetes: scenarios and properties. No API, no clock, no thread.
+
+mod cluster;
+mod cluster_properties;
+mod cron_job;
+mod fixtures;
+mod job;
+mod pretended;
