@@ -94,7 +94,7 @@ async fn new_cluster_is_looked_at_then_gets_a_secret_then_a_status() {
         Answer::refused(404, "NotFound"),
         list("PodList", &[]),
         Answer::echo(),
-        Answer::echo(),
+        Answer::ok(cluster()),
     ])
     .await;
     result.unwrap();
@@ -140,7 +140,7 @@ async fn service_is_applied_and_the_head_is_created() {
         list("PodList", &[]),
         Answer::echo(),
         Answer::echo(),
-        Answer::echo(),
+        Answer::ok(cluster()),
     ])
     .await;
     result.unwrap();
@@ -160,7 +160,7 @@ async fn refused_pod_is_said_in_the_status_and_tried_again() {
         list("PodList", &[]),
         Answer::echo(),
         Answer::refused(403, "exceeded quota: gpus"),
-        Answer::echo(),
+        Answer::ok(cluster()),
     ])
     .await;
     assert_eq!(
@@ -186,7 +186,7 @@ async fn nothing_is_written_when_nothing_has_changed() {
         Answer::refused(404, "NotFound"),
         list("PodList", &[]),
         Answer::echo(),
-        Answer::echo(),
+        Answer::ok(cluster()),
     ];
     let (_, calls) = cluster_round(answers.clone()).await;
     let mut known = cluster();
@@ -219,7 +219,7 @@ async fn pods_are_deleted_by_identity_and_may_be_gone() {
         Answer::refused(404, "NotFound"),
         list("PodList", &[pod]),
         Answer::refused(404, "NotFound"),
-        Answer::echo(),
+        Answer::ok(cluster()),
     ])
     .await;
     result.unwrap();
@@ -246,7 +246,7 @@ async fn job_of_a_schedule_is_made_before_its_time_is_remembered() {
         Answer::ok(cron_job()),
         list("AktisJobList", &[]),
         Answer::echo(),
-        Answer::echo(),
+        Answer::ok(cron_job()),
     ])
     .await;
     result.unwrap();
@@ -267,7 +267,7 @@ async fn time_of_a_job_that_could_not_be_made_is_not_remembered() {
         Answer::ok(cron_job()),
         list("AktisJobList", &[]),
         Answer::refused(500, "etcd is away"),
-        Answer::echo(),
+        Answer::ok(cron_job()),
     ])
     .await;
     assert!(result.unwrap_err().contains("etcd is away"));

@@ -48,7 +48,9 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::LeavingAreGone),
         Just(Event::NewCredentials),
         (0..20u64).prop_map(Event::Pass),
-        3 => Just(Event::Round),
+        Just(Event::Round),
+        Just(Event::Round),
+        Just(Event::Round),
     ]
 }
 

@@ -27,7 +27,9 @@ impl Server {
     pub(crate) fn start(assets: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        std::fs::write(path("sa.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        std::fs::write(path("sa.key"), key.serialize_pem()).unwrap();
+        std::fs::write(path("sa.pub"), key.public_key_pem()).unwrap();
         let tokens = "admin,admin,1,system:masters\noperator,operator,2,system:authenticated\n";
         std::fs::write(path("tokens.csv"), tokens).unwrap();
         let [etcd_port, peer_port, port] = free_ports();
@@ -64,7 +66,7 @@ impl Server {
                 ("token-auth-file", &path("tokens.csv")),
                 ("authorization-mode", "RBAC"),
                 ("service-account-issuer", "https://aktis.test"),
-                ("service-account-key-file", &path("sa.key")),
+                ("service-account-key-file", &path("sa.pub")),
                 ("service-account-signing-key-file", &path("sa.key")),
                 ("service-cluster-ip-range", "10.0.0.0/24"),
                 ("disable-admission-plugins", "ServiceAccount"),
