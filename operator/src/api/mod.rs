@@ -3,6 +3,10 @@
     unreachable_pub,
     reason = "kube's derive repeats each type inside a function"
 )]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "two columns of the same type look like one attribute given twice"
+)]
 
 mod cluster;
 mod cron_job;

@@ -22,7 +22,7 @@ pub struct Plan<Status> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Makes a Secret with a random token and certificates. Never replaces one.
-    CreateCredentials(CredentialsOrder),
+    CreateCredentials(Box<CredentialsOrder>),
     /// Makes a service, or makes it what it should be.
     ApplyService(Box<Service>),
     /// Makes a pod. One of this name that is there already is seen by the next look.

@@ -27,7 +27,7 @@ pub async fn carry_out(
     for action in actions {
         match action {
             Action::CreateCredentials(order) => {
-                let secret = Credentials::make().into_secret(order);
+                let secret = Credentials::make().into_secret(*order);
                 create::<Secret>(client, namespace, &secret).await?;
             }
             Action::ApplyService(service) => apply(client, namespace, &service).await?,

@@ -1,4 +1,5 @@
 //! Rounds of the controllers against an API whose answers are scripted: which calls are made, in which order.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod scripted;
 

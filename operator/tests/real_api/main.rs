@@ -2,6 +2,7 @@
 //!
 //! Runs when `KUBEBUILDER_ASSETS` names a folder with `kube-apiserver` and `etcd`; passes without them. The operator has
 //! the rights of the chart's role and no more.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod kubelet;
 mod scenarios;

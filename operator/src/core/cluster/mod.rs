@@ -142,7 +142,9 @@ impl<'a> Planner<'a> {
                 names::labels([(CLUSTER_LABEL, names::label_value(&self.cluster.name_any()))]);
             let metadata = names::owned_by(self.cluster, name, labels);
             self.actions
-                .push(Action::CreateCredentials(CredentialsOrder { metadata }));
+                .push(Action::CreateCredentials(Box::new(CredentialsOrder {
+                    metadata,
+                })));
             self.requeue_after = Duration::from_secs(1);
             return Err(Verdict::no(
                 "Creating",
