@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 NATIVE := python-bindings/python/aktis/_aktis.abi3.so
 ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-rust test-python lint bench build wheel venv model docs-settings clean
+.PHONY: help demo test test-rust test-python lint bench build wheel venv model generated clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ bench: build model ## Compare with Ray: installs it into a folder of its own, pr
 build: check-tools venv ## Build the native module and the aktis command
 	cargo build --release --workspace
 	@strip --strip-debug -o $(NATIVE).new "$(CARGO_TARGET_DIR)/release/lib_aktis.so" && mv -f $(NATIVE).new $(NATIVE)
+
+generated: ## Write the files that are generated: docs/configuration.md, the chart's CRDs
+	cargo run --release -p xtask -- all
 
 wheel: venv ## Build the wheel for Python 3.11 and later into dist/
 	$(VENV)/bin/maturin build --release --manifest-path python-bindings/Cargo.toml --out dist
