@@ -26,7 +26,7 @@ LINES = (
     ("bytes_per_ref", "memory per reference in its owner", 1, "B", 300),
     ("bytes_per_queued_task", "memory per queued task in its owner", 1, "B", None),
     ("bytes_left_by_tasks", "memory left behind by the tasks", MB, "MB", 10),
-    ("bytes_left_by_tasks_again", "  and by as many again", MB, "MB", 1),
+    ("bytes_left_by_tasks_again", "  and by as many again", MB, "MB", 10),
 )
 
 

@@ -22,8 +22,8 @@ fn task_done() -> LaneFrame {
     };
     LaneFrame {
         kind: Some(lane_frame::Kind::TaskDone(TaskDone {
-            task_id: vec![7; 16].into(),
             results: vec![result],
+            execution_micros: 12,
             ..TaskDone::default()
         })),
     }

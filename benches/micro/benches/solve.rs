@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 /// Nodes of 16 CPUs, every fourth with 8 GPUs, each with some of its CPUs taken.
 fn view(nodes: u32) -> ClusterView {
     let node = |number: u32| {
-        let gpus = if number % 4 == 0 { 8 } else { 0 };
+        let gpus = if number.is_multiple_of(4) { 8 } else { 0 };
         let devices = (0..gpus).map(|gpu| GpuDevice::new(gpu, 24 << 30)).collect();
         let mut resources = NodeResources::new(ResourceSet::of_cpus(16), devices, BTreeMap::new());
         resources

@@ -44,11 +44,11 @@ def load(modules: Iterable[str]) -> None:
             for name in missing:
                 with contextlib.suppress(Exception):
                     importlib.import_module(name)
+                _end_threads()
     finally:
+        # Not collected before: what an import leaves as garbage is little, and a worker may be waiting.
+        gc.freeze()
         gc.enable()
-    _end_threads()
-    gc.collect()
-    gc.freeze()
 
 
 @contextlib.contextmanager

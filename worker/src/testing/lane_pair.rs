@@ -182,10 +182,7 @@ mod tests {
 
     #[test]
     fn frames_are_answered_one_by_one_and_by_the_stream() {
-        let header = wire::CancelTask {
-            task_id: vec![1; 16].into(),
-            force: false,
-        };
+        let header = wire::LaneFrame::default();
         let payload = Value::inband(Format::Bytes, vec![7; 10]);
         let pair = LanePair::new(header, &payload).unwrap();
         pair.round_trip();
