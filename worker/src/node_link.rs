@@ -144,7 +144,10 @@ struct Slot {
 }
 
 /// An answer that belongs to the core rather than to a waiting thread.
-#[allow(clippy::large_enum_variant, reason = "taken apart by the caller at once")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart by the caller at once"
+)]
 pub(crate) enum Unclaimed {
     Lease(LeaseRequestKey, Answer),
     Nobody,

@@ -47,7 +47,8 @@ pub struct ObjectRef {
 
 struct HeldRef {
     id: ObjectId,
-    owner: ProcessAddress,
+    /// `None`: this process.
+    owner: Option<Box<ProcessAddress>>,
     runtime: Runtime,
 }
 
@@ -57,7 +58,7 @@ impl ObjectRef {
         Self {
             held: Arc::new(HeldRef {
                 id,
-                owner,
+                owner: (owner != runtime.address()).then(|| Box::new(owner)),
                 runtime: runtime.clone(),
             }),
         }
@@ -70,7 +71,8 @@ impl ObjectRef {
 
     /// The process that owns the object.
     pub fn owner(&self) -> ProcessAddress {
-        self.held.owner
+        let owner = self.held.owner.as_deref().copied();
+        owner.unwrap_or_else(|| self.held.runtime.address())
     }
 
     /// The runtime this reference belongs to.
@@ -87,7 +89,7 @@ impl ObjectRef {
     pub fn to_wire(&self) -> wire::ObjectRef {
         wire::ObjectRef {
             object_id: self.held.id.to_wire(),
-            owner: Some(self.held.owner.to_wire()),
+            owner: Some(self.owner().to_wire()),
         }
     }
 }

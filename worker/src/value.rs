@@ -13,6 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use aktis_proto::v1 as wire;
+use thin_vec::{ThinVec, thin_vec};
 
 use crate::buffer::aligned_copy;
 use crate::inband::Inband;
@@ -64,9 +65,9 @@ pub struct Value {
     /// The in-band part.
     pub inband: Inband,
     /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`] when read from a lane or a store.
-    pub buffers: Vec<Bytes>,
+    pub buffers: ThinVec<Bytes>,
     /// References held in the inside of the value.
-    pub contained: Vec<ObjectRef>,
+    pub contained: ThinVec<ObjectRef>,
 }
 
 impl Default for Value {
@@ -82,8 +83,8 @@ impl Value {
         Self {
             format,
             inband: inband.into(),
-            buffers: Vec::new(),
-            contained: Vec::new(),
+            buffers: ThinVec::new(),
+            contained: ThinVec::new(),
         }
     }
 
@@ -97,8 +98,8 @@ impl Value {
         Self {
             format: Format::ArrowStream,
             inband: Inband::default(),
-            buffers: vec![stream.into()],
-            contained: Vec::new(),
+            buffers: thin_vec![stream.into()],
+            contained: ThinVec::new(),
         }
     }
 
@@ -368,7 +369,7 @@ pub(crate) fn cut_value(
     };
     let (first, rest) = lengths.split_first().unwrap_or((&0, &[]));
     let inband = payload.inband(next(*first)?);
-    let mut buffers = Vec::with_capacity(rest.len());
+    let mut buffers = ThinVec::with_capacity(rest.len());
     for length in rest {
         let range = next(*length)?;
         buffers.push(if range.is_empty() {
@@ -381,7 +382,7 @@ pub(crate) fn cut_value(
         format,
         inband,
         buffers,
-        contained: Vec::new(),
+        contained: ThinVec::new(),
     };
     Some((value, end))
 }
@@ -397,7 +398,7 @@ mod tests {
             format: Format::Pickle,
             inband: vec![1; inband].into(),
             buffers: buffers.iter().map(|len| vec![2; *len].into()).collect(),
-            contained: Vec::new(),
+            contained: ThinVec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use thin_vec::{ThinVec, thin_vec};
 
 pub(crate) use args::{PyArgs, decode_args, encode_args};
 pub(crate) use buffers::SharedBuffer;
@@ -48,8 +49,8 @@ fn bytes_value(bytes: &Bound<'_, PyBytes>) -> PyResult<Value> {
     Ok(Value {
         format: Format::BytesBuffer,
         inband: Inband::default(),
-        buffers: vec![buffer],
-        contained: Vec::new(),
+        buffers: thin_vec![buffer],
+        contained: ThinVec::new(),
     })
 }
 

@@ -10,6 +10,7 @@ use aktis_worker::{Format, ObjectRef, Value};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
+use thin_vec::ThinVec;
 
 use super::buffers::{SharedBuffer, borrow_buffer};
 use super::serialization;
@@ -17,19 +18,19 @@ use crate::object_ref::PyObjectRef;
 
 thread_local! {
     /// References met by the pickling under way, innermost last.
-    static DUMPING: RefCell<Vec<Vec<ObjectRef>>> = const { RefCell::new(Vec::new()) };
+    static DUMPING: RefCell<Vec<ThinVec<ObjectRef>>> = const { RefCell::new(Vec::new()) };
     /// What positions stand for in the unpickling under way, innermost last.
     static LOADING: RefCell<Vec<Loading>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Loading {
-    contained: Vec<ObjectRef>,
+    contained: ThinVec<ObjectRef>,
     dependencies: Vec<Py<PyAny>>,
 }
 
 /// Pickles an object.
 pub(super) fn dump(object: &Bound<'_, PyAny>) -> PyResult<Value> {
-    DUMPING.with_borrow_mut(|scopes| scopes.push(Vec::new()));
+    DUMPING.with_borrow_mut(|scopes| scopes.push(ThinVec::new()));
     let dumped =
         serialization(object.py()).and_then(|module| module.call_method1("dumps", (object,)));
     let contained = DUMPING.with_borrow_mut(Vec::pop).unwrap_or_default();

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use thin_vec::ThinVec;
 
 use super::buffers::{NumberArray, SharedBuffer, is_ndarray};
 use crate::object_ref::PyObjectRef;
@@ -40,11 +41,11 @@ const MAX_CONTAINERS: usize = 32;
 pub(crate) struct PlainEncoder {
     pub(crate) out: Vec<u8>,
     /// References in the inside of the value.
-    pub(crate) contained: Vec<ObjectRef>,
+    pub(crate) contained: ThinVec<ObjectRef>,
     /// Top-level references of a call, to be resolved before it runs.
     pub(crate) dependencies: Vec<ObjectRef>,
     /// Memory of arrays, borrowed from them.
-    pub(crate) buffers: Vec<Bytes>,
+    pub(crate) buffers: ThinVec<Bytes>,
     containers: Vec<usize>,
 }
 
@@ -52,9 +53,9 @@ impl Default for PlainEncoder {
     fn default() -> Self {
         Self {
             out: Vec::with_capacity(64),
-            contained: Vec::new(),
+            contained: ThinVec::new(),
             dependencies: Vec::new(),
-            buffers: Vec::new(),
+            buffers: ThinVec::new(),
             containers: Vec::new(),
         }
     }

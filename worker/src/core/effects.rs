@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
+use thin_vec::ThinVec;
 
 use super::leases::LeaseRequestKey;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -90,7 +91,7 @@ impl Effects {
         self.garbage_values.push(value);
     }
 
-    pub(super) fn discard_refs(&mut self, refs: Vec<ObjectRef>) {
+    pub(super) fn discard_refs(&mut self, refs: ThinVec<ObjectRef>) {
         self.garbage_refs.extend(refs);
     }
 }

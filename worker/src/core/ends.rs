@@ -6,6 +6,7 @@ use std::time::Duration;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
+use thin_vec::ThinVec;
 
 use super::objects::{ObjectState, Stored};
 use super::tasks::{Target, layout_of};
@@ -21,7 +22,7 @@ pub(crate) enum ResultValue {
     Stored {
         node: NodeId,
         size_bytes: u64,
-        contained: Vec<ObjectRef>,
+        contained: ThinVec<ObjectRef>,
     },
 }
 
@@ -151,7 +152,7 @@ impl Core {
         let Some(entry) = self.objects.get_mut(object) else {
             return;
         };
-        for watcher in std::mem::take(&mut entry.watchers) {
+        for watcher in entry.take_watchers() {
             self.tell(object, watcher, effects);
         }
     }
@@ -384,8 +385,7 @@ impl Core {
             .iter()
             .filter(|(_, entry)| {
                 entry
-                    .owner
-                    .as_ref()
+                    .owner()
                     .is_some_and(|address| address.worker == owner.worker)
                     && !entry.state.is_ready()
             })
@@ -413,7 +413,7 @@ impl Core {
             .objects
             .entries
             .values()
-            .filter_map(|entry| entry.owner.as_deref().copied())
+            .filter_map(|entry| entry.owner())
             .filter(|owner| owner.node == node)
             .collect();
         owners.dedup();

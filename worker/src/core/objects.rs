@@ -8,10 +8,13 @@
 //! ```
 //! A borrowed object starts as Pending and becomes what its owner answers.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use aktis_common::ids::{ActorId, NodeId, ObjectId, WorkerId};
+use aktis_common::ids::{ActorId, IdBuildHasher, NodeId, ObjectId, WorkerId};
 use rustc_hash::FxHashMap;
+use thin_vec::ThinVec;
 
 use super::effects::Watcher;
 use crate::error::TaskFailure;
@@ -24,7 +27,7 @@ pub(crate) struct Stored {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) size_bytes: u64,
     /// Held for the object that contains them.
-    pub(crate) contained: Vec<ObjectRef>,
+    pub(crate) contained: ThinVec<ObjectRef>,
 }
 
 /// What is known of an object's value.
@@ -50,18 +53,25 @@ pub(crate) struct ObjectEntry {
     pub(crate) handles: u32,
     /// Results kept as lineage that were computed from this object.
     pub(crate) lineage_pins: u32,
+    pub(crate) state: ObjectState,
+    watchers: Option<Box<Vec<Watcher>>>,
+    /// Most objects are this process's own, and no other process knows of them.
+    elsewhere: Option<Box<Elsewhere>>,
+}
+
+/// What other processes, and actors, have to do with an object.
+#[derive(Default)]
+pub(crate) struct Elsewhere {
+    /// `None`: owned by this process.
+    pub(crate) owner: Option<ProcessAddress>,
     /// Handed to this process that many times by senders who told the owner (borrowed objects only).
     pub(crate) credits: i64,
-    /// `None`: owned by this process.
-    pub(crate) owner: Option<Box<ProcessAddress>>,
-    pub(crate) state: ObjectState,
-    pub(crate) watchers: Vec<Watcher>,
-    /// Processes that hold references (owned objects only). Counts may be negative for a moment: see `references`.
-    pub(crate) borrowers: Option<Box<FxHashMap<WorkerId, i64>>>,
     /// The owner was asked (borrowed objects only).
     pub(crate) is_requested: bool,
+    /// Processes that hold references (owned objects only). Counts may be negative for a moment: see `references`.
+    pub(crate) borrowers: FxHashMap<WorkerId, i64>,
     /// The reference stands for an actor: its end is the actor's end.
-    pub(crate) actor: Option<Box<ActorId>>,
+    pub(crate) actor: Option<ActorId>,
 }
 
 impl ObjectEntry {
@@ -69,37 +79,74 @@ impl ObjectEntry {
         Self {
             handles: 0,
             lineage_pins: 0,
-            credits: 0,
-            owner: None,
             state,
-            watchers: Vec::new(),
-            borrowers: None,
-            is_requested: false,
-            actor: None,
+            watchers: None,
+            elsewhere: None,
         }
     }
 
     pub(crate) fn borrowed(owner: ProcessAddress) -> Self {
-        Self {
-            owner: Some(Box::new(owner)),
-            ..Self::owned(ObjectState::Pending)
+        let mut entry = Self::owned(ObjectState::Pending);
+        entry.elsewhere().owner = Some(owner);
+        entry
+    }
+
+    /// The process that owns the object; `None` if it is this one.
+    pub(crate) fn owner(&self) -> Option<ProcessAddress> {
+        self.elsewhere.as_ref()?.owner
+    }
+
+    pub(crate) fn elsewhere(&mut self) -> &mut Elsewhere {
+        self.elsewhere.get_or_insert_default()
+    }
+
+    /// Nothing refers to the object any more: its owner, the credits to be given back to it, the actor it stands for.
+    pub(crate) fn part_with(&mut self) -> (Option<ProcessAddress>, i64, Option<ActorId>) {
+        match &mut self.elsewhere {
+            Some(elsewhere) => (
+                elsewhere.owner.take(),
+                elsewhere.credits,
+                elsewhere.actor.take(),
+            ),
+            None => (None, 0, None),
+        }
+    }
+
+    pub(crate) fn is_borrowed_by(&self, worker: WorkerId) -> bool {
+        self.elsewhere
+            .as_ref()
+            .is_some_and(|elsewhere| elsewhere.borrowers.contains_key(&worker))
+    }
+
+    pub(crate) fn watch(&mut self, watcher: Watcher) {
+        self.watchers.get_or_insert_default().push(watcher);
+    }
+
+    pub(crate) fn take_watchers(&mut self) -> Vec<Watcher> {
+        self.watchers
+            .take()
+            .map(|watchers| *watchers)
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn unwatch(&mut self, is_over: impl Fn(&Watcher) -> bool) {
+        if let Some(watchers) = &mut self.watchers {
+            watchers.retain(|watcher| !is_over(watcher));
         }
     }
 
     /// Whether anybody may still ask for the value.
     pub(crate) fn is_referenced(&self) -> bool {
-        self.handles > 0
-            || self
-                .borrowers
-                .as_ref()
-                .is_some_and(|counts| counts.values().any(|count| *count > 0))
+        let is_borrowed =
+            |elsewhere: &Elsewhere| elsewhere.borrowers.values().any(|count| *count > 0);
+        self.handles > 0 || self.elsewhere.as_deref().is_some_and(is_borrowed)
     }
 }
 
 /// All objects, by id.
 #[derive(Default)]
 pub(crate) struct ObjectTable {
-    pub(crate) entries: FxHashMap<ObjectId, ObjectEntry>,
+    pub(crate) entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
 }
 
 impl ObjectTable {
@@ -109,6 +156,12 @@ impl ObjectTable {
 
     pub(crate) fn get_mut(&mut self, id: ObjectId) -> Option<&mut ObjectEntry> {
         self.entries.get_mut(&id)
+    }
+
+    /// Forgets an object. A table that was large once gives its memory back.
+    pub(crate) fn remove(&mut self, id: ObjectId) {
+        self.entries.remove(&id);
+        shrink_if_sparse(&mut self.entries);
     }
 
     /// Adds an object of this process.
@@ -121,5 +174,13 @@ impl ObjectTable {
     /// Whether the object is ready; an unknown one counts as not ready.
     pub(crate) fn is_ready(&self, id: ObjectId) -> bool {
         self.get(id).is_some_and(|entry| entry.state.is_ready())
+    }
+}
+
+/// Gives back most of a table's memory when hardly anything is left in it.
+pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(table: &mut HashMap<K, V, IdBuildHasher>) {
+    const WORTH_IT: usize = 1 << 16;
+    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 16 {
+        table.shrink_to(table.len() * 2);
     }
 }

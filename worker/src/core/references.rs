@@ -27,8 +27,8 @@ impl Core {
             }
         });
         entry.handles += 1;
-        if is_credited && entry.owner.is_some() {
-            entry.credits += 1;
+        if is_credited && entry.owner().is_some() {
+            entry.elsewhere().credits += 1;
         }
     }
 
@@ -55,7 +55,7 @@ impl Core {
         let Some(entry) = self.objects.get_mut(id) else {
             return;
         };
-        let counts = entry.borrowers.get_or_insert_default();
+        let counts = &mut entry.elsewhere().borrowers;
         let count = counts.entry(borrower).or_insert(0);
         *count += delta;
         if *count == 0 {
@@ -89,9 +89,9 @@ impl Core {
         let Some(entry) = self.objects.get_mut(id) else {
             return false;
         };
-        let is_held = entry.owner.is_some() && entry.handles > 0;
+        let is_held = entry.owner().is_some() && entry.handles > 0;
         if is_held {
-            entry.credits += 1;
+            entry.elsewhere().credits += 1;
         }
         is_held
     }
@@ -102,21 +102,12 @@ impl Core {
             .objects
             .entries
             .iter()
-            .filter(|(_, entry)| {
-                entry
-                    .borrowers
-                    .as_ref()
-                    .is_some_and(|counts| counts.contains_key(&worker))
-            })
+            .filter(|(_, entry)| entry.is_borrowed_by(worker))
             .map(|(id, _)| *id)
             .collect();
         for id in held {
-            if let Some(counts) = self
-                .objects
-                .get_mut(id)
-                .and_then(|entry| entry.borrowers.as_mut())
-            {
-                counts.remove(&worker);
+            if let Some(entry) = self.objects.get_mut(id) {
+                entry.elsewhere().borrowers.remove(&worker);
             }
             self.free_if_unreferenced(id, effects);
         }
@@ -125,7 +116,7 @@ impl Core {
     /// The reference `id` stands for `actor`: when it is freed, the actor ends.
     pub(crate) fn bind_actor(&mut self, id: ObjectId, actor: ActorId) {
         if let Some(entry) = self.objects.get_mut(id) {
-            entry.actor = Some(Box::new(actor));
+            entry.elsewhere().actor = Some(actor);
         }
     }
 
@@ -140,7 +131,7 @@ impl Core {
             return;
         }
         if let Some(entry) = self.objects.get_mut(id) {
-            entry.watchers.push(watcher);
+            entry.watch(watcher);
         }
         self.bring_about(id, effects);
     }
@@ -150,15 +141,15 @@ impl Core {
         let Some(entry) = self.objects.get_mut(id) else {
             return;
         };
-        match (&entry.state, &entry.owner) {
-            (ObjectState::Pending, Some(owner)) if !entry.is_requested => {
-                let owner = **owner;
-                entry.is_requested = true;
-                effects.push(Effect::AskOwner { owner, object: id });
+        match (&entry.state, entry.owner()) {
+            (ObjectState::Pending, Some(owner)) => {
+                if !std::mem::replace(&mut entry.elsewhere().is_requested, true) {
+                    effects.push(Effect::AskOwner { owner, object: id });
+                }
             }
             (ObjectState::Lost, Some(_)) => {
                 entry.state = ObjectState::Pending;
-                entry.is_requested = false;
+                entry.elsewhere().is_requested = false;
                 self.bring_about(id, effects);
             }
             (ObjectState::Lost, None) => self.reconstruct(id, effects),
@@ -176,23 +167,23 @@ impl Core {
         }
         let is_lineage = entry.lineage_pins > 0;
         let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
-        let (owner, credits, actor) = (entry.owner.take(), entry.credits, entry.actor.take());
+        let (owner, credits, actor) = entry.part_with();
         if is_lineage && owner.is_none() {
             if matches!(state, ObjectState::Pending) {
                 entry.state = ObjectState::Pending;
             }
         } else {
-            self.objects.entries.remove(&id);
+            self.objects.remove(id);
         }
         self.discard_state(id, state, owner.is_none(), effects);
         if let Some(actor) = actor {
-            effects.push(Effect::EndActor { actor: *actor });
+            effects.push(Effect::EndActor { actor });
         }
         match owner {
             Some(owner) if credits != 0 => {
                 let (borrower, delta) = (self.me, -credits);
                 effects.push(Effect::BorrowDelta {
-                    owner: *owner,
+                    owner,
                     object: id,
                     borrower,
                     delta,

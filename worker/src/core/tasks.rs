@@ -1,15 +1,14 @@
 //! Tasks this process submitted, and what is kept of them as lineage.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, ObjectId, TaskId};
+use aktis_common::ids::{ActorId, IdBuildHasher, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
-use rustc_hash::FxHashMap;
 
 use super::leases::ClassId;
-use super::objects::ObjectState;
+use super::objects::{ObjectState, shrink_if_sparse};
 use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
@@ -127,7 +126,7 @@ pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
 
 /// All tasks that are not ended, and lineage.
 pub(crate) struct TaskTable {
-    pub(crate) records: FxHashMap<TaskId, TaskRecord>,
+    pub(crate) records: HashMap<TaskId, TaskRecord, IdBuildHasher>,
     lineage: VecDeque<TaskId>,
     lineage_bytes: u64,
     lineage_limit_bytes: u64,
@@ -139,7 +138,7 @@ pub(crate) struct TaskTable {
 impl TaskTable {
     pub(super) fn new(lineage_limit_bytes: u64) -> Self {
         Self {
-            records: FxHashMap::default(),
+            records: HashMap::default(),
             lineage: VecDeque::new(),
             lineage_bytes: 0,
             lineage_limit_bytes,
@@ -163,7 +162,10 @@ pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
 }
 
 /// A task that is ready to leave, or not.
-#[allow(clippy::large_enum_variant, reason = "taken apart by the caller at once")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart by the caller at once"
+)]
 pub(super) enum Assembled {
     Frame(wire::PushTask, PayloadParts),
     /// A dependency has got lost meanwhile; the task waits for it again.
@@ -324,6 +326,7 @@ impl Core {
             }
         } else if let Some(record) = self.tasks.records.remove(&id) {
             effects.discard_value(record.args);
+            shrink_if_sparse(&mut self.tasks.records);
         }
         for (object, _) in dependencies {
             self.release_handle(object, effects);

@@ -220,7 +220,7 @@ impl Turn {
 
     /// The lane thread asks what to do. `seen` is its memory of [`State::changes`] and of idle rounds.
     pub(crate) fn lane_step(&self, seen: &mut (u64, u32)) -> LaneStep {
-        const IDLE_ROUNDS: u32 = 20;
+        const IDLE_ROUNDS: u32 = 2;
         let mut state = self.state.lock();
         if state.holder == Holder::Nobody {
             let free = now().duration_since(state.free_since);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aktis_common::ids::{NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 use prost::Message;
+use thin_vec::ThinVec;
 use wire::lane_frame::Kind as LaneKind;
 
 use super::lanes::LaneRole;
@@ -314,7 +315,7 @@ impl Runtime {
         &self,
         refs: &[wire::ObjectRef],
         is_credited: bool,
-    ) -> Result<Vec<ObjectRef>, String> {
+    ) -> Result<ThinVec<ObjectRef>, String> {
         refs.iter()
             .map(|reference| self.import_ref(reference, is_credited))
             .collect()

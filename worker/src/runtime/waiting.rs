@@ -230,8 +230,8 @@ impl Runtime {
         self.with_core(|core, _| {
             for id in ids {
                 if let Some(entry) = core.objects.get_mut(*id) {
-                    entry.watchers.retain(|watcher| {
-                        !matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
+                    entry.unwatch(|watcher| {
+                        matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
                     });
                 }
             }
