@@ -22,12 +22,14 @@ test: test-rust test-python ## Build everything and run all tests
 test-rust: build model ## Rust tests
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
 		cargo test --release --workspace
+	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
 
 test-python: build model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
 
 lint: venv ## Format and lint checks
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path tests/loom/Cargo.toml
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python-bindings/python examples tests benches
 	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches

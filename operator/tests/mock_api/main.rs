@@ -70,10 +70,7 @@ async fn cluster_round(answers: Vec<Answer>) -> (Result<Action, String>, Vec<Cal
     let seen: AktisCluster = serde_json::from_value(cluster()).unwrap();
     let context = Arc::new(Context::with_clock(client, ten_oclock));
     let result = reconcile(Arc::new(seen), context).await;
-    (
-        result.map_err(|error| error.to_string()),
-        script.calls().await,
-    )
+    (result.map_err(|error| error.to_string()), script.calls())
 }
 
 async fn cron_round(answers: Vec<Answer>) -> (Result<Action, String>, Vec<Call>) {
@@ -81,10 +78,7 @@ async fn cron_round(answers: Vec<Answer>) -> (Result<Action, String>, Vec<Call>)
     let seen: AktisCronJob = serde_json::from_value(cron_job()).unwrap();
     let context = Arc::new(Context::with_clock(client, ten_oclock));
     let result = reconcile(Arc::new(seen), context).await;
-    (
-        result.map_err(|error| error.to_string()),
-        script.calls().await,
-    )
+    (result.map_err(|error| error.to_string()), script.calls())
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! A Kubernetes API that gives the answers of a list, one after the other, and writes down what it was asked.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tower_test::mock::{self, Handle};
 
 /// A call that was made.
 #[derive(Debug, Clone)]
@@ -44,50 +44,56 @@ impl Answer {
     }
 }
 
-pub(crate) struct Scripted(JoinHandle<Vec<Call>>);
+/// Answers that are left, and calls that were made.
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    calls: Vec<Call>,
+}
+
+pub(crate) struct Scripted(Arc<Mutex<Script>>);
 
 impl Scripted {
     pub(crate) fn answering(answers: Vec<Answer>) -> (Client, Self) {
-        let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let client = Client::new(service, "ns");
-        (client, Self(tokio::spawn(follow(handle, answers))))
+        let script = Arc::new(Mutex::new(Script {
+            answers: answers.into(),
+            calls: Vec::new(),
+        }));
+        let asked = Arc::clone(&script);
+        let service = tower::service_fn(move |request| answer(Arc::clone(&asked), request));
+        (Client::new(service, "ns"), Self(script))
     }
 
-    /// What was asked, once all answers are given and the client is gone. A call without an answer fails at the caller.
-    pub(crate) async fn calls(self) -> Vec<Call> {
-        tokio::time::timeout(Duration::from_secs(20), self.0)
-            .await
-            .expect("fewer calls than answers")
-            .unwrap()
+    /// What was asked. A call without an answer fails at the caller.
+    pub(crate) fn calls(self) -> Vec<Call> {
+        let mut script = self.0.lock().unwrap();
+        assert!(script.answers.is_empty(), "fewer calls than answers");
+        std::mem::take(&mut script.calls)
     }
 }
 
-async fn follow(
-    mut handle: Handle<Request<Body>, Response<Body>>,
-    answers: Vec<Answer>,
-) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for answer in answers {
-        let (request, send) = handle.next_request().await.expect("the client is there");
-        let (head, body) = request.into_parts();
-        let bytes = body.collect_bytes().await.unwrap();
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let (code, content) = match answer {
-            Answer::Fixed(code, content) => (code, content),
-            Answer::Echo => (StatusCode::OK, body.clone()),
-        };
-        calls.push(Call {
-            method: head.method.to_string(),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            body,
-        });
-        let response = Response::builder().status(code);
-        send.send_response(
-            response
-                .body(Body::from(content.to_string().into_bytes()))
-                .unwrap(),
-        );
-    }
-    calls
+async fn answer(
+    script: Arc<Mutex<Script>>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let bytes = body.collect_bytes().await.unwrap();
+    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut script = script.lock().unwrap();
+    let answer = script
+        .answers
+        .pop_front()
+        .unwrap_or_else(|| Answer::refused(500, "the script has no answer for this call"));
+    let (code, content) = match answer {
+        Answer::Fixed(code, content) => (code, content),
+        Answer::Echo => (StatusCode::OK, body.clone()),
+    };
+    script.calls.push(Call {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        body,
+    });
+    let content = Body::from(content.to_string().into_bytes());
+    Ok(Response::builder().status(code).body(content).unwrap())
 }
