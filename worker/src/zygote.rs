@@ -17,8 +17,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 /// How long children get to disappear after they were killed.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
-/// How long it is idle before it does what can wait, and looks for children that nothing told of.
+/// How often it looks for children that nothing told of.
 const POLL: Duration = Duration::from_millis(100);
+/// How long it is idle before it imports what will be needed, since nothing is forked meanwhile.
+const PRELOAD_AFTER: Duration = Duration::from_millis(5);
 
 /// What a fork returned.
 pub enum Forked {
@@ -118,7 +120,12 @@ impl Zygote {
             .chain(children.map(AsFd::as_fd))
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let limit = Timespec::try_from(POLL).expect("a short time");
+        let limit = if self.to_preload.is_empty() {
+            POLL
+        } else {
+            PRELOAD_AFTER
+        };
+        let limit = Timespec::try_from(limit).expect("a short time");
         match rustix::event::poll(&mut waited, Some(&limit)) {
             Ok(_) => Ok(waited[0].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => Ok(true),

@@ -54,7 +54,7 @@ pub(crate) struct ObjectEntry {
     /// Results kept as lineage that were computed from this object.
     pub(crate) lineage_pins: u32,
     pub(crate) state: ObjectState,
-    watchers: Option<Box<Vec<Watcher>>>,
+    watchers: ThinVec<Watcher>,
     /// Most objects are this process's own, and no other process knows of them.
     elsewhere: Option<Box<Elsewhere>>,
 }
@@ -80,7 +80,7 @@ impl ObjectEntry {
             handles: 0,
             lineage_pins: 0,
             state,
-            watchers: None,
+            watchers: ThinVec::new(),
             elsewhere: None,
         }
     }
@@ -119,20 +119,15 @@ impl ObjectEntry {
     }
 
     pub(crate) fn watch(&mut self, watcher: Watcher) {
-        self.watchers.get_or_insert_default().push(watcher);
+        self.watchers.push(watcher);
     }
 
-    pub(crate) fn take_watchers(&mut self) -> Vec<Watcher> {
-        self.watchers
-            .take()
-            .map(|watchers| *watchers)
-            .unwrap_or_default()
+    pub(crate) fn take_watchers(&mut self) -> ThinVec<Watcher> {
+        std::mem::take(&mut self.watchers)
     }
 
     pub(crate) fn unwatch(&mut self, is_over: impl Fn(&Watcher) -> bool) {
-        if let Some(watchers) = &mut self.watchers {
-            watchers.retain(|watcher| !is_over(watcher));
-        }
+        self.watchers.retain(|watcher| !is_over(watcher));
     }
 
     /// Whether anybody may still ask for the value.

@@ -143,7 +143,8 @@ impl Core {
         };
         match (&entry.state, entry.owner()) {
             (ObjectState::Pending, Some(owner)) => {
-                if !std::mem::replace(&mut entry.elsewhere().is_requested, true) {
+                let was_requested = std::mem::replace(&mut entry.elsewhere().is_requested, true);
+                if !was_requested {
                     effects.push(Effect::AskOwner { owner, object: id });
                 }
             }
