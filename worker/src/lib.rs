@@ -37,6 +37,7 @@ pub mod stream;
 mod sync;
 #[doc(hidden)]
 pub mod testing;
+mod trim;
 pub mod value;
 pub mod zygote;
 

@@ -142,6 +142,7 @@ impl ObjectEntry {
 #[derive(Default)]
 pub(crate) struct ObjectTable {
     pub(crate) entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
+    has_shrunk: bool,
 }
 
 impl ObjectTable {
@@ -156,7 +157,12 @@ impl ObjectTable {
     /// Forgets an object. A table that was large once gives its memory back.
     pub(crate) fn remove(&mut self, id: ObjectId) {
         self.entries.remove(&id);
-        shrink_if_sparse(&mut self.entries);
+        self.has_shrunk |= shrink_if_sparse(&mut self.entries);
+    }
+
+    /// Whether much memory was freed since this was asked last.
+    pub(crate) fn take_shrunk(&mut self) -> bool {
+        std::mem::take(&mut self.has_shrunk)
     }
 
     /// Adds an object of this process.
@@ -172,10 +178,12 @@ impl ObjectTable {
     }
 }
 
-/// Gives back most of a table's memory when hardly anything is left in it.
-pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(table: &mut HashMap<K, V, IdBuildHasher>) {
+/// Gives back most of a table's memory when hardly anything is left in it. True: it did.
+pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(table: &mut HashMap<K, V, IdBuildHasher>) -> bool {
     const WORTH_IT: usize = 1 << 16;
-    if table.capacity() > WORTH_IT && table.len() < table.capacity() / 16 {
+    let is_sparse = table.capacity() > WORTH_IT && table.len() < table.capacity() / 16;
+    if is_sparse {
         table.shrink_to(table.len() * 2);
     }
+    is_sparse
 }

@@ -211,6 +211,9 @@ impl Ticker for RuntimeTicker {
             .0
             .with_core(|core, effects| core.lease_tick(self.0.0.lease_idle, effects));
         let reads = self.0.expire_reads(now);
+        if self.0.0.core.lock().objects.take_shrunk() {
+            crate::trim::trim();
+        }
         unexplained.into_iter().chain(leases).chain(reads).min()
     }
 }
