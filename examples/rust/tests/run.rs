@@ -13,14 +13,14 @@ fn run(program: &str) -> String {
         .env("AKTIS_OBJECT_STORE_BYTES", "64MiB")
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("the example was built");
     let begun = Instant::now();
     let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        if let Some(status) = child.try_wait().expect("a child of this process") {
             break status;
         }
         if begun.elapsed() > DEADLINE {
-            child.kill().unwrap();
+            child.kill().expect("a child of this process");
             panic!("{program} did not end within {DEADLINE:?}");
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -29,9 +29,9 @@ fn run(program: &str) -> String {
     child
         .stdout
         .take()
-        .unwrap()
+        .expect("it was piped")
         .read_to_string(&mut output)
-        .unwrap();
+        .expect("the example prints text");
     assert!(status.success(), "{program}: {status}: {output}");
     output
 }
