@@ -82,9 +82,7 @@ def account(call, calls, record_callee, take_callee):
     marks += [(at, "callee", name) for name, at in take_callee()]
     accounts = cut(sorted(marks))
     usual, count = collections.Counter(tuple(names) for names, _ in accounts).most_common(1)[0]
-    gaps = [
-        [b - a for a, b in itertools.pairwise(times)] for names, times in accounts if tuple(names) == usual
-    ]
+    gaps = [[b - a for a, b in itertools.pairwise(times)] for names, times in accounts if tuple(names) == usual]
     microseconds = [statistics.median(gap) / 1e3 for gap in zip(*gaps, strict=True)]
     steps = [{"from": a, "to": b, "us": us} for (a, b), us in zip(itertools.pairwise(usual), microseconds, strict=True)]
     return {"steps": steps, "usual": count / len(accounts)}
