@@ -143,6 +143,7 @@ impl ObjectEntry {
 pub(crate) struct ObjectTable {
     pub(crate) entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
     has_shrunk: bool,
+    peak: usize,
 }
 
 impl ObjectTable {
@@ -157,7 +158,7 @@ impl ObjectTable {
     /// Forgets an object. A table that was large once gives its memory back.
     pub(crate) fn remove(&mut self, id: ObjectId) {
         self.entries.remove(&id);
-        self.has_shrunk |= shrink_if_sparse(&mut self.entries);
+        self.has_shrunk |= shrink_if_sparse(&mut self.entries, &mut self.peak);
     }
 
     /// Whether much memory was freed since this was asked last.
@@ -178,12 +179,38 @@ impl ObjectTable {
     }
 }
 
-/// Gives back most of a table's memory when hardly anything is left in it. True: it did.
-pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(table: &mut HashMap<K, V, IdBuildHasher>) -> bool {
+/// Gives back most of a table's memory when hardly anything is left in it, to be called after each removal. True: it did.
+/// `peak`: the most entries since the last time. The table's own capacity does not count places that were emptied.
+pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(
+    table: &mut HashMap<K, V, IdBuildHasher>,
+    peak: &mut usize,
+) -> bool {
     const WORTH_IT: usize = 1 << 16;
-    let is_sparse = table.capacity() > WORTH_IT && table.len() < table.capacity() / 16;
+    *peak = (*peak).max(table.len() + 1);
+    let is_sparse = *peak > WORTH_IT && table.len() < *peak / 16;
     if is_sparse {
         table.shrink_to(table.len() * 2);
+        *peak = table.len();
     }
     is_sparse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emptied_table_gives_its_memory_back_and_keeps_what_is_left() {
+        let mut table = ObjectTable::default();
+        let ids: Vec<ObjectId> = (0..200_000).map(|_| ObjectId::for_put()).collect();
+        for id in &ids {
+            table.insert_owned(*id, ObjectState::Pending);
+        }
+        let full = table.entries.capacity();
+        let (gone, kept) = ids.split_at(199_000);
+        gone.iter().for_each(|id| table.remove(*id));
+        assert!(table.take_shrunk() && !table.take_shrunk());
+        assert!(table.entries.capacity() < full / 4);
+        assert!(kept.iter().all(|id| table.get(*id).is_some()));
+    }
 }

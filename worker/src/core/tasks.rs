@@ -127,6 +127,8 @@ pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
 /// All tasks that are not ended, and lineage.
 pub(crate) struct TaskTable {
     pub(crate) records: HashMap<TaskId, TaskRecord, IdBuildHasher>,
+    /// Most records at once since the table was shrunk.
+    peak: usize,
     lineage: VecDeque<TaskId>,
     lineage_bytes: u64,
     lineage_limit_bytes: u64,
@@ -139,6 +141,7 @@ impl TaskTable {
     pub(super) fn new(lineage_limit_bytes: u64) -> Self {
         Self {
             records: HashMap::default(),
+            peak: 0,
             lineage: VecDeque::new(),
             lineage_bytes: 0,
             lineage_limit_bytes,
@@ -326,7 +329,7 @@ impl Core {
             }
         } else if let Some(record) = self.tasks.records.remove(&id) {
             effects.discard_value(record.args);
-            shrink_if_sparse(&mut self.tasks.records);
+            shrink_if_sparse(&mut self.tasks.records, &mut self.tasks.peak);
         }
         for (object, _) in dependencies {
             self.release_handle(object, effects);
