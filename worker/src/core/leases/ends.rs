@@ -5,7 +5,7 @@ use std::time::Duration;
 use aktis_common::ids::{NodeId, TaskId};
 use aktis_proto::v1 as wire;
 
-use super::{ClassId, STEAL_AFTER, steal_effect};
+use super::{ClassId, Lease, STEAL_AFTER, steal_effect};
 use crate::core::tasks::Place;
 use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::ConnectionId;
@@ -108,6 +108,14 @@ impl Core {
         connection: ConnectionId,
         effects: &mut Effects,
     ) -> Option<(ProcessAddress, Vec<TaskId>)> {
+        self.leases.leases.get_mut(&connection)?.is_unusable = true;
+        let lease = self.give_up(connection, effects)?;
+        self.adjust_requests(lease.class, effects);
+        Some((lease.worker, lease.in_flight.into()))
+    }
+
+    /// The lease is this process's no more, and the raylet is told.
+    fn give_up(&mut self, connection: ConnectionId, effects: &mut Effects) -> Option<Lease> {
         let lease = self.leases.leases.remove(&connection)?;
         self.leases
             .class_mut(lease.class)
@@ -117,11 +125,10 @@ impl Core {
             returned: wire::LeaseReturn {
                 lease_id: lease.lease_id,
                 node_id: lease.worker.node.to_wire(),
-                is_worker_unusable: true,
+                is_worker_unusable: lease.is_unusable,
             },
         });
-        self.adjust_requests(lease.class, effects);
-        Some((lease.worker, lease.in_flight.into()))
+        Some(lease)
     }
 
     /// Others wait for the resources of this lease.
@@ -145,20 +152,9 @@ impl Core {
     }
 
     fn return_lease(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let Some(lease) = self.leases.leases.remove(&connection) else {
+        let Some(lease) = self.give_up(connection, effects) else {
             return;
         };
-        self.leases
-            .class_mut(lease.class)
-            .leases
-            .retain(|open| *open != connection);
-        effects.push(Effect::ReturnLease {
-            returned: wire::LeaseReturn {
-                lease_id: lease.lease_id,
-                node_id: lease.worker.node.to_wire(),
-                is_worker_unusable: lease.is_unusable,
-            },
-        });
         effects.push(Effect::CloseLane { connection });
         self.adjust_requests(lease.class, effects);
     }
