@@ -75,8 +75,12 @@ impl WorkFeed {
             .as_ref()
             .map(|fetcher| fetcher.send((call, context)));
         if let Some(Err(mpsc::SendError((call, _)))) = sent {
-            let failure = TaskFailure::new(ErrorCode::Internal, "the thread for inputs has ended");
+            let failure = TaskFailure::new(
+                ErrorCode::Internal,
+                "the thread that fetches inputs has crashed: kill the actor and create it again",
+            );
             call.finish(CallOutcome::failed(failure, Duration::ZERO));
+            host.call_method0("arrive_in_vain")?;
         }
         Ok(())
     }

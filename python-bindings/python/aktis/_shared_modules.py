@@ -2,7 +2,7 @@
 
 Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process. Forked from a zygote that has
 them, a worker pays neither. They are imported when the first stage of a dataset with a Python function starts, and ahead,
-when the zygote is idle, if the driver has them. What a fork must not inherit is put right here:
+when the zygote is idle for a moment, if the driver has them or has imported ``aktis.data``. What a fork must not inherit is put right here:
 
 - OpenBLAS starts threads at its import. It ends them before a fork, by itself, and starts as many anew in the process
   that computes; one fork that does nothing leaves the zygote single-threaded.
