@@ -5,6 +5,8 @@ pub(crate) use std::thread::{Thread, current as current_thread, park, park_timeo
 
 pub(crate) use parking_lot::Mutex;
 
+pub(crate) use crate::lane::alarm::Alarm;
+
 /// The time by which turns are given.
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()

@@ -49,6 +49,35 @@ mod sync {
         }
     }
 
+    /// Rings at any time once it is set, or never.
+    #[derive(Debug)]
+    pub(crate) struct Alarm {
+        is_set: loom::sync::Mutex<bool>,
+        bell: loom::sync::Condvar,
+    }
+
+    impl Alarm {
+        pub(crate) fn new() -> Result<Self, std::convert::Infallible> {
+            Ok(Self {
+                is_set: loom::sync::Mutex::new(false),
+                bell: loom::sync::Condvar::new(),
+            })
+        }
+
+        pub(crate) fn set(&self, delay: Option<Duration>) {
+            *self.is_set.lock().expect("a model that panics is over") = delay.is_some();
+            self.bell.notify_all();
+        }
+
+        pub(crate) fn wait(&self) {
+            let mut is_set = self.is_set.lock().expect("a model that panics is over");
+            while !*is_set {
+                is_set = self.bell.wait(is_set).expect("a model that panics is over");
+            }
+            *is_set = false;
+        }
+    }
+
     /// Whether the limit is over is for [`now`] to say.
     pub(crate) fn park_timeout(_limit: Duration) {
         loom::thread::yield_now();
@@ -103,7 +132,7 @@ impl Reactor {
         });
         let kicked = Arc::clone(&kernel);
         Arc::new(Self {
-            turn: Turn::new(),
+            turn: Turn::new(sync::Alarm::new().expect("cannot fail")),
             kernel,
             kick: Kick::new(move || kicked.change(|pending| pending.is_kicked = true)),
             is_polled: AtomicBool::new(false),
@@ -167,6 +196,33 @@ fn waiting_thread(reactor: &Arc<Reactor>, slot: &Slot) -> loom::thread::JoinHand
     })
 }
 
+struct LaneThread {
+    thread: loom::thread::JoinHandle<()>,
+    is_over: Arc<Mutex<bool>>,
+}
+
+fn lane_thread(reactor: &Arc<Reactor>) -> LaneThread {
+    let is_over = Arc::new(Mutex::new(false));
+    let (reactor, over) = (Arc::clone(reactor), Arc::clone(&is_over));
+    let thread = loom::thread::spawn(move || {
+        let is_over = || *over.lock();
+        while !is_over() {
+            reactor.turn.lane_round(&*reactor, &|| None, &is_over);
+        }
+    });
+    LaneThread { thread, is_over }
+}
+
+impl LaneThread {
+    fn end(self, reactor: &Reactor) {
+        *self.is_over.lock() = true;
+        if !reactor.turn.call_lane(Duration::ZERO) {
+            reactor.kick().kick();
+        }
+        self.thread.join().expect("the lane thread ends");
+    }
+}
+
 fn filled(slot: &Slot) -> Arc<Waiter> {
     loop {
         if let Some(waiter) = &*slot.lock().expect("a model that panics is over") {
@@ -226,30 +282,30 @@ fn follower_whose_time_is_over_does_not_take_the_turn_with_it() {
 
 fn lane_thread_hands_over_and_ends() {
     let (reactor, slot) = (Reactor::new(), empty());
-    let is_over = Arc::new(Mutex::new(false));
-    let (lane_reactor, lane_over) = (Arc::clone(&reactor), Arc::clone(&is_over));
-    let lane = loom::thread::spawn(move || {
-        lane_reactor.turn.become_lane_thread();
-        let mut seen = (0, 0);
-        let is_over = || *lane_over.lock();
-        while !is_over() {
-            lane_reactor
-                .turn
-                .lane_round(&*lane_reactor, &mut seen, &|| None, &is_over);
-        }
-    });
+    let lane = lane_thread(&reactor);
     let thread = waiting_thread(&reactor, &slot);
     reactor.answer(&filled(&slot));
     thread.join().expect("the thread ends");
-    *is_over.lock() = true;
-    if !reactor.turn.rouse_lane() {
-        reactor.kick().kick();
+    lane.end(&reactor);
+}
+
+/// Nobody waits any more, but what comes must be read: the lane thread takes the turn that was left.
+fn turn_that_was_left_comes_to_the_lane_thread() {
+    let (reactor, slot) = (Reactor::new(), empty());
+    let lane = lane_thread(&reactor);
+    let thread = waiting_thread(&reactor, &slot);
+    reactor.answer(&filled(&slot));
+    thread.join().expect("the thread ends");
+    let unattended = Waiter::new(1);
+    reactor.answer(&unattended);
+    while !unattended.is_done() {
+        loom::thread::yield_now();
     }
-    lane.join().expect("the lane thread ends");
+    lane.end(&reactor);
 }
 
 fn main() {
-    let models: [(&str, u8, fn()); 4] = [
+    let models: [(&str, u8, fn()); 5] = [
         (
             "answers_reach_two_waiting_threads_in_any_order",
             3,
@@ -269,6 +325,11 @@ fn main() {
             "lane_thread_hands_over_and_ends",
             2,
             lane_thread_hands_over_and_ends,
+        ),
+        (
+            "turn_that_was_left_comes_to_the_lane_thread",
+            2,
+            turn_that_was_left_comes_to_the_lane_thread,
         ),
     ];
     for (name, switches, model) in models {

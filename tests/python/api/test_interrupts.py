@@ -14,6 +14,8 @@ SCRIPT = """
 import os, signal, sys, threading, time
 import aktis
 
+# A test run that a shell started in the background inherits an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 aktis.init(num_cpus=1)
 
 @aktis.remote

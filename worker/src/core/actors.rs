@@ -24,8 +24,10 @@ use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::ProcessAddress;
 use crate::value::Value;
 
-/// Frames beyond this many unanswered calls may wait to be joined.
+/// Frames beyond this many unanswered calls of one actor may wait to be joined.
 const DIRECT_WRITES: usize = 2;
+/// The same for all actors together: each write to another one wakes another process.
+const DIRECT_WRITES_IN_ALL: usize = 16;
 
 #[derive(Debug, Clone)]
 enum Reach {
@@ -85,6 +87,8 @@ impl ActorEntry {
 pub(crate) struct ActorTable {
     entries: FxHashMap<ActorId, ActorEntry>,
     by_connection: FxHashMap<ConnectionId, ActorId>,
+    /// Calls that were sent and are unanswered, to all actors.
+    in_flight: usize,
 }
 
 impl ActorTable {
@@ -209,13 +213,16 @@ impl Core {
                 entry.calls.retain(|id| *id != call);
             }
             Assembled::Frame(push, payload) => {
-                let urgency = if entry.in_flight.len() < DIRECT_WRITES {
+                let is_quiet = entry.in_flight.len() < DIRECT_WRITES
+                    && self.actors.in_flight < DIRECT_WRITES_IN_ALL;
+                let urgency = if is_quiet {
                     Urgency::Now
                 } else {
                     Urgency::Soon
                 };
                 entry.calls.pop_front();
                 entry.in_flight.sent(call, payload.len_bytes());
+                self.actors.in_flight += 1;
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Pushed(connection);
                     let (template, slots) = (&record.template, &mut entry.templates);
@@ -246,7 +253,9 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        entry.in_flight.answered(call);
+        if entry.in_flight.answered(call) {
+            self.actors.in_flight -= 1;
+        }
         if entry.calls.is_empty() {
             self.end_if_drained(actor, effects);
         } else {
@@ -329,6 +338,7 @@ impl Core {
         }
         entry.reach = Reach::Dead(failure.clone());
         let mut lost = entry.in_flight.take();
+        self.actors.in_flight -= lost.len();
         lost.append(&mut entry.interrupted);
         if let Some(args) = entry.creation_args.take() {
             effects.discard_value(args);
@@ -371,6 +381,7 @@ impl Core {
         }
         entry.reach = Reach::Away;
         let sent = entry.in_flight.take();
+        self.actors.in_flight -= sent.len();
         for call in sent.into_iter().rev() {
             let has_retry = self
                 .tasks

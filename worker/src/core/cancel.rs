@@ -143,7 +143,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
     use wire::lane_frame::Kind;
@@ -169,7 +169,10 @@ mod tests {
 
     /// A core with one task that waits for a worker.
     fn core_with_task() -> (Core, TaskId, Effects) {
-        let (mut core, mut effects) = (Core::new(process(), 1 << 20), Effects::default());
+        let (mut core, mut effects) = (
+            Core::new(process(), 1 << 20, Duration::from_secs(1)),
+            Effects::default(),
+        );
         core.leases.now = Some(Instant::now());
         let class = core.leases.class_of(&Default::default(), JobId::random());
         let template = Arc::new(CallTemplate {

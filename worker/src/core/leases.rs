@@ -97,9 +97,37 @@ pub(crate) struct LeaseTable {
     next_number: u64,
     /// The time of the event being handled; the core has no clock.
     pub(crate) now: Option<Instant>,
+    /// How long a leased worker is kept without work.
+    idle_limit: Duration,
+    /// When [`Core::lease_tick`] is to be called at the latest.
+    tick_at: Option<Instant>,
+    is_tick_news: bool,
 }
 
 impl LeaseTable {
+    pub(crate) fn new(idle_limit: Duration) -> Self {
+        Self {
+            idle_limit,
+            ..Self::default()
+        }
+    }
+
+    /// After how long [`Core::lease_tick`] is to be called, if that is earlier than was said before.
+    pub(crate) fn take_tick_wish(&mut self) -> Option<Duration> {
+        if !std::mem::take(&mut self.is_tick_news) {
+            return None;
+        }
+        let at = self.tick_at?;
+        Some(at.saturating_duration_since(self.now()))
+    }
+
+    fn tick_by(&mut self, at: Instant) {
+        if self.tick_at.is_none_or(|known| at < known) {
+            self.tick_at = Some(at);
+            self.is_tick_news = true;
+        }
+    }
+
     /// The class of tasks with this request.
     pub(crate) fn class_of(&mut self, request: &wire::ResourceRequest, job: JobId) -> ClassId {
         let key = (request.encode_to_vec(), job);
@@ -200,6 +228,7 @@ impl Core {
             Urgency::Soon
         };
         lease.in_flight.push_back(task);
+        let steal_at = (lease.in_flight.len() > 1).then_some(lease.busy_since + STEAL_AFTER);
         let Some(record) = self.tasks.records.get_mut(&task) else {
             return;
         };
@@ -213,6 +242,9 @@ impl Core {
             urgency,
             effects,
         );
+        if let Some(steal_at) = steal_at {
+            self.leases.tick_by(steal_at);
+        }
     }
 
     fn adjust_requests(&mut self, class_id: ClassId, effects: &mut Effects) {
@@ -315,6 +347,7 @@ impl Core {
                 templates: TemplateSlots::default(),
             },
         );
+        self.leases.tick_by(now + self.leases.idle_limit);
         self.pump(key.class, effects);
         self.settle(effects);
     }

@@ -32,6 +32,8 @@ pub(crate) mod tasks;
 mod templates;
 mod window;
 
+use std::time::Duration;
+
 use rustc_hash::FxHashMap;
 
 use crate::lane::connection::ConnectionId;
@@ -55,12 +57,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(me: ProcessAddress, lineage_limit_bytes: u64) -> Self {
+    pub(crate) fn new(me: ProcessAddress, lineage_limit_bytes: u64, lease_idle: Duration) -> Self {
         Self {
             me,
             objects: objects::ObjectTable::default(),
             tasks: tasks::TaskTable::new(lineage_limit_bytes),
-            leases: leases::LeaseTable::default(),
+            leases: leases::LeaseTable::new(lease_idle),
             actors: actors::ActorTable::default(),
             streams: streams::StreamTable::default(),
             peers: FxHashMap::default(),

@@ -45,11 +45,14 @@ impl CallWindow {
         self.sent.push_back((call, bytes));
     }
 
-    pub(super) fn answered(&mut self, call: TaskId) {
+    /// False: the call was not on its way.
+    pub(super) fn answered(&mut self, call: TaskId) -> bool {
         let position = self.sent.iter().position(|(id, _)| *id == call);
-        if let Some((_, bytes)) = position.and_then(|position| self.sent.remove(position)) {
+        let sent = position.and_then(|position| self.sent.remove(position));
+        if let Some((_, bytes)) = sent {
             self.bytes -= bytes as usize;
         }
+        sent.is_some()
     }
 
     /// The lane is gone: what was sent on it, in order.
@@ -95,9 +98,9 @@ mod tests {
         let calls: Vec<TaskId> = (0..16).map(|_| TaskId::next()).collect();
         calls.iter().for_each(|call| window.sent(*call, 1 << 20));
         assert!(!window.has_room());
-        window.answered(calls[7]);
+        assert!(window.answered(calls[7]));
         assert!(window.has_room());
-        window.answered(calls[7]);
+        assert!(!window.answered(calls[7]));
         assert_eq!(window.len(), 15);
         assert_eq!(window.take().len(), 15);
     }

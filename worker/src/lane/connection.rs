@@ -120,7 +120,7 @@ impl Connection {
         if !outgoing.is_dirty {
             outgoing.is_dirty = true;
             drop(outgoing);
-            self.reactor.add_dirty(Arc::clone(self));
+            self.reactor.add_unflushed(Arc::clone(self));
         }
         Ok(false)
     }
@@ -128,11 +128,6 @@ impl Connection {
     /// Writes what waits; what does not fit goes on when the socket is writable.
     pub(crate) fn flush(self: &Arc<Self>) {
         self.flush_locked(&mut self.outgoing.lock());
-    }
-
-    /// [`Self::flush`] for iterators over shared connections.
-    pub(crate) fn flush_shared(connection: &Arc<Self>) {
-        connection.flush();
     }
 
     fn flush_locked(self: &Arc<Self>, outgoing: &mut Outgoing) {

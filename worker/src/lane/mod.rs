@@ -3,8 +3,10 @@
 //! ```text
 //!  frame        u32 rest | u32 header | header | payload      encoding and incremental decoding
 //!  outbox       bytes waiting to be written, coalesced        one writev for many frames
+//!  unflushed    how long bytes wait to be coalesced
 //!  connection   one unix socket: outbox + decoder
 //!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
+//!  alarm        what the lane thread sleeps on
 //!  wait         polling with the turn, parking without it
 //!  spin         whether polling for a moment pays
 //!  watched      a descriptor of somebody else in the reactor, such as an event loop's
@@ -17,11 +19,13 @@
 //!   its condition is met or the turn becomes free.
 //! - `LANE-3 (frame-order)`: frames sent on one connection are handed to the peer's handler in the order of `send`.
 
+pub(crate) mod alarm;
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod outbox;
 pub(crate) mod reactor;
 mod spin;
 pub(crate) mod turn;
+mod unflushed;
 pub(crate) mod wait;
 pub(crate) mod watched;

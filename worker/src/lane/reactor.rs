@@ -11,17 +11,17 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::{Errno, read, write};
 use rustix::net::{SocketFlags, accept_with};
 
+use super::alarm::Alarm;
 use super::connection::{Connection, ConnectionId, Handler};
 use super::frame::Decoder;
 use super::spin::{SPIN, SpinGauge};
 use super::turn::{Kick, Turn, Waiter};
+use super::unflushed::{FLUSH_AFTER, Unflushed};
 use super::wait::{Interrupted, Limits, Poller, WaitEnd};
 use super::watched::WatchedFd;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
-/// How long the lane thread lets bytes wait for more that go the same way.
-const FLUSH_AFTER: Duration = Duration::from_micros(100);
 
 /// Takes a connection that came in through a listener.
 pub(crate) type Acceptor = Arc<dyn Fn(OwnedFd) + Send + Sync>;
@@ -38,14 +38,6 @@ enum Source {
     Watched(Arc<WatchedFd>),
 }
 
-/// Connections with bytes that were sent with [`super::connection::Urgency::Soon`].
-#[derive(Default)]
-struct Dirty {
-    connections: Vec<Arc<Connection>>,
-    /// Of the first of them.
-    since: Option<Instant>,
-}
-
 /// See the [module](super).
 pub(crate) struct Reactor {
     /// For forked children, which inherit both; dropped before them.
@@ -57,7 +49,7 @@ pub(crate) struct Reactor {
     /// Touched only by the thread that leads, so never contended.
     spin: Mutex<SpinGauge>,
     sources: Mutex<FxHashMap<u64, Source>>,
-    dirty: Mutex<Dirty>,
+    unflushed: Mutex<Unflushed>,
     next_id: AtomicU64,
     is_stopped: AtomicBool,
 }
@@ -79,10 +71,10 @@ impl Reactor {
             epoll,
             kick_fd,
             kick,
-            turn: Turn::new(),
+            turn: Turn::new(Alarm::new()?),
             spin: Mutex::new(SpinGauge::new(cpus)),
             sources: Mutex::default(),
-            dirty: Mutex::default(),
+            unflushed: Mutex::default(),
             next_id: AtomicU64::new(KICK + 1),
             is_stopped: AtomicBool::new(false),
         }))
@@ -163,40 +155,36 @@ impl Reactor {
         );
     }
 
-    pub(super) fn add_dirty(&self, connection: Arc<Connection>) {
-        let mut dirty = self.dirty.lock();
-        dirty.connections.push(connection);
-        let is_first = dirty.since.is_none();
-        dirty.since.get_or_insert_with(Instant::now);
-        drop(dirty);
+    pub(super) fn add_unflushed(&self, connection: Arc<Connection>) {
+        let is_first = self.unflushed.lock().add(connection);
         if is_first {
-            self.rouse();
+            self.call_lane(FLUSH_AFTER);
         }
     }
 
-    /// Makes the lane thread look around: unflushed bytes, a new timer.
-    pub(crate) fn rouse(&self) {
-        if !self.turn.rouse_lane() {
+    /// Makes the lane thread look around after a while: unflushed bytes, a new timer.
+    pub(crate) fn call_lane(&self, delay: Duration) {
+        if !self.turn.call_lane(delay) {
             self.kick.kick();
         }
     }
 
     /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
-    pub(crate) fn flush_dirty(&self) {
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        for connection in dirty.connections {
-            connection.flush();
-        }
+    pub(crate) fn flush(&self) {
+        let waiting = self.unflushed.lock().take();
+        waiting.iter().for_each(Connection::flush);
     }
 
-    /// [`Self::flush_dirty`] for the lane thread, which leaves time for more to come. Says when to come again.
+    /// [`Self::flush`] for the lane thread, which leaves time for more to come. Says when to come again.
     fn flush_overdue(&self) -> Option<Duration> {
-        let left = FLUSH_AFTER.saturating_sub(self.dirty.lock().since?.elapsed());
-        if left.is_zero() {
-            self.flush_dirty();
-            return None;
+        let overdue = self.unflushed.lock().take_overdue();
+        match overdue {
+            Ok(connections) => {
+                connections.iter().for_each(Connection::flush);
+                None
+            }
+            Err(left) => Some(left),
         }
-        Some(left)
     }
 
     /// Waits until `waiter` is done. Polls itself when it can. `slice` bounds the time until
@@ -207,7 +195,7 @@ impl Reactor {
         deadline: Option<Instant>,
         slice: Option<Duration>,
     ) -> WaitEnd {
-        self.flush_dirty();
+        self.flush();
         if waiter.is_done() {
             return WaitEnd::Done;
         }
@@ -251,23 +239,21 @@ impl Reactor {
 
     /// Body of the lane thread: polls when no other thread does, flushes, ticks. Ends after [`Self::stop`].
     pub(crate) fn run_lane_thread(&self, ticker: &dyn Ticker) {
-        self.turn.become_lane_thread();
         let is_over = || self.is_stopped.load(Ordering::Acquire);
         let errands = || {
             let next_flush = self.flush_overdue();
             let next_tick = ticker.tick(Instant::now());
             next_flush.into_iter().chain(next_tick).min()
         };
-        let mut seen = (0, 0);
         while !is_over() {
-            self.turn.lane_round(self, &mut seen, &errands, &is_over);
+            self.turn.lane_round(self, &errands, &is_over);
         }
     }
 
     /// Ends the lane thread and closes all connections without reporting them.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
-        self.rouse();
+        self.call_lane(Duration::ZERO);
         self.kick.kick();
         let sources = std::mem::take(&mut *self.sources.lock());
         for source in sources.into_values() {
@@ -276,7 +262,7 @@ impl Reactor {
                 connection.close();
             }
         }
-        self.dirty.lock().connections.clear();
+        drop(self.unflushed.lock().take());
     }
 }
 

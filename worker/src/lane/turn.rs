@@ -11,12 +11,15 @@
 //!    │ lane thread, GRACE over          done, follower: Thread stays, follower promoted
 //!    └──────────────► Lane ──── a thread waits: kicked ─► Thread (promoted) or Free
 //! ```
+//!
+//! The lane thread sleeps on an [`Alarm`]. Who frees the turn sets it, and who takes the turn again unsets it when about to
+//! sleep itself: a process that works now and then does not wake its lane thread at all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Thread, current_thread, now};
+use crate::sync::{Alarm, AtomicBool, AtomicUsize, Mutex, Ordering, Thread, current_thread, now};
 
 /// How long the lane thread leaves a free turn alone.
 pub(crate) const GRACE: Duration = Duration::from_millis(1);
@@ -111,11 +114,12 @@ struct State {
     holder: Holder,
     free_since: Instant,
     followers: VecDeque<Arc<Waiter>>,
-    /// The lane thread sleeps until it is unparked, and must be when the turn becomes free.
-    is_lane_asleep: bool,
-    lane_thread: Option<Thread>,
-    /// Grows with every change of the turn, so that the lane thread sees whether anything goes on.
-    changes: u64,
+    /// When the lane thread takes the turn if it is free then. Always set while nobody has it and the lane thread sleeps.
+    handover_at: Option<Instant>,
+    /// When the lane thread has something else to do.
+    errands_at: Option<Instant>,
+    /// What the alarm is set to: the earlier of the two.
+    rings_at: Option<Instant>,
 }
 
 /// The outcome of asking for the turn.
@@ -132,35 +136,42 @@ pub(crate) enum Asked {
 /// What the lane thread is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LaneStep {
-    /// It has the turn: poll until kicked, then [`Turn::pass`].
-    Poll,
-    /// Sleep this long, or until unparked.
-    Sleep(Option<Duration>),
+    /// It has the turn: poll until kicked, or this long for the next errand, then [`Turn::pass`].
+    Poll(Option<Duration>),
+    /// Sleep until the alarm rings.
+    Sleep,
 }
 
 /// The turn of one reactor.
 #[derive(Debug)]
 pub(crate) struct Turn {
     state: Mutex<State>,
+    alarm: Alarm,
 }
 
 impl Turn {
-    pub(crate) fn new() -> Self {
+    /// A free turn, and the alarm on which the lane thread will sleep.
+    pub(crate) fn new(alarm: Alarm) -> Self {
         Self {
             state: Mutex::new(State {
                 holder: Holder::Nobody,
                 free_since: now(),
                 followers: VecDeque::new(),
-                is_lane_asleep: false,
-                lane_thread: None,
-                changes: 0,
+                handover_at: None,
+                errands_at: None,
+                rings_at: None,
             }),
+            alarm,
         }
     }
 
-    /// The calling thread becomes the lane thread.
-    pub(crate) fn become_lane_thread(&self) {
-        self.state.lock().lane_thread = Some(current_thread());
+    fn set_alarm(&self, state: &mut State) {
+        let rings_at = state.handover_at.into_iter().chain(state.errands_at).min();
+        if rings_at != state.rings_at {
+            state.rings_at = rings_at;
+            self.alarm
+                .set(rings_at.map(|at| at.saturating_duration_since(now())));
+        }
     }
 
     /// The waiter's thread asks to poll.
@@ -169,7 +180,6 @@ impl Turn {
         match state.holder {
             Holder::Nobody => {
                 state.holder = Holder::Thread;
-                state.changes += 1;
                 Asked::Lead
             }
             holder => {
@@ -186,7 +196,6 @@ impl Turn {
     /// The holder stops polling: a follower gets the turn, or nobody.
     pub(crate) fn pass(&self) {
         let mut state = self.state.lock();
-        state.changes += 1;
         while let Some(follower) = state.followers.pop_front() {
             if !follower.is_done() {
                 state.holder = Holder::Thread;
@@ -196,11 +205,17 @@ impl Turn {
         }
         state.holder = Holder::Nobody;
         state.free_since = now();
-        if state.is_lane_asleep {
-            state.is_lane_asleep = false;
-            if let Some(thread) = &state.lane_thread {
-                thread.unpark();
-            }
+        if state.handover_at.is_none() {
+            state.handover_at = Some(state.free_since + GRACE);
+            self.set_alarm(&mut state);
+        }
+    }
+
+    /// The holder is about to sleep while it polls: the lane thread need not look after the turn.
+    pub(crate) fn settle(&self) {
+        let mut state = self.state.lock();
+        if state.handover_at.take().is_some() {
+            self.set_alarm(&mut state);
         }
     }
 
@@ -218,40 +233,52 @@ impl Turn {
         !self.state.lock().followers.is_empty()
     }
 
-    /// The lane thread asks what to do. `seen` is its memory of [`State::changes`] and of idle rounds.
-    pub(crate) fn lane_step(&self, seen: &mut (u64, u32)) -> LaneStep {
-        const IDLE_ROUNDS: u32 = 2;
+    /// The lane thread is awake and about to run its errands.
+    pub(crate) fn lane_wakes(&self) {
         let mut state = self.state.lock();
-        if state.holder == Holder::Nobody {
-            let free = now().duration_since(state.free_since);
-            if free >= GRACE {
-                state.holder = Holder::Lane;
-                state.changes += 1;
-                return LaneStep::Poll;
-            }
-            return LaneStep::Sleep(Some(GRACE - free));
-        }
-        *seen = if seen.0 == state.changes {
-            (seen.0, seen.1 + 1)
-        } else {
-            (state.changes, 0)
-        };
-        if seen.1 < IDLE_ROUNDS {
-            return LaneStep::Sleep(Some(GRACE));
-        }
-        state.is_lane_asleep = true;
-        LaneStep::Sleep(None)
+        state.errands_at = None;
+        state.rings_at = None;
     }
 
-    /// Makes the lane thread look around (flush, timers) if it sleeps. False: it polls and must be kicked instead.
-    pub(crate) fn rouse_lane(&self) -> bool {
+    /// The lane thread has run its errands and asks what to do; the next errand is due after `next`.
+    pub(crate) fn lane_step(&self, next: Option<Duration>) -> LaneStep {
+        let mut state = self.state.lock();
+        let now = now();
+        // Others may have asked for it meanwhile.
+        let errands_at = next
+            .map(|left| now + left)
+            .into_iter()
+            .chain(state.errands_at)
+            .min();
+        state.errands_at = errands_at;
+        state.handover_at = None;
+        if state.holder == Holder::Nobody {
+            let handover_at = state.free_since + GRACE;
+            if handover_at <= now {
+                state.holder = Holder::Lane;
+                return LaneStep::Poll(errands_at.map(|at| at.saturating_duration_since(now)));
+            }
+            state.handover_at = Some(handover_at);
+        }
+        self.set_alarm(&mut state);
+        LaneStep::Sleep
+    }
+
+    /// Sleeps until the alarm rings. For the lane thread.
+    pub(crate) fn sleep(&self) {
+        self.alarm.wait();
+    }
+
+    /// Has the lane thread run its errands (flush, timers) after `delay`. False: it polls and must be kicked instead.
+    pub(crate) fn call_lane(&self, delay: Duration) -> bool {
         let mut state = self.state.lock();
         if state.holder == Holder::Lane {
             return false;
         }
-        state.is_lane_asleep = false;
-        if let Some(thread) = &state.lane_thread {
-            thread.unpark();
+        let at = now() + delay;
+        if state.errands_at.is_none_or(|known| at < known) {
+            state.errands_at = Some(at);
+            self.set_alarm(&mut state);
         }
         true
     }
@@ -261,9 +288,13 @@ impl Turn {
 mod tests {
     use super::*;
 
+    fn new_turn() -> Turn {
+        Turn::new(Alarm::new().expect("a timer"))
+    }
+
     #[test]
     fn second_waiter_follows_and_is_promoted_when_the_first_is_done() {
-        let turn = Turn::new();
+        let turn = new_turn();
         let (first, second) = (Waiter::new(1), Waiter::new(1));
         assert_eq!(turn.ask(&first), Asked::Lead);
         assert_eq!(turn.ask(&second), Asked::Follow);
@@ -274,7 +305,7 @@ mod tests {
 
     #[test]
     fn done_followers_are_not_promoted() {
-        let turn = Turn::new();
+        let turn = new_turn();
         let (first, second, third) = (Waiter::new(1), Waiter::new(1), Waiter::new(1));
         assert_eq!(turn.ask(&first), Asked::Lead);
         turn.ask(&second);
@@ -287,7 +318,7 @@ mod tests {
 
     #[test]
     fn leaving_while_promoted_hands_the_duty_to_pass_on() {
-        let turn = Turn::new();
+        let turn = new_turn();
         let (first, second) = (Waiter::new(1), Waiter::new(1));
         turn.ask(&first);
         turn.ask(&second);
@@ -297,15 +328,50 @@ mod tests {
         assert_eq!(turn.ask(&Waiter::new(1)), Asked::Lead);
     }
 
+    fn alarm_of(turn: &Turn) -> Option<Instant> {
+        turn.state.lock().rings_at
+    }
+
     #[test]
     fn lane_thread_leaves_a_fresh_turn_alone() {
-        let turn = Turn::new();
-        let waiter = Waiter::new(1);
-        turn.ask(&waiter);
+        let turn = new_turn();
+        turn.ask(&Waiter::new(1));
         turn.pass();
-        assert!(matches!(
-            turn.lane_step(&mut (0, 0)),
-            LaneStep::Sleep(Some(_))
-        ));
+        assert_eq!(turn.lane_step(None), LaneStep::Sleep);
+        assert!(alarm_of(&turn).is_some());
+    }
+
+    #[test]
+    fn lane_thread_takes_a_turn_that_stays_free() {
+        let turn = new_turn();
+        turn.lane_wakes();
+        assert_eq!(turn.lane_step(None), LaneStep::Sleep);
+        turn.sleep();
+        turn.lane_wakes();
+        assert_eq!(turn.lane_step(None), LaneStep::Poll(None));
+    }
+
+    #[test]
+    fn thread_that_sleeps_with_the_turn_lets_the_lane_thread_sleep() {
+        let turn = new_turn();
+        turn.ask(&Waiter::new(1));
+        turn.pass();
+        assert!(alarm_of(&turn).is_some());
+        turn.ask(&Waiter::new(1));
+        turn.settle();
+        assert!(alarm_of(&turn).is_none());
+    }
+
+    #[test]
+    fn errand_asked_for_while_the_lane_thread_runs_others_is_not_forgotten() {
+        let turn = new_turn();
+        turn.ask(&Waiter::new(1));
+        turn.lane_wakes();
+        assert!(turn.call_lane(Duration::ZERO));
+        assert_eq!(
+            turn.lane_step(Some(Duration::from_secs(3600))),
+            LaneStep::Sleep
+        );
+        turn.sleep();
     }
 }

@@ -82,24 +82,45 @@ impl Turn {
             }
         }
         waiter.set_leading(Some(poller.kick()));
-        let end = lead(poller, waiter, limits);
+        let end = self.lead(poller, waiter, limits);
         waiter.set_leading(None);
         self.pass();
         end
     }
 
-    /// One round of the lane thread: polls until a thread waits for the turn or `is_over`, or sleeps. `errands` says when
-    /// it is to be called again.
+    fn lead(&self, poller: &impl Poller, waiter: &Waiter, limits: Limits) -> WaitEnd {
+        let mut has_polled = false;
+        loop {
+            if waiter.is_done() {
+                return WaitEnd::Done;
+            }
+            let left = match limits.time_left() {
+                Ok(left) => left,
+                Err(end) => return end,
+            };
+            if !std::mem::replace(&mut has_polled, true) {
+                if poller.poll_briefly(waiter) {
+                    return WaitEnd::Done;
+                }
+                self.settle();
+            }
+            if poller.poll(left).is_err() && !waiter.is_done() {
+                return WaitEnd::Interrupted;
+            }
+        }
+    }
+
+    /// One round of the lane thread: runs errands, then polls until a thread waits for the turn or `is_over`, or sleeps.
+    /// `errands` says when it is to be called again.
     pub(crate) fn lane_round(
         &self,
         poller: &impl Poller,
-        seen: &mut (u64, u32),
         errands: &dyn Fn() -> Option<Duration>,
         is_over: &dyn Fn() -> bool,
     ) {
-        let mut next = errands();
-        match self.lane_step(seen) {
-            LaneStep::Poll => {
+        self.lane_wakes();
+        match self.lane_step(errands()) {
+            LaneStep::Poll(mut next) => {
                 while !self.has_followers() && !is_over() {
                     // Signals are blocked in this thread; an interruption only means to poll again.
                     let _ = poller.poll(next);
@@ -107,29 +128,7 @@ impl Turn {
                 }
                 self.pass();
             }
-            LaneStep::Sleep(sleep) => match sleep.into_iter().chain(next).min() {
-                None => park(),
-                Some(left) => park_timeout(left),
-            },
-        }
-    }
-}
-
-fn lead(poller: &impl Poller, waiter: &Waiter, limits: Limits) -> WaitEnd {
-    let mut has_polled = false;
-    loop {
-        if waiter.is_done() {
-            return WaitEnd::Done;
-        }
-        let left = match limits.time_left() {
-            Ok(left) => left,
-            Err(end) => return end,
-        };
-        if !std::mem::replace(&mut has_polled, true) && poller.poll_briefly(waiter) {
-            return WaitEnd::Done;
-        }
-        if poller.poll(left).is_err() && !waiter.is_done() {
-            return WaitEnd::Interrupted;
+            LaneStep::Sleep => self.sleep(),
         }
     }
 }

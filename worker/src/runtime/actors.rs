@@ -262,7 +262,7 @@ impl Runtime {
             tasks,
             give_up_at: std::time::Instant::now() + OBITUARY_PATIENCE,
         });
-        self.reactor().rouse();
+        self.reactor().call_lane(OBITUARY_PATIENCE);
     }
 
     /// The raylet has said why a worker died.

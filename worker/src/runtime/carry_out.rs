@@ -13,22 +13,32 @@ use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
 use crate::reference::ProcessAddress;
 use crate::stages::{Stage, mark};
+use crate::sync::Ordering;
 use crate::value::PayloadParts;
 
 impl Runtime {
     /// Runs `event` on the core and carries out its effects. The only way to the core's state.
     pub(super) fn with_core<R>(&self, event: impl FnOnce(&mut Core, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
-        let (result, due) = {
+        let (result, due, tick, has_shrunk) = {
             let mut core = self.0.core.lock();
             core.leases.now = Some(Instant::now());
             let result = event(&mut core, &mut effects);
+            let tick = core.leases.take_tick_wish();
+            let has_shrunk = core.objects.take_shrunk();
             // While the core is locked, so that frames lie in the outboxes in the order of events (ACTOR-1).
-            (result, self.enqueue_sends(&mut effects))
+            (result, self.enqueue_sends(&mut effects), tick, has_shrunk)
         };
+        if has_shrunk {
+            self.0.is_trim_due.store(true, Ordering::Release);
+        }
+        if has_shrunk || tick.is_some() {
+            self.reactor()
+                .call_lane(tick.filter(|_| !has_shrunk).unwrap_or_default());
+        }
         if !due.is_empty() {
             mark(Stage::Queued);
-            due.iter().for_each(Connection::flush_shared);
+            due.iter().for_each(Connection::flush);
         }
         for effect in std::mem::take(&mut effects.list) {
             self.carry_out(effect);

@@ -84,7 +84,8 @@ struct Inner {
     canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
-    lease_idle: Duration,
+    /// Much memory was freed, for the lane thread to give back.
+    is_trim_due: AtomicBool,
     is_closed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<rustc_hash::FxHashMap<WorkerId, String>>,
@@ -207,11 +208,9 @@ impl Ticker for RuntimeTicker {
             return None;
         }
         let unexplained = self.0.bury_unexplained(now);
-        let leases = self
-            .0
-            .with_core(|core, effects| core.lease_tick(self.0.0.lease_idle, effects));
+        let leases = self.0.with_core(|core, effects| core.lease_tick(effects));
         let reads = self.0.expire_reads(now);
-        if self.0.0.core.lock().objects.take_shrunk() {
+        if self.0.0.is_trim_due.swap(false, Ordering::AcqRel) {
             crate::trim::trim();
         }
         unexplained.into_iter().chain(leases).chain(reads).min()

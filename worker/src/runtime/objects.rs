@@ -153,7 +153,7 @@ impl Runtime {
         drop(recent);
         if is_first {
             // The lane thread lets go of it in time.
-            self.reactor().rouse();
+            self.reactor().call_lane(super::recent::LINGER);
         }
         Ok(bytes)
     }

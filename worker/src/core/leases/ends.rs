@@ -49,7 +49,9 @@ impl Core {
         };
         if lease.in_flight.is_empty() {
             lease.idle_since.get_or_insert(now);
-            if lease.is_leaving {
+            let is_leaving = lease.is_leaving;
+            self.leases.tick_by(now + self.leases.idle_limit);
+            if is_leaving {
                 self.return_lease(connection, effects);
             }
         }
@@ -159,13 +161,9 @@ impl Core {
         self.adjust_requests(lease.class, effects);
     }
 
-    /// Returns leases that have been idle for `idle_limit`, steals from behind long tasks. Says when to come again.
-    pub(crate) fn lease_tick(
-        &mut self,
-        idle_limit: Duration,
-        effects: &mut Effects,
-    ) -> Option<Duration> {
-        let now = self.leases.now();
+    /// Returns leases that have been idle for long, steals from behind long tasks. Says when to come again.
+    pub(crate) fn lease_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+        let (now, idle_limit) = (self.leases.now(), self.leases.idle_limit);
         let mut next: Option<Duration> = None;
         let mut expired = Vec::new();
         for (connection, lease) in &mut self.leases.leases {
@@ -188,6 +186,7 @@ impl Core {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
         }
+        self.leases.tick_at = next.map(|left| now + left);
         for connection in expired {
             self.return_lease(connection, effects);
         }
