@@ -25,8 +25,10 @@ TITLES = {
 }
 #: Below so many items fixed costs dominate: the growth is judged from there on.
 JUDGED_FROM = {"tasks": 1000, "actors": 1, "references": 1000, "contained": 1000}
-#: The cost of all items grows with this power of their number at most; 1 is linear.
+#: The cost of all items grows with this power of their number at most; 1 is linear. Or the cost of one stays below so many
+#: times its floor.
 MOST_EXPONENT = 1.1
+MOST_OF_FLOOR = 1.5
 
 
 def exponent(ns, per_item, first):
@@ -40,17 +42,21 @@ def exponent(ns, per_item, first):
 def render(series):
     rows = []
     for name, table in series.items():
+        floors = table.get("floors", {})
         for part, costs in table["parts"].items():
             power = exponent(table["n"], costs, JUDGED_FROM[name])
+            of_floor = costs[-1] / table["parts"][floors[part]][-1] if part in floors else None
+            is_met = power <= MOST_EXPONENT or (of_floor is not None and of_floor <= MOST_OF_FLOOR)
             rows.append((
                 f"{TITLES[name]['title']}: {part}",
                 f"{table['n'][0]}: {1e6 * costs[0]:.3g}",
                 f"{table['n'][-1]}: {1e6 * costs[-1]:.3g}",
                 f"{1e6 * max(costs):.3g}",
                 f"{power:.2f}",
-                report.judge(power <= MOST_EXPONENT),
+                "" if of_floor is None else f"{of_floor:.2f}",
+                "" if part in table.get("comparison", ()) else report.judge(is_met),
             ))  # fmt: skip
-    header = ("µs per item", "at least n", "at most n", "worst", "power of n", "")
+    header = ("µs per item", "at least n", "at most n", "worst", "power of n", "of the floor", "")
     return report.table(header, rows)
 
 

@@ -2,7 +2,8 @@
 
     python growth_job.py --series tasks --most 1000000 [--windows 3] [--cpus 2]
 
-Each series is `{"n": [...], "parts": {name: [seconds per item, ...]}}`, one entry per `n`.
+Each series is `{"n": [...], "parts": {name: [seconds per item, ...]}}`, one entry per `n`; `"comparison"` lists
+parts that are no measure of Aktis, `"floors"` names, for some of the others, the one that does the same without a runtime.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import statistics
 import time
 
 import aktis
+import bare
 
 #: A window is repeated until so many seconds are spent on one `n`.
 ENOUGH_S = 2.0
@@ -64,36 +66,71 @@ def tasks(options):
 
         return window
 
+    aktis.init(num_cpus=options.cpus, log_to_driver=False)
     aktis.get([nothing.remote() for _ in range(1000)])
     return series(sizes(100, options.most), options.windows, window_of)
 
 
 def actors(options):
-    """The same number of calls, spread over n actors: seconds per call."""
-    calls, started = options.calls, []
+    """Calls of n actors in turn: 1000 to each, the same number in all, and one at a time; seconds per call. The same between
+    bare processes."""
+    ns, calls = [1, 2, 5, 10, 20, 50, 100], options.calls
+    with bare.BareProcesses() as processes:
+
+        def bare_window_of(n):
+            processes.grow(n)
+
+            def window():
+                together, _ = timed(lambda: processes.all_at_once(n, calls))
+                one_by_one, _ = timed(lambda: processes.one_by_one(n, calls // 10))
+                # The tables divide by n, and the costs are one per call.
+                return {
+                    "bare processes, at once": together * n / calls,
+                    "bare processes, one by one": one_by_one * n / (calls // 10),
+                }
+
+            return window
+
+        floor = series(ns, options.windows, bare_window_of)
 
     @aktis.remote(num_cpus=0)
     class Nothing:
         def call(self):
             return None
 
+    aktis.init(num_cpus=options.cpus, log_to_driver=False)
+    started = []
+
     def window_of(n):
         started.extend(Nothing.remote() for _ in range(n - len(started)))
         aktis.get([actor.call.remote() for actor in started])
 
+        def at_once(number):
+            return timed(lambda: aktis.get([started[i % n].call.remote() for i in range(number)]))[0] * n / number
+
         def window():
-            together, _ = timed(lambda: aktis.get([started[i % n].call.remote() for i in range(calls)]))
             one_by_one, _ = timed(lambda: [aktis.get(started[i % n].call.remote()) for i in range(calls // 10)])
-            # The table divides by n, and the cost is one per call.
-            return {"all at once": together * n / calls, "one by one": one_by_one * n / (calls // 10)}
+            return {
+                "1000 each, at once": at_once(1000 * n),
+                f"{calls} in all, at once": at_once(calls),
+                "one by one": one_by_one * n / (calls // 10),
+            }
 
         return window
 
-    return series([1, 2, 5, 10, 20, 50, 100], options.windows, window_of)
+    table = series(ns, options.windows, window_of)
+    table["parts"].update(floor["parts"])
+    table["comparison"] = list(floor["parts"])
+    table["floors"] = {
+        "1000 each, at once": "bare processes, at once",
+        f"{calls} in all, at once": "bare processes, at once",
+        "one by one": "bare processes, one by one",
+    }
+    return table
 
 
 def references(options):
-    """n small values: putting, getting, waiting for all, dropping the references."""
+    """n small values: putting, getting, waiting for all, dropping the references. A dict of n objects for comparison."""
 
     def window_of(n):
         def window():
@@ -102,11 +139,16 @@ def references(options):
             got = timed(lambda: aktis.get(refs))[0]
             wait = timed(lambda: aktis.wait(refs, num_returns=n))[0]
             drop = timed(refs.clear)[0]
-            return {"put": put, "get": got, "wait": wait, "drop": drop}
+            fill, filled = timed(lambda: bare.fill(n))
+            look_up = timed(lambda: bare.look_up(*filled))[0]
+            return {"put": put, "get": got, "wait": wait, "drop": drop, "fill a dict": fill, "read a dict": look_up}
 
         return window
 
-    return series(sizes(100, options.most), options.windows, window_of)
+    aktis.init(num_cpus=options.cpus, log_to_driver=False)
+    table = series(sizes(100, options.most), options.windows, window_of)
+    table["comparison"] = ["fill a dict", "read a dict"]
+    return table
 
 
 def contained(options):
@@ -124,6 +166,7 @@ def contained(options):
 
         return window
 
+    aktis.init(num_cpus=options.cpus, log_to_driver=False)
     return series(sizes(100, options.most // 10), options.windows, window_of)
 
 
@@ -138,7 +181,6 @@ def main():
     parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args()
-    aktis.init(num_cpus=options.cpus, log_to_driver=False)
     table = SERIES[options.series](options)
     aktis.shutdown()
     print("\n" + json.dumps(table), flush=True)

@@ -16,7 +16,8 @@ import matplotlib.pyplot as plt
 def draw(name, table, titles, path):
     figure, axes = plt.subplots(figsize=(7, 4))
     for part, seconds in table["parts"].items():
-        axes.plot(table["n"], [1e6 * value for value in seconds], marker="o", markersize=3, label=part)
+        style = "--" if part in table.get("comparison", ()) else "-"
+        axes.plot(table["n"], [1e6 * value for value in seconds], style, marker="o", markersize=3, label=part)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_title(titles["title"])

@@ -199,6 +199,7 @@ impl TaskId {
 
 impl TaskId {
     /// The process's prefix and the number, as they travel in the frames of calls.
+    #[inline]
     pub fn to_words(self) -> (u64, u64) {
         let word = |at: usize| {
             let word = self.0[at..at + 8].try_into();
@@ -231,6 +232,7 @@ impl ObjectId {
     }
 
     /// The task that creates this object.
+    #[inline]
     pub fn task(&self) -> TaskId {
         let mut bytes = [0u8; 16];
         bytes.copy_from_slice(&self.0[..16]);
@@ -238,6 +240,7 @@ impl ObjectId {
     }
 
     /// Which return value of the task this is.
+    #[inline]
     pub fn index(&self) -> u32 {
         let mut bytes = [0u8; 4];
         bytes.copy_from_slice(&self.0[16..]);

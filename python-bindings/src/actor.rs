@@ -23,7 +23,12 @@ pub(crate) struct ActorCore {
 }
 
 /// What a handle is pickled as: id, retries, class name, the reference that keeps the actor alive.
-type HandleState<'py> = (Bound<'py, PyBytes>, i32, String, Option<Py<PyObjectRef>>);
+type HandleState<'py> = (
+    Bound<'py, PyBytes>,
+    i32,
+    String,
+    Option<Bound<'py, PyObjectRef>>,
+);
 
 #[pymethods]
 impl ActorCore {
@@ -108,7 +113,7 @@ impl ActorCore {
         let lifetime = self
             .handle
             .lifetime()
-            .map(|reference| Py::new(py, PyObjectRef::new(reference.clone())));
+            .map(|reference| PyObjectRef::new(py, reference.clone()));
         Ok((
             PyBytes::new(py, self.handle.id().as_bytes()),
             self.handle.max_task_retries(),

@@ -1,20 +1,28 @@
 //! `put`, `get` and `wait`.
 
-use aktis_common::ids::ObjectId;
-use aktis_worker::ObjectRef;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use aktis_common::ids::{IdBuildHasher, ObjectId};
 use aktis_worker::stages::{Stage, mark};
+use aktis_worker::{GetError, ObjectRef, Runtime};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
-use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::codec::{from_value, to_value};
 use crate::failure::{get_error, to_py_err};
 use crate::object_ref::PyObjectRef;
 use crate::session::{deadline_of, raised_by_signal, runtime, signal_check};
 
+/// References whose values are read and made into objects at once: few enough for the processor's caches.
+const GET_CHUNK: usize = 2048;
+
 /// Stores a value.
 #[pyfunction]
-pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObjectRef> {
+pub(crate) fn put<'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyObjectRef>> {
     let runtime = runtime(py)?;
     mark(Stage::Called);
     let mut serialised = to_value(value)?;
@@ -25,17 +33,7 @@ pub(crate) fn put(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<PyObject
     let reference = py
         .detach(|| runtime.put(serialised))
         .map_err(|failure| to_py_err(py, &failure))?;
-    Ok(PyObjectRef::new(reference))
-}
-
-/// The references of a list; `None` if one of its items is something else.
-fn references(refs: &Bound<'_, PyList>) -> Option<Vec<ObjectRef>> {
-    refs.iter()
-        .map(|item| {
-            let reference = item.cast_exact::<PyObjectRef>().ok()?;
-            Some(reference.get().reference().clone())
-        })
-        .collect()
+    PyObjectRef::new(py, reference)
 }
 
 /// The value of a reference, or the values of a list of them. `NotImplemented` if it is given anything else.
@@ -50,41 +48,76 @@ pub(crate) fn get<'py>(
     let deadline = deadline_of(timeout)?;
     let get = |references: &[ObjectRef]| {
         py.detach(|| runtime.get_interruptibly(references, deadline, &signal_check))
-            .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))
     };
+    let raise = |error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout));
     if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
-        let values = get(std::slice::from_ref(reference.get().reference()))?;
+        let values = get(std::slice::from_ref(reference.get().reference())).map_err(raise)?;
         mark(Stage::Woken);
         let object = from_value(py, &values[0])?;
         mark(Stage::ValueDecoded);
         return Ok(object);
     }
-    let references = refs.cast::<PyList>().ok().and_then(references);
-    let Some(references) = references else {
+    let Ok(list) = refs.cast::<PyList>() else {
         return Ok(py.NotImplemented().into_bound(py));
     };
-    let values = get(&references)?;
-    let objects = values
-        .iter()
-        .map(|value| from_value(py, value))
-        .collect::<PyResult<Vec<_>>>()?;
+    // Holds the references for as long as it takes, whatever becomes of the caller's list.
+    let refs = list.to_tuple();
+    if !refs
+        .iter_borrowed()
+        .all(|item| item.is_exact_instance_of::<PyObjectRef>())
+    {
+        return Ok(py.NotImplemented().into_bound(py));
+    }
+    let mut objects = Vec::with_capacity(refs.len());
+    for start in (0..refs.len()).step_by(GET_CHUNK) {
+        let references = cloned(&refs, start..refs.len().min(start + GET_CHUNK))?;
+        let values = get(&references).map_err(|error| {
+            raise(match error {
+                GetError::TimedOut { missing, .. } => GetError::TimedOut {
+                    missing: missing + later_missing(&runtime, &refs, start + GET_CHUNK),
+                    wanted: refs.len(),
+                },
+                error => error,
+            })
+        })?;
+        for value in &values {
+            objects.push(from_value(py, value)?);
+        }
+    }
     Ok(PyList::new(py, objects)?.into_any())
+}
+
+fn cloned(refs: &Bound<'_, PyTuple>, range: Range<usize>) -> PyResult<Vec<ObjectRef>> {
+    range
+        .map(|position| {
+            let item = refs.get_borrowed_item(position)?;
+            Ok(item.cast_exact::<PyObjectRef>()?.get().reference().clone())
+        })
+        .collect()
+}
+
+/// How many of the references from `start` on are not ready.
+fn later_missing(runtime: &Runtime, refs: &Bound<'_, PyTuple>, start: usize) -> usize {
+    let later = cloned(refs, start.min(refs.len())..refs.len()).unwrap_or_default();
+    runtime.count_missing(&later)
 }
 
 /// The ids of a list of references; `None` if one of its items is something else, or occurs twice.
 fn unique_ids(refs: &Bound<'_, PyTuple>) -> Option<Vec<ObjectId>> {
-    let mut seen = FxHashSet::with_capacity_and_hasher(refs.len(), FxBuildHasher);
-    refs.iter_borrowed()
-        .map(|item| {
-            let id = item
-                .cast_exact::<PyObjectRef>()
-                .ok()?
-                .get()
-                .reference()
-                .id();
-            seen.insert(id).then_some(id)
-        })
-        .collect()
+    let id_of = |item: Borrowed<'_, '_, PyAny>| {
+        let reference = item.cast_exact::<PyObjectRef>().ok()?;
+        Some(reference.get().reference().id())
+    };
+    let ids: Vec<ObjectId> = refs.iter_borrowed().map(id_of).collect::<Option<_>>()?;
+    // As they were made: what one process makes is numbered.
+    let is_ascending = ids.is_sorted_by(|id, next| {
+        (id.task().to_words(), id.index()) < (next.task().to_words(), next.index())
+    });
+    let is_each_once = is_ascending || {
+        let mut seen = HashSet::with_capacity_and_hasher(ids.len(), IdBuildHasher::default());
+        ids.iter().all(|id| seen.insert(id))
+    };
+    is_each_once.then_some(ids)
 }
 
 /// Ready and other references, each in order. `None` unless it is given a list of references, each once.
@@ -108,11 +141,12 @@ pub(crate) fn wait<'py>(
         .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
     let mut pending = Vec::with_capacity(ids.len() - ready.len());
     let mut next = 0;
-    for position in &ready {
-        pending.extend(refs.get_slice(next, *position).iter());
+    for position in ready.iter().copied().chain([ids.len()]) {
+        for skipped in next..position {
+            pending.push(refs.get_borrowed_item(skipped)?);
+        }
         next = position + 1;
     }
-    pending.extend(refs.get_slice(next, ids.len()).iter());
     let ready = ready
         .iter()
         .map(|position| refs.get_borrowed_item(*position));

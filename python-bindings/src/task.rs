@@ -65,14 +65,14 @@ pub(crate) fn wrap(
     references: Vec<ObjectRef>,
     num_returns: u32,
 ) -> PyResult<Bound<'_, PyAny>> {
-    let mut references = references.into_iter().map(PyObjectRef::new);
+    let mut references = references
+        .into_iter()
+        .map(|reference| PyObjectRef::new(py, reference));
     match (num_returns, references.next()) {
-        (1, Some(reference)) => Ok(Bound::new(py, reference)?.into_any()),
+        (1, Some(reference)) => Ok(reference?.into_any()),
         (_, None) => Ok(py.None().into_bound(py)),
         (_, Some(first)) => {
-            let all = std::iter::once(first)
-                .chain(references)
-                .map(|reference| Bound::new(py, reference));
+            let all = std::iter::once(first).chain(references);
             Ok(PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
     }

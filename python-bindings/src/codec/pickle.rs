@@ -85,13 +85,15 @@ pub(crate) fn scope_reference(reference: &ObjectRef) -> PyResult<usize> {
 /// The reference at this position of the value that is being unpickled.
 #[pyfunction]
 #[pyo3(name = "_restore_reference")]
-pub(crate) fn restore_reference(position: usize) -> PyResult<PyObjectRef> {
-    LOADING.with_borrow(|scopes| {
-        let reference = scopes
-            .last()
-            .and_then(|scope| scope.contained.get(position));
-        reference.cloned().map(PyObjectRef::new).ok_or_else(outside)
-    })
+pub(crate) fn restore_reference(
+    py: Python<'_>,
+    position: usize,
+) -> PyResult<Bound<'_, PyObjectRef>> {
+    let reference = LOADING.with_borrow(|scopes| {
+        let contained = &scopes.last()?.contained;
+        contained.get(position).cloned()
+    });
+    PyObjectRef::new(py, reference.ok_or_else(outside)?)
 }
 
 /// Stands for the value of a top-level reference among pickled arguments.

@@ -261,7 +261,7 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
                     .contained
                     .get(index)
                     .ok_or_else(|| broken("a reference is missing"))?;
-                Bound::new(py, PyObjectRef::new(reference.clone()))?.into_any()
+                PyObjectRef::new(py, reference.clone())?.into_any()
             }
             DEPENDENCY => {
                 let index = self.count()?;

@@ -210,12 +210,17 @@ impl Runtime {
         let GetError::TimedOut { .. } = error else {
             return error;
         };
-        let core = self.0.core.lock();
-        let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
         GetError::TimedOut {
-            missing: references.iter().filter(is_missing).count(),
+            missing: self.count_missing(references),
             wanted: references.len(),
         }
+    }
+
+    /// How many of the objects are not ready.
+    pub fn count_missing(&self, references: &[ObjectRef]) -> usize {
+        let core = self.0.core.lock();
+        let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
+        references.iter().filter(is_missing).count()
     }
 
     fn watch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
