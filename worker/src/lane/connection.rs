@@ -1,15 +1,20 @@
 //! One unix socket with its outgoing bytes and its decoder.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use prost::Message;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, recv, recvmsg, shutdown,
+};
 
 use super::frame::{Decoder, Frame};
 use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
+use super::slots::{ReceivedSlots, SentSlots, SlotRange};
 use crate::stages::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::PayloadParts;
@@ -43,14 +48,45 @@ pub(crate) trait Handler: Send + Sync {
     fn on_closed(&self, connection: &Arc<Connection>);
 }
 
+/// Memory for long payloads that the peer has mapped.
+#[derive(Default)]
+enum Sharing {
+    /// The peer is on another node, or there can be no more such memory.
+    #[default]
+    Off,
+    /// To be made for the first long payload.
+    Possible,
+    On(SentSlots),
+}
+
 #[derive(Default)]
 struct Outgoing {
     outbox: Outbox,
+    sharing: Sharing,
     /// The reactor waits for the socket to take more.
     is_blocked: bool,
     /// Listed with the reactor as having unflushed bytes.
     is_dirty: bool,
     is_closed: bool,
+}
+
+impl Outgoing {
+    /// Puts a long payload where the peer sees it. `None`: it is to go through the socket.
+    fn place(&mut self, payload: &PayloadParts) -> Option<SlotRange> {
+        if !SentSlots::suits(payload.len_bytes()) {
+            return None;
+        }
+        if let Sharing::Possible = self.sharing {
+            self.sharing = Sharing::Off;
+            let (slots, memory) = SentSlots::new()?;
+            self.outbox.attach(memory);
+            self.sharing = Sharing::On(slots);
+        }
+        match &mut self.sharing {
+            Sharing::On(slots) => slots.place(payload),
+            Sharing::Off | Sharing::Possible => None,
+        }
+    }
 }
 
 /// A connection driven by a [`Reactor`].
@@ -86,6 +122,11 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// The peer is a process of this node, at the other end of the socket: long payloads may go through shared memory.
+    pub(crate) fn share_memory(&self) {
+        self.outgoing.lock().sharing = Sharing::Possible;
+    }
+
     /// Sends a frame. Frames of one connection arrive in the order of these calls.
     pub(crate) fn send<M: Message>(
         self: &Arc<Self>,
@@ -110,11 +151,16 @@ impl Connection {
         if outgoing.is_closed {
             return Err(Closed);
         }
-        outgoing.outbox.push(header, payload);
+        let range = outgoing.place(payload);
+        match range {
+            Some(range) => outgoing.outbox.push_shared(header, range),
+            None => outgoing.outbox.push(header, payload),
+        }
         if outgoing.is_blocked {
             return Ok(false);
         }
-        if urgency == Urgency::Now || outgoing.outbox.waiting_bytes() > FLUSH_ABOVE_BYTES {
+        let has_much = outgoing.outbox.waiting_bytes() > FLUSH_ABOVE_BYTES || range.is_some();
+        if urgency == Urgency::Now || has_much {
             return Ok(true);
         }
         if !outgoing.is_dirty {
@@ -154,11 +200,10 @@ impl Connection {
         const READS_PER_TURN: usize = 16;
         let mut decoder = self.decoder.lock();
         for _ in 0..READS_PER_TURN {
-            let space = decoder.space();
-            let room = space.len();
-            let count = match recv(&self.socket, space, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return false,
-                Ok((count, _)) => count,
+            let room = decoder.space().len();
+            let count = match self.read_once(&mut decoder) {
+                Ok(0) => return false,
+                Ok(count) => count,
                 Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => continue,
                 Err(_) => return false,
@@ -173,6 +218,27 @@ impl Connection {
             }
         }
         true
+    }
+
+    /// Reads what there is room for. The peer sends at most one descriptor: that of its memory.
+    fn read_once(&self, decoder: &mut Decoder) -> Result<usize, Errno> {
+        if decoder.has_slots() {
+            return recv(&self.socket, decoder.space(), RecvFlags::DONTWAIT)
+                .map(|(count, _)| count);
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut bytes = [IoSliceMut::new(decoder.space())];
+        let received = recvmsg(&self.socket, &mut bytes, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
+                && let Some(memory) = descriptors.next()
+            {
+                decoder.set_slots(ReceivedSlots::new(&memory)?);
+            }
+        }
+        Ok(received.bytes)
     }
 
     /// Handles frames that were received before the connection was added to the reactor.

@@ -3,18 +3,26 @@
 //! ```text
 //! | u32 LE: bytes after this word | u32 LE: header bytes | header | payload ... |
 //! ```
+//! If the upper bit of the second word is set, the payload lies in shared memory ([`super::slots`]), and what follows the
+//! header says where:
+//! ```text
+//! | u32 LE: bytes after this word | u32 LE: header bytes + 2^31 | header | u32 LE: slot | u32 LE: payload bytes |
+//! ```
 //! A received payload that is long lies in memory of its own, aligned for numpy and Arrow, so that values read from it stay
 //! valid as long as somebody holds them. A short one is handed out where it was read, and what is kept of it is copied.
 
 use bytes::Bytes;
 use prost::Message;
 
+use super::slots::{ReceivedSlots, SlotRange};
 use crate::buffer::AlignedBuffer;
 use crate::value::{Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
 const PREFIX_BYTES: usize = 8;
+const IS_SHARED: u32 = 1 << 31;
+const RANGE_BYTES: usize = 8;
 const READ_CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes that are not a frame.
@@ -24,6 +32,8 @@ pub(crate) enum FrameError {
     TooLarge(usize),
     #[error("frame of {frame} bytes cannot hold a header of {header} bytes")]
     HeaderOverrun { frame: usize, header: usize },
+    #[error("a payload is said to lie in shared memory, at {0:?}, where there is none")]
+    NoSuchSlot(SlotRange),
 }
 
 /// A received frame: the header still in protobuf form, in the memory that the socket was read into.
@@ -35,10 +45,21 @@ pub(crate) struct Frame<'a> {
 
 /// Appends the prefix and header of a frame whose payload has `payload_bytes` bytes.
 pub(crate) fn encode_head<M: Message>(header: &M, payload_bytes: usize, out: &mut Vec<u8>) {
+    encode_prefix(header, payload_bytes, 0, out);
+}
+
+/// Appends a frame whose payload lies in shared memory.
+pub(super) fn encode_shared<M: Message>(header: &M, range: SlotRange, out: &mut Vec<u8>) {
+    encode_prefix(header, RANGE_BYTES, IS_SHARED, out);
+    out.extend_from_slice(&range.slot.to_le_bytes());
+    out.extend_from_slice(&range.len_bytes.to_le_bytes());
+}
+
+fn encode_prefix<M: Message>(header: &M, payload_bytes: usize, flag: u32, out: &mut Vec<u8>) {
     let header_bytes = header.encoded_len();
     let rest = 4 + header_bytes + payload_bytes;
-    out.extend_from_slice(&u32_prefix(rest));
-    out.extend_from_slice(&u32_prefix(header_bytes));
+    out.extend_from_slice(&u32_prefix(rest).to_le_bytes());
+    out.extend_from_slice(&(u32_prefix(header_bytes) | flag).to_le_bytes());
     header.encode_raw(out);
 }
 
@@ -52,10 +73,8 @@ pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Ve
     out
 }
 
-fn u32_prefix(value: usize) -> [u8; 4] {
-    u32::try_from(value)
-        .expect("frames are limited to MAX_FRAME_BYTES")
-        .to_le_bytes()
+fn u32_prefix(value: usize) -> u32 {
+    u32::try_from(value).expect("frames are limited to MAX_FRAME_BYTES")
 }
 
 /// A payload larger than what is buffered: read straight into its own memory.
@@ -72,6 +91,7 @@ pub(crate) struct Decoder {
     partial: Option<PartialPayload>,
     /// Header of the frame with the partial payload.
     partial_header: Vec<u8>,
+    slots: Option<ReceivedSlots>,
 }
 
 impl Decoder {
@@ -82,7 +102,18 @@ impl Decoder {
             end: 0,
             partial: None,
             partial_header: Vec::new(),
+            slots: None,
         }
+    }
+
+    /// The sender's payloads may lie there from now on.
+    pub(super) fn set_slots(&mut self, slots: ReceivedSlots) {
+        self.slots = Some(slots);
+    }
+
+    /// Whether the sender has sent its memory.
+    pub(super) fn has_slots(&self) -> bool {
+        self.slots.is_some()
     }
 
     /// Where the next bytes from the socket are to be put.
@@ -125,16 +156,20 @@ impl Decoder {
             return Ok(None);
         }
         let available = &self.buffer[self.start..self.end];
-        let Some((rest, header_len)) = read_prefix(available)? else {
+        let Some(prefix) = Prefix::read(available)? else {
             return Ok(None);
         };
-        let (head_end, frame_end) = (PREFIX_BYTES + header_len, 4 + rest);
+        let (head_end, frame_end) = (PREFIX_BYTES + prefix.header, 4 + prefix.rest);
         if available.len() >= frame_end {
             self.start += frame_end;
-            return Ok(Some(Frame {
-                header: &available[PREFIX_BYTES..head_end],
-                payload: Payload::Borrowed(&available[head_end..frame_end]),
-            }));
+            let payload = &available[head_end..frame_end];
+            let payload = if prefix.is_shared {
+                Payload::Owned(shared_payload(self.slots.as_ref(), payload)?)
+            } else {
+                Payload::Borrowed(payload)
+            };
+            let header = &available[PREFIX_BYTES..head_end];
+            return Ok(Some(Frame { header, payload }));
         }
         if available.len() >= head_end && frame_end - head_end > READ_CHUNK_BYTES / 2 {
             let mut buffer = AlignedBuffer::new(frame_end - head_end);
@@ -153,25 +188,51 @@ impl Decoder {
     }
 }
 
-/// Bytes after the first word, and header bytes.
-fn read_prefix(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
-    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else {
-        return Ok(None);
+fn shared_payload(slots: Option<&ReceivedSlots>, range: &[u8]) -> Result<Bytes, FrameError> {
+    let range = SlotRange {
+        slot: word(range, 0),
+        len_bytes: word(range, 4),
     };
-    let word = |at: usize| {
-        u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]) as usize
-    };
-    let (rest, header) = (word(0), word(4));
-    if rest > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLarge(rest));
+    slots
+        .and_then(|slots| slots.payload(range))
+        .ok_or(FrameError::NoSuchSlot(range))
+}
+
+/// What a frame begins with.
+struct Prefix {
+    /// Bytes after the first word.
+    rest: usize,
+    header: usize,
+    is_shared: bool,
+}
+
+impl Prefix {
+    fn read(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        if bytes.len() < PREFIX_BYTES {
+            return Ok(None);
+        }
+        let (rest, second) = (word(bytes, 0) as usize, word(bytes, 4));
+        let prefix = Self {
+            rest,
+            header: (second & !IS_SHARED) as usize,
+            is_shared: second & IS_SHARED != 0,
+        };
+        if rest > MAX_FRAME_BYTES {
+            return Err(FrameError::TooLarge(rest));
+        }
+        let range = if prefix.is_shared { RANGE_BYTES } else { 0 };
+        if prefix.header + 4 + range > rest {
+            return Err(FrameError::HeaderOverrun {
+                frame: rest,
+                header: prefix.header,
+            });
+        }
+        Ok(Some(prefix))
     }
-    if header + 4 > rest {
-        return Err(FrameError::HeaderOverrun {
-            frame: rest,
-            header,
-        });
-    }
-    Ok(Some((rest, header)))
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! ```text
 //!  frame        u32 rest | u32 header | header | payload      encoding and incremental decoding
 //!  outbox       bytes waiting to be written, coalesced        one writev for many frames
+//!  slots        memory that both ends share, for long payloads
 //!  unflushed    how long bytes wait to be coalesced
 //!  connection   one unix socket: outbox + decoder
 //!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
@@ -18,12 +19,15 @@
 //! - `LANE-2 (no-lost-wake-up)`: a thread that waits is either polling, or registered as a follower and unparked when
 //!   its condition is met or the turn becomes free.
 //! - `LANE-3 (frame-order)`: frames sent on one connection are handed to the peer's handler in the order of `send`.
+//! - `LANE-4 (slot-has-one-holder)`: a slot of shared memory is written only after it was found free, and is free again only
+//!   when the receiver has dropped the last value in it.
 
 pub(crate) mod alarm;
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod outbox;
 pub(crate) mod reactor;
+mod slots;
 mod spin;
 pub(crate) mod turn;
 mod unflushed;

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use prost::Message;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::frame::encode_head;
+use super::frame::{encode_head, encode_shared};
+use super::slots::SlotRange;
 use crate::value::{PayloadPart, PayloadParts};
 
 const MAX_SLICES: usize = 64;
@@ -22,6 +24,8 @@ pub(crate) struct Outbox {
     /// Bytes of the front segment that are written already.
     front_written: usize,
     waiting_bytes: usize,
+    /// Goes with the next bytes that are written.
+    descriptor: Option<OwnedFd>,
 }
 
 /// What a flush achieved.
@@ -49,6 +53,18 @@ impl Outbox {
         }
     }
 
+    /// Appends a frame whose payload lies in shared memory.
+    pub(super) fn push_shared<M: Message>(&mut self, header: &M, range: SlotRange) {
+        let before = self.open.len();
+        encode_shared(header, range, &mut self.open);
+        self.waiting_bytes += self.open.len() - before;
+    }
+
+    /// The peer gets this descriptor no later than the frames that are pushed from now on.
+    pub(super) fn attach(&mut self, descriptor: OwnedFd) {
+        self.descriptor = Some(descriptor);
+    }
+
     /// Bytes that are not written yet.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
@@ -71,6 +87,7 @@ impl Outbox {
                 Err(error) => return Err(error),
             };
             self.consume(written);
+            self.descriptor = None;
         }
         Ok(Flushed::Everything)
     }
@@ -90,12 +107,18 @@ impl Outbox {
             count += 1;
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        sendmsg(
-            socket,
-            &slices[..count],
-            &mut SendAncillaryBuffer::default(),
-            flags,
-        )
+        let descriptor = self
+            .descriptor
+            .as_ref()
+            .map(|descriptor| [descriptor.as_fd()]);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::default();
+        if let Some(descriptor) = &descriptor {
+            control = SendAncillaryBuffer::new(&mut space);
+            let is_stored = control.push(SendAncillaryMessage::ScmRights(descriptor));
+            debug_assert!(is_stored, "the space is for exactly this message");
+        }
+        sendmsg(socket, &slices[..count], &mut control, flags)
     }
 
     fn consume(&mut self, mut written: usize) {

@@ -197,6 +197,10 @@ impl Runtime {
             };
         }
         if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {
+            // Lanes from other nodes come through the raylet.
+            if caller.node == self.0.me.node {
+                lane.connection.share_memory();
+            }
             lane.peer = Some(caller);
             lane.role = LaneRole::Incoming { hello: Some(hello) };
         }

@@ -58,6 +58,9 @@ impl Runtime {
     ) -> Result<ConnectionId, TaskFailure> {
         let mut lanes = self.0.lanes.lock();
         let connection = self.connect(callee)?;
+        if callee.node == self.0.me.node {
+            connection.share_memory();
+        }
         let id = connection.id;
         lanes.open.insert(
             id,
