@@ -255,6 +255,18 @@ mod tests {
     }
 
     #[test]
+    fn lease_whose_tasks_came_back_is_returned_when_it_stays_idle() {
+        let (mut core, task, mut effects) = core_with_task();
+        grant(&mut core, &mut effects);
+        core.tasks_returned(LANE, &[task], true, &mut effects);
+        let later = core.leases.now.expect("set") + Duration::from_secs(2);
+        core.leases.now = Some(later);
+        core.lease_tick(&mut effects);
+        let is_return = |effect: &Effect| matches!(effect, Effect::ReturnLease { .. });
+        assert!(effects.list.iter().any(is_return));
+    }
+
+    #[test]
     fn ended_task_stays_as_it_is() {
         let (mut core, task, mut effects) = core_with_task();
         grant(&mut core, &mut effects);

@@ -39,23 +39,29 @@ impl Core {
 
     /// After a task's end: gives the worker its next tasks, or lets it go.
     pub(crate) fn lease_continue(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let now = self.leases.now();
         let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else {
             return;
         };
         self.pump(class, effects);
+        self.note_if_idle(connection, effects);
+        self.settle(effects);
+    }
+
+    /// A lease without tasks is returned: at once if it is leaving, or after a while.
+    fn note_if_idle(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let now = self.leases.now();
         let Some(lease) = self.leases.leases.get_mut(&connection) else {
             return;
         };
-        if lease.in_flight.is_empty() {
-            lease.idle_since.get_or_insert(now);
-            let is_leaving = lease.is_leaving;
-            self.leases.tick_by(now + self.leases.idle_limit);
-            if is_leaving {
-                self.return_lease(connection, effects);
-            }
+        if !lease.in_flight.is_empty() {
+            return;
         }
-        self.settle(effects);
+        lease.idle_since.get_or_insert(now);
+        if lease.is_leaving {
+            self.return_lease(connection, effects);
+        } else {
+            self.leases.tick_by(now + self.leases.idle_limit);
+        }
     }
 
     /// A cancelled task waits no more; workers asked for on its account are not needed.
@@ -101,6 +107,7 @@ impl Core {
             }
         }
         self.pump(class, effects);
+        self.note_if_idle(connection, effects);
         self.settle(effects);
     }
 
