@@ -28,6 +28,8 @@ const MAX_PIPELINE: usize = 256;
 const MAX_OPEN_REQUESTS: usize = 32;
 /// Tasks behind one that runs longer than this are stolen back.
 const STEAL_AFTER: Duration = Duration::from_millis(20);
+/// An empty queue with room for more tasks than this gives its memory back.
+const KEPT_QUEUE: usize = 1 << 14;
 /// Frames beyond this many in flight on a lane may wait to be joined.
 const DIRECT_WRITES: usize = 2;
 
@@ -205,6 +207,10 @@ impl Core {
                 break;
             };
             self.push_task(task, connection, effects);
+        }
+        let queue = &mut self.leases.class_mut(class).queue;
+        if queue.is_empty() && queue.capacity() > KEPT_QUEUE {
+            *queue = VecDeque::new();
         }
         self.adjust_requests(class, effects);
         self.steal_for_idle(class, effects);

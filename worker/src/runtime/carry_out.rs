@@ -1,7 +1,7 @@
 //! Carries out what the core wants done.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1 as wire;
@@ -13,10 +13,25 @@ use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
 use crate::reference::ProcessAddress;
 use crate::stages::{Stage, mark};
-use crate::sync::Ordering;
 use crate::value::PayloadParts;
 
+/// From when a table has shrunk until freed memory is given back.
+const TRIM_AFTER: Duration = Duration::from_millis(100);
+
 impl Runtime {
+    /// Gives freed memory back to the system if it is time. Says when it will be.
+    pub(super) fn trim_if_due(&self, now: Instant) -> Option<Duration> {
+        let mut trim_at = self.0.trim_at.lock();
+        let left = trim_at.as_ref()?.saturating_duration_since(now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        *trim_at = None;
+        drop(trim_at);
+        crate::trim::trim();
+        None
+    }
+
     /// Runs `event` on the core and carries out its effects. The only way to the core's state.
     pub(super) fn with_core<R>(&self, event: impl FnOnce(&mut Core, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
@@ -30,11 +45,11 @@ impl Runtime {
             (result, self.enqueue_sends(&mut effects), tick, has_shrunk)
         };
         if has_shrunk {
-            self.0.is_trim_due.store(true, Ordering::Release);
+            *self.0.trim_at.lock() = Some(Instant::now() + TRIM_AFTER);
         }
-        if has_shrunk || tick.is_some() {
-            self.reactor()
-                .call_lane(tick.filter(|_| !has_shrunk).unwrap_or_default());
+        let trim = has_shrunk.then_some(TRIM_AFTER);
+        if let Some(delay) = tick.into_iter().chain(trim).min() {
+            self.reactor().call_lane(delay);
         }
         if !due.is_empty() {
             mark(Stage::Queued);

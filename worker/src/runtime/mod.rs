@@ -84,8 +84,9 @@ struct Inner {
     canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
-    /// Much memory was freed, for the lane thread to give back.
-    is_trim_due: AtomicBool,
+    /// When the lane thread gives freed memory back to the system: a while after a table has shrunk, since what lay in it
+    /// goes one by one.
+    trim_at: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<rustc_hash::FxHashMap<WorkerId, String>>,
@@ -210,9 +211,12 @@ impl Ticker for RuntimeTicker {
         let unexplained = self.0.bury_unexplained(now);
         let leases = self.0.with_core(|core, effects| core.lease_tick(effects));
         let reads = self.0.expire_reads(now);
-        if self.0.0.is_trim_due.swap(false, Ordering::AcqRel) {
-            crate::trim::trim();
-        }
-        unexplained.into_iter().chain(leases).chain(reads).min()
+        let trim = self.0.trim_if_due(now);
+        unexplained
+            .into_iter()
+            .chain(leases)
+            .chain(reads)
+            .chain(trim)
+            .min()
     }
 }

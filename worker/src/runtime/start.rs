@@ -112,7 +112,7 @@ impl Runtime {
             canceller: OnceLock::new(),
             registry: config.registry,
             log_sink: config.log_sink,
-            is_trim_due: AtomicBool::new(false),
+            trim_at: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             obituaries: Mutex::default(),
             unburied: Mutex::default(),
