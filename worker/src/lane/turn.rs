@@ -183,6 +183,8 @@ impl Turn {
                 Asked::Lead
             }
             holder => {
+                // It may have waited before, and been promoted then.
+                waiter.is_promoted.store(false, Ordering::Release);
                 state.followers.push_back(Arc::clone(waiter));
                 if holder == Holder::Lane {
                     Asked::FollowLane
@@ -301,6 +303,21 @@ mod tests {
         first.count_down();
         turn.pass();
         assert!(second.is_promoted());
+    }
+
+    #[test]
+    fn waiter_that_was_promoted_once_follows_again() {
+        let turn = new_turn();
+        let (other, again) = (Waiter::new(1), Waiter::new(1));
+        assert_eq!(turn.ask(&other), Asked::Lead);
+        assert_eq!(turn.ask(&again), Asked::Follow);
+        turn.pass();
+        assert!(turn.leave(&again));
+        // Its slice of time is over, and another thread is faster.
+        turn.pass();
+        assert_eq!(turn.ask(&other), Asked::Lead);
+        assert_eq!(turn.ask(&again), Asked::Follow);
+        assert!(!turn.leave(&again), "LANE-1: two threads would poll");
     }
 
     #[test]
