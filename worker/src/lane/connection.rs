@@ -51,9 +51,11 @@ pub(crate) trait Handler: Send + Sync {
 /// Memory for long payloads that the peer has mapped.
 #[derive(Default)]
 enum Sharing {
-    /// The peer is on another node, or there can be no more such memory.
+    /// The peer is not known to be on this node.
     #[default]
     Off,
+    /// There can be no more such memory.
+    Refused,
     /// To be made for the first long payload.
     Possible,
     On(SentSlots),
@@ -77,14 +79,14 @@ impl Outgoing {
             return None;
         }
         if let Sharing::Possible = self.sharing {
-            self.sharing = Sharing::Off;
+            self.sharing = Sharing::Refused;
             let (slots, memory) = SentSlots::new()?;
             self.outbox.attach(memory);
             self.sharing = Sharing::On(slots);
         }
         match &mut self.sharing {
             Sharing::On(slots) => slots.place(payload),
-            Sharing::Off | Sharing::Possible => None,
+            Sharing::Off | Sharing::Refused | Sharing::Possible => None,
         }
     }
 }
@@ -124,7 +126,11 @@ impl Connection {
 
     /// The peer is a process of this node, at the other end of the socket: long payloads may go through shared memory.
     pub(crate) fn share_memory(&self) {
-        self.outgoing.lock().sharing = Sharing::Possible;
+        let sharing = &mut self.outgoing.lock().sharing;
+        // A second memory would not be received: the peer looks for one descriptor.
+        if let Sharing::Off = sharing {
+            *sharing = Sharing::Possible;
+        }
     }
 
     /// Sends a frame. Frames of one connection arrive in the order of these calls.
