@@ -304,8 +304,36 @@ fn turn_that_was_left_comes_to_the_lane_thread() {
     lane.end(&reactor);
 }
 
+/// Waits go in slices with one waiter: what was handed to it in one slice is not its own in the next.
+fn waiter_that_waits_again_takes_no_turn_that_another_has() {
+    let (reactor, slot) = (Reactor::new(), empty());
+    let (sliced_reactor, sliced_slot) = (Arc::clone(&reactor), Arc::clone(&slot));
+    let sliced = loom::thread::spawn(move || {
+        let waiter = Waiter::new(1);
+        // The first slice: another thread polls, hands the turn over, and the time is up.
+        let other = Waiter::new(1);
+        assert_eq!(sliced_reactor.turn.ask(&other), Asked::Lead);
+        assert_eq!(sliced_reactor.turn.ask(&waiter), Asked::Follow);
+        sliced_reactor.turn.pass();
+        assert!(sliced_reactor.turn.leave(&waiter));
+        sliced_reactor.turn.pass();
+        *sliced_slot.lock().expect("a model that panics is over") = Some(Arc::clone(&waiter));
+        let end = sliced_reactor
+            .turn
+            .wait(&*sliced_reactor, &waiter, Limits::default());
+        assert_eq!(end, WaitEnd::Done);
+    });
+    let waiter = filled(&slot);
+    let second = empty();
+    let thread = waiting_thread(&reactor, &second);
+    reactor.answer(&filled(&second));
+    reactor.answer(&waiter);
+    thread.join().expect("the thread ends");
+    sliced.join().expect("the thread ends");
+}
+
 fn main() {
-    let models: [(&str, u8, fn()); 5] = [
+    let models: [(&str, u8, fn()); 6] = [
         (
             "answers_reach_two_waiting_threads_in_any_order",
             3,
@@ -330,6 +358,11 @@ fn main() {
             "turn_that_was_left_comes_to_the_lane_thread",
             2,
             turn_that_was_left_comes_to_the_lane_thread,
+        ),
+        (
+            "waiter_that_waits_again_takes_no_turn_that_another_has",
+            2,
+            waiter_that_waits_again_takes_no_turn_that_another_has,
         ),
     ];
     for (name, switches, model) in models {
