@@ -240,6 +240,16 @@ def _hook_exit() -> None:
         atexit.register(shutdown, _exiting_interpreter=True)
 
 
+def _before_fork() -> None:
+    if _may_be_connected:
+        _aktis.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if _may_be_connected:
+        _aktis.after_fork_in_parent()
+
+
 def _after_fork_in_child() -> None:
     global is_forked_child, _lock
     _lock = threading.RLock()
@@ -249,4 +259,6 @@ def _after_fork_in_child() -> None:
         _begin_generation()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

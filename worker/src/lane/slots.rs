@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use aktis_common::fork;
+use aktis_common::fork::Kept;
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{
@@ -192,32 +192,40 @@ impl ReceivedSlots {
     /// A payload that was placed there. Its last clone frees the slot. `None`: there is no such place.
     pub(super) fn payload(&self, range: SlotRange) -> Option<Bytes> {
         let (slot, len) = range.checked()?;
-        let map = Arc::clone(&self.0);
-        Some(Bytes::from_owner(Held { map, slot, len }))
+        let slot = HeldSlot {
+            map: Arc::clone(&self.0),
+            slot,
+        };
+        Some(Bytes::from_owner(Held {
+            slot: Kept::new(slot),
+            len,
+        }))
     }
 }
 
-/// A slot that this process reads.
+/// A payload that this process reads.
 struct Held {
+    slot: Kept<HeldSlot>,
+    len: usize,
+}
+
+/// A slot that is taken as long as this lives.
+struct HeldSlot {
     map: Arc<Map>,
     slot: usize,
-    len: usize,
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` fits the slot (checked in `payload`). The sender wrote the bytes before it sent the frame, and does
         // not write them again before the slot is free, LANE-4 (slot-has-one-holder).
-        unsafe { std::slice::from_raw_parts(self.map.data(self.slot), self.len) }
+        unsafe { std::slice::from_raw_parts(self.slot.map.data(self.slot.slot), self.len) }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldSlot {
     fn drop(&mut self) {
-        // The child of a fork holds copies, which its parent still reads.
-        if !fork::is_abandoned() {
-            self.map.state(self.slot).store(FREE, Ordering::Release);
-        }
+        self.map.state(self.slot).store(FREE, Ordering::Release);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::fork::Kept;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
@@ -21,16 +22,21 @@ use crate::value::{StoredLayout, Value, read_stored};
 /// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Keeps an object readable in the arena.
+/// Keeps an object where it is in the arena.
 struct StorePin {
     runtime: Runtime,
     object: ObjectId,
+}
+
+/// An object of the arena.
+struct PinnedBytes {
+    _pin: Kept<StorePin>,
     arena: ArenaMap,
     offset: u64,
     len_bytes: u64,
 }
 
-impl AsRef<[u8]> for StorePin {
+impl AsRef<[u8]> for PinnedBytes {
     fn as_ref(&self) -> &[u8] {
         self.arena
             .view(self.offset, self.len_bytes)
@@ -92,14 +98,16 @@ impl Runtime {
             owner: Some(owner.to_wire()),
         };
         let deadline = Some(Instant::now() + CREATE_TIMEOUT);
-        let created = self
-            .0
-            .node
-            .request(self.reactor(), Kind::StoreCreate(create), deadline);
-        if created
-            .as_ref()
-            .is_err_and(|failure| failure.code == ErrorCode::Timeout)
-        {
+        let created = self.0.node.request(
+            self.reactor(),
+            Kind::StoreCreate(create),
+            deadline,
+            self.0.interrupt,
+        );
+        let is_given_up = |failure: &TaskFailure| {
+            matches!(failure.code, ErrorCode::Timeout | ErrorCode::Cancelled)
+        };
+        if created.as_ref().is_err_and(is_given_up) {
             // If the room is found after all, nobody would give it back.
             self.abort_create(object);
         }
@@ -218,11 +226,13 @@ impl Runtime {
         let pin = StorePin {
             runtime: self.clone(),
             object,
+        };
+        Ok(Bytes::from_owner(PinnedBytes {
+            _pin: Kept::new(pin),
             arena,
             offset: view.offset,
             len_bytes: view.size_bytes,
-        };
-        Ok(Bytes::from_owner(pin))
+        }))
     }
 
     /// Asks the raylet and waits, looking for signals. A wait given up cancels a pull.
