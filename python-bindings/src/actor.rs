@@ -51,7 +51,7 @@ impl ActorCore {
         if options.namespace.is_empty() {
             options.namespace = runtime.assignment().namespace;
         }
-        let encoded = encode_args(&runtime, args, kwargs)?;
+        let encoded = encode_args(&runtime, None, args, kwargs)?;
         let handle = py
             .detach(|| runtime.create_actor(&class, encoded.value, encoded.dependencies, &options))
             .map_err(|failure| to_py_err(py, &failure))?;
@@ -160,7 +160,7 @@ impl MethodTemplate {
         mark(Stage::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
-        let encoded = encode_args(&runtime, args, kwargs)?;
+        let encoded = encode_args(&runtime, Some(self.method.actor().id()), args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.method.options();

@@ -77,6 +77,9 @@ settings! {
     spill_threshold: f64 = 0.8;
     /// Values up to this size stay with their owner and travel inside messages.
     max_inline_bytes: Bytes = Bytes(100 << 10);
+    /// Arguments of calls that are not finished, as far as their owner keeps them in its memory; what is beyond goes to the object
+    /// store, which spills to disk.
+    max_queued_bytes: Bytes = Bytes(256 << 20);
     /// Lineage that one owner keeps to recompute lost objects.
     lineage_bytes: Bytes = Bytes(1 << 30);
     /// How long an owner keeps a leased worker without work.

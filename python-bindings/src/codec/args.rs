@@ -1,5 +1,6 @@
 //! Arguments of calls: one value for (args, kwargs), top-level references as dependencies.
 
+use aktis_common::ids::ActorId;
 use aktis_worker::runtime::CallInputs;
 use aktis_worker::{Format, ObjectRef, Runtime, Value};
 use pyo3::prelude::*;
@@ -24,21 +25,21 @@ pub(crate) struct EncodedArgs {
 /// Arguments of a Python function or method.
 pub(crate) type PyArgs<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
-/// Serialises the arguments of a call. Large ones go into the object store.
+/// Serialises the arguments of a call, of a method if `actor` is given. Large ones go into the object store, and so do others when much waits already.
 pub(crate) fn encode_args(
     runtime: &Runtime,
+    actor: Option<ActorId>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedArgs> {
-    let limit = usize::try_from(runtime.greeting().max_inline_bytes).unwrap_or(usize::MAX);
     let mut encoded = match encode_plain(args, kwargs) {
         Some(encoded) => encoded,
         None => encode_pickled(args, kwargs)?,
     };
-    if encoded.value.data_bytes() > limit {
+    if runtime.is_to_be_stored(actor, encoded.value.data_bytes()) {
         let py = args.py();
         let packed = py
-            .detach(|| runtime.put(encoded.value))
+            .detach(|| runtime.put_stored(encoded.value))
             .map_err(|failure| to_py_err(py, &failure))?;
         let position =
             u32::try_from(encoded.dependencies.len()).expect("a call has few dependencies");

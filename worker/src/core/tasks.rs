@@ -94,8 +94,12 @@ impl TaskRecord {
         self
     }
 
+    fn args_bytes(&self) -> u64 {
+        self.args.data_bytes() as u64
+    }
+
     fn lineage_bytes(&self) -> u64 {
-        RECORD_BYTES + self.args.data_bytes() as u64
+        RECORD_BYTES + self.args_bytes()
     }
 
     /// Uses up one attempt. False: none is left.
@@ -127,6 +131,8 @@ pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
 /// All tasks that are not ended, and lineage.
 pub(crate) struct TaskTable {
     pub(crate) records: HashMap<TaskId, TaskRecord, IdBuildHasher>,
+    /// Bytes of arguments of the tasks that are not ended.
+    queued_bytes: u64,
     /// Most records at once since the table was shrunk.
     peak: usize,
     lineage: VecDeque<TaskId>,
@@ -138,9 +144,15 @@ pub(crate) struct TaskTable {
 }
 
 impl TaskTable {
+    /// Bytes of arguments of the tasks that are not ended.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
     pub(super) fn new(lineage_limit_bytes: u64) -> Self {
         Self {
             records: HashMap::default(),
+            queued_bytes: 0,
             peak: 0,
             lineage: VecDeque::new(),
             lineage_bytes: 0,
@@ -184,6 +196,7 @@ impl Core {
         for (dependency, owner) in &record.dependencies {
             self.count_handle(*dependency, *owner, false);
         }
+        self.tasks.queued_bytes += record.args_bytes();
         self.tasks.records.insert(id, record);
         self.resolve_dependencies(id, effects);
         self.settle(effects);
@@ -317,6 +330,9 @@ impl Core {
             return;
         };
         let dependencies = record.dependencies.clone();
+        if record.place != Place::Lineage {
+            self.tasks.queued_bytes -= record.args_bytes();
+        }
         if stored_results > 0 && matches!(record.template.target, Target::Class(_)) {
             record.place = Place::Lineage;
             record.live_results = stored_results;
@@ -449,6 +465,7 @@ impl Core {
         };
         record.place = Place::Queued;
         self.tasks.lineage_bytes -= record.lineage_bytes();
+        self.tasks.queued_bytes += record.args_bytes();
         let (dependencies, num_returns) = (
             record.dependencies.clone(),
             record.template.shared.num_returns,

@@ -14,10 +14,9 @@ use crate::value::Value;
 impl Runtime {
     /// Stores a value and returns the reference that owns it.
     pub fn put(&self, value: Value) -> Result<ObjectRef, TaskFailure> {
-        self.check_open()?;
-        let id = ObjectId::for_put();
-        let me = self.0.me;
         if value.data_bytes() as u64 <= self.0.hello.max_inline_bytes {
+            self.check_open()?;
+            let (id, me) = (ObjectId::for_put(), self.0.me);
             let mut core = self.0.core.lock();
             core.objects
                 .insert_owned(id, ObjectState::Inline(value))
@@ -25,6 +24,13 @@ impl Runtime {
             drop(core);
             return Ok(ObjectRef::from_counted(id, me, self));
         }
+        self.put_stored(value)
+    }
+
+    /// [`Self::put`] that writes into the object store, however short the value is.
+    pub fn put_stored(&self, value: Value) -> Result<ObjectRef, TaskFailure> {
+        self.check_open()?;
+        let (id, me) = (ObjectId::for_put(), self.0.me);
         self.with_core(|core, _| core.objects.insert_owned(id, ObjectState::Pending).handles = 1);
         let reference = ObjectRef::from_counted(id, me, self);
         let size_bytes = self.write_stored(id, me, &value)?;
@@ -42,6 +48,15 @@ impl Runtime {
         self.0.core.lock().objects.is_ready(reference.id())
     }
 
+    /// Whether the value, or the failure, is in this process.
+    pub fn is_inline(&self, reference: &ObjectRef) -> bool {
+        let core = self.0.core.lock();
+        let entry = core.objects.get(reference.id());
+        entry.is_some_and(|entry| {
+            matches!(entry.state, ObjectState::Inline(_) | ObjectState::Failed(_))
+        })
+    }
+
     pub(crate) fn failed_object(&self, failure: &TaskFailure) -> Result<ObjectRef, TaskFailure> {
         self.check_open()?;
         let id = ObjectId::for_put();
@@ -50,7 +65,8 @@ impl Runtime {
         Ok(ObjectRef::from_counted(id, self.0.me, self))
     }
 
-    /// Calls back once, from a runtime thread, when the object is ready or has failed. Must be quick and not block.
+    /// Calls back once, when the object is ready or has failed; from whatever thread polls, so that the callback must be quick
+    /// and wait for nothing.
     pub fn on_ready(&self, reference: &ObjectRef, callback: Box<dyn FnOnce() + Send>) {
         self.with_core(|core, effects| {
             core.watch(reference.id(), Watcher::Callback(callback), effects)
