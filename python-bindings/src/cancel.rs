@@ -18,6 +18,7 @@ use pyo3::types::PyBytes;
 
 use crate::failure::to_py_err;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
+use crate::python_thread::CALLBACKS;
 use crate::session::{CURRENT_CALL, runtime};
 
 /// The host of an async actor, once this process is one.
@@ -81,7 +82,8 @@ pub(crate) fn install_canceller(runtime: &Runtime, host: &LoopHost) {
             interrupting.interrupt(task);
             return;
         }
-        Python::attach(|py| cancel_on_loop(py, &host, task));
+        let host = Arc::clone(&host);
+        CALLBACKS.run(move |py| cancel_on_loop(py, &host, task));
     }));
 }
 

@@ -9,10 +9,12 @@
 //!                           execute (workers)  ◄── next_work ──────────────────────┘
 //!                           zygote             data ──► aktis_data
 //! ```
-//! The interpreter lock is released around everything that may wait; conversions hold it.
+//! The interpreter lock is released around everything that may wait; conversions hold it. What the runtime itself has to run
+//! in Python goes to threads of its own (`python_thread`).
 
 mod actor;
 mod answer;
+mod arrivals;
 mod cancel;
 mod codec;
 #[cfg(feature = "data")]
@@ -22,6 +24,7 @@ mod failure;
 mod object_ref;
 mod objects;
 mod options;
+mod python_thread;
 mod session;
 mod task;
 mod work_feed;
@@ -61,6 +64,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<codec::SharedBuffer>()?;
     module.add_class::<codec::Dependency>()?;
     module.add_class::<answer::CallDone>()?;
+    module.add_class::<arrivals::Arrivals>()?;
     module.add_class::<work_feed::WorkFeed>()?;
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
@@ -70,6 +74,8 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
     module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
+    module.add_function(wrap_pyfunction!(session::before_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(session::after_fork_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::context, module)?)?;
     module.add_function(wrap_pyfunction!(objects::put, module)?)?;

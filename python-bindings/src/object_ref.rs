@@ -11,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::codec::scope_reference;
 use crate::failure::{get_error, to_py_err};
+use crate::python_thread::CALLBACKS;
 use crate::session::{refuse_in_forked_child, signal_check};
 
 /// A counted reference to an object that may not exist yet.
@@ -60,7 +61,13 @@ impl PyObjectRef {
         Ok(self.reference.runtime().is_ready(&self.reference))
     }
 
-    /// Calls back once, from a runtime thread, when the object is ready or has failed.
+    /// Whether `get` would return at once, without fetching anything.
+    fn is_inline(&self, py: Python<'_>) -> PyResult<bool> {
+        refuse_in_forked_child(py)?;
+        Ok(self.reference.runtime().is_inline(&self.reference))
+    }
+
+    /// Calls back once, from the thread of all callbacks, when the object is ready or has failed.
     fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         refuse_in_forked_child(py)?;
         let reference = self.reference.clone();
@@ -118,7 +125,7 @@ impl PyObjectRef {
 
 fn python_callback(callback: Py<PyAny>) -> Box<dyn FnOnce() + Send> {
     Box::new(move || {
-        Python::attach(|py| {
+        CALLBACKS.run(move |py| {
             if let Err(error) = callback.call0(py) {
                 error.write_unraisable(py, None);
             }
@@ -204,13 +211,6 @@ impl PyObjectStream {
     fn is_finished(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
         Ok(self.stream.is_finished())
-    }
-
-    /// Calls back once, from a runtime thread, when `next` would return at once.
-    fn on_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        refuse_in_forked_child(py)?;
-        py.detach(|| self.stream.on_next(python_callback(callback)));
-        Ok(())
     }
 
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

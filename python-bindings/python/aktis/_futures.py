@@ -1,20 +1,68 @@
-"""References as awaitables and futures. Called by the native classes ``ObjectRef`` and ``ObjectRefGenerator``."""
+"""References as awaitables and futures. Called by the native classes ``ObjectRef`` and ``ObjectRefGenerator``.
+
+Each event loop watches one descriptor, which becomes readable when something arrives that its coroutines await:
+
+```text
+ await ref ─► Arrivals.await_object(ref, token)        object ready ─► descriptor ─► loop: take() ─► future of the token
+```
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
+import itertools
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _aktis
 from .exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from ._aktis import ObjectRef, ObjectRefGenerator
+
+
+class _LoopArrivals:
+    """What the coroutines of one event loop await. Only used on the thread of the loop."""
+
+    def __init__(self) -> None:
+        self._arrivals = _aktis.Arrivals()
+        self._tokens = itertools.count()
+        self._told: dict[int, Callable[[], None]] = {}
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_reader(self._arrivals.fileno(), self._tell)
+
+    def await_object(self, ref: ObjectRef, tell: Callable[[], None]) -> None:
+        """Calls ``tell``, once, when the object is ready or has failed."""
+        token = next(self._tokens)
+        self._told[token] = tell
+        self._arrivals.await_object(ref, token)
+
+    def await_item(self, generator: ObjectRefGenerator, tell: Callable[[], None]) -> None:
+        """Calls ``tell``, once, when the next item is there, or the end."""
+        token = next(self._tokens)
+        self._told[token] = tell
+        self._arrivals.await_item(generator, token)
+
+    def _tell(self) -> None:
+        for token in self._arrivals.take():
+            self._told.pop(token)()
+
+
+_arrivals: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopArrivals] = weakref.WeakKeyDictionary()
+
+
+def _arrivals_of(loop: asyncio.AbstractEventLoop) -> _LoopArrivals:
+    arrivals = _arrivals.get(loop)
+    if arrivals is None:
+        arrivals = _LoopArrivals()
+        arrivals.watch(loop)
+        _arrivals[loop] = arrivals
+    return arrivals
 
 
 def await_ref(ref: ObjectRef) -> Generator[Any, None, Any]:
@@ -27,22 +75,42 @@ def asyncio_future(ref: ObjectRef) -> asyncio.Future[Any]:
     loop = asyncio.get_running_loop()
     result: asyncio.Future[Any] = loop.create_future()
     if ref.is_ready():
-        _deliver(ref, result)
-        return result
-
-    def ready() -> None:  # in a runtime thread
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_deliver, ref, result)
-
-    ref.on_ready(ready)
+        _deliver_on_loop(ref, result, loop)
+    else:
+        _arrivals_of(loop).await_object(ref, lambda: _deliver_on_loop(ref, result, loop))
     return result
+
+
+def _deliver_on_loop(ref: ObjectRef, result: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Moves the value of a reference that is ready into a future, without keeping the loop from its other work."""
+    if ref.is_inline():
+        _deliver(ref, result)
+        return
+
+    def fetch() -> None:  # in a thread: the object may be on another node, or on disk
+        fetched: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        _deliver(ref, fetched)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_pass_on, fetched, result)
+
+    loop.run_in_executor(None, fetch)
+
+
+def _pass_on(fetched: concurrent.futures.Future[Any], result: asyncio.Future[Any]) -> None:
+    if result.done():  # cancelled meanwhile
+        return
+    error = fetched.exception()
+    if error is None:
+        result.set_result(fetched.result())
+    else:
+        result.set_exception(error)
 
 
 def future(ref: ObjectRef) -> concurrent.futures.Future[Any]:
     """A ``concurrent.futures.Future`` for the value of ``ref``."""
     result: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
-    def ready() -> None:  # in a runtime thread, which must not wait: fetching and callbacks of the user may take long
+    def ready() -> None:  # in the thread of all callbacks: fetching and what the user does may take long
         threading.Thread(target=_deliver, args=(ref, result), name="aktis-future", daemon=True).start()
 
     if ref.is_ready():
@@ -81,13 +149,9 @@ async def anext_ref(generator: ObjectRefGenerator) -> ObjectRef:
 async def _next_ready(generator: ObjectRefGenerator, loop: asyncio.AbstractEventLoop) -> None:
     arrived: asyncio.Future[None] = loop.create_future()
 
-    def deliver() -> None:
+    def tell() -> None:
         if not arrived.done():
             arrived.set_result(None)
 
-    def ready() -> None:  # in a runtime thread
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(deliver)
-
-    generator.on_next(ready)
+    _arrivals_of(loop).await_item(generator, tell)
     await arrived

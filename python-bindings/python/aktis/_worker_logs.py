@@ -10,7 +10,7 @@ _CYAN, _RESET = "\x1b[36m", "\x1b[0m"
 
 
 def print_worker_lines(batch: dict[str, Any]) -> None:
-    """Prints some lines of one worker. Called by the native module, from a runtime thread: must not raise.
+    """Prints some lines of one worker. Called by the native module, on a thread that does nothing else: must not raise.
 
     >>> print_worker_lines({"pid": 7, "source": "load", "lines": ["one", "two"]})
     (load pid=7) one
@@ -23,6 +23,8 @@ def print_worker_lines(batch: dict[str, Any]) -> None:
         prefix = f"({batch.get('source') or 'worker'} pid={batch.get('pid')}{_origin(batch)})"
         if stream.isatty():
             prefix = f"{_CYAN}{prefix}{_RESET}"
+        if lost := batch.get("lost_before"):
+            stream.write(f"(aktis) {lost} lines of workers were not printed: they came faster than this output is read\n")
         stream.write("".join(f"{prefix} {line}\n" for line in batch.get("lines", ())))
         stream.flush()
 

@@ -20,7 +20,9 @@
 //!   its condition is met or the turn becomes free.
 //! - `LANE-3 (frame-order)`: frames sent on one connection are handed to the peer's handler in the order of `send`.
 //! - `LANE-4 (slot-has-one-holder)`: a slot of shared memory is written only after it was found free, and is free again only
-//!   when the receiver has dropped the last value in it.
+//!   when the receiver has dropped the last value in it, and no child that was forked meanwhile can see it.
+//! - `LANE-5 (polling-runs-no-python)`: what runs on the thread that polls waits for nothing but locks that are held for a
+//!   moment. The embedder's code (callbacks, lines to print) only leaves a note there for a thread of its own.
 
 pub(crate) mod alarm;
 pub(crate) mod connection;
