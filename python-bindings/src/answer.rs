@@ -270,6 +270,9 @@ fn stream(py: Python<'_>, call: &ReceivedCall, returned: &Bound<'_, PyAny>) -> P
         if call.is_cancelled() {
             return Err(to_py_err(py, &call.cancelled()));
         }
+        if fork::is_abandoned() {
+            end_forked_child(py, item.err());
+        }
         let value = own_small(to_value(&item?)?);
         py.detach(|| call.emit(count, &value))
             .map_err(|failure| to_py_err(py, &failure))?;

@@ -27,7 +27,7 @@ use crate::answer::{Circumstances, answer, end_forked_child, hand_over, produce}
 use crate::cancel::{LoopHost, cancel_on_loop, install_canceller};
 use crate::codec::decode_args;
 use crate::failure::{describe, to_py_err};
-use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings};
+use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings, signal_check};
 use crate::work_feed::WorkFeed;
 
 /// How long the executor waits before it lets Python look for signals.
@@ -70,6 +70,8 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         namespace: String::new(),
         registry: native_registry(),
         log_sink: None,
+        interrupt: signal_check,
+        queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
         likely_modules: Vec::new(),
@@ -88,11 +90,14 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         loop_host: LoopHost::default(),
     };
     install_canceller(&executor.runtime, &executor.loop_host);
-    let Some(host) = executor.run(py)? else {
-        return Ok(());
+    let runtime = executor.runtime.clone();
+    let ended = match executor.run(py) {
+        Ok(Some(host)) => Bound::new(py, WorkFeed::new(executor, host.clone_ref(py)))
+            .and_then(|feed| host.bind(py).call_method1("run", (feed,)).map(drop)),
+        ended => ended.map(drop),
     };
-    let feed = Bound::new(py, WorkFeed::new(executor, host.clone_ref(py)))?;
-    host.bind(py).call_method1("run", (feed,)).map(drop)
+    py.detach(|| runtime.drain());
+    ended
 }
 
 impl Executor {

@@ -6,8 +6,16 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-/// The exception for a failure; `aktis.exceptions` chooses the class.
+use crate::session::raised_by_signal;
+
+/// The exception for a failure; `aktis.exceptions` chooses the class. What a handler of a signal raised while the calling thread
+/// waited comes first.
 pub(crate) fn to_py_err(py: Python<'_>, failure: &TaskFailure) -> PyErr {
+    if failure.code == ErrorCode::Cancelled
+        && let Some(raised) = raised_by_signal()
+    {
+        return raised;
+    }
     let made = py.import("aktis.exceptions").and_then(|module| {
         let exception = PyBytes::new(py, &failure.exception);
         let arguments = (
@@ -28,10 +36,9 @@ pub(crate) fn to_py_err(py: Python<'_>, failure: &TaskFailure) -> PyErr {
 pub(crate) fn get_error(py: Python<'_>, error: GetError, timeout: Option<f64>) -> PyErr {
     match error {
         GetError::Failed(failure) => to_py_err(py, &failure),
-        GetError::Interrupted => match py.check_signals() {
-            Err(error) => error,
-            Ok(()) => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
-        },
+        GetError::Interrupted => {
+            raised_by_signal().unwrap_or_else(|| pyo3::exceptions::PyKeyboardInterrupt::new_err(()))
+        }
         GetError::TimedOut { missing, wanted } => {
             let made = py
                 .import("aktis.exceptions")

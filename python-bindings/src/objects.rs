@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyTuple};
 use crate::codec::{from_value, to_value};
 use crate::failure::{get_error, to_py_err};
 use crate::object_ref::PyObjectRef;
-use crate::session::{deadline_of, raised_by_signal, runtime, signal_check};
+use crate::session::{deadline_of, runtime, signal_check};
 
 /// References whose values are read and made into objects at once: few enough for the processor's caches.
 const GET_CHUNK: usize = 2048;
@@ -49,7 +49,7 @@ pub(crate) fn get<'py>(
     let get = |references: &[ObjectRef]| {
         py.detach(|| runtime.get_interruptibly(references, deadline, &signal_check))
     };
-    let raise = |error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout));
+    let raise = |error| get_error(py, error, timeout);
     if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
         let values = get(std::slice::from_ref(reference.get().reference())).map_err(raise)?;
         mark(Stage::Woken);
@@ -70,6 +70,7 @@ pub(crate) fn get<'py>(
     }
     let mut objects = Vec::with_capacity(refs.len());
     for start in (0..refs.len()).step_by(GET_CHUNK) {
+        py.check_signals()?;
         let references = cloned(&refs, start..refs.len().min(start + GET_CHUNK))?;
         let values = get(&references).map_err(|error| {
             raise(match error {
@@ -138,7 +139,7 @@ pub(crate) fn wait<'py>(
     let deadline = deadline_of(timeout)?;
     let ready = py
         .detach(|| runtime.wait(&ids, num_returns, deadline, &signal_check))
-        .map_err(|error| raised_by_signal().unwrap_or_else(|| get_error(py, error, timeout)))?;
+        .map_err(|error| get_error(py, error, timeout))?;
     let mut pending = Vec::with_capacity(ids.len() - ready.len());
     let mut next = 0;
     for position in ready.iter().copied().chain([ids.len()]) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aktis_cli::laptop::{LaptopConfig, LaptopSession};
@@ -23,6 +24,10 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use sha2::{Digest, Sha256};
 
 use crate::failure::to_py_err;
+use crate::python_thread::{CALLBACKS, OUTPUT};
+
+/// How long the end of a session waits until the last lines of workers are printed.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The session that this process hosts, if it is a laptop session.
 static LAPTOP: Mutex<Option<LaptopSession>> = Mutex::new(None);
@@ -57,6 +62,18 @@ pub(crate) fn resume_on_loop(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn abandon_after_fork() -> PyResult<()> {
     Ok(fork::abandon()?)
+}
+
+/// This process, which has a session, is about to be forked.
+#[pyfunction]
+pub(crate) fn before_fork() {
+    fork::before_fork();
+}
+
+/// This process was forked, and is the parent.
+#[pyfunction]
+pub(crate) fn after_fork_in_parent() {
+    fork::after_fork_in_parent();
 }
 
 /// Raises in a process that was forked from one with a session: its locks must not be touched.
@@ -224,6 +241,8 @@ pub(crate) fn connect(
         namespace,
         registry: native_registry(),
         log_sink: log_sink.map(python_log_sink),
+        interrupt: signal_check,
+        queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
         likely_modules,
@@ -235,22 +254,35 @@ pub(crate) fn connect(
 }
 
 fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
+    let (sink, lost_lines) = (Arc::new(sink), AtomicUsize::new(0));
     Box::new(move |lines: wire::LogLines| {
-        Python::attach(|py| {
-            let told = || -> PyResult<()> {
-                let record = PyDict::new(py);
-                record.set_item("pid", lines.pid)?;
-                record.set_item("source", &lines.source)?;
-                record.set_item("hostname", &lines.hostname)?;
-                record.set_item("is_stderr", lines.is_stderr)?;
-                record.set_item("lines", &lines.lines)?;
-                sink.call1(py, (record,)).map(drop)
-            };
-            if let Err(error) = told() {
+        let (sink, count) = (Arc::clone(&sink), lines.lines.len());
+        let lost_before = lost_lines.swap(0, Ordering::Relaxed);
+        let is_queued = OUTPUT.run(move |py| {
+            if let Err(error) = print_lines(py, &sink, &lines, lost_before) {
                 error.write_unraisable(py, None);
             }
         });
+        if !is_queued {
+            lost_lines.fetch_add(lost_before + count, Ordering::Relaxed);
+        }
     })
+}
+
+fn print_lines(
+    py: Python<'_>,
+    sink: &Py<PyAny>,
+    lines: &wire::LogLines,
+    lost_before: usize,
+) -> PyResult<()> {
+    let record = PyDict::new(py);
+    record.set_item("pid", lines.pid)?;
+    record.set_item("source", &lines.source)?;
+    record.set_item("hostname", &lines.hostname)?;
+    record.set_item("is_stderr", lines.is_stderr)?;
+    record.set_item("lines", &lines.lines)?;
+    record.set_item("lost_before", lost_before)?;
+    sink.call1(py, (record,)).map(drop)
 }
 
 /// Leaves the session; ends it if this process hosts it.
@@ -261,6 +293,8 @@ pub(crate) fn shutdown(py: Python<'_>) {
     py.detach(|| {
         if let Some(runtime) = Runtime::current() {
             runtime.shutdown();
+            OUTPUT.finish(OUTPUT_PATIENCE);
+            CALLBACKS.finish(Duration::ZERO);
         }
         if let Some(laptop) = laptop {
             laptop.shutdown();

@@ -96,6 +96,7 @@ fn work(start: &WorkerStart, registry: NativeRegistry) -> Result<(), TaskFailure
     };
     let runtime = Runtime::start(config(&start.raylet_socket, role, worker_id, registry)?)?;
     let reason = run_worker(&runtime);
+    runtime.drain();
     tracing::debug!(%reason, "the worker ends");
     Ok(())
 }
@@ -116,6 +117,8 @@ fn config(
         namespace: String::new(),
         registry: registry.into_shared(),
         log_sink: None,
+        interrupt: || false,
+        queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
         likely_modules: Vec::new(),

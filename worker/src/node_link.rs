@@ -24,7 +24,7 @@ use crate::lane::connection::{Connection, Urgency};
 use crate::lane::frame::{Decoder, encode_whole};
 use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
-use crate::lane::wait::WaitEnd;
+use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::value::PayloadParts;
 
@@ -223,12 +223,13 @@ impl NodeLink {
         id
     }
 
-    /// Asks and waits.
+    /// Asks and waits. `interrupt` is asked now and then, and after signals; `true` ends the wait.
     pub(crate) fn request(
         &self,
         reactor: &Reactor,
         kind: Kind,
         deadline: Option<Instant>,
+        interrupt: fn() -> bool,
     ) -> Answer {
         let slot = Arc::new(Slot {
             waiter: Waiter::new(1),
@@ -243,13 +244,17 @@ impl NodeLink {
             return Err(raylet_gone());
         }
         let end = loop {
-            match reactor.wait(&slot.waiter, deadline, None) {
-                WaitEnd::Interrupted => {}
+            match reactor.wait(&slot.waiter, deadline, Some(SIGNAL_SLICE)) {
+                WaitEnd::Interrupted if !interrupt() => {}
                 end => break end,
             }
         };
-        if end == WaitEnd::DeadlinePassed {
+        if end != WaitEnd::Done {
             self.pending.lock().remove(&id);
+        }
+        if end == WaitEnd::Interrupted {
+            let interrupted = TaskFailure::new(ErrorCode::Cancelled, "interrupted by a signal");
+            return Err(interrupted);
         }
         slot.answer.lock().take().unwrap_or_else(|| {
             Err(TaskFailure::new(

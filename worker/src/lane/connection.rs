@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use aktis_common::fork;
 use prost::Message;
 use rustix::io::Errno;
 use rustix::net::{
@@ -154,7 +155,8 @@ impl Connection {
         urgency: Urgency,
     ) -> Result<bool, Closed> {
         let mut outgoing = self.outgoing.lock();
-        if outgoing.is_closed {
+        // The child of a fork would write into memory that its parent shares with the peer.
+        if outgoing.is_closed || fork::is_abandoned() {
             return Err(Closed);
         }
         let range = outgoing.place(payload);
@@ -199,6 +201,12 @@ impl Connection {
         if outgoing.is_blocked != was_blocked {
             self.reactor.set_write_interest(self, outgoing.is_blocked);
         }
+    }
+
+    /// Whether bytes wait that the peer can still receive.
+    pub(super) fn has_unwritten(&self) -> bool {
+        let outgoing = self.outgoing.lock();
+        !outgoing.is_closed && outgoing.outbox.waiting_bytes() > 0
     }
 
     /// Reads what is there and hands the frames to the handler. False: the connection is over.

@@ -187,6 +187,28 @@ impl Reactor {
         }
     }
 
+    /// Writes everything that was sent, and waits until the kernel has taken it. False: a peer did not read for so long.
+    pub(crate) fn drain(&self, limit: Duration) -> bool {
+        const SLICE: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + limit;
+        self.flush();
+        while self.has_unwritten() {
+            // Nobody counts this down: the thread polls, and so writes whenever a socket takes more.
+            let end = self.wait(&Waiter::new(1), Some(deadline), Some(SLICE));
+            if end == WaitEnd::DeadlinePassed {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn has_unwritten(&self) -> bool {
+        let sources = self.sources.lock();
+        sources.values().any(
+            |source| matches!(source, Source::Connection(connection) if connection.has_unwritten()),
+        )
+    }
+
     /// Waits until `waiter` is done. Polls itself when it can. `slice` bounds the time until
     /// [`WaitEnd::Interrupted`]; `None` waits on.
     pub(crate) fn wait(

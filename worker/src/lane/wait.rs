@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use super::turn::{Asked, Kick, LaneStep, Turn, Waiter};
 use crate::sync::{now, park, park_timeout};
 
+/// How long a thread waits at most before it looks for signals. One that reaches the thread while it sleeps in the kernel wakes
+/// it at once; one that comes while it polls without sleeping, or parks behind another thread, waits for the end of the slice.
+pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
+
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitEnd {

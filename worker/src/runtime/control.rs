@@ -22,6 +22,7 @@ impl Runtime {
             self.reactor(),
             query,
             Some(Instant::now() + CONTROL_TIMEOUT),
+            self.0.interrupt,
         )?;
         match reply {
             Kind::ClusterReply(reply) => Ok(reply.nodes),
@@ -47,7 +48,12 @@ impl Runtime {
         match self
             .0
             .node
-            .request(self.reactor(), Kind::GcsCall(call), deadline)?
+            .request(
+                self.reactor(),
+                Kind::GcsCall(call),
+                deadline,
+                self.0.interrupt,
+            )?
             .0
         {
             Kind::GcsReply(reply) => Reply::decode(reply.body).map_err(|error| {

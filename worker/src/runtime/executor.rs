@@ -18,6 +18,9 @@ use crate::lane::watched::WatchedFd;
 use crate::stages::{Stage, mark};
 use crate::value::PayloadParts;
 
+/// How long a process that ends waits for its callers to read its answers.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The descriptor of an event loop, see [`Runtime::watch_loop`].
 pub struct LoopWatch(Arc<WatchedFd>);
 impl Runtime {
@@ -57,6 +60,16 @@ impl Runtime {
     /// Makes the executor thread of this process end, from any thread.
     pub fn ask_to_exit(&self, reason: &str) {
         self.queue().push(Work::Exit(reason.to_owned()));
+    }
+
+    /// Before the process ends: hands everything that was sent to the kernel, which delivers it also when the process is gone.
+    /// Without it an answer could be lost that is longer than what a socket takes at once, or that waits for others.
+    pub fn drain(&self) {
+        if !self.is_closed() && !self.reactor().drain(DRAIN_PATIENCE) {
+            tracing::warn!(
+                "a caller did not read its answers for {DRAIN_PATIENCE:?}: they are lost"
+            );
+        }
     }
 
     /// Gives at most `count` tasks that are not started back to their callers.

@@ -58,6 +58,9 @@ pub use start::{ProcessRole, RuntimeConfig};
 pub(crate) use submit::resource_request;
 pub use waiting::{GetError, Interrupt};
 
+/// How often it is looked whether a forked child has ended that could see what is not needed any more.
+const KEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Receives output lines of workers, in drivers.
 pub type LogSink = Box<dyn Fn(wire::LogLines) + Send + Sync>;
 
@@ -84,6 +87,8 @@ struct Inner {
     canceller: OnceLock<cancel::Canceller>,
     registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
+    interrupt: fn() -> bool,
+    queued_limit_bytes: u64,
     /// When the lane thread gives freed memory back to the system: a while after a table has shrunk, since what lay in it
     /// goes one by one.
     trim_at: Mutex<Option<Instant>>,
@@ -212,11 +217,13 @@ impl Ticker for RuntimeTicker {
         let leases = self.0.with_core(|core, effects| core.lease_tick(effects));
         let reads = self.0.expire_reads(now);
         let trim = self.0.trim_if_due(now);
+        let kept = fork::drop_unseen().then_some(KEPT_PAUSE);
         unexplained
             .into_iter()
             .chain(leases)
             .chain(reads)
             .chain(trim)
+            .chain(kept)
             .min()
     }
 }

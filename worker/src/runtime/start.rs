@@ -53,6 +53,10 @@ pub struct RuntimeConfig {
     pub registry: Arc<NativeRegistry>,
     /// Driver: receives the output of workers.
     pub log_sink: Option<LogSink>,
+    /// Whether a handler of a signal wants the calling thread to give up what it waits for. Asked while it waits.
+    pub interrupt: fn() -> bool,
+    /// How many bytes of arguments may wait with this process; see [`Runtime::is_to_be_stored`].
+    pub queued_limit_bytes: u64,
     /// How many bytes of lineage are kept.
     pub lineage_limit_bytes: u64,
     /// How long a leased worker is kept without work, unless somebody else asks for its resources.
@@ -73,6 +77,12 @@ impl Runtime {
         let runtime = Self::assemble(config, job, &greeting)?;
         runtime.listen_for_lanes()?;
         runtime.spawn_lane_thread()?;
+        let reactor = Arc::downgrade(runtime.reactor());
+        aktis_common::fork::set_alarm(move || {
+            if let Some(reactor) = reactor.upgrade() {
+                reactor.call_lane(super::KEPT_PAUSE);
+            }
+        });
         runtime.attach_node(greeting)?;
         Self::set_current(Some(runtime.clone()));
         Ok(runtime)
@@ -112,6 +122,8 @@ impl Runtime {
             canceller: OnceLock::new(),
             registry: config.registry,
             log_sink: config.log_sink,
+            interrupt: config.interrupt,
+            queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             obituaries: Mutex::default(),

@@ -12,7 +12,7 @@ use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::lane::turn::Waiter;
-use crate::lane::wait::WaitEnd;
+use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
 use crate::reference::ObjectRef;
 use crate::value::Value;
 
@@ -21,7 +21,6 @@ pub type Interrupt<'a> = &'a dyn Fn() -> bool;
 
 /// A worker that waits longer than this gives its CPU back.
 const BLOCKED_AFTER: Duration = Duration::from_micros(500);
-const SIGNAL_SLICE: Duration = Duration::from_millis(100);
 
 /// Why `get` gave no values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +131,7 @@ impl Runtime {
             .map_err(GetError::into_failure)
     }
 
-    /// [`Self::get`] that asks `interrupt` at least every 100 ms, and at once after a signal.
+    /// [`Self::get`] that asks `interrupt` at least every 50 ms, and mostly at once after a signal.
     pub fn get_interruptibly(
         &self,
         references: &[ObjectRef],
