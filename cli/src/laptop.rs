@@ -241,8 +241,10 @@ async fn start_both(
     gcs: GcsConfig,
     raylet: RayletConfig,
 ) -> Result<(GcsHandle, RayletHandle), LaptopError> {
+    // First of all: its zygote takes longest.
+    let raylet = Raylet::prepare(raylet).map_err(LaptopError::Raylet)?;
     let gcs = Gcs::start(gcs).await.map_err(LaptopError::Gcs)?;
-    let raylet = Raylet::start(raylet).await.map_err(LaptopError::Raylet)?;
+    let raylet = raylet.start().await.map_err(LaptopError::Raylet)?;
     Ok((gcs, raylet))
 }
 

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -169,11 +170,16 @@ pub(crate) fn start_laptop<'py>(
         .detach(|| LaptopSession::start(config))
         .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     let info = PyDict::new(py);
-    info.set_item("raylet_socket", session.raylet_socket())?;
-    info.set_item("session_dir", session.session_dir())?;
+    info.set_item("raylet_socket", text_of(session.raylet_socket()))?;
+    info.set_item("session_dir", text_of(session.session_dir()))?;
     let previous = LAPTOP.lock().replace(session);
     py.detach(|| drop(previous));
     Ok(info)
+}
+
+/// A path as Python's `str`. A `Path` would make Python import `pathlib`, and that half of what `init` imports.
+fn text_of(path: &Path) -> &OsStr {
+    path.as_os_str()
 }
 
 fn laptop_settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
@@ -215,8 +221,8 @@ pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'
         .detach(|| join::find_raylet(Some(address), &settings))
         .map_err(|error| PyConnectionError::new_err(error.to_string()))?;
     let info = PyDict::new(py);
-    info.set_item("raylet_socket", found.raylet_socket)?;
-    info.set_item("session_dir", found.session_dir)?;
+    info.set_item("raylet_socket", text_of(&found.raylet_socket))?;
+    info.set_item("session_dir", text_of(&found.session_dir))?;
     info.set_item("gcs_address", found.gcs_address.to_string())?;
     Ok(info)
 }

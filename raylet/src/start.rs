@@ -68,8 +68,51 @@ impl Raylet {
     /// When folders or sockets cannot be made, there is no memory for the object store, or the gcs does not answer within
     /// [`RayletConfig::register_timeout`]. Then nothing is left behind.
     pub async fn start(config: RayletConfig) -> Result<RayletHandle, StartError> {
+        Self::prepare(config)?.start().await
+    }
+
+    /// Makes the folders and starts the zygote, which takes longest and goes on in the background: what comes before
+    /// [`PreparedRaylet::start`] costs no time. On a tokio runtime.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn prepare(config: RayletConfig) -> Result<PreparedRaylet, StartError> {
         make_folders(&config)?;
-        let started = start_in_folder(&config).await;
+        let (mailbox, inbox) = channel();
+        let zygote = ZygotePort::open(zygote_command(&config), mailbox.clone());
+        Ok(PreparedRaylet {
+            config,
+            zygote,
+            mailbox,
+            inbox,
+        })
+    }
+}
+
+/// A raylet whose zygote is starting. Dropping it ends the zygote.
+pub struct PreparedRaylet {
+    config: RayletConfig,
+    zygote: ZygotePort,
+    mailbox: Mailbox,
+    inbox: Inbox,
+}
+
+impl PreparedRaylet {
+    /// Starts the rest, see [`Raylet::start`].
+    ///
+    /// # Errors
+    /// As [`Raylet::start`].
+    pub async fn start(self) -> Result<RayletHandle, StartError> {
+        let Self {
+            config,
+            zygote,
+            mailbox,
+            inbox,
+        } = self;
+        let started = match assemble(&config, zygote, &mailbox).await {
+            Ok(assembled) => run(&config, assembled, mailbox, inbox).await,
+            Err(error) => Err(error),
+        };
         if started.is_err() {
             let _ = std::fs::remove_dir_all(config.node_dir());
         }
@@ -121,14 +164,6 @@ struct Sockets {
     node: UnixListener,
     proxy: UnixListener,
     grpc: Listener,
-}
-
-async fn start_in_folder(config: &RayletConfig) -> Result<RayletHandle, StartError> {
-    let (mailbox, inbox) = channel();
-    // First of all: it takes longest, and in the background.
-    let zygote = ZygotePort::open(zygote_command(config), mailbox.clone());
-    let assembled = assemble(config, zygote, &mailbox).await?;
-    run(config, assembled, mailbox, inbox).await
 }
 
 /// A raylet that does not run yet.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any
 
 from ._quantities import check_quantity, check_resources
+
+# As type checkers know it: `init` waits for what is imported here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Arguments of ``ray.init`` that mean nothing here.
 _IGNORED = frozenset({
@@ -45,16 +48,24 @@ def _suggestion(name: str) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
-@dataclass
 class LaptopArguments:
     """What ``init`` is told about the node it starts."""
 
-    num_cpus: int | None
-    num_gpus: int | None
-    resources: dict[str, float] | None
-    labels: dict[str, str] | None
-    object_store_memory: int | None
-    runtime_env: dict[str, Any] | None
+    def __init__(
+        self,
+        num_cpus: int | None,
+        num_gpus: int | None,
+        resources: dict[str, float] | None,
+        labels: dict[str, str] | None,
+        object_store_memory: int | None,
+        runtime_env: dict[str, Any] | None,
+    ):
+        self.num_cpus = num_cpus
+        self.num_gpus = num_gpus
+        self.resources = resources
+        self.labels = labels
+        self.object_store_memory = object_store_memory
+        self.runtime_env = runtime_env
 
     def validate(self) -> None:
         """Raises ``ValueError`` or ``TypeError`` for what makes no sense."""

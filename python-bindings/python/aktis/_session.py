@@ -18,13 +18,23 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _aktis
 
+# As type checkers know it. What is imported before the zygote is started is time that every session waits: `typing` would
+# take longer than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from ._init_arguments import LaptopArguments
     from ._session_context import SessionContext
+
+    class Bound(Protocol):
+        """Something that keeps a connection to the session and can let go of it."""
+
+        def _unbind(self) -> None: ...
+
 
 _lock = threading.RLock()
 _generation = 0
@@ -33,12 +43,6 @@ _may_be_connected = False
 is_forked_child = False
 _is_exit_hooked = False
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-class Bound(Protocol):
-    """Something that keeps a connection to the session and can let go of it."""
-
-    def _unbind(self) -> None: ...
 
 
 def init(
@@ -100,27 +104,24 @@ def init(
     False
     """
     # Imported here, because workers and most processes that import the package never need it.
-    import logging
-
     from ._init_arguments import LaptopArguments, check_init_arguments
-    from ._session_context import SessionContext
-    from ._shared_modules import likely_modules
 
     check_init_arguments(ray_arguments, local_mode=local_mode)
-    logger = logging.getLogger("aktis")
     with _lock:
         refuse_in_forked_child()
         if _aktis.is_connected():
-            if ignore_reinit_error:
-                logger.info("init() was called again: the session goes on as it is")
-                return SessionContext(_aktis.context())
-            raise RuntimeError(
-                "this process has a session already: call shutdown() before init(), or pass ignore_reinit_error=True"
-            )
-        logger.setLevel(logging_level.upper() if isinstance(logging_level, str) else logging_level)
+            return _present_session(ignore_reinit_error)
         laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env)
         raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
         try:
+            # From here on the zygote starts in the background, and importing costs nothing.
+            import logging
+
+            from ._session_context import SessionContext
+            from ._shared_modules import likely_modules
+
+            level = logging_level.upper() if isinstance(logging_level, str) else logging_level
+            logging.getLogger("aktis").setLevel(level)
             _aktis.connect(
                 raylet_socket, _entrypoint(), namespace or _new_namespace(), _log_sink(log_to_driver), likely_modules()
             )
@@ -131,6 +132,19 @@ def init(
         mark_connected()
         _hook_exit()
         return SessionContext(_aktis.context())
+
+
+def _present_session(ignore_reinit_error: bool) -> SessionContext:
+    import logging
+
+    from ._session_context import SessionContext
+
+    if not ignore_reinit_error:
+        raise RuntimeError(
+            "this process has a session already: call shutdown() before init(), or pass ignore_reinit_error=True"
+        )
+    logging.getLogger("aktis").info("init() was called again: the session goes on as it is")
+    return SessionContext(_aktis.context())
 
 
 def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
@@ -259,6 +273,4 @@ def _after_fork_in_child() -> None:
         _begin_generation()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -24,7 +24,9 @@ def print_worker_lines(batch: dict[str, Any]) -> None:
         if stream.isatty():
             prefix = f"{_CYAN}{prefix}{_RESET}"
         if lost := batch.get("lost_before"):
-            stream.write(f"(aktis) {lost} lines of workers were not printed: they came faster than this output is read\n")
+            stream.write(
+                f"(aktis) {lost} lines of workers were not printed: they came faster than this output is read\n"
+            )
         stream.write("".join(f"{prefix} {line}\n" for line in batch.get("lines", ())))
         stream.flush()
 
