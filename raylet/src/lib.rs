@@ -44,4 +44,4 @@ mod start;
 
 pub use config::RayletConfig;
 pub use error::StartError;
-pub use start::{Raylet, RayletHandle};
+pub use start::{PreparedRaylet, Raylet, RayletHandle};

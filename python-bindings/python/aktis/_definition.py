@@ -82,11 +82,10 @@ def _definition_pickler() -> Any:
     """The pickler of definitions. Made at first use, because cloudpickle takes long to import."""
     global _Pickler
     if _Pickler is None:
-        import cloudpickle
-
+        from . import _by_value
         from ._aktis import ObjectRef
 
-        class DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
+        class DefinitionPickler(_by_value.pickler()):  # type: ignore[misc]
             def __init__(self, stream: io.BytesIO, owner: Any, captured: list[Any]):
                 super().__init__(stream, protocol=5)
                 self._owner = owner

@@ -57,12 +57,12 @@ def dumps(obj: Any) -> tuple[bytes, list[Any]]:
             return stream.getvalue(), [buffer.raw() for buffer in buffers]
         except Exception:  # noqa: BLE001, S110 - whatever stopped it, cloudpickle decides
             pass
-    import cloudpickle
+    from . import _by_value
 
     buffers.clear()
     stream = io.BytesIO()
     try:
-        cloudpickle.Pickler(stream, 5, buffer_callback=buffers.append).dump(obj)
+        _by_value.pickler()(stream, 5, buffer_callback=buffers.append).dump(obj)
     except Exception as error:
         raise _refusal(obj, error) from error
     return stream.getvalue(), [buffer.raw() for buffer in buffers]
@@ -117,10 +117,10 @@ def arrow_stream(block: pyarrow.Table | pyarrow.RecordBatch) -> pyarrow.Buffer:
 
 def dumps_definition(definition: Any) -> bytes:
     """A function or class by value, as it is sent to workers once."""
-    import cloudpickle
+    from . import _by_value
 
     try:
-        return cloudpickle.dumps(definition, protocol=5)
+        return _by_value.dumps(definition)
     except Exception as error:
         raise _refusal(definition, error) from error
 

@@ -123,9 +123,9 @@ def _pickled(error: BaseException) -> bytes:
     # An error that went through several tasks keeps its first cause, not a chain of wrappers.
     cause = error.cause if isinstance(error, TaskError) and error.cause is not None else error
     try:
-        import cloudpickle
+        from . import _by_value
 
-        return cloudpickle.dumps(cause, protocol=5)
+        return _by_value.dumps(cause)
     except Exception:  # noqa: BLE001 - of whatever type: the text of the error must do
         return b""
 

@@ -35,7 +35,7 @@ def definition_of(
     constructor_kwargs: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The bytes that ``_worker.load`` makes a function of."""
-    import cloudpickle
+    from aktis import _by_value
 
     is_class = inspect.isclass(function)
     if not callable(function):
@@ -57,7 +57,7 @@ def definition_of(
         "constructor_kwargs": dict(constructor_kwargs or {}),
     }
     try:
-        return cloudpickle.dumps(definition)
+        return _by_value.dumps(definition)
     except Exception as error:
         raise TypeError(
             f"{name}: it cannot be sent to workers, because something that it uses cannot be pickled: {error}. Make such "
