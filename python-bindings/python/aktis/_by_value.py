@@ -41,8 +41,10 @@ def pickler() -> Any:
                 for argument in arguments
             )
 
+        table = ChainMap({types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table)
+
         class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-            dispatch_table = ChainMap({types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table)
+            dispatch_table = table
 
         _pickler = ByValuePickler
     return _pickler
