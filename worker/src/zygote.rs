@@ -203,7 +203,7 @@ impl Zygote {
                     self.children
                         .remove(&pid.as_raw_nonzero().get().unsigned_abs());
                 }
-                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
                 Err(_) => return,
             }
         }

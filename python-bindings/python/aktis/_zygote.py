@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _shared_modules.load)
     if start is not None:
         _become_worker(start)
+    # Somebody waits for the end, and there is nothing that an orderly one would do.
+    os._exit(0)
 
 
 def _parse(argv: list[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::core::event::{Event, ZygoteEvent};
 use crate::core::keys::StartupToken;
 use crate::inbox::Mailbox;
+use crate::io::signals::kill_group;
 
 /// Pause before the next zygote after one that did not become ready.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
@@ -205,25 +206,24 @@ const END_GRACE: Duration = Duration::from_secs(3);
 
 /// Waits for a zygote whose socket is closed; kills it when it does not end.
 async fn reap(mut child: Child, is_asked: bool) -> String {
-    let deadline = tokio::time::Instant::now() + END_GRACE;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.to_string(),
-            Ok(None) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return if is_asked {
-                    "killed".to_owned()
-                } else {
-                    "killed: it hung".to_owned()
-                };
-            }
-            Err(error) => return format!("cannot be waited for: {error}"),
+    let pid = child.id();
+    // A thread of its own sees the end at once.
+    let mut waiting = tokio::task::spawn_blocking(move || child.wait());
+    let ended = match tokio::time::timeout(END_GRACE, &mut waiting).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            kill_group(pid);
+            let killed = waiting.await.map(|status| status.map(drop));
+            return match killed {
+                Ok(Ok(())) if is_asked => "killed".to_owned(),
+                Ok(Ok(())) => "killed: it hung".to_owned(),
+                _ => "killed, but cannot be waited for".to_owned(),
+            };
         }
+    };
+    match ended {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => format!("cannot be waited for: {error}"),
+        Err(error) => format!("cannot be waited for: {error}"),
     }
 }
