@@ -34,7 +34,7 @@ lint: venv ## Format and lint checks
 	$(VENV)/bin/ruff check python-bindings/python examples tests benches
 	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches
 
-bench: build model ## Compare with Ray: installs it into a folder of its own, prints a table of ratios
+bench: build ## Compare with Ray: installs it into a folder of its own, prints a table of ratios
 	$(ENV) $(PY) benches/run.py core
 
 build: check-tools venv ## Build the native module and the aktis command

@@ -1,6 +1,6 @@
 """What a session costs while it does nothing. One script for Aktis and Ray; prints one JSON object in its last line.
 
-python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000] [--tasks 1000000]
+python footprint_job.py --system aktis|ray [--idle-seconds 10] [--refs 100000,120000] [--tasks 1000000]
 """
 
 import argparse
@@ -17,16 +17,19 @@ import processes
 IMPORT_SCRIPT = """
 import time
 start = time.perf_counter()
-import {system}
+import {system} as ray
+{used}
 print(time.perf_counter() - start)
 """
+#: A package may load what it needs when a name is first used.
+FIRST_USE = "ray.init, ray.remote, ray.get"
 
 
-def import_seconds(system, times=7):
+def import_seconds(system, used="", times=7):
     """Seconds of the import in a new process; the first, which fills the page cache, is not counted."""
     values = []
     for _ in range(times + 1):
-        done = subprocess.run([sys.executable, "-c", IMPORT_SCRIPT.format(system=system)], check=True,
+        done = subprocess.run([sys.executable, "-c", IMPORT_SCRIPT.format(system=system, used=used)], check=True,
                               capture_output=True, text=True)  # fmt: skip
         values.append(float(done.stdout.split()[-1]))
     return statistics.median(values[1:])
@@ -68,14 +71,19 @@ def idle(driver, workers, seconds):
     }
 
 
-def bytes_per_ref(ray, driver, count):
-    """How much the driver grows per reference it owns, with the smallest value there is behind it."""
+def bytes_per_ref(ray, driver, counts):
+    """How much the driver grows per reference it owns, with the smallest value there is behind it: bytes by number.
+
+    A table grows by doubling: just after that it is half empty, so each number gives another answer.
+    """
     warm = [ray.put(None) for _ in range(1000)]
     before = processes.memory(driver)["uss"]
-    refs = [ray.put(None) for _ in range(count)]
-    grown = processes.memory(driver)["uss"] - before
+    refs, found = [], {}
+    for count in sorted(counts):
+        refs.extend(ray.put(None) for _ in range(count - len(refs)))
+        found[count] = (processes.memory(driver)["uss"] - before) / count
     del refs, warm
-    return grown / count
+    return found
 
 
 def memory_of_tasks(ray, driver, count):
@@ -112,20 +120,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--system", required=True)
     parser.add_argument("--idle-seconds", type=float, default=10)
-    parser.add_argument("--refs", type=int, default=100_000)
+    parser.add_argument("--refs", default="100000", help="numbers of references, comma-separated")
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args()
 
     driver = os.getpid()
     bare = processes.memory(driver)["uss"]
-    result = {"import_s": import_seconds(options.system)}
+    result = {
+        "import_s": import_seconds(options.system),
+        "import_and_use_s": import_seconds(options.system, FIRST_USE),
+    }
     ray = importlib.import_module(options.system)
     ray.init(num_cpus=options.cpus)
     workers, actor = start_workers(ray, options.cpus)
     result |= idle(driver, workers, options.idle_seconds)
     result["bare_python_uss_bytes"] = bare
-    result["bytes_per_ref"] = bytes_per_ref(ray, driver, options.refs)
+    per_ref = bytes_per_ref(ray, driver, [int(count) for count in options.refs.split(",")])
+    result |= {"bytes_per_ref_by_number": per_ref, "bytes_per_ref": max(per_ref.values())}
     result |= memory_of_tasks(ray, driver, options.tasks)
     del actor
     ray.shutdown()
