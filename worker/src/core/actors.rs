@@ -295,6 +295,7 @@ impl Core {
         calls_at_once: u32,
         effects: &mut Effects,
     ) {
+        self.leave_incarnation(actor, effects);
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
@@ -317,6 +318,16 @@ impl Core {
         }
         self.pump_actor(actor, effects);
         self.settle(effects);
+    }
+
+    /// A lane to the next incarnation is open. The end of the lane to the last one may come later than this news: what was
+    /// sent on it is not answered there any more.
+    fn leave_incarnation(&mut self, actor: ActorId, effects: &mut Effects) {
+        let reach = self.actors.entries.get(&actor).map(|entry| &entry.reach);
+        if let Some(&Reach::Alive { connection }) = reach {
+            self.actor_lane_closed(connection, effects);
+            effects.push(Effect::CloseLane { connection });
+        }
     }
 
     /// The actor is dead for good.
@@ -418,5 +429,129 @@ impl Core {
                 effects.push(Effect::KillActor { actor });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use aktis_common::ids::{NodeId, ObjectId, WorkerId};
+    use aktis_proto::v1 as wire;
+    use wire::lane_frame::Kind;
+
+    use super::super::objects::ObjectState;
+    use super::super::tasks::{CallTemplate, Target};
+    use super::*;
+
+    const OLD_LANE: ConnectionId = ConnectionId(1);
+    const NEW_LANE: ConnectionId = ConnectionId(2);
+
+    fn process() -> ProcessAddress {
+        ProcessAddress {
+            node: NodeId::random(),
+            worker: WorkerId::random(),
+        }
+    }
+
+    /// A core that calls one actor.
+    struct Caller {
+        core: Core,
+        actor: ActorId,
+        effects: Effects,
+    }
+
+    impl Caller {
+        fn new() -> Self {
+            let mut core = Core::new(process(), 1 << 20, Duration::from_secs(1));
+            core.leases.now = Some(Instant::now());
+            let actor = ActorId::random();
+            core.actors.know(actor, -1);
+            Self {
+                core,
+                actor,
+                effects: Effects::default(),
+            }
+        }
+
+        fn alive_on(&mut self, lane: ConnectionId) {
+            let (core, effects) = (&mut self.core, &mut self.effects);
+            core.actor_alive(self.actor, process(), lane, 1, effects);
+        }
+
+        fn call(&mut self, retries: i32) -> TaskId {
+            let template = Arc::new(CallTemplate {
+                shared: wire::CallTemplate {
+                    num_returns: 1,
+                    ..Default::default()
+                },
+                target: Target::Actor(self.actor),
+                retries,
+            });
+            let call = TaskId::next();
+            let result = ObjectId::of_return(call, 0);
+            self.core
+                .objects
+                .insert_owned(result, ObjectState::Pending)
+                .handles = 1;
+            let nothing = Value::native(bytes::Bytes::new());
+            let mut record = TaskRecord::new(call, template, nothing, Vec::new());
+            record.sequence = self.core.actors.admit(self.actor).expect("no limit");
+            self.core
+                .submit_call(self.actor, record, &mut self.effects);
+            call
+        }
+
+        fn end_of(&self, call: TaskId) -> Option<ErrorCode> {
+            match &self.core.objects.get(ObjectId::of_return(call, 0))?.state {
+                ObjectState::Failed(failure) => Some(failure.code),
+                _ => None,
+            }
+        }
+
+        fn pushed_on(&self, lane: ConnectionId) -> Vec<TaskId> {
+            let pushed = |effect: &Effect| match effect {
+                Effect::Send {
+                    connection, frame, ..
+                } if *connection == lane => match &frame.kind {
+                    Some(Kind::PushTask(push)) => {
+                        Some(TaskId::from_words(push.task_prefix, push.task_number))
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            self.effects.list.iter().filter_map(pushed).collect()
+        }
+
+        fn is_closed(&self, lane: ConnectionId) -> bool {
+            let is_close = |effect: &Effect| matches!(effect, Effect::CloseLane { connection } if *connection == lane);
+            self.effects.list.iter().any(is_close)
+        }
+    }
+
+    #[test]
+    fn calls_in_flight_end_when_the_next_incarnation_is_known_before_the_lane_closes() {
+        let mut caller = Caller::new();
+        caller.alive_on(OLD_LANE);
+        let (repeated, single) = (caller.call(1), caller.call(0));
+        let later = caller.call(0);
+        assert_eq!(caller.pushed_on(OLD_LANE), [repeated, single, later]);
+        caller.alive_on(NEW_LANE);
+        assert!(caller.is_closed(OLD_LANE));
+        assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
+        assert_eq!(caller.end_of(repeated), None);
+        for call in [single, later] {
+            assert_eq!(caller.end_of(call), Some(ErrorCode::ActorUnavailable));
+        }
+        caller
+            .core
+            .actor_lane_closed(OLD_LANE, &mut caller.effects);
+        assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
+        caller
+            .core
+            .call_ended(NEW_LANE, repeated, &mut caller.effects);
+        assert_eq!(caller.core.actors.in_flight, 0);
     }
 }
