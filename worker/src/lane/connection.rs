@@ -190,10 +190,15 @@ impl Connection {
                 mark(Stage::Sent);
                 outgoing.is_blocked = flushed == Flushed::Blocked;
             }
-            Err(_) => {
-                // The reader sees the same end and reports it, with everything that arrived before.
+            Err(error) => {
                 outgoing.is_closed = true;
                 outgoing.is_blocked = false;
+                // The reader sees a peer's end by itself and reports it, with everything that arrived before. Of a failure
+                // on this side nobody would tell it.
+                if !matches!(error, Errno::PIPE | Errno::CONNRESET) {
+                    tracing::warn!(connection = self.id.0, %error, "closing a connection that cannot be written");
+                    self.close();
+                }
             }
         }
         if outgoing.is_blocked != was_blocked {
@@ -281,5 +286,61 @@ impl Connection {
     pub(super) fn report_closed(self: &Arc<Self>) {
         self.outgoing.lock().is_closed = true;
         self.handler.on_closed(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use aktis_proto::v1 as wire;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::lane::turn::Waiter;
+    use crate::lane::wait::WaitEnd;
+    use crate::value::{Format, Value};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Counts down when the connection has ended.
+    struct UntilClosed(Arc<Waiter>);
+
+    impl Handler for UntilClosed {
+        fn on_frame(&self, _: &Arc<Connection>, _: Frame<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn on_closed(&self, _: &Arc<Connection>) {
+            self.0.count_down();
+        }
+    }
+
+    fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socketpair(AddressFamily::UNIX, kind, flags, None).expect("a pair of sockets")
+    }
+
+    fn bytes(len: usize) -> PayloadParts {
+        let mut payload = PayloadParts::default();
+        Value::inband(Format::Bytes, vec![7; len]).append_to(&mut payload);
+        payload
+    }
+
+    #[test]
+    fn lane_that_cannot_be_written_is_reported_closed() {
+        // A socket with messages takes none that is longer than its buffer.
+        let (near, _far) = pair(SocketType::SEQPACKET);
+        let reactor = Reactor::new().expect("a reactor");
+        let closed = Waiter::new(1);
+        let handler = Arc::new(UntilClosed(Arc::clone(&closed)));
+        let lane = reactor
+            .add_connection(near, Decoder::new(), handler)
+            .expect("added");
+        let (frame, payload) = (wire::LaneFrame::default(), bytes(8 << 20));
+        lane.send(&frame, &payload, Urgency::Now).expect("open");
+        let end = reactor.wait(&closed, Some(Instant::now() + PATIENCE), None);
+        assert_eq!(end, WaitEnd::Done);
+        assert_eq!(lane.send(&frame, &payload, Urgency::Now), Err(Closed));
     }
 }
