@@ -6,6 +6,8 @@
 //!   ▲ ▼ └────────────────── dead, for good ─────┴────────────────────────────────────► Dead
 //!  Unplaceable: calls fail, but the cluster may grow
 //! ```
+//! An address that is the old one means that the lane failed and the actor lives on ([`super::away`]).
+//!
 //! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it, and
 //! so do calls that the actor has not answered ([`super::window`]).
 
@@ -15,6 +17,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, TaskId};
 use rustc_hash::FxHashMap;
 
+use super::away::AwayActors;
 use super::tasks::{Assembled, Place, TaskRecord};
 use super::templates::TemplateSlots;
 use super::window::CallWindow;
@@ -87,6 +90,7 @@ impl ActorEntry {
 pub(crate) struct ActorTable {
     entries: FxHashMap<ActorId, ActorEntry>,
     by_connection: FxHashMap<ConnectionId, ActorId>,
+    pub(super) away: AwayActors,
     /// Calls that were sent and are unanswered, to all actors.
     in_flight: usize,
 }
@@ -296,19 +300,17 @@ impl Core {
         effects: &mut Effects,
     ) {
         self.leave_incarnation(actor, effects);
+        self.actors.away.remove(actor);
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
         entry.in_flight.set_calls_at_once(calls_at_once as usize);
         entry.reach = Reach::Alive { connection };
-        entry.address = Some(address);
+        let is_same = entry.address.replace(address) == Some(address);
         entry.templates = TemplateSlots::default();
         let interrupted = std::mem::take(&mut entry.interrupted);
         self.actors.by_connection.insert(connection, actor);
-        let message = format!(
-            "the call was running on actor {actor} when its process ended; the actor is restarted, but the call is not \
-             repeated (max_task_retries=0): call again, or set max_task_retries"
-        );
+        let message = interruption(actor, is_same);
         for call in interrupted {
             self.fail_task(
                 call,
@@ -343,6 +345,7 @@ impl Core {
         if matches!(entry.reach, Reach::Dead(_)) {
             return;
         }
+        self.actors.away.remove(actor);
         if let Reach::Alive { connection } = entry.reach {
             self.actors.by_connection.remove(&connection);
             effects.push(Effect::CloseLane { connection });
@@ -369,6 +372,7 @@ impl Core {
         failure: Option<TaskFailure>,
         effects: &mut Effects,
     ) {
+        self.actors.away.remove(actor);
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
@@ -391,6 +395,10 @@ impl Core {
             return;
         }
         entry.reach = Reach::Away;
+        self.ask_later(actor);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
         let sent = entry.in_flight.take();
         self.actors.in_flight -= sent.len();
         for call in sent.into_iter().rev() {
@@ -409,6 +417,20 @@ impl Core {
             }
         }
         self.settle(effects);
+    }
+
+    /// The actor is said to be alive, but no lane to it could be opened.
+    pub(crate) fn actor_unreachable(&mut self, actor: ActorId) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        match entry.reach {
+            Reach::Unknown | Reach::Away => {}
+            Reach::Unplaceable(_) => entry.reach = Reach::Unknown,
+            // The lane to the last incarnation is still to report its end.
+            Reach::Alive { .. } | Reach::Dead(_) => return,
+        }
+        self.ask_later(actor);
     }
 
     /// The last handle is gone: the actor ends after its calls.
@@ -430,6 +452,18 @@ impl Core {
             }
         }
     }
+}
+
+/// Why a call that was sent is not repeated. `is_same`: the process that it was sent to lives on.
+fn interruption(actor: ActorId, is_same: bool) -> String {
+    let what = if is_same {
+        format!("the connection to actor {actor} broke while the call was running; the actor lives on")
+    } else {
+        format!("the call was running on actor {actor} when its process ended; the actor is restarted")
+    };
+    format!(
+        "{what}, but the call is not repeated (max_task_retries=0): call again, or set max_task_retries"
+    )
 }
 
 #[cfg(test)]
@@ -459,25 +493,45 @@ mod tests {
     struct Caller {
         core: Core,
         actor: ActorId,
+        start: Instant,
         effects: Effects,
     }
 
     impl Caller {
         fn new() -> Self {
             let mut core = Core::new(process(), 1 << 20, Duration::from_secs(1));
-            core.leases.now = Some(Instant::now());
+            let start = Instant::now();
+            core.leases.now = Some(start);
             let actor = ActorId::random();
             core.actors.know(actor, -1);
             Self {
                 core,
                 actor,
+                start,
                 effects: Effects::default(),
             }
         }
 
         fn alive_on(&mut self, lane: ConnectionId) {
+            self.alive_at(process(), lane);
+        }
+
+        fn alive_at(&mut self, address: ProcessAddress, lane: ConnectionId) {
             let (core, effects) = (&mut self.core, &mut self.effects);
-            core.actor_alive(self.actor, process(), lane, 1, effects);
+            core.actor_alive(self.actor, address, lane, 1, effects);
+        }
+
+        fn close(&mut self, lane: ConnectionId) {
+            self.core.actor_lane_closed(lane, &mut self.effects);
+        }
+
+        /// How often the core asks what has become of the actor, so many seconds after the start.
+        fn questions_at(&mut self, seconds: u64) -> usize {
+            self.core.leases.now = Some(self.start + Duration::from_secs(seconds));
+            let mut effects = Effects::default();
+            self.core.tick(&mut effects);
+            let is_question = |effect: &&Effect| matches!(effect, Effect::WatchActor { .. });
+            effects.list.iter().filter(is_question).count()
         }
 
         fn call(&mut self, retries: i32) -> TaskId {
@@ -545,13 +599,51 @@ mod tests {
         for call in [single, later] {
             assert_eq!(caller.end_of(call), Some(ErrorCode::ActorUnavailable));
         }
-        caller
-            .core
-            .actor_lane_closed(OLD_LANE, &mut caller.effects);
+        caller.close(OLD_LANE);
         assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
         caller
             .core
             .call_ended(NEW_LANE, repeated, &mut caller.effects);
         assert_eq!(caller.core.actors.in_flight, 0);
+    }
+
+    #[test]
+    fn actor_whose_lane_closed_is_asked_about_with_pauses_until_there_is_news() {
+        let mut caller = Caller::new();
+        caller.alive_on(OLD_LANE);
+        assert_eq!(caller.questions_at(100), 0);
+        caller.start += Duration::from_secs(100);
+        caller.close(OLD_LANE);
+        let wish = caller.core.leases.take_tick_wish();
+        assert_eq!(wish, Some(Duration::from_secs(2)));
+        let asked = [1, 2, 3, 4].map(|seconds| caller.questions_at(seconds));
+        assert_eq!(asked, [0, 1, 0, 1]);
+        caller.core.actor_restarting(caller.actor);
+        assert_eq!(caller.questions_at(100), 0);
+    }
+
+    #[test]
+    fn actor_that_could_not_be_reached_is_asked_about_until_a_lane_is_open() {
+        let mut caller = Caller::new();
+        caller.core.actor_unreachable(caller.actor);
+        assert_eq!(caller.questions_at(2), 1);
+        caller.core.actor_unreachable(caller.actor);
+        assert_eq!(caller.questions_at(4), 1);
+        caller.alive_on(NEW_LANE);
+        assert_eq!(caller.questions_at(100), 0);
+    }
+
+    #[test]
+    fn calls_to_an_actor_that_lived_on_go_on_after_its_lane_failed() {
+        let (mut caller, address) = (Caller::new(), process());
+        caller.alive_at(address, OLD_LANE);
+        let (repeated, single) = (caller.call(1), caller.call(0));
+        caller.close(OLD_LANE);
+        let later = caller.call(0);
+        assert!(caller.core.actors.needs_lane(caller.actor, address));
+        caller.alive_at(address, NEW_LANE);
+        assert_eq!(caller.pushed_on(NEW_LANE), [repeated, later]);
+        assert_eq!(caller.end_of(single), Some(ErrorCode::ActorUnavailable));
+        assert_eq!(caller.questions_at(100), 0);
     }
 }

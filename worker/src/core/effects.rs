@@ -49,6 +49,8 @@ pub(crate) enum Effect {
     },
     /// The lane is not needed any more.
     CloseLane { connection: ConnectionId },
+    /// Ask what has become of an actor.
+    WatchActor { actor: ActorId },
     /// An actor whose handles are gone has no calls left.
     KillActor { actor: ActorId },
     /// The last handle of an actor is gone.

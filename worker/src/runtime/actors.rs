@@ -194,7 +194,7 @@ impl Runtime {
         })
     }
 
-    fn watch_actor(&self, actor: ActorId) {
+    pub(super) fn watch_actor(&self, actor: ActorId) {
         self.0.node.tell(
             Kind::WatchActor(wire::WatchActor {
                 actor_id: actor.to_wire(),
@@ -227,9 +227,10 @@ impl Runtime {
             Ok(lane) => self.with_core(|core, effects| {
                 core.actor_alive(actor, address, lane, calls_at_once, effects);
             }),
-            // It died again; the next update says what becomes of it.
+            // It died again, and the next update says what becomes of it; or this process has no descriptor to spare.
             Err(failure) => {
-                tracing::debug!(%actor, %failure, "actor is alive but cannot be reached")
+                tracing::debug!(%actor, %failure, "actor is alive but cannot be reached");
+                self.with_core(|core, _| core.actor_unreachable(actor));
             }
         }
     }

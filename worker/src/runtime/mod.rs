@@ -209,12 +209,12 @@ impl Ticker for RuntimeTicker {
             return None;
         }
         let unexplained = self.0.bury_unexplained(now);
-        let leases = self.0.with_core(|core, effects| core.lease_tick(effects));
+        let core = self.0.with_core(|core, effects| core.tick(effects));
         let reads = self.0.expire_reads(now);
         let trim = self.0.trim_if_due(now);
         unexplained
             .into_iter()
-            .chain(leases)
+            .chain(core)
             .chain(reads)
             .chain(trim)
             .min()

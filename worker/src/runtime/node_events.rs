@@ -209,7 +209,8 @@ impl Runtime {
                 self.with_core(|core, effects| core.actor_dead(actor, failure, effects));
             }
             wire::ActorState::Pending => self.on_actor_pending(actor, update.failure.as_ref()),
-            wire::ActorState::Restarting | wire::ActorState::Unspecified => {}
+            wire::ActorState::Restarting => self.with_core(|core, _| core.actor_restarting(actor)),
+            wire::ActorState::Unspecified => {}
         }
         Ok(())
     }
