@@ -60,7 +60,7 @@ impl Outbox {
         self.waiting_bytes += self.open.len() - before;
     }
 
-    /// The peer gets this descriptor no later than the frames that are pushed from now on.
+    /// The peer gets this descriptor, if that is possible, no later than the frames that are pushed from now on.
     pub(super) fn attach(&mut self, descriptor: OwnedFd) {
         self.descriptor = Some(descriptor);
     }
@@ -84,6 +84,8 @@ impl Outbox {
                 Ok(written) => written,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Ok(Flushed::Blocked),
+                // Too many descriptors may be under way. The bytes can go without.
+                Err(_) if self.descriptor.take().is_some() => continue,
                 Err(error) => return Err(error),
             };
             self.consume(written);

@@ -18,7 +18,7 @@ use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
 use crate::lane::frame::Frame;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::sync::Mutex;
-use crate::value::{Format, Payload, Value, cut_value};
+use crate::value::{Format, Payload, PayloadParts, Value, cut_value};
 
 /// What happens with the frames of one lane.
 pub(super) struct LaneHandler {
@@ -87,6 +87,13 @@ impl Handler for LaneHandler {
             LaneKind::CallTemplate(template) => self.on_template(template),
             kind => self.runtime.on_lane_frame(connection, kind, &frame.payload),
         }
+    }
+
+    fn on_memory_mapped(&self, connection: &Arc<Connection>) {
+        let mapped = LaneKind::SharedMemoryMapped(wire::SharedMemoryMapped {});
+        let frame = wire::LaneFrame { kind: Some(mapped) };
+        // Nothing waits for it: it goes with what is sent next. A peer that is gone needs it no more.
+        let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Soon);
     }
 
     fn on_closed(&self, connection: &Arc<Connection>) {
@@ -173,6 +180,10 @@ impl Runtime {
                 Ok(())
             }
             LaneKind::StreamItem(item) => self.on_stream_item(item, payload),
+            LaneKind::SharedMemoryMapped(_) => {
+                let used = connection.use_shared_memory();
+                used.map_err(|error| error.to_string())
+            }
             LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
                 unreachable!("handled by the lane")
             }
@@ -358,7 +369,7 @@ impl Runtime {
             kind: Some(LaneKind::ObjectRequest(request)),
         };
         if lane
-            .send(&frame, &crate::value::PayloadParts::default(), Urgency::Now)
+            .send(&frame, &PayloadParts::default(), Urgency::Now)
             .is_err()
         {
             self.with_core(|core, effects| core.owner_died(owner, "its lane is closed", effects));
