@@ -78,8 +78,8 @@ struct Outgoing {
     sharing: Sharing,
     /// The reactor waits for the socket to take more.
     is_blocked: bool,
-    /// Listed with the reactor as having unflushed bytes.
-    is_dirty: bool,
+    /// In the reactor's list of those with unflushed bytes; maybe without any, if they were flushed meanwhile.
+    is_listed: bool,
     is_closed: bool,
 }
 
@@ -202,8 +202,7 @@ impl Connection {
         if urgency == Urgency::Now || has_much {
             return Ok(true);
         }
-        if !outgoing.is_dirty {
-            outgoing.is_dirty = true;
+        if !std::mem::replace(&mut outgoing.is_listed, true) {
             drop(outgoing);
             self.reactor.add_unflushed(Arc::clone(self));
         }
@@ -215,8 +214,14 @@ impl Connection {
         self.flush_locked(&mut self.outgoing.lock());
     }
 
+    /// [`Self::flush`] of a connection that was taken from the reactor's list.
+    pub(super) fn flush_listed(self: &Arc<Self>) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.is_listed = false;
+        self.flush_locked(&mut outgoing);
+    }
+
     fn flush_locked(self: &Arc<Self>, outgoing: &mut Outgoing) {
-        outgoing.is_dirty = false;
         let was_blocked = outgoing.is_blocked;
         match outgoing.outbox.flush(self.socket.as_fd()) {
             Ok(flushed) => {
@@ -513,5 +518,24 @@ mod tests {
         }
         end.wait(&reactor);
         assert_eq!(end.payloads.lock().len(), 2);
+    }
+
+    #[test]
+    fn connection_is_listed_once_however_often_it_is_flushed_meanwhile() {
+        let (near, _far) = pair(SocketType::STREAM);
+        let reactor = Reactor::new().expect("a reactor");
+        let lane = reactor
+            .add_connection(near, Decoder::new(), Confirming::until(0))
+            .expect("added");
+        let (frame, nothing) = (wire::LaneFrame::default(), PayloadParts::default());
+        for round in 0..2 {
+            for _ in 0..3 {
+                for urgency in [Urgency::Soon, Urgency::Now] {
+                    lane.send(&frame, &nothing, urgency).expect("open");
+                }
+            }
+            assert_eq!(reactor.unflushed_connections(), 1, "round {round}");
+            reactor.flush();
+        }
     }
 }

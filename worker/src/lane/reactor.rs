@@ -172,7 +172,12 @@ impl Reactor {
     /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
     pub(crate) fn flush(&self) {
         let waiting = self.unflushed.lock().take();
-        waiting.iter().for_each(Connection::flush);
+        waiting.iter().for_each(Connection::flush_listed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn unflushed_connections(&self) -> usize {
+        self.unflushed.lock().len()
     }
 
     /// [`Self::flush`] for the lane thread, which leaves time for more to come. Says when to come again.
@@ -180,7 +185,7 @@ impl Reactor {
         let overdue = self.unflushed.lock().take_overdue();
         match overdue {
             Ok(connections) => {
-                connections.iter().for_each(Connection::flush);
+                connections.iter().for_each(Connection::flush_listed);
                 None
             }
             Err(left) => Some(left),

@@ -76,6 +76,11 @@ impl Unflushed {
         is_first
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
     /// All of them: a thread waits. What comes next is no burst.
     pub(super) fn take(&mut self) -> Vec<Arc<Connection>> {
         self.since = None;
