@@ -143,10 +143,14 @@ impl Turn {
                     turn: self,
                     leader: None,
                 };
-                while !self.has_followers() && !is_over() {
+                let is_wanted = || !self.has_followers() && !is_over();
+                while is_wanted() {
                     // Signals are blocked in this thread; an interruption only means to poll again.
                     let _ = poller.poll(next);
-                    next = errands();
+                    // Errands may take milliseconds. A thread that waits gets the turn first; the next round begins with them.
+                    if is_wanted() {
+                        next = errands();
+                    }
                 }
             }
             LaneStep::Sleep => self.sleep(),
@@ -208,6 +212,21 @@ mod tests {
 
     fn new_turn() -> Turn {
         Turn::new(Alarm::new().expect("a timer"))
+    }
+
+    #[test]
+    fn thread_that_waits_gets_the_turn_before_the_lane_thread_runs_errands() {
+        let turn = new_turn();
+        let follower = Waiter::new(1);
+        // The follower comes while the lane thread polls, and kicks it.
+        let poller = Scripted::new(|| assert_eq!(turn.ask(&follower), Asked::FollowLane));
+        let errands = || {
+            assert!(!turn.has_followers());
+            None
+        };
+        while !follower.is_promoted() {
+            turn.lane_round(&poller, &errands, &|| false);
+        }
     }
 
     #[test]
