@@ -58,6 +58,10 @@ struct ActorEntry {
     max_pending_calls: i32,
     /// Its handles are gone: it ends when its calls have ended.
     is_ending: bool,
+    /// It was told to end. When it is dead it is forgotten.
+    is_ended: bool,
+    /// The raylet was asked for news of it.
+    is_watched: bool,
     /// Arguments of the constructor, held for restarts.
     creation_args: Option<Value>,
     /// What the living incarnation was told.
@@ -75,6 +79,8 @@ impl ActorEntry {
             next_sequence: 0,
             max_pending_calls: -1,
             is_ending: false,
+            is_ended: false,
+            is_watched: false,
             creation_args: None,
             templates: TemplateSlots::default(),
         }
@@ -82,6 +88,14 @@ impl ActorEntry {
 
     fn pending(&self) -> usize {
         self.calls.len() + self.in_flight.len() + self.interrupted.len()
+    }
+
+    /// A dead actor is remembered as long as there are handles. What its calls needed is given back.
+    fn strip(&mut self) {
+        self.calls.shrink_to_fit();
+        self.in_flight = CallWindow::default();
+        self.interrupted = Vec::new();
+        self.templates = TemplateSlots::default();
     }
 }
 
@@ -105,15 +119,9 @@ impl ActorTable {
         });
         if is_new {
             entry.max_pending_calls = max_pending_calls;
+            entry.is_watched = true;
         }
         is_new
-    }
-
-    /// Holds the constructor's arguments (and the references in them) while the actor may be restarted.
-    pub(crate) fn hold_creation_args(&mut self, actor: ActorId, args: Value) {
-        if let Some(entry) = self.entries.get_mut(&actor) {
-            entry.creation_args = Some(args);
-        }
     }
 
     /// Whether the address is news: no lane to it is open.
@@ -146,6 +154,21 @@ impl ActorTable {
 }
 
 impl Core {
+    /// Holds the constructor's arguments (and the references in them) while the actor may be restarted.
+    pub(crate) fn hold_creation_args(
+        &mut self,
+        actor: ActorId,
+        args: Value,
+        effects: &mut Effects,
+    ) {
+        match self.actors.entries.get_mut(&actor) {
+            Some(entry) if !matches!(entry.reach, Reach::Dead(_)) => {
+                entry.creation_args = Some(args);
+            }
+            _ => effects.discard_value(args),
+        }
+    }
+
     /// Takes a new call, in order.
     pub(crate) fn submit_call(
         &mut self,
@@ -156,6 +179,10 @@ impl Core {
         let id = record.id;
         if let Some(entry) = self.actors.entries.get_mut(&actor) {
             entry.calls.push_back(id);
+            // A handle that does not keep the actor alive may be left when the actor is forgotten.
+            if !std::mem::replace(&mut entry.is_watched, true) {
+                effects.push(Effect::WatchActor { actor });
+            }
         }
         self.submit(record, effects);
     }
@@ -302,6 +329,7 @@ impl Core {
         self.leave_incarnation(actor, effects);
         self.actors.away.remove(actor);
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            effects.push(Effect::CloseLane { connection });
             return;
         };
         entry.in_flight.set_calls_at_once(calls_at_once as usize);
@@ -362,6 +390,11 @@ impl Core {
         }
         self.pump_actor(actor, effects);
         self.settle(effects);
+        match self.actors.entries.get_mut(&actor) {
+            Some(entry) if entry.is_ended => self.forget_actor(actor),
+            Some(entry) => entry.strip(),
+            None => {}
+        }
     }
 
     /// The actor waits for a place. `failure`: nothing can place it as the cluster is now, so calls fail until that
@@ -441,15 +474,26 @@ impl Core {
         self.end_if_drained(actor, effects);
     }
 
+    /// The actor is dead, and nothing keeps it.
+    fn forget_actor(&mut self, actor: ActorId) {
+        let entry = self.actors.entries.remove(&actor);
+        // Dropping references locks the core again.
+        debug_assert!(entry.is_none_or(|entry| entry.creation_args.is_none()));
+    }
+
     fn end_if_drained(&mut self, actor: ActorId, effects: &mut Effects) {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        if entry.is_ending && entry.pending() == 0 {
+        if !entry.is_ending || entry.pending() > 0 {
+            return;
+        }
+        if let Reach::Dead(_) = entry.reach {
+            self.forget_actor(actor);
+        } else {
             entry.is_ending = false;
-            if !matches!(entry.reach, Reach::Dead(_)) {
-                effects.push(Effect::KillActor { actor });
-            }
+            entry.is_ended = true;
+            effects.push(Effect::KillActor { actor });
         }
     }
 }
@@ -519,6 +563,20 @@ mod tests {
         fn alive_at(&mut self, address: ProcessAddress, lane: ConnectionId) {
             let (core, effects) = (&mut self.core, &mut self.effects);
             core.actor_alive(self.actor, address, lane, 1, effects);
+        }
+
+        fn die(&mut self) {
+            let failure = TaskFailure::new(ErrorCode::ActorDied, "killed");
+            let (core, effects) = (&mut self.core, &mut self.effects);
+            core.actor_dead(self.actor, failure, effects);
+        }
+
+        fn drop_handles(&mut self) {
+            self.core.end_actor(self.actor, &mut self.effects);
+        }
+
+        fn is_known(&self) -> bool {
+            self.core.actors.entries.contains_key(&self.actor)
         }
 
         fn close(&mut self, lane: ConnectionId) {
@@ -645,5 +703,50 @@ mod tests {
         assert_eq!(caller.pushed_on(NEW_LANE), [repeated, later]);
         assert_eq!(caller.end_of(single), Some(ErrorCode::ActorUnavailable));
         assert_eq!(caller.questions_at(100), 0);
+    }
+
+    #[test]
+    fn dead_actor_is_remembered_without_what_its_calls_needed() {
+        let mut caller = Caller::new();
+        caller.alive_on(OLD_LANE);
+        let calls = [caller.call(0), caller.call(0)];
+        let template = {
+            let record = &caller.core.tasks.records[&calls[0]];
+            Arc::downgrade(&record.template)
+        };
+        caller.die();
+        caller.effects = Effects::default();
+        assert!(template.upgrade().is_none());
+        for call in [calls[0], calls[1], caller.call(0)] {
+            assert_eq!(caller.end_of(call), Some(ErrorCode::ActorDied));
+        }
+    }
+
+    #[test]
+    fn actor_whose_handles_are_gone_is_forgotten_when_it_is_dead() {
+        let mut ended = Caller::new();
+        ended.alive_on(OLD_LANE);
+        ended.drop_handles();
+        assert!(ended.is_known());
+        ended.die();
+        assert!(!ended.is_known());
+        let mut killed = Caller::new();
+        killed.die();
+        assert!(killed.is_known());
+        killed.drop_handles();
+        assert!(!killed.is_known());
+    }
+
+    /// Handles by name are not counted.
+    #[test]
+    fn call_to_an_actor_that_is_forgotten_learns_what_became_of_it() {
+        let mut caller = Caller::new();
+        caller.die();
+        caller.drop_handles();
+        let call = caller.call(0);
+        let is_question = |effect: &&Effect| matches!(effect, Effect::WatchActor { .. });
+        assert_eq!(caller.effects.list.iter().filter(is_question).count(), 1);
+        caller.die();
+        assert_eq!(caller.end_of(call), Some(ErrorCode::ActorDied));
     }
 }
