@@ -144,14 +144,14 @@ impl Runtime {
     }
 
     pub(super) fn obituary(&self, worker: WorkerId) -> Option<String> {
-        self.0.obituaries.lock().get(&worker).cloned()
+        self.0.obituaries.lock().cause(worker).cloned()
     }
 
     fn on_worker_died(&self, worker: ProcessAddress, cause: String) {
         self.0
             .obituaries
             .lock()
-            .insert(worker.worker, cause.clone());
+            .add(worker.worker, cause.clone());
         self.bury(worker.worker, &cause);
         self.with_core(|core, effects| {
             core.borrower_died(worker.worker, effects);
