@@ -8,6 +8,8 @@
 //! what was not taken, and whatever still comes. The producer of a stream with `max_unread_items` waits for the consumer;
 //! it is told what was taken whenever that changes, and whenever it repeats items after a retry.
 
+use std::sync::Arc;
+
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ObjectId, TaskId};
 use aktis_proto::v1 as wire;
@@ -19,6 +21,7 @@ use super::tasks::Place;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
+use crate::lane::turn::Waiter;
 use crate::value::{PayloadParts, Value};
 
 /// Index of the object that stands for the end of a stream.
@@ -283,6 +286,20 @@ impl Core {
                 Watcher::Callback(callback) => effects.callbacks.push(callback),
                 Watcher::Task(_) | Watcher::Peer { .. } => {}
             },
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stream_watchers(&self, task: TaskId) -> usize {
+        self.streams.streams[&task].watchers.len()
+    }
+
+    /// The thread waits no more.
+    pub(crate) fn unwatch_stream(&mut self, task: TaskId, waiter: &Arc<Waiter>) {
+        if let Some(stream) = self.streams.streams.get_mut(&task) {
+            stream.watchers.retain(|watcher| {
+                !matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
+            });
         }
     }
 
