@@ -50,7 +50,7 @@ pub(crate) struct Reactor {
     /// Touched only by the thread that leads, so never contended.
     spin: Mutex<SpinGauge>,
     sources: Mutex<FxHashMap<u64, Source>>,
-    unflushed: Mutex<Unflushed>,
+    unflushed: Mutex<Unflushed<Arc<Connection>>>,
     paused: Mutex<PausedListeners>,
     next_id: AtomicU64,
     is_stopped: AtomicBool,
