@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::ActorId;
+use rustc_hash::FxHashMap;
 
 use super::{Core, Effect, Effects};
 
@@ -16,20 +17,19 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// The actors that are asked about, and when the next time.
 #[derive(Debug, Default)]
-pub(super) struct AwayActors(Vec<(ActorId, Instant)>);
+pub(super) struct AwayActors(FxHashMap<ActorId, Instant>);
 
 impl AwayActors {
     /// Says when [`Core::tick`] is to be called.
     pub(super) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
         let ask_at = now + ASK_EVERY;
-        self.remove(actor);
-        self.0.push((actor, ask_at));
+        self.0.insert(actor, ask_at);
         ask_at
     }
 
     /// There is news of it.
     pub(super) fn remove(&mut self, actor: ActorId) {
-        self.0.retain(|(away, _)| *away != actor);
+        self.0.remove(&actor);
     }
 
     /// Those to be asked about now.
@@ -43,8 +43,8 @@ impl AwayActors {
     }
 
     fn next(&self, now: Instant) -> Option<Duration> {
-        let left = |(_, ask_at): &(ActorId, Instant)| ask_at.saturating_duration_since(now);
-        self.0.iter().map(left).min()
+        let left = |ask_at: &Instant| ask_at.saturating_duration_since(now);
+        self.0.values().map(left).min()
     }
 }
 
