@@ -2,6 +2,9 @@
 //!
 //! The system's allocator gives memory of this size back to the kernel when it is freed, and every page of it faults again
 //! at its next use, which costs more than copying the bytes. So a few buffers of each size are kept.
+//!
+//! Nobody waits for the lock on these: in the child of a fork another thread of the parent may hold it for ever, and elsewhere
+//! it is held for a moment, in which the allocator is as good.
 #![allow(unsafe_code, reason = "aligned allocation that Bytes cannot make")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -81,7 +84,7 @@ impl AlignedBuffer {
         } else {
             len
         };
-        let known = size_class(capacity).and_then(|class| KEPT[class].lock().pop());
+        let known = size_class(capacity).and_then(|class| KEPT[class].try_lock()?.pop());
         Self {
             allocation: Some(known.unwrap_or_else(|| Allocation::new(capacity))),
             len,
@@ -115,11 +118,11 @@ impl Drop for AlignedBuffer {
         let Some(allocation) = self.allocation.take() else {
             return;
         };
-        if let Some(class) = size_class(allocation.capacity) {
-            let mut kept = KEPT[class].lock();
-            if (kept.len() + 1) * allocation.capacity <= KEPT_BYTES_PER_CLASS {
-                kept.push(allocation);
-            }
+        if let Some(class) = size_class(allocation.capacity)
+            && let Some(mut kept) = KEPT[class].try_lock()
+            && (kept.len() + 1) * allocation.capacity <= KEPT_BYTES_PER_CLASS
+        {
+            kept.push(allocation);
         }
     }
 }
@@ -148,6 +151,21 @@ mod tests {
                 assert!(buffer.as_ref().iter().all(|byte| *byte == fill));
             }
         }
+    }
+
+    /// As in the child of a fork, where that thread does not exist.
+    #[test]
+    fn buffers_are_made_and_dropped_while_another_thread_has_the_pool() {
+        let len = 200_000;
+        let class = size_class(usize::next_power_of_two(len)).expect("a size that is kept");
+        let _held = KEPT[class].lock();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(AlignedBuffer::new(len));
+            done.send(())
+        });
+        let patience = std::time::Duration::from_secs(30);
+        is_done.recv_timeout(patience).expect("nobody waits");
     }
 
     #[test]

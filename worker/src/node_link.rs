@@ -127,7 +127,7 @@ fn receive_with_descriptor(
 }
 
 /// The answer to a request, or the failure that took its place.
-type Answer = Result<(Kind, Bytes), TaskFailure>;
+pub(crate) type Answer = Result<(Kind, Bytes), TaskFailure>;
 
 /// What happens with an answer that no thread waits for.
 pub(crate) type AnswerCallback = Box<dyn FnOnce(Answer) + Send>;

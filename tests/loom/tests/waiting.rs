@@ -1,6 +1,6 @@
-//! Loom models of `LANE-1 (one-poller)` and `LANE-2 (no-lost-wake-up)`.
+//! Loom models of `LANE-1 (one-poller)` and `LANE-2 (no-lost-wake-up)`, and of bytes that wait to be written.
 //!
-//! The sources of the protocol, `turn.rs` and `wait.rs` of the worker's lanes, are compiled here a second time, over loom's
+//! The sources of the protocol, `turn.rs`, `wait.rs` and `unflushed.rs` of the worker's lanes, are compiled here a second time, over loom's
 //! primitives, and every interleaving (up to a bound of forced switches) is run. A wake-up that got lost is a thread that
 //! never ends, which loom reports with the order of steps that led there. The kernel is a model: an inbox that wakes whoever
 //! polls.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lane::turn::{Asked, Kick, Turn, Waiter};
+use lane::unflushed::{FLUSH_AFTER, Unflushed};
 use lane::wait::{Interrupted, Limits, Poller, WaitEnd};
 use sync::{AtomicBool, Mutex, Ordering};
 
@@ -23,6 +24,8 @@ use sync::{AtomicBool, Mutex, Ordering};
 mod lane {
     #[path = "turn.rs"]
     pub(crate) mod turn;
+    #[path = "unflushed.rs"]
+    pub(crate) mod unflushed;
     #[path = "wait.rs"]
     pub(crate) mod wait;
 }
@@ -147,7 +150,7 @@ impl Reactor {
 }
 
 impl Poller for Reactor {
-    fn poll(&self, _timeout: Option<Duration>) -> Result<(), Interrupted> {
+    fn poll(&self, timeout: Option<Duration>) -> Result<(), Interrupted> {
         assert!(
             !self.is_polled.swap(true, Ordering::SeqCst),
             "LANE-1: two threads poll"
@@ -158,6 +161,10 @@ impl Poller for Reactor {
             .lock()
             .expect("a model that panics is over");
         while pending.answers.is_empty() && !pending.is_kicked {
+            // Only the lane thread and waits with a limit have one. It may be over at any time.
+            if timeout.is_some() {
+                break;
+            }
             pending = self
                 .kernel
                 .bell
@@ -201,13 +208,21 @@ struct LaneThread {
     is_over: Arc<Mutex<bool>>,
 }
 
+/// A lane thread without errands.
 fn lane_thread(reactor: &Arc<Reactor>) -> LaneThread {
+    lane_thread_with(reactor, || None)
+}
+
+fn lane_thread_with(
+    reactor: &Arc<Reactor>,
+    errands: impl Fn() -> Option<Duration> + 'static,
+) -> LaneThread {
     let is_over = Arc::new(Mutex::new(false));
     let (reactor, over) = (Arc::clone(reactor), Arc::clone(&is_over));
     let thread = loom::thread::spawn(move || {
         let is_over = || *over.lock();
         while !is_over() {
-            reactor.turn.lane_round(&*reactor, &|| None, &is_over);
+            reactor.turn.lane_round(&*reactor, &errands, &is_over);
         }
     });
     LaneThread { thread, is_over }
@@ -332,8 +347,75 @@ fn waiter_that_waits_again_takes_no_turn_that_another_has() {
     sliced.join().expect("the thread ends");
 }
 
+/// Questions that wait to be written. The kernel has the answer to one as soon as it is.
+struct Questions {
+    reactor: Arc<Reactor>,
+    unflushed: Mutex<Unflushed<Arc<Waiter>>>,
+}
+
+impl Questions {
+    fn new(reactor: &Arc<Reactor>) -> Arc<Self> {
+        Arc::new(Self {
+            reactor: Arc::clone(reactor),
+            unflushed: Mutex::new(Unflushed::default()),
+        })
+    }
+
+    /// As the worker's reactor adds a connection.
+    fn ask_soon(&self, question: Arc<Waiter>) {
+        let is_first = self.unflushed.lock().add(question);
+        if is_first && !self.reactor.turn.call_lane(FLUSH_AFTER) {
+            self.reactor.kick().kick();
+        }
+    }
+
+    /// The errand of the lane thread, as in the worker's reactor.
+    fn flush_overdue(&self) -> Option<Duration> {
+        let overdue = self.unflushed.lock().take_overdue();
+        match overdue {
+            Ok(questions) => {
+                questions
+                    .iter()
+                    .for_each(|question| self.reactor.answer(question));
+                None
+            }
+            Err(left) => Some(left),
+        }
+    }
+}
+
+fn flushing_lane_thread(questions: &Arc<Questions>) -> LaneThread {
+    let flushed = Arc::clone(questions);
+    lane_thread_with(&questions.reactor, move || flushed.flush_overdue())
+}
+
+/// It sleeps while it polls, and only the lane thread can write what another thread sends.
+fn question_for_a_thread_that_polls_is_written() {
+    let (reactor, slot) = (Reactor::new(), empty());
+    let questions = Questions::new(&reactor);
+    let lane = flushing_lane_thread(&questions);
+    let thread = waiting_thread(&reactor, &slot);
+    questions.ask_soon(filled(&slot));
+    thread.join().expect("the thread ends");
+    lane.end(&reactor);
+}
+
+fn questions_of_threads_that_do_not_wait_are_written() {
+    let reactor = Reactor::new();
+    let questions = Questions::new(&reactor);
+    let lane = flushing_lane_thread(&questions);
+    for _ in 0..2 {
+        let unattended = Waiter::new(1);
+        questions.ask_soon(Arc::clone(&unattended));
+        while !unattended.is_done() {
+            loom::thread::yield_now();
+        }
+    }
+    lane.end(&reactor);
+}
+
 fn main() {
-    let models: [(&str, u8, fn()); 6] = [
+    let models: [(&str, u8, fn()); 8] = [
         (
             "answers_reach_two_waiting_threads_in_any_order",
             3,
@@ -363,6 +445,16 @@ fn main() {
             "waiter_that_waits_again_takes_no_turn_that_another_has",
             2,
             waiter_that_waits_again_takes_no_turn_that_another_has,
+        ),
+        (
+            "question_for_a_thread_that_polls_is_written",
+            2,
+            question_for_a_thread_that_polls_is_written,
+        ),
+        (
+            "questions_of_threads_that_do_not_wait_are_written",
+            2,
+            questions_of_threads_that_do_not_wait_are_written,
         ),
     ];
     for (name, switches, model) in models {

@@ -6,6 +6,7 @@ use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
+use super::ends::ResultValue;
 use super::leases::LeaseRequestKey;
 use crate::lane::connection::{ConnectionId, Urgency};
 use crate::lane::turn::Waiter;
@@ -49,6 +50,8 @@ pub(crate) enum Effect {
     },
     /// The lane is not needed any more.
     CloseLane { connection: ConnectionId },
+    /// Ask what has become of an actor.
+    WatchActor { actor: ActorId },
     /// An actor whose handles are gone has no calls left.
     KillActor { actor: ActorId },
     /// The last handle of an actor is gone.
@@ -89,6 +92,13 @@ impl Effects {
 
     pub(super) fn discard_value(&mut self, value: Value) {
         self.garbage_values.push(value);
+    }
+
+    pub(super) fn discard_result(&mut self, result: ResultValue) {
+        match result {
+            ResultValue::Inline(value) => self.discard_value(value),
+            ResultValue::Stored { contained, .. } => self.discard_refs(contained),
+        }
     }
 
     pub(super) fn discard_refs(&mut self, refs: ThinVec<ObjectRef>) {

@@ -101,7 +101,7 @@ pub(crate) struct LeaseTable {
     pub(crate) now: Option<Instant>,
     /// How long a leased worker is kept without work.
     idle_limit: Duration,
-    /// When [`Core::lease_tick`] is to be called at the latest.
+    /// When [`Core::tick`] is to be called at the latest.
     tick_at: Option<Instant>,
     is_tick_news: bool,
 }
@@ -114,7 +114,7 @@ impl LeaseTable {
         }
     }
 
-    /// After how long [`Core::lease_tick`] is to be called, if that is earlier than was said before.
+    /// After how long [`Core::tick`] is to be called, if that is earlier than was said before.
     pub(crate) fn take_tick_wish(&mut self) -> Option<Duration> {
         if !std::mem::take(&mut self.is_tick_news) {
             return None;
@@ -123,7 +123,7 @@ impl LeaseTable {
         Some(at.saturating_duration_since(self.now()))
     }
 
-    fn tick_by(&mut self, at: Instant) {
+    pub(super) fn tick_by(&mut self, at: Instant) {
         if self.tick_at.is_none_or(|known| at < known) {
             self.tick_at = Some(at);
             self.is_tick_news = true;
@@ -151,7 +151,7 @@ impl LeaseTable {
         &mut self.classes[class.0 as usize]
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.now
             .unwrap_or_else(|| unreachable!("every entry point sets the time"))
     }

@@ -5,6 +5,7 @@
 //!  tasks     tasks this process submitted: dependencies, attempts, lineage
 //!  leases    workers leased per scheduling class: queues, pipelining, stealing back
 //!  actors    actors this process calls: state, calls in order
+//!  away      which of them are asked about, since they cannot be reached
 //! ```
 //! Every entry point takes what happened and appends what is to be done to an [`Effects`]. The caller carries the
 //! effects out after it has released the core's lock, except [`Effect::Send`], which it appends to the connection's
@@ -21,6 +22,7 @@
 //! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission.
 
 pub(crate) mod actors;
+mod away;
 mod cancel;
 mod effects;
 mod ends;
@@ -67,5 +69,12 @@ impl Core {
             streams: streams::StreamTable::default(),
             peers: FxHashMap::default(),
         }
+    }
+
+    /// Does what is due at this time. Says when to come again.
+    pub(crate) fn tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+        let leases = self.lease_tick(effects);
+        let actors = self.actor_tick(effects);
+        leases.into_iter().chain(actors).min()
     }
 }

@@ -8,6 +8,8 @@
 //! what was not taken, and whatever still comes. The producer of a stream with `max_unread_items` waits for the consumer;
 //! it is told what was taken whenever that changes, and whenever it repeats items after a retry.
 
+use std::sync::Arc;
+
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ObjectId, TaskId};
 use aktis_proto::v1 as wire;
@@ -19,6 +21,7 @@ use super::tasks::Place;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
+use crate::lane::turn::Waiter;
 use crate::value::{PayloadParts, Value};
 
 /// Index of the object that stands for the end of a stream.
@@ -39,6 +42,15 @@ impl Stream {
     fn has_next(&self) -> bool {
         self.taken < self.arrived || self.length.is_some()
     }
+}
+
+/// An item that no task sends: they come one after the other, from the first on after a retry.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("item {index} of task {task} came after {arrived} items")]
+pub(crate) struct ItemOutOfOrder {
+    task: TaskId,
+    index: u64,
+    arrived: u32,
 }
 
 /// The streams of this process's tasks.
@@ -71,22 +83,32 @@ impl Core {
     pub(crate) fn stream_item(
         &mut self,
         task: TaskId,
-        index: u32,
+        index: u64,
         result: ResultValue,
         effects: &mut Effects,
-    ) {
+    ) -> Result<(), ItemOutOfOrder> {
+        let arrived = self.streams.streams.get(&task).map(|open| open.arrived);
+        let Some(index) = checked_index(index, arrived) else {
+            effects.discard_result(result);
+            let arrived = arrived.unwrap_or(0);
+            return Err(ItemOutOfOrder {
+                task,
+                index,
+                arrived,
+            });
+        };
         let object = ObjectId::of_return(task, index);
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             self.resolve_object(object, result, effects);
             self.tell_taken(task, u64::MAX, effects);
-            return;
+            return Ok(());
         };
         if index < stream.taken {
             let taken = stream.taken;
             self.tell_taken(task, taken.into(), effects);
         }
         let Some(stream) = self.streams.streams.get_mut(&task) else {
-            return;
+            return Ok(());
         };
         if index >= stream.arrived {
             stream.arrived = index + 1;
@@ -97,6 +119,7 @@ impl Core {
         self.resolve_object(object, result, effects);
         self.tell_stream(task, effects);
         self.settle(effects);
+        Ok(())
     }
 
     /// The task has ended after `length` items, or with a failure.
@@ -266,6 +289,20 @@ impl Core {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn stream_watchers(&self, task: TaskId) -> usize {
+        self.streams.streams[&task].watchers.len()
+    }
+
+    /// The thread waits no more.
+    pub(crate) fn unwatch_stream(&mut self, task: TaskId, waiter: &Arc<Waiter>) {
+        if let Some(stream) = self.streams.streams.get_mut(&task) {
+            stream.watchers.retain(|watcher| {
+                !matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
+            });
+        }
+    }
+
     /// The consumer is gone.
     pub(crate) fn drop_stream(&mut self, task: TaskId, effects: &mut Effects) {
         let Some(stream) = self.streams.streams.remove(&task) else {
@@ -278,6 +315,62 @@ impl Core {
     }
 }
 
+/// The index of an item, if a stream of which so many have come can have it. `arrived`: `None` if nobody reads the stream.
+fn checked_index(index: u64, arrived: Option<u32>) -> Option<u32> {
+    let index = u32::try_from(index).ok()?;
+    let is_next_or_known = arrived.is_none_or(|arrived| index <= arrived);
+    (index != END_INDEX && is_next_or_known).then_some(index)
+}
+
 fn no_more_items() -> TaskFailure {
     TaskFailure::new(ErrorCode::NotFound, "the generator has no more items")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use aktis_common::ids::{NodeId, WorkerId};
+
+    use super::*;
+    use crate::reference::ProcessAddress;
+
+    fn core_with_stream() -> (Core, TaskId) {
+        let me = ProcessAddress {
+            node: NodeId::random(),
+            worker: WorkerId::random(),
+        };
+        let mut core = Core::new(me, 1 << 20, Duration::from_secs(1));
+        core.leases.now = Some(Instant::now());
+        let task = TaskId::next();
+        core.open_stream(task);
+        (core, task)
+    }
+
+    #[test]
+    fn item_that_is_neither_the_next_nor_a_repeated_one_is_refused() {
+        let (mut core, task) = core_with_stream();
+        let mut item = |task, index| {
+            let result = ResultValue::Inline(Value::default());
+            core.stream_item(task, index, result, &mut Effects::default())
+        };
+        for index in [0, 1, 0] {
+            assert_eq!(item(task, index), Ok(()));
+        }
+        let unread = TaskId::next();
+        let beyond = u64::from(u32::MAX);
+        for (task, index, arrived) in [
+            (task, 3, 2),
+            (task, beyond, 2),
+            (task, beyond + 1, 2),
+            (unread, beyond, 0),
+        ] {
+            let refused = ItemOutOfOrder {
+                task,
+                index,
+                arrived,
+            };
+            assert_eq!(item(task, index), Err(refused));
+        }
+    }
 }

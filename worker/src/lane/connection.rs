@@ -9,7 +9,8 @@ use aktis_common::fork;
 use prost::Message;
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, Shutdown, recv, recvmsg, shutdown,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, Shutdown, recv, recvmsg,
+    shutdown,
 };
 
 use super::frame::{Decoder, Frame};
@@ -45,11 +46,18 @@ pub(crate) enum Urgency {
 pub(crate) trait Handler: Send + Sync {
     /// A frame has come. An error closes the connection; its text is logged.
     fn on_frame(&self, connection: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String>;
+    /// The memory that the peer offers is mapped: the peer is to be told, and then uses it.
+    fn on_memory_mapped(&self, _connection: &Arc<Connection>) {}
     /// No more frames will come.
     fn on_closed(&self, connection: &Arc<Connection>);
 }
 
-/// Memory for long payloads that the peer has mapped.
+/// The peer says that it has mapped memory of which it was told nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("shared memory is said to be mapped that was not offered")]
+pub(crate) struct NotOffered;
+
+/// Memory for long payloads that the peer maps, see [`super::slots`].
 #[derive(Default)]
 enum Sharing {
     /// The peer is not known to be on this node.
@@ -59,6 +67,9 @@ enum Sharing {
     Refused,
     /// To be made for the first long payload.
     Possible,
+    /// Its descriptor is sent, or about to be; whether the peer can map it is not known.
+    Offered(SentSlots),
+    /// The peer has mapped it.
     On(SentSlots),
 }
 
@@ -68,8 +79,8 @@ struct Outgoing {
     sharing: Sharing,
     /// The reactor waits for the socket to take more.
     is_blocked: bool,
-    /// Listed with the reactor as having unflushed bytes.
-    is_dirty: bool,
+    /// In the reactor's list of those with unflushed bytes; maybe without any, if they were flushed meanwhile.
+    is_listed: bool,
     is_closed: bool,
 }
 
@@ -79,16 +90,23 @@ impl Outgoing {
         if !SentSlots::suits(payload.len_bytes()) {
             return None;
         }
-        if let Sharing::Possible = self.sharing {
-            self.sharing = Sharing::Refused;
-            let (slots, memory) = SentSlots::new()?;
-            self.outbox.attach(memory);
-            self.sharing = Sharing::On(slots);
-        }
         match &mut self.sharing {
-            Sharing::On(slots) => slots.place(payload),
-            Sharing::Off | Sharing::Refused | Sharing::Possible => None,
+            Sharing::On(slots) => return slots.place(payload),
+            Sharing::Possible => self.offer(),
+            Sharing::Off | Sharing::Refused | Sharing::Offered(_) => {}
         }
+        None
+    }
+
+    /// Makes the memory, and has its descriptor sent.
+    fn offer(&mut self) {
+        self.sharing = match SentSlots::new() {
+            Some((slots, memory)) => {
+                self.outbox.attach(memory);
+                Sharing::Offered(slots)
+            }
+            None => Sharing::Refused,
+        };
     }
 }
 
@@ -134,6 +152,21 @@ impl Connection {
         }
     }
 
+    /// The peer has mapped the memory that it was offered.
+    pub(crate) fn use_shared_memory(&self) -> Result<(), NotOffered> {
+        let sharing = &mut self.outgoing.lock().sharing;
+        match std::mem::take(sharing) {
+            Sharing::Offered(slots) => {
+                *sharing = Sharing::On(slots);
+                Ok(())
+            }
+            other => {
+                *sharing = other;
+                Err(NotOffered)
+            }
+        }
+    }
+
     /// Sends a frame. Frames of one connection arrive in the order of these calls.
     pub(crate) fn send<M: Message>(
         self: &Arc<Self>,
@@ -171,8 +204,7 @@ impl Connection {
         if urgency == Urgency::Now || has_much {
             return Ok(true);
         }
-        if !outgoing.is_dirty {
-            outgoing.is_dirty = true;
+        if !std::mem::replace(&mut outgoing.is_listed, true) {
             drop(outgoing);
             self.reactor.add_unflushed(Arc::clone(self));
         }
@@ -184,18 +216,29 @@ impl Connection {
         self.flush_locked(&mut self.outgoing.lock());
     }
 
+    /// [`Self::flush`] of a connection that was taken from the reactor's list.
+    pub(super) fn flush_listed(self: &Arc<Self>) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.is_listed = false;
+        self.flush_locked(&mut outgoing);
+    }
+
     fn flush_locked(self: &Arc<Self>, outgoing: &mut Outgoing) {
-        outgoing.is_dirty = false;
         let was_blocked = outgoing.is_blocked;
         match outgoing.outbox.flush(self.socket.as_fd()) {
             Ok(flushed) => {
                 mark(Stage::Sent);
                 outgoing.is_blocked = flushed == Flushed::Blocked;
             }
-            Err(_) => {
-                // The reader sees the same end and reports it, with everything that arrived before.
+            Err(error) => {
                 outgoing.is_closed = true;
                 outgoing.is_blocked = false;
+                // The reader sees a peer's end by itself and reports it, with everything that arrived before. Of a failure
+                // on this side nobody would tell it.
+                if !matches!(error, Errno::PIPE | Errno::CONNRESET) {
+                    tracing::warn!(connection = self.id.0, %error, "closing a connection that cannot be written");
+                    self.close();
+                }
             }
         }
         if outgoing.is_blocked != was_blocked {
@@ -215,6 +258,7 @@ impl Connection {
         let mut decoder = self.decoder.lock();
         for _ in 0..READS_PER_TURN {
             let room = decoder.space().len();
+            let had_slots = decoder.has_slots();
             let count = match self.read_once(&mut decoder) {
                 Ok(0) => return false,
                 Ok(count) => count,
@@ -223,6 +267,9 @@ impl Connection {
                 Err(_) => return false,
             };
             mark(Stage::Received);
+            if decoder.has_slots() != had_slots {
+                self.handler.on_memory_mapped(self);
+            }
             decoder.advance(count);
             if !self.handle_frames(&mut decoder) {
                 return false;
@@ -245,11 +292,23 @@ impl Connection {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let mut bytes = [IoSliceMut::new(decoder.space())];
         let received = recvmsg(&self.socket, &mut bytes, &mut control, flags)?;
+        // With the only descriptor lost, the peer is not told that its memory is mapped, and does without.
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            tracing::debug!(
+                connection = self.id.0,
+                "no descriptor is free for a lane's shared memory"
+            );
+        }
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
                 && let Some(memory) = descriptors.next()
             {
-                decoder.set_slots(ReceivedSlots::new(&memory)?);
+                match ReceivedSlots::new(&memory) {
+                    Ok(slots) => decoder.set_slots(slots),
+                    Err(error) => {
+                        tracing::debug!(connection = self.id.0, %error, "a lane's shared memory cannot be mapped");
+                    }
+                }
             }
         }
         Ok(received.bytes)
@@ -289,5 +348,205 @@ impl Connection {
     pub(super) fn report_closed(self: &Arc<Self>) {
         self.outgoing.lock().is_closed = true;
         self.handler.on_closed(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use aktis_proto::v1 as wire;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use wire::lane_frame::Kind;
+
+    use super::*;
+    use crate::lane::frame::FrameError;
+    use crate::lane::turn::Waiter;
+    use crate::lane::wait::WaitEnd;
+    use crate::value::{Format, Value};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Counts down when the connection has ended.
+    struct UntilClosed(Arc<Waiter>);
+
+    impl Handler for UntilClosed {
+        fn on_frame(&self, _: &Arc<Connection>, _: Frame<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn on_closed(&self, _: &Arc<Connection>) {
+            self.0.count_down();
+        }
+    }
+
+    /// Both ends of a lane: keeps the payloads that come, and says of the peer's memory that it is mapped.
+    struct Confirming {
+        payloads: Mutex<Vec<bytes::Bytes>>,
+        frames: Arc<Waiter>,
+    }
+
+    impl Confirming {
+        fn until(frames: usize) -> Arc<Self> {
+            Arc::new(Self {
+                payloads: Mutex::default(),
+                frames: Waiter::new(frames),
+            })
+        }
+
+        fn wait(&self, reactor: &Reactor) {
+            let end = reactor.wait(&self.frames, Some(Instant::now() + PATIENCE), None);
+            assert_eq!(end, WaitEnd::Done);
+        }
+    }
+
+    impl Handler for Confirming {
+        fn on_frame(&self, lane: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String> {
+            let header = wire::LaneFrame::decode(frame.header).expect("a lane's frame");
+            match header.kind {
+                Some(Kind::SharedMemoryMapped(_)) => lane.use_shared_memory().expect("offered"),
+                _ => self.payloads.lock().push(frame.payload.into_bytes()),
+            }
+            self.frames.count_down();
+            Ok(())
+        }
+
+        fn on_memory_mapped(&self, lane: &Arc<Connection>) {
+            let mapped = Kind::SharedMemoryMapped(wire::SharedMemoryMapped {});
+            let frame = wire::LaneFrame { kind: Some(mapped) };
+            let sent = lane.send(&frame, &PayloadParts::default(), Urgency::Now);
+            sent.expect("open");
+        }
+
+        fn on_closed(&self, _: &Arc<Connection>) {}
+    }
+
+    fn send_long(lane: &Arc<Connection>) -> Vec<u8> {
+        let (frame, payload) = (wire::LaneFrame::default(), bytes(50_000));
+        lane.send(&frame, &payload, Urgency::Now).expect("open");
+        payload.concat()
+    }
+
+    fn is_sharing(lane: &Connection) -> bool {
+        matches!(lane.outgoing.lock().sharing, Sharing::On(_))
+    }
+
+    /// The next frame of a peer that takes no descriptors.
+    fn receive_bytes(socket: &OwnedFd, decoder: &mut Decoder) -> Result<Vec<u8>, FrameError> {
+        loop {
+            if let Some(frame) = decoder.next_frame()? {
+                return Ok(frame.payload.into_bytes().to_vec());
+            }
+            let received = recv(socket, decoder.space(), RecvFlags::DONTWAIT);
+            decoder.advance(received.expect("the frame was sent whole").0);
+        }
+    }
+
+    fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socketpair(AddressFamily::UNIX, kind, flags, None).expect("a pair of sockets")
+    }
+
+    fn bytes(len: usize) -> PayloadParts {
+        let mut payload = PayloadParts::default();
+        Value::inband(Format::Bytes, vec![7; len]).append_to(&mut payload);
+        payload
+    }
+
+    #[test]
+    fn lane_that_cannot_be_written_is_reported_closed() {
+        // A socket with messages takes none that is longer than its buffer.
+        let (near, _far) = pair(SocketType::SEQPACKET);
+        let reactor = Reactor::new().expect("a reactor");
+        let closed = Waiter::new(1);
+        let handler = Arc::new(UntilClosed(Arc::clone(&closed)));
+        let lane = reactor
+            .add_connection(near, Decoder::new(), handler)
+            .expect("added");
+        let (frame, payload) = (wire::LaneFrame::default(), bytes(8 << 20));
+        lane.send(&frame, &payload, Urgency::Now).expect("open");
+        let end = reactor.wait(&closed, Some(Instant::now() + PATIENCE), None);
+        assert_eq!(end, WaitEnd::Done);
+        assert_eq!(lane.send(&frame, &payload, Urgency::Now), Err(Closed));
+    }
+
+    #[test]
+    fn long_payloads_go_through_the_socket_until_the_peer_has_mapped_the_memory() {
+        let (near, far) = pair(SocketType::STREAM);
+        let reactor = Reactor::new().expect("a reactor");
+        let lane = reactor
+            .add_connection(near, Decoder::new(), Confirming::until(0))
+            .expect("added");
+        lane.share_memory();
+        let mut decoder = Decoder::new();
+        for _ in 0..2 {
+            let sent = send_long(&lane);
+            assert_eq!(receive_bytes(&far, &mut decoder), Ok(sent));
+        }
+        lane.use_shared_memory().expect("it was offered");
+        send_long(&lane);
+        let received = receive_bytes(&far, &mut decoder);
+        assert!(matches!(received, Err(FrameError::NoSuchSlot(_))));
+        assert_eq!(lane.use_shared_memory(), Err(NotOffered));
+    }
+
+    #[test]
+    fn long_payloads_lie_in_the_memory_that_both_ends_have_mapped() {
+        let (near, far) = pair(SocketType::STREAM);
+        let reactor = Reactor::new().expect("a reactor");
+        let (near_end, far_end) = (Confirming::until(1), Confirming::until(2));
+        let add = |socket, handler: &Arc<Confirming>| {
+            let handler = Arc::clone(handler) as Arc<dyn Handler>;
+            let added = reactor.add_connection(socket, Decoder::new(), handler);
+            added.expect("added")
+        };
+        let (lane, _other) = (add(near, &near_end), add(far, &far_end));
+        lane.share_memory();
+        let first = send_long(&lane);
+        assert!(!is_sharing(&lane));
+        near_end.wait(&reactor);
+        assert!(is_sharing(&lane));
+        let second = send_long(&lane);
+        far_end.wait(&reactor);
+        assert_eq!(*far_end.payloads.lock(), [first, second]);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_mapped_does_not_end_the_lane() {
+        let (near, far) = pair(SocketType::STREAM);
+        let reactor = Reactor::new().expect("a reactor");
+        let end = Confirming::until(2);
+        let handler = Arc::clone(&end) as Arc<dyn Handler>;
+        reactor
+            .add_connection(near, Decoder::new(), handler)
+            .expect("added");
+        let mut outbox = Outbox::default();
+        // It is no memory at all.
+        outbox.attach(far.try_clone().expect("a descriptor"));
+        for _ in 0..2 {
+            outbox.push(&wire::LaneFrame::default(), &bytes(100));
+            assert_eq!(outbox.flush(far.as_fd()), Ok(Flushed::Everything));
+        }
+        end.wait(&reactor);
+        assert_eq!(end.payloads.lock().len(), 2);
+    }
+
+    #[test]
+    fn connection_is_listed_once_however_often_it_is_flushed_meanwhile() {
+        let (near, _far) = pair(SocketType::STREAM);
+        let reactor = Reactor::new().expect("a reactor");
+        let lane = reactor
+            .add_connection(near, Decoder::new(), Confirming::until(0))
+            .expect("added");
+        let (frame, nothing) = (wire::LaneFrame::default(), PayloadParts::default());
+        for round in 0..2 {
+            for _ in 0..3 {
+                for urgency in [Urgency::Soon, Urgency::Now] {
+                    lane.send(&frame, &nothing, urgency).expect("open");
+                }
+            }
+            assert_eq!(reactor.unflushed_connections(), 1, "round {round}");
+            reactor.flush();
+        }
     }
 }

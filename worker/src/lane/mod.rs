@@ -11,6 +11,7 @@
 //!  wait         polling with the turn, parking without it
 //!  spin         whether polling for a moment pays
 //!  watched      a descriptor of somebody else in the reactor, such as an event loop's
+//!  listeners    those that take no connections for a while
 //!  reactor      epoll over all connections, driven by whoever has the turn
 //! ```
 //!
@@ -27,6 +28,7 @@
 pub(crate) mod alarm;
 pub(crate) mod connection;
 pub(crate) mod frame;
+mod listeners;
 pub(crate) mod outbox;
 pub(crate) mod reactor;
 mod slots;

@@ -15,6 +15,9 @@ use super::slots::SlotRange;
 use crate::value::{PayloadPart, PayloadParts};
 
 const MAX_SLICES: usize = 64;
+/// What an outbox that is empty keeps for the next frames, of bytes and of segments.
+const KEPT_BYTES: usize = 1 << 20;
+const KEPT_SEGMENTS: usize = 1 << 10;
 
 /// Outgoing bytes in order.
 #[derive(Default)]
@@ -60,7 +63,7 @@ impl Outbox {
         self.waiting_bytes += self.open.len() - before;
     }
 
-    /// The peer gets this descriptor no later than the frames that are pushed from now on.
+    /// The peer gets this descriptor, if that is possible, no later than the frames that are pushed from now on.
     pub(super) fn attach(&mut self, descriptor: OwnedFd) {
         self.descriptor = Some(descriptor);
     }
@@ -84,6 +87,8 @@ impl Outbox {
                 Ok(written) => written,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Ok(Flushed::Blocked),
+                // Too many descriptors may be under way. The bytes can go without.
+                Err(_) if self.descriptor.take().is_some() => continue,
                 Err(error) => return Err(error),
             };
             self.consume(written);
@@ -137,6 +142,17 @@ impl Outbox {
         if self.front_written == self.open.len() {
             self.open.clear();
             self.front_written = 0;
+            self.shrink();
+        }
+    }
+
+    /// Gives back what a backlog needed.
+    fn shrink(&mut self) {
+        if self.open.capacity() > KEPT_BYTES {
+            self.open = Vec::new();
+        }
+        if self.closed.capacity() > KEPT_SEGMENTS {
+            self.closed = VecDeque::new();
         }
     }
 }
@@ -181,5 +197,35 @@ mod tests {
             prop_assert_eq!(outbox.waiting_bytes(), 0);
             prop_assert_eq!(drain.join().expect("reader"), expected);
         }
+    }
+
+    #[test]
+    fn memory_of_a_backlog_is_given_back_when_it_is_written() {
+        let (writer, mut reader) = UnixStream::pair().expect("socket pair");
+        writer.set_nonblocking(true).expect("non-blocking");
+        let (mut outbox, frame) = (Outbox::default(), wire::LaneFrame::default());
+        let (mut short, mut long) = (PayloadParts::default(), PayloadParts::default());
+        Value::inband(Format::Bytes, vec![1; 1000]).append_to(&mut short);
+        Value::inband(Format::Bytes, vec![1; 20_000]).append_to(&mut long);
+        for _ in 0..=KEPT_SEGMENTS {
+            outbox.push(&frame, &long);
+        }
+        for _ in 0..=KEPT_BYTES / 1000 {
+            outbox.push(&frame, &short);
+        }
+        assert!(outbox.open.capacity() > KEPT_BYTES);
+        let mut left = outbox.waiting_bytes();
+        let drain = std::thread::spawn(move || {
+            let mut read = vec![0; 1 << 20];
+            while left > 0 {
+                left -= reader.read(&mut read).expect("all bytes arrive");
+            }
+        });
+        while outbox.flush(writer.as_fd()).expect("peer is there") == Flushed::Blocked {
+            std::thread::yield_now();
+        }
+        drain.join().expect("reader");
+        assert!(outbox.open.capacity() <= KEPT_BYTES);
+        assert!(outbox.closed.capacity() <= KEPT_SEGMENTS);
     }
 }

@@ -14,6 +14,7 @@ use rustix::net::{SocketFlags, accept_with};
 use super::alarm::Alarm;
 use super::connection::{Connection, ConnectionId, Handler};
 use super::frame::Decoder;
+use super::listeners::{self, PausedListeners};
 use super::spin::{SPIN, SpinGauge};
 use super::turn::{Kick, Turn, Waiter};
 use super::unflushed::{FLUSH_AFTER, Unflushed};
@@ -49,7 +50,8 @@ pub(crate) struct Reactor {
     /// Touched only by the thread that leads, so never contended.
     spin: Mutex<SpinGauge>,
     sources: Mutex<FxHashMap<u64, Source>>,
-    unflushed: Mutex<Unflushed>,
+    unflushed: Mutex<Unflushed<Arc<Connection>>>,
+    paused: Mutex<PausedListeners>,
     next_id: AtomicU64,
     is_stopped: AtomicBool,
 }
@@ -75,6 +77,7 @@ impl Reactor {
             spin: Mutex::new(SpinGauge::new(cpus)),
             sources: Mutex::default(),
             unflushed: Mutex::default(),
+            paused: Mutex::default(),
             next_id: AtomicU64::new(KICK + 1),
             is_stopped: AtomicBool::new(false),
         }))
@@ -172,7 +175,12 @@ impl Reactor {
     /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
     pub(crate) fn flush(&self) {
         let waiting = self.unflushed.lock().take();
-        waiting.iter().for_each(Connection::flush);
+        waiting.iter().for_each(Connection::flush_listed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn unflushed_connections(&self) -> usize {
+        self.unflushed.lock().len()
     }
 
     /// [`Self::flush`] for the lane thread, which leaves time for more to come. Says when to come again.
@@ -180,7 +188,7 @@ impl Reactor {
         let overdue = self.unflushed.lock().take_overdue();
         match overdue {
             Ok(connections) => {
-                connections.iter().for_each(Connection::flush);
+                connections.iter().for_each(Connection::flush_listed);
                 None
             }
             Err(left) => Some(left),
@@ -234,8 +242,10 @@ impl Reactor {
             Some(Source::Connection(connection)) => (Some(Arc::clone(connection)), None),
             Some(Source::Listener { socket, acceptor }) => {
                 let accepted = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-                let Ok(socket) = accepted else { return };
-                (None, Some((Arc::clone(acceptor), socket)))
+                match accepted {
+                    Ok(socket) => (None, Some((Arc::clone(acceptor), socket))),
+                    Err(error) => return self.pause_listener(id, socket, error),
+                }
             }
             Some(Source::Watched(watched)) => return watched.report(),
             None => return,
@@ -253,6 +263,37 @@ impl Reactor {
         }
     }
 
+    /// A connection could not be accepted. If that lies at this side, it is tried again later.
+    fn pause_listener(&self, id: u64, socket: &OwnedFd, error: Errno) {
+        if !listeners::is_shortage(error) {
+            return;
+        }
+        self.listen_to(id, socket, EventFlags::empty());
+        if self.paused.lock().add(id, Instant::now()) {
+            tracing::warn!(%error, "lanes of other processes have to wait until they can be accepted");
+        }
+        self.call_lane(listeners::PAUSE);
+    }
+
+    /// Says when to come again.
+    fn resume_listeners(&self, now: Instant) -> Option<Duration> {
+        let due = match self.paused.lock().take_due(now) {
+            Ok(due) => due,
+            Err(left) => return Some(left),
+        };
+        for id in due {
+            if let Some(Source::Listener { socket, .. }) = self.sources.lock().get(&id) {
+                self.listen_to(id, socket, EventFlags::IN);
+            }
+        }
+        None
+    }
+
+    fn listen_to(&self, id: u64, socket: &OwnedFd, flags: EventFlags) {
+        // Fails only if the reactor has stopped.
+        let _ = epoll::modify(&self.epoll, socket, EventData::new_u64(id), flags);
+    }
+
     fn remove(&self, connection: &Arc<Connection>) {
         let _ = epoll::delete(&self.epoll, connection.fd());
         self.sources.lock().remove(&connection.id.0);
@@ -263,9 +304,12 @@ impl Reactor {
     pub(crate) fn run_lane_thread(&self, ticker: &dyn Ticker) {
         let is_over = || self.is_stopped.load(Ordering::Acquire);
         let errands = || {
+            let now = Instant::now();
             let next_flush = self.flush_overdue();
-            let next_tick = ticker.tick(Instant::now());
-            next_flush.into_iter().chain(next_tick).min()
+            let next_accept = self.resume_listeners(now);
+            let next_tick = ticker.tick(now);
+            let next = next_flush.into_iter().chain(next_accept);
+            next.chain(next_tick).min()
         };
         while !is_over() {
             self.turn.lane_round(self, &errands, &is_over);

@@ -5,8 +5,12 @@
 //! one. The values that the receiver cuts out of it lie in the slot until they are dropped, which frees it. When no slot is
 //! free, the payload goes through the socket like any other.
 //!
-//! The sender makes the memory when the first such payload comes, and sends its descriptor along. Longer payloads, which go to
-//! the object store, and lanes to other nodes do without.
+//! ```text
+//!  Possible ── first long payload: made, descriptor goes along ──► Offered ── peer says that it is mapped ──► On
+//!     └───────────────── cannot be made ─► Refused                   └─ payloads go through the socket
+//! ```
+//! The peer may have no descriptor free, or no address space: then it says nothing, and the lane goes on as it began. Longer
+//! payloads, which go to the object store, and lanes to other nodes do without.
 #![allow(
     unsafe_code,
     reason = "raw memory that another process sees; every access is bounds-checked here"

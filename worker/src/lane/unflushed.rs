@@ -4,14 +4,15 @@
 //! of them there. The more connections wait, the fewer bytes a moment brings to each. So the wait grows with their number,
 //! up to where awakenings take the smaller part of the time; but never beyond four times what the burst has lasted, so that
 //! nothing that begins is held up for long. A thread that waits for anything writes everything at once.
+//!
+//! Knows nothing of connections, so that `tests/loom` runs the same code in every order that threads can take.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use crate::sync::now;
 
 /// The shortest wait.
-pub(super) const FLUSH_AFTER: Duration = Duration::from_micros(100);
+pub(crate) const FLUSH_AFTER: Duration = Duration::from_micros(100);
 /// The longest one.
 const FLUSH_BEFORE: Duration = Duration::from_millis(20);
 /// A burst is over after nothing came for so long. Its thread may have to wait for a processor.
@@ -55,40 +56,55 @@ impl Pace {
 }
 
 /// See the [module](self).
-#[derive(Default)]
-pub(super) struct Unflushed {
-    connections: Vec<Arc<Connection>>,
+#[derive(Debug)]
+pub(crate) struct Unflushed<C> {
+    connections: Vec<C>,
     /// Of the first of them.
     since: Option<Instant>,
     pace: Pace,
 }
 
-impl Unflushed {
+impl<C> Default for Unflushed<C> {
+    fn default() -> Self {
+        Self {
+            connections: Vec::new(),
+            since: None,
+            pace: Pace::default(),
+        }
+    }
+}
+
+impl<C> Unflushed<C> {
     /// True: it is the first one, and [`Self::take_overdue`] is to be called after [`FLUSH_AFTER`].
-    pub(super) fn add(&mut self, connection: Arc<Connection>) -> bool {
+    pub(crate) fn add(&mut self, connection: C) -> bool {
         self.connections.push(connection);
         let is_first = self.since.is_none();
         if is_first {
-            let now = Instant::now();
+            let now = now();
             self.since = Some(now);
             self.pace.begin(now);
         }
         is_first
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
     /// All of them: a thread waits. What comes next is no burst.
-    pub(super) fn take(&mut self) -> Vec<Arc<Connection>> {
+    pub(crate) fn take(&mut self) -> Vec<C> {
         self.since = None;
         self.pace = Pace::default();
         std::mem::take(&mut self.connections)
     }
 
     /// All of them if they have waited long enough, or how long they still have to.
-    pub(super) fn take_overdue(&mut self) -> Result<Vec<Arc<Connection>>, Duration> {
+    pub(crate) fn take_overdue(&mut self) -> Result<Vec<C>, Duration> {
         let Some(since) = self.since else {
             return Ok(Vec::new());
         };
-        let now = Instant::now();
+        let now = now();
         let left = (since + self.pace.wait(self.connections.len())).saturating_duration_since(now);
         if !left.is_zero() {
             return Err(left);

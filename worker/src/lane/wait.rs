@@ -61,6 +61,23 @@ impl Limits {
     }
 }
 
+/// The turn in the hands of a thread. Dropping it passes it on, however the polling ends: a handler that panics must not take
+/// the turn along, or nobody would ever poll again.
+struct Held<'a> {
+    turn: &'a Turn,
+    /// Whose thread it is, unless the lane thread.
+    leader: Option<&'a Waiter>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            leader.set_leading(None);
+        }
+        self.turn.pass();
+    }
+}
+
 impl Turn {
     /// Waits until `waiter` is done. Polls itself when it can.
     pub(crate) fn wait(
@@ -85,11 +102,12 @@ impl Turn {
                 }
             }
         }
+        let _held = Held {
+            turn: self,
+            leader: Some(waiter),
+        };
         waiter.set_leading(Some(poller.kick()));
-        let end = self.lead(poller, waiter, limits);
-        waiter.set_leading(None);
-        self.pass();
-        end
+        self.lead(poller, waiter, limits)
     }
 
     fn lead(&self, poller: &impl Poller, waiter: &Waiter, limits: Limits) -> WaitEnd {
@@ -125,12 +143,19 @@ impl Turn {
         self.lane_wakes();
         match self.lane_step(errands()) {
             LaneStep::Poll(mut next) => {
-                while !self.has_followers() && !is_over() {
+                let _held = Held {
+                    turn: self,
+                    leader: None,
+                };
+                let is_wanted = || !self.has_followers() && !is_over();
+                while is_wanted() {
                     // Signals are blocked in this thread; an interruption only means to poll again.
                     let _ = poller.poll(next);
-                    next = errands();
+                    // Errands may take milliseconds. A thread that waits gets the turn first; the next round begins with them.
+                    if is_wanted() {
+                        next = errands();
+                    }
                 }
-                self.pass();
             }
             LaneStep::Sleep => self.sleep(),
         }
@@ -151,5 +176,77 @@ fn follow(waiter: &Waiter, limits: Limits) -> Option<WaitEnd> {
             Ok(None) => park(),
             Err(end) => return Some(end),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::sync::Alarm;
+
+    /// Does what the test says whenever it is polled.
+    struct Scripted<F> {
+        poll: F,
+        kick: Kick,
+    }
+
+    impl<F: Fn()> Scripted<F> {
+        fn new(poll: F) -> Self {
+            let kick = Kick::new(|| {});
+            Self { poll, kick }
+        }
+    }
+
+    impl<F: Fn()> Poller for Scripted<F> {
+        fn poll(&self, _timeout: Option<Duration>) -> Result<(), Interrupted> {
+            (self.poll)();
+            Ok(())
+        }
+
+        fn poll_briefly(&self, _waiter: &Waiter) -> bool {
+            false
+        }
+
+        fn kick(&self) -> &Kick {
+            &self.kick
+        }
+    }
+
+    fn new_turn() -> Turn {
+        Turn::new(Alarm::new().expect("a timer"))
+    }
+
+    #[test]
+    fn thread_that_waits_gets_the_turn_before_the_lane_thread_runs_errands() {
+        let turn = new_turn();
+        let follower = Waiter::new(1);
+        // The follower comes while the lane thread polls, and kicks it.
+        let poller = Scripted::new(|| assert_eq!(turn.ask(&follower), Asked::FollowLane));
+        let errands = || {
+            assert!(!turn.has_followers());
+            None
+        };
+        while !follower.is_promoted() {
+            turn.lane_round(&poller, &errands, &|| false);
+        }
+    }
+
+    #[test]
+    fn handler_that_panics_leaves_the_turn_to_others() {
+        let turn = new_turn();
+        let poller = Scripted::new(|| panic!("a handler"));
+        let waiter = Waiter::new(1);
+        let waiting = || turn.wait(&poller, &waiter, Limits::default());
+        assert!(catch_unwind(AssertUnwindSafe(waiting)).is_err());
+        assert_eq!(turn.ask(&Waiter::new(1)), Asked::Lead);
+        turn.pass();
+        // The lane thread sleeps until the turn was free for long enough.
+        let lane = || loop {
+            turn.lane_round(&poller, &|| None, &|| false);
+        };
+        assert!(catch_unwind(AssertUnwindSafe(lane)).is_err());
+        assert_eq!(turn.ask(&Waiter::new(1)), Asked::Lead);
     }
 }

@@ -73,25 +73,23 @@ impl Runtime {
             args_payload: payload.concat().into(),
             get_if_exists: options.get_if_exists,
         };
-        let is_named = !options.name.is_empty();
-        self.with_core(|core, _| core.actors.know(actor, options.max_pending_calls));
-        let made = if is_named {
-            // The name may be taken: the caller is told here and now.
-            let reply: wire::CreateActorReply = self.call_gcs("CreateActor", &request)?;
-            let update = reply.actor.ok_or_else(|| bad_reply("CreateActor"))?;
-            ActorId::from_bytes(&update.actor_id).map_err(|_| bad_reply("CreateActor"))?
-        } else {
+        let know = || self.with_core(|core, _| core.actors.know(actor, options.max_pending_calls));
+        if options.name.is_empty() {
+            know();
             self.create_in_background(actor, &request, &class.name);
-            actor
-        };
-        if made != actor {
-            return self.handle_of(made, options.max_task_retries, &class.name);
+        } else {
+            // The name may be taken: the caller is told here and now.
+            let made = self.create_now(&request)?;
+            if made != actor {
+                return self.handle_of(made, options.max_task_retries, &class.name);
+            }
+            know();
         }
         self.watch_actor(actor);
         // Held for restarts, with the references that the constructor's arguments contain.
         let mut held = input;
         held.contained.extend(dependencies);
-        self.with_core(|core, _| core.actors.hold_creation_args(actor, held));
+        self.with_core(|core, effects| core.hold_creation_args(actor, held, effects));
         let lifetime = if options.is_detached {
             None
         } else {
@@ -103,6 +101,12 @@ impl Runtime {
             class_name: class.name.as_str().into(),
             lifetime,
         })
+    }
+
+    fn create_now(&self, request: &wire::CreateActorRequest) -> Result<ActorId, TaskFailure> {
+        let reply: wire::CreateActorReply = self.call_gcs("CreateActor", request)?;
+        let update = reply.actor.ok_or_else(|| bad_reply("CreateActor"))?;
+        ActorId::from_bytes(&update.actor_id).map_err(|_| bad_reply("CreateActor"))
     }
 
     fn create_in_background(
@@ -194,7 +198,7 @@ impl Runtime {
         })
     }
 
-    fn watch_actor(&self, actor: ActorId) {
+    pub(super) fn watch_actor(&self, actor: ActorId) {
         self.0.node.tell(
             Kind::WatchActor(wire::WatchActor {
                 actor_id: actor.to_wire(),
@@ -227,9 +231,10 @@ impl Runtime {
             Ok(lane) => self.with_core(|core, effects| {
                 core.actor_alive(actor, address, lane, calls_at_once, effects);
             }),
-            // It died again; the next update says what becomes of it.
+            // It died again, and the next update says what becomes of it; or this process has no descriptor to spare.
             Err(failure) => {
-                tracing::debug!(%actor, %failure, "actor is alive but cannot be reached")
+                tracing::debug!(%actor, %failure, "actor is alive but cannot be reached");
+                self.with_core(|core, _| core.actor_unreachable(actor));
             }
         }
     }

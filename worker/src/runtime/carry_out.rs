@@ -137,6 +137,7 @@ impl Runtime {
             Effect::EndActor { actor } => {
                 self.with_core(|core, effects| core.end_actor(actor, effects))
             }
+            Effect::WatchActor { actor } => self.watch_actor(actor),
             Effect::KillActor { actor } => self.kill_unreferenced(actor),
         }
     }

@@ -18,7 +18,7 @@ use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
 use crate::lane::frame::Frame;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::sync::Mutex;
-use crate::value::{Format, Payload, Value, cut_value};
+use crate::value::{Format, Payload, PayloadParts, Value, cut_value};
 
 /// What happens with the frames of one lane.
 pub(super) struct LaneHandler {
@@ -87,6 +87,13 @@ impl Handler for LaneHandler {
             LaneKind::CallTemplate(template) => self.on_template(template),
             kind => self.runtime.on_lane_frame(connection, kind, &frame.payload),
         }
+    }
+
+    fn on_memory_mapped(&self, connection: &Arc<Connection>) {
+        let mapped = LaneKind::SharedMemoryMapped(wire::SharedMemoryMapped {});
+        let frame = wire::LaneFrame { kind: Some(mapped) };
+        // Nothing waits for it: it goes with what is sent next. A peer that is gone needs it no more.
+        let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Soon);
     }
 
     fn on_closed(&self, connection: &Arc<Connection>) {
@@ -173,6 +180,10 @@ impl Runtime {
                 Ok(())
             }
             LaneKind::StreamItem(item) => self.on_stream_item(item, payload),
+            LaneKind::SharedMemoryMapped(_) => {
+                let used = connection.use_shared_memory();
+                used.map_err(|error| error.to_string())
+            }
             LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
                 unreachable!("handled by the lane")
             }
@@ -215,6 +226,9 @@ impl Runtime {
         payload: &Payload<'_>,
     ) -> Result<(), String> {
         let task = TaskId::from_words(done.task_prefix, done.task_number);
+        if done.failure.is_some() && !done.results.is_empty() {
+            return Err(format!("task {task} is said to have failed with results"));
+        }
         let results = self.read_results(&done.results, payload)?;
         let borrowed: Result<Vec<_>, String> = done
             .still_borrowed
@@ -250,9 +264,8 @@ impl Runtime {
         let result = item.result.ok_or("a stream item without a result")?;
         let mut results = self.read_results(std::slice::from_ref(&result), payload)?;
         let result = results.pop().ok_or("a stream item without a value")?;
-        let index = u32::try_from(item.index).map_err(|_| "a stream index out of range")?;
-        self.with_core(|core, effects| core.stream_item(task, index, result, effects));
-        Ok(())
+        self.with_core(|core, effects| core.stream_item(task, item.index, result, effects))
+            .map_err(|error| error.to_string())
     }
 
     /// Results as they came; references in them were credited to this process by the sender.
@@ -358,7 +371,7 @@ impl Runtime {
             kind: Some(LaneKind::ObjectRequest(request)),
         };
         if lane
-            .send(&frame, &crate::value::PayloadParts::default(), Urgency::Now)
+            .send(&frame, &PayloadParts::default(), Urgency::Now)
             .is_err()
         {
             self.with_core(|core, effects| core.owner_died(owner, "its lane is closed", effects));
@@ -422,5 +435,41 @@ impl Runtime {
             }
             (LaneRole::Peer, _) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+    use crate::testing::PretendedRaylet;
+
+    #[test]
+    fn lane_on_which_a_task_fails_with_results_is_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, _raylet) = node.join().expect("joined");
+        let mut lane = node.lane_to(&runtime).expect("a lane");
+        let kept = runtime.put(Value::default()).expect("an object");
+        // The result holds a reference, which locks the core when it is dropped.
+        let stored = wire::StoredObject {
+            node_id: runtime.address().node.to_wire(),
+            contained_refs: vec![kept.to_wire()],
+            ..Default::default()
+        };
+        let done = wire::TaskDone {
+            results: vec![wire::TaskResult {
+                place: Some(wire::task_result::Place::Stored(stored)),
+            }],
+            failure: Some(wire::Failure::default()),
+            ..Default::default()
+        };
+        let kind = Some(LaneKind::TaskDone(done));
+        lane.send(&wire::LaneFrame { kind }, &Value::default())
+            .expect("open");
+        let end = lane.receive::<wire::LaneFrame>();
+        assert_eq!(end.expect_err("closed").kind(), ErrorKind::UnexpectedEof);
+        runtime.shutdown();
     }
 }

@@ -13,6 +13,7 @@
 //!   streams    generators: consumers, and producers that wait for them
 //!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
+//!   obituaries why workers died
 //! ```
 
 mod actor_start;
@@ -26,6 +27,7 @@ mod executor;
 mod incoming;
 mod lanes;
 mod node_events;
+mod obituaries;
 mod objects;
 mod recent;
 mod start;
@@ -37,7 +39,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aktis_common::fork;
-use aktis_common::ids::{JobId, ObjectId, TaskId, WorkerId};
+use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
 
@@ -94,7 +96,7 @@ struct Inner {
     trim_at: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
-    obituaries: Mutex<rustc_hash::FxHashMap<WorkerId, String>>,
+    obituaries: Mutex<obituaries::Obituaries>,
     /// Tasks of dead workers that wait for the raylet to say what they died of.
     unburied: Mutex<Vec<Unburied>>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -214,13 +216,13 @@ impl Ticker for RuntimeTicker {
             return None;
         }
         let unexplained = self.0.bury_unexplained(now);
-        let leases = self.0.with_core(|core, effects| core.lease_tick(effects));
+        let core = self.0.with_core(|core, effects| core.tick(effects));
         let reads = self.0.expire_reads(now);
         let trim = self.0.trim_if_due(now);
         let kept = fork::drop_unseen().then_some(KEPT_PAUSE);
         unexplained
             .into_iter()
-            .chain(leases)
+            .chain(core)
             .chain(reads)
             .chain(trim)
             .chain(kept)

@@ -144,14 +144,11 @@ impl Runtime {
     }
 
     pub(super) fn obituary(&self, worker: WorkerId) -> Option<String> {
-        self.0.obituaries.lock().get(&worker).cloned()
+        self.0.obituaries.lock().cause(worker).cloned()
     }
 
     fn on_worker_died(&self, worker: ProcessAddress, cause: String) {
-        self.0
-            .obituaries
-            .lock()
-            .insert(worker.worker, cause.clone());
+        self.0.obituaries.lock().add(worker.worker, cause.clone());
         self.bury(worker.worker, &cause);
         self.with_core(|core, effects| {
             core.borrower_died(worker.worker, effects);
@@ -209,7 +206,8 @@ impl Runtime {
                 self.with_core(|core, effects| core.actor_dead(actor, failure, effects));
             }
             wire::ActorState::Pending => self.on_actor_pending(actor, update.failure.as_ref()),
-            wire::ActorState::Restarting | wire::ActorState::Unspecified => {}
+            wire::ActorState::Restarting => self.with_core(|core, _| core.actor_restarting(actor)),
+            wire::ActorState::Unspecified => {}
         }
         Ok(())
     }

@@ -15,8 +15,10 @@ use super::waiting::{Interrupt, Waiting};
 use super::{GetError, Runtime};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
+use crate::node_link::Answer;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stages::{Stage, mark};
+use crate::sync::Mutex;
 use crate::value::{StoredLayout, Value, read_stored};
 
 /// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.
@@ -46,17 +48,16 @@ impl AsRef<[u8]> for PinnedBytes {
 
 impl Drop for StorePin {
     fn drop(&mut self) {
-        if self.runtime.is_closed() {
-            return;
-        }
-        let release = wire::StoreRelease {
-            object_id: self.object.to_wire(),
-        };
-        self.runtime
-            .0
-            .node
-            .tell(Kind::StoreRelease(release), Urgency::Soon);
+        self.runtime.unpin(self.object);
     }
+}
+
+/// The answer of the raylet, on its way from the thread that reads it to the one that waits.
+enum Awaited {
+    Pending,
+    Answered(Answer),
+    /// Nobody waits any more. An object that was pinned nevertheless is let go.
+    GivenUp,
 }
 
 /// Why an object could not be read.
@@ -190,7 +191,7 @@ impl Runtime {
             locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
             size_bytes: place.size_bytes,
         };
-        let (reply, _) = self.request_interruptibly(Kind::StoreGet(get), waiting)?;
+        let (reply, _) = self.get_pinned(place.object, get, waiting)?;
         let Kind::StoreGetReply(reply) = reply else {
             return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
         };
@@ -235,31 +236,65 @@ impl Runtime {
         }))
     }
 
-    /// Asks the raylet and waits, looking for signals. A wait given up cancels a pull.
-    fn request_interruptibly(
+    fn unpin(&self, object: ObjectId) {
+        if self.is_closed() {
+            return;
+        }
+        let release = wire::StoreRelease {
+            object_id: object.to_wire(),
+        };
+        self.0.node.tell(Kind::StoreRelease(release), Urgency::Soon);
+    }
+
+    /// Asks the raylet for an object and waits, looking for signals. A wait given up cancels a pull.
+    fn get_pinned(
         &self,
-        kind: Kind,
+        object: ObjectId,
+        get: wire::StoreGet,
         waiting: &mut Waiting<'_>,
     ) -> Result<(Kind, Bytes), Result<ReadError, GetError>> {
-        let slot = Arc::new(crate::sync::Mutex::new(None));
+        let awaited = Arc::new(Mutex::new(Awaited::Pending));
         let waiter = crate::lane::turn::Waiter::new(1);
-        let (answer, done) = (Arc::clone(&slot), Arc::clone(&waiter));
+        let (runtime, told, done) = (self.clone(), Arc::clone(&awaited), Arc::clone(&waiter));
         let request_id = self.0.node.request_async(
-            kind,
-            Box::new(move |result| {
-                *answer.lock() = Some(result);
-                done.count_down();
+            Kind::StoreGet(get),
+            Box::new(move |answer| {
+                let mut told = told.lock();
+                if matches!(*told, Awaited::GivenUp) {
+                    runtime.unpin_late(object, &answer);
+                } else {
+                    *told = Awaited::Answered(answer);
+                    done.count_down();
+                }
             }),
         );
-        if let Err(error) = waiting.wait_for(&waiter) {
-            let cancel = wire::StoreGetCancel { request_id };
-            self.0.node.tell(Kind::StoreGetCancel(cancel), Urgency::Now);
-            return Err(Err(error));
+        let waited = waiting.wait_for(&waiter);
+        let awaited = std::mem::replace(&mut *awaited.lock(), Awaited::GivenUp);
+        match (waited, awaited) {
+            (Ok(()), Awaited::Answered(answer)) => {
+                answer.map_err(|failure| Ok(ReadError::Failed(failure)))
+            }
+            (Ok(()), _) => Err(Ok(ReadError::Failed(unexpected("StoreGet")))),
+            (Err(error), Awaited::Answered(answer)) => {
+                self.unpin_late(object, &answer);
+                Err(Err(error))
+            }
+            (Err(error), _) => {
+                let cancel = wire::StoreGetCancel { request_id };
+                self.0.node.tell(Kind::StoreGetCancel(cancel), Urgency::Now);
+                Err(Err(error))
+            }
         }
-        let answer = slot.lock().take();
-        answer
-            .unwrap_or_else(|| Err(unexpected("StoreGet")))
-            .map_err(|failure| Ok(ReadError::Failed(failure)))
+    }
+
+    /// The raylet answered before it read that nobody waits any more, and holds the object for this process.
+    fn unpin_late(&self, object: ObjectId, answer: &Answer) {
+        use wire::store_get_reply::Outcome;
+        if let Ok((Kind::StoreGetReply(reply), _)) = answer
+            && let Some(Outcome::View(_)) = reply.outcome
+        {
+            self.unpin(object);
+        }
     }
 
     /// Reads a stored object's value; references in it count as held by this process.
@@ -343,4 +378,47 @@ fn unexpected(request: &str) -> TaskFailure {
         ErrorCode::Internal,
         format!("the raylet answered {request} with a frame of another kind"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{PretendedRaylet, RawPeer};
+
+    fn receive(raylet: &mut RawPeer) -> (u64, Kind) {
+        let (frame, _) = raylet.receive::<wire::NodeFrame>().expect("a frame comes");
+        (frame.request_id, frame.kind.expect("of a known kind"))
+    }
+
+    #[test]
+    fn object_that_was_pinned_when_nobody_waited_any_more_is_let_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, mut raylet) = node.join().expect("joined");
+        let place = Place {
+            object: ObjectId::for_put(),
+            owner: runtime.address(),
+            nodes: Vec::new(),
+            size_bytes: 1,
+        };
+        let mut waiting = Waiting::new(&runtime, Some(Instant::now()), &|| false);
+        let read = runtime.fetch_from_store(&place, &mut waiting);
+        assert!(matches!(read, Err(Err(GetError::TimedOut { .. }))));
+        let (get, question) = receive(&mut raylet);
+        assert!(matches!(question, Kind::StoreGet(_)));
+        assert!(matches!(
+            receive(&mut raylet),
+            (0, Kind::StoreGetCancel(cancel)) if cancel.request_id == get
+        ));
+        // It was answered before the raylet read that.
+        let view = wire::store_get_reply::Outcome::View(wire::StoreView::default());
+        let outcome = Some(view);
+        let reply = Kind::StoreGetReply(wire::StoreGetReply { outcome });
+        raylet.send_kind(get, reply).expect("open");
+        assert!(matches!(
+            receive(&mut raylet),
+            (0, Kind::StoreRelease(release)) if release.object_id == place.object.to_wire()
+        ));
+        runtime.shutdown();
+    }
 }

@@ -36,7 +36,11 @@ impl Runtime {
             let waiter = Waiter::new(1);
             let watcher = Watcher::Thread(Arc::clone(&waiter));
             self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
-            Waiting::new(self, deadline, interrupt).wait_for(&waiter)?;
+            let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
+            if waited.is_err() {
+                self.with_core(|core, _| core.unwatch_stream(task, &waiter));
+            }
+            waited?;
         }
     }
 
@@ -134,5 +138,24 @@ impl ReceivedCall {
             waiting.wait_for(&waiter).map_err(|_| self.cancelled())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::PretendedRaylet;
+
+    #[test]
+    fn reader_whose_time_is_over_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, _raylet) = node.join().expect("joined");
+        let task = TaskId::next();
+        runtime.with_core(|core, _| core.open_stream(task));
+        let read = runtime.stream_next(task, Some(Instant::now()), &|| false);
+        assert!(matches!(read, Err(GetError::TimedOut { .. })));
+        assert_eq!(runtime.with_core(|core, _| core.stream_watchers(task)), 0);
+        runtime.shutdown();
     }
 }

@@ -1,0 +1,71 @@
+//! Actors that cannot be reached, although the gcs has not said that they are dead or restarted.
+//!
+//! Mostly their process has ended, and the news is on its way. But a lane can also fail by itself while the actor lives on (no
+//! memory, no descriptor), and then no news comes. So the raylet is asked, every [`ASK_EVERY`], until it has news or a lane is
+//! open again. The pause is there for a process that is just dying: as long as the raylet takes it for alive, each new lane
+//! would cost the waiting calls a retry.
+
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::ActorId;
+use rustc_hash::FxHashMap;
+
+use super::{Core, Effect, Effects};
+
+/// Longer than the news of a death takes.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// The actors that are asked about, and when the next time.
+#[derive(Debug, Default)]
+pub(super) struct AwayActors(FxHashMap<ActorId, Instant>);
+
+impl AwayActors {
+    /// Says when [`Core::tick`] is to be called.
+    pub(super) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
+        let ask_at = now + ASK_EVERY;
+        self.0.insert(actor, ask_at);
+        ask_at
+    }
+
+    /// There is news of it.
+    pub(super) fn remove(&mut self, actor: ActorId) {
+        self.0.remove(&actor);
+    }
+
+    /// Those to be asked about now.
+    fn take_due(&mut self, now: Instant) -> Vec<ActorId> {
+        let due = self.0.iter_mut().filter(|(_, ask_at)| **ask_at <= now);
+        due.map(|(actor, ask_at)| {
+            *ask_at = now + ASK_EVERY;
+            *actor
+        })
+        .collect()
+    }
+
+    fn next(&self, now: Instant) -> Option<Duration> {
+        let left = |ask_at: &Instant| ask_at.saturating_duration_since(now);
+        self.0.values().map(left).min()
+    }
+}
+
+impl Core {
+    /// Asks what has become of actors that are away. Says when to come again.
+    pub(super) fn actor_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+        let now = self.leases.now();
+        for actor in self.actors.away.take_due(now) {
+            effects.push(Effect::WatchActor { actor });
+        }
+        self.actors.away.next(now)
+    }
+
+    /// The gcs places the actor anew, and will say where.
+    pub(crate) fn actor_restarting(&mut self, actor: ActorId) {
+        self.actors.away.remove(actor);
+    }
+
+    /// The actor cannot be reached now. If it lives it is to be tried again.
+    pub(super) fn ask_later(&mut self, actor: ActorId) {
+        let ask_at = self.actors.away.add(actor, self.leases.now());
+        self.leases.tick_by(ask_at);
+    }
+}
