@@ -69,6 +69,8 @@ impl PretendedRaylet {
             namespace: String::new(),
             registry: Arc::default(),
             log_sink: None,
+            interrupt: || false,
+            queued_limit_bytes: u64::MAX,
             lineage_limit_bytes: 1 << 20,
             lease_idle: Duration::from_secs(1),
             likely_modules: Vec::new(),
