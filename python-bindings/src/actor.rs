@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::codec::encode_args;
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
 use crate::options::{actor_options, call_options};
 use crate::session::runtime;
@@ -51,10 +52,11 @@ impl ActorCore {
         if options.namespace.is_empty() {
             options.namespace = runtime.assignment().namespace;
         }
-        let encoded = encode_args(&runtime, None, args, kwargs)?;
-        let handle = py
-            .detach(|| runtime.create_actor(&class, encoded.value, encoded.dependencies, &options))
-            .map_err(|failure| to_py_err(py, &failure))?;
+        let encoded = encode_args(&runtime, args, kwargs)?;
+        let handle = detached(py, || {
+            runtime.create_actor(&class, encoded.value, encoded.dependencies, &options)
+        })
+        .map_err(|failure| to_py_err(py, &failure))?;
         Ok(Self { handle })
     }
 
@@ -76,8 +78,7 @@ impl ActorCore {
             name: name.clone(),
             namespace,
         };
-        let update = py
-            .detach(|| runtime.call_gcs::<_, wire::ActorUpdate>("GetActor", &request))
+        let update = detached(py, || runtime.call_gcs::<_, wire::ActorUpdate>("GetActor", &request))
             .map_err(|failure| match failure.code {
                 aktis_common::error::ErrorCode::NotFound => PyValueError::new_err(format!(
                     "Failed to look up actor with name '{name}': {}. Create it with .options(name={name:?}), in the same \
@@ -136,7 +137,7 @@ impl ActorCore {
     /// Ends the actor.
     fn kill(&self, py: Python<'_>, no_restart: bool) -> PyResult<()> {
         let runtime = runtime(py)?;
-        py.detach(|| runtime.kill_actor(&self.handle, no_restart))
+        detached(py, || runtime.kill_actor(&self.handle, no_restart))
             .map_err(|failure| to_py_err(py, &failure))
     }
 }
@@ -160,18 +161,18 @@ impl MethodTemplate {
         mark(Stage::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
-        let encoded = encode_args(&runtime, Some(self.method.actor().id()), args, kwargs)?;
+        let encoded = encode_args(&runtime, args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.method.options();
         if options.is_streaming {
-            let stream = py
-                .detach(|| runtime.call_streaming(&self.method, value, dependencies))
-                .map_err(|failure| to_py_err(py, &failure))?;
+            let stream = detached(py, || {
+                runtime.call_streaming(&self.method, value, dependencies)
+            })
+            .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }
-        let references = py
-            .detach(|| runtime.call(&self.method, value, dependencies))
+        let references = detached(py, || runtime.call(&self.method, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
         wrap(py, references, options.num_returns)
     }

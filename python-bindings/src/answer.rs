@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use crate::cancel::cancelled_end;
 use crate::codec::to_value;
 use crate::failure::{describe, to_py_err};
+use crate::interpreter_end::detached;
 use crate::session::{CURRENT_CALL, CurrentCall};
 
 /// Hands a call to the actor's loop or threads.
@@ -77,7 +78,9 @@ impl CallDone {
         if let Some(call) = waiting.take() {
             drop(waiting);
             let failure = call.cancelled();
-            py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
+            detached(py, || {
+                call.finish(CallOutcome::failed(failure, Duration::ZERO))
+            });
         }
         false
     }
@@ -157,12 +160,12 @@ pub(crate) fn answer(
             is_worker_exiting: is_exiting,
             ..cancelled
         };
-        py.detach(|| call.finish(outcome));
+        detached(py, || call.finish(outcome));
         return is_exiting;
     }
     match produced {
         Ok((values, stream_length)) => {
-            py.detach(|| {
+            detached(py, || {
                 call.finish(CallOutcome {
                     result: Ok(values),
                     is_retryable: false,
@@ -177,7 +180,7 @@ pub(crate) fn answer(
             let message = format!("the actor ended itself in {} (exit_actor)", call.name());
             let died = TaskFailure::new(ErrorCode::ActorDied, message);
             let ended = CallOutcome::failed(died, execution);
-            py.detach(|| {
+            detached(py, || {
                 call.finish(CallOutcome {
                     is_worker_exiting: true,
                     ..ended
@@ -193,7 +196,7 @@ pub(crate) fn answer(
                 is_worker_exiting: is_exiting,
                 ..CallOutcome::failed(described.failure, execution)
             };
-            py.detach(|| call.finish(outcome));
+            detached(py, || call.finish(outcome));
             is_exiting
         }
     }
@@ -274,11 +277,9 @@ fn stream(py: Python<'_>, call: &ReceivedCall, returned: &Bound<'_, PyAny>) -> P
             end_forked_child(py, item.err());
         }
         let value = own_small(to_value(&item?)?);
-        py.detach(|| call.emit(count, &value))
-            .map_err(|failure| to_py_err(py, &failure))?;
+        detached(py, || call.emit(count, &value)).map_err(|failure| to_py_err(py, &failure))?;
         count += 1;
-        py.detach(|| call.await_consumer(count))
-            .map_err(|failure| to_py_err(py, &failure))?;
+        detached(py, || call.await_consumer(count)).map_err(|failure| to_py_err(py, &failure))?;
     }
     Ok(count.into())
 }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
 
+use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
 use crate::session::refuse_in_forked_child;
 
@@ -77,7 +78,7 @@ impl Arrivals {
     ) -> PyResult<()> {
         refuse_in_forked_child(py)?;
         let (bell, reference) = (Arc::clone(&self.bell), reference.get().reference());
-        py.detach(|| {
+        detached(py, || {
             let arrive = Box::new(move || bell.arrive(token));
             reference.runtime().on_ready(reference, arrive);
         });
@@ -93,7 +94,7 @@ impl Arrivals {
     ) -> PyResult<()> {
         refuse_in_forked_child(py)?;
         let (bell, stream) = (Arc::clone(&self.bell), generator.get().stream());
-        py.detach(|| stream.on_next(Box::new(move || bell.arrive(token))));
+        detached(py, || stream.on_next(Box::new(move || bell.arrive(token))));
         Ok(())
     }
 

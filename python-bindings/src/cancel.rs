@@ -14,9 +14,10 @@ use aktis_worker::{InterruptClaim, ProcessRole, ReceivedCall, Runtime, current_t
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
 use crate::python_thread::CALLBACKS;
 use crate::session::{CURRENT_CALL, runtime};
@@ -35,10 +36,10 @@ pub(crate) fn cancel(
     let runtime = runtime(py)?;
     let cancelled = if let Ok(reference) = target.cast::<PyObjectRef>() {
         let reference = reference.get().reference();
-        py.detach(|| runtime.cancel(reference, force, recursive))
+        detached(py, || runtime.cancel(reference, force, recursive))
     } else if let Ok(stream) = target.cast::<PyObjectStream>() {
         let stream = stream.get().stream();
-        py.detach(|| runtime.cancel_stream(stream, force, recursive))
+        detached(py, || runtime.cancel_stream(stream, force, recursive))
     } else {
         return Err(PyTypeError::new_err("expected a reference or a generator"));
     };
@@ -83,7 +84,12 @@ pub(crate) fn install_canceller(runtime: &Runtime, host: &LoopHost) {
             return;
         }
         let host = Arc::clone(&host);
-        CALLBACKS.run(move |py| cancel_on_loop(py, &host, task));
+        CALLBACKS.run(move |py| {
+            let host = host.lock().as_ref().map(|host| host.clone_ref(py));
+            let host = host.ok_or_else(|| PyRuntimeError::new_err("the actor has no loop"))?;
+            let id = PyTuple::new(py, [PyBytes::new(py, task.as_bytes())])?;
+            Ok((host.getattr(py, "cancel")?, id.unbind()))
+        });
     }));
 }
 

@@ -27,6 +27,8 @@ use crate::answer::{Circumstances, answer, end_forked_child, hand_over, produce}
 use crate::cancel::{LoopHost, cancel_on_loop, install_canceller};
 use crate::codec::decode_args;
 use crate::failure::{describe, to_py_err};
+use crate::interpreter_end::detached;
+use crate::python_thread::CALLBACKS;
 use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings, signal_check};
 use crate::work_feed::WorkFeed;
 
@@ -76,8 +78,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         lease_idle: settings.lease_idle,
         likely_modules: Vec::new(),
     };
-    let runtime = py
-        .detach(|| Runtime::start(config))
+    let runtime = detached(py, || Runtime::start(config))
         .map_err(|failure| PyRuntimeError::new_err(failure.message))?;
     let mut executor = Executor {
         runtime,
@@ -96,7 +97,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
             .and_then(|feed| host.bind(py).call_method1("run", (feed,)).map(drop)),
         ended => ended.map(drop),
     };
-    py.detach(|| runtime.drain());
+    detached(py, || runtime.drain());
     ended
 }
 
@@ -104,7 +105,7 @@ impl Executor {
     /// Runs until the process is to end; or until it is an async actor, whose host then runs instead.
     fn run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {
-            let work = py.detach(|| self.runtime.next_work(Some(SIGNAL_SLICE)));
+            let work = detached(py, || self.runtime.next_work(Some(SIGNAL_SLICE)));
             let is_over = match work {
                 None => {
                     py.check_signals()?;
@@ -171,7 +172,7 @@ impl Executor {
         self.set_accelerators(py, held);
         self.actor_id = Some(start.actor());
         if is_native(start.spec().function.as_ref()) {
-            return py.detach(|| self.native.start_actor(&self.runtime, start));
+            return detached(py, || self.native.start_actor(&self.runtime, start));
         }
         let function = start.spec().function.clone().unwrap_or_default();
         CURRENT_CALL.set(CurrentCall {
@@ -179,8 +180,7 @@ impl Executor {
             gpu_ids: self.gpu_ids.clone(),
             ..CurrentCall::default()
         });
-        let made = py
-            .detach(|| start.take_inputs())
+        let made = detached(py, || start.take_inputs())
             .map_err(|failure| to_py_err(py, &failure))
             .and_then(|inputs| {
                 let class = self.definition(py, &function.function_id)?;
@@ -212,6 +212,7 @@ impl Executor {
             Actor::OnThreads(host.clone().unbind())
         };
         if kind == "async" {
+            CALLBACKS.start(host.py())?;
             *self.loop_host.lock() = Some(host.clone().unbind());
             self.actor = Actor::OnLoop(host.clone().unbind());
         }
@@ -222,7 +223,7 @@ impl Executor {
     fn run_call(&mut self, py: Python<'_>, mut call: Box<ReceivedCall>) -> bool {
         if self.native.has_actor() || is_native(call.template().function.as_ref()) {
             let (native, runtime) = (&mut self.native, &self.runtime);
-            py.detach(|| native.run(runtime, call));
+            detached(py, || native.run(runtime, call));
             return false;
         }
         if !call.is_actor_call()
@@ -230,10 +231,12 @@ impl Executor {
         {
             self.set_accelerators(py, held.gpu_ids);
         }
-        let inputs = match py.detach(|| call.take_inputs()) {
+        let inputs = match detached(py, || call.take_inputs()) {
             Ok(inputs) => inputs,
             Err(failure) => {
-                py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
+                detached(py, || {
+                    call.finish(CallOutcome::failed(failure, Duration::ZERO))
+                });
                 return false;
             }
         };
@@ -258,7 +261,9 @@ impl Executor {
         let begun = Instant::now();
         if !call.is_actor_call() && !self.runtime.begin_on_main(call.task()) {
             let failure = call.cancelled();
-            py.detach(|| call.finish(CallOutcome::failed(failure, Duration::ZERO)));
+            detached(py, || {
+                call.finish(CallOutcome::failed(failure, Duration::ZERO))
+            });
             return false;
         }
         let returned = arguments
@@ -304,8 +309,7 @@ impl Executor {
             return Ok(known.bind(py).clone());
         }
         let key = crate::session::definition_key(id);
-        let bytes = py
-            .detach(|| self.runtime.kv_get(key))
+        let bytes = detached(py, || self.runtime.kv_get(key))
             .map_err(|failure| to_py_err(py, &failure))?
             .ok_or_else(|| {
                 PyRuntimeError::new_err("the function's definition is not in the gcs table")

@@ -21,6 +21,7 @@ mod codec;
 mod data;
 mod execute;
 mod failure;
+mod interpreter_end;
 mod object_ref;
 mod objects;
 mod options;
@@ -65,6 +66,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<codec::Dependency>()?;
     module.add_class::<answer::CallDone>()?;
     module.add_class::<arrivals::Arrivals>()?;
+    module.add_class::<python_thread::WorkQueue>()?;
     module.add_class::<work_feed::WorkFeed>()?;
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
@@ -74,6 +76,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
     module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
+    module.add_function(wrap_pyfunction!(interpreter_end::announce_end, module)?)?;
     module.add_function(wrap_pyfunction!(session::before_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::after_fork_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;

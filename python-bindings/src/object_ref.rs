@@ -11,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::codec::scope_reference;
 use crate::failure::{get_error, to_py_err};
+use crate::interpreter_end::detached;
 use crate::python_thread::CALLBACKS;
 use crate::session::{refuse_in_forked_child, signal_check};
 
@@ -70,8 +71,9 @@ impl PyObjectRef {
     /// Calls back once, from the thread of all callbacks, when the object is ready or has failed.
     fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         refuse_in_forked_child(py)?;
+        CALLBACKS.start(py)?;
         let reference = self.reference.clone();
-        py.detach(|| {
+        detached(py, || {
             let runtime = self.reference.runtime();
             runtime.on_ready(&reference, python_callback(callback));
         });
@@ -125,11 +127,7 @@ impl PyObjectRef {
 
 fn python_callback(callback: Py<PyAny>) -> Box<dyn FnOnce() + Send> {
     Box::new(move || {
-        CALLBACKS.run(move |py| {
-            if let Err(error) = callback.call0(py) {
-                error.write_unraisable(py, None);
-            }
-        });
+        CALLBACKS.run(move |py| Ok((callback, PyTuple::empty(py).unbind())));
     })
 }
 
@@ -173,7 +171,7 @@ impl PyObjectStream {
     ) -> PyResult<Bound<'py, PyObjectRef>> {
         refuse_in_forked_child(py)?;
         let deadline = crate::session::deadline_of(timeout)?;
-        let next = py.detach(|| self.stream.next_item(deadline, &signal_check));
+        let next = detached(py, || self.stream.next_item(deadline, &signal_check));
         match next {
             Ok(Some(reference)) => PyObjectRef::new(py, reference),
             Ok(None) => Err(PyStopIteration::new_err(())),
@@ -192,13 +190,13 @@ impl PyObjectStream {
     fn completed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyObjectRef>> {
         refuse_in_forked_child(py)?;
         let nothing = crate::codec::to_value(py.None().bind(py))?;
-        PyObjectRef::new(py, py.detach(|| self.stream.completed(nothing)))
+        PyObjectRef::new(py, detached(py, || self.stream.completed(nothing)))
     }
 
     /// A reference that is ready when there is a next item, or none any more.
     fn _peek<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyObjectRef>> {
         refuse_in_forked_child(py)?;
-        PyObjectRef::new(py, py.detach(|| self.stream.peek()))
+        PyObjectRef::new(py, detached(py, || self.stream.peek()))
     }
 
     /// Whether `next` would return at once.

@@ -11,6 +11,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::codec::{from_value, to_value};
 use crate::failure::{get_error, to_py_err};
+use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 use crate::session::{deadline_of, runtime, signal_check};
 
@@ -30,9 +31,8 @@ pub(crate) fn put<'py>(
     if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
         serialised.own_buffers();
     }
-    let reference = py
-        .detach(|| runtime.put(serialised))
-        .map_err(|failure| to_py_err(py, &failure))?;
+    let reference =
+        detached(py, || runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
     PyObjectRef::new(py, reference)
 }
 
@@ -47,7 +47,9 @@ pub(crate) fn get<'py>(
     let runtime = runtime(py)?;
     let deadline = deadline_of(timeout)?;
     let get = |references: &[ObjectRef]| {
-        py.detach(|| runtime.get_interruptibly(references, deadline, &signal_check))
+        detached(py, || {
+            runtime.get_interruptibly(references, deadline, &signal_check)
+        })
     };
     let raise = |error| get_error(py, error, timeout);
     if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
@@ -137,9 +139,10 @@ pub(crate) fn wait<'py>(
         return Ok(None);
     };
     let deadline = deadline_of(timeout)?;
-    let ready = py
-        .detach(|| runtime.wait(&ids, num_returns, deadline, &signal_check))
-        .map_err(|error| get_error(py, error, timeout))?;
+    let ready = detached(py, || {
+        runtime.wait(&ids, num_returns, deadline, &signal_check)
+    })
+    .map_err(|error| get_error(py, error, timeout))?;
     let mut pending = Vec::with_capacity(ids.len() - ready.len());
     let mut next = 0;
     for position in ready.iter().copied().chain([ids.len()]) {

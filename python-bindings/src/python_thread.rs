@@ -6,26 +6,31 @@
 //! where a handler of a signal would raise into the runtime's code instead of the user's.
 //!
 //! ```text
-//!   polling thread ─► PythonThread.run(work) ─► queue ─► thread: takes the interpreter lock, runs the work, in order
+//!   polling thread ─► PythonThread.run(work) ─► queue ─► aktis._threads: take() one after the other, and call it
 //! ```
+//! The threads are Python's, since the interpreter, when it ends, unwinds every other thread that wants its lock, and must not
+//! do so through frames of Rust.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
-/// Something to run with the interpreter lock.
-type Work = Box<dyn FnOnce(Python<'_>) + Send>;
+use crate::interpreter_end::detached;
+
+/// What is to be called, and with which arguments. Made on the thread that calls it.
+pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
+type Work = Box<dyn FnOnce(Python<'_>) -> PyResult<Call> + Send>;
 
 /// Completions of futures and cancellations in async actors.
 pub(crate) static CALLBACKS: PythonThread = PythonThread::new("aktis-callbacks", usize::MAX);
 /// Lines that workers printed. Whoever reads them too slowly loses some, instead of memory growing.
 pub(crate) static OUTPUT: PythonThread = PythonThread::new("aktis-output", 4096);
 
-/// A thread that is started by its first work and ended by [`PythonThread::finish`].
+/// A daemon thread of Python, from [`PythonThread::start`] to [`PythonThread::finish`].
 pub(crate) struct PythonThread {
     name: &'static str,
     most_waiting: usize,
@@ -33,10 +38,11 @@ pub(crate) struct PythonThread {
 }
 
 struct Running {
-    work: Sender<Work>,
-    /// A token is held by each piece of work that is not done.
+    work: Sender<(Work, Arc<()>)>,
+    /// Held by each piece of work that is not begun.
     waiting: Arc<()>,
-    thread: JoinHandle<()>,
+    /// Its last holder is the thread.
+    is_alive: std::sync::Weak<()>,
 }
 
 impl PythonThread {
@@ -48,18 +54,35 @@ impl PythonThread {
         }
     }
 
-    /// Queues the work. False: too much waits already, or the system gives no thread.
-    pub(crate) fn run(&self, work: impl FnOnce(Python<'_>) + Send + 'static) -> bool {
-        let mut running = self.running.lock();
-        if running.is_none() {
-            match self.start() {
-                Ok(started) => *running = Some(started),
-                Err(error) => {
-                    tracing::error!(%error, thread = self.name, "failed to start a thread");
-                    return false;
-                }
+    /// Starts the thread if it does not run.
+    pub(crate) fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let queue = {
+            let mut running = self.running.lock();
+            if running.is_some() {
+                return Ok(());
             }
-        }
+            let (work, queue) = mpsc::channel();
+            let alive = Arc::new(());
+            *running = Some(Running {
+                work,
+                waiting: Arc::new(()),
+                is_alive: Arc::downgrade(&alive),
+            });
+            WorkQueue {
+                work: Mutex::new(queue),
+                _alive: alive,
+            }
+        };
+        let threads = py.import("aktis._threads")?;
+        threads.call_method1("start", (self.name, queue)).map(drop)
+    }
+
+    /// Queues work for the thread. False: too much waits already, or the thread was not started.
+    pub(crate) fn run(
+        &self,
+        work: impl FnOnce(Python<'_>) -> PyResult<Call> + Send + 'static,
+    ) -> bool {
+        let running = self.running.lock();
         let Some(running) = &*running else {
             return false;
         };
@@ -67,55 +90,44 @@ impl PythonThread {
             return false;
         }
         let token = Arc::clone(&running.waiting);
-        let work = move |py: Python<'_>| {
-            work(py);
-            drop(token);
-        };
-        running.work.send(Box::new(work)).is_ok()
+        running.work.send((Box::new(work), token)).is_ok()
     }
 
-    fn start(&self) -> std::io::Result<Running> {
-        let (work, queue) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name(self.name.to_owned())
-            .spawn(move || serve(&queue))?;
-        Ok(Running {
-            work,
-            waiting: Arc::new(()),
-            thread,
-        })
-    }
-
-    /// Runs what waits and ends the thread. One that is still busy after `patience` is left to itself. To be called without
+    /// Has the thread do what waits, and end. One that is still busy after `patience` is left to itself. To be called without
     /// the interpreter lock.
     pub(crate) fn finish(&self, patience: Duration) {
-        let Some(Running { work, thread, .. }) = self.running.lock().take() else {
+        let Some(Running { work, is_alive, .. }) = self.running.lock().take() else {
             return;
         };
         drop(work);
         let give_up_at = Instant::now() + patience;
         let mut pause = Duration::from_micros(50);
-        while !thread.is_finished() {
-            if Instant::now() >= give_up_at {
-                return;
-            }
+        while is_alive.strong_count() > 0 && Instant::now() < give_up_at {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
         }
     }
 }
 
-fn serve(queue: &Receiver<Work>) {
-    while let Ok(work) = queue.recv() {
-        // None: the interpreter is ending, and with it whoever waited for this.
-        let is_alive = Python::try_attach(|py| {
-            work(py);
-            while let Ok(work) = queue.try_recv() {
-                work(py);
+/// What a thread of `aktis._threads` works off.
+#[pyclass(module = "aktis._aktis", frozen)]
+pub(crate) struct WorkQueue {
+    work: Mutex<Receiver<(Work, Arc<()>)>>,
+    /// Gone when the thread has let go of the queue.
+    _alive: Arc<()>,
+}
+
+#[pymethods]
+impl WorkQueue {
+    /// The next function to call, and its arguments; waits for it. None: nothing will come any more.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
+        let taken = detached(py, || self.work.lock().recv());
+        match taken {
+            Ok((work, token)) => {
+                drop(token);
+                work(py).map(Some)
             }
-        });
-        if is_alive.is_none() {
-            return;
+            Err(_) => Ok(None),
         }
     }
 }

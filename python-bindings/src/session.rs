@@ -21,14 +21,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use sha2::{Digest, Sha256};
 
 use crate::failure::to_py_err;
+use crate::interpreter_end::{attached, detached};
 use crate::python_thread::{CALLBACKS, OUTPUT};
 
 /// How long the end of a session waits until the last lines of workers are printed.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for callbacks that are under way.
+const CALLBACK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The session that this process hosts, if it is a laptop session.
 static LAPTOP: Mutex<Option<LaptopSession>> = Mutex::new(None);
@@ -114,7 +117,7 @@ pub(crate) fn process_settings() -> PyResult<Settings> {
 
 /// Whether a signal handler of Python raised. Asked while waiting without the interpreter lock.
 pub(crate) fn signal_check() -> bool {
-    Python::attach(|py| match py.check_signals() {
+    attached(|py| match py.check_signals() {
         Ok(()) => false,
         Err(error) => {
             // Raised again by the caller, once it holds the lock.
@@ -166,14 +169,13 @@ pub(crate) fn start_laptop<'py>(
         launcher,
         worker_env: BTreeMap::new(),
     };
-    let session = py
-        .detach(|| LaptopSession::start(config))
+    let session = detached(py, || LaptopSession::start(config))
         .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     let info = PyDict::new(py);
     info.set_item("raylet_socket", text_of(session.raylet_socket()))?;
     info.set_item("session_dir", text_of(session.session_dir()))?;
     let previous = LAPTOP.lock().replace(session);
-    py.detach(|| drop(previous));
+    detached(py, || drop(previous));
     Ok(info)
 }
 
@@ -217,8 +219,7 @@ fn laptop_settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
 pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'py, PyDict>> {
     let settings = Settings::from_env_and_overrides(&BTreeMap::new())
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    let found = py
-        .detach(|| join::find_raylet(Some(address), &settings))
+    let found = detached(py, || join::find_raylet(Some(address), &settings))
         .map_err(|error| PyConnectionError::new_err(error.to_string()))?;
     let info = PyDict::new(py);
     info.set_item("raylet_socket", text_of(&found.raylet_socket))?;
@@ -254,7 +255,10 @@ pub(crate) fn connect(
         likely_modules,
     };
     *EXPORTED.lock() = None;
-    py.detach(|| Runtime::start(config))
+    if config.log_sink.is_some() {
+        OUTPUT.start(py)?;
+    }
+    detached(py, || Runtime::start(config))
         .map(drop)
         .map_err(|failure| to_py_err(py, &failure))
 }
@@ -265,9 +269,8 @@ fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
         let (sink, count) = (Arc::clone(&sink), lines.lines.len());
         let lost_before = lost_lines.swap(0, Ordering::Relaxed);
         let is_queued = OUTPUT.run(move |py| {
-            if let Err(error) = print_lines(py, &sink, &lines, lost_before) {
-                error.write_unraisable(py, None);
-            }
+            let record = record_of(py, &lines, lost_before)?;
+            Ok((sink.clone_ref(py), PyTuple::new(py, [record])?.unbind()))
         });
         if !is_queued {
             lost_lines.fetch_add(lost_before + count, Ordering::Relaxed);
@@ -275,12 +278,12 @@ fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
     })
 }
 
-fn print_lines(
-    py: Python<'_>,
-    sink: &Py<PyAny>,
+/// What `print_worker_lines` takes.
+fn record_of<'py>(
+    py: Python<'py>,
     lines: &wire::LogLines,
     lost_before: usize,
-) -> PyResult<()> {
+) -> PyResult<Bound<'py, PyDict>> {
     let record = PyDict::new(py);
     record.set_item("pid", lines.pid)?;
     record.set_item("source", &lines.source)?;
@@ -288,7 +291,7 @@ fn print_lines(
     record.set_item("is_stderr", lines.is_stderr)?;
     record.set_item("lines", &lines.lines)?;
     record.set_item("lost_before", lost_before)?;
-    sink.call1(py, (record,)).map(drop)
+    Ok(record)
 }
 
 /// Leaves the session; ends it if this process hosts it.
@@ -296,11 +299,11 @@ fn print_lines(
 pub(crate) fn shutdown(py: Python<'_>) {
     *EXPORTED.lock() = None;
     let laptop = LAPTOP.lock().take();
-    py.detach(|| {
+    detached(py, || {
         if let Some(runtime) = Runtime::current() {
             runtime.shutdown();
             OUTPUT.finish(OUTPUT_PATIENCE);
-            CALLBACKS.finish(Duration::ZERO);
+            CALLBACKS.finish(CALLBACK_PATIENCE);
         }
         if let Some(laptop) = laptop {
             laptop.shutdown();
@@ -371,9 +374,7 @@ pub(crate) fn take_stages() -> Vec<(&'static str, u64)> {
 #[pyfunction]
 pub(crate) fn nodes(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let runtime = runtime(py)?;
-    let nodes = py
-        .detach(|| runtime.nodes())
-        .map_err(|failure| to_py_err(py, &failure))?;
+    let nodes = detached(py, || runtime.nodes()).map_err(|failure| to_py_err(py, &failure))?;
     let described = nodes
         .iter()
         .map(|node| describe_node(py, node))
@@ -438,7 +439,7 @@ pub(crate) fn export<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Bound<
     let is_known = EXPORTED.lock().get_or_insert_default().contains(&id);
     if !is_known {
         let bytes = Bytes::copy_from_slice(definition);
-        py.detach(|| runtime.kv_put(definition_key(&id), bytes))
+        detached(py, || runtime.kv_put(definition_key(&id), bytes))
             .map_err(|failure| to_py_err(py, &failure))?;
         // Only now: another thread that finds it here may use it at once.
         EXPORTED.lock().get_or_insert_default().insert(id);
@@ -450,9 +451,9 @@ pub(crate) fn export<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Bound<
 #[pyfunction]
 pub(crate) fn list_actors(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let runtime = runtime(py)?;
-    let reply: wire::ListActorsReply = py
-        .detach(|| runtime.call_gcs("ListActors", &wire::Empty {}))
-        .map_err(|failure| to_py_err(py, &failure))?;
+    let reply: wire::ListActorsReply =
+        detached(py, || runtime.call_gcs("ListActors", &wire::Empty {}))
+            .map_err(|failure| to_py_err(py, &failure))?;
     let described = reply
         .actors
         .iter()
@@ -495,6 +496,6 @@ fn describe_actor<'py>(py: Python<'py>, actor: &wire::ActorUpdate) -> PyResult<B
 /// Ends a worker process from a thread that is not its main one: the raylet is told, the queue says so.
 pub(crate) fn end_worker(py: Python<'_>) {
     if let Some(runtime) = Runtime::current() {
-        py.detach(|| runtime.ask_to_exit("exit_actor() was called"));
+        detached(py, || runtime.ask_to_exit("exit_actor() was called"));
     }
 }

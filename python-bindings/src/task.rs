@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::codec::encode_args;
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
 use crate::options::task_options;
 use crate::session::runtime;
@@ -42,18 +43,18 @@ impl TaskTemplate {
         mark(Stage::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
-        let encoded = encode_args(&runtime, None, args, kwargs)?;
+        let encoded = encode_args(&runtime, args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.function.options();
         if options.is_streaming {
-            let stream = py
-                .detach(|| runtime.submit_streaming(&self.function, value, dependencies))
-                .map_err(|failure| to_py_err(py, &failure))?;
+            let stream = detached(py, || {
+                runtime.submit_streaming(&self.function, value, dependencies)
+            })
+            .map_err(|failure| to_py_err(py, &failure))?;
             return Ok(Bound::new(py, PyObjectStream::new(stream))?.into_any());
         }
-        let references = py
-            .detach(|| runtime.submit(&self.function, value, dependencies))
+        let references = detached(py, || runtime.submit(&self.function, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
         wrap(py, references, options.num_returns)
     }

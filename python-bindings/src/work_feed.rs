@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use crate::answer::hand_over;
 use crate::codec::decode_args;
 use crate::execute::Executor;
+use crate::interpreter_end::detached;
 use crate::session::CurrentCall;
 
 /// Calls that start in one round of the loop, so that it also looks at its descriptors.
@@ -141,7 +142,7 @@ impl WorkFeed {
         });
         let runtime = self.executor.runtime();
         if let (false, Some(watch)) = (limit.is_zero(), &self.watch) {
-            py.detach(|| runtime.wait_for_work(watch, Some(limit)));
+            detached(py, || runtime.wait_for_work(watch, Some(limit)));
         }
         for _ in 0..CALLS_PER_ROUND {
             match runtime.try_next_work() {

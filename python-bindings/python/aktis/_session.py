@@ -188,6 +188,8 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
     with _lock:
         if is_forked_child:
             return
+        if _exiting_interpreter:
+            _aktis.announce_end()
         if _aktis.is_connected():
             _begin_generation()
         _aktis.shutdown()

@@ -1,6 +1,5 @@
 //! Arguments of calls: one value for (args, kwargs), top-level references as dependencies.
 
-use aktis_common::ids::ActorId;
 use aktis_worker::runtime::CallInputs;
 use aktis_worker::{Format, ObjectRef, Runtime, Value};
 use pyo3::prelude::*;
@@ -10,6 +9,7 @@ use super::from_value;
 use super::pickle::{self, Dependency};
 use super::plain::{PlainDecoder, PlainEncoder};
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 
 /// First byte of the in-band part of plain arguments.
@@ -25,10 +25,9 @@ pub(crate) struct EncodedArgs {
 /// Arguments of a Python function or method.
 pub(crate) type PyArgs<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
-/// Serialises the arguments of a call, of a method if `actor` is given. Large ones go into the object store, and so do others when much waits already.
+/// Serialises the arguments of a call. Large ones go into the object store, and so do others when much waits already.
 pub(crate) fn encode_args(
     runtime: &Runtime,
-    actor: Option<ActorId>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedArgs> {
@@ -36,10 +35,9 @@ pub(crate) fn encode_args(
         Some(encoded) => encoded,
         None => encode_pickled(args, kwargs)?,
     };
-    if runtime.is_to_be_stored(actor, encoded.value.data_bytes()) {
+    if runtime.is_to_be_stored(encoded.value.data_bytes()) {
         let py = args.py();
-        let packed = py
-            .detach(|| runtime.put_stored(encoded.value))
+        let packed = detached(py, || runtime.put_stored(encoded.value))
             .map_err(|failure| to_py_err(py, &failure))?;
         let position =
             u32::try_from(encoded.dependencies.len()).expect("a call has few dependencies");

@@ -136,12 +136,6 @@ impl ActorTable {
         self.by_connection.get(&connection).copied()
     }
 
-    /// Whether the actor was sent much that it has not answered, and would be sent more all the same.
-    pub(crate) fn has_too_much(&self, actor: ActorId) -> bool {
-        let entry = self.entries.get(&actor);
-        entry.is_some_and(|entry| entry.in_flight.is_overfull())
-    }
-
     /// Number of the next call, or why there can be none.
     pub(crate) fn admit(&mut self, actor: ActorId) -> Result<u64, TaskFailure> {
         let entry = self.entries.entry(actor).or_insert_with(ActorEntry::new);

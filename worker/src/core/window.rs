@@ -3,7 +3,7 @@
 //! Calls that an actor cannot start yet wait with their caller, where they cost one record each and can be cancelled
 //! without a message, instead of filling the actor's memory. As many as the actor runs at once are always sent: holding
 //! those back would change what a program means. Of some actors it is not known (those with concurrency groups): they are sent
-//! everything, and long arguments by way of the object store once much is under way ([`CallWindow::is_overfull`]).
+//! everything.
 
 use std::collections::VecDeque;
 
@@ -34,11 +34,6 @@ impl CallWindow {
         sent < self.calls_at_once
             || self.calls_at_once == 0
             || (sent < self.calls_at_once + AHEAD_CALLS && self.bytes < AHEAD_BYTES)
-    }
-
-    /// Whether more is under way than is sent ahead otherwise, to an actor for which nothing is held back.
-    pub(super) fn is_overfull(&self) -> bool {
-        self.calls_at_once == 0 && self.bytes >= AHEAD_BYTES
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,18 +90,6 @@ mod tests {
     fn what_the_actor_runs_at_once_is_always_sent() {
         assert_eq!(filled(500, 1 << 20), 500);
         assert_eq!(filled(0, 1 << 20), 100_000);
-    }
-
-    #[test]
-    fn actor_that_is_sent_everything_is_overfull_at_some_point() {
-        let mut window = CallWindow::default();
-        for _ in 0..16 {
-            assert!(!window.is_overfull());
-            window.sent(TaskId::next(), 1 << 20);
-        }
-        assert!(window.is_overfull());
-        window.set_calls_at_once(1);
-        assert!(!window.is_overfull());
     }
 
     #[test]

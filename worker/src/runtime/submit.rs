@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aktis_common::ids::{ActorId, JobId, ObjectId, TaskId};
+use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 
 use super::Runtime;
@@ -20,18 +20,15 @@ use crate::value::Value;
 const STORED_FROM_BYTES: usize = 4 << 10;
 
 impl Runtime {
-    /// Whether arguments of this length, of a method of `actor` if there is one, are to be put into the object store and passed
-    /// by reference: because they are long, or because so much waits in this process, or with the actor, that a callee which is
-    /// too slow would make memory grow without end.
-    pub fn is_to_be_stored(&self, actor: Option<ActorId>, args_bytes: usize) -> bool {
+    /// Whether arguments of this length are to be put into the object store and passed by reference: because they are long, or
+    /// because so much waits in this process that a callee which is too slow would make its memory grow without end.
+    pub fn is_to_be_stored(&self, args_bytes: usize) -> bool {
         if args_bytes as u64 > self.0.hello.max_inline_bytes {
             return true;
         }
         args_bytes >= STORED_FROM_BYTES && {
-            let core = self.0.core.lock();
-            let queued_bytes = core.tasks.queued_bytes();
+            let queued_bytes = self.0.core.lock().tasks.queued_bytes();
             queued_bytes + args_bytes as u64 > self.0.queued_limit_bytes
-                || actor.is_some_and(|actor| core.actors.has_too_much(actor))
         }
     }
 
