@@ -2,7 +2,7 @@
 """Runs one of the benchmarks and writes its result to `benches/results/`.
 
     python benches/run.py core [--rows tasks_sync,put_small] [--rounds 2] [--windows 3]
-    python benches/run.py data_map | embed | footprint | growth | account [...]
+    python benches/run.py data_map | embed | footprint | growth | account | promises [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -14,13 +14,13 @@ import pathlib
 import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
-QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account")
+QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises")
 
 
 def load(question):
     """The `compare.py` of a question, as a module."""
     spec = importlib.util.spec_from_file_location(f"{question}_compare", BENCHES / question / "compare.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
