@@ -1,25 +1,50 @@
-"""Calls of each kind with the stages they pass recorded on both sides. Prints one JSON object.
+"""Calls, objects and starts with the stages they pass recorded on both sides. Prints one JSON object.
 
-    python account_job.py [--calls 3000]
+    python account_job.py [--calls 3000] [--starts 9]
 
-The marks of caller and callee carry the time of one clock (see `aktis_worker::stages`). Marks of both sides, put in order and
-cut at every "called", are the account of one call.
+The marks of caller and callee carry the time of one clock (see `aktis_worker::stages`), and so do those that are taken here,
+before a call begins and after it has ended.
 """
 
 import argparse
-import collections
-import importlib.util
-import itertools
 import json
 import pathlib
 import statistics
+import subprocess
+import sys
 import time
 
 import aktis
+import floors
+import marks
 import numpy
 from aktis import _aktis as native
 
 BATCH = 1000
+START_JOB = pathlib.Path(__file__).resolve().parent / "start_job.py"
+#: The node keeps an object that was read at hand for 200 ms.
+FORGOTTEN_S = 0.25
+
+#: What a call passes, one after the other; what the caller does while the callee works is beside it.
+CALL = (
+    "caller calling", "caller called", "caller args_encoded", "caller queued", "caller sending", "caller sent",
+    "callee readable", "callee received", "callee taken", "callee args_decoded", "callee returned", "callee queued",
+    "callee sending", "callee sent", "caller readable", "caller received", "caller woken", "caller value_decoded",
+    "caller releasing", "caller released", "caller done",
+)  # fmt: skip
+BESIDE = ("caller sent", "caller submitted", "caller asked")
+PUT_SMALL = (
+    "caller calling", "caller called", "caller args_encoded", "caller submitted", "caller releasing", "caller released",
+    "caller done",
+)  # fmt: skip
+PUT_LARGE = (
+    "caller calling", "caller called", "caller args_encoded", "caller store_created", "caller store_written",
+    "caller submitted", "caller releasing", "caller released", "caller done",
+)  # fmt: skip
+GET = ("caller calling", "caller asked", "caller woken", "caller value_decoded", "caller done")
+GET_FIRST = (
+    "caller calling", "caller asked", "caller store_pinned", "caller woken", "caller value_decoded", "caller done",
+)  # fmt: skip
 
 
 @aktis.remote(num_cpus=0)
@@ -59,136 +84,131 @@ def cpu_seconds():
     return time.process_time()
 
 
-def seconds_per_call(call, calls):
-    """The time of a call that is not recorded: the median of five windows."""
-    windows = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(calls // 5):
-            call()
-        windows.append((time.perf_counter() - start) / (calls // 5))
-    return statistics.median(windows)
+class Recorder:
+    """Records both sides of calls. `callee` offers `record`, `take` and `cpu_seconds`; without one there is no other side."""
+
+    def __init__(self, callee=None):
+        self.callee = callee
+
+    def _ask(self, name, *args):
+        return aktis.get(getattr(self.callee, name).remote(*args)) if self.callee else []
+
+    def recorded(self, run):
+        """The marks of caller and callee while `run` runs."""
+        self._ask("take")
+        native.take_stages()
+        self._ask("record", True)
+        native.record_stages(True)
+        run()
+        native.record_stages(False)
+        self._ask("record", False)
+        return native.take_stages(), self._ask("take")
+
+    def cpu_seconds(self):
+        return time.process_time(), self._ask("cpu_seconds")
 
 
-def account(call, calls, record_callee, take_callee):
-    """Median microseconds between each two marks of a call, in order, over the calls that pass the usual marks."""
-    record_callee(True)
-    native.record_stages(True)
+def seconds_per_call(call, calls, pause):
+    """The time of a call while nothing is recorded: the median of five windows."""
+    if pause:
+        return statistics.median(_seconds(call, 1, pause) for _ in range(calls))
+    return statistics.median(_seconds(call, calls // 5) for _ in range(5))
+
+
+def _seconds(call, calls, pause=0.0):
+    time.sleep(pause)
+    start = time.perf_counter()
     for _ in range(calls):
         call()
-    native.record_stages(False)
-    record_callee(False)
-    marks = [(at, "caller", name) for name, at in native.take_stages()]
-    marks += [(at, "callee", name) for name, at in take_callee()]
-    accounts = cut(sorted(marks))
-    usual, count = collections.Counter(tuple(names) for names, _ in accounts).most_common(1)[0]
-    gaps = [[b - a for a, b in itertools.pairwise(times)] for names, times in accounts if tuple(names) == usual]
-    microseconds = [statistics.median(gap) / 1e3 for gap in zip(*gaps, strict=True)]
-    steps = [{"from": a, "to": b, "us": us} for (a, b), us in zip(itertools.pairwise(usual), microseconds, strict=True)]
-    return {"steps": steps, "usual": count / len(accounts)}
+    return (time.perf_counter() - start) / calls
 
 
-def cut(marks):
-    """One list of names and times per call; each ends with the first mark of the next call."""
-    accounts, current = [], None
-    for at, side, name in marks:
-        label = f"{side} {name}"
-        if label == "caller called":
-            if current is not None:
-                current[0].append("caller called again")
-                current[1].append(at)
-                accounts.append(current)
-            current = ([], [])
-        if current is not None:
-            current[0].append(label)
-            current[1].append(at)
-    return accounts
+def account(recorder, call, calls, path, *, beside=(), pause=0.0):
+    """Microseconds of each step along a path, of those beside it, and of the whole call while nothing is recorded."""
+    python = []
+
+    def run():
+        for _ in range(calls):
+            if pause:
+                time.sleep(pause)
+            python.append((marks.BEGIN, 0, time.perf_counter_ns()))
+            call()
+            python.append((marks.END, 0, time.perf_counter_ns()))
+
+    for _ in range(calls // 5):
+        call()
+    us = seconds_per_call(call, calls, pause) * 1e6
+    mine, theirs = recorder.recorded(run)
+    passed = marks.calls_of(marks.labelled(mine + python, theirs))
+    found = {"us": us, **marks.along(path, passed)}
+    if beside:
+        found["beside"] = marks.along(beside, passed)["steps"]
+    return found
 
 
-def in_flight(call, calls, cpu_of_callee, record_callee, take_callee):
-    """What a call costs when a thousand are under way: CPU of both sides, and system calls counted by their marks."""
+def in_flight(recorder, call, calls):
+    """What a call costs when a thousand are under way: CPU of both sides, and what their threads do between marks."""
 
     def batches():
         for _ in range(calls // BATCH):
             aktis.get([call() for _ in range(BATCH)])
 
     batches()
+    before, start = recorder.cpu_seconds(), time.perf_counter()
+    batches()
+    seconds, after = time.perf_counter() - start, recorder.cpu_seconds()
+    mine, theirs = recorder.recorded(batches)
     count = calls // BATCH * BATCH
-    caller, callee, start = time.process_time(), cpu_of_callee(), time.perf_counter()
-    batches()
-    seconds = time.perf_counter() - start
-    caller, callee = time.process_time() - caller, cpu_of_callee() - callee
-    record_callee(True)
-    native.record_stages(True)
-    batches()
-    native.record_stages(False)
-    record_callee(False)
-    mine, theirs = native.take_stages(), take_callee()
-    kernel = [
-        sum(name == wanted for name, _ in side) / count for side in (mine, theirs) for wanted in ("sent", "received")
-    ]
     return {
         "us": seconds / count * 1e6,
-        "caller_cpu_us": caller / count * 1e6,
-        "callee_cpu_us": callee / count * 1e6,
-        "caller_sends": kernel[0],
-        "caller_receives": kernel[1],
-        "callee_sends": kernel[2],
-        "callee_receives": kernel[3],
+        "caller_cpu_us": (after[0] - before[0]) / count * 1e6,
+        "callee_cpu_us": (after[1] - before[1]) / count * 1e6,
+        "shares": marks.shares("caller", mine, count) + marks.shares("callee", theirs, count),
     }
 
 
-def core_floor(name):
-    """A floor of the core benchmark: what the machine does without any runtime."""
-    path = pathlib.Path(__file__).resolve().parent.parent / "core" / "core_bench.py"
-    spec = importlib.util.spec_from_file_location("core_bench", path)
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their module up.
-    import sys
+def starts(count):
+    """Cold processes: the milliseconds after which each event came, medians; the first one warms the page cache."""
+    runs = []
+    for _ in range(count + 1):
+        started = time.monotonic_ns()
+        done = subprocess.run([sys.executable, str(START_JOB)], check=True, capture_output=True, text=True)
+        events = json.loads(done.stdout.splitlines()[-1]) | {"gone": time.monotonic_ns()}
+        runs.append({event: (at - started) / 1e6 for event, at in events.items()})
+    return {event: statistics.median(run[event] for run in runs[1:]) for event in runs[0]}
 
-    sys.modules["core_bench"] = module
-    spec.loader.exec_module(module)
-    bench = module.Bench("none", 1, 1.0)
-    with bench.cleanup:
-        return module.ROWS[name].set_up(bench)()
+
+class Tasks:
+    """The tasks that record their worker, in the shape of an actor."""
+
+    record, take, cpu_seconds = record, take, cpu_seconds
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=5000)
-    calls = parser.parse_args().calls
-    result = {
-        "floor_round_trip_us": 1e6 / core_floor("floor_round_trip"),
-        "floor_memcpy_gb_s": core_floor("floor_memcpy"),
-    }
+    parser.add_argument("--starts", type=int, default=9)
+    options = parser.parse_args()
+    calls = options.calls
+    result = {"floors": floors.measure(), "start": starts(options.starts)}
     aktis.init(num_cpus=1, log_to_driver=False)
     callee = Callee.remote()
-    aktis.get(callee.nothing.remote())
-    actor_side = (lambda on: aktis.get(callee.record.remote(on)), lambda: aktis.get(callee.take.remote()))
-    task_side = (lambda on: aktis.get(record.remote(on)), lambda: aktis.get(take.remote()))
-    nobody = (lambda _on: None, list)
+    actor, task, alone = Recorder(callee), Recorder(Tasks), Recorder()
     array = numpy.frombuffer(numpy.random.default_rng(0).bytes(200_000_000), dtype=numpy.uint8)
-    small, large = aktis.put(1), aktis.put(array)
-    kinds = {
-        "actor call": (lambda: aktis.get(callee.nothing.remote()), calls, actor_side),
-        "task": (lambda: aktis.get(nothing.remote()), calls, task_side),
-        "put, small": (lambda: aktis.put(1), calls, nobody),
-        "put, 200 MB": (lambda: aktis.put(array), 20, nobody),
-    }
-    for name, (call, count, side) in kinds.items():
-        for _ in range(count // 5):
-            call()
-        seconds = seconds_per_call(call, count)
-        result[name] = {"us": seconds * 1e6, **account(call, count, *side)}
-    for name, ref, count in (("get, small", small, calls), ("get, 200 MB again", large, calls)):
-        aktis.get(ref)
-        result[name] = {"us": seconds_per_call(lambda ref=ref: aktis.get(ref), count) * 1e6}
-    result["actor call, 1000 in flight"] = in_flight(
-        callee.nothing.remote, 20 * BATCH, lambda: aktis.get(callee.cpu_seconds.remote()), *actor_side
-    )
-    result["task, 1000 in flight"] = in_flight(
-        nothing.remote, 20 * BATCH, lambda: aktis.get(cpu_seconds.remote()), *task_side
-    )
+    large = max(5, calls // 250)
+    small_ref = aktis.put(1)
+    call_actor, call_task = (lambda: aktis.get(callee.nothing.remote())), (lambda: aktis.get(nothing.remote()))
+    result["actor call"] = account(actor, call_actor, calls, CALL, beside=BESIDE)
+    result["task"] = account(task, call_task, calls, CALL, beside=BESIDE)
+    result["put, small"] = account(alone, lambda: aktis.put(1), calls, PUT_SMALL)
+    result["get, small"] = account(alone, lambda: aktis.get(small_ref), calls, GET)
+    result["put, 200 MB"] = account(alone, lambda: aktis.put(array), large, PUT_LARGE)
+    large_ref = aktis.put(array)
+    read = lambda: aktis.get(large_ref)
+    result["get, 200 MB, first"] = account(alone, read, large, GET_FIRST, pause=FORGOTTEN_S)
+    result["get, 200 MB, again"] = account(alone, read, calls, GET)
+    result["actor call, in flight"] = in_flight(actor, callee.nothing.remote, 20 * BATCH)
+    result["task, in flight"] = in_flight(task, nothing.remote, 20 * BATCH)
     print(json.dumps(result))
 
 

@@ -174,6 +174,8 @@ impl MethodTemplate {
         }
         let references = detached(py, || runtime.call(&self.method, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
-        wrap(py, references, options.num_returns)
+        let wrapped = wrap(py, references, options.num_returns);
+        mark(Stage::Submitted);
+        wrapped
     }
 }

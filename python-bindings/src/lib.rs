@@ -31,6 +31,7 @@ mod task;
 mod work_feed;
 mod zygote;
 
+use aktis_worker::stages::{Stage, note};
 use pyo3::prelude::*;
 
 /// Runs the aktis command. Returns its exit status.
@@ -55,6 +56,7 @@ fn cli(
 /// The native half of aktis. Internal: the public API is the `aktis` package.
 #[pymodule]
 fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    note(Stage::Loaded);
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("SOURCE_MARK", aktis_common::zygote::SOURCE_MARK)?;
     module.add_class::<object_ref::PyObjectRef>()?;

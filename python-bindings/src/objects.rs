@@ -33,7 +33,9 @@ pub(crate) fn put<'py>(
     }
     let reference =
         detached(py, || runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
-    PyObjectRef::new(py, reference)
+    let reference = PyObjectRef::new(py, reference);
+    mark(Stage::Submitted);
+    reference
 }
 
 /// The value of a reference, or the values of a list of them. `NotImplemented` if it is given anything else.
@@ -44,6 +46,7 @@ pub(crate) fn get<'py>(
     refs: &Bound<'py, PyAny>,
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    mark(Stage::Asked);
     let runtime = runtime(py)?;
     let deadline = deadline_of(timeout)?;
     let get = |references: &[ObjectRef]| {
@@ -83,9 +86,11 @@ pub(crate) fn get<'py>(
                 error => error,
             })
         })?;
+        mark(Stage::Woken);
         for value in &values {
             objects.push(from_value(py, value)?);
         }
+        mark(Stage::ValueDecoded);
     }
     Ok(PyList::new(py, objects)?.into_any())
 }

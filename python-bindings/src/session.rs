@@ -363,11 +363,14 @@ pub(crate) fn record_stages(is_on: bool) {
     stages::set_recording(is_on);
 }
 
-/// The recorded stages: name and time of the monotonic clock in nanoseconds, in order. They are forgotten.
+/// The recorded stages: name, number of the thread, and time of the monotonic clock in nanoseconds, in order. They are
+/// forgotten.
 #[pyfunction]
-pub(crate) fn take_stages() -> Vec<(&'static str, u64)> {
+pub(crate) fn take_stages() -> Vec<(&'static str, u64, u64)> {
     let marks = stages::take_marks().into_iter();
-    marks.map(|(stage, time)| (stage.name(), time)).collect()
+    marks
+        .map(|mark| (mark.stage.name(), mark.thread, mark.at_nanos))
+        .collect()
 }
 
 /// The nodes of the cluster in Ray's shape.

@@ -56,7 +56,9 @@ impl TaskTemplate {
         }
         let references = detached(py, || runtime.submit(&self.function, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
-        wrap(py, references, options.num_returns)
+        let wrapped = wrap(py, references, options.num_returns);
+        mark(Stage::Submitted);
+        wrapped
     }
 }
 

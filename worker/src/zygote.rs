@@ -15,6 +15,8 @@ use aktis_common::zygote::{WorkerStart, ZygoteReply, ZygoteRequest};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
+use crate::stages::{Stage, note};
+
 /// How long children get to disappear after they were killed.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks for children that nothing told of.
@@ -73,6 +75,7 @@ struct Zygote {
 impl Zygote {
     /// Serves until this is a child. Err: the raylet is gone, maybe before it heard a word.
     fn serve(&mut self, forker: &mut dyn Forker) -> std::io::Result<WorkerStart> {
+        note(Stage::ZygoteReady);
         self.reply(&ZygoteReply::Ready {
             pid: std::process::id(),
         })?;
@@ -154,6 +157,7 @@ impl Zygote {
         }
         match forker.fork() {
             Ok(Forked::Child) => {
+                note(Stage::Forked);
                 become_worker(&start)?;
                 Ok(Some(start))
             }

@@ -197,6 +197,7 @@ impl Connection {
             Some(range) => outgoing.outbox.push_shared(header, range),
             None => outgoing.outbox.push(header, payload),
         }
+        mark(Stage::Queued);
         if outgoing.is_blocked {
             return Ok(false);
         }
@@ -225,9 +226,15 @@ impl Connection {
 
     fn flush_locked(self: &Arc<Self>, outgoing: &mut Outgoing) {
         let was_blocked = outgoing.is_blocked;
+        let waiting_bytes = outgoing.outbox.waiting_bytes();
+        if waiting_bytes > 0 {
+            mark(Stage::Sending);
+        }
         match outgoing.outbox.flush(self.socket.as_fd()) {
             Ok(flushed) => {
-                mark(Stage::Sent);
+                if outgoing.outbox.waiting_bytes() < waiting_bytes {
+                    mark(Stage::Sent);
+                }
                 outgoing.is_blocked = flushed == Flushed::Blocked;
             }
             Err(error) => {
@@ -274,6 +281,7 @@ impl Connection {
             if !self.handle_frames(&mut decoder) {
                 return false;
             }
+            mark(Stage::Handled);
             if count < room {
                 return true;
             }

@@ -20,6 +20,7 @@ use super::turn::{Kick, Turn, Waiter};
 use super::unflushed::{FLUSH_AFTER, Unflushed};
 use super::wait::{Interrupted, Limits, Poller, WaitEnd};
 use super::watched::WatchedFd;
+use crate::stages::{Stage, mark};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
@@ -341,6 +342,9 @@ impl Poller for Reactor {
         });
         let (ready, _) = epoll::wait(&self.epoll, &mut events, timeout.as_ref())
             .map_err(|_interrupted| Interrupted)?;
+        if !ready.is_empty() {
+            mark(Stage::Readable);
+        }
         for event in ready {
             let (id, flags) = (event.data.u64(), event.flags);
             if id == KICK {

@@ -14,7 +14,6 @@ use crate::core::tasks::call_name;
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::stages::{Stage, mark};
 use crate::value::{Payload, PayloadParts, Value};
 
 /// A call that came in over a lane.
@@ -336,7 +335,6 @@ impl ReceivedCall {
         } else {
             Urgency::Now
         };
-        mark(Stage::Queued);
         // A caller that is gone needs no answer.
         let _ = self.connection.send(&frame, &payload, urgency);
     }

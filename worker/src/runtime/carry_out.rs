@@ -12,7 +12,6 @@ use super::Runtime;
 use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
 use crate::reference::ProcessAddress;
-use crate::stages::{Stage, mark};
 use crate::value::PayloadParts;
 
 /// From when a table has shrunk until freed memory is given back.
@@ -51,10 +50,7 @@ impl Runtime {
         if let Some(delay) = tick.into_iter().chain(trim).min() {
             self.reactor().call_lane(delay);
         }
-        if !due.is_empty() {
-            mark(Stage::Queued);
-            due.iter().for_each(Connection::flush);
-        }
+        due.iter().for_each(Connection::flush);
         for effect in std::mem::take(&mut effects.list) {
             self.carry_out(effect);
         }

@@ -23,6 +23,7 @@ use crate::lane::reactor::Reactor;
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
+use crate::stages::{Stage, note};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// What a process is to its node.
@@ -85,6 +86,7 @@ impl Runtime {
         });
         runtime.attach_node(greeting)?;
         Self::set_current(Some(runtime.clone()));
+        note(Stage::Joined);
         Ok(runtime)
     }
 
