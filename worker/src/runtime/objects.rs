@@ -53,6 +53,10 @@ impl Drop for StorePin {
 }
 
 /// The answer of the raylet, on its way from the thread that reads it to the one that waits.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one for each wait, taken apart at once"
+)]
 enum Awaited {
     Pending,
     Answered(Answer),
