@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from ._methods import OPTIONS_ATTRIBUTE
 from ._options import METHOD_OPTIONS, check_options
-from .actor import ActorClass
 from .remote_function import RemoteFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .actor import ActorClass
 
 
 def remote(*args: Any, **options: Any) -> Any:
@@ -48,13 +49,21 @@ def _check_any(options: dict[str, Any]) -> None:
 
 
 def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
-    if isinstance(target, (RemoteFunction, ActorClass)):
+    if isinstance(target, RemoteFunction) or _is_actor_class(target):
         raise TypeError(f"{target!r} is remote already: use .options() to change its options")
     if isinstance(target, type):
+        # Imported here, because scripts without actors need nothing of it.
+        from .actor import ActorClass
+
         return ActorClass(target, options)
     if callable(target) and not isinstance(target, (staticmethod, classmethod)):
         return RemoteFunction(target, options)
     raise TypeError(f"remote() takes a function or a class: got {target!r} of type {type(target).__name__}")
+
+
+def _is_actor_class(target: Any) -> bool:
+    module = sys.modules.get(f"{__package__}.actor")
+    return module is not None and isinstance(target, module.ActorClass)
 
 
 def method(**options: Any) -> Callable[[Any], Any]:
@@ -75,6 +84,7 @@ def method(**options: Any) -> Callable[[Any], Any]:
     if not options:
         raise TypeError("method() needs at least one option: use @method(num_returns=2) above a method")
     check_options("method", METHOD_OPTIONS, options)
+    from ._methods import OPTIONS_ATTRIBUTE
 
     def mark(function: Any) -> Any:
         setattr(function, OPTIONS_ATTRIBUTE, options)
