@@ -45,20 +45,25 @@ class Gate:
 
 
 @contextlib.contextmanager
-def signal_soon(number, error, after_s=0.2):
-    """While the block runs, this process gets a signal whose handler raises ``error``."""
+def signal_soon(number, error, after_s=0.2, begun=None):
+    """While the block runs, this process gets a signal whose handler raises ``error``: a while after ``begun`` is set."""
 
     def raise_it(*_):
         raise error
 
+    def send():
+        if begun is None or begun.wait(DEADLINE_S):
+            time.sleep(after_s)
+            os.kill(os.getpid(), number)
+
     handler = signal.default_int_handler if error is KeyboardInterrupt else raise_it
     previous = signal.signal(number, handler)
-    timer = threading.Timer(after_s, os.kill, (os.getpid(), number))
+    sender = threading.Thread(target=send)
     try:
-        timer.start()
+        sender.start()
         yield
     finally:
-        timer.join()
+        sender.join()
         signal.signal(number, previous)
 
 
@@ -212,17 +217,17 @@ def test_an_interrupt_of_the_main_thread_harms_no_other_that_waits(after_s):
 
 
 def test_an_interrupt_ends_a_program_of_asyncio_that_awaits_a_reference():
-    gate = Gate.remote()
-    ended = []
+    gate, begun, ended = Gate.remote(), threading.Event(), []
 
     async def main():
+        begun.set()
         try:
             await gate.wait.remote(1)
         except asyncio.CancelledError:
             ended.append("cancelled")
             raise
 
-    with pytest.raises(KeyboardInterrupt), signal_soon(signal.SIGINT, KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), signal_soon(signal.SIGINT, KeyboardInterrupt, begun=begun):
         asyncio.run(main())
     assert ended == ["cancelled"]
 
@@ -235,13 +240,13 @@ def test_an_interrupt_ends_a_program_of_asyncio_that_awaits_a_reference():
 
 
 def test_an_interrupt_ends_a_program_of_asyncio_that_reads_a_stream():
-    gate = Gate.remote()
-    items = []
+    gate, begun, items = Gate.remote(), threading.Event(), []
 
     async def main():
         async for ref in gate.items.remote(1):
             items.append(await ref)
+            begun.set()
 
-    with pytest.raises(KeyboardInterrupt), signal_soon(signal.SIGINT, KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), signal_soon(signal.SIGINT, KeyboardInterrupt, begun=begun):
         asyncio.run(main())
     assert items == [1]
