@@ -288,8 +288,6 @@ fn follower_whose_time_is_over_does_not_take_the_turn_with_it() {
     });
     reactor.answer(&waiter);
     thread.join().expect("the thread ends");
-    // If it leads it sleeps in the kernel, which knows no time here.
-    reactor.kick().kick();
     let end = impatient.join().expect("the thread ends");
     assert_eq!(end, WaitEnd::DeadlinePassed);
     assert_eq!(reactor.turn.ask(&Waiter::new(1)), Asked::Lead);
