@@ -39,6 +39,8 @@ bench: build ## Compare with Ray: installs it into a folder of its own, prints a
 
 build: check-tools venv ## Build the native module and the aktis command
 	cargo build --release --workspace
+	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile the package anew: 50 ms of a session's start.
+	@$(PY) -m compileall -q python-bindings/python/aktis
 	@strip --strip-debug -o $(NATIVE).new "$(CARGO_TARGET_DIR)/release/lib_aktis.so" && mv -f $(NATIVE).new $(NATIVE)
 
 generated: ## Write the files that are generated: docs/configuration.md, the chart's CRDs
