@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+# As type checkers know it: `init` waits for what is imported here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Resources with arguments of their own.
 _RESERVED = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "object_store_memory"}
