@@ -13,8 +13,8 @@ peer = socket.socket(fileno=int(sys.argv[1]))
 while data := peer.recv(1 << 16):
     peer.sendall(data)
 """
-#: Messages on their way at once: what the sockets hold.
-IN_FLIGHT = 1000
+#: Messages on their way at once: fewer than a socket holds in one direction, or both sides could wait for room for ever.
+IN_FLIGHT = 200
 
 
 class BareProcesses:
