@@ -7,8 +7,7 @@ import select
 import signal
 
 import numpy as np
-
-from .waiting import DEADLINE_S
+from waiting import DEADLINE_S
 
 MB = 1 << 20
 

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aktis
 import numpy as np
 import pytest
-
-from .waiting import DEADLINE_S
+from waiting import DEADLINE_S
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -4,8 +4,7 @@ block, and no wait hangs for it."""
 import json
 
 import pytest
-
-from .waiting import DEADLINE_S, driver, run, until
+from waiting import DEADLINE_S, driver, run, until
 
 #: The collector runs at every chance, most of all while the driver prints what workers print; and each time it finds a cycle
 #: whose finalizer calls the runtime.

@@ -4,8 +4,7 @@ to the object store, which spills."""
 import json
 
 import pytest
-
-from .waiting import run
+from waiting import run
 
 LIMIT_MB = 64
 #: The limit, what the allocator keeps, and frames being written, three times over; and a record for each call.

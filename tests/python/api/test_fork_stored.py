@@ -9,9 +9,9 @@ import sys
 import aktis
 import numpy as np
 import pytest
+from waiting import DEADLINE_S, until
 
 from .forked import MB, WAYS, Child, array_of, stored_of
-from .waiting import DEADLINE_S, until
 
 
 @pytest.fixture

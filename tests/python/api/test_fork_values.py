@@ -8,9 +8,9 @@ import time
 import aktis
 import numpy as np
 import pytest
+from waiting import DEADLINE_S, is_running
 
 from .forked import WAYS, Child, array_of
-from .waiting import DEADLINE_S, is_running
 
 pytestmark = pytest.mark.usefixtures("session")
 

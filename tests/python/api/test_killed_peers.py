@@ -9,8 +9,7 @@ import time
 import aktis
 import pytest
 from aktis import exceptions
-
-from .waiting import DEADLINE_S, until
+from waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

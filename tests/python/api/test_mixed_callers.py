@@ -6,8 +6,7 @@ import threading
 import aktis
 import numpy as np
 import pytest
-
-from .waiting import DEADLINE_S
+from waiting import DEADLINE_S
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aktis
 import pytest
 from aktis import exceptions
-
-from .waiting import DEADLINE_S, driver, is_running, run, until
+from waiting import DEADLINE_S, driver, is_running, run, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -8,24 +8,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
-
-#: Seconds that anything here may take.
-DEADLINE_S = 60
-
-
-def until(condition, what, deadline_s=DEADLINE_S):
-    """Waits for a condition and returns its value; fails with ``what`` when it does not come true in time."""
-    end = time.monotonic() + deadline_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"not within {deadline_s} s: {what}")
-        time.sleep(0.02)
+from waiting import DEADLINE_S, until
 
 
 def processes_with(text):

@@ -9,8 +9,9 @@ import textwrap
 import aktis
 import numpy
 import pytest
+from waiting import DEADLINE_S, until
 
-from .conftest import DEADLINE_S, processes_with, until
+from .conftest import processes_with
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import sys
 import aktis
 import numpy
 import pytest
+from waiting import DEADLINE_S
 
 from .certificates import Authority
-from .conftest import DEADLINE_S
 
 TOKEN = "a token that only the cluster has"
 
