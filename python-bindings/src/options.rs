@@ -94,6 +94,7 @@ pub(crate) fn actor_options(options: &Bound<'_, PyDict>) -> PyResult<ActorOption
         max_task_retries: item(options, "max_task_retries")?.unwrap_or(0),
         max_concurrency: item(options, "max_concurrency")?.unwrap_or(0),
         calls_at_once: item(options, "calls_at_once")?.unwrap_or(0),
+        concurrency_groups: item(options, "concurrency_groups")?.unwrap_or_default(),
         name: item(options, "name")?.unwrap_or_default(),
         namespace: item(options, "namespace")?.unwrap_or_default(),
         is_detached: item(options, "detached")?.unwrap_or(false),
@@ -112,5 +113,6 @@ pub(crate) fn call_options(options: &Bound<'_, PyDict>) -> PyResult<CallOptions>
         retry_exception_types: bytes_item(options, "retry_exception_types")?,
         is_streaming: item(options, "streaming")?.unwrap_or(false),
         max_unread_items: item(options, "max_unread_items")?.unwrap_or(0),
+        concurrency_group: item(options, "concurrency_group")?.unwrap_or_default(),
     })
 }

@@ -116,9 +116,11 @@ pub struct ActorOptions {
     pub max_task_retries: i32,
     /// Calls at once; 0: decided by the class.
     pub max_concurrency: u32,
-    /// Calls that run at once at most, with all defaults applied; callers keep what is far beyond. 0: not known, callers
-    /// send everything (concurrency groups have limits of their own).
+    /// Calls that run at once at most, with all defaults applied, outside of concurrency groups; callers keep what is far
+    /// beyond. 0 counts as 1, as is right for native actors.
     pub calls_at_once: u32,
+    /// Calls of each concurrency group that run at once at most, by the group's name.
+    pub concurrency_groups: BTreeMap<String, u32>,
     /// Name within the namespace; empty: none.
     pub name: String,
     /// Namespace; empty: the job's.
@@ -150,4 +152,7 @@ pub struct CallOptions {
     pub is_streaming: bool,
     /// As in [`TaskOptions`].
     pub max_unread_items: u32,
+    /// The concurrency group in which the call runs; empty: the default one. Callers keep the order and the limit of each
+    /// group; the actor finds the group by the method.
+    pub concurrency_group: String,
 }

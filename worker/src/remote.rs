@@ -89,6 +89,7 @@ impl RemoteFunction {
             CallTemplate {
                 shared,
                 target: Target::Class(class),
+                group: String::new(),
                 retries: options.max_retries,
             }
         })
@@ -143,6 +144,7 @@ impl RemoteMethod {
             CallTemplate {
                 shared,
                 target: Target::Actor(actor.id()),
+                group: options.concurrency_group.clone(),
                 retries: options.max_task_retries.unwrap_or(actor.max_task_retries()),
             }
         })

@@ -102,16 +102,16 @@ def has_async_methods(cls: type[Any]) -> bool:
     return any(is_async(inspect.getattr_static(cls, name, None)) for name in dir(cls))
 
 
-def calls_at_once(cls: type[Any], max_concurrency: int | None) -> int:
-    """How many methods run at once at most; 0 if each concurrency group has a limit of its own.
+def call_limits(cls: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """How many methods run at once at most, outside of concurrency groups and in each of them.
 
     >>> class Plain: ...
-    >>> calls_at_once(Plain, None), calls_at_once(Plain, 4)
-    (1, 4)
+    >>> call_limits(Plain, {"max_concurrency": 4, "concurrency_groups": {"io": 2}})
+    {'calls_at_once': 4, 'concurrency_groups': {'io': 2}}
     """
-    if getattr(cls, "__aktis_concurrency_groups__", None):
-        return 0
-    return max_concurrency or (ASYNC_CONCURRENCY if has_async_methods(cls) else 1)
+    groups = options.get("concurrency_groups") or getattr(cls, "__aktis_concurrency_groups__", None) or {}
+    default_group = options.get("max_concurrency") or (ASYNC_CONCURRENCY if has_async_methods(cls) else 1)
+    return {"calls_at_once": default_group, "concurrency_groups": dict(groups)}
 
 
 class ThreadedHost:

@@ -275,5 +275,6 @@ def native_method_options(options: dict[str, Any], *, is_generator: bool) -> dic
         **native_returns(options.get("num_returns"), is_generator=is_generator),
         **native_window(options),
         "max_task_retries": options.get("max_task_retries"),
+        "concurrency_group": options.get("concurrency_group"),
         **(native_retries(options) if options.get("retry_exceptions") is not None else {}),
     }

@@ -19,7 +19,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _session
-from ._actor_host import ActorExit, calls_at_once
+from ._actor_host import ActorExit, call_limits
 from ._actor_method import ActorMethod
 from ._definition import Definition, Payload
 from ._methods import ClassSpec, class_spec_from, class_spec_of
@@ -79,9 +79,8 @@ class ActorClass:
         spec = self._class_spec()
         state = spec.pickled()
         namespace = context()["namespace"] if options.get("name") else ""
-        native = {**native_actor_options(options, namespace), "handle_state": state}
-        if not options.get("concurrency_groups"):
-            native["calls_at_once"] = calls_at_once(self._class, options.get("max_concurrency"))
+        limits = call_limits(self._class, options)
+        native = {**native_actor_options(options, namespace), **limits, "handle_state": state}
         core = ActorCore.create(class_id, spec.class_name, (*captured, *args), kwargs, native)
         return ActorHandle(core, class_spec_from(state), state)
 

@@ -6,8 +6,7 @@ import time
 
 import aktis
 import pytest
-
-from .waiting import DEADLINE_S, until
+from waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -99,11 +98,7 @@ KINDS = {
 }
 
 
-#: Those that are sent more than they can run at once only within bounds. With concurrency groups, everything is sent.
-BOUNDED = [kind for kind in KINDS if "groups" not in kind]
-
-
-@pytest.mark.parametrize("kind", BOUNDED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_calls_that_an_actor_does_not_come_to_do_not_fill_its_memory(kind, tmp_path):
     actor_class, options = KINDS[kind]
     actor = aktis.remote(num_cpus=0, **options)(actor_class).remote()

@@ -9,18 +9,17 @@
 //! An address that is the old one means that the lane failed and the actor lives on ([`super::away`]).
 //!
 //! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it, and
-//! so do calls that the actor has not answered ([`super::window`]).
-
-use std::collections::VecDeque;
+//! so do calls that the actor has not answered ([`super::window`]). Both hold within a concurrency group
+//! ([`super::call_queues`]).
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, TaskId};
 use rustc_hash::FxHashMap;
 
 use super::away::AwayActors;
+use super::call_queues::{CallLimits, CallQueues, Group};
 use super::tasks::{Assembled, Place, TaskRecord};
 use super::templates::TemplateSlots;
-use super::window::CallWindow;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -49,9 +48,8 @@ enum Reach {
 struct ActorEntry {
     reach: Reach,
     address: Option<ProcessAddress>,
-    /// Not sent yet, in order.
-    calls: VecDeque<TaskId>,
-    in_flight: CallWindow,
+    /// Calls that wait, and those on their way.
+    calls: CallQueues,
     /// Sent to an incarnation that died, with no retry left: they fail when the cause is known.
     interrupted: Vec<TaskId>,
     next_sequence: u64,
@@ -73,8 +71,7 @@ impl ActorEntry {
         Self {
             reach: Reach::Unknown,
             address: None,
-            calls: VecDeque::new(),
-            in_flight: CallWindow::default(),
+            calls: CallQueues::default(),
             interrupted: Vec::new(),
             next_sequence: 0,
             max_pending_calls: -1,
@@ -87,13 +84,12 @@ impl ActorEntry {
     }
 
     fn pending(&self) -> usize {
-        self.calls.len() + self.in_flight.len() + self.interrupted.len()
+        self.calls.len() + self.interrupted.len()
     }
 
     /// A dead actor is remembered as long as there are handles. What its calls needed is given back.
     fn strip(&mut self) {
-        self.calls.shrink_to_fit();
-        self.in_flight = CallWindow::default();
+        self.calls.shrink();
         self.interrupted = Vec::new();
         self.templates = TemplateSlots::default();
     }
@@ -178,7 +174,7 @@ impl Core {
     ) {
         let id = record.id;
         if let Some(entry) = self.actors.entries.get_mut(&actor) {
-            entry.calls.push_back(id);
+            entry.calls.of(&record.template.group).push(id);
             // A handle that does not keep the actor alive may be left when the actor is forgotten.
             if !std::mem::replace(&mut entry.is_watched, true) {
                 effects.push(Effect::WatchActor { actor });
@@ -189,29 +185,37 @@ impl Core {
 
     /// Sends the calls that are ready, in order.
     pub(super) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get(&actor) else {
+            return;
+        };
+        for group in entry.calls.groups() {
+            self.pump_group(actor, group, effects);
+        }
+        self.end_if_drained(actor, effects);
+    }
+
+    fn pump_group(&mut self, actor: ActorId, group: Group, effects: &mut Effects) {
         loop {
-            let Some(entry) = self.actors.entries.get(&actor) else {
+            let Some(entry) = self.actors.entries.get_mut(&actor) else {
                 return;
             };
-            let Some(front) = entry.calls.front().copied() else {
-                break;
+            let Some(queue) = entry.calls.get_mut(group) else {
+                return;
+            };
+            let Some(front) = queue.front() else {
+                return;
             };
             let connection = match &entry.reach {
                 Reach::Alive { connection } => *connection,
                 Reach::Dead(failure) | Reach::Unplaceable(failure) => {
                     let failure = failure.clone();
-                    self.actors
-                        .entries
-                        .get_mut(&actor)
-                        .expect("just looked up")
-                        .calls
-                        .pop_front();
+                    queue.pop();
                     self.fail_task(front, failure, effects);
                     continue;
                 }
                 Reach::Unknown | Reach::Away => return,
             };
-            if !entry.in_flight.has_room() {
+            if !queue.has_room() {
                 return;
             }
             let is_ready = self
@@ -219,17 +223,17 @@ impl Core {
                 .records
                 .get(&front)
                 .is_none_or(|record| record.unresolved == 0);
-            if !is_ready || !self.send_call(actor, front, connection, effects) {
+            if !is_ready || !self.send_call(actor, group, front, connection, effects) {
                 return;
             }
         }
-        self.end_if_drained(actor, effects);
     }
 
     /// False: the call has to wait after all.
     fn send_call(
         &mut self,
         actor: ActorId,
+        group: Group,
         call: TaskId,
         connection: ConnectionId,
         effects: &mut Effects,
@@ -238,21 +242,23 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return false;
         };
+        let Some(queue) = entry.calls.get_mut(group) else {
+            return false;
+        };
         match assembled {
             Assembled::Waits => return false,
             Assembled::Ended => {
-                entry.calls.retain(|id| *id != call);
+                queue.remove(call);
             }
             Assembled::Frame(push, payload) => {
-                let is_quiet = entry.in_flight.len() < DIRECT_WRITES
+                let is_quiet = queue.in_flight() < DIRECT_WRITES
                     && self.actors.in_flight < DIRECT_WRITES_IN_ALL;
                 let urgency = if is_quiet {
                     Urgency::Now
                 } else {
                     Urgency::Soon
                 };
-                entry.calls.pop_front();
-                entry.in_flight.sent(call, payload.len_bytes());
+                queue.send(payload.len_bytes());
                 self.actors.in_flight += 1;
                 if let Some(record) = self.tasks.records.get_mut(&call) {
                     record.place = Place::Pushed(connection);
@@ -284,36 +290,40 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        if entry.in_flight.answered(call) {
+        if let Some(group) = entry.calls.answered(call) {
             self.actors.in_flight -= 1;
+            self.pump_group(actor, group, effects);
         }
-        if entry.calls.is_empty() {
-            self.end_if_drained(actor, effects);
-        } else {
-            self.pump_actor(actor, effects);
-        }
+        self.end_if_drained(actor, effects);
     }
 
     /// A call that is retried goes back in front of the calls that are not sent.
     pub(super) fn requeue_call(&mut self, actor: ActorId, call: TaskId, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+        let records = &self.tasks.records;
+        let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
+        else {
             return;
         };
-        let sequence_of = |id: &TaskId| self.tasks.records.get(id).map(|record| record.sequence);
-        let own = sequence_of(&call);
-        let position = entry
+        let is_later = |id: TaskId| {
+            let other = records.get(&id);
+            other.is_some_and(|other| other.sequence > record.sequence)
+        };
+        entry
             .calls
-            .iter()
-            .position(|id| sequence_of(id) > own)
-            .unwrap_or(entry.calls.len());
-        entry.calls.insert(position, call);
+            .of(&record.template.group)
+            .insert(call, is_later);
         self.resolve_dependencies(call, effects);
     }
 
     /// A cancelled call that was not sent.
     pub(super) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
-        if let Some(entry) = self.actors.entries.get_mut(&actor) {
-            entry.calls.retain(|id| *id != call);
+        let group = self
+            .tasks
+            .records
+            .get(&call)
+            .map(|record| &record.template.group);
+        if let (Some(entry), Some(group)) = (self.actors.entries.get_mut(&actor), group) {
+            entry.calls.of(group).remove(call);
         }
     }
 
@@ -323,7 +333,7 @@ impl Core {
         actor: ActorId,
         address: ProcessAddress,
         connection: ConnectionId,
-        calls_at_once: u32,
+        limits: CallLimits,
         effects: &mut Effects,
     ) {
         self.leave_incarnation(actor, effects);
@@ -332,7 +342,7 @@ impl Core {
             effects.push(Effect::CloseLane { connection });
             return;
         };
-        entry.in_flight.set_calls_at_once(calls_at_once as usize);
+        entry.calls.set_limits(limits);
         entry.reach = Reach::Alive { connection };
         let is_same = entry.address.replace(address) == Some(address);
         entry.templates = TemplateSlots::default();
@@ -379,7 +389,7 @@ impl Core {
             effects.push(Effect::CloseLane { connection });
         }
         entry.reach = Reach::Dead(failure.clone());
-        let mut lost = entry.in_flight.take();
+        let mut lost = entry.calls.take_sent();
         self.actors.in_flight -= lost.len();
         lost.append(&mut entry.interrupted);
         if let Some(args) = entry.creation_args.take() {
@@ -432,7 +442,7 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        let sent = entry.in_flight.take();
+        let sent = entry.calls.take_sent();
         self.actors.in_flight -= sent.len();
         for call in sent.into_iter().rev() {
             let has_retry = self
@@ -515,241 +525,4 @@ fn interruption(actor: ActorId, is_same: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::{Duration, Instant};
-
-    use aktis_common::ids::{NodeId, ObjectId, WorkerId};
-    use aktis_proto::v1 as wire;
-    use wire::lane_frame::Kind;
-
-    use super::super::objects::ObjectState;
-    use super::super::tasks::{CallTemplate, Target};
-    use super::*;
-
-    const OLD_LANE: ConnectionId = ConnectionId(1);
-    const NEW_LANE: ConnectionId = ConnectionId(2);
-
-    fn process() -> ProcessAddress {
-        ProcessAddress {
-            node: NodeId::random(),
-            worker: WorkerId::random(),
-        }
-    }
-
-    /// A core that calls one actor.
-    struct Caller {
-        core: Core,
-        actor: ActorId,
-        start: Instant,
-        effects: Effects,
-    }
-
-    impl Caller {
-        fn new() -> Self {
-            let mut core = Core::new(process(), 1 << 20, Duration::from_secs(1));
-            let start = Instant::now();
-            core.leases.now = Some(start);
-            let actor = ActorId::random();
-            core.actors.know(actor, -1);
-            Self {
-                core,
-                actor,
-                start,
-                effects: Effects::default(),
-            }
-        }
-
-        fn alive_on(&mut self, lane: ConnectionId) {
-            self.alive_at(process(), lane);
-        }
-
-        fn alive_at(&mut self, address: ProcessAddress, lane: ConnectionId) {
-            let (core, effects) = (&mut self.core, &mut self.effects);
-            core.actor_alive(self.actor, address, lane, 1, effects);
-        }
-
-        fn die(&mut self) {
-            let failure = TaskFailure::new(ErrorCode::ActorDied, "killed");
-            let (core, effects) = (&mut self.core, &mut self.effects);
-            core.actor_dead(self.actor, failure, effects);
-        }
-
-        fn drop_handles(&mut self) {
-            self.core.end_actor(self.actor, &mut self.effects);
-        }
-
-        fn is_known(&self) -> bool {
-            self.core.actors.entries.contains_key(&self.actor)
-        }
-
-        fn close(&mut self, lane: ConnectionId) {
-            self.core.actor_lane_closed(lane, &mut self.effects);
-        }
-
-        /// How often the core asks what has become of the actor, so many seconds after the start.
-        fn questions_at(&mut self, seconds: u64) -> usize {
-            self.core.leases.now = Some(self.start + Duration::from_secs(seconds));
-            let mut effects = Effects::default();
-            self.core.tick(&mut effects);
-            let is_question = |effect: &&Effect| matches!(effect, Effect::WatchActor { .. });
-            effects.list.iter().filter(is_question).count()
-        }
-
-        fn call(&mut self, retries: i32) -> TaskId {
-            let template = Arc::new(CallTemplate {
-                shared: wire::CallTemplate {
-                    num_returns: 1,
-                    ..Default::default()
-                },
-                target: Target::Actor(self.actor),
-                retries,
-            });
-            let call = TaskId::next();
-            let result = ObjectId::of_return(call, 0);
-            self.core
-                .objects
-                .insert_owned(result, ObjectState::Pending)
-                .handles = 1;
-            let nothing = Value::native(bytes::Bytes::new());
-            let mut record = TaskRecord::new(call, template, nothing, Vec::new());
-            record.sequence = self.core.actors.admit(self.actor).expect("no limit");
-            self.core.submit_call(self.actor, record, &mut self.effects);
-            call
-        }
-
-        fn end_of(&self, call: TaskId) -> Option<ErrorCode> {
-            match &self.core.objects.get(ObjectId::of_return(call, 0))?.state {
-                ObjectState::Failed(failure) => Some(failure.code),
-                _ => None,
-            }
-        }
-
-        fn pushed_on(&self, lane: ConnectionId) -> Vec<TaskId> {
-            let pushed = |effect: &Effect| match effect {
-                Effect::Send {
-                    connection, frame, ..
-                } if *connection == lane => match &frame.kind {
-                    Some(Kind::PushTask(push)) => {
-                        Some(TaskId::from_words(push.task_prefix, push.task_number))
-                    }
-                    _ => None,
-                },
-                _ => None,
-            };
-            self.effects.list.iter().filter_map(pushed).collect()
-        }
-
-        fn is_closed(&self, lane: ConnectionId) -> bool {
-            let is_close = |effect: &Effect| matches!(effect, Effect::CloseLane { connection } if *connection == lane);
-            self.effects.list.iter().any(is_close)
-        }
-    }
-
-    #[test]
-    fn calls_in_flight_end_when_the_next_incarnation_is_known_before_the_lane_closes() {
-        let mut caller = Caller::new();
-        caller.alive_on(OLD_LANE);
-        let (repeated, single) = (caller.call(1), caller.call(0));
-        let later = caller.call(0);
-        assert_eq!(caller.pushed_on(OLD_LANE), [repeated, single, later]);
-        caller.alive_on(NEW_LANE);
-        assert!(caller.is_closed(OLD_LANE));
-        assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
-        assert_eq!(caller.end_of(repeated), None);
-        for call in [single, later] {
-            assert_eq!(caller.end_of(call), Some(ErrorCode::ActorUnavailable));
-        }
-        caller.close(OLD_LANE);
-        assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
-        caller
-            .core
-            .call_ended(NEW_LANE, repeated, &mut caller.effects);
-        assert_eq!(caller.core.actors.in_flight, 0);
-    }
-
-    #[test]
-    fn actor_whose_lane_closed_is_asked_about_with_pauses_until_there_is_news() {
-        let mut caller = Caller::new();
-        caller.alive_on(OLD_LANE);
-        assert_eq!(caller.questions_at(100), 0);
-        caller.start += Duration::from_secs(100);
-        caller.close(OLD_LANE);
-        let wish = caller.core.leases.take_tick_wish();
-        assert_eq!(wish, Some(Duration::from_secs(2)));
-        let asked = [1, 2, 3, 4].map(|seconds| caller.questions_at(seconds));
-        assert_eq!(asked, [0, 1, 0, 1]);
-        caller.core.actor_restarting(caller.actor);
-        assert_eq!(caller.questions_at(100), 0);
-    }
-
-    #[test]
-    fn actor_that_could_not_be_reached_is_asked_about_until_a_lane_is_open() {
-        let mut caller = Caller::new();
-        caller.core.actor_unreachable(caller.actor);
-        assert_eq!(caller.questions_at(2), 1);
-        caller.core.actor_unreachable(caller.actor);
-        assert_eq!(caller.questions_at(4), 1);
-        caller.alive_on(NEW_LANE);
-        assert_eq!(caller.questions_at(100), 0);
-    }
-
-    #[test]
-    fn calls_to_an_actor_that_lived_on_go_on_after_its_lane_failed() {
-        let (mut caller, address) = (Caller::new(), process());
-        caller.alive_at(address, OLD_LANE);
-        let (repeated, single) = (caller.call(1), caller.call(0));
-        caller.close(OLD_LANE);
-        let later = caller.call(0);
-        assert!(caller.core.actors.needs_lane(caller.actor, address));
-        caller.alive_at(address, NEW_LANE);
-        assert_eq!(caller.pushed_on(NEW_LANE), [repeated, later]);
-        assert_eq!(caller.end_of(single), Some(ErrorCode::ActorUnavailable));
-        assert_eq!(caller.questions_at(100), 0);
-    }
-
-    #[test]
-    fn dead_actor_is_remembered_without_what_its_calls_needed() {
-        let mut caller = Caller::new();
-        caller.alive_on(OLD_LANE);
-        let calls = [caller.call(0), caller.call(0)];
-        let template = {
-            let record = &caller.core.tasks.records[&calls[0]];
-            Arc::downgrade(&record.template)
-        };
-        caller.die();
-        caller.effects = Effects::default();
-        assert!(template.upgrade().is_none());
-        for call in [calls[0], calls[1], caller.call(0)] {
-            assert_eq!(caller.end_of(call), Some(ErrorCode::ActorDied));
-        }
-    }
-
-    #[test]
-    fn actor_whose_handles_are_gone_is_forgotten_when_it_is_dead() {
-        let mut ended = Caller::new();
-        ended.alive_on(OLD_LANE);
-        ended.drop_handles();
-        assert!(ended.is_known());
-        ended.die();
-        assert!(!ended.is_known());
-        let mut killed = Caller::new();
-        killed.die();
-        assert!(killed.is_known());
-        killed.drop_handles();
-        assert!(!killed.is_known());
-    }
-
-    /// Handles by name are not counted.
-    #[test]
-    fn call_to_an_actor_that_is_forgotten_learns_what_became_of_it() {
-        let mut caller = Caller::new();
-        caller.die();
-        caller.drop_handles();
-        let call = caller.call(0);
-        let is_question = |effect: &&Effect| matches!(effect, Effect::WatchActor { .. });
-        assert_eq!(caller.effects.list.iter().filter(is_question).count(), 1);
-        caller.die();
-        assert_eq!(caller.end_of(call), Some(ErrorCode::ActorDied));
-    }
-}
+mod tests;

@@ -181,6 +181,7 @@ mod tests {
                 ..Default::default()
             },
             target: Target::Class(class),
+            group: String::new(),
             retries: 3,
         });
         let task = TaskId::next();

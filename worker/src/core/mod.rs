@@ -19,10 +19,11 @@
 //! - `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
 //! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
 //!   again or ended.
-//! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission.
+//! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
 
 pub(crate) mod actors;
 mod away;
+pub(crate) mod call_queues;
 mod cancel;
 mod effects;
 mod ends;

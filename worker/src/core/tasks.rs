@@ -32,6 +32,8 @@ pub(crate) struct CallTemplate {
     /// As the callee is told, but for the slot.
     pub(crate) shared: wire::CallTemplate,
     pub(crate) target: Target,
+    /// The concurrency group of an actor's method; empty: the default one.
+    pub(crate) group: String,
     /// Attempts left after system failures; -1 is without end.
     pub(crate) retries: i32,
 }

@@ -49,6 +49,7 @@ mod tests {
         Arc::new(CallTemplate {
             shared: Default::default(),
             target: Target::Actor(ActorId::NIL),
+            group: String::new(),
             retries: 0,
         })
     }

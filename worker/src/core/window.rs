@@ -1,9 +1,8 @@
-//! How many calls are on their way to one actor.
+//! How many calls are on their way to one concurrency group of an actor.
 //!
 //! Calls that an actor cannot start yet wait with their caller, where they cost one record each and can be cancelled
 //! without a message, instead of filling the actor's memory. As many as the actor runs at once are always sent: holding
-//! those back would change what a program means. Of some actors it is not known (those with concurrency groups): they are sent
-//! everything.
+//! those back would change what a program means.
 
 use std::collections::VecDeque;
 
@@ -19,7 +18,7 @@ const AHEAD_BYTES: usize = 16 << 20;
 pub(super) struct CallWindow {
     sent: VecDeque<(TaskId, u32)>,
     bytes: usize,
-    /// How many calls the actor runs at once; 0: not known, nothing is held back.
+    /// How many calls the group runs at once.
     calls_at_once: usize,
 }
 
@@ -32,7 +31,6 @@ impl CallWindow {
     pub(super) fn has_room(&self) -> bool {
         let sent = self.sent.len();
         sent < self.calls_at_once
-            || self.calls_at_once == 0
             || (sent < self.calls_at_once + AHEAD_CALLS && self.bytes < AHEAD_BYTES)
     }
 
@@ -60,6 +58,10 @@ impl CallWindow {
     pub(super) fn take(&mut self) -> Vec<TaskId> {
         self.bytes = 0;
         self.sent.drain(..).map(|(call, _)| call).collect()
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.sent.shrink_to_fit();
     }
 }
 
@@ -89,7 +91,6 @@ mod tests {
     #[test]
     fn what_the_actor_runs_at_once_is_always_sent() {
         assert_eq!(filled(500, 1 << 20), 500);
-        assert_eq!(filled(0, 1 << 20), 100_000);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use wire::node_frame::Kind;
 
 use super::lanes::LaneRole;
 use super::{Runtime, resource_request};
+use crate::core::call_queues::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::layout_of;
 use crate::error::TaskFailure;
@@ -222,14 +223,14 @@ impl Runtime {
         &self,
         actor: ActorId,
         address: ProcessAddress,
-        calls_at_once: u32,
+        limits: CallLimits,
     ) {
         if !self.with_core(|core, _| core.actors.needs_lane(actor, address)) {
             return;
         }
         match self.open_lane(address, LaneRole::Actor(actor), self.plain_hello()) {
             Ok(lane) => self.with_core(|core, effects| {
-                core.actor_alive(actor, address, lane, calls_at_once, effects);
+                core.actor_alive(actor, address, lane, limits, effects);
             }),
             // It died again, and the next update says what becomes of it; or this process has no descriptor to spare.
             Err(failure) => {
@@ -329,6 +330,14 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
         is_detached: options.is_detached,
         max_pending_calls: options.max_pending_calls,
         calls_at_once: options.calls_at_once,
+        concurrency_groups: options
+            .concurrency_groups
+            .iter()
+            .map(|(name, calls_at_once)| wire::ConcurrencyGroup {
+                name: name.clone(),
+                calls_at_once: *calls_at_once,
+            })
+            .collect(),
         class_name: class.name.clone(),
         handle_state: options.handle_state.clone(),
         shared_modules: options.shared_modules.clone(),

@@ -12,6 +12,7 @@ use wire::node_frame::Kind as NodeKind;
 use super::Runtime;
 use super::incoming::{address_of, id_error};
 use super::lanes::LaneRole;
+use crate::core::call_queues::CallLimits;
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;
@@ -193,9 +194,9 @@ impl Runtime {
         let actor = ActorId::from_bytes(&update.actor_id).map_err(|error| id_error(&error))?;
         match update.state() {
             wire::ActorState::Alive => {
-                let at_once = update.options.as_ref().map(|options| options.calls_at_once);
+                let limits = update.options.as_ref().map(call_limits);
                 let address = address_of(update.address.as_ref())?;
-                self.on_actor_alive(actor, address, at_once.unwrap_or(0));
+                self.on_actor_alive(actor, address, limits.unwrap_or_default());
             }
             wire::ActorState::Dead => {
                 let failure = update.failure.clone().map_or_else(
@@ -210,6 +211,16 @@ impl Runtime {
             wire::ActorState::Unspecified => {}
         }
         Ok(())
+    }
+}
+
+fn call_limits(options: &wire::ActorOptions) -> CallLimits {
+    let groups = options.concurrency_groups.iter();
+    CallLimits {
+        default_group: options.calls_at_once,
+        groups: groups
+            .map(|group| (group.name.clone(), group.calls_at_once))
+            .collect(),
     }
 }
 
