@@ -19,6 +19,7 @@ mod adaptive {
 
     use crate::arena::{page_bytes, write_all_at};
     use crate::client::map::SharedMap;
+    use crate::client::parallel::{in_parallel, most_threads, shares_of};
     use crate::client::residency::{CHUNK_BYTES, LastWrite, is_resident, pieces};
 
     /// Shorter values are always written by the file: two changes of protection cost more than
@@ -66,17 +67,30 @@ mod adaptive {
         parts: &[&[u8]],
     ) -> io::Result<()> {
         let _window = shared.windows.open(&shared.map, range.clone())?;
-        populate(shared, range.clone())?;
-        let mut at = range.start;
+        let mut source = PartsCursor { parts, skip: 0 };
+        let shares = shares_of(range, most_threads());
+        let shares = shares.into_iter().map(|range| {
+            let parts = source.take(range.len());
+            (range, parts)
+        });
+        in_parallel(shares, |(range, parts)| {
+            populate(shared, range.clone())?;
+            copy(shared, range.start, parts);
+            Ok(())
+        })
+    }
+
+    /// Copies into the window that is open.
+    fn copy(shared: &SharedMap, mut at: usize, parts: &[&[u8]]) {
         for part in parts {
             // SAFETY: the parts add up to the length of the range, which is in the mapping.
             let target = unsafe { shared.map.as_mut_ptr().add(at) };
             // SAFETY: `target` is writable while the window is open and has room for the part;
-            // the part is not in the range, which nobody can read before it is sealed.
+            // the part is not in the range, which nobody can read before it is sealed, and no other
+            // thread writes to this share of it.
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }
-        Ok(())
     }
 
     /// Makes the pages writable in one go that this process has not written before. Page faults
