@@ -3,7 +3,7 @@
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_proto::v1::{
     AddJobRequest, Address, FinishJobRequest, ForwardedLeaseRequest, LeaseReclaim, LeaseReturn,
-    NodeInfo, ReportActorStartedRequest, ReportWorkerDeathRequest, node_frame,
+    NodeInfo, ReportActorStartedRequest, ReportWorkerDeathRequest, node_frame, store_get_reply,
 };
 use bytes::Bytes;
 
@@ -218,9 +218,11 @@ pub enum StoreEffect {
         /// The object.
         object_id: Bytes,
     },
-    /// A get is withdrawn or hopeless.
-    CancelGet {
+    /// A get is withdrawn or hopeless. Whoever still waits is told the outcome.
+    EndGet {
         /// Who waits.
         reply_to: ReplyTo,
+        /// What became of it.
+        outcome: store_get_reply::Outcome,
     },
 }

@@ -2,13 +2,13 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{InvalidId, NodeId, ObjectId};
-use aktis_proto::v1::{Failure, Lost, StoreGet, StoreGetReply, node_frame, store_get_reply};
+use aktis_proto::v1::{Failure, Lost, StoreGet, store_get_reply};
 
 use super::effect::{Effect, StoreEffect};
 use super::event::{PullFailure, StoreEvent};
 use super::keys::{ConnectionId, ReplyTo};
 use super::pulls::PullStep;
-use super::{Effects, RayletCore, reply};
+use super::{Effects, RayletCore};
 
 impl RayletCore {
     pub(super) fn on_store(&mut self, news: StoreEvent, effects: &mut Effects) {
@@ -16,7 +16,7 @@ impl RayletCore {
             StoreEvent::Missing { reply_to, get } => {
                 if let Err(error) = self.on_missing(reply_to, get, effects) {
                     let failure = Failure::of(ErrorCode::InvalidArgument, error.to_string());
-                    self.end_get(
+                    end_get(
                         reply_to,
                         store_get_reply::Outcome::Failure(failure),
                         effects,
@@ -45,7 +45,7 @@ impl RayletCore {
                     PullFailure::Here(failure) => {
                         for waiter in self.pulls.end(object) {
                             let outcome = store_get_reply::Outcome::Failure(failure.clone());
-                            self.end_get(waiter, outcome, effects);
+                            end_get(waiter, outcome, effects);
                         }
                     }
                 }
@@ -54,7 +54,7 @@ impl RayletCore {
                 for waiter in waiters {
                     let tried_nodes = vec![self.settings.node_id.to_wire()];
                     let outcome = store_get_reply::Outcome::Lost(Lost { tried_nodes });
-                    self.end_get(waiter, outcome, effects);
+                    end_get(waiter, outcome, effects);
                 }
             }
         }
@@ -100,34 +100,19 @@ impl RayletCore {
                     let lost = Lost {
                         tried_nodes: tried_nodes.clone(),
                     };
-                    self.end_get(waiter, store_get_reply::Outcome::Lost(lost), effects);
+                    end_get(waiter, store_get_reply::Outcome::Lost(lost), effects);
                 }
             }
         }
     }
 
-    /// A get that the store will not answer.
-    fn end_get(&self, reply_to: ReplyTo, outcome: store_get_reply::Outcome, effects: &mut Effects) {
-        effects.push(Effect::Store(StoreEffect::CancelGet { reply_to }));
-        if let ReplyTo::Process {
-            connection,
-            request_id,
-        } = reply_to
-        {
-            let answer = StoreGetReply {
-                outcome: Some(outcome),
-            };
-            reply(
-                connection,
-                request_id,
-                node_frame::Kind::StoreGetReply(answer),
-                effects,
-            );
-        }
-    }
-
     pub(super) fn cancel_get(&mut self, reply_to: ReplyTo, effects: &mut Effects) {
-        effects.push(Effect::Store(StoreEffect::CancelGet { reply_to }));
+        let cancelled = Failure::of(ErrorCode::Cancelled, "the wait for the object was given up");
+        end_get(
+            reply_to,
+            store_get_reply::Outcome::Failure(cancelled),
+            effects,
+        );
         self.abandon_pulls_of(|waiter| waiter == reply_to, effects);
     }
 
@@ -141,4 +126,9 @@ impl RayletCore {
             effects.push(Effect::Store(StoreEffect::AbandonPull { object_id }));
         }
     }
+}
+
+/// A get that ends without the object.
+fn end_get(reply_to: ReplyTo, outcome: store_get_reply::Outcome, effects: &mut Effects) {
+    effects.push(Effect::Store(StoreEffect::EndGet { reply_to, outcome }));
 }

@@ -137,7 +137,9 @@ impl RayletDriver {
                 self.begin_pull(&object_id, owner, node);
             }
             StoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
-            StoreEffect::CancelGet { reply_to } => self.ports.store.cancel_get(reply_to),
+            StoreEffect::EndGet { reply_to, outcome } => {
+                self.ports.store.end_get(reply_to, outcome);
+            }
         }
     }
 

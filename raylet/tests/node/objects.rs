@@ -85,6 +85,40 @@ async fn reader_of_an_object_whose_writer_dies_learns_that_it_is_lost() {
 }
 
 #[tokio::test]
+async fn get_that_is_given_up_is_answered_once_and_the_object_is_not_held() {
+    let sandbox = Sandbox::new().await;
+    let node = sandbox.node(1).await;
+    let (mut writer, mut reader) = (driver(&node).await, driver(&node).await);
+    let object = ObjectId::for_put();
+    let create = StoreCreate {
+        object_id: object.to_wire(),
+        size_bytes: 3,
+        owner: Some(writer.address()),
+    };
+    writer.ask(Kind::StoreCreate(create)).await;
+    let request_id = reader.request_object(object, &[node.node_id()]).await;
+    reader
+        .send(Kind::StoreGetCancel(StoreGetCancel { request_id }))
+        .await;
+    match reader.object(request_id).await {
+        Err(store_get_reply::Outcome::Failure(failure)) => {
+            assert_eq!(failure.error_code(), ErrorCode::Cancelled);
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is answered and then cancelled has no second answer.
+    let object = writer.put(b"abc").await;
+    let read = reader.request_object(object, &[node.node_id()]).await;
+    assert_eq!(reader.object(read).await.unwrap(), b"abc");
+    let cancel = StoreGetCancel { request_id: read };
+    reader.ask(Kind::StoreGetCancel(cancel)).await;
+    let again = reader.request_object(object, &[node.node_id()]).await;
+    assert_eq!(reader.object(again).await.unwrap(), b"abc");
+    assert!(!reader.has_answer_to(read));
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn object_that_nobody_has_is_lost_at_once() {
     let sandbox = Sandbox::new().await;
     let node = sandbox.node(1).await;

@@ -108,6 +108,11 @@ impl Process {
         self.find(|id, _| id == request_id).await
     }
 
+    /// Whether an answer has come that nobody has waited for yet.
+    pub fn has_answer_to(&self, request_id: u64) -> bool {
+        self.early.iter().any(|(id, _)| *id == request_id)
+    }
+
     /// Waits for an event.
     pub async fn event(&mut self, is_wanted: impl Fn(&Kind) -> bool) -> Kind {
         self.find(|id, kind| id == 0 && is_wanted(kind)).await

@@ -273,6 +273,15 @@ impl StorePort {
             }),
             Err(error) => store_get_reply::Outcome::Failure(get_failure(&error)),
         };
+        self.put_outcome(connection, request_id, outcome);
+    }
+
+    fn put_outcome(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        outcome: store_get_reply::Outcome,
+    ) {
         let reply = StoreGetReply {
             outcome: Some(outcome),
         };
@@ -304,8 +313,8 @@ impl StorePort {
         Ok(worker)
     }
 
-    /// A process waits no longer for an object.
-    pub(crate) fn cancel_get(&mut self, reply_to: ReplyTo) {
+    /// Ends a wait without the object. Does nothing if it has been answered already: each get has one answer.
+    pub(crate) fn end_get(&mut self, reply_to: ReplyTo, outcome: store_get_reply::Outcome) {
         let waiting = self
             .getting
             .iter()
@@ -315,6 +324,13 @@ impl StorePort {
         };
         self.forget_get(client, object, reply_to);
         self.store.cancel_get(client, object);
+        if let ReplyTo::Process {
+            connection,
+            request_id,
+        } = reply_to
+        {
+            self.put_outcome(connection, request_id, outcome);
+        }
     }
 
     fn forget_get(&mut self, client: ClientId, object: ObjectId, reply_to: ReplyTo) -> bool {
