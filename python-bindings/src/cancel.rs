@@ -19,7 +19,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::failure::to_py_err;
 use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
-use crate::python_thread::CALLBACKS;
+use crate::python_thread::{CALLBACKS, Call};
 use crate::session::{CURRENT_CALL, runtime};
 
 /// The host of an async actor, once this process is one.
@@ -84,23 +84,27 @@ pub(crate) fn install_canceller(runtime: &Runtime, host: &LoopHost) {
             return;
         }
         let host = Arc::clone(&host);
-        CALLBACKS.run(move |py| {
-            let host = host.lock().as_ref().map(|host| host.clone_ref(py));
-            let host = host.ok_or_else(|| PyRuntimeError::new_err("the actor has no loop"))?;
-            let id = PyTuple::new(py, [PyBytes::new(py, task.as_bytes())])?;
-            Ok((host.getattr(py, "cancel")?, id.unbind()))
-        });
+        CALLBACKS.run(move |py| cancellation_on_loop(py, &host, task));
     }));
 }
 
 /// Cancels the asyncio task that runs the call.
 pub(crate) fn cancel_on_loop(py: Python<'_>, host: &LoopHost, task: TaskId) {
-    let host = host.lock().as_ref().map(|host| host.clone_ref(py));
-    let Some(host) = host else { return };
-    let id = PyBytes::new(py, task.as_bytes());
-    if let Err(error) = host.bind(py).call_method1("cancel", (id,)) {
+    if host.lock().is_none() {
+        return;
+    }
+    let cancelled = cancellation_on_loop(py, host, task)
+        .and_then(|(cancel, arguments)| cancel.call1(py, arguments));
+    if let Err(error) = cancelled {
         error.write_unraisable(py, None);
     }
+}
+
+fn cancellation_on_loop(py: Python<'_>, host: &LoopHost, task: TaskId) -> PyResult<Call> {
+    let host = host.lock().as_ref().map(|host| host.clone_ref(py));
+    let host = host.ok_or_else(|| PyRuntimeError::new_err("the actor has no loop"))?;
+    let id = PyTuple::new(py, [PyBytes::new(py, task.as_bytes())])?;
+    Ok((host.getattr(py, "cancel")?, id.unbind()))
 }
 
 /// What a cancelled call ends with, if it ends as one. An actor's method that returns although it was cancelled counts

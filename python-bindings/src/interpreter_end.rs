@@ -1,46 +1,120 @@
 //! Waiting without the interpreter lock, also while the interpreter ends.
 //!
 //! An interpreter that ends unwinds every other thread that wants its lock, which frames of Rust do not survive: the process
-//! would abort. So from the moment when the end is announced, threads other than the ending one stay where they are, without
-//! the lock, until the process is gone. They can only be daemon threads: Python has waited for all others before.
+//! would abort. So threads other than the ending one stay where they are, without the lock, until the process is gone. They
+//! can only be daemon threads: Python has waited for all others before.
+//!
+//! ```text
+//!   Running ── announce_end() ──► Ending ── the session is over, seal_end() ──► Over
+//!              threads of the user stay          so do the runtime's own
+//! ```
+//! The runtime's own threads go on while the session is ended, because they print what workers have printed.
+//! Both calls return when no thread is left that had found before that it may go on, and has yet to get the lock.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-/// The thread that ends the interpreter.
-static ENDING: OnceLock<ThreadId> = OnceLock::new();
+const RUNNING: usize = 0;
+const ENDING: usize = 1;
+const OVER: usize = 2;
 
-/// The calling thread is about to end the interpreter.
+static STATE: AtomicUsize = AtomicUsize::new(RUNNING);
+/// The thread that ends the interpreter.
+static ENDING_THREAD: Mutex<Option<ThreadId>> = Mutex::new(None);
+/// Threads on their way from a wait to the lock.
+static RETURNING: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread that has the lock for long holds up those that are on their way to it.
+const RETURN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whose wait it is.
+#[derive(Clone, Copy)]
+enum Waiter {
+    User = ENDING as isize,
+    Runtime = OVER as isize,
+}
+
+/// The calling thread is about to end the session, and the interpreter after it.
 #[pyfunction]
-pub(crate) fn announce_end() {
-    let _ = ENDING.set(std::thread::current().id());
+pub(crate) fn announce_end(py: Python<'_>) {
+    *ENDING_THREAD.lock() = Some(std::thread::current().id());
+    enter(py, ENDING);
+}
+
+/// The session is over: nothing of the runtime goes on.
+#[pyfunction]
+pub(crate) fn seal_end(py: Python<'_>) {
+    enter(py, OVER);
+}
+
+fn enter(py: Python<'_>, state: usize) {
+    STATE.store(state, Ordering::SeqCst);
+    let give_up_at = Instant::now() + RETURN_PATIENCE;
+    while RETURNING.load(Ordering::SeqCst) > 0 && Instant::now() < give_up_at {
+        py.detach(|| std::thread::sleep(Duration::from_micros(50)));
+    }
 }
 
 /// Runs `wait` without the interpreter lock.
 pub(crate) fn detached<T: Send>(py: Python<'_>, wait: impl FnOnce() -> T + Send) -> T {
-    py.detach(|| {
+    wait_as(Waiter::User, py, wait)
+}
+
+/// As [`detached`], on a thread that the runtime needs until the session is over.
+pub(crate) fn detached_for_the_session<T: Send>(
+    py: Python<'_>,
+    wait: impl FnOnce() -> T + Send,
+) -> T {
+    wait_as(Waiter::Runtime, py, wait)
+}
+
+fn wait_as<T: Send>(waiter: Waiter, py: Python<'_>, wait: impl FnOnce() -> T + Send) -> T {
+    let (waited, returning) = py.detach(|| {
         let waited = wait();
-        stay_if_ending();
-        waited
-    })
+        (waited, Returning::begin(waiter))
+    });
+    drop(returning);
+    waited
 }
 
 /// Takes the interpreter lock in the middle of a wait.
 pub(crate) fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
-    stay_if_ending();
-    match Python::try_attach(work) {
-        Some(done) => done,
-        None => stay(),
+    let returning = Returning::begin(Waiter::User);
+    let done = Python::try_attach(|py| {
+        drop(returning);
+        work(py)
+    });
+    done.unwrap_or_else(|| stay())
+}
+
+/// A thread that may take the lock, and does not have it yet.
+struct Returning;
+
+impl Returning {
+    /// Does not return if the thread may not.
+    fn begin(waiter: Waiter) -> Self {
+        RETURNING.fetch_add(1, Ordering::SeqCst);
+        let returning = Self;
+        if STATE.load(Ordering::SeqCst) >= waiter as usize && !is_ending_thread() {
+            drop(returning);
+            stay();
+        }
+        returning
     }
 }
 
-fn stay_if_ending() {
-    let is_other = |ending: &ThreadId| *ending != std::thread::current().id();
-    if ENDING.get().is_some_and(is_other) {
-        stay();
+impl Drop for Returning {
+    fn drop(&mut self) {
+        RETURNING.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+fn is_ending_thread() -> bool {
+    *ENDING_THREAD.lock() == Some(std::thread::current().id())
 }
 
 fn stay() -> ! {

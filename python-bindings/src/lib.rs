@@ -79,6 +79,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
     module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
     module.add_function(wrap_pyfunction!(interpreter_end::announce_end, module)?)?;
+    module.add_function(wrap_pyfunction!(interpreter_end::seal_end, module)?)?;
     module.add_function(wrap_pyfunction!(session::before_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::after_fork_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::interpreter_end::detached;
+use crate::interpreter_end::detached_for_the_session;
 
 /// What is to be called, and with which arguments. Made on the thread that calls it.
 pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
@@ -77,6 +77,10 @@ impl PythonThread {
         threads.call_method1("start", (self.name, queue)).map(drop)
     }
 
+    pub(crate) fn is_started(&self) -> bool {
+        self.running.lock().is_some()
+    }
+
     /// Queues work for the thread. False: too much waits already, or the thread was not started.
     pub(crate) fn run(
         &self,
@@ -121,7 +125,7 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     /// The next function to call, and its arguments; waits for it. None: nothing will come any more.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
-        let taken = detached(py, || self.work.lock().recv());
+        let taken = detached_for_the_session(py, || self.work.lock().recv());
         match taken {
             Ok((work, token)) => {
                 drop(token);

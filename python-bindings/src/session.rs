@@ -301,6 +301,9 @@ pub(crate) fn shutdown(py: Python<'_>) {
     let laptop = LAPTOP.lock().take();
     detached(py, || {
         if let Some(runtime) = Runtime::current() {
+            if OUTPUT.is_started() {
+                runtime.await_output(OUTPUT_PATIENCE);
+            }
             runtime.shutdown();
             OUTPUT.finish(OUTPUT_PATIENCE);
             CALLBACKS.finish(CALLBACK_PATIENCE);

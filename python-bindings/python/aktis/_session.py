@@ -190,19 +190,14 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
             return
         # Threads of the user may be waiting, and must not come back into an interpreter that ends. The runtime's own threads
         # are to finish first what they print, and end by themselves.
-        if _exiting_interpreter and _has_other_threads():
+        if _exiting_interpreter:
             _aktis.announce_end()
         if _aktis.is_connected():
             _begin_generation()
         _aktis.shutdown()
         if _exiting_interpreter:
-            _aktis.announce_end()
+            _aktis.seal_end()
         _may_be_connected = False
-
-
-def _has_other_threads() -> bool:
-    own = {threading.current_thread().name, "aktis-output", "aktis-callbacks"}
-    return any(thread.name not in own for thread in threading.enumerate())
 
 
 def is_initialized() -> bool:

@@ -25,7 +25,7 @@ impl RayletDriver {
         }
     }
 
-    /// A frame of a process. What the store can answer does not pass the core.
+    /// A frame of a process. What the store or the follower of logs can answer does not pass the core.
     fn on_frame(&mut self, connection: ConnectionId, frame: Frame) {
         let Frame {
             request_id,
@@ -37,6 +37,7 @@ impl RayletDriver {
         let is_greeted = self.core.processes().get(connection).is_some();
         let kind = if is_greeted {
             match self.ports.store.on_frame(connection, request_id, kind) {
+                Some(Kind::LogFlush(_)) => return self.ports.logs.flush(connection, request_id),
                 Some(kind) => kind,
                 None => return self.take_store_outputs(),
             }

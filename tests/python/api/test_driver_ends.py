@@ -1,8 +1,7 @@
 """Drivers that end while threads of their runtime, or of their own, are at work: with exit status 0, and no crash."""
 
 import pytest
-
-from .waiting import run
+from waiting import run
 
 #: At its end the driver is far behind with printing: for seconds, and with a write every few milliseconds.
 ENDING = """
@@ -88,3 +87,49 @@ def test_a_driver_ends_well_while_a_daemon_thread_waits(wait):
     """
     for _ in range(4):
         run(script)
+
+
+@pytest.mark.parametrize("threads", ["", "threading.Thread(target=lambda: aktis.get(never), daemon=True).start()"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_driver_prints_before_its_end_what_workers_had_printed(threads, end):
+    """Also when its output is slow, and when its own threads wait meanwhile."""
+    script = f"""
+        import sys, threading, time
+        import aktis
+
+        aktis.init(num_cpus=2)
+
+        class Slow:
+            def isatty(self):
+                return False
+
+            def flush(self):
+                sys.__stdout__.flush()
+
+            def write(self, text):
+                time.sleep(0.005)
+                return sys.__stdout__.write(text)
+
+        sys.stdout = Slow()
+
+        @aktis.remote(num_cpus=0)
+        class Never:
+            def come(self):
+                time.sleep(600)
+
+        actor = Never.remote()
+        never = actor.come.remote()
+        {threads}
+
+        @aktis.remote
+        def chatter():
+            for number in range(100):
+                print("line", number)
+            print("no end of line", end="", flush=True)
+
+        aktis.get(chatter.remote(), timeout=25)
+        {ENDS[end]}
+    """
+    printed = run(script)
+    assert [number for number in range(100) if f"line {number}\n" not in printed] == []
+    assert "no end of line" in printed

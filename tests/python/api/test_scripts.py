@@ -93,7 +93,10 @@ def test_a_guardless_script_is_not_run_again_by_workers(tmp_path):
 
 def test_an_interrupt_ends_get_with_keyboard_interrupt_and_leaves_the_session():
     script = """
-        import aktis, sys, time
+        import aktis, signal, sys, time
+
+        # Ignored where the tests run in the background of a shell.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         @aktis.remote
         def slow():

@@ -33,6 +33,19 @@ impl Runtime {
         }
     }
 
+    /// Waits until everything that workers of this node have printed until now has come to this driver, or `patience` is over.
+    pub fn await_output(&self, patience: Duration) {
+        let flush = Kind::LogFlush(wire::LogFlush {});
+        let deadline = Some(Instant::now() + patience);
+        let flushed = self
+            .0
+            .node
+            .request(self.reactor(), flush, deadline, || false);
+        if let Err(failure) = flushed {
+            tracing::debug!(%failure, "the last lines of workers may be missing");
+        }
+    }
+
     /// Calls a method of the gcs through the raylet.
     pub fn call_gcs<Request: Message, Reply: Message + Default>(
         &self,

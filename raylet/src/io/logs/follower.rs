@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use aktis_common::ids::WorkerId;
 use aktis_common::zygote::SOURCE_MARK;
+use aktis_proto::v1::Done;
+use aktis_proto::v1::node_frame::Kind;
 use rustc_hash::FxHashMap;
 use rustix::fs::inotify;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::{Epitaph, Order, stderr_path, stdout_path};
+use crate::core::keys::ConnectionId;
 use crate::inbox::{Mailbox, Message};
 
 /// How long lines are collected before they are sent.
@@ -76,6 +79,7 @@ impl Follower {
                     Some(Order::End { worker, epitaph }) => {
                         self.endings.push((tokio::time::Instant::now() + LAST_WORDS, worker, epitaph));
                     }
+                    Some(Order::Flush { connection, request_id }) => self.flush(connection, request_id),
                 },
                 () = growth(watch.as_ref().ok()), if !self.outputs.is_empty() => {
                     tokio::time::sleep(BUNDLE).await;
@@ -106,9 +110,7 @@ impl Follower {
     fn read_all(&mut self) {
         for (worker, outputs) in &mut self.outputs {
             for output in outputs {
-                while let Some(lines) = output.read_lines() {
-                    send(&self.mailbox, *worker, output.is_stderr, lines, None);
-                }
+                output.pass_on(*worker, None, &self.mailbox);
             }
         }
     }
@@ -119,42 +121,69 @@ impl Follower {
         self.endings = later;
         let due: Vec<_> = due;
         for (_, worker, epitaph) in due {
-            for mut output in self.outputs.remove(&worker).into_iter().flatten() {
-                while let Some(lines) = output.read_lines() {
-                    send(&self.mailbox, worker, output.is_stderr, lines, epitaph);
-                }
-                if !output.unfinished.is_empty() {
-                    let line = String::from_utf8_lossy(&output.unfinished).into_owned();
-                    let last = Lines {
-                        source: output.source,
-                        lines: vec![line],
-                    };
-                    send(&self.mailbox, worker, output.is_stderr, vec![last], epitaph);
-                }
-            }
+            self.end(worker, epitaph);
         }
     }
-}
 
-fn send(
-    mailbox: &Mailbox,
-    worker: WorkerId,
-    is_stderr: bool,
-    bundles: Vec<Lines>,
-    epitaph: Option<Epitaph>,
-) {
-    for Lines { source, lines } in bundles {
-        mailbox.send(Message::LogLines {
-            worker,
-            is_stderr,
-            source,
-            lines,
-            epitaph,
+    fn end(&mut self, worker: WorkerId, epitaph: Option<Epitaph>) {
+        for mut output in self.outputs.remove(&worker).into_iter().flatten() {
+            output.pass_on_all(worker, epitaph, &self.mailbox);
+        }
+    }
+
+    /// Sends what has been written, and then says so.
+    fn flush(&mut self, connection: ConnectionId, request_id: u64) {
+        for (_, worker, epitaph) in std::mem::take(&mut self.endings) {
+            self.end(worker, epitaph);
+        }
+        for (worker, outputs) in &mut self.outputs {
+            for output in outputs {
+                output.pass_on_all(*worker, None, &self.mailbox);
+            }
+        }
+        self.mailbox.send(Message::Send {
+            connection,
+            request_id,
+            kind: Kind::Done(Done {}),
         });
     }
 }
 
 impl Output {
+    /// Sends the lines that have come.
+    fn pass_on(&mut self, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
+        while let Some(bundles) = self.read_lines() {
+            for lines in bundles {
+                self.send(lines, worker, epitaph, mailbox);
+            }
+        }
+    }
+
+    /// Also the last line, if it has no end.
+    fn pass_on_all(&mut self, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
+        self.pass_on(worker, epitaph, mailbox);
+        if !self.unfinished.is_empty() {
+            let line = String::from_utf8_lossy(&self.unfinished).into_owned();
+            self.unfinished.clear();
+            let last = Lines {
+                source: self.source.clone(),
+                lines: vec![line],
+            };
+            self.send(last, worker, epitaph, mailbox);
+        }
+    }
+
+    fn send(&self, lines: Lines, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
+        let Lines { source, lines } = lines;
+        mailbox.send(Message::LogLines {
+            worker,
+            is_stderr: self.is_stderr,
+            source,
+            lines,
+            epitaph,
+        });
+    }
+
     /// The complete lines of the next round; `None` when nothing has grown.
     fn read_lines(&mut self) -> Option<Vec<Lines>> {
         let file = File::open(&self.path).ok()?;

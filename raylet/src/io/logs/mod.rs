@@ -13,6 +13,7 @@ use aktis_common::zygote::SOURCE_MARK;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::core::keys::ConnectionId;
 use crate::inbox::Mailbox;
 
 /// Lines quoted from a log in an error.
@@ -36,6 +37,10 @@ enum Order {
     End {
         worker: WorkerId,
         epitaph: Option<Epitaph>,
+    },
+    Flush {
+        connection: ConnectionId,
+        request_id: u64,
     },
 }
 
@@ -73,6 +78,14 @@ impl LogPort {
     /// A worker is gone: what is left in its files is the last of it.
     pub(crate) fn end(&self, worker: WorkerId, epitaph: Option<Epitaph>) {
         let _ = self.orders.send(Order::End { worker, epitaph });
+    }
+
+    /// Reads what has been written, and answers the process after it has been sent the lines.
+    pub(crate) fn flush(&self, connection: ConnectionId, request_id: u64) {
+        let _ = self.orders.send(Order::Flush {
+            connection,
+            request_id,
+        });
     }
 
     /// The last lines of a worker's files, for an error message.
