@@ -47,12 +47,8 @@ GET_FIRST = (
 )  # fmt: skip
 
 
-@aktis.remote(num_cpus=0)
-class Callee:
-    """An actor that does nothing, and can record itself doing it."""
-
-    def nothing(self):
-        return None
+class Recorded:
+    """Can record itself."""
 
     def record(self, is_on):
         native.record_stages(is_on)
@@ -62,6 +58,22 @@ class Callee:
 
     def cpu_seconds(self):
         return time.process_time()
+
+
+@aktis.remote(num_cpus=0)
+class Callee(Recorded):
+    """An actor that does nothing."""
+
+    def nothing(self):
+        return None
+
+
+@aktis.remote(num_cpus=0)
+class AsyncCallee(Recorded):
+    """The same on an event loop."""
+
+    async def nothing(self):
+        return None
 
 
 @aktis.remote
@@ -192,13 +204,15 @@ def main():
     calls = options.calls
     result = {"floors": floors.measure(), "start": starts(options.starts)}
     aktis.init(num_cpus=1, log_to_driver=False)
-    callee = Callee.remote()
-    actor, task, alone = Recorder(callee), Recorder(Tasks), Recorder()
+    callee, async_callee = Callee.remote(), AsyncCallee.remote()
+    actor, async_actor, task, alone = Recorder(callee), Recorder(async_callee), Recorder(Tasks), Recorder()
     array = numpy.frombuffer(numpy.random.default_rng(0).bytes(200_000_000), dtype=numpy.uint8)
     large = max(5, calls // 250)
     small_ref = aktis.put(1)
     call_actor, call_task = (lambda: aktis.get(callee.nothing.remote())), (lambda: aktis.get(nothing.remote()))
     result["actor call"] = account(actor, call_actor, calls, CALL, beside=BESIDE)
+    call_async = lambda: aktis.get(async_callee.nothing.remote())
+    result["async actor call"] = account(async_actor, call_async, calls, CALL, beside=BESIDE)
     result["task"] = account(task, call_task, calls, CALL, beside=BESIDE)
     result["put, small"] = account(alone, lambda: aktis.put(1), calls, PUT_SMALL)
     result["get, small"] = account(alone, lambda: aktis.get(small_ref), calls, GET)
@@ -208,6 +222,7 @@ def main():
     result["get, 200 MB, first"] = account(alone, read, large, GET_FIRST, pause=FORGOTTEN_S)
     result["get, 200 MB, again"] = account(alone, read, calls, GET)
     result["actor call, in flight"] = in_flight(actor, callee.nothing.remote, 20 * BATCH)
+    result["async actor call, in flight"] = in_flight(async_actor, async_callee.nothing.remote, 20 * BATCH)
     result["task, in flight"] = in_flight(task, nothing.remote, 20 * BATCH)
     print(json.dumps(result))
 

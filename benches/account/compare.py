@@ -29,6 +29,7 @@ def render(result, machine):
     memcpy = ("memcpy of 200 MB into such memory", floors["memcpy_ms"] * 1e3)
     shown = (
         ("actor call", "actor call, one at a time", round_trips),
+        ("async actor call", "call of an async actor, one at a time", round_trips),
         ("task", "task, one at a time", round_trips),
         ("put, small", "`put`, small", (("object made, a key of a dict, dropped", floors["dict_put_us"]),)),
         ("get, small", "`get`, small", (("look into a dict", floors["dict_get_us"]),)),
@@ -36,13 +37,16 @@ def render(result, machine):
         ("get, 200 MB, first", "`get`, 200 MB array, first read", (memcpy, round_trips[0])),
         ("get, 200 MB, again", "`get`, 200 MB array, read again", (("look into a dict", floors["dict_get_us"]),)),
     )
-    calls = [tables.titled(title, result[name], beside) for name, title, beside in shown]
-    kinds = {"actor call": result["actor call, in flight"], "task": result["task, in flight"]}
+    calls = [
+        tables.titled(title, result[name], beside, tables.STEPS | (tables.ON_LOOP if "async" in name else {}))
+        for name, title, beside in shown
+    ]
+    kinds = {kind: result[f"{kind}, in flight"] for kind in ("actor call", "async actor call", "task")}
     parts = [
         f"{machine['cpus']} CPUs ({machine['cpu']}), Python {machine['python']}, commit {machine['commit']}.",
-        *calls[:2],
+        *calls[:3],
         f"**1000 calls in flight**, per call\n\n{tables.flight_table(kinds, floors['in_flight_us'])}",
-        *calls[2:],
+        *calls[3:],
         "**Cold process**: import, `init`, one task, `shutdown`, out (medians, by the time at which it was done)\n\n"
         + tables.start_table(result["start"], floors),
     ]

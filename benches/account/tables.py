@@ -36,6 +36,14 @@ STEPS = {
     ("caller value_decoded", "caller done"): ("caller", "Python: return, value dropped"),
 }  # fmt: skip
 
+#: The same step of an async actor.
+ON_LOOP = {
+    ("callee args_decoded", "callee returned"): (
+        "user",
+        "asyncio: a task, a step of the loop; method run (it returns None)",
+    ),
+}
+
 #: What a thread does between two marks of calls in flight: (side, from or None for any, to, what). The first that fits counts.
 #: No text: it waits, which is no work.
 WORK = (
@@ -102,11 +110,11 @@ def amount(us):
     return f"{us:,.0f}".replace(",", " ") if abs(us) >= 100 else f"{us:.2f}"
 
 
-def step_table(measured, floors):
+def step_table(measured, floors, names):
     """The steps of a call, their sum, the same call unrecorded, and the floors below."""
     summed = []
     for step in measured["steps"]:
-        where, what = STEPS.get((step["from"], step["to"]), ("", f"{step['from']} to {step['to']}"))
+        where, what = names.get((step["from"], step["to"]), ("", f"{step['from']} to {step['to']}"))
         us = step["us"]
         if summed and summed[-1][:2] == (where, what):
             us += summed.pop()[2]
@@ -115,15 +123,15 @@ def step_table(measured, floors):
     rows.append(("", "**sum**", f"**{amount(sum(step['us'] for step in measured['steps']))}**"))
     rows.append(("", "**the same call, marks off**", f"**{amount(measured['us'])}**"))
     for step in measured.get("beside", ()):
-        where, what = STEPS[step["from"], step["to"]]
+        where, what = names[step["from"], step["to"]]
         rows.append((where, f"meanwhile, not in the sum: {what}", amount(step["us"])))
     rows += [("floor", what, amount(us)) for what, us in floors]
     return markdown(("where", "what", "µs"), rows)
 
 
-def titled(name, measured, floors):
+def titled(name, measured, floors, names=STEPS):
     title = f"**{name[0].upper()}{name[1:]}** ({measured['usual']:.0%} of the calls pass each of these stages once)"
-    return f"{title}\n\n{step_table(measured, floors)}"
+    return f"{title}\n\n{step_table(measured, floors, names)}"
 
 
 def work_of(share):

@@ -7,6 +7,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::fork;
 use aktis_common::ids::TaskId;
 use aktis_worker::runtime::CallOutcome;
+use aktis_worker::stages::{Stage, mark};
 use aktis_worker::{ReceivedCall, TaskFailure, Value, set_current_task};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
@@ -63,6 +64,7 @@ impl CallDone {
     /// `exc`: the exception that the method raised, or None.
     #[pyo3(signature = (value, exc=None))]
     fn __call__(&self, py: Python<'_>, value: Bound<'_, PyAny>, exc: Option<Bound<'_, PyAny>>) {
+        mark(Stage::Returned);
         let returned = exc.map_or(Ok(value), |exception| Err(PyErr::from_value(exception)));
         self.answer(py, returned);
     }
