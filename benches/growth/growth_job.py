@@ -75,55 +75,44 @@ def tasks(options):
 
 
 def actors(options):
-    """Calls of n actors in turn: 1000 to each, the same number in all, and one at a time; seconds per call. The same between
-    bare processes."""
-    ns, calls = [1, 2, 5, 10, 20, 50, 100], options.calls
-    with bare.BareProcesses() as processes:
-
-        def bare_window_of(n):
-            processes.grow(n)
-
-            def window():
-                together, _ = timed(lambda: processes.all_at_once(n, calls))
-                one_by_one, _ = timed(lambda: processes.one_by_one(n, calls // 10))
-                # The tables divide by n, and the costs are one per call.
-                return {
-                    "bare processes, at once": together * n / calls,
-                    "bare processes, one by one": one_by_one * n / (calls // 10),
-                }
-
-            return window
-
-        floor = series(ns, options.windows, bare_window_of)
+    """Calls of n actors in turn: 1000 to each, the same number in all, and one at a time; seconds per call. Each window is
+    beside one of the same between bare processes."""
 
     @aktis.remote(num_cpus=0)
     class Nothing:
         def call(self):
             return None
 
+    calls, started = options.calls, []
+    few = calls // 10
     aktis.init(num_cpus=options.cpus, log_to_driver=False)
-    started = []
 
     def window_of(n):
+        processes.grow(n)
         started.extend(Nothing.remote() for _ in range(n - len(started)))
         aktis.get([actor.call.remote() for actor in started])
 
         def at_once(number):
-            return timed(lambda: aktis.get([started[i % n].call.remote() for i in range(number)]))[0] * n / number
+            return timed(lambda: aktis.get([started[i % n].call.remote() for i in range(number)]))[0]
 
         def window():
-            one_by_one, _ = timed(lambda: [aktis.get(started[i % n].call.remote()) for i in range(calls // 10)])
+            bare_one_by_one, _ = timed(lambda: processes.one_by_one(n, few))
+            one_by_one, _ = timed(lambda: [aktis.get(started[i % n].call.remote()) for i in range(few)])
+            bare_at_once, _ = timed(lambda: processes.all_at_once(n, calls))
+            # The tables divide by n, and the costs are one per call.
             return {
-                "1000 each, at once": at_once(1000 * n),
-                f"{calls} in all, at once": at_once(calls),
-                "one by one": one_by_one * n / (calls // 10),
+                "1000 each, at once": at_once(1000 * n) / 1000,
+                f"{calls} in all, at once": at_once(calls) * n / calls,
+                "one by one": one_by_one * n / few,
+                "bare processes, at once": bare_at_once * n / calls,
+                "bare processes, one by one": bare_one_by_one * n / few,
             }
 
         return window
 
-    table = series(ns, options.windows, window_of)
-    table["parts"].update(floor["parts"])
-    table["comparison"] = list(floor["parts"])
+    with bare.BareProcesses() as processes:
+        table = series([1, 2, 5, 10, 20, 50, 100], options.windows, window_of)
+    table["comparison"] = ["bare processes, at once", "bare processes, one by one"]
     table["floors"] = {
         "1000 each, at once": "bare processes, at once",
         f"{calls} in all, at once": "bare processes, at once",

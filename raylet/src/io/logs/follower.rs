@@ -70,6 +70,7 @@ impl Follower {
         if let Err(error) = &watch {
             tracing::warn!(%error, "log files are polled: the kernel does not watch them");
         }
+        let mut read_at = None;
         loop {
             let next_ending = self.endings.iter().map(|(at, ..)| *at).min();
             tokio::select! {
@@ -81,8 +82,11 @@ impl Follower {
                     }
                     Some(Order::Flush { connection, request_id }) => self.flush(connection, request_id),
                 },
-                () = growth(watch.as_ref().ok()), if !self.outputs.is_empty() => {
-                    tokio::time::sleep(BUNDLE).await;
+                () = growth(watch.as_ref().ok()), if read_at.is_none() && !self.outputs.is_empty() => {
+                    read_at = Some(tokio::time::Instant::now() + BUNDLE);
+                }
+                () = sleep_until(read_at), if read_at.is_some() => {
+                    read_at = None;
                     if let Ok(watch) = &watch {
                         drain(watch);
                     }
