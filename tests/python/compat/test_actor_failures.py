@@ -218,6 +218,23 @@ def test_an_actor_kept_from_restarting_stays_dead_after_kill():
     until_dead(victim)
 
 
+def test_an_actor_without_handles_lives_until_its_last_call_has_been_repeated():
+    @ray.remote(max_task_retries=1)
+    class Flaky:
+        def __init__(self):
+            self.attempts = 0
+
+        @ray.method(retry_exceptions=True)
+        def work(self):
+            self.attempts += 1
+            if self.attempts == 1:
+                raise ValueError("again")
+            time.sleep(0.5)  # long enough for an actor to be ended meanwhile
+            return self.attempts
+
+    assert get(Flaky.remote().work.remote()) == 2
+
+
 def test_method_errors_are_retried_when_asked(tmp_path):
     @ray.remote(max_task_retries=3)
     class Flaky:

@@ -277,23 +277,27 @@ impl Core {
         true
     }
 
-    /// A call was answered. The caller ends it.
-    pub(crate) fn call_ended(
+    /// A call was answered: its group has room for another. To be followed by [`Core::continue_calls`] when the call has
+    /// ended, or waits again: an actor without handles lives until then.
+    pub(super) fn call_answered(
         &mut self,
         connection: ConnectionId,
         call: TaskId,
+    ) -> Option<(ActorId, Group)> {
+        let actor = self.actors.actor_of(connection)?;
+        let entry = self.actors.entries.get_mut(&actor)?;
+        let group = entry.calls.answered(call)?;
+        self.actors.in_flight -= 1;
+        Some((actor, group))
+    }
+
+    /// Sends what there is room for, or ends the actor after its last call.
+    pub(super) fn continue_calls(
+        &mut self,
+        (actor, group): (ActorId, Group),
         effects: &mut Effects,
     ) {
-        let Some(actor) = self.actors.actor_of(connection) else {
-            return;
-        };
-        let Some(entry) = self.actors.entries.get_mut(&actor) else {
-            return;
-        };
-        if let Some(group) = entry.calls.answered(call) {
-            self.actors.in_flight -= 1;
-            self.pump_group(actor, group, effects);
-        }
+        self.pump_group(actor, group, effects);
         self.end_if_drained(actor, effects);
     }
 

@@ -72,7 +72,7 @@ impl Core {
         }
         let task = ended.task;
         self.lease_task_ended(connection, task, ended.execution, ended.is_worker_exiting);
-        self.call_ended(connection, task, effects);
+        let answered = self.call_answered(connection, task);
         match ended.failure {
             None => {
                 self.end_stream(task, ended.stream_length, None, effects);
@@ -80,6 +80,9 @@ impl Core {
             }
             Some(failure) if ended.is_retryable => self.retry_or_fail(task, failure, effects),
             Some(failure) => self.fail_task(task, failure, effects),
+        }
+        if let Some(answered) = answered {
+            self.continue_calls(answered, effects);
         }
         self.lease_continue(connection, effects);
     }

@@ -7,6 +7,7 @@ use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind;
 
+use super::super::ends::{EndedResult, ResultValue};
 use super::super::objects::ObjectState;
 use super::super::tasks::{CallTemplate, Target};
 use super::*;
@@ -115,6 +116,26 @@ impl Caller {
         call
     }
 
+    /// The actor answers: with a value, or with an exception on which the call is to be repeated.
+    fn answer(&mut self, lane: ConnectionId, task: TaskId, failure: Option<TaskFailure>) {
+        let ended = EndedResult {
+            task,
+            results: vec![ResultValue::Inline(Value::native(bytes::Bytes::new()))],
+            is_retryable: failure.is_some(),
+            failure,
+            still_borrowed: Vec::new(),
+            execution: Duration::ZERO,
+            is_worker_exiting: false,
+            stream_length: 0,
+        };
+        self.core.task_ended(lane, None, ended, &mut self.effects);
+    }
+
+    fn is_killed(&self) -> bool {
+        let is_kill = |effect: &Effect| matches!(effect, Effect::KillActor { .. });
+        self.effects.list.iter().any(is_kill)
+    }
+
     fn end_of(&self, call: TaskId) -> Option<ErrorCode> {
         match &self.core.objects.get(ObjectId::of_return(call, 0))?.state {
             ObjectState::Failed(failure) => Some(failure.code),
@@ -159,9 +180,7 @@ fn calls_in_flight_end_when_the_next_incarnation_is_known_before_the_lane_closes
     }
     caller.close(OLD_LANE);
     assert_eq!(caller.pushed_on(NEW_LANE), [repeated]);
-    caller
-        .core
-        .call_ended(NEW_LANE, repeated, &mut caller.effects);
+    caller.answer(NEW_LANE, repeated, None);
     assert_eq!(caller.core.actors.in_flight, 0);
 }
 
@@ -260,9 +279,7 @@ fn full_window_of_one_concurrency_group_holds_back_no_call_of_another() {
     let other = caller.call(0);
     assert_eq!(caller.pushed_on(OLD_LANE).last(), Some(&other));
     caller.effects = Effects::default();
-    caller
-        .core
-        .call_ended(OLD_LANE, stuck[7], &mut caller.effects);
+    caller.answer(OLD_LANE, stuck[7], None);
     assert_eq!(caller.pushed_on(OLD_LANE), [stuck[sent.len()]]);
 }
 
@@ -285,4 +302,19 @@ fn calls_of_each_concurrency_group_are_repeated_in_their_order() {
         of(&grouped, later_grouped),
         [&grouped[..], &[later_grouped]].concat()
     );
+}
+
+#[test]
+fn actor_without_handles_ends_after_its_last_call_also_if_that_is_repeated() {
+    let mut caller = Caller::new();
+    caller.alive_on(OLD_LANE);
+    let call = caller.call(1);
+    caller.drop_handles();
+    let raised = TaskFailure::new(ErrorCode::Application, "flaky");
+    caller.answer(OLD_LANE, call, Some(raised));
+    assert_eq!(caller.pushed_on(OLD_LANE), [call, call]);
+    assert!(!caller.is_killed());
+    caller.answer(OLD_LANE, call, None);
+    assert!(caller.is_killed());
+    assert_eq!(caller.end_of(call), None);
 }
