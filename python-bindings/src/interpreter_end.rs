@@ -8,9 +8,10 @@
 //!   Running ── announce_end() ──► Ending ── the session is over, seal_end() ──► Over
 //!              threads of the user stay          so do the runtime's own
 //! ```
-//! The runtime's own threads go on while the session is ended, because they print what workers have printed.
+//! The runtime's own threads go on while the session is ended, whatever they call, because they print what workers have printed.
 //! Both calls return when no thread is left that had found before that it may go on, and has yet to get the lock.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -31,11 +32,14 @@ static RETURNING: AtomicUsize = AtomicUsize::new(0);
 /// A thread that has the lock for long holds up those that are on their way to it.
 const RETURN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whose wait it is.
-#[derive(Clone, Copy)]
-enum Waiter {
-    User = ENDING as isize,
-    Runtime = OVER as isize,
+thread_local! {
+    /// From which state on the thread stays where it is.
+    static STAYS_FROM: Cell<usize> = const { Cell::new(ENDING) };
+}
+
+/// The calling thread is one that the runtime needs until the session is over.
+pub(crate) fn serve_the_session() {
+    STAYS_FROM.set(OVER);
 }
 
 /// The calling thread is about to end the session, and the interpreter after it.
@@ -61,21 +65,9 @@ fn enter(py: Python<'_>, state: usize) {
 
 /// Runs `wait` without the interpreter lock.
 pub(crate) fn detached<T: Send>(py: Python<'_>, wait: impl FnOnce() -> T + Send) -> T {
-    wait_as(Waiter::User, py, wait)
-}
-
-/// As [`detached`], on a thread that the runtime needs until the session is over.
-pub(crate) fn detached_for_the_session<T: Send>(
-    py: Python<'_>,
-    wait: impl FnOnce() -> T + Send,
-) -> T {
-    wait_as(Waiter::Runtime, py, wait)
-}
-
-fn wait_as<T: Send>(waiter: Waiter, py: Python<'_>, wait: impl FnOnce() -> T + Send) -> T {
     let (waited, returning) = py.detach(|| {
         let waited = wait();
-        (waited, Returning::begin(waiter))
+        (waited, Returning::begin())
     });
     drop(returning);
     waited
@@ -83,7 +75,7 @@ fn wait_as<T: Send>(waiter: Waiter, py: Python<'_>, wait: impl FnOnce() -> T + S
 
 /// Takes the interpreter lock in the middle of a wait.
 pub(crate) fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
-    let returning = Returning::begin(Waiter::User);
+    let returning = Returning::begin();
     let done = Python::try_attach(|py| {
         drop(returning);
         work(py)
@@ -96,10 +88,10 @@ struct Returning;
 
 impl Returning {
     /// Does not return if the thread may not.
-    fn begin(waiter: Waiter) -> Self {
+    fn begin() -> Self {
         RETURNING.fetch_add(1, Ordering::SeqCst);
         let returning = Self;
-        if STATE.load(Ordering::SeqCst) >= waiter as usize && !is_ending_thread() {
+        if STATE.load(Ordering::SeqCst) >= STAYS_FROM.get() && !is_ending_thread() {
             drop(returning);
             stay();
         }

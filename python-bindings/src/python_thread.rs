@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::interpreter_end::detached_for_the_session;
+use crate::interpreter_end::{detached, serve_the_session};
 
 /// What is to be called, and with which arguments. Made on the thread that calls it.
 pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
@@ -125,7 +125,8 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     /// The next function to call, and its arguments; waits for it. None: nothing will come any more.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
-        let taken = detached_for_the_session(py, || self.work.lock().recv());
+        serve_the_session();
+        let taken = detached(py, || self.work.lock().recv());
         match taken {
             Ok((work, token)) => {
                 drop(token);

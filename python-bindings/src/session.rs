@@ -301,11 +301,12 @@ pub(crate) fn shutdown(py: Python<'_>) {
     let laptop = LAPTOP.lock().take();
     detached(py, || {
         if let Some(runtime) = Runtime::current() {
+            // What prints may use the session.
             if OUTPUT.is_started() {
                 runtime.await_output(OUTPUT_PATIENCE);
+                OUTPUT.finish(OUTPUT_PATIENCE);
             }
             runtime.shutdown();
-            OUTPUT.finish(OUTPUT_PATIENCE);
             CALLBACKS.finish(CALLBACK_PATIENCE);
         }
         if let Some(laptop) = laptop {

@@ -190,13 +190,15 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
             return
         # Threads of the user may be waiting, and must not come back into an interpreter that ends. The runtime's own threads
         # are to finish first what they print, and end by themselves.
-        if _exiting_interpreter:
-            _aktis.announce_end()
-        if _aktis.is_connected():
-            _begin_generation()
-        _aktis.shutdown()
-        if _exiting_interpreter:
-            _aktis.seal_end()
+        try:
+            if _exiting_interpreter:
+                _aktis.announce_end()
+            if _aktis.is_connected():
+                _begin_generation()
+            _aktis.shutdown()
+        finally:  # also when Ctrl-C cut the waiting short
+            if _exiting_interpreter:
+                _aktis.seal_end()
         _may_be_connected = False
 
 

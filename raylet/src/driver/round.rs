@@ -1,7 +1,8 @@
 //! One message after the other.
 
+use aktis_common::error::ErrorCode;
 use aktis_proto::v1::node_frame::Kind;
-use aktis_proto::v1::{Done, LogLines};
+use aktis_proto::v1::{Done, Failure, LogLines};
 
 use super::RayletDriver;
 use super::shutdown::End;
@@ -10,7 +11,7 @@ use crate::core::keys::ConnectionId;
 use crate::core::worker_pool::Worker;
 use crate::inbox::{Message, ProcessNews};
 use crate::io::frames::Frame;
-use crate::io::logs::Epitaph;
+use crate::io::logs::{Epitaph, Flush};
 
 impl RayletDriver {
     /// A connection begins, says something or ends.
@@ -37,7 +38,7 @@ impl RayletDriver {
         let is_greeted = self.core.processes().get(connection).is_some();
         let kind = if is_greeted {
             match self.ports.store.on_frame(connection, request_id, kind) {
-                Some(Kind::LogFlush(_)) => return self.ports.logs.flush(connection, request_id),
+                Some(Kind::LogFlush(_)) => return self.flush_logs(connection, request_id),
                 Some(kind) => kind,
                 None => return self.take_store_outputs(),
             }
@@ -56,6 +57,27 @@ impl RayletDriver {
                 .links
                 .send(connection, request_id, Kind::Done(Done {}), &[]);
         }
+    }
+
+    /// A driver wants the lines of its job's workers.
+    fn flush_logs(&mut self, connection: ConnectionId, request_id: u64) {
+        let process = self.core.processes().get(connection);
+        let Some(job) = process.and_then(|process| process.job) else {
+            let failure = Failure::of(
+                ErrorCode::InvalidArgument,
+                "only a driver gets the output of workers",
+            );
+            let links = &mut self.ports.links;
+            return links.send(connection, request_id, Kind::Failure(failure), &[]);
+        };
+        let workers = self.core.pool().iter();
+        let workers = workers.filter(|worker| worker.job == Some(job));
+        self.ports.logs.flush(Flush {
+            job,
+            workers: workers.map(|worker| worker.id).collect(),
+            connection,
+            request_id,
+        });
     }
 
     pub(super) fn on_message(&mut self, message: Message) -> Option<End> {

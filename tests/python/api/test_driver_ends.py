@@ -92,7 +92,7 @@ def test_a_driver_ends_well_while_a_daemon_thread_waits(wait):
 @pytest.mark.parametrize("threads", ["", "threading.Thread(target=lambda: aktis.get(never), daemon=True).start()"])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_driver_prints_before_its_end_what_workers_had_printed(threads, end):
-    """Also when its output is slow, and when its own threads wait meanwhile."""
+    """Also when its output is slow and calls the session itself, and when its own threads wait meanwhile."""
     script = f"""
         import sys, threading, time
         import aktis
@@ -107,7 +107,7 @@ def test_a_driver_prints_before_its_end_what_workers_had_printed(threads, end):
                 sys.__stdout__.flush()
 
             def write(self, text):
-                time.sleep(0.005)
+                time.sleep(aktis.get(aktis.put(0.005)))
                 return sys.__stdout__.write(text)
 
         sys.stdout = Slow()

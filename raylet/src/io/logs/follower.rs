@@ -15,8 +15,7 @@ use rustix::fs::inotify;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::{Epitaph, Order, stderr_path, stdout_path};
-use crate::core::keys::ConnectionId;
+use super::{Epitaph, Flush, Order, stderr_path, stdout_path};
 use crate::inbox::{Mailbox, Message};
 
 /// How long lines are collected before they are sent.
@@ -80,7 +79,7 @@ impl Follower {
                     Some(Order::End { worker, epitaph }) => {
                         self.endings.push((tokio::time::Instant::now() + LAST_WORDS, worker, epitaph));
                     }
-                    Some(Order::Flush { connection, request_id }) => self.flush(connection, request_id),
+                    Some(Order::Flush(flush)) => self.flush(flush),
                 },
                 () = growth(watch.as_ref().ok()), if read_at.is_none() && !self.outputs.is_empty() => {
                     read_at = Some(tokio::time::Instant::now() + BUNDLE);
@@ -121,9 +120,14 @@ impl Follower {
 
     fn end_due(&mut self) {
         let now = tokio::time::Instant::now();
-        let (due, later) = self.endings.drain(..).partition(|(at, ..)| *at <= now);
-        self.endings = later;
-        let due: Vec<_> = due;
+        self.end_if(|at, _| at <= now);
+    }
+
+    fn end_if(&mut self, is_due: impl Fn(tokio::time::Instant, &Option<Epitaph>) -> bool) {
+        let due: Vec<_> = self
+            .endings
+            .extract_if(.., |(at, _, epitaph)| is_due(*at, epitaph))
+            .collect();
         for (_, worker, epitaph) in due {
             self.end(worker, epitaph);
         }
@@ -135,14 +139,18 @@ impl Follower {
         }
     }
 
-    /// Sends what has been written, and then says so.
-    fn flush(&mut self, connection: ConnectionId, request_id: u64) {
-        for (_, worker, epitaph) in std::mem::take(&mut self.endings) {
-            self.end(worker, epitaph);
-        }
-        for (worker, outputs) in &mut self.outputs {
-            for output in outputs {
-                output.pass_on_all(*worker, None, &self.mailbox);
+    /// Sends what the workers of a job have written, and then says so.
+    fn flush(&mut self, flush: Flush) {
+        let Flush {
+            job,
+            workers,
+            connection,
+            request_id,
+        } = flush;
+        self.end_if(|_, epitaph| epitaph.is_some_and(|epitaph| epitaph.job == job));
+        for worker in workers {
+            for output in self.outputs.get_mut(&worker).into_iter().flatten() {
+                output.pass_on_all(worker, None, &self.mailbox);
             }
         }
         self.mailbox.send(Message::Send {

@@ -38,10 +38,19 @@ enum Order {
         worker: WorkerId,
         epitaph: Option<Epitaph>,
     },
-    Flush {
-        connection: ConnectionId,
-        request_id: u64,
-    },
+    Flush(Flush),
+}
+
+/// What a driver wants to have before it ends.
+pub(crate) struct Flush {
+    /// Its job.
+    pub(crate) job: JobId,
+    /// The living workers of the job.
+    pub(crate) workers: Vec<WorkerId>,
+    /// Who is answered.
+    pub(crate) connection: ConnectionId,
+    /// The number of its request.
+    pub(crate) request_id: u64,
 }
 
 /// Follows log files in the background.
@@ -80,12 +89,9 @@ impl LogPort {
         let _ = self.orders.send(Order::End { worker, epitaph });
     }
 
-    /// Reads what has been written, and answers the process after it has been sent the lines.
-    pub(crate) fn flush(&self, connection: ConnectionId, request_id: u64) {
-        let _ = self.orders.send(Order::Flush {
-            connection,
-            request_id,
-        });
+    /// Reads what the workers of a job have written, and answers the driver after it has been sent the lines.
+    pub(crate) fn flush(&self, flush: Flush) {
+        let _ = self.orders.send(Order::Flush(flush));
     }
 
     /// The last lines of a worker's files, for an error message.
