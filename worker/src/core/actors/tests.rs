@@ -7,6 +7,7 @@ use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind;
 
+use super::super::call_queues::CallLimits;
 use super::super::ends::{EndedResult, ResultValue};
 use super::super::objects::ObjectState;
 use super::super::tasks::{CallTemplate, Target};

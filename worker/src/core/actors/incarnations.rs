@@ -1,0 +1,180 @@
+//! Where an actor is, as the gcs and its lanes tell: alive, away, dead.
+
+use aktis_common::error::ErrorCode;
+use aktis_common::ids::ActorId;
+
+use super::super::call_queues::CallLimits;
+use super::super::tasks::{Place, TaskRecord};
+use super::super::templates::TemplateSlots;
+use super::super::{Core, Effect, Effects};
+use super::Reach;
+use crate::error::TaskFailure;
+use crate::lane::connection::ConnectionId;
+use crate::reference::ProcessAddress;
+
+impl Core {
+    /// A lane to the living actor is open.
+    pub(crate) fn actor_alive(
+        &mut self,
+        actor: ActorId,
+        address: ProcessAddress,
+        connection: ConnectionId,
+        limits: CallLimits,
+        effects: &mut Effects,
+    ) {
+        self.leave_incarnation(actor, effects);
+        self.actors.away.remove(actor);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            effects.push(Effect::CloseLane { connection });
+            return;
+        };
+        entry.calls.set_limits(limits);
+        entry.reach = Reach::Alive { connection };
+        let is_same = entry.address.replace(address) == Some(address);
+        entry.templates = TemplateSlots::default();
+        let interrupted = std::mem::take(&mut entry.interrupted);
+        self.actors.by_connection.insert(connection, actor);
+        let message = interruption(actor, is_same);
+        for call in interrupted {
+            self.fail_task(
+                call,
+                TaskFailure::new(ErrorCode::ActorUnavailable, message.clone()),
+                effects,
+            );
+        }
+        self.pump_actor(actor, effects);
+        self.settle(effects);
+    }
+
+    /// A lane to the next incarnation is open. The end of the lane to the last one may come later than this news: what was
+    /// sent on it is not answered there any more.
+    fn leave_incarnation(&mut self, actor: ActorId, effects: &mut Effects) {
+        let reach = self.actors.entries.get(&actor).map(|entry| &entry.reach);
+        if let Some(&Reach::Alive { connection }) = reach {
+            self.actor_lane_closed(connection, effects);
+            effects.push(Effect::CloseLane { connection });
+        }
+    }
+
+    /// The actor is dead for good.
+    pub(crate) fn actor_dead(
+        &mut self,
+        actor: ActorId,
+        failure: TaskFailure,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        if matches!(entry.reach, Reach::Dead(_)) {
+            return;
+        }
+        self.actors.away.remove(actor);
+        if let Reach::Alive { connection } = entry.reach {
+            self.actors.by_connection.remove(&connection);
+            effects.push(Effect::CloseLane { connection });
+        }
+        entry.reach = Reach::Dead(failure.clone());
+        let mut lost = entry.calls.take_sent();
+        self.actors.in_flight -= lost.len();
+        lost.append(&mut entry.interrupted);
+        if let Some(args) = entry.creation_args.take() {
+            effects.discard_value(args);
+        }
+        for call in lost {
+            self.fail_task(call, failure.clone(), effects);
+        }
+        self.pump_actor(actor, effects);
+        self.settle(effects);
+        match self.actors.entries.get_mut(&actor) {
+            Some(entry) if entry.is_ended => self.forget_actor(actor),
+            Some(entry) => entry.strip(),
+            None => {}
+        }
+    }
+
+    /// The actor waits for a place. `failure`: nothing can place it as the cluster is now, so calls fail until that
+    /// changes.
+    pub(crate) fn actor_pending(
+        &mut self,
+        actor: ActorId,
+        failure: Option<TaskFailure>,
+        effects: &mut Effects,
+    ) {
+        self.actors.away.remove(actor);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        if matches!(entry.reach, Reach::Unknown | Reach::Unplaceable(_)) {
+            entry.reach = failure.map_or(Reach::Unknown, Reach::Unplaceable);
+            self.pump_actor(actor, effects);
+            self.settle(effects);
+        }
+    }
+
+    /// The lane of an actor is closed. Calls with retries left wait for the next incarnation, others for the cause.
+    pub(crate) fn actor_lane_closed(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        let Some(actor) = self.actors.by_connection.remove(&connection) else {
+            return;
+        };
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        if !matches!(&entry.reach, Reach::Alive { connection: open } if *open == connection) {
+            return;
+        }
+        entry.reach = Reach::Away;
+        self.ask_later(actor);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        let sent = entry.calls.take_sent();
+        self.actors.in_flight -= sent.len();
+        for call in sent.into_iter().rev() {
+            let has_retry = self
+                .tasks
+                .records
+                .get_mut(&call)
+                .is_some_and(TaskRecord::take_retry);
+            if has_retry {
+                if let Some(record) = self.tasks.records.get_mut(&call) {
+                    record.place = Place::Queued;
+                }
+                self.requeue_call(actor, call, effects);
+            } else if let Some(entry) = self.actors.entries.get_mut(&actor) {
+                entry.interrupted.push(call);
+            }
+        }
+        self.settle(effects);
+    }
+
+    /// The actor is said to be alive, but no lane to it could be opened.
+    pub(crate) fn actor_unreachable(&mut self, actor: ActorId) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        match entry.reach {
+            Reach::Unknown | Reach::Away => {}
+            Reach::Unplaceable(_) => entry.reach = Reach::Unknown,
+            // The lane to the last incarnation is still to report its end.
+            Reach::Alive { .. } | Reach::Dead(_) => return,
+        }
+        self.ask_later(actor);
+    }
+}
+
+/// Why a call that was sent is not repeated. `is_same`: the process that it was sent to lives on.
+fn interruption(actor: ActorId, is_same: bool) -> String {
+    let what = if is_same {
+        format!(
+            "the connection to actor {actor} broke while the call was running; the actor lives on"
+        )
+    } else {
+        format!(
+            "the call was running on actor {actor} when its process ended; the actor is restarted"
+        )
+    };
+    format!(
+        "{what}, but the call is not repeated (max_task_retries=0): call again, or set max_task_retries"
+    )
+}
