@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_proto::convert::status;
-use aktis_proto::transport::{Address, Listener, Security, serve};
+use aktis_proto::transport::{Address, ListenError, Listener, Security, serve};
 use aktis_proto::v1::gcs_server::{Gcs, GcsServer};
 use aktis_proto::v1::*;
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
+
+use crate::process::DEADLINE;
 
 /// What it was told.
 #[derive(Debug, Default)]
@@ -56,9 +59,7 @@ impl GcsServerTask {
     }
 
     async fn serve(gcs: FakeGcs, address: Address) -> Self {
-        let listener = Listener::bind(&address, &Security::default())
-            .await
-            .unwrap();
+        let listener = bind(&address).await;
         let routes = tonic::service::Routes::new(GcsServer::new(gcs.clone()));
         let task = tokio::spawn(async move {
             serve(
@@ -82,6 +83,19 @@ impl GcsServerTask {
             publications: broadcast::channel(1024).0,
         };
         Self::serve(gcs, self.address).await
+    }
+}
+
+/// Binds where a listener may just have ended: a process that another test starts at this moment holds it until its `exec`.
+async fn bind(address: &Address) -> Listener {
+    let give_up_at = Instant::now() + DEADLINE;
+    loop {
+        match Listener::bind(address, &Security::default()).await {
+            Err(ListenError::InUse { .. }) if Instant::now() < give_up_at => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            bound => return bound.unwrap(),
+        }
     }
 }
 

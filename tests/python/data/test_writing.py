@@ -43,7 +43,8 @@ def test_failed_job_leaves_no_half_written_file(tmp_path):
 
     with pytest.raises(RuntimeError, match="late"):
         aktis.data.range(100).map_batches(fail_late, batch_size=5).write_parquet(tmp_path)
-    for path in tmp_path.iterdir():
+    # Workers that are still ending have hidden files, which no reader looks at.
+    for path in tmp_path.glob("[!.]*"):
         parquet.read_table(path)
 
 
