@@ -82,9 +82,9 @@ class SyncHost:
 
 def host_actor(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], max_concurrency: int) -> ActorHost:
     """Constructs the actor, and gives it the host that its class asks for."""
-    groups: dict[str, int] = dict(getattr(cls, "__aktis_concurrency_groups__", None) or {})
+    limits = call_limits(cls, {"max_concurrency": max_concurrency})
+    groups: dict[str, int] = {**limits["concurrency_groups"], _DEFAULT_GROUP: limits["calls_at_once"]}
     is_async = has_async_methods(cls)
-    groups[_DEFAULT_GROUP] = max_concurrency or (ASYNC_CONCURRENCY if is_async else 1)
     instance = _with_built_in_methods(cls)(*args, **kwargs)
     if is_async:
         return AsyncHost(instance, groups)

@@ -90,12 +90,7 @@ async fn get_that_is_given_up_is_answered_once_and_the_object_is_not_held() {
     let node = sandbox.node(1).await;
     let (mut writer, mut reader) = (driver(&node).await, driver(&node).await);
     let object = ObjectId::for_put();
-    let create = StoreCreate {
-        object_id: object.to_wire(),
-        size_bytes: 3,
-        owner: Some(writer.address()),
-    };
-    writer.ask(Kind::StoreCreate(create)).await;
+    writer.create(object, 3).await;
     let request_id = reader.request_object(object, &[node.node_id()]).await;
     reader
         .send(Kind::StoreGetCancel(StoreGetCancel { request_id }))

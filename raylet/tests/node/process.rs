@@ -191,18 +191,23 @@ impl Process {
         assert!(matches!(answer, Kind::Done(_)), "{answer:?}");
     }
 
+    /// Begins to make an object in the store; gives its offset.
+    pub async fn create(&mut self, object: ObjectId, size_bytes: u64) -> u64 {
+        let create = StoreCreate {
+            object_id: object.to_wire(),
+            size_bytes,
+            owner: Some(self.address()),
+        };
+        match self.ask(Kind::StoreCreate(create)).await {
+            Kind::StoreCreateReply(reply) => reply.offset,
+            other => panic!("expected room, got {other:?}"),
+        }
+    }
+
     /// Puts an object into the store.
     pub async fn put(&mut self, bytes: &[u8]) -> ObjectId {
         let object = ObjectId::for_put();
-        let create = StoreCreate {
-            object_id: object.to_wire(),
-            size_bytes: bytes.len() as u64,
-            owner: Some(self.address()),
-        };
-        let offset = match self.ask(Kind::StoreCreate(create)).await {
-            Kind::StoreCreateReply(reply) => reply.offset,
-            other => panic!("expected room, got {other:?}"),
-        };
+        let offset = self.create(object, bytes.len() as u64).await;
         self.arena.write_vectored(offset, &[bytes]).unwrap();
         let seal = StoreSeal {
             object_id: object.to_wire(),

@@ -218,41 +218,31 @@ def test_an_actor_kept_from_restarting_stays_dead_after_kill():
     until_dead(victim)
 
 
+@ray.remote(max_task_retries=3)
+class Flaky:
+    def __init__(self):
+        self.attempts = 0
+
+    @ray.method(retry_exceptions=True)
+    def work(self, last_attempt, its_seconds=0):
+        self.attempts += 1
+        if self.attempts < last_attempt:
+            raise ValueError("again")
+        time.sleep(its_seconds)
+        return self.attempts
+
+    def plain(self):
+        self.attempts += 1
+        raise ValueError(f"attempt {self.attempts}")
+
+
 def test_an_actor_without_handles_lives_until_its_last_call_has_been_repeated():
-    @ray.remote(max_task_retries=1)
-    class Flaky:
-        def __init__(self):
-            self.attempts = 0
-
-        @ray.method(retry_exceptions=True)
-        def work(self):
-            self.attempts += 1
-            if self.attempts == 1:
-                raise ValueError("again")
-            time.sleep(0.5)  # long enough for an actor to be ended meanwhile
-            return self.attempts
-
-    assert get(Flaky.remote().work.remote()) == 2
+    # Long enough for an actor to be ended meanwhile.
+    assert get(Flaky.remote().work.remote(last_attempt=2, its_seconds=0.5)) == 2
 
 
-def test_method_errors_are_retried_when_asked(tmp_path):
-    @ray.remote(max_task_retries=3)
-    class Flaky:
-        def __init__(self):
-            self.attempts = 0
-
-        @ray.method(retry_exceptions=True)
-        def work(self):
-            self.attempts += 1
-            if self.attempts < 3:
-                raise ValueError("again")
-            return self.attempts
-
-        def plain(self):
-            self.attempts += 1
-            raise ValueError(f"attempt {self.attempts}")
-
-    assert get(Flaky.remote().work.remote()) == 3
+def test_method_errors_are_retried_when_asked():
+    assert get(Flaky.remote().work.remote(last_attempt=3)) == 3
     with pytest.raises(ValueError, match="attempt 1"):
         get(Flaky.remote().plain.remote())
 

@@ -1,8 +1,10 @@
 """Writing Parquet."""
 
 import aktis.data
+import pyarrow
 import pytest
 from pyarrow import parquet
+from waiting import until
 
 
 def test_written_rows_are_read_by_pyarrow(words, tmp_path):
@@ -43,9 +45,14 @@ def test_failed_job_leaves_no_half_written_file(tmp_path):
 
     with pytest.raises(RuntimeError, match="late"):
         aktis.data.range(100).map_batches(fail_late, batch_size=5).write_parquet(tmp_path)
-    # Workers that are still ending have hidden files, which no reader looks at.
-    for path in tmp_path.glob("[!.]*"):
-        parquet.read_table(path)
+
+    def all_are_whole():
+        try:
+            return all(parquet.read_table(path) is not None for path in tmp_path.iterdir())
+        except (pyarrow.ArrowInvalid, FileNotFoundError):  # of a worker that is still writing, or has just been renamed
+            return False
+
+    until(all_are_whole, "every file, hidden ones included, is whole")
 
 
 def test_limit_is_kept_through_a_write(tmp_path):

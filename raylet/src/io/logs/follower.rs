@@ -177,11 +177,11 @@ impl Output {
         if !self.unfinished.is_empty() {
             let line = String::from_utf8_lossy(&self.unfinished).into_owned();
             self.unfinished.clear();
-            let last = Lines {
-                source: self.source.clone(),
-                lines: vec![line],
-            };
-            self.send(last, worker, epitaph, mailbox);
+            let mut bundles = Vec::new();
+            self.take_line(line, &mut bundles);
+            for lines in bundles {
+                self.send(lines, worker, epitaph, mailbox);
+            }
         }
     }
 
