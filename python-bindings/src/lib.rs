@@ -29,6 +29,7 @@ mod python_thread;
 mod session;
 mod task;
 mod work_feed;
+mod worker_output;
 mod zygote;
 
 use aktis_worker::stages::{Stage, note};

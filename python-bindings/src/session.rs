@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aktis_cli::laptop::{LaptopConfig, LaptopSession};
@@ -21,12 +20,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use sha2::{Digest, Sha256};
 
 use crate::failure::to_py_err;
 use crate::interpreter_end::{attached, detached};
 use crate::python_thread::{CALLBACKS, OUTPUT};
+use crate::worker_output::python_log_sink;
 
 /// How long the end of a session waits until the last lines of workers are printed.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
@@ -261,37 +261,6 @@ pub(crate) fn connect(
     detached(py, || Runtime::start(config))
         .map(drop)
         .map_err(|failure| to_py_err(py, &failure))
-}
-
-fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink {
-    let (sink, lost_lines) = (Arc::new(sink), AtomicUsize::new(0));
-    Box::new(move |lines: wire::LogLines| {
-        let (sink, count) = (Arc::clone(&sink), lines.lines.len());
-        let lost_before = lost_lines.swap(0, Ordering::Relaxed);
-        let is_queued = OUTPUT.run(move |py| {
-            let record = record_of(py, &lines, lost_before)?;
-            Ok((sink.clone_ref(py), PyTuple::new(py, [record])?.unbind()))
-        });
-        if !is_queued {
-            lost_lines.fetch_add(lost_before + count, Ordering::Relaxed);
-        }
-    })
-}
-
-/// What `print_worker_lines` takes.
-fn record_of<'py>(
-    py: Python<'py>,
-    lines: &wire::LogLines,
-    lost_before: usize,
-) -> PyResult<Bound<'py, PyDict>> {
-    let record = PyDict::new(py);
-    record.set_item("pid", lines.pid)?;
-    record.set_item("source", &lines.source)?;
-    record.set_item("hostname", &lines.hostname)?;
-    record.set_item("is_stderr", lines.is_stderr)?;
-    record.set_item("lines", &lines.lines)?;
-    record.set_item("lost_before", lost_before)?;
-    Ok(record)
 }
 
 /// Leaves the session; ends it if this process hosts it.
