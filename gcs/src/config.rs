@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aktis_common::config::Settings;
-use aktis_proto::transport::{Address, Security};
+use aktis_proto::transport::{Address, Network, Security};
 
 /// Everything a gcs needs to know.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct GcsConfig {
     pub listen: Vec<Address>,
     /// Token and TLS of the cluster.
     pub security: Security,
+    /// What carries its connections.
+    pub network: Network,
     /// Where the tables are kept.
     pub storage: StorageKind,
     /// A node that was not heard of for this long is dead.
@@ -41,6 +43,7 @@ impl GcsConfig {
             session_id: session_id.into(),
             listen,
             security: Security::default(),
+            network: Network::system(),
             storage: StorageKind::Memory,
             node_timeout: Duration::ZERO,
             node_disconnect_grace: Duration::ZERO,

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aktis_common::error::ErrorCode;
 use aktis_proto::convert::status;
-use aktis_proto::transport::Security;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -77,11 +76,11 @@ impl GcsDriver {
         core: GcsCore,
         storage: Box<dyn Storage>,
         publisher: Publisher,
-        security: Security,
+        raylets: impl FnOnce(GcsPort) -> Raylets,
     ) -> (GcsPort, Self) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let port = GcsPort { inbox: sender };
-        let raylets = Raylets::new(security, port.clone());
+        let raylets = raylets(port.clone());
         let started = Instant::now();
         (
             port,

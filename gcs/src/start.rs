@@ -11,6 +11,7 @@ use crate::core::{GcsCore, NodeTimeouts};
 use crate::driver::GcsDriver;
 use crate::error::StartError;
 use crate::io::publish::Publisher;
+use crate::io::raylets::Raylets;
 use crate::io::storage::{FileStorage, MemoryStorage, Storage};
 use crate::service::GcsService;
 
@@ -37,59 +38,85 @@ impl Gcs {
     /// # Errors
     /// When an address cannot be bound or is not protected, or the storage cannot be used.
     pub async fn start(config: GcsConfig) -> Result<GcsHandle, StartError> {
-        if config.listen.is_empty() {
-            return Err(StartError::NoAddress);
-        }
-        let mut listeners = Vec::with_capacity(config.listen.len());
-        for address in &config.listen {
-            let bound = Listener::bind(address, &config.security).await;
-            listeners.push(bound.map_err(StartError::Listen)?);
-        }
-        let mut storage: Box<dyn Storage> = match &config.storage {
+        // First, so that a head that finds its address taken leaves the storage alone.
+        let listeners = listen(&config).await?;
+        let storage: Box<dyn Storage> = match &config.storage {
             StorageKind::Memory => Box::new(MemoryStorage::default()),
             StorageKind::File(path) => {
                 Box::new(FileStorage::open(path).map_err(StartError::Storage)?)
             }
         };
-        let rows = storage.load().await.map_err(StartError::Storage)?;
-        let timeouts = NodeTimeouts {
-            silence: config.node_timeout,
-            disconnected: config.node_disconnect_grace,
-        };
-        let core = GcsCore::restore(config.session_id.clone(), timeouts, rows, Duration::ZERO)
-            .map_err(StartError::Restore)?;
-        let session_id = core.session_id().to_owned();
-
-        let publisher = Publisher::new(config.publication_capacity);
-        let (stop, stopped) = watch::channel(false);
-        let storage_name = storage.name();
-        let (port, driver) =
-            GcsDriver::new(core, storage, publisher.clone(), config.security.clone());
-        let driver = tokio::spawn(driver.run(stopped.clone()));
-        let service = GcsService::new(port, publisher, storage_name);
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.address().clone())
-            .collect();
-        let tasks = listeners
-            .into_iter()
-            .map(|listener| {
-                tokio::spawn(serve_until(
-                    listener,
-                    config.clone(),
-                    service.clone(),
-                    stopped.clone(),
-                ))
-            })
-            .collect();
-        Ok(GcsHandle {
-            addresses,
-            session_id,
-            stop,
-            tasks,
-            driver,
-        })
+        run(config, listeners, storage).await
     }
+
+    /// The same, with a storage that the caller brings in place of [`GcsConfig::storage`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        config: GcsConfig,
+        storage: Box<dyn Storage>,
+    ) -> Result<GcsHandle, StartError> {
+        let listeners = listen(&config).await?;
+        run(config, listeners, storage).await
+    }
+}
+
+async fn listen(config: &GcsConfig) -> Result<Vec<Listener>, StartError> {
+    if config.listen.is_empty() {
+        return Err(StartError::NoAddress);
+    }
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        let bound = config.network.bind(address, &config.security).await;
+        listeners.push(bound.map_err(StartError::Listen)?);
+    }
+    Ok(listeners)
+}
+
+async fn run(
+    config: GcsConfig,
+    listeners: Vec<Listener>,
+    mut storage: Box<dyn Storage>,
+) -> Result<GcsHandle, StartError> {
+    let rows = storage.load().await.map_err(StartError::Storage)?;
+    let timeouts = NodeTimeouts {
+        silence: config.node_timeout,
+        disconnected: config.node_disconnect_grace,
+    };
+    let core = GcsCore::restore(config.session_id.clone(), timeouts, rows, Duration::ZERO)
+        .map_err(StartError::Restore)?;
+    let session_id = core.session_id().to_owned();
+
+    let publisher = Publisher::new(config.publication_capacity);
+    let (stop, stopped) = watch::channel(false);
+    let storage_name = storage.name();
+    let raylets = |port| Raylets::new(config.network.clone(), config.security.clone(), port);
+    let (port, driver) = GcsDriver::new(core, storage, publisher.clone(), raylets);
+    let driver = tokio::spawn(driver.run(stopped.clone()));
+    let service = GcsService::new(port, publisher, storage_name);
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.address().clone())
+        .collect();
+    let tasks = listeners
+        .into_iter()
+        .map(|listener| {
+            tokio::spawn(serve_until(
+                listener,
+                config.clone(),
+                service.clone(),
+                stopped.clone(),
+            ))
+        })
+        .collect();
+    Ok(GcsHandle {
+        addresses,
+        session_id,
+        stop,
+        tasks,
+        driver,
+    })
 }
 
 async fn serve_until(

@@ -9,12 +9,14 @@
 mod address;
 mod auth;
 mod client;
+mod network;
 mod security;
 mod server;
 
 pub use address::{Address, AddressError};
 pub use auth::ClientAuth;
 pub use client::{Channel, ConnectError, connect, connect_lazy, gcs_client, raylet_client};
+pub use network::{BoxedDuplex, Carrier, Dialling, Duplex, Incoming, Network};
 pub use security::{Security, SecurityError, TlsPaths};
 pub use server::{ListenError, Listener, serve};
 

@@ -8,7 +8,7 @@ use aktis_common::config::Settings;
 use aktis_common::ids::NodeId;
 use aktis_common::resources::NodeResources;
 use aktis_object_store::StoreConfig;
-use aktis_proto::transport::{Address, Security};
+use aktis_proto::transport::{Address, Network, Security};
 
 /// Everything a raylet needs to know.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct RayletConfig {
     pub advertised_host: Option<String>,
     /// Token and TLS of the cluster.
     pub security: Security,
+    /// What carries connections between nodes.
+    pub network: Network,
     /// What the node has, all free.
     pub resources: NodeResources,
     /// Whether the gcs runs on this node.
@@ -74,6 +76,7 @@ impl RayletConfig {
             listen: Address::Unix(node_dir.join("raylet-grpc.sock")),
             advertised_host: None,
             security: Security::default(),
+            network: Network::system(),
             resources,
             is_head: false,
             store: StoreConfig::new(aktis_object_store::default_capacity_bytes()),

@@ -193,6 +193,7 @@ async fn assemble(
     let gcs_settings = GcsSettings {
         address: config.gcs_address.clone(),
         security: config.security.clone(),
+        network: config.network.clone(),
         node_id: config.node_id,
         report_period: config.report_period,
     };
@@ -205,7 +206,7 @@ async fn assemble(
         store,
         zygote,
         gcs,
-        peers: Peers::new(config.security.clone()),
+        peers: Peers::new(config.network.clone(), config.security.clone()),
         logs: LogPort::open(config.log_dir(), mailbox.clone()),
     };
     let core = RayletCore::new(core_settings(config, node), Instant::now());
@@ -311,7 +312,9 @@ async fn bind(config: &RayletConfig) -> Result<Sockets, StartError> {
         |path: PathBuf| bind_private(&path).map_err(|source| StartError::Socket { path, source });
     let node = private(config.node_socket())?;
     let proxy = private(config.proxy_socket())?;
-    let grpc = Listener::bind(&config.listen, &config.security)
+    let grpc = config
+        .network
+        .bind(&config.listen, &config.security)
         .await
         .map_err(|cause| StartError::Listen { cause })?;
     Ok(Sockets { node, proxy, grpc })

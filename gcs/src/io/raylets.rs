@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aktis_common::ids::{ActorId, NodeId};
 use aktis_proto::convert::failure;
-use aktis_proto::transport::{Address, Channel, Security, connect_lazy, raylet_client};
+use aktis_proto::transport::{Address, Channel, Network, Security, raylet_client};
 use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{
     KillWorkerRequest, StartActorReply, StartActorRequest, start_actor_reply::Outcome,
@@ -26,14 +26,16 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections to raylets, by address.
 pub(crate) struct Raylets {
+    network: Network,
     security: Security,
     clients: HashMap<String, RayletClient<Channel>>,
     port: GcsPort,
 }
 
 impl Raylets {
-    pub(crate) fn new(security: Security, port: GcsPort) -> Self {
+    pub(crate) fn new(network: Network, security: Security, port: GcsPort) -> Self {
         Self {
+            network,
             security,
             clients: HashMap::new(),
             port,
@@ -98,7 +100,10 @@ impl Raylets {
         let address: Address = raylet_address
             .parse()
             .map_err(|error| format!("raylet address: {error}"))?;
-        let channel = connect_lazy(&address, &self.security).map_err(|error| error.to_string())?;
+        let channel = self
+            .network
+            .connect_lazy(&address, &self.security)
+            .map_err(|error| error.to_string())?;
         let client = raylet_client(channel);
         self.clients
             .insert(raylet_address.to_owned(), client.clone());

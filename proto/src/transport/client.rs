@@ -93,7 +93,7 @@ pub fn raylet_client(channel: Channel) -> RayletClient<Channel> {
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
-fn endpoint(address: &Address, security: &Security) -> Result<Endpoint, ConnectError> {
+pub(super) fn endpoint(address: &Address, security: &Security) -> Result<Endpoint, ConnectError> {
     let unusable = |error: tonic::transport::Error| ConnectError::Unusable {
         address: address.clone(),
         cause: innermost(&error),

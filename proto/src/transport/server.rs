@@ -1,5 +1,6 @@
 //! Listens and serves.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -7,12 +8,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use super::address::Address;
 use super::auth::ServerAuth;
+use super::network::{Accepted, Carrier, Incoming};
 use super::security::{Security, SecurityError};
 
 /// A client that does not answer a ping for this long is gone.
@@ -23,16 +26,24 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const WINDOW_BYTES: u32 = 16 << 20;
 
 /// A bound socket.
-#[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Address,
 }
 
-#[derive(Debug)]
 enum Socket {
     Unix(UnixListener),
     Tcp(TcpListener),
+    /// No socket of the system.
+    Carried(Incoming),
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server that cannot listen or serve.
@@ -80,21 +91,42 @@ impl Listener {
                 .map(|socket| (Socket::Unix(socket), address.clone())),
             Address::Tcp { host, port } => bind_tcp(host, *port).await,
         };
-        match bound {
-            Ok((socket, address)) => Ok(Self { socket, address }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(ListenError::InUse {
-                address: address.clone(),
-            }),
-            Err(error) => Err(ListenError::Refused {
-                address: address.clone(),
-                cause: error.to_string(),
-            }),
-        }
+        let (socket, address) = bound.map_err(|error| not_bound(address, &error))?;
+        Ok(Self { socket, address })
+    }
+
+    /// Listens where `carrier` takes connections, under the same rules.
+    pub(super) fn carried(
+        carrier: &dyn Carrier,
+        address: &Address,
+        security: &Security,
+    ) -> Result<Self, ListenError> {
+        security
+            .check_listener(address)
+            .map_err(ListenError::Security)?;
+        let incoming = carrier
+            .listen(address)
+            .map_err(|error| not_bound(address, &error))?;
+        Ok(Self {
+            socket: Socket::Carried(incoming),
+            address: address.clone(),
+        })
     }
 
     /// Where it listens; a port of 0 has become the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+}
+
+fn not_bound(address: &Address, error: &io::Error) -> ListenError {
+    let address = address.clone();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address },
+        _ => ListenError::Refused {
+            address,
+            cause: error.to_string(),
+        },
     }
 }
 
@@ -146,7 +178,7 @@ pub async fn serve(
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    if matches!(socket, Socket::Tcp(_)) {
+    if !matches!(socket, Socket::Unix(_)) {
         server = server
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT));
@@ -167,6 +199,12 @@ pub async fn serve(
         Socket::Tcp(socket) => {
             router
                 .serve_with_incoming_shutdown(TcpListenerStream::new(socket), shutdown)
+                .await
+        }
+        Socket::Carried(incoming) => {
+            let accepted = incoming.map(|connection| connection.map(Accepted));
+            router
+                .serve_with_incoming_shutdown(accepted, shutdown)
                 .await
         }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aktis_common::ids::NodeId;
 use aktis_proto::transport::{
-    Address, AddressError, Channel, ConnectError, Security, connect_lazy, raylet_client,
+    Address, AddressError, Channel, ConnectError, Network, Security, raylet_client,
 };
 use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{ForwardedLeaseRequest, FreeObjectsRequest, ReclaimLeaseRequest};
@@ -46,14 +46,16 @@ struct Directory {
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
     directory: Arc<Mutex<Directory>>,
+    network: Network,
     security: Security,
 }
 
 impl Peers {
     /// Knows nobody yet.
-    pub(crate) fn new(security: Security) -> Self {
+    pub(crate) fn new(network: Network, security: Security) -> Self {
         Self {
             directory: Arc::default(),
+            network,
             security,
         }
     }
@@ -85,7 +87,9 @@ impl Peers {
         let address: Address = text
             .parse()
             .map_err(|error| PeerError::Address(node, error))?;
-        let channel = connect_lazy(&address, &self.security)
+        let channel = self
+            .network
+            .connect_lazy(&address, &self.security)
             .map_err(|error| PeerError::Connect(node, error))?;
         let client = raylet_client(channel);
         directory.clients.insert(node, client.clone());

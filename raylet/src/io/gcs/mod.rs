@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use aktis_common::ids::NodeId;
 use aktis_proto::convert::failure;
-use aktis_proto::transport::{Address, Channel, ConnectError, Security, connect_lazy, gcs_client};
+use aktis_proto::transport::{Address, Channel, ConnectError, Network, Security, gcs_client};
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{GetActorRequest, NodeInfo, RegisterNodeReply, UnregisterNodeRequest};
 use bytes::Bytes;
@@ -44,6 +44,7 @@ const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct GcsSettings {
     pub(crate) address: Address,
     pub(crate) security: Security,
+    pub(crate) network: Network,
     pub(crate) node_id: NodeId,
     pub(crate) report_period: Duration,
 }
@@ -61,7 +62,9 @@ pub(crate) struct GcsPort {
 impl GcsPort {
     /// A port to the gcs; nothing is sent yet.
     pub(crate) fn open(settings: &GcsSettings, node: NodeInfo) -> Result<Self, ConnectError> {
-        let channel = connect_lazy(&settings.address, &settings.security)?;
+        let channel = settings
+            .network
+            .connect_lazy(&settings.address, &settings.security)?;
         let (reports, receiver) = mpsc::unbounded_channel();
         let reporter = tokio::spawn(reports::deliver(gcs_client(channel.clone()), receiver));
         Ok(Self {
