@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::config::Settings;
@@ -9,6 +10,8 @@ use aktis_common::ids::NodeId;
 use aktis_common::resources::NodeResources;
 use aktis_object_store::StoreConfig;
 use aktis_proto::transport::{Address, Network, Security};
+
+use crate::processes::{Processes, SystemProcesses};
 
 /// Everything a raylet needs to know.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct RayletConfig {
     pub security: Security,
     /// What carries connections between nodes.
     pub network: Network,
+    /// What starts and ends processes.
+    pub processes: Arc<dyn Processes>,
     /// What the node has, all free.
     pub resources: NodeResources,
     /// Whether the gcs runs on this node.
@@ -77,6 +82,7 @@ impl RayletConfig {
             advertised_host: None,
             security: Security::default(),
             network: Network::system(),
+            processes: Arc::new(SystemProcesses),
             resources,
             is_head: false,
             store: StoreConfig::new(aktis_object_store::default_capacity_bytes()),

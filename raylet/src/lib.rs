@@ -39,6 +39,7 @@ mod driver;
 pub mod error;
 mod inbox;
 mod io;
+pub mod processes;
 mod service;
 mod start;
 

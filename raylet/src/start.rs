@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::{NodeId, random_bytes};
+use aktis_common::ids::NodeId;
 use aktis_common::machine;
 use aktis_common::resources::CPU;
 use aktis_proto::convert::fill_resources;
@@ -28,7 +29,8 @@ use crate::io::logs::LogPort;
 use crate::io::peers::Peers;
 use crate::io::process_socket::{bind_private, serve_processes};
 use crate::io::store::StorePort;
-use crate::io::zygote::{ZygoteCommand, ZygotePort};
+use crate::io::zygote::ZygotePort;
+use crate::processes::ZygoteCommand;
 use crate::service::RayletService;
 
 /// Longest path of a unix socket.
@@ -79,7 +81,11 @@ impl Raylet {
     pub fn prepare(config: RayletConfig) -> Result<PreparedRaylet, StartError> {
         make_folders(&config)?;
         let (mailbox, inbox) = channel();
-        let zygote = ZygotePort::open(zygote_command(&config), mailbox.clone());
+        let zygote = ZygotePort::open(
+            Arc::clone(&config.processes),
+            zygote_command(&config),
+            mailbox.clone(),
+        );
         Ok(PreparedRaylet {
             config,
             zygote,
@@ -382,8 +388,15 @@ fn core_settings(config: &RayletConfig, node: NodeInfo) -> CoreSettings {
         actor_patience: config.actor_patience,
         cause_patience: CAUSE_PATIENCE,
         report_gap: REPORT_GAP,
-        id_prefix: random_bytes(),
+        id_prefix: prefix_of(config.node_id),
     }
+}
+
+/// What the ids of this node's workers begin with. The node's own id is fresh for every start.
+fn prefix_of(node_id: NodeId) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&node_id.as_bytes()[..8]);
+    prefix
 }
 
 fn zygote_log(config: &RayletConfig) -> PathBuf {
@@ -417,6 +430,7 @@ fn surroundings(config: &RayletConfig, listeners: Vec<JoinHandle<()>>) -> Surrou
         zygote_log: zygote_log(config),
         hostname: machine::host_name(),
         worker_env: config.worker_env.clone(),
+        processes: Arc::clone(&config.processes),
         listeners,
     }
 }

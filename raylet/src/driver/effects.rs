@@ -17,7 +17,6 @@ use crate::core::event::{CallAnswer, Event};
 use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use crate::io::lane_proxy::await_lane;
 use crate::io::logs::{Epitaph, quote_file};
-use crate::io::signals::kill_group;
 
 impl RayletDriver {
     pub(super) fn carry_out(&mut self, effect: Effect) {
@@ -62,7 +61,7 @@ impl RayletDriver {
             Effect::Preload { modules } => {
                 self.ports.zygote.send(ZygoteRequest::Preload { modules });
             }
-            Effect::Kill { pid } => kill_group(pid),
+            Effect::Kill { pid } => self.surroundings.processes.kill_group(pid),
             Effect::EndLog { worker, job, pid } => {
                 self.ports
                     .logs

@@ -15,6 +15,7 @@ mod transfers;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::ObjectId;
@@ -34,6 +35,7 @@ use crate::io::peers::Peers;
 use crate::io::store::StorePort;
 use crate::io::transfer::{PullPlace, ReadGrant};
 use crate::io::zygote::ZygotePort;
+use crate::processes::Processes;
 
 /// Messages and frames of one round; then what they caused is written out.
 const ROUND: usize = 256;
@@ -61,6 +63,7 @@ pub(crate) struct Surroundings {
     pub(crate) zygote_log: PathBuf,
     pub(crate) hostname: String,
     pub(crate) worker_env: std::collections::BTreeMap<String, String>,
+    pub(crate) processes: Arc<dyn Processes>,
     /// Accept loops and servers, ended first.
     pub(crate) listeners: Vec<JoinHandle<()>>,
 }

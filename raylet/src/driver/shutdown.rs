@@ -4,7 +4,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Ports, RayletDriver};
-use crate::io::signals::kill_group;
 
 /// Why it ends, and who waits for that.
 pub(super) struct End {
@@ -25,7 +24,10 @@ impl RayletDriver {
             .iter()
             .filter_map(|worker| worker.pid)
             .collect();
-        workers.into_iter().for_each(kill_group);
+        let processes = &self.surroundings.processes;
+        workers
+            .into_iter()
+            .for_each(|pid| processes.kill_group(pid));
         self.pulls.values().for_each(|pull| pull.task.abort());
         self.forwards
             .values()

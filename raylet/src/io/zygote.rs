@@ -4,11 +4,10 @@
 //! come while there is none wait. Whoever holds a [`ZygotePort`] keeps it alive; the zygote itself ends, with all
 //! workers, when the task's end of the socket pair closes, however that happens.
 
-use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::fork::{Registration, register};
@@ -21,19 +20,10 @@ use tokio::task::JoinHandle;
 use crate::core::event::{Event, ZygoteEvent};
 use crate::core::keys::StartupToken;
 use crate::inbox::Mailbox;
-use crate::io::signals::kill_group;
+use crate::processes::{Processes, StartedZygote, ZygoteCommand};
 
 /// Pause before the next zygote after one that did not become ready.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
-
-/// How a zygote is started.
-#[derive(Debug, Clone)]
-pub(crate) struct ZygoteCommand {
-    pub(crate) command: Vec<String>,
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) cleanup_dir: PathBuf,
-    pub(crate) log_path: PathBuf,
-}
 
 /// Where requests to the zygote go.
 #[derive(Debug)]
@@ -44,11 +34,15 @@ pub(crate) struct ZygotePort {
 
 impl ZygotePort {
     /// Starts a zygote, and keeps one running.
-    pub(crate) fn open(command: ZygoteCommand, mailbox: Mailbox) -> Self {
+    pub(crate) fn open(
+        processes: Arc<dyn Processes>,
+        command: ZygoteCommand,
+        mailbox: Mailbox,
+    ) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         // The first one starts before anything else is done: it takes longest.
-        let first = spawn(&command);
-        let task = tokio::spawn(keep_running(command, first, receiver, mailbox));
+        let first = spawn(processes.as_ref(), &command);
+        let task = tokio::spawn(keep_running(processes, command, first, receiver, mailbox));
         Self { requests, task }
     }
 
@@ -64,14 +58,19 @@ impl ZygotePort {
     }
 }
 
+/// The end of a zygote, in words.
+type End = Pin<Box<dyn Future<Output = String> + Send>>;
+
 struct Zygote {
-    child: Child,
+    pid: u32,
+    end: End,
     /// For children that user code forks from a driver: its end is what tells the zygote of the driver's death.
     registered: Registration,
     stream: UnixStream,
 }
 
 async fn keep_running(
+    processes: Arc<dyn Processes>,
     command: ZygoteCommand,
     first: io::Result<Zygote>,
     mut requests: mpsc::UnboundedReceiver<ZygoteRequest>,
@@ -82,7 +81,14 @@ async fn keep_running(
         let mut is_ready = false;
         let cause = match zygote {
             Ok(zygote) => {
-                let end = converse(zygote, &mut requests, &mailbox, &mut is_ready).await;
+                let conversation = converse(
+                    processes.as_ref(),
+                    zygote,
+                    &mut requests,
+                    &mailbox,
+                    &mut is_ready,
+                );
+                let end = conversation.await;
                 match end {
                     Some(cause) => cause,
                     None => return,
@@ -102,47 +108,32 @@ async fn keep_running(
         if requests.is_closed() {
             return;
         }
-        zygote = spawn(&command);
+        zygote = spawn(processes.as_ref(), &command);
     }
 }
 
-fn spawn(command: &ZygoteCommand) -> io::Result<Zygote> {
-    let (program, arguments) = command.command.split_first().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the zygote command is empty")
-    })?;
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&command.log_path)?;
-    let child = Command::new(program)
-        .args(arguments)
-        .arg("--cleanup-dir")
-        .arg(&command.cleanup_dir)
-        .envs(&command.env)
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        // Not in the terminal's group: Ctrl-C is for the driver.
-        .process_group(0)
-        .spawn()?;
+fn spawn(processes: &dyn Processes, command: &ZygoteCommand) -> io::Result<Zygote> {
+    let StartedZygote { pid, stream, end } = processes.start_zygote(command)?;
+    stream.set_nonblocking(true)?;
     Ok(Zygote {
-        child,
-        registered: register(&ours),
-        stream: UnixStream::from_std(ours)?,
+        pid,
+        end,
+        registered: register(&stream),
+        stream: UnixStream::from_std(stream)?,
     })
 }
 
 /// Talks to a zygote until it is gone, or until nobody holds the port any more (`None`).
 async fn converse(
+    processes: &dyn Processes,
     zygote: Zygote,
     requests: &mut mpsc::UnboundedReceiver<ZygoteRequest>,
     mailbox: &Mailbox,
     is_ready: &mut bool,
 ) -> Option<String> {
     let Zygote {
-        child,
+        pid,
+        end,
         registered,
         stream,
     } = zygote;
@@ -168,7 +159,7 @@ async fn converse(
         }
     };
     drop((registered, lines, writer));
-    let status = reap(child, cause.is_none()).await;
+    let status = reap(processes, pid, end, cause.is_none()).await;
     cause.map(|cause| format!("{cause} ({status})"))
 }
 
@@ -205,25 +196,16 @@ fn deliver(line: &str, mailbox: &Mailbox) -> bool {
 const END_GRACE: Duration = Duration::from_secs(3);
 
 /// Waits for a zygote whose socket is closed; kills it when it does not end.
-async fn reap(mut child: Child, is_asked: bool) -> String {
-    let pid = child.id();
-    // A thread of its own sees the end at once.
-    let mut waiting = tokio::task::spawn_blocking(move || child.wait());
-    let ended = match tokio::time::timeout(END_GRACE, &mut waiting).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            kill_group(pid);
-            let killed = waiting.await.map(|status| status.map(drop));
-            return match killed {
-                Ok(Ok(())) if is_asked => "killed".to_owned(),
-                Ok(Ok(())) => "killed: it hung".to_owned(),
-                _ => "killed, but cannot be waited for".to_owned(),
-            };
-        }
-    };
-    match ended {
-        Ok(Ok(status)) => status.to_string(),
-        Ok(Err(error)) => format!("cannot be waited for: {error}"),
-        Err(error) => format!("cannot be waited for: {error}"),
+async fn reap(processes: &dyn Processes, pid: u32, mut end: End, is_asked: bool) -> String {
+    if let Ok(status) = tokio::time::timeout(END_GRACE, &mut end).await {
+        return status;
     }
+    processes.kill_group(pid);
+    end.await;
+    if is_asked {
+        "killed"
+    } else {
+        "killed: it hung"
+    }
+    .to_owned()
 }

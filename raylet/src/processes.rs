@@ -1,0 +1,94 @@
+//! What a raylet asks of the system about processes, and what answers in its place in a test.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+
+use crate::io::signals;
+
+/// How a zygote is started.
+#[derive(Debug, Clone)]
+pub struct ZygoteCommand {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment variables in addition to this process's.
+    pub env: BTreeMap<String, String>,
+    /// Folder that it removes when its socket closes.
+    pub cleanup_dir: PathBuf,
+    /// Where its own output goes.
+    pub log_path: PathBuf,
+}
+
+/// A zygote that was started.
+pub struct StartedZygote {
+    /// Its process id, also its process group.
+    pub pid: u32,
+    /// Requests go in, replies come out. It ends when this closes.
+    pub stream: UnixStream,
+    /// Its end, in words. Polled on a tokio runtime, and again after a kill.
+    pub end: Pin<Box<dyn Future<Output = String> + Send>>,
+}
+
+/// Starts zygotes, and ends processes that they forked.
+pub trait Processes: fmt::Debug + Send + Sync + 'static {
+    /// Starts a zygote.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    fn start_zygote(&self, command: &ZygoteCommand) -> io::Result<StartedZygote>;
+
+    /// Kills a process and everything in its process group. One that is gone already is no error.
+    fn kill_group(&self, pid: u32);
+}
+
+/// Processes of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemProcesses;
+
+impl Processes for SystemProcesses {
+    fn start_zygote(&self, command: &ZygoteCommand) -> io::Result<StartedZygote> {
+        let (program, arguments) = command.command.split_first().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the zygote command is empty")
+        })?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&command.log_path)?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .arg("--cleanup-dir")
+            .arg(&command.cleanup_dir)
+            .envs(&command.env)
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Not in the terminal's group: Ctrl-C is for the driver.
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id();
+        let end = async move {
+            // A thread of its own sees the end at once.
+            match tokio::task::spawn_blocking(move || child.wait()).await {
+                Ok(Ok(status)) => status.to_string(),
+                Ok(Err(error)) => format!("cannot be waited for: {error}"),
+                Err(error) => format!("cannot be waited for: {error}"),
+            }
+        };
+        Ok(StartedZygote {
+            pid,
+            stream: ours,
+            end: Box::pin(end),
+        })
+    }
+
+    fn kill_group(&self, pid: u32) {
+        signals::kill_group(pid);
+    }
+}
