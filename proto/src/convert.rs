@@ -226,14 +226,32 @@ pub fn status(code: ErrorCode, message: impl Into<String>) -> tonic::Status {
     status
 }
 
+/// The code of ours that a status carries. One without comes from the transport, or from what stands between.
+fn carried_code(status: &tonic::Status) -> Option<ErrorCode> {
+    let value = status.metadata().get(CODE_KEY)?;
+    Some(ErrorCode::from_u32(value.to_str().ok()?.parse().ok()?))
+}
+
+/// Whether the other side has heard the request and says no. Anything else means that it is away, and that the request may be
+/// sent again: a connection that breaks during a call ends it as `Unknown`, `Cancelled`, `Internal` or `Unavailable`, as the
+/// transport happens to see it, and a process that goes down in good order says `NotConnected`.
+pub fn is_refusal(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    match carried_code(status) {
+        Some(code) => code != ErrorCode::NotConnected,
+        // What the server side of the transport says to every repetition, too: no such method, no or a wrong token, a message
+        // that is too long.
+        None => matches!(
+            status.code(),
+            Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied | Code::OutOfRange
+        ),
+    }
+}
+
 /// The failure that a gRPC status stands for.
 pub fn failure(status: &tonic::Status) -> v1::Failure {
     use tonic::Code;
-    let carried = status
-        .metadata()
-        .get(CODE_KEY)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let code = carried.map_or_else(
+    let code = carried_code(status).map_or_else(
         || match status.code() {
             Code::NotFound => ErrorCode::NotFound,
             Code::AlreadyExists => ErrorCode::AlreadyExists,
@@ -243,7 +261,7 @@ pub fn failure(status: &tonic::Status) -> v1::Failure {
             Code::Unavailable => ErrorCode::NotConnected,
             _ => ErrorCode::Internal,
         },
-        ErrorCode::from_u32,
+        |code| code,
     );
     v1::Failure::of(code, status.message())
 }
@@ -302,5 +320,28 @@ mod tests {
         }
         let foreign = tonic::Status::unavailable("gone");
         assert_eq!(failure(&foreign).error_code(), ErrorCode::NotConnected);
+    }
+
+    #[test]
+    fn only_what_carries_a_code_of_ours_is_a_refusal() {
+        use tonic::Code;
+        for code in [
+            ErrorCode::NotFound,
+            ErrorCode::Cancelled,
+            ErrorCode::Internal,
+        ] {
+            assert!(is_refusal(&status(code, "no")), "{code:?}");
+        }
+        let goes_down = status(ErrorCode::NotConnected, "the gcs is going down");
+        assert!(!is_refusal(&goes_down));
+        for code in [
+            Code::Unknown,
+            Code::Cancelled,
+            Code::Internal,
+            Code::Unavailable,
+        ] {
+            assert!(!is_refusal(&tonic::Status::new(code, "broken")), "{code:?}");
+        }
+        assert!(is_refusal(&tonic::Status::unauthenticated("no token")));
     }
 }

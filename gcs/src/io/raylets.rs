@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aktis_common::ids::{ActorId, NodeId};
-use aktis_proto::convert::failure;
+use aktis_proto::convert::{failure, is_refusal};
 use aktis_proto::transport::{Address, Channel, Network, Security, raylet_client};
 use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{
     KillWorkerRequest, StartActorReply, StartActorRequest, start_actor_reply::Outcome,
 };
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::core::StartOutcome;
 use crate::driver::GcsPort;
@@ -19,8 +19,10 @@ use crate::driver::GcsPort;
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// A raylet answers a kill at once.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a kill is tried.
-const KILL_TRIES: u32 = 3;
+/// How often a kill is tried: for longer than it takes to declare a node dead, which is told what to end when it is back.
+const KILL_TRIES: u32 = 60;
+/// Pause before a kill is tried again.
+const KILL_PAUSE: Duration = Duration::from_millis(500);
 /// Pause before an actor goes back into the queue whose raylet did not answer.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -72,7 +74,8 @@ impl Raylets {
         });
     }
 
-    /// Asks for the end of a worker. A raylet that cannot be reached is going down, and its workers with it.
+    /// Asks for the end of a worker, again while the raylet is away. One that stays away is declared dead: when it registers again
+    /// it is told which actors are still to be there.
     pub(crate) fn kill_worker(&mut self, raylet_address: &str, request: KillWorkerRequest) {
         let Ok(client) = self.client(raylet_address) else {
             return;
@@ -82,8 +85,8 @@ impl Raylets {
                 let mut client = client.clone();
                 let answer = client.kill_worker(request.clone());
                 match tokio::time::timeout(KILL_TIMEOUT, answer).await {
-                    Ok(Err(status)) if status.code() == Code::Unavailable => {
-                        tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                    Ok(Err(status)) if !is_refusal(&status) => {
+                        tokio::time::sleep(KILL_PAUSE).await;
                     }
                     Ok(_) => return,
                     Err(_) => {}
@@ -123,12 +126,11 @@ fn read(reply: StartActorReply) -> StartOutcome {
     }
 }
 
-/// A raylet that is away, or that refuses because it knows a newer generation, may do it later; other refusals are final.
+/// A raylet that is away, or that goes down, may do it later; what it refuses is refused for good.
 fn refused(status: &Status) -> StartOutcome {
-    match status.code() {
-        Code::InvalidArgument | Code::Internal | Code::Unimplemented => {
-            StartOutcome::Failed(failure(status))
-        }
-        _ => StartOutcome::Unreachable(status.to_string()),
+    if is_refusal(status) {
+        StartOutcome::Failed(failure(status))
+    } else {
+        StartOutcome::Unreachable(status.to_string())
     }
 }

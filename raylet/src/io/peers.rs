@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::ids::NodeId;
+use aktis_proto::convert::is_refusal;
 use aktis_proto::transport::{
     Address, AddressError, Channel, ConnectError, Network, Security, raylet_client,
 };
@@ -18,9 +19,9 @@ use crate::core::event::Event;
 use crate::core::keys::ReplyTo;
 use crate::inbox::Mailbox;
 
-/// How often and how long a message that needs no answer is tried. A node that is gone for longer is declared dead.
-const TELL_ATTEMPTS: u32 = 5;
+/// First pause before a message that needs no answer is tried again; doubles.
 const TELL_PAUSE: Duration = Duration::from_millis(300);
+const LONGEST_TELL_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why a node cannot be called.
 #[derive(Debug, thiserror::Error)]
@@ -123,47 +124,63 @@ impl Peers {
         task.abort_handle()
     }
 
-    /// Tells a node something that needs no answer. A node that cannot be reached is dead soon, and then it does not
-    /// matter.
+    /// Tells a node something that needs no answer, again until it has heard or is gone: a lease that is not returned, or an object
+    /// that is not freed, is held there for good.
     pub(crate) fn tell(&self, node: NodeId, message: PeerMessage) {
         let peers = self.clone();
         tokio::spawn(async move {
-            for _ in 0..TELL_ATTEMPTS {
+            let mut pause = TELL_PAUSE;
+            loop {
                 match peers.tell_once(node, message.clone()).await {
                     Ok(()) => return,
-                    Err(cause) => tracing::debug!(%node, %cause, "tell another node"),
+                    Err(Untold::ForGood(cause)) => {
+                        return tracing::debug!(%node, %cause, "another node does not hear of it");
+                    }
+                    Err(Untold::Away(cause)) => tracing::debug!(%node, %cause, "tell another node"),
                 }
-                tokio::time::sleep(TELL_PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_TELL_PAUSE);
             }
         });
     }
 
-    async fn tell_once(&self, node: NodeId, message: PeerMessage) -> Result<(), String> {
-        let mut client = self.client(node).map_err(|error| error.to_string())?;
+    async fn tell_once(&self, node: NodeId, message: PeerMessage) -> Result<(), Untold> {
+        // A node that is gone holds nothing, and one that comes back is told by the head what was given up.
+        let mut client = self
+            .client(node)
+            .map_err(|error| Untold::ForGood(error.to_string()))?;
         let told = match message {
-            PeerMessage::ReturnLease(lease) => client.return_lease(lease).await,
+            PeerMessage::ReturnLease(lease) => client.return_lease(lease).await.map(drop),
             PeerMessage::ReclaimLease { owner, reclaim } => {
                 let request = ReclaimLeaseRequest {
                     owner: Some(owner),
                     reclaim: Some(reclaim),
                 };
-                client.reclaim_lease(request).await
+                client.reclaim_lease(request).await.map(drop)
             }
             PeerMessage::WithdrawClaim { claim_id } => {
                 let request = ForwardedLeaseRequest {
                     claim_id,
                     ..ForwardedLeaseRequest::default()
                 };
-                let told = client.request_lease(request).await;
-                return told
-                    .map(|_| ())
-                    .map_err(|status| status.message().to_owned());
+                client.request_lease(request).await.map(drop)
             }
             PeerMessage::FreeObjects(object_ids) => {
-                client.free_objects(FreeObjectsRequest { object_ids }).await
+                let request = FreeObjectsRequest { object_ids };
+                client.free_objects(request).await.map(drop)
             }
         };
-        told.map(|_| ())
-            .map_err(|status| status.message().to_owned())
+        told.map_err(|status| match is_refusal(&status) {
+            true => Untold::ForGood(status.to_string()),
+            false => Untold::Away(status.to_string()),
+        })
     }
+}
+
+/// Why a node was not told something.
+enum Untold {
+    /// It may hear it later.
+    Away(String),
+    /// It is gone, or refuses.
+    ForGood(String),
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_proto::convert::failure;
+use aktis_proto::convert::{failure, is_refusal};
 use aktis_proto::transport::{Channel, MAX_MESSAGE_BYTES};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Failure, GcsReply};
@@ -13,10 +13,6 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status};
 
-use super::is_away;
-
-/// How long a call waits for a gcs that is away.
-const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Methods that a process may call; the others are for raylets. Each with its path.
@@ -39,21 +35,35 @@ const METHODS: [(&str, &str); 16] = [
     ("UnregisterNode", "/aktis.v1.Gcs/UnregisterNode"),
 ];
 
-/// Calls a method of the gcs; gives the frame that answers the process.
-pub(super) async fn forward(channel: Channel, method: &str, body: Bytes) -> Kind {
+/// Calls a method of the gcs, again until `patience` is over while that is away; gives the frame that answers the process.
+pub(super) async fn forward(
+    channel: Channel,
+    method: &str,
+    body: Bytes,
+    patience: Duration,
+) -> Kind {
     let Some((_, path)) = METHODS.iter().find(|(name, _)| *name == method) else {
         let message = format!("the gcs has no method {method:?} for processes");
         return Kind::Failure(Failure::of(ErrorCode::InvalidArgument, message));
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
-        match call(channel.clone(), path, body.clone()).await {
+        let status = match call(channel.clone(), path, body.clone()).await {
             Ok(body) => return Kind::GcsReply(GcsReply { body }),
-            Err(status) if is_away(&status) && Instant::now() < deadline => {
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(status) => return Kind::Failure(failure(&status)),
+            Err(status) => status,
+        };
+        if is_refusal(&status) {
+            return Kind::Failure(failure(&status));
         }
+        if Instant::now() + PAUSE >= deadline {
+            let message = format!(
+                "the head was away for {} s: {}",
+                patience.as_secs_f64(),
+                status.message()
+            );
+            return Kind::Failure(Failure::of(ErrorCode::NotConnected, message));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

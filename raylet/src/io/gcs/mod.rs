@@ -5,7 +5,9 @@
 //!  reports  deaths, started actors, jobs: one after the other, each until the gcs has heard it
 //!  calls    what processes ask, forwarded as bytes
 //! ```
-//! While the gcs is away the node goes on working; calls wait a little for it to come back.
+//! While the gcs is away the node goes on working; calls wait for it to come back. Away is every end of a call that is no
+//! refusal ([`is_refusal`]): what was under way when the head went down is sent again. All methods of the gcs may be: each
+//! request names what it makes or ends.
 
 mod calls;
 mod link;
@@ -15,14 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::ids::NodeId;
-use aktis_proto::convert::failure;
+use aktis_proto::convert::{failure, is_refusal};
 use aktis_proto::transport::{Address, Channel, ConnectError, Network, Security, gcs_client};
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{GetActorRequest, NodeInfo, RegisterNodeReply, UnregisterNodeRequest};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tonic::Code;
 
 pub(crate) use self::link::RegisterError;
 use crate::core::effect::GcsReport;
@@ -47,6 +48,8 @@ pub(crate) struct GcsSettings {
     pub(crate) network: Network,
     pub(crate) node_id: NodeId,
     pub(crate) report_period: Duration,
+    /// How long calls of processes wait for a gcs that is away.
+    pub(crate) patience: Duration,
 }
 
 /// Where messages to the gcs go.
@@ -56,6 +59,7 @@ pub(crate) struct GcsPort {
     reports: mpsc::UnboundedSender<GcsReport>,
     node: Arc<watch::Sender<NodeInfo>>,
     node_id: NodeId,
+    patience: Duration,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -72,6 +76,7 @@ impl GcsPort {
             reports,
             node: Arc::new(watch::Sender::new(node)),
             node_id: settings.node_id,
+            patience: settings.patience,
             tasks: vec![reporter],
         })
     }
@@ -121,9 +126,9 @@ impl GcsPort {
         body: Bytes,
         mailbox: Mailbox,
     ) {
-        let channel = self.channel.clone();
+        let (channel, patience) = (self.channel.clone(), self.patience);
         tokio::spawn(async move {
-            let kind = calls::forward(channel, &method, body).await;
+            let kind = calls::forward(channel, &method, body, patience).await;
             if request_id != 0 {
                 mailbox.send(Message::Send {
                     connection,
@@ -172,18 +177,14 @@ async fn fetch_actor(
         };
         match client.get_actor(request).await {
             Ok(update) => return Ok(update.into_inner()),
-            Err(status) if is_away(&status) => {}
+            Err(status) if !is_refusal(&status) => {}
             // A process may watch an actor whose creation is still under way.
-            Err(status) if status.code() == Code::NotFound && tries_left > 0 => tries_left -= 1,
+            Err(status) if status.code() == tonic::Code::NotFound && tries_left > 0 => {
+                tries_left -= 1
+            }
             Err(status) => return Err(failure(&status)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// Whether the gcs could not be reached, rather than refused.
-fn is_away(status: &tonic::Status) -> bool {
-    // A failure that carries a code of ours comes from the gcs itself.
-    status.code() == Code::Unavailable && status.metadata().get("aktis-code").is_none()
 }

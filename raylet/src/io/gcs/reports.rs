@@ -1,11 +1,12 @@
 //! News that the gcs must hear, in order.
 
+use aktis_proto::convert::is_refusal;
 use aktis_proto::transport::Channel;
 use aktis_proto::v1::gcs_client::GcsClient;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, is_away};
+use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::core::effect::GcsReport;
 
 /// Delivers reports one after the other until the port is gone.
@@ -18,13 +19,14 @@ pub(super) async fn deliver(
         loop {
             match send(&mut client, report.clone()).await {
                 Ok(()) => break,
-                Err(status) if is_away(&status) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(status) => {
+                Err(status) if is_refusal(&status) => {
                     tracing::warn!(?report, %status, "the gcs refuses a report");
                     break;
+                }
+                Err(status) => {
+                    tracing::debug!(%status, "the gcs is away: a report waits");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
