@@ -23,6 +23,10 @@ pub struct GcsConfig {
     pub node_timeout: Duration,
     /// The same, once its connection is closed.
     pub node_disconnect_grace: Duration,
+    /// How long the job of a driver goes on whose node is dead.
+    pub driver_grace: Duration,
+    /// How long a node that is gone counts as one that may come back.
+    pub lost_node_memory: Duration,
     /// Publications kept for a slow subscriber.
     pub publication_capacity: usize,
 }
@@ -47,6 +51,8 @@ impl GcsConfig {
             storage: StorageKind::Memory,
             node_timeout: Duration::ZERO,
             node_disconnect_grace: Duration::ZERO,
+            driver_grace: Duration::ZERO,
+            lost_node_memory: Duration::ZERO,
             publication_capacity: 0,
         };
         config.with_settings(&Settings::default())
@@ -57,6 +63,8 @@ impl GcsConfig {
     pub fn with_settings(mut self, settings: &Settings) -> Self {
         self.node_timeout = settings.node_timeout;
         self.node_disconnect_grace = settings.node_disconnect_grace;
+        self.driver_grace = settings.driver_grace;
+        self.lost_node_memory = settings.lost_node_memory;
         let capacity = usize::try_from(settings.publication_capacity).unwrap_or(usize::MAX);
         self.publication_capacity = capacity.clamp(1, 1 << 24);
         self

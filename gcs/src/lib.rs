@@ -22,8 +22,8 @@
 //! - `GCS-1 (kept-before-told)`: nobody hears of a change before the storage has it.
 //! - `GCS-2 (restart-resumes)`: a head on the same storage goes on where the last one stopped.
 //! - `NODE-G1 (generations-grow)`: [`core::node_table`]
-//! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`:
-//!   [`core::actor_table`]
+//! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`,
+//!   `ACT-5 (ends-with-its-maker)`: [`core::actor_table`]
 
 pub mod config;
 pub mod core;

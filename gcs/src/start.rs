@@ -83,6 +83,8 @@ async fn run(
     let timeouts = NodeTimeouts {
         silence: config.node_timeout,
         disconnected: config.node_disconnect_grace,
+        lost_memory: config.lost_node_memory,
+        driver_grace: config.driver_grace,
     };
     let core = GcsCore::restore(config.session_id.clone(), timeouts, rows, Duration::ZERO)
         .map_err(StartError::Restore)?;

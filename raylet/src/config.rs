@@ -61,6 +61,10 @@ pub struct RayletConfig {
     pub register_timeout: Duration,
     /// How long the start of an actor waits here for resources before the gcs is to place it anew.
     pub actor_patience: Duration,
+    /// How long calls of processes wait for a gcs that is away.
+    pub head_patience: Duration,
+    /// How long a node that is gone counts as one that may come back.
+    pub lost_node_memory: Duration,
 }
 
 impl RayletConfig {
@@ -97,6 +101,8 @@ impl RayletConfig {
             report_period: settings.node_report_period,
             register_timeout: settings.connect_timeout,
             actor_patience: Duration::from_secs(1),
+            head_patience: settings.head_reconnect_timeout,
+            lost_node_memory: settings.lost_node_memory,
             session_dir,
         }
     }
@@ -109,6 +115,8 @@ impl RayletConfig {
         self.worker_idle = settings.worker_idle;
         self.report_period = settings.node_report_period;
         self.register_timeout = settings.connect_timeout;
+        self.head_patience = settings.head_reconnect_timeout;
+        self.lost_node_memory = settings.lost_node_memory;
         self.worker_env.extend(settings.to_environment());
         if let Some(bytes) = settings.object_store_bytes {
             self.store.capacity_bytes = bytes.0;

@@ -25,13 +25,16 @@
 //! # Invariants
 //! - `PROC-1 (one-connection)`, [`core::process_table`]
 //! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`: [`core::worker_pool`]
-//! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`: [`core::lease_table`]
+//! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`,
+//!   `LEASE-4 (now-is-not-for-ever)`: [`core::lease_table`]
 //! - `HOST-1 (one-incarnation)`: [`core::actor_hosting`]
 //! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::actor_board`]
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
 //! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
 //!   workers it leased are killed.
 //! - `NODE-2 (gone-is-gone)`: the resources of a worker are free exactly when its process is gone or it was returned.
+//! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for
+//!   it has given up.
 
 pub mod config;
 pub mod core;

@@ -202,6 +202,7 @@ async fn assemble(
         network: config.network.clone(),
         node_id: config.node_id,
         report_period: config.report_period,
+        patience: config.head_patience,
     };
     let gcs = GcsPort::open(&gcs_settings, node.clone()).map_err(|error| StartError::Refused {
         address: config.gcs_address.clone(),
@@ -388,6 +389,7 @@ fn core_settings(config: &RayletConfig, node: NodeInfo) -> CoreSettings {
         actor_patience: config.actor_patience,
         cause_patience: CAUSE_PATIENCE,
         report_gap: REPORT_GAP,
+        lost_node_memory: config.lost_node_memory,
         id_prefix: prefix_of(config.node_id),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::{SettingError, SettingRow, Sources};
-use super::value::{Bytes, Secret, SettingValue};
+use super::value::{Bytes, Infeasible, Secret, SettingValue};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr;)+) => {
@@ -96,6 +96,14 @@ settings! {
     node_timeout: Duration = Duration::from_secs(10);
     /// The same, once the node's connection is known to be closed.
     node_disconnect_grace: Duration = Duration::from_secs(2);
+    /// How long the job of a driver goes on whose node the head has declared dead, and with it the actors of that node: if the
+    /// node comes back before, the driver takes its job up again.
+    driver_grace: Duration = Duration::from_secs(60);
+    /// How long a node that is gone counts as one that may come back, or be replaced: what only such a node could run waits.
+    lost_node_memory: Duration = Duration::from_secs(300);
+    /// What becomes of tasks and actors of a driver that no node of the cluster can run, nor one that was lost lately: `fail` at
+    /// once, or `wait`.
+    infeasible: Infeasible = Infeasible::Fail;
     /// How long nodes and drivers look for a head that went away.
     head_reconnect_timeout: Duration = Duration::from_secs(60);
     /// How long a connection may take to open.

@@ -14,7 +14,7 @@ mod value;
 
 pub use declare::Settings;
 pub use settings::{SettingError, SettingRow};
-pub use value::{Bytes, Secret, SettingValue};
+pub use value::{Bytes, Infeasible, Secret, SettingValue};
 
 /// An environment variable that is not a setting of Aktis, such as `CUDA_VISIBLE_DEVICES`.
 #[allow(

@@ -19,6 +19,34 @@ pub trait SettingValue: Sized {
     fn render(&self) -> Option<String>;
 }
 
+/// What becomes of tasks and actors that no node of the cluster can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Infeasible {
+    /// They fail, unless a node that was there lately could run them.
+    #[default]
+    Fail,
+    /// They wait for a node that can, as in Ray.
+    Wait,
+}
+
+impl SettingValue for Infeasible {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "fail" => Ok(Self::Fail),
+            "wait" => Ok(Self::Wait),
+            _ => Err("is neither \"fail\" nor \"wait\"".to_owned()),
+        }
+    }
+
+    fn render(&self) -> Option<String> {
+        let text = match self {
+            Self::Fail => "fail",
+            Self::Wait => "wait",
+        };
+        Some(text.to_owned())
+    }
+}
+
 /// Text that must not appear in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -32,12 +32,30 @@ impl ClusterView {
 
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
-        self.nodes.iter().find(|node| node.id == id)
+        self.position(id).ok().map(|at| &self.nodes[at])
     }
 
     /// The same, to book what was just placed before the next request is solved.
     pub fn node_mut(&mut self, id: NodeId) -> Option<&mut NodeView> {
-        self.nodes.iter_mut().find(|node| node.id == id)
+        self.position(id).ok().map(|at| &mut self.nodes[at])
+    }
+
+    /// Adds a node, or what is new about it.
+    pub fn set(&mut self, node: NodeView) {
+        match self.position(node.id) {
+            Ok(at) => self.nodes[at] = node,
+            Err(at) => self.nodes.insert(at, node),
+        }
+    }
+
+    /// Takes a node out.
+    pub fn remove(&mut self, id: NodeId) -> Option<NodeView> {
+        let at = self.position(id).ok()?;
+        Some(self.nodes.remove(at))
+    }
+
+    fn position(&self, id: NodeId) -> Result<usize, usize> {
+        self.nodes.binary_search_by_key(&id, |node| node.id)
     }
 }
 
@@ -90,6 +108,17 @@ pub struct PlacementRequest {
     pub locality: Vec<(NodeId, u64)>,
     /// Decides between equals; callers count it up.
     pub seed: u64,
+}
+
+impl PlacementRequest {
+    /// Whether a node such as this one, that is gone, could serve the request if it came back or another took its place.
+    ///
+    /// A request that is bound to a node waits for no other; and the node itself is gone, which its owner wanted to hear of
+    /// (Ray: hard affinity to a node that is dead fails).
+    pub fn may_run_like_on(&self, node: &NodeView) -> bool {
+        let is_bound = matches!(self.strategy, Strategy::NodeAffinity { is_soft: false, .. });
+        !is_bound && node.resources.could_ever_fit(&self.resources)
+    }
 }
 
 /// Where the request goes.

@@ -37,6 +37,11 @@ impl GcsCore {
         self.actor_changed(actor, turn);
     }
 
+    /// `ACT-5`: the process that made the actor is gone, and nobody counts its handles any more.
+    pub(super) fn end_with_maker(&mut self, actor: ActorId, cause: &str, turn: &mut Turn) {
+        self.bury(actor, Failure::of(ErrorCode::ActorDied, died(cause)), turn);
+    }
+
     pub(super) fn place_again(&mut self, actor: ActorId, node: NodeId, turn: &mut Turn) {
         self.nodes.unbook(node, actor, &ResourceRequest::default());
         self.nodes.set_full(node);

@@ -9,6 +9,7 @@ use aktis_proto::v1::{
 
 use super::actor_life::died;
 use super::actor_table::Phase;
+use super::departed::Departure;
 use super::{GcsCore, GcsError, Turn, read_id};
 
 /// What came of asking a raylet to start an actor.
@@ -59,6 +60,12 @@ impl GcsCore {
                     record.pid = pid;
                 }
                 self.keep_actor(actor, turn);
+                // The news of its death may have overtaken this answer.
+                let end =
+                    worker.and_then(|worker| Some((worker, self.departed.get(worker)?.clone())));
+                if let Some((worker, end)) = end {
+                    self.actor_worker_died(actor, worker, &end.cause, end.is_intended, turn);
+                }
             }
             StartOutcome::NoRoom => self.place_again(actor, node, turn),
             StartOutcome::Unreachable(cause) => {
@@ -151,6 +158,15 @@ impl GcsCore {
         if let Some(job) = job {
             self.end_job(job, &format!("its driver {cause}"), turn);
         }
+        let end = Departure {
+            cause: cause.clone(),
+            is_intended: report.is_intended,
+        };
+        self.departed.note(worker, end);
+        for actor in self.actors.made_by(|_, maker| maker == worker) {
+            let cause = format!("the process that made it {cause}");
+            self.end_with_maker(actor, &cause, turn);
+        }
         let actor = match report.actor_id.is_empty() {
             true => self.actors.of_worker(worker),
             false => Some(read_id("actor_id", ActorId::from_bytes(&report.actor_id))?),
@@ -179,7 +195,8 @@ impl GcsCore {
             } => current == worker,
             Phase::Starting {
                 worker: current, ..
-            } => current.is_none_or(|one| one == worker),
+            // Unknown yet which process it is: `start_answered` looks whether that one has ended.
+            } => current == Some(worker),
             Phase::Queued | Phase::Dead => false,
         };
         if !is_this_one {

@@ -31,6 +31,12 @@ impl GcsCore {
         if self.jobs.is_over(job) && !options.is_detached {
             return Err(GcsError::JobOver { job });
         }
+        let maker = spec.owner.as_ref().and_then(|owner| owner.worker().ok());
+        if let Some(maker) = maker.filter(|_| !options.is_detached)
+            && self.departed.get(maker).is_some()
+        {
+            return Err(GcsError::MakerGone { maker });
+        }
         if !options.name.is_empty()
             && let Some(existing) = self.actors.named(&options.namespace, &options.name)
         {

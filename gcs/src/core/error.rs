@@ -1,7 +1,7 @@
 //! Requests that the core refuses.
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, InvalidId, JobId};
+use aktis_common::ids::{ActorId, InvalidId, JobId, WorkerId};
 use aktis_proto::convert::{ConvertError, status};
 
 /// Why a request was refused.
@@ -51,6 +51,12 @@ pub enum GcsError {
         /// Where.
         namespace: String,
     },
+    /// The process that made the actor has ended since (`ACT-5`).
+    #[error("process {maker}, which made the actor, has ended")]
+    MakerGone {
+        /// Which.
+        maker: WorkerId,
+    },
     /// The job of the request is over.
     #[error("job {job} is over")]
     JobOver {
@@ -68,7 +74,7 @@ impl GcsError {
             }
             Self::UnknownActor { .. } | Self::UnknownName { .. } => ErrorCode::NotFound,
             Self::NameTaken { .. } => ErrorCode::AlreadyExists,
-            Self::JobOver { .. } => ErrorCode::Cancelled,
+            Self::JobOver { .. } | Self::MakerGone { .. } => ErrorCode::Cancelled,
         }
     }
 }

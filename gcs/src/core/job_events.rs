@@ -6,6 +6,7 @@ use aktis_proto::v1::{
     AddJobRequest, Failure, FinishJobRequest, JobFinished, JobInfo, KvPutRequest, publication::Kind,
 };
 
+use super::job_table::Away;
 use super::kv_table::PutOutcome;
 use super::{GcsCore, GcsError, Table, Turn, read_id};
 
@@ -57,6 +58,30 @@ impl GcsCore {
         turn.publish(Kind::JobFinished(JobFinished {
             job_id: id.to_wire(),
         }));
+    }
+
+    /// Ends the jobs whose drivers were away for too long, and gives up the actors that waited with them.
+    pub(super) fn end_overdue_jobs(&mut self, turn: &mut Turn) {
+        let overdue = self.jobs.away().filter(|(_, away)| away.until <= turn.now);
+        let overdue: Vec<(JobId, Away)> = overdue.map(|(job, away)| (job, away.clone())).collect();
+        for (job, away) in overdue {
+            self.end_away_job(job, &away, turn);
+        }
+    }
+
+    pub(super) fn end_away_job(&mut self, job: JobId, away: &Away, turn: &mut Turn) {
+        let cause = &away.cause;
+        self.end_job(job, &format!("the node of its driver died: {cause}"), turn);
+        // The detached ones go on without their job, but not without their node.
+        for (actor, _) in self.actors.on_node(away.node) {
+            if self
+                .actors
+                .get(actor)
+                .is_some_and(|record| record.job == job)
+            {
+                self.incarnation_lost(actor, &format!("its node died: {cause}"), turn);
+            }
+        }
     }
 
     /// Puts a row; gives whether the key is new.

@@ -1,6 +1,7 @@
 //! Jobs: what each driver started.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_proto::v1::{AddJobRequest, JobInfo};
@@ -12,6 +13,19 @@ const FINISHED_KEPT: usize = 200;
 #[derive(Debug, Default)]
 pub struct JobTable {
     jobs: BTreeMap<JobId, JobInfo>,
+    /// Running jobs whose driver is away with its node.
+    away: BTreeMap<JobId, Away>,
+}
+
+/// The driver of a job is away.
+#[derive(Debug, Clone)]
+pub struct Away {
+    /// Its node.
+    pub node: NodeId,
+    /// What happened to that.
+    pub cause: String,
+    /// How long the job goes on without it.
+    pub until: Duration,
 }
 
 impl JobTable {
@@ -41,6 +55,7 @@ impl JobTable {
     /// Ends a job; `None` when it is unknown or over already.
     pub fn finish(&mut self, id: JobId, cause: &str, unix_millis: u64) -> Option<&JobInfo> {
         let job = self.jobs.get_mut(&id).filter(|job| job.is_running)?;
+        self.away.remove(&id);
         job.is_running = false;
         job.finished_unix_millis = unix_millis;
         cause.clone_into(&mut job.cause);
@@ -74,6 +89,35 @@ impl JobTable {
             .iter()
             .filter(|(_, job)| job.is_running && is_there(job));
         running.map(|(id, _)| *id).collect()
+    }
+
+    /// Running jobs whose driver is on a node of which `is_gone` says so, each with the node.
+    pub fn on_nodes_where(&self, is_gone: impl Fn(NodeId) -> bool) -> Vec<(JobId, NodeId)> {
+        let running = self.jobs.iter().filter(|(_, job)| job.is_running);
+        running
+            .filter_map(|(id, job)| Some((*id, job.driver.as_ref()?.node().ok()?)))
+            .filter(|(_, node)| is_gone(*node))
+            .collect()
+    }
+
+    /// The driver of the job is away with its node.
+    pub fn set_away(&mut self, job: JobId, away: Away) {
+        self.away.insert(job, away);
+    }
+
+    /// The node is back, and the drivers there take up their jobs.
+    pub fn came_back(&mut self, node: NodeId) {
+        self.away.retain(|_, away| away.node != node);
+    }
+
+    /// Whether the driver of the job is away with this node.
+    pub fn is_away(&self, job: JobId, node: NodeId) -> bool {
+        self.away.get(&job).is_some_and(|away| away.node == node)
+    }
+
+    /// Jobs whose driver is away.
+    pub fn away(&self) -> impl Iterator<Item = (JobId, &Away)> {
+        self.away.iter().map(|(job, away)| (*job, away))
     }
 
     /// Takes the oldest finished jobs off the list when there are too many.

@@ -7,6 +7,7 @@ mod actor_life;
 mod actor_reports;
 mod actor_requests;
 pub mod actor_table;
+mod departed;
 mod error;
 mod job_events;
 pub mod job_table;
@@ -23,9 +24,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aktis_common::ids::{ActorId, InvalidId, NodeId, WorkerId};
+use aktis_common::ids::{ActorId, InvalidId};
 use aktis_common::scheduling::{PlacementRequest, WaitQueue};
-use aktis_proto::v1::ClusterStatusReply;
+use aktis_proto::v1::{ClusterStatusReply, publication::Kind};
 
 pub use actor_reports::StartOutcome;
 pub use error::GcsError;
@@ -35,7 +36,8 @@ pub use restore::{RestoreError, Row};
 pub use turn::{Effect, Table, Turn, Write};
 
 use actor_table::ActorTable;
-use job_table::JobTable;
+use departed::Departed;
+use job_table::{Away, JobTable};
 use kv_table::KvTable;
 use node_table::NodeTable;
 
@@ -55,8 +57,10 @@ pub struct GcsCore {
     is_placing_due: bool,
     /// Counts placements, so that equal ones go round the nodes.
     placements: u64,
-    /// Workers of actors that were given up when their node was declared dead: they are killed should it come back.
-    orphans: BTreeMap<NodeId, Vec<(ActorId, WorkerId)>>,
+    /// When the first waiting actor gives up the hope for a node that was lost.
+    hope_ends: Option<Duration>,
+    departed: Departed,
+    timeouts: NodeTimeouts,
 }
 
 impl GcsCore {
@@ -72,7 +76,9 @@ impl GcsCore {
             reasons: BTreeMap::new(),
             is_placing_due: false,
             placements: 0,
-            orphans: BTreeMap::new(),
+            hope_ends: None,
+            departed: Departed::default(),
+            timeouts,
         }
     }
 
@@ -89,9 +95,14 @@ impl GcsCore {
     /// Time has passed: declares silent nodes dead and tries waiting actors whose turn may have come.
     pub fn tick(&mut self, turn: &mut Turn) {
         for (node, cause) in self.nodes.overdue(turn.now) {
-            self.node_died(node, &cause, turn);
+            self.node_died(node, &cause, self.timeouts.driver_grace, turn);
         }
-        if self.waiting.next_change().is_some_and(|at| at <= turn.now) {
+        for news in self.nodes.take_untold(turn.now) {
+            turn.publish(Kind::Node(news));
+        }
+        self.end_overdue_jobs(turn);
+        let changes = self.waiting.next_change().into_iter().chain(self.hope_ends);
+        if changes.min().is_some_and(|at| at <= turn.now) {
             self.is_placing_due = true;
         }
     }
@@ -102,6 +113,8 @@ impl GcsCore {
             .next_deadline()
             .into_iter()
             .chain(self.waiting.next_change())
+            .chain(self.hope_ends)
+            .chain(self.jobs.away().map(|(_, away)| away.until))
             .min()
     }
 
@@ -128,6 +141,12 @@ impl GcsCore {
                 .reasons
                 .iter()
                 .map(|(id, why)| format!("{}: {why}", name(id)))
+                .chain(self.jobs.away().map(|(job, away)| {
+                    let Away { node, cause, .. } = away;
+                    format!(
+                        "job {job}: its driver is away with node {node} ({cause}), and its actors wait for it"
+                    )
+                }))
                 .collect(),
         }
     }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use aktis_common::ids::{NodeId, WorkerId};
+use aktis_common::ids::{ActorId, JobId, NodeId, WorkerId};
 use aktis_proto::v1::{
-    KillWorkerRequest, NodeDied, NodeInfo, RegisterNodeReply, publication::Kind,
+    HostedActor, KillWorkerRequest, NodeDied, NodeInfo, RegisterNodeReply, publication::Kind,
 };
 
-use super::actor_table::ActorRecord;
+use super::actor_table::{ActorRecord, Phase};
+use super::job_table::Away;
 use super::{Effect, GcsCore, GcsError, Table, Turn, read_id};
 
 impl GcsCore {
@@ -21,24 +22,56 @@ impl GcsCore {
         turn: &mut Turn,
     ) -> Result<RegisterNodeReply, GcsError> {
         let id = read_id("node.node_id", NodeId::from_bytes(&info.node_id))?;
+        let is_new = !self.nodes.is_known(id);
         let generation = self.nodes.register(id, info, turn.now);
+        let mut given_up_generation = 0;
         if let Some(info) = self.nodes.living(id).cloned() {
+            given_up_generation = info.given_up_generation;
             turn.keep(Table::Nodes, id.to_wire(), &info);
-            for (actor, worker) in self.orphans.remove(&id).unwrap_or_default() {
-                let request = kill_request(worker, actor.to_wire(), "its node was declared dead");
-                let raylet_address = info.raylet_address.clone();
-                turn.push(Effect::KillWorker {
-                    raylet_address,
-                    request,
-                });
-            }
             turn.publish(Kind::Node(info));
         }
+        self.jobs.came_back(id);
         self.is_placing_due = true;
-        Ok(RegisterNodeReply {
+        let departed = self.departed.workers();
+        let dead_workers = departed.map(WorkerId::to_wire).filter(|_| !is_new);
+        let reply = RegisterNodeReply {
             generation,
             session_id: self.session_id.clone(),
-        })
+            actors: self.hosted_on(id),
+            given_up_generation,
+            dead_workers: dead_workers.collect(),
+        };
+        self.start_held(id, turn);
+        Ok(reply)
+    }
+
+    /// The actors that are on the node, as far as the gcs knows.
+    fn hosted_on(&self, node: NodeId) -> Vec<HostedActor> {
+        let there = self.actors.on_node(node).into_iter();
+        there
+            .map(|(actor, worker)| HostedActor {
+                actor_id: actor.to_wire(),
+                worker_id: worker.map(WorkerId::to_wire).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Actors that were being started on a node that is back: the request may have been lost.
+    fn start_held(&mut self, id: NodeId, turn: &mut Turn) {
+        for (actor, _) in self.actors.on_node(id) {
+            self.ask_again_to_start(actor, turn);
+        }
+    }
+
+    /// Sends the request for an actor that is [`Phase::Starting`] again; a raylet that has the actor already says so.
+    pub(super) fn ask_again_to_start(&mut self, actor: ActorId, turn: &mut Turn) {
+        let next = self.actors.next_attempt();
+        if let Some(record) = self.actors.get_mut(actor)
+            && let Phase::Starting { attempt, .. } = &mut record.phase
+        {
+            *attempt = next;
+            self.ask_to_start(actor, turn);
+        }
     }
 
     /// A raylet says what is free; gives whether it must register first.
@@ -52,7 +85,7 @@ impl GcsCore {
         };
         if has_changed {
             self.is_placing_due = true;
-            if let Some(info) = self.nodes.living(id).cloned() {
+            if let Some(info) = self.nodes.tell(id, turn.now) {
                 turn.publish(Kind::Node(info));
             }
         }
@@ -70,15 +103,22 @@ impl GcsCore {
         turn: &mut Turn,
     ) -> Result<(), GcsError> {
         let id = read_id("node_id", NodeId::from_bytes(node_id))?;
-        self.node_died(
-            id,
-            if cause.is_empty() {
-                "it left the cluster"
-            } else {
-                cause
-            },
-            turn,
-        );
+        let cause = if cause.is_empty() {
+            "it left the cluster"
+        } else {
+            cause
+        };
+        // It does not come back, and its drivers neither.
+        self.node_died(id, cause, Duration::ZERO, turn);
+        let away: Vec<(JobId, Away)> = self
+            .jobs
+            .away()
+            .filter(|(_, away)| away.node == id)
+            .map(|(job, away)| (job, away.clone()))
+            .collect();
+        for (job, away) in away {
+            self.end_away_job(job, &away, turn);
+        }
         Ok(())
     }
 
@@ -102,30 +142,56 @@ impl GcsCore {
         self.nodes.list()
     }
 
-    pub(super) fn node_died(&mut self, id: NodeId, cause: &str, turn: &mut Turn) {
-        let Some(info) = self.nodes.die(id, cause) else {
+    /// Declares a node dead. Its drivers may come back with it within `grace`: so long their jobs go on, with the actors they made
+    /// there.
+    pub(super) fn node_died(&mut self, id: NodeId, cause: &str, grace: Duration, turn: &mut Turn) {
+        let died = self.nodes.die(id, cause, turn.now, turn.unix_millis);
+        let Some(info) = died else {
             return;
         };
         tracing::info!(node = %id, cause, "node died");
         turn.keep(Table::Nodes, id.to_wire(), &info);
         for forgotten in self.nodes.prune() {
             turn.forget(Table::Nodes, forgotten.to_wire());
-            self.orphans.remove(&forgotten);
         }
         turn.publish(Kind::NodeDied(NodeDied {
             node_id: id.to_wire(),
             cause: cause.to_owned(),
         }));
         for job in self.jobs.on_node(id) {
-            self.end_job(job, &format!("the node of its driver died: {cause}"), turn);
-        }
-        for (actor, worker) in self.actors.on_node(id) {
-            if let Some(worker) = worker {
-                self.orphans.entry(id).or_default().push((actor, worker));
+            let away = Away {
+                node: id,
+                cause: cause.to_owned(),
+                until: turn.now + grace,
+            };
+            if grace.is_zero() {
+                self.end_away_job(job, &away, turn);
+            } else {
+                self.jobs.set_away(job, away);
             }
-            self.incarnation_lost(actor, &format!("its node died: {cause}"), turn);
+        }
+        for actor in self.actors.made_by(|node, _| node == id) {
+            let job = self.actors.get(actor).map(|record| record.job);
+            if !job.is_some_and(|job| self.jobs.is_away(job, id)) {
+                let cause = format!("the node of the process that made it died: {cause}");
+                self.end_with_maker(actor, &cause, turn);
+            }
+        }
+        for (actor, _) in self.actors.on_node(id) {
+            if !self.is_held(actor) {
+                self.incarnation_lost(actor, &format!("its node died: {cause}"), turn);
+            }
         }
         self.is_placing_due = true;
+    }
+
+    /// Whether the actor is on a dead node together with the driver of its job: cut off, the two may go on.
+    pub(super) fn is_held(&self, actor: ActorId) -> bool {
+        let place = self
+            .actors
+            .get(actor)
+            .and_then(|record| Some((record.job, record.phase.node()?)));
+        place.is_some_and(|(job, node)| self.jobs.is_away(job, node))
     }
 
     /// Asks the actor's raylet to end its worker, if it has one.

@@ -14,12 +14,18 @@ use std::time::Duration;
 
 use aktis_common::ids::{ActorId, NodeId};
 use aktis_common::resources::{Allocation, NodeResources, ResourceRequest, ResourceSet};
-use aktis_common::scheduling::{ClusterView, NodeView};
+use aktis_common::scheduling::{ClusterView, NodeView, PlacementRequest};
 use aktis_proto::convert::node_resources;
 use aktis_proto::v1::NodeInfo;
 
 /// Dead nodes that stay listed.
 const DEAD_KEPT: usize = 100;
+/// Least time between two news of one node, however few there are.
+const LEAST_NEWS_GAP: Duration = Duration::from_millis(20);
+/// The same for each node of the cluster, of at most so many: so all nodes together hear of `200 n` changes a second, and not of
+/// `50 n` squared.
+const NEWS_GAP_PER_NODE: Duration = Duration::from_millis(5);
+const LONGEST_NEWS_GAP: u32 = 200;
 
 /// When a node counts as dead.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +34,10 @@ pub struct NodeTimeouts {
     pub silence: Duration,
     /// Not heard of for this long after its connection closed.
     pub disconnected: Duration,
+    /// How long it counts as one that may come back, once it is dead.
+    pub lost_memory: Duration,
+    /// How long the jobs of drivers go on that run there, once it is dead.
+    pub driver_grace: Duration,
 }
 
 /// All nodes, dead ones for a while too.
@@ -52,6 +62,12 @@ struct NodeRecord {
     disconnected_at: Option<Duration>,
     /// It said that it has no room, whatever its last report says.
     is_full: bool,
+    /// Once it is dead: until when it counts as one that may come back.
+    lost_until: Duration,
+    /// When the others were last told of it.
+    told_at: Duration,
+    /// They have not been told its last change.
+    is_untold: bool,
 }
 
 impl NodeTable {
@@ -74,13 +90,25 @@ impl NodeTable {
         self.nodes.insert(id, record);
     }
 
+    /// The time is known again: how long dead nodes still count as ones that may come back.
+    pub fn resume(&mut self, now: Duration, unix_millis: u64) {
+        let memory = self.timeouts.lost_memory;
+        for record in self.nodes.values_mut().filter(|it| !it.info.is_alive) {
+            let ago = unix_millis.saturating_sub(record.info.died_unix_millis);
+            record.lost_until = now + memory.saturating_sub(Duration::from_millis(ago));
+        }
+    }
+
     /// Adds a node, or a node anew; gives its generation.
     pub fn register(&mut self, id: NodeId, info: NodeInfo, now: Duration) -> u64 {
         self.last_generation += 1;
+        let before = self.nodes.get(&id);
         let info = NodeInfo {
             generation: self.last_generation,
             is_alive: true,
             death_cause: String::new(),
+            died_unix_millis: 0,
+            given_up_generation: before.map_or(0, |before| before.info.given_up_generation),
             ..info
         };
         self.nodes.insert(id, NodeRecord::new(info, now));
@@ -119,12 +147,23 @@ impl NodeTable {
     }
 
     /// Marks a node as dead; gives its last state if it was alive.
-    pub fn die(&mut self, id: NodeId, cause: &str) -> Option<NodeInfo> {
+    pub fn die(
+        &mut self,
+        id: NodeId,
+        cause: &str,
+        now: Duration,
+        unix_millis: u64,
+    ) -> Option<NodeInfo> {
+        let lost_until = now + self.timeouts.lost_memory;
         let record = self
             .nodes
             .get_mut(&id)
             .filter(|record| record.info.is_alive)?;
         record.info.is_alive = false;
+        record.info.died_unix_millis = unix_millis;
+        record.info.given_up_generation = record.info.generation;
+        record.lost_until = lost_until;
+        record.is_untold = false;
         cause.clone_into(&mut record.info.death_cause);
         record.info.waiting.clear();
         Some(record.info.clone())
@@ -185,10 +224,17 @@ impl NodeTable {
         }
     }
 
-    /// When the next node is overdue if nothing is heard.
+    /// When the next node is overdue if nothing is heard, or the next change is to be told.
     pub fn next_deadline(&self) -> Option<Duration> {
+        let gap = self.news_gap();
         let alive = self.nodes.values().filter(|record| record.info.is_alive);
-        alive.map(|record| self.deadline(record)).min()
+        alive
+            .map(|record| {
+                let news = record.is_untold.then(|| record.told_at + gap);
+                let deadline = self.deadline(record);
+                news.map_or(deadline, |news| news.min(deadline))
+            })
+            .min()
     }
 
     fn deadline(&self, record: &NodeRecord) -> Duration {
@@ -207,11 +253,48 @@ impl NodeTable {
             .filter(|info| info.is_alive)
     }
 
-    /// Whether the node is on the list and dead.
-    pub fn is_dead(&self, id: NodeId) -> bool {
-        self.nodes
-            .get(&id)
-            .is_some_and(|record| !record.info.is_alive)
+    /// Whether the node is on the list, dead or alive.
+    pub fn is_known(&self, id: NodeId) -> bool {
+        self.nodes.contains_key(&id)
+    }
+
+    /// Until when the request may wait for a node that is gone; `None` when none of them could serve it.
+    pub fn hope(&self, request: &PlacementRequest, now: Duration) -> Option<Duration> {
+        let may_return = |record: &&NodeRecord| !record.info.is_alive && record.lost_until > now;
+        let lost = self.nodes.iter().filter(|(_, record)| may_return(record));
+        lost.filter(|(id, record)| {
+            let resources = record.resources.clone();
+            request.may_run_like_on(&NodeView {
+                id: **id,
+                resources,
+            })
+        })
+        .map(|(_, record)| record.lost_until)
+        .max()
+    }
+
+    /// A change of the node is to be told: the node as it is, if the others may hear of it now. Otherwise it is one of
+    /// [`Self::take_untold`] soon.
+    pub fn tell(&mut self, id: NodeId, now: Duration) -> Option<NodeInfo> {
+        let gap = self.news_gap();
+        let record = self.nodes.get_mut(&id).filter(|it| it.info.is_alive)?;
+        record.is_untold = true;
+        record.take_news(gap, now)
+    }
+
+    /// Nodes whose last change is to be told now.
+    pub fn take_untold(&mut self, now: Duration) -> Vec<NodeInfo> {
+        let gap = self.news_gap();
+        let records = self.nodes.values_mut();
+        records
+            .filter_map(|record| record.take_news(gap, now))
+            .collect()
+    }
+
+    /// Least time between two news of one node. Each goes to all others, so it grows with their number.
+    fn news_gap(&self) -> Duration {
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        (NEWS_GAP_PER_NODE * nodes.min(LONGEST_NEWS_GAP)).max(LEAST_NEWS_GAP)
     }
 
     /// All nodes.
@@ -288,6 +371,18 @@ impl NodeRecord {
             subscription: 0,
             disconnected_at: None,
             is_full: false,
+            lost_until: Duration::ZERO,
+            told_at: now,
+            is_untold: false,
         }
+    }
+
+    fn take_news(&mut self, gap: Duration, now: Duration) -> Option<NodeInfo> {
+        if !self.is_untold || now < self.told_at + gap {
+            return None;
+        }
+        self.is_untold = false;
+        self.told_at = now;
+        Some(self.info.clone())
     }
 }

@@ -1,5 +1,7 @@
 //! Gives waiting actors their nodes.
 
+use std::time::Duration;
+
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, NodeId};
 use aktis_common::resources::{GPU, ResourceRequest};
@@ -24,6 +26,7 @@ impl GcsCore {
         if !std::mem::take(&mut self.is_placing_due) || self.waiting.is_empty() {
             return;
         }
+        self.hope_ends = None;
         let mut view = self.nodes.view();
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.serve(turn.now, needs, |actor, request| {
@@ -61,12 +64,31 @@ impl GcsCore {
                 self.reasons.insert(actor, missing);
                 Attempt::Hopeless
             }
+            Placement::Infeasible { missing } if self.may_wait(actor, request, turn.now) => {
+                self.reasons.insert(actor, missing);
+                self.set_infeasible(actor, None, turn);
+                Attempt::Hopeless
+            }
             Placement::Infeasible { missing } => {
                 self.reasons.insert(actor, format!("infeasible: {missing}"));
                 self.set_infeasible(actor, Some(format!("infeasible: {missing}")), turn);
                 Attempt::Hopeless
             }
         }
+    }
+
+    /// Whether an actor that no node can take is to wait: because it was made so, or because a node that was there lately could
+    /// have taken it, and may come back or be replaced.
+    fn may_wait(&mut self, actor: ActorId, request: &PlacementRequest, now: Duration) -> bool {
+        let record = self.actors.get(actor);
+        if record.is_some_and(|record| record.options.waits_when_infeasible) {
+            return true;
+        }
+        let Some(until) = self.nodes.hope(request, now) else {
+            return false;
+        };
+        self.hope_ends = Some(self.hope_ends.map_or(until, |at| at.min(until)));
+        true
     }
 
     /// Asks the node's raylet to start the actor.

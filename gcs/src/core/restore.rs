@@ -8,6 +8,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::actor_table::{ActorRecord, Phase, StoredActor};
+use super::job_table::Away;
 use super::placing::placement_of;
 use super::{GcsCore, NodeTimeouts, Table, Turn};
 
@@ -104,6 +105,19 @@ impl GcsCore {
             Bytes::from_static(SESSION_KEY),
             Bytes::from(self.session_id.clone()),
         );
+        self.nodes.resume(turn.now, turn.unix_millis);
+        let nodes = &self.nodes;
+        for (job, node) in self
+            .jobs
+            .on_nodes_where(|node| nodes.living(node).is_none())
+        {
+            let away = Away {
+                node,
+                cause: "it was dead when the head was started again".to_owned(),
+                until: turn.now + self.timeouts.driver_grace,
+            };
+            self.jobs.set_away(job, away);
+        }
         let phases: Vec<(ActorId, Phase)> = self
             .actors
             .iter()
@@ -118,18 +132,11 @@ impl GcsCore {
                     }
                 }
                 // The request may have been lost; a raylet that has the actor already says so.
-                Phase::Starting { node, worker, .. } if self.nodes.living(node).is_some() => {
-                    let attempt = self.actors.next_attempt();
-                    if let Some(record) = self.actors.get_mut(actor) {
-                        record.phase = Phase::Starting {
-                            node,
-                            worker,
-                            attempt,
-                        };
-                    }
-                    self.ask_to_start(actor, turn);
+                Phase::Starting { node, .. } if self.nodes.living(node).is_some() => {
+                    self.ask_again_to_start(actor, turn);
                 }
                 Phase::Alive { node, .. } if self.nodes.living(node).is_some() => {}
+                Phase::Starting { .. } | Phase::Alive { .. } if self.is_held(actor) => {}
                 Phase::Starting { .. } | Phase::Alive { .. } => {
                     self.incarnation_lost(actor, "its node died", turn);
                 }

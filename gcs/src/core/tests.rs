@@ -1,6 +1,8 @@
 //! Scenarios of the core: a cluster of messages, without a clock or a network.
 
 mod actors;
+mod cut_off;
+mod makers;
 mod nodes;
 mod properties;
 mod recovery;
@@ -11,7 +13,7 @@ use aktis_common::ids::{ActorId, JobId, NodeId, TaskId, WorkerId};
 use aktis_common::resources::ResourceSet;
 use aktis_proto::v1::{
     ActorOptions, ActorState, ActorUpdate, AddJobRequest, Address, CreateActorRequest,
-    GetActorRequest, KillActorRequest, NodeInfo, ReportActorStartedRequest,
+    GetActorRequest, KillActorRequest, NodeInfo, RegisterNodeReply, ReportActorStartedRequest,
     ReportWorkerDeathRequest, ResourceRequest, TaskSpec, WorkerDied, publication::Kind,
 };
 use bytes::Bytes;
@@ -22,6 +24,8 @@ use crate::core::restore::Row;
 pub(super) const TIMEOUTS: NodeTimeouts = NodeTimeouts {
     silence: Duration::from_secs(10),
     disconnected: Duration::from_secs(2),
+    lost_memory: Duration::from_secs(300),
+    driver_grace: Duration::from_secs(60),
 };
 
 /// A core, its clock, and what it caused.
@@ -90,10 +94,31 @@ impl Scene {
     }
 
     pub(super) fn register(&mut self, id: NodeId, cpus: i64) -> u64 {
+        self.take_in(id, cpus).generation
+    }
+
+    /// The same with all that the node is told.
+    pub(super) fn take_in(&mut self, id: NodeId, cpus: i64) -> RegisterNodeReply {
         let info = info(id, cpus);
         self.step(|core, turn| core.register_node(info, turn))
             .unwrap()
-            .generation
+    }
+
+    /// A driver on the node, whose job actors are made for from now on.
+    pub(super) fn driver_on(&mut self, node: NodeId) -> WorkerId {
+        let driver = WorkerId::random();
+        self.job = JobId::random();
+        let job = self.job;
+        self.add_job(job, Address::of(node, driver));
+        driver
+    }
+
+    /// Whether the job of this scene goes on.
+    pub(super) fn is_job_running(&self) -> bool {
+        let job_id = self.job.to_wire();
+        let jobs = self.core.jobs();
+        jobs.iter()
+            .any(|job| job.job_id == job_id && job.is_running)
     }
 
     pub(super) fn report(&mut self, id: NodeId, generation: u64, free: i64) -> bool {
@@ -173,6 +198,28 @@ impl Scene {
             .unwrap();
     }
 
+    /// An actor that this process makes.
+    pub(super) fn made_by(&mut self, node: NodeId, maker: WorkerId, cpus: i64) -> ActorId {
+        self.try_made_by(node, maker, ActorOptions::default(), cpus)
+            .unwrap()
+    }
+
+    pub(super) fn try_made_by(
+        &mut self,
+        node: NodeId,
+        maker: WorkerId,
+        options: ActorOptions,
+        cpus: i64,
+    ) -> Result<ActorId, GcsError> {
+        let id = ActorId::random();
+        let mut request = creation(id, self.job, options, cpus);
+        if let Some(spec) = &mut request.spec {
+            spec.owner = Some(Address::of(node, maker));
+        }
+        self.step(|core, turn| core.create_actor(request, turn))?;
+        Ok(id)
+    }
+
     /// Creates an actor and brings it to life.
     pub(super) fn living(&mut self, options: ActorOptions) -> (ActorId, NodeId, WorkerId) {
         let actor = self.create(options, 0);
@@ -213,6 +260,20 @@ impl Scene {
             actor_id,
             is_intended,
             job_id: Bytes::new(),
+        };
+        self.step(|core, turn| core.worker_died(report, turn))
+            .unwrap();
+    }
+
+    /// A process that is no actor ends.
+    pub(super) fn process_ends(&mut self, node: NodeId, process: WorkerId) {
+        let death = WorkerDied {
+            worker: Some(Address::of(node, process)),
+            cause: "exited with code 0".to_owned(),
+        };
+        let report = ReportWorkerDeathRequest {
+            death: Some(death),
+            ..Default::default()
         };
         self.step(|core, turn| core.worker_died(report, turn))
             .unwrap();

@@ -89,8 +89,11 @@ impl Gcs for GcsService {
     }
 
     async fn list_nodes(&self, _request: Request<Empty>) -> Reply<ListNodesReply> {
-        let nodes = self.port.call(|core, _| core.nodes()).await?;
-        Ok(Response::new(ListNodesReply { nodes }))
+        let listed = self.port.call(|core, turn| ListNodesReply {
+            nodes: core.nodes(),
+            now_unix_millis: turn.unix_millis,
+        });
+        Ok(Response::new(listed.await?))
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Reply<Self::SubscribeStream> {

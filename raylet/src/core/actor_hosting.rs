@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use aktis_common::ids::{ActorId, WorkerId};
+use aktis_proto::v1::StartActorRequest;
 use rustc_hash::FxHashMap;
 
 use super::keys::{CallId, LeaseId};
@@ -24,6 +25,8 @@ pub struct ActorHosting {
     hosted: FxHashMap<ActorId, Hosted>,
     /// Starts that wait for resources or a worker, and until when.
     waiting: FxHashMap<CallId, (ActorId, Instant)>,
+    /// Starts that cannot be decided on yet.
+    held: Vec<(CallId, StartActorRequest)>,
 }
 
 impl ActorHosting {
@@ -35,6 +38,17 @@ impl ActorHosting {
     /// A start waits no longer.
     pub fn leave(&mut self, call: CallId) {
         self.waiting.remove(&call);
+        self.held.retain(|(held, _)| *held != call);
+    }
+
+    /// A start is to be tried again when this node knows more.
+    pub fn hold(&mut self, call: CallId, request: StartActorRequest) {
+        self.held.push((call, request));
+    }
+
+    /// The starts that were held.
+    pub fn take_held_starts(&mut self) -> Vec<(CallId, StartActorRequest)> {
+        std::mem::take(&mut self.held)
     }
 
     /// The start of this actor that waits.
@@ -95,8 +109,11 @@ impl ActorHosting {
         }
     }
 
-    /// All workers that host actors.
-    pub fn workers(&self) -> Vec<WorkerId> {
-        self.hosted.values().map(|hosted| hosted.worker).collect()
+    /// All actors, each with its worker.
+    pub fn all(&self) -> Vec<(ActorId, WorkerId)> {
+        self.hosted
+            .iter()
+            .map(|(actor, hosted)| (*actor, hosted.worker))
+            .collect()
     }
 }

@@ -15,6 +15,7 @@ use super::effect::{Effect, PeerMessage, StoreEffect};
 use super::event::{CallAnswer, CallRequest};
 use super::keys::{CallId, LeaseId, ReplyTo};
 use super::lease_table::{Claim, Owner, Purpose};
+use super::worker_pool::Worker;
 use super::{Effects, RayletCore, answer_claim, notify};
 
 impl RayletCore {
@@ -100,6 +101,7 @@ impl RayletCore {
         reply_to: ReplyTo,
         claim_id: u64,
         outcome: Result<LeaseReply, String>,
+        now: Instant,
         effects: &mut Effects,
     ) {
         let sent = self
@@ -109,13 +111,13 @@ impl RayletCore {
         let is_awaited = sent == Some(claim_id);
         match outcome {
             Ok(reply) if !is_awaited => give_back(reply, effects),
-            Ok(reply) if serves_nobody(&reply) => self.leases.forward_failed(reply_to),
+            Ok(reply) if serves_nobody(&reply) => self.leases.forward_failed(reply_to, now),
             Ok(reply) => {
                 self.leases.forward_answered(reply_to);
                 answer_claim(reply_to, reply, effects);
             }
             // Not reachable: the claim is decided anew.
-            Err(_) if is_awaited => self.leases.forward_failed(reply_to),
+            Err(_) if is_awaited => self.leases.forward_failed(reply_to, now),
             Err(_) => {}
         }
     }
@@ -142,7 +144,7 @@ impl RayletCore {
         }
     }
 
-    fn on_start_actor(
+    pub(super) fn on_start_actor(
         &mut self,
         call: CallId,
         request: StartActorRequest,
@@ -152,6 +154,11 @@ impl RayletCore {
         if request.generation < self.generation {
             // It is for an incarnation of this node that the gcs has given up: to be placed anew.
             return answer_start(call, start_actor_reply::Outcome::NoRoom(true), effects);
+        }
+        if request.generation > self.generation || self.is_ending_here(&request) {
+            // The gcs has taken this node in again, but this node does not know yet what it is to keep; or the worker that was
+            // the actor is killed but not gone, and must not be taken for the new one (`HOST-1`).
+            return self.actors.hold(call, request);
         }
         let (actor, claim) = match actor_claim(request, now) {
             Ok(claim) => claim,
@@ -181,6 +188,17 @@ impl RayletCore {
         self.actors
             .await_room(call, actor, now + self.settings.actor_patience);
         self.leases.submit(ReplyTo::Call(call), claim);
+    }
+
+    /// Whether the worker that is the actor is about to end.
+    fn is_ending_here(&self, request: &StartActorRequest) -> bool {
+        let spec = request.start.as_ref().and_then(|start| start.spec.as_ref());
+        let hosted = spec
+            .and_then(|spec| ActorId::from_bytes(&spec.actor_id).ok())
+            .and_then(|actor| self.actors.get(actor));
+        hosted
+            .and_then(|hosted| self.pool.get(hosted.worker))
+            .is_some_and(Worker::is_doomed)
     }
 
     fn on_kill_worker(&mut self, request: &KillWorkerRequest, now: Instant, effects: &mut Effects) {

@@ -13,7 +13,12 @@ pub struct ClusterDirectory {
 }
 
 impl ClusterDirectory {
-    /// Replaces everything that is known. Gives the nodes that are no longer there.
+    /// A node that is known.
+    pub fn get(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.get(&id)
+    }
+
+    /// Replaces everything that is known. Gives the nodes that are no longer there, and those that were not all the while.
     pub fn replace(&mut self, nodes: Vec<NodeInfo>, here: NodeId) -> Vec<NodeId> {
         let alive: FxHashMap<NodeId, NodeInfo> = nodes
             .into_iter()
@@ -21,12 +26,12 @@ impl ClusterDirectory {
             .filter_map(|node| Some((NodeId::from_bytes(&node.node_id).ok()?, node)))
             .filter(|(id, _)| *id != here)
             .collect();
-        let gone = self
-            .nodes
-            .keys()
-            .filter(|id| !alive.contains_key(id))
-            .copied()
-            .collect();
+        let is_gone = |id: &NodeId| {
+            let there = alive.get(id);
+            there.is_none_or(|node| self.was_given_up(*id, node.given_up_generation))
+        };
+        let gone = self.nodes.keys().filter(|id| is_gone(id)).copied();
+        let gone = gone.collect();
         self.nodes = alive;
         gone
     }

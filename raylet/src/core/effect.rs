@@ -199,6 +199,8 @@ pub enum StoreEffect {
         /// The node.
         node: NodeId,
     },
+    /// All owners of other nodes have given up what they have here.
+    ForeignOwnersGone,
     /// Nobody references these objects any more.
     Free {
         /// Which.

@@ -57,7 +57,11 @@ impl RayletCore {
             pid: process.pid,
         });
         let report = self.end_duty(&worker, process.is_leaving);
-        match worker.kill_cause {
+        let kill_cause = worker.kill_cause;
+        for (call, request) in self.actors.take_held_starts() {
+            self.on_start_actor(call, request, now, effects);
+        }
+        match kill_cause {
             // Nobody has ever heard of it.
             _ if !worker.has_served => {}
             Some(_) => self.announce_death(report, effects),

@@ -3,8 +3,8 @@
 use aktis_common::ids::{NodeId, WorkerId};
 use aktis_proto::v1::{
     ActorUpdate, Address, Failure, FreeObjectsRequest, KillWorkerRequest, LeaseReclaim, LeaseReply,
-    LeaseRequest, LeaseReturn, NodeInfo, Publication, StartActorReply, StartActorRequest, StoreGet,
-    node_frame,
+    LeaseRequest, LeaseReturn, NodeInfo, Publication, RegisterNodeReply, StartActorReply,
+    StartActorRequest, StoreGet, node_frame,
 };
 use bytes::Bytes;
 
@@ -65,12 +65,7 @@ pub enum Event {
     /// The gcs published something.
     Published(Publication),
     /// The node is registered (again), and a snapshot of the nodes was taken.
-    Registered {
-        /// Number of this incarnation.
-        generation: u64,
-        /// The nodes as the gcs knows them.
-        nodes: Vec<NodeInfo>,
-    },
+    Registered(Box<Registration>),
     /// The gcs told the state of an actor somebody watches, or that it has none.
     ActorFetched {
         /// Which actor.
@@ -82,6 +77,17 @@ pub enum Event {
     Store(StoreEvent),
     /// Time passed.
     Tick,
+}
+
+/// What the gcs said when it took the node in.
+#[derive(Debug, Default)]
+pub struct Registration {
+    /// Number of this incarnation, and what the gcs holds true of the node.
+    pub reply: RegisterNodeReply,
+    /// The nodes as the gcs knows them, those that died lately too.
+    pub nodes: Vec<NodeInfo>,
+    /// The clock of the gcs when it listed them.
+    pub now_unix_millis: u64,
 }
 
 /// What the zygote reports.

@@ -25,6 +25,7 @@ pub mod obituaries;
 pub mod process_table;
 mod publications;
 pub mod pulls;
+mod registration;
 mod seating;
 mod staffing;
 mod transfers;
@@ -68,6 +69,8 @@ pub struct CoreSettings {
     pub cause_patience: Duration,
     /// Least time between two reports of the node's state.
     pub report_gap: Duration,
+    /// How long a node that is gone counts as one that may come back.
+    pub lost_node_memory: Duration,
     /// First bytes of the ids of workers.
     pub id_prefix: [u8; 8],
 }
@@ -106,7 +109,8 @@ impl RayletCore {
                 settings.resources.clone(),
                 lease_prefix,
                 now,
-            ),
+            )
+            .remembering_lost_nodes(settings.lost_node_memory),
             actors: ActorHosting::default(),
             board: ActorBoard::default(),
             pulls: PullTable::default(),
@@ -140,12 +144,10 @@ impl RayletCore {
                 claim_id,
                 outcome,
             } => {
-                self.on_forward_ended(reply_to, claim_id, outcome, effects);
+                self.on_forward_ended(reply_to, claim_id, outcome, now, effects);
             }
             Event::Published(publication) => self.on_publication(publication, now, effects),
-            Event::Registered { generation, nodes } => {
-                self.on_registered(generation, nodes, now, effects);
-            }
+            Event::Registered(registration) => self.on_registered(*registration, now, effects),
             Event::ActorFetched { actor_id, outcome } => {
                 self.on_actor_fetched(&actor_id, outcome, effects);
             }

@@ -24,8 +24,8 @@ impl RayletCore {
         effects: &mut Effects,
     ) {
         match publication.kind {
-            Some(publication::Kind::Node(node)) => self.on_node(node, effects),
-            Some(publication::Kind::NodeDied(died)) => self.on_node_died(died, effects),
+            Some(publication::Kind::Node(node)) => self.on_node(node, now, effects),
+            Some(publication::Kind::NodeDied(died)) => self.on_node_died(died, now, effects),
             Some(publication::Kind::WorkerDied(died)) => self.on_remote_death(died, effects),
             Some(publication::Kind::Actor(update)) => self.on_actor_update(&update, effects),
             Some(publication::Kind::JobFinished(finished)) => {
@@ -38,32 +38,7 @@ impl RayletCore {
         }
     }
 
-    /// The node is (again) known to the gcs. Everything that may have been missed is asked for.
-    pub(super) fn on_registered(
-        &mut self,
-        generation: u64,
-        nodes: Vec<NodeInfo>,
-        _now: Instant,
-        effects: &mut Effects,
-    ) {
-        self.generation = generation;
-        for node in &nodes {
-            note_address(node, effects);
-        }
-        let gone = self.cluster.replace(nodes, self.settings.node_id);
-        self.leases.set_other_nodes(self.cluster.views());
-        for node in gone {
-            self.forget_node(node, "the head no longer lists it", effects);
-        }
-        for actor in self.board.refetch() {
-            effects.push(Effect::FetchActor {
-                actor_id: actor.to_wire(),
-            });
-        }
-        self.report.want();
-    }
-
-    fn on_node(&mut self, node: NodeInfo, effects: &mut Effects) {
+    fn on_node(&mut self, node: NodeInfo, now: Instant, effects: &mut Effects) {
         let Ok(id) = NodeId::from_bytes(&node.node_id) else {
             return;
         };
@@ -71,30 +46,38 @@ impl RayletCore {
             return;
         }
         if !node.is_alive {
-            return self.forget_node(id, &node.death_cause, effects);
+            return self.forget_node(id, &node.death_cause, now, effects);
+        }
+        if self.cluster.was_given_up(id, node.given_up_generation) {
+            self.forget_node(id, "it was declared dead", now, effects);
         }
         note_address(&node, effects);
-        self.leases.set_other_node(id, Some(node_resources(&node)));
+        self.leases
+            .set_other_node(id, Some(node_resources(&node)), now);
         self.cluster.insert(id, node);
     }
 
-    fn on_node_died(&mut self, died: NodeDied, effects: &mut Effects) {
+    fn on_node_died(&mut self, died: NodeDied, now: Instant, effects: &mut Effects) {
         let Ok(id) = NodeId::from_bytes(&died.node_id) else {
             return;
         };
         if id == self.settings.node_id {
-            // Declared dead while alive: the gcs restarts the actors elsewhere, so they must not live on here.
-            for worker in self.actors.workers() {
-                self.kill(worker, "the head declared this node dead", effects);
-            }
-            return;
+            // Declared dead while alive. The gcs answers the next report with the wish that the node registers, and then says
+            // what is still to be here.
+            return self.report.want();
         }
-        self.forget_node(id, &died.cause, effects);
+        self.forget_node(id, &died.cause, now, effects);
     }
 
-    fn forget_node(&mut self, node: NodeId, cause: &str, effects: &mut Effects) {
+    pub(super) fn forget_node(
+        &mut self,
+        node: NodeId,
+        cause: &str,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         self.cluster.remove(node);
-        self.leases.set_other_node(node, None);
+        self.leases.set_other_node(node, None, now);
         effects.push(Effect::NoteNode {
             node,
             raylet_address: None,
@@ -131,7 +114,7 @@ impl RayletCore {
         self.end_claims_and_leases_of(|candidate| candidate.worker == owner, cause, effects);
     }
 
-    fn end_claims_and_leases_of(
+    pub(super) fn end_claims_and_leases_of(
         &mut self,
         is_meant: impl Fn(super::lease_table::Owner) -> bool,
         cause: &str,
@@ -222,7 +205,7 @@ fn tell_watchers(watchers: &[ConnectionId], update: &ActorUpdate, effects: &mut 
     }
 }
 
-fn note_address(node: &NodeInfo, effects: &mut Effects) {
+pub(super) fn note_address(node: &NodeInfo, effects: &mut Effects) {
     if let Ok(id) = NodeId::from_bytes(&node.node_id) {
         let raylet_address = Some(node.raylet_address.clone()).filter(|_| node.is_alive);
         effects.push(Effect::NoteNode {

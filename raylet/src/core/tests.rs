@@ -1,5 +1,7 @@
 //! The core as a whole: events in, effects out.
 
+mod cut_off;
+
 use std::collections::BTreeMap;
 
 use aktis_common::error::ErrorCode;
@@ -15,7 +17,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::effect::{GcsReport, PeerMessage};
-use super::event::{CallRequest, ZygoteEvent};
+use super::event::{CallRequest, Registration, ZygoteEvent};
 use super::keys::{CallId, LeaseId, StartupToken};
 use super::worker_pool::{Duty, WorkerState};
 use super::*;
@@ -55,6 +57,7 @@ impl Bench {
             actor_patience: Duration::from_secs(1),
             cause_patience: Duration::from_millis(300),
             report_gap: Duration::from_millis(20),
+            lost_node_memory: Duration::from_secs(300),
             id_prefix: [3; 8],
         };
         let mut bench = Self {
@@ -66,11 +69,16 @@ impl Bench {
             workers: BTreeMap::new(),
             killed: Vec::new(),
         };
-        bench.happen(Event::Registered {
-            generation: 1,
-            nodes: Vec::new(),
-        });
+        bench.register(1, |_| ());
         bench
+    }
+
+    /// The gcs takes the node in under this number, and says what `with` adds.
+    fn register(&mut self, generation: u64, with: impl FnOnce(&mut Registration)) {
+        let mut registration = Registration::default();
+        registration.reply.generation = generation;
+        with(&mut registration);
+        self.happen(Event::Registered(Box::new(registration)));
     }
 
     /// One event, and what zygote, workers and system answer to its effects.
@@ -151,6 +159,18 @@ impl Bench {
         }
     }
 
+    /// What was answered to starts of actors, in order.
+    fn start_answers(&self) -> Vec<start_actor_reply::Outcome> {
+        let answers = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Answer {
+                answer: CallAnswer::ActorStart(reply),
+                ..
+            } => reply.outcome.clone(),
+            _ => None,
+        });
+        answers.collect()
+    }
+
     fn free_cpus(&self) -> f64 {
         self.core.leases().resources().available().get(CPU).as_f64()
     }
@@ -194,6 +214,24 @@ fn request(cpus: f64) -> LeaseRequest {
         resources: Some((&resources).into()),
         job_id: JOB.to_wire(),
         ..LeaseRequest::default()
+    }
+}
+
+fn start_request(actor: ActorId, generation: u64) -> StartActorRequest {
+    let spec = TaskSpec {
+        actor_id: actor.to_wire(),
+        job_id: JOB.to_wire(),
+        resources: request(1.0).resources,
+        ..TaskSpec::default()
+    };
+    let start = StartActor {
+        spec: Some(spec),
+        ..StartActor::default()
+    };
+    StartActorRequest {
+        start: Some(start),
+        generation,
+        ..StartActorRequest::default()
     }
 }
 
@@ -368,37 +406,13 @@ fn start_that_is_asked_for_twice_makes_one_actor() {
     let driver = bench.driver(1);
     bench.ask(driver, 2, 1.0);
     let held = bench.grant(driver, 2).unwrap();
-    let spec = TaskSpec {
-        actor_id: ActorId::new([4; 16]).to_wire(),
-        job_id: JOB.to_wire(),
-        resources: request(1.0).resources,
-        ..TaskSpec::default()
-    };
-    let start = StartActor {
-        spec: Some(spec),
-        ..StartActor::default()
-    };
-    let request = StartActorRequest {
-        start: Some(start),
-        generation: 1,
-        ..StartActorRequest::default()
-    };
+    let request = start_request(ActorId::new([4; 16]), 1);
     for call in 1..=2 {
         bench.call(call, CallRequest::StartActor(Box::new(request.clone())));
     }
     bench.frame(driver, 0, give_back(&held));
     bench.call(3, CallRequest::StartActor(Box::new(request)));
-    let answers: Vec<_> = bench
-        .effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Answer {
-                answer: CallAnswer::ActorStart(reply),
-                ..
-            } => reply.outcome.clone(),
-            _ => None,
-        })
-        .collect();
+    let answers = bench.start_answers();
     assert_eq!(answers[0], start_actor_reply::Outcome::NoRoom(true));
     assert!(matches!(answers[1], start_actor_reply::Outcome::Address(_)));
     assert_eq!(answers[2], answers[1], "HOST-1");

@@ -127,6 +127,7 @@ impl RayletDriver {
             StoreEffect::ClientGone { connection } => self.ports.store.client_gone(connection),
             StoreEffect::OwnerGone { owner } => self.ports.store.owner_gone(owner),
             StoreEffect::OwnersOfNodeGone { node } => self.ports.store.owners_of_node_gone(node),
+            StoreEffect::ForeignOwnersGone => self.ports.store.foreign_owners_gone(),
             StoreEffect::Free { object_ids } => self.ports.store.free(&object_ids),
             StoreEffect::Pull {
                 object_id,

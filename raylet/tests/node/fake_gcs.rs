@@ -33,6 +33,10 @@ pub struct Memory {
     pub started: Vec<ReportActorStartedRequest>,
     pub kv: HashMap<Bytes, Bytes>,
     pub actors: HashMap<Bytes, ActorUpdate>,
+    /// Generations that it says it has given up, by node.
+    pub given_up: HashMap<Bytes, u64>,
+    /// How the next calls end, the last one first.
+    pub failures: Vec<Status>,
 }
 
 /// The service. Cheap to clone.
@@ -105,6 +109,12 @@ impl FakeGcs {
     }
 }
 
+impl FakeGcs {
+    fn fail_if_told(&self) -> Result<(), Status> {
+        self.memory.lock().failures.pop().map_or(Ok(()), Err)
+    }
+}
+
 type Answer<T> = Result<Response<T>, Status>;
 
 fn empty() -> Answer<Empty> {
@@ -122,11 +132,15 @@ impl Gcs for FakeGcs {
         memory.registrations += 1;
         let generation = memory.registrations as u64;
         memory.nodes.insert(node.node_id.clone(), node.clone());
+        let given_up = memory.given_up.get(&node.node_id);
+        let given_up_generation = given_up.copied().unwrap_or(0);
         drop(memory);
         self.publish(publication::Kind::Node(node));
         Ok(Response::new(RegisterNodeReply {
             generation,
             session_id: "s".to_owned(),
+            given_up_generation,
+            ..RegisterNodeReply::default()
         }))
     }
 
@@ -155,7 +169,10 @@ impl Gcs for FakeGcs {
 
     async fn list_nodes(&self, _: Request<Empty>) -> Answer<ListNodesReply> {
         let nodes = self.memory.lock().nodes.values().cloned().collect();
-        Ok(Response::new(ListNodesReply { nodes }))
+        Ok(Response::new(ListNodesReply {
+            nodes,
+            now_unix_millis: 0,
+        }))
     }
 
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Publication, Status>> + Send>>;
@@ -185,6 +202,7 @@ impl Gcs for FakeGcs {
     }
 
     async fn get_actor(&self, request: Request<GetActorRequest>) -> Answer<ActorUpdate> {
+        self.fail_if_told()?;
         let actor_id = request.into_inner().actor_id;
         let known = self.memory.lock().actors.get(&actor_id).cloned();
         known
@@ -204,6 +222,7 @@ impl Gcs for FakeGcs {
         &self,
         request: Request<ReportWorkerDeathRequest>,
     ) -> Answer<Empty> {
+        self.fail_if_told()?;
         let report = request.into_inner();
         self.memory.lock().deaths.push(report.clone());
         if let Some(death) = report.death {
@@ -221,6 +240,7 @@ impl Gcs for FakeGcs {
     }
 
     async fn kv_put(&self, request: Request<KvPutRequest>) -> Answer<KvPutReply> {
+        self.fail_if_told()?;
         let KvPutRequest { key, value, .. } = request.into_inner();
         let is_added = self.memory.lock().kv.insert(key, value).is_none();
         Ok(Response::new(KvPutReply { is_added }))

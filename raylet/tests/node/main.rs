@@ -9,6 +9,7 @@
 mod actors;
 mod ends;
 mod fake_gcs;
+mod head_away;
 mod leases;
 mod objects;
 mod process;

@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::sandbox::{Sandbox, driver, eventually, is_running};
 
 /// Two nodes that know each other, and a driver on the first.
-async fn pair(sandbox: &Sandbox, cpus: i64) -> (RayletHandle, RayletHandle, Process) {
+pub async fn pair(sandbox: &Sandbox, cpus: i64) -> (RayletHandle, RayletHandle, Process) {
     let (near, far) = (sandbox.node(cpus).await, sandbox.node(cpus).await);
     let mut driver = driver(&near).await;
     loop {
@@ -34,7 +34,7 @@ async fn sees_free_cpus(driver: &mut Process) -> i64 {
     }
 }
 
-fn node_of(grant: &LeaseGrant) -> aktis_common::ids::NodeId {
+pub fn node_of(grant: &LeaseGrant) -> aktis_common::ids::NodeId {
     grant.worker.as_ref().unwrap().node().unwrap()
 }
 

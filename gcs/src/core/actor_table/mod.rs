@@ -6,7 +6,7 @@
 //!    ▲  ▲   no room       │ worker died            │ worker died, restarts left
 //!    │  └─────────────────┤ or node died           │
 //!    └────────────────────┴────────────────────────┘
-//!         any ── killed, constructor raised, no restarts left, job over ──► DEAD
+//!         any ── killed, constructor raised, no restarts left, its maker or its job is over ──► DEAD
 //! ```
 //! To others QUEUED and STARTING are PENDING before the first restart and RESTARTING after.
 //!
@@ -15,6 +15,7 @@
 //! - `ACT-3 (one-incarnation)`: at most one worker is the actor; a report from another one is not believed, and that
 //!   worker is killed.
 //! - `ACT-4 (restarts-are-bounded)`: an actor is restarted at most `max_restarts` times, -1 is without end.
+//! - `ACT-5 (ends-with-its-maker)`: an actor that is not detached ends when the process that made it does.
 
 mod record;
 
@@ -120,6 +121,20 @@ impl ActorTable {
         there
             .map(|record| (record.id, record.phase.worker()))
             .collect()
+    }
+
+    /// Living actors that end with a process for which `is_meant` says so, which made them.
+    pub fn made_by(&self, is_meant: impl Fn(NodeId, WorkerId) -> bool) -> Vec<ActorId> {
+        let is_made = |record: &ActorRecord| {
+            record
+                .maker()
+                .is_some_and(|(node, worker)| is_meant(node, worker))
+        };
+        let made = self
+            .actors
+            .values()
+            .filter(|record| !record.is_dead() && !record.options.is_detached && is_made(record));
+        made.map(|record| record.id).collect()
     }
 
     /// Living actors that end with this job.

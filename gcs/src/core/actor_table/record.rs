@@ -103,6 +103,12 @@ impl ActorRecord {
         named.then(|| (self.options.namespace.clone(), self.options.name.clone()))
     }
 
+    /// The process that made it.
+    pub fn maker(&self) -> Option<(NodeId, WorkerId)> {
+        let owner = self.spec.owner.as_ref()?;
+        Some((owner.node().ok()?, owner.worker().ok()?))
+    }
+
     /// What it asks for to be placed.
     pub fn placing_resources(&self) -> ResourceRequest {
         self.spec.resources.clone().unwrap_or_default()

@@ -78,15 +78,34 @@ fn reports_of_older_generations_are_refused() {
 }
 
 #[test]
-fn node_that_was_declared_dead_must_register_and_gets_rid_of_given_up_workers() {
+fn news_of_a_busy_node_are_bundled_and_the_last_one_comes() {
     let mut scene = Scene::new();
-    let node = scene.node(4);
-    let (actor, _, worker) = scene.living(ActorOptions::default());
-    scene.pass(Duration::from_secs(11));
-    assert_eq!(scene.state(actor), ActorState::Dead);
-    assert!(scene.report(node, 1, 4));
-    scene.register(node, 4);
-    assert_eq!(scene.kills(), [worker]);
+    let node = NodeId::random();
+    let generation = scene.register(node, 4);
+    scene.effects.clear();
+    let told = |scene: &Scene| -> Vec<NodeInfo> {
+        let news = scene.effects.iter().filter_map(|effect| match effect {
+            Effect::Publish(publication) => match &publication.kind {
+                Some(Kind::Node(info)) => Some(info.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        news.collect()
+    };
+    for free in [3, 2, 1, 2, 1, 0] {
+        scene.now += Duration::from_millis(2);
+        assert!(!scene.report(node, generation, free));
+    }
+    assert!(told(&scene).is_empty());
+    let next = scene.core.next_wake().unwrap();
+    assert!(next <= Duration::from_millis(25), "{next:?}");
+    scene.now = next;
+    scene.step(|_, _| {});
+    let [last] = &told(&scene)[..] else {
+        panic!("{:?}", told(&scene))
+    };
+    assert_eq!(last.available, info(node, 0).available);
 }
 
 #[test]

@@ -45,12 +45,13 @@ impl LeaseTable {
         self.forwarded.remove(&reply_to).map(|(_, sent)| sent)
     }
 
-    /// The other node cannot serve the claim: it is back in the queue, and the node is not asked until it reports.
-    pub fn forward_failed(&mut self, reply_to: ReplyTo) {
+    /// The other node cannot serve the claim: it is back in the queue, and the node is not asked until it reports. Until then it
+    /// counts as lost, and not as if it had never been there.
+    pub fn forward_failed(&mut self, reply_to: ReplyTo, now: Instant) {
         let Some((claim, sent)) = self.forwarded.remove(&reply_to) else {
             return;
         };
-        self.set_other_node(sent.node, None);
+        self.set_other_node(sent.node, None, now);
         self.queue.push(reply_to, claim);
     }
 }

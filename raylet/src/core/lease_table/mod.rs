@@ -15,10 +15,12 @@
 //!   the node's total, but for CPUs that a woken worker takes back.
 //! - `LEASE-2 (end-gives-back)`: ending a grant gives back exactly what it holds.
 //! - `LEASE-3 (one-place)`: a claim is in exactly one of: queue, placed, forwarded.
+//! - `LEASE-4 (now-is-not-for-ever)`: a claim that a node could serve which was there lately is not called infeasible.
 
 mod claim;
 mod forwarding;
 mod grant;
+mod lost;
 mod placing;
 mod reclaim;
 
@@ -32,6 +34,7 @@ use rustc_hash::FxHashMap;
 
 pub use self::claim::{Claim, Owner, Purpose};
 pub use self::grant::{Grant, Holder};
+use self::lost::LostNodes;
 use self::placing::Granted;
 use super::keys::{LeaseId, ReplyTo};
 
@@ -97,11 +100,14 @@ pub struct LeaseTable {
     next_lease: u64,
     next_claim: u64,
     is_view_complete: bool,
+    lost: LostNodes,
     seed: u64,
     /// Something was freed or joined since the queue was served.
     is_stale: bool,
     /// When the queue was served last.
     served_at: Instant,
+    /// When it is to be served again although nothing happens; as of then.
+    serve_again_at: Option<Instant>,
 }
 
 impl LeaseTable {
@@ -123,9 +129,20 @@ impl LeaseTable {
             next_lease: 1,
             next_claim: 1,
             is_view_complete: false,
+            lost: LostNodes::default(),
             seed: 0,
             is_stale: false,
             served_at: origin,
+            serve_again_at: None,
+        }
+    }
+
+    /// The same that remembers nodes that are gone for so long.
+    #[must_use]
+    pub fn remembering_lost_nodes(self, memory: Duration) -> Self {
+        Self {
+            lost: LostNodes::remembering(memory),
+            ..self
         }
     }
 
@@ -147,33 +164,51 @@ impl LeaseTable {
     }
 
     /// What is known of the other nodes: all of them, replacing what was known.
-    pub fn set_other_nodes(&mut self, others: Vec<NodeView>) {
+    pub fn set_other_nodes(&mut self, others: Vec<NodeView>, now: Instant) {
         let mut nodes = others;
         nodes.retain(|node| node.id != self.here);
         nodes.push(NodeView {
             id: self.here,
             resources: self.resources().clone(),
         });
-        self.view = ClusterView::new(nodes);
+        let before = std::mem::replace(&mut self.view, ClusterView::new(nodes));
+        for node in before.nodes() {
+            if self.view.node(node.id).is_none() {
+                self.lost.add(node.clone(), Duration::ZERO, now);
+            }
+        }
+        self.view
+            .nodes()
+            .iter()
+            .for_each(|node| self.lost.found(node.id));
         self.is_view_complete = true;
         self.is_stale = true;
     }
 
     /// News of one other node; `None` when it is gone.
-    pub fn set_other_node(&mut self, id: NodeId, resources: Option<NodeResources>) {
+    pub fn set_other_node(&mut self, id: NodeId, resources: Option<NodeResources>, now: Instant) {
         if id == self.here {
             return;
         }
-        let mut nodes: Vec<NodeView> = self
-            .view
-            .nodes()
-            .iter()
-            .filter(|node| node.id != id)
-            .cloned()
-            .collect();
-        nodes.extend(resources.map(|resources| NodeView { id, resources }));
-        self.view = ClusterView::new(nodes);
+        match resources {
+            Some(resources) => {
+                self.lost.found(id);
+                self.view.set(NodeView { id, resources });
+            }
+            None => {
+                if let Some(node) = self.view.remove(id) {
+                    self.lost.add(node, Duration::ZERO, now);
+                }
+            }
+        }
         self.is_stale = true;
+    }
+
+    /// A node was lost before this one knew of it.
+    pub fn note_lost_node(&mut self, node: NodeView, ago: Duration, now: Instant) {
+        if node.id != self.here && self.view.node(node.id).is_none() {
+            self.lost.add(node, ago, now);
+        }
     }
 
     /// Enters a claim; [`Self::pump`] decides on it.
@@ -224,7 +259,25 @@ impl LeaseTable {
                 }
             }
         }
+        self.serve_again_at = self.next_service(now);
         decisions
+    }
+
+    /// When the queue is to be served again although nothing happens. Walks the queue, so only once after it was served.
+    fn next_service(&self, now: Instant) -> Option<Instant> {
+        let barrier = self.queue.next_change().map(|at| self.origin + at);
+        let untold = self
+            .queue
+            .iter()
+            .filter(|(_, claim)| claim.is_hopeless && !claim.is_told_infeasible)
+            .filter_map(|(_, claim)| {
+                let hope = self.lost.hope(&claim.placement, now);
+                hope.or((!self.is_view_complete).then(|| claim.since + PATIENCE_WITHOUT_VIEW))
+            });
+        untold
+            .chain(barrier)
+            .min()
+            .map(|at| at.max(self.served_at + LEAST_PAUSE))
     }
 
     /// Claims that hold resources and want a worker, in order.
@@ -374,15 +427,7 @@ impl LeaseTable {
 
     /// When the queue is to be served again although nothing happened.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let barrier = self.queue.next_change().map(|at| self.origin + at);
-        let untold = self.queue.iter().filter(|(_, claim)| {
-            !self.is_view_complete && claim.is_hopeless && !claim.is_told_infeasible
-        });
-        untold
-            .map(|(_, claim)| claim.since + PATIENCE_WITHOUT_VIEW)
-            .chain(barrier)
-            .min()
-            .map(|at| at.max(self.served_at + LEAST_PAUSE))
+        self.serve_again_at
     }
 }
 

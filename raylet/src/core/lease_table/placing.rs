@@ -49,10 +49,21 @@ impl LeaseTable {
             }
             Placement::Wait { reason } => {
                 claim.is_hopeless = false;
+                claim.is_told_infeasible = false;
                 claim.waits_for = reason;
                 Attempt::Waits {
                     short_of: self.resources().short_of(claim.resources()),
                 }
+            }
+            // LEASE-4: impossible now, but not for ever.
+            Placement::Infeasible { missing } if self.has_hope(claim, now) => {
+                claim.is_hopeless = true;
+                claim.is_told_infeasible = false;
+                let memory = self.lost.memory().as_secs();
+                claim.waits_for = format!(
+                    "{missing}; a node that has it was lost, and may come back or be replaced within {memory} s"
+                );
+                Attempt::Hopeless
             }
             Placement::Infeasible { missing } => {
                 claim.is_hopeless = true;
@@ -88,6 +99,11 @@ impl LeaseTable {
             } => node == self.here,
             _ => true,
         }
+    }
+
+    /// Whether a node that is gone could serve the claim. Another raylet that forwarded it knows such nodes itself.
+    fn has_hope(&self, claim: &Claim, now: Instant) -> bool {
+        !claim.is_here_only && self.lost.hope(&claim.placement, now).is_some()
     }
 
     /// Before the first snapshot of the cluster other nodes may exist that nobody knows of yet.

@@ -21,7 +21,7 @@ fn node(cpus: i64, gpus: u32) -> NodeResources {
 
 fn table(cpus: i64, gpus: u32, now: Instant) -> LeaseTable {
     let mut table = LeaseTable::new(HERE, node(cpus, gpus), 5, now);
-    table.set_other_nodes(Vec::new());
+    table.set_other_nodes(Vec::new(), now);
     table.pump(now);
     table
 }
@@ -107,7 +107,7 @@ fn infeasible_claim_is_told_once_and_granted_when_a_node_joins() {
     );
     table.submit(key(2), cpus(1, 1.0, now));
     assert_eq!(table.pump(now), [Decision::Placed(key(2))]);
-    table.set_other_node(THERE, Some(node(8, 0)));
+    table.set_other_node(THERE, Some(node(8, 0)), now);
     assert_eq!(table.pump(now), [Decision::Forward(key(1), THERE)]);
 }
 
@@ -131,7 +131,7 @@ fn full_node_sends_claims_to_one_with_room_and_books_them_there() {
     let now = Instant::now();
     let mut table = table(1, 0, now);
     lease(&mut table, 1, cpus(1, 1.0, now), now);
-    table.set_other_node(THERE, Some(node(1, 0)));
+    table.set_other_node(THERE, Some(node(1, 0)), now);
     table.submit(key(2), cpus(1, 1.0, now));
     table.submit(key(3), cpus(1, 1.0, now));
     assert_eq!(
@@ -146,10 +146,10 @@ fn claim_comes_back_when_the_other_node_cannot_be_reached() {
     let now = Instant::now();
     let mut table = table(1, 0, now);
     let first = lease(&mut table, 1, cpus(1, 1.0, now), now);
-    table.set_other_node(THERE, Some(node(1, 0)));
+    table.set_other_node(THERE, Some(node(1, 0)), now);
     table.submit(key(2), cpus(1, 1.0, now));
     table.pump(now);
-    table.forward_failed(key(2));
+    table.forward_failed(key(2), now);
     assert!(
         table.pump(now).is_empty(),
         "the unreachable node is not asked again"
@@ -163,7 +163,7 @@ fn claim_that_waits_elsewhere_is_taken_back_once_there_is_room_here() {
     let now = Instant::now();
     let mut table = table(1, 0, now);
     let first = lease(&mut table, 1, cpus(1, 1.0, now), now);
-    table.set_other_node(THERE, Some(node(1, 0)));
+    table.set_other_node(THERE, Some(node(1, 0)), now);
     table.submit(key(2), cpus(1, 1.0, now));
     table.pump(now);
     let later = now + Duration::from_secs(1);
@@ -278,7 +278,7 @@ fn lease_numbers_of_different_nodes_differ() {
     let now = Instant::now();
     let mut here = table(1, 0, now);
     let mut there = LeaseTable::new(THERE, node(1, 0), 6, now);
-    there.set_other_nodes(Vec::new());
+    there.set_other_nodes(Vec::new(), now);
     let first = lease(&mut here, 1, cpus(1, 1.0, now), now);
     let second = lease(&mut there, 1, cpus(1, 1.0, now), now);
     assert_ne!(first, second);
@@ -418,9 +418,9 @@ proptest! {
                 Step::EndStartup(index) => if let Some(lease) = pick(&live, index) {
                     table.end_startup(lease);
                 },
-                Step::OtherNode(cpus) => table.set_other_node(THERE, cpus.map(|cpus| node(cpus, 1))),
+                Step::OtherNode(cpus) => table.set_other_node(THERE, cpus.map(|cpus| node(cpus, 1)), now),
                 Step::ForwardFailed(index) => if !forwarded.is_empty() {
-                    table.forward_failed(forwarded[index % forwarded.len()]);
+                    table.forward_failed(forwarded[index % forwarded.len()], now);
                 },
                 Step::ForwardAnswered(index) => if !forwarded.is_empty() {
                     table.forward_answered(forwarded[index % forwarded.len()]);

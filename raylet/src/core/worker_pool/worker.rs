@@ -92,6 +92,11 @@ impl Worker {
         job_suits && gpus_suit
     }
 
+    /// Whether it was killed, or asked to end.
+    pub fn is_doomed(&self) -> bool {
+        self.kill_cause.is_some() || matches!(self.state, WorkerState::Retiring { .. })
+    }
+
     /// What its log lines are headed with.
     pub fn source(&self) -> String {
         self.label.clone()

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::NodeId;
+use aktis_proto::convert::is_refusal;
 use aktis_proto::transport::Channel;
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{
@@ -12,8 +13,8 @@ use aktis_proto::v1::{
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, is_away};
-use crate::core::event::Event;
+use super::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::core::event::{Event, Registration};
 use crate::inbox::Mailbox;
 
 /// Why the first registration failed.
@@ -43,7 +44,7 @@ pub(super) async fn register_within(
             Ok(Err(status)) => status,
             Err(_) => return Err(RegisterError::Away("no answer".to_owned())),
         };
-        if !is_away(&status) {
+        if is_refusal(&status) {
             return Err(RegisterError::Refused(status.message().to_owned()));
         }
         if Instant::now() + pause >= deadline {
@@ -88,7 +89,7 @@ impl Link {
         loop {
             let began = Instant::now();
             let broken = match registered.take() {
-                Some(reply) => self.live(reply.generation).await,
+                Some(reply) => self.live(reply).await,
                 None => match self.register().await {
                     Ok(reply) => {
                         registered = Some(reply);
@@ -118,8 +119,9 @@ impl Link {
     }
 
     /// Subscribed and reporting, until something breaks.
-    async fn live(&mut self, generation: u64) -> Broken {
-        let mut publications = match self.subscribe(generation).await {
+    async fn live(&mut self, reply: RegisterNodeReply) -> Broken {
+        let generation = reply.generation;
+        let mut publications = match self.subscribe(reply).await {
             Ok(publications) => publications,
             Err(status) => return Broken::Subscription(status.message().to_owned()),
         };
@@ -151,13 +153,20 @@ impl Link {
         }
     }
 
-    async fn subscribe(&mut self, generation: u64) -> Result<Streaming<Publication>, Status> {
+    async fn subscribe(
+        &mut self,
+        reply: RegisterNodeReply,
+    ) -> Result<Streaming<Publication>, Status> {
         let request = SubscribeRequest {
             node_id: self.node_id.to_wire(),
         };
         let publications = self.client.subscribe(request).await?.into_inner();
-        let nodes = self.client.list_nodes(Empty {}).await?.into_inner().nodes;
-        self.mailbox.event(Event::Registered { generation, nodes });
+        let listed = self.client.list_nodes(Empty {}).await?.into_inner();
+        self.mailbox.event(Event::Registered(Box::new(Registration {
+            reply,
+            nodes: listed.nodes,
+            now_unix_millis: listed.now_unix_millis,
+        })));
         Ok(publications)
     }
 

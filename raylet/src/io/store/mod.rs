@@ -367,6 +367,16 @@ impl StorePort {
         }
     }
 
+    /// All owners of other nodes have given up what they have here.
+    pub(crate) fn foreign_owners_gone(&mut self) {
+        for owner in std::mem::take(&mut self.foreign_owners)
+            .into_values()
+            .flatten()
+        {
+            self.store.owner_gone(owner);
+        }
+    }
+
     /// Nobody references these objects any more.
     pub(crate) fn free(&mut self, object_ids: &[Bytes]) {
         for object in object_ids

@@ -1,0 +1,51 @@
+//! Processes that ended lately.
+//!
+//! News of an end may overtake what the process asked for just before, and the answer of the raylet that had started it; and a
+//! node that was cut off has not heard of it. So the ends are remembered for a while.
+
+use std::collections::{HashMap, VecDeque};
+
+use aktis_common::ids::WorkerId;
+
+/// Ends that are remembered.
+const KEPT: usize = 4096;
+
+/// How a process ended.
+#[derive(Debug, Clone)]
+pub(super) struct Departure {
+    /// In words.
+    pub(super) cause: String,
+    /// On purpose.
+    pub(super) is_intended: bool,
+}
+
+/// The ends of processes, the newest [`KEPT`].
+#[derive(Debug, Default)]
+pub(super) struct Departed {
+    ends: HashMap<WorkerId, Departure>,
+    order: VecDeque<WorkerId>,
+}
+
+impl Departed {
+    /// A process has ended.
+    pub(super) fn note(&mut self, worker: WorkerId, end: Departure) {
+        if self.ends.insert(worker, end).is_none() {
+            self.order.push_back(worker);
+        }
+        if self.order.len() > KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ends.remove(&oldest);
+        }
+    }
+
+    /// How the process ended, if it did lately.
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Departure> {
+        self.ends.get(&worker)
+    }
+
+    /// All of them.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.order.iter().copied()
+    }
+}
