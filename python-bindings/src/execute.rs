@@ -76,6 +76,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        infeasible: settings.infeasible,
         likely_modules: Vec::new(),
     };
     let runtime = detached(py, || Runtime::start(config))

@@ -230,7 +230,7 @@ pub(crate) fn find_node<'py>(py: Python<'py>, address: &str) -> PyResult<Bound<'
 
 /// Makes this process a driver of the node.
 #[pyfunction]
-#[pyo3(signature = (raylet_socket, entrypoint, namespace, log_sink, likely_modules))]
+#[pyo3(signature = (raylet_socket, entrypoint, namespace, log_sink, likely_modules, infeasible))]
 pub(crate) fn connect(
     py: Python<'_>,
     raylet_socket: PathBuf,
@@ -238,8 +238,11 @@ pub(crate) fn connect(
     namespace: String,
     log_sink: Option<Py<PyAny>>,
     likely_modules: Vec<String>,
+    infeasible: Option<String>,
 ) -> PyResult<()> {
-    let settings = process_settings()?;
+    let overrides = infeasible.map(|choice| ("infeasible".to_owned(), choice));
+    let settings = Settings::from_env_and_overrides(&overrides.into_iter().collect())
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let config = RuntimeConfig {
         raylet_socket,
         role: ProcessRole::Driver,
@@ -252,6 +255,7 @@ pub(crate) fn connect(
         queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        infeasible: settings.infeasible,
         likely_modules,
     };
     *EXPORTED.lock() = None;

@@ -121,6 +121,7 @@ fn config(
         queued_limit_bytes: settings.max_queued_bytes.0,
         lineage_limit_bytes: settings.lineage_bytes.0,
         lease_idle: settings.lease_idle,
+        infeasible: settings.infeasible,
         likely_modules: Vec::new(),
     })
 }

@@ -21,7 +21,7 @@ _IGNORED = frozenset({
 _RUNTIME_ENV_KEYS = ("env_vars", "working_dir")
 
 
-def check_init_arguments(ray_arguments: dict[str, Any], *, local_mode: bool) -> None:
+def check_init_arguments(ray_arguments: dict[str, Any], *, local_mode: bool, infeasible: str | None = None) -> None:
     """Refuses what ``init`` does not know.
 
     >>> check_init_arguments({"num_cpu": 2}, local_mode=False)
@@ -34,6 +34,8 @@ def check_init_arguments(ray_arguments: dict[str, Any], *, local_mode: bool) -> 
             "local_mode is not supported (Ray removed it too): to debug a remote function in this process, call its "
             "'_function' directly"
         )
+    if infeasible not in (None, "fail", "wait"):
+        raise ValueError(f"infeasible must be 'fail' or 'wait', got {infeasible!r}")
     for name in ray_arguments:
         if name not in _IGNORED and not name.startswith("_"):
             raise RuntimeError(f"init() got an unknown argument {name!r}{_suggestion(name)}")
@@ -43,7 +45,8 @@ def _suggestion(name: str) -> str:
     import difflib
 
     known = ("address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "namespace",
-             "ignore_reinit_error", "log_to_driver", "logging_level", "runtime_env", *_IGNORED)  # fmt: skip
+             "ignore_reinit_error", "log_to_driver", "logging_level", "runtime_env", "infeasible",
+             *_IGNORED)  # fmt: skip
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]!r}?" if close else ""
 

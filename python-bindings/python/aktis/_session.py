@@ -59,6 +59,7 @@ def init(
     logging_level: int | str = "info",
     runtime_env: dict[str, Any] | None = None,
     local_mode: bool = False,
+    infeasible: str | None = None,
     **ray_arguments: Any,
 ) -> SessionContext:
     """Begins a session: on this machine, or by joining a cluster.
@@ -83,6 +84,9 @@ def init(
         logging_level: of the logger ``aktis``.
         runtime_env: ``{"env_vars": {...}}`` sets environment variables of the workers, ``{"working_dir": "folder"}``
             lets them import from a folder of this machine. Only without ``address``.
+        infeasible: what becomes of tasks and actors that no node of the cluster can run: ``"fail"`` at once, naming what is
+            missing (the default), or ``"wait"`` for a node that can, as Ray does. What a node that was lost in the last
+            minutes could run always waits; ``aktis status`` says for what. Not an argument of Ray's.
         local_mode: not supported; debug a function by calling its ``_function``.
         **ray_arguments: Ray's other arguments are accepted and have no effect: ``include_dashboard``,
             ``dashboard_host``, ``dashboard_port``, ``configure_logging``, ``logging_format``, ``logging_config``,
@@ -106,7 +110,7 @@ def init(
     # Imported here, because workers and most processes that import the package never need it.
     from ._init_arguments import LaptopArguments, check_init_arguments
 
-    check_init_arguments(ray_arguments, local_mode=local_mode)
+    check_init_arguments(ray_arguments, local_mode=local_mode, infeasible=infeasible)
     with _lock:
         refuse_in_forked_child()
         if _aktis.is_connected():
@@ -123,7 +127,12 @@ def init(
             level = logging_level.upper() if isinstance(logging_level, str) else logging_level
             logging.getLogger("aktis").setLevel(level)
             _aktis.connect(
-                raylet_socket, _entrypoint(), namespace or _new_namespace(), _log_sink(log_to_driver), likely_modules()
+                raylet_socket,
+                _entrypoint(),
+                namespace or _new_namespace(),
+                _log_sink(log_to_driver),
+                likely_modules(),
+                infeasible,
             )
         except BaseException:
             _aktis.shutdown()

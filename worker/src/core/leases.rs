@@ -396,12 +396,16 @@ impl Core {
         message: &str,
         effects: &mut Effects,
     ) {
-        if !self.leases.is_requested(key) || !self.leases.class_mut(key.class).leases.is_empty() {
+        if !self.leases.is_requested(key) {
             return;
         }
         let class = self.leases.class_mut(key.class);
         for key in std::mem::take(&mut class.open_requests) {
             effects.push(Effect::CancelLease { key });
+        }
+        if !class.leases.is_empty() {
+            // The workers it has run its tasks. The raylet says this once per request: when a worker goes it is asked anew.
+            return;
         }
         let failure = TaskFailure::new(ErrorCode::Unschedulable, message);
         for task in std::mem::take(&mut self.leases.class_mut(key.class).queue) {

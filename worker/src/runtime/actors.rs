@@ -70,7 +70,11 @@ impl Runtime {
         input.append_to(&mut payload);
         let request = wire::CreateActorRequest {
             spec: Some(self.creation_spec(actor, class, &input, &dependencies, options)),
-            options: Some(actor_options(class, options)),
+            options: Some(actor_options(
+                class,
+                options,
+                self.assignment().waits_when_infeasible,
+            )),
             args_payload: payload.concat().into(),
             get_if_exists: options.get_if_exists,
         };
@@ -319,7 +323,11 @@ impl Runtime {
     }
 }
 
-fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions {
+fn actor_options(
+    class: &Function,
+    options: &ActorOptions,
+    waits_when_infeasible: bool,
+) -> wire::ActorOptions {
     let running = options.resources.clone().unwrap_or_default();
     wire::ActorOptions {
         max_restarts: options.max_restarts,
@@ -346,6 +354,7 @@ fn actor_options(class: &Function, options: &ActorOptions) -> wire::ActorOptions
             options.gpu_memory_bytes,
             &options.strategy,
         )),
+        waits_when_infeasible,
     }
 }
 

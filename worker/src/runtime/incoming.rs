@@ -205,6 +205,7 @@ impl Runtime {
                 namespace,
                 resources,
                 restarts: 0,
+                waits_when_infeasible: hello.waits_when_infeasible,
             };
         }
         if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {

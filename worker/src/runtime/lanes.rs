@@ -101,10 +101,12 @@ impl Runtime {
     }
 
     pub(super) fn plain_hello(&self) -> wire::LaneHello {
+        let assignment = self.assignment();
         wire::LaneHello {
             caller: Some(self.0.me.to_wire()),
             job_id: self.job().to_wire(),
-            namespace: self.assignment().namespace,
+            namespace: assignment.namespace,
+            waits_when_infeasible: assignment.waits_when_infeasible,
             ..Default::default()
         }
     }

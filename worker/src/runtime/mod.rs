@@ -111,6 +111,8 @@ pub struct Assignment {
     pub resources: crate::options::ResourceMap,
     /// How often the actor was restarted.
     pub restarts: u32,
+    /// The job wants work that no node can run to wait for one that can.
+    pub waits_when_infeasible: bool,
 }
 
 impl Assignment {
@@ -124,6 +126,7 @@ impl Assignment {
             namespace: options.namespace,
             resources: held.quantities.into_iter().collect(),
             restarts: start.restarts,
+            waits_when_infeasible: options.waits_when_infeasible,
         }
     }
 }

@@ -62,6 +62,8 @@ impl Runtime {
         };
         match outcome {
             Some(Outcome::Grant(grant)) => self.on_grant(key, grant),
+            // The request stays where it is, and `aktis status` says why.
+            Some(Outcome::Infeasible(_)) if self.assignment().waits_when_infeasible => {}
             Some(Outcome::Infeasible(infeasible)) => self.with_core(|core, effects| {
                 core.lease_infeasible(key, &infeasible.message, effects);
             }),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aktis_common::config::Infeasible;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_object_store::client::ArenaMap;
@@ -62,6 +63,8 @@ pub struct RuntimeConfig {
     pub lineage_limit_bytes: u64,
     /// How long a leased worker is kept without work, unless somebody else asks for its resources.
     pub lease_idle: Duration,
+    /// Driver: what becomes of work of its job that no node can run. A worker learns it from those it works for.
+    pub infeasible: Infeasible,
     /// Driver: Python modules that its workers are likely to need; the node imports them ahead when it is idle.
     pub likely_modules: Vec<String>,
 }
@@ -110,6 +113,7 @@ impl Runtime {
             job: Mutex::new(job),
             assignment: Mutex::new(Assignment {
                 namespace: reply.namespace.clone(),
+                waits_when_infeasible: config.infeasible == Infeasible::Wait,
                 ..Assignment::default()
             }),
             hello: reply.clone(),

@@ -73,6 +73,7 @@ impl PretendedRaylet {
             queued_limit_bytes: u64::MAX,
             lineage_limit_bytes: 1 << 20,
             lease_idle: Duration::from_secs(1),
+            infeasible: aktis_common::config::Infeasible::Fail,
             likely_modules: Vec::new(),
         };
         let starting = std::thread::spawn(move || Runtime::start(config));
