@@ -23,7 +23,10 @@ def dual_exception(task_error: type[TaskError], error: TaskError) -> TaskError:
         return error
     try:
         kind = _group_type(task_error, cause) if isinstance(cause, BaseExceptionGroup) else _type(task_error, cause)
-        return kind(error.traceback_text, cause)
+        dual = kind(error.traceback_text, cause)
+        if notes := getattr(cause, "__notes__", None):
+            dual.__notes__ = list(notes)
+        return dual  # type: ignore[no-any-return]
     except Exception:  # noqa: BLE001
         # The user's class cannot be subclassed, or its attributes cannot be set. The cause stays reachable.
         return error

@@ -40,7 +40,6 @@ An exception raised by a task arrives at its caller as two things at once, the o
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 from ._dual_exception import dual_exception
@@ -56,7 +55,8 @@ class TaskError(AktisError):
     ``get`` raises the result of :meth:`as_cause`: an exception that is also of the type the task raised.
 
     Attributes:
-        cause: the original exception; ``None`` when it could not be carried to this process.
+        cause: the original exception. One that cannot be rebuilt here is of its type and has its arguments and attributes,
+            as far as they can travel; an :class:`UnserializableException` stands for one of which not even the type can.
         traceback_text: where it was raised, as printed by the worker.
     """
 
@@ -92,11 +92,45 @@ class OutOfMemoryError(AktisError):
 
 
 class ActorError(AktisError):
-    """A call did not reach its actor, or the actor ended before it answered."""
+    """A call did not reach its actor, or the actor ended before it answered.
+
+    Attributes:
+        actor_id: of the actor, in hexadecimal; ``None`` if the message does not name it.
+    """
+
+    @property
+    def actor_id(self) -> str | None:
+        """Of the actor, in hexadecimal; ``None`` if the message does not name it."""
+        import re
+
+        named = re.search(r"\(([0-9a-f]{32})\)", str(self))
+        return named.group(1) if named else None
 
 
 class ActorDiedError(ActorError):
-    """The actor is dead for good; the message says of what."""
+    """The actor is dead for good; the message says of what.
+
+    When its constructor raised, ``__cause__`` is what it raised, as ``get`` of a task would raise it.
+    """
+
+    @property
+    def actor_init_failed(self) -> bool:
+        """Whether it died because its constructor raised."""
+        return isinstance(self.__cause__, TaskError)
+
+    @property
+    def error_msg(self) -> str:
+        """The message."""
+        return str(self)
+
+    def __reduce__(self) -> Any:
+        return _with_cause, (type(self), self.args, self.__cause__)
+
+
+def _with_cause(kind: type[AktisError], arguments: tuple[Any, ...], cause: BaseException | None) -> AktisError:
+    error = kind(*arguments)
+    error.__cause__ = cause
+    return error
 
 
 class ActorUnavailableError(ActorError):
@@ -192,7 +226,7 @@ class AsyncioActorExit(AktisError):
 
 
 class UnserializableException(AktisError):
-    """Known to Ray scripts; Aktis raises :class:`TaskError` with ``cause = None`` instead."""
+    """The ``cause`` of a :class:`TaskError` whose original exception could not be carried, not even its type."""
 
 
 RayError = AktisError
@@ -224,25 +258,26 @@ _CLASS_OF_CODE: dict[int, type[AktisError]] = {
     21: RuntimeEnvSetupError,
     22: OutOfMemoryError,
 }
-_APPLICATION = 2
+_APPLICATION, _ACTOR_DIED = 2, 4
 
 
 def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_text: str) -> BaseException:
     """The exception for a failure that came from another process. Called by the native module."""
     if code == _APPLICATION:
-        return TaskError(traceback_text or message, _load_cause(exception_bytes)).as_cause()
+        return _raised(message, exception_bytes, traceback_text)
+    if code == _ACTOR_DIED and traceback_text:
+        # The constructor raised. As an error of the actor, not of the type that was raised: the next call fails the same way.
+        died = ActorDiedError(f"{message}\n\n{traceback_text}")
+        died.__cause__ = _raised(message, exception_bytes, traceback_text)
+        return died
     return _CLASS_OF_CODE.get(code, RuntimeSystemError)(message)
 
 
-def _load_cause(pickled: bytes) -> BaseException | None:
-    """The original exception; ``None`` when it cannot be rebuilt here: its text is in the traceback."""
-    if not pickled:
-        return None
-    try:
-        cause = pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - of whatever type: the text of the error must do
-        return None
-    return cause if isinstance(cause, BaseException) else None
+def _raised(message: str, exception_bytes: bytes, traceback_text: str) -> TaskError:
+    from ._carried import unpack
+
+    cause = unpack(exception_bytes) or UnserializableException(message)
+    return TaskError(traceback_text or message, cause).as_cause()
 
 
 def _timeout(missing: int, wanted: int, seconds: float) -> GetTimeoutError:

@@ -1,14 +1,16 @@
 """Exceptions of other processes: their types, texts and attributes. Needs no native module."""
 
+import pathlib
 import pickle
+import threading
 
 import cloudpickle
 import pytest
-from aktis import exceptions
+from aktis import _carried, exceptions
 from aktis._traceback import remote_traceback
 from aktis._worker import describe_exception
 
-APPLICATION = 2
+APPLICATION, ACTOR_DIED = 2, 4
 
 
 def arrived(error):
@@ -69,14 +71,88 @@ def test_an_error_whose_class_cannot_be_subclassed_is_a_task_error():
     assert type(caught) is exceptions.TaskError and isinstance(caught.cause, Final)
 
 
-def test_an_error_that_cannot_be_rebuilt_keeps_its_text():
-    class TwoArguments(Exception):
-        def __init__(self, code, reason):
-            super().__init__(f"{code}: {reason}")
+class TwoArgumentsError(Exception):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+        self.code = code
 
-    caught = arrived(raised(TwoArguments(5, "reason")))
-    assert type(caught) is exceptions.TaskError and caught.cause is None
-    assert "5: reason" in str(caught)
+
+class HoldsLockError(Exception):
+    def __init__(self, text):
+        super().__init__(text, threading.Lock())
+        self.status, self.lock = 503, threading.Lock()
+
+
+class BadReduceError(OSError):
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+class BadTextError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text either")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TwoArgumentsError(5, "reason"), HoldsLockError("busy"), BadReduceError(5, "io"), BadTextError("x")],
+    ids=repr,
+)
+def test_an_error_that_cannot_travel_whole_keeps_its_type(error):
+    caught = arrived(raised(error))
+    assert isinstance(caught, type(error)) and isinstance(caught, exceptions.TaskError)
+    assert type(caught.cause) is type(error) and "raise error" in str(caught)
+
+
+def test_an_error_that_cannot_travel_whole_keeps_what_can():
+    caught = arrived(raised(HoldsLockError("busy")))
+    assert caught.status == 503 and caught.cause.args[0] == "busy" and not hasattr(caught, "lock")
+    assert arrived(raised(TwoArgumentsError(5, "reason"))).code == 5
+
+
+def test_an_error_of_a_type_that_cannot_travel_has_a_cause_that_holds_its_text(monkeypatch):
+    monkeypatch.setattr(_carried, "_dumps", lambda _value: b"")
+    caught = arrived(raised(TwoArgumentsError(5, "reason")))
+    assert isinstance(caught.cause, exceptions.UnserializableException) and "5: reason" in str(caught.cause)
+
+
+def test_the_name_of_an_odd_file_does_not_cost_the_error_its_type():
+    caught = arrived(raised(FileNotFoundError(2, "No such file", "odd\udcff.txt")))
+    assert isinstance(caught, FileNotFoundError) and caught.filename == "odd\udcff.txt"
+    _, message, text, _ = describe_exception(raised(ValueError("odd\udcff")), "load\udcff", None)
+    assert "odd\\udcff" in message.encode().decode() and "odd\\udcff" in text.encode().decode()
+
+
+def test_notes_of_an_error_are_kept():
+    error = ValueError("text")
+    error.add_note("while reading row 7")
+    caught = arrived(raised(error))
+    assert caught.__notes__ == ["while reading row 7"] and "while reading row 7" in str(caught)
+
+
+def test_the_error_of_a_constructor_says_where_it_was_raised_and_why():
+    def load():
+        try:
+            pathlib.Path("/no/such/model.bin").read_bytes()
+        except OSError as error:
+            raise RuntimeError("weights are missing") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        load()
+    pickled, message, text, _ = describe_exception(caught.value, "Model.__init__", None)
+    died = exceptions._from_failure(
+        ACTOR_DIED, f"the constructor of actor Model ({'ab' * 16}) raised: {message}", pickled, text
+    )
+    assert type(died) is exceptions.ActorDiedError and not isinstance(died, RuntimeError)
+    assert "in load" in str(died) and "model.bin" in str(died) and "test_exceptions.py" in str(died)
+    assert isinstance(died.__cause__, RuntimeError) and died.actor_init_failed and died.actor_id == "ab" * 16
+    again = pickle.loads(pickle.dumps(died))
+    assert isinstance(again.__cause__, RuntimeError) and str(again) == str(died)
+
+
+def test_an_actor_that_died_later_has_no_cause_of_its_constructor():
+    died = exceptions._from_failure(ACTOR_DIED, "actor A is dead: killed", b"", "")
+    assert died.__cause__ is None and not died.actor_init_failed and died.actor_id is None
 
 
 def test_an_error_raised_again_by_an_outer_task_keeps_its_first_cause_and_both_names():
