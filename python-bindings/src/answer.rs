@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::error::ErrorCode;
 use aktis_common::fork;
 use aktis_common::ids::TaskId;
 use aktis_worker::runtime::CallOutcome;
 use aktis_worker::stages::{Stage, mark};
-use aktis_worker::{ReceivedCall, TaskFailure, Value, set_current_task};
+use aktis_worker::{ReceivedCall, Value, set_current_task};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::cancel::cancelled_end;
 use crate::codec::to_value;
+use crate::exit::leave_if_asked;
 use crate::failure::{describe, to_py_err};
 use crate::interpreter_end::detached;
 use crate::session::{CURRENT_CALL, CurrentCall};
@@ -32,6 +32,8 @@ pub(crate) fn hand_over(
     let template = Arc::clone(call.template());
     let done = CallDone {
         task: call.task(),
+        is_streaming: template.is_streaming,
+        sent: Mutex::new(0),
         call: Arc::new(Mutex::new(Some(call))),
         begun: Instant::now(),
         context,
@@ -57,6 +59,9 @@ pub(crate) struct CallDone {
     call: Arc<Mutex<Option<Box<ReceivedCall>>>>,
     begun: Instant,
     context: CurrentCall,
+    is_streaming: bool,
+    /// Items that the loop has sent.
+    sent: Mutex<u32>,
 }
 
 #[pymethods]
@@ -97,14 +102,69 @@ impl CallDone {
         CURRENT_CALL.set(self.context.clone());
         set_current_task(Some(self.task));
     }
+
+    /// Whether the caller takes items one by one.
+    #[getter]
+    fn is_streaming(&self) -> bool {
+        self.is_streaming
+    }
+
+    /// Sends the next item of a stream. A loop makes the next one when `Arrivals.await_room` says so.
+    fn emit(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        if fork::is_abandoned() {
+            end_forked_child(py, None);
+        }
+        let value = own_small(to_value(item)?);
+        // Taken out meanwhile: a lock must not be held by a thread that waits for the interpreter's.
+        let Some(call) = self.call.lock().take() else {
+            return Err(PyRuntimeError::new_err("the call is answered already"));
+        };
+        let index = *self.sent.lock();
+        let emitted = detached(py, || call.emit(index, &value));
+        *self.call.lock() = Some(call);
+        emitted.map_err(|failure| to_py_err(py, &failure))?;
+        *self.sent.lock() += 1;
+        Ok(())
+    }
+
+    /// Answers a call whose items were all sent by [`CallDone::emit`].
+    fn end_stream(&self, py: Python<'_>) {
+        let sent = *self.sent.lock();
+        self.finish(py, |_| Ok((Vec::new(), sent.into())));
+    }
+
+    /// Whether somebody waits for the answer.
+    fn has_caller(&self) -> bool {
+        self.call
+            .lock()
+            .as_ref()
+            .is_some_and(|call| call.has_caller())
+    }
 }
 
 impl CallDone {
+    /// See [`ReceivedCall::watch_consumer`].
+    pub(crate) fn watch_consumer(&self, wake: Box<dyn FnOnce() + Send>) -> bool {
+        let (call, sent) = (self.call.lock(), *self.sent.lock());
+        call.as_ref()
+            .is_none_or(|call| call.watch_consumer(sent, wake))
+    }
+
     fn answer(&self, py: Python<'_>, returned: PyResult<Bound<'_, PyAny>>) {
+        self.finish(py, |call| {
+            returned.and_then(|returned| produce(py, call, returned))
+        });
+    }
+
+    fn finish(
+        &self,
+        py: Python<'_>,
+        produce: impl FnOnce(&ReceivedCall) -> PyResult<(Vec<Value>, u64)>,
+    ) {
         let Some(call) = self.call.lock().take() else {
             return;
         };
-        let produced = returned.and_then(|returned| produce(py, &call, returned));
+        let produced = produce(&call);
         if fork::is_abandoned() {
             end_forked_child(py, produced.err());
         }
@@ -165,6 +225,10 @@ pub(crate) fn answer(
         detached(py, || call.finish(outcome));
         return is_exiting;
     }
+    let call = match leave_if_asked(py, call, &produced) {
+        Ok(()) => return true,
+        Err(call) => call,
+    };
     match produced {
         Ok((values, stream_length)) => {
             detached(py, || {
@@ -178,18 +242,6 @@ pub(crate) fn answer(
             });
             is_exiting
         }
-        Err(error) if is_actor_exit(py, &error) => {
-            let message = format!("the actor ended itself in {} (exit_actor)", call.name());
-            let died = TaskFailure::new(ErrorCode::ActorDied, message);
-            let ended = CallOutcome::failed(died, execution);
-            detached(py, || {
-                call.finish(CallOutcome {
-                    is_worker_exiting: true,
-                    ..ended
-                })
-            });
-            true
-        }
         Err(error) => {
             let described = describe(py, &error, &call.name(), retry_on.as_deref());
             drop(error);
@@ -202,15 +254,6 @@ pub(crate) fn answer(
             is_exiting
         }
     }
-}
-
-fn is_actor_exit(py: Python<'_>, error: &PyErr) -> bool {
-    let asked = py.import("aktis._worker").and_then(|module| {
-        module
-            .call_method1("is_exit", (error.value(py),))?
-            .extract::<bool>()
-    });
-    asked.unwrap_or(false)
 }
 
 /// Results of a call as values, and the number of items a generator sent.

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
 
+use crate::answer::CallDone;
 use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
 use crate::session::refuse_in_forked_child;
@@ -96,6 +97,13 @@ impl Arrivals {
         let (bell, stream) = (Arc::clone(&self.bell), generator.get().stream());
         detached(py, || stream.on_next(Box::new(move || bell.arrive(token))));
         Ok(())
+    }
+
+    /// Whether the call may make its next item. If not, the token arrives, once, when its consumer has read something.
+    fn await_room(&self, call: &Bound<'_, CallDone>, token: u64) -> bool {
+        let bell = Arc::clone(&self.bell);
+        call.get()
+            .watch_consumer(Box::new(move || bell.arrive(token)))
     }
 
     /// The tokens that have arrived since the last call.

@@ -26,6 +26,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::answer::{Circumstances, answer, end_forked_child, hand_over, produce};
 use crate::cancel::{LoopHost, cancel_on_loop, install_canceller};
 use crate::codec::decode_args;
+use crate::exit::wanted_exit;
 use crate::failure::{describe, to_py_err};
 use crate::interpreter_end::detached;
 use crate::python_thread::CALLBACKS;
@@ -50,10 +51,14 @@ pub(crate) struct Executor {
     runtime: Runtime,
     native: NativeHost,
     functions: HashMap<Bytes, Py<PyAny>>,
+    /// Methods of the actor by name, found in its class when they are first called.
+    methods: HashMap<String, Py<PyAny>>,
     executions: HashMap<Bytes, u32>,
     actor: Actor,
     actor_id: Option<ActorId>,
     gpu_ids: Vec<u32>,
+    /// What numerical libraries were told last.
+    threads: i64,
     loop_host: LoopHost,
 }
 
@@ -85,10 +90,12 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         runtime,
         native: NativeHost::default(),
         functions: HashMap::new(),
+        methods: HashMap::new(),
         executions: HashMap::new(),
         actor: Actor::None,
         actor_id: None,
         gpu_ids: Vec::new(),
+        threads: 1,
         loop_host: LoopHost::default(),
     };
     install_canceller(&executor.runtime, &executor.loop_host);
@@ -99,7 +106,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         ended => ended.map(drop),
     };
     detached(py, || runtime.drain());
-    ended
+    ended.and_then(|()| wanted_exit())
 }
 
 impl Executor {
@@ -171,6 +178,7 @@ impl Executor {
             .map(|held| held.gpu_ids.clone())
             .unwrap_or_default();
         self.set_accelerators(py, held);
+        self.set_threads(py);
         self.actor_id = Some(start.actor());
         if is_native(start.spec().function.as_ref()) {
             return detached(py, || self.native.start_actor(&self.runtime, start));
@@ -232,6 +240,9 @@ impl Executor {
         {
             self.set_accelerators(py, held.gpu_ids);
         }
+        if !call.is_actor_call() {
+            self.set_threads(py);
+        }
         let inputs = match detached(py, || call.take_inputs()) {
             Ok(inputs) => inputs,
             Err(failure) => {
@@ -287,7 +298,15 @@ impl Executor {
     fn callee<'py>(&mut self, py: Python<'py>, call: &ReceivedCall) -> PyResult<Bound<'py, PyAny>> {
         match &self.actor {
             Actor::Sync(instance) if call.is_actor_call() => {
-                instance.bind(py).getattr(call.template().method.as_str())
+                let name = call.template().method.as_str();
+                if let Some(known) = self.methods.get(name) {
+                    return Ok(known.bind(py).clone());
+                }
+                let found = py
+                    .import("aktis._actor_host")?
+                    .call_method1("find_method", (instance, name))?;
+                self.methods.insert(name.to_owned(), found.clone().unbind());
+                Ok(found)
             }
             _ if call.is_actor_call() => {
                 Err(PyRuntimeError::new_err("this process is not an actor"))
@@ -348,6 +367,19 @@ impl Executor {
                 error.write_unraisable(py, None);
             }
             self.gpu_ids = gpu_ids;
+        }
+    }
+    /// Numerical libraries are to use as many threads as the lease has CPUs.
+    fn set_threads(&mut self, py: Python<'_>) {
+        let threads = self.runtime.held_cpus().max(1);
+        if threads != self.threads {
+            let set = py
+                .import("aktis._thread_limits")
+                .and_then(|module| module.call_method1("set_threads", (threads,)));
+            if let Err(error) = set {
+                error.write_unraisable(py, None);
+            }
+            self.threads = threads;
         }
     }
 }

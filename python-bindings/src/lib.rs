@@ -20,6 +20,7 @@ mod codec;
 #[cfg(feature = "data")]
 mod data;
 mod execute;
+mod exit;
 mod failure;
 mod interpreter_end;
 mod object_ref;
@@ -73,6 +74,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<work_feed::WorkFeed>()?;
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::restore_loose_reference, module)?)?;
     module.add_function(wrap_pyfunction!(session::start_laptop, module)?)?;
     module.add_function(wrap_pyfunction!(session::find_node, module)?)?;
     module.add_function(wrap_pyfunction!(session::connect, module)?)?;
@@ -94,6 +96,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cancel::cancel, module)?)?;
     module.add_function(wrap_pyfunction!(cancel::is_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(cancel::claim_interrupt, module)?)?;
+    module.add_function(wrap_pyfunction!(exit::request_exit, module)?)?;
     module.add_function(wrap_pyfunction!(session::export, module)?)?;
     module.add_function(wrap_pyfunction!(session::list_actors, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;

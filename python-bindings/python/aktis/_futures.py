@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import itertools
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _aktis
+from ._threads import ThreadGroup
 from .exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from ._actor_host import Done
     from ._aktis import ObjectRef, ObjectRefGenerator
+
+#: Bring values that are stored, maybe on another node or on disk, to coroutines that await them. Not the default executor of
+#: the user's loop: what waits here would hold up his name look-ups, and what he has put there would hold up this.
+_fetchers = ThreadGroup("aktis-fetch", 64)
 
 
 class _LoopArrivals:
@@ -48,15 +55,33 @@ class _LoopArrivals:
         self._told[token] = tell
         self._arrivals.await_item(generator, token)
 
+    def await_room(self, call: Done, tell: Callable[[], Any]) -> int | None:
+        """``None`` if the call may make its next item. Otherwise ``tell`` is called, once, when its consumer has read
+        something, unless the number returned is given to :meth:`forget`.
+        """
+        token = next(self._tokens)
+        self._told[token] = tell
+        if not self._arrivals.await_room(call, token):
+            return token
+        del self._told[token]
+        return None
+
+    def forget(self, token: int) -> None:
+        """Nobody waits for this any more."""
+        self._told.pop(token, None)
+
     def _tell(self) -> None:
         for token in self._arrivals.take():
-            self._told.pop(token)()
+            tell = self._told.pop(token, None)
+            if tell is not None:
+                tell()
 
 
 _arrivals: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopArrivals] = weakref.WeakKeyDictionary()
 
 
-def _arrivals_of(loop: asyncio.AbstractEventLoop) -> _LoopArrivals:
+def arrivals_of(loop: asyncio.AbstractEventLoop) -> _LoopArrivals:
+    """What the coroutines of this loop await."""
     arrivals = _arrivals.get(loop)
     if arrivals is None:
         arrivals = _LoopArrivals()
@@ -77,7 +102,7 @@ def asyncio_future(ref: ObjectRef) -> asyncio.Future[Any]:
     if ref.is_ready():
         _deliver_on_loop(ref, result, loop)
     else:
-        _arrivals_of(loop).await_object(ref, lambda: _deliver_on_loop(ref, result, loop))
+        arrivals_of(loop).await_object(ref, lambda: _deliver_on_loop(ref, result, loop))
     return result
 
 
@@ -90,10 +115,10 @@ def _deliver_on_loop(ref: ObjectRef, result: asyncio.Future[Any], loop: asyncio.
     def fetch() -> None:  # in a thread: the object may be on another node, or on disk
         fetched: concurrent.futures.Future[Any] = concurrent.futures.Future()
         _deliver(ref, fetched)
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody awaits it
             loop.call_soon_threadsafe(_pass_on, fetched, result)
 
-    loop.run_in_executor(None, fetch)
+    _fetchers.submit(fetch)
 
 
 def _pass_on(fetched: concurrent.futures.Future[Any], result: asyncio.Future[Any]) -> None:
@@ -153,5 +178,5 @@ async def _next_ready(generator: ObjectRefGenerator, loop: asyncio.AbstractEvent
         if not arrived.done():
             arrived.set_result(None)
 
-    _arrivals_of(loop).await_item(generator, tell)
+    arrivals_of(loop).await_item(generator, tell)
     await arrived

@@ -1,4 +1,4 @@
-"""Threads that run Python code for the runtime: callbacks, and the printing of what workers print."""
+"""Threads that run Python code for the runtime: callbacks, printing what workers print, methods of actors, fetching."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable
+
     from ._aktis import WorkQueue
 
 
@@ -27,3 +30,29 @@ def _serve(queue: WorkQueue) -> None:
             sys.excepthook(*sys.exc_info())
         # Or they would live until the next work comes.
         work = function = arguments = None
+
+
+class ThreadGroup:
+    """At most ``count`` daemon threads that take work from one queue, in order. They start as they are needed."""
+
+    def __init__(self, name: str, count: int):
+        import queue
+
+        self._name = name
+        self._count = count
+        self._threads: list[threading.Thread] = []
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Has a thread call ``work``, which must not raise. From any thread."""
+        self._queue.put(work)
+        if len(self._threads) < self._count and not self._idle.acquire(blocking=False):
+            thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            self._queue.get()()
+            self._idle.release()

@@ -12,7 +12,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._actor_host import ActorExit, ActorHost, host_actor
+from ._actor_host import ActorExit, ActorHost, call_limits, host_actor
+from ._carried import pack, sendable, text_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ActorExit",
     "describe_exception",
+    "exit_code",
     "is_cancellation",
-    "is_exit",
     "load_definition",
     "make_actor",
     "on_interrupt",
@@ -30,6 +31,8 @@ __all__ = [
 
 #: The class of the actor that lives in this process.
 actor_class: type[Any] | None = None
+#: The actor itself.
+actor_instance: Any = None
 
 
 def load_definition(data: bytes) -> Any:
@@ -49,17 +52,35 @@ def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], m
 
     ``max_concurrency`` 0 is the default: 1, or 1000 for a class with an async method.
     """
+    from . import _blocking_get
     from ._definition import resolve_class
 
-    global actor_class
+    global actor_class, actor_instance
     cls, args = resolve_class(definition, args)
     actor_class = cls
-    return host_actor(cls, args, kwargs, max_concurrency)
+    _blocking_get.watch("sync", runs_several=False)  # the constructor
+    host = host_actor(cls, args, kwargs, max_concurrency)
+    actor_instance = host.instance
+    limits = call_limits(cls, {})
+    _blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(limits["concurrency_groups"]))
+    return host
 
 
-def is_exit(error: BaseException) -> bool:
-    """Whether the error is the wish of an actor to end."""
-    return isinstance(error, ActorExit)
+def exit_code(error: SystemExit) -> tuple[int, bool]:
+    """The status that a process ends with by ``sys.exit``, and whether an actor is not to be started again.
+
+    A text given instead of a number is printed, as Python does.
+
+    >>> exit_code(SystemExit(3)), exit_code(SystemExit()), exit_code(ActorExit(0))
+    ((3, False), (0, False), (0, True))
+    """
+    code = error.code
+    if code is None:  # as in Ray, where only the number 0 means an actor's own wish
+        return 0, False
+    if isinstance(code, int):
+        return code & 0xFF, code == 0
+    print(code, file=sys.stderr)
+    return 1, False
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -112,22 +133,20 @@ def describe_exception(error: BaseException, name: str, retry_on: bytes | None) 
     """
     from ._traceback import remote_traceback
 
-    message = f"{type(error).__qualname__}: {error}"
-    return _pickled(error), message, remote_traceback(error, name), _is_retryable(error, retry_on)
+    if isinstance(error, ActorExit):
+        message = "exit_actor() was called"
+    else:
+        message = f"{type(error).__qualname__}: {text_of(error)}"
+    text = sendable(remote_traceback(error, name))
+    return _pickled(error), message, text, _is_retryable(error, retry_on)
 
 
 def _pickled(error: BaseException) -> bytes:
-    """The exception; nothing if it cannot be pickled."""
+    """The exception, see :mod:`aktis._carried`."""
     from .exceptions import TaskError
 
     # An error that went through several tasks keeps its first cause, not a chain of wrappers.
-    cause = error.cause if isinstance(error, TaskError) and error.cause is not None else error
-    try:
-        from . import _by_value
-
-        return _by_value.dumps(cause)
-    except Exception:  # noqa: BLE001 - of whatever type: the text of the error must do
-        return b""
+    return pack(error.cause if isinstance(error, TaskError) and error.cause is not None else error)
 
 
 def _is_retryable(error: BaseException, retry_on: bytes | None) -> bool:

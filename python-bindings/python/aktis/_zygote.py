@@ -9,6 +9,7 @@ No thread may be started here: a fork copies only the thread that calls it, with
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
@@ -20,12 +21,15 @@ import cloudpickle  # noqa: F401
 from . import (
     _actor_host,  # noqa: F401
     _aktis,
+    _carried,  # noqa: F401
     _definition,  # noqa: F401
     _objects,  # noqa: F401
     _serialization,  # noqa: F401
     _session,
     _shared_modules,
+    _thread_limits,
     _worker,
+    _worker_end,
     _worker_output,
     actor,  # noqa: F401
     exceptions,  # noqa: F401
@@ -42,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     # Ctrl-C in a terminal is for the driver, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
+    _thread_limits.begin()
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
     start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _shared_modules.load)
@@ -90,11 +95,11 @@ def _become_worker(start: dict[str, object]) -> None:
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _worker_output.install()
-        _session.mark_connected()
-        _aktis.worker_main(start)
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
+        # Whoever reads of a crash in native code learns which line of Python it was in.
+        faulthandler.enable()
+        _session.mark_connected(as_worker=True)
+        status = _work(start)
+        _worker_end.end_in_order(_worker.actor_instance, status)
     except BaseException:  # noqa: BLE001 - the last chance to say why
         import traceback
 
@@ -104,6 +109,15 @@ def _become_worker(start: dict[str, object]) -> None:
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(status)
+
+
+def _work(start: dict[str, object]) -> int:
+    """Runs what the raylet and the callers send, until the process is to end with the status returned."""
+    try:
+        _aktis.worker_main(start)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _session
-from ._actor_host import ActorExit, call_limits
+from ._actor_host import ActorExit, call_limits, request_exit
 from ._actor_method import ActorMethod
 from ._definition import Definition, Payload
 from ._methods import ClassSpec, class_spec_from, class_spec_of
@@ -29,7 +29,11 @@ from ._signature import check, parameters_of
 if TYPE_CHECKING:
     from ._aktis import ActorCore
 
-__all__ = ["ActorClass", "ActorHandle", "ActorId", "ActorMethod", "exit_actor"]
+__all__ = ["ActorClass", "ActorClassInheritanceException", "ActorHandle", "ActorId", "ActorMethod", "exit_actor"]
+
+
+class ActorClassInheritanceException(TypeError):
+    """A class inherits from one that is remote already."""
 
 
 class ActorId(bytes):
@@ -137,8 +141,35 @@ class ActorClass:
         name = self._class.__name__
         raise TypeError(f"an actor class cannot be instantiated directly: instead of {name}(), use {name}.remote()")
 
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the class, static and class methods: what can be reached without an instance. As in Ray.
+
+        Methods of the actor itself refer to its class by this name: ``Model.LIMIT`` inside of a method means the same as
+        before it was decorated.
+        """
+        cls = self.__dict__.get("_class")
+        if cls is None or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(f"{self!r} has no attribute {name!r}", name=name, obj=self)
+        return getattr(cls, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self.__dict__.get("_class"))})
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._class)
+
+    def __subclasscheck__(self, subclass: type[Any]) -> bool:
+        return issubclass(subclass, self._class)
+
+    def __mro_entries__(self, _bases: tuple[Any, ...]) -> NoReturn:
+        name = self.__dict__.get("__name__", "?")
+        raise ActorClassInheritanceException(
+            f"{name} is remote, and classes cannot inherit from a remote one: inherit from the plain class, and decorate "
+            f"only what becomes an actor (for example 'Remote{name} = remote({name})')"
+        )
+
     def __repr__(self) -> str:
-        return f"ActorClass({getattr(self, '__qualname__', '?')})"
+        return f"ActorClass({self.__dict__.get('__qualname__', '?')})"
 
     def __reduce__(self) -> Any:
         return _restore_class, (self._class, self._options)
@@ -274,4 +305,5 @@ def exit_actor() -> NoReturn:
 
     if _worker.actor_class is None:
         raise TypeError("exit_actor() can only be called in a method of an actor")
+    request_exit()
     raise ActorExit(0)

@@ -8,9 +8,12 @@ import select
 import threading
 
 import pytest
-from aktis._actor_host import ActorExit, host_actor
+from aktis import _actor_host, _async_host
+from aktis._actor_host import ActorExit, find_method, host_actor
 
 DEADLINE_S = 20
+#: Methods that are called for their items.
+STREAMS = ("numbers", "plain_numbers", "meet_in_stream")
 
 
 class Feed:
@@ -51,8 +54,22 @@ class Calls:
         answers = self.answers
 
         class Done:
+            is_streaming = method.rpartition(":")[2] in STREAMS
+
+            def __init__(self):
+                self.items = []
+
             def __call__(self, value, exc=None):
-                answers.put((value, exc))
+                answers.put((list(value) if self.is_streaming and exc is None else value, exc))
+
+            def emit(self, item):
+                self.items.append(item)
+
+            def end_stream(self):
+                answers.put((self.items, None))
+
+            def resume(self):
+                pass
 
             def enter(self):
                 return True
@@ -113,8 +130,19 @@ class Async:
             await asyncio.sleep(0)
             yield i
 
+    def plain_numbers(self):
+        yield threading.current_thread().name
+        yield from range(2)
 
-def test_a_plain_class_is_hosted_by_the_native_loop():
+    async def meet_in_stream(self):
+        self.running += 1
+        while self.running < 40:
+            await asyncio.sleep(0.001)
+        yield self.running
+
+
+def test_a_plain_class_is_hosted_by_the_native_loop(monkeypatch):
+    monkeypatch.setattr(_actor_host, "request_exit", lambda: None)
     host = host_actor(Plain, (), {}, 0)
     assert host.kind == "sync"
     assert host.instance.__ray_ready__() is True
@@ -164,10 +192,84 @@ def test_plain_methods_of_an_async_actor_run_on_its_loop():
     assert calls.answer() == calls.answer()
 
 
-def test_an_async_generator_is_an_iterator_for_other_threads():
+@pytest.fixture
+def _others_run(monkeypatch):
+    """In place of the native module, which knows whether a consumer has read enough."""
+    monkeypatch.setattr(_async_host, "_let_others_run", lambda _done: asyncio.sleep(0))
+
+
+@pytest.mark.usefixtures("_others_run")
+def test_items_of_an_async_generator_are_sent_from_the_loop():
     calls = Calls(host_actor(Async, (), {}, 0))
     calls.send("numbers")
-    assert list(calls.answer()) == [0, 1, 2]
+    assert calls.answer() == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("_others_run")
+def test_streams_overlap_up_to_the_limit_of_the_actor_and_not_that_of_an_executor():
+    calls = Calls(host_actor(Async, (), {}, 0))
+    for _ in range(40):
+        calls.send("meet_in_stream")
+    assert [calls.answer() for _ in range(40)] == [[40]] * 40
+
+
+def test_a_plain_generator_of_an_async_actor_has_a_thread_of_its_own():
+    calls = Calls(host_actor(Async, (), {}, 0))
+    calls.send("plain_numbers")
+    assert calls.answer() == ["aktis-actor-stream", 0, 1]
+
+
+def test_groups_of_async_actors_have_loops_of_their_own():
+    cls = type("Grouped", (Async,), {"__aktis_concurrency_groups__": {"io": 1}})
+    calls = Calls(host_actor(cls, (), {}, 0))
+    gate = threading.Event()
+    calls.host.instance.block = lambda: gate.wait(DEADLINE_S)
+    calls.host.instance.open = gate.set
+    calls.send("block")
+    calls.send("io:open")
+    assert [calls.answer() for _ in range(2)] in ([None, True], [True, None])
+
+
+def test_a_call_in_a_group_of_an_async_actor_is_cancelled():
+    calls = Calls(host_actor(type("Grouped", (Endless,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1))
+    calls.send("io:forever")
+    calls.start(lambda: calls.host.cancel(b"io:forever"))
+    with pytest.raises(asyncio.CancelledError):
+        calls.answer()
+
+
+class Shadowed(Plain):
+    def __init__(self):
+        super().__init__()
+        self.meet = False
+
+    @staticmethod
+    def plain():
+        return "static"
+
+
+def test_an_attribute_does_not_hide_the_method_of_its_name():
+    instance = Shadowed()
+    assert find_method(instance, "meet").__func__ is Plain.meet
+    assert find_method(instance, "plain")() == "static"
+    with pytest.raises(AttributeError, match="no_such"):
+        find_method(instance, "no_such")
+
+
+def test_methods_do_not_begin_once_the_actor_has_asked_for_its_end(monkeypatch):
+    begun = []
+
+    class Done:
+        def enter(self):
+            return True
+
+        def __call__(self, value, exc=None):
+            begun.append(exc)
+
+    monkeypatch.setattr(_actor_host, "_is_ending", True)
+    asyncio.run(_async_host.CallLoop(1)._call(begun.append, ("on the loop",), {}, Done()))
+    _actor_host._run(begun.append, ("on a thread",), {}, Done())
+    assert begun == []
 
 
 def test_groups_have_threads_of_their_own():

@@ -171,8 +171,8 @@ impl ReceivedCall {
         &self.runtime
     }
 
-    /// Whether the caller's lane is open.
-    pub(super) fn has_caller(&self) -> bool {
+    /// Whether the caller's lane is open: nobody else can be told anything.
+    pub fn has_caller(&self) -> bool {
         let lanes = self.runtime.0.lanes.lock();
         lanes.open.contains_key(&self.connection.id)
     }

@@ -62,6 +62,14 @@ impl Runtime {
         self.queue().push(Work::Exit(reason.to_owned()));
     }
 
+    /// Tells the raylet that this process is about to end because it is meant to: an actor is not started again.
+    pub fn announce_leaving(&self) {
+        self.0.node.tell(
+            wire::node_frame::Kind::Goodbye(wire::Goodbye {}),
+            Urgency::Now,
+        );
+    }
+
     /// Before the process ends: hands everything that was sent to the kernel, which delivers it also when the process is gone.
     /// Without it an answer could be lost that is longer than what a socket takes at once, or that waits for others.
     pub fn drain(&self) {

@@ -167,6 +167,12 @@ impl Runtime {
         self.0.role
     }
 
+    /// Whole CPUs that the lease or the actor holds.
+    pub fn held_cpus(&self) -> i64 {
+        let held = self.0.assignment.lock().resources.get("CPU").copied();
+        held.unwrap_or_default() / aktis_common::resources::Quantity::SCALE
+    }
+
     /// Namespace, resources and restarts of what runs here.
     pub fn assignment(&self) -> Assignment {
         self.0.assignment.lock().clone()

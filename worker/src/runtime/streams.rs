@@ -79,7 +79,22 @@ pub(super) struct StreamWindows {
 #[derive(Default)]
 struct Window {
     taken: u64,
-    waiter: Option<Arc<Waiter>>,
+    producer: Option<Producer>,
+}
+
+/// Who waits for room: the thread that runs the generator, or the event loop on which it runs.
+enum Producer {
+    Thread(Arc<Waiter>),
+    Loop(Box<dyn FnOnce() + Send>),
+}
+
+impl Producer {
+    fn wake(self) {
+        match self {
+            Self::Thread(waiter) => waiter.count_down(),
+            Self::Loop(wake) => wake(),
+        }
+    }
 }
 
 impl StreamWindows {
@@ -90,23 +105,31 @@ impl StreamWindows {
 
     /// Something to wait for until fewer than `limit` of `sent` items are unread; `None` if that is so.
     fn wait_for_room(&self, task: TaskId, sent: u64, limit: u64) -> Option<Arc<Waiter>> {
+        let waiter = Waiter::new(1);
+        let producer = Producer::Thread(Arc::clone(&waiter));
+        let has_room = self.tell_of_room(task, sent, limit, producer);
+        (!has_room).then_some(waiter)
+    }
+
+    /// Whether fewer than `limit` of `sent` items are unread. If not, the producer is woken when something was read.
+    fn tell_of_room(&self, task: TaskId, sent: u64, limit: u64, producer: Producer) -> bool {
         let mut windows = self.windows.lock();
         let window = windows.entry(task).or_default();
         if sent.saturating_sub(window.taken) < limit {
-            return None;
+            return true;
         }
-        let waiter = Waiter::new(1);
-        window.waiter = Some(Arc::clone(&waiter));
-        Some(waiter)
+        window.producer = Some(producer);
+        false
     }
 
     fn taken(&self, task: TaskId, taken: u64) {
         // A task that has ended has no window.
-        if let Some(window) = self.windows.lock().get_mut(&task) {
+        let producer = self.windows.lock().get_mut(&task).and_then(|window| {
             window.taken = window.taken.max(taken);
-            if let Some(waiter) = window.waiter.take() {
-                waiter.count_down();
-            }
+            window.producer.take()
+        });
+        if let Some(producer) = producer {
+            producer.wake();
         }
     }
 
@@ -139,12 +162,43 @@ impl ReceivedCall {
         }
         Ok(())
     }
+
+    /// [`Self::await_consumer`] for an event loop, which must not wait: true if the next item may be made. If not, `wake` is
+    /// called when the consumer has read something, from a runtime thread; it must be quick and not block.
+    pub fn watch_consumer(&self, sent: u32, wake: Box<dyn FnOnce() + Send>) -> bool {
+        let limit = self.template().max_unread_items;
+        let windows = &self.runtime().0.stream_windows;
+        let producer = Producer::Loop(wake);
+        limit == 0 || windows.tell_of_room(self.task(), sent.into(), limit.into(), producer)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::testing::PretendedRaylet;
+
+    #[test]
+    fn loop_is_woken_once_when_the_consumer_of_its_stream_has_read() {
+        let (windows, task) = (StreamWindows::default(), TaskId::next());
+        let (woken, wakes) = mpsc::channel();
+        let producer = |name: &'static str| {
+            let woken = woken.clone();
+            Producer::Loop(Box::new(move || {
+                woken.send(name).expect("the test listens")
+            }))
+        };
+        windows.open(task);
+        assert!(windows.tell_of_room(task, 1, 2, producer("too early")));
+        assert!(!windows.tell_of_room(task, 2, 2, producer("in time")));
+        assert!(wakes.try_recv().is_err(), "nothing was read yet");
+        windows.taken(task, 1);
+        windows.taken(task, 2);
+        assert_eq!(wakes.try_iter().collect::<Vec<_>>(), ["in time"]);
+        assert!(windows.tell_of_room(task, 2, 2, producer("too early")));
+    }
 
     #[test]
     fn reader_whose_time_is_over_leaves_nothing_behind() {

@@ -1,0 +1,63 @@
+"""The end of a worker in good order: what its code wants to do before the process goes.
+
+```text
+ __ray_shutdown__ of the actor ─► functions registered with atexit, the last one first ─► output flushed ─► process ends
+```
+That is so when the last handle of an actor is gone, after ``exit_actor`` and ``__ray_terminate__``, after ``sys.exit``, after
+the last call of ``max_calls``, and when an idle worker is not needed any more. ``kill``, crashes and the end of the session
+run nothing of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import inspect
+import os
+import sys
+import threading
+import traceback
+from typing import Any
+
+#: How long all of it may take before the process ends anyway. As in Ray.
+PATIENCE_S = 30.0
+
+
+def end_in_order(actor: Any, status: int) -> None:
+    """Runs what the code of this worker wants to run at its end.
+
+    Args:
+        actor: the instance, if the worker is an actor.
+        status: of the process if this takes too long.
+    """
+    deadline = threading.Timer(PATIENCE_S, _give_up, (status,))
+    deadline.daemon = True
+    deadline.start()
+    hook = getattr(type(actor), "__ray_shutdown__", None)
+    if hook is not None:
+        with _errors_printed():
+            result = hook(actor)
+            if inspect.iscoroutine(result):
+                import asyncio
+
+                asyncio.run(result)
+    with _errors_printed():  # each of the functions is called, and its error printed, by atexit itself
+        atexit._run_exitfuncs()
+    deadline.cancel()
+
+
+@contextlib.contextmanager
+def _errors_printed() -> Any:
+    try:
+        yield
+    except BaseException:  # noqa: BLE001 - nobody else would hear of it
+        traceback.print_exc()
+
+
+def _give_up(status: int) -> None:
+    print(
+        f"aktis: the end of this worker took longer than {PATIENCE_S:g} s and was cut short",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(status)
