@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use rustc_hash::FxBuildHasher;
 
-use crate::codec::scope_reference;
+use crate::codec::{reduce_loose, scope_reference};
 use crate::failure::{get_error, to_py_err};
 use crate::interpreter_end::detached;
 use crate::python_thread::CALLBACKS;
@@ -97,9 +97,20 @@ impl PyObjectRef {
         &self,
         py: Python<'py>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let position = scope_reference(&self.reference)?;
+        let Some(position) = scope_reference(&self.reference) else {
+            return reduce_loose(py, &self.reference);
+        };
         let restore = py.import("aktis._aktis")?.getattr("_restore_reference")?;
         Ok((restore, PyTuple::new(py, [position])?))
+    }
+
+    /// A reference never changes, so a copy of what holds it may hold the same one.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(&self) -> String {
@@ -199,10 +210,10 @@ impl PyObjectStream {
         PyObjectRef::new(py, detached(py, || self.stream.peek()))
     }
 
-    /// Whether `next` would return at once.
+    /// Whether `next` would give a reference at once. False also at the end.
     fn next_ready(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
-        Ok(self.stream.has_next())
+        Ok(self.stream.has_next() && !self.stream.is_finished())
     }
 
     /// Whether everything was taken.

@@ -114,5 +114,6 @@ pub(crate) fn call_options(options: &Bound<'_, PyDict>) -> PyResult<CallOptions>
         is_streaming: item(options, "streaming")?.unwrap_or(false),
         max_unread_items: item(options, "max_unread_items")?.unwrap_or(0),
         concurrency_group: item(options, "concurrency_group")?.unwrap_or_default(),
+        name: item(options, "name")?.unwrap_or_default(),
     })
 }

@@ -190,6 +190,8 @@ fn laptop_settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
         ("num_cpus", "num_cpus"),
         ("num_gpus", "num_gpus"),
         ("object_store_memory", "object_store_bytes"),
+        ("memory", "memory"),
+        ("spill_dir", "spill_dir"),
         ("temp_dir", "temp_dir"),
     ] {
         if let Some(value) = options.get_item(key)?.filter(|value| !value.is_none()) {
@@ -273,6 +275,7 @@ pub(crate) fn shutdown(py: Python<'_>) {
     *EXPORTED.lock() = None;
     let laptop = LAPTOP.lock().take();
     detached(py, || {
+        crate::codec::unpin();
         if let Some(runtime) = Runtime::current() {
             // What prints may use the session.
             if OUTPUT.is_started() {

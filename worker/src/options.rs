@@ -155,4 +155,6 @@ pub struct CallOptions {
     /// The concurrency group in which the call runs; empty: the default one. Callers keep the order and the limit of each
     /// group; the actor finds the group by the method.
     pub concurrency_group: String,
+    /// Shown instead of the class and method; empty for those.
+    pub name: String,
 }

@@ -133,6 +133,7 @@ impl RemoteMethod {
                 }),
                 actor_id: actor.id().to_wire(),
                 method: self.method.clone(),
+                name: options.name.clone(),
                 owner: Some(runtime.address().to_wire()),
                 num_returns,
                 retry_exceptions: options.retry_exceptions,

@@ -24,3 +24,14 @@ pub use value::{Bytes, Infeasible, Secret, SettingValue};
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
+
+/// Names of the environment variables of this process.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+fn variables() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .collect()
+}

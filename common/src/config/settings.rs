@@ -26,6 +26,17 @@ pub enum SettingError {
         /// ", did you mean ...?" or nothing.
         hint: String,
     },
+    /// An environment variable that is nearly the name of a setting.
+    #[error(
+        "the environment variable {name} is no setting: did you mean {nearest}? Correct or unset it; docs/configuration.md \
+         lists all"
+    )]
+    UnknownVariable {
+        /// What is set.
+        name: String,
+        /// The variable of the setting that was probably meant.
+        nearest: String,
+    },
     /// The file named by `AKTIS_CONFIG` cannot be read.
     #[error("AKTIS_CONFIG names {path:?}, which cannot be read: {cause}")]
     File {
@@ -79,10 +90,14 @@ impl Settings {
     /// Settings of this process: its environment, the file that `AKTIS_CONFIG` names, and `overrides` by key.
     ///
     /// # Errors
-    /// When a value does not fit its setting, an override or file key is unknown, or the file cannot be read.
+    /// When a value does not fit its setting, an override or file key is unknown, a variable is misspelt, or the file cannot
+    /// be read.
     pub fn from_env_and_overrides(
         overrides: &BTreeMap<String, String>,
     ) -> Result<Self, SettingError> {
+        super::variables()
+            .iter()
+            .try_for_each(|name| check_variable(name))?;
         Self::resolve(overrides, &super::environment)
     }
 
@@ -159,6 +174,35 @@ fn check_known(key: &str) -> Result<(), SettingError> {
         key: key.to_owned(),
         hint,
     })
+}
+
+/// Keywords of `init()` whose settings have other names.
+const KEYWORDS: [(&str, &str); 1] = [("object_store_memory", "object_store_bytes")];
+
+/// Refuses a variable that is nearly the name of a setting. Others are left alone: Kubernetes sets `AKTIS_HEAD_SERVICE_HOST`
+/// and the like for its services, and programs may have their own.
+fn check_variable(name: &str) -> Result<(), SettingError> {
+    let Some(key) = name.strip_prefix("AKTIS_").map(str::to_ascii_lowercase) else {
+        return Ok(());
+    };
+    let rows = Settings::rows();
+    if rows.iter().any(|row| row.key == key) {
+        return Ok(());
+    }
+    let keyword = KEYWORDS
+        .iter()
+        .find(|(keyword, _)| *keyword == key)
+        .map(|(_, setting)| *setting);
+    let close = rows.iter().map(|row| row.key);
+    let close = close.min_by_key(|known| distance(known, &key));
+    let close = close.filter(|known| distance(known, &key) <= 1 + key.len() / 6);
+    match keyword.or(close) {
+        None => Ok(()),
+        Some(nearest) => Err(SettingError::UnknownVariable {
+            name: name.to_owned(),
+            nearest: environment_name(nearest),
+        }),
+    }
 }
 
 /// Levenshtein distance, for "did you mean".
@@ -268,6 +312,42 @@ mod tests {
         assert!(error.contains(r#"did you mean "num_cpus"?"#), "{error}");
         let error = resolve(&[("zzzzzzzz", "1")], &[]).unwrap_err().to_string();
         assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn misspelt_variable_is_refused_and_names_the_one_that_is_meant() {
+        for (name, nearest) in [
+            ("AKTIS_NUM_CPU", "AKTIS_NUM_CPUS"),
+            ("AKTIS_WORKER_IDEL", "AKTIS_WORKER_IDLE"),
+            ("AKTIS_OBJECT_STORE_MEMORY", "AKTIS_OBJECT_STORE_BYTES"),
+        ] {
+            let error = check_variable(name).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert!(
+                error.contains(&format!("did you mean {nearest}?")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_of_others_are_left_alone() {
+        let others = [
+            "PATH",
+            "AKTIS_CONFIG",
+            "AKTIS_PORT",
+            "AKTIS_SERVICE_HOST",
+            "AKTIS_HEAD_SERVICE_PORT_GCS",
+            "AKTIS_HEAD_PORT_6379_TCP_ADDR",
+            "AKTIS_TEST_MODEL_DIR",
+            "AKTIS_COMPAT_SYSTEM",
+        ];
+        for name in others {
+            assert!(check_variable(name).is_ok(), "{name}");
+        }
+        for row in Settings::rows() {
+            assert!(check_variable(&environment_name(row.key)).is_ok());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _session
+from . import _blocking_get, _session
 from ._actor_host import GROUP_SEPARATOR
 from ._options import METHOD_OPTIONS, check_options, native_method_options
 from ._signature import checked
@@ -24,7 +24,7 @@ class ActorMethod:
         self._class_name = class_name
         self._name = name
         self._spec = spec
-        changes = changes or {}
+        self._changes = changes = changes or {}
         self._options = {**spec.options, **changes}
         # The process knows the group that the class declares; only one chosen by the caller must be sent.
         group = changes.get("concurrency_group")
@@ -35,7 +35,9 @@ class ActorMethod:
         """Puts the native submission in place of :meth:`remote`."""
         options = native_method_options(self._options, is_generator=self._spec.is_generator)
         template = self._core.method(self._native_name, options)
-        self.__dict__["remote"] = checked(template.remote, f"{self._class_name}.{self._name}", self._spec.parameters)
+        name = f"{self._class_name}.{self._name}"
+        call = _blocking_get.noting_own_calls(template.remote, self._core.id(), name)
+        self.__dict__["remote"] = checked(call, name, self._spec.parameters)
         _session.bind(self)
 
     def _unbind(self) -> None:
@@ -74,5 +76,17 @@ class ActorMethod:
             f"a method of an actor cannot be called directly: instead of {self._name}(), use {self._name}.remote()"
         )
 
+    def __reduce__(self) -> Any:
+        return _restore_method, (self._core.state(), self._class_name, self._name, tuple(self._spec), self._changes)
+
     def __repr__(self) -> str:
         return f"ActorMethod({self._class_name}.{self._name})"
+
+
+def _restore_method(
+    core_state: tuple[Any, ...], class_name: str, name: str, spec: tuple[Any, ...], changes: dict[str, Any]
+) -> ActorMethod:
+    from ._aktis import ActorCore
+    from ._methods import MethodSpec
+
+    return ActorMethod(ActorCore.restore(core_state), class_name, name, MethodSpec(*spec), changes)

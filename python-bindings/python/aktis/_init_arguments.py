@@ -11,12 +11,51 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Arguments of ``ray.init`` that mean nothing here.
-_IGNORED = frozenset({
-    "include_dashboard", "dashboard_host", "dashboard_port", "configure_logging", "logging_format", "logging_config",
-    "job_config", "enable_resource_isolation", "cgroup_path", "system_reserved_cpu", "system_reserved_memory",
-    "proxy_server_url",
-})  # fmt: skip
+#: Arguments of ``ray.init`` that are accepted and change nothing, and why that is no loss.
+HARMLESS = {
+    "dashboard_host": "there is no dashboard that could listen there",
+    "dashboard_port": "there is no dashboard that could listen there",
+    "_redis_username": "the head keeps its tables in a file, not in Redis",
+    "_redis_password": "the head keeps its tables in a file, not in Redis",
+    "_enable_object_reconstruction": "lost results of tasks are computed again in any case",
+    "_skip_env_hook": "there is no hook that could change runtime_env",
+}
+_BY_LOGGING = "use Python's logging: give the logger 'aktis' a handler and a format of your own"
+_NO_DASHBOARD = "there is no dashboard; 'aktis status' and 'aktis list' show a cluster. Leave it out"
+_NO_ISOLATION = (
+    "processes of the system have no cgroup of their own. Leave it out, and limit num_cpus= and _memory= instead"
+)
+_NO_METRICS = "no metrics are exported. Leave it out"
+#: Arguments of ``ray.init`` that would change what happens, and that Aktis does not have: the values that are accepted because
+#: they ask for nothing, and what to do instead.
+_ONLY_DEFAULT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "include_dashboard": ((None, False), _NO_DASHBOARD),
+    "logging_format": ((None,), _BY_LOGGING),
+    "logging_config": ((None,), _BY_LOGGING),
+    "job_config": ((None,), "give namespace= and runtime_env= to init() itself"),
+    "enable_resource_isolation": ((None, False), _NO_ISOLATION),
+    "cgroup_path": ((None,), _NO_ISOLATION),
+    "system_reserved_cpu": ((None,), _NO_ISOLATION),
+    "system_reserved_memory": ((None,), _NO_ISOLATION),
+    "proxy_server_url": ((None,), _NO_DASHBOARD),
+    "_system_config": ((None, {}), "settings are environment variables, see docs/configuration.md"),
+    "_node_ip_address": (
+        (None, "127.0.0.1"),
+        "a session without address= uses no network. Start a cluster with 'aktis start'",
+    ),
+    "_node_name": ((None,), "nodes have ids only. Give them labels= instead"),
+    "_plasma_directory": ((None,), "choose the memory of the object store with AKTIS_OBJECT_STORE_BACKEND"),
+    "_driver_object_store_memory": ((None,), "all processes of a node share its store: set object_store_memory="),
+    "_metrics_export_port": ((None,), _NO_METRICS),
+    "_tracing_startup_hook": ((None,), _NO_METRICS),
+}
+#: Arguments of ``ray.init`` with an underscore that Aktis has, and the setting that each of them is.
+_SETTINGS = {"_memory": "memory", "_temp_dir": "temp_dir", "_object_spilling_directory": "spill_dir"}
+#: Those with a parameter of their own.
+_PARAMETERS = (
+    "address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "namespace", "ignore_reinit_error",
+    "log_to_driver", "logging_level", "runtime_env", "configure_logging", "local_mode", "infeasible",
+)  # fmt: skip
 
 _RUNTIME_ENV_KEYS = ("env_vars", "working_dir")
 
@@ -36,19 +75,47 @@ def check_init_arguments(ray_arguments: dict[str, Any], *, local_mode: bool, inf
         )
     if infeasible not in (None, "fail", "wait"):
         raise ValueError(f"infeasible must be 'fail' or 'wait', got {infeasible!r}")
-    for name in ray_arguments:
-        if name not in _IGNORED and not name.startswith("_"):
+    for name, value in ray_arguments.items():
+        if name in HARMLESS or name in _SETTINGS:
+            continue
+        if name not in _ONLY_DEFAULT:
             raise RuntimeError(f"init() got an unknown argument {name!r}{_suggestion(name)}")
+        accepted, way_out = _ONLY_DEFAULT[name]
+        if value not in accepted:
+            raise ValueError(f"init({name}={value!r}) is not supported: {way_out}")
 
 
 def _suggestion(name: str) -> str:
     import difflib
 
-    known = ("address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "namespace",
-             "ignore_reinit_error", "log_to_driver", "logging_level", "runtime_env", "infeasible",
-             *_IGNORED)  # fmt: skip
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, (*_PARAMETERS, *HARMLESS, *_ONLY_DEFAULT, *_SETTINGS), n=1)
     return f": did you mean {close[0]!r}?" if close else ""
+
+
+def check_namespace(namespace: Any) -> None:
+    """Raises unless it is ``None`` or the name of a namespace."""
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a string: got {namespace!r} of type {type(namespace).__name__}")
+    if namespace == "":
+        raise ValueError("namespace cannot be empty: leave it out for a new one")
+
+
+def logging_level_of(level: Any) -> int:
+    """The number of a level of logging, given by number or name.
+
+    >>> logging_level_of("info"), logging_level_of(10)
+    (20, 10)
+    """
+    import logging
+
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    number = logging.getLevelName(level.upper()) if isinstance(level, str) else None
+    if not isinstance(number, int):
+        raise ValueError(  # noqa: TRY004
+            f'logging_level must be a level of logging, such as "info" or logging.INFO: got {level!r}'
+        )
+    return number
 
 
 class LaptopArguments:
@@ -62,6 +129,7 @@ class LaptopArguments:
         labels: dict[str, str] | None,
         object_store_memory: int | None,
         runtime_env: dict[str, Any] | None,
+        ray_arguments: dict[str, Any] | None = None,
     ):
         self.num_cpus = num_cpus
         self.num_gpus = num_gpus
@@ -69,12 +137,15 @@ class LaptopArguments:
         self.labels = labels
         self.object_store_memory = object_store_memory
         self.runtime_env = runtime_env
+        for name in _SETTINGS:
+            setattr(self, name, (ray_arguments or {}).get(name))
 
     def validate(self) -> None:
         """Raises ``ValueError`` or ``TypeError`` for what makes no sense."""
         check_quantity("num_cpus", self.num_cpus)
         check_quantity("num_gpus", self.num_gpus)
         check_quantity("object_store_memory", self.object_store_memory)
+        check_quantity("_memory", getattr(self, "_memory", None))
         check_resources(self.resources)
         env = self.runtime_env or {}
         unknown = [key for key, value in env.items() if key not in _RUNTIME_ENV_KEYS and value]
@@ -119,4 +190,7 @@ class LaptopArguments:
             "temp_dir": os.environ.get("AKTIS_TEMP_DIR"),
             "zygote_command": zygote_command,
         }
+        given.update(
+            (setting, value) for name, setting in _SETTINGS.items() if (value := getattr(self, name)) is not None
+        )
         return {name: value for name, value in given.items() if value is not None}

@@ -9,7 +9,7 @@ from . import _aktis, _session
 from ._aktis import ObjectRef, ObjectRefGenerator
 
 
-def put(value: Any) -> ObjectRef:
+def put(value: Any, *, _owner: None = None, _tensor_transport: str | None = None) -> ObjectRef:
     """Stores a value once, for any number of tasks to use.
 
     Passing the reference to many tasks sends the value once to each node, not once per task. Arrays and Arrow tables are
@@ -17,9 +17,12 @@ def put(value: Any) -> ObjectRef:
 
     Args:
         value: anything that can be pickled, but not a reference.
+        _owner: only ``None``: the process that calls ``put`` owns the value (Ray removed this, too).
+        _tensor_transport: only ``None`` or ``"object_store"``.
 
     Raises:
         TypeError: the value is a reference, or cannot be pickled.
+        ValueError: an argument of Ray's that Aktis does not have.
         ObjectStoreFullError: the value does not fit into the object store.
 
     >>> import aktis
@@ -27,6 +30,8 @@ def put(value: Any) -> ObjectRef:
     >>> aktis.get(ref)
     [1, 2, 3]
     """
+    if _owner is not None or _tensor_transport is not None:
+        _refuse_put(_owner, _tensor_transport)
     if not _session.is_initialized():
         _session.ensure_connected()
     if isinstance(value, ObjectRef):
@@ -37,19 +42,37 @@ def put(value: Any) -> ObjectRef:
     return _aktis.put(value)
 
 
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def _refuse_put(owner: Any, transport: Any) -> None:
+    if owner is not None:
+        raise ValueError(
+            "put() has no _owner (Ray removed it in 2.56): the process that calls put() owns the value. Call put() in a "
+            "method of the actor that is to own it, and return the reference in a list"
+        )
+    _check_transport("put", transport)
+
+
+def _check_transport(function: str, transport: Any) -> None:
+    if transport not in (None, "object_store"):
+        raise ValueError(
+            f"{function}() has no _tensor_transport={transport!r}: values travel by the object store only. Leave it out"
+        )
+
+
+def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: str | None = None) -> Any:
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
     Args:
-        refs: a reference or a list of references.
+        object_refs: a reference or a list of references.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
+        _tensor_transport: only ``None`` or ``"object_store"``.
 
     Raises:
         TaskError: the task raised. The exception is also of the type that the task raised.
         GetTimeoutError: ``timeout`` has passed. It is a ``TimeoutError``.
         NotConnectedError: the session of the reference is over.
         AktisError: the value was lost; the type says how (see :mod:`aktis.exceptions`).
-        ValueError: ``refs`` is something else.
+        ValueError: ``object_refs`` is something else.
+        RuntimeError: an actor that runs one method at a time waits for a method of its own.
 
     >>> import aktis
     >>> aktis.get(aktis.put("one"))
@@ -61,9 +84,13 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         _session.refuse_in_forked_child()
     if timeout is not None:
         _check_timeout(timeout)
-    value = _aktis.get(refs, timeout)
+    if _tensor_transport is not None:
+        _check_transport("get", _tensor_transport)
+    if _session.before_get is not None:
+        _session.before_get(object_refs)
+    value = _aktis.get(object_refs, timeout)
     if value is NotImplemented:
-        _check_get(refs)
+        _check_get(object_refs)
     return value
 
 
@@ -83,7 +110,7 @@ def _check_get(refs: Any) -> None:
 
 
 def wait(
-    refs: list[Any],
+    ray_waitables: list[Any],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
@@ -92,13 +119,14 @@ def wait(
     """Waits until some of the references are ready.
 
     Args:
-        refs: references, each once. A generator is ready when its next reference is, or it has ended.
+        ray_waitables: references, each once. A generator is ready when its next reference is, or it has ended.
         num_returns: how many must be ready.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
-        fetch_local: accepted for Ray's sake: objects are fetched when they are read.
+        fetch_local: changes nothing: objects are fetched when they are read, so one that is ready may still be on another
+            node.
 
     Returns:
-        At most ``num_returns`` references that are ready, and all others. Both keep the order of ``refs``. A task that
+        At most ``num_returns`` references that are ready, and all others. Both keep the order in which they were given. A task that
         failed is ready: ``get`` raises its error.
 
     >>> import aktis
@@ -108,12 +136,17 @@ def wait(
     (1, 1)
     """
     _session.refuse_in_forked_child()
+    refs = ray_waitables
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs: got {_described(refs)}")
     if timeout is not None:
         _check_timeout(timeout)
     if not refs:
         return [], []
+    if isinstance(num_returns, bool) or not hasattr(num_returns, "__index__"):
+        raise TypeError(f"num_returns must be a whole number: got {_described(num_returns)}")
+    if not isinstance(fetch_local, bool):
+        raise TypeError(f"fetch_local must be True or False: got {_described(fetch_local)}")
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
     split = _aktis.wait(refs, num_returns, timeout)
@@ -150,7 +183,7 @@ def _described(value: Any) -> str:
     return f"{value!r} of type {type(value).__name__}"[:200]
 
 
-def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(ray_waitable: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
     """Cancels a task or a method call. One that has ended stays as it is.
 
     What has not begun never does. A running task gets a ``KeyboardInterrupt``, a method of an async actor an
@@ -158,12 +191,12 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     :class:`~aktis.exceptions.TaskCancelledError`, and nothing is retried.
 
     Args:
-        ref: a reference that the task makes, or its generator.
+        ray_waitable: a reference that the task makes, or its generator.
         force: end the worker process that runs the task. Not for calls of actors.
         recursive: cancel what the task has submitted itself, too.
 
     Raises:
-        TypeError: ``ref`` is something else.
+        TypeError: ``ray_waitable`` is something else.
         ValueError: ``force`` is set for a call of an actor.
 
     >>> import aktis, time
@@ -178,8 +211,8 @@ def cancel(ref: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursiv
     aktis.exceptions.TaskCancelledError: task sleep was cancelled
     """
     _session.refuse_in_forked_child()
-    if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
+    if not isinstance(ray_waitable, (ObjectRef, ObjectRefGenerator)):
         raise TypeError(
-            f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ref)}"
+            f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ray_waitable)}"
         )
-    _aktis.cancel(ref, bool(force), bool(recursive))
+    _aktis.cancel(ray_waitable, bool(force), bool(recursive))

@@ -4,7 +4,7 @@
 >>> check_options("task", TASK_OPTIONS, {"num_cpu": 1})
 Traceback (most recent call last):
 ...
-ValueError: unknown option 'num_cpu' of a task: did you mean 'num_cpus'? Known are _generator_backpressure_num_objects, ...
+ValueError: unknown option 'num_cpu' of a task: did you mean 'num_cpus'? Known are gpu_memory, ...
 """
 
 from __future__ import annotations
@@ -13,33 +13,59 @@ from typing import Any
 
 from ._quantities import check_gpus, check_quantity, check_resources
 
-#: Ray's options that change nothing here.
-_IGNORED = frozenset({"enable_task_events", "_labels", "_metadata", "_num_objects_per_yield"})
-#: Ray's options that would change what happens, and that Aktis does not have: only their defaults are accepted.
-_ONLY_DEFAULT: dict[str, tuple[Any, ...]] = {
-    "label_selector": (None, {}),
-    "fallback_strategy": (None, []),
-    "accelerator_type": (None,),
-    "placement_group": (None, "default"),
-    "placement_group_bundle_index": (None, -1),
-    "placement_group_capture_child_tasks": (None, False),
-    "enable_tensor_transport": (None, False),
-    "tensor_transport": (None, "object_store"),
+#: Ray's options that are accepted and change nothing, and why that is no loss.
+HARMLESS = {
+    "enable_task_events": "no events of single tasks are recorded, so there are none to leave out",
+    "_labels": "Ray's dashboard shows them; what a task does never depends on them",
+    "_metadata": "Ray's own libraries leave notes for each other here",
 }
+_BY_ORDER = (
+    "calls of one caller start in the order in which they were made. Put calls that need not wait for each other into concurrency "
+    "groups, or get the arguments first"
+)
+_NO_GROUP = (
+    "there are no placement groups. Ask for the resources in each actor, with scheduling_strategy='SPREAD' or a "
+    "NodeAffinitySchedulingStrategy"
+)
+_NO_LABELS = (
+    "nodes are not chosen by labels. Start them with a resource of your own, and ask for it with resources={...}"
+)
+_AT_METHOD = "give _generator_backpressure_num_objects to the method, by @aktis.method or .options()"
+_ONE_TRANSPORT = "values travel by the object store only. Leave it out"
+#: Ray's options that would change what happens, and that Aktis does not have: the values that are accepted because they ask
+#: for nothing, and what to do instead.
+_ONLY_DEFAULT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "label_selector": ((None, {}), _NO_LABELS),
+    "fallback_strategy": ((None, []), _NO_LABELS),
+    "accelerator_type": ((None,), _NO_LABELS),
+    "placement_group": ((None, "default"), _NO_GROUP),
+    "placement_group_bundle_index": ((None, -1), _NO_GROUP),
+    "placement_group_capture_child_tasks": ((None, False), _NO_GROUP),
+    "enable_tensor_transport": ((None, False), _ONE_TRANSPORT),
+    "tensor_transport": ((None, "object_store"), _ONE_TRANSPORT),
+    "object_store_memory": ((None, 0), "the store belongs to the node: give it to init(), or to 'aktis start'"),
+    "allow_out_of_order_execution": ((None, False), _BY_ORDER),
+    "_num_objects_per_yield": (
+        (None, 1),
+        "each item of a generator is an object of its own. Yield lists to send fewer",
+    ),
+    "_actor_generator_backpressure_num_objects": ((None, -1), _AT_METHOD),
+}
+_OF_ACTORS = frozenset({"allow_out_of_order_execution", "_actor_generator_backpressure_num_objects"})
 _COMMON = frozenset({
     "name", "num_cpus", "num_gpus", "gpu_memory", "memory", "object_store_memory", "resources", "runtime_env",
-    "scheduling_strategy", "_generator_backpressure_num_objects", *_IGNORED, *_ONLY_DEFAULT,
+    "scheduling_strategy", "_generator_backpressure_num_objects", *HARMLESS, *_ONLY_DEFAULT,
 })  # fmt: skip
-TASK_OPTIONS = _COMMON | {
+TASK_OPTIONS = (_COMMON - _OF_ACTORS) | {
     "max_calls", "max_retries", "num_returns", "retry_exceptions",
 }  # fmt: skip
 ACTOR_OPTIONS = _COMMON | {
     "concurrency_groups", "lifetime", "max_concurrency", "max_restarts", "max_task_retries", "max_pending_calls",
-    "namespace", "get_if_exists", "allow_out_of_order_execution", "_actor_generator_backpressure_num_objects",
+    "namespace", "get_if_exists",
 }  # fmt: skip
 METHOD_OPTIONS = frozenset({
     "name", "num_returns", "concurrency_group", "max_task_retries", "retry_exceptions", "tensor_transport",
-    "_generator_backpressure_num_objects", *_IGNORED,
+    "enable_tensor_transport", "_generator_backpressure_num_objects", "_num_objects_per_yield", *HARMLESS,
 })  # fmt: skip
 
 
@@ -54,18 +80,19 @@ def check_options(what: str, known: frozenset[str], options: dict[str, Any]) -> 
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} of a {what}{_suggestion(name, known)}")
-        if name in _ONLY_DEFAULT and value not in _ONLY_DEFAULT[name]:
-            raise ValueError(f"option {name}={value!r} of a {what} is not supported: leave it out")
+        if name in _ONLY_DEFAULT and value not in _ONLY_DEFAULT[name][0]:
+            raise ValueError(f"option {name}={value!r} of a {what} is not supported: {_ONLY_DEFAULT[name][1]}")
         _check_value(name, value)
-    if what == "task" and options.get("object_store_memory"):
-        raise ValueError("object_store_memory cannot be set for a task: give it to init()")
+    if what == "actor" and options.get("_generator_backpressure_num_objects") not in (None, -1):
+        raise ValueError(f"option _generator_backpressure_num_objects of an actor is not supported: {_AT_METHOD}")
 
 
 def _suggestion(name: str, known: frozenset[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
-    return (f": did you mean {close[0]!r}?" if close else ".") + f" Known are {', '.join(sorted(known))}"
+    useful = sorted(each for each in known if not each.startswith("_") and each not in {*HARMLESS, *_ONLY_DEFAULT})
+    return (f": did you mean {close[0]!r}?" if close else ".") + f" Known are {', '.join(useful)}"
 
 
 def _check_value(name: str, value: Any) -> None:
@@ -109,8 +136,13 @@ def _check_window(value: Any) -> None:
 
 
 def _check_num_returns(value: Any) -> None:
-    if value is None or value in ("streaming", "dynamic"):
+    if value is None or value == "streaming":
         return
+    if value == "dynamic":
+        raise ValueError(
+            'num_returns="dynamic" is not supported (Ray deprecated it): use num_returns="streaming", which gives a generator of '
+            "references that are there as soon as they are made"
+        )
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'num_returns must be a whole number or "streaming": got {value!r}')
     if value < 0:
@@ -164,7 +196,6 @@ def _check_strategy(value: Any) -> None:
 _CHECKS = {
     "num_returns": _check_num_returns,
     "_generator_backpressure_num_objects": _check_window,
-    "_actor_generator_backpressure_num_objects": _check_window,
     "retry_exceptions": _check_retry_exceptions,
     "name": _check_name,
     "namespace": _check_namespace,
@@ -276,5 +307,6 @@ def native_method_options(options: dict[str, Any], *, is_generator: bool) -> dic
         **native_window(options),
         "max_task_retries": options.get("max_task_retries"),
         "concurrency_group": options.get("concurrency_group"),
+        "name": options.get("name"),
         **(native_retries(options) if options.get("retry_exceptions") is not None else {}),
     }

@@ -25,6 +25,7 @@ from . import _aktis
 # take longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from ._init_arguments import LaptopArguments
@@ -41,6 +42,10 @@ _generation = 0
 #: Kept here, because after a fork the native module must not be asked: another thread may have held its locks.
 _may_be_connected = False
 is_forked_child = False
+#: Whether this process runs tasks or an actor for others.
+is_worker = False
+#: What ``get`` calls first with its references, in actors.
+before_get: Callable[[Any], None] | None = None
 _is_exit_hooked = False
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -58,6 +63,7 @@ def init(
     log_to_driver: bool = True,
     logging_level: int | str = "info",
     runtime_env: dict[str, Any] | None = None,
+    configure_logging: bool = True,
     local_mode: bool = False,
     infeasible: str | None = None,
     **ray_arguments: Any,
@@ -87,11 +93,11 @@ def init(
         infeasible: what becomes of tasks and actors that no node of the cluster can run: ``"fail"`` at once, naming what is
             missing (the default), or ``"wait"`` for a node that can, as Ray does. What a node that was lost in the last
             minutes could run always waits; ``aktis status`` says for what. Not an argument of Ray's.
+        configure_logging: ``False`` leaves the logger ``aktis`` as it is.
         local_mode: not supported; debug a function by calling its ``_function``.
-        **ray_arguments: Ray's other arguments are accepted and have no effect: ``include_dashboard``,
-            ``dashboard_host``, ``dashboard_port``, ``configure_logging``, ``logging_format``, ``logging_config``,
-            ``job_config``, ``enable_resource_isolation``, ``cgroup_path``, ``system_reserved_cpu``,
-            ``system_reserved_memory``, ``proxy_server_url`` and those that begin with an underscore.
+        **ray_arguments: ``_temp_dir``, ``_memory`` and ``_object_spilling_directory`` are as in Ray. Its other arguments
+            change nothing and are accepted (``dashboard_host``, ``dashboard_port`` and what concerns Redis), or are
+            refused, unless they ask for nothing, with what to do instead.
 
     Returns:
         What the session is; also a context manager that ends it.
@@ -108,14 +114,15 @@ def init(
     False
     """
     # Imported here, because workers and most processes that import the package never need it.
-    from ._init_arguments import LaptopArguments, check_init_arguments
+    from ._init_arguments import LaptopArguments, check_init_arguments, check_namespace, logging_level_of
 
     check_init_arguments(ray_arguments, local_mode=local_mode, infeasible=infeasible)
+    check_namespace(namespace)
     with _lock:
         refuse_in_forked_child()
         if _aktis.is_connected():
             return _present_session(ignore_reinit_error)
-        laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env)
+        laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env, ray_arguments)
         raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
         try:
             # From here on the zygote starts in the background, and importing costs nothing.
@@ -124,8 +131,8 @@ def init(
             from ._session_context import SessionContext
             from ._shared_modules import likely_modules
 
-            level = logging_level.upper() if isinstance(logging_level, str) else logging_level
-            logging.getLogger("aktis").setLevel(level)
+            if configure_logging:
+                logging.getLogger("aktis").setLevel(logging_level_of(logging_level))
             _aktis.connect(
                 raylet_socket,
                 _entrypoint(),
@@ -192,11 +199,19 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
     Args:
         wait_for_processes: accepted for Ray's sake; Aktis always waits.
+
+    Raises:
+        RuntimeError: this is a task or an actor, and the session its driver's.
     """
     global _may_be_connected
     with _lock:
         if is_forked_child:
             return
+        if is_worker:
+            raise RuntimeError(
+                "shutdown() ends the session of a driver, and cannot be called in a task or an actor: leave it out there; "
+                "an actor ends itself with aktis.actor.exit_actor()"
+            )
         # Threads of the user may be waiting, and must not come back into an interpreter that ends. The runtime's own threads
         # are to finish first what they print, and end by themselves.
         try:
@@ -241,10 +256,11 @@ def bind(bound: Bound) -> None:
     _bound.add(bound)
 
 
-def mark_connected() -> None:
+def mark_connected(*, as_worker: bool = False) -> None:
     """Notes that this process has a connection, which its forks must leave alone. Workers get theirs without ``init``."""
-    global _may_be_connected
+    global _may_be_connected, is_worker
     _may_be_connected = True
+    is_worker = as_worker
 
 
 def _begin_generation() -> None:

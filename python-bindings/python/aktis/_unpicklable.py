@@ -11,6 +11,7 @@ cannot pickle '_thread.lock' object, found at .state['guard'] (of type _thread.l
 
 from __future__ import annotations
 
+import contextlib
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,16 @@ _MAX_PARTS = 200
 
 def explain(value: Any, error: Exception) -> Exception:
     """A ``TypeError`` that names the part of ``value`` at fault, for the ``error`` that pickling it gave."""
+    if isinstance(error, RecursionError) or "recursion" in str(error):
+        return TypeError(
+            f"{_first_line(error)}, in a value of type {type(value).__name__} that is nested too deeply, or by references without "
+            "end: send it flat, for example as a list of its parts with their positions, or raise sys.setrecursionlimit() "
+            "here and in the worker"
+        )
     path, culprit = _find(value)
     kind = type(culprit)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    where = f"found at {path} (of type {name})" if path else f"in a value of type {name}"
+    where = f"found at {path.strip()} (of type {name})" if path else f"in a value of type {name}"
     return TypeError(
         f"{_first_line(error)}, {where}\n"
         "Only data can travel to another process. Make such an object where it is used: inside the task, or in the "
@@ -57,9 +64,8 @@ def _can_pickle(value: Any) -> bool:
 
     try:
         cloudpickle.dumps(value, protocol=5)
-    except Exception as error:  # noqa: BLE001 - of whatever type: it is what is looked for
-        # References need a counter that only the runtime has: they are not what stopped it.
-        return "ObjectRef can only be pickled" in str(error)
+    except Exception:  # noqa: BLE001 - of whatever type: it is what is looked for
+        return False
     return True
 
 
@@ -90,7 +96,8 @@ def _all_parts(value: Any) -> Iterator[tuple[str, Any]]:
 def _captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function brings along: its closure and the globals it names."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield f" captured variable {name!r}", cell.cell_contents
+        with contextlib.suppress(ValueError):  # not assigned yet
+            yield f" captured variable {name!r}", cell.cell_contents
     for name in function.__code__.co_names:
         if name in function.__globals__:
             yield f" global variable {name!r}", function.__globals__[name]

@@ -9,6 +9,7 @@
 
 mod args;
 mod buffers;
+mod loose;
 mod pickle;
 mod plain;
 
@@ -21,6 +22,7 @@ use thin_vec::{ThinVec, thin_vec};
 
 pub(crate) use args::{PyArgs, decode_args, encode_args};
 pub(crate) use buffers::SharedBuffer;
+pub(crate) use loose::{reduce_loose, restore_loose_reference, unpin};
 pub(crate) use pickle::{Dependency, restore_dependency, restore_reference, scope_reference};
 
 use buffers::borrow_buffer;

@@ -2,12 +2,12 @@
 //!
 //! A reference inside a pickled object cannot be rebuilt from bytes alone: it must be counted. So while this module
 //! pickles, references are collected in a list and pickled as their position in it; while it unpickles, positions are
-//! looked up in the value's list. Outside of that, references refuse to be pickled.
+//! looked up in the value's list. Outside of that, references are [loose](super::loose).
 
 use std::cell::RefCell;
 
 use aktis_worker::{Format, ObjectRef, Value};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use thin_vec::ThinVec;
@@ -68,17 +68,12 @@ pub(super) fn load<'py>(
     loaded
 }
 
-/// A reference is pickled: its position among the references of the value.
-pub(crate) fn scope_reference(reference: &ObjectRef) -> PyResult<usize> {
+/// A reference is pickled: its position among the references of the value. `None`: no value is being pickled.
+pub(crate) fn scope_reference(reference: &ObjectRef) -> Option<usize> {
     DUMPING.with_borrow_mut(|scopes| {
-        let scope = scopes.last_mut().ok_or_else(|| {
-            PyTypeError::new_err(
-                "an ObjectRef can only be pickled by aktis itself: pass it to a task, put() it or return it; to keep its \
-                 value elsewhere, get() it and pickle the value",
-            )
-        })?;
+        let scope = scopes.last_mut()?;
         scope.push(reference.clone());
-        Ok(scope.len() - 1)
+        Some(scope.len() - 1)
     })
 }
 

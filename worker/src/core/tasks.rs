@@ -123,7 +123,9 @@ impl TaskRecord {
 pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
     let function = template.function.as_ref();
     let function = function.map_or("", |function| function.name.as_str());
-    if template.method.is_empty() {
+    if !template.name.is_empty() {
+        template.name.clone()
+    } else if template.method.is_empty() {
         function.to_owned()
     } else {
         format!("{function}.{}", template.method)

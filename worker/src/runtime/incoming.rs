@@ -350,6 +350,12 @@ impl Runtime {
         Ok(ObjectRef::from_counted(id, owner, self))
     }
 
+    /// A reference whose bytes came by a way of the user's own. The object is there if its owner keeps it.
+    pub fn adopt_reference(&self, id: ObjectId, owner: ProcessAddress) -> ObjectRef {
+        self.with_core(|core, _| core.count_handle(id, owner, false));
+        ObjectRef::from_counted(id, owner, self)
+    }
+
     pub(super) fn ask_owner(&self, owner: ProcessAddress, object: ObjectId) {
         let lane = match self.peer_lane(owner) {
             Ok(lane) => lane,

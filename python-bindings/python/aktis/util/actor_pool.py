@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .._objects import get, wait
-from ..exceptions import GetTimeoutError
+from ..exceptions import ActorDiedError, GetTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ Item = TypeVar("Item")
 
 class ActorPool(Generic[Item]):
     """Gives each piece of work to the next actor that is free.
+
+    An actor that has died is taken out of the pool when the error of its work is; the others do the rest.
 
     Args:
         actors: handles; none of them should have work already.
@@ -35,18 +38,20 @@ class ActorPool(Generic[Item]):
 
     def __init__(self, actors: Iterable[ActorHandle]):
         self._idle: deque[ActorHandle] = deque(actors)
-        #: Running work: the actor and the number of each reference, in the order in which it was submitted.
-        self._running: dict[ObjectRef, tuple[int, ActorHandle]] = {}
+        #: Running work, in the order in which it was submitted, by the first reference of each piece.
+        self._running: dict[ObjectRef, _Work] = {}
         self._ref_of: dict[int, ObjectRef] = {}
-        self._waiting: deque[tuple[Callable[[ActorHandle, Item], ObjectRef], Item]] = deque()
+        self._waiting: deque[tuple[Callable[[ActorHandle, Item], Any], Item]] = deque()
         self._submitted = 0
         self._returned = 0
+        #: Why the last actor of the pool was taken out of it.
+        self._death: ActorDiedError | None = None
 
     def map(self, fn: Callable[[ActorHandle, Item], ObjectRef], values: Iterable[Item]) -> Iterator[Any]:
         """The results of ``fn(actor, value)`` for all values, in their order. Work starts at once.
 
         Args:
-            fn: calls a method of the actor and returns its reference.
+            fn: calls a method of the actor and returns its reference, or its list of references.
             values: one for each call.
         """
         return self._map(fn, values, self.get_next)
@@ -59,7 +64,8 @@ class ActorPool(Generic[Item]):
         self, fn: Callable[[ActorHandle, Item], ObjectRef], values: Iterable[Item], take: Callable[..., Any]
     ) -> Iterator[Any]:
         while self.has_next():  # results of earlier work that nobody asked for
-            take(ignore_if_timedout=True, timeout=0)
+            with contextlib.suppress(TimeoutError):
+                take(ignore_if_timedout=True, timeout=0)
         for value in values:
             self.submit(fn, value)
         return self._drain(take)
@@ -74,59 +80,90 @@ class ActorPool(Generic[Item]):
             self._waiting.append((fn, value))
             return
         actor = self._idle.pop()
-        ref = fn(actor, value)
-        self._running[ref] = (self._submitted, actor)
-        self._ref_of[self._submitted] = ref
+        refs = fn(actor, value)
+        first = refs[0] if isinstance(refs, list) else refs
+        self._running[first] = _Work(self._submitted, actor, refs)
+        self._ref_of[self._submitted] = first
         self._submitted += 1
 
     def has_next(self) -> bool:
         """Whether there is work of which the result was not taken yet."""
-        return bool(self._running)
+        return bool(self._running) or self._is_deserted()
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """The next result in the order of submission.
 
+        Args:
+            timeout: seconds to wait at most.
+            ignore_if_timedout: then give up this result, too: the next call returns the one after it.
+
         Raises:
             StopIteration: there is no more work.
             TimeoutError: ``timeout`` seconds have passed.
+            ActorDiedError: the actor that did the work is dead, or none is left to do it.
         """
-        if not self.has_next():
-            raise StopIteration("the pool has no more results to get")
+        self._check_next()
         while self._returned not in self._ref_of:  # taken by get_next_unordered
             self._returned += 1
         ref = self._ref_of[self._returned]
-        if not self._is_ready([ref], timeout, ignore_if_timedout):
-            self._returned += 1
-            self._take(ref)
-            return None
+        is_ready = self._wait_for([ref], timeout, ignore_if_timedout)
         self._returned += 1
-        return get(self._take(ref))
+        return self._take(ref, is_ready=bool(is_ready), timeout=timeout)
 
     def get_next_unordered(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """The next result that is there.
 
+        Args:
+            timeout: seconds to wait at most.
+            ignore_if_timedout: then give up the result that was submitted first.
+
         Raises:
             StopIteration: there is no more work.
             TimeoutError: ``timeout`` seconds have passed.
+            ActorDiedError: the actor that did the work is dead, or none is left to do it.
         """
+        self._check_next()
+        refs = list(self._running)
+        ready = self._wait_for(refs, timeout, ignore_if_timedout)
+        return self._take(ready[0] if ready else refs[0], is_ready=bool(ready), timeout=timeout)
+
+    def _check_next(self) -> None:
         if not self.has_next():
             raise StopIteration("the pool has no more results to get")
-        refs = list(self._running)
-        ready = self._is_ready(refs, timeout, ignore_if_timedout)
-        ref = self._take(ready[0] if ready else refs[0])
-        return get(ref) if ready else None
+        if not self._running:
+            self._waiting.popleft()
+            raise ActorDiedError(
+                f"all actors of the pool are dead: push() others to go on. The last of them: {self._death}"
+            )
 
-    def _is_ready(self, refs: list[ObjectRef], timeout: float | None, ignore_if_timedout: bool) -> list[ObjectRef]:
+    def _is_deserted(self) -> bool:
+        """Whether work waits for actors that have all died."""
+        return bool(self._waiting) and not self._running and not self._idle and self._death is not None
+
+    def _wait_for(self, refs: list[ObjectRef], timeout: float | None, ignore_if_timedout: bool) -> list[ObjectRef]:
         ready, _ = wait(refs, num_returns=1, timeout=timeout)
         if not ready and not ignore_if_timedout:
-            raise GetTimeoutError(f"no result of the actor pool within {timeout} s")
+            raise _timed_out(timeout)
         return ready
 
-    def _take(self, ref: ObjectRef) -> ObjectRef:
-        number, actor = self._running.pop(ref)
+    def _take(self, ref: ObjectRef, *, is_ready: bool, timeout: float | None) -> Any:
+        """The results of a piece of work; its actor gets the next one, if it lives."""
+        number, actor, refs = self._running.pop(ref)
         del self._ref_of[number]
+        if not is_ready:
+            self.push(actor)
+            raise _timed_out(timeout)
+        try:
+            value = get(refs)
+        except ActorDiedError as error:
+            self._death = error
+            self._feed()
+            raise
+        except BaseException:
+            self.push(actor)
+            raise
         self.push(actor)
-        return ref
+        return value
 
     def has_free(self) -> bool:
         """Whether an actor is free and no work waits."""
@@ -142,8 +179,22 @@ class ActorPool(Generic[Item]):
         Raises:
             ValueError: it is in the pool already.
         """
-        if actor in self._idle or any(actor == busy for _, busy in self._running.values()):
+        if actor in self._idle or any(actor == work.actor for work in self._running.values()):
             raise ValueError(f"{actor!r} is in the pool already")
+        self._death = None
         self._idle.append(actor)
-        if self._waiting:
+        self._feed()
+
+    def _feed(self) -> None:
+        while self._waiting and self._idle:
             self.submit(*self._waiting.popleft())
+
+
+class _Work(NamedTuple):
+    number: int
+    actor: ActorHandle
+    refs: ObjectRef | list[ObjectRef]
+
+
+def _timed_out(timeout: float | None) -> GetTimeoutError:
+    return GetTimeoutError(f"no result of the actor pool within {timeout} s")

@@ -131,12 +131,15 @@ class Queue:
             force: at once, also when calls wait for it.
             grace_period_s: how long it may take to end by itself.
         """
+        if self.actor is None:
+            return
         if not force:
             try:
                 get(self.actor.__ray_terminate__.remote(), timeout=grace_period_s)
             except (ActorError, TimeoutError):
                 pass
         kill(self.actor)
+        self.actor = None
 
 
 def _wait(block: bool, timeout: float | None) -> tuple[bool, float | None]:

@@ -26,3 +26,15 @@ class NodeAffinitySchedulingStrategy:
 
     node_id: str
     soft: bool
+    #: Ray's, not supported: only ``False``.
+    _spill_on_unavailable: bool = False
+    #: Ray's, not supported: only ``False``.
+    _fail_on_unavailable: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("_spill_on_unavailable", "_fail_on_unavailable"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} of NodeAffinitySchedulingStrategy is not supported: soft=True runs elsewhere when the node is "
+                    "gone, soft=False waits for its resources"
+                )
