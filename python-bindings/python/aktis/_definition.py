@@ -22,6 +22,9 @@ from . import _session
 
 _local = threading.local()
 
+#: A definition of more bytes than this is warned of, or refused: it lies in the head's table, and every worker reads it. As in Ray.
+_LARGE_BYTES, _TOO_LARGE_BYTES = 10 << 20, 100 << 20
+
 
 class Definition:
     """A function or class and what this process knows of its export."""
@@ -70,7 +73,21 @@ def _dump(target: Any, owner: Any) -> Payload:
     except Exception as error:
         raise _refusal(target, error) from error
     data = pickle.dumps((_import_paths(), bool(captured), stream.getvalue()), protocol=5)
+    if len(data) > _LARGE_BYTES:
+        _complain_of_size(target, len(data))
     return Payload(data, captured)
+
+
+def _complain_of_size(target: Any, size: int) -> None:
+    message = (
+        f"the definition of {getattr(target, '__qualname__', target)!r} has {size >> 20} MB, because it captures large variables, "
+        "and every worker reads all of it: put() them once, and pass the references as arguments"
+    )
+    if size > _TOO_LARGE_BYTES:
+        raise ValueError(f"{message}. The limit is {_TOO_LARGE_BYTES >> 20} MB")
+    import warnings
+
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _import_paths() -> list[str]:

@@ -110,3 +110,18 @@ def test_environment_variables_of_the_session_reach_workers():
     aktis.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"AKTIS_TEST_VARIABLE": "seen"}})
     assert get(aktis.remote(lambda: os.environ.get("AKTIS_TEST_VARIABLE")).remote()) == "seen"
     assert "AKTIS_TEST_VARIABLE" not in os.environ
+
+
+def test_a_definition_that_captures_a_large_value_is_warned_of_or_refused():
+    large = bytes(11 << 20)
+
+    @aktis.remote
+    def measure():
+        return len(large)
+
+    with pytest.warns(RuntimeWarning, match=r"'.*measure' has 11 MB, because it captures large variables"):
+        ref = measure.remote()
+    assert get(ref) == len(large)
+    too_large = bytes(101 << 20)
+    with pytest.raises(ValueError, match="The limit is 100 MB"):
+        aktis.remote(lambda: len(too_large)).remote()

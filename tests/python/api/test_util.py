@@ -1,6 +1,8 @@
 """Actor pools, queues and scheduling strategies."""
 
 import asyncio
+import os
+import time
 
 import aktis
 import pytest
@@ -22,13 +24,14 @@ class Doubler:
         return 2 * x
 
     def slow_double(self, x):
-        import time
-
         time.sleep(0.02 * (5 - x))
         return 2 * x
 
     def fail(self, x):
         raise ValueError(str(x))
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
 
 
 def pool_of(count):
@@ -61,6 +64,68 @@ def test_an_error_of_a_pool_leaves_its_actor_free():
         pool.get_next()
     pool.submit(lambda a, x: a.double.remote(x), 4)
     assert pool.get_next(timeout=DEADLINE_S) == 8
+
+
+@aktis.remote
+class Mortal:
+    def work(self, x):
+        if x == "die":
+            os._exit(1)
+        return x
+
+    def pair(self, x):
+        return x, -x
+
+
+def test_a_pool_gives_no_more_work_to_an_actor_that_has_died():
+    pool = ActorPool([Mortal.remote() for _ in range(2)])
+    for x in ["die", *range(12)]:
+        pool.submit(lambda actor, x: actor.work.remote(x), x)
+    results, deaths = [], 0
+    while pool.has_next():
+        try:
+            results.append(pool.get_next_unordered(timeout=DEADLINE_S))
+        except aktis.exceptions.ActorDiedError:
+            deaths += 1
+    assert (sorted(results), deaths) == (list(range(12)), 1)
+
+
+def test_a_pool_whose_actors_have_all_died_says_so_for_each_piece_of_work():
+    pool = ActorPool([Mortal.remote()])
+    for x in ["die", 1, 2]:
+        pool.submit(lambda actor, x: actor.work.remote(x), x)
+    with pytest.raises(aktis.exceptions.ActorDiedError):
+        pool.get_next(timeout=DEADLINE_S)
+    assert pool.has_next()
+    with pytest.raises(aktis.exceptions.ActorDiedError, match="all actors of the pool are dead"):
+        pool.get_next(timeout=DEADLINE_S)
+    pool.push(Mortal.remote())
+    assert pool.get_next(timeout=DEADLINE_S) == 2
+    assert not pool.has_next()
+
+
+@pytest.mark.parametrize("take", ["get_next", "get_next_unordered"])
+def test_a_result_that_is_given_up_at_its_timeout_is_a_timeout_and_not_a_value(take):
+    pool = pool_of(1)
+    pool.submit(lambda actor, x: actor.sleep.remote(x), 0.5)
+    pool.submit(lambda actor, x: actor.double.remote(x), 4)
+    with pytest.raises(TimeoutError):
+        getattr(pool, take)(timeout=0, ignore_if_timedout=True)
+    assert getattr(pool, take)(timeout=DEADLINE_S) == 8
+    assert not pool.has_next()
+
+
+def test_a_pool_takes_methods_with_several_results():
+    pool = ActorPool([Mortal.remote() for _ in range(2)])
+    pairs = pool.map(lambda actor, x: actor.pair.options(num_returns=2).remote(x), range(4))
+    assert list(pairs) == [[x, -x] for x in range(4)]
+
+
+def test_a_queue_that_was_shut_down_has_no_actor():
+    queue = Queue()
+    queue.shutdown()
+    assert queue.actor is None
+    queue.shutdown()
 
 
 def test_a_pool_refuses_an_actor_twice():

@@ -236,4 +236,4 @@ def test_a_generator_says_what_it_has():
     get(stream.completed())
     assert stream.next_ready() and not stream.is_finished()
     assert get(list(stream)) == [0, 1]
-    assert stream.is_finished()
+    assert stream.is_finished() and not stream.next_ready()
