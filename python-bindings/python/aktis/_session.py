@@ -83,7 +83,7 @@ def init(
         num_gpus: how many GPUs tasks may use; by default as many as there are.
         resources: quantities of resources of your own, such as ``{"licence": 2}``.
         labels: labels of this node.
-        object_store_memory: bytes of memory for objects; by default a third of the machine's.
+        object_store_memory: bytes of memory for objects; by default 30 % of the machine's.
         namespace: names of actors are unique within a namespace; by default it is a new one.
         ignore_reinit_error: return the present session instead of raising when there is one.
         log_to_driver: print what workers print.

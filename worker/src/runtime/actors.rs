@@ -373,7 +373,11 @@ pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) 
         },
         _ => TaskFailure {
             code: ErrorCode::ActorDied,
-            message: format!("actor {class} ({actor}) is dead: {}", failure.message),
+            // A handle of an earlier session does not know its class.
+            message: match class {
+                "" => format!("actor ({actor}) is dead: {}", failure.message),
+                _ => format!("actor {class} ({actor}) is dead: {}", failure.message),
+            },
             ..failure
         },
     }
