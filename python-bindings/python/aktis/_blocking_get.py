@@ -65,10 +65,11 @@ def noting_own_calls(call: Callable[..., Any], actor_id: str, name: str) -> Call
 def check(refs: Any) -> None:
     """Raises, or warns, if waiting for these references holds up the actor that waits."""
     is_on_loop = _kind == "async" and _is_on_loop()
-    if not is_on_loop and (_kind != "sync" or threading.current_thread() is not threading.main_thread()):
+    may_wait_for_itself = bool(_own_calls) and not _runs_several
+    if not is_on_loop and not (may_wait_for_itself and threading.current_thread() is threading.main_thread()):
         return
     waited = [ref for ref in (refs if isinstance(refs, list) else [refs]) if hasattr(ref, "is_ready")]
-    for ref in waited if _own_calls and not _runs_several else ():
+    for ref in waited if may_wait_for_itself else ():
         name = _own_calls.get(ref)
         if name is not None and not ref.is_ready():
             raise RuntimeError(_deadlock(name))

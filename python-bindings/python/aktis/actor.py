@@ -15,7 +15,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _session
@@ -150,7 +152,8 @@ class ActorClass:
         cls = self.__dict__.get("_class")
         if cls is None or (name.startswith("__") and name.endswith("__")):
             raise AttributeError(f"{self!r} has no attribute {name!r}", name=name, obj=self)
-        return getattr(cls, name)
+        value = getattr(cls, name)
+        return _twin_of(value) if isinstance(value, FunctionType) else value
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *dir(self.__dict__.get("_class"))})
@@ -183,6 +186,19 @@ class ActorClass:
 
     def _adopt(self, target: type[Any], payload: Payload) -> None:
         self._set_up(target, self._options, Definition(target, payload))
+
+
+def _twin_of(function: FunctionType) -> FunctionType:
+    """A function that does the same. The function itself must not be found by the name of the remote class: a pickler would
+    then refer to it by that name, while the class goes by value, and ``super()`` in it would be that of another class.
+    """
+    twin = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(twin, function)
+    del twin.__wrapped__  # type: ignore[attr-defined]
+    return twin
 
 
 def _restore_class(cls: type[Any], options: dict[str, Any]) -> ActorClass:

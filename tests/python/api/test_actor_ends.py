@@ -7,7 +7,7 @@ import sys
 import aktis
 import pytest
 
-from ..waiting import is_running, run, until
+from waiting import is_running, run, until
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

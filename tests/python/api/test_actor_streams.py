@@ -11,7 +11,7 @@ import aktis
 import numpy
 import pytest
 
-from ..waiting import until
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

@@ -3,7 +3,7 @@
 import aktis
 import pytest
 
-from ..waiting import run
+from waiting import run
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60
@@ -50,7 +50,8 @@ def test_an_actor_with_threads_may_wait_for_itself():
 
 def test_calls_of_itself_may_be_awaited_or_handed_on():
     assert get(AsyncSelfish.remote().awaits_itself.remote()) == 1
-    (ref,) = get(Selfish.remote().hand_on.remote())
+    actor = Selfish.remote()
+    (ref,) = get(actor.hand_on.remote())
     assert get(ref) == 1
 
 

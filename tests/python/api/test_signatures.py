@@ -34,14 +34,19 @@ REFUSED_OF_BOTH = {
     "label_selector": {"a": "b"}, "fallback_strategy": [{"label_selector": {"a": "b"}}], "accelerator_type": "H100",
     "placement_group": object(), "placement_group_bundle_index": 1, "placement_group_capture_child_tasks": True,
     "object_store_memory": 1, "runtime_env": {"pip": ["x"]}, "_num_objects_per_yield": 2,
-    "enable_tensor_transport": True,
+    "enable_tensor_transport": True, "tensor_transport": "nccl",
 }  # fmt: skip
 REFUSED = {
     "task": REFUSED_OF_BOTH | {"num_returns": "dynamic"},
     "actor": REFUSED_OF_BOTH
     | {"allow_out_of_order_execution": True, "_actor_generator_backpressure_num_objects": 2}
     | {"_generator_backpressure_num_objects": 2},
-    "method": {"num_returns": "dynamic", "tensor_transport": "nccl", "enable_tensor_transport": True},
+    "method": {
+        "num_returns": "dynamic",
+        "tensor_transport": "nccl",
+        "enable_tensor_transport": True,
+        "_num_objects_per_yield": 2,
+    },
 }
 HONOURED = {"task": TASK, "actor": ACTOR, "method": METHOD}
 KNOWN = {"task": _options.TASK_OPTIONS, "actor": _options.ACTOR_OPTIONS, "method": _options.METHOD_OPTIONS}

@@ -5,7 +5,7 @@ import os
 import aktis
 import pytest
 
-from ..waiting import run
+from waiting import run
 
 DEADLINE_S = 60
 
