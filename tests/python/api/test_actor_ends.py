@@ -6,7 +6,6 @@ import sys
 
 import aktis
 import pytest
-
 from waiting import is_running, run, until
 
 pytestmark = pytest.mark.usefixtures("session")

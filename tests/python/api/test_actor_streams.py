@@ -10,7 +10,6 @@ import threading
 import aktis
 import numpy
 import pytest
-
 from waiting import until
 
 pytestmark = pytest.mark.usefixtures("session")

@@ -146,13 +146,6 @@ def test_arguments_that_do_not_fit_are_refused_by_the_caller():
         Holder.remote(1).value.remote("too many")
 
 
-def test_a_plain_pickle_of_a_reference_says_what_to_do():
-    import pickle
-
-    with pytest.raises(TypeError, match="aktis"):
-        pickle.dumps(aktis.put(1))
-
-
 def test_a_forked_child_cannot_use_or_harm_the_session():
     reference = aktis.put("parent")
     child = os.fork()

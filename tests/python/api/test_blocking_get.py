@@ -2,7 +2,6 @@
 
 import aktis
 import pytest
-
 from waiting import run
 
 pytestmark = pytest.mark.usefixtures("session")

@@ -4,7 +4,6 @@ import os
 
 import aktis
 import pytest
-
 from waiting import driver
 
 DEADLINE_S = 60
