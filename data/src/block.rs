@@ -31,6 +31,15 @@ impl BlockHandle {
     }
 }
 
+impl PartialEq for BlockHandle {
+    /// Whether they are of one making.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for BlockHandle {}
+
 impl fmt::Debug for BlockHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BlockHandle")

@@ -23,8 +23,10 @@
 //! | PLAN-1 (projection-prunes) | columns that nobody reads are not read | [`plan`] |
 //! | PLAN-2 (predicate-passes-untouched) | a filter passes a map that lets its columns by | [`plan`] |
 //! | PLAN-3 (limit-passes-row-preserving) | a limit passes a map that keeps rows, and no other | [`plan`] |
-//! | STG-1 (nothing-half-done) | a file has its name only when it is complete | [`stage_worker`] |
+//! | STG-1 (nothing-half-done) | files have their names only when the job is complete | [`stage_worker`] |
 //! | STG-2 (same-cut-every-time) | blocks are cut by the rows alone | [`stage_worker`] |
+//! | STG-3 (an-end-is-said) | a thread that ends without saying so has failed | [`stage_worker`] |
+//! | SINK-1 (all-or-nothing) | the files of a job are visible together or not at all | [`execution`] |
 //! | EXE-1 (budget-holds) | waiting blocks stay within the budget and one block per worker | [`mod@core`] |
 //! | EXE-2 (never-stuck) | it comes to an end whatever the sizes are | [`mod@core`] |
 //! | EXE-3 (every-split-once) | every row arrives once, whatever dies | [`mod@core`] |
@@ -35,6 +37,7 @@ pub mod core;
 pub mod embed;
 pub mod error;
 pub mod execution;
+mod panics;
 pub mod plan;
 pub mod pool;
 pub mod progress;
@@ -48,7 +51,9 @@ mod testing;
 pub mod udf;
 
 pub use error::{PlanError, PlanErrorKind};
-pub use execution::{ExecuteError, Execution, ExecutionOptions, Next, SaveMode, prepare_folder};
+pub use execution::{
+    ExecuteError, Execution, ExecutionOptions, Next, PreparedFolder, SaveMode, prepare_folder,
+};
 pub use plan::Dataset;
 pub use stage_worker::register;
-pub use stages::Sink;
+pub use stages::{ParquetOutput, Sink};

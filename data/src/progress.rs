@@ -91,6 +91,7 @@ mod tests {
     fn later_stage_is_as_far_as_its_share_of_the_stage_before() {
         let stats = ExecutionStats {
             stages: vec![stage("Read", 500, 1000), stage("Embed", 250, 250)],
+            rows_sunk: 0,
             source_rows: 1000,
             bytes_read: 0,
             files: Vec::new(),

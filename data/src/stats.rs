@@ -75,6 +75,8 @@ impl StageStats {
 pub struct ExecutionStats {
     /// In order.
     pub stages: Vec<StageStats>,
+    /// Rows that a sink took, of inputs that are used up: those of attempts whose workers died do not count.
+    pub rows_sunk: u64,
     /// Rows of the source, if they are known.
     pub source_rows: u64,
     /// Bytes read from storage.
@@ -131,7 +133,7 @@ impl ExecutionStats {
 
     /// Rows that a sink took.
     pub fn rows_sunk(&self) -> u64 {
-        self.stages.last().map_or(0, StageStats::rows_out)
+        self.rows_sunk
     }
 
     /// The stages none of whose workers has started yet: they wait for room in the cluster, or load their functions.

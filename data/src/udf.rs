@@ -6,14 +6,18 @@
 use std::sync::OnceLock;
 
 use aktis_common::error::ErrorCode;
-use aktis_worker::TaskFailure;
+use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 /// Makes functions of another language callable.
 pub trait UdfHost: Send + Sync {
-    /// Makes a function ready: for a class, constructs it.
-    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure>;
+    /// Makes a function ready: for a class, constructs it. `captured` holds the references that were cut out of it.
+    fn load(
+        &self,
+        definition: &Bytes,
+        captured: Option<&Value>,
+    ) -> Result<Box<dyn BatchFunction>, TaskFailure>;
 }
 
 /// A function from batches to batches. After [`begin`](Self::begin), outputs are pulled one by one until there is none.
@@ -42,12 +46,15 @@ pub fn install(host: Box<dyn UdfHost>) {
 }
 
 /// Makes a function ready on this process's host.
-pub(crate) fn load(definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+pub(crate) fn load(
+    definition: &Bytes,
+    captured: Option<&Value>,
+) -> Result<Box<dyn BatchFunction>, TaskFailure> {
     let host = HOST.get().ok_or_else(|| {
         TaskFailure::new(
             ErrorCode::Internal,
             "this worker process cannot run Python functions: it was started without the Python bindings",
         )
     })?;
-    host.load(definition)
+    host.load(definition, captured)
 }

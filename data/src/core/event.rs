@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use aktis_worker::TaskFailure;
 
+use super::sizing::NodeCapacity;
+
 /// A worker of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerKey(pub u64);
@@ -53,9 +55,20 @@ pub enum Event {
         /// What to tell the user.
         failure: TaskFailure,
     },
+    /// A worker could not be given its input, because blocks of it are lost; the worker itself is well.
+    InputLost {
+        /// The worker.
+        worker: WorkerKey,
+        /// The blocks.
+        blocks: Vec<BlockKey>,
+    },
+    /// A delivered block cannot be read: its node is gone. Answered by `Restored`, or the job fails.
+    BlockLost(BlockKey),
+    /// The cluster has other nodes than before.
+    NodesChanged(Vec<NodeCapacity>),
     /// A pull came back.
     Pulled(Pulled),
-    /// The consumer has taken a delivered block, and it is free.
+    /// The consumer has read a delivered block, and it is free.
     Taken(BlockKey),
     /// Nobody wants the rest.
     Cancelled,
@@ -85,6 +98,9 @@ pub enum Effect {
         stage: usize,
         /// The worker's name from now on.
         worker: WorkerKey,
+        /// How often in a row workers of the stage have died before they were ready: what they died of needs time to
+        /// pass, or to be noticed.
+        incidents: u32,
     },
     /// End a worker. Not answered.
     StopWorker(WorkerKey),
@@ -93,10 +109,17 @@ pub enum Effect {
     StartInput(StartInput),
     /// Pull once more; answered like `StartInput`.
     Pull(WorkerKey),
-    /// Give rows to the consumer; answered by `Taken`.
+    /// Give rows to the consumer; answered by `Taken`, when they have been read.
     Deliver(BlockSlice),
     /// Nobody needs the block any more.
     Release(BlockKey),
+    /// A lost block was made again, under the second name: from now on it is the first.
+    Restored {
+        /// The block that was lost.
+        lost: BlockKey,
+        /// The one that has its rows.
+        made: BlockKey,
+    },
     /// It is over: all rows have been delivered or written, or it failed.
     Finish(Result<(), TaskFailure>),
 }

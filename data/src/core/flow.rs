@@ -1,8 +1,9 @@
 //! How rows move on: releasing outputs, making inputs, pulling within the budget, starting and ending workers.
 
-use super::event::{BlockSlice, Effect, InputContent, StartInput, WorkerKey};
-use super::stage::{Stage, WorkerState};
-use super::{Executor, busy};
+use super::Executor;
+use super::event::{BlockSlice, Effect, WorkerKey};
+use super::lineage::{Ingredient, Ingredients};
+use super::stage::{Active, Stage, Work};
 
 impl Executor {
     /// Does everything that may be done now.
@@ -41,10 +42,13 @@ impl Executor {
                 continue;
             }
             self.close_up_to(index);
-            match self.stages.get_mut(index + 1) {
-                Some(next) => next.is_fed = true,
-                None => return self.finish(Ok(())),
+            if let Some(next) = self.stages.get_mut(index + 1) {
+                next.is_fed = true;
             }
+        }
+        // Delivered blocks may get lost until they are read.
+        if self.stages.last().is_some_and(|last| last.is_done) && self.delivered.is_empty() {
+            self.finish(Ok(()));
         }
     }
 
@@ -52,7 +56,7 @@ impl Executor {
         match self.stages.get_mut(from + 1) {
             Some(next) => next.incoming.push_back(part),
             None => {
-                self.delivered += 1;
+                self.delivered.insert(part.block);
                 self.effects.push(Effect::Deliver(part));
             }
         }
@@ -74,6 +78,7 @@ impl Executor {
             return false;
         }
         self.resize(index)
+            || self.start_rerun(index)
             || self.start_input(index, is_forced)
             || self.pull_more(index, is_forced)
             || self.make_input(index, is_forced)
@@ -81,7 +86,7 @@ impl Executor {
 
     /// When nothing is under way and nothing may start: one step beyond the budget, as late in the pipeline as possible.
     fn take_forced_step(&mut self) -> bool {
-        let is_waiting = self.delivered > 0 || self.stages.iter().any(Stage::awaits_answer);
+        let is_waiting = !self.delivered.is_empty() || self.stages.iter().any(Stage::awaits_answer);
         if is_waiting {
             return false;
         }
@@ -94,25 +99,34 @@ impl Executor {
     fn make_input(&mut self, index: usize, is_forced: bool) -> bool {
         let stage = &mut self.stages[index];
         // Not before somebody can take it: until then more blocks may join it.
-        if !stage.pending.is_empty() || stage.idle_worker().is_none() && !stage.workers.is_empty() {
+        let is_early = stage.workers.first_idle().is_none() && stage.workers.count() > 0;
+        if !stage.pending.is_empty() || is_early {
             return false;
         }
-        match stage.next_bundle(is_forced) {
-            Some(blocks) => {
-                stage.add_input(InputContent::Blocks(blocks));
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Gives the first waiting input to an idle worker.
-    fn start_input(&mut self, index: usize, is_forced: bool) -> bool {
-        let stage = &self.stages[index];
-        let Some((&sequence, _)) = stage.pending.first_key_value() else {
+        let Some(bundle) = stage.next_bundle(is_forced) else {
             return false;
         };
-        let Some(worker) = stage.idle_worker() else {
+        let ingredient = |part: BlockSlice| {
+            let recipe = self.blocks.recipe(part.block)?.clone();
+            Some(Ingredient { part, recipe })
+        };
+        let parts = bundle.into_iter().map(ingredient).collect::<Option<_>>();
+        let parts = parts.expect("blocks that wait are not free");
+        self.stages[index].add_input(index, Ingredients::Blocks(parts));
+        true
+    }
+
+    /// Gives the first waiting input whose blocks are there to an idle worker.
+    fn start_input(&mut self, index: usize, is_forced: bool) -> bool {
+        let stage = &self.stages[index];
+        let Some(worker) = stage.workers.first_idle() else {
+            return false;
+        };
+        let is_there = |sequence: &u64| {
+            let input = &stage.pending[sequence];
+            !self.blocks.has_lost() || self.blocks.are_there(&input.origin.to_content())
+        };
+        let Some(sequence) = stage.pending.keys().copied().find(is_there) else {
             return false;
         };
         if !self.may_pull(index, sequence, is_forced) {
@@ -123,38 +137,24 @@ impl Executor {
     }
 
     fn send_input(&mut self, index: usize, worker: WorkerKey, sequence: u64) {
-        let stage = &mut self.stages[index];
-        let input = stage
+        let input = self.stages[index]
             .pending
             .remove(&sequence)
             .expect("only pending inputs are sent");
-        self.effects.push(Effect::StartInput(StartInput {
-            worker,
-            stage: index,
-            sequence,
-            content: input.content.clone(),
-            skip_blocks: input.blocks_out,
-            skip_rows: input.rows_out,
-        }));
-        stage.workers.insert(worker, busy(sequence, input));
+        let work = Work::Input(input);
+        self.assign(index, worker, Active { sequence, work });
     }
 
     /// Pulls from the worker whose input comes first in the order.
     fn pull_more(&mut self, index: usize, is_forced: bool) -> bool {
-        let waiting = self.stages[index]
-            .active()
-            .filter(|(_, active)| !active.is_pulling);
-        let first = waiting.min_by_key(|(_, active)| active.sequence);
-        let Some((worker, sequence)) = first.map(|(worker, active)| (worker, active.sequence))
-        else {
+        let Some(paused) = self.stages[index].workers.first_paused() else {
             return false;
         };
-        if !self.may_pull(index, sequence, is_forced) {
+        let worker = paused.worker;
+        if paused.is_input && !self.may_pull(index, paused.sequence, is_forced) {
             return false;
         }
-        if let Some(WorkerState::Busy(active)) = self.stages[index].workers.get_mut(&worker) {
-            active.is_pulling = true;
-        }
+        self.stages[index].workers.pull_begun(worker);
         self.effects.push(Effect::Pull(worker));
         true
     }
@@ -162,16 +162,17 @@ impl Executor {
     /// The input whose outputs everybody waits for has no worker: a later one gives way to it.
     fn run_head_instead(&mut self, index: usize) -> bool {
         let stage = &mut self.stages[index];
-        let head = stage.head();
-        if !self.setup.keep_order || stage.is_done || !stage.pending.contains_key(&head) {
+        let head = stage.outputs.head();
+        let waits = stage.pending.get(&head);
+        let is_ready = waits.is_some_and(|input| self.blocks.are_there(&input.origin.to_content()));
+        if !self.setup.keep_order || stage.is_done || !is_ready {
             return false;
         }
-        let last = stage.active().max_by_key(|(_, active)| active.sequence);
-        let Some(worker) = last.map(|(worker, _)| worker) else {
+        let Some(worker) = stage.workers.last_paused() else {
             return false;
         };
-        if let Some(WorkerState::Busy(active)) = stage.workers.insert(worker, WorkerState::Idle) {
-            stage.pending.insert(active.sequence, active.input);
+        if let Some(active) = stage.workers.set_idle(worker) {
+            stage.put_back(active);
         }
         self.send_input(index, worker, head);
         true
@@ -185,7 +186,7 @@ impl Executor {
         }
         if is_forced {
             // Beyond the budget only what can leave at once.
-            return !self.setup.keep_order || sequence == stage.head();
+            return !self.setup.keep_order || sequence == stage.outputs.head();
         }
         let owned = self.owned_bytes();
         if expected_bytes(stage) + stage.largest_block_bytes <= owned {
@@ -198,7 +199,7 @@ impl Executor {
             .map(|stage| expected_bytes(stage).saturating_sub(owned))
             .sum();
         borrowed + stage.largest_block_bytes <= shared
-            && self.used_bytes() < self.setup.budget_bytes
+            && self.blocks.used_bytes() < self.setup.budget_bytes
     }
 
     /// The part of the budget that every stage has for itself: half of it is shared.
@@ -215,26 +216,28 @@ impl Executor {
     fn resize(&mut self, index: usize) -> bool {
         let is_source = index == 0;
         let stage = &mut self.stages[index];
-        let have = stage.workers.len();
-        let waiting = stage.pending.len() + usize::from(!stage.incoming.is_empty());
-        let active = stage.active().count();
+        let have = stage.workers.count();
+        let waiting =
+            stage.pending.len() + stage.reruns.len() + usize::from(!stage.incoming.is_empty());
+        let active = stage.workers.busy();
         // Later stages start one worker early: it loads its model while the first rows are read.
         let early = usize::from(!is_source && !stage.is_fed);
         let useful = (waiting + active).max(early).min(stage.target_workers);
         if have < useful {
             let worker = WorkerKey(self.next_worker);
             self.next_worker += 1;
-            stage.workers.insert(worker, WorkerState::Starting);
+            stage.workers.add(worker);
             self.effects.push(Effect::StartWorker {
                 stage: index,
                 worker,
+                incidents: stage.starts.incidents,
             });
             return true;
         }
         let is_spare =
             have > stage.target_workers || (stage.is_fed && waiting == 0 && have > active);
-        if is_spare && let Some(worker) = stage.idle_worker() {
-            stage.workers.remove(&worker);
+        if is_spare && let Some(worker) = stage.workers.first_idle() {
+            stage.workers.remove(worker);
             self.effects.push(Effect::StopWorker(worker));
             return true;
         }
@@ -244,5 +247,5 @@ impl Executor {
 
 /// Bytes of a stage's blocks, those counted that its pulls are expected to bring.
 fn expected_bytes(stage: &Stage) -> u64 {
-    stage.output_bytes + stage.pulls_under_way() * stage.largest_block_bytes
+    stage.output_bytes + stage.workers.pulling() as u64 * stage.largest_block_bytes
 }

@@ -8,10 +8,13 @@
 //!                    held, by order           held, by order
 //! ```
 //!
-//! - EXE-1 (budget-holds): blocks that wait or are read amount to at most the budget and one block per worker.
+//! - EXE-1 (budget-holds): blocks that wait or are read amount to at most the budget and one block per worker; blocks that
+//!   were lost and are made again, and what they are made of, come on top.
 //! - EXE-2 (never-stuck): as long as the consumer takes what is delivered and workers answer, it comes to an end.
 //! - EXE-3 (every-split-once): the rows that leave are those of every split once, whatever dies on the way.
 //! - EXE-4 (order-kept): if asked for, rows leave in the order of the source.
+//!
+//! Blocks that are lost with their node are made again by the inputs that had made them ([`recovery`]).
 //!
 //! Every stage owns a part of the budget for its output, so that a fast reader cannot starve the stages after it; the
 //! rest is shared. When nothing is under way and nothing may start, one step is taken beyond the budget: the last one
@@ -19,19 +22,29 @@
 
 pub mod event;
 mod flow;
+mod lineage;
+mod outputs;
+mod recovery;
 pub mod sizing;
 pub mod stage;
 #[cfg(test)]
 mod tests;
+mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use event::{BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, WorkerKey};
+use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
+use lineage::{BlockTable, Ingredients, Recipe};
 use sizing::{NodeCapacity, StageDemand};
-use stage::{Active, Input, Stage, StageSetup, WorkerState};
+use stage::{Active, Stage, StageSetup, Work};
+use workers::WorkerState;
+
+/// How much an estimate must change before the sizes of the pools are thought over: a tenth.
+const NEWS: f64 = 0.1;
 
 /// What holds for the whole execution.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,20 +65,15 @@ pub struct Executor {
     setup: ExecutorSetup,
     stages: Vec<Stage>,
     demands: Vec<StageDemand>,
-    /// Bytes and rest of the readers of blocks that exist.
-    blocks: BTreeMap<BlockKey, LiveBlock>,
+    blocks: BlockTable,
     next_worker: u64,
-    delivered: usize,
+    /// Blocks that the consumer has and has not read yet.
+    delivered: BTreeSet<BlockKey>,
     is_over: bool,
     effects: Vec<Effect>,
-}
-
-/// A block that is not free yet.
-#[derive(Debug)]
-struct LiveBlock {
-    /// The stage that made it.
-    stage: usize,
-    bytes: u64,
+    /// How often the sizes of the pools were thought over, for tests.
+    #[cfg(test)]
+    sizings: usize,
 }
 
 impl Executor {
@@ -80,17 +88,19 @@ impl Executor {
         let first = stages
             .first_mut()
             .expect("an execution has at least one stage");
-        (0..splits).for_each(|split| first.add_input(InputContent::Split(split)));
+        (0..splits).for_each(|split| first.add_input(0, Ingredients::Split(split)));
         first.is_fed = true;
         Self {
             setup,
             stages,
             demands,
-            blocks: BTreeMap::new(),
+            blocks: BlockTable::default(),
             next_worker: 0,
-            delivered: 0,
+            delivered: BTreeSet::new(),
             is_over: false,
             effects: Vec::new(),
+            #[cfg(test)]
+            sizings: 0,
         }
     }
 
@@ -105,8 +115,9 @@ impl Executor {
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         if let Event::Taken(block) = event {
             // Blocks may be taken after the end.
-            self.delivered = self.delivered.saturating_sub(1);
-            self.free_block(block);
+            if self.delivered.remove(&block) {
+                self.free_block(block);
+            }
         }
         if self.is_over {
             // Whatever still comes in is thrown away.
@@ -127,7 +138,13 @@ impl Executor {
                     self.finish(Err(failure));
                 }
             }
-            Event::Pulled(pulled) => self.pulled(pulled),
+            Event::Pulled(pulled) => self.pulled(&pulled),
+            Event::InputLost { worker, blocks } => self.input_lost(worker, blocks),
+            Event::BlockLost(block) => self.block_lost(block),
+            Event::NodesChanged(nodes) => {
+                self.setup.nodes = nodes;
+                self.size_pools();
+            }
             Event::Taken(_) => {}
             Event::Cancelled => self.finish(Ok(())),
         }
@@ -137,21 +154,19 @@ impl Executor {
 
     /// Bytes of blocks that are not free.
     pub fn used_bytes(&self) -> u64 {
-        self.blocks.values().map(|block| block.bytes).sum()
+        self.blocks.used_bytes()
     }
 
     /// Inputs of the stage: waiting, in work.
     pub fn backlog(&self, stage: usize) -> (usize, usize) {
         let stage = &self.stages[stage];
-        (stage.pending.len(), stage.active().count())
+        (stage.pending.len(), stage.workers.busy())
     }
 
     /// Workers of the stage: all, those still starting.
     pub fn workers(&self, stage: usize) -> (usize, usize) {
-        (
-            self.stages[stage].workers.len(),
-            self.stages[stage].starting(),
-        )
+        let workers = &self.stages[stage].workers;
+        (workers.count(), workers.starting())
     }
 
     /// Whether the stage has nothing left to do.
@@ -159,10 +174,15 @@ impl Executor {
         self.stages[stage].is_done
     }
 
+    /// Whether somebody needs the block.
+    pub fn needs(&self, block: BlockKey) -> bool {
+        self.blocks.contains(block)
+    }
+
     fn stage_of(&self, worker: WorkerKey) -> Option<usize> {
         self.stages
             .iter()
-            .position(|stage| stage.workers.contains_key(&worker))
+            .position(|stage| stage.workers.contains(worker))
     }
 
     fn worker_ready(&mut self, worker: WorkerKey) {
@@ -170,47 +190,44 @@ impl Executor {
             return;
         };
         let stage = &mut self.stages[index];
-        stage.start_failures = 0;
-        if let Some(state) = stage.workers.get_mut(&worker) {
-            *state = WorkerState::Idle;
-        }
+        stage.starts.forget();
+        stage.workers.set_idle(worker);
     }
 
     fn worker_lost(&mut self, worker: WorkerKey, failure: TaskFailure) {
         let Some(index) = self.stage_of(worker) else {
             return;
         };
-        let max_deaths = self.setup.max_deaths;
+        let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
         let stage = &mut self.stages[index];
-        let state = stage.workers.remove(&worker).expect("stage_of found it");
-        match state {
-            WorkerState::Busy(active) => {
-                let Active {
-                    sequence,
-                    mut input,
-                    ..
-                } = active;
-                input.deaths += 1;
-                if input.deaths > max_deaths {
-                    let failure = given_up(&stage.setup.name, sequence, input.deaths, &failure);
-                    stage.pending.insert(sequence, input);
-                    self.finish(Err(failure));
-                } else {
-                    stage.pending.insert(sequence, input);
-                }
-            }
-            WorkerState::Starting => {
-                stage.start_failures += 1;
-                if stage.start_failures > max_deaths {
-                    let failure = never_started(&stage.setup.name, stage.start_failures, &failure);
+        match stage.workers.remove(worker) {
+            Some(WorkerState::Busy(mut active)) => {
+                let sequence = active.sequence;
+                let deaths = match &mut active.work {
+                    Work::Input(input) => &mut input.deaths,
+                    Work::Rerun(rerun) => &mut rerun.deaths,
+                };
+                *deaths += 1;
+                let deaths = *deaths;
+                stage.put_back(active);
+                if deaths > max_deaths {
+                    let failure = given_up(&stage.setup.name, sequence, deaths, &failure);
                     self.finish(Err(failure));
                 }
             }
-            WorkerState::Idle => {}
+            Some(WorkerState::Starting) => {
+                let is_new = stage.starts.add(worker, next_worker);
+                if is_new && stage.starts.incidents > max_deaths {
+                    let failure =
+                        never_started(&stage.setup.name, stage.starts.incidents, &failure);
+                    self.finish(Err(failure));
+                }
+            }
+            Some(WorkerState::Idle) | None => {}
         }
     }
 
-    fn pulled(&mut self, pulled: Pulled) {
+    fn pulled(&mut self, pulled: &Pulled) {
         let Some(index) = self.stage_of(pulled.worker) else {
             // Its stage is over or it was given up: nobody waits for the block.
             if let Some((block, ..)) = pulled.block {
@@ -219,33 +236,35 @@ impl Executor {
             return;
         };
         let stage = &mut self.stages[index];
-        let Some(WorkerState::Busy(active)) = stage.workers.get_mut(&pulled.worker) else {
-            return;
-        };
-        active.is_pulling = false;
-        let sequence = active.sequence;
+        stage.workers.pull_ended(pulled.worker);
         stage.load.busy += pulled.busy;
         stage.load.rows_in += pulled.rows_in;
+        let Some(active) = stage.workers.active_mut(pulled.worker) else {
+            return;
+        };
+        let Active { sequence, work } = active;
+        let sequence = *sequence;
+        let Work::Input(input) = work else {
+            return self.rerun_pulled(index, pulled);
+        };
         if let Some((block, rows, bytes)) = pulled.block {
-            active.input.blocks_out += 1;
-            active.input.rows_out += rows;
+            let recipe = Recipe {
+                origin: Arc::clone(&input.origin),
+                blocks_before: input.blocks_out,
+                rows_before: input.rows_out,
+                rows,
+            };
+            input.blocks_out += 1;
+            input.rows_out += rows;
             stage.load.rows_out += rows;
-            stage.hold(
-                sequence,
-                BlockSlice {
-                    block,
-                    first_row: 0,
-                    rows,
-                    bytes,
-                },
-            );
-            self.blocks.insert(
+            let part = BlockSlice {
                 block,
-                LiveBlock {
-                    stage: index,
-                    bytes,
-                },
-            );
+                first_row: 0,
+                rows,
+                bytes,
+            };
+            stage.hold(sequence, part);
+            self.blocks.add(block, bytes, recipe);
         }
         if pulled.is_last {
             self.input_done(index, pulled.worker, sequence);
@@ -254,23 +273,24 @@ impl Executor {
 
     fn input_done(&mut self, index: usize, worker: WorkerKey, sequence: u64) {
         let stage = &mut self.stages[index];
-        stage.complete(sequence);
-        let state = stage.workers.insert(worker, WorkerState::Idle);
-        let Some(WorkerState::Busy(Active { input, .. })) = state else {
-            return;
-        };
-        if let InputContent::Blocks(parts) = input.content {
-            parts
-                .into_iter()
-                .for_each(|part| self.free_block(part.block));
+        stage.outputs.complete(sequence);
+        if let Some(active) = stage.workers.set_idle(worker)
+            && let Work::Input(input) = active.work
+        {
+            self.free_ingredients(&input.origin);
         }
-        self.size_pools();
+        if self.has_news_of_costs() {
+            self.size_pools();
+        }
     }
 
+    /// One user of the block less.
     fn free_block(&mut self, block: BlockKey) {
-        if let Some(live) = self.blocks.remove(&block) {
-            self.stages[live.stage].output_bytes -= live.bytes;
-            self.effects.push(Effect::Release(block));
+        if let Some(freed) = self.blocks.free(block) {
+            self.stages[freed.stage].output_bytes -= freed.bytes;
+            if freed.is_made {
+                self.effects.push(Effect::Release(block));
+            }
         }
     }
 
@@ -283,6 +303,12 @@ impl Executor {
         for index in 0..self.stages.len() {
             self.close_stage(index);
         }
+        // What was to be made again has no stage that it waits in.
+        for block in self.blocks.others(&self.delivered) {
+            while self.blocks.contains(block) {
+                self.free_block(block);
+            }
+        }
         self.effects.push(Effect::Finish(outcome));
     }
 
@@ -290,18 +316,20 @@ impl Executor {
     fn close_stage(&mut self, index: usize) {
         let stage = &mut self.stages[index];
         stage.is_done = true;
-        let mut unwanted = stage.drain_blocks();
-        unwanted.extend(stage.drain_outputs());
-        let workers = std::mem::take(&mut stage.workers);
+        let (unwanted, workers) = stage.drain();
         self.effects
-            .extend(workers.into_keys().map(Effect::StopWorker));
+            .extend(workers.into_iter().map(Effect::StopWorker));
         unwanted
             .into_iter()
-            .for_each(|part| self.free_block(part.block));
+            .for_each(|block| self.free_block(block));
     }
 
     /// Decides how many workers each stage may have from now on.
     fn size_pools(&mut self) {
+        #[cfg(test)]
+        {
+            self.sizings += 1;
+        }
         for (index, stage) in self.stages.iter().enumerate() {
             self.demands[index].is_done = stage.is_done;
             self.demands[index].cost = self.cost_per_source_row(index);
@@ -310,6 +338,27 @@ impl Executor {
         for (stage, target) in self.stages.iter_mut().zip(targets) {
             stage.target_workers = target;
         }
+    }
+
+    /// Whether the sizes of the pools rest on estimates that do not hold any more. Sizing looks at all workers and nodes,
+    /// so it is not done for each input.
+    fn has_news_of_costs(&self) -> bool {
+        (0..self.stages.len()).any(|index| {
+            match (self.demands[index].cost, self.cost_per_source_row(index)) {
+                (Some(before), Some(now)) => (now - before).abs() > NEWS * before.abs(),
+                (before, now) => before != now,
+            }
+        })
+    }
+
+    /// What must hold between events.
+    #[cfg(test)]
+    fn check(&self) {
+        for stage in &self.stages {
+            stage.workers.check();
+        }
+        let stages: u64 = self.stages.iter().map(|stage| stage.output_bytes).sum();
+        assert_eq!(self.blocks.used_bytes(), stages);
     }
 
     /// How long a stage works for one row of the source, as far as it can be told.
@@ -346,13 +395,4 @@ fn never_started(stage: &str, failures: u32, last: &TaskFailure) -> TaskFailure 
             "{stage}: {failures} worker processes died before they were ready, the last one like this: {last}"
         ),
     )
-}
-
-/// An input with the worker that has it.
-fn busy(sequence: u64, input: Input) -> WorkerState {
-    WorkerState::Busy(Active {
-        sequence,
-        input,
-        is_pulling: true,
-    })
 }

@@ -20,6 +20,8 @@ pub struct StageDemand {
     pub resources: ResourceMap,
     /// Fewest workers.
     pub min_workers: usize,
+    /// Most workers as long as the cost is not known, if that was asked for.
+    pub initial_workers: Option<usize>,
     /// Most workers.
     pub max_workers: usize,
     /// Work for each row of the source, in any unit, if it is known.
@@ -105,6 +107,15 @@ impl FreeNode {
     }
 }
 
+impl StageDemand {
+    fn most(&self) -> usize {
+        match (self.cost, self.initial_workers) {
+            (None, Some(initial)) => initial.clamp(self.min_workers, self.max_workers),
+            _ => self.max_workers,
+        }
+    }
+}
+
 /// Workers for every stage: one each first, then up to the minima, then one by one to the stage that is the bottleneck,
 /// as long as there is room. Stages whose cost is not known count as equal.
 pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
@@ -137,7 +148,7 @@ pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
     let mut is_full: Vec<bool> = stages
         .iter()
         .zip(&counts)
-        .map(|(s, &count)| s.is_done || count >= s.max_workers)
+        .map(|(s, &count)| s.is_done || count >= s.most())
         .collect();
     loop {
         #[expect(clippy::cast_precision_loss, reason = "a handful of workers")]
@@ -149,7 +160,7 @@ pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
         // More workers beside a slower stage that cannot grow would only wait.
         if placement.place(&stages[next].resources) {
             counts[next] += 1;
-            is_full[next] = counts[next] >= stages[next].max_workers;
+            is_full[next] = counts[next] >= stages[next].most();
         } else {
             is_full[next] = true;
         }
@@ -182,6 +193,7 @@ mod tests {
         StageDemand {
             resources: resources(cpus, gpus),
             min_workers: min,
+            initial_workers: None,
             max_workers: max,
             cost,
             is_done: false,
@@ -197,6 +209,15 @@ mod tests {
             ),
             [6]
         );
+    }
+
+    #[test]
+    fn pool_begins_with_its_first_size_and_grows_when_its_cost_is_known() {
+        let mut pool = stage(1.0, 0.0, 1, 100, None);
+        pool.initial_workers = Some(2);
+        assert_eq!(solve(std::slice::from_ref(&pool), &[node(8.0, 0.0)]), [2]);
+        pool.cost = Some(1.0);
+        assert_eq!(solve(&[pool], &[node(8.0, 0.0)]), [8]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! One stage of the executor: inputs that wait, inputs in work, outputs in order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{BlockSlice, InputContent, WorkerKey};
+use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
+use super::lineage::{Ingredients, Origin, Recipe};
+use super::outputs::Outputs;
+use super::workers::{WorkerState, WorkerTable};
 
 /// What the executor must know of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,37 +23,61 @@ pub struct StageSetup {
 }
 
 /// An input and what has become of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Input {
-    pub(crate) content: InputContent,
+    pub(crate) origin: Arc<Origin>,
     /// Workers that died over it.
     pub(crate) deaths: u32,
     pub(crate) blocks_out: u64,
     pub(crate) rows_out: u64,
 }
 
+/// A run of an input that was run before, for the sake of blocks that were lost since.
+#[derive(Debug)]
+pub(crate) struct Rerun {
+    pub(crate) origin: Arc<Origin>,
+    /// What is wanted of it, by the number of blocks before it.
+    pub(crate) wanted: BTreeMap<u64, (BlockKey, Recipe)>,
+    /// Workers that died over it.
+    pub(crate) deaths: u32,
+    /// The number of the block that the next pull brings.
+    pub(crate) next_block: u64,
+}
+
+impl Rerun {
+    /// A run of `origin`, of which nothing is wanted yet.
+    pub(crate) fn new(origin: Arc<Origin>) -> Self {
+        Self {
+            origin,
+            wanted: BTreeMap::new(),
+            deaths: 0,
+            next_block: 0,
+        }
+    }
+
+    /// Blocks and rows that the worker shall leave out: all before the first that is wanted.
+    pub(crate) fn skipped(&self) -> (u64, u64) {
+        let first = self.wanted.first_key_value();
+        first.map_or((0, 0), |(_, (_, recipe))| {
+            (recipe.blocks_before, recipe.rows_before)
+        })
+    }
+}
+
+/// What a worker works on.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// An input whose outputs go their way.
+    Input(Input),
+    /// An input that is run for what was lost.
+    Rerun(Rerun),
+}
+
 /// An input in work.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) sequence: u64,
-    pub(crate) input: Input,
-    /// A pull is under way.
-    pub(crate) is_pulling: bool,
-}
-
-/// A worker of the stage.
-#[derive(Debug, Clone)]
-pub(crate) enum WorkerState {
-    Starting,
-    Idle,
-    Busy(Active),
-}
-
-/// Outputs of one input that wait for those before.
-#[derive(Debug, Default)]
-struct HeldOutputs {
-    blocks: VecDeque<BlockSlice>,
-    is_complete: bool,
+    pub(crate) work: Work,
 }
 
 /// A stage.
@@ -58,7 +86,9 @@ pub(crate) struct Stage {
     pub(crate) setup: StageSetup,
     /// Inputs without a worker, by their place in the order.
     pub(crate) pending: BTreeMap<u64, Input>,
-    pub(crate) workers: BTreeMap<WorkerKey, WorkerState>,
+    /// Runs for what was lost, without a worker.
+    pub(crate) reruns: BTreeMap<u64, Rerun>,
+    pub(crate) workers: WorkerTable,
     /// Blocks that no input has been made of yet.
     pub(crate) incoming: VecDeque<BlockSlice>,
     /// Nothing more comes in.
@@ -70,10 +100,9 @@ pub(crate) struct Stage {
     pub(crate) largest_block_bytes: u64,
     /// How many workers it may have now.
     pub(crate) target_workers: usize,
-    pub(crate) start_failures: u32,
+    pub(crate) starts: StartFailures,
     pub(crate) load: Load,
-    held: BTreeMap<u64, HeldOutputs>,
-    next_released: u64,
+    pub(crate) outputs: Outputs,
     next_sequence: u64,
     rows_released: u64,
 }
@@ -86,118 +115,105 @@ pub(crate) struct Load {
     pub(crate) rows_out: u64,
 }
 
+/// Workers that died before they were ready, counted by incident: all that had been started when one of them was found
+/// dead died of the same thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StartFailures {
+    /// Incidents since a worker was ready.
+    pub(crate) incidents: u32,
+    /// Workers with lower numbers belong to the last of them.
+    until: u64,
+}
+
+impl StartFailures {
+    /// A worker died before it was ready; workers from `next_worker` on are not started yet. Whether it is a new incident.
+    pub(crate) fn add(&mut self, worker: WorkerKey, next_worker: u64) -> bool {
+        if worker.0 < self.until {
+            return false;
+        }
+        self.incidents += 1;
+        self.until = next_worker;
+        true
+    }
+
+    /// A worker is ready.
+    pub(crate) fn forget(&mut self) {
+        self.incidents = 0;
+    }
+}
+
 impl Stage {
     pub(crate) fn new(setup: StageSetup) -> Self {
         Self {
             setup,
             pending: BTreeMap::new(),
-            workers: BTreeMap::new(),
+            reruns: BTreeMap::new(),
+            workers: WorkerTable::default(),
             incoming: VecDeque::new(),
             is_fed: false,
             is_done: false,
             output_bytes: 0,
             largest_block_bytes: 0,
             target_workers: 1,
-            start_failures: 0,
+            starts: StartFailures::default(),
             load: Load::default(),
-            held: BTreeMap::new(),
-            next_released: 0,
+            outputs: Outputs::default(),
             next_sequence: 0,
             rows_released: 0,
         }
     }
 
     /// Adds an input at the end of the order.
-    pub(crate) fn add_input(&mut self, content: InputContent) {
-        let input = Input {
+    pub(crate) fn add_input(&mut self, stage: usize, content: Ingredients) {
+        let sequence = self.next_sequence;
+        let origin = Arc::new(Origin {
+            stage,
+            sequence,
             content,
+        });
+        let input = Input {
+            origin,
             deaths: 0,
             blocks_out: 0,
             rows_out: 0,
         };
-        self.pending.insert(self.next_sequence, input);
-        self.held.insert(self.next_sequence, HeldOutputs::default());
+        self.pending.insert(sequence, input);
+        self.outputs.expect_input();
         self.next_sequence += 1;
     }
 
-    pub(crate) fn active(&self) -> impl Iterator<Item = (WorkerKey, &Active)> {
-        self.workers.iter().filter_map(|(&key, state)| match state {
-            WorkerState::Busy(active) => Some((key, active)),
-            WorkerState::Starting | WorkerState::Idle => None,
-        })
-    }
-
-    pub(crate) fn idle_worker(&self) -> Option<WorkerKey> {
-        let is_idle = |state: &WorkerState| matches!(state, WorkerState::Idle);
-        self.workers
-            .iter()
-            .find(|(_, state)| is_idle(state))
-            .map(|(&key, _)| key)
-    }
-
-    pub(crate) fn starting(&self) -> usize {
-        self.workers
-            .values()
-            .filter(|state| matches!(state, WorkerState::Starting))
-            .count()
-    }
-
-    pub(crate) fn pulls_under_way(&self) -> u64 {
-        self.active()
-            .filter(|(_, active)| active.is_pulling)
-            .count() as u64
+    /// Puts work back that its worker did not end.
+    pub(crate) fn put_back(&mut self, active: Active) {
+        match active.work {
+            Work::Input(input) => {
+                self.pending.insert(active.sequence, input);
+            }
+            Work::Rerun(mut rerun) => {
+                // More may have been asked for meanwhile.
+                if let Some(more) = self.reruns.remove(&active.sequence) {
+                    rerun.wanted.extend(more.wanted);
+                }
+                self.reruns.insert(active.sequence, rerun);
+            }
+        }
     }
 
     /// Whether something is under way that will come back by itself.
     pub(crate) fn awaits_answer(&self) -> bool {
-        self.starting() > 0 || self.pulls_under_way() > 0
-    }
-
-    /// The place in the order whose outputs are released next.
-    pub(crate) fn head(&self) -> u64 {
-        self.next_released
+        self.workers.starting() > 0 || self.workers.pulling() > 0
     }
 
     /// A block of the input at `sequence`.
     pub(crate) fn hold(&mut self, sequence: u64, block: BlockSlice) {
         self.output_bytes += block.bytes;
         self.largest_block_bytes = self.largest_block_bytes.max(block.bytes);
-        self.held
-            .entry(sequence)
-            .or_default()
-            .blocks
-            .push_back(block);
-    }
-
-    /// The input at `sequence` is used up.
-    pub(crate) fn complete(&mut self, sequence: u64) {
-        self.held.entry(sequence).or_default().is_complete = true;
+        self.outputs.hold(sequence, block);
     }
 
     /// Blocks that may leave now, cut to the stage's row limit, and those that nobody will want.
     pub(crate) fn release(&mut self, keep_order: bool) -> (Vec<BlockSlice>, Vec<BlockSlice>) {
-        let mut blocks = Vec::new();
-        if keep_order {
-            while let Some(held) = self.held.get_mut(&self.next_released) {
-                blocks.extend(held.blocks.drain(..));
-                if !held.is_complete {
-                    break;
-                }
-                self.held.remove(&self.next_released);
-                self.next_released += 1;
-            }
-        } else {
-            for held in self.held.values_mut() {
-                blocks.extend(held.blocks.drain(..));
-            }
-            self.held.retain(|_, held| !held.is_complete);
-        }
-        self.cut_to_limit(blocks)
-    }
-
-    fn cut_to_limit(&mut self, blocks: Vec<BlockSlice>) -> (Vec<BlockSlice>, Vec<BlockSlice>) {
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-        for mut block in blocks {
+        for mut block in self.outputs.release(keep_order) {
             let left = self.rows_wanted().unwrap_or(u64::MAX);
             if left == 0 {
                 unwanted.push(block);
@@ -215,38 +231,52 @@ impl Stage {
         self.setup.row_limit.map(|limit| limit - self.rows_released)
     }
 
-    /// Whether everything that came in has gone out.
+    /// Whether everything that came in has gone out, and nothing of it has to be made again.
     pub(crate) fn is_drained(&self) -> bool {
-        self.rows_wanted() == Some(0)
-            || (self.is_fed
-                && self.incoming.is_empty()
-                && self.pending.is_empty()
-                && self.active().next().is_none()
-                && self.held.is_empty())
+        let runs_again = !self.reruns.is_empty() || self.is_rerunning();
+        let has_all = self.rows_wanted() == Some(0);
+        !runs_again
+            && (has_all
+                || (self.is_fed
+                    && self.incoming.is_empty()
+                    && self.pending.is_empty()
+                    && self.workers.busy() == 0
+                    && self.outputs.is_drained()))
     }
 
-    /// All blocks that wait for something here.
-    pub(crate) fn drain_blocks(&mut self) -> Vec<BlockSlice> {
-        let mut blocks: Vec<BlockSlice> = self.incoming.drain(..).collect();
-        let active = self.workers.values().filter_map(|state| match state {
-            WorkerState::Busy(active) => Some(&active.input),
-            WorkerState::Starting | WorkerState::Idle => None,
-        });
-        for input in active.chain(self.pending.values()) {
-            if let InputContent::Blocks(parts) = &input.content {
-                blocks.extend(parts);
+    fn is_rerunning(&self) -> bool {
+        // Only a stage that has nothing else to do asks, so that few workers are looked at.
+        let may_be = self.pending.is_empty() && self.incoming.is_empty();
+        let limit_is_reached = self.rows_wanted() == Some(0);
+        (may_be || limit_is_reached)
+            && self
+                .workers
+                .all_active()
+                .any(|active| matches!(active.work, Work::Rerun(_)))
+    }
+
+    /// All blocks that wait for something here, and all workers.
+    pub(crate) fn drain(&mut self) -> (Vec<BlockKey>, Vec<WorkerKey>) {
+        let mut blocks: Vec<BlockKey> = self.incoming.drain(..).map(|part| part.block).collect();
+        let mut origins: Vec<Arc<Origin>> = Vec::new();
+        let mut workers = Vec::new();
+        for (worker, state) in self.workers.drain() {
+            workers.push(worker);
+            if let WorkerState::Busy(active) = state {
+                origins.push(match active.work {
+                    Work::Input(input) => input.origin,
+                    Work::Rerun(rerun) => rerun.origin,
+                });
             }
         }
-        self.pending.clear();
-        blocks
-    }
-
-    /// Outputs that have not left.
-    pub(crate) fn drain_outputs(&mut self) -> Vec<BlockSlice> {
-        std::mem::take(&mut self.held)
-            .into_values()
-            .flat_map(|held| held.blocks)
-            .collect()
+        let pending = std::mem::take(&mut self.pending).into_values();
+        origins.extend(pending.map(|input| input.origin));
+        let reruns = std::mem::take(&mut self.reruns).into_values();
+        origins.extend(reruns.map(|rerun| rerun.origin));
+        let ingredients = origins.iter().flat_map(|origin| origin.ingredients());
+        blocks.extend(ingredients.map(|ingredient| ingredient.part.block));
+        blocks.extend(self.outputs.drain().into_iter().map(|part| part.block));
+        (blocks, workers)
     }
 
     /// The blocks of the next input, if there are enough for one.
@@ -262,5 +292,13 @@ impl Stage {
         }
         let is_enough = count > 0 && (rows >= self.setup.bundle_rows || self.is_fed || is_forced);
         is_enough.then(|| self.incoming.drain(..count).collect())
+    }
+}
+
+/// The input, to be given to a worker.
+pub(crate) fn content_of(work: &Work) -> InputContent {
+    match work {
+        Work::Input(input) => input.origin.to_content(),
+        Work::Rerun(rerun) => rerun.origin.to_content(),
     }
 }

@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use aktis_worker::options::ResourceMap;
+use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 
-use super::write::FolderSink;
+use super::folder::FolderSink;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
 use crate::core::Executor;
@@ -27,6 +28,8 @@ use crate::stats::ExecutionStats;
 pub(crate) enum Message {
     Answer(WorkerKey, Answer),
     Taken(BlockKey),
+    /// A delivered block cannot be read; where it lies when it was made again goes there.
+    Lost(BlockKey, Sender<BlockHandle>),
     Cancel,
 }
 
@@ -34,6 +37,7 @@ pub(crate) enum Message {
 pub(crate) struct StageStart {
     pub(crate) spec: StageSpec,
     pub(crate) resources: ResourceMap,
+    pub(crate) captured: Vec<BlockHandle>,
 }
 
 /// One execution.
@@ -46,10 +50,43 @@ pub(crate) struct Driver {
     pub(crate) messages: Receiver<Message>,
     pub(crate) delivered: Sender<Delivery>,
     pub(crate) folder: Option<FolderSink>,
+    /// The columns that come out, if they are known.
+    pub(crate) schema: Option<SchemaRef>,
     pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
     pub(crate) stage_of: HashMap<WorkerKey, usize>,
     pub(crate) next_block: u64,
+    /// Attempts at inputs so far: their files never share a name.
+    pub(crate) next_attempt: u64,
+    /// The consumer went away: what there is is not the whole.
+    pub(crate) is_cancelled: bool,
+    /// Rows that sinks took for inputs that are under way: they count when their input is used up.
+    pub(crate) sunk: HashMap<WorkerKey, u64>,
+    /// Blocks that workers were given last.
+    pub(crate) given: HashMap<WorkerKey, Vec<BlockKey>>,
+    /// Consumers that wait for blocks to be made again.
+    pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
+    /// Workers that are started later.
+    pub(crate) late_starts: Vec<LateStart>,
 }
+
+/// A worker that is started when what its predecessors died of has had time to pass.
+pub(crate) struct LateStart {
+    at: Instant,
+    stage: usize,
+    worker: WorkerKey,
+}
+
+/// How long the next start of a worker waits after so many that died: a node may have died with them, and be known as
+/// alive for some seconds.
+const START_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(8),
+];
+
+/// How long a job that failed waits for its writers to end.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// Runs to the end.
@@ -64,20 +101,60 @@ impl Driver {
                 }
             }
             self.publish();
-            let Ok(message) = self.messages.recv() else {
+            let event = match self.receive() {
+                Ok(Some(message)) => self.read_message(message),
+                Ok(None) => self.start_late(),
                 // The handle and the pool are gone: nobody is left to run for.
-                return;
+                Err(RecvError) => return,
             };
-            if let Some(event) = self.read_message(message) {
-                queue.extend(self.executor.handle(event));
+            let Some(event) = event else { continue };
+            if matches!(event, Event::WorkerLost { .. })
+                && let Some(news) = self.look_at_nodes()
+            {
+                queue.extend(self.executor.handle(news));
             }
+            queue.extend(self.executor.handle(event));
         }
     }
 
+    /// The next message; `None` when it is time to start a worker.
+    fn receive(&self) -> Result<Option<Message>, RecvError> {
+        let Some(at) = self.late_starts.iter().map(|late| late.at).min() else {
+            return self.messages.recv().map(Some);
+        };
+        let patience = at.saturating_duration_since(Instant::now());
+        match self.messages.recv_timeout(patience) {
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
+        }
+    }
+
+    /// Starts the worker whose time has come.
+    fn start_late(&mut self) -> Option<Event> {
+        let first = (0..self.late_starts.len()).min_by_key(|&index| self.late_starts[index].at)?;
+        let LateStart { stage, worker, .. } = self.late_starts.swap_remove(first);
+        // It may have been ended before it began.
+        let is_wanted = self.stage_of.contains_key(&worker);
+        is_wanted
+            .then(|| self.start_worker(stage, worker).err())
+            .flatten()
+    }
+
     fn end(mut self, outcome: Result<(), TaskFailure>) {
-        let outcome = match (&mut self.folder, outcome) {
-            (Some(folder), outcome) => folder.close(outcome),
-            (None, outcome) => outcome,
+        let outcome = match self.folder.take() {
+            Some(folder) => {
+                let outcome = outcome.and(if self.is_cancelled {
+                    Err(given_up())
+                } else {
+                    Ok(())
+                });
+                if outcome.is_err() {
+                    self.pool.wait_for_stopped(WRITER_PATIENCE);
+                }
+                folder.close(outcome, self.schema.as_ref())
+            }
+            None => outcome,
         };
         self.publish();
         {
@@ -96,7 +173,18 @@ impl Driver {
     fn read_message(&mut self, message: Message) -> Option<Event> {
         let (worker, answer) = match message {
             Message::Taken(block) => return Some(Event::Taken(block)),
-            Message::Cancel => return Some(Event::Cancelled),
+            Message::Cancel => {
+                self.is_cancelled = true;
+                return Some(Event::Cancelled);
+            }
+            Message::Lost(block, reader) => {
+                if !self.executor.needs(block) {
+                    // Dropped, which its reader sees.
+                    return None;
+                }
+                self.readers.push((block, reader));
+                return Some(Event::BlockLost(block));
+            }
             Message::Answer(worker, Answer::Later(answer)) => (worker, answer()),
             Message::Answer(worker, answer) => (worker, answer),
         };
@@ -113,6 +201,7 @@ impl Driver {
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
+            self.count_sunk(worker, stage, report);
         }
         let block = block.map(|handle| {
             let key = BlockKey(self.next_block);
@@ -130,26 +219,95 @@ impl Driver {
         })
     }
 
+    /// EXE-3 (every-split-once): what a sink took counts once, when its input is used up.
+    fn count_sunk(&mut self, worker: WorkerKey, stage: usize, report: &Report) {
+        if self.stages[stage].spec.sink.is_none() {
+            return;
+        }
+        let rows = self.sunk.entry(worker).or_default();
+        *rows += report.rows;
+        if report.is_last {
+            self.stats.lock().rows_sunk += std::mem::take(rows);
+            if let Some(folder) = &mut self.folder {
+                folder.add(report.files.iter().cloned());
+            }
+        }
+    }
+
     /// A call that failed: was it the worker's process or the user's function?
     fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         // Calls of a worker that was stopped fail as they should.
         let stage = *self.stage_of.get(&worker)?;
+        if is_loss(failure.code)
+            && let Some(blocks) = self.lost_blocks(worker, &failure)
+        {
+            tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
+            return Some(Event::InputLost { worker, blocks });
+        }
         if !is_death(failure.code) {
             return Some(Event::WorkerFailed { worker, failure });
         }
         self.stage_of.remove(&worker);
+        self.given.remove(&worker);
         self.pool.stop_worker(worker);
         self.stats.lock().stages[stage].deaths += 1;
         tracing::warn!(worker = worker.0, %failure, "a stage worker died");
         Some(Event::WorkerLost { worker, failure })
     }
 
+    /// Which of its blocks a worker could not get: those that the failure names, and if it names none, any may be.
+    fn lost_blocks(&self, worker: WorkerKey, failure: &TaskFailure) -> Option<Vec<BlockKey>> {
+        let given = self.given.get(&worker).filter(|given| !given.is_empty())?;
+        let is_named = |block: &&BlockKey| {
+            let handle = self.blocks.get(block);
+            handle.is_some_and(|handle| self.pool.is_named(handle, failure))
+        };
+        let named: Vec<BlockKey> = given.iter().filter(is_named).copied().collect();
+        Some(if named.is_empty() {
+            given.clone()
+        } else {
+            named
+        })
+    }
+
+    /// What the cluster has now, if a death may have changed it.
+    fn look_at_nodes(&mut self) -> Option<Event> {
+        match self.pool.nodes() {
+            Ok(nodes) => Some(Event::NodesChanged(nodes)),
+            Err(failure) => {
+                tracing::debug!(%failure, "the nodes cannot be asked for");
+                None
+            }
+        }
+    }
+
+    /// A lost block is there again, under the name that it had.
+    fn restored(&mut self, lost: BlockKey, made: BlockKey) {
+        let Some(handle) = self.blocks.remove(&made) else {
+            return;
+        };
+        let (waiting, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.readers)
+            .into_iter()
+            .partition(|(block, _)| *block == lost);
+        self.readers = others;
+        for (_, reader) in waiting {
+            // It may have gone away.
+            let _ = reader.send(handle.clone());
+        }
+        self.blocks.insert(lost, handle);
+    }
+
     /// Does what the executor wants. `Ok(Some)` is the end; `Err` is an event that came of it at once.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Result<(), TaskFailure>>, Event> {
         match effect {
-            Effect::StartWorker { stage, worker } => self.start_worker(stage, worker)?,
+            Effect::StartWorker {
+                stage,
+                worker,
+                incidents,
+            } => self.start_worker_after(stage, worker, incidents)?,
             Effect::StopWorker(worker) => {
                 self.stage_of.remove(&worker);
+                self.given.remove(&worker);
                 self.pool.stop_worker(worker);
             }
             Effect::StartInput(start) => self.start_input(start)?,
@@ -161,6 +319,7 @@ impl Driver {
             Effect::Release(block) => {
                 self.blocks.remove(&block);
             }
+            Effect::Restored { lost, made } => self.restored(lost, made),
             Effect::Finish(outcome) => return Ok(Some(outcome)),
         }
         Ok(None)
@@ -176,12 +335,33 @@ impl Driver {
         }
     }
 
-    fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
+    fn start_worker_after(
+        &mut self,
+        stage: usize,
+        worker: WorkerKey,
+        incidents: u32,
+    ) -> Result<(), Event> {
         self.stage_of.insert(worker, stage);
-        let StageStart { spec, resources } = &self.stages[stage];
+        let most = START_PAUSES.len() - 1;
+        let pause = START_PAUSES[usize::try_from(incidents).map_or(most, |count| count.min(most))];
+        if pause.is_zero() {
+            return self.start_worker(stage, worker);
+        }
+        let at = Instant::now() + pause;
+        self.late_starts.push(LateStart { at, stage, worker });
+        Ok(())
+    }
+
+    fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
+        let StageStart {
+            spec,
+            resources,
+            captured,
+        } = &self.stages[stage];
         let start = WorkerStart {
             spec,
             resources,
+            captured,
             name: &spec.name,
         };
         let result = self.pool.start_worker(worker, start);
@@ -190,6 +370,12 @@ impl Driver {
 
     fn start_input(&mut self, start: StartInput) -> Result<(), Event> {
         let worker = start.worker;
+        self.next_attempt += 1;
+        self.sunk.remove(&worker);
+        if let InputContent::Blocks(parts) = &start.content {
+            let blocks = parts.iter().map(|part| part.block).collect();
+            self.given.insert(worker, blocks);
+        }
         let result = self
             .input_of(start)
             .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
@@ -235,6 +421,7 @@ impl Driver {
             sequence: start.sequence,
             skip_blocks: start.skip_blocks,
             skip_rows: start.skip_rows,
+            attempt: self.next_attempt,
             ..input
         };
         Ok((input, blocks))
@@ -256,13 +443,14 @@ impl Driver {
             return;
         };
         let block = DeliveredBlock {
+            key: part.block,
             handle,
             first_row: part.first_row,
             rows: part.rows,
             bytes: part.bytes,
         };
         // The consumer may have gone away; then a message to cancel is on its way.
-        let _ = self.delivered.send(Delivery::Block(part.block, block));
+        let _ = self.delivered.send(Delivery::Block(block));
     }
 
     /// Brings the statistics up to date.
@@ -276,6 +464,18 @@ impl Driver {
             stage.is_done = self.executor.is_stage_done(index);
         }
     }
+}
+
+fn given_up() -> TaskFailure {
+    TaskFailure::new(ErrorCode::Cancelled, "the job was given up before its end")
+}
+
+/// Whether something that was stored is gone. Functions that meet such a failure themselves report it as their own.
+pub(super) fn is_loss(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ObjectLost | ErrorCode::ReconstructionFailed | ErrorCode::OwnerDied
+    )
 }
 
 /// Whether the worker's process, and not what it ran, has failed.

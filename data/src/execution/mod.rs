@@ -1,13 +1,17 @@
 //! Running a dataset: one driver thread per execution, and the handle to it.
 
 mod driver;
+mod folder;
+mod leftovers;
 mod prepare;
-pub(crate) mod write;
+#[cfg(test)]
+mod tests;
+mod write;
 
-pub use write::{SaveMode, prepare_folder};
+pub use write::{PreparedFolder, SaveMode, prepare_folder};
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
@@ -23,7 +27,10 @@ use crate::plan::{Dataset, SourceBlock};
 use crate::pool::{BlockReader, WorkerPool};
 use crate::stages::{FitError, Sink};
 use crate::stats::ExecutionStats;
-use driver::Message;
+use driver::{Message, is_loss};
+
+/// How often one block is made again, while nodes die.
+const MAX_RESTORES: usize = 3;
 
 /// How to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +41,8 @@ pub struct ExecutionOptions {
     pub budget_bytes: Option<u64>,
     /// Size of blocks; `None`: as the budget allows, at most 32 MiB.
     pub block_bytes: Option<u64>,
+    /// How many inputs the source is cut into; `None`: as the workers and sizes need.
+    pub parts: Option<u64>,
     /// Workers that may die over one input before it is given up.
     pub max_deaths: u32,
 }
@@ -44,6 +53,7 @@ impl Default for ExecutionOptions {
             keep_order: true,
             budget_bytes: None,
             block_bytes: None,
+            parts: None,
             max_deaths: 3,
         }
     }
@@ -72,6 +82,7 @@ impl ExecuteError {
 /// Rows that the consumer may read.
 #[derive(Debug, Clone)]
 pub struct DeliveredBlock {
+    key: BlockKey,
     handle: BlockHandle,
     first_row: u64,
     rows: u64,
@@ -101,6 +112,8 @@ pub struct Execution {
     messages: Sender<Message>,
     delivered: Mutex<Receiver<Delivery>>,
     outcome: Mutex<Option<Result<(), TaskFailure>>>,
+    /// The block that the consumer got last.
+    unread: Mutex<Option<BlockKey>>,
     stats: Arc<Mutex<ExecutionStats>>,
     reader: BlockReader,
     session: String,
@@ -109,7 +122,7 @@ pub struct Execution {
 
 /// From the driver to the consumer.
 pub(crate) enum Delivery {
-    Block(BlockKey, DeliveredBlock),
+    Block(DeliveredBlock),
     End(Result<(), TaskFailure>),
 }
 
@@ -129,16 +142,20 @@ impl Execution {
         self.schema.clone()
     }
 
-    /// The next rows; waits for at most `patience`.
+    /// The next rows; waits for at most `patience`. Whoever asks for them has read those before: until then they can be
+    /// made again, if their node dies.
     pub fn next(&self, patience: Duration) -> Next {
         if let Some(outcome) = &*self.outcome.lock() {
             return Next::End(outcome.clone());
         }
+        if let Some(read) = self.unread.lock().take() {
+            // The driver may have ended already; then nobody counts any more.
+            let _ = self.messages.send(Message::Taken(read));
+        }
         let delivery = self.delivered.lock().recv_timeout(patience);
         match delivery {
-            Ok(Delivery::Block(key, block)) => {
-                // The driver may have ended already; then nobody counts any more.
-                let _ = self.messages.send(Message::Taken(key));
+            Ok(Delivery::Block(block)) => {
+                *self.unread.lock() = Some(block.key);
                 Next::Block(block)
             }
             Ok(Delivery::End(outcome)) => {
@@ -153,13 +170,40 @@ impl Execution {
         }
     }
 
-    /// Reads the rows of a block, in place where the store allows it.
+    /// Reads the rows of a block, in place where the store allows it. Waits for them to be made again if their node died.
     pub fn read(&self, block: &DeliveredBlock) -> Result<Vec<RecordBatch>, TaskFailure> {
-        let stream = (self.reader)(&block.handle)?;
+        let mut read = (self.reader)(&block.handle);
+        for _ in 0..MAX_RESTORES {
+            read = match read {
+                Err(failure) if is_loss(failure.code) => {
+                    let handle = self.restored(block.key, failure)?;
+                    (self.reader)(&handle)
+                }
+                done => done,
+            };
+        }
+        let stream = read?;
         let (_, batches) = block::decode(stream).map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
         })?;
         Ok(slice(batches, block.first_row, block.rows))
+    }
+
+    /// Where the block lies when it was made again; `failure`: why it cannot be read.
+    fn restored(&self, block: BlockKey, failure: TaskFailure) -> Result<BlockHandle, TaskFailure> {
+        let (reply, restored) = channel();
+        // A driver that has ended drops the reply.
+        let _ = self.messages.send(Message::Lost(block, reply));
+        restored
+            .recv()
+            .map_err(|_| match self.delivered.lock().try_iter().last() {
+                // The job failed meanwhile: that says more.
+                Some(Delivery::End(Err(outcome))) => {
+                    *self.outcome.lock() = Some(Err(outcome.clone()));
+                    outcome
+                }
+                _ => failure,
+            })
     }
 
     /// A delivered block as one of a new dataset.

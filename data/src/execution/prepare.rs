@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::driver::{Driver, Message, StageStart};
-use super::write::FolderSink;
-use super::{ExecuteError, Execution, ExecutionOptions};
+use super::folder::FolderSink;
+use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
 use crate::block;
 use crate::core::sizing::{self, NodeCapacity, StageDemand};
 use crate::core::stage::StageSetup;
 use crate::core::{Executor, ExecutorSetup};
+use crate::panics;
 use crate::plan::{ComputeKind, Dataset, ParquetTable, RESOURCE_UNIT};
 use crate::pool::{PoolAnswers, WorkerPool};
 use crate::stages::spec::{ScanSpec, StageSpec};
@@ -48,7 +49,10 @@ pub(super) fn start(
         .map(|stage| demand(stage, &nodes))
         .collect();
     let workers = sizing::solve(&demands, &nodes);
-    let splits = cut_splits(&job.source, split_options(&job.stages[0], workers[0]));
+    let splits = cut_splits(
+        &job.source,
+        split_options(&job.stages[0], workers[0], options.parts),
+    );
     let folder = FolderSink::open(sink).map_err(ExecuteError::Plan)?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
     let specs = stage_specs(&job, sizes.block_bytes)?;
@@ -107,36 +111,60 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     })));
     let (reader, session) = (pool.reader(), pool.session());
     let stats = Arc::new(Mutex::new(stats));
-    let resources = job.stages.into_iter().map(|stage| stage.compute.resources);
-    let starts = specs.into_iter().zip(resources);
+    let starts = specs.into_iter().zip(&job.stages);
     let driver = Driver {
         executor,
         pool,
         stages: starts
-            .map(|(spec, resources)| StageStart { spec, resources })
+            .map(|(spec, stage)| StageStart {
+                spec,
+                resources: stage.compute.resources.clone(),
+                captured: stage.to_steps().1,
+            })
             .collect(),
         splits,
         stats: Arc::clone(&stats),
         messages: inbox,
         delivered,
         folder,
+        schema: job.schema.clone(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),
         next_block: 0,
+        next_attempt: 0,
+        is_cancelled: false,
+        sunk: HashMap::new(),
+        given: HashMap::new(),
+        readers: Vec::new(),
+        late_starts: Vec::new(),
     };
     std::thread::Builder::new()
         .name("aktis-data".to_owned())
-        .spawn(move || driver.run())
+        .spawn(move || run(driver))
         .map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))?;
     Ok(Execution {
         messages,
         delivered: Mutex::new(outbox),
         outcome: Mutex::new(None),
+        unread: Mutex::new(None),
         stats,
         reader,
         session,
         schema: job.schema,
     })
+}
+
+/// The driver's thread. A panic in it is a failure that the consumer hears of.
+fn run(driver: Driver) {
+    let delivered = driver.delivered.clone();
+    let run = || {
+        driver.run();
+        Ok(())
+    };
+    if let Err(failure) = panics::caught(|text| panics::defect("the executor", text), run) {
+        // The consumer may have gone away.
+        let _ = delivered.send(Delivery::End(Err(failure)));
+    }
 }
 
 /// Sizes in bytes that follow from the options and the store.
@@ -173,8 +201,9 @@ fn stage_setup(stage: &StagePlan, spec: &StageSpec) -> StageSetup {
     }
 }
 
-fn split_options(stage: &StagePlan, workers: usize) -> SplitOptions {
+fn split_options(stage: &StagePlan, workers: usize, parts: Option<u64>) -> SplitOptions {
     SplitOptions {
+        parts,
         workers,
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
@@ -195,6 +224,7 @@ fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
     StageDemand {
         resources: stage.compute.resources.clone(),
         min_workers: stage.compute.min_workers.min(most),
+        initial_workers: stage.compute.initial_workers,
         max_workers: most,
         cost: None,
         is_done: false,
@@ -211,7 +241,7 @@ fn stage_specs(job: &JobPlan, block_bytes: u64) -> Result<Vec<StageSpec>, Execut
         specs.push(StageSpec {
             name: stage.name(is_first),
             scan: if is_first { scan_spec(job)? } else { None },
-            steps: stage.steps.iter().map(|step| step.to_spec()).collect(),
+            steps: stage.to_steps().0,
             sink: stage.sink.clone(),
             block_bytes,
             row_limit: stage.row_limit.unwrap_or(0),
@@ -287,6 +317,7 @@ fn initial_stats(
         });
     ExecutionStats {
         stages: stages.collect(),
+        rows_sunk: 0,
         source_rows: splits.iter().map(|split| split.rows).sum(),
         bytes_read: 0,
         files: Vec::new(),

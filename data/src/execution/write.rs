@@ -1,14 +1,10 @@
-//! The folder that files are written into: before the first and after the last of them.
+//! The folder that files are written into, before the first of them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use aktis_common::error::ErrorCode;
-use aktis_worker::TaskFailure;
-
+use super::leftovers;
 use crate::error::PlanError;
-use crate::stage_worker::unfinished_prefix;
-use crate::stages::Sink;
 use crate::storage::local_folder;
 
 /// What to do with a folder that has files already.
@@ -17,11 +13,11 @@ pub enum SaveMode {
     /// Add files.
     #[default]
     Append,
-    /// Remove what is there.
+    /// Put the new files in the place of what is there, when they are whole.
     Overwrite,
-    /// Write nothing.
+    /// Write nothing if the folder is there.
     Ignore,
-    /// Fail.
+    /// Fail if the folder is there.
     Error,
 }
 
@@ -38,81 +34,46 @@ impl SaveMode {
     }
 }
 
-/// Makes the folder ready; `None`: nothing shall be written.
-pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PathBuf>, PlanError> {
-    let folder = local_folder(text)?;
-    let storage = |error: std::io::Error| PlanError::Storage {
-        path: text.to_owned(),
-        detail: error.to_string(),
-    };
-    if folder.is_file() {
+/// A folder that may be written into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedFolder {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// What jobs that ended badly have left in it, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Looks whether the folder may be written into; `None`: nothing shall be written. Changes nothing but what jobs that
+/// were killed have left there.
+pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PreparedFolder>, PlanError> {
+    let path = local_folder(text)?;
+    if path.is_file() {
         return Err(PlanError::InvalidArgument(format!(
             "write_parquet({text:?}): this is a file; give a folder, which will receive one file per part"
         )));
     }
-    let is_used = fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
     match mode {
-        SaveMode::Ignore if is_used => return Ok(None),
-        SaveMode::Error if is_used => {
+        SaveMode::Ignore if path.is_dir() => return Ok(None),
+        SaveMode::Error if path.is_dir() => {
             return Err(PlanError::InvalidArgument(format!(
-                "write_parquet({text:?}, mode=\"error\"): the folder has files already"
+                "write_parquet({text:?}, mode=\"error\"): the folder {}; mode=\"append\" adds files to it, \"overwrite\" \
+                 replaces them",
+                if is_empty(&path) {
+                    "is there already, although empty"
+                } else {
+                    "has files already"
+                }
             )));
         }
-        SaveMode::Overwrite if is_used => fs::remove_dir_all(&folder).map_err(storage)?,
         _ => {}
     }
-    fs::create_dir_all(&folder).map_err(storage)?;
-    Ok(Some(folder))
+    let warnings = leftovers::clear(&path).map_err(|error| PlanError::Storage {
+        path: text.to_owned(),
+        detail: error.to_string(),
+    })?;
+    Ok(Some(PreparedFolder { path, warnings }))
 }
 
-/// The folder of a running sink.
-pub(crate) struct FolderSink {
-    folder: PathBuf,
-    unfinished: String,
-}
-
-impl FolderSink {
-    /// The folder of `sink`, if it writes files.
-    pub(crate) fn open(sink: &Sink) -> Result<Option<Self>, PlanError> {
-        let Sink::Parquet { folder, prefix, .. } = sink else {
-            return Ok(None);
-        };
-        let folder = PathBuf::from(folder);
-        if !folder.is_dir() {
-            return Err(PlanError::FileMissing {
-                path: folder.display().to_string(),
-            });
-        }
-        Ok(Some(Self {
-            folder,
-            unfinished: unfinished_prefix(prefix),
-        }))
-    }
-
-    /// Removes what workers left unfinished when they died.
-    pub(crate) fn close(&mut self, outcome: Result<(), TaskFailure>) -> Result<(), TaskFailure> {
-        let entries = fs::read_dir(&self.folder);
-        let sweep = || -> std::io::Result<()> {
-            for entry in entries? {
-                let entry = entry?;
-                if entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(&self.unfinished)
-                {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        };
-        let swept = sweep().map_err(|error| {
-            let folder = self.folder.display();
-            TaskFailure::new(ErrorCode::Internal, format!("tidy up {folder}: {error}"))
-        });
-        // On failure workers may still be ending; their files are hidden in any case.
-        outcome.and(swept.or_else(|failure| {
-            tracing::warn!(%failure, "unfinished files may be left");
-            Ok(())
-        }))
-    }
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }

@@ -23,6 +23,8 @@ pub struct Compute {
     pub kind: ComputeKind,
     /// Fewest workers.
     pub min_workers: usize,
+    /// Workers at first, while nobody knows how long the work takes; `None`: as the cluster has room.
+    pub initial_workers: Option<usize>,
     /// Most workers; `None`: as many as fit and find work.
     pub max_workers: Option<usize>,
     /// What each worker holds, in 1/10000.
@@ -37,6 +39,7 @@ impl Compute {
         Self {
             kind: ComputeKind::Tasks,
             min_workers: 1,
+            initial_workers: None,
             max_workers: None,
             resources: ResourceMap::from([("CPU".to_owned(), RESOURCE_UNIT)]),
             is_default: true,

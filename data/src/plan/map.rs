@@ -21,12 +21,15 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::compute::Compute;
 use super::late::LateNode;
+use crate::block::BlockHandle;
 
 /// A function written in Python, as the bindings describe it. Aktis never looks inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PythonFunction {
     /// What the worker's `UdfHost` needs to make the function ready (pickled function or class, arguments, formats).
     pub definition: Bytes,
+    /// References that occur in it, as the pool knows the object that holds them: they live as long as the plan.
+    pub captured: Option<BlockHandle>,
 }
 
 /// A text embedder that runs in Rust.

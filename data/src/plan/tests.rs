@@ -24,6 +24,7 @@ fn map(name: &str) -> MapSpec {
         name: name.to_owned(),
         function: MapFunction::Python(PythonFunction {
             definition: Bytes::new(),
+            captured: None,
         }),
         reads: None,
         keeps: Kept::Nothing,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -14,6 +15,7 @@ use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPoo
 use crate::block::{self, BlockHandle};
 use crate::core::event::WorkerKey;
 use crate::core::sizing::NodeCapacity;
+use crate::panics;
 use crate::plan::{RESOURCE_UNIT, SourceBlock};
 use crate::stage_worker::StageWorker;
 use crate::stages::spec::{InputSpec, StageSpec};
@@ -22,7 +24,14 @@ use crate::stages::spec::{InputSpec, StageSpec};
 pub struct InProcessPool {
     node: NodeCapacity,
     answers: Option<AnswerSink>,
-    workers: HashMap<WorkerKey, Sender<Request>>,
+    workers: HashMap<WorkerKey, RunningThread>,
+    /// Threads of workers that were stopped.
+    stopped: Vec<JoinHandle<()>>,
+}
+
+struct RunningThread {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
 }
 
 enum Request {
@@ -39,11 +48,15 @@ impl InProcessPool {
             node: NodeCapacity { totals },
             answers: None,
             workers: HashMap::new(),
+            stopped: Vec::new(),
         }
     }
 
     fn request(&self, worker: WorkerKey, request: Request) -> Result<(), TaskFailure> {
-        let sent = self.workers.get(&worker).map(|worker| worker.send(request));
+        let sent = self
+            .workers
+            .get(&worker)
+            .map(|worker| worker.requests.send(request));
         match sent {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(TaskFailure::new(
@@ -75,13 +88,33 @@ impl WorkerPool for InProcessPool {
         let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
         let (sender, requests) = channel();
         let spec: StageSpec = start.spec.clone();
+        if !start.captured.is_empty() {
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "{}: functions that hold references need a cluster",
+                    start.name
+                ),
+            ));
+        }
         let work = move || {
-            let mut worker = StageWorker::new(spec);
+            let mut worker = StageWorker::new(spec, Vec::new());
             while let Ok(request) = requests.recv() {
-                answers(key, serve(&mut worker, request));
+                let is_ready_call = matches!(request, Request::Ready);
+                let work = || Ok(serve(&mut worker, request));
+                let answer = panics::caught(|text| panics::defect("a stage worker", text), work);
+                let has_panicked = answer.is_err();
+                answers(
+                    key,
+                    answer.unwrap_or_else(|failure| failed(is_ready_call, failure)),
+                );
+                if has_panicked {
+                    // Its state is not to be trusted; whoever calls again is told that it has ended.
+                    return;
+                }
             }
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("aktis-stage".to_owned())
             .spawn(work)
             .map_err(|error| {
@@ -90,12 +123,26 @@ impl WorkerPool for InProcessPool {
                     format!("start a worker thread: {error}"),
                 )
             })?;
-        self.workers.insert(key, sender);
+        self.workers.insert(
+            key,
+            RunningThread {
+                requests: sender,
+                thread,
+            },
+        );
         self.request(key, Request::Ready)
     }
 
     fn stop_worker(&mut self, worker: WorkerKey) {
-        self.workers.remove(&worker);
+        if let Some(RunningThread { thread, .. }) = self.workers.remove(&worker) {
+            // With its requests gone it ends after the one that it works on.
+            self.stopped.push(thread);
+        }
+    }
+
+    fn wait_for_stopped(&mut self, patience: Duration) {
+        let stopped = std::mem::take(&mut self.stopped);
+        super::wait_until(patience, || stopped.iter().all(JoinHandle::is_finished));
     }
 
     fn start_input(
@@ -123,6 +170,11 @@ impl WorkerPool for InProcessPool {
         Ok(BlockHandle::new(stream))
     }
 
+    fn is_named(&self, _block: &BlockHandle, _failure: &TaskFailure) -> bool {
+        // Blocks lie in the memory of this process.
+        false
+    }
+
     fn reader(&self) -> BlockReader {
         Arc::new(read)
     }
@@ -132,6 +184,14 @@ fn read(handle: &BlockHandle) -> Result<Bytes, TaskFailure> {
     handle.get::<Bytes>().cloned().ok_or_else(|| {
         TaskFailure::new(ErrorCode::Internal, "a block of another pool was read here")
     })
+}
+
+fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
+    if is_ready_call {
+        Answer::Ready(Err(failure))
+    } else {
+        Answer::Pulled(Err(failure))
+    }
 }
 
 fn serve(worker: &mut StageWorker, request: Request) -> Answer {

@@ -7,6 +7,7 @@ pub use in_process::InProcessPool;
 pub use runtime::RuntimePool;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aktis_worker::TaskFailure;
 use aktis_worker::options::ResourceMap;
@@ -58,6 +59,10 @@ pub trait WorkerPool: Send {
     #[doc(hidden)]
     fn stop_worker(&mut self, worker: WorkerKey);
 
+    /// Waits until nothing of the workers that were stopped runs any more, at most so long.
+    #[doc(hidden)]
+    fn wait_for_stopped(&mut self, patience: Duration);
+
     /// Gives a worker an input, and pulls once.
     #[doc(hidden)]
     fn start_input(
@@ -74,8 +79,20 @@ pub trait WorkerPool: Send {
     /// Puts a block of this process where workers can read it.
     fn put(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure>;
 
+    /// Whether the failure names this block as one that is gone.
+    fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool;
+
     /// Reads blocks back as Arrow IPC streams.
     fn reader(&self) -> BlockReader;
+}
+
+/// Waits until something is so, at most so long. For ends that nobody tells.
+fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + patience;
+    while !is_so() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// Reads a block as an Arrow IPC stream.
@@ -88,6 +105,8 @@ pub struct PoolAnswers(pub(crate) AnswerSink);
 pub struct WorkerStart<'a> {
     pub(crate) spec: &'a StageSpec,
     pub(crate) resources: &'a ResourceMap,
+    /// Objects that hold the references of its functions.
+    pub(crate) captured: &'a [BlockHandle],
     pub(crate) name: &'a str,
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
@@ -29,11 +31,18 @@ pub struct RuntimePool {
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningWorker>,
     python_modules: Vec<String>,
+    /// Workers that were ended in the middle of calls: the calls are answered when the processes are gone.
+    stopped: Vec<StoppedWorker>,
+}
+
+struct StoppedWorker {
+    kill: JoinHandle<()>,
+    calls_under_way: Arc<AtomicUsize>,
 }
 
 struct RunningWorker {
     actor: ActorHandle,
-    calls_under_way: Arc<std::sync::atomic::AtomicUsize>,
+    calls_under_way: Arc<AtomicUsize>,
 }
 
 impl RuntimePool {
@@ -44,6 +53,7 @@ impl RuntimePool {
             answers: None,
             workers: HashMap::new(),
             python_modules: Vec::new(),
+            stopped: Vec::new(),
         }
     }
 
@@ -103,7 +113,6 @@ impl RuntimePool {
         reference: &ObjectRef,
         answer: impl FnOnce(&Runtime) -> Answer + Send + 'static,
     ) -> Result<(), TaskFailure> {
-        use std::sync::atomic::Ordering;
         let calls = Arc::clone(&self.worker(key)?.calls_under_way);
         calls.fetch_add(1, Ordering::Relaxed);
         let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
@@ -114,6 +123,12 @@ impl RuntimePool {
         };
         self.runtime.on_ready(reference, Box::new(callback));
         Ok(())
+    }
+}
+
+impl StoppedWorker {
+    fn is_gone(&self) -> bool {
+        self.kill.is_finished() && self.calls_under_way.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -205,9 +220,11 @@ impl WorkerPool for RuntimePool {
             worker = key.0,
             "starting a stage worker"
         );
+        let captured: Result<Vec<ObjectRef>, TaskFailure> =
+            start.captured.iter().map(reference).collect();
         let actor = self
             .runtime
-            .create_actor(&class, input, Vec::new(), &options)?;
+            .create_actor(&class, input, captured?, &options)?;
         self.workers.insert(
             key,
             RunningWorker {
@@ -235,26 +252,31 @@ impl WorkerPool for RuntimePool {
         let Some(worker) = self.workers.remove(&key) else {
             return;
         };
-        let is_busy = worker
-            .calls_under_way
-            .load(std::sync::atomic::Ordering::Relaxed)
-            > 0;
-        if !is_busy {
+        if worker.calls_under_way.load(Ordering::Relaxed) == 0 {
             // The last handle goes, and the actor with it.
             return;
         }
         let runtime = self.runtime.clone();
+        let calls_under_way = Arc::clone(&worker.calls_under_way);
         let kill = move || {
             if let Err(failure) = runtime.kill_actor(&worker.actor, true) {
                 tracing::debug!(%failure, "a stage worker could not be ended");
             }
         };
-        if let Err(error) = std::thread::Builder::new()
-            .name("aktis-end".to_owned())
-            .spawn(kill)
-        {
-            tracing::warn!(%error, "a stage worker could not be ended");
+        let thread = std::thread::Builder::new().name("aktis-end".to_owned());
+        match thread.spawn(kill) {
+            Ok(kill) => self.stopped.push(StoppedWorker {
+                kill,
+                calls_under_way,
+            }),
+            Err(error) => tracing::warn!(%error, "a stage worker could not be ended"),
         }
+        self.stopped.retain(|stopped| !stopped.is_gone());
+    }
+
+    fn wait_for_stopped(&mut self, patience: Duration) {
+        let stopped = std::mem::take(&mut self.stopped);
+        super::wait_until(patience, || stopped.iter().all(StoppedWorker::is_gone));
     }
 
     fn start_input(
@@ -287,6 +309,11 @@ impl WorkerPool for RuntimePool {
         self.runtime
             .put(Value::arrow_stream(stream))
             .map(BlockHandle::new)
+    }
+
+    fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool {
+        let id = reference(block).map(|reference| reference.id().to_string());
+        id.is_ok_and(|id| failure.message.contains(&id))
     }
 
     fn reader(&self) -> BlockReader {

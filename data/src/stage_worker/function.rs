@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
-use aktis_worker::TaskFailure;
+use aktis_worker::{TaskFailure, Value};
 use parking_lot::Mutex;
 
 use crate::embed;
@@ -14,9 +14,12 @@ use crate::udf::{self, BatchFunction};
 pub(crate) type SharedFunction = Arc<Mutex<Box<dyn BatchFunction>>>;
 
 /// Makes the function of a step ready.
-pub(crate) fn load(step: &MapStep) -> Result<SharedFunction, TaskFailure> {
+pub(crate) fn load(
+    step: &MapStep,
+    captured: Option<&Value>,
+) -> Result<SharedFunction, TaskFailure> {
     let function: Box<dyn BatchFunction> = match &step.function {
-        Some(FunctionKind::Python(definition)) => udf::load(definition)?,
+        Some(FunctionKind::Python(definition)) => udf::load(definition, captured)?,
         Some(FunctionKind::Embedder(spec)) => embed::load(spec)?,
         None => {
             return Err(TaskFailure::new(

@@ -25,8 +25,15 @@ pub(crate) fn open(
     function: SharedFunction,
     input: Box<dyn BatchStream>,
     block_bytes: u64,
+    input_rows: u64,
 ) -> Box<dyn BatchStream> {
-    let rows = usize::try_from(step.batch_rows).unwrap_or(usize::MAX);
+    let calls = function.lock().calls_ahead() as u64;
+    let batch_rows = match step.batch_rows {
+        // Where calls overlap, "as many as there are at hand" must leave something for the others.
+        0 if calls > 1 => input_rows.div_ceil(calls),
+        rows => rows,
+    };
+    let rows = usize::try_from(batch_rows).unwrap_or(usize::MAX);
     let rebatch = Rebatch {
         input,
         rows: (rows > 0).then_some(rows),

@@ -8,21 +8,24 @@
 //!                  blocks)
 //! ```
 //!
-//! - STG-1 (nothing-half-done): a file gets its name when its input is used up; before that it is hidden, and gone when
-//!   the input is dropped.
+//! - STG-1 (nothing-half-done): a worker's files are hidden; they get their names when the whole job is done, and are gone
+//!   when their input is dropped.
 //! - STG-2 (same-cut-every-time): where blocks are cut depends on the rows alone, never on time, so that a repeated
 //!   input can leave out the blocks that were delivered before.
+//! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
 mod cut;
 mod function;
 mod map;
 mod meter;
+mod part;
 mod relational;
 mod sink;
 mod source;
 mod stream;
 
-pub(crate) use sink::unfinished_prefix;
+pub(crate) use part::{UNFINISHED, unfinished_folder};
+pub(crate) use sink::empty_file;
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +37,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::block;
-use crate::stages::spec::{InputSpec, Report, StageSpec, StepKind};
+use crate::stages::spec::{InputSpec, MapStep, Report, StageSpec, StepKind};
 use cut::BlockCutter;
 use function::SharedFunction;
 use meter::StageMeters;
@@ -59,9 +62,9 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// Adds the stage worker to the actors that a worker process can run.
 #[must_use]
 pub fn register(registry: NativeRegistry) -> NativeRegistry {
-    registry.with_actor(STAGE_WORKER, |_context, input, _dependencies| {
+    registry.with_actor(STAGE_WORKER, |_context, input, captured| {
         let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-        Ok(Box::new(StageWorker::new(spec)))
+        Ok(Box::new(StageWorker::new(spec, captured)))
     })
 }
 
@@ -75,6 +78,8 @@ fn broken_message(error: &prost::DecodeError) -> TaskFailure {
 /// One worker of a stage. Needs nothing of a cluster: tests call it directly.
 pub struct StageWorker {
     spec: StageSpec,
+    /// What holds the references of its functions, until they are loaded.
+    captured: Vec<Value>,
     functions: Option<Vec<Option<SharedFunction>>>,
     reader: SourceReader,
     running: Option<RunningInput>,
@@ -97,9 +102,10 @@ enum Output {
 
 impl StageWorker {
     /// A worker for the stage; functions are loaded by the first call.
-    pub fn new(spec: StageSpec) -> Self {
+    pub fn new(spec: StageSpec, captured: Vec<Value>) -> Self {
         Self {
             spec,
+            captured,
             functions: None,
             reader: SourceReader::default(),
             running: None,
@@ -130,7 +136,7 @@ impl StageWorker {
             let next = match kind {
                 StepKind::Map(step) => {
                     let function = function.expect("every map's function was loaded");
-                    map::open(step, function, stream, self.spec.block_bytes)
+                    map::open(step, function, stream, self.spec.block_bytes, input.rows())
                 }
                 relational => relational::open(relational, stream),
             };
@@ -185,7 +191,9 @@ impl StageWorker {
                 .steps
                 .iter()
                 .map(|step| match &step.kind {
-                    Some(StepKind::Map(map)) => function::load(map).map(Some),
+                    Some(StepKind::Map(map)) => {
+                        function::load(map, captured_of(map, &self.captured)?).map(Some)
+                    }
                     _ => Ok(None),
                 })
                 .collect();
@@ -316,6 +324,20 @@ impl RunningInput {
         }
         Ok((report, block))
     }
+}
+
+/// What holds the references of the step's function.
+fn captured_of<'a>(map: &MapStep, all: &'a [Value]) -> Result<Option<&'a Value>, TaskFailure> {
+    let Some(index) = map.captured.checked_sub(1) else {
+        return Ok(None);
+    };
+    let value = all.get(index as usize).ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            "a stage worker was made without the references of its function",
+        )
+    })?;
+    Ok(Some(value))
 }
 
 fn not_repeatable() -> TaskFailure {

@@ -1,8 +1,5 @@
 //! Where rows end.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
@@ -10,14 +7,12 @@ use aktis_worker::TaskFailure;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::part::{Part, PartPath};
 use crate::stages::spec::{InputSpec, ParquetSink, SinkKind, SinkSpec, WrittenFile};
 
-/// Encoded bytes after which a row group is written out, so that memory stays bounded.
-const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Batches of unknown type that wait at most.
 const MAX_UNTYPED_BATCHES: usize = 64;
 
@@ -26,7 +21,7 @@ pub(crate) trait Sink: Send {
     /// Takes a batch.
     fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
 
-    /// Makes what was written final.
+    /// Makes what was written whole; the driver gives it its name when the job is over.
     fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure>;
 }
 
@@ -34,7 +29,7 @@ pub(crate) trait Sink: Send {
 pub(crate) fn open(spec: &SinkSpec, input: &InputSpec) -> Result<Box<dyn Sink>, TaskFailure> {
     match &spec.kind {
         Some(SinkKind::Count(_)) => Ok(Box::new(Count)),
-        Some(SinkKind::Parquet(sink)) => Ok(Box::new(ParquetFile::new(sink, input.sequence)?)),
+        Some(SinkKind::Parquet(sink)) => Ok(Box::new(ParquetFile::new(sink, input)?)),
         None => Err(TaskFailure::new(ErrorCode::Internal, "a sink has no kind")),
     }
 }
@@ -51,36 +46,31 @@ impl Sink for Count {
     }
 }
 
-/// The name of the file of one input, and what unfinished files of a run begin with.
-pub(crate) fn file_name(prefix: &str, sequence: u64) -> String {
-    format!("{prefix}_{sequence:06}_000000.parquet")
-}
-
-/// What the names of unfinished files of a run begin with: hidden, so that nobody reads them.
-pub(crate) fn unfinished_prefix(prefix: &str) -> String {
-    format!(".unfinished-{prefix}")
-}
-
-/// One Parquet file per input; appears under its name when it is complete.
+/// Parquet files of one input: one, or as many as its rows need.
 struct ParquetFile {
+    spec: ParquetSink,
+    sequence: u64,
+    attempt: u64,
     properties: WriterProperties,
-    unfinished: PathBuf,
-    path: PathBuf,
-    writer: Option<ArrowWriter<File>>,
-    schema: SchemaRef,
-    rows: u64,
+    /// The columns of its files, once they are known.
+    schema: Option<SchemaRef>,
+    part: Option<Part>,
+    finished: Vec<WrittenFile>,
     /// Batches with columns of nulls only, which wait for the type that a later batch may tell.
     untyped: Vec<RecordBatch>,
 }
 
+/// A file without rows, so that what was written can be read again with its columns.
+pub(crate) fn empty_file(
+    sink: &ParquetSink,
+    schema: &SchemaRef,
+) -> Result<WrittenFile, TaskFailure> {
+    let properties = ParquetFile::new(sink, &InputSpec::default())?.properties;
+    Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?.finish()
+}
+
 impl ParquetFile {
-    fn new(sink: &ParquetSink, sequence: u64) -> Result<Self, TaskFailure> {
-        let name = file_name(&sink.prefix, sequence);
-        let unfinished = format!(
-            "{}_{sequence:06}.{}",
-            unfinished_prefix(&sink.prefix),
-            std::process::id()
-        );
+    fn new(sink: &ParquetSink, input: &InputSpec) -> Result<Self, TaskFailure> {
         let properties = WriterProperties::builder()
             .set_compression(compression(&sink.compression)?)
             .set_max_row_group_row_count(
@@ -90,41 +80,28 @@ impl ParquetFile {
             )
             .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
             .build();
-        let folder = Path::new(&sink.folder);
         Ok(Self {
+            spec: sink.clone(),
+            sequence: input.sequence,
+            attempt: input.attempt,
             properties,
-            unfinished: folder.join(unfinished),
-            path: folder.join(name),
-            writer: None,
-            schema: Arc::new(Schema::empty()),
-            rows: 0,
+            schema: None,
+            part: None,
+            finished: Vec::new(),
             untyped: Vec::new(),
         })
     }
 
-    fn open(&mut self, schema: SchemaRef) -> Result<(), TaskFailure> {
-        let file = File::create(&self.unfinished).map_err(|error| self.failure(&error))?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(self.properties.clone()))
-            .map_err(|error| self.failure(&error))?;
-        self.schema = schema;
-        self.writer = Some(writer);
-        Ok(())
-    }
-
-    fn failure(&self, error: &dyn std::error::Error) -> TaskFailure {
-        TaskFailure::new(
-            ErrorCode::InvalidArgument,
-            format!("write_parquet(): write {}: {error}", self.path.display()),
-        )
-    }
-
     /// The batch with the columns of the file: functions may return, say, only nulls in one batch.
     fn conform(&self, batch: RecordBatch) -> Result<RecordBatch, TaskFailure> {
-        if self.writer.is_none() || batch.schema() == self.schema {
-            return Ok(batch);
-        }
-        let columns: Result<Vec<ArrayRef>, String> = self
+        let Some(schema) = self
             .schema
+            .as_ref()
+            .filter(|schema| batch.schema() != **schema)
+        else {
+            return Ok(batch);
+        };
+        let columns: Result<Vec<ArrayRef>, String> = schema
             .fields()
             .iter()
             .map(|field| {
@@ -145,8 +122,7 @@ impl ParquetFile {
             if batch.num_columns() > columns.len() {
                 return Err("there are more columns than before".to_owned());
             }
-            RecordBatch::try_new(Arc::clone(&self.schema), columns)
-                .map_err(|error| error.to_string())
+            RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
         });
         columns.map_err(|detail| {
             TaskFailure::new(
@@ -229,7 +205,7 @@ impl Sink for ParquetFile {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        if self.writer.is_none() {
+        if self.schema.is_none() {
             if is_untyped(&batch.schema()) && self.untyped.len() < MAX_UNTYPED_BATCHES {
                 self.untyped.push(batch);
                 return Ok(());
@@ -238,31 +214,19 @@ impl Sink for ParquetFile {
                 .untyped
                 .first()
                 .map_or_else(|| batch.schema(), RecordBatch::schema);
-            self.open(with_types_of(&first, &batch.schema()))?;
+            self.schema = Some(with_types_of(&first, &batch.schema()));
             self.write_untyped()?;
         }
         self.append(batch)
     }
 
     fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
-        if let (None, Some(first)) = (&self.writer, self.untyped.first()) {
-            self.open(first.schema())?;
+        if let (None, Some(first)) = (&self.schema, self.untyped.first()) {
+            self.schema = Some(first.schema());
             self.write_untyped()?;
         }
-        let Some(writer) = self.writer.take() else {
-            return Ok(Vec::new());
-        };
-        let mut file = writer.into_inner().map_err(|error| self.failure(&error))?;
-        file.flush().map_err(|error| self.failure(&error))?;
-        let bytes = file.metadata().map_err(|error| self.failure(&error))?.len();
-        drop(file);
-        fs::rename(&self.unfinished, &self.path).map_err(|error| self.failure(&error))?;
-        let path = self.path.display().to_string();
-        Ok(vec![WrittenFile {
-            path,
-            rows: self.rows,
-            bytes,
-        }])
+        self.finish_part()?;
+        Ok(std::mem::take(&mut self.finished))
     }
 }
 
@@ -273,25 +237,42 @@ impl ParquetFile {
             .try_for_each(|batch| self.append(batch))
     }
 
-    /// Writes to the open file.
+    /// Writes rows, into as many files as they need.
     fn append(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         let batch = self.conform(batch)?;
-        let writer = self.writer.as_mut().expect("only called with an open file");
-        let mut result = writer.write(&batch);
-        if result.is_ok() && writer.in_progress_size() >= ROW_GROUP_BYTES {
-            result = writer.flush();
+        let mut first = 0;
+        while first < batch.num_rows() {
+            let part = match &mut self.part {
+                Some(part) => part,
+                None => {
+                    let number = self.finished.len() as u64;
+                    let path = PartPath::new(&self.spec, self.sequence, self.attempt, number);
+                    let schema = self.schema.get_or_insert_with(|| batch.schema());
+                    let part = Part::create(path, schema, &self.properties)?;
+                    self.part.insert(part)
+                }
+            };
+            let room = rows_left(self.spec.max_rows_per_file, part.rows());
+            let rows = room.min(batch.num_rows() - first);
+            part.write(&batch.slice(first, rows))?;
+            first += rows;
+            if rows == room {
+                self.finish_part()?;
+            }
         }
-        self.rows += batch.num_rows() as u64;
-        result.map_err(|error| self.failure(&error))
+        Ok(())
+    }
+
+    fn finish_part(&mut self) -> Result<(), TaskFailure> {
+        if let Some(part) = self.part.take() {
+            self.finished.push(part.finish()?);
+        }
+        Ok(())
     }
 }
 
-impl Drop for ParquetFile {
-    /// STG-1 (nothing-half-done).
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            // It may never have been made; the driver sweeps the folder as well.
-            let _ = fs::remove_file(&self.unfinished);
-        }
-    }
+/// Rows that a file may still take; at least one, because a full file is finished at once.
+fn rows_left(most: u64, rows: u64) -> usize {
+    let left = if most == 0 { u64::MAX } else { most - rows };
+    usize::try_from(left).unwrap_or(usize::MAX)
 }

@@ -27,6 +27,7 @@ use super::meter::StageMeters;
 use super::stream::{BatchStream, Batches, Prefetched};
 use crate::block;
 use crate::error::first_line;
+use crate::panics;
 use crate::sql;
 use crate::stages::spec::{BlockPart, FilePart, InputSpec, NumberPart, ScanSpec, StageSpec};
 use crate::storage::{DataFile, MeteredStore, local_store};
@@ -181,9 +182,11 @@ impl FileReader {
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
         let paths = Paths(parts.iter().map(|part| part.path.clone()).collect());
-        let stream = self
-            .stream(scan, parts, row_limit)
-            .map_err(|error| paths.failure(&error))?;
+        let open = || {
+            let stream = self.stream(scan, parts, row_limit);
+            stream.map_err(|error| paths.failure(&error))
+        };
+        let stream = panics::caught(|text| paths.panicked(text), open)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| {
@@ -286,15 +289,21 @@ struct Paths(Vec<String>);
 
 impl Paths {
     fn failure(&self, error: &DataFusionError) -> TaskFailure {
+        self.damaged(&first_line(error))
+    }
+
+    /// Decoders meet values that they did not expect by panicking.
+    fn panicked(&self, text: &str) -> TaskFailure {
+        self.damaged(&format!("its decoder panicked: {text}"))
+    }
+
+    fn damaged(&self, detail: &str) -> TaskFailure {
         let mut paths = self.0.clone();
         paths.dedup();
+        let paths = paths.join(" or ");
         TaskFailure::new(
             ErrorCode::InvalidArgument,
-            format!(
-                "read {}: it is damaged or not Parquet: {}",
-                paths.join(" or "),
-                first_line(error)
-            ),
+            format!("read {paths}: it is damaged or not Parquet: {detail}"),
         )
     }
 }
@@ -307,9 +316,15 @@ struct FileStream {
 
 impl BatchStream for FileStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        let batch = self.runtime.block_on(self.stream.next());
-        batch
-            .transpose()
-            .map_err(|error| self.paths.failure(&error))
+        let Self {
+            stream,
+            runtime,
+            paths,
+        } = self;
+        let read = || {
+            let batch = runtime.block_on(stream.next());
+            batch.transpose().map_err(|error| paths.failure(&error))
+        };
+        panics::caught(|text| paths.panicked(text), read)
     }
 }

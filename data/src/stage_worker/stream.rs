@@ -1,7 +1,8 @@
 //! Batches one after another.
 
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -29,46 +30,136 @@ impl BatchStream for Batches {
 }
 
 /// A stream that runs ahead of its reader on a thread of its own, by a bounded number of batches.
+///
+/// STG-3 (an-end-is-said): the thread says its end as a value. A channel that closes without one means that the thread
+/// has panicked; its panic goes on in the reader, and is never taken for the end of the rows.
 pub(crate) struct Prefetched {
-    batches: Receiver<Result<RecordBatch, TaskFailure>>,
+    /// `None` once the end was read.
+    ahead: Option<Ahead>,
+}
+
+struct Ahead {
+    items: Receiver<Item>,
+    thread: JoinHandle<()>,
+}
+
+/// What the reading thread sends: batches, then the end or a failure.
+enum Item {
+    Batch(RecordBatch),
+    End(Result<(), TaskFailure>),
 }
 
 impl Prefetched {
     /// Starts reading. The thread ends when the stream does or when this is dropped.
-    pub(crate) fn spawn(
-        mut stream: Box<dyn BatchStream>,
-        ahead: usize,
-    ) -> Result<Self, TaskFailure> {
-        let (sender, batches) = sync_channel(ahead);
-        let read = move || {
-            loop {
-                let item = match stream.next() {
-                    Ok(Some(batch)) => Ok(batch),
-                    Ok(None) => return,
-                    Err(failure) => Err(failure),
-                };
-                let is_over = item.is_err();
-                if sender.send(item).is_err() || is_over {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new()
+    pub(crate) fn spawn(stream: Box<dyn BatchStream>, ahead: usize) -> Result<Self, TaskFailure> {
+        let (sender, items) = sync_channel(ahead);
+        let thread = thread::Builder::new()
             .name("aktis-read".to_owned())
-            .spawn(read)
+            .spawn(move || read_ahead(stream, &sender))
             .map_err(|error| {
                 TaskFailure::new(
                     ErrorCode::Internal,
                     format!("start a reading thread: {error}"),
                 )
             })?;
-        Ok(Self { batches })
+        Ok(Self {
+            ahead: Some(Ahead { items, thread }),
+        })
+    }
+
+    /// Nothing more is read. The thread is joined, and if it has panicked, its panic goes on here.
+    fn end(&mut self) {
+        if let Some(Ahead { items, thread }) = self.ahead.take() {
+            drop(items);
+            if let Err(panic) = thread.join() {
+                resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn read_ahead(mut stream: Box<dyn BatchStream>, sender: &SyncSender<Item>) {
+    loop {
+        let item = match stream.next() {
+            Ok(Some(batch)) => Item::Batch(batch),
+            Ok(None) => Item::End(Ok(())),
+            Err(failure) => Item::End(Err(failure)),
+        };
+        let is_last = matches!(item, Item::End(_));
+        // Nobody reads on: the input was given up.
+        if sender.send(item).is_err() || is_last {
+            return;
+        }
     }
 }
 
 impl BatchStream for Prefetched {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        // A closed channel is the end of the stream.
-        self.batches.recv().ok().transpose()
+        let Some(ahead) = &self.ahead else {
+            return Ok(None);
+        };
+        match ahead.items.recv() {
+            Ok(Item::Batch(batch)) => Ok(Some(batch)),
+            Ok(Item::End(outcome)) => {
+                self.end();
+                outcome.map(|()| None)
+            }
+            Err(RecvError) => {
+                self.end();
+                Err(TaskFailure::new(
+                    ErrorCode::Internal,
+                    "a reading thread ended without a word",
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::testing::rows;
+
+    /// Gives some batches, then panics as a decoder may.
+    struct Panics(usize);
+
+    impl BatchStream for Panics {
+        fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+            assert!(self.0 > 0, "column start and length should not be negative");
+            self.0 -= 1;
+            Ok(Some(rows(0, 2)))
+        }
+    }
+
+    /// STG-3 (an-end-is-said).
+    #[test]
+    fn panic_of_a_reading_thread_goes_on_in_the_reader() {
+        let mut stream = Prefetched::spawn(Box::new(Panics(3)), 2).expect("starts");
+        for _ in 0..3 {
+            assert!(stream.next().expect("reads").is_some());
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| stream.next()));
+        let panic = outcome.expect_err("the end was never said");
+        assert!(crate::panics::text_of(panic.as_ref()).contains("should not be negative"));
+    }
+
+    #[test]
+    fn end_and_failure_are_told_apart_and_nothing_comes_after_them() {
+        let batches = Batches(vec![rows(0, 2)].into_iter());
+        let mut stream = Prefetched::spawn(Box::new(batches), 1).expect("starts");
+        assert!(stream.next().expect("reads").is_some());
+        assert!(stream.next().expect("ends").is_none());
+        assert!(stream.next().expect("has ended").is_none());
+    }
+
+    #[test]
+    fn reader_that_goes_away_ends_the_thread() {
+        let batches = Batches(vec![rows(0, 2); 100].into_iter());
+        let mut stream = Prefetched::spawn(Box::new(batches), 1).expect("starts");
+        assert!(stream.next().expect("reads").is_some());
+        // Joins the thread: this would hang if it did not see that nobody reads.
+        stream.end();
     }
 }

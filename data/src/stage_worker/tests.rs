@@ -9,7 +9,7 @@ use crate::Execution;
 use crate::execution::ExecutionOptions;
 use crate::plan::{Dataset, Kept, MapSpec, Produces};
 use crate::pool::InProcessPool;
-use crate::stages::Sink;
+use crate::stages::{ParquetOutput, Sink};
 use crate::testing::{ids, rows, test_map, whole, write_file};
 
 fn read(folder: &Path) -> Dataset {
@@ -38,6 +38,11 @@ fn fail(dataset: &Dataset) -> TaskFailure {
 
 fn names(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// Files whose names begin with `out_`.
+fn output(folder: &Path) -> ParquetOutput {
+    ParquetOutput::new(folder.display().to_string(), "out")
 }
 
 /// Two files of 2000 rows in row groups of 500: about 4 MB.
@@ -209,6 +214,18 @@ fn failing_function_and_constructor_end_the_run_with_their_message() {
     );
 }
 
+/// A panic in a worker's thread is an answer: without one the driver would wait for ever.
+#[test]
+fn panic_in_a_worker_ends_the_run_with_its_message() {
+    let folder = two_files();
+    let dataset = read(folder.path())
+        .map(test_map("panic at 7"))
+        .expect("maps");
+    let failure = fail(&dataset);
+    assert_eq!(failure.code, ErrorCode::Internal);
+    assert!(failure.message.contains("panicked: seven"), "{failure}");
+}
+
 #[test]
 fn late_step_over_a_missing_column_names_the_columns_there_are() {
     let dataset = Dataset::range(10)
@@ -281,12 +298,11 @@ fn two_stages_keep_order_under_a_tiny_budget() {
 fn written_files_hold_all_rows_and_nothing_is_left_unfinished() {
     let source = two_files();
     let target = tempfile::tempdir().expect("a temporary folder");
-    let sink = Sink::Parquet {
-        folder: target.path().display().to_string(),
-        prefix: "out".to_owned(),
+    let sink = Sink::Parquet(ParquetOutput {
         compression: "zstd".to_owned(),
         row_group_rows: Some(300),
-    };
+        ..output(target.path())
+    });
     let dataset = read(source.path()).map(test_map("same")).expect("maps");
     let pool = Box::new(InProcessPool::new(2));
     let execution =
@@ -315,12 +331,7 @@ fn written_files_hold_all_rows_and_nothing_is_left_unfinished() {
 #[test]
 fn failed_write_leaves_no_file_of_its_input() {
     let target = tempfile::tempdir().expect("a temporary folder");
-    let sink = Sink::Parquet {
-        folder: target.path().display().to_string(),
-        prefix: "out".to_owned(),
-        compression: String::new(),
-        row_group_rows: None,
-    };
+    let sink = Sink::Parquet(output(target.path()));
     let spec = MapSpec {
         batch_rows: Some(4),
         ..test_map("fail at 7")
@@ -368,20 +379,29 @@ fn repeated_input_leaves_out_what_was_delivered() {
         numbers: Some(numbers),
         ..InputSpec::default()
     };
-    let all = pull_all(&mut StageWorker::new(spec.clone()), input.clone()).expect("runs");
+    let all = pull_all(
+        &mut StageWorker::new(spec.clone(), Vec::new()),
+        input.clone(),
+    )
+    .expect("runs");
     let first: u64 = all[..3].iter().map(|(rows, _)| rows).sum();
     let again = InputSpec {
         skip_blocks: 3,
         skip_rows: first,
         ..input.clone()
     };
-    let rest = pull_all(&mut StageWorker::new(spec.clone()), again.clone()).expect("runs");
+    let rest = pull_all(
+        &mut StageWorker::new(spec.clone(), Vec::new()),
+        again.clone(),
+    )
+    .expect("runs");
     assert_eq!(rest, all[3..]);
     let other = InputSpec {
         skip_rows: first + 1,
         ..again
     };
-    let failure = pull_all(&mut StageWorker::new(spec), other).expect_err("rows differ");
+    let failure =
+        pull_all(&mut StageWorker::new(spec, Vec::new()), other).expect_err("rows differ");
     assert!(failure.message.contains("other rows"), "{failure}");
 }
 

@@ -12,7 +12,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
 
 use super::lower;
 use super::spec::{NamedExpression, NamesStep, ProjectStep, SinkKind, SinkSpec, Step, StepKind};
+use crate::block::BlockHandle;
 use crate::error::PlanError;
+use crate::execution::SaveMode;
 use crate::plan::{
     Compute, ComputeKind, Dataset, LateNode, LateStep, MapFunction, MapNode, MapSpec, Produces,
 };
@@ -25,17 +27,45 @@ pub enum Sink {
     Consumer,
     /// Counted and forgotten.
     Count,
-    /// In Parquet files, one per input of the last stage.
-    Parquet {
-        /// Absolute path of the folder.
-        folder: String,
-        /// What the files' names begin with.
-        prefix: String,
-        /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
-        compression: String,
-        /// Rows per row group at most; `None`: by size.
-        row_group_rows: Option<u64>,
-    },
+    /// In Parquet files.
+    Parquet(ParquetOutput),
+}
+
+/// A folder of Parquet files, one per input of the last stage unless more or fewer are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetOutput {
+    /// Absolute path of the folder.
+    pub folder: String,
+    /// What the files' names begin with; no other job may use it.
+    pub prefix: String,
+    /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
+    pub compression: String,
+    /// Rows per row group at most; `None`: by size.
+    pub row_group_rows: Option<u64>,
+    /// Rows per file at least, but for the last one.
+    pub min_rows_per_file: Option<u64>,
+    /// Rows per file at most.
+    pub max_rows_per_file: Option<u64>,
+    /// Workers that write at once, at most.
+    pub max_writers: Option<usize>,
+    /// What becomes of files that are there.
+    pub mode: SaveMode,
+}
+
+impl ParquetOutput {
+    /// Files beside those that are there, compressed with snappy.
+    pub fn new(folder: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self {
+            folder: folder.into(),
+            prefix: prefix.into(),
+            compression: "snappy".to_owned(),
+            row_group_rows: None,
+            min_rows_per_file: None,
+            max_rows_per_file: None,
+            max_writers: None,
+            mode: SaveMode::Append,
+        }
+    }
 }
 
 /// A step and its name for people.
@@ -44,6 +74,8 @@ pub struct PlannedStep {
     /// For messages and statistics.
     pub name: String,
     pub(crate) kind: StepKind,
+    /// The object that holds the references of its function.
+    pub(crate) captured: Option<BlockHandle>,
 }
 
 /// What one kind of worker does.
@@ -64,6 +96,8 @@ pub struct StagePlan {
     /// Most rows that leave as a whole.
     pub row_limit: Option<u64>,
     pub(crate) sink: Option<SinkSpec>,
+    /// Its inputs must be put together of those of the stage before, so it never becomes one with that.
+    pub(crate) is_apart: bool,
 }
 
 /// Where the rows of a job begin.
@@ -132,6 +166,7 @@ impl StagePlan {
             window_rows: 0,
             row_limit: None,
             sink: None,
+            is_apart: false,
         }
     }
 
@@ -182,9 +217,14 @@ impl StagePlan {
         self.window_rows = self.window_rows.max(map.window_rows);
         self.has_map = true;
         let kind = StepKind::Map(lower::map_step(map));
+        let captured = match &map.function {
+            MapFunction::Python(python) => python.captured.clone(),
+            MapFunction::Embedder(_) => None,
+        };
         self.steps.push(PlannedStep {
             name: map.name.clone(),
             kind,
+            captured,
         });
     }
 
@@ -313,6 +353,7 @@ impl Cutter {
         self.stage().steps.push(PlannedStep {
             name: name.to_owned(),
             kind,
+            captured: None,
         });
     }
 
@@ -364,7 +405,27 @@ impl Cutter {
         self.stage().push_map(map);
     }
 
+    /// A stage that only writes: it has its own number of workers, and rows of several inputs come together in it.
+    fn begin_write(&mut self, output: &ParquetOutput) {
+        if self.stages.is_empty() {
+            self.stages.push(StagePlan::new());
+        }
+        let rows = output.min_rows_per_file.unwrap_or(0);
+        let mut write = StagePlan {
+            window_rows: usize::try_from(rows).unwrap_or(usize::MAX),
+            is_apart: true,
+            ..StagePlan::new()
+        };
+        write.compute.max_workers = output.max_writers;
+        self.stages.push(write);
+    }
+
     fn end_with(&mut self, sink: &Sink) {
+        if let Sink::Parquet(output) = sink
+            && (output.min_rows_per_file.is_some() || output.max_writers.is_some())
+        {
+            self.begin_write(output);
+        }
         match lower::sink_kind(sink) {
             Some(kind) => self.stage().sink = Some(SinkSpec { kind: Some(kind) }),
             // Even a bare source has somebody who reads it.
@@ -382,10 +443,18 @@ fn unsupported(plan: &LogicalPlan) -> PlanError {
     PlanError::InvalidArgument(format!("this step cannot be run yet: {}", plan.display()))
 }
 
-impl PlannedStep {
-    pub(crate) fn to_spec(&self) -> Step {
-        Step {
-            kind: Some(self.kind.clone()),
+impl StagePlan {
+    /// Its steps for workers, and the objects that a worker is made with: those that hold references of functions.
+    pub(crate) fn to_steps(&self) -> (Vec<Step>, Vec<BlockHandle>) {
+        let (mut steps, mut captured) = (Vec::with_capacity(self.steps.len()), Vec::new());
+        for step in &self.steps {
+            let mut kind = step.kind.clone();
+            if let (StepKind::Map(map), Some(handle)) = (&mut kind, &step.captured) {
+                captured.push(handle.clone());
+                map.captured = u32::try_from(captured.len()).expect("a stage has few steps");
+            }
+            steps.push(Step { kind: Some(kind) });
         }
+        (steps, captured)
     }
 }

@@ -61,7 +61,8 @@ fn mergeable(stages: &[StagePlan], nodes: &[NodeCapacity]) -> Option<usize> {
     (0..stages.len() - 1).find(|&index| {
         let merged = stages[index].clone().merged(stages[index + 1].clone());
         let has_room = Placement::new(nodes).place(&merged.compute.resources);
-        stages[index].row_limit.is_none() && has_room
+        let may_join = stages[index].row_limit.is_none() && !stages[index + 1].is_apart;
+        may_join && has_room
     })
 }
 

@@ -2,7 +2,7 @@
 
 use datafusion::logical_expr::{FetchType, Limit, TableSource};
 
-use super::cut::Sink;
+use super::cut::{ParquetOutput, Sink};
 use super::spec::{
     CountSink, FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ParquetSink,
     RenameStep, SinkKind, StepKind,
@@ -75,6 +75,8 @@ pub(super) fn map_step(map: &MapSpec) -> MapStep {
         is_mask: map.produces == Produces::Mask,
         keeps_rows: map.keeps_rows,
         batch_rows: map.batch_rows.unwrap_or(0) as u64,
+        // Known when all steps of a stage are.
+        captured: 0,
     }
 }
 
@@ -83,16 +85,17 @@ pub(super) fn sink_kind(sink: &Sink) -> Option<SinkKind> {
     match sink {
         Sink::Consumer => None,
         Sink::Count => Some(SinkKind::Count(CountSink {})),
-        Sink::Parquet {
-            folder,
-            prefix,
-            compression,
-            row_group_rows,
-        } => Some(SinkKind::Parquet(ParquetSink {
-            folder: folder.clone(),
-            prefix: prefix.clone(),
-            compression: compression.clone(),
-            row_group_rows: row_group_rows.unwrap_or(0),
-        })),
+        Sink::Parquet(output) => Some(SinkKind::Parquet(parquet_sink(output))),
+    }
+}
+
+/// How workers write the files of `output`.
+pub(crate) fn parquet_sink(output: &ParquetOutput) -> ParquetSink {
+    ParquetSink {
+        folder: output.folder.clone(),
+        prefix: output.prefix.clone(),
+        compression: output.compression.clone(),
+        row_group_rows: output.row_group_rows.unwrap_or(0),
+        max_rows_per_file: output.max_rows_per_file.unwrap_or(0),
     }
 }

@@ -8,11 +8,22 @@ mod splits;
 #[cfg(test)]
 mod tests;
 
-pub use cut::{JobPlan, PlannedStep, Sink, StagePlan, plan_job};
+pub use cut::{JobPlan, ParquetOutput, PlannedStep, Sink, StagePlan, plan_job};
 pub use fit::{FitError, fit};
+pub(crate) use lower::parquet_sink;
 pub(crate) use splits::{Split, SplitOptions, cut_splits};
 
 use spec::StageSpec;
+
+impl spec::InputSpec {
+    /// Rows that it begins with, as far as the splits tell.
+    pub(crate) fn rows(&self) -> u64 {
+        let files: u64 = self.files.iter().map(|part| part.rows).sum();
+        let blocks: u64 = self.blocks.iter().map(|part| part.rows).sum();
+        let numbers = self.numbers.as_ref();
+        files + blocks + numbers.map_or(0, |part| part.end - part.start)
+    }
+}
 
 impl StageSpec {
     /// Rows that a scan needs to give at most, where every row that is read leaves the stage.

@@ -143,6 +143,9 @@ pub struct MapStep {
     /// Rows per call; 0: as many as there are in a block.
     #[prost(uint64, tag = "10")]
     pub batch_rows: u64,
+    /// Which of the values that the worker is made with holds the references of the function; 0: none, 1: the first.
+    #[prost(uint32, tag = "11")]
+    pub captured: u32,
 }
 
 /// A function.
@@ -191,7 +194,7 @@ pub enum SinkKind {
 #[derive(Clone, PartialEq, Message)]
 pub struct CountSink {}
 
-/// Writes one file per input.
+/// Writes one file per input, or more where their rows are limited.
 #[derive(Clone, PartialEq, Message)]
 pub struct ParquetSink {
     /// Absolute path of the folder.
@@ -206,6 +209,9 @@ pub struct ParquetSink {
     /// Rows per row group at most.
     #[prost(uint64, tag = "4")]
     pub row_group_rows: u64,
+    /// Rows per file at most; 0 is no limit.
+    #[prost(uint64, tag = "5")]
+    pub max_rows_per_file: u64,
 }
 
 /// One unit of work for a worker: done again as a whole when the worker dies.
@@ -229,6 +235,9 @@ pub struct InputSpec {
     /// Rows in these blocks.
     #[prost(uint64, tag = "6")]
     pub skip_rows: u64,
+    /// Which attempt this is, counted over all inputs of the job: no two share a file.
+    #[prost(uint64, tag = "7")]
+    pub attempt: u64,
 }
 
 /// Rows of one row group of a file.
@@ -300,7 +309,7 @@ pub struct Report {
     /// Bytes read from storage since the last pull.
     #[prost(uint64, tag = "6")]
     pub bytes_read: u64,
-    /// Files committed since the last pull.
+    /// Files that are whole since the last pull.
     #[prost(message, repeated, tag = "7")]
     pub files: Vec<WrittenFile>,
 }
@@ -328,10 +337,10 @@ pub struct StepReport {
     pub batches_out: u64,
 }
 
-/// A file that is complete and has its final name.
+/// A file that is complete and waits for its final name.
 #[derive(Clone, PartialEq, Message)]
 pub struct WrittenFile {
-    /// Absolute path.
+    /// Absolute path that it will have.
     #[prost(string, tag = "1")]
     pub path: String,
     /// Rows.
@@ -340,4 +349,7 @@ pub struct WrittenFile {
     /// Length.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
+    /// Absolute path that it has until then.
+    #[prost(string, tag = "4")]
+    pub unfinished: String,
 }

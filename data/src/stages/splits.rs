@@ -36,6 +36,8 @@ pub(crate) struct SplitOptions {
     pub(crate) window_rows: u64,
     /// Whether a function runs over the rows, which may take any time.
     pub(crate) has_map: bool,
+    /// How many splits there shall be, if that was asked for: fewer where a function gets more rows at once.
+    pub(crate) parts: Option<u64>,
 }
 
 /// The splits of a source, in its order.
@@ -82,15 +84,14 @@ impl SplitOptions {
             .window_rows
             .max(batch_rows)
             .min(total_rows.div_ceil(workers));
-        let rows = even
-            .max(least)
-            .max(window)
-            .min(MAX_SPLIT_BYTES / row_bytes)
-            .max(1);
+        let by_size = || even.max(least).max(window).min(MAX_SPLIT_BYTES / row_bytes);
+        let by_count = |parts: u64| total_rows.div_ceil(parts.max(1)).max(window);
+        let rows = self.parts.map_or_else(by_size, by_count).max(1);
         let rows = rows.div_ceil(batch_rows) * batch_rows;
-        let is_exact = self
-            .batch_rows
-            .is_some_and(|batch| rows < MANY_BATCHES * batch);
+        let is_exact = self.parts.is_some()
+            || self
+                .batch_rows
+                .is_some_and(|batch| rows < MANY_BATCHES * batch);
         Target { rows, is_exact }
     }
 }

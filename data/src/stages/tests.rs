@@ -21,6 +21,7 @@ fn map(name: &str, compute: Compute) -> MapSpec {
         name: name.to_owned(),
         function: MapFunction::Python(PythonFunction {
             definition: Bytes::new(),
+            captured: None,
         }),
         reads: None,
         keeps: Kept::Nothing,
@@ -60,12 +61,7 @@ fn stage_names(dataset: &Dataset, sink: &Sink) -> Vec<String> {
 }
 
 fn folder() -> Sink {
-    Sink::Parquet {
-        folder: "/out".to_owned(),
-        prefix: "p".to_owned(),
-        compression: String::new(),
-        row_group_rows: None,
-    }
+    Sink::Parquet(ParquetOutput::new("/out", "p"))
 }
 
 #[test]
@@ -119,6 +115,7 @@ fn options(workers: usize) -> SplitOptions {
         workers,
         batch_rows: None,
         window_rows: 0,
+        parts: None,
         has_map: true,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Once;
 
 use aktis_common::error::ErrorCode;
-use aktis_worker::TaskFailure;
+use aktis_worker::{TaskFailure, Value};
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
 };
@@ -81,6 +81,7 @@ pub(crate) fn test_map(name: &str) -> MapSpec {
         name: name.to_owned(),
         function: MapFunction::Python(PythonFunction {
             definition: Bytes::from(name.to_owned()),
+            captured: None,
         }),
         reads: None,
         keeps: Kept::Nothing,
@@ -100,7 +101,11 @@ fn install_test_host() {
 struct TestHost;
 
 impl UdfHost for TestHost {
-    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    fn load(
+        &self,
+        definition: &Bytes,
+        _captured: Option<&Value>,
+    ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
         let name = String::from_utf8_lossy(definition).into_owned();
         if name == "broken constructor" {
             return Err(TaskFailure::new(
@@ -115,7 +120,8 @@ impl UdfHost for TestHost {
     }
 }
 
-/// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 7`.
+/// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 7`,
+/// `panic at 7`.
 struct TestFunction {
     name: String,
     outputs: Vec<RecordBatch>,
@@ -158,6 +164,7 @@ impl BatchFunction for TestFunction {
                     "ValueError: seven",
                 ));
             }
+            "panic at 7" if ids(std::slice::from_ref(&batch)).contains(&7) => panic!("seven"),
             _ => vec![batch],
         };
         self.outputs.reverse();

@@ -73,6 +73,12 @@ impl PyExecution {
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// Whether it has ended, well or badly; waits for at most so many seconds.
+    fn has_ended(&self, py: Python<'_>, seconds: f64) -> bool {
+        let next = py.detach(|| self.0.next(Duration::from_secs_f64(seconds)));
+        matches!(next, Next::End(_))
+    }
+
     /// Ends it.
     fn cancel(&self) {
         self.0.cancel();

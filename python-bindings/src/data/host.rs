@@ -1,28 +1,40 @@
 //! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
 
 use aktis_data::udf::{BatchFunction, UdfHost};
-use aktis_worker::TaskFailure;
+use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use super::arrow_py::{batch_from_py, batch_to_py};
+use crate::codec::from_value;
 use crate::failure::describe;
 
 /// Loads functions through `aktis.data._worker`.
 pub(crate) struct PythonHost;
 
 impl UdfHost for PythonHost {
-    fn load(&self, definition: &Bytes) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    fn load(
+        &self,
+        definition: &Bytes,
+        captured: Option<&Value>,
+    ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
         Python::attach(|py| {
             let load = || -> PyResult<PythonFunction> {
                 let module = py.import("aktis.data._worker")?;
-                let function = module.call_method1("load", (PyBytes::new(py, definition),))?;
+                let captured = match captured {
+                    Some(captured) => from_value(py, captured)?,
+                    None => PyList::empty(py).into_any(),
+                };
+                let definition = PyBytes::new(py, definition);
+                let function = module.call_method1("load", (definition, captured))?;
                 let name = function.getattr("name")?.extract()?;
+                let calls_ahead = function.getattr("calls_ahead")?.extract()?;
                 Ok(PythonFunction {
                     function: function.unbind(),
                     name,
+                    calls_ahead,
                 })
             };
             load()
@@ -46,9 +58,14 @@ fn described(py: Python<'_>, error: &PyErr, name: &str) -> TaskFailure {
 struct PythonFunction {
     function: Py<PyAny>,
     name: String,
+    calls_ahead: usize,
 }
 
 impl BatchFunction for PythonFunction {
+    fn calls_ahead(&self) -> usize {
+        self.calls_ahead
+    }
+
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         Python::attach(|py| {
             let begin = || -> PyResult<()> {

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use aktis_data::block::BlockHandle;
 use aktis_data::plan::{
     Compute, ComputeKind, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
 };
+use aktis_worker::ObjectRef;
 use aktis_worker::options::ResourceMap;
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -15,6 +17,7 @@ use pyo3::prelude::*;
 pub(crate) struct ComputeOptions {
     is_actors: bool,
     min_workers: usize,
+    initial_workers: Option<usize>,
     max_workers: Option<usize>,
     resources: HashMap<String, f64>,
     is_default: bool,
@@ -40,6 +43,7 @@ impl ComputeOptions {
                 ComputeKind::Tasks
             },
             min_workers: self.min_workers,
+            initial_workers: self.initial_workers,
             max_workers: self.max_workers,
             resources,
             is_default: self.is_default,
@@ -50,9 +54,11 @@ impl ComputeOptions {
 /// A Python function as a step, as `Plan.map` gets it.
 pub(crate) struct MapOptions {
     pub(crate) definition: Vec<u8>,
+    pub(crate) captured: Option<ObjectRef>,
     pub(crate) name: String,
     pub(crate) compute: Compute,
     pub(crate) batch_rows: Option<usize>,
+    pub(crate) window_rows: usize,
     pub(crate) reads: Option<Vec<String>>,
     pub(crate) keeps: Option<Vec<String>>,
     pub(crate) keeps_all_except: Option<Vec<String>>,
@@ -71,6 +77,7 @@ impl MapOptions {
             name: self.name,
             function: MapFunction::Python(PythonFunction {
                 definition: Bytes::from(self.definition),
+                captured: self.captured.map(BlockHandle::new),
             }),
             reads: self.reads,
             keeps,
@@ -81,7 +88,7 @@ impl MapOptions {
             },
             keeps_rows: self.keeps_rows,
             batch_rows: self.batch_rows,
-            window_rows: 0,
+            window_rows: self.window_rows,
             compute: self.compute,
         }
     }

@@ -3,7 +3,7 @@
 use aktis_data::execution::SaveMode;
 use aktis_data::plan::Dataset;
 use aktis_data::pool::RuntimePool;
-use aktis_data::stages::{Sink, plan_job};
+use aktis_data::stages::{ParquetOutput, Sink, plan_job};
 use aktis_data::{
     ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, prepare_folder,
 };
@@ -16,16 +16,31 @@ use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
 use super::execution::PyExecution;
 use super::map_options::{ComputeOptions, MapOptions};
 use crate::failure::to_py_err;
+use crate::object_ref::PyObjectRef;
 
 /// A description of data and of what happens to it.
 #[pyclass(name = "Plan", module = "aktis._aktis.data", frozen)]
 pub(crate) struct PyPlan {
     dataset: Dataset,
+    /// How many parts its source shall be read in, if the user said so.
+    parts: Option<u64>,
 }
 
 impl PyPlan {
     pub(crate) fn new(dataset: Dataset) -> Self {
-        Self { dataset }
+        Self {
+            dataset,
+            parts: None,
+        }
+    }
+
+    /// What follows from this plan.
+    fn then(&self, result: Result<Dataset, PlanError>) -> PyResult<Self> {
+        let Self { dataset, .. } = made(result)?;
+        Ok(Self {
+            dataset,
+            parts: self.parts,
+        })
     }
 }
 
@@ -73,15 +88,17 @@ impl PyPlan {
         made(Dataset::from_batches(schema, batches?))
     }
 
-    #[pyo3(signature = (*, definition, name, compute, batch_rows=None, reads=None, keeps=None, keeps_all_except=None,
+    #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
                         keeps_rows=false, is_mask=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn map(
         &self,
         definition: Vec<u8>,
+        captured: Option<PyRef<'_, PyObjectRef>>,
         name: String,
         compute: ComputeOptions,
         batch_rows: Option<usize>,
+        window_rows: usize,
         reads: Option<Vec<String>>,
         keeps: Option<Vec<String>>,
         keeps_all_except: Option<Vec<String>>,
@@ -91,16 +108,18 @@ impl PyPlan {
         let compute = compute.to_compute();
         let options = MapOptions {
             definition,
+            captured: captured.map(|captured| captured.reference().clone()),
             name,
             compute,
             batch_rows,
+            window_rows,
             reads,
             keeps,
             keeps_all_except,
             keeps_rows,
             is_mask,
         };
-        made(self.dataset.map(options.into_spec()))
+        self.then(self.dataset.map(options.into_spec()))
     }
 
     /// Adds a native text embedder, described by JSON.
@@ -108,27 +127,27 @@ impl PyPlan {
         let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
         let map = aktis_data::embed::embed_map(spec, compute.to_compute());
-        made(map.and_then(|map| self.dataset.map(map)))
+        self.then(map.and_then(|map| self.dataset.map(map)))
     }
 
     fn filter(&self, expression: &str) -> PyResult<Self> {
-        made(self.dataset.filter(expression))
+        self.then(self.dataset.filter(expression))
     }
 
     fn select(&self, names: Vec<String>) -> PyResult<Self> {
-        made(self.dataset.select(&names))
+        self.then(self.dataset.select(&names))
     }
 
     fn drop(&self, names: Vec<String>) -> PyResult<Self> {
-        made(self.dataset.drop(&names))
+        self.then(self.dataset.drop(&names))
     }
 
     fn rename(&self, pairs: Vec<(String, String)>) -> PyResult<Self> {
-        made(self.dataset.rename(&pairs))
+        self.then(self.dataset.rename(&pairs))
     }
 
     fn limit(&self, rows: usize) -> PyResult<Self> {
-        made(self.dataset.limit(rows))
+        self.then(self.dataset.limit(rows))
     }
 
     /// The columns as a `pyarrow.Schema`, None if only a run can tell.
@@ -150,23 +169,29 @@ impl PyPlan {
         self.dataset.input_files()
     }
 
-    fn num_blocks(&self) -> usize {
-        self.dataset.num_blocks()
+    fn num_blocks(&self) -> u64 {
+        self.parts
+            .unwrap_or_else(|| self.dataset.num_blocks() as u64)
+    }
+
+    /// The same, where the source is read in so many parts.
+    fn with_parts(&self, parts: u64) -> Self {
+        Self {
+            dataset: self.dataset.clone(),
+            parts: Some(parts),
+        }
     }
 
     fn explain(&self) -> PyResult<String> {
         self.dataset.explain().map_err(|error| plan_error(&error))
     }
 
-    /// Makes a folder ready for files; None: nothing shall be written.
-    fn prepare_folder(&self, path: &str, mode: &str) -> PyResult<Option<String>> {
-        let mode = SaveMode::parse(mode).ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "mode must be 'append', 'overwrite', 'ignore' or 'error', not {mode:?}"
-            ))
-        })?;
-        let folder = prepare_folder(path, mode).map_err(|error| plan_error(&error))?;
-        Ok(folder.map(|folder| folder.display().to_string()))
+    /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, and what jobs that ended
+    /// badly have left there, in words.
+    #[staticmethod]
+    fn prepare_folder(path: &str, mode: &str) -> PyResult<Option<(String, Vec<String>)>> {
+        let folder = prepare_folder(path, save_mode(mode)?).map_err(|error| plan_error(&error))?;
+        Ok(folder.map(|folder| (folder.path.display().to_string(), folder.warnings)))
     }
 
     /// Runs the plan in this process's session.
@@ -188,6 +213,7 @@ impl PyPlan {
             keep_order,
             budget_bytes,
             block_bytes,
+            parts: self.parts,
             max_deaths,
         };
         let modules = py
@@ -212,10 +238,22 @@ fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     if kind == "count" {
         return Ok(Sink::Count);
     }
-    Ok(Sink::Parquet {
+    Ok(Sink::Parquet(ParquetOutput {
         folder: item("folder")?.extract()?,
         prefix: item("prefix")?.extract()?,
         compression: item("compression")?.extract()?,
         row_group_rows: item("row_group_rows")?.extract()?,
+        min_rows_per_file: item("min_rows_per_file")?.extract()?,
+        max_rows_per_file: item("max_rows_per_file")?.extract()?,
+        max_writers: item("max_writers")?.extract()?,
+        mode: save_mode(&item("mode")?.extract::<String>()?)?,
+    }))
+}
+
+fn save_mode(text: &str) -> PyResult<SaveMode> {
+    SaveMode::parse(text).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "mode must be 'append', 'overwrite', 'ignore' or 'error', not {text:?}"
+        ))
     })
 }

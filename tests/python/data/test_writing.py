@@ -1,10 +1,17 @@
 """Writing Parquet."""
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
 import aktis.data
 import pyarrow
 import pytest
 from pyarrow import parquet
-from waiting import until
+from waiting import DEADLINE_S
 
 
 def test_written_rows_are_read_by_pyarrow(words, tmp_path):
@@ -37,24 +44,6 @@ def test_compression_and_row_groups_are_used(tmp_path):
     assert max(file.metadata.row_group(i).num_rows for file in files for i in range(file.num_row_groups)) <= 10
 
 
-def test_failed_job_leaves_no_half_written_file(tmp_path):
-    def fail_late(batch):
-        if 90 in batch["id"]:
-            raise RuntimeError("late")
-        return batch
-
-    with pytest.raises(RuntimeError, match="late"):
-        aktis.data.range(100).map_batches(fail_late, batch_size=5).write_parquet(tmp_path)
-
-    def all_are_whole():
-        try:
-            return all(parquet.read_table(path) is not None for path in tmp_path.iterdir())
-        except (pyarrow.ArrowInvalid, FileNotFoundError):  # of a worker that is still writing, or has just been renamed
-            return False
-
-    until(all_are_whole, "every file, hidden ones included, is whole")
-
-
 def test_limit_is_kept_through_a_write(tmp_path):
     aktis.data.range(1000).filter(lambda row: row["id"] % 2 == 0).limit(7).write_parquet(tmp_path)
     assert sorted(parquet.read_table(tmp_path)["id"].to_pylist()) == [0, 2, 4, 6, 8, 10, 12]
@@ -69,3 +58,100 @@ def test_nulls_of_the_first_batches_take_the_type_of_later_ones(tmp_path):
     table = parquet.read_table(tmp_path).sort_by("id")
     assert table["label"].to_pylist() == [None] * 6 + ["late"] * 4
     assert table["number"].to_pylist() == [0.5] * 3 + [1.0] * 7
+
+
+def number_file(path, numbers):
+    parquet.write_table(pyarrow.table({"id": list(numbers)}), path)
+
+
+def failing(batch):
+    raise RuntimeError("model is broken")
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_failed_job_leaves_nothing_and_keeps_what_was_there(tmp_path, mode):
+    number_file(tmp_path / "old.parquet", range(3))
+
+    def fail_late(batch):
+        if 90 in batch["id"]:
+            failing(batch)
+        return batch
+
+    with pytest.raises(RuntimeError, match="model is broken"):
+        aktis.data.range(100).map_batches(fail_late, batch_size=5).write_parquet(tmp_path, mode=mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.parquet"]
+    assert parquet.read_table(tmp_path).num_rows == 3
+
+
+def test_folder_is_overwritten_by_what_is_read_from_it(tmp_path):
+    number_file(tmp_path / "old.parquet", range(100))
+    ds = aktis.data.read_parquet(tmp_path).map_batches(lambda batch: {"id": batch["id"] + 1})
+    ds.write_parquet(tmp_path, mode="overwrite")
+    assert sorted(parquet.read_table(tmp_path)["id"].to_pylist()) == list(range(1, 101))
+
+
+KILLED = """
+    import os, signal, sys
+    import aktis.data
+
+    def end(batch):
+        if 90 in batch["id"]:
+            os.kill(driver, signal.SIGKILL)
+        return batch
+
+    driver = os.getpid()
+    aktis.init(num_cpus=1, log_to_driver=False)
+    aktis.data.range(100).map_batches(end, batch_size=5).write_parquet(sys.argv[1])
+"""
+
+
+def test_job_whose_driver_was_killed_is_named_and_leaves_no_rows(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    killed = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not list(tmp_path.glob("*.parquet"))
+    with pytest.warns(UserWarning, match=r"\.unfinished-.*left by a job that was killed"):
+        aktis.data.range(10).write_parquet(tmp_path)
+    assert parquet.read_table(tmp_path).num_rows == 10
+    assert all(path.suffix == ".parquet" for path in tmp_path.iterdir())
+
+
+def rows_of_files(folder):
+    return sorted(parquet.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
+def test_files_have_the_rows_that_were_asked_for(tmp_path):
+    ds = aktis.data.range(1000, override_num_blocks=50).map_batches(lambda batch: batch)
+    ds.write_parquet(tmp_path / "least", min_rows_per_file=500)
+    assert sum(rows_of_files(tmp_path / "least")) == 1000
+    assert len(rows_of_files(tmp_path / "least")) <= 3
+    aktis.data.range(1000, override_num_blocks=1).write_parquet(tmp_path / "most", max_rows_per_file=100)
+    assert rows_of_files(tmp_path / "most") == [100] * 10
+    ds.write_parquet(tmp_path / "one", concurrency=1)
+    assert sum(rows_of_files(tmp_path / "one")) == 1000
+    with pytest.raises(ValueError, match="larger than max_rows_per_file"):
+        ds.write_parquet(tmp_path / "none", min_rows_per_file=10, max_rows_per_file=5)
+
+
+def test_folder_that_is_there_and_empty_is_there(tmp_path):
+    aktis.data.range(3).write_parquet(tmp_path, mode="ignore")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="although empty"):
+        aktis.data.range(3).write_parquet(tmp_path, mode="error")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        aktis.data.range(3).write_parquet(tmp_path / "absent", try_create_dir=False)
+
+
+def test_rows_are_counted_once_if_a_worker_dies_half_way(tmp_path):
+    marker = tmp_path / "died"
+
+    def slow_then_die_once(batch):
+        time.sleep(0.05)
+        if 15 in batch["id"] and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+    ds = aktis.data.range(20, override_num_blocks=1).map_batches(slow_then_die_once, batch_size=1)
+    assert ds.count() == 20
+    assert marker.exists()

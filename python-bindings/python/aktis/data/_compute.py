@@ -8,6 +8,15 @@ class ActorPoolStrategy:
 
     Give ``size`` for a fixed pool, or ``min_size`` and ``max_size`` for one that grows with the work.
 
+    Args:
+        initial_size: Actors as long as nobody knows how long the work takes.
+        max_tasks_in_flight_per_actor: An actor has one input at a time, so every limit is kept.
+        max_concurrent_calls_per_actor: Calls of an async class or function that overlap in one actor; 4 by default. For
+            others it has a meaning only with ``enable_true_multi_threading``.
+        enable_true_multi_threading: Calls that are not async overlap too, on threads. The class must bear that.
+
+    Example:
+
         >>> ActorPoolStrategy(size=2)
         ActorPoolStrategy(min_size=2, max_size=2)
         >>> ActorPoolStrategy(min_size=2, max_size=10)
@@ -43,7 +52,14 @@ class ActorPoolStrategy:
             raise ValueError("ActorPoolStrategy: initial_size must be between min_size and max_size")
         self.min_size = min_size
         self.max_size = max_size
+        for name, count in (
+            ("max_tasks_in_flight_per_actor", max_tasks_in_flight_per_actor),
+            ("max_concurrent_calls_per_actor", max_concurrent_calls_per_actor),
+        ):
+            if count is not None:
+                _check_count("ActorPoolStrategy", name, count)
         self.initial_size = initial_size or min_size
+        self.has_initial_size = initial_size is not None
         self.max_tasks_in_flight_per_actor = max_tasks_in_flight_per_actor
         self.max_concurrent_calls_per_actor = max_concurrent_calls_per_actor
         self.enable_true_multi_threading = enable_true_multi_threading

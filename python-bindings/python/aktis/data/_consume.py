@@ -46,6 +46,20 @@ def batches(execution: Any) -> Iterator[Any]:
             yield from execution.read(block)
 
 
+def run(execution: Any) -> None:
+    """Waits for an execution whose rows go into a sink. If it is interrupted, until its output has been taken back."""
+    with _Running(execution) as running:
+        try:
+            for _ in running.blocks():
+                pass
+        except KeyboardInterrupt:
+            execution.cancel()
+            deadline = time.monotonic() + PATIENCE_S
+            while time.monotonic() < deadline and not execution.has_ended(SLICE_S):
+                pass
+            raise
+
+
 def blocks(execution: Any) -> list[Any]:
     """All blocks, unread."""
     with _Running(execution) as running:

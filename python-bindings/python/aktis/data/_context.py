@@ -3,18 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+import difflib
+from typing import Any, ClassVar
+
+from ._keywords import Refused, _equal
+from ._ray_settings import CONTEXT_HARMLESS, CONTEXT_REFUSED, OPTIONS_HARMLESS, OPTIONS_REFUSED, RESOURCES_REFUSED
+
+
+class Settings:
+    """Settings with a name: what Aktis has not is refused when it is set, and not ignored.
+
+    Ray's settings that would change what happens take only the values that mean "off"; those that tune what is made in
+    another way here can be set and read again; everything else is a mistake.
+    """
+
+    _harmless: ClassVar[dict[str, str]] = {}
+    _refused: ClassVar[dict[str, Refused]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        owner = type(self).__name__
+        if name in self._refused:
+            refused = self._refused[name]
+            if not any(value is fine or _equal(value, fine) for fine in refused.accepted):
+                raise NotImplementedError(f"{owner}.{name} = {value!r} is not there yet: {refused.way_out}")
+        elif name not in known and name not in self._harmless:
+            nearest = difflib.get_close_matches(name, [*known, *self._harmless, *self._refused], n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are {', '.join(known)}"
+            raise AttributeError(f"{owner} has no setting {name!r}{hint}")
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what was never set.
+        if name in self._refused:
+            return self._refused[name].accepted[0]
+        if name in self._harmless:
+            return None
+        raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
 
 
 @dataclasses.dataclass
-class ExecutionResources:
-    """Limits of one execution. Only the memory for blocks is a limit of its own; CPUs and GPUs are the cluster's."""
+class ExecutionResources(Settings):
+    """Limits of one execution. Only the memory for blocks is a limit of its own; CPUs and GPUs are the cluster's.
 
+    >>> ExecutionResources(cpu=2)
+    Traceback (most recent call last):
+    ...
+    NotImplementedError: ExecutionResources.cpu = 2 is not there yet: limit the workers of a step with compute=...
+    """
+
+    cpu: float | None = None
+    gpu: float | None = None
     object_store_memory: float | None = None
+    memory: float | None = None
+
+    _refused: ClassVar[dict[str, Refused]] = RESOURCES_REFUSED
 
 
 @dataclasses.dataclass
-class ExecutionOptions:
+class ExecutionOptions(Settings):
     """How datasets run.
 
     ``preserve_order``: whether rows come in the order of the source. ``None`` keeps order where rows come back to this
@@ -24,11 +71,13 @@ class ExecutionOptions:
 
     resource_limits: ExecutionResources = dataclasses.field(default_factory=ExecutionResources)
     preserve_order: bool | None = None
-    verbose_progress: bool = True
+
+    _harmless: ClassVar[dict[str, str]] = OPTIONS_HARMLESS
+    _refused: ClassVar[dict[str, Refused]] = OPTIONS_REFUSED
 
 
 @dataclasses.dataclass
-class DataContext:
+class DataContext(Settings):
     """Settings of all datasets of this process.
 
     >>> context = DataContext.get_current()
@@ -36,6 +85,10 @@ class DataContext:
     >>> DataContext.get_current().execution_options.preserve_order
     True
     >>> context.execution_options.preserve_order = None
+    >>> context.target_max_blok_size = 1
+    Traceback (most recent call last):
+    ...
+    AttributeError: DataContext has no setting 'target_max_blok_size'; did you mean 'target_max_block_size'?
     """
 
     execution_options: ExecutionOptions = dataclasses.field(default_factory=ExecutionOptions)
@@ -43,6 +96,8 @@ class DataContext:
     enable_progress_bars: bool = True
     max_worker_deaths_per_input: int = 3
 
+    _harmless: ClassVar[dict[str, str]] = CONTEXT_HARMLESS
+    _refused: ClassVar[dict[str, Refused]] = CONTEXT_REFUSED
     _current: ClassVar[DataContext | None] = None
 
     @staticmethod

@@ -5,15 +5,30 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
+from ._overlapping import is_async
 
-#: Arguments of Ray that change nothing here.
-IGNORED_REMOTE_ARGS = frozenset(
-    {"max_restarts", "max_task_retries", "max_retries", "retry_exceptions", "max_calls", "runtime_env",
-     "scheduling_strategy", "label_selector", "fallback_strategy", "accelerator_type", "max_concurrency"}
-)  # fmt: skip
+#: Calls of an async function that are under way in one worker, unless the user says otherwise; as in Ray.
+ASYNC_CALLS = 4
+#: Calls whose rows an input should have, for each call that may be under way: the last of them then rarely wait alone.
+CALLS_PER_INPUT = 2
+
+
+class Definition(NamedTuple):
+    """A function on its way to workers."""
+
+    #: What ``_worker.load`` makes it of.
+    data: bytes
+    #: The object that holds the references that occur in it.
+    captured: Any
+    #: Calls that may be under way in one worker.
+    calls: int
+
+    def window_rows(self, batch_size: int | None) -> int:
+        """Rows that a worker should have at hand; 0: one call's."""
+        return CALLS_PER_INPUT * self.calls * batch_size if batch_size and self.calls > 1 else 0
 
 
 def name_of(function: Any) -> str:
@@ -33,10 +48,9 @@ def definition_of(
     kwargs: Mapping[str, Any] | None = None,
     constructor_args: Iterable[Any] | None = None,
     constructor_kwargs: Mapping[str, Any] | None = None,
-) -> bytes:
-    """The bytes that ``_worker.load`` makes a function of."""
-    from aktis import _by_value
-
+    calls: Calls | None = None,
+) -> Definition:
+    """A function, what it is called with and the references in both, as they travel to workers."""
     is_class = inspect.isclass(function)
     if not callable(function):
         raise TypeError(f"{name}: a function or a class is needed, not {type(function).__name__}")
@@ -44,7 +58,15 @@ def definition_of(
         raise TypeError(f"{name}: the class {function.__name__} has no __call__(self, batch)")
     if not is_class and (constructor_args or constructor_kwargs):
         raise ValueError(f"{name}: fn_constructor_args are for classes, and {name_of(function)} is a function")
+    asks_async = is_async(function)
+    calls = calls or Calls()
+    most_calls = calls.most(is_async=asks_async)
+    # The calls of rows are counted one by one; one batch of them is prepared while the other is under way.
+    calls_ahead = most_calls if kind in ("batches", "column") or most_calls == 1 else 2
     definition = {
+        "is_async": asks_async,
+        "max_concurrent_calls": most_calls,
+        "calls_ahead": calls_ahead,
         "function": function,
         "is_class": is_class,
         "kind": kind,
@@ -57,12 +79,49 @@ def definition_of(
         "constructor_kwargs": dict(constructor_kwargs or {}),
     }
     try:
-        return _by_value.dumps(definition)
+        data, captured = _dumped(definition)
     except Exception as error:
         raise TypeError(
             f"{name}: it cannot be sent to workers, because something that it uses cannot be pickled: {error}. Make such "
             "things inside the function, or in the __init__ of a class"
         ) from error
+    return Definition(data, captured, calls_ahead)
+
+
+def _dumped(definition: dict[str, Any]) -> tuple[bytes, Any]:
+    """The bytes, and an object that holds the references that were cut out of them, as for tasks."""
+    from aktis import _definition
+
+    payload = _definition._dump(definition, object())
+    if not payload.captured:
+        return payload.data, None
+    import aktis
+
+    return payload.data, aktis.put(payload.captured)
+
+
+class Calls(NamedTuple):
+    """How many calls of a function may be under way in one worker."""
+
+    wanted: int | None = None
+    uses_threads: bool = False
+
+    def most(self, *, is_async: bool) -> int:
+        """Calls at once. Without a loop or threads they would only wait for each other."""
+        if is_async:
+            return self.wanted or ASYNC_CALLS
+        return (self.wanted or 1) if self.uses_threads else 1
+
+
+def calls_of(compute: Any, max_concurrency: int | None) -> Calls:
+    """What the user wrote about calls at once."""
+    wanted, uses_threads = max_concurrency, False
+    if isinstance(compute, ActorPoolStrategy):
+        wanted = compute.max_concurrent_calls_per_actor or wanted
+        uses_threads = compute.enable_true_multi_threading
+    if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1):
+        raise ValueError(f"max_concurrency must be a whole number of at least 1, not {wanted!r}")
+    return Calls(wanted, uses_threads)
 
 
 def check_batch_size(batch_size: Any, num_gpus: float | None) -> int | None:
@@ -90,12 +149,8 @@ def compute_of(
     num_gpus: float | None = None,
     memory: float | None = None,
     resources: Mapping[str, float] | None = None,
-    remote_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Workers and their resources, as the plan takes them."""
-    unknown = set(remote_args or ()) - IGNORED_REMOTE_ARGS
-    if unknown:
-        raise TypeError(f"map_batches() got unknown arguments: {', '.join(sorted(unknown))}")
     is_class = inspect.isclass(function) or is_embedder(function)
     strategy = _strategy_of(is_class, compute, concurrency)
     is_actors = isinstance(strategy, ActorPoolStrategy)
@@ -113,6 +168,7 @@ def compute_of(
     return {
         "is_actors": is_actors or is_class,
         "min_workers": minimum,
+        "initial_workers": strategy.initial_size if is_actors and strategy.has_initial_size else None,
         "max_workers": maximum,
         "resources": {name: float(amount) for name, amount in amounts.items()},
         "is_default": is_default,
@@ -125,8 +181,11 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
     if concurrency is not None:
         if isinstance(concurrency, tuple):
             if not is_class or len(concurrency) not in (2, 3):
-                raise ValueError("concurrency as a tuple is (min, max) and for classes; functions take a number")
-            return ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1])
+                raise ValueError(
+                    "concurrency as a tuple is (min, max) or (min, max, initial) and for classes; functions take a number"
+                )
+            initial = concurrency[2] if len(concurrency) == 3 else None
+            return ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1], initial_size=initial)
         return ActorPoolStrategy(size=concurrency) if is_class else TaskPoolStrategy(size=concurrency)
     if compute in ("tasks", "actors"):
         compute = TaskPoolStrategy() if compute == "tasks" else ActorPoolStrategy()

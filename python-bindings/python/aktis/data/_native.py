@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 
-def plan() -> Any:
-    """The native ``Plan`` class."""
+def plan() -> Recorder:
+    """Makes plans that can be pickled."""
     from aktis import _aktis
 
-    return _aktis.data.Plan
+    return Recorder(_aktis.data.Plan, ())
+
+
+class Recorder:
+    """A native plan that knows the calls that made it, so that it can be made again in another process.
+
+    What a call of the native plan returns is recorded in its turn, if it is a plan.
+    """
+
+    def __init__(self, native: Any, calls: tuple[Call, ...]) -> None:
+        self._native = native
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        method = getattr(self._native, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            is_plan = type(result).__name__ == "Plan"
+            return Recorder(result, (*self._calls, Call(name, args, kwargs))) if is_plan else result
+
+        return call
+
+    def __deepcopy__(self, _memo: Any) -> Recorder:
+        # It never changes.
+        return self
+
+    def __reduce__(self) -> Any:
+        return replay, (self._calls,)
+
+
+class Call(NamedTuple):
+    """A method of a plan that gave the next plan."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def replay(calls: tuple[Call, ...]) -> Recorder:
+    """The plan that these calls make."""
+    result = plan()
+    for call in calls:
+        result = getattr(result, call.name)(*call.args, **call.kwargs)
+    return result
 
 
 def ensure_session() -> None:

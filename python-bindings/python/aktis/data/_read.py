@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _native
+from ._keywords import Keywords, Refused
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def read_parquet(
     *,
     columns: list[str] | None = None,
     filter: Any = None,
-    **ignored: Any,
+    **hints: Any,
 ) -> Dataset:
     """The rows of Parquet files.
 
@@ -30,7 +31,7 @@ def read_parquet(
             these.
         columns: The columns to read; others are never touched.
         filter: An SQL expression: row groups and pages without matching rows are not read.
-        ignored: ``override_num_blocks``, ``parallelism``, ``concurrency`` and other hints of Ray that are not needed.
+        hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
 
     Example:
         >>> import os, tempfile
@@ -39,27 +40,27 @@ def read_parquet(
         >>> read_parquet(folder, columns=["word"], filter="id > 0").take_all()
         [{'word': 'b'}, {'word': 'c'}]
     """
-    _check_hints("read_parquet", ignored)
+    parts = _check_hints("read_parquet", hints)
     texts = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    dataset = Dataset(_native.plan().read_parquet(texts))
+    dataset = _in_parts(_native.plan().read_parquet(texts), parts)
     if filter is not None:
         dataset = dataset.filter(expr=str(filter))
     return dataset if columns is None else dataset.select_columns(columns)
 
 
-def range(n: int, *, override_num_blocks: int | None = None, **ignored: Any) -> Dataset:
+def range(n: int, **hints: Any) -> Dataset:
     """The numbers from 0 to ``n - 1`` in the column ``id``.
 
     >>> range(4).take_all()
     [{'id': 0}, {'id': 1}, {'id': 2}, {'id': 3}]
     """
-    _check_hints("range", ignored)
+    parts = _check_hints("range", hints)
     if not isinstance(n, int) or n < 0:
         raise ValueError(f"range() needs a whole number of at least 0, not {n!r}")
-    return Dataset(_native.plan().range(n))
+    return _in_parts(_native.plan().range(n), parts)
 
 
-def from_items(items: Iterable[Any], *, override_num_blocks: int | None = None, **ignored: Any) -> Dataset:
+def from_items(items: Iterable[Any], **hints: Any) -> Dataset:
     """Python objects: dicts become rows, anything else goes into the column ``item``.
 
     >>> from_items([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]).take_all()
@@ -67,22 +68,22 @@ def from_items(items: Iterable[Any], *, override_num_blocks: int | None = None, 
     >>> from_items([10, 20]).take_all()
     [{'item': 10}, {'item': 20}]
     """
-    _check_hints("from_items", ignored)
+    parts = _check_hints("from_items", hints)
     items = list(items)
     if not items:
         return from_arrow(_batches.columns_to_arrow({}, "from_items()"))
     rows = items if all(isinstance(item, Mapping) for item in items) else [{"item": item} for item in items]
-    return _from_batches([_batches.rows_to_arrow(rows, "from_items()")])
+    return _from_batches([_batches.rows_to_arrow(rows, "from_items()")], parts)
 
 
-def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **ignored: Any) -> Dataset:
+def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Any) -> Dataset:
     """Arrow tables, without a copy until they are used.
 
     >>> import pyarrow
     >>> from_arrow(pyarrow.table({"x": [1, 2]})).count()
     2
     """
-    _check_hints("from_arrow", ignored)
+    parts = _check_hints("from_arrow", hints)
     import pyarrow
 
     if not isinstance(tables, (list, tuple)):
@@ -97,48 +98,76 @@ def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table]
             batches.extend(table.to_batches() or [_batches._one_batch(table)])
         else:
             raise TypeError(f"from_arrow() takes pyarrow tables, not {type(table).__name__}")
-    return _from_batches(batches)
+    return _from_batches(batches, parts)
 
 
-def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **ignored: Any) -> Dataset:
+def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Any) -> Dataset:
     """Pandas data frames; the index is left out.
 
     >>> import pandas
     >>> from_pandas(pandas.DataFrame({"x": [1, 2]})).columns()
     ['x']
     """
-    _check_hints("from_pandas", ignored)
+    parts = _check_hints("from_pandas", hints)
     dfs = dfs if isinstance(dfs, (list, tuple)) else [dfs]
-    return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs])
+    return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs], parts)
 
 
-def from_numpy(arrays: numpy.ndarray | list[numpy.ndarray], **ignored: Any) -> Dataset:
+def from_numpy(arrays: numpy.ndarray | list[numpy.ndarray], **hints: Any) -> Dataset:
     """Numpy arrays in the column ``data``, one row per first index.
 
     >>> import numpy
     >>> from_numpy(numpy.zeros((2, 3))).take_batch()["data"].shape
     (2, 3)
     """
-    _check_hints("from_numpy", ignored)
+    parts = _check_hints("from_numpy", hints)
     arrays = arrays if isinstance(arrays, (list, tuple)) else [arrays]
-    return _from_batches([_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays])
+    return _from_batches([_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays], parts)
 
 
-def _from_batches(batches: list[Any]) -> Dataset:
+def _from_batches(batches: list[Any], parts: int | None = None) -> Dataset:
     schema = batches[0].schema
     for batch in builtins.range(1, len(batches)):
         if not batches[batch].schema.equals(schema):
             raise ValueError(f"all tables must have the same columns: {schema} and {batches[batch].schema}")
-    return Dataset(_native.plan().from_batches(batches[0].schema.remove_metadata(), batches))
+    return _in_parts(_native.plan().from_batches(batches[0].schema.remove_metadata(), batches), parts)
 
 
-def _check_hints(function: str, hints: Mapping[str, Any]) -> None:
-    known = {"override_num_blocks", "parallelism", "concurrency", "ray_remote_args", "num_cpus", "num_gpus",
-             "memory", "shuffle", "file_extensions", "include_paths", "tensor_column_schema", "filesystem",
-             "partition_filter", "partitioning", "arrow_parquet_args"}  # fmt: skip
-    refused = {"shuffle", "include_paths", "tensor_column_schema", "filesystem", "partition_filter"}
-    for name, value in hints.items():
-        if name not in known:
-            raise TypeError(f"{function}() got an unknown argument {name!r}")
-        if name in refused and value not in (None, False):
-            raise NotImplementedError(f"{function}({name}=...) is not there yet")
+def _in_parts(plan: Any, parts: int | None) -> Dataset:
+    """A dataset whose source is read in so many parts, if the user said so."""
+    return Dataset(plan if parts is None else plan.with_parts(parts))
+
+
+_REFUSED = {
+    "shuffle": Refused("shuffle the files' paths, and give them as a list", (None, False)),
+    "include_paths": Refused("read file after file, and add the path with add_column()", (None, False)),
+    "tensor_column_schema": Refused("reshape the column in map_batches()"),
+    "filesystem": Refused("mount it, and read its path"),
+    "partition_filter": Refused("give the paths that you want"),
+    "partitioning": Refused("read folder after folder, and add the column with add_column()"),
+    "file_extensions": Refused("give a pattern with * as path", (None, ["parquet"])),
+    "arrow_parquet_args": Refused("read with pyarrow, and use from_arrow()", (None, {})),
+    "ray_remote_args": Refused("reading runs in the workers of the next step: give it resources", (None, {})),
+    "num_cpus": Refused("reading runs in the workers of the next step: give it resources", (None, 1)),
+    "num_gpus": Refused("reading runs in the workers of the next step: give it resources", (None, 0)),
+    "memory": Refused("reading runs in the workers of the next step: give it resources"),
+    "concurrency": Refused("reading runs in the workers of the next step: limit these with compute=..."),
+}
+
+
+def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
+    """Raises for what a source does not know. Returns the number of parts that it shall be read in."""
+    hints = dict(hints)
+    parts = hints.pop("override_num_blocks", None)
+    # The older name, whose default is -1.
+    parallelism = hints.pop("parallelism", None)
+    if parts is None and parallelism not in (None, -1):
+        parts = parallelism
+    refused = {name: _REFUSED[name] for name in _REFUSED if function.startswith("read_") or name in _RESOURCES}
+    Keywords(function, used=("override_num_blocks", "parallelism"), refused=refused).check(hints)
+    if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 1):
+        raise ValueError(f"{function}(): override_num_blocks must be a whole number of at least 1, not {parts!r}")
+    return parts
+
+
+_RESOURCES = frozenset({"num_cpus", "num_gpus", "memory", "concurrency", "ray_remote_args"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _consume
+from . import _batches, _consume, _iteration
+from ._keywords import Keywords, Refused
 from ._schema import Schema
 
 if TYPE_CHECKING:
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 Row = dict[str, Any]
+
+_ITERATION = Keywords(
+    "iter_batches",
+    used=("prefetch_batches", "batch_size", "batch_format", "drop_last"),
+    refused={
+        "local_shuffle_buffer_size": Refused("shuffle the rows of each batch yourself"),
+        "local_shuffle_seed": Refused("shuffle the rows of each batch yourself"),
+    },
+)
 
 
 class Taking:
@@ -96,24 +106,45 @@ class Taking:
         batch_size: int | None = 256,
         batch_format: str | None = "default",
         drop_last: bool = False,
-        **ignored: Any,
-    ) -> Iterator[Any]:
-        """Batches one after another, while the rest is still being made.
+        **more: Any,
+    ) -> _iteration.Repeatable[Any]:
+        """Batches one after another, while the rest is still being made. Can be iterated over again.
+
+        Args:
+            prefetch_batches: Batches that are made ready on a thread before they are asked for; below 2 there is no thread,
+                because rows are made ahead in any case.
+            batch_size: Rows of a batch; ``None``: as they come.
+            batch_format: As in :meth:`map_batches`.
+            drop_last: Whether a last batch with fewer rows is left out.
+            more: Other arguments of Ray: refused by name.
 
         >>> import aktis.data
         >>> [len(batch["id"]) for batch in aktis.data.range(10).iter_batches(batch_size=4)]
         [4, 4, 2]
         """
-        if ignored.get("local_shuffle_buffer_size") is not None:
-            raise NotImplementedError("iter_batches(local_shuffle_buffer_size=...) is not there yet")
+        _ITERATION.check(more)
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"iter_batches(): batch_size must be None or a number of at least 1, not {batch_size!r}")
         wanted = _batches.check_format(batch_format)
-        for table in _rebatch(self._run(), batch_size, drop_last):
-            yield _batches.from_arrow(_batches._one_batch(table), wanted)
 
-    def iter_rows(self, **_: Any) -> Iterator[Row]:
-        """Rows one after another, as dicts."""
-        for batch in self._run():
-            yield from _batches.rows_of(batch)
+        def formatted(batches: Iterator[Any]) -> Iterator[Any]:
+            for table in _rebatch(batches, batch_size, drop_last):
+                yield _batches.from_arrow(_batches._one_batch(table), wanted)
+
+        def begin() -> Iterator[Any]:
+            batches = self._run()
+            return _iteration.ahead(formatted(batches), prefetch_batches, self._stats.cancel)
+
+        return _iteration.Repeatable(begin)
+
+    def iter_rows(self) -> _iteration.Repeatable[Row]:
+        """Rows one after another, as dicts. Can be iterated over again."""
+
+        def begin() -> Iterator[Row]:
+            for batch in self._run():
+                yield from _batches.rows_of(batch)
+
+        return _iteration.Repeatable(begin)
 
     def to_arrow(self) -> pyarrow.Table:
         """All rows as one Arrow table.

@@ -6,9 +6,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _functions
+from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
+
+#: Of a function over rows; those of a function over batches besides.
+_ROW_OPTIONS = (
+    "compute", "fn_args", "fn_kwargs", "fn_constructor_args", "fn_constructor_kwargs", "num_cpus", "num_gpus", "memory",
+    "concurrency", "resources", "input_columns", "max_concurrency",
+)  # fmt: skip
+_BATCH_OPTIONS = (
+    *_ROW_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .dataset import Dataset
+
+
+#: What the user called, by the name in messages.
+_CALLED = {"Map": "map", "FlatMap": "flat_map", "Filter": "filter"}
 
 
 class Transforms:
@@ -39,11 +53,12 @@ class Transforms:
         num_cpus: float | None = None,
         num_gpus: float | None = None,
         memory: float | None = None,
-        concurrency: int | tuple[int, int] | None = None,
+        concurrency: int | tuple[int, int] | tuple[int, int, int] | None = None,
         udf_modifying_row_count: bool = True,
         resources: Mapping[str, float] | None = None,
         input_columns: list[str] | None = None,
         passthrough_columns: list[str] | None = None,
+        max_concurrency: int | None = None,
         **remote_args: Any,
     ) -> Dataset:
         """Runs a function over batches of rows.
@@ -63,13 +78,15 @@ class Transforms:
             num_cpus: CPUs of each worker; by default 1, and 0 with ``num_gpus``.
             num_gpus: GPUs of each worker; may be a fraction.
             memory: Bytes of memory of each worker.
-            concurrency: Deprecated: number of workers, or ``(min, max)`` for a class.
+            concurrency: Deprecated: number of workers, or ``(min, max)`` or ``(min, max, initial)`` for a class.
             udf_modifying_row_count: ``False`` promises one row out for one row in; then ``limit`` is applied before.
             resources: More resources of each worker.
             input_columns: The columns that the function gets. Others are not even read, unless they pass by.
             passthrough_columns: Columns that pass by the function and appear next to what it returns, which must then
                 have one row for one row. Filters on them are applied before the function.
-            remote_args: Other arguments of Ray, which change nothing here.
+            max_concurrency: Calls of an async function or class that overlap in one worker, by default 4; the same as
+                ``ActorPoolStrategy(max_concurrent_calls_per_actor=...)``.
+            remote_args: Other arguments of Ray: refused by name, unless they are the defaults.
 
         Example:
             >>> import aktis.data
@@ -84,9 +101,10 @@ class Transforms:
             >>> ds.map_batches(AddN, fn_constructor_args=(10,)).take(2)
             [{'id': 10}, {'id': 11}]
         """
+        Keywords("map_batches", used=_BATCH_OPTIONS, refused=REMOTE_ARGS).check(remote_args)
         compute_spec = _functions.compute_of(
             fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
-            resources=resources, remote_args=remote_args,
+            resources=resources,
         )  # fmt: skip
         if _functions.is_embedder(fn):
             if compute is None and concurrency is None and not num_gpus:
@@ -98,14 +116,16 @@ class Transforms:
         definition = _functions.definition_of(
             fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
             zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
-            constructor_kwargs=fn_constructor_kwargs,
+            constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency),
         )  # fmt: skip
         return self._then(
             self._plan.map(
-                definition=definition,
+                definition=definition.data,
+                captured=definition.captured,
                 name=name,
                 compute=compute_spec,
                 batch_rows=size,
+                window_rows=definition.window_rows(size),
                 reads=input_columns,
                 keeps=passthrough_columns,
                 keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
@@ -130,7 +150,7 @@ class Transforms:
         """
         return self._map_rows(fn, "FlatMap", "flat_rows", options)
 
-    def filter(self, fn: Any = None, *, expr: str | None = None, **options: Any) -> Dataset:
+    def filter(self, fn: Any = None, expr: str | None = None, **options: Any) -> Dataset:
         """Keeps the rows for which an SQL expression or a function is true.
 
         Prefer ``expr``: it runs without Python, before anything that does not change its columns, and down in the reader,
@@ -141,10 +161,16 @@ class Transforms:
         [{'id': 7}, {'id': 9}]
         >>> aktis.data.range(10).filter(lambda row: row["id"] % 5 == 0).take_all()
         [{'id': 0}, {'id': 5}]
+        >>> aktis.data.range(10).filter("id > 8").take_all()
+        [{'id': 9}]
         """
+        if isinstance(fn, str) and expr is None:
+            fn, expr = None, fn
         if (fn is None) == (expr is None):
             raise ValueError("filter() needs either a function or expr=...")
         if expr is not None:
+            harmless = dict.fromkeys(_ROW_OPTIONS, "an expression runs where rows are read, without workers of its own")
+            Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
             return self._then(self._plan.filter(str(expr)))
         return self._map_rows(fn, "Filter", "mask", options, is_mask=True)
 
@@ -156,15 +182,36 @@ class Transforms:
         reads = options.pop("input_columns", None)
         named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
         placed = {name: options.pop(name, None) for name in named}
-        compute_spec = _functions.compute_of(fn, remote_args=options, **placed)
+        at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
+        Keywords(_CALLED[prefix], used=_ROW_OPTIONS, refused=REMOTE_ARGS).check(options)
+        compute_spec = _functions.compute_of(fn, **placed)
         name = _functions.apply_kind(fn, prefix)
-        definition = _functions.definition_of(fn, kind=kind, name=name, **calls)
+        definition = _functions.definition_of(fn, kind=kind, name=name, calls=at_once, **calls)
         return self._then(
-            self._plan.map(definition=definition, name=name, compute=compute_spec, reads=reads, **plan_options)
+            self._plan.map(
+                definition=definition.data,
+                captured=definition.captured,
+                name=name,
+                compute=compute_spec,
+                reads=reads,
+                **plan_options,
+            )
         )
 
     def add_column(
-        self, col: str, fn: Callable[[Any], Any], *, batch_format: str = "pandas", **options: Any
+        self,
+        col: str,
+        fn: Callable[[Any], Any],
+        *,
+        batch_format: str = "pandas",
+        compute: Any = None,
+        concurrency: int | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        memory: float | None = None,
+        resources: Mapping[str, float] | None = None,
+        max_concurrency: int | None = None,
+        **remote_args: Any,
     ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch.
 
@@ -172,14 +219,21 @@ class Transforms:
         >>> aktis.data.range(2).add_column("double", lambda df: df["id"] * 2).take_all()
         [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
         """
-        compute_spec = _functions.compute_of(fn, **options)
+        used = (*_ROW_OPTIONS, "batch_format")
+        Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
+        compute_spec = _functions.compute_of(
+            fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
+            resources=resources,
+        )  # fmt: skip
         name = f"{col}={_functions.name_of(fn)}"
         definition = _functions.definition_of(
-            fn, kind="column", name=name, batch_format=_batches.check_format(batch_format)
-        )
+            fn, kind="column", name=name, batch_format=_batches.check_format(batch_format),
+            calls=_functions.calls_of(compute, max_concurrency),
+        )  # fmt: skip
         return self._then(
             self._plan.map(
-                definition=definition,
+                definition=definition.data,
+                captured=definition.captured,
                 name=f"AddColumn({col})",
                 compute=compute_spec,
                 keeps_all_except=[col],
@@ -187,31 +241,34 @@ class Transforms:
             )
         )
 
-    def select_columns(self, cols: str | list[str], **_: Any) -> Dataset:
+    def select_columns(self, cols: str | list[str], **hints: Any) -> Dataset:
         """These columns, in this order.
 
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).select_columns(["b"]).take_all()
         [{'b': 2}]
         """
+        Keywords("select_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         return self._then(self._plan.select([cols] if isinstance(cols, str) else list(cols)))
 
-    def drop_columns(self, cols: list[str], **_: Any) -> Dataset:
+    def drop_columns(self, cols: list[str], **hints: Any) -> Dataset:
         """All but these columns.
 
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).drop_columns(["b"]).take_all()
         [{'a': 1}]
         """
+        Keywords("drop_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         return self._then(self._plan.drop([cols] if isinstance(cols, str) else list(cols)))
 
-    def rename_columns(self, names: Mapping[str, str] | list[str], **_: Any) -> Dataset:
+    def rename_columns(self, names: Mapping[str, str] | list[str], **hints: Any) -> Dataset:
         """New names: a dict from old to new, or a list with a name for every column.
 
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).rename_columns({"a": "c"}).take_all()
         [{'c': 1, 'b': 2}]
         """
+        Keywords("rename_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         if not isinstance(names, Mapping):
             old = self.columns() or []
             if len(old) != len(names):

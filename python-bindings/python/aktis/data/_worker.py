@@ -3,82 +3,152 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import functools
 import inspect
-import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import _batches
+from ._overlapping import Outputs, Overlapping, Threads, gathered
 
 
-def load(definition: bytes) -> LoadedFunction:
-    """Makes a function ready; constructs a class."""
-    return LoadedFunction(pickle.loads(definition))
+def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
+    """Makes a function ready; constructs a class. ``captured``: the references that were cut out of its definition."""
+    from aktis import _definition
+
+    loaded = _definition.load(definition)
+    return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
 
 
 class LoadedFunction:
-    """A function that is ready. The native worker calls :meth:`begin` and then :meth:`next_output` until None."""
+    """A function that is ready. The native worker calls :meth:`begin`, at most :attr:`calls_ahead` times, and then
+    :meth:`next_output` for the first of these calls until None."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
+        self._overlapping = Overlapping()
         function = definition["function"]
         if definition["is_class"]:
+            if definition["is_async"]:
+                # So that what its constructor makes belongs to the loop of the calls.
+                asyncio.set_event_loop(self._overlapping.loop)
             function = function(*definition["constructor_args"], **definition["constructor_kwargs"])
-        self._function = function
-        self._args = definition["args"]
-        self._kwargs = definition["kwargs"]
+        self._function = functools.partial(_call, function, definition["args"], definition["kwargs"])
         self.name = definition["name"]
+        self.calls_ahead: int = definition["calls_ahead"]
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
-        self._call = getattr(self, f"_call_{definition['kind']}")
-        self._outputs: Iterator[Any] = iter(())
+        self._begin = self._begin_plain
+        self._forget = self._overlapping.forget
+        kind = definition["kind"]
+        self._given, self._run, self._finish = (getattr(self, f"_{step}_{kind}") for step in ("given", "run", "finish"))
+        if definition["is_async"]:
+            self._limit = asyncio.Semaphore(definition["max_concurrent_calls"])
+            self._run = getattr(self, f"_run_{kind}_async")
+            self._begin = self._overlapping.begin
+        elif definition["max_concurrent_calls"] > 1:
+            self._threads = Threads(definition["max_concurrent_calls"])
+            self._begin, self._forget = self._threads.begin, self._threads.forget
+        self._calls: collections.deque[tuple[Any, Iterator[Any]]] = collections.deque()
 
     def begin(self, batch: Any) -> None:
         """Calls the function with a record batch."""
-        self._outputs = self._call(batch)
+        given = self._given(batch)
+        self._calls.append((batch, self._begin(functools.partial(self._run, given))))
 
     def next_output(self) -> Any:
-        """The next record batch, None at the end of the call."""
-        return next(self._outputs, None)
+        """The next record batch of the first call, None at its end."""
+        batch, outputs = self._calls[0]
+        for output in outputs:
+            if (made := self._finish(output, batch)) is not None:
+                return made
+        self._calls.popleft()
+        return None
 
     def forget_calls(self) -> None:
-        """Nobody wants the rest of the call."""
-        self._outputs = iter(())
+        """Nobody wants the rest of the calls."""
+        for _, outputs in self._calls:
+            if isinstance(outputs, Outputs):
+                self._forget(outputs)
+        self._calls.clear()
+
+    @staticmethod
+    def _begin_plain(run: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        return iter(run())
 
     def _invoke(self, value: Any) -> Any:
-        result = self._function(value, *self._args, **self._kwargs)
-        return asyncio.run(result) if inspect.iscoroutine(result) else result
+        result = self._function(value)
+        return self._overlapping.wait_for(result) if inspect.isawaitable(result) else result
 
-    def _call_batches(self, batch: Any) -> Iterator[Any]:
-        result = self._invoke(_batches.from_arrow(batch, self._format, writable=self._writable))
+    # Batches: one call gives any number of outputs.
+
+    def _given_batches(self, batch: Any) -> Any:
+        return _batches.from_arrow(batch, self._format, writable=self._writable)
+
+    def _run_batches(self, value: Any) -> Iterator[Any]:
+        result = self._invoke(value)
         if hasattr(result, "__aiter__"):
-            result = asyncio.run(_collect(result))
-            outputs = iter(result)
-        else:
-            outputs = result if isinstance(result, Iterator) else iter((result,))
-        for output in outputs:
-            yield _batches.to_arrow(output, self.name)
+            result = self._overlapping.begin(lambda: result)
+        yield from result if isinstance(result, Iterator) else (result,)
 
-    def _call_rows(self, batch: Any) -> Iterator[Any]:
-        rows = [self._invoke(row) for row in _batches.rows_of(batch)]
-        yield _batches.rows_to_arrow(rows, self.name)
+    def _run_batches_async(self, value: Any) -> Any:
+        return self._function(value)
 
-    def _call_flat_rows(self, batch: Any) -> Iterator[Any]:
-        rows = [output for row in _batches.rows_of(batch) for output in self._invoke(row)]
-        if rows:
-            yield _batches.rows_to_arrow(rows, self.name)
+    def _finish_batches(self, output: Any, batch: Any) -> Any:
+        return _batches.to_arrow(output, self.name)
 
-    def _call_mask(self, batch: Any) -> Iterator[Any]:
-        mask = [bool(self._invoke(row)) for row in _batches.rows_of(batch)]
-        yield _batches.columns_to_arrow({"keep": mask}, self.name)
+    # Rows: calls for each row, whose results are one output.
 
-    def _call_column(self, batch: Any) -> Iterator[Any]:
+    _given_rows = staticmethod(_batches.rows_of)
+
+    def _run_rows(self, rows: list[Any]) -> Iterator[Any]:
+        yield [self._invoke(row) for row in rows]
+
+    async def _run_rows_async(self, rows: list[Any]) -> list[Any]:
+        return await gathered([functools.partial(self._function, row) for row in rows], self._limit)
+
+    def _finish_rows(self, rows: Any, batch: Any) -> Any:
+        return _batches.rows_to_arrow(rows, self.name)
+
+    # Rows that become any number of rows.
+
+    _given_flat_rows = _given_rows
+    _run_flat_rows_async = _run_rows_async
+
+    def _run_flat_rows(self, rows: list[Any]) -> Iterator[Any]:
+        yield [self._listed(self._invoke(row)) for row in rows]
+
+    def _listed(self, result: Any) -> Any:
+        return list(self._overlapping.begin(lambda: result)) if hasattr(result, "__aiter__") else result
+
+    def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
+        rows = [row for output in outputs for row in output]
+        return _batches.rows_to_arrow(rows, self.name) if rows else None
+
+    # Rows that stay or not.
+
+    _given_mask = _given_rows
+    _run_mask = _run_rows
+    _run_mask_async = _run_rows_async
+
+    def _finish_mask(self, outputs: Any, batch: Any) -> Any:
+        return _batches.columns_to_arrow({"keep": [bool(output) for output in outputs]}, self.name)
+
+    # One column of a batch.
+
+    _given_column = _given_batches
+    _run_column_async = _run_batches_async
+
+    def _run_column(self, value: Any) -> Iterator[Any]:
+        yield self._invoke(value)
+
+    def _finish_column(self, result: Any, batch: Any) -> Any:
         column, _, function = self.name.partition("=")
-        result = self._invoke(_batches.from_arrow(batch, self._format, writable=self._writable))
         values = getattr(result, "values", result) if self._format == "pandas" else result
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
             values = [values] * batch.num_rows
-        yield _batches.columns_to_arrow({column: values}, function)
+        return _batches.columns_to_arrow({column: values}, function)
 
 
-async def _collect(outputs: Any) -> list[Any]:
-    return [output async for output in outputs]
+def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+    return function(value, *args, **kwargs)

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from . import _consume
+from ._keywords import PYARROW_WRITER, Keywords, Refused
+from ._native import Recorder
 from ._schema import Schema
 from ._taking import Row, Taking
 from ._transforms import Transforms
+
+_WRITE_KEYWORDS = Keywords(
+    "write_parquet",
+    used=(
+        "mode", "compression", "row_group_size", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
+        "concurrency", "try_create_dir", "arrow_parquet_args", "arrow_parquet_args_fn",
+    ),
+    refused={
+        "partition_cols": Refused("filter and write one folder per value", (None, [])),
+        "filesystem": Refused("mount it, and write to its path"),
+        "catalog": Refused("write the files, and tell the catalog about them"),
+        "filename_provider": Refused("rename the files after the job"),
+        "arrow_open_stream_args": Refused("files are local: there is nothing to open", (None, {})),
+        "min_bytes_per_file": Refused("use min_rows_per_file"),
+        "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
+        **PYARROW_WRITER,
+    },
+)  # fmt: skip
+
+
+def _check_counts(counts: Mapping[str, Any]) -> None:
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ValueError(f"write_parquet(): {name} must be a whole number of at least 1, not {count!r}")
 
 
 class Dataset(Transforms, Taking):
@@ -49,19 +76,31 @@ class Dataset(Transforms, Taking):
         *,
         mode: str = "append",
         compression: str | None = None,
-        arrow_parquet_args: Mapping[str, Any] | None = None,
         row_group_size: int | None = None,
-        **ignored: Any,
+        min_rows_per_file: int | None = None,
+        max_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        arrow_parquet_args: Mapping[str, Any] | None = None,
+        arrow_parquet_args_fn: Callable[[], Mapping[str, Any]] | None = None,
+        **more: Any,
     ) -> None:
-        """Writes Parquet files into a folder. A file has its name only when it is complete.
+        """Writes Parquet files into a folder. They become visible together, when all rows are written; a job that fails
+        leaves nothing, and what was there is untouched.
 
         Args:
             path: The folder; it is made if it is not there.
-            mode: For a folder that has files: ``"append"``, ``"overwrite"``, ``"ignore"`` (write nothing), ``"error"``.
+            mode: For a folder that is there: ``"append"`` adds files, ``"overwrite"`` puts the new ones in the place of
+                what is there once they are whole, ``"ignore"`` writes nothing, ``"error"`` fails.
             compression: ``"snappy"`` (the default), ``"zstd"``, ``"lz4"``, ``"gzip"`` or ``"none"``.
-            arrow_parquet_args: As in Ray; ``compression`` and ``row_group_size`` are used.
             row_group_size: Most rows of a row group.
-            ignored: ``concurrency``, ``num_rows_per_file`` and other hints of Ray.
+            min_rows_per_file: Rows that a file has at least, but for the last one.
+            max_rows_per_file: Rows that a file has at most.
+            concurrency: Workers that write at once, at most.
+            try_create_dir: ``False``: fail if the folder is not there.
+            arrow_parquet_args: More of these as a dict; ``compression`` and ``row_group_size`` are known.
+            arrow_parquet_args_fn: Called once for more of them.
+            more: Other arguments of Ray: refused by name, unless they are the defaults.
 
         Example:
             >>> import tempfile, aktis.data
@@ -70,23 +109,33 @@ class Dataset(Transforms, Taking):
             >>> aktis.data.read_parquet(folder).count()
             10
         """
-        refused = {name for name in ("partition_cols", "filesystem") if ignored.get(name)}
-        if refused:
-            raise NotImplementedError(f"write_parquet({', '.join(sorted(refused))}) is not there yet")
-        more = dict(arrow_parquet_args or {})
+        more = {**more, **(arrow_parquet_args or {}), **(arrow_parquet_args_fn() if arrow_parquet_args_fn else {})}
+        min_rows_per_file = more.pop("num_rows_per_file", None) or min_rows_per_file
+        compression = more.pop("compression", None) or compression
+        row_group_size = more.pop("row_group_size", None) or row_group_size
+        _WRITE_KEYWORDS.check(more)
+        rows = {"min_rows_per_file": min_rows_per_file, "max_rows_per_file": max_rows_per_file}
+        _check_counts({**rows, "concurrency": concurrency, "row_group_size": row_group_size})
+        if min_rows_per_file and max_rows_per_file and min_rows_per_file > max_rows_per_file:
+            raise ValueError(f"write_parquet(): min_rows_per_file is larger than max_rows_per_file: {rows}")
+        if not try_create_dir and not os.path.isdir(path):
+            raise FileNotFoundError(
+                f"write_parquet({os.fspath(path)!r}, try_create_dir=False): there is no such folder"
+            )
         mode = getattr(mode, "value", mode)
-        compression = compression or more.get("compression") or "snappy"
-        row_group_size = row_group_size or more.get("row_group_size")
-        folder = self._plan.prepare_folder(os.fspath(path), mode)
-        if folder is None:
+        prepared = self._plan.prepare_folder(os.fspath(path), mode)
+        if prepared is None:
             return
+        folder, left_behind = prepared
+        for text in left_behind:
+            warnings.warn(f"write_parquet({os.fspath(path)!r}): {text}", stacklevel=2)
         sink = {
-            "kind": "parquet", "folder": folder, "prefix": uuid.uuid4().hex[:12], "compression": compression,
-            "row_group_rows": row_group_size,
+            "kind": "parquet", "folder": folder, "prefix": uuid.uuid4().hex[:12], "compression": compression or "snappy",
+            "row_group_rows": row_group_size, "max_writers": concurrency, "mode": mode, **rows,
         }  # fmt: skip
         execution = _consume.start(self._plan, ordered=False, sink=sink)
         self._stats = execution
-        _consume.blocks(execution)
+        _consume.run(execution)
 
     def input_files(self) -> list[str]:
         """The files that are read."""
@@ -114,6 +163,14 @@ class Dataset(Transforms, Taking):
     def get_stats_summary(self) -> dict[str, Any]:
         """:meth:`stats` as a dict."""
         return {} if self._stats is None else self._stats.stats()
+
+    def __reduce__(self) -> Any:
+        if not isinstance(self._plan, Recorder):
+            raise TypeError(
+                "a dataset that was materialised cannot be pickled: its rows belong to this session. Pickle the dataset "
+                "that it was made of, or write its rows and read them there"
+            )
+        return type(self), (self._plan,)
 
     def __repr__(self) -> str:
         schema = self._plan.schema()

@@ -1,0 +1,265 @@
+//! The executor against simulated workers that answer in any order and die at any time.
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::event::*;
+use super::*;
+use world::{ROW_BYTES, Scenario, Shape, World};
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    (
+        1usize..20,
+        1usize..4,
+        0u64..30,
+        prop::option::weighted(0.2, 0u64..60),
+    )
+        .prop_map(|(rows_per_block, workers, bundle_rows, row_limit)| Shape {
+            rows_per_block,
+            workers,
+            bundle_rows,
+            row_limit,
+        })
+}
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    (
+        prop::collection::vec(0usize..40, 0..8),
+        prop::collection::vec(shapes(), 1..4),
+        any::<bool>(),
+        prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
+        0usize..6,
+        0usize..8,
+        prop::collection::vec(any::<u16>(), 50..300),
+    )
+        .prop_map(
+            |(splits, stages, keep_order, budget_bytes, deaths, losses, choices)| Scenario {
+                splits,
+                stages,
+                has_sink: false,
+                keep_order,
+                budget_bytes,
+                deaths,
+                losses,
+                choices,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// EXE-1 (budget-holds), EXE-2 (never-stuck), EXE-3 (every-split-once), EXE-4 (order-kept).
+    #[test]
+    fn every_row_arrives_once_within_the_budget_whatever_dies_or_gets_lost(scenario in scenarios()) {
+        let mut world = World::new(scenario.clone());
+        world.run();
+        prop_assert_eq!(world.outcome.clone(), Some(Ok(())));
+        let total: u64 = scenario.splits.iter().map(|&rows| rows as u64).sum();
+        let limit = scenario.stages.iter().filter_map(|shape| shape.row_limit).min();
+        let wanted = total.min(limit.unwrap_or(u64::MAX));
+        let distinct: BTreeSet<u64> = world.received.iter().copied().collect();
+        prop_assert_eq!(world.received.len() as u64, wanted, "EXE-3");
+        prop_assert_eq!(distinct.len() as u64, wanted, "EXE-3");
+        if scenario.keep_order {
+            prop_assert_eq!(&world.received, &(0..wanted).collect::<Vec<_>>(), "EXE-4");
+        }
+        let largest = scenario.stages.iter().map(|shape| shape.rows_per_block as u64).max().unwrap_or(0);
+        let workers: u64 = scenario.stages.iter().map(|shape| shape.workers as u64).sum();
+        let most = scenario.budget_bytes + workers * largest * ROW_BYTES;
+        prop_assert!(scenario.losses > 0 || world.most_used <= most, "EXE-1: {} > {}", world.most_used, most);
+        prop_assert!(world.contents.is_empty(), "every block is released: {:?}", world.contents);
+        prop_assert!(world.lost.is_empty(), "every lost block is released: {:?}", world.lost);
+        prop_assert!(world.live_workers.is_empty(), "every worker is ended");
+    }
+}
+
+fn two_stages(splits: usize) -> Scenario {
+    let shape = Shape {
+        rows_per_block: 10,
+        workers: 2,
+        bundle_rows: 0,
+        row_limit: None,
+    };
+    Scenario {
+        splits: vec![20; splits],
+        stages: vec![shape.clone(), shape],
+        has_sink: false,
+        keep_order: true,
+        budget_bytes: 1000,
+        deaths: 0,
+        losses: 0,
+        choices: vec![0],
+    }
+}
+
+#[test]
+fn fused_sink_moves_no_block() {
+    let mut scenario = two_stages(5);
+    scenario.stages.truncate(1);
+    scenario.has_sink = true;
+    let mut world = World::new(scenario);
+    world.run();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.next_block, 0);
+}
+
+#[test]
+fn empty_source_ends_at_once() {
+    let mut world = World::new(two_stages(0));
+    world.run();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.most_used, 0);
+}
+
+#[test]
+fn input_that_kills_its_workers_is_given_up_by_name() {
+    let mut world = World::new(two_stages(1));
+    world.executor.setup.max_deaths = 2;
+    world.deaths_left = usize::MAX;
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    // Workers start, but die with every pull.
+    while world.outcome.is_none() {
+        let event = world.answers.swap_remove(0);
+        let event = match event {
+            Event::Pulled(Pulled { worker, .. }) => {
+                world.work.remove(&worker);
+                let failure = TaskFailure::new(ErrorCode::ActorDied, "exit code 1");
+                Event::WorkerLost { worker, failure }
+            }
+            other => other,
+        };
+        let effects = world.executor.handle(event);
+        world.carry_out(effects);
+    }
+    let failure = world.outcome.expect("it ended").expect_err("it failed");
+    assert_eq!(failure.code, ErrorCode::WorkerCrashed);
+    assert!(
+        failure.message.contains("stage 0") && failure.message.contains("3 worker"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn failed_function_ends_everything_with_its_failure() {
+    let mut world = World::new(two_stages(3));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    let Some(Event::WorkerReady(worker)) = world.answers.pop() else {
+        panic!("a worker starts")
+    };
+    let failure = TaskFailure::new(ErrorCode::Application, "ValueError: no");
+    let effects = world.executor.handle(Event::WorkerFailed {
+        worker,
+        failure: failure.clone(),
+    });
+    world.carry_out(effects);
+    assert_eq!(world.outcome, Some(Err(failure)));
+    assert!(world.live_workers.is_empty());
+}
+
+#[test]
+fn cancelling_frees_all_but_what_was_delivered() {
+    let mut world = World::new(two_stages(4));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    while world.consumer.is_empty() {
+        world.step();
+    }
+    let effects = world.executor.handle(Event::Cancelled);
+    world.carry_out(effects);
+    assert_eq!(world.outcome, Some(Ok(())));
+    let delivered: u64 = world
+        .consumer
+        .iter()
+        .map(|part| part.rows * ROW_BYTES)
+        .sum();
+    assert_eq!(world.executor.used_bytes(), delivered);
+}
+
+/// What an event costs must not depend on how many inputs wait: a job may have 100 000.
+#[test]
+fn cost_of_an_event_does_not_grow_with_the_inputs_that_wait() {
+    let splits = 3000;
+    let mut scenario = two_stages(splits);
+    scenario.stages.truncate(1);
+    scenario.keep_order = false;
+    scenario.splits = vec![10; splits];
+    let mut world = World::new(scenario);
+    world.run();
+    assert_eq!(world.outcome, Some(Ok(())));
+    let looked_at = world.executor.stages[0].outputs.looked_at;
+    assert!(
+        looked_at <= 3 * splits as u64,
+        "{looked_at} looks for {splits} inputs"
+    );
+    let sizings = world.executor.sizings;
+    assert!(
+        sizings <= 20,
+        "{sizings} sizings for {splits} inputs of the same cost"
+    );
+}
+
+/// Four workers that go with one node are one incident, not four.
+#[test]
+fn workers_that_die_together_are_one_incident() {
+    let mut scenario = two_stages(40);
+    scenario.stages.truncate(1);
+    scenario.stages[0].workers = 4;
+    let mut world = World::new(scenario);
+    world.executor.setup.max_deaths = 1;
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    let starting = std::mem::take(&mut world.answers);
+    assert_eq!(starting.len(), 4);
+    for event in starting {
+        let Event::WorkerReady(worker) = event else {
+            panic!("only starts were asked for");
+        };
+        world.live_workers.remove(&worker);
+        let failure = TaskFailure::new(ErrorCode::NodeDied, "its node is gone");
+        let effects = world.executor.handle(Event::WorkerLost { worker, failure });
+        world.carry_out(effects);
+    }
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received.len(), 800);
+}
+
+/// The blocks that a lost block was made of are free by then: they are made again too.
+#[test]
+fn lost_block_is_made_again_from_the_source_on() {
+    let mut world = World::new(two_stages(4));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    while world.consumer.is_empty() {
+        world.step();
+    }
+    let lost = world.consumer[0].block;
+    world.contents.remove(&lost);
+    world.lost.insert(lost);
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received, (0..80).collect::<Vec<_>>());
+}
+
+#[test]
+fn block_that_comes_back_with_other_rows_ends_the_job() {
+    let mut world = World::new(two_stages(4));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    while world.consumer.is_empty() {
+        world.step();
+    }
+    let lost = world.consumer[0].block;
+    world.contents.remove(&lost);
+    world.lost.insert(lost);
+    world.scenario.stages[1].rows_per_block = 3;
+    world.run_on();
+    let failure = world.outcome.expect("ended").expect_err("failed");
+    assert!(failure.message.contains("gave other rows"), "{failure}");
+}

@@ -1,0 +1,355 @@
+//! Simulated workers, blocks and a consumer around the executor.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::super::event::*;
+use super::super::sizing::{NodeCapacity, StageDemand};
+use super::super::stage::StageSetup;
+use super::super::*;
+
+pub(super) const ROW_BYTES: u64 = 10;
+
+/// One stage of a scenario: rows per block, workers, bundle, limit.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub(super) rows_per_block: usize,
+    pub(super) workers: usize,
+    pub(super) bundle_rows: u64,
+    pub(super) row_limit: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    pub(super) splits: Vec<usize>,
+    pub(super) stages: Vec<Shape>,
+    pub(super) has_sink: bool,
+    pub(super) keep_order: bool,
+    pub(super) budget_bytes: u64,
+    pub(super) deaths: usize,
+    /// Blocks that get lost with their nodes.
+    pub(super) losses: usize,
+    pub(super) choices: Vec<u16>,
+}
+
+/// An input inside a simulated worker: blocks it has still to give.
+pub(super) struct Work {
+    pub(super) stage: usize,
+    pub(super) blocks: Vec<Vec<u64>>,
+    pub(super) skip: u64,
+    pub(super) rows: Vec<u64>,
+}
+
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) executor: Executor,
+    pub(super) split_rows: Vec<Vec<u64>>,
+    pub(super) work: HashMap<WorkerKey, Work>,
+    pub(super) contents: HashMap<BlockKey, Vec<u64>>,
+    pub(super) answers: Vec<Event>,
+    /// What was delivered and not read.
+    pub(super) consumer: Vec<BlockSlice>,
+    /// Blocks that nobody can read any more.
+    pub(super) lost: BTreeSet<BlockKey>,
+    pub(super) losses_left: usize,
+    /// The consumer waits for its first block to be made again.
+    pub(super) is_consumer_waiting: bool,
+    pub(super) received: Vec<u64>,
+    pub(super) live_workers: BTreeSet<WorkerKey>,
+    pub(super) next_block: u64,
+    pub(super) deaths_left: usize,
+    pub(super) choice: usize,
+    pub(super) most_used: u64,
+    pub(super) outcome: Option<Result<(), TaskFailure>>,
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario) -> Self {
+        let mut next_row = 0;
+        let mut split_rows = Vec::new();
+        for &rows in &scenario.splits {
+            split_rows.push((next_row..next_row + rows as u64).collect());
+            next_row += rows as u64;
+        }
+        let last = scenario.stages.len() - 1;
+        let stages = scenario.stages.iter().enumerate().map(|(index, shape)| {
+            let setup = StageSetup {
+                name: format!("stage {index}"),
+                bundle_rows: shape.bundle_rows,
+                row_limit: shape.row_limit,
+                makes_blocks: !(scenario.has_sink && index == last),
+            };
+            let demand = StageDemand {
+                resources: BTreeMap::from([("CPU".to_owned(), 1)]),
+                min_workers: 1,
+                initial_workers: None,
+                max_workers: shape.workers,
+                cost: None,
+                is_done: false,
+            };
+            (setup, demand)
+        });
+        let nodes = vec![NodeCapacity {
+            totals: BTreeMap::from([("CPU".to_owned(), 100)]),
+        }];
+        let setup = ExecutorSetup {
+            budget_bytes: scenario.budget_bytes,
+            keep_order: scenario.keep_order,
+            max_deaths: u32::MAX,
+            nodes,
+        };
+        let executor = Executor::new(setup, stages.collect(), scenario.splits.len());
+        Self {
+            deaths_left: scenario.deaths,
+            scenario: scenario.clone(),
+            executor,
+            split_rows,
+            work: HashMap::new(),
+            contents: HashMap::new(),
+            answers: Vec::new(),
+            consumer: Vec::new(),
+            lost: BTreeSet::new(),
+            losses_left: scenario.losses,
+            is_consumer_waiting: false,
+            received: Vec::new(),
+            live_workers: BTreeSet::new(),
+            next_block: 0,
+            choice: 0,
+            most_used: 0,
+            outcome: None,
+        }
+    }
+
+    /// A number below `bound`, from the scenario's list.
+    pub(super) fn choose(&mut self, bound: usize) -> usize {
+        let choices = &self.scenario.choices;
+        self.choice += 1;
+        usize::from(choices[self.choice % choices.len()]) % bound
+    }
+
+    pub(super) fn run(&mut self) {
+        let effects = self.executor.start();
+        self.carry_out(effects);
+        self.run_on();
+    }
+
+    pub(super) fn run_on(&mut self) {
+        // Far more steps than any of the scenarios needs.
+        for _ in 0..200_000 {
+            if self.outcome.is_some() && self.answers.is_empty() && self.consumer.is_empty() {
+                return;
+            }
+            assert!(
+                !self.answers.is_empty() || self.can_consumer_act(),
+                "EXE-2 (never-stuck): {:?}",
+                self.executor
+            );
+            self.step();
+        }
+        panic!("EXE-2 (never-stuck): no end");
+    }
+
+    pub(super) fn can_consumer_act(&self) -> bool {
+        !self.consumer.is_empty() && !self.is_consumer_waiting
+    }
+
+    pub(super) fn step(&mut self) {
+        self.maybe_lose();
+        let consumer = if self.can_consumer_act() { 2 } else { 0 };
+        let pick = self.choose(self.answers.len() + consumer);
+        let event = if pick < self.answers.len() {
+            self.answers.swap_remove(pick)
+        } else {
+            self.consume()
+        };
+        let event = self.maybe_die(event);
+        self.executor.check();
+        let effects = self.executor.handle(event);
+        self.most_used = self.most_used.max(self.executor.used_bytes());
+        self.carry_out(effects);
+    }
+
+    /// The consumer reads its first block, or asks for it to be made again.
+    pub(super) fn consume(&mut self) -> Event {
+        let part = self.consumer[0];
+        if self.lost.contains(&part.block) && self.outcome.is_some() {
+            // It failed, and the consumer gives up.
+            self.consumer.remove(0);
+            return Event::Taken(part.block);
+        }
+        if self.lost.contains(&part.block) {
+            self.is_consumer_waiting = true;
+            return Event::BlockLost(part.block);
+        }
+        self.consumer.remove(0);
+        let rows = self.rows_of(&part);
+        self.received.extend(rows);
+        Event::Taken(part.block)
+    }
+
+    pub(super) fn rows_of(&self, part: &BlockSlice) -> Vec<u64> {
+        let first = part.first_row as usize;
+        self.contents[&part.block][first..first + part.rows as usize].to_vec()
+    }
+
+    /// A block may get lost, wherever it waits. Nobody is told.
+    pub(super) fn maybe_lose(&mut self) {
+        if self.losses_left == 0 || self.choose(3) > 0 {
+            return;
+        }
+        let is_block = |block: &BlockKey| block.0 < u64::MAX / 2;
+        let mut blocks: Vec<BlockKey> = self.contents.keys().copied().filter(is_block).collect();
+        blocks.sort_unstable();
+        if !blocks.is_empty() {
+            let block = blocks[self.choose(blocks.len())];
+            self.contents.remove(&block);
+            self.lost.insert(block);
+            self.losses_left -= 1;
+        }
+    }
+
+    /// A worker may die instead of answering.
+    pub(super) fn maybe_die(&mut self, event: Event) -> Event {
+        let worker = match &event {
+            Event::WorkerReady(worker) => *worker,
+            Event::Pulled(pulled) => pulled.worker,
+            _ => return event,
+        };
+        if self.deaths_left == 0 || !self.live_workers.contains(&worker) || self.choose(3) > 0 {
+            return event;
+        }
+        self.deaths_left -= 1;
+        if let Event::Pulled(Pulled {
+            block: Some((block, ..)),
+            ..
+        }) = event
+        {
+            // Its block dies with it.
+            self.contents.remove(&block);
+            self.lost.remove(&block);
+        }
+        self.work.remove(&worker);
+        self.live_workers.remove(&worker);
+        Event::WorkerLost {
+            worker,
+            failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::StartWorker { worker, .. } => {
+                    self.live_workers.insert(worker);
+                    self.answers.push(Event::WorkerReady(worker));
+                }
+                Effect::StopWorker(worker) => {
+                    self.live_workers.remove(&worker);
+                    self.work.remove(&worker);
+                    self.answers
+                        .retain(|event| !matches!(event, Event::WorkerReady(w) if *w == worker));
+                }
+                Effect::StartInput(start) => self.start_input(start),
+                Effect::Pull(worker) => self.pull(worker),
+                Effect::Deliver(part) => {
+                    self.consumer.push(part);
+                }
+                Effect::Release(block) => {
+                    assert!(
+                        self.contents.remove(&block).is_some() || self.lost.remove(&block),
+                        "released twice: {block:?}"
+                    );
+                }
+                Effect::Restored { lost, made } => self.restored(lost, made),
+                Effect::Finish(outcome) => {
+                    assert!(self.outcome.replace(outcome).is_none(), "finished twice");
+                    self.is_consumer_waiting = false;
+                }
+            }
+        }
+    }
+
+    /// A block has its rows again, unless the new one got lost as well.
+    pub(super) fn restored(&mut self, lost: BlockKey, made: BlockKey) {
+        // Two workers may have missed it, one of them long ago.
+        self.contents.remove(&lost);
+        self.lost.remove(&lost);
+        match self.contents.remove(&made) {
+            Some(rows) => {
+                self.contents.insert(lost, rows);
+            }
+            None => {
+                assert!(self.lost.remove(&made), "made of nothing: {made:?}");
+                self.lost.insert(lost);
+            }
+        }
+        let is_first = self.consumer.first().is_some_and(|part| part.block == lost);
+        self.is_consumer_waiting &= !is_first;
+    }
+
+    pub(super) fn start_input(&mut self, start: StartInput) {
+        if let InputContent::Blocks(parts) = &start.content {
+            let blocks = parts.iter().map(|part| part.block);
+            let blocks: Vec<BlockKey> = blocks.filter(|block| self.lost.contains(block)).collect();
+            if !blocks.is_empty() {
+                self.work.remove(&start.worker);
+                let worker = start.worker;
+                self.answers.push(Event::InputLost { worker, blocks });
+                return;
+            }
+        }
+        let rows: Vec<u64> = match &start.content {
+            InputContent::Split(split) => self.split_rows[*split].clone(),
+            InputContent::Blocks(parts) => {
+                parts.iter().flat_map(|part| self.rows_of(part)).collect()
+            }
+        };
+        let shape = &self.scenario.stages[start.stage];
+        let mut blocks: Vec<Vec<u64>> = rows
+            .chunks(shape.rows_per_block)
+            .map(<[u64]>::to_vec)
+            .collect();
+        blocks.reverse();
+        let work = Work {
+            stage: start.stage,
+            blocks,
+            skip: start.skip_blocks,
+            rows,
+        };
+        self.work.insert(start.worker, work);
+        self.pull(start.worker);
+    }
+
+    pub(super) fn pull(&mut self, worker: WorkerKey) {
+        let is_sink = {
+            let stage = self.work[&worker].stage;
+            self.scenario.has_sink && stage + 1 == self.scenario.stages.len()
+        };
+        let work = self.work.get_mut(&worker).expect("pulled with an input");
+        let mut pulled = Pulled {
+            worker,
+            block: None,
+            is_last: true,
+            rows_in: work.rows.len() as u64,
+            busy: Duration::from_millis(work.rows.len() as u64),
+        };
+        if is_sink {
+            // The rows are committed with the answer; a worker that dies instead has committed nothing.
+            let rows = std::mem::take(&mut work.rows);
+            self.contents.insert(BlockKey(u64::MAX - worker.0), rows);
+        } else {
+            while work.skip > 0 {
+                work.skip -= 1;
+                work.blocks.pop();
+            }
+            if let Some(rows) = work.blocks.pop() {
+                let block = BlockKey(self.next_block);
+                self.next_block += 1;
+                pulled.block = Some((block, rows.len() as u64, rows.len() as u64 * ROW_BYTES));
+                self.contents.insert(block, rows);
+            }
+            pulled.is_last = work.blocks.is_empty();
+        }
+        self.answers.push(Event::Pulled(pulled));
+    }
+}

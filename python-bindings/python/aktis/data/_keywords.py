@@ -1,0 +1,105 @@
+"""Keywords of Ray's functions that Aktis has no use for: refused by name, or harmless for a reason that is given here.
+
+Nothing is accepted and ignored: what would change what happens is refused with the way out, what is misspelt is told with
+the nearest name there is.
+
+    >>> Keywords("f", harmless={"prefetch": "rows are made ahead anyway"}, refused={"color": Refused("paint it")}).check({})
+    >>> Keywords("f", refused={"color": Refused("paint it")}).check({"color": "red"})
+    Traceback (most recent call last):
+    ...
+    NotImplementedError: f(color=...) is not there yet: paint it
+    >>> Keywords("f", refused={"color": Refused("paint it")}).check({"colour": "red"})
+    Traceback (most recent call last):
+    ...
+    TypeError: f() got an unknown argument 'colour'; did you mean 'color'?
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Refused(NamedTuple):
+    """A keyword that would change what happens."""
+
+    #: What to do instead.
+    way_out: str
+    #: Values that mean the same as leaving it out.
+    accepted: tuple[Any, ...] = (None,)
+
+
+class Keywords:
+    """The keywords of a function that it does not use."""
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        used: Iterable[str] = (),
+        harmless: Mapping[str, str] | None = None,
+        refused: Mapping[str, Refused] | None = None,
+    ) -> None:
+        self.function = function
+        self.used = tuple(used)
+        self.harmless = dict(harmless or {})
+        self.refused = dict(refused or {})
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raises for what is not harmless."""
+        for name, value in given.items():
+            if name in self.refused:
+                refused = self.refused[name]
+                if not any(value is fine or _equal(value, fine) for fine in refused.accepted):
+                    raise NotImplementedError(f"{self.function}({name}=...) is not there yet: {refused.way_out}")
+            elif name not in self.harmless:
+                raise TypeError(f"{self.function}() got an unknown argument {name!r}{self._nearest(name)}")
+
+    def _nearest(self, name: str) -> str:
+        known = [*self.used, *self.harmless, *self.refused]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _equal(value: Any, other: Any) -> bool:
+    try:
+        return type(value) is type(other) and bool(value == other)
+    except Exception:  # noqa: BLE001 - it has no truth, so it is not one of the plain values
+        return False
+
+
+_NO_RETRY = (
+    "a worker that dies is replaced and its input run again; DataContext.max_worker_deaths_per_input says how often"
+)
+
+#: What Ray gives to the tasks and actors of ``map_batches`` and its kin.
+REMOTE_ARGS = {
+    "accelerator_type": Refused("give the nodes a resource of that name, and ask for it with resources={...}"),
+    "label_selector": Refused("ask for a resource that only these nodes have, with resources={...}", (None, {})),
+    "fallback_strategy": Refused("ask for a resource that all these nodes have, with resources={...}", (None, [])),
+    "runtime_env": Refused("set variables and packages where the nodes are started", (None, {})),
+    "scheduling_strategy": Refused("ask for a resource of the nodes that you mean, with resources={...}", (None, "DEFAULT")),
+    "ray_remote_args_fn": Refused("give the resources of all workers as arguments"),
+    "max_calls": Refused("workers stay until their stage is over; free memory in the function", (None, 0)),
+    "max_restarts": Refused(_NO_RETRY, (None, -1)),
+    "max_task_retries": Refused(_NO_RETRY, (None, -1)),
+    "max_retries": Refused(_NO_RETRY, (None, -1)),
+    "retry_exceptions": Refused("catch the exception in the function and call again there", (None, False)),
+}  # fmt: skip
+
+#: What runs no function needs no workers: columns are chosen and renamed where rows are read or passed on.
+NO_WORKERS = "no function runs, so there are no workers of its own"
+COLUMN_HINTS = dict.fromkeys(("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources"), NO_WORKERS)
+
+#: Options of :func:`pyarrow.parquet.write_table` that Ray passes on.
+PYARROW_WRITER = {
+    name: Refused("leave it out, or write the tables of iter_batches(batch_format='pyarrow') with pyarrow")
+    for name in (
+        "version", "use_dictionary", "write_statistics", "use_deprecated_int96_timestamps", "coerce_timestamps",
+        "allow_truncated_timestamps", "data_page_size", "flavor", "compression_level", "use_byte_stream_split",
+        "column_encoding", "data_page_version", "use_compliant_nested_type", "encryption_properties",
+        "write_batch_size", "dictionary_pagesize_limit", "store_schema", "write_page_index", "write_page_checksum",
+        "sorting_columns", "store_decimal_as_integer",
+    )
+}  # fmt: skip

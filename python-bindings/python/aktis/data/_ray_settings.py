@@ -1,0 +1,85 @@
+"""Ray's settings of datasets that Aktis does not have: refused, or harmless for the reason that is given."""
+
+from __future__ import annotations
+
+from ._keywords import Refused
+
+_PROGRESS = "how progress looks; enable_progress_bars turns it off"
+_STATS = "statistics and logs; Dataset.stats() has them"
+_SIZES = "parts and blocks are sized by the workers and the budget"
+_PRESSURE = "every step has its part of one budget, execution_options.resource_limits.object_store_memory"
+_SHUFFLE = "nothing is shuffled"
+_FORMAT = "blocks are always Arrow"
+_RETRY = Refused("catch the exception in the function and call again there", (False, None, (), [], 0))
+
+#: What tunes something that Aktis makes in another way.
+CONTEXT_HARMLESS: dict[str, str] = {
+    **dict.fromkeys(
+        ("use_ray_tqdm", "enable_operator_progress_bars", "enable_progress_bar_name_truncation",
+         "enable_rich_progress_bars", "print_on_execution_start"), _PROGRESS,
+    ),
+    **dict.fromkeys(
+        ("enable_auto_log_stats", "verbose_stats_logs", "trace_allocations", "enable_get_object_locations_for_metrics",
+         "enable_per_node_metrics", "memory_usage_poll_interval_s", "dataset_logger_id", "issue_detectors_config",
+         "log_internal_stack_trace_to_stdout", "warn_on_driver_memory_usage_bytes"), _STATS,
+    ),
+    **dict.fromkeys(
+        ("target_min_block_size", "target_shuffle_max_block_size", "min_parallelism", "read_op_min_num_blocks",
+         "streaming_read_buffer_size", "decoding_size_estimation", "iter_get_block_batch_size",
+         "actor_prefetcher_enabled", "eager_free", "large_args_threshold", "scheduling_strategy_large_args"), _SIZES,
+    ),
+    **dict.fromkeys(
+        ("op_resource_reservation_enabled", "op_resource_reservation_ratio", "max_tasks_in_flight_per_actor",
+         "downstream_capacity_backpressure_ratio", "downstream_capacity_backpressure_max_queued_bundles",
+         "enable_dynamic_output_queue_size_backpressure", "autoscaling_config"), _PRESSURE,
+    ),
+    **dict.fromkeys(
+        ("use_push_based_shuffle", "shuffle_strategy", "pipeline_push_based_shuffle_reduce_tasks",
+         "default_hash_shuffle_parallelism", "max_hash_shuffle_aggregators", "use_polars", "use_polars_sort"), _SHUFFLE,
+    ),
+    **dict.fromkeys(
+        ("enable_pandas_block", "use_arrow_tensor_v2", "enable_tensor_extension_casting",
+         "pandas_block_ignore_metadata"), _FORMAT,
+    ),
+    "raise_original_map_exception": "the exception is an instance of the function's own class in any case",
+}  # fmt: skip
+
+#: What would change results or failures.
+CONTEXT_REFUSED: dict[str, Refused] = {
+    "max_errored_blocks": Refused("catch the exception in the function and return what tells bad rows apart", (0,)),
+    "actor_task_retry_on_errors": _RETRY,
+    "actor_init_retry_on_errors": _RETRY,
+    "retried_map_errors": _RETRY,
+    "max_map_retries": _RETRY,
+    "retried_io_errors": Refused("files are local: there is nothing to try again", (None, [], ())),
+    "write_file_retry_on_errors": Refused("files are local: there is nothing to try again", (None, [], ())),
+    "actor_init_max_retries": Refused("max_worker_deaths_per_input counts workers that die while they start", (3, 0)),
+    "max_consecutive_actor_init_deaths": Refused("max_worker_deaths_per_input counts them", (0,)),
+    "scheduling_strategy": Refused("ask for resources of the nodes that you mean, with resources={...}",
+                                   ("SPREAD", "DEFAULT", None)),
+    "execution_no_progress_timeout_s": Refused("read with a time limit of your own", (None, 0, 1800)),
+    "wait_for_min_actors_s": Refused("work begins with the first actor that is ready", (-1, 0, None)),
+    "override_object_store_memory_limit_fraction": Refused(
+        "set execution_options.resource_limits.object_store_memory, in bytes"),
+    "checkpoint_config": Refused("a job begins anew; write parts of the input one after another to be able to go on"),
+    "enforce_schemas": Refused("columns are always checked", (False, True)),
+    "isolate_read_workers": Refused("limit the workers of the function instead: reading has no workers of its own",
+                                    (False,)),
+    "custom_execution_callback_classes": Refused("look at Dataset.stats() after the run", ([], (), None)),
+    "s3_try_create_dir": Refused("files are local", (False,)),
+}  # fmt: skip
+
+OPTIONS_HARMLESS: dict[str, str] = {
+    "verbose_progress": _PROGRESS,
+    "actor_locality_enabled": "blocks are read in place where they lie on the node of their worker",
+}
+OPTIONS_REFUSED: dict[str, Refused] = {
+    "exclude_resources": Refused("start nodes for datasets with fewer resources"),
+    "locality_with_output": Refused("ask for a resource of the node, with resources={...}", (False,)),
+}
+_LIMIT = Refused("limit the workers of a step with compute=...", (None, float("inf")))
+RESOURCES_REFUSED: dict[str, Refused] = {
+    "cpu": _LIMIT,
+    "gpu": _LIMIT,
+    "memory": Refused("give memory=... to the steps", (None, float("inf"))),
+}

@@ -1,0 +1,78 @@
+"""Datasets whose nodes die: blocks are made again, and every row arrives once."""
+
+import os
+import signal
+import threading
+import time
+
+import aktis
+import aktis.data
+import pytest
+from waiting import DEADLINE_S, until
+
+ROWS = 4000
+
+
+@pytest.fixture
+def two_nodes(cluster):
+    """A head with resource ``a`` and a node with resource ``b``, and the path of a second one; this process is the driver."""
+    cluster.start_head("--num-cpus", "1", "--resources", '{"a": 4}')
+    cluster.node_pid = cluster.start_node("--num-cpus", "1", "--resources", '{"b": 2}')
+    aktis.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    aktis.shutdown()
+
+
+def replace_node(cluster):
+    """Another node takes the place of the one with resource ``b``, which is killed."""
+    cluster.start_node("--num-cpus", "1", "--resources", '{"b": 2}')
+    os.kill(cluster.node_pid, signal.SIGKILL)
+    until(lambda: sum(node["Alive"] for node in aktis.nodes()) == 2, "the death of the node is noticed")
+
+
+def made(log):
+    """A step that runs on the second node and makes blocks too large to travel with their calls."""
+
+    def make(batch):
+        with open(log, "a") as file:
+            file.write(f"{len(batch['id'])}\n")
+        return {"id": batch["id"], "data": [bytes(1000)] * len(batch["id"])}
+
+    ds = aktis.data.range(ROWS, override_num_blocks=8)
+    return ds.map_batches(make, batch_size=100, num_cpus=0, resources={"b": 1})
+
+
+def lines(log):
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_dataset_of_two_stages_survives_the_node_of_the_first(two_nodes, tmp_path):
+    gate, log = tmp_path / "gate", tmp_path / "log"
+
+    def held(batch):
+        deadline = time.monotonic() + DEADLINE_S
+        while not gate.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return {"id": batch["id"]}
+
+    ds = made(log).map_batches(held, num_cpus=0, resources={"a": 1})
+    rows = []
+    consumer = threading.Thread(target=lambda: rows.extend(row["id"] for row in ds.take_all()))
+    consumer.start()
+    until(lambda: lines(log) == ROWS // 100, "all blocks of the first stage are made")
+    replace_node(two_nodes)
+    gate.touch()
+    consumer.join(DEADLINE_S)
+    assert rows == list(range(ROWS))
+    assert lines(log) > ROWS // 100, "blocks were made again"
+
+
+def test_rows_that_were_made_and_not_read_survive_their_node(two_nodes, tmp_path):
+    log = tmp_path / "log"
+    batches = iter(made(log).iter_batches(batch_size=500))
+    ids = list(next(batches)["id"])
+    until(lambda: lines(log) == ROWS // 100, "all blocks are made")
+    replace_node(two_nodes)
+    for batch in batches:
+        ids.extend(batch["id"])
+    assert ids == list(range(ROWS))

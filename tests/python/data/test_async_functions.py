@@ -1,0 +1,146 @@
+"""Async functions and classes: one loop per worker, calls that overlap, outputs that leave as they come."""
+
+import asyncio
+import threading
+
+import aktis.data
+import pytest
+from aktis.data import ActorPoolStrategy
+from aktis.data._overlapping import Outputs, Overlapping, Threads
+from waiting import DEADLINE_S, until
+
+
+class Meeting:
+    """Calls that end only when so many of them are under way."""
+
+    def __init__(self, size):
+        self.size = size
+        self.present = 0
+        self.has_met = False
+
+    async def __call__(self, batch):
+        self.present += 1
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        while not self.has_met:
+            self.has_met = self.present >= self.size
+            assert asyncio.get_running_loop().time() < deadline, f"only {self.present} calls are under way"
+            await asyncio.sleep(0.001)
+        return batch
+
+
+@pytest.mark.parametrize("options", [
+    {"compute": ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=8)},
+    {"concurrency": 1, "max_concurrency": 8},
+])  # fmt: skip
+def test_calls_of_one_actor_overlap(options):
+    ds = aktis.data.range(32, override_num_blocks=32)
+    ds = ds.map_batches(Meeting, fn_constructor_args=(8,), batch_size=1, **options)
+    assert [row["id"] for row in ds.take_all()] == list(range(32))
+
+
+def test_four_calls_overlap_if_nothing_is_said_and_batches_have_no_size():
+    ds = aktis.data.range(64).map_batches(Meeting, fn_constructor_args=(4,), concurrency=1)
+    assert ds.count() == 64
+
+
+def test_rows_of_async_functions_overlap_and_keep_their_order():
+    class Rows(Meeting):
+        async def __call__(self, row):
+            await super().__call__(row)
+            return {"id": row["id"], "square": row["id"] ** 2}
+
+    ds = aktis.data.range(20).map(Rows, fn_constructor_args=(4,), concurrency=1)
+    assert [row["square"] for row in ds.take_all()] == [i * i for i in range(20)]
+
+
+def test_filters_and_flat_maps_may_be_async():
+    async def is_even(row):
+        await asyncio.sleep(0)
+        return row["id"] % 2 == 0
+
+    async def twice(row):
+        for _ in range(2):
+            await asyncio.sleep(0)
+            yield {"id": row["id"]}
+
+    ds = aktis.data.range(6).filter(is_even).flat_map(twice)
+    assert [row["id"] for row in ds.take_all()] == [0, 0, 2, 2, 4, 4]
+
+
+def test_all_calls_of_an_actor_run_on_one_loop():
+    class Client:
+        def __init__(self):
+            self.loop = None
+
+        async def __call__(self, batch):
+            loop = asyncio.get_running_loop()
+            assert self.loop in (None, loop), "another loop"
+            self.loop = loop
+            return batch
+
+    assert aktis.data.range(40).map_batches(Client, batch_size=2, concurrency=1).count() == 40
+
+
+def test_outputs_of_an_async_generator_leave_before_it_ends():
+    class Endless:
+        async def __call__(self, batch):
+            number = 0
+            while True:
+                yield {"number": [number]}
+                number += 1
+
+    ds = aktis.data.range(1).map_batches(Endless, concurrency=1).limit(2)
+    assert [row["number"] for row in ds.take_all()] == [0, 1]
+
+
+def test_calls_of_a_class_that_bears_it_overlap_on_threads():
+    class Threaded:
+        def __init__(self):
+            self.barrier = threading.Barrier(2)
+
+        def __call__(self, batch):
+            self.barrier.wait(DEADLINE_S)
+            return batch
+
+    compute = ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True)
+    ds = aktis.data.range(8).map_batches(Threaded, batch_size=1, compute=compute)
+    assert [row["id"] for row in ds.take_all()] == list(range(8))
+
+
+def test_exception_of_an_async_function_keeps_its_type_and_traceback():
+    async def fail(batch):
+        await asyncio.sleep(0)
+        raise KeyError("the key")
+
+    with pytest.raises(KeyError, match="the key") as caught:
+        aktis.data.range(10).map_batches(fail, batch_size=2).take_all()
+    assert "in fail" in str(caught.value) or "in fail" in "".join(getattr(caught.value, "__notes__", []))
+
+
+def test_a_generator_that_nobody_reads_waits():
+    made = []
+
+    async def numbers():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    calls = Overlapping()
+    outputs = calls.begin(numbers)
+    assert next(outputs) == 0
+    until(lambda: len(made) >= 2, "the generator runs ahead")
+    assert len(made) <= 4
+    calls.forget(outputs)
+    until(lambda: not calls._running, "a call that was forgotten ends")
+
+
+def test_threads_hand_over_outputs_and_failures():
+    def numbers():
+        yield 1
+        raise ValueError("no more")
+
+    outputs = Threads(2).begin(numbers)
+    assert isinstance(outputs, Outputs)
+    assert next(outputs) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(outputs)
