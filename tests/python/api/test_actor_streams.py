@@ -58,6 +58,14 @@ class Streams:
         yield 1
         yield 2
 
+    async def await_beside_own_threads(self, refs):
+        gate, loop = threading.Event(), asyncio.get_running_loop()
+        busy = [loop.run_in_executor(None, gate.wait, DEADLINE_S) for _ in range(MANY)]
+        value = await refs[0]
+        gate.set()
+        await asyncio.gather(*busy)
+        return int(value[0])
+
     async def resolve(self):
         loop = asyncio.get_running_loop()
         return len(await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM))
@@ -86,6 +94,11 @@ def test_many_streams_await_stored_objects_at_once(actor):
     stored = aktis.put(numpy.full(1_000_000, 7))
     streams = [actor.of_stored.remote([stored]) for _ in range(MANY)]
     assert [get(list(stream)) for stream in streams] == [[7]] * MANY
+
+
+def test_stored_objects_are_awaited_although_the_default_executor_is_busy(actor):
+    stored = aktis.put(numpy.full(1_000_000, 7))
+    assert get(actor.await_beside_own_threads.remote([stored])) == 7
 
 
 def test_open_streams_do_not_delay_name_lookups(actor):
