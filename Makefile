@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 NATIVE := python-bindings/python/aktis/_aktis.abi3.so
 ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-rust test-python lint bench build wheel venv model generated clean
+.PHONY: help demo test test-rust test-python soak lint bench build wheel venv model generated clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ test-rust: build model ## Rust tests
 
 test-python: build model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
+
+soak: ## Random faults in a cluster in one process, 2000 seeds; the head's file torn at every byte
+	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- --nocapture random_faults torn_files
 
 lint: venv ## Format and lint checks
 	cargo fmt --all --check

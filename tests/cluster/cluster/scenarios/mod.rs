@@ -1,0 +1,7 @@
+//! Faults of a review, each as it would happen, and what the cluster promises then.
+
+mod cut_off;
+mod head;
+mod head_news;
+mod processes;
+mod sandbox_itself;
