@@ -18,7 +18,9 @@ use crate::panics;
 use crate::plan::{ComputeKind, Dataset, ParquetTable, RESOURCE_UNIT};
 use crate::pool::{PoolAnswers, WorkerPool};
 use crate::stages::spec::{ScanSpec, StageSpec};
-use crate::stages::{JobPlan, Sink, Split, SplitOptions, StagePlan, cut_splits, fit, plan_job};
+use crate::stages::{
+    JobPlan, Sink, Split, SplitOptions, StagePlan, cut_splits, fit_with_lost, plan_job,
+};
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
 
 /// The budget where nobody knows the size of the store.
@@ -42,7 +44,9 @@ pub(super) fn start(
 ) -> Result<Execution, ExecuteError> {
     let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
     let nodes = pool.nodes().map_err(ExecuteError::Failed)?;
-    job.stages = fit(job.stages, &nodes).map_err(ExecuteError::Fit)?;
+    let lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
+    let (stages, nodes) = fit_with_lost(job.stages, nodes, &lost).map_err(ExecuteError::Fit)?;
+    job.stages = stages;
     let demands: Vec<StageDemand> = job
         .stages
         .iter()

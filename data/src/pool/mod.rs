@@ -37,6 +37,11 @@ pub trait WorkerPool: Send {
     /// What the cluster has.
     fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure>;
 
+    /// What nodes had that were lost lately: workers that only those can take are waited for.
+    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        Ok(Vec::new())
+    }
+
     /// Bytes of blocks that may be held, if the pool knows better than the default.
     fn store_bytes(&self) -> Option<u64>;
 

@@ -165,6 +165,17 @@ fn reference(handle: &BlockHandle) -> Result<ObjectRef, TaskFailure> {
     })
 }
 
+fn capacity_of(node: aktis_proto::v1::NodeInfo) -> NodeCapacity {
+    NodeCapacity {
+        totals: node
+            .total
+            .unwrap_or_default()
+            .quantities
+            .into_iter()
+            .collect(),
+    }
+}
+
 impl WorkerPool for RuntimePool {
     fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
         let alive = self
@@ -172,15 +183,12 @@ impl WorkerPool for RuntimePool {
             .nodes()?
             .into_iter()
             .filter(|node| node.is_alive);
-        let capacity = |node: aktis_proto::v1::NodeInfo| NodeCapacity {
-            totals: node
-                .total
-                .unwrap_or_default()
-                .quantities
-                .into_iter()
-                .collect(),
-        };
-        Ok(alive.map(capacity).collect())
+        Ok(alive.map(capacity_of).collect())
+    }
+
+    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        let lost = self.runtime.lost_nodes()?.into_iter();
+        Ok(lost.map(capacity_of).collect())
     }
 
     fn store_bytes(&self) -> Option<u64> {

@@ -49,6 +49,24 @@ pub fn fit(mut stages: Vec<StagePlan>, nodes: &[NodeCapacity]) -> Result<Vec<Sta
     Ok(stages)
 }
 
+/// The same for a cluster that has lost nodes lately. If a stage only fits on those, all are planned with: its workers wait for
+/// them, or for others in their place. Gives the nodes that were planned with.
+pub fn fit_with_lost(
+    stages: Vec<StagePlan>,
+    nodes: Vec<NodeCapacity>,
+    lost: &[NodeCapacity],
+) -> Result<(Vec<StagePlan>, Vec<NodeCapacity>), FitError> {
+    let missing = match fit(stages.clone(), &nodes) {
+        Ok(fitted) => return Ok((fitted, nodes)),
+        Err(missing) => missing,
+    };
+    let all = [&nodes[..], lost].concat();
+    match fit(stages, &all) {
+        Ok(fitted) => Ok((fitted, all)),
+        Err(_) => Err(missing),
+    }
+}
+
 fn all_fit(stages: &[StagePlan], nodes: &[NodeCapacity]) -> bool {
     let mut placement = Placement::new(nodes);
     stages

@@ -236,6 +236,25 @@ fn impossible_request_names_what_is_missing() {
 }
 
 #[test]
+fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
+    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
+    let alive = vec![node(8, 0)];
+    let (_, planned) =
+        fit_with_lost(job.stages.clone(), alive.clone(), &[node(4, 2)]).expect("it may come back");
+    assert_eq!(planned.len(), 2);
+    let error = fit_with_lost(job.stages, alive.clone(), &[node(4, 0)]).expect_err("never there");
+    assert!(
+        error.to_string().contains("no node has more than 0"),
+        "{error}"
+    );
+    let cpu = map("Model", Compute::actors().with_resources(units(1, 0)));
+    let job = plan_job(&chain(vec![cpu]), &Sink::Consumer).expect("plans");
+    let (_, planned) = fit_with_lost(job.stages, alive.clone(), &[node(4, 2)]).expect("fits");
+    assert_eq!(planned, alive, "what fits now waits for nobody");
+}
+
+#[test]
 fn neighbours_share_workers_where_there_is_no_room_for_both() {
     let dataset = chain(vec![
         map("A", Compute::actors()),

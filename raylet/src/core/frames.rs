@@ -59,7 +59,10 @@ impl RayletCore {
                 reply(
                     connection,
                     request_id,
-                    Kind::ClusterReply(ClusterReply { nodes }),
+                    Kind::ClusterReply(ClusterReply {
+                        nodes,
+                        lost: self.lost_nodes(now),
+                    }),
                     effects,
                 );
             }

@@ -58,6 +58,20 @@ impl RayletCore {
         info
     }
 
+    /// What nodes had that were lost lately.
+    pub(super) fn lost_nodes(&self, now: Instant) -> Vec<NodeInfo> {
+        let lost = self.leases.lost_nodes(now);
+        lost.map(|node| {
+            let mut info = NodeInfo {
+                node_id: node.id.to_wire(),
+                ..NodeInfo::default()
+            };
+            aktis_proto::convert::fill_resources(&mut info, &node.resources);
+            info
+        })
+        .collect()
+    }
+
     pub(super) fn report_if_due(&mut self, now: Instant, effects: &mut Effects) {
         if self.report.take_due(now) {
             effects.push(Effect::ReportNode(Box::new(self.node_info())));

@@ -10,12 +10,21 @@ use wire::node_frame::Kind;
 use super::Runtime;
 use crate::error::TaskFailure;
 
-/// How long a control request may take before it counts as failed.
+/// How long a question to the raylet itself may take before it counts as failed.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Runtime {
     /// The nodes of the cluster, with totals and what is free.
     pub fn nodes(&self) -> Result<Vec<wire::NodeInfo>, TaskFailure> {
+        Ok(self.cluster()?.nodes)
+    }
+
+    /// What nodes had that were lost lately, and may come back or be replaced.
+    pub fn lost_nodes(&self) -> Result<Vec<wire::NodeInfo>, TaskFailure> {
+        Ok(self.cluster()?.lost)
+    }
+
+    fn cluster(&self) -> Result<wire::ClusterReply, TaskFailure> {
         self.check_open()?;
         let query = Kind::ClusterQuery(wire::ClusterQuery {});
         let (reply, _) = self.0.node.request(
@@ -25,7 +34,7 @@ impl Runtime {
             self.0.interrupt,
         )?;
         match reply {
-            Kind::ClusterReply(reply) => Ok(reply.nodes),
+            Kind::ClusterReply(reply) => Ok(reply),
             _ => Err(TaskFailure::new(
                 ErrorCode::Internal,
                 "the raylet answered a query with another frame",
@@ -57,7 +66,8 @@ impl Runtime {
             method: method.to_owned(),
             body: request.encode_to_vec().into(),
         };
-        let deadline = Some(Instant::now() + CONTROL_TIMEOUT);
+        // The raylet answers as soon as it knows, or has waited for the head for as long as it is told to.
+        let deadline = None;
         match self
             .0
             .node

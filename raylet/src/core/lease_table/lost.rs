@@ -56,6 +56,12 @@ impl LostNodes {
             .max()
     }
 
+    /// The nodes that are remembered.
+    pub(super) fn nodes(&self, now: Instant) -> impl Iterator<Item = &NodeView> {
+        let lost = self.nodes.iter().filter(move |lost| lost.until > now);
+        lost.map(|lost| &lost.node)
+    }
+
     /// How long a node is remembered.
     pub(super) fn memory(&self) -> Duration {
         self.memory

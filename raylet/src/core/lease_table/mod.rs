@@ -211,6 +211,11 @@ impl LeaseTable {
         }
     }
 
+    /// Nodes that were lost lately.
+    pub fn lost_nodes(&self, now: Instant) -> impl Iterator<Item = &NodeView> {
+        self.lost.nodes(now)
+    }
+
     /// Enters a claim; [`Self::pump`] decides on it.
     pub fn submit(&mut self, reply_to: ReplyTo, mut claim: Claim) {
         self.seed = self.seed.wrapping_add(1);
@@ -409,19 +414,18 @@ impl LeaseTable {
 
     /// Why requests wait, for people: each reason once, with how many wait for it.
     pub fn waiting_reasons(&self) -> Vec<String> {
-        let mut reasons: Vec<(&str, usize)> = Vec::new();
+        let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut reasons: Vec<&str> = Vec::new();
         for (_, claim) in self.queue.iter() {
-            match reasons
-                .iter_mut()
-                .find(|(reason, _)| *reason == claim.waits_for)
-            {
-                Some((_, count)) => *count += 1,
-                None => reasons.push((&claim.waits_for, 1)),
+            let count = counts.entry(&claim.waits_for).or_insert(0);
+            if *count == 0 {
+                reasons.push(&claim.waits_for);
             }
+            *count += 1;
         }
         reasons
             .into_iter()
-            .map(|(reason, count)| format!("{count} x {reason}"))
+            .map(|reason| format!("{} x {reason}", counts[reason]))
             .collect()
     }
 
