@@ -62,10 +62,18 @@ impl GcsCore {
 
     /// Ends the jobs whose drivers were away for too long, and gives up the actors that waited with them.
     pub(super) fn end_overdue_jobs(&mut self, turn: &mut Turn) {
-        let overdue = self.jobs.away().filter(|(_, away)| away.until <= turn.now);
-        let overdue: Vec<(JobId, Away)> = overdue.map(|(job, away)| (job, away.clone())).collect();
-        for (job, away) in overdue {
-            self.end_away_job(job, &away, turn);
+        let now = turn.now;
+        self.end_away_jobs(|away| away.until <= now, turn);
+    }
+
+    /// The same for those of which `is_meant` says so.
+    pub(super) fn end_away_jobs(&mut self, is_meant: impl Fn(&Away) -> bool, turn: &mut Turn) {
+        let meant = self.jobs.away().filter(|(_, away)| is_meant(away));
+        let meant: Vec<JobId> = meant.map(|(job, _)| job).collect();
+        for job in meant {
+            if let Some(away) = self.jobs.end_away(job) {
+                self.end_away_job(job, &away, turn);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ const FINISHED_KEPT: usize = 200;
 #[derive(Debug, Default)]
 pub struct JobTable {
     jobs: BTreeMap<JobId, JobInfo>,
-    /// Running jobs whose driver is away with its node.
+    /// Jobs whose driver is away with its node. One that ends meanwhile stays here: its detached actors wait on.
     away: BTreeMap<JobId, Away>,
 }
 
@@ -55,11 +55,15 @@ impl JobTable {
     /// Ends a job; `None` when it is unknown or over already.
     pub fn finish(&mut self, id: JobId, cause: &str, unix_millis: u64) -> Option<&JobInfo> {
         let job = self.jobs.get_mut(&id).filter(|job| job.is_running)?;
-        self.away.remove(&id);
         job.is_running = false;
         job.finished_unix_millis = unix_millis;
         cause.clone_into(&mut job.cause);
         Some(job)
+    }
+
+    /// Whether the job is known and not over.
+    pub fn is_running(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.is_running)
     }
 
     /// Whether the job is known and over.
@@ -108,6 +112,11 @@ impl JobTable {
     /// The node is back, and the drivers there take up their jobs.
     pub fn came_back(&mut self, node: NodeId) {
         self.away.retain(|_, away| away.node != node);
+    }
+
+    /// Nobody waits for the driver of the job any more.
+    pub fn end_away(&mut self, job: JobId) -> Option<Away> {
+        self.away.remove(&job)
     }
 
     /// Whether the driver of the job is away with this node.

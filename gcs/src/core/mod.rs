@@ -141,7 +141,7 @@ impl GcsCore {
                 .reasons
                 .iter()
                 .map(|(id, why)| format!("{}: {why}", name(id)))
-                .chain(self.jobs.away().map(|(job, away)| {
+                .chain(self.jobs.away().filter(|(job, _)| self.jobs.is_running(*job)).map(|(job, away)| {
                     let Away { node, cause, .. } = away;
                     format!(
                         "job {job}: its driver is away with node {node} ({cause}), and its actors wait for it"

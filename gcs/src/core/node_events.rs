@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aktis_common::ids::{ActorId, JobId, NodeId, WorkerId};
+use aktis_common::ids::{ActorId, NodeId, WorkerId};
 use aktis_proto::v1::{
     HostedActor, KillWorkerRequest, NodeDied, NodeInfo, RegisterNodeReply, publication::Kind,
 };
@@ -110,15 +110,7 @@ impl GcsCore {
         };
         // It does not come back, and its drivers neither.
         self.node_died(id, cause, Duration::ZERO, turn);
-        let away: Vec<(JobId, Away)> = self
-            .jobs
-            .away()
-            .filter(|(_, away)| away.node == id)
-            .map(|(job, away)| (job, away.clone()))
-            .collect();
-        for (job, away) in away {
-            self.end_away_job(job, &away, turn);
-        }
+        self.end_away_jobs(|away| away.node == id, turn);
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ActorId, NodeId, WorkerId};
 use aktis_proto::convert::node_view;
 use aktis_proto::v1::{HostedActor, NodeInfo};
-use rustc_hash::FxHashMap;
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::effect::{Effect, StoreEffect};
 use super::event::Registration;
@@ -35,11 +36,7 @@ impl RayletCore {
         if was_given_up {
             self.free_what_others_gave_up(effects);
         }
-        for dead in &reply.dead_workers {
-            if let Ok(worker) = WorkerId::from_bytes(dead) {
-                self.forget_owner(worker, "its owner died", effects);
-            }
-        }
+        self.forget_owners(&reply.dead_workers, effects);
         self.end_actors_but(&reply.actors, effects);
         for actor in self.board.refetch() {
             effects.push(Effect::FetchActor {
@@ -84,6 +81,20 @@ impl RayletCore {
         effects.push(Effect::Store(StoreEffect::ForeignOwnersGone));
         let cause = "the head declared this node dead, and its owner gave it up";
         self.end_claims_and_leases_of(|owner| owner.node != here, cause, effects);
+    }
+
+    /// Processes ended, and the news of it may have been missed.
+    fn forget_owners(&mut self, dead: &[Bytes], effects: &mut Effects) {
+        let dead = dead.iter().filter_map(|id| WorkerId::from_bytes(id).ok());
+        let dead: FxHashSet<WorkerId> = dead.collect();
+        for owner in &dead {
+            effects.push(Effect::Store(StoreEffect::OwnerGone { owner: *owner }));
+        }
+        self.end_claims_and_leases_of(
+            |owner| dead.contains(&owner.worker),
+            "its owner died",
+            effects,
+        );
     }
 
     /// Ends the actors that live elsewhere now, or nowhere.

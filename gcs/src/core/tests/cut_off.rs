@@ -157,6 +157,25 @@ fn job_ends_when_its_driver_stays_away_for_longer_than_the_grace() {
 }
 
 #[test]
+fn detached_actor_waits_for_its_node_although_its_job_has_ended_meanwhile() {
+    let mut scene = Scene::new();
+    let node = scene.node(4);
+    let driver = scene.driver_on(node);
+    let detached = ActorOptions {
+        is_detached: true,
+        ..ActorOptions::default()
+    };
+    let (actor, _, worker) = scene.living(detached);
+    silence(&mut scene);
+    // The news of the driver's end arrive before the node registers.
+    scene.process_ends(node, driver);
+    assert!(!scene.is_job_running());
+    assert_eq!(scene.state(actor), ActorState::Alive);
+    let kept = hosted(&scene.take_in(node, 4));
+    assert_eq!(kept, [(actor.to_wire(), worker.to_wire())]);
+}
+
+#[test]
 fn grace_of_a_driver_survives_the_head() {
     let mut scene = Scene::new();
     let node = scene.node(4);
