@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod disk;
 pub mod driver;
 pub mod frames;
+pub mod host;
 pub mod invariants;
 pub mod log;
 pub mod network;

@@ -23,30 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::clock::next_random;
+pub use super::host::Host;
+use super::host::host_of;
 use super::log::Log;
 
 /// Bytes under way in one direction of a connection.
 const WINDOW_BYTES: usize = 4 << 20;
-
-/// A machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Host(pub u8);
-
-impl Host {
-    /// Where a process of this host listens.
-    pub fn address(self, port: u16) -> Address {
-        Address::Tcp {
-            host: format!("127.0.0.{}", self.0 + 1),
-            port,
-        }
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "host {}", self.0)
-    }
-}
 
 /// One direction between two hosts.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +62,6 @@ struct Connection {
 }
 
 struct Listening {
-    host: Host,
     process: u64,
     accept: mpsc::UnboundedSender<(u64, u8)>,
 }
@@ -335,14 +316,6 @@ impl Net {
     }
 }
 
-fn host_of(address: &Address) -> Option<Host> {
-    let Address::Tcp { host, .. } = address else {
-        return None;
-    };
-    let number: u8 = host.rsplit('.').next()?.parse().ok()?;
-    Some(Host(number.checked_sub(1)?))
-}
-
 /// The network as one process sees it.
 #[derive(Debug)]
 struct ProcessCarrier {
@@ -378,11 +351,9 @@ impl Carrier for ProcessCarrier {
         }
         let (accept, accepted) = mpsc::unbounded();
         let listening = Listening {
-            host: self.host,
             process: self.process,
             accept,
         };
-        debug_assert_eq!(Some(listening.host), host_of(address));
         state.listeners.insert(name, listening);
         let net = self.net.clone();
         Ok(Box::pin(accepted.map(move |(id, side)| {
