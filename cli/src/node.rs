@@ -43,7 +43,11 @@ pub enum NodeError {
 /// # Errors
 /// When the settings name impossible resources.
 pub fn node_resources(settings: &Settings) -> Result<NodeResources, NodeError> {
-    let gpus = found_gpus(settings);
+    resources_with(settings, &found_gpus(settings))
+}
+
+/// The same on a machine with these GPUs.
+fn resources_with(settings: &Settings, gpus: &[GpuInfo]) -> Result<NodeResources, NodeError> {
     let store_bytes = store_bytes(settings);
     let cpus = settings.num_cpus.unwrap_or_else(machine::cpu_count);
     let memory = settings.memory.map_or_else(
@@ -78,8 +82,8 @@ pub fn node_resources(settings: &Settings) -> Result<NodeResources, NodeError> {
     total.set(GPU, whole(u64::from(settings.num_gpus.unwrap_or(0))));
     Ok(NodeResources::new(
         total,
-        gpu::devices(&gpus),
-        labels(settings, &gpus),
+        gpu::devices(gpus),
+        labels(settings, gpus),
     ))
 }
 
@@ -128,7 +132,12 @@ pub(crate) struct NodePlan<'a> {
 impl NodePlan<'_> {
     /// The raylet's configuration. When the raylet is gone its whole session folder goes.
     pub(crate) fn raylet_config(&self) -> Result<RayletConfig, NodeError> {
-        let resources = node_resources(self.settings)?;
+        self.config_with(&found_gpus(self.settings))
+    }
+
+    /// The same on a machine with these GPUs.
+    fn config_with(&self, gpus: &[GpuInfo]) -> Result<RayletConfig, NodeError> {
+        let resources = resources_with(self.settings, gpus)?;
         let security = Security::from_settings(self.settings).map_err(NodeError::Security)?;
         let mut config = RayletConfig::new(
             self.session_dir,
@@ -138,8 +147,11 @@ impl NodePlan<'_> {
         )
         .with_settings(self.settings);
         config.security = security;
+        config.gpu_names = gpu::cuda_names(gpus);
         config.is_head = self.is_head;
-        config.cleanup_dir = self.session_dir.to_owned();
+        // The session's folder last: it names the other one for those who sweep.
+        let spill_dir = self.spill_dir().into_iter();
+        config.cleanup_dirs = spill_dir.chain([self.session_dir.to_owned()]).collect();
         config.store.capacity_bytes = store_bytes(self.settings);
         config.store.spill_dir = self.spill_dir();
         if let Some(listen) = &self.listen {
@@ -183,6 +195,34 @@ mod tests {
         assert_eq!(node.gpus().len(), 2);
         assert_eq!(total.get("disk"), Quantity::from_units(15_000));
         assert!(total.get(MEMORY) > Quantity::ONE);
+    }
+
+    #[test]
+    fn node_names_the_gpus_that_it_was_given_as_its_environment_does() {
+        let gpu = |name: &str| GpuInfo {
+            cuda_name: name.to_owned(),
+            uuid: format!("GPU-{name}"),
+            name: "GPU".to_owned(),
+            memory_total_bytes: 8 << 30,
+        };
+        let (settings, launcher) = (
+            Settings::default(),
+            Launcher {
+                self_command: Vec::new(),
+                zygote_command: vec!["zygote".to_owned()],
+            },
+        );
+        let plan = NodePlan {
+            settings: &settings,
+            launcher: &launcher,
+            session_dir: Path::new("/s"),
+            gcs_address: Address::Unix(PathBuf::from("/s/gcs.sock")),
+            listen: None,
+            is_head: true,
+        };
+        let config = plan.config_with(&[gpu("2"), gpu("GPU-3")]).unwrap();
+        assert_eq!(config.gpu_names, ["2", "GPU-3"]);
+        assert_eq!(config.resources.gpus().len(), 2);
     }
 
     #[test]

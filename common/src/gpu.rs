@@ -93,11 +93,17 @@ pub fn devices(found: &[GpuInfo]) -> Vec<GpuDevice> {
         .collect()
 }
 
-/// `CUDA_VISIBLE_DEVICES` for a worker that holds the devices `ids`. Logical GPUs are named by their number.
-pub fn cuda_visible_devices(ids: &[u32], found: &[GpuInfo]) -> String {
+/// How CUDA names the devices of a node: position in the list is the device's id.
+pub fn cuda_names(found: &[GpuInfo]) -> Vec<String> {
+    found.iter().map(|gpu| gpu.cuda_name.clone()).collect()
+}
+
+/// `CUDA_VISIBLE_DEVICES` for a worker that holds the devices `ids` of a node whose devices have these names. Logical GPUs
+/// are named by their number.
+pub fn cuda_visible_devices(ids: &[u32], names: &[String]) -> String {
     let name = |id: &u32| {
-        let known = usize::try_from(*id).ok().and_then(|id| found.get(id));
-        known.map_or_else(|| id.to_string(), |gpu| gpu.cuda_name.clone())
+        let known = usize::try_from(*id).ok().and_then(|id| names.get(id));
+        known.cloned().unwrap_or_else(|| id.to_string())
     };
     ids.iter().map(name).collect::<Vec<_>>().join(",")
 }
@@ -139,7 +145,10 @@ mod tests {
     #[test]
     fn workers_see_the_names_of_the_outer_environment() {
         let found = visible(machine(), Some("GPU-3,1"));
-        assert_eq!(cuda_visible_devices(&[1, 0], &found), "1,GPU-3");
+        assert_eq!(
+            cuda_visible_devices(&[1, 0], &cuda_names(&found)),
+            "1,GPU-3"
+        );
         assert_eq!(cuda_visible_devices(&[5], &[]), "5");
         assert_eq!(devices(&found)[1].memory_total_bytes, 8 << 30);
     }

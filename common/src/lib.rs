@@ -12,6 +12,7 @@
 //!  scheduling   solve(view, request) -> placement, and the order of waiting requests
 //!  config       the one registry of settings; the only reader of environment variables
 //!  machine      machine id, CPUs and memory of this machine, within its cgroup
+//!  limits       descriptors that this process may have
 //!  gpu          GPUs of this machine, by NVML
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod error;
 pub mod fork;
 pub mod gpu;
 pub mod ids;
+pub mod limits;
 pub mod machine;
 pub mod resources;
 pub mod scheduling;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::environment;
 use sha2::{Digest, Sha256};
 
 /// Identifies machine, boot and user: processes with the same one can reach each other's unix sockets and memory.
@@ -23,6 +24,17 @@ pub fn host_name() -> String {
         |_| "localhost".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+/// The user's folder for what outlives a process and is no document; `None` for a user without a home.
+pub fn state_dir() -> Option<PathBuf> {
+    state_dir_of(environment("XDG_STATE_HOME"), environment("HOME"))
+}
+
+/// As the XDG base directory specification says: a relative path counts as none.
+fn state_dir_of(state_home: Option<String>, home: Option<String>) -> Option<PathBuf> {
+    let absolute = |path: Option<String>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(state_home).or_else(|| Some(absolute(home)?.join(".local").join("state")))
 }
 
 /// CPUs that this process may use: affinity mask and cgroup quota are respected. At least 1.
@@ -77,6 +89,18 @@ fn limit_files(root: &Path, groups: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn state_lies_where_the_environment_says() {
+        let dir = |state: Option<&str>, home: Option<&str>| {
+            state_dir_of(state.map(str::to_owned), home.map(str::to_owned))
+        };
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(dir(Some("/s"), Some("/h")), path("/s"));
+        assert_eq!(dir(None, Some("/h")), path("/h/.local/state"));
+        assert_eq!(dir(Some("relative"), Some("/h")), path("/h/.local/state"));
+        assert_eq!(dir(None, None), None);
+    }
 
     #[test]
     fn this_machine_has_cpus_memory_and_a_stable_name() {

@@ -1,7 +1,7 @@
 //! Messages between a raylet and the zygote that forks its workers.
 //!
-//! They travel as one JSON object per line over a socket pair. The zygote ends, kills its children's process groups and
-//! removes the folder `cleanup_dir` when the raylet's end closes, so that nothing outlives a killed raylet or driver.
+//! They travel as one JSON object per line over a socket pair. The zygote ends, kills its children and what they
+//! started, and removes the folders it was told when the raylet's end closes, so that nothing outlives a killed raylet or driver.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,5 +71,8 @@ pub enum ZygoteReply {
         pid: u32,
         /// "exited with code 1" or "killed by signal 9 (SIGKILL)".
         cause: String,
+        /// The kernel took it because memory ran out; `cause` has the figures.
+        #[serde(default)]
+        is_out_of_memory: bool,
     },
 }

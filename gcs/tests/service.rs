@@ -102,6 +102,7 @@ async fn dead_worker_leads_to_a_restart_and_a_kill_reaches_the_raylet() {
     let death = WorkerDied {
         worker: first.address,
         cause: "died".to_owned(),
+        ..WorkerDied::default()
     };
     let report = ReportWorkerDeathRequest {
         death: Some(death),

@@ -154,6 +154,7 @@ impl From<&Allocation> for v1::AcceleratorAssignment {
         Self {
             gpu_ids: allocation.gpu_ids().to_vec(),
             gpu_fraction: allocation.gpu_share().units(),
+            visible_devices: String::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use aktis_common::fork;
 use aktis_common::ids::{ActorId, WorkerId};
 use aktis_common::zygote::WorkerStart;
+use aktis_proto::v1::AcceleratorAssignment;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
 use aktis_worker::stages::{Stage, mark};
@@ -171,12 +172,7 @@ impl Executor {
 
     /// False: the process is to end.
     fn start_actor(&mut self, py: Python<'_>, mut start: Box<ActorStart>) -> bool {
-        let held = start
-            .start()
-            .accelerators
-            .as_ref()
-            .map(|held| held.gpu_ids.clone())
-            .unwrap_or_default();
+        let held = start.start().accelerators.clone().unwrap_or_default();
         self.set_accelerators(py, held);
         self.set_threads(py);
         self.actor_id = Some(start.actor());
@@ -238,7 +234,7 @@ impl Executor {
         if !call.is_actor_call()
             && let Some(held) = call.accelerators()
         {
-            self.set_accelerators(py, held.gpu_ids);
+            self.set_accelerators(py, held);
         }
         if !call.is_actor_call() {
             self.set_threads(py);
@@ -358,11 +354,16 @@ impl Executor {
         *executions >= limit
     }
 
-    fn set_accelerators(&mut self, py: Python<'_>, gpu_ids: Vec<u32>) {
+    fn set_accelerators(&mut self, py: Python<'_>, held: AcceleratorAssignment) {
+        let AcceleratorAssignment {
+            gpu_ids,
+            visible_devices,
+            ..
+        } = held;
         if gpu_ids != self.gpu_ids {
             let set = py
                 .import("aktis._worker")
-                .and_then(|module| module.call_method1("set_accelerators", (gpu_ids.clone(),)));
+                .and_then(|module| module.call_method1("set_accelerators", (visible_devices,)));
             if let Err(error) = set {
                 error.write_unraisable(py, None);
             }

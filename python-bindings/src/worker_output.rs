@@ -14,7 +14,8 @@ pub(crate) fn python_log_sink(sink: Py<PyAny>) -> aktis_worker::runtime::LogSink
     let (sink, lost_lines) = (Arc::new(sink), AtomicUsize::new(0));
     Box::new(move |lines: wire::LogLines| {
         let (sink, count) = (Arc::clone(&sink), lines.lines.len());
-        let lost_before = lost_lines.swap(0, Ordering::Relaxed);
+        let on_the_way = usize::try_from(lines.lost_before).unwrap_or(usize::MAX);
+        let lost_before = lost_lines.swap(0, Ordering::Relaxed) + on_the_way;
         let is_queued = OUTPUT.run(move |py| {
             let record = record_of(py, &lines, lost_before)?;
             Ok((sink.clone_ref(py), PyTuple::new(py, [record])?.unbind()))

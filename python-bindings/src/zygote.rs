@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use aktis_common::zygote::WorkerStart;
-use aktis_worker::zygote::{Forked, Forker, serve};
+use aktis_worker::zygote::{Forked, Forker, Served, UNBORN_STATUS, serve};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -35,7 +35,8 @@ impl Forker for PythonForker<'_> {
     }
 }
 
-/// Serves the raylet at `link`. None: it is gone. Otherwise this is a child, and the dictionary says what it becomes.
+/// Serves the raylet at `link`. None: it is gone. Otherwise this is a child, and the dictionary says what it becomes;
+/// `SystemExit` if it cannot become a worker.
 #[pyfunction]
 #[allow(
     unsafe_code,
@@ -44,15 +45,20 @@ impl Forker for PythonForker<'_> {
 pub(crate) fn zygote_serve<'py>(
     py: Python<'py>,
     link: RawFd,
-    cleanup_dir: Option<PathBuf>,
+    cleanup_dirs: Vec<PathBuf>,
     fork: Bound<'py, PyAny>,
     preload: Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     // SAFETY: the caller gives the descriptor away (documented in the stub); nobody else closes it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
     let mut forker = PythonForker { fork, preload };
-    let Some(start) = serve(UnixStream::from(link), cleanup_dir, &mut forker)? else {
-        return Ok(None);
+    let start = match serve(UnixStream::from(link), &cleanup_dirs, &mut forker)? {
+        Served::RayletGone => return Ok(None),
+        Served::Worker(start) => start,
+        Served::Unborn(error) => {
+            eprintln!("this worker cannot start: {error}");
+            return Err(pyo3::exceptions::PySystemExit::new_err(UNBORN_STATUS));
+        }
     };
     let become_worker = PyDict::new(py);
     become_worker.set_item(

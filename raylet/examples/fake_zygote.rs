@@ -100,7 +100,12 @@ fn start_worker(start: &WorkerStart, out: &Shared) -> Result<i32, Box<dyn std::e
         let cause = child
             .wait()
             .map_or_else(|error| error.to_string(), describe);
-        let _ = say(&out, &ZygoteReply::Exited { pid, cause });
+        let exited = ZygoteReply::Exited {
+            pid,
+            cause,
+            is_out_of_memory: false,
+        };
+        let _ = say(&out, &exited);
     });
     Ok(i32::try_from(pid)?)
 }

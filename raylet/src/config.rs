@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use aktis_common::config::Settings;
 use aktis_common::ids::NodeId;
+use aktis_common::machine;
 use aktis_common::resources::NodeResources;
 use aktis_object_store::StoreConfig;
 use aktis_proto::transport::{Address, Network, Security};
 
+pub use crate::io::logs::LogLimits;
 use crate::processes::{Processes, SystemProcesses};
 
 /// Everything a raylet needs to know.
@@ -35,18 +37,21 @@ pub struct RayletConfig {
     pub processes: Arc<dyn Processes>,
     /// What the node has, all free.
     pub resources: NodeResources,
+    /// How CUDA names the GPUs of `resources`, by their ids; logical GPUs have no names.
+    pub gpu_names: Vec<String>,
     /// Whether the gcs runs on this node.
     pub is_head: bool,
     /// The object store. Without a spill folder it spills into the node's folder.
     pub store: StoreConfig,
     /// Values up to this size stay with their owner; told to every process.
     pub max_inline_bytes: u64,
-    /// Program and arguments of the zygote; `--cleanup-dir <dir>` is added.
+    /// Program and arguments of the zygote; `--cleanup-dir <dir>` is added for each of `cleanup_dirs`.
     pub zygote_command: Vec<String>,
     /// Environment variables of the zygote in addition to this process's.
     pub zygote_env: BTreeMap<String, String>,
-    /// Folder that the zygote removes when this process is gone; by default the node's folder.
-    pub cleanup_dir: PathBuf,
+    /// Folders that the zygote removes when this process is gone, in this order; by default the node's folder. One that
+    /// names others, for those who sweep, comes after them.
+    pub cleanup_dirs: Vec<PathBuf>,
     /// Environment variables of every worker.
     pub worker_env: BTreeMap<String, String>,
     /// How long a worker may take from its start to its hello.
@@ -59,6 +64,11 @@ pub struct RayletConfig {
     pub report_period: Duration,
     /// How long [`Raylet::start`](crate::Raylet::start) looks for the gcs.
     pub register_timeout: Duration,
+    /// Folder below which the output of workers lies, in a folder of this node, and outlives it. Without one it lies in the
+    /// node's folder and goes with it.
+    pub log_root: Option<PathBuf>,
+    /// How much of it, and for how long.
+    pub log_limits: LogLimits,
     /// How long the start of an actor waits here for resources before the gcs is to place it anew.
     pub actor_patience: Duration,
     /// How long calls of processes wait for a gcs that is away.
@@ -88,12 +98,13 @@ impl RayletConfig {
             network: Network::system(),
             processes: Arc::new(SystemProcesses),
             resources,
+            gpu_names: Vec::new(),
             is_head: false,
             store: StoreConfig::new(aktis_object_store::default_capacity_bytes()),
             max_inline_bytes: settings.max_inline_bytes.0,
             zygote_command,
             zygote_env: BTreeMap::new(),
-            cleanup_dir: node_dir,
+            cleanup_dirs: vec![node_dir],
             worker_env: BTreeMap::new(),
             worker_start_timeout: settings.worker_start_timeout,
             worker_idle: settings.worker_idle,
@@ -104,6 +115,8 @@ impl RayletConfig {
             actor_patience: Duration::from_secs(1),
             head_patience: settings.head_reconnect_timeout,
             lost_node_memory: settings.lost_node_memory,
+            log_root: None,
+            log_limits: log_limits(&settings),
             session_dir,
         }
     }
@@ -119,6 +132,11 @@ impl RayletConfig {
         self.head_patience = settings.head_reconnect_timeout;
         self.lost_node_memory = settings.lost_node_memory;
         self.worker_env.extend(settings.to_environment());
+        self.log_root = settings.log_dir.clone().or_else(|| {
+            let state = machine::state_dir()?;
+            Some(state.join("aktis").join("logs"))
+        });
+        self.log_limits = log_limits(settings);
         if let Some(bytes) = settings.object_store_bytes {
             self.store.capacity_bytes = bytes.0;
         }
@@ -153,7 +171,19 @@ impl RayletConfig {
 
     /// The folder of the workers' output.
     pub fn log_dir(&self) -> PathBuf {
-        self.node_dir().join("logs")
+        let session = self.session_dir.file_name().unwrap_or_default();
+        match &self.log_root {
+            Some(root) => node_dir(&root.join(session), self.node_id),
+            None => self.node_dir().join("logs"),
+        }
+    }
+}
+
+fn log_limits(settings: &Settings) -> LogLimits {
+    LogLimits {
+        file_bytes: settings.log_file_bytes.0,
+        total_bytes: settings.log_total_bytes.0,
+        age: settings.log_age,
     }
 }
 

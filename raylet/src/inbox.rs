@@ -6,12 +6,11 @@ use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_object_store::IoDone;
 use aktis_proto::v1::{Failure, node_frame::Kind};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
 use crate::core::keys::{CallId, ConnectionId};
 use crate::io::frames::Frame;
-use crate::io::logs::Epitaph;
 use crate::io::transfer::{PullPlace, ReadGrant};
 
 /// Frames that may wait for the driver before their readers wait too.
@@ -65,8 +64,8 @@ pub(crate) enum Message {
         /// The function that printed them, if it is known.
         source: String,
         lines: Vec<String>,
-        /// Set once the worker is gone.
-        epitaph: Option<Epitaph>,
+        /// Given back when the lines are on their way: so many bytes may wait.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// End everything, and say when it is done.
     Shutdown {

@@ -32,7 +32,8 @@
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
 //! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
 //!   workers it leased are killed.
-//! - `NODE-2 (gone-is-gone)`: the resources of a worker are free exactly when its process is gone or it was returned.
+//! - `NODE-2 (gone-is-gone)`: what a process held (resources, GPUs, memory of the store that it was writing) is free when
+//!   the process is gone or it was returned, and not when its connection ends.
 //! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for
 //!   it has given up.
 

@@ -1,6 +1,7 @@
 //! What a raylet asks of the system about processes, and what answers in its place in a test.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -9,6 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
+
+use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
+use tokio::net::unix::pipe;
 
 use crate::io::signals;
 
@@ -19,8 +23,8 @@ pub struct ZygoteCommand {
     pub command: Vec<String>,
     /// Environment variables in addition to this process's.
     pub env: BTreeMap<String, String>,
-    /// Folder that it removes when its socket closes.
-    pub cleanup_dir: PathBuf,
+    /// Folders that it removes when its socket closes, in this order.
+    pub cleanup_dirs: Vec<PathBuf>,
     /// Where its own output goes.
     pub log_path: PathBuf,
 }
@@ -43,6 +47,11 @@ pub trait Processes: fmt::Debug + Send + Sync + 'static {
     /// When the program cannot be run.
     fn start_zygote(&self, command: &ZygoteCommand) -> io::Result<StartedZygote>;
 
+    /// The end of a process that lives, or ended a moment ago. At once where it cannot be watched.
+    fn ended(&self, _pid: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Kills a process and everything in its process group. One that is gone already is no error.
     fn kill_group(&self, pid: u32);
 }
@@ -61,10 +70,10 @@ impl Processes for SystemProcesses {
             .create(true)
             .append(true)
             .open(&command.log_path)?;
+        let cleanup = command.cleanup_dirs.iter();
         let mut child = Command::new(program)
             .args(arguments)
-            .arg("--cleanup-dir")
-            .arg(&command.cleanup_dir)
+            .args(cleanup.flat_map(|folder| [OsStr::new("--cleanup-dir"), folder.as_os_str()]))
             .envs(&command.env)
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(log.try_clone()?)
@@ -85,6 +94,18 @@ impl Processes for SystemProcesses {
             pid,
             stream: ours,
             end: Box::pin(end),
+        })
+    }
+
+    fn ended(&self, pid: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let pid = i32::try_from(pid).ok().and_then(ProcessId::from_raw);
+        // Opened now: later the number may be another process's.
+        let watch = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Box::pin(async move {
+            // Nothing is read: all that is asked is when it becomes readable, which is the same for every descriptor.
+            if let Some(Ok(watch)) = watch.map(pipe::Receiver::from_owned_fd_unchecked) {
+                let _ = watch.readable().await;
+            }
         })
     }
 

@@ -25,7 +25,7 @@ use crate::inbox::{Inbox, Mailbox, Message, channel};
 use crate::io::gcs::{GcsPort, GcsSettings, RegisterError};
 use crate::io::lane_proxy::LaneProxy;
 use crate::io::links::Links;
-use crate::io::logs::LogPort;
+use crate::io::logs::{LogFolder, LogPort};
 use crate::io::peers::Peers;
 use crate::io::process_socket::{bind_private, serve_processes};
 use crate::io::store::StorePort;
@@ -78,8 +78,10 @@ impl Raylet {
     ///
     /// # Errors
     /// When the folders cannot be made.
-    pub fn prepare(config: RayletConfig) -> Result<PreparedRaylet, StartError> {
+    pub fn prepare(mut config: RayletConfig) -> Result<PreparedRaylet, StartError> {
+        aktis_common::limits::raise_descriptor_limit();
         make_folders(&config)?;
+        make_log_folder(&mut config)?;
         let (mailbox, inbox) = channel();
         let zygote = ZygotePort::open(
             Arc::clone(&config.processes),
@@ -214,7 +216,14 @@ async fn assemble(
         zygote,
         gcs,
         peers: Peers::new(config.network.clone(), config.security.clone()),
-        logs: LogPort::open(config.log_dir(), mailbox.clone()),
+        logs: LogPort::open(
+            LogFolder::hold(
+                config.log_dir(),
+                config.log_root.clone(),
+                config.log_limits.clone(),
+            ),
+            mailbox.clone(),
+        ),
     };
     let core = RayletCore::new(core_settings(config, node), Instant::now());
     Ok(Assembled {
@@ -305,8 +314,25 @@ fn make_folders(config: &RayletConfig) -> Result<(), StartError> {
         config.session_dir.clone(),
         config.node_dir(),
         config.lane_dir(),
-        config.log_dir(),
     ] {
+        builder
+            .create(&path)
+            .map_err(|source| StartError::Folder { path, source })?;
+    }
+    Ok(())
+}
+
+/// Makes the folder of the workers' output. Where the user's state cannot be written, output goes with the node.
+fn make_log_folder(config: &mut RayletConfig) -> Result<(), StartError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    if let Err(source) = builder.create(config.log_dir()) {
+        let path = config.log_dir();
+        if config.log_root.take().is_none() {
+            return Err(StartError::Folder { path, source });
+        }
+        tracing::warn!(?path, error = %source, "the output of workers does not outlive the session");
+        let path = config.log_dir();
         builder
             .create(&path)
             .map_err(|source| StartError::Folder { path, source })?;
@@ -378,6 +404,7 @@ fn core_settings(config: &RayletConfig, node: NodeInfo) -> CoreSettings {
         node,
         node_id: config.node_id,
         resources: config.resources.clone(),
+        gpu_names: config.gpu_names.clone(),
         pool: PoolLimits {
             warm_max: cpus.max(1),
             start_timeout: config.worker_start_timeout,
@@ -409,7 +436,7 @@ fn zygote_command(config: &RayletConfig) -> ZygoteCommand {
     ZygoteCommand {
         command: config.zygote_command.clone(),
         env: config.zygote_env.clone(),
-        cleanup_dir: config.cleanup_dir.clone(),
+        cleanup_dirs: config.cleanup_dirs.clone(),
         log_path: zygote_log(config),
     }
 }

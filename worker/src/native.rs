@@ -158,10 +158,11 @@ fn show_devices(work: &Work) {
         Work::StartActor(start) => start.start().accelerators.clone(),
         Work::Exit(_) => return,
     };
-    let ids = held.map(|held| held.gpu_ids).unwrap_or_default();
-    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    let devices = held.map(|held| held.visible_devices).unwrap_or_default();
     // SAFETY: no user code has run yet, and the only other thread, that of the lanes, reads no environment.
-    unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", ids.join(",")) };
+    unsafe { std::env::set_var("CUDA_DEVICE_ORDER", "PCI_BUS_ID") };
+    // SAFETY: as above.
+    unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", devices) };
 }
 
 /// Main loop of a worker without Python. Returns why it ends.

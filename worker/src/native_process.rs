@@ -22,11 +22,11 @@ use crate::error::TaskFailure;
 use crate::native::run_worker;
 use crate::registry::NativeRegistry;
 use crate::runtime::{ProcessRole, Runtime, RuntimeConfig};
-use crate::zygote::{Forked, Forker, serve};
+use crate::zygote::{Forked, Forker, Served, UNBORN_STATUS, serve};
 
 /// First argument of a program that is to be the zygote of its session.
 pub const ZYGOTE_ARGUMENT: &str = "--aktis-zygote";
-/// The raylet adds this argument and the folder to remove when it is gone.
+/// The raylet adds this argument and a folder to remove when it is gone, for each such folder.
 const CLEANUP_ARGUMENT: &str = "--cleanup-dir";
 
 /// The command that starts this program as a zygote, for the launcher of a session.
@@ -60,14 +60,23 @@ pub fn run_if_zygote(registry: NativeRegistry) -> std::io::Result<bool> {
     {
         return Ok(false);
     }
-    let cleanup_dir = match (arguments.next(), arguments.next()) {
-        (Some(name), Some(folder)) if name == CLEANUP_ARGUMENT => Some(PathBuf::from(folder)),
-        _ => None,
-    };
+    let mut cleanup_dirs = Vec::new();
+    while let (Some(name), Some(folder)) = (arguments.next(), arguments.next()) {
+        if name == CLEANUP_ARGUMENT {
+            cleanup_dirs.push(PathBuf::from(folder));
+        }
+    }
     let link = rustix::stdio::stdin().try_clone_to_owned()?;
-    if let Some(start) = serve(UnixStream::from(link), cleanup_dir, &mut PlainForker)? {
-        set_environment(&start.env);
-        work(&start, registry).map_err(std::io::Error::other)?;
+    match serve(UnixStream::from(link), &cleanup_dirs, &mut PlainForker)? {
+        Served::RayletGone => {}
+        Served::Worker(start) => {
+            set_environment(&start.env);
+            work(&start, registry).map_err(std::io::Error::other)?;
+        }
+        Served::Unborn(error) => {
+            eprintln!("this worker cannot start: {error}");
+            std::process::exit(UNBORN_STATUS);
+        }
     }
     Ok(true)
 }

@@ -120,6 +120,15 @@ settings! {
     tls_key: Option<PathBuf> = None;
     /// Certificates of the authority that signs the cluster's certificates (PEM).
     tls_ca: Option<PathBuf> = None;
+    /// Folder of the output of workers, which outlives their session; not set means `aktis/logs` in the user's folder for state
+    /// (`XDG_STATE_HOME`, else `~/.local/state`).
+    log_dir: Option<PathBuf> = None;
+    /// The output of one worker is kept below this: its oldest lines go.
+    log_file_bytes: Bytes = Bytes(32 << 20);
+    /// The output of all workers that have ended is kept below this, all sessions together: the oldest goes.
+    log_total_bytes: Bytes = Bytes(1 << 30);
+    /// How long the output of workers that have ended is kept.
+    log_age: Duration = Duration::from_secs(7 * 24 * 3600);
     /// What daemons log: `error`, `warn`, `info`, `debug`, or a filter such as `aktis_raylet=debug`.
     log_level: String = "warn".to_owned();
     /// Folder that holds the session folders.

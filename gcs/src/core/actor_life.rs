@@ -10,9 +10,40 @@ use super::actor_table::Phase;
 use super::placing::placement_of;
 use super::{GcsCore, Table, Turn};
 
+/// What is known of the loss of an actor's process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loss<'a> {
+    pub(super) cause: &'a str,
+    /// The last lines of its output; empty if there are none.
+    pub(super) last_words: &'a str,
+    pub(super) is_out_of_memory: bool,
+}
+
+impl<'a> From<&'a str> for Loss<'a> {
+    fn from(cause: &'a str) -> Self {
+        Self {
+            cause,
+            last_words: "",
+            is_out_of_memory: false,
+        }
+    }
+}
+
+impl<'a> From<&'a String> for Loss<'a> {
+    fn from(cause: &'a String) -> Self {
+        cause.as_str().into()
+    }
+}
+
 impl GcsCore {
     /// The actor's process is gone: restarts it, or ends it (`ACT-4`).
-    pub(super) fn incarnation_lost(&mut self, actor: ActorId, cause: &str, turn: &mut Turn) {
+    pub(super) fn incarnation_lost<'a>(
+        &mut self,
+        actor: ActorId,
+        loss: impl Into<Loss<'a>>,
+        turn: &mut Turn,
+    ) {
+        let loss = loss.into();
         self.is_placing_due = true;
         let Some(record) = self
             .actors
@@ -28,8 +59,18 @@ impl GcsCore {
             } else {
                 String::new()
             };
-            let message = format!("{}{used_up}", died(cause));
-            self.bury(actor, Failure::of(ErrorCode::ActorDied, message), turn);
+            let words = if loss.last_words.is_empty() {
+                String::new()
+            } else {
+                format!("\n{}", loss.last_words)
+            };
+            let code = if loss.is_out_of_memory {
+                ErrorCode::OutOfMemory
+            } else {
+                ErrorCode::ActorDied
+            };
+            let message = format!("{}{used_up}{words}", died(loss.cause));
+            self.bury(actor, Failure::of(code, message), turn);
             return;
         }
         record.restarts += 1;

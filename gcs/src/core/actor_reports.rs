@@ -7,7 +7,7 @@ use aktis_proto::v1::{
     Address, Failure, ReportActorStartedRequest, ReportWorkerDeathRequest, publication::Kind,
 };
 
-use super::actor_life::died;
+use super::actor_life::{Loss, died};
 use super::actor_table::Phase;
 use super::departed::Departure;
 use super::{GcsCore, GcsError, Turn, read_id};
@@ -64,7 +64,13 @@ impl GcsCore {
                 let end =
                     worker.and_then(|worker| Some((worker, self.departed.get(worker)?.clone())));
                 if let Some((worker, end)) = end {
-                    self.actor_worker_died(actor, worker, &end.cause, end.is_intended, turn);
+                    let process = format!("its process {}", end.cause);
+                    let loss = Loss::from(if end.is_intended {
+                        &end.cause
+                    } else {
+                        &process
+                    });
+                    self.actor_worker_died(actor, worker, loss, end.is_intended, turn);
                 }
             }
             StartOutcome::NoRoom => self.place_again(actor, node, turn),
@@ -150,6 +156,7 @@ impl GcsCore {
         })?;
         let worker = read_id("death.worker.worker_id", address.worker())?;
         let cause = death.cause.clone();
+        let (last_words, is_out_of_memory) = (death.last_words.clone(), death.is_out_of_memory);
         turn.publish(Kind::WorkerDied(death));
         let job = match report.job_id.is_empty() {
             true => self.jobs.of_driver(worker),
@@ -172,7 +179,13 @@ impl GcsCore {
             false => Some(read_id("actor_id", ActorId::from_bytes(&report.actor_id))?),
         };
         if let Some(actor) = actor {
-            self.actor_worker_died(actor, worker, &cause, report.is_intended, turn);
+            let process = format!("its process {cause}");
+            let loss = Loss {
+                cause: if report.is_intended { &cause } else { &process },
+                last_words: &last_words,
+                is_out_of_memory,
+            };
+            self.actor_worker_died(actor, worker, loss, report.is_intended, turn);
         }
         Ok(())
     }
@@ -181,7 +194,7 @@ impl GcsCore {
         &mut self,
         actor: ActorId,
         worker: WorkerId,
-        cause: &str,
+        loss: Loss<'_>,
         is_intended: bool,
         turn: &mut Turn,
     ) {
@@ -203,9 +216,13 @@ impl GcsCore {
             return;
         }
         if is_intended {
-            self.bury(actor, Failure::of(ErrorCode::ActorDied, died(cause)), turn);
+            self.bury(
+                actor,
+                Failure::of(ErrorCode::ActorDied, died(loss.cause)),
+                turn,
+            );
         } else {
-            self.incarnation_lost(actor, &format!("its process {cause}"), turn);
+            self.incarnation_lost(actor, loss, turn);
         }
     }
 }

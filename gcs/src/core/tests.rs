@@ -253,6 +253,7 @@ impl Scene {
         let death = WorkerDied {
             worker: Some(Address::of(node, worker)),
             cause: "was killed by signal 9".to_owned(),
+            ..WorkerDied::default()
         };
         let actor_id = actor.to_wire();
         let report = ReportWorkerDeathRequest {
@@ -270,6 +271,7 @@ impl Scene {
         let death = WorkerDied {
             worker: Some(Address::of(node, process)),
             cause: "exited with code 0".to_owned(),
+            ..WorkerDied::default()
         };
         let report = ReportWorkerDeathRequest {
             death: Some(death),

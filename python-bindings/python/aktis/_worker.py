@@ -42,9 +42,13 @@ def load_definition(data: bytes) -> Any:
     return load(data)
 
 
-def set_accelerators(gpu_ids: list[int]) -> None:
-    """Shows the GPUs of the current lease, and no others, to CUDA: none when the lease has none."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in gpu_ids)
+def set_accelerators(visible_devices: str) -> None:
+    """Shows the GPUs of the current lease, and no others, to CUDA: none when the lease has none.
+
+    They are named as the node's own environment names them, in the order in which the node has counted them.
+    """
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices
 
 
 def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], max_concurrency: int) -> ActorHost:
@@ -52,17 +56,19 @@ def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], m
 
     ``max_concurrency`` 0 is the default: 1, or 1000 for a class with an async method.
     """
-    from . import _blocking_get
+    from . import _blocking_get, _worker_output
     from ._definition import resolve_class
 
     global actor_class, actor_instance
     cls, args = resolve_class(definition, args)
     actor_class = cls
     _blocking_get.watch("sync", runs_several=False)  # the constructor
+    _worker_output.name_actor(cls)
     host = host_actor(cls, args, kwargs, max_concurrency)
     actor_instance = host.instance
     limits = call_limits(cls, {})
     _blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(limits["concurrency_groups"]))
+    _worker_output.name_actor(cls, host.instance)
     return host
 
 

@@ -21,10 +21,22 @@ def zygote_command(import_folders: list[str] | None = None) -> list[str]:
     Args:
         import_folders: more folders, searched first.
     """
-    folders = [*(import_folders or ()), *(os.path.abspath(path) for path in sys.path)]
+    folders = [*(import_folders or ()), *filter(None, map(_absolute, sys.path))]
     package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     # -P: the folder this process happens to be in must not shadow the standard library while the zygote starts.
     return [sys.executable, "-P", "-c", _BOOT, package_parent, "--path", os.pathsep.join(folders)]
+
+
+def _absolute(path: str) -> str | None:
+    """The path from the root; nothing for a path below a current folder that has been deleted, where nothing can be found.
+
+    >>> _absolute("/usr/../lib")
+    '/lib'
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a worker prints: line by line, and marked with the function that prints it.
+"""What a worker prints: line by line, and marked with the function or actor that prints it.
 
 The raylet follows the files that standard output and error go to, takes the marks out, and heads the lines that drivers
 show with them.
@@ -6,10 +6,17 @@ show with them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+from typing import Any
 
 from . import _aktis
+
+_LONGEST_NAME = 100
+
+#: What lines of the actor of this process are headed with.
+_actor: str | None = None
 
 
 def install() -> None:
@@ -18,18 +25,33 @@ def install() -> None:
     sys.stderr = sys.__stderr__ = _MarkedOutput(sys.stderr)
 
 
+def name_actor(cls: type[Any], instance: Any = None) -> None:
+    """From now on this process is an actor of this class: whatever it prints is its own.
+
+    As in Ray, its lines are headed with its ``repr`` if the class has one of its own, else with the name of the class.
+    """
+    global _actor
+    _actor = cls.__name__
+    if instance is not None and cls.__repr__ is not object.__repr__:
+        # Whatever user code raises here is no reason not to have the actor.
+        with contextlib.suppress(Exception):
+            _actor = repr(instance).splitlines()[0][:_LONGEST_NAME] or _actor
+
+
 class _MarkedOutput(io.TextIOWrapper):
     def __init__(self, stream: io.TextIOWrapper):
         encoding, errors = stream.encoding, stream.errors
         super().__init__(stream.detach(), encoding=encoding, errors=errors, line_buffering=True)
-        self._function: str | None = None
-        self._is_line_begun = False
+        self._source: str | None = None
 
     def write(self, text: str) -> int:
-        function = _aktis.current_function()
-        if function is not None and function != self._function and not self._is_line_begun:
-            self._function = function
-            super().write(f"{_aktis.SOURCE_MARK}{function}\n")
-        if text:
-            self._is_line_begun = not text.endswith("\n")
-        return super().write(text)
+        source = _actor or _aktis.current_function()
+        if source is not None and source != self._source:
+            # A mark also ends a line that somebody else has left without an end.
+            self._source = source
+            super().write(f"{_aktis.SOURCE_MARK}{source}\n")
+        written = super().write(text)
+        if not text.endswith("\n"):
+            # What has no end yet may be the last that this process says.
+            self.flush()
+        return written

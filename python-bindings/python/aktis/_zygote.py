@@ -40,33 +40,38 @@ from . import (
 
 def main(argv: list[str] | None = None) -> None:
     """Serves the raylet at the other end of standard input until it goes away. Returns in no child."""
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
-    if "--path" in arguments:
-        sys.path[:] = arguments["--path"].split(os.pathsep)
+    path, cleanup_dirs = _parse(sys.argv[1:] if argv is None else argv)
+    if path is not None:
+        sys.path[:] = path
     # Ctrl-C in a terminal is for the driver, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
     _thread_limits.begin()
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
-    start = _aktis.zygote_serve(link, arguments.get("--cleanup-dir"), _fork, _shared_modules.load)
+    try:
+        start = _aktis.zygote_serve(link, cleanup_dirs, _fork, _shared_modules.load)
+    except SystemExit as error:  # in a child that cannot become a worker: nothing that is here is its own
+        os._exit(error.code if isinstance(error.code, int) else 1)
     if start is not None:
         _become_worker(start)
     # Somebody waits for the end, and there is nothing that an orderly one would do.
     os._exit(0)
 
 
-def _parse(argv: list[str]) -> dict[str, str]:
-    """``--cleanup-dir DIR`` (removed when the raylet is gone) and ``--path FOLDERS`` (``sys.path`` of the workers).
+def _parse(argv: list[str]) -> tuple[list[str] | None, list[str]]:
+    """``--path FOLDERS`` (``sys.path`` of the workers) and each ``--cleanup-dir DIR`` (removed when the raylet is gone).
 
     By hand, because ``argparse`` takes longer to import than everything else here.
 
-    >>> _parse(["--path", "a:b", "--cleanup-dir", "/tmp/x"])
-    {'--path': 'a:b', '--cleanup-dir': '/tmp/x'}
+    >>> _parse(["--path", "a:b", "--cleanup-dir", "/tmp/x", "--cleanup-dir", "/tmp/y"])
+    (['a', 'b'], ['/tmp/x', '/tmp/y'])
     """
     if len(argv) % 2 or not set(argv[::2]) <= {"--path", "--cleanup-dir"}:
-        raise SystemExit(f"usage: python -m aktis._zygote [--path FOLDERS] [--cleanup-dir DIR]; got {argv}")
-    return dict(zip(argv[::2], argv[1::2], strict=True))
+        raise SystemExit(f"usage: python -m aktis._zygote [--path FOLDERS] [--cleanup-dir DIR]...; got {argv}")
+    given = list(zip(argv[::2], argv[1::2], strict=True))
+    paths = [value.split(os.pathsep) for name, value in given if name == "--path"]
+    return (paths[-1] if paths else None), [value for name, value in given if name == "--cleanup-dir"]
 
 
 def _take_standard_input() -> int:

@@ -86,12 +86,21 @@ pub enum Effect {
         /// Process id of its leader.
         pid: u32,
     },
-    /// The log files of this worker are complete.
+    /// The process of this worker has ended, so its log files are complete: answered by
+    /// [`Event::LogEnded`](super::event::Event::LogEnded).
     EndLog {
         /// The worker.
         worker: WorkerId,
-        /// Its job, if it had one.
-        job: Option<JobId>,
+        /// Whose lines they are, if it had a job.
+        epitaph: Option<Epitaph>,
+    },
+    /// Tell when the process behind a connection has ended. For drivers; the zygote tells of workers.
+    WatchProcess {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Tell when this process has ended, which nobody else may tell of any more.
+    AwaitEnd {
         /// Its process id.
         pid: u32,
     },
@@ -145,6 +154,17 @@ pub enum Effect {
     },
     /// Change the store.
     Store(StoreEffect),
+}
+
+/// Whose lines a worker printed, once it is gone from the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epitaph {
+    /// The job it served.
+    pub job: JobId,
+    /// Its process id.
+    pub pid: u32,
+    /// What its lines are headed with unless they say it themselves.
+    pub label: String,
 }
 
 /// What is told to other raylets.

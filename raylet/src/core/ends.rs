@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use aktis_common::ids::{ActorId, JobId};
+use aktis_common::ids::{ActorId, JobId, WorkerId};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Address, FinishJobRequest, ReportWorkerDeathRequest, WorkerDied};
 
-use super::effect::{Effect, GcsReport, StoreEffect};
+use super::effect::{Effect, Epitaph, GcsReport, StoreEffect};
+use super::event::Exit;
 use super::keys::{ConnectionId, ReplyTo};
 use super::obituaries::Obituary;
 use super::process_table::{Process, Role};
@@ -14,18 +15,17 @@ use super::worker_pool::{Worker, WorkerState};
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {
-    /// A connection has ended, and with it the process.
+    /// A connection has ended. What the process asked for goes at once; what it may still be using goes with the process.
     pub(super) fn on_disconnected(
         &mut self,
         connection: ConnectionId,
         now: Instant,
         effects: &mut Effects,
     ) {
-        effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
         self.forget_waiting_gets(connection, effects);
         self.board.forget(connection);
         let Some(process) = self.processes.remove(connection) else {
-            return;
+            return effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
         };
         self.forget_owner(process.worker, "its owner died", effects);
         for reply_to in self
@@ -35,52 +35,53 @@ impl RayletCore {
             self.withdraw_claim(reply_to, effects);
         }
         match process.role {
-            Role::Worker => self.on_worker_gone(&process, now, effects),
+            Role::Worker => self.on_worker_cut_off(&process, now, effects),
             Role::Driver => self.on_driver_gone(&process, effects),
         }
     }
 
-    fn on_worker_gone(&mut self, process: &Process, now: Instant, effects: &mut Effects) {
+    fn on_worker_cut_off(&mut self, process: &Process, now: Instant, effects: &mut Effects) {
         let state = self.pool.get(process.worker).map(|worker| worker.state);
         if let Some(WorkerState::Starting { .. }) = state {
+            let connection = process.connection;
+            effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
             let cause = "it ended right after its hello";
             return self.fail_start(process.worker, cause, now, effects);
         }
-        let Some(worker) = self.pool.remove(process.worker) else {
+        self.pool.cut_off(process.worker, process.is_leaving, now);
+        let Some(worker) = self.pool.get(process.worker).cloned() else {
             return;
         };
-        // Whatever it started in its process group goes too.
+        // Whatever it started goes too.
         effects.push(Effect::Kill { pid: process.pid });
-        effects.push(Effect::EndLog {
-            worker: worker.id,
-            job: worker.job,
-            pid: process.pid,
-        });
-        let report = self.end_duty(&worker, process.is_leaving);
-        let kill_cause = worker.kill_cause;
+        let report = self.report_of(&worker);
         for (call, request) in self.actors.take_held_starts() {
             self.on_start_actor(call, request, now, effects);
         }
-        match kill_cause {
+        match worker.kill_cause {
             // Nobody has ever heard of it.
             _ if !worker.has_served => {}
             Some(_) => self.announce_death(report, effects),
+            None if process.is_leaving => self.announce_death(report, effects),
             None => self.obituaries.push(Obituary {
-                pid: process.pid,
+                worker: worker.id,
                 report,
                 until: now + self.settings.cause_patience,
             }),
         }
+        if let Some(exit) = worker.exit {
+            self.on_worker_ended(worker.id, &exit, effects);
+        }
     }
 
-    /// Frees what the worker held, and writes the news of its death.
-    fn end_duty(&mut self, worker: &Worker, is_leaving: bool) -> ReportWorkerDeathRequest {
-        // A retiring worker has no duty any more, but still hosts its actor.
-        let actor = self.actors.of_worker(worker.id);
-        if let Some(actor) = actor {
-            self.actors.remove(actor, worker.id);
+    /// The connection and the process of a worker have ended: what it held is free (`NODE-2`).
+    pub(super) fn on_worker_ended(&mut self, worker: WorkerId, exit: &Exit, effects: &mut Effects) {
+        let Some(worker) = self.pool.remove(worker) else {
+            return;
+        };
+        if let Some(connection) = worker.connection {
+            effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
         }
-        let actor_id = actor.map(ActorId::to_wire).unwrap_or_default();
         for lease in self
             .leases
             .leases_where(|grant| grant.worker == Some(worker.id))
@@ -88,20 +89,65 @@ impl RayletCore {
             self.leases.end(lease);
         }
         self.report.want();
+        self.obituaries.note_cause(worker.id, exit);
+        let pid = worker.pid.unwrap_or(0);
+        let label = worker.source();
+        effects.push(Effect::EndLog {
+            worker: worker.id,
+            epitaph: worker.job.map(|job| Epitaph { job, pid, label }),
+        });
+    }
+
+    /// The last output of a dead worker has been sent to its driver: now its death may be told.
+    pub(super) fn on_log_ended(
+        &mut self,
+        worker: WorkerId,
+        last_words: String,
+        effects: &mut Effects,
+    ) {
+        if let Some(report) = self.obituaries.with_last_words(worker, last_words) {
+            self.announce_death(report, effects);
+        }
+    }
+
+    /// The process behind a connection has ended, or cannot be watched.
+    pub(super) fn on_client_ended(&mut self, connection: ConnectionId, effects: &mut Effects) {
+        // What it said last may still be in its connection, whose end follows.
+        if !self.processes.note_ended(connection) && self.unended.remove(&connection) {
+            effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
+        }
+    }
+
+    /// The news of a worker's death. Its actor is no longer hosted here.
+    fn report_of(&mut self, worker: &Worker) -> ReportWorkerDeathRequest {
+        // A retiring worker has no duty any more, but still hosts its actor.
+        let actor = self.actors.of_worker(worker.id);
+        if let Some(actor) = actor {
+            self.actors.remove(actor, worker.id);
+        }
+        let actor_id = actor.map(ActorId::to_wire).unwrap_or_default();
         let cause = worker.kill_cause.clone();
         let cause = cause.unwrap_or_else(|| "its connection to the raylet ended".to_owned());
         ReportWorkerDeathRequest {
             death: Some(WorkerDied {
                 worker: Some(Address::of(self.settings.node_id, worker.id)),
                 cause,
+                ..WorkerDied::default()
             }),
             actor_id,
-            is_intended: is_leaving,
+            is_intended: worker.is_leaving,
             job_id: bytes::Bytes::new(),
         }
     }
 
     fn on_driver_gone(&mut self, process: &Process, effects: &mut Effects) {
+        let connection = process.connection;
+        // One that takes its leave does not touch the store any more.
+        if process.is_leaving || process.has_ended {
+            effects.push(Effect::Store(StoreEffect::ClientGone { connection }));
+        } else {
+            self.unended.insert(connection);
+        }
         let job_id = process.job.map(JobId::to_wire).unwrap_or_default();
         if process.is_leaving {
             let finish = FinishJobRequest {
@@ -118,6 +164,7 @@ impl RayletCore {
         let died = WorkerDied {
             worker: Some(Address::of(self.settings.node_id, process.worker)),
             cause: cause.to_owned(),
+            ..WorkerDied::default()
         };
         let report = ReportWorkerDeathRequest {
             death: Some(died),

@@ -24,10 +24,32 @@ pub enum Event {
         /// The bytes behind it.
         payload: Bytes,
     },
-    /// A process's connection ended, and with it the process.
+    /// A process's connection ended. The process is to end, but may not have.
     Disconnected {
         /// Whose.
         connection: ConnectionId,
+    },
+    /// The process behind a connection has ended, or cannot be watched: then the end of its connection stands for it.
+    ClientEnded {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A process that [`Effect::AwaitEnd`](super::effect::Effect::AwaitEnd) was about has ended.
+    ProcessEnded {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The last output of a dead worker has been read.
+    LogEnded {
+        /// The worker.
+        worker: WorkerId,
+        /// Its last lines, for an error message; empty if it printed nothing.
+        last_words: String,
+    },
+    /// This process has no descriptor left to take a connection with.
+    OutOfDescriptors {
+        /// What the system says, and what helps.
+        cause: String,
     },
     /// A worker that said hello takes lanes.
     LaneOpen {
@@ -114,7 +136,7 @@ pub enum ZygoteEvent {
         /// Its process id.
         pid: u32,
         /// How.
-        cause: String,
+        exit: Exit,
     },
     /// The zygote ended, or could not be started. A new one is being started.
     Lost {
@@ -123,6 +145,25 @@ pub enum ZygoteEvent {
         /// It never became ready.
         is_start_failure: bool,
     },
+}
+
+/// How a process has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// In words.
+    pub cause: String,
+    /// The kernel took it because memory ran out.
+    pub is_out_of_memory: bool,
+}
+
+impl Exit {
+    /// An end for which memory is not to blame.
+    pub fn of(cause: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            is_out_of_memory: false,
+        }
+    }
 }
 
 /// What a call over the network wants.

@@ -115,6 +115,7 @@ impl RayletCore {
             return refuse(connection, request_id, message, effects);
         }
         if role == Role::Driver {
+            effects.push(Effect::WatchProcess { connection });
             if !hello.likely_modules.is_empty() {
                 effects.push(Effect::Preload {
                     modules: hello.likely_modules,
@@ -151,6 +152,7 @@ impl RayletCore {
             job,
             pid: hello.pid,
             is_leaving: false,
+            has_ended: false,
         })
     }
 

@@ -38,12 +38,13 @@ use aktis_common::ids::NodeId;
 use aktis_common::resources::NodeResources;
 use aktis_proto::v1::{LeaseReply, NodeInfo, node_frame};
 use bytes::Bytes;
+use rustc_hash::FxHashSet;
 
 use self::actor_board::ActorBoard;
 use self::actor_hosting::ActorHosting;
 use self::cluster::ClusterDirectory;
 use self::effect::Effect;
-use self::event::{CallAnswer, Event};
+use self::event::{CallAnswer, Event, Exit};
 use self::keys::{ConnectionId, ReplyTo};
 use self::lease_table::LeaseTable;
 use self::node_report::ReportSchedule;
@@ -61,6 +62,8 @@ pub struct CoreSettings {
     pub node_id: NodeId,
     /// Its resources, all free.
     pub resources: NodeResources,
+    /// How CUDA names its GPUs, by their ids.
+    pub gpu_names: Vec<String>,
     /// The worker pool.
     pub pool: PoolLimits,
     /// How long the start of an actor waits here for resources.
@@ -88,6 +91,8 @@ pub struct RayletCore {
     pulls: PullTable,
     cluster: ClusterDirectory,
     obituaries: Obituaries,
+    /// Connections of drivers that have ended, while their processes may be using the store.
+    unended: FxHashSet<ConnectionId>,
     report: ReportSchedule,
     zygote_failures: u32,
 }
@@ -116,6 +121,7 @@ impl RayletCore {
             pulls: PullTable::default(),
             cluster: ClusterDirectory::default(),
             obituaries: Obituaries::default(),
+            unended: FxHashSet::default(),
             report: ReportSchedule::new(settings.report_gap),
             zygote_failures: 0,
             settings,
@@ -134,6 +140,16 @@ impl RayletCore {
                 self.on_frame(connection, request_id, kind, payload, now, effects);
             }
             Event::Disconnected { connection } => self.on_disconnected(connection, now, effects),
+            Event::ClientEnded { connection } => self.on_client_ended(connection, effects),
+            Event::ProcessEnded { pid } => {
+                self.on_exited(pid, Exit::of("ended with the zygote"), now, effects);
+            }
+            Event::LogEnded { worker, last_words } => {
+                self.on_log_ended(worker, last_words, effects);
+            }
+            Event::OutOfDescriptors { cause } => {
+                self.on_out_of_descriptors(&cause, now, effects);
+            }
             Event::LaneOpen { worker } => self.pool.lane_open(worker, now),
             Event::Zygote(news) => self.on_zygote(news, now, effects),
             Event::Call { call, request } => self.on_call(call, request, now, effects),
@@ -204,8 +220,8 @@ impl RayletCore {
         if self.leases.needs_pump(now) {
             self.serve_claims(now, effects);
         }
-        self.seat_claims(now, effects);
-        self.fork_what_is_short(now, effects);
+        let without_worker = self.seat_claims(now, effects);
+        self.fork_what_is_short(without_worker, now, effects);
         self.report_if_due(now, effects);
     }
 }

@@ -31,6 +31,8 @@ pub struct Process {
     pub pid: u32,
     /// Whether it announced its end.
     pub is_leaving: bool,
+    /// Whether the end of its connection stands for that of the process: it has ended, or nobody can watch it.
+    pub has_ended: bool,
 }
 
 /// All connected processes.
@@ -63,6 +65,12 @@ impl ProcessTable {
         if let Some(process) = self.by_connection.get_mut(&connection) {
             process.is_leaving = true;
         }
+    }
+
+    /// Notes that a process has ended, or cannot be watched. False if it is not in the table.
+    pub fn note_ended(&mut self, connection: ConnectionId) -> bool {
+        let process = self.by_connection.get_mut(&connection);
+        process.map(|process| process.has_ended = true).is_some()
     }
 
     /// The connection of a process.
@@ -102,6 +110,7 @@ mod tests {
             job: Some(JobId::NIL),
             pid: 1,
             is_leaving: false,
+            has_ended: false,
         }
     }
 

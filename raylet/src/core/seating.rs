@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
+use aktis_common::gpu::cuda_visible_devices;
 use aktis_common::ids::{ActorId, NodeId, WorkerId};
 use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{
@@ -12,6 +13,7 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 use prost::Message;
+use rustc_hash::FxHashSet;
 
 use super::actor_hosting::Hosted;
 use super::effect::{Effect, PeerMessage};
@@ -122,30 +124,56 @@ impl RayletCore {
         }
     }
 
-    /// Gives idle workers to the claims that hold resources.
-    pub(super) fn seat_claims(&mut self, now: Instant, effects: &mut Effects) {
+    /// Gives idle workers to the claims that hold resources. Gives how many of these still need a worker to be forked; the
+    /// others have one, and wait for their GPUs.
+    pub(super) fn seat_claims(&mut self, now: Instant, effects: &mut Effects) -> usize {
         let mut position = 0;
+        let mut without_worker = 0;
         while let Some(placed) = self.leases.placed().get(position) {
             let gpu_ids = self
                 .leases
                 .get(placed.lease)
                 .map(|grant| grant.allocation.gpu_ids());
-            let idle = self.pool.find_idle(
-                placed.claim.job,
-                gpu_ids.unwrap_or(&[]),
-                placed.claim.shared_modules(),
-            );
+            let gpu_ids = gpu_ids.unwrap_or(&[]).to_vec();
+            let idle =
+                self.pool
+                    .find_idle(placed.claim.job, &gpu_ids, placed.claim.shared_modules());
+            // Also when no worker is ready: it may take as long to start as the others to go.
+            let is_vacated = self.vacate(&gpu_ids, now, effects);
             match idle {
-                Some(worker) => {
+                Some(worker) if is_vacated => {
                     let placed = self.leases.attach(position, worker);
-                    self.seat(placed, worker, now, effects);
+                    self.seat(placed, worker, effects);
                 }
-                None => position += 1,
+                found => {
+                    without_worker += usize::from(found.is_none());
+                    position += 1;
+                }
             }
         }
+        without_worker
     }
 
-    fn seat(&mut self, placed: Placed, worker: WorkerId, now: Instant, effects: &mut Effects) {
+    /// Asks idle workers that may hold memory of these GPUs to end. True once their processes are gone.
+    fn vacate(&mut self, gpu_ids: &[u32], now: Instant, effects: &mut Effects) -> bool {
+        if gpu_ids.is_empty() {
+            return true;
+        }
+        for rival in self.pool.idle_rivals(gpu_ids) {
+            self.retire(rival, "its GPUs were given to another worker", now, effects);
+        }
+        let held: FxHashSet<WorkerId> = self
+            .leases
+            .leases_where(|grant| grant.worker.is_some())
+            .into_iter()
+            .filter_map(|lease| self.leases.get(lease)?.worker)
+            .collect();
+        !self
+            .pool
+            .is_vacating(gpu_ids, |worker| held.contains(&worker))
+    }
+
+    fn seat(&mut self, placed: Placed, worker: WorkerId, effects: &mut Effects) {
         let Placed {
             reply_to,
             claim,
@@ -156,12 +184,10 @@ impl RayletCore {
             .get(lease)
             .expect("LEASE-3: a placed claim has a grant");
         let gpu_ids = grant.allocation.gpu_ids().to_vec();
-        let accelerators = AcceleratorAssignment::from(&grant.allocation);
-        if !gpu_ids.is_empty() {
-            for rival in self.pool.idle_rivals(&gpu_ids) {
-                self.retire(rival, "its GPUs were given to another worker", now, effects);
-            }
-        }
+        let accelerators = AcceleratorAssignment {
+            visible_devices: cuda_visible_devices(&gpu_ids, &self.settings.gpu_names),
+            ..AcceleratorAssignment::from(&grant.allocation)
+        };
         match claim.purpose {
             Purpose::Tasks { .. } => {
                 self.pool

@@ -13,8 +13,13 @@ use super::{Effects, RayletCore, notify};
 
 impl RayletCore {
     /// Forks workers for claims without one, and to keep the pool warm.
-    pub(super) fn fork_what_is_short(&mut self, now: Instant, effects: &mut Effects) {
-        for _ in 0..self.pool.shortage(self.leases.placed().len(), now) {
+    pub(super) fn fork_what_is_short(
+        &mut self,
+        without_worker: usize,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        for _ in 0..self.pool.shortage(without_worker, now) {
             let starting = self.pool.begin_start(now);
             effects.push(Effect::Fork {
                 token: starting.token,
@@ -66,8 +71,7 @@ impl RayletCore {
         self.fail_first_claim(Some(worker), &cause, effects);
         effects.push(Effect::EndLog {
             worker,
-            job: None,
-            pid: failed.pid.unwrap_or(0),
+            epitaph: None,
         });
     }
 
@@ -115,7 +119,7 @@ impl RayletCore {
         }
     }
 
-    /// Kills a worker. Its resources are free when its connection has ended, so that GPU memory really is.
+    /// Kills a worker. Its resources are free when its process has ended, so that GPU memory really is.
     pub(super) fn kill(&mut self, worker: WorkerId, cause: &str, effects: &mut Effects) {
         self.pool.note_kill(worker, cause);
         let Some(doomed) = self.pool.get(worker) else {

@@ -1,12 +1,13 @@
 //! The core as a whole: events in, effects out.
 
 mod cut_off;
+mod ends;
 
 use std::collections::BTreeMap;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, JobId, WorkerId};
-use aktis_common::resources::{CPU, ResourceRequest, ResourceSet};
+use aktis_common::resources::{CPU, GPU, Quantity, ResourceRequest, ResourceSet};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
     Address, CreateActorRequest, GcsCall, Hello, KillWorkerRequest, LeaseGrant, LeaseReply,
@@ -16,8 +17,8 @@ use aktis_proto::v1::{
 use proptest::prelude::*;
 use prost::Message;
 
-use super::effect::{GcsReport, PeerMessage};
-use super::event::{CallRequest, Registration, ZygoteEvent};
+use super::effect::{GcsReport, PeerMessage, StoreEffect};
+use super::event::{CallRequest, Exit, Registration, ZygoteEvent};
 use super::keys::{CallId, LeaseId, StartupToken};
 use super::worker_pool::{Duty, WorkerState};
 use super::*;
@@ -36,16 +37,26 @@ struct Bench {
     /// Connections of workers, by process id; a killed one is disconnected by the bench.
     workers: BTreeMap<u32, ConnectionId>,
     killed: Vec<u32>,
+    /// Workers that are forked from now on say nothing.
+    are_workers_silent: bool,
+    /// What the follower of logs finds at the end of each worker.
+    last_words: String,
 }
 
 impl Bench {
     fn new(cpus: i64) -> Self {
+        Self::with_gpus(cpus, 0)
+    }
+
+    fn with_gpus(cpus: i64, gpus: i64) -> Self {
         let now = Instant::now();
-        let resources = NodeResources::new(ResourceSet::of_cpus(cpus), Vec::new(), BTreeMap::new());
+        let total = ResourceSet::of_cpus(cpus).with(GPU, Quantity::from_whole(gpus));
+        let resources = NodeResources::new(total, Vec::new(), BTreeMap::new());
         let settings = CoreSettings {
             node: NodeInfo::default(),
             node_id: HERE,
             resources,
+            gpu_names: vec!["2".to_owned(), "3".to_owned()],
             pool: PoolLimits {
                 warm_max: 1,
                 start_timeout: Duration::from_secs(10),
@@ -68,6 +79,8 @@ impl Bench {
             next_connection: 1000,
             workers: BTreeMap::new(),
             killed: Vec::new(),
+            last_words: String::new(),
+            are_workers_silent: false,
         };
         bench.register(1, |_| ());
         bench
@@ -90,10 +103,13 @@ impl Bench {
                 Effect::Fork { token, worker, .. } => self.start_worker(*token, *worker),
                 Effect::Kill { pid } => {
                     self.killed.push(*pid);
-                    if let Some(connection) = self.workers.remove(pid) {
-                        self.happen(Event::Disconnected { connection });
-                    }
+                    self.end(*pid);
                 }
+                Effect::EndLog { worker, .. } => {
+                    let (worker, last_words) = (*worker, self.last_words.clone());
+                    self.happen(Event::LogEnded { worker, last_words });
+                }
+                Effect::AwaitEnd { pid } => self.happen(Event::ProcessEnded { pid: *pid }),
                 _ => {}
             }
             self.effects.push(effect);
@@ -106,6 +122,9 @@ impl Bench {
         self.next_connection += 1;
         self.workers.insert(pid, connection);
         self.happen(Event::Zygote(ZygoteEvent::Forked { token, pid }));
+        if self.are_workers_silent {
+            return;
+        }
         let mut hello = Hello {
             worker_id: worker.to_wire(),
             pid,
@@ -115,6 +134,20 @@ impl Bench {
         hello.set_kind(ProcessKind::Worker);
         self.frame(connection, 1, Kind::Hello(hello));
         self.happen(Event::LaneOpen { worker });
+    }
+
+    /// The zygote says that a process has ended.
+    fn exit(&mut self, pid: u32, cause: &str) {
+        let exit = Exit::of(cause);
+        self.happen(Event::Zygote(ZygoteEvent::Exited { pid, exit }));
+    }
+
+    /// Connection and process of a worker end.
+    fn end(&mut self, pid: u32) {
+        if let Some(connection) = self.workers.remove(&pid) {
+            self.happen(Event::Disconnected { connection });
+            self.exit(pid, "killed by signal 9");
+        }
     }
 
     fn frame(&mut self, connection: ConnectionId, request_id: u64, kind: Kind) {
@@ -169,6 +202,14 @@ impl Bench {
             _ => None,
         });
         answers.collect()
+    }
+
+    /// Whether the store was told that a client is gone.
+    fn has_left_the_store(&self, client: ConnectionId) -> bool {
+        self.effects.iter().any(|effect| {
+            matches!(effect, Effect::Store(StoreEffect::ClientGone { connection })
+                if *connection == client)
+        })
     }
 
     fn free_cpus(&self) -> f64 {
@@ -252,6 +293,16 @@ fn killed_worker_releases_its_lease() {
     bench.ask(driver, 3, 1.0);
     let connection = bench.workers.remove(&grant.pid).unwrap();
     bench.happen(Event::Disconnected { connection });
+    assert!(
+        bench.grant(driver, 3).is_none(),
+        "NODE-2: its process may live"
+    );
+    assert!(
+        !bench.has_left_the_store(connection),
+        "NODE-2: it may be writing"
+    );
+    bench.exit(grant.pid, "killed by signal 9");
+    assert!(bench.has_left_the_store(connection));
     let next = bench.grant(driver, 3).expect("the CPU is free again");
     assert_ne!(next.worker, grant.worker);
     bench.check();
@@ -273,11 +324,7 @@ fn death_is_announced_once_with_the_cause_that_comes_a_little_later() {
         reports.map(|death| death.cause).collect()
     };
     assert!(causes(&bench).is_empty());
-    let cause = "killed by signal 9".to_owned();
-    bench.happen(Event::Zygote(ZygoteEvent::Exited {
-        pid: grant.pid,
-        cause,
-    }));
+    bench.exit(grant.pid, "killed by signal 9");
     bench.now += Duration::from_secs(5);
     bench.happen(Event::Tick);
     assert_eq!(causes(&bench), ["killed by signal 9"]);
@@ -318,6 +365,7 @@ fn lease_of_a_remote_owner_ends_when_its_death_is_published() {
     let died = WorkerDied {
         worker: Some(owner),
         cause: "gone".to_owned(),
+        ..WorkerDied::default()
     };
     let kind = Some(publication::Kind::WorkerDied(died));
     bench.happen(Event::Published(Publication { kind }));
@@ -550,8 +598,7 @@ impl Bench {
             Step::Kill(index) => {
                 let pids: Vec<u32> = self.workers.keys().copied().collect();
                 if let Some(pid) = pids.get(index % pids.len().max(1)) {
-                    let connection = self.workers.remove(pid).unwrap();
-                    self.happen(Event::Disconnected { connection });
+                    self.end(*pid);
                 }
             }
             Step::KillWorker(index) => {
@@ -603,6 +650,7 @@ proptest! {
         let died = WorkerDied {
             worker: Some(Address::of(THERE, owner(50))),
             cause: String::new(),
+            ..WorkerDied::default()
         };
         let kind = Some(publication::Kind::WorkerDied(died));
         bench.happen(Event::Published(Publication { kind }));

@@ -53,7 +53,10 @@ impl RayletCore {
             StoreEvent::Gone { waiters } => {
                 for waiter in waiters {
                     let tried_nodes = vec![self.settings.node_id.to_wire()];
-                    let outcome = store_get_reply::Outcome::Lost(Lost { tried_nodes });
+                    let outcome = store_get_reply::Outcome::Lost(Lost {
+                        tried_nodes,
+                        ..Lost::default()
+                    });
                     end_get(waiter, outcome, effects);
                 }
             }
@@ -99,6 +102,7 @@ impl RayletCore {
                 for waiter in waiters {
                     let lost = Lost {
                         tried_nodes: tried_nodes.clone(),
+                        ..Lost::default()
                     };
                     end_get(waiter, store_get_reply::Outcome::Lost(lost), effects);
                 }

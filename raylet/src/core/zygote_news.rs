@@ -1,16 +1,18 @@
 //! News of the zygote and of the processes it forks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::WorkerId;
 
 use super::effect::Effect;
-use super::event::ZygoteEvent;
+use super::event::{Exit, ZygoteEvent};
 use super::worker_pool::WorkerState;
 use super::{Effects, RayletCore};
 
 /// Zygotes that may fail to start, one after the other, before claims fail with them.
 const FAILURES_UNTIL_CLAIMS_FAIL: u32 = 2;
+/// A worker that is forked connects within this time, if it can.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 impl RayletCore {
     pub(super) fn on_zygote(&mut self, news: ZygoteEvent, now: Instant, effects: &mut Effects) {
@@ -25,10 +27,10 @@ impl RayletCore {
             }
             ZygoteEvent::ForkFailed { token, error } => {
                 if let Some(worker) = self.pool.by_token(token).map(|worker| worker.id) {
-                    self.fail_start(worker, &format!("fork failed: {error}"), now, effects);
+                    self.fail_start(worker, &error, now, effects);
                 }
             }
-            ZygoteEvent::Exited { pid, cause } => self.on_exited(pid, &cause, now, effects),
+            ZygoteEvent::Exited { pid, exit } => self.on_exited(pid, exit, now, effects),
             ZygoteEvent::Lost {
                 cause,
                 is_start_failure,
@@ -38,22 +40,45 @@ impl RayletCore {
         }
     }
 
-    fn on_exited(&mut self, pid: u32, cause: &str, now: Instant, effects: &mut Effects) {
-        if let Some(report) = self.obituaries.with_cause(pid, cause) {
-            return self.announce_death(report, effects);
-        }
+    /// A worker's process has ended.
+    pub(super) fn on_exited(&mut self, pid: u32, exit: Exit, now: Instant, effects: &mut Effects) {
         let Some(worker) = self.pool.by_pid(pid) else {
             return;
         };
-        let (id, connection) = (worker.id, worker.connection);
+        let (id, connection, is_cut_off) = (worker.id, worker.connection, worker.is_cut_off);
         match connection {
-            // Something the worker started holds its connection open.
+            _ if is_cut_off => self.on_worker_ended(id, &exit, effects),
+            // Its last frames may still be in its connection; or something it started holds that open.
             Some(connection) => {
-                self.pool.note_kill(id, cause);
+                self.pool.note_exit(id, exit);
                 effects.push(Effect::Kill { pid });
                 effects.push(Effect::Close { connection });
             }
-            None => self.fail_start(id, &format!("it {cause}"), now, effects),
+            None => self.fail_start(id, &format!("it {}", exit.cause), now, effects),
+        }
+    }
+
+    /// No connection can be taken: workers that wait for theirs will not come. Whoever waits for them is told what is
+    /// missing, instead of waiting for the limit of a start.
+    pub(super) fn on_out_of_descriptors(
+        &mut self,
+        cause: &str,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let waiting: Vec<WorkerId> = self
+            .pool
+            .iter()
+            .filter(|worker| worker.connection.is_none() && worker.pid.is_some())
+            .filter(|worker| match worker.state {
+                WorkerState::Starting { since } => now >= since + CONNECT_PATIENCE,
+                _ => false,
+            })
+            .map(|worker| worker.id)
+            .collect();
+        for worker in waiting {
+            let cause = format!("the raylet cannot take its connection: {cause}");
+            self.fail_start(worker, &cause, now, effects);
         }
     }
 
@@ -75,6 +100,12 @@ impl RayletCore {
             self.pool.remove(worker);
             if let Some(pid) = pid {
                 effects.push(Effect::Kill { pid });
+            }
+        }
+        // The others die with the zygote, and nobody says so.
+        for worker in self.pool.iter() {
+            if let (Some(pid), None) = (worker.pid, &worker.exit) {
+                effects.push(Effect::AwaitEnd { pid });
             }
         }
         if !is_start_failure {

@@ -16,7 +16,7 @@ use crate::core::effect::{Effect, StoreEffect};
 use crate::core::event::{CallAnswer, Event};
 use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use crate::io::lane_proxy::await_lane;
-use crate::io::logs::{Epitaph, quote_file};
+use crate::io::logs::quote_file;
 
 impl RayletDriver {
     pub(super) fn carry_out(&mut self, effect: Effect) {
@@ -62,10 +62,21 @@ impl RayletDriver {
                 self.ports.zygote.send(ZygoteRequest::Preload { modules });
             }
             Effect::Kill { pid } => self.surroundings.processes.kill_group(pid),
-            Effect::EndLog { worker, job, pid } => {
-                self.ports
-                    .logs
-                    .end(worker, job.map(|job| Epitaph { job, pid }));
+            Effect::EndLog { worker, epitaph } => {
+                let job = epitaph.as_ref().map(|epitaph| epitaph.job);
+                self.ports.logs.end(worker, job);
+                if let Some(epitaph) = epitaph {
+                    self.epitaphs.insert(worker, epitaph);
+                }
+            }
+            Effect::WatchProcess { connection } => self.watch_process(connection),
+            Effect::AwaitEnd { pid } => {
+                let end = self.surroundings.processes.ended(pid);
+                let mailbox = self.mailbox.clone();
+                tokio::spawn(async move {
+                    end.await;
+                    mailbox.event(Event::ProcessEnded { pid });
+                });
             }
             Effect::Store(effect) => self.change_store(effect),
             other => self.carry_abroad(other),
@@ -186,6 +197,21 @@ impl RayletDriver {
         self.ports
             .links
             .send(connection, request_id, Kind::HelloReply(reply), &[]);
+    }
+
+    /// Tells when the process behind a connection has ended. One that cannot be watched counts as ended: then the end of
+    /// its connection is all there is. So it is with this process itself, which ends with all of this.
+    fn watch_process(&mut self, connection: ConnectionId) {
+        let pid = self.ports.links.peer_pid(connection);
+        let pid = pid.filter(|pid| *pid != std::process::id());
+        let end = pid.map(|pid| self.surroundings.processes.ended(pid));
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            if let Some(end) = end {
+                end.await;
+            }
+            mailbox.event(Event::ClientEnded { connection });
+        });
     }
 
     fn answer(&mut self, call: CallId, answer: CallAnswer) {

@@ -18,13 +18,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::ObjectId;
+use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_proto::v1::HelloReply;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::core::RayletCore;
+use crate::core::effect::Epitaph;
 use crate::core::event::{CallAnswer, Event, PullFailure};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::inbox::{Inbox, Mailbox, Message};
@@ -88,6 +89,8 @@ pub(crate) struct RayletDriver {
     forwards: FxHashMap<ReplyTo, AbortHandle>,
     pulls: FxHashMap<ObjectId, PullTask>,
     reads: FxHashMap<CallId, oneshot::Sender<Result<ReadGrant, aktis_proto::v1::Failure>>>,
+    /// Workers that are gone from the pool, until all their lines are sent.
+    epitaphs: FxHashMap<WorkerId, Epitaph>,
     leftovers: Vec<Leftover>,
     next_store_tick: Instant,
 }
@@ -109,6 +112,7 @@ impl RayletDriver {
             forwards: FxHashMap::default(),
             pulls: FxHashMap::default(),
             reads: FxHashMap::default(),
+            epitaphs: FxHashMap::default(),
             leftovers: Vec::new(),
             next_store_tick: Instant::now() + STORE_TICK,
         }

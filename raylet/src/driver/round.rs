@@ -8,10 +8,9 @@ use super::RayletDriver;
 use super::shutdown::End;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
-use crate::core::worker_pool::Worker;
 use crate::inbox::{Message, ProcessNews};
 use crate::io::frames::Frame;
-use crate::io::logs::{Epitaph, Flush};
+use crate::io::logs::Flush;
 
 impl RayletDriver {
     /// A connection begins, says something or ends.
@@ -70,11 +69,15 @@ impl RayletDriver {
             let links = &mut self.ports.links;
             return links.send(connection, request_id, Kind::Failure(failure), &[]);
         };
-        let workers = self.core.pool().iter();
-        let workers = workers.filter(|worker| worker.job == Some(job));
+        let living = self.core.pool().iter();
+        let living = living.filter(|worker| worker.job == Some(job));
+        let dead = self.epitaphs.iter();
+        let dead = dead.filter(|(_, epitaph)| epitaph.job == job);
         self.ports.logs.flush(Flush {
-            job,
-            workers: workers.map(|worker| worker.id).collect(),
+            workers: living
+                .map(|worker| worker.id)
+                .chain(dead.map(|(worker, _)| *worker))
+                .collect(),
             connection,
             request_id,
         });
@@ -82,7 +85,12 @@ impl RayletDriver {
 
     pub(super) fn on_message(&mut self, message: Message) -> Option<End> {
         match message {
-            Message::Event(event) => self.handle(event),
+            Message::Event(event) => {
+                if let Event::LogEnded { worker, .. } = &event {
+                    self.epitaphs.remove(worker);
+                }
+                self.handle(event);
+            }
             Message::Writable(connection) => self.ports.links.on_writable(connection),
             Message::Send {
                 connection,
@@ -128,7 +136,7 @@ impl RayletDriver {
                 is_stderr,
                 source,
                 lines,
-                epitaph,
+                room,
             } => {
                 let lines = LogLines {
                     source,
@@ -136,31 +144,25 @@ impl RayletDriver {
                     lines,
                     ..LogLines::default()
                 };
-                self.on_log_lines(worker, lines, epitaph);
+                self.on_log_lines(worker, lines);
+                drop(room);
             }
             Message::Shutdown { cause, done } => return Some(End { cause, done }),
         }
         None
     }
 
-    fn on_log_lines(
-        &mut self,
-        worker: aktis_common::ids::WorkerId,
-        mut lines: LogLines,
-        epitaph: Option<Epitaph>,
-    ) {
-        let living = self.core.pool().get(worker);
-        let job = living
-            .and_then(|worker| worker.job)
-            .or(epitaph.map(|epitaph| epitaph.job));
-        let pid = living
-            .and_then(|worker| worker.pid)
-            .or(epitaph.map(|epitaph| epitaph.pid));
+    fn on_log_lines(&mut self, worker: aktis_common::ids::WorkerId, mut lines: LogLines) {
+        let (job, pid, label) = match (self.core.pool().get(worker), self.epitaphs.get(&worker)) {
+            (Some(worker), _) => (worker.job, worker.pid, worker.source()),
+            (None, Some(dead)) => (Some(dead.job), Some(dead.pid), dead.label.clone()),
+            (None, None) => return,
+        };
         let Some(job) = job else { return };
         lines.pid = pid.unwrap_or(0);
         lines.hostname = self.surroundings.hostname.clone();
         if lines.source.is_empty() {
-            lines.source = living.map(Worker::source).unwrap_or_default();
+            lines.source = label;
         }
         let drivers: Vec<ConnectionId> = self.core.processes().drivers_of(job).collect();
         for driver in drivers {

@@ -41,9 +41,9 @@ impl RayletDriver {
             logs,
         } = self.ports;
         links.close_all();
-        logs.close();
         // The gcs is told first: it may be waiting for this node. The zygote kills what is left.
         tokio::join!(gcs.close(end.cause), zygote.close());
+        logs.close().await;
         drop(store);
         let folder = &self.surroundings.node_dir;
         if let Err(error) = std::fs::remove_dir_all(folder)

@@ -29,6 +29,8 @@ struct Link {
     /// Somebody waits until the socket takes more.
     is_waiting: bool,
     is_dirty: bool,
+    /// Lines that were dropped since the last ones that were sent.
+    lost_lines: u64,
 }
 
 /// All connections.
@@ -52,8 +54,16 @@ impl Links {
             pending: BytesMut::new(),
             is_waiting: false,
             is_dirty: false,
+            lost_lines: 0,
         };
         self.links.insert(connection, link);
+    }
+
+    /// The process at the other end, as the kernel says; none if it cannot be seen from here.
+    pub(crate) fn peer_pid(&self, connection: ConnectionId) -> Option<u32> {
+        let link = self.links.get(&connection)?;
+        let pid = link.stream.peer_cred().ok()?.pid()?;
+        u32::try_from(pid).ok().filter(|pid| *pid > 0)
     }
 
     /// A connection has ended.
@@ -81,15 +91,18 @@ impl Links {
         &mut self,
         connection: ConnectionId,
         request_id: u64,
-        kind: Kind,
+        mut kind: Kind,
         payload: &[u8],
     ) {
         let Some(link) = self.links.get_mut(&connection) else {
             return;
         };
-        let is_log = matches!(kind, Kind::LogLines(_));
-        if is_log && link.pending.len() > MAX_PENDING_WITH_LOGS_BYTES {
-            return;
+        if let Kind::LogLines(log) = &mut kind {
+            if link.pending.len() > MAX_PENDING_WITH_LOGS_BYTES {
+                link.lost_lines += log.lines.len() as u64;
+                return;
+            }
+            log.lost_before = std::mem::take(&mut link.lost_lines);
         }
         put_frame(&mut link.pending, request_id, kind, payload);
         if !link.is_dirty {

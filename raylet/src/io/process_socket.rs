@@ -5,11 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use aktis_common::limits::descriptor_advice;
 use bytes::BytesMut;
+use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::frames::take_frame;
+use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
 use crate::inbox::{Mailbox, ProcessNews};
 
@@ -35,10 +38,21 @@ pub(crate) fn serve_processes(listener: UnixListener, mailbox: Mailbox) -> JoinH
                     tokio::spawn(read_frames(connection, Arc::new(stream), mailbox.clone()));
                 }
                 Ok(_) => tracing::warn!("a process of another user tried to connect"),
-                Err(error) => pause_after(&error).await,
+                Err(error) => {
+                    if is_out_of_descriptors(&error) {
+                        let cause = format!("{error}; {}", descriptor_advice());
+                        mailbox.event(Event::OutOfDescriptors { cause });
+                    }
+                    pause_after(&error).await;
+                }
             }
         }
     })
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whether the process at the other end belongs to this user (or root).

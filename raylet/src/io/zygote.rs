@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::core::event::{Event, ZygoteEvent};
+use crate::core::event::{Event, Exit, ZygoteEvent};
 use crate::core::keys::StartupToken;
 use crate::inbox::Mailbox;
 use crate::processes::{Processes, StartedZygote, ZygoteCommand};
@@ -185,7 +185,17 @@ fn deliver(line: &str, mailbox: &Mailbox) -> bool {
             token: StartupToken(startup_token),
             error,
         },
-        ZygoteReply::Exited { pid, cause } => ZygoteEvent::Exited { pid, cause },
+        ZygoteReply::Exited {
+            pid,
+            cause,
+            is_out_of_memory,
+        } => ZygoteEvent::Exited {
+            pid,
+            exit: Exit {
+                cause,
+                is_out_of_memory,
+            },
+        },
     };
     let is_ready = matches!(event, ZygoteEvent::Ready);
     mailbox.event(Event::Zygote(event));

@@ -9,6 +9,7 @@ use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
 use super::lanes::LaneRole;
+use super::obituaries::Death;
 use super::{Runtime, resource_request};
 use crate::core::call_queues::CallLimits;
 use crate::core::objects::ObjectState;
@@ -261,7 +262,7 @@ impl Runtime {
             return;
         }
         match self.obituary(worker.worker) {
-            Some(cause) => self.fail_or_retry(worker, &tasks, &cause),
+            Some(death) => self.fail_or_retry(worker, &tasks, &death),
             None => self.await_obituary(worker, tasks),
         }
     }
@@ -276,7 +277,7 @@ impl Runtime {
     }
 
     /// The raylet has said why a worker died.
-    pub(super) fn bury(&self, worker: WorkerId, cause: &str) {
+    pub(super) fn bury(&self, worker: WorkerId, death: &Death) {
         let waiting: Vec<_> = self
             .0
             .unburied
@@ -284,7 +285,7 @@ impl Runtime {
             .extract_if(.., |dead| dead.worker.worker == worker)
             .collect();
         for dead in waiting {
-            self.fail_or_retry(dead.worker, &dead.tasks, cause);
+            self.fail_or_retry(dead.worker, &dead.tasks, death);
         }
     }
 
@@ -297,7 +298,11 @@ impl Runtime {
             .extract_if(.., |dead| dead.give_up_at <= now)
             .collect();
         for dead in overdue {
-            self.fail_or_retry(dead.worker, &dead.tasks, "its connection closed");
+            self.fail_or_retry(
+                dead.worker,
+                &dead.tasks,
+                &Death::of("its connection closed"),
+            );
         }
         self.0
             .unburied
@@ -307,20 +312,44 @@ impl Runtime {
             .min()
     }
 
-    fn fail_or_retry(&self, worker: ProcessAddress, tasks: &[TaskId], cause: &str) {
-        let message = format!(
-            "the worker process {} on node {} died while it ran the task: {cause}. Common causes: the function called \
-             os._exit or crashed in native code, or the machine ran out of memory; its output is in the session's logs \
-             folder",
-            worker.worker, worker.node
-        );
+    fn fail_or_retry(&self, worker: ProcessAddress, tasks: &[TaskId], death: &Death) {
+        let failure = task_failure(worker, death);
         self.with_core(|core, effects| {
             for task in tasks {
-                let failure = TaskFailure::new(ErrorCode::WorkerCrashed, message.clone());
-                core.retry_or_fail(*task, failure, effects);
+                core.retry_or_fail(*task, failure.clone(), effects);
             }
         });
     }
+}
+
+/// What the owner of a task is told when the worker that ran it died.
+fn task_failure(worker: ProcessAddress, death: &Death) -> TaskFailure {
+    let Death {
+        cause,
+        last_words,
+        is_out_of_memory,
+    } = death;
+    let (code, advice) = if *is_out_of_memory {
+        (
+            ErrorCode::OutOfMemory,
+            "run fewer tasks at a time (num_cpus, memory), or give each less to hold",
+        )
+    } else {
+        (
+            ErrorCode::WorkerCrashed,
+            "common causes: the function called os._exit or crashed in native code, or somebody killed the process",
+        )
+    };
+    let words = if last_words.is_empty() {
+        String::new()
+    } else {
+        format!("\n{last_words}")
+    };
+    let message = format!(
+        "the worker process {} on node {} died while it ran the task: {cause}; {advice}{words}",
+        worker.worker, worker.node
+    );
+    TaskFailure::new(code, message)
 }
 
 fn actor_options(
@@ -362,6 +391,11 @@ fn actor_options(
 pub(super) fn as_actor_death(actor: ActorId, class: &str, failure: TaskFailure) -> TaskFailure {
     match failure.code {
         ErrorCode::Unschedulable | ErrorCode::NotConnected => failure,
+        // Ray's users catch it by name.
+        ErrorCode::OutOfMemory => TaskFailure {
+            message: format!("actor {class} ({actor}) is dead: {}", failure.message),
+            ..failure
+        },
         ErrorCode::ActorDied if failure.message.contains(class) => failure,
         ErrorCode::Application => TaskFailure {
             code: ErrorCode::ActorDied,

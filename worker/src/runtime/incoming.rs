@@ -433,7 +433,7 @@ impl Runtime {
             (LaneRole::Peer, Some(peer)) if was_asked => {
                 let cause = self
                     .obituary(peer.worker)
-                    .unwrap_or_else(|| "its connection closed".to_owned());
+                    .map_or_else(|| "its connection closed".to_owned(), |death| death.cause);
                 self.with_core(|core, effects| core.owner_died(peer, &cause, effects));
             }
             (LaneRole::Incoming { .. }, _) => {

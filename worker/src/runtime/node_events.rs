@@ -12,6 +12,7 @@ use wire::node_frame::Kind as NodeKind;
 use super::Runtime;
 use super::incoming::{address_of, id_error};
 use super::lanes::LaneRole;
+use super::obituaries::Death;
 use crate::core::call_queues::CallLimits;
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
@@ -123,7 +124,13 @@ impl Runtime {
             }
             NodeKind::ActorUpdate(update) => self.on_actor_update(&update)?,
             NodeKind::WorkerDied(died) => {
-                self.on_worker_died(address_of(died.worker.as_ref())?, died.cause)
+                let worker = address_of(died.worker.as_ref())?;
+                let death = Death {
+                    cause: died.cause,
+                    last_words: died.last_words,
+                    is_out_of_memory: died.is_out_of_memory,
+                };
+                self.on_worker_died(worker, death);
             }
             NodeKind::NodeDied(died) => {
                 let node = NodeId::from_bytes(&died.node_id).map_err(|error| id_error(&error))?;
@@ -146,13 +153,14 @@ impl Runtime {
         Ok(())
     }
 
-    pub(super) fn obituary(&self, worker: WorkerId) -> Option<String> {
-        self.0.obituaries.lock().cause(worker).cloned()
+    pub(super) fn obituary(&self, worker: WorkerId) -> Option<Death> {
+        self.0.obituaries.lock().death(worker).cloned()
     }
 
-    fn on_worker_died(&self, worker: ProcessAddress, cause: String) {
-        self.0.obituaries.lock().add(worker.worker, cause.clone());
-        self.bury(worker.worker, &cause);
+    fn on_worker_died(&self, worker: ProcessAddress, death: Death) {
+        self.0.obituaries.lock().add(worker.worker, death.clone());
+        self.bury(worker.worker, &death);
+        let cause = death.cause;
         self.with_core(|core, effects| {
             core.borrower_died(worker.worker, effects);
             core.owner_died(worker, &cause, effects);

@@ -306,6 +306,7 @@ fn job_ends_when_its_driver_dies() {
     let death = WorkerDied {
         worker: Some(Address::of(node, driver)),
         cause: "died".to_owned(),
+        ..WorkerDied::default()
     };
     let report = ReportWorkerDeathRequest {
         death: Some(death),

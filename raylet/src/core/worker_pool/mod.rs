@@ -17,6 +17,7 @@ use aktis_common::ids::{JobId, WorkerId};
 use rustc_hash::FxHashMap;
 
 pub use self::worker::{Duty, Worker, WorkerState};
+use super::event::Exit;
 use super::keys::{ConnectionId, StartupToken};
 
 /// How many workers to keep, and how long.
@@ -177,6 +178,9 @@ impl WorkerPool {
                 label: String::new(),
                 kill_cause: None,
                 shared_modules: self.shared_modules.len(),
+                is_cut_off: false,
+                exit: None,
+                is_leaving: false,
             },
         );
         self.by_token.insert(token, id);
@@ -292,6 +296,33 @@ impl WorkerPool {
             }
             worker.state = WorkerState::Retiring { since: now };
         }
+    }
+
+    /// The connection of a worker has ended. Its process is to end, too.
+    pub fn cut_off(&mut self, id: WorkerId, is_leaving: bool, now: Instant) {
+        self.retire(id, now);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_cut_off = true;
+            worker.is_leaving = is_leaving;
+        }
+    }
+
+    /// The process of a worker has ended. Its connection may still hold what it said last.
+    pub fn note_exit(&mut self, id: WorkerId, exit: Exit) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.exit.get_or_insert(exit);
+        }
+    }
+
+    /// Whether workers without a lease are ending that may still hold memory of some of `gpu_ids`.
+    pub fn is_vacating(&self, gpu_ids: &[u32], has_lease: impl Fn(WorkerId) -> bool) -> bool {
+        let mut ending = self
+            .workers
+            .values()
+            .filter(|worker| matches!(worker.state, WorkerState::Retiring { .. }));
+        ending.any(|worker| {
+            worker.gpu_ids.iter().any(|gpu| gpu_ids.contains(gpu)) && !has_lease(worker.id)
+        })
     }
 
     /// Notes why this raylet kills a worker; the first cause stands.

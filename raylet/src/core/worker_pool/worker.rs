@@ -7,11 +7,14 @@
 //!     │ overdue        ▼                     ▼
 //!     └──────────► (removed) ◄── exit ── Retiring
 //! ```
+//! From `Retiring` it is removed when its process has ended, which is not when its connection has: until then it may write
+//! into memory of the store and hold memory of GPUs.
 
 use std::time::Instant;
 
 use aktis_common::ids::{ActorId, JobId, WorkerId};
 
+use crate::core::event::Exit;
 use crate::core::keys::{ConnectionId, LeaseId, StartupToken};
 
 /// What a worker is kept busy with.
@@ -47,7 +50,7 @@ pub enum WorkerState {
     },
     /// Connected and given away.
     Busy(Duty),
-    /// Asked to end.
+    /// Asked or about to end.
     Retiring {
         /// When it was asked.
         since: Instant,
@@ -79,6 +82,12 @@ pub struct Worker {
     pub kill_cause: Option<String>,
     /// How many of the pool's shared modules were there when it was forked.
     pub shared_modules: usize,
+    /// Its connection has ended; its process may not have.
+    pub is_cut_off: bool,
+    /// How its process has ended, as the zygote says; its connection may not have.
+    pub exit: Option<Exit>,
+    /// It announced its end.
+    pub is_leaving: bool,
 }
 
 impl Worker {

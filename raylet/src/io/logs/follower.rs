@@ -1,240 +1,245 @@
 //! Reads what has grown.
 
-use std::fs::File;
+use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use aktis_common::ids::WorkerId;
-use aktis_common::zygote::SOURCE_MARK;
+use aktis_common::ids::{JobId, WorkerId};
 use aktis_proto::v1::Done;
 use aktis_proto::v1::node_frame::Kind;
 use rustc_hash::FxHashMap;
 use rustix::fs::inotify;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::{Epitaph, Flush, Order, stderr_path, stdout_path};
+use super::output::{FRAGMENT_PATIENCE, Output, Round};
+use super::{Flush, LogFolder, Order, last_words, stderr_path, stdout_path};
+use crate::core::event::Event;
 use crate::inbox::{Mailbox, Message};
 
 /// How long lines are collected before they are sent.
 const BUNDLE: Duration = Duration::from_millis(10);
 /// How often files are looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(200);
-/// How long the last output of a worker may come after the end of its connection.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Bytes of a file that are read in one round.
-const ROUND_BYTES: usize = 256 << 10;
-/// A longer line is cut.
-const MAX_LINE_BYTES: usize = 64 << 10;
+/// Bytes that are read in one round, of all files together.
+const ROUND_BYTES: usize = 2 << 20;
+/// Bytes of one file that are read in one round: at most and at least.
+const MAX_SHARE_BYTES: usize = 256 << 10;
+const MIN_SHARE_BYTES: usize = 8 << 10;
+/// Bytes of lines that may wait for the loop. While they do, nothing is read.
+pub(super) const ROOM: usize = 4 << 20;
+/// How often it is looked at what is too old or too much.
+const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 
-/// One file of a worker.
-struct Output {
-    path: PathBuf,
-    is_stderr: bool,
-    offset: u64,
-    unfinished: Vec<u8>,
-    /// What the last mark said.
-    source: String,
-}
-
-/// Lines of one source.
-struct Lines {
-    source: String,
-    lines: Vec<String>,
-}
+/// Both files of a worker.
+type Outputs = [Output; 2];
 
 /// The files of the workers that live.
 pub(super) struct Follower {
-    folder: PathBuf,
+    folder: Arc<LogFolder>,
     mailbox: Mailbox,
-    outputs: FxHashMap<WorkerId, [Output; 2]>,
-    endings: Vec<(tokio::time::Instant, WorkerId, Option<Epitaph>)>,
+    outputs: FxHashMap<WorkerId, Outputs>,
+    /// Files that have grown, or may have.
+    grown: Grown,
+    /// A permit is a byte of a line that waits for the loop.
+    room: Arc<Semaphore>,
+}
+
+/// Which files are to be looked at.
+#[derive(Debug, Default)]
+struct Grown {
+    names: HashSet<String>,
+    is_all: bool,
+}
+
+impl Grown {
+    fn is_meant(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        self.is_all || name.is_some_and(|name| self.names.contains(name))
+    }
 }
 
 impl Follower {
-    pub(super) fn new(folder: PathBuf, mailbox: Mailbox) -> Self {
+    pub(super) fn new(folder: LogFolder, mailbox: Mailbox, room: Arc<Semaphore>) -> Self {
         Self {
-            folder,
+            folder: Arc::new(folder),
             mailbox,
             outputs: FxHashMap::default(),
-            endings: Vec::new(),
+            grown: Grown::default(),
+            room,
         }
     }
 
-    /// Follows until nobody gives orders any more.
+    /// Follows until it is told to close.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let watch = watch_folder(&self.folder);
+        let watch = watch_folder(&self.folder.path);
         if let Err(error) = &watch {
             tracing::warn!(%error, "log files are polled: the kernel does not watch them");
         }
         let mut read_at = None;
+        let mut sweep_at = tokio::time::Instant::now() + BUNDLE;
         loop {
-            let next_ending = self.endings.iter().map(|(at, ..)| *at).min();
             tokio::select! {
                 order = orders.recv() => match order {
-                    None => return,
+                    None | Some(Order::Close) => break,
                     Some(Order::Follow { worker }) => self.follow(worker),
-                    Some(Order::End { worker, epitaph }) => {
-                        self.endings.push((tokio::time::Instant::now() + LAST_WORDS, worker, epitaph));
-                    }
-                    Some(Order::Flush(flush)) => self.flush(flush),
+                    Some(Order::End { worker, job }) => self.end(worker, job).await,
+                    Some(Order::Flush(flush)) => self.flush(flush).await,
                 },
                 () = growth(watch.as_ref().ok()), if read_at.is_none() && !self.outputs.is_empty() => {
                     read_at = Some(tokio::time::Instant::now() + BUNDLE);
                 }
                 () = sleep_until(read_at), if read_at.is_some() => {
-                    read_at = None;
-                    if let Ok(watch) = &watch {
-                        drain(watch);
-                    }
-                    self.read_all();
+                    take_news(watch.as_ref().ok(), &mut self.grown);
+                    read_at = self.read_round().await.map(Into::into);
                 }
-                () = sleep_until(next_ending), if next_ending.is_some() => self.end_due(),
+                () = tokio::time::sleep_until(sweep_at) => {
+                    sweep_at = tokio::time::Instant::now() + SWEEP_PERIOD;
+                    self.sweep();
+                }
             }
+        }
+        if let Some(folder) = Arc::into_inner(self.folder) {
+            let _ = tokio::task::spawn_blocking(move || folder.leave()).await;
         }
     }
 
     fn follow(&mut self, worker: WorkerId) {
-        let stdout = stdout_path(&self.folder, worker);
+        let stdout = stdout_path(&self.folder.path, worker);
         let stderr = stderr_path(&stdout);
-        let output = |path, is_stderr| Output {
-            path,
-            is_stderr,
-            offset: 0,
-            unfinished: Vec::new(),
-            source: String::new(),
-        };
-        self.outputs
-            .insert(worker, [output(stdout, false), output(stderr, true)]);
+        self.outputs.insert(
+            worker,
+            [Output::new(stdout, false), Output::new(stderr, true)],
+        );
     }
 
-    fn read_all(&mut self) {
-        for (worker, outputs) in &mut self.outputs {
-            for output in outputs {
-                output.pass_on(*worker, None, &self.mailbox);
+    /// Reads a part of what has come. Says when to read on without news: at once if a file has more.
+    async fn read_round(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let grown = std::mem::take(&mut self.grown);
+        let is_due = |output: &Output| {
+            output.due().is_some_and(|due| due <= now) || grown.is_meant(&output.path)
+        };
+        let meant: Vec<WorkerId> = self
+            .outputs
+            .iter()
+            .filter(|(_, outputs)| outputs.iter().any(is_due))
+            .map(|(worker, _)| *worker)
+            .collect();
+        let share =
+            (ROUND_BYTES / (2 * meant.len()).max(1)).clamp(MIN_SHARE_BYTES, MAX_SHARE_BYTES);
+        let max_file_bytes = self.folder.limits().file_bytes;
+        for worker in meant {
+            let read = move |output: &mut Output| output.read(share, max_file_bytes, now);
+            for name in self.pass_on(worker, read).await {
+                self.grown.names.insert(name);
             }
         }
+        if !self.grown.names.is_empty() {
+            return Some(Instant::now());
+        }
+        let outputs = self.outputs.values().flatten();
+        let due = outputs.filter_map(Output::due).min();
+        due.map(|due| due.max(now + FRAGMENT_PATIENCE / 4))
     }
 
-    fn end_due(&mut self) {
-        let now = tokio::time::Instant::now();
-        self.end_if(|at, _| at <= now);
+    /// Reads both files of a worker and sends the lines. Gives the names of those that have more.
+    async fn pass_on(
+        &mut self,
+        worker: WorkerId,
+        read: impl Fn(&mut Output) -> Round + Send + 'static,
+    ) -> Vec<String> {
+        let Some(mut outputs) = self.outputs.remove(&worker) else {
+            return Vec::new();
+        };
+        let reading = tokio::task::spawn_blocking(move || {
+            let rounds = outputs.each_mut().map(read);
+            (outputs, rounds)
+        });
+        let Ok((outputs, rounds)) = reading.await else {
+            return Vec::new();
+        };
+        let mut behind = Vec::new();
+        for (output, round) in outputs.iter().zip(rounds) {
+            if round.is_behind {
+                let name = output.path.file_name().unwrap_or_default();
+                behind.push(name.to_string_lossy().into_owned());
+            }
+            self.send(worker, output.is_stderr, round).await;
+        }
+        self.outputs.insert(worker, outputs);
+        behind
     }
 
-    fn end_if(&mut self, is_due: impl Fn(tokio::time::Instant, &Option<Epitaph>) -> bool) {
-        let due: Vec<_> = self
-            .endings
-            .extract_if(.., |(at, _, epitaph)| is_due(*at, epitaph))
-            .collect();
-        for (_, worker, epitaph) in due {
-            self.end(worker, epitaph);
+    /// Sends lines; waits while the loop is behind with them.
+    async fn send(&self, worker: WorkerId, is_stderr: bool, round: Round) {
+        for bundle in round.bundles {
+            let bytes: usize = bundle.lines.iter().map(|line| line.len() + 1).sum();
+            let wanted = u32::try_from(bytes.clamp(1, ROOM)).unwrap_or(1);
+            let Ok(room) = Arc::clone(&self.room).acquire_many_owned(wanted).await else {
+                return;
+            };
+            self.mailbox.send(Message::LogLines {
+                worker,
+                is_stderr,
+                source: bundle.source,
+                lines: bundle.lines,
+                room: Some(room),
+            });
         }
     }
 
-    fn end(&mut self, worker: WorkerId, epitaph: Option<Epitaph>) {
-        for mut output in self.outputs.remove(&worker).into_iter().flatten() {
-            output.pass_on_all(worker, epitaph, &self.mailbox);
-        }
+    /// The process is gone: the rest of its lines, its last words, and its files go if they are empty.
+    async fn end(&mut self, worker: WorkerId, job: Option<JobId>) {
+        self.pass_on(worker, |output| output.read_to_end(MAX_SHARE_BYTES))
+            .await;
+        self.outputs.remove(&worker);
+        let stdout = stdout_path(&self.folder.path, worker);
+        let closing = tokio::task::spawn_blocking(move || {
+            let words = last_words(&stdout);
+            remove_if_empty(&stdout);
+            remove_if_empty(&stderr_path(&stdout));
+            words
+        });
+        let words = closing.await.unwrap_or_default();
+        let last_words = job.map(|_| words).unwrap_or_default();
+        self.mailbox.event(Event::LogEnded { worker, last_words });
     }
 
     /// Sends what the workers of a job have written, and then says so.
-    fn flush(&mut self, flush: Flush) {
-        let Flush {
-            job,
-            workers,
-            connection,
-            request_id,
-        } = flush;
-        self.end_if(|_, epitaph| epitaph.is_some_and(|epitaph| epitaph.job == job));
-        for worker in workers {
-            for output in self.outputs.get_mut(&worker).into_iter().flatten() {
-                output.pass_on_all(worker, None, &self.mailbox);
-            }
+    async fn flush(&mut self, flush: Flush) {
+        for worker in flush.workers {
+            self.pass_on(worker, |output| output.read_to_end(MAX_SHARE_BYTES))
+                .await;
         }
         self.mailbox.send(Message::Send {
-            connection,
-            request_id,
+            connection: flush.connection,
+            request_id: flush.request_id,
             kind: Kind::Done(Done {}),
         });
     }
+
+    /// Removes what is too old or too much, in the background.
+    fn sweep(&self) {
+        let outputs = self.outputs.values().flatten();
+        let written: HashSet<PathBuf> = outputs.map(|output| output.path.clone()).collect();
+        let own = [self.folder.path.join("zygote.log")];
+        let written = written.into_iter().chain(own).collect();
+        let folder = Arc::clone(&self.folder);
+        tokio::task::spawn_blocking(move || folder.sweep(&written));
+    }
 }
 
-impl Output {
-    /// Sends the lines that have come.
-    fn pass_on(&mut self, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
-        while let Some(bundles) = self.read_lines() {
-            for lines in bundles {
-                self.send(lines, worker, epitaph, mailbox);
-            }
-        }
-    }
-
-    /// Also the last line, if it has no end.
-    fn pass_on_all(&mut self, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
-        self.pass_on(worker, epitaph, mailbox);
-        if !self.unfinished.is_empty() {
-            let line = String::from_utf8_lossy(&self.unfinished).into_owned();
-            self.unfinished.clear();
-            let mut bundles = Vec::new();
-            self.take_line(line, &mut bundles);
-            for lines in bundles {
-                self.send(lines, worker, epitaph, mailbox);
-            }
-        }
-    }
-
-    fn send(&self, lines: Lines, worker: WorkerId, epitaph: Option<Epitaph>, mailbox: &Mailbox) {
-        let Lines { source, lines } = lines;
-        mailbox.send(Message::LogLines {
-            worker,
-            is_stderr: self.is_stderr,
-            source,
-            lines,
-            epitaph,
-        });
-    }
-
-    /// The complete lines of the next round; `None` when nothing has grown.
-    fn read_lines(&mut self) -> Option<Vec<Lines>> {
-        let file = File::open(&self.path).ok()?;
-        let mut buffer = vec![0; ROUND_BYTES];
-        let count = file
-            .read_at(&mut buffer, self.offset)
-            .ok()
-            .filter(|count| *count > 0)?;
-        self.offset += count as u64;
-        let mut bundles: Vec<Lines> = Vec::new();
-        for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
-            self.unfinished.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.unfinished.len() > MAX_LINE_BYTES {
-                let line = String::from_utf8_lossy(&self.unfinished);
-                let line = line.trim_end_matches(['\n', '\r']).to_owned();
-                self.unfinished.clear();
-                self.take_line(line, &mut bundles);
-            }
-        }
-        Some(bundles)
-    }
-
-    fn take_line(&mut self, line: String, bundles: &mut Vec<Lines>) {
-        if let Some(source) = line.strip_prefix(SOURCE_MARK) {
-            source.clone_into(&mut self.source);
-            return;
-        }
-        match bundles.last_mut() {
-            Some(bundle) if bundle.source == self.source => bundle.lines.push(line),
-            _ => bundles.push(Lines {
-                source: self.source.clone(),
-                lines: vec![line],
-            }),
-        }
+fn remove_if_empty(path: &Path) {
+    if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        let _ = std::fs::remove_file(path);
     }
 }
 
 /// The kernel's news of files that grow. They are read like a pipe.
-fn watch_folder(folder: &std::path::Path) -> io::Result<pipe::Receiver> {
+fn watch_folder(folder: &Path) -> io::Result<pipe::Receiver> {
     let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
     let descriptor = inotify::init(flags)?;
     inotify::add_watch(&descriptor, folder, inotify::WatchFlags::MODIFY)?;
@@ -251,46 +256,42 @@ async fn growth(watch: Option<&pipe::Receiver>) {
     }
 }
 
-/// Takes in what the kernel told: all files are looked at anyway.
-fn drain(watch: &pipe::Receiver) {
-    let mut news = [0; 4096];
-    while watch.try_read(&mut news).is_ok_and(|count| count > 0) {}
+/// Takes in which files the kernel says have grown; all of them where it does not.
+fn take_news(watch: Option<&pipe::Receiver>, grown: &mut Grown) {
+    let Some(watch) = watch else {
+        grown.is_all = true;
+        return;
+    };
+    let mut news = [0; 16 << 10];
+    while let Ok(count @ 1..) = watch.try_read(&mut news) {
+        take_events(&news[..count], grown);
+    }
+}
+
+/// `struct inotify_event`: watch, mask, cookie and length of the name, four bytes each; then the name, filled up with
+/// zeros.
+fn take_events(mut news: &[u8], grown: &mut Grown) {
+    const HEADER: usize = 16;
+    const OVERFLOW: u32 = 0x4000;
+    let word = |at: usize, news: &[u8]| {
+        let bytes = news.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_ne_bytes)
+    };
+    while news.len() >= HEADER {
+        let length = word(12, news) as usize;
+        grown.is_all |= word(4, news) & OVERFLOW != 0;
+        let end = (HEADER + length).min(news.len());
+        let name = news[HEADER..end].split(|byte| *byte == 0).next();
+        if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
+            grown.names.insert(name.to_owned());
+        }
+        news = &news[end..];
+    }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_name_the_lines_after_them_and_are_not_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("worker.out");
-        let text = format!("start\n{SOURCE_MARK}load\none\ntwo\n{SOURCE_MARK}save\nthree\nfo");
-        std::fs::write(&path, text).unwrap();
-        let mut output = Output {
-            path,
-            is_stderr: false,
-            offset: 0,
-            unfinished: Vec::new(),
-            source: String::new(),
-        };
-        let bundles = output.read_lines().unwrap();
-        let said: Vec<_> = bundles
-            .iter()
-            .map(|bundle| (bundle.source.as_str(), bundle.lines.join(",")))
-            .collect();
-        let expected = [("", "start"), ("load", "one,two"), ("save", "three")];
-        assert_eq!(
-            said,
-            expected.map(|(source, lines)| (source, lines.to_owned()))
-        );
-        assert_eq!(output.unfinished, b"fo");
     }
 }

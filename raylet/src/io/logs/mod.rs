@@ -1,34 +1,38 @@
 //! The output of workers: files that are followed while the workers live.
 //!
-//! A line that begins with [`SOURCE_MARK`] names what prints the lines after it.
+//! A line that begins with [`SOURCE_MARK`](aktis_common::zygote::SOURCE_MARK) names what prints the lines after it.
 //!
-//! The kernel tells which files have grown, so a quiet node does nothing. Lines are bundled for a few milliseconds.
+//! ```text
+//!  worker ──writes──► file ──kernel tells──► follower ──reads a round──► driver loop ──► drivers of the job
+//!                      │                      (a thread of the pool)  ▲
+//!                      └─ shortened at its limit                      └ at most ROOM bytes wait for it
+//! ```
+//! The kernel tells which files have grown, so a quiet node does nothing. Files are never read on the thread of the loop,
+//! a round is bounded, and so is what waits: a worker that prints faster is left behind (`output`), nothing else is.
 
 mod follower;
+mod keeping;
+mod output;
+mod shorten;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aktis_common::ids::{JobId, WorkerId};
-use aktis_common::zygote::SOURCE_MARK;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::core::keys::ConnectionId;
 use crate::inbox::Mailbox;
 
+pub(crate) use self::keeping::LogFolder;
+pub use self::keeping::LogLimits;
+use self::output::last_lines;
+
 /// Lines quoted from a log in an error.
 const QUOTED_LINES: usize = 20;
 /// Bytes that are looked at for them.
 const QUOTED_BYTES: u64 = 8 << 10;
-
-/// Whose lines a driver gets once the worker is gone from the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epitaph {
-    /// The job it served.
-    pub(crate) job: JobId,
-    /// Its process id.
-    pub(crate) pid: u32,
-}
 
 enum Order {
     Follow {
@@ -36,16 +40,15 @@ enum Order {
     },
     End {
         worker: WorkerId,
-        epitaph: Option<Epitaph>,
+        job: Option<JobId>,
     },
     Flush(Flush),
+    Close,
 }
 
 /// What a driver wants to have before it ends.
 pub(crate) struct Flush {
-    /// Its job.
-    pub(crate) job: JobId,
-    /// The living workers of the job.
+    /// The workers of its job, also those that have just ended.
     pub(crate) workers: Vec<WorkerId>,
     /// Who is answered.
     pub(crate) connection: ConnectionId,
@@ -58,18 +61,23 @@ pub(crate) struct Flush {
 pub(crate) struct LogPort {
     folder: PathBuf,
     orders: mpsc::UnboundedSender<Order>,
+    /// A permit is a byte of a line that waits for the loop.
+    room: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
 impl LogPort {
     /// Follows files of `folder`.
-    pub(crate) fn open(folder: PathBuf, mailbox: Mailbox) -> Self {
+    pub(crate) fn open(folder: LogFolder, mailbox: Mailbox) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let follower = follower::Follower::new(folder.clone(), mailbox);
+        let path = folder.path.clone();
+        let room = Arc::new(Semaphore::new(follower::ROOM));
+        let follower = follower::Follower::new(folder, mailbox, Arc::clone(&room));
         let task = tokio::spawn(follower.run(receiver));
         Self {
-            folder,
+            folder: path,
             orders,
+            room,
             task,
         }
     }
@@ -84,9 +92,9 @@ impl LogPort {
         let _ = self.orders.send(Order::Follow { worker });
     }
 
-    /// A worker is gone: what is left in its files is the last of it.
-    pub(crate) fn end(&self, worker: WorkerId, epitaph: Option<Epitaph>) {
-        let _ = self.orders.send(Order::End { worker, epitaph });
+    /// The process of a worker has ended: what is in its files is the last of it.
+    pub(crate) fn end(&self, worker: WorkerId, job: Option<JobId>) {
+        let _ = self.orders.send(Order::End { worker, job });
     }
 
     /// Reads what the workers of a job have written, and answers the driver after it has been sent the lines.
@@ -97,17 +105,19 @@ impl LogPort {
     /// The last lines of a worker's files, for an error message.
     pub(crate) fn quote(&self, worker: WorkerId) -> String {
         let stdout = self.stdout_path(worker);
-        let stderr = stderr_path(&stdout);
-        let quoted = [&stderr, &stdout].map(|path| quote_file(path));
-        match quoted.iter().find(|text| !text.is_empty()) {
-            Some(text) => format!("last lines of {}:\n{text}", stderr.display()),
-            None => format!("its log files {} are empty", stderr.display()),
+        let quoted = last_words(&stdout);
+        match quoted.is_empty() {
+            true => format!("its log files {} are empty", stderr_path(&stdout).display()),
+            false => quoted,
         }
     }
 
-    /// Ends the following.
-    pub(crate) fn close(self) {
-        self.task.abort();
+    /// Ends the following, and leaves what is to be kept.
+    pub(crate) async fn close(self) {
+        // Nobody takes lines any more, so none may wait for room.
+        self.room.close();
+        let _ = self.orders.send(Order::Close);
+        let _ = self.task.await;
     }
 }
 
@@ -120,41 +130,16 @@ fn stderr_path(stdout: &Path) -> PathBuf {
     stdout.with_extension("err")
 }
 
-/// The last lines of a file; empty if it has none.
-pub(crate) fn quote_file(path: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(QUOTED_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(QUOTED_BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.starts_with(SOURCE_MARK))
-        .collect();
-    lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
+/// The last lines of a worker's two files, with their names; empty if both are.
+fn last_words(stdout: &Path) -> String {
+    let quoted = [stdout.to_owned(), stderr_path(stdout)].map(|path| {
+        let lines = quote_file(&path);
+        (!lines.is_empty()).then(|| format!("last lines of {}:\n{lines}", path.display()))
+    });
+    quoted.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quote_has_the_last_lines_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let text: String = (0..1_000).map(|n| format!("line {n}\n")).collect();
-        std::fs::write(&path, text).unwrap();
-        let quoted = quote_file(&path);
-        assert!(
-            quoted.starts_with("line 980\n") && quoted.ends_with("line 999"),
-            "{quoted}"
-        );
-        assert_eq!(quote_file(&folder.path().join("none")), "");
-    }
+/// The last lines of a file; empty if it has none.
+pub(crate) fn quote_file(path: &Path) -> String {
+    last_lines(path, QUOTED_LINES, QUOTED_BYTES)
 }

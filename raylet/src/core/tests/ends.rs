@@ -1,0 +1,101 @@
+//! Ends of processes and of connections, and what is free when.
+
+use super::*;
+
+fn gpu_request(gpus: f64) -> LeaseRequest {
+    let wanted = ResourceRequest::from_numbers([(GPU, gpus)], 0).unwrap();
+    LeaseRequest {
+        resources: Some((&wanted).into()),
+        ..request(0.0)
+    }
+}
+
+#[test]
+fn process_that_ends_before_its_connection_is_gone_when_both_are() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    bench.last_words = "last lines of x:\noh".to_owned();
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.exit(grant.pid, "exited with code 1");
+    assert!(
+        !bench.has_left_the_store(connection),
+        "what it sealed last may still be in its connection"
+    );
+    bench.happen(Event::Disconnected { connection });
+    assert!(bench.has_left_the_store(connection));
+    let death = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Report(GcsReport::WorkerDeath(report)) => report.death.clone(),
+        _ => None,
+    });
+    let death = death.expect("it is told");
+    assert_eq!(death.cause, "exited with code 1");
+    assert_eq!(death.last_words, "last lines of x:\noh");
+    assert_eq!(bench.free_cpus(), 1.0);
+}
+
+#[test]
+fn driver_that_is_cut_off_keeps_what_it_writes_until_it_ends() {
+    let mut bench = Bench::new(1);
+    let cut_off = bench.driver(1);
+    bench.happen(Event::Disconnected {
+        connection: cut_off,
+    });
+    assert!(!bench.has_left_the_store(cut_off), "NODE-2");
+    bench.happen(Event::ClientEnded {
+        connection: cut_off,
+    });
+    assert!(bench.has_left_the_store(cut_off));
+    let leaving = bench.driver(2);
+    bench.frame(leaving, 3, Kind::Goodbye(Default::default()));
+    bench.happen(Event::Disconnected {
+        connection: leaving,
+    });
+    assert!(bench.has_left_the_store(leaving));
+}
+
+#[test]
+fn worker_is_shown_its_gpus_by_the_names_of_the_nodes_environment() {
+    let mut bench = Bench::with_gpus(1, 2);
+    let driver = bench.driver(1);
+    bench.frame(driver, 2, Kind::LeaseRequest(gpu_request(2.0)));
+    let held = bench.grant(driver, 2).unwrap().accelerators.unwrap();
+    assert_eq!(held.gpu_ids, [0, 1]);
+    assert_eq!(held.visible_devices, "2,3");
+}
+
+#[test]
+fn gpu_of_an_idle_worker_is_given_away_when_its_process_is_gone() {
+    let mut bench = Bench::with_gpus(1, 2);
+    let driver = bench.driver(1);
+    bench.frame(driver, 2, Kind::LeaseRequest(gpu_request(1.0)));
+    let first = bench.grant(driver, 2).unwrap();
+    bench.frame(driver, 3, give_back(&first));
+    bench.frame(driver, 4, Kind::LeaseRequest(gpu_request(2.0)));
+    assert!(
+        bench.grant(driver, 4).is_none(),
+        "NODE-2: the idle worker may hold memory of one of them"
+    );
+    let connection = bench.workers.remove(&first.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    assert!(bench.grant(driver, 4).is_none(), "NODE-2");
+    bench.exit(first.pid, "exited with code 0");
+    assert!(bench.grant(driver, 4).is_some());
+}
+
+#[test]
+fn shortage_of_descriptors_is_told_to_whoever_waits_for_a_worker() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.are_workers_silent = true;
+    bench.ask(driver, 2, 1.0);
+    bench.ask(driver, 3, 0.0);
+    bench.now += Duration::from_secs(3);
+    let cause = "Too many open files".to_owned();
+    bench.happen(Event::OutOfDescriptors { cause });
+    let told = bench.effects.iter().any(|effect| {
+        matches!(effect, Effect::FailWithLog { cause, .. } if cause.contains("Too many open files"))
+    });
+    assert!(told);
+}

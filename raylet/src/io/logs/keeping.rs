@@ -1,0 +1,264 @@
+//! Output that outlives its session: how much, and for how long.
+//!
+//! ```text
+//!  <root>/<session>/<node>/worker-<id>.out, .err, zygote.log     written by the processes of a node
+//!                          .lock                                 held by its raylet while it lives
+//! ```
+//! Only the raylet that holds the lock removes files of a folder, or anybody if nobody holds it; and never files of
+//! workers that live. Files without a byte go with their worker.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+
+const LOCK_NAME: &str = ".lock";
+/// A folder that nobody holds may be one that is being made.
+const MAKING: Duration = Duration::from_secs(60);
+
+/// Where output lies, and what limits it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLimits {
+    /// A file is kept below this: its oldest lines go.
+    pub file_bytes: u64,
+    /// The files of workers that have ended are kept below this, all sessions together: the oldest go.
+    pub total_bytes: u64,
+    /// They go after this time in any case.
+    pub age: Duration,
+}
+
+/// The folder of one node's output.
+#[derive(Debug)]
+pub(crate) struct LogFolder {
+    pub(crate) path: PathBuf,
+    /// Folder of the folders of all sessions, if output outlives them.
+    root: Option<PathBuf>,
+    limits: LogLimits,
+    _lock: Option<File>,
+}
+
+/// A file that may go.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl LogFolder {
+    /// Takes the folder of a node, which exists.
+    pub(crate) fn hold(path: PathBuf, root: Option<PathBuf>, limits: LogLimits) -> Self {
+        let lock = root.as_ref().and_then(|_| lock(&path));
+        Self {
+            path,
+            root,
+            limits,
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &LogLimits {
+        &self.limits
+    }
+
+    /// Removes what is too old or too much. Files of the folder that `is_written` says are in use stay.
+    pub(crate) fn sweep(&self, is_written: &HashSet<PathBuf>) {
+        let mut kept = files_of(&self.path);
+        kept.retain(|file| !is_written.contains(&file.path));
+        let abandoned = self.abandoned();
+        for (folder, _) in &abandoned {
+            kept.extend(files_of(folder));
+        }
+        let now = SystemTime::now();
+        kept.sort_by_key(|file| std::cmp::Reverse(file.modified));
+        let mut total_bytes = 0;
+        for file in kept {
+            total_bytes += file.bytes;
+            let age = now.duration_since(file.modified).unwrap_or_default();
+            if file.bytes == 0 || total_bytes > self.limits.total_bytes || age > self.limits.age {
+                let _ = std::fs::remove_file(&file.path);
+            }
+        }
+        for (folder, _) in &abandoned {
+            remove_if_empty(folder);
+        }
+    }
+
+    /// The node ends: empty files and folders go, the others stay.
+    pub(crate) fn leave(self) {
+        if self.root.is_some() {
+            self.sweep(&HashSet::new());
+            remove_if_empty(&self.path);
+        }
+    }
+
+    /// Folders of nodes whose raylet is gone, with their locks.
+    fn abandoned(&self) -> Vec<(PathBuf, File)> {
+        let Some(root) = &self.root else {
+            return Vec::new();
+        };
+        let nodes = subfolders(root)
+            .into_iter()
+            .flat_map(|session| subfolders(&session));
+        nodes
+            .filter(|node| *node != self.path && age_of(node) > MAKING)
+            .filter_map(|node| lock(&node).map(|lock| (node, lock)))
+            .collect()
+    }
+}
+
+/// The lock of a folder, unless a living raylet has it.
+fn lock(folder: &Path) -> Option<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(folder.join(LOCK_NAME))
+        .ok()?;
+    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
+}
+
+fn files_of(folder: &Path) -> Vec<Kept> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(is_output);
+        is_ours && entry.file_type().is_ok_and(|kind| kind.is_file())
+    });
+    files
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some(Kept {
+                path: entry.path(),
+                bytes: metadata.len(),
+                modified: metadata.modified().ok()?,
+            })
+        })
+        .collect()
+}
+
+fn is_output(name: &str) -> bool {
+    let is_worker =
+        name.starts_with("worker-") && (name.ends_with(".out") || name.ends_with(".err"));
+    is_worker || name == "zygote.log"
+}
+
+/// Folders in a folder; links are none.
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path()).collect()
+}
+
+fn age_of(path: &Path) -> Duration {
+    let modified = path.metadata().and_then(|metadata| metadata.modified());
+    modified.map_or(Duration::ZERO, |at| {
+        SystemTime::now().duration_since(at).unwrap_or_default()
+    })
+}
+
+/// Removes the folder of a node without output, and that of its session if it is the last.
+fn remove_if_empty(folder: &Path) {
+    if files_of(folder).is_empty() {
+        let _ = std::fs::remove_file(folder.join(LOCK_NAME));
+        // They fail where something is left.
+        let _ = std::fs::remove_dir(folder);
+        if let Some(session) = folder.parent() {
+            let _ = std::fs::remove_dir(session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: LogLimits = LogLimits {
+        file_bytes: 1 << 20,
+        total_bytes: 2_500,
+        age: Duration::from_secs(3600),
+    };
+
+    fn node(root: &Path, session: &str) -> PathBuf {
+        let path = root.join(session).join("n1");
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A file of 1000 bytes that was written so many seconds ago.
+    fn file(folder: &Path, name: &str, bytes: usize, age_secs: u64) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        let at = SystemTime::now() - Duration::from_secs(age_secs);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(at)
+            .unwrap();
+        path
+    }
+
+    fn make_old(folder: &Path) {
+        let at = SystemTime::now() - MAKING * 2;
+        File::open(folder).unwrap().set_modified(at).unwrap();
+    }
+
+    fn hold(root: &Path, path: PathBuf) -> LogFolder {
+        LogFolder::hold(path, Some(root.to_owned()), LIMITS)
+    }
+
+    #[test]
+    fn files_of_ended_workers_go_by_age_and_size_and_those_in_use_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = hold(root.path(), node(root.path(), "s"));
+        let old = file(&folder.path, "worker-1.out", 1000, 4000);
+        let written = file(&folder.path, "worker-2.out", 1000, 5000);
+        let newest = file(&folder.path, "worker-3.err", 1000, 1);
+        let newer = file(&folder.path, "worker-4.out", 1000, 2);
+        let surplus = file(&folder.path, "worker-5.out", 1000, 3);
+        let empty = file(&folder.path, "worker-6.out", 0, 1);
+        let foreign = file(&folder.path, "notes.txt", 1000, 9000);
+        folder.sweep(&HashSet::from([written.clone()]));
+        assert!(
+            [&written, &newest, &newer, &foreign]
+                .iter()
+                .all(|path| path.exists())
+        );
+        assert!([&old, &surplus, &empty].iter().all(|path| !path.exists()));
+    }
+
+    #[test]
+    fn folders_of_living_nodes_are_left_alone_and_those_of_dead_ones_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let own = hold(root.path(), node(root.path(), "own"));
+        let other = hold(root.path(), node(root.path(), "other"));
+        let of_other = file(&other.path, "worker-1.out", 1000, 9000);
+        let dead = node(root.path(), "dead");
+        file(&dead, "worker-1.out", 1000, 9000);
+        for folder in [&other.path, &dead] {
+            make_old(folder);
+        }
+        own.sweep(&HashSet::new());
+        assert!(of_other.exists());
+        assert!(!root.path().join("dead").exists());
+    }
+
+    #[test]
+    fn node_that_printed_nothing_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let quiet = hold(root.path(), node(root.path(), "quiet"));
+        file(&quiet.path, "worker-1.out", 0, 0);
+        quiet.leave();
+        assert!(!root.path().join("quiet").exists());
+        let loud = hold(root.path(), node(root.path(), "loud"));
+        let said = file(&loud.path, "worker-1.out", 10, 0);
+        loud.leave();
+        assert!(said.exists());
+    }
+}
