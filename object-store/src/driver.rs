@@ -61,7 +61,7 @@ use crate::arena::{Arena, ArenaError, ArenaHandle, NamedArena, ProcessLocalArena
 use crate::config::{ArenaBackend, StoreConfig};
 use crate::core::{
     ClientId, CreateAnswer, CreateError, GetAnswer, GetError, ObjectInfo, ObjectState, ObjectTable,
-    ReleaseError, SealError, StoreEffect, StoreReply, StoreStats, TableConfig,
+    ReleaseError, SealError, SpillSlot, StoreEffect, StoreReply, StoreStats, TableConfig,
 };
 use crate::error::StoreOpenError;
 use crate::io::{IoJob, IoOutcome, IoPool, SpillFolder, Workplace};
@@ -216,6 +216,12 @@ impl StoreDriver {
     pub fn on_tick(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started);
         self.drive(|table| table.on_tick(elapsed));
+    }
+
+    /// The file that holds a spilled object. It stays as long as the object is not freed.
+    pub fn spill_file(&self, slot: SpillSlot) -> Option<std::path::PathBuf> {
+        let folder = self.spill_folder.as_ref()?;
+        Some(folder.path_of(slot))
     }
 
     /// Whether the object's bytes can be had from this node.

@@ -36,6 +36,8 @@
 //!   unless it was cancelled or its client is gone.
 //! - `OBJ-9 (fifo)`: creates get room in the order in which they came, and so do restores.
 //! - `OBJ-10 (classes-add-up)`: totals and orders agree with the objects.
+//! - `OBJ-11 (only-corrupt-is-lost)`: a spilled object is lost when its bytes are wrong, and never because they could not be
+//!   read or because there is no room for them.
 //!
 //! [`ObjectTable::check_invariants`](core::ObjectTable::check_invariants) checks them; the tests
 //! call it after every step.
@@ -51,12 +53,12 @@ mod io;
 
 pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
 pub use checksum::checksum64;
-pub use client::{ArenaMap, WritableRange};
+pub use client::{ArenaMap, SpilledReadError, WritableRange, read_spilled};
 pub use config::{ArenaBackend, StoreConfig, default_capacity_bytes};
 pub use core::{
     ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, ObjectInfo,
-    ObjectLocation, ObjectState, ReleaseError, SealError, StoreFull, StoreReply, StoreStats,
-    WaitingRequest,
+    ObjectLocation, ObjectState, ReleaseError, RestoreFailure, SealError, SpillSlot, StoreFull,
+    StoreReply, StoreStats, WaitingRequest,
 };
 pub use driver::{IoDone, StoreDriver};
 pub use error::StoreOpenError;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::{
     ArenaBackend, ArenaMap, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason,
-    IoDone, ObjectLocation, ObjectState, StoreConfig, StoreDriver, StoreReply,
+    IoDone, ObjectLocation, ObjectState, StoreConfig, StoreDriver, StoreReply, read_spilled,
 };
 
 const MIB: u64 = 1 << 20;
@@ -307,8 +307,8 @@ fn a_damaged_spill_file_is_noticed() {
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    let Err(GetError::Lost { reason, .. }) = node.get(second) else {
-        panic!("it is gone")
+    let Err(GetError::Unreadable { reason, .. }) = node.get(second) else {
+        panic!("its file is gone")
     };
     assert!(reason.contains("open spill file"), "{reason}");
     assert!(node.read_and_release(third).unwrap() == value(3, 12 * MIB));
@@ -328,6 +328,51 @@ fn a_disk_without_room_is_named_in_the_error() {
     assert!(error.to_string().contains("is nearly full"), "{error}");
     assert_eq!(spill_files(folder.path()), 0);
     assert!(node.read_and_release(kept).unwrap() == value(1, 12 * MIB));
+}
+
+/// OBJ-11 (only-corrupt-is-lost), with a real file.
+#[test]
+fn object_whose_spill_file_is_away_for_a_while_is_readable_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(config(16 * MIB, Some(folder.path())));
+    let kept = node.put(&value(1, 12 * MIB)).unwrap();
+    let other = node.put(&value(2, 12 * MIB)).unwrap();
+    assert!(spill_files(folder.path()) > 0);
+    node.store.free(other);
+    let away = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::rename(&path, away.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let error = node.get(kept).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, GetError::Unreadable { .. }), "{text}");
+    assert!(
+        text.contains("spill-") && text.contains("kept"),
+        "it names the file: {text}"
+    );
+    for entry in std::fs::read_dir(away.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::rename(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert!(node.read_and_release(kept).unwrap() == value(1, 12 * MIB));
+}
+
+/// OBJ-11 (only-corrupt-is-lost): what is stored stays readable when there is no room for it.
+#[test]
+fn spilled_object_can_be_read_past_a_full_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(config(16 * MIB, Some(folder.path())));
+    let kept = node.put(&value(1, 12 * MIB)).unwrap();
+    let held = node.put(&value(2, 12 * MIB)).unwrap();
+    node.get(held).unwrap();
+    let Err(GetError::Full { slot, .. }) = node.get(kept) else {
+        panic!("there is room for one of them only");
+    };
+    let path = node.store.spill_file(slot).unwrap();
+    let mut own = vec![0; slot.len as usize];
+    read_spilled(&path, slot.file_offset, slot.checksum, &mut own).unwrap();
+    assert!(own == value(1, 12 * MIB));
 }
 
 #[test]

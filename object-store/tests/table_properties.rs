@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::core::{
-    ClientId, CreateAnswer, GetAnswer, ObjectTable, SpillSlot, StoreEffect, StoreReply, TableConfig,
+    ClientId, CreateAnswer, GetAnswer, ObjectTable, RestoreFailure, SpillSlot, StoreEffect,
+    StoreReply, TableConfig,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -248,7 +249,13 @@ impl World {
                 self.table.spill_written(file, Err(reason));
             }
             StoreEffect::RestoreObject { oid, .. } => {
-                let result = if succeeds { Ok(()) } else { Err(reason) };
+                let result = if succeeds {
+                    Ok(())
+                } else if oid.as_bytes()[0] % 2 == 0 {
+                    Err(RestoreFailure::Corrupt(reason))
+                } else {
+                    Err(RestoreFailure::Unreadable(reason))
+                };
                 self.table.object_restored(oid, result);
             }
             StoreEffect::PopulatePages { extent } => self.table.pages_populated(extent),

@@ -55,6 +55,7 @@ mod parallel;
     allow(dead_code, reason = "serves the Linux way of writing")
 )]
 mod residency;
+mod spilled;
 #[cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "serves the Linux way of writing")
@@ -64,4 +65,5 @@ mod writable;
 mod write;
 
 pub use map::ArenaMap;
+pub use spilled::{SpilledReadError, read_spilled};
 pub use writable::WritableRange;

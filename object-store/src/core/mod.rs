@@ -31,7 +31,7 @@ pub use effect::{GoneReason, StoreEffect, StoreReply};
 pub use object::{ObjectState, SpillFileId, SpillSlot, SpilledPart};
 pub use request::{
     ClientId, CreateAnswer, CreateError, GetAnswer, GetError, ObjectLocation, ReleaseError,
-    SealError, StoreFull,
+    RestoreFailure, SealError, StoreFull,
 };
 pub use stats::{ObjectInfo, StoreStats, WaitingRequest};
 pub use table::{ObjectTable, TableConfig};

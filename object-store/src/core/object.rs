@@ -8,9 +8,9 @@
 //!                 v            v            |  v copy: (none)          v
 //!              (none)       (none)          | Disk <----------- Memory + slot
 //!                                           |  |   evict
-//!                    Lost <--- Restoring <--'  | get
-//!                      read      |  ^          v
-//!                      failed    |  '---- RestoreQueued
+//!                    Lost <--- Restoring <--'  | get; the file cannot be read: back
+//!                      read is   |  ^          v
+//!                      corrupt   |  '---- RestoreQueued
 //!                                '-> Memory + slot
 //! ```
 //! An object whose bytes are in memory *and* in a spill file is evicted without writing again.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use aktis_common::ids::ObjectId;
 
+use super::object::SpillSlot;
+
 /// One connection to the store. References and half-made objects belong to it and go with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
@@ -146,9 +148,34 @@ pub enum GetError {
         /// The object.
         oid: ObjectId,
     },
-    /// It is on disk and there is no room to read it into.
-    #[error("get object {oid}: {0}", oid = .0.oid)]
-    Full(Box<StoreFull>),
+    /// It is on disk and there is no room to read it into. A reader may read the file into memory of its own.
+    #[error("get object {oid}: {full}", oid = .full.oid)]
+    Full {
+        /// The sizes that say why.
+        full: Box<StoreFull>,
+        /// Where its bytes are.
+        slot: SpillSlot,
+    },
+    /// It is on disk, and the disk does not give it now. It stays there.
+    #[error(
+        "get object {oid}: its bytes are on disk and cannot be read at the moment: {reason}; they \
+         are kept, and may be asked for again"
+    )]
+    Unreadable {
+        /// The object.
+        oid: ObjectId,
+        /// What the system said, with the file's name.
+        reason: String,
+    },
+}
+
+/// Why an object was not read back from disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreFailure {
+    /// What was read is not what was written: its bytes are gone.
+    Corrupt(String),
+    /// It could not be read. That says nothing about the bytes.
+    Unreadable(String),
 }
 
 /// Why an object cannot be sealed or aborted.

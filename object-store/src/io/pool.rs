@@ -10,7 +10,7 @@ use aktis_common::ids::ObjectId;
 
 use super::spill::{SpillError, SpillFolder};
 use crate::arena::Arena;
-use crate::core::{Extent, SpillFileId, SpillSlot, SpilledPart};
+use crate::core::{Extent, RestoreFailure, SpillFileId, SpillSlot, SpilledPart};
 
 /// Work for a thread.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) enum IoOutcome {
     },
     ObjectRestored {
         oid: ObjectId,
-        result: Result<(), String>,
+        result: Result<(), RestoreFailure>,
     },
     PagesPopulated {
         extent: Extent,
@@ -134,18 +134,22 @@ impl Workplace {
     fn do_job(&self, job: IoJob) -> Option<IoOutcome> {
         match job {
             IoJob::WriteSpillFile { file, parts } => {
-                let result = self.with_folder(|folder| folder.write(file, &parts, &*self.arena));
+                let result = self
+                    .with_folder(|folder| folder.write(file, &parts, &*self.arena))
+                    .map_err(|error| error.chain());
                 Some(IoOutcome::SpillWritten { file, result })
             }
             IoJob::RestoreObject { oid, slot, offset } => {
-                let result = self.with_folder(|folder| folder.read(slot, &*self.arena, offset));
+                let result = self
+                    .with_folder(|folder| folder.read(slot, &*self.arena, offset))
+                    .map_err(SpillError::into_restore_failure);
                 Some(IoOutcome::ObjectRestored { oid, result })
             }
             IoJob::DeleteSpillFile { file } => {
                 if let Err(error) = self.with_folder(|folder| folder.delete(file)) {
                     tracing::warn!(
                         ?file,
-                        error,
+                        error = error.chain(),
                         "a spill file stays behind until the store ends"
                     );
                 }
@@ -170,11 +174,8 @@ impl Workplace {
     fn with_folder<T>(
         &self,
         operation: impl FnOnce(&SpillFolder) -> Result<T, SpillError>,
-    ) -> Result<T, String> {
-        let folder = self.folder.as_ref().ok_or("there is no spill folder")?;
-        match catch_unwind(AssertUnwindSafe(|| operation(folder))) {
-            Ok(result) => result.map_err(|error| error.chain()),
-            Err(_) => Err("the operation panicked".to_owned()),
-        }
+    ) -> Result<T, SpillError> {
+        let folder = self.folder.as_ref().ok_or(SpillError::NoFolder)?;
+        catch_unwind(AssertUnwindSafe(|| operation(folder))).unwrap_or(Err(SpillError::Panicked))
     }
 }

@@ -8,13 +8,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use crate::arena::{Arena, ArenaError};
 use crate::checksum::checksum64;
-use crate::core::{ALIGNMENT_BYTES, SpillFileId, SpillSlot, SpilledPart};
+use crate::core::{ALIGNMENT_BYTES, RestoreFailure, SpillFileId, SpillSlot, SpilledPart};
 
 /// Bytes are read back in steps of this size: small enough to be copied on from the cache.
 const READ_STEP_BYTES: u64 = 1 << 20;
+/// How often, and after which pause, a read that lacked a descriptor or memory is tried again.
+const SHORTAGE_TRIES: u32 = 10;
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 const FILE_PREFIX: &str = "spill-";
 const FILE_SUFFIX: &str = ".bin";
 
@@ -46,9 +52,31 @@ pub(crate) enum SpillError {
     },
     #[error("use the arena")]
     Arena(#[source] ArenaError),
+    #[error("there is no spill folder")]
+    NoFolder,
+    #[error("the operation panicked")]
+    Panicked,
 }
 
 impl SpillError {
+    /// What it means for an object that was to be read back: only wrong bytes are lost ones.
+    pub(crate) fn into_restore_failure(self) -> RestoreFailure {
+        let text = self.chain();
+        match self {
+            Self::Corrupt { .. } => RestoreFailure::Corrupt(text),
+            _ => RestoreFailure::Unreadable(text),
+        }
+    }
+
+    /// Whether it may be over in a moment: others give back what this one lacks.
+    fn is_shortage(&self) -> bool {
+        let Self::File { source, .. } = self else {
+            return false;
+        };
+        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    }
+
     /// The error with all its causes, for people.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -101,13 +129,29 @@ impl SpillFolder {
         result
     }
 
-    /// Reads one object into the arena at `offset`.
+    /// Reads one object into the arena at `offset`. Waits a little where descriptors or memory are
+    /// short.
     pub(crate) fn read(
         &self,
         slot: SpillSlot,
         arena: &dyn Arena,
         offset: u64,
     ) -> Result<(), SpillError> {
+        for _ in 0..SHORTAGE_TRIES {
+            match self.try_read(slot, arena, offset) {
+                Err(error) if error.is_shortage() => std::thread::sleep(SHORTAGE_PAUSE),
+                other => return other,
+            }
+        }
+        self.try_read(slot, arena, offset)
+    }
+
+    /// The file of a slot.
+    pub(crate) fn path_of(&self, slot: SpillSlot) -> PathBuf {
+        self.file_path(slot.file)
+    }
+
+    fn try_read(&self, slot: SpillSlot, arena: &dyn Arena, offset: u64) -> Result<(), SpillError> {
         let path = self.file_path(slot.file);
         let failed = |step| file_error(step, &path);
         let file = File::open(&path).map_err(failed("open"))?;
@@ -115,8 +159,13 @@ impl SpillFolder {
         let mut done = 0;
         while done < slot.len {
             let step = &mut buffer[..READ_STEP_BYTES.min(slot.len - done) as usize];
-            file.read_exact_at(step, slot.file_offset + done)
-                .map_err(failed("read"))?;
+            match file.read_exact_at(step, slot.file_offset + done) {
+                // It was longer when it was written.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(corrupt(&path, slot));
+                }
+                other => other.map_err(failed("read"))?,
+            }
             arena
                 .write_at(offset + done, &[IoSlice::new(step)])
                 .map_err(SpillError::Arena)?;
@@ -124,14 +173,7 @@ impl SpillFolder {
         }
         let bytes = arena.slice(offset, slot.len).map_err(SpillError::Arena)?;
         if checksum64(bytes) != slot.checksum {
-            let SpillSlot {
-                file_offset, len, ..
-            } = slot;
-            return Err(SpillError::Corrupt {
-                path,
-                file_offset,
-                len,
-            });
+            return Err(corrupt(&path, slot));
         }
         Ok(())
     }
@@ -221,6 +263,14 @@ fn write_parts(
         file_offset += len.next_multiple_of(ALIGNMENT_BYTES);
     }
     Ok(slots)
+}
+
+fn corrupt(path: &Path, slot: SpillSlot) -> SpillError {
+    SpillError::Corrupt {
+        path: path.to_owned(),
+        file_offset: slot.file_offset,
+        len: slot.len,
+    }
 }
 
 fn file_error(step: &'static str, path: &Path) -> impl Fn(io::Error) -> SpillError + use<> {

@@ -1,18 +1,20 @@
 //! Reading and writing the node's object store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::fork::Kept;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_object_store::client::ArenaMap;
+use aktis_object_store::client::{ArenaMap, read_spilled};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use wire::node_frame::Kind;
 
 use super::waiting::{Interrupt, Waiting};
 use super::{GetError, Runtime};
+use crate::buffer::AlignedBuffer;
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
@@ -204,6 +206,9 @@ impl Runtime {
             Some(Outcome::View(view)) => self
                 .pin(place.object, view)
                 .map_err(|failure| Ok(ReadError::Failed(failure))),
+            Some(Outcome::File(file)) => {
+                read_file(&file).map_err(|failure| Ok(ReadError::Failed(failure)))
+            }
             Some(Outcome::Lost(lost)) => {
                 let tried = lost
                     .tried_nodes
@@ -375,6 +380,26 @@ impl Runtime {
         }
         self.with_core(|core, effects| core.copy_lost(object, None, effects));
     }
+}
+
+/// Reads an object from its spill file: the store has no room for it.
+fn read_file(file: &wire::StoreFile) -> Result<Bytes, TaskFailure> {
+    let failed = |error: String| {
+        let message = format!(
+            "the object store has no room for this object, and its file cannot be read: {error}"
+        );
+        TaskFailure::new(ErrorCode::ObjectLost, message)
+    };
+    let len = usize::try_from(file.size_bytes).map_err(|error| failed(error.to_string()))?;
+    let mut buffer = AlignedBuffer::new(len);
+    read_spilled(
+        Path::new(&file.path),
+        file.offset,
+        file.checksum,
+        buffer.as_mut_slice(),
+    )
+    .map_err(|error| failed(error.to_string()))?;
+    Ok(Bytes::from_owner(buffer))
 }
 
 fn unexpected(request: &str) -> TaskFailure {

@@ -5,7 +5,7 @@ use aktis_common::ids::ObjectId;
 use super::ObjectTable;
 use crate::core::effect::{GoneReason, StoreReply};
 use crate::core::object::{Residence, SpillFileId, SpillSlot};
-use crate::core::request::GetError;
+use crate::core::request::{GetError, RestoreFailure};
 
 impl ObjectTable {
     /// Answer to [`StoreEffect::WriteSpillFile`](super::super::StoreEffect::WriteSpillFile): one
@@ -32,9 +32,10 @@ impl ObjectTable {
         self.pump();
     }
 
-    /// Answer to [`StoreEffect::RestoreObject`](super::super::StoreEffect::RestoreObject). If it
-    /// failed, the object is lost to this node.
-    pub fn object_restored(&mut self, oid: ObjectId, result: Result<(), String>) {
+    /// Answer to [`StoreEffect::RestoreObject`](super::super::StoreEffect::RestoreObject). If what
+    /// was read is wrong, the object is lost to this node; if it could not be read, it stays on
+    /// disk (`OBJ-11 (only-corrupt-is-lost)`).
+    pub fn object_restored(&mut self, oid: ObjectId, result: Result<(), RestoreFailure>) {
         let Residence::Restoring { slot, extent } = self.objects[&oid].residence else {
             panic!("object {oid} was not being restored");
         };
@@ -48,7 +49,12 @@ impl ObjectTable {
                 self.update(oid, |entry| entry.residence = residence);
                 self.answer_ready(oid);
             }
-            Err(reason) => {
+            Err(RestoreFailure::Unreadable(reason)) => {
+                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+                self.release_extent(extent);
+                self.answer_failed(oid, &GetError::Unreadable { oid, reason });
+            }
+            Err(RestoreFailure::Corrupt(reason)) => {
                 let lost = Residence::Lost {
                     reason: reason.clone(),
                 };

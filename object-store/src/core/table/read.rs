@@ -128,7 +128,8 @@ impl ObjectTable {
                     return Ok(GetAnswer::Restoring);
                 }
                 Placement::Stalled if self.config.full_grace.is_zero() => {
-                    return Err(GetError::Full(self.describe_full(oid)));
+                    let full = self.describe_full(oid);
+                    return Err(GetError::Full { full, slot });
                 }
                 Placement::Stalled | Placement::InFlight => {}
             }

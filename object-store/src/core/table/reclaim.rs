@@ -14,6 +14,9 @@ use crate::core::request::{CreateError, GetError, StoreFull};
 /// After a failed spill the disk is left alone for this long.
 const SPILL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A restore waits this long at most for clients to let go of something.
+const RESTORE_GRACE: Duration = Duration::from_millis(500);
+
 /// Spilling does not work at the moment.
 #[derive(Debug, Clone)]
 pub(super) struct SpillBlock {
@@ -60,13 +63,21 @@ impl ObjectTable {
                 Placement::InFlight => return,
                 Placement::Stalled => {
                     let waited = self.queue.note_stalled(self.now);
-                    if waited < self.config.full_grace {
+                    if waited < self.patience(request) {
                         return;
                     }
                     self.queue.pop();
                     self.refuse(request);
                 }
             }
+        }
+    }
+
+    /// How long a request may be stalled. What is on disk can be read without room.
+    fn patience(&self, request: MemoryRequest) -> Duration {
+        match request {
+            MemoryRequest::Create(_) => self.config.full_grace,
+            MemoryRequest::Restore(_) => self.config.full_grace.min(RESTORE_GRACE),
         }
     }
 
@@ -183,7 +194,7 @@ impl ObjectTable {
             }
             Residence::RestoreQueued { slot } => {
                 self.update(oid, |entry| entry.residence = Residence::Disk { slot });
-                self.answer_failed(oid, &GetError::Full(full));
+                self.answer_failed(oid, &GetError::Full { full, slot });
             }
             residence => unreachable!("a waiting request is queued, not {residence:?}"),
         }

@@ -7,7 +7,8 @@ use aktis_common::ids::{ObjectId, WorkerId};
 use super::{ObjectTable, TableConfig};
 use crate::core::{
     ClientId, CreateAnswer, CreateError, Extent, GetAnswer, GetError, GoneReason, ObjectLocation,
-    ObjectState, ReleaseError, SealError, SpillFileId, SpillSlot, StoreEffect, StoreReply,
+    ObjectState, ReleaseError, RestoreFailure, SealError, SpillFileId, SpillSlot, StoreEffect,
+    StoreReply,
 };
 
 const KB: u64 = 1024;
@@ -580,7 +581,7 @@ fn an_unreadable_spill_file_loses_the_object_and_it_can_be_made_again() {
     fixture.replies();
     fixture
         .table
-        .object_restored(oid(1), Err("checksum".to_owned()));
+        .object_restored(oid(1), Err(RestoreFailure::Corrupt("checksum".to_owned())));
     let replies = fixture.replies();
     let lost = GetError::Lost {
         oid: oid(1),
@@ -597,6 +598,61 @@ fn an_unreadable_spill_file_loses_the_object_and_it_can_be_made_again() {
     assert_eq!(fixture.state(1), Some(ObjectState::Lost));
     fixture.put(1, 600 * KB, true);
     assert_eq!(fixture.read(1).len, 600 * KB);
+}
+
+/// OBJ-11 (only-corrupt-is-lost).
+#[test]
+fn object_whose_file_cannot_be_read_now_stays_on_disk_and_can_be_read_later() {
+    let mut fixture = Fixture::new();
+    fixture.put(1, 600 * KB, true);
+    fixture.create(2, 600 * KB).unwrap();
+    fixture.do_io();
+    fixture.table.abort(A, oid(2)).unwrap();
+    fixture.get(1).unwrap();
+    fixture.replies();
+    let reason = "open spill file /x: too many open files".to_owned();
+    let failure = RestoreFailure::Unreadable(reason.clone());
+    assert_eq!(fixture.io().len(), 1, "it is being read");
+    fixture.table.object_restored(oid(1), Err(failure));
+    let expected = GetError::Unreadable {
+        oid: oid(1),
+        reason,
+    };
+    let replies = fixture.replies();
+    assert!(matches!(
+        &replies[..],
+        [StoreReply::Got { result: Err(error), .. }] if *error == expected
+    ));
+    assert_eq!(fixture.state(1), Some(ObjectState::Spilled));
+    assert_eq!(fixture.get(1), Ok(GetAnswer::Restoring));
+    fixture.do_io();
+    assert!(matches!(
+        &fixture.replies()[..],
+        [StoreReply::Got { result: Ok(place), .. }] if place.len == 600 * KB
+    ));
+}
+
+/// OBJ-11 (only-corrupt-is-lost).
+#[test]
+fn reader_for_whose_object_there_is_no_room_is_told_where_its_file_is() {
+    let mut fixture = Fixture::new();
+    fixture.put(1, 600 * KB, true);
+    fixture.create(2, 600 * KB).unwrap();
+    fixture.do_io();
+    fixture.replies();
+    fixture.get(1).unwrap();
+    fixture.table.on_tick(Duration::from_secs(1));
+    fixture.table.on_tick(Duration::from_secs(2));
+    let replies = fixture.replies();
+    assert!(
+        matches!(
+            &replies[..],
+            [StoreReply::Got { result: Err(GetError::Full { slot, .. }), .. }]
+                if slot.len == 600 * KB
+        ),
+        "{replies:?}"
+    );
+    assert_eq!(fixture.state(1), Some(ObjectState::Spilled));
 }
 
 /// OBJ-9 (fifo).

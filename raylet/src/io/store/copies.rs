@@ -1,11 +1,47 @@
 //! Copies that come from, and go to, other nodes.
 
+use std::time::{Duration, Instant};
+
 use aktis_common::ids::{ObjectId, WorkerId};
-use aktis_object_store::{CreateAnswer, GetAnswer, GetError};
+use aktis_object_store::{
+    CreateAnswer, CreateError, GetAnswer, GetError, ObjectLocation, StoreFull,
+};
 use aktis_proto::v1::Address;
 
 use super::{PULLER, SERVER, StoreOutput, StorePort};
 use crate::core::keys::ReplyTo;
+
+/// A copy that waits for room may see nothing move for this long.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A copy that waits for room.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RoomWanted {
+    owner: WorkerId,
+    size_bytes: u64,
+    /// When something last moved.
+    since: Instant,
+    /// What was held in the store at the last refusal: being read, being created, spillable, spilled.
+    held: Option<[u64; 4]>,
+}
+
+impl RoomWanted {
+    /// How it waits on after a refusal; `None` when nothing has moved for too long.
+    fn again(self, full: &StoreFull, now: Instant) -> Option<Self> {
+        let held = Some([
+            full.pinned_by_readers_bytes,
+            full.creating_bytes,
+            full.spillable_bytes,
+            full.spilled_bytes,
+        ]);
+        let since = if held == self.held { self.since } else { now };
+        (now < since + ROOM_PATIENCE).then_some(Self {
+            since,
+            held,
+            ..self
+        })
+    }
+}
 
 impl StorePort {
     /// An object is being copied here from now on.
@@ -21,11 +57,43 @@ impl StorePort {
         size_bytes: u64,
     ) {
         let owner = self.owner_of(owner).unwrap_or(WorkerId::NIL);
-        let place = match self.store.create(PULLER, object, owner, size_bytes, false) {
-            Ok(CreateAnswer::Created(place)) => Ok(place),
-            Ok(CreateAnswer::Pending) => return,
-            Err(error) => Err(error),
-        };
+        self.ask_for_room(object, owner, size_bytes);
+    }
+
+    fn ask_for_room(&mut self, object: ObjectId, owner: WorkerId, size_bytes: u64) {
+        match self.store.create(PULLER, object, owner, size_bytes, false) {
+            Ok(CreateAnswer::Created(place)) => self.on_pull_placed(object, Ok(place)),
+            Ok(CreateAnswer::Pending) => {
+                self.room_wanted.entry(object).or_insert(RoomWanted {
+                    owner,
+                    size_bytes,
+                    since: Instant::now(),
+                    held: None,
+                });
+            }
+            Err(error) => self.on_pull_placed(object, Err(error)),
+        }
+    }
+
+    /// A copy has its place, or there is no room for it. Then it queues again: what other tasks read or write now will be let
+    /// go, and one argument that does not fit beside them is no reason to fail. Only when nothing has moved for long does it
+    /// fail.
+    pub(super) fn on_pull_placed(
+        &mut self,
+        object: ObjectId,
+        place: Result<ObjectLocation, CreateError>,
+    ) {
+        let wanted = self.room_wanted.remove(&object);
+        if let (Err(CreateError::Full(full)), Some(wanted)) = (&place, wanted)
+            && let Some(wanted) = wanted.again(full, Instant::now())
+            && self.pulling.contains(&object)
+        {
+            let RoomWanted {
+                owner, size_bytes, ..
+            } = wanted;
+            self.room_wanted.insert(object, wanted);
+            return self.ask_for_room(object, owner, size_bytes);
+        }
         self.outputs.push(StoreOutput::PullPlaced { object, place });
     }
 
@@ -39,6 +107,7 @@ impl StorePort {
 
     /// A copy from another node will not be completed.
     pub(crate) fn abort_pull(&mut self, object: ObjectId) {
+        self.room_wanted.remove(&object);
         if self.pulling.remove(&object) {
             // Not there if the transfer never learnt its size.
             let _ = self.store.abort(PULLER, object);
@@ -75,5 +144,48 @@ impl StorePort {
         } else if let Err(error) = self.store.release(SERVER, object) {
             tracing::debug!(%object, %error, "a transfer ended that held nothing");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(creating_bytes: u64) -> StoreFull {
+        StoreFull {
+            oid: ObjectId::new([1; 20]),
+            requested_bytes: 40,
+            capacity_bytes: 80,
+            used_bytes: 80,
+            largest_free_bytes: 0,
+            pinned_by_readers_bytes: 0,
+            creating_bytes,
+            spillable_bytes: 0,
+            spilled_bytes: 0,
+            spill_limit_bytes: None,
+            spill_error: None,
+        }
+    }
+
+    #[test]
+    fn copy_waits_for_room_as_long_as_something_moves() {
+        let begin = Instant::now();
+        let mut wanted = RoomWanted {
+            owner: WorkerId::NIL,
+            size_bytes: 40,
+            since: begin,
+            held: None,
+        };
+        let mut now = begin;
+        for round in 0..100 {
+            now += Duration::from_secs(5);
+            wanted = wanted
+                .again(&full(80 - round % 2), now)
+                .expect("it goes on");
+        }
+        now += ROOM_PATIENCE - Duration::from_secs(1);
+        wanted = wanted.again(&full(79), now).expect("not for long enough");
+        now += Duration::from_secs(2);
+        assert_eq!(wanted.again(&full(79), now), None);
     }
 }

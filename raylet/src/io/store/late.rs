@@ -25,12 +25,7 @@ impl StorePort {
                 client: PULLER,
                 oid,
                 result,
-            } => {
-                self.outputs.push(StoreOutput::PullPlaced {
-                    object: oid,
-                    place: result,
-                });
-            }
+            } => self.on_pull_placed(oid, result),
             StoreReply::Created {
                 client,
                 oid,

@@ -18,8 +18,8 @@ use aktis_object_store::{
 };
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
-    Address, Done, Failure, Lost, StoreCreate, StoreCreateReply, StoreGet, StoreGetReply,
-    StoreView, store_get_reply,
+    Address, Done, Failure, Lost, StoreCreate, StoreCreateReply, StoreFile, StoreGet,
+    StoreGetReply, StoreView, store_get_reply,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -71,6 +71,8 @@ pub(crate) struct StorePort {
     getting: FxHashMap<(ClientId, ObjectId), VecDeque<ReplyTo>>,
     /// Objects that are being copied here.
     pulling: FxHashSet<ObjectId>,
+    /// Copies that wait for room.
+    room_wanted: FxHashMap<ObjectId, copies::RoomWanted>,
     foreign_owners: FxHashMap<NodeId, FxHashSet<WorkerId>>,
     outputs: Vec<StoreOutput>,
 }
@@ -96,6 +98,7 @@ impl StorePort {
             creating: FxHashMap::default(),
             getting: FxHashMap::default(),
             pulling: FxHashSet::default(),
+            room_wanted: FxHashMap::default(),
             foreign_owners: FxHashMap::default(),
             outputs: Vec::new(),
         })
@@ -268,9 +271,21 @@ impl StorePort {
                 offset: place.offset,
                 size_bytes: place.len,
             }),
-            Err(GetError::Lost { .. }) => store_get_reply::Outcome::Lost(Lost {
+            Err(GetError::Lost { reason, .. }) => store_get_reply::Outcome::Lost(Lost {
                 tried_nodes: vec![self.here.to_wire()],
+                reason,
             }),
+            Err(GetError::Full { full, slot }) => match self.store.spill_file(slot) {
+                Some(path) => store_get_reply::Outcome::File(StoreFile {
+                    path: path.display().to_string(),
+                    offset: slot.file_offset,
+                    size_bytes: slot.len,
+                    checksum: slot.checksum,
+                }),
+                None => {
+                    store_get_reply::Outcome::Failure(get_failure(&GetError::Full { full, slot }))
+                }
+            },
             Err(error) => store_get_reply::Outcome::Failure(get_failure(&error)),
         };
         self.put_outcome(connection, request_id, outcome);
@@ -420,7 +435,9 @@ pub(crate) fn create_failure(error: &CreateError) -> Failure {
 pub(crate) fn get_failure(error: &GetError) -> Failure {
     let code = match error {
         GetError::Lost { .. } | GetError::Freed { .. } => ErrorCode::ObjectLost,
-        GetError::Full(_) => ErrorCode::ObjectStoreFull,
+        // Its bytes are kept; the text says so.
+        GetError::Unreadable { .. } => ErrorCode::ObjectLost,
+        GetError::Full { .. } => ErrorCode::ObjectStoreFull,
     };
     Failure::of(code, error.to_string())
 }
