@@ -15,6 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::output::{FRAGMENT_PATIENCE, Output, Round};
+use super::shorten::drop_beginning;
 use super::{Flush, LogFolder, Order, last_words, stderr_path, stdout_path};
 use crate::core::event::Event;
 use crate::inbox::{Mailbox, Message};
@@ -30,6 +31,8 @@ const MAX_SHARE_BYTES: usize = 256 << 10;
 const MIN_SHARE_BYTES: usize = 8 << 10;
 /// Bytes of lines that may wait for the loop. While they do, nothing is read.
 pub(super) const ROOM: usize = 4 << 20;
+/// Pieces of the kernel's news that are taken in at a time.
+const MAX_NEWS: usize = 64;
 /// How often it is looked at what is too old or too much.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 
@@ -197,10 +200,12 @@ impl Follower {
             .await;
         self.outputs.remove(&worker);
         let stdout = stdout_path(&self.folder.path, worker);
+        let max_file_bytes = self.folder.limits().file_bytes;
         let closing = tokio::task::spawn_blocking(move || {
             let words = last_words(&stdout);
-            remove_if_empty(&stdout);
-            remove_if_empty(&stderr_path(&stdout));
+            for path in [&stdout, &stderr_path(&stdout)] {
+                close_file(path, max_file_bytes);
+            }
             words
         });
         let words = closing.await.unwrap_or_default();
@@ -232,9 +237,15 @@ impl Follower {
     }
 }
 
-fn remove_if_empty(path: &Path) {
-    if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+/// Nobody writes into the file any more: it goes if it is empty, and gets its last size if it is too large.
+fn close_file(path: &Path, max_file_bytes: u64) {
+    let length = path.metadata().map_or(0, |metadata| metadata.len());
+    if length == 0 {
         let _ = std::fs::remove_file(path);
+    } else if length > max_file_bytes
+        && let Err(error) = drop_beginning(path, length - max_file_bytes)
+    {
+        tracing::warn!(?path, %error, "a file of output cannot be shortened");
     }
 }
 
@@ -263,8 +274,12 @@ fn take_news(watch: Option<&pipe::Receiver>, grown: &mut Grown) {
         return;
     };
     let mut news = [0; 16 << 10];
-    while let Ok(count @ 1..) = watch.try_read(&mut news) {
-        take_events(&news[..count], grown);
+    // Not until there are none: who writes makes more meanwhile.
+    for _ in 0..MAX_NEWS {
+        match watch.try_read(&mut news) {
+            Ok(count @ 1..) => take_events(&news[..count], grown),
+            _ => return,
+        }
     }
 }
 

@@ -67,7 +67,8 @@ impl LogFolder {
     /// Removes what is too old or too much. Files of the folder that `is_written` says are in use stay.
     pub(crate) fn sweep(&self, is_written: &HashSet<PathBuf>) {
         let mut kept = files_of(&self.path);
-        kept.retain(|file| !is_written.contains(&file.path));
+        // An empty one may be that of a worker that is being forked.
+        kept.retain(|file| !is_written.contains(&file.path) && file.bytes > 0);
         let abandoned = self.abandoned();
         for (folder, _) in &abandoned {
             kept.extend(files_of(folder));
@@ -90,6 +91,11 @@ impl LogFolder {
     /// The node ends: empty files and folders go, the others stay.
     pub(crate) fn leave(self) {
         if self.root.is_some() {
+            for file in files_of(&self.path) {
+                if file.bytes == 0 {
+                    let _ = std::fs::remove_file(&file.path);
+                }
+            }
             self.sweep(&HashSet::new());
             remove_if_empty(&self.path);
         }
@@ -222,15 +228,15 @@ mod tests {
         let newest = file(&folder.path, "worker-3.err", 1000, 1);
         let newer = file(&folder.path, "worker-4.out", 1000, 2);
         let surplus = file(&folder.path, "worker-5.out", 1000, 3);
-        let empty = file(&folder.path, "worker-6.out", 0, 1);
+        let starting = file(&folder.path, "worker-6.out", 0, 1);
         let foreign = file(&folder.path, "notes.txt", 1000, 9000);
         folder.sweep(&HashSet::from([written.clone()]));
         assert!(
-            [&written, &newest, &newer, &foreign]
+            [&written, &newest, &newer, &foreign, &starting]
                 .iter()
                 .all(|path| path.exists())
         );
-        assert!([&old, &surplus, &empty].iter().all(|path| !path.exists()));
+        assert!([&old, &surplus].iter().all(|path| !path.exists()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 pub(super) fn drop_beginning(path: &Path, surplus: u64) -> io::Result<u64> {
     let file = OpenOptions::new().read(true).append(true).open(path)?;
     let block = block_bytes(&file);
-    let aligned = surplus / block * block;
+    let aligned = surplus.next_multiple_of(block);
     let length = file.metadata()?.len();
     if aligned > 0 && aligned < length && is_taken_out(&file, aligned) {
         return Ok(aligned);
