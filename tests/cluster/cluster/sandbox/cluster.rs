@@ -163,7 +163,7 @@ impl Cluster {
             command,
         );
         config.node_id = NodeId::new(self.chance.id());
-        config.cleanup_dir = config.node_dir();
+        config.cleanup_dirs = vec![config.node_dir()];
         config.listen = host.address(NODE_PORT);
         config.security = security();
         config.network = network;

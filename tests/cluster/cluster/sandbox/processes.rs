@@ -285,6 +285,7 @@ fn fork(host: &Arc<HostProcesses>, start: WorkerStart, say: &mpsc::UnboundedSend
         let _ = say.send(ZygoteReply::Exited {
             pid,
             cause: cause.to_owned(),
+            is_out_of_memory: false,
         });
     });
 }
