@@ -292,6 +292,14 @@ impl RayletCore {
         let Some(worker) = self.leases.get(lease).and_then(|grant| grant.worker) else {
             return;
         };
+        if self
+            .pool
+            .get(worker)
+            .is_some_and(|worker| worker.is_cut_off)
+        {
+            // NODE-2: its process may still hold them; they are free when it has ended.
+            return;
+        }
         if is_worker_unusable {
             // Its resources are free when the process is gone.
             return self.retire(worker, "its owner cannot use it any more", now, effects);

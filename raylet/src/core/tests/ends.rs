@@ -99,3 +99,17 @@ fn shortage_of_descriptors_is_told_to_whoever_waits_for_a_worker() {
     });
     assert!(told);
 }
+
+#[test]
+fn lease_that_is_returned_while_its_worker_dies_is_free_when_the_process_is_gone() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    bench.frame(driver, 3, give_back(&grant));
+    assert_eq!(bench.free_cpus(), 0.0, "NODE-2");
+    bench.exit(grant.pid, "killed by signal 9");
+    assert_eq!(bench.free_cpus(), 1.0);
+}
