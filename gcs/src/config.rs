@@ -17,6 +17,8 @@ pub struct GcsConfig {
     pub security: Security,
     /// What carries its connections.
     pub network: Network,
+    /// Whether it makes a token when `security` has none. It is kept with the tables, as nodes go on using it (`GCS-4`).
+    pub makes_token: bool,
     /// Where the tables are kept.
     pub storage: StorageKind,
     /// A node that was not heard of for this long is dead.
@@ -48,6 +50,7 @@ impl GcsConfig {
             listen,
             security: Security::default(),
             network: Network::system(),
+            makes_token: false,
             storage: StorageKind::Memory,
             node_timeout: Duration::ZERO,
             node_disconnect_grace: Duration::ZERO,

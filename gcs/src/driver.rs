@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aktis_common::error::ErrorCode;
-use aktis_proto::convert::status;
-use tokio::sync::{mpsc, oneshot, watch};
-use tonic::Status;
+use tokio::sync::{mpsc, watch};
 
 use crate::core::{Effect, GcsCore, Turn, Write};
+use crate::inbox::{GcsPort, Outcome, Step, unasked};
 use crate::io::publish::Publisher;
 use crate::io::raylets::Raylets;
-use crate::io::storage::{Storage, StorageError};
+use crate::io::storage::Storage;
+use crate::keeper::Keeper;
 
 /// Most steps of one batch, so that the first caller does not wait for ever.
 const MAX_BATCH: usize = 512;
@@ -19,52 +18,11 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// Waking up this much too late means that the process was stopped or starved.
 const STALL: Duration = Duration::from_secs(1);
 
-/// Sends the answer of a step, once its effects are kept.
-type Answer = Box<dyn FnOnce() + Send>;
-/// One event: reads and changes the core.
-type Step = Box<dyn FnOnce(&mut GcsCore, &mut Turn) -> Answer + Send>;
-
-/// Where steps for the driver go. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct GcsPort {
-    inbox: mpsc::UnboundedSender<Step>,
-}
-
-impl GcsPort {
-    /// Lets the core do `step`; gives its result when all it changed is kept (`GCS-1`).
-    ///
-    /// # Errors
-    /// When the gcs is going down.
-    pub(crate) async fn call<R: Send + 'static>(
-        &self,
-        step: impl FnOnce(&mut GcsCore, &mut Turn) -> R + Send + 'static,
-    ) -> Result<R, Status> {
-        let gone = || status(ErrorCode::NotConnected, "the gcs is going down");
-        let (sender, receiver) = oneshot::channel();
-        let step: Step = Box::new(move |core, turn| {
-            let result = step(core, turn);
-            Box::new(move || {
-                let _ = sender.send(result);
-            })
-        });
-        self.inbox.send(step).map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())
-    }
-
-    /// Tells the core something; nobody waits for it.
-    pub(crate) fn tell(&self, step: impl FnOnce(&mut GcsCore, &mut Turn) + Send + 'static) {
-        let _ = self.inbox.send(Box::new(move |core, turn| {
-            step(core, turn);
-            Box::new(|| {})
-        }));
-    }
-}
-
 /// The loop's state.
 pub(crate) struct GcsDriver {
     core: GcsCore,
     inbox: mpsc::UnboundedReceiver<Step>,
-    storage: Box<dyn Storage>,
+    keeper: Keeper,
     publisher: Publisher,
     raylets: Raylets,
     started: Instant,
@@ -78,8 +36,7 @@ impl GcsDriver {
         publisher: Publisher,
         raylets: impl FnOnce(GcsPort) -> Raylets,
     ) -> (GcsPort, Self) {
-        let (sender, inbox) = mpsc::unbounded_channel();
-        let port = GcsPort { inbox: sender };
+        let (port, inbox) = GcsPort::open();
         let raylets = raylets(port.clone());
         let started = Instant::now();
         (
@@ -87,7 +44,7 @@ impl GcsDriver {
             Self {
                 core,
                 inbox,
-                storage,
+                keeper: Keeper::new(storage),
                 publisher,
                 raylets,
                 started,
@@ -95,18 +52,11 @@ impl GcsDriver {
         )
     }
 
-    /// Runs until `stopped`, or until the storage fails.
+    /// Runs until `stopped`.
     pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let resume: Step = Box::new(|core, turn| {
-            core.resume(turn);
-            Box::new(|| {})
-        });
-        let mut batch = vec![resume];
+        let mut batch = vec![unasked(|core, turn| core.resume(turn))];
         loop {
-            if let Err(error) = self.round(&mut batch).await {
-                tracing::error!(%error, "the gcs ends: its storage failed");
-                return;
-            }
+            self.round(&mut batch).await;
             let asleep = Instant::now();
             let nap = self.next_nap();
             tokio::select! {
@@ -131,46 +81,72 @@ impl GcsDriver {
         nap.clamp(Duration::from_millis(1), LONGEST_NAP)
     }
 
-    async fn round(&mut self, batch: &mut Vec<Step>) -> Result<(), StorageError> {
+    async fn round(&mut self, batch: &mut Vec<Step>) {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let unix_millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         let mut turn = Turn::at(self.started.elapsed(), unix_millis);
-        let answers: Vec<Answer> = batch
+        let mut outcomes: Vec<Outcome> = batch
             .drain(..)
             .map(|step| step(&mut self.core, &mut turn))
             .collect();
         self.core.tick(&mut turn);
         self.core.settle(&mut turn);
         let (writes, others) = split(turn.into_effects());
-        if !writes.is_empty() {
-            self.storage.commit(writes).await?;
+        let kept = if writes.is_empty() && !self.keeper.is_behind() {
+            Ok(())
+        } else {
+            let is_promise = outcomes.iter().any(|outcome| outcome.undo.is_some());
+            self.keeper.keep(writes, is_promise).await
+        };
+        if kept.is_err() {
+            self.undo(&mut outcomes);
         }
         for effect in others {
-            match effect {
-                Effect::Publish(publication) => self.publisher.publish(*publication),
-                Effect::StartActor {
-                    actor,
-                    attempt,
-                    node,
-                    raylet_address,
-                    request,
-                } => {
-                    self.raylets
-                        .start_actor(actor, attempt, node, &raylet_address, *request);
-                }
-                Effect::KillWorker {
-                    raylet_address,
-                    request,
-                } => {
-                    self.raylets.kill_worker(&raylet_address, request);
-                }
-                Effect::Persist(_) => {}
+            // What was undone has no consequences.
+            if kept.is_ok() || !self.core.is_void(&effect) {
+                self.carry_out(effect);
             }
         }
-        answers.into_iter().for_each(|answer| answer());
-        Ok(())
+        for outcome in outcomes {
+            (outcome.answer)(kept.clone());
+        }
+    }
+
+    /// The storage did not take this batch: its promises are taken back, the last one first.
+    fn undo(&mut self, outcomes: &mut [Outcome]) {
+        for outcome in outcomes.iter_mut().rev() {
+            if let Some(undo) = outcome.undo.take() {
+                undo(&mut self.core);
+            }
+        }
+        let core = &self.core;
+        self.keeper
+            .correct(|table, key, value| core.owed_row(table, key, value));
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Publish(publication) => self.publisher.publish(*publication),
+            Effect::StartActor {
+                actor,
+                attempt,
+                node,
+                raylet_address,
+                request,
+            } => {
+                self.raylets
+                    .start_actor(actor, attempt, node, &raylet_address, *request);
+            }
+            Effect::KillWorker {
+                raylet_address,
+                request,
+            } => {
+                self.raylets.kill_worker(&raylet_address, request);
+            }
+            Effect::Persist(_) => {}
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub enum StartError {
     #[error("{0}")]
     Storage(StorageError),
     /// The storage holds something that is no table of a gcs.
-    #[error("the storage cannot be taken up: {0}; move the file away to begin a new session")]
+    #[error(
+        "the storage cannot be taken up: {0}; `aktis start --head --fresh` begins a new session without it"
+    )]
     Restore(RestoreError),
 }

@@ -19,8 +19,12 @@
 //! then publications and requests go out, then callers get their answers.
 //!
 //! # Invariants
-//! - `GCS-1 (kept-before-told)`: nobody hears of a change before the storage has it.
+//! - `GCS-1 (kept-before-told)`: nobody hears that an actor was made or a value put before the storage has it. What the
+//!   storage does not take is undone, and its caller is told.
 //! - `GCS-2 (restart-resumes)`: a head on the same storage goes on where the last one stopped.
+//! - `GCS-3 (facts-stay)`: while the storage takes nothing, what has happened all the same (deaths, starts, ends) is told,
+//!   and kept as soon as it takes something; the head goes on.
+//! - `GCS-4 (token-stays)`: a token that the gcs made itself stays with its tables: nodes that knew it still do.
 //! - `NODE-G1 (generations-grow)`: [`core::node_table`]
 //! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`,
 //!   `ACT-5 (ends-with-its-maker)`: [`core::actor_table`]
@@ -29,10 +33,13 @@ pub mod config;
 pub mod core;
 mod driver;
 pub mod error;
+mod inbox;
 pub mod io;
+mod keeper;
 mod service;
 mod start;
 
 pub use config::{GcsConfig, StorageKind};
 pub use error::StartError;
+pub use io::storage::forget_tables;
 pub use start::{Gcs, GcsHandle};

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use aktis_proto::transport::{Address, Listener, serve};
+use aktis_common::config::Secret;
+use aktis_common::ids::random_bytes;
+use aktis_proto::transport::{Address, Listener, Security, serve};
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{GcsConfig, StorageKind};
-use crate::core::{GcsCore, NodeTimeouts};
+use crate::core::{GcsCore, NodeTimeouts, Row, Table, Write};
 use crate::driver::GcsDriver;
 use crate::error::StartError;
 use crate::io::publish::Publisher;
@@ -15,6 +18,8 @@ use crate::io::raylets::Raylets;
 use crate::io::storage::{FileStorage, MemoryStorage, Storage};
 use crate::service::GcsService;
 
+/// Key of the token in [`Table::Meta`].
+const TOKEN_KEY: &[u8] = b"token";
 /// How long running calls may take to end after a shutdown was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
@@ -27,9 +32,11 @@ pub struct Gcs;
 pub struct GcsHandle {
     addresses: Vec<Address>,
     session_id: String,
+    security: Security,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    driver: JoinHandle<()>,
+    /// `None` once it was joined: a task is not to be asked again.
+    driver: Option<JoinHandle<()>>,
 }
 
 impl Gcs {
@@ -75,11 +82,15 @@ async fn listen(config: &GcsConfig) -> Result<Vec<Listener>, StartError> {
 }
 
 async fn run(
-    config: GcsConfig,
+    mut config: GcsConfig,
     listeners: Vec<Listener>,
     mut storage: Box<dyn Storage>,
 ) -> Result<GcsHandle, StartError> {
     let rows = storage.load().await.map_err(StartError::Storage)?;
+    if config.makes_token && config.security.token.is_none() {
+        let token = kept_token(&rows, storage.as_mut()).await?;
+        config.security.token = Some(token);
+    }
     let timeouts = NodeTimeouts {
         silence: config.node_timeout,
         disconnected: config.node_disconnect_grace,
@@ -115,10 +126,31 @@ async fn run(
     Ok(GcsHandle {
         addresses,
         session_id,
+        security: config.security,
         stop,
         tasks,
-        driver,
+        driver: Some(driver),
     })
+}
+
+/// The token of these tables; made if they have none (`GCS-4`).
+async fn kept_token(rows: &[Row], storage: &mut dyn Storage) -> Result<Secret, StartError> {
+    let is_token = |row: &&Row| row.table == Table::Meta && row.key == TOKEN_KEY;
+    if let Some(row) = rows.iter().find(is_token) {
+        return Ok(Secret::new(String::from_utf8_lossy(&row.value)));
+    }
+    let token: String = random_bytes::<32>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let write = Write {
+        table: Table::Meta,
+        key: Bytes::from_static(TOKEN_KEY),
+        value: Some(Bytes::from(token.clone())),
+    };
+    let kept = storage.commit(vec![write]).await;
+    kept.map_err(StartError::Storage)?;
+    Ok(Secret::new(token))
 }
 
 async fn serve_until(
@@ -151,6 +183,11 @@ impl GcsHandle {
         &self.session_id
     }
 
+    /// What its clients need: the token that it made itself, too.
+    pub fn security(&self) -> &Security {
+        &self.security
+    }
+
     /// Ends the gcs: closes its sockets and the storage.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
@@ -164,12 +201,15 @@ impl GcsHandle {
                 let _ = task.await;
             }
         }
-        let _ = (&mut self.driver).await;
+        self.ended().await;
     }
 
-    /// Waits until the gcs has ended by itself, which it does when its storage fails.
+    /// Waits until the gcs has ended. By itself it does so only by a defect.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.driver).await;
+        if let Some(driver) = &mut self.driver {
+            let _ = driver.await;
+            self.driver = None;
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod node_table;
 mod placing;
 mod restore;
 mod turn;
+mod undo;
 
 #[cfg(test)]
 mod tests;

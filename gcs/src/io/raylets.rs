@@ -13,7 +13,7 @@ use aktis_proto::v1::{
 use tonic::Status;
 
 use crate::core::StartOutcome;
-use crate::driver::GcsPort;
+use crate::inbox::GcsPort;
 
 /// A raylet answers a start when the worker has its task, so this is above what a worker may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(300);

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::core::GcsError;
-use crate::driver::GcsPort;
+use crate::inbox::GcsPort;
 use crate::io::publish::{Publisher, Subscription};
 
 /// Serves `aktis.v1.Gcs`.
@@ -147,7 +147,10 @@ impl Gcs for GcsService {
         let request = request.into_inner();
         let actor = self
             .port
-            .call(move |core, turn| core.create_actor(request, turn))
+            .promise(move |core, turn| {
+                let undo = core.undo_of_creation(&request);
+                (core.create_actor(request, turn), undo)
+            })
             .await??;
         Ok(Response::new(CreateActorReply { actor: Some(actor) }))
     }
@@ -200,7 +203,10 @@ impl Gcs for GcsService {
         let request = request.into_inner();
         let is_added = self
             .port
-            .call(move |core, turn| core.kv_put(request, turn))
+            .promise(move |core, turn| {
+                let undo = core.undo_of_put(&request);
+                (core.kv_put(request, turn), undo)
+            })
             .await?;
         Ok(Response::new(KvPutReply { is_added }))
     }

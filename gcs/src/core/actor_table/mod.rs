@@ -98,6 +98,18 @@ impl ActorTable {
         forgotten
     }
 
+    /// Takes an actor off the list as if it had never been there.
+    pub fn remove(&mut self, id: ActorId) -> Option<ActorRecord> {
+        let record = self.actors.remove(&id)?;
+        if let Some(name) = record.full_name()
+            && self.names.get(&name) == Some(&id)
+        {
+            self.names.remove(&name);
+        }
+        self.dead.retain(|other| *other != id);
+        Some(record)
+    }
+
     /// A number that no earlier attempt had.
     pub fn next_attempt(&mut self) -> u64 {
         self.last_attempt += 1;

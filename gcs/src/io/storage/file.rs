@@ -1,12 +1,14 @@
 //! Keeps tables in a redb file: one transaction, and one flush to the disk, for each batch of the driver.
 
-use std::fmt::Display;
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{Storage, StorageError};
 use crate::core::{Row, Table, Write};
@@ -14,7 +16,8 @@ use crate::core::{Row, Table, Write};
 /// Tables in a file.
 #[derive(Debug)]
 pub struct FileStorage {
-    database: Arc<Database>,
+    /// Nothing after a failure: the database refuses everything then until it is opened again.
+    database: Arc<Mutex<Option<Database>>>,
     path: PathBuf,
 }
 
@@ -36,26 +39,14 @@ impl FileStorage {
     /// # Errors
     /// When it cannot be made, is no database, or another process has it open.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let failed = |error: &dyn Display| StorageError::Open {
+        let database = open(path).map_err(|error| StorageError::Open {
             path: path.to_owned(),
             cause: error.to_string(),
-        };
-        let database = Database::create(path).map_err(|error| failed(&error))?;
-        let storage = Self {
-            database: Arc::new(database),
+        })?;
+        Ok(Self {
+            database: Arc::new(Mutex::new(Some(database))),
             path: path.to_owned(),
-        };
-        storage.make_tables().map_err(|error| failed(&error))?;
-        Ok(storage)
-    }
-
-    fn make_tables(&self) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
-        for table in Table::ALL {
-            transaction.open_table(definition(table))?;
-        }
-        transaction.commit()?;
-        Ok(())
+        })
     }
 
     /// Database calls wait for the disk: not on the runtime's threads.
@@ -64,14 +55,71 @@ impl FileStorage {
         work: impl FnOnce(&Database) -> Result<R, redb::Error> + Send + 'static,
     ) -> Result<R, StorageError> {
         let database = Arc::clone(&self.database);
-        let failed = |cause: String| StorageError::Access {
-            path: self.path.clone(),
-            cause,
-        };
-        tokio::task::spawn_blocking(move || work(&database))
-            .await
-            .map_err(|error| failed(error.to_string()))?
-            .map_err(|error| failed(error.to_string()))
+        let path = self.path.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut slot = database.lock().unwrap_or_else(PoisonError::into_inner);
+            // Taken out, so that a failure, or a panic, leaves nothing that was in the middle of something.
+            let database = match slot.take() {
+                Some(database) => database,
+                None => open(&path)?,
+            };
+            let result = work(&database)?;
+            *slot = Some(database);
+            Ok(result)
+        });
+        let path = self.path.clone();
+        match done.await {
+            Ok(result) => result.map_err(|error| failed(path, &error)),
+            Err(error) => Err(StorageError::Access {
+                path,
+                cause: error.to_string(),
+            }),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    let database = Database::create(path)?;
+    // The tables hold what users put there, and maybe a token.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let transaction = database.begin_write()?;
+    for table in Table::ALL {
+        transaction.open_table(definition(table))?;
+    }
+    transaction.commit()?;
+    Ok(database)
+}
+
+/// Removes the tables in a file, damaged ones too; nothing if there are none.
+///
+/// # Errors
+/// When a running head has them open, or the file cannot be removed.
+pub fn forget_tables(path: &Path) -> Result<(), StorageError> {
+    let failed = |cause: String| StorageError::Open {
+        path: path.to_owned(),
+        cause,
+    };
+    if !path.exists() {
+        return Ok(());
+    }
+    if let Err(error @ DatabaseError::DatabaseAlreadyOpen) = Database::open(path) {
+        return Err(failed(error.to_string()));
+    }
+    std::fs::remove_file(path).map_err(|error| failed(error.to_string()))
+}
+
+fn failed(path: PathBuf, error: &redb::Error) -> StorageError {
+    let cause = error.to_string();
+    let full = [
+        ErrorKind::StorageFull,
+        ErrorKind::QuotaExceeded,
+        ErrorKind::FileTooLarge,
+    ];
+    match error {
+        redb::Error::Io(error) if full.contains(&error.kind()) => {
+            StorageError::Full { path, cause }
+        }
+        _ => StorageError::Access { path, cause },
     }
 }
 

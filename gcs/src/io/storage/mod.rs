@@ -8,11 +8,12 @@ mod tests;
 
 use std::path::PathBuf;
 
+use aktis_common::error::ErrorCode;
 use async_trait::async_trait;
 
 use crate::core::{Row, Write};
 
-pub use file::FileStorage;
+pub use file::{FileStorage, forget_tables};
 pub use memory::MemoryStorage;
 
 /// A place for tables. Every backend passes the same tests.
@@ -24,7 +25,8 @@ pub trait Storage: Send {
     /// Everything that is kept.
     async fn load(&mut self) -> Result<Vec<Row>, StorageError>;
 
-    /// Keeps all the changes or none of them, in order. When this returns they survive the process.
+    /// Keeps all the changes or none of them, in order. When this returns they survive the process. After a failure it may be
+    /// called again, and does its work if the cause is gone.
     async fn commit(&mut self, writes: Vec<Write>) -> Result<(), StorageError>;
 }
 
@@ -32,11 +34,22 @@ pub trait Storage: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The file cannot be opened.
-    #[error("cannot open the head's storage {path:?}: {cause}")]
+    #[error(
+        "cannot open the head's storage {path:?}: {cause}; if another head has it open, end that or choose another --port; \
+         `aktis start --head --fresh` begins anew without it"
+    )]
     Open {
         /// The file.
         path: PathBuf,
         /// What the system or the database said.
+        cause: String,
+    },
+    /// The disk is full.
+    #[error("the disk of the head's storage {path:?} is full ({cause}); make room there")]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
         cause: String,
     },
     /// Reading or writing failed.
@@ -47,4 +60,14 @@ pub enum StorageError {
         /// What the database said.
         cause: String,
     },
+}
+
+impl StorageError {
+    /// What it is for other processes.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Full { .. } => ErrorCode::OutOfDisk,
+            Self::Open { .. } | Self::Access { .. } => ErrorCode::Internal,
+        }
+    }
 }
