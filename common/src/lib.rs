@@ -27,4 +27,5 @@ pub mod limits;
 pub mod machine;
 pub mod resources;
 pub mod scheduling;
+mod session_id;
 pub mod zygote;

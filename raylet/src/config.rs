@@ -71,7 +71,7 @@ pub struct RayletConfig {
     pub log_limits: LogLimits,
     /// How long the start of an actor waits here for resources before the gcs is to place it anew.
     pub actor_patience: Duration,
-    /// How long calls of processes wait for a gcs that is away.
+    /// How long a running node looks for a gcs that went away before it ends, and calls of its processes wait.
     pub head_patience: Duration,
     /// How long a node that is gone counts as one that may come back.
     pub lost_node_memory: Duration,

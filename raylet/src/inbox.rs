@@ -16,6 +16,24 @@ use crate::io::transfer::{PullPlace, ReadGrant};
 /// Frames that may wait for the driver before their readers wait too.
 const FRAME_CAPACITY: usize = 1024;
 
+/// Why a raylet ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RayletEnd {
+    /// Somebody wants it to: who, or how.
+    Asked(String),
+    /// It cannot go on: why, and what to do.
+    Failed(String),
+}
+
+impl RayletEnd {
+    /// What the gcs is told.
+    pub(crate) fn cause(&self) -> &str {
+        match self {
+            Self::Asked(cause) | Self::Failed(cause) => cause,
+        }
+    }
+}
+
 /// One thing for the driver.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -69,7 +87,7 @@ pub(crate) enum Message {
     },
     /// End everything, and say when it is done.
     Shutdown {
-        cause: String,
+        end: RayletEnd,
         done: Option<oneshot::Sender<()>>,
     },
 }

@@ -49,4 +49,5 @@ mod start;
 
 pub use config::RayletConfig;
 pub use error::StartError;
+pub use inbox::RayletEnd;
 pub use start::{PreparedRaylet, Raylet, RayletHandle};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::NodeId;
+use aktis_common::ids::{NodeId, SessionId};
 use aktis_common::machine;
 use aktis_common::resources::CPU;
 use aktis_proto::convert::fill_resources;
@@ -21,7 +21,7 @@ use crate::core::worker_pool::PoolLimits;
 use crate::core::{CoreSettings, RayletCore};
 use crate::driver::{Ports, RayletDriver, Surroundings};
 use crate::error::StartError;
-use crate::inbox::{Inbox, Mailbox, Message, channel};
+use crate::inbox::{Inbox, Mailbox, Message, RayletEnd, channel};
 use crate::io::gcs::{GcsPort, GcsSettings, RegisterError};
 use crate::io::lane_proxy::LaneProxy;
 use crate::io::links::Links;
@@ -58,7 +58,8 @@ pub struct RayletHandle {
     grpc_address: Address,
     session_id: String,
     mailbox: Mailbox,
-    driver: JoinHandle<()>,
+    /// `None` once it was joined: a task is not to be asked again.
+    driver: Option<JoinHandle<RayletEnd>>,
 }
 
 impl Raylet {
@@ -150,20 +151,26 @@ impl RayletHandle {
     }
 
     /// Ends the raylet: kills its workers and the zygote, removes the node's folder, takes the node off the gcs's list.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         let (done, is_done) = oneshot::channel();
-        let cause = "shut down".to_owned();
+        let end = RayletEnd::Asked("shut down".to_owned());
         self.mailbox.send(Message::Shutdown {
-            cause,
+            end,
             done: Some(done),
         });
         let _ = is_done.await;
-        let _ = self.driver.await;
+        self.ended().await;
     }
 
-    /// Waits until the raylet has ended, for example because somebody called its `Shutdown`.
-    pub async fn ended(&mut self) {
-        let _ = (&mut self.driver).await;
+    /// Waits until the raylet has ended, for example because somebody called its `Shutdown`, and gives why. Asked again, it
+    /// only says that it was asked before.
+    pub async fn ended(&mut self) -> RayletEnd {
+        let Some(driver) = &mut self.driver else {
+            return RayletEnd::Asked("it has ended".to_owned());
+        };
+        let end = driver.await;
+        self.driver = None;
+        end.unwrap_or_else(|error| RayletEnd::Failed(format!("a defect: {error}")))
     }
 }
 
@@ -270,6 +277,12 @@ async fn run(
         }
     };
     let session_id = reply.session_id.clone();
+    if let Err(error) = SessionId::parse(&session_id) {
+        listeners.iter().for_each(JoinHandle::abort);
+        ports.zygote.close().await;
+        let cause = RegisterError::Refused(error.to_string());
+        return Err(no_gcs(config, cause));
+    }
     ports.gcs.keep_linked(&gcs_settings, reply, mailbox.clone());
     let surroundings = surroundings(config, listeners);
     let driver = RayletDriver::new(core, ports, surroundings, mailbox.clone());
@@ -279,7 +292,7 @@ async fn run(
         grpc_address,
         session_id,
         mailbox,
-        driver: tokio::spawn(driver.run(inbox)),
+        driver: Some(tokio::spawn(driver.run(inbox))),
     })
 }
 

@@ -73,8 +73,6 @@ settings! {
     object_store_backend: String = "memfd".to_owned();
     /// Folder for objects that do not fit into the store; not set means in the session folder.
     spill_dir: Option<PathBuf> = None;
-    /// Share of the store that is filled before spilling begins.
-    spill_threshold: f64 = 0.8;
     /// Values up to this size stay with their owner and travel inside messages.
     max_inline_bytes: Bytes = Bytes(100 << 10);
     /// Arguments of calls that are not finished, as far as their owner keeps them in its memory; what is beyond goes to the object
@@ -104,7 +102,7 @@ settings! {
     /// What becomes of tasks and actors of a driver that no node of the cluster can run, nor one that was lost lately: `fail` at
     /// once, or `wait`.
     infeasible: Infeasible = Infeasible::Fail;
-    /// How long nodes and drivers look for a head that went away.
+    /// How long a node looks for a head that went away before it ends, and its drivers with it.
     head_reconnect_timeout: Duration = Duration::from_secs(60);
     /// How long a connection may take to open.
     connect_timeout: Duration = Duration::from_secs(10);

@@ -28,7 +28,7 @@ use crate::core::RayletCore;
 use crate::core::effect::Epitaph;
 use crate::core::event::{CallAnswer, Event, PullFailure};
 use crate::core::keys::{CallId, ReplyTo};
-use crate::inbox::{Inbox, Mailbox, Message};
+use crate::inbox::{Inbox, Mailbox, Message, RayletEnd};
 use crate::io::gcs::GcsPort;
 use crate::io::links::{Leftover, Links};
 use crate::io::logs::LogPort;
@@ -118,8 +118,8 @@ impl RayletDriver {
         }
     }
 
-    /// Runs until the shutdown message; gives whoever waits for the end.
-    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+    /// Runs until the shutdown message; gives what that says.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) -> RayletEnd {
         // The first workers are wanted before anybody asks.
         self.handle(Event::Tick);
         self.end_round();
@@ -144,8 +144,9 @@ impl RayletDriver {
             self.on_time();
             self.end_round();
             if let Some(end) = end {
+                let why = end.why.clone();
                 self.shut_down(end).await;
-                return;
+                return why;
             }
         }
     }

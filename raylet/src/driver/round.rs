@@ -147,7 +147,7 @@ impl RayletDriver {
                 self.on_log_lines(worker, lines);
                 drop(room);
             }
-            Message::Shutdown { cause, done } => return Some(End { cause, done }),
+            Message::Shutdown { end: why, done } => return Some(End { why, done }),
         }
         None
     }

@@ -4,10 +4,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Ports, RayletDriver};
+use crate::inbox::RayletEnd;
 
 /// Why it ends, and who waits for that.
 pub(super) struct End {
-    pub(super) cause: String,
+    pub(super) why: RayletEnd,
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
@@ -42,7 +43,7 @@ impl RayletDriver {
         } = self.ports;
         links.close_all();
         // The gcs is told first: it may be waiting for this node. The zygote kills what is left.
-        tokio::join!(gcs.close(end.cause), zygote.close());
+        tokio::join!(gcs.close(end.why.cause().to_owned()), zygote.close());
         logs.close().await;
         drop(store);
         let folder = &self.surroundings.node_dir;

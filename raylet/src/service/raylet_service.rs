@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::core::event::{CallAnswer, CallRequest, Event};
 use crate::core::keys::CallId;
-use crate::inbox::{Mailbox, Message};
+use crate::inbox::{Mailbox, Message, RayletEnd};
 use crate::io::lane_proxy::LaneProxy;
 
 /// Streams of this service.
@@ -224,8 +224,8 @@ impl Raylet for RayletService {
         &self,
         _request: Request<RayletEmpty>,
     ) -> Result<Response<RayletEmpty>, Status> {
-        let cause = "asked to shut down".to_owned();
-        self.mailbox.send(Message::Shutdown { cause, done: None });
+        let end = RayletEnd::Asked("asked to shut down".to_owned());
+        self.mailbox.send(Message::Shutdown { end, done: None });
         Ok(Response::new(RayletEmpty {}))
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::ids::NodeId;
 use aktis_proto::convert::is_refusal;
-use aktis_proto::transport::Channel;
+use aktis_proto::transport::{Address, Channel};
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{
     Empty, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest, ReportNodeRequest,
@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::core::event::{Event, Registration};
-use crate::inbox::Mailbox;
+use crate::inbox::{Mailbox, Message, RayletEnd};
 
 /// Why the first registration failed.
 #[derive(Debug)]
@@ -78,6 +78,13 @@ pub(super) struct Link {
     pub(super) node_id: NodeId,
     pub(super) node: watch::Receiver<NodeInfo>,
     pub(super) period: Duration,
+    pub(super) address: Address,
+    /// The session that this node belongs to.
+    pub(super) session_id: String,
+    /// How long the gcs may be away.
+    pub(super) patience: Duration,
+    /// Since when it is, as far as this node has tried.
+    pub(super) away_since: Option<Instant>,
     pub(super) mailbox: Mailbox,
 }
 
@@ -91,18 +98,25 @@ impl Link {
             let broken = match registered.take() {
                 Some(reply) => self.live(reply).await,
                 None => match self.register().await {
-                    Ok(reply) => {
+                    Ok(reply) if reply.session_id == self.session_id => {
                         registered = Some(reply);
                         continue;
                     }
+                    Ok(reply) => return self.end_node(self.other_session(&reply)).await,
                     Err(status) => Broken::Subscription(status.message().to_owned()),
                 },
             };
             match broken {
                 Broken::Unknown => {
-                    tracing::info!("the gcs does not know this node: register again")
+                    tracing::info!("the gcs does not know this node: register again");
                 }
-                Broken::Subscription(cause) => tracing::debug!(%cause, "the link to the gcs broke"),
+                Broken::Subscription(cause) => {
+                    tracing::debug!(%cause, "the link to the gcs broke");
+                    let since = *self.away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.patience {
+                        return self.end_node(self.gone_for_good(&cause)).await;
+                    }
+                }
             }
             if began.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -110,6 +124,30 @@ impl Link {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn other_session(&self, reply: &RegisterNodeReply) -> String {
+        format!(
+            "the head at {} came back without the tables of session {}: it is session {} now, which knows nothing of what \
+             runs here; start this node again to join that",
+            self.address, self.session_id, reply.session_id
+        )
+    }
+
+    fn gone_for_good(&self, cause: &str) -> String {
+        format!(
+            "the head at {} has not come back in {} s (head_reconnect_timeout): {cause}; start the head, then this node again",
+            self.address,
+            self.patience.as_secs_f64()
+        )
+    }
+
+    /// Asks for the end of this node, and waits for that.
+    async fn end_node(&self, cause: String) {
+        tracing::error!(%cause, "the node ends");
+        let end = RayletEnd::Failed(cause);
+        self.mailbox.send(Message::Shutdown { end, done: None });
+        std::future::pending().await
     }
 
     async fn register(&mut self) -> Result<RegisterNodeReply, Status> {
@@ -167,6 +205,7 @@ impl Link {
             nodes: listed.nodes,
             now_unix_millis: listed.now_unix_millis,
         })));
+        self.away_since = None;
         Ok(publications)
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //! While the gcs is away the node goes on working; calls wait for it to come back. Away is every end of a call that is no
 //! refusal ([`is_refusal`]): what was under way when the head went down is sent again. All methods of the gcs may be: each
-//! request names what it makes or ends.
+//! request names what it makes or ends. A gcs that does not come back ends the node, and so does one that comes back as another
+//! session.
 
 mod calls;
 mod link;
@@ -48,7 +49,7 @@ pub(crate) struct GcsSettings {
     pub(crate) network: Network,
     pub(crate) node_id: NodeId,
     pub(crate) report_period: Duration,
-    /// How long calls of processes wait for a gcs that is away.
+    /// How long the gcs may be away, and calls of processes wait for it.
     pub(crate) patience: Duration,
 }
 
@@ -102,6 +103,10 @@ impl GcsPort {
             node_id: settings.node_id,
             node: self.node.subscribe(),
             period: settings.report_period,
+            address: settings.address.clone(),
+            session_id: first.session_id.clone(),
+            patience: settings.patience,
+            away_since: None,
             mailbox,
         };
         self.tasks.push(tokio::spawn(link.run(first)));
