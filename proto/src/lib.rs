@@ -13,6 +13,9 @@
 pub mod convert;
 pub mod transport;
 
+/// The version of Aktis that this process is.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Version 1 of the wire.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod v1 {

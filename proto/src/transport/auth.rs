@@ -3,13 +3,17 @@
 use aktis_common::config::Secret;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
-use tonic::transport::server::UdsConnectInfo;
+use tonic::transport::server::{TlsConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status};
 
+use super::door::Visitor;
 use super::security::Security;
+use crate::VERSION;
 
 /// Metadata that carries the token.
 const TOKEN_KEY: &str = "aktis-token";
+/// Metadata that carries the caller's version of Aktis.
+const VERSION_KEY: &str = "aktis-version";
 
 /// Adds the token to calls.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ impl Interceptor for ClientAuth {
         if let Some(token) = &self.token {
             request.metadata_mut().insert(TOKEN_KEY, token.clone());
         }
+        let version = MetadataValue::from_static(VERSION);
+        request.metadata_mut().insert(VERSION_KEY, version);
         Ok(request)
     }
 }
@@ -70,12 +76,37 @@ impl Interceptor for ServerAuth {
             });
             if !is_right {
                 return Err(Status::unauthenticated(
-                    "the token is missing or wrong: set AKTIS_TOKEN to the cluster's token",
+                    "the token is missing or wrong: set AKTIS_TOKEN to the cluster's token, or call as the user who \
+                     started the head, with the same AKTIS_TEMP_DIR",
                 ));
             }
         }
+        check_version(&request)?;
+        let extensions = request.extensions();
+        let visitor = extensions.get::<Visitor>();
+        let over_tls = || Some(extensions.get::<TlsConnectInfo<Visitor>>()?.get_ref());
+        if let Some(visitor) = visitor.or_else(over_tls) {
+            visitor.is_known_now();
+        }
         Ok(request)
     }
+}
+
+/// Messages change between versions without notice: one that would half understand the other is refused.
+fn check_version(request: &Request<()>) -> Result<(), Status> {
+    let given = request.metadata().get(VERSION_KEY);
+    let given = given.and_then(|version| version.to_str().ok());
+    if given == Some(VERSION) {
+        return Ok(());
+    }
+    let given = given.map_or("of a version that does not say so".to_owned(), |version| {
+        // Somebody else's text: no more of it than a version needs.
+        version.chars().take(32).collect()
+    });
+    Err(Status::failed_precondition(format!(
+        "this process is Aktis {VERSION}, the caller is Aktis {given}: all nodes and drivers of a cluster have the same \
+         version; install that of the head everywhere"
+    )))
 }
 
 fn check_user(peer: &UdsConnectInfo) -> Result<(), Status> {

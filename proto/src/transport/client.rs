@@ -8,6 +8,7 @@ use tonic::transport::Endpoint;
 use super::MAX_MESSAGE_BYTES;
 use super::address::Address;
 use super::auth::ClientAuth;
+use super::peer::{ForeignPeer, OwnPeers};
 use super::security::{Security, SecurityError};
 use crate::v1::gcs_client::GcsClient;
 use crate::v1::raylet_client::RayletClient;
@@ -35,7 +36,10 @@ pub enum ConnectError {
         /// What the system said.
         cause: String,
     },
-    /// The TLS files are not usable.
+    /// Somebody else's process answers.
+    #[error("{0}")]
+    Foreign(ForeignPeer),
+    /// The TLS files are not usable, or missing.
     #[error("{0}")]
     Security(SecurityError),
     /// The TLS files are not certificates, or the address is no URI.
@@ -54,11 +58,17 @@ pub enum ConnectError {
 /// When nobody answers within the connect time-out, or the TLS settings are not usable.
 pub async fn connect(address: &Address, security: &Security) -> Result<Channel, ConnectError> {
     let endpoint = endpoint(address, security)?;
+    let connecting = async {
+        match own_peers(address, security) {
+            Some(peers) => endpoint.connect_with_connector(peers).await,
+            None => endpoint.connect().await,
+        }
+    };
     let unreachable = |cause: String| ConnectError::Unreachable {
         address: address.clone(),
         cause,
     };
-    let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| {
             unreachable(format!(
@@ -66,7 +76,10 @@ pub async fn connect(address: &Address, security: &Security) -> Result<Channel, 
                 CONNECT_TIMEOUT.as_secs()
             ))
         })?
-        .map_err(|error| unreachable(innermost(&error)))?;
+        .map_err(|error| match foreign(&error) {
+            Some(peer) => ConnectError::Foreign(peer),
+            None => unreachable(innermost(&error)),
+        })?;
     Ok(InterceptedService::new(channel, ClientAuth::new(security)))
 }
 
@@ -75,7 +88,11 @@ pub async fn connect(address: &Address, security: &Security) -> Result<Channel, 
 /// # Errors
 /// When the TLS settings are not usable.
 pub fn connect_lazy(address: &Address, security: &Security) -> Result<Channel, ConnectError> {
-    let channel = endpoint(address, security)?.connect_lazy();
+    let endpoint = endpoint(address, security)?;
+    let channel = match own_peers(address, security) {
+        Some(peers) => endpoint.connect_with_connector_lazy(peers),
+        None => endpoint.connect_lazy(),
+    };
     Ok(InterceptedService::new(channel, ClientAuth::new(security)))
 }
 
@@ -101,6 +118,9 @@ pub(super) fn endpoint(address: &Address, security: &Security) -> Result<Endpoin
     let Address::Tcp { .. } = address else {
         return Endpoint::from_shared(address.to_string()).map_err(unusable);
     };
+    security
+        .check_client(address)
+        .map_err(ConnectError::Security)?;
     let scheme = if security.tls.is_some() {
         "https"
     } else {
@@ -120,6 +140,30 @@ pub(super) fn endpoint(address: &Address, security: &Security) -> Result<Endpoin
         endpoint = endpoint.tls_config(config).map_err(unusable)?;
     }
     Ok(endpoint)
+}
+
+/// `NET-3`, where no certificate says who the other end is.
+fn own_peers(address: &Address, security: &Security) -> Option<OwnPeers> {
+    let is_certified = security.tls.is_some() && matches!(address, Address::Tcp { .. });
+    (!is_certified).then(|| OwnPeers {
+        address: address.clone(),
+    })
+}
+
+fn foreign(error: &(dyn std::error::Error + 'static)) -> Option<ForeignPeer> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        // An io::Error shows what it wraps only when asked.
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref());
+        if let Some(peer) = wrapped.or_else(|| error.downcast_ref()) {
+            return Some(ForeignPeer::clone(peer));
+        }
+        current = error.source();
+    }
+    None
 }
 
 /// The cause that says something: transport errors wrap it several times.

@@ -59,6 +59,15 @@ pub enum SecurityError {
         /// What is not set.
         missing: &'static str,
     },
+    /// A client would speak to another machine without protection.
+    #[error(
+        "{address} may be on another machine, and without TLS nobody can tell who is there: \
+         set AKTIS_TOKEN, AKTIS_TLS_CERT, AKTIS_TLS_KEY and AKTIS_TLS_CA to those of the cluster"
+    )]
+    UnprotectedClient {
+        /// Where.
+        address: Address,
+    },
 }
 
 impl Security {
@@ -103,6 +112,19 @@ impl Security {
         Err(SecurityError::Unprotected {
             address: address.clone(),
             missing,
+        })
+    }
+
+    /// The client's side of `NET-1`.
+    ///
+    /// # Errors
+    /// When `address` may be on another machine, and TLS is missing.
+    pub fn check_client(&self, address: &Address) -> Result<(), SecurityError> {
+        if self.tls.is_some() || address.is_local() {
+            return Ok(());
+        }
+        Err(SecurityError::UnprotectedClient {
+            address: address.clone(),
         })
     }
 }
@@ -176,6 +198,18 @@ mod tests {
                 .check_listener(&"127.0.0.1:0".parse().unwrap())
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn client_goes_beyond_loopback_by_tls_or_not_at_all() {
+        let security = Security {
+            token: Some(Secret::new("t")),
+            tls: None,
+        };
+        let check = |text: &str| security.check_client(&text.parse().unwrap());
+        assert!(check("127.0.0.1:1").is_ok() && check("unix:/x").is_ok());
+        let error = check("10.0.0.1:6379").unwrap_err().to_string();
+        assert!(error.contains("AKTIS_TLS_CERT"), "NET-1: {error}");
     }
 
     #[test]

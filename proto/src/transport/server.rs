@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use super::address::Address;
 use super::auth::ServerAuth;
+use super::door::Door;
 use super::network::{Accepted, Carrier, Incoming};
 use super::security::{Security, SecurityError};
 
@@ -198,7 +199,7 @@ pub async fn serve(
         }
         Socket::Tcp(socket) => {
             router
-                .serve_with_incoming_shutdown(TcpListenerStream::new(socket), shutdown)
+                .serve_with_incoming_shutdown(Door::new().incoming(socket), shutdown)
                 .await
         }
         Socket::Carried(incoming) => {
