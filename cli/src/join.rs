@@ -1,6 +1,7 @@
 //! Finds the raylet through which a driver on this machine joins a cluster.
 
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use aktis_common::config::Settings;
 use aktis_common::machine;
@@ -9,7 +10,7 @@ use aktis_proto::transport::{
 };
 use aktis_proto::v1::{Empty, NodeInfo};
 
-use crate::session::{Role, owners};
+use crate::session::{Owner, Role, owners, read_token};
 
 /// What a driver needs to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +48,19 @@ pub enum JoinError {
         /// What it said.
         message: String,
     },
+    /// Nothing secret may be said there.
+    #[error("{0}")]
+    Unsafe(ConnectError),
     /// The connection stands but calls fail.
     #[error(
-        "the head at {address} breaks the connection off; \
-         are AKTIS_TOKEN and the AKTIS_TLS_ settings those of the cluster?"
+        "the head at {address} breaks the connection off ({cause}); are AKTIS_TOKEN and the AKTIS_TLS_ settings those of the \
+         cluster, and is the certificate of AKTIS_TLS_CERT not expired and signed by the cluster's authority?"
     )]
     BrokenOff {
         /// Where.
         address: Address,
+        /// What the transport said.
+        cause: String,
     },
     /// The cluster has no node here.
     #[error(
@@ -62,6 +68,15 @@ pub enum JoinError {
          run `aktis start --address {address}` here first"
     )]
     NoNodeHere {
+        /// The cluster.
+        address: Address,
+    },
+    /// The cluster has one here, which is gone.
+    #[error(
+        "the node of the cluster at {address} on this machine does not answer: it has ended, and the head will notice; \
+         try again, or run `aktis start --address {address}` here"
+    )]
+    SilentNode {
         /// The cluster.
         address: Address,
     },
@@ -85,12 +100,44 @@ pub fn resolve_address(given: Option<&str>, settings: &Settings) -> Result<Addre
     if let Some(text) = named {
         return text.parse().map_err(JoinError::Address);
     }
-    let daemons = owners(settings)
-        .into_iter()
-        .filter(|(_, owner)| owner.role != Role::Laptop);
-    let newest = daemons.max_by_key(|(path, owner)| (owner.role == Role::Head, path.clone()));
+    let newest =
+        daemons(settings).max_by_key(|(path, owner)| (owner.role == Role::Head, path.clone()));
     let (_, owner) = newest.ok_or(JoinError::NoLocalCluster)?;
     owner.gcs_address.parse().map_err(JoinError::Address)
+}
+
+/// What the settings say of token and TLS; the token, if they name none, is that of this user's daemon on this machine that
+/// belongs to the cluster at `address`. Whether the token may go there is the transport's to decide (`NET-3`).
+///
+/// # Errors
+/// When only some of the TLS files are named.
+pub fn security_for(address: &Address, settings: &Settings) -> Result<Security, JoinError> {
+    let mut security = Security::from_settings(settings).map_err(JoinError::Security)?;
+    if security.token.is_none() {
+        let same = daemons(settings)
+            .filter_map(|(path, owner)| Some((path, owner.gcs_address.parse::<Address>().ok()?)))
+            .filter(|(_, other)| is_same(address, other));
+        // `localhost` means the one that is called so before the one that is only there.
+        let nearest = same.max_by_key(|(path, other)| (other == address, path.clone()));
+        security.token = nearest.and_then(|(path, _)| read_token(&path));
+    }
+    Ok(security)
+}
+
+fn daemons(settings: &Settings) -> impl Iterator<Item = (PathBuf, Owner)> {
+    owners(settings)
+        .into_iter()
+        .filter(|(_, owner)| owner.role != Role::Laptop)
+}
+
+/// Whether both mean one head: this machine has several names for itself.
+fn is_same(left: &Address, right: &Address) -> bool {
+    match (left, right) {
+        (Address::Tcp { port, .. }, Address::Tcp { port: other, .. }) => {
+            left == right || (port == other && left.is_local() && right.is_local())
+        }
+        _ => left == right,
+    }
 }
 
 /// Asks the cluster for its node on this machine. Blocks the calling thread.
@@ -99,7 +146,7 @@ pub fn resolve_address(given: Option<&str>, settings: &Settings) -> Result<Addre
 /// When the head cannot be reached, refuses, or has no node here.
 pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInfo, JoinError> {
     let gcs_address = resolve_address(address, settings)?;
-    let security = Security::from_settings(settings).map_err(JoinError::Security)?;
+    let security = security_for(&gcs_address, settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -108,13 +155,20 @@ pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInf
         })?;
     let nodes = runtime.block_on(list_nodes(&gcs_address, &security))?;
     let here = machine::machine_id();
-    let node = nodes
+    let mut nodes: Vec<NodeInfo> = nodes
         .into_iter()
         .filter(|node| node.is_alive && node.machine_id == here)
-        .min_by_key(|node| !node.is_head)
-        .ok_or_else(|| JoinError::NoNodeHere {
-            address: gcs_address.clone(),
-        })?;
+        .collect();
+    nodes.sort_by_key(|node| !node.is_head);
+    let address = || gcs_address.clone();
+    if nodes.is_empty() {
+        return Err(JoinError::NoNodeHere { address: address() });
+    }
+    // The head may not know yet that one is gone.
+    let answering = nodes
+        .into_iter()
+        .find(|node| answers(Path::new(&node.node_socket)));
+    let node = answering.ok_or_else(|| JoinError::SilentNode { address: address() })?;
     Ok(JoinInfo {
         raylet_socket: node.node_socket.into(),
         session_dir: node.session_dir.into(),
@@ -122,13 +176,28 @@ pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInf
     })
 }
 
+/// Whether a process of this user serves the socket.
+fn answers(socket: &Path) -> bool {
+    let Ok(stream) = UnixStream::connect(socket) else {
+        return false;
+    };
+    let peer = rustix::net::sockopt::socket_peercred(&stream);
+    peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+}
+
 async fn list_nodes(address: &Address, security: &Security) -> Result<Vec<NodeInfo>, JoinError> {
-    let channel = connect(address, security)
-        .await
-        .map_err(JoinError::Unreachable)?;
+    let channel = connect(address, security).await.map_err(not_connected)?;
     let reply = gcs_client(channel).list_nodes(Empty {}).await;
     let reply = reply.map_err(|status| refusal(address, &status))?;
     Ok(reply.into_inner().nodes)
+}
+
+/// What a connection that does not come about means.
+pub(crate) fn not_connected(error: ConnectError) -> JoinError {
+    match error {
+        ConnectError::Foreign(_) | ConnectError::Security(_) => JoinError::Unsafe(error),
+        other => JoinError::Unreachable(other),
+    }
 }
 
 /// What a failed call to the head means.
@@ -136,10 +205,37 @@ pub(crate) fn refusal(address: &Address, status: &tonic::Status) -> JoinError {
     let address = address.clone();
     match status.code() {
         // What a server with TLS does to a client without, and the other way round.
-        tonic::Code::Unavailable | tonic::Code::Unknown => JoinError::BrokenOff { address },
+        tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
+            JoinError::BrokenOff {
+                address,
+                cause: innermost(status),
+            }
+        }
         _ => JoinError::Refused {
             address,
             message: status.message().to_owned(),
         },
+    }
+}
+
+/// The cause that says something: transport errors wrap it several times.
+fn innermost(status: &tonic::Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_of_this_machine_mean_one_head_and_others_do_not() {
+        let is_same = |left: &str, right: &str| {
+            super::is_same(&left.parse().unwrap(), &right.parse().unwrap())
+        };
+        assert!(is_same("127.0.0.1:1", "localhost:1") && is_same("10.0.0.1:1", "10.0.0.1:1"));
+        assert!(!is_same("127.0.0.1:1", "localhost:2"));
+        assert!(!is_same("127.0.0.1:1", "10.0.0.1:1") && !is_same("10.0.0.2:1", "10.0.0.1:1"));
     }
 }

@@ -9,16 +9,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aktis_common::config::Settings;
-use aktis_common::ids::NodeId;
+use aktis_common::ids::{NodeId, SessionId};
 use aktis_gcs::{Gcs, GcsConfig, GcsHandle};
-use aktis_proto::transport::Address;
+use aktis_proto::transport::{Address, Security, SecurityError};
 use aktis_raylet::{Raylet, RayletConfig, RayletHandle};
 use tokio::sync::oneshot;
 
 use crate::launcher::Launcher;
 use crate::node::{NodeError, NodePlan};
 use crate::session::{
-    Owner, ProcessMark, Role, SessionError, SessionFolder, new_session_id, sweep_stale,
+    Owner, ProcessMark, Role, SessionError, SessionFolder, make_spill_folder, new_session_id,
+    sweep_stale,
 };
 
 /// Name of the thread that serves the session.
@@ -46,6 +47,9 @@ pub enum LaptopError {
     /// The node's resources make no sense.
     #[error("{0}")]
     Node(NodeError),
+    /// Token and TLS do not fit together.
+    #[error("{0}")]
+    Security(SecurityError),
     /// The system gives no thread or runtime.
     #[error("cannot start the session's thread: {cause}")]
     Thread {
@@ -65,7 +69,9 @@ pub enum LaptopError {
 #[derive(Debug)]
 pub struct LaptopSession {
     folder: SessionFolder,
-    session_id: String,
+    /// Goes when the raylet has ended.
+    _spill: Option<SessionFolder>,
+    session_id: SessionId,
     node_id: NodeId,
     raylet_socket: PathBuf,
     gcs_address: Address,
@@ -93,7 +99,10 @@ impl LaptopSession {
         } = config;
         sweep_stale(&settings);
         let session_id = new_session_id();
-        let folder = SessionFolder::create(&settings, &session_id).map_err(LaptopError::Session)?;
+        let folder =
+            SessionFolder::create(&settings, session_id.as_str()).map_err(LaptopError::Session)?;
+        let spill = make_spill_folder(&settings, folder.path()).map_err(LaptopError::Session)?;
+        let security = Security::from_settings(&settings).map_err(LaptopError::Security)?;
         let gcs_address = Address::Unix(folder.path().join("gcs.sock"));
         let plan = NodePlan {
             settings: &settings,
@@ -102,6 +111,8 @@ impl LaptopSession {
             gcs_address: gcs_address.clone(),
             listen: None,
             is_head: true,
+            spill_dir: spill.as_ref().map(SessionFolder::path),
+            security: security.clone(),
         };
         let mut raylet_config = plan.raylet_config().map_err(LaptopError::Node)?;
         raylet_config.worker_env.extend(worker_env);
@@ -110,11 +121,11 @@ impl LaptopSession {
             role: Role::Laptop,
             session_id: session_id.clone(),
             gcs_address: gcs_address.to_string(),
-            extra_dirs: plan.spill_dir().into_iter().collect(),
         };
         owner.write(folder.path()).map_err(LaptopError::Session)?;
-        let gcs_config =
-            GcsConfig::new(&session_id, vec![gcs_address.clone()]).with_settings(&settings);
+        let listen = vec![gcs_address.clone()];
+        let mut gcs_config = GcsConfig::new(session_id.as_str(), listen).with_settings(&settings);
+        gcs_config.security = security;
 
         let (started, is_started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -135,6 +146,7 @@ impl LaptopSession {
         })?;
         Ok(Self {
             folder,
+            _spill: spill,
             session_id,
             node_id: begun.node_id,
             raylet_socket: begun.raylet_socket,
@@ -157,7 +169,7 @@ impl LaptopSession {
 
     /// The session.
     pub fn session_id(&self) -> &str {
-        &self.session_id
+        self.session_id.as_str()
     }
 
     /// The only node.

@@ -12,10 +12,14 @@
 //! ```
 //!
 //! # Invariants
-//! - `SES-1 (private)`: session folders have mode 0700 and belong to this user.
-//! - `SES-2 (own-only)`: only processes are ended whose pid file and start time match: never one that got a dead
-//!   daemon's number.
-//! - `SES-3 (swept)`: a folder whose processes are all gone is removed by the next start.
+//! - `SES-1 (private)`: session folders have mode 0700 and belong to this user; what lies in others is not believed.
+//! - `SES-2 (own-only)`: only processes are ended that a file of ours names, whose machine, boot, pid namespace, start time and
+//!   user match: never one that got a dead daemon's number.
+//! - `SES-3 (swept)`: a folder whose process is gone is removed by the next start, and nothing but such folders: no name in a
+//!   file is followed.
+//! - `SES-4 (lock-is-life)`: whose lock is held lives, in whatever container or machine; the file goes only with the lock.
+//! - `NET-4 (always-a-token)`: a daemon has a token. The head makes one if it is given none; processes of the same user find it
+//!   in the session folder.
 
 mod commands;
 mod daemon;

@@ -1,7 +1,7 @@
 //! What a node is made of: its resources, and the configuration of its raylet.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aktis_common::config::Settings;
 use aktis_common::gpu::{self, GpuInfo};
@@ -9,7 +9,7 @@ use aktis_common::machine;
 use aktis_common::resources::{
     CPU, GPU, MEMORY, NodeResources, OBJECT_STORE_MEMORY, Quantity, QuantityError, ResourceSet,
 };
-use aktis_proto::transport::{Address, Security, SecurityError};
+use aktis_proto::transport::{Address, Security};
 use aktis_raylet::RayletConfig;
 
 use crate::launcher::Launcher;
@@ -33,9 +33,6 @@ pub enum NodeError {
         /// The setting to use.
         instead: &'static str,
     },
-    /// Token and TLS do not fit together.
-    #[error("{0}")]
-    Security(SecurityError),
 }
 
 /// The resources of this machine's node, as far as the settings do not say otherwise.
@@ -127,6 +124,9 @@ pub(crate) struct NodePlan<'a> {
     /// `None`: a unix socket in the node's folder.
     pub(crate) listen: Option<Address>,
     pub(crate) is_head: bool,
+    /// `None`: in the node's folder.
+    pub(crate) spill_dir: Option<&'a Path>,
+    pub(crate) security: Security,
 }
 
 impl NodePlan<'_> {
@@ -138,7 +138,6 @@ impl NodePlan<'_> {
     /// The same on a machine with these GPUs.
     fn config_with(&self, gpus: &[GpuInfo]) -> Result<RayletConfig, NodeError> {
         let resources = resources_with(self.settings, gpus)?;
-        let security = Security::from_settings(self.settings).map_err(NodeError::Security)?;
         let mut config = RayletConfig::new(
             self.session_dir,
             self.gcs_address.clone(),
@@ -146,14 +145,13 @@ impl NodePlan<'_> {
             self.zygote_command(),
         )
         .with_settings(self.settings);
-        config.security = security;
+        config.security = self.security.clone();
         config.gpu_names = gpu::cuda_names(gpus);
         config.is_head = self.is_head;
-        // The session's folder last: it names the other one for those who sweep.
-        let spill_dir = self.spill_dir().into_iter();
+        let spill_dir = self.spill_dir.map(Path::to_owned).into_iter();
         config.cleanup_dirs = spill_dir.chain([self.session_dir.to_owned()]).collect();
         config.store.capacity_bytes = store_bytes(self.settings);
-        config.store.spill_dir = self.spill_dir();
+        config.store.spill_dir = self.spill_dir.map(Path::to_owned);
         if let Some(listen) = &self.listen {
             config.listen = listen.clone();
         }
@@ -163,17 +161,6 @@ impl NodePlan<'_> {
     fn zygote_command(&self) -> Vec<String> {
         let given = self.settings.zygote_command.as_ref();
         given.unwrap_or(&self.launcher.zygote_command).clone()
-    }
-
-    /// A folder of this node alone below the folder that the settings name.
-    pub(crate) fn spill_dir(&self) -> Option<PathBuf> {
-        let below = self.settings.spill_dir.as_ref()?;
-        let name = self
-            .session_dir
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        Some(below.join(format!("aktis-{name}")))
     }
 }
 
@@ -216,9 +203,11 @@ mod tests {
             settings: &settings,
             launcher: &launcher,
             session_dir: Path::new("/s"),
-            gcs_address: Address::Unix(PathBuf::from("/s/gcs.sock")),
+            gcs_address: Address::Unix("/s/gcs.sock".into()),
             listen: None,
             is_head: true,
+            spill_dir: None,
+            security: Security::default(),
         };
         let config = plan.config_with(&[gpu("2"), gpu("GPU-3")]).unwrap();
         assert_eq!(config.gpu_names, ["2", "GPU-3"]);

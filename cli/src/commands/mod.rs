@@ -83,7 +83,7 @@ struct StartArgs {
     /// Where the head keeps its tables.
     #[arg(long, value_enum, default_value_t = StorageArg::File, conflicts_with = "address")]
     storage: StorageArg,
-    /// Forget what a head that was killed has left, instead of taking it up.
+    /// Forget what the last head has left, instead of taking it up.
     #[arg(long, conflicts_with = "address")]
     fresh: bool,
     /// Stay in the foreground until Ctrl-C.
@@ -104,6 +104,9 @@ struct StopArgs {
     /// How long daemons may take to end by themselves, such as 10s.
     #[arg(long, value_name = "TIME")]
     grace: Option<String>,
+    /// Remove what heads keep for the next start as well: sessions, jobs, detached actors.
+    #[arg(long)]
+    forget: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +167,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
     let settings = Settings::from_env_and_overrides(&overrides.0).map_err(|e| e.to_string())?;
     match command {
         Command::Start(args) => start::start(&args, &settings, launcher),
-        Command::Stop(_) => stop::stop(&settings),
+        Command::Stop(args) => stop::stop(&settings, args.forget),
         Command::Status(args) => status::status(&args, &settings),
         Command::List(args) => list::list(&args, &settings),
         Command::Daemon { plan, ready_path } => {

@@ -6,11 +6,12 @@ use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{ClusterStatusReply, Empty};
 use tokio::runtime::Runtime;
 
-use crate::join::{JoinError, refusal, resolve_address};
+use crate::join::{not_connected, refusal, resolve_address, security_for};
 
 /// A connection to the gcs of a cluster.
 pub(super) struct Cluster {
     address: Address,
+    security: Security,
     runtime: Runtime,
     client: GcsClient<Channel>,
 }
@@ -19,16 +20,17 @@ impl Cluster {
     /// Connects to the cluster that is meant (see [`resolve_address`]).
     pub(super) fn connect(given: Option<&str>, settings: &Settings) -> Result<Self, String> {
         let address = resolve_address(given, settings).map_err(|error| error.to_string())?;
-        let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
+        let security = security_for(&address, settings).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start a runtime: {error}"))?;
         let channel = runtime
             .block_on(connect(&address, &security))
-            .map_err(|error| JoinError::Unreachable(error).to_string())?;
+            .map_err(|error| not_connected(error).to_string())?;
         Ok(Self {
             address,
+            security,
             runtime,
             client: gcs_client(channel),
         })
@@ -37,6 +39,11 @@ impl Cluster {
     /// Where the gcs is.
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// What its members need.
+    pub(super) fn security(&self) -> &Security {
+        &self.security
     }
 
     /// Everything it knows.

@@ -1,16 +1,15 @@
 //! `aktis start`.
 
-use std::path::PathBuf;
-
 use aktis_common::config::Settings;
-use aktis_common::ids::random_bytes;
+use aktis_common::ids::{SessionId, random_bytes};
+use aktis_gcs::forget_tables;
 use aktis_proto::transport::{Address, Security};
 
 use super::query::Cluster;
 use super::{StartArgs, StorageArg};
 use crate::daemon::{DaemonPlan, Part, Ready, run_here, spawn_daemon};
 use crate::launcher::Launcher;
-use crate::session::{Role, base_dir, new_session_id, owners, sweep_stale};
+use crate::session::{Role, head_tables, make_base, new_session_id, owners, sweep_stale};
 
 pub(super) fn start(
     args: &StartArgs,
@@ -21,10 +20,12 @@ pub(super) fn start(
     check_security(args, settings)?;
     // Settings that make no node are said here, not in a log file.
     crate::node::node_resources(settings).map_err(|error| error.to_string())?;
+    let mut settings = settings.clone();
     let plan = match &args.address {
-        Some(address) => node_plan(address, args, settings, launcher)?,
-        None => head_plan(args, settings, launcher)?,
+        Some(address) => node_plan(address, args, &mut settings, launcher)?,
+        None => head_plan(args, &settings, launcher)?,
     };
+    let settings = &settings;
     if args.block {
         return Ok(run_here(&plan, settings, |ready| match ready {
             Ready::Up { .. } => {
@@ -71,19 +72,21 @@ fn head_plan(
         ));
     }
     let storage = (args.storage == StorageArg::File && args.port != 0)
-        .then(|| storage_path(settings, args.port));
+        .then(|| make_base(settings).map(|base| head_tables(&base, args.port)))
+        .transpose()
+        .map_err(|error| error.to_string())?;
     if let Some(path) = storage.as_ref().filter(|_| args.fresh) {
-        let _ = std::fs::remove_file(path);
+        forget_tables(path).map_err(|error| error.to_string())?;
     }
     if let Some(path) = storage.as_ref().filter(|path| path.exists()) {
         eprintln!(
-            "Taking up the session that a killed head left in {}.",
+            "Taking up the session that the last head left in {}; with --fresh it would begin a new one.",
             path.display()
         );
     }
     let session_id = new_session_id();
     Ok(DaemonPlan {
-        folder_name: session_id.clone(),
+        folder_name: session_id.to_string(),
         session_id,
         part: Part::Head {
             port: args.port,
@@ -95,19 +98,17 @@ fn head_plan(
     })
 }
 
-/// One file for each port: heads of one user on one machine do not share tables.
-fn storage_path(settings: &Settings, port: u16) -> PathBuf {
-    base_dir(settings).join(format!("head-{port}.redb"))
-}
-
 fn node_plan(
     address: &str,
     args: &StartArgs,
-    settings: &Settings,
+    settings: &mut Settings,
     launcher: &Launcher,
 ) -> Result<DaemonPlan, String> {
     let cluster = Cluster::connect(Some(address), settings)?;
     let session_id = cluster.status()?.session_id;
+    let session_id = SessionId::parse(&session_id)
+        .map_err(|error| format!("the head at {address} is not to be trusted: {error}"))?;
+    settings.token.clone_from(&cluster.security().token);
     let [a, b] = random_bytes::<2>();
     Ok(DaemonPlan {
         folder_name: format!("{session_id}-{a:02x}{b:02x}"),

@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::config::Settings;
+use aktis_gcs::forget_tables;
 use rustix::process::Signal;
 
-use crate::session::{Owner, Role, owners, sweep_stale};
+use crate::session::{Owner, Role, kept_tables, owners, sweep_stale};
 
 /// How long killed daemons may take to disappear.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Ends this user's daemons on this machine (`SES-2`): nodes first, so that they can still tell the head.
-pub(super) fn stop(settings: &Settings) -> Result<u8, String> {
+/// What heads keep for the next start stays, unless `is_forgetting`.
+pub(super) fn stop(settings: &Settings, is_forgetting: bool) -> Result<u8, String> {
     let mut daemons: Vec<Owner> = owners(settings)
         .into_iter()
         .map(|(_, owner)| owner)
@@ -21,7 +23,7 @@ pub(super) fn stop(settings: &Settings) -> Result<u8, String> {
     if daemons.is_empty() {
         sweep_stale(settings);
         println!("No Aktis daemon of this user runs on this machine.");
-        return Ok(0);
+        return about_tables(settings, is_forgetting);
     }
     daemons.sort_by_key(|owner| owner.role == Role::Head);
     let count = daemons.len();
@@ -45,6 +47,22 @@ pub(super) fn stop(settings: &Settings) -> Result<u8, String> {
         "Ended {count} Aktis daemon{}{how}.",
         if count == 1 { "" } else { "s" }
     );
+    about_tables(settings, is_forgetting)
+}
+
+/// Says what heads have left, or removes it.
+fn about_tables(settings: &Settings, is_forgetting: bool) -> Result<u8, String> {
+    for path in kept_tables(settings) {
+        if is_forgetting {
+            forget_tables(&path).map_err(|error| error.to_string())?;
+            println!("Forgot the tables in {}.", path.display());
+        } else {
+            println!(
+                "A head's tables stay in {} for the next `aktis start --head`; `aktis stop --forget` removes them.",
+                path.display()
+            );
+        }
+    }
     Ok(0)
 }
 
@@ -73,7 +91,7 @@ fn wait(group: &[Owner], patience: Duration) -> Vec<&Owner> {
     loop {
         let left: Vec<&Owner> = group
             .iter()
-            .filter(|owner| owner.process.is_alive())
+            .filter(|owner| owner.process.is_running())
             .collect();
         if left.is_empty() || Instant::now() > deadline {
             return left;

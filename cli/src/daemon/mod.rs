@@ -16,6 +16,7 @@ pub(crate) use spawn::spawn_daemon;
 
 use std::path::PathBuf;
 
+use aktis_common::ids::SessionId;
 use aktis_proto::transport::Address;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(crate) struct DaemonPlan {
     /// Name of the session folder, made by the daemon.
     pub(crate) folder_name: String,
     /// The session; a head with kept tables goes on with the session of those.
-    pub(crate) session_id: String,
+    pub(crate) session_id: SessionId,
     pub(crate) part: Part,
     /// IP address of this node for others.
     pub(crate) node_ip: String,

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use aktis_common::config::Settings;
+use aktis_common::ids::SessionId;
 use aktis_gcs::{Gcs, GcsConfig, GcsHandle, StorageKind};
 use aktis_proto::transport::{Address, Security};
-use aktis_raylet::{Raylet, RayletHandle};
+use aktis_raylet::{Raylet, RayletEnd, RayletHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{DaemonPlan, Part, Ready};
 use crate::laptop::with_causes;
 use crate::launcher::Launcher;
 use crate::node::NodePlan;
-use crate::session::{Owner, ProcessMark, Role, SessionFolder};
+use crate::session::{Owner, ProcessMark, Role, SessionFolder, make_spill_folder, write_token};
+
+/// `NET-4 (always-a-token)`: a head makes one; a node is given the head's.
+const NO_TOKEN: &str = "a node needs the token of its head: set AKTIS_TOKEN";
 
 /// Becomes the daemon of `plan`: leaves the terminal's session, writes `ready_path`, runs until a signal.
 pub(crate) fn run_daemon(plan: &DaemonPlan, settings: &Settings, ready_path: &Path) -> u8 {
@@ -44,8 +48,13 @@ fn run(plan: &DaemonPlan, settings: &Settings, report: impl FnOnce(&Ready)) -> u
         match start(plan, settings).await {
             Ok(daemon) => {
                 report(&daemon.ready());
-                daemon.serve().await;
-                0
+                match daemon.serve().await {
+                    Ok(()) => 0,
+                    Err(message) => {
+                        eprintln!("error: {message}");
+                        1
+                    }
+                }
             }
             Err(message) => {
                 report(&Ready::Failed { message });
@@ -62,14 +71,18 @@ struct Daemon {
     gcs: Option<GcsHandle>,
     gcs_address: Address,
     raylet: RayletHandle,
-    /// Tables of a head that ends in good order are not needed again.
-    storage: Option<std::path::PathBuf>,
+    /// Goes when the raylet has ended.
+    _spill: Option<SessionFolder>,
 }
 
 async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String> {
     let folder = SessionFolder::create(settings, &plan.folder_name).map_err(|e| e.to_string())?;
+    let spill = make_spill_folder(settings, folder.path()).map_err(|e| e.to_string())?;
     let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
     let (gcs, gcs_address) = start_gcs(plan, settings, &security, folder.path()).await?;
+    let security = gcs.as_ref().map_or(security, |gcs| gcs.security().clone());
+    let token = security.token.as_ref().ok_or(NO_TOKEN)?;
+    write_token(folder.path(), token).map_err(|error| error.to_string())?;
     let launcher = Launcher {
         self_command: Vec::new(),
         zygote_command: plan.zygote_command.clone(),
@@ -81,6 +94,8 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         gcs_address: gcs_address.clone(),
         listen: Some(plan.raylet_listen()),
         is_head: gcs.is_some(),
+        spill_dir: spill.as_ref().map(SessionFolder::path),
+        security,
     };
     let config = node.raylet_config().map_err(|error| error.to_string())?;
     let owner = Owner {
@@ -90,12 +105,11 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         } else {
             Role::Node
         },
-        session_id: gcs
-            .as_ref()
-            .map_or(&*plan.session_id, |gcs| gcs.session_id())
-            .to_owned(),
+        session_id: match &gcs {
+            Some(gcs) => SessionId::parse(gcs.session_id()).map_err(|e| e.to_string())?,
+            None => plan.session_id.clone(),
+        },
         gcs_address: gcs_address.to_string(),
-        extra_dirs: node.spill_dir().into_iter().collect(),
     };
     // Before the raylet: should this process be killed now, the next start finds the folder.
     owner
@@ -108,16 +122,12 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         // Open descriptors follow the file: from here on the output goes with the folder.
         let _ = std::fs::rename(output, folder.path().join("daemon.log"));
     }
-    let storage = match &plan.part {
-        Part::Head { storage, .. } => storage.clone(),
-        Part::Node { .. } => None,
-    };
     Ok(Daemon {
         folder,
         gcs,
         gcs_address,
         raylet,
-        storage,
+        _spill: spill,
     })
 }
 
@@ -138,8 +148,9 @@ async fn start_gcs(
         },
         Address::Unix(session_dir.join("gcs.sock")),
     ];
-    let mut config = GcsConfig::new(&plan.session_id, listen).with_settings(settings);
+    let mut config = GcsConfig::new(plan.session_id.as_str(), listen).with_settings(settings);
     config.security = security.clone();
+    config.makes_token = true;
     config.storage = storage
         .clone()
         .map_or(StorageKind::Memory, StorageKind::File);
@@ -161,8 +172,11 @@ impl Daemon {
         }
     }
 
-    /// Runs until a signal, or until one of its parts ends; then ends in good order.
-    async fn serve(mut self) {
+    /// Runs until a signal, or until one of its parts ends; then ends in good order. The head's tables stay: whoever ends a
+    /// daemon may be about to start it again.
+    ///
+    /// Err: why it could not go on.
+    async fn serve(mut self) -> Result<(), String> {
         let mut terminate = signal(SignalKind::terminate()).ok();
         let mut interrupt = signal(SignalKind::interrupt()).ok();
         let wait = |signal: Option<tokio::signal::unix::Signal>| async move {
@@ -179,18 +193,19 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            () = wait(terminate.take()) => {}
-            () = wait(interrupt.take()) => {}
-            () = self.raylet.ended() => {}
-            () = gcs_ended => {}
-        }
+        let outcome = tokio::select! {
+            () = wait(terminate.take()) => Ok(()),
+            () = wait(interrupt.take()) => Ok(()),
+            end = self.raylet.ended() => match end {
+                RayletEnd::Asked(_) => Ok(()),
+                RayletEnd::Failed(cause) => Err(format!("the node ends: {cause}")),
+            },
+            () = gcs_ended => Err("the control store ended by a defect; its log says more".to_owned()),
+        };
         self.raylet.shutdown().await;
         if let Some(gcs) = self.gcs {
             gcs.shutdown().await;
-            if let Some(path) = self.storage {
-                let _ = std::fs::remove_file(path);
-            }
         }
+        outcome
     }
 }

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use aktis_common::config::Settings;
+use aktis_common::config::{Secret, Settings};
+use aktis_common::ids::SessionId;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{SessionError, base_dir};
+use super::file::{read_private, write_private};
+use super::folder::{SessionError, existing_base, is_private};
+use super::lock::{Holder, with_holder};
 use super::process::ProcessMark;
 
 const FILE_NAME: &str = "owner.json";
+const TOKEN_NAME: &str = "token";
 
 /// What a process of Aktis is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +34,9 @@ pub struct Owner {
     /// What it is.
     pub role: Role,
     /// The session, as its gcs names it.
-    pub session_id: String,
+    pub session_id: SessionId,
     /// Where the gcs is reached.
     pub gcs_address: String,
-    /// Folders outside the session folder that end with the process.
-    pub extra_dirs: Vec<PathBuf>,
 }
 
 impl Owner {
@@ -43,33 +45,51 @@ impl Owner {
     /// # Errors
     /// When the disk does not take it.
     pub fn write(&self, folder: &Path) -> Result<(), SessionError> {
-        let path = folder.join(FILE_NAME);
         let text = serde_json::to_string(self).expect("an owner is plain data");
-        let partial = folder.join(".owner.json");
-        std::fs::write(&partial, text)
-            .and_then(|()| std::fs::rename(&partial, &path))
-            .map_err(|error| SessionError::Write {
-                path,
-                cause: error.to_string(),
-            })
+        write(folder, FILE_NAME, &text)
     }
 
-    /// Reads the file of `folder`; `None` when there is none or it makes no sense.
+    /// Reads the file of `folder`; `None` when there is none, it is not ours or makes no sense.
     pub fn read(folder: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(folder.join(FILE_NAME)).ok()?;
-        serde_json::from_str(&text).ok()
+        serde_json::from_str(&read_private(folder, FILE_NAME)?).ok()
     }
 }
 
-/// The owners of this user's session folders that still run, oldest session first.
+/// Puts the cluster's token where processes of this user find it.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn write_token(folder: &Path, token: &Secret) -> Result<(), SessionError> {
+    write(folder, TOKEN_NAME, token.expose())
+}
+
+/// The token of the cluster whose daemon runs in `folder`.
+pub fn read_token(folder: &Path) -> Option<Secret> {
+    let text = read_private(folder, TOKEN_NAME)?;
+    (!text.is_empty()).then(|| Secret::new(text))
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<(), SessionError> {
+    write_private(folder, name, text).map_err(|error| SessionError::Write {
+        path: folder.join(name),
+        cause: error.to_string(),
+    })
+}
+
+/// The owners of this user's session folders that run here, oldest session first.
 pub fn owners(settings: &Settings) -> Vec<(PathBuf, Owner)> {
-    let Ok(entries) = std::fs::read_dir(base_dir(settings)) else {
-        return Vec::new();
-    };
+    let entries = existing_base(settings).and_then(|base| std::fs::read_dir(base).ok());
     let mut found: Vec<(PathBuf, Owner)> = entries
+        .into_iter()
         .flatten()
-        .filter_map(|entry| Some((entry.path(), Owner::read(&entry.path())?)))
-        .filter(|(_, owner)| owner.process.is_alive())
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_private(path))
+        .filter_map(|path| Owner::read(&path).map(|owner| (path, owner)))
+        .filter(|(path, owner)| {
+            owner.process.is_running()
+                && with_holder(path, |holder| !matches!(holder, Holder::Nobody))
+        })
         .collect();
     found.sort_by(|(left, _), (right, _)| left.cmp(right));
     found
