@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
 use std::net::TcpListener;
@@ -87,8 +88,100 @@ fn killed_head_leaves_only_its_tables_and_the_next_one_takes_them_up() {
     let second = place.run(&["start", "--head", "--port", &port]);
     assert!(second.err.contains("Taking up the session"), "{second:?}");
     assert_eq!(place.json(&["status", "--json"])["session_id"], session);
-    place.run(&["stop"]);
+    let stopped = place.run(&["stop", "--forget"]);
+    assert!(stopped.out.contains("Forgot the tables"), "{stopped:?}");
     assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn tables_survive_every_end_but_an_explicit_forget() {
+    let place = Place::new();
+    let port = free_port();
+    let start = ["start", "--head", "--port", &port];
+    assert!(place.run(&start).succeeded());
+    let session = || place.json(&["status", "--json"])["session_id"].clone();
+    let first = session();
+    // As systemd and a kubelet end it.
+    place.signal_daemons("-TERM");
+    place.until("it has ended", || {
+        place.leftovers() == [format!("head-{port}.redb")]
+    });
+    assert!(place.run(&start).succeeded());
+    assert_eq!(session(), first, "D2");
+    let stopped = place.run(&["stop"]);
+    assert!(stopped.out.contains("tables stay in"), "{stopped:?}");
+    assert!(place.run(&start).succeeded());
+    assert_eq!(session(), first, "D2");
+    place.run(&["stop"]);
+    let fresh = place.run(&["start", "--head", "--port", &port, "--fresh"]);
+    assert!(fresh.succeeded(), "{fresh:?}");
+    assert_ne!(session(), first);
+}
+
+#[test]
+fn nodes_go_on_with_a_head_that_was_restarted() {
+    let place = Place::new();
+    let port = free_port();
+    let start = ["start", "--head", "--port", &port];
+    let head = place.run(&start);
+    let joined = place.run(&[
+        "start",
+        "--address",
+        &head.head_address(),
+        "--num-cpus",
+        "5",
+    ]);
+    assert!(joined.succeeded(), "{joined:?}");
+    place.signal_daemons_of_role("head", "-TERM");
+    place.until("the head has ended", || {
+        !place
+            .run(&["status", "--address", &head.head_address()])
+            .succeeded()
+    });
+    assert!(place.run(&start).succeeded());
+    place.until("the node is back, with the same token", || {
+        let nodes = place.json(&["list", "nodes", "--json"]);
+        let alive = nodes
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|node| node["is_alive"] == true);
+        alive.count() == 2
+    });
+}
+
+#[test]
+fn node_of_a_head_that_is_another_session_now_ends() {
+    let place = Place::new().with("AKTIS_TOKEN", "the same for both");
+    let port = free_port();
+    let start = ["start", "--head", "--port", &port, "--storage", "memory"];
+    let head = place.run(&start);
+    let joined = place.run(&["start", "--address", &head.head_address()]);
+    assert!(joined.succeeded(), "{joined:?}");
+    place.signal_daemons_of_role("head", "-KILL");
+    place.until("the head has ended", || place.daemons() == 1);
+    assert!(place.run(&start).succeeded());
+    place.until("only the head is left", || place.daemons() == 1);
+    assert_eq!(
+        place.json(&["status", "--json"])["nodes"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn node_whose_head_is_gone_for_good_ends_and_its_exit_code_tells() {
+    let place = Place::new().with("AKTIS_HEAD_RECONNECT_TIMEOUT", "500ms");
+    let head = place.run(&["start", "--head", "--port", "0"]);
+    let mut node = place.spawn(&["start", "--address", &head.head_address(), "--block"]);
+    place.until("both are up", || place.daemons() == 2);
+    place.signal_daemons_of_role("head", "-KILL");
+    let ended = node.wait_with_output();
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.err.contains("head_reconnect_timeout"), "{ended:?}");
+    place.until("nothing is left", || place.daemons() == 0);
 }
 
 #[test]

@@ -147,6 +147,7 @@ async fn keys_and_values_are_shared() {
         key: key.into(),
         value: value.into(),
         overwrite,
+        ..Default::default()
     };
     assert!(
         gcs.kv_put(put("f:1", "a", false))

@@ -131,7 +131,7 @@ impl RayletConfig {
         self.register_timeout = settings.connect_timeout;
         self.head_patience = settings.head_reconnect_timeout;
         self.lost_node_memory = settings.lost_node_memory;
-        self.worker_env.extend(settings.to_environment());
+        self.worker_env.extend(settings.to_worker_environment());
         self.log_root = settings.log_dir.clone().or_else(|| {
             let state = machine::state_dir()?;
             Some(state.join("aktis").join("logs"))

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 
+use aktis_common::config::secret_variables;
 use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
 use tokio::net::unix::pipe;
 
@@ -70,8 +71,12 @@ impl Processes for SystemProcesses {
             .create(true)
             .append(true)
             .open(&command.log_path)?;
+        let mut zygote = Command::new(program);
+        for secret in secret_variables() {
+            zygote.env_remove(secret);
+        }
         let cleanup = command.cleanup_dirs.iter();
-        let mut child = Command::new(program)
+        let mut child = zygote
             .args(arguments)
             .args(cleanup.flat_map(|folder| [OsStr::new("--cleanup-dir"), folder.as_os_str()]))
             .envs(&command.env)

@@ -1,7 +1,7 @@
 //! A temporary place for sessions, and the command run in it.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -52,17 +52,91 @@ impl Place {
     }
 
     pub(crate) fn run_with(&self, key: &str, value: &str, arguments: &[&str]) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_aktis"))
+        Output::of(self.command(arguments).env(key, value).output().unwrap())
+    }
+
+    /// Starts the command and leaves it running.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        let child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running { child: Some(child) }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aktis"));
+        command
+            .args(arguments)
+            .envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    /// A copy of the program that others may run.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join("aktis")
+    }
+
+    /// Runs the command behind another one, which becomes somebody else.
+    pub(crate) fn run_by(&self, prefix: &[String], arguments: &[&str]) -> Output {
+        Output::of(self.command_by(prefix, arguments).output().unwrap())
+    }
+
+    /// The same, left running.
+    pub(crate) fn spawn_by(&self, prefix: &[String], arguments: &[&str]) -> Running {
+        let mut command = self.command_by(prefix, arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Running {
+            child: Some(child.unwrap()),
+        }
+    }
+
+    fn command_by(&self, prefix: &[String], arguments: &[&str]) -> Command {
+        let own = PathBuf::from(env!("CARGO_BIN_EXE_aktis"));
+        let copy = self.program();
+        let mut command = Command::new(&prefix[0]);
+        command
+            .args(&prefix[1..])
+            .arg(if copy.exists() { copy } else { own })
             .args(arguments)
             .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .env(key, value)
-            .output()
-            .unwrap();
-        Output {
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code(),
-        }
+            .current_dir("/");
+        command
+    }
+
+    /// The session folder that has this file, and the file.
+    pub(crate) fn session_file(&self, name: &str) -> (PathBuf, PathBuf) {
+        let sessions = self.sessions();
+        let found = sessions
+            .into_iter()
+            .find(|folder| folder.join(name).exists());
+        let folder = found.unwrap_or_else(|| panic!("no {name}"));
+        let file = folder.join(name);
+        (folder, file)
+    }
+
+    fn sessions(&self) -> Vec<PathBuf> {
+        let bases = std::fs::read_dir(self.folder.path()).unwrap().flatten();
+        let folders = bases.flat_map(|base| std::fs::read_dir(base.path()).into_iter().flatten());
+        folders.flatten().map(|folder| folder.path()).collect()
+    }
+
+    /// How many daemons run.
+    pub(crate) fn daemons(&self) -> usize {
+        let owners = self.owners();
+        let is_running = |owner: &&Value| {
+            let stat = format!("/proc/{}/stat", owner["process"]["pid"]);
+            std::fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        owners.iter().filter(is_running).count()
+    }
+
+    /// Where the sessions are.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
@@ -72,24 +146,19 @@ impl Place {
 
     /// Names below the base folder.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let base = std::fs::read_dir(self.folder.path()).unwrap().flatten();
-        let mut names: Vec<String> = base
-            .flat_map(|base| std::fs::read_dir(base.path()).unwrap().flatten())
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        let mut names: Vec<String> = self
+            .sessions()
+            .iter()
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .collect();
         names.sort();
         names
     }
 
     fn owners(&self) -> Vec<Value> {
-        let base = std::fs::read_dir(self.folder.path()).unwrap().flatten();
-        let folders = base.flat_map(|base| std::fs::read_dir(base.path()).unwrap().flatten());
-        let files: Vec<PathBuf> = folders
-            .map(|folder| folder.path().join("owner.json"))
-            .collect();
-        let texts = files
-            .into_iter()
-            .filter_map(|file| std::fs::read_to_string(file).ok());
+        let sessions = self.sessions();
+        let files = sessions.iter().map(|folder| folder.join("owner.json"));
+        let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
         texts
             .filter_map(|text| serde_json::from_str(&text).ok())
             .collect()
@@ -97,17 +166,25 @@ impl Place {
 
     /// `kill -9` of all daemons.
     pub(crate) fn kill_daemons(&self) {
-        self.kill(|_| true);
+        self.signal_daemons("-KILL");
     }
 
     pub(crate) fn kill_daemons_of_role(&self, role: &str) {
-        self.kill(|owner| owner["role"] == role);
+        self.signal_daemons_of_role(role, "-KILL");
     }
 
-    fn kill(&self, is_meant: impl Fn(&Value) -> bool) {
+    pub(crate) fn signal_daemons(&self, signal: &str) {
+        self.signal(signal, |_| true);
+    }
+
+    pub(crate) fn signal_daemons_of_role(&self, role: &str, signal: &str) {
+        self.signal(signal, |owner| owner["role"] == role);
+    }
+
+    fn signal(&self, signal: &str, is_meant: impl Fn(&Value) -> bool) {
         for owner in self.owners().iter().filter(|owner| is_meant(owner)) {
             let pid = owner["process"]["pid"].to_string();
-            let _ = Command::new("kill").args(["-9", &pid]).output();
+            let _ = Command::new("kill").args([signal, &pid]).output();
         }
     }
 
@@ -130,7 +207,66 @@ impl Drop for Place {
     }
 }
 
+/// A command that runs. Killed when it is dropped.
+pub(crate) struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    pub(crate) fn wait_with_output(&mut self) -> Output {
+        let child = self.child.take().unwrap();
+        Output::of(child.wait_with_output().unwrap())
+    }
+}
+
+impl Running {
+    /// Ends it the hard way.
+    pub(crate) fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Calls a method without a token, as any program on the machine could.
+pub(crate) fn raw_call(address: &str, method: &'static str) -> tonic::Code {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+        let channel = endpoint.unwrap().connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let path = format!("/{method}").parse().unwrap();
+        let codec =
+            tonic_prost::ProstCodec::<aktis_proto::v1::Empty, aktis_proto::v1::Empty>::default();
+        let request = tonic::Request::new(aktis_proto::v1::Empty {});
+        client.unary(request, path, codec).await.unwrap_err().code()
+    })
+}
+
 impl Output {
+    fn of(output: std::process::Output) -> Self {
+        Self {
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code(),
+        }
+    }
+
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         self.code == Some(0)
     }

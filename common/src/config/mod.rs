@@ -13,7 +13,7 @@ mod settings;
 mod value;
 
 pub use declare::Settings;
-pub use settings::{SettingError, SettingRow};
+pub use settings::{SettingError, SettingRow, secret_variables};
 pub use value::{Bytes, Infeasible, Secret, SettingValue};
 
 /// An environment variable that is not a setting of Aktis, such as `CUDA_VISIBLE_DEVICES`.

@@ -47,6 +47,9 @@ pub enum SettingError {
     },
 }
 
+/// Settings that are secret.
+const SECRETS: [&str; 1] = ["token"];
+
 /// One row of the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingRow {
@@ -84,6 +87,11 @@ impl Sources<'_> {
 /// Name of the environment variable of a setting.
 pub(super) fn environment_name(key: &str) -> String {
     format!("AKTIS_{}", key.to_ascii_uppercase())
+}
+
+/// Variables that user code is not to see.
+pub fn secret_variables() -> Vec<String> {
+    SECRETS.iter().map(|key| environment_name(key)).collect()
 }
 
 impl Settings {
@@ -149,6 +157,13 @@ impl Settings {
             ));
         }
         page
+    }
+
+    /// What a process that runs user code is told: the same without secrets.
+    pub fn to_worker_environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.to_environment();
+        environment.retain(|name, _| !secret_variables().contains(name));
+        environment
     }
 
     /// Environment variables that make another process resolve the same settings.
@@ -363,5 +378,8 @@ mod tests {
         assert_eq!(env.len(), given.len());
         let again = Settings::resolve(&BTreeMap::new(), &|name| env.get(name).cloned()).unwrap();
         assert_eq!(again, settings);
+        let worker = settings.to_worker_environment();
+        assert_eq!(worker.len(), given.len() - 1);
+        assert!(!worker.values().any(|text| text == "secret"));
     }
 }

@@ -127,6 +127,9 @@ impl GcsCore {
             record.options.handle_state = Bytes::new();
         }
         self.actor_changed(actor, turn);
+        if let Some(job) = self.actors.get(actor).map(|record| record.job) {
+            self.release_keys(job, turn);
+        }
         for forgotten in self.actors.bury(actor) {
             turn.forget(Table::Actors, forgotten.to_wire());
         }

@@ -1,13 +1,12 @@
-//! Events of jobs and of the key-value table.
+//! Events of jobs.
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::JobId;
 use aktis_proto::v1::{
-    AddJobRequest, Failure, FinishJobRequest, JobFinished, JobInfo, KvPutRequest, publication::Kind,
+    AddJobRequest, Failure, FinishJobRequest, JobFinished, JobInfo, publication::Kind,
 };
 
 use super::job_table::Away;
-use super::kv_table::PutOutcome;
 use super::{GcsCore, GcsError, Table, Turn, read_id};
 
 impl GcsCore {
@@ -55,6 +54,7 @@ impl GcsCore {
             let message = "the actor died: the job that made it is over".to_owned();
             self.bury(actor, Failure::of(ErrorCode::ActorDied, message), turn);
         }
+        self.release_keys(id, turn);
         turn.publish(Kind::JobFinished(JobFinished {
             job_id: id.to_wire(),
         }));
@@ -89,27 +89,6 @@ impl GcsCore {
             {
                 self.incarnation_lost(actor, &format!("its node died: {cause}"), turn);
             }
-        }
-    }
-
-    /// Puts a row; gives whether the key is new.
-    pub fn kv_put(&mut self, request: KvPutRequest, turn: &mut Turn) -> bool {
-        let KvPutRequest {
-            key,
-            value,
-            overwrite,
-        } = request;
-        let outcome = self.kv.put(key.clone(), value.clone(), overwrite);
-        if outcome != PutOutcome::Kept {
-            turn.keep_bytes(Table::KeyValues, key, value);
-        }
-        outcome == PutOutcome::Added
-    }
-
-    /// Removes a row.
-    pub fn kv_delete(&mut self, key: bytes::Bytes, turn: &mut Turn) {
-        if self.kv.delete(&key) {
-            turn.forget(Table::KeyValues, key);
         }
     }
 }

@@ -11,6 +11,7 @@ mod departed;
 mod error;
 mod job_events;
 pub mod job_table;
+mod kv_events;
 pub mod kv_table;
 mod node_events;
 pub mod node_table;

@@ -115,6 +115,15 @@ impl NodeTable {
         self.last_generation
     }
 
+    /// Living nodes that share their process with a gcs.
+    pub fn of_heads(&self) -> Vec<NodeId> {
+        let heads = self
+            .nodes
+            .iter()
+            .filter(|(_, record)| record.info.is_alive && record.info.is_head);
+        heads.map(|(id, _)| *id).collect()
+    }
+
     /// The highest generation given so far.
     pub fn last_generation(&self) -> u64 {
         self.last_generation

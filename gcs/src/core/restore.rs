@@ -9,6 +9,7 @@ use prost::Message;
 
 use super::actor_table::{ActorRecord, Phase, StoredActor};
 use super::job_table::Away;
+use super::kv_events::split_claim;
 use super::placing::placement_of;
 use super::{GcsCore, NodeTimeouts, Table, Turn};
 
@@ -94,6 +95,11 @@ impl GcsCore {
             Table::KeyValues => {
                 self.kv.put(key, value, true);
             }
+            Table::KeyJobs => {
+                if let Some((job, key)) = split_claim(&key) {
+                    self.kv.claim(&key, job);
+                }
+            }
         }
         Ok(())
     }
@@ -105,6 +111,11 @@ impl GcsCore {
             Bytes::from_static(SESSION_KEY),
             Bytes::from(self.session_id.clone()),
         );
+        // The last head's own node was in its process, and this process's has not registered yet.
+        for node in self.nodes.of_heads() {
+            let cause = "the head that it was part of has ended";
+            self.node_died(node, cause, Duration::ZERO, turn);
+        }
         self.nodes.resume(turn.now, turn.unix_millis);
         let nodes = &self.nodes;
         for (job, node) in self

@@ -2,6 +2,7 @@
 
 mod actors;
 mod cut_off;
+mod definitions;
 mod makers;
 mod nodes;
 mod properties;

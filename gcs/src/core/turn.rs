@@ -19,16 +19,19 @@ pub enum Table {
     Actors,
     /// The key-value table of the cluster's processes.
     KeyValues,
+    /// Which jobs put a key: job and key, without content. After the values.
+    KeyJobs,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Meta,
         Self::Nodes,
         Self::Jobs,
         Self::Actors,
         Self::KeyValues,
+        Self::KeyJobs,
     ];
 }
 

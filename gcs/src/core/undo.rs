@@ -8,6 +8,7 @@ use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{CreateActorRequest, KvPutRequest, publication::Kind};
 use bytes::Bytes;
 
+use super::kv_events::split_claim;
 use super::{Effect, GcsCore, Table};
 
 impl GcsCore {
@@ -30,15 +31,8 @@ impl GcsCore {
     /// How to take back what [`Self::kv_put`] is about to do with this request.
     pub fn undo_of_put(&self, request: &KvPutRequest) -> impl FnOnce(&mut Self) + Send + use<> {
         let key = request.key.clone();
-        let before = self.kv.get(&key);
-        move |core| match before {
-            Some(value) => {
-                core.kv.put(key, value, true);
-            }
-            None => {
-                core.kv.delete(&key);
-            }
-        }
+        let before = self.kv.row(&key).cloned();
+        move |core| core.kv.put_back(key, before)
     }
 
     fn unmake_actor(&mut self, actor: ActorId) {
@@ -69,6 +63,11 @@ impl GcsCore {
     pub fn owed_row(&self, table: Table, key: &Bytes, value: Option<Bytes>) -> Option<Bytes> {
         match table {
             Table::KeyValues => self.kv.get(key),
+            Table::KeyJobs => {
+                let (job, key) = split_claim(key)?;
+                let row = self.kv.row(&key)?;
+                row.jobs.contains(&job).then(Bytes::new)
+            }
             Table::Actors if self.is_unknown(key) => None,
             Table::Meta | Table::Nodes | Table::Jobs | Table::Actors => value,
         }

@@ -209,6 +209,7 @@ async fn calls_to_the_gcs_are_forwarded_with_their_failures() {
         key: key.clone(),
         value: Bytes::from_static(b"value"),
         overwrite: true,
+        ..Default::default()
     };
     let reply: KvPutReply = driver.call_gcs("KvPut", &put).await.unwrap();
     assert!(reply.is_added);

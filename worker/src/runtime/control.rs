@@ -92,7 +92,7 @@ impl Runtime {
         }
     }
 
-    /// Exports a definition under the hash of its bytes. Returns the key.
+    /// Exports a definition under the hash of its bytes, for as long as this process's job needs it.
     pub fn kv_put(
         &self,
         key: impl Into<bytes::Bytes>,
@@ -102,6 +102,7 @@ impl Runtime {
             key: key.into(),
             value: value.into(),
             overwrite: false,
+            job_id: self.job().to_wire(),
         };
         self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)
             .map(drop)

@@ -13,6 +13,7 @@ fn restarted_head_knows_everything_it_knew() {
         key: "k".into(),
         value: "v".into(),
         overwrite: true,
+        ..KvPutRequest::default()
     };
     scene.step(|core, turn| core.kv_put(row, turn));
 
@@ -39,6 +40,34 @@ fn nodes_go_on_reporting_to_a_restarted_head() {
     assert!(!again.report(node, generation, 4));
     let next = again.register(NodeId::random(), 4);
     assert!(next > generation, "NODE-G1");
+}
+
+#[test]
+fn restarted_head_does_not_list_its_dead_self_as_alive() {
+    let mut scene = Scene::new();
+    let own = NodeId::random();
+    let info = NodeInfo {
+        is_head: true,
+        ..info(own, 4)
+    };
+    scene
+        .step(|core, turn| core.register_node(info, turn))
+        .unwrap();
+    let (actor, ..) = scene.living(restarting(1));
+    scene.node(4);
+    let again = scene.restarted();
+    let alive: Vec<bool> = again
+        .core
+        .nodes()
+        .iter()
+        .map(|node| node.is_alive)
+        .collect();
+    assert_eq!(alive.iter().filter(|alive| **alive).count(), 1);
+    assert_ne!(
+        again.state(actor),
+        ActorState::Alive,
+        "its process went with it"
+    );
 }
 
 #[test]

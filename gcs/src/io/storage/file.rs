@@ -30,6 +30,7 @@ fn definition(table: Table) -> Rows {
         Table::Jobs => "jobs",
         Table::Actors => "actors",
         Table::KeyValues => "key_values",
+        Table::KeyJobs => "key_jobs",
     })
 }
 

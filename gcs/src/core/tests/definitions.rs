@@ -1,0 +1,74 @@
+//! What jobs put goes with them (`KV-1`).
+
+use aktis_proto::v1::{FinishJobRequest, KvPutRequest};
+
+use super::*;
+
+impl Scene {
+    fn put(&mut self, key: &'static str, job: Option<JobId>) {
+        let request = KvPutRequest {
+            key: key.into(),
+            value: "v".into(),
+            overwrite: false,
+            job_id: job.map_or(Bytes::new(), JobId::to_wire),
+        };
+        self.step(|core, turn| core.kv_put(request, turn));
+    }
+
+    fn finish(&mut self, job: JobId) {
+        let request = FinishJobRequest {
+            job_id: job.to_wire(),
+            cause: String::new(),
+        };
+        self.step(|core, turn| core.finish_job(&request, turn))
+            .unwrap();
+    }
+
+    fn has(&self, key: &str) -> bool {
+        let kept = &(Table::KeyValues, Bytes::copy_from_slice(key.as_bytes()));
+        let is_there = self.core.kv().get(key.as_bytes()).is_some();
+        assert_eq!(is_there, self.kept.contains_key(kept), "GCS-2");
+        is_there
+    }
+}
+
+#[test]
+fn definitions_go_with_the_last_job_that_put_them() {
+    let mut scene = Scene::new();
+    let (first, second) = (scene.job, JobId::random());
+    scene.add_job(second, Address::default());
+    scene.put("own", Some(first));
+    scene.put("shared", Some(first));
+    scene.put("shared", Some(second));
+    scene.put("nobody's", None);
+    let mut scene = scene.restarted();
+    scene.finish(first);
+    assert!(!scene.has("own"), "KV-1");
+    assert!(scene.has("shared") && scene.has("nobody's"), "KV-1");
+    scene.put("late", Some(first));
+    assert!(!scene.has("late"), "KV-1");
+    scene.finish(second);
+    assert!(!scene.has("shared") && scene.has("nobody's"), "KV-1");
+    let claims = scene
+        .kept
+        .keys()
+        .filter(|(table, _)| *table == Table::KeyJobs);
+    assert_eq!(claims.count(), 0);
+}
+
+#[test]
+fn definitions_stay_for_detached_actors_until_they_are_dead() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    let job = scene.job;
+    let options = ActorOptions {
+        is_detached: true,
+        ..named("keeper")
+    };
+    let (actor, ..) = scene.living(options);
+    scene.put("class", Some(job));
+    scene.finish(job);
+    assert!(scene.has("class"), "it may be restarted");
+    scene.kill(actor, true);
+    assert!(!scene.has("class"), "KV-1");
+}
