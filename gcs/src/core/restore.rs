@@ -111,6 +111,11 @@ impl GcsCore {
             Bytes::from_static(SESSION_KEY),
             Bytes::from(self.session_id.clone()),
         );
+        let phases: Vec<(ActorId, Phase)> = self
+            .actors
+            .iter()
+            .map(|record| (record.id, record.phase))
+            .collect();
         // The last head's own node was in its process, and this process's has not registered yet.
         for node in self.nodes.of_heads() {
             let cause = "the head that it was part of has ended";
@@ -129,12 +134,11 @@ impl GcsCore {
             };
             self.jobs.set_away(job, away);
         }
-        let phases: Vec<(ActorId, Phase)> = self
-            .actors
-            .iter()
-            .map(|record| (record.id, record.phase))
-            .collect();
         for (actor, phase) in phases {
+            // What that node's death changed has been seen to.
+            if self.actors.get(actor).map(|record| record.phase) != Some(phase) {
+                continue;
+            }
             match phase {
                 Phase::Queued => {
                     let record = self.actors.get(actor);

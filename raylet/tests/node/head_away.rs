@@ -68,6 +68,7 @@ async fn calls_under_way_when_the_head_goes_down_are_sent_again() {
         key: "k".into(),
         value: "v".into(),
         overwrite: true,
+        ..KvPutRequest::default()
     };
     let call = GcsCall {
         method: "KvPut".to_owned(),
