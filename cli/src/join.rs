@@ -10,7 +10,7 @@ use aktis_proto::transport::{
 };
 use aktis_proto::v1::{Empty, NodeInfo};
 
-use crate::session::{Owner, Role, owners, read_token};
+use crate::session::{Owner, Role, known_daemons, owners, read_token};
 
 /// What a driver needs to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,8 @@ pub fn resolve_address(given: Option<&str>, settings: &Settings) -> Result<Addre
 pub fn security_for(address: &Address, settings: &Settings) -> Result<Security, JoinError> {
     let mut security = Security::from_settings(settings).map_err(JoinError::Security)?;
     if security.token.is_none() {
-        let same = daemons(settings)
+        let same = known_daemons(settings)
+            .into_iter()
             .filter_map(|(path, owner)| Some((path, owner.gcs_address.parse::<Address>().ok()?)))
             .filter(|(_, other)| is_same(address, other));
         // `localhost` means the one that is called so before the one that is only there.
@@ -127,7 +128,7 @@ pub fn security_for(address: &Address, settings: &Settings) -> Result<Security, 
 fn daemons(settings: &Settings) -> impl Iterator<Item = (PathBuf, Owner)> {
     owners(settings)
         .into_iter()
-        .filter(|(_, owner)| owner.role != Role::Laptop)
+        .filter(|(_, owner)| owner.role.is_daemon())
 }
 
 /// Whether both mean one head: this machine has several names for itself.

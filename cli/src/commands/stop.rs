@@ -18,7 +18,7 @@ pub(super) fn stop(settings: &Settings, is_forgetting: bool) -> Result<u8, Strin
     let mut daemons: Vec<Owner> = owners(settings)
         .into_iter()
         .map(|(_, owner)| owner)
-        .filter(|owner| owner.role != Role::Laptop)
+        .filter(|owner| owner.role.is_daemon())
         .collect();
     if daemons.is_empty() {
         sweep_stale(settings);

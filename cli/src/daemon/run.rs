@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aktis_common::config::Settings;
+use aktis_common::config::{Secret, Settings};
 use aktis_common::ids::SessionId;
 use aktis_gcs::{Gcs, GcsConfig, GcsHandle, StorageKind};
 use aktis_proto::transport::{Address, Security};
@@ -13,7 +13,9 @@ use super::{DaemonPlan, Part, Ready};
 use crate::laptop::with_causes;
 use crate::launcher::Launcher;
 use crate::node::NodePlan;
-use crate::session::{Owner, ProcessMark, Role, SessionFolder, make_spill_folder, write_token};
+use crate::session::{
+    Owner, ProcessMark, Role, SessionFolder, announce_daemon, make_spill_folder, write_token,
+};
 
 /// `NET-4 (always-a-token)`: a head makes one; a node is given the head's.
 const NO_TOKEN: &str = "a node needs the token of its head: set AKTIS_TOKEN";
@@ -73,6 +75,7 @@ struct Daemon {
     raylet: RayletHandle,
     /// Goes when the raylet has ended.
     _spill: Option<SessionFolder>,
+    _announcement: Option<SessionFolder>,
 }
 
 async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String> {
@@ -81,8 +84,8 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
     let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
     let (gcs, gcs_address) = start_gcs(plan, settings, &security, folder.path()).await?;
     let security = gcs.as_ref().map_or(security, |gcs| gcs.security().clone());
-    let token = security.token.as_ref().ok_or(NO_TOKEN)?;
-    write_token(folder.path(), token).map_err(|error| error.to_string())?;
+    let token = security.token.clone().ok_or(NO_TOKEN)?;
+    write_token(folder.path(), &token).map_err(|error| error.to_string())?;
     let launcher = Launcher {
         self_command: Vec::new(),
         zygote_command: plan.zygote_command.clone(),
@@ -115,6 +118,7 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
     owner
         .write(folder.path())
         .map_err(|error| error.to_string())?;
+    let announcement = announce(plan, settings, &owner, &token);
     let raylet = Raylet::start(config)
         .await
         .map_err(|error| with_causes(&error))?;
@@ -128,6 +132,20 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         gcs_address,
         raylet,
         _spill: spill,
+        _announcement: announcement,
+    })
+}
+
+/// Drivers with another temporary folder find the token by it. Without, they need to be told, which is no reason not to start.
+fn announce(
+    plan: &DaemonPlan,
+    settings: &Settings,
+    owner: &Owner,
+    token: &Secret,
+) -> Option<SessionFolder> {
+    announce_daemon(settings, &plan.folder_name, owner, token).unwrap_or_else(|error| {
+        tracing::warn!(%error, "drivers need the same AKTIS_TEMP_DIR, or AKTIS_TOKEN, to join");
+        None
     })
 }
 

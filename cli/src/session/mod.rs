@@ -9,10 +9,12 @@
 //!      n<8 hex>/       the node's sockets, logs and spilled objects
 //!      daemon.log      output of a daemon
 //!  <temp_dir>/aktis-<uid>/head-<port>.redb          a head's tables, which outlive it
+//!  /tmp/aktis-<uid>/at-<session folder>/            address and token of a daemon with another temp_dir
 //!  <spill_dir>/aktis-<session folder>/              spilled objects, if the setting is there; with a lock, too
 //! ```
 //! Paths are short, because those of unix sockets have at most 107 bytes.
 
+mod announcement;
 mod file;
 mod folder;
 mod lock;
@@ -22,6 +24,7 @@ mod spill;
 mod sweep;
 mod tables;
 
+pub use announcement::{announce_daemon, known_daemons};
 pub(crate) use folder::make_base;
 pub use folder::{SessionError, SessionFolder, base_dir, existing_base, new_session_id};
 pub use owner::{Owner, Role, owners, read_token, write_token};

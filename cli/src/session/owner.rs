@@ -7,9 +7,10 @@ use aktis_common::ids::SessionId;
 use serde::{Deserialize, Serialize};
 
 use super::file::{read_private, write_private};
-use super::folder::{SessionError, existing_base, is_private};
+use super::folder::{SessionError, existing_base};
 use super::lock::{Holder, with_holder};
 use super::process::ProcessMark;
+use super::sweep::folders_in;
 
 const FILE_NAME: &str = "owner.json";
 const TOKEN_NAME: &str = "token";
@@ -24,6 +25,15 @@ pub enum Role {
     Head,
     /// Daemon with a raylet.
     Node,
+    /// No process of its own: a daemon whose session folder lies elsewhere tells its address and token.
+    Announcement,
+}
+
+impl Role {
+    /// Whether `aktis start` made it.
+    pub fn is_daemon(self) -> bool {
+        matches!(self, Self::Head | Self::Node)
+    }
 }
 
 /// Who runs in a session folder.
@@ -78,13 +88,12 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<(), SessionError> {
 
 /// The owners of this user's session folders that run here, oldest session first.
 pub fn owners(settings: &Settings) -> Vec<(PathBuf, Owner)> {
-    let entries = existing_base(settings).and_then(|base| std::fs::read_dir(base).ok());
-    let mut found: Vec<(PathBuf, Owner)> = entries
+    existing_base(settings).map_or(Vec::new(), |base| owners_in(&base))
+}
+
+pub(super) fn owners_in(base: &Path) -> Vec<(PathBuf, Owner)> {
+    let mut found: Vec<(PathBuf, Owner)> = folders_in(base)
         .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_private(path))
         .filter_map(|path| Owner::read(&path).map(|owner| (path, owner)))
         .filter(|(path, owner)| {
             owner.process.is_running()

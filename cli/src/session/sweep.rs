@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aktis_common::config::Settings;
 
+use super::announcement::announcement_base;
 use super::folder::{existing_base, is_private};
 use super::lock::{Holder, with_holder};
 use super::owner::Owner;
@@ -16,8 +17,12 @@ const MAKING: Duration = Duration::from_secs(60);
 /// Removes the session folders of this user whose processes are gone, and their spill folders below the folder that the settings
 /// name. Gives how many there were. Nothing is removed because a file says so.
 pub fn sweep_stale(settings: &Settings) -> usize {
-    let sessions = existing_base(settings).map_or(Vec::new(), |base| folders_in(&base));
+    let below = |base: Option<PathBuf>| base.map_or(Vec::new(), |base| folders_in(&base));
+    let sessions = below(existing_base(settings));
     let swept = sessions.iter().filter(|path| sweep(path)).count();
+    for announcement in below(announcement_base(settings)) {
+        sweep(&announcement);
+    }
     for spill in spill_folders(settings) {
         sweep(&spill);
     }
