@@ -240,11 +240,15 @@ pub fn is_refusal(status: &tonic::Status) -> bool {
     use tonic::Code;
     match carried_code(status) {
         Some(code) => code != ErrorCode::NotConnected,
-        // What the server side of the transport says to every repetition, too: no such method, no or a wrong token, a message
-        // that is too long.
+        // What the server side of the transport says to every repetition, too: no such method, no or a wrong token, another
+        // version, a message that is too long.
         None => matches!(
             status.code(),
-            Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied | Code::OutOfRange
+            Code::Unimplemented
+                | Code::Unauthenticated
+                | Code::PermissionDenied
+                | Code::OutOfRange
+                | Code::FailedPrecondition
         ),
     }
 }

@@ -16,6 +16,24 @@ pub mod transport;
 /// The version of Aktis that this process is.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Why a caller of another version is refused: messages change between versions without notice, and one process would half
+/// understand the other.
+///
+/// `what` refuses; an empty `theirs` is of a time when callers did not say.
+pub fn refusal_of_version(what: &str, theirs: &str) -> String {
+    // Somebody else's text: no more of it than a version needs.
+    let theirs: String = theirs.chars().take(32).collect();
+    let theirs = if theirs.is_empty() {
+        "an older one, which does not say its version".to_owned()
+    } else {
+        format!("Aktis {theirs}")
+    };
+    format!(
+        "this {what} is Aktis {VERSION}, the caller is {theirs}: all nodes and drivers of a cluster have the same version; \
+         install the head's everywhere"
+    )
+}
+
 /// Version 1 of the wire.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod v1 {

@@ -132,6 +132,7 @@ fn run_worker(start: &str) -> Outcome {
         worker_id: worker.to_wire(),
         pid: std::process::id(),
         startup_token: start.startup_token,
+        version: aktis_proto::VERSION.to_owned(),
         ..Hello::default()
     };
     hello.set_kind(ProcessKind::Worker);

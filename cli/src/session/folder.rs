@@ -87,7 +87,7 @@ fn make_private(path: &Path) -> Result<(), SessionError> {
             path: path.to_owned(),
         });
     }
-    if metadata.permissions().mode() & 0o077 != 0 {
+    if metadata.permissions().mode() & 0o777 != 0o700 {
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(failed_to_make(path))?;
     }

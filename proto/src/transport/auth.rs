@@ -8,7 +8,7 @@ use tonic::{Request, Status};
 
 use super::door::Visitor;
 use super::security::Security;
-use crate::VERSION;
+use crate::{VERSION, refusal_of_version};
 
 /// Metadata that carries the token.
 const TOKEN_KEY: &str = "aktis-token";
@@ -92,20 +92,15 @@ impl Interceptor for ServerAuth {
     }
 }
 
-/// Messages change between versions without notice: one that would half understand the other is refused.
 fn check_version(request: &Request<()>) -> Result<(), Status> {
     let given = request.metadata().get(VERSION_KEY);
     let given = given.and_then(|version| version.to_str().ok());
     if given == Some(VERSION) {
         return Ok(());
     }
-    let given = given.map_or("of a version that does not say so".to_owned(), |version| {
-        // Somebody else's text: no more of it than a version needs.
-        version.chars().take(32).collect()
-    });
-    Err(Status::failed_precondition(format!(
-        "this process is Aktis {VERSION}, the caller is Aktis {given}: all nodes and drivers of a cluster have the same \
-         version; install that of the head everywhere"
+    Err(Status::failed_precondition(refusal_of_version(
+        "process",
+        given.unwrap_or_default(),
     )))
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, InvalidId, JobId, NodeId, WorkerId};
+use aktis_proto::VERSION;
 use aktis_proto::convert::placement_request;
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
@@ -95,6 +96,10 @@ impl RayletCore {
         hello: Hello,
         effects: &mut Effects,
     ) {
+        if hello.version != VERSION {
+            let message = aktis_proto::refusal_of_version("node", &hello.version);
+            return refuse(connection, request_id, &message, effects);
+        }
         let process = match self.process_of(connection, &hello) {
             Ok(process) => process,
             Err(error) => return refuse(connection, request_id, &error.to_string(), effects),

@@ -129,6 +129,7 @@ impl Bench {
             worker_id: worker.to_wire(),
             pid,
             startup_token: token.0,
+            version: aktis_proto::VERSION.to_owned(),
             ..Hello::default()
         };
         hello.set_kind(ProcessKind::Worker);
@@ -163,6 +164,7 @@ impl Bench {
         let mut hello = Hello {
             worker_id: owner(n).to_wire(),
             job_id: JOB.to_wire(),
+            version: aktis_proto::VERSION.to_owned(),
             ..Hello::default()
         };
         hello.set_kind(ProcessKind::Driver);
@@ -477,6 +479,34 @@ fn only_the_holder_of_a_lease_can_return_it() {
     assert_eq!(bench.free_cpus(), 0.0);
     bench.frame(holder, 0, give_back(&grant));
     assert_eq!(bench.free_cpus(), 1.0);
+}
+
+#[test]
+fn process_of_another_version_is_refused_with_both_named() {
+    let mut bench = Bench::new(1);
+    let mut hello = Hello {
+        worker_id: owner(1).to_wire(),
+        job_id: JOB.to_wire(),
+        version: "0.0.7".to_owned(),
+        ..Hello::default()
+    };
+    hello.set_kind(ProcessKind::Driver);
+    bench.frame(ConnectionId(1), 1, Kind::Hello(hello));
+    let refusals: Vec<String> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send {
+                kind: Kind::Failure(failure),
+                ..
+            } => Some(failure.message.clone()),
+            _ => None,
+        })
+        .collect();
+    let [message] = &refusals[..] else {
+        panic!("{refusals:?}")
+    };
+    assert!(message.contains("0.0.7") && message.contains(aktis_proto::VERSION));
 }
 
 #[test]

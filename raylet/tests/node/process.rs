@@ -43,6 +43,7 @@ impl Process {
             job_id: job.to_wire(),
             pid: std::process::id(),
             namespace: "tests".to_owned(),
+            version: aktis_proto::VERSION.to_owned(),
             ..Hello::default()
         };
         hello.set_kind(ProcessKind::Driver);

@@ -244,6 +244,7 @@ fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
         entrypoint: config.entrypoint.clone(),
         namespace: config.namespace.clone(),
         likely_modules: config.likely_modules.clone(),
+        version: aktis_proto::VERSION.to_owned(),
     }
 }
 
