@@ -159,8 +159,12 @@ impl Place {
         let sessions = self.sessions();
         let files = sessions.iter().map(|folder| folder.join("owner.json"));
         let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
+        // A number of another pid namespace means some other process here.
+        let own = std::fs::metadata("/proc/self/ns/pid").unwrap();
+        let own = std::os::unix::fs::MetadataExt::ino(&own);
         texts
-            .filter_map(|text| serde_json::from_str(&text).ok())
+            .filter_map(|text| serde_json::from_str::<Value>(&text).ok())
+            .filter(|owner| owner["process"]["pid_namespace"] == own)
             .collect()
     }
 
