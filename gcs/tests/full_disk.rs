@@ -13,7 +13,7 @@ use aktis_common::ids::{ActorId, JobId};
 use aktis_gcs::StorageKind;
 use aktis_proto::convert::failure;
 use aktis_proto::v1::{
-    ActorOptions, Empty, GetActorRequest, KillActorRequest, KvGetRequest, KvPutRequest,
+    ActorOptions, ActorState, Empty, GetActorRequest, KillActorRequest, KvGetRequest, KvPutRequest,
 };
 use support::{FakeRaylet, Head, creation};
 
@@ -73,25 +73,13 @@ fn put(key: &'static str) -> KvPutRequest {
     }
 }
 
-#[tokio::test]
-async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
-    let Some(disk) = SmallDisk::new() else { return };
-    let sockets = tempfile::tempdir().unwrap();
-    let storage = StorageKind::File(disk.path().join("gcs.redb"));
-    let head = Head::start_at(sockets.path(), storage.clone()).await;
-    let raylet = FakeRaylet::join(&head, 4).await;
-    let mut gcs = head.client();
-    let kept = ActorId::random();
-    let named = ActorOptions {
-        name: "kept".to_owned(),
-        ..ActorOptions::default()
-    };
-    gcs.create_actor(creation(kept, JobId::random(), named, 1))
-        .await
-        .unwrap();
-    head.until_alive(kept, 0).await;
-    disk.fill();
+fn get(key: &'static str) -> KvGetRequest {
+    KvGetRequest { key: key.into() }
+}
 
+/// What cannot be kept is refused, and not done.
+async fn refuses_promises(head: &Head) {
+    let mut gcs = head.client();
     let status = gcs.kv_put(put("k")).await.unwrap_err();
     assert_eq!(
         failure(&status).error_code(),
@@ -103,17 +91,11 @@ async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
         "{}",
         status.message()
     );
-    let get = |key: &'static str| KvGetRequest { key: key.into() };
     let found = gcs.kv_get(get("k")).await.unwrap().into_inner();
     assert_eq!(found.value, None, "GCS-1: it was not kept");
-    let mut large = creation(
-        ActorId::random(),
-        JobId::random(),
-        ActorOptions::default(),
-        1,
-    );
+    let lost = ActorId::random();
+    let mut large = creation(lost, JobId::random(), ActorOptions::default(), 1);
     large.args_payload = vec![7; 2 << 20].into();
-    let lost = ActorId::from_bytes(&large.spec.as_ref().unwrap().actor_id).unwrap();
     assert!(gcs.create_actor(large).await.is_err());
     let request = GetActorRequest {
         actor_id: lost.to_wire(),
@@ -123,17 +105,26 @@ async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
         gcs.get_actor(request).await.is_err(),
         "GCS-1: it was not made"
     );
+}
 
-    // The rest goes on: reads, new nodes, deaths.
-    assert_eq!(
-        gcs.list_nodes(Empty {})
-            .await
-            .unwrap()
-            .into_inner()
-            .nodes
-            .len(),
-        1
-    );
+#[tokio::test]
+async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let sockets = tempfile::tempdir().unwrap();
+    let storage = StorageKind::File(disk.path().join("gcs.redb"));
+    let head = Head::start_at(sockets.path(), storage.clone()).await;
+    let raylet = FakeRaylet::join(&head, 4).await;
+    let kept = ActorId::random();
+    let mut gcs = head.client();
+    let creation = creation(kept, JobId::random(), ActorOptions::default(), 1);
+    gcs.create_actor(creation).await.unwrap();
+    head.until_alive(kept, 0).await;
+
+    disk.fill();
+    refuses_promises(&head).await;
+    // The rest goes on: reads, new nodes, reports, ends.
+    let nodes = gcs.list_nodes(Empty {}).await.unwrap().into_inner().nodes;
+    assert_eq!(nodes.len(), 1);
     let _other = FakeRaylet::join(&head, 4).await;
     assert!(!raylet.report(&head).await);
     let kill = KillActorRequest {
@@ -168,11 +159,7 @@ async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
         2,
         "GCS-3: what happened meanwhile was kept afterwards"
     );
-    assert_eq!(status.actors.len(), 1);
-    assert_eq!(
-        status.actors[0].state(),
-        aktis_proto::v1::ActorState::Dead,
-        "GCS-3"
-    );
+    let states: Vec<ActorState> = status.actors.iter().map(|actor| actor.state()).collect();
+    assert_eq!(states, [ActorState::Dead], "GCS-3");
     head.stop().await;
 }

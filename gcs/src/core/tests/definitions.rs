@@ -72,3 +72,47 @@ fn definitions_stay_for_detached_actors_until_they_are_dead() {
     scene.kill(actor, true);
     assert!(!scene.has("class"), "KV-1");
 }
+
+#[test]
+fn promises_that_were_not_kept_leave_no_trace() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    let request = KvPutRequest {
+        key: "k".into(),
+        value: "old".into(),
+        overwrite: true,
+        job_id: Bytes::new(),
+    };
+    scene.step(|core, turn| core.kv_put(request.clone(), turn));
+    let newer = KvPutRequest {
+        value: "new".into(),
+        ..request
+    };
+    let actor = ActorId::random();
+    let creation = creation(actor, scene.job, named("a"), 1);
+    let undo = scene.step(|core, turn| {
+        let undone = core.undo_of_put(&newer);
+        core.kv_put(newer, turn);
+        let unmade = core.undo_of_creation(&creation);
+        core.create_actor(creation.clone(), turn).unwrap();
+        move |core: &mut GcsCore| {
+            unmade(core);
+            undone(core);
+        }
+    });
+    assert_eq!(scene.starts().len(), 1, "the same turn has placed it");
+    scene.step(|core, _| undo(core));
+    assert_eq!(scene.core.kv().get(b"k"), Some("old".into()), "GCS-1");
+    assert_eq!(scene.core.actors(), [], "GCS-1");
+    let owed = |table, key: Bytes| scene.core.owed_row(table, &key, Some("asked".into()));
+    assert_eq!(owed(Table::KeyValues, "k".into()), Some("old".into()));
+    assert_eq!(owed(Table::Actors, actor.to_wire()), None);
+    let voided = scene
+        .effects
+        .iter()
+        .filter(|effect| scene.core.is_void(effect));
+    assert!(voided.count() >= 2, "its start, and the news of it");
+    // Its name and its place are free again.
+    let (again, ..) = scene.living(named("a"));
+    assert_ne!(again, actor);
+}
