@@ -67,6 +67,7 @@ impl Driver {
             job_id: job.to_wire(),
             pid: GONE_PID,
             namespace: "tests".to_owned(),
+            version: aktis_proto::VERSION.to_owned(),
             ..Hello::default()
         };
         hello.set_kind(ProcessKind::Driver);
@@ -212,6 +213,7 @@ impl Driver {
             key: key.to_owned().into(),
             value: value.to_owned().into(),
             overwrite: true,
+            ..KvPutRequest::default()
         };
         let kept: Result<KvPutReply, _> = self.link.call_gcs("KvPut", &request).await;
         kept.map(|_| ())

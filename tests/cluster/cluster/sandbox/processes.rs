@@ -299,6 +299,7 @@ async fn live(world: &World, pid: u32, start: &WorkerStart, hang_up: &Notify) {
         worker_id: worker.to_wire(),
         pid,
         startup_token: start.startup_token,
+        version: aktis_proto::VERSION.to_owned(),
         ..Hello::default()
     };
     hello.set_kind(ProcessKind::Worker);

@@ -104,7 +104,6 @@ fn tables_in_a_file_survive_a_head_that_is_killed() {
 
 /// Fault 17, D2: nothing but the calls fails.
 #[test]
-#[ignore = "until a head whose storage fails goes on"]
 fn full_disk_fails_calls_and_nothing_else() {
     run(async |cluster| {
         cluster.with_nodes(&[2, 2]).await;
@@ -204,7 +203,6 @@ fn nothing_runs_on_that_a_new_session_does_not_know() {
 
 /// Fault 11: head and its node are killed together and start again on the tables.
 #[test]
-#[ignore = "until a restored head knows that its own node has ended"]
 fn new_drivers_join_a_head_that_was_killed_with_its_node() {
     run(async |cluster| {
         cluster.start_head().await;

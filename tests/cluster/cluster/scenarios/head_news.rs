@@ -120,6 +120,7 @@ fn call_in_flight_waits_for_the_next_head() {
                 key: key.into(),
                 value: "value".into(),
                 overwrite: true,
+                ..KvPutRequest::default()
             };
             let call = tokio::spawn(async move {
                 let reply: Result<KvPutReply, _> = link.call_gcs("KvPut", &request).await;
@@ -156,6 +157,7 @@ fn call_in_flight_waits_for_the_head_that_follows_one_in_good_order() {
                 key: format!("key {number}").into(),
                 value: "value".into(),
                 overwrite: true,
+                ..KvPutRequest::default()
             };
             calls.push(tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(40 * number)).await;

@@ -112,6 +112,7 @@ fn call_whose_answer_is_lost_arrives_all_the_same() {
             key: "k".into(),
             value: "v".into(),
             overwrite: true,
+            ..Default::default()
         };
         let call = tokio::spawn(async move {
             let _: Result<aktis_proto::v1::KvPutReply, _> = keep.call_gcs("KvPut", &request).await;
