@@ -108,33 +108,6 @@ def test_a_driver_of_another_user_is_not_let_in(cluster):
     assert "not served by a process of this user" in message
 
 
-DRIVER_IN_A_DELETED_FOLDER = """
-    import os, sys, tempfile
-    import aktis
-
-    folder = tempfile.mkdtemp()
-    os.chdir(folder)
-    os.rmdir(folder)
-    sys.path.insert(0, "")
-    try:
-        aktis.init(num_cpus=1)
-    except FileNotFoundError as error:
-        print(error)
-"""
-
-
-def test_a_deleted_current_folder_is_named(cluster):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DRIVER_IN_A_DELETED_FOLDER)],
-        env=cluster.environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=True,
-    )
-    assert "current folder was deleted" in done.stdout
-
-
 def test_a_driver_that_was_killed_while_it_spilled_leaves_nothing(cluster, tmp_path):
     spill = tmp_path / "spill"
     driver = """
