@@ -56,6 +56,7 @@ fn lane_that_cannot_be_accepted_is_accepted_later_and_costs_nothing_meanwhile() 
     setrlimit(Resource::Nofile, before).expect("as it was");
     assert!(worked < pause / 4, "worked {worked:?} of {pause:?}");
     let mut lane = RawPeer::new(UnixStream::from(caller)).expect("a lane");
+    node.say_hello(&mut lane).expect("open");
     let answer = ask(&mut lane);
     assert!(matches!(answer.kind, Some(Kind::ObjectReply(_))));
     runtime.shutdown();

@@ -39,8 +39,8 @@ impl CallWindow {
     }
 
     pub(super) fn sent(&mut self, call: TaskId, bytes: usize) {
-        self.bytes += bytes;
-        let bytes = u32::try_from(bytes).expect("frames are shorter than 4 GiB");
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes += bytes as usize;
         self.sent.push_back((call, bytes));
     }
 

@@ -20,6 +20,11 @@ use crate::value::{Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
+/// Largest first frame of a peer that has not said who it is.
+const MAX_HELLO_BYTES: usize = 64 << 10;
+/// A payload gets this much memory when it is announced, and more as it arrives: announcing costs nothing, so that it may not
+/// cost the receiver anything either.
+const FIRST_PAYLOAD_BYTES: usize = 1 << 20;
 const PREFIX_BYTES: usize = 8;
 const IS_SHARED: u32 = 1 << 31;
 const RANGE_BYTES: usize = 8;
@@ -28,8 +33,8 @@ const READ_CHUNK_BYTES: usize = 64 << 10;
 /// Bytes that are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
-    #[error("frame of {0} bytes announced, the limit is {MAX_FRAME_BYTES}")]
-    TooLarge(usize),
+    #[error("frame of {announced} bytes announced, the limit is {limit}")]
+    TooLarge { announced: usize, limit: usize },
     #[error("frame of {frame} bytes cannot hold a header of {header} bytes")]
     HeaderOverrun { frame: usize, header: usize },
     #[error("a payload is said to lie in shared memory, at {0:?}, where there is none")]
@@ -73,14 +78,38 @@ pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Ve
     out
 }
 
+/// A frame that is longer than the prefix can say is refused by its receiver as too large; the sender may hold locks here.
 fn u32_prefix(value: usize) -> u32 {
-    u32::try_from(value).expect("frames are limited to MAX_FRAME_BYTES")
+    u32::try_from(value).unwrap_or(!IS_SHARED)
 }
 
 /// A payload larger than what is buffered: read straight into its own memory.
 struct PartialPayload {
     buffer: AlignedBuffer,
     filled: usize,
+    len: usize,
+}
+
+impl PartialPayload {
+    fn new(begun: &[u8], len: usize) -> Self {
+        let mut buffer = AlignedBuffer::new(len.min(FIRST_PAYLOAD_BYTES.max(begun.len())));
+        buffer.as_mut_slice()[..begun.len()].copy_from_slice(begun);
+        Self {
+            buffer,
+            filled: begun.len(),
+            len,
+        }
+    }
+
+    /// Where the next bytes are to be put.
+    fn space(&mut self) -> &mut [u8] {
+        if self.filled == self.buffer.len() && self.filled < self.len {
+            let mut larger = AlignedBuffer::new(self.len.min(self.filled * 2));
+            larger.as_mut_slice()[..self.filled].copy_from_slice(self.buffer.as_mut_slice());
+            self.buffer = larger;
+        }
+        &mut self.buffer.as_mut_slice()[self.filled..]
+    }
 }
 
 /// Cuts a byte stream into frames.
@@ -92,11 +121,23 @@ pub(crate) struct Decoder {
     /// Header of the frame with the partial payload.
     partial_header: Vec<u8>,
     slots: Option<ReceivedSlots>,
+    /// Largest frame that may come next.
+    limit: usize,
 }
 
 impl Decoder {
+    /// Of a connection whose other end is known.
     pub(crate) fn new() -> Self {
         Self {
+            limit: MAX_FRAME_BYTES,
+            ..Self::of_stranger()
+        }
+    }
+
+    /// Of a connection whose first frame is to say who is there: that one is short, or refused.
+    pub(crate) fn of_stranger() -> Self {
+        Self {
+            limit: MAX_HELLO_BYTES,
             buffer: vec![0; READ_CHUNK_BYTES],
             start: 0,
             end: 0,
@@ -119,7 +160,7 @@ impl Decoder {
     /// Where the next bytes from the socket are to be put.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         if let Some(partial) = &mut self.partial {
-            return &mut partial.buffer.as_mut_slice()[partial.filled..];
+            return partial.space();
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -145,7 +186,7 @@ impl Decoder {
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if let Some(partial) = self
             .partial
-            .take_if(|partial| partial.filled == partial.buffer.len())
+            .take_if(|partial| partial.filled == partial.len)
         {
             return Ok(Some(Frame {
                 header: &self.partial_header,
@@ -156,12 +197,13 @@ impl Decoder {
             return Ok(None);
         }
         let available = &self.buffer[self.start..self.end];
-        let Some(prefix) = Prefix::read(available)? else {
+        let Some(prefix) = Prefix::read(available, self.limit)? else {
             return Ok(None);
         };
         let (head_end, frame_end) = (PREFIX_BYTES + prefix.header, 4 + prefix.rest);
         if available.len() >= frame_end {
             self.start += frame_end;
+            self.limit = MAX_FRAME_BYTES;
             let payload = &available[head_end..frame_end];
             let payload = if prefix.is_shared {
                 Payload::Owned(shared_payload(self.slots.as_ref(), payload)?)
@@ -172,16 +214,11 @@ impl Decoder {
             return Ok(Some(Frame { header, payload }));
         }
         if available.len() >= head_end && frame_end - head_end > READ_CHUNK_BYTES / 2 {
-            let mut buffer = AlignedBuffer::new(frame_end - head_end);
             let begun = &available[head_end..];
-            buffer.as_mut_slice()[..begun.len()].copy_from_slice(begun);
             self.partial_header.clear();
             self.partial_header
                 .extend_from_slice(&available[PREFIX_BYTES..head_end]);
-            self.partial = Some(PartialPayload {
-                buffer,
-                filled: begun.len(),
-            });
+            self.partial = Some(PartialPayload::new(begun, frame_end - head_end));
             (self.start, self.end) = (0, 0);
         }
         Ok(None)
@@ -207,7 +244,7 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn read(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+    fn read(bytes: &[u8], limit: usize) -> Result<Option<Self>, FrameError> {
         if bytes.len() < PREFIX_BYTES {
             return Ok(None);
         }
@@ -217,8 +254,9 @@ impl Prefix {
             header: (second & !IS_SHARED) as usize,
             is_shared: second & IS_SHARED != 0,
         };
-        if rest > MAX_FRAME_BYTES {
-            return Err(FrameError::TooLarge(rest));
+        if rest > limit {
+            let announced = rest;
+            return Err(FrameError::TooLarge { announced, limit });
         }
         let range = if prefix.is_shared { RANGE_BYTES } else { 0 };
         if prefix.header + 4 + range > rest {
@@ -321,6 +359,52 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.space()[..8].copy_from_slice(&[0xff; 8]);
         decoder.advance(8);
-        assert!(matches!(decoder.next_frame(), Err(FrameError::TooLarge(_))));
+        let refused = decoder.next_frame();
+        assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn memory_for_a_payload_grows_with_what_has_arrived() {
+        let mut stream = frame_of(1, &vec![7; 5 << 20]);
+        let tail = stream.split_off(stream.len() - (1 << 20));
+        let announced = u32::try_from(MAX_FRAME_BYTES).expect("fits");
+        let mut decoder = Decoder::new();
+        let head = [announced.to_le_bytes(), 2_u32.to_le_bytes()].concat();
+        decoder.space()[..10].copy_from_slice(&[&head[..], &[0; 2]].concat());
+        decoder.advance(10);
+        assert!(decoder.next_frame().expect("well-formed").is_none());
+        assert!(decoder.space().len() <= FIRST_PAYLOAD_BYTES);
+        // And a whole one arrives as it was sent.
+        let mut decoder = Decoder::new();
+        let mut frames = decode_all(&mut decoder, &stream, usize::MAX);
+        assert!(frames.is_empty());
+        frames = decode_all(&mut decoder, &tail, usize::MAX);
+        assert_eq!(frames, [(1, vec![7; 5 << 20])]);
+    }
+
+    #[test]
+    fn first_frame_of_a_stranger_is_short() {
+        let long = frame_of(1, &vec![7; MAX_HELLO_BYTES]);
+        let mut stranger = Decoder::of_stranger();
+        let head = &long[..1000];
+        stranger.space()[..1000].copy_from_slice(head);
+        stranger.advance(1000);
+        assert!(matches!(
+            stranger.next_frame(),
+            Err(FrameError::TooLarge {
+                limit: MAX_HELLO_BYTES,
+                ..
+            })
+        ));
+        let mut greeted = Decoder::of_stranger();
+        let stream = [frame_of(1, b"hello"), long].concat();
+        assert_eq!(decode_all(&mut greeted, &stream, usize::MAX).len(), 2);
+    }
+
+    #[test]
+    fn frame_longer_than_its_prefix_can_say_is_refused_and_not_misread() {
+        let prefix = u32_prefix(5 << 30) as usize;
+        assert!(prefix > MAX_FRAME_BYTES);
+        assert_eq!(u32_prefix(5 << 30) & IS_SHARED, 0);
     }
 }

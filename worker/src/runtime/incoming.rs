@@ -17,7 +17,7 @@ use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
 use crate::lane::frame::Frame;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::value::{Format, Payload, PayloadParts, Value, cut_value};
 
 /// What happens with the frames of one lane.
@@ -25,17 +25,25 @@ pub(super) struct LaneHandler {
     runtime: Runtime,
     /// What the caller at the other end has told, by slots. Only the polling thread looks at it.
     templates: Mutex<Vec<Arc<wire::CallTemplate>>>,
+    /// Who is at the other end is known: this process opened the lane, or the peer said hello.
+    is_known: AtomicBool,
 }
 
 impl LaneHandler {
-    pub(super) fn new(runtime: Runtime) -> Self {
+    pub(super) fn new(runtime: Runtime, is_known: bool) -> Self {
         Self {
             runtime,
             templates: Mutex::default(),
+            is_known: AtomicBool::new(is_known),
         }
     }
 
-    fn on_template(&self, template: wire::CallTemplate) -> Result<(), String> {
+    fn on_template(
+        &self,
+        connection: &Arc<Connection>,
+        template: wire::CallTemplate,
+    ) -> Result<(), String> {
+        self.runtime.note_calls(connection.id);
         let mut templates = self.templates.lock();
         let (slot, template) = (template.slot as usize, Arc::new(template));
         if slot > templates.len() {
@@ -82,9 +90,16 @@ impl Handler for LaneHandler {
         let kind = header
             .kind
             .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        // Only the polling thread looks at it.
+        if !self.is_known.load(Ordering::Relaxed) {
+            if !matches!(kind, LaneKind::Hello(_)) {
+                return Err("the first frame of a lane is not a hello".to_owned());
+            }
+            self.is_known.store(true, Ordering::Relaxed);
+        }
         match kind {
             LaneKind::PushTask(push) => self.on_push(connection, push, &frame.payload),
-            LaneKind::CallTemplate(template) => self.on_template(template),
+            LaneKind::CallTemplate(template) => self.on_template(connection, template),
             kind => self.runtime.on_lane_frame(connection, kind, &frame.payload),
         }
     }
@@ -163,7 +178,7 @@ impl Runtime {
             }
             LaneKind::ObjectLost(lost) => {
                 let object = object_of(&lost.object_id)?;
-                let node = NodeId::from_bytes(&lost.node_id).ok();
+                let node = NodeId::from_bytes(&lost.node_id).map_err(|error| id_error(&error))?;
                 self.with_core(|core, effects| core.copy_lost(object, node, effects));
                 Ok(())
             }
@@ -187,6 +202,15 @@ impl Runtime {
             LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
                 unreachable!("handled by the lane")
             }
+        }
+    }
+
+    /// Calls come on this lane.
+    fn note_calls(&self, id: ConnectionId) {
+        let mut lanes = self.0.lanes.lock();
+        let role = lanes.open.get_mut(&id).map(|lane| &mut lane.role);
+        if let Some(LaneRole::Incoming { carries_calls, .. }) = role {
+            *carries_calls = true;
         }
     }
 
@@ -214,7 +238,10 @@ impl Runtime {
                 lane.connection.share_memory();
             }
             lane.peer = Some(caller);
-            lane.role = LaneRole::Incoming { hello: Some(hello) };
+            lane.role = LaneRole::Incoming {
+                hello: Some(hello),
+                carries_calls: false,
+            };
         }
         self.with_core(|core, _| core.peers.insert(id, caller));
         Ok(())
@@ -446,37 +473,4 @@ impl Runtime {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-
-    use super::*;
-    use crate::testing::PretendedRaylet;
-
-    #[test]
-    fn lane_on_which_a_task_fails_with_results_is_closed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
-        let (runtime, _raylet) = node.join().expect("joined");
-        let mut lane = node.lane_to(&runtime).expect("a lane");
-        let kept = runtime.put(Value::default()).expect("an object");
-        // The result holds a reference, which locks the core when it is dropped.
-        let stored = wire::StoredObject {
-            node_id: runtime.address().node.to_wire(),
-            contained_refs: vec![kept.to_wire()],
-            ..Default::default()
-        };
-        let done = wire::TaskDone {
-            results: vec![wire::TaskResult {
-                place: Some(wire::task_result::Place::Stored(stored)),
-            }],
-            failure: Some(wire::Failure::default()),
-            ..Default::default()
-        };
-        let kind = Some(LaneKind::TaskDone(done));
-        lane.send(&wire::LaneFrame { kind }, &Value::default())
-            .expect("open");
-        let end = lane.receive::<wire::LaneFrame>();
-        assert_eq!(end.expect_err("closed").kind(), ErrorKind::UnexpectedEof);
-        runtime.shutdown();
-    }
-}
+mod tests;

@@ -28,7 +28,11 @@ pub(super) enum LaneRole {
     /// To another process's objects.
     Peer,
     /// From a caller.
-    Incoming { hello: Option<wire::LaneHello> },
+    Incoming {
+        hello: Option<wire::LaneHello>,
+        /// Calls have come, or were announced.
+        carries_calls: bool,
+    },
 }
 
 pub(super) struct Lane {
@@ -48,6 +52,13 @@ pub(super) struct LaneTable {
     pub(super) next_question: u64,
 }
 
+impl LaneTable {
+    fn to_peer(&self, peer: ProcessAddress) -> Option<Arc<Connection>> {
+        let lane = self.open.get(self.peers.get(&peer.worker)?)?;
+        Some(Arc::clone(&lane.connection))
+    }
+}
+
 impl Runtime {
     /// Opens a lane for a lease or an actor.
     pub(super) fn open_lane(
@@ -56,48 +67,60 @@ impl Runtime {
         role: LaneRole,
         hello: wire::LaneHello,
     ) -> Result<ConnectionId, TaskFailure> {
+        let socket = self.connect(callee)?;
         let mut lanes = self.0.lanes.lock();
-        let connection = self.connect(callee)?;
+        self.enter_lane(&mut lanes, socket, callee, role, hello)
+            .map(|connection| connection.id)
+    }
+
+    /// The lane to another process's objects, opened at first use. There is never more than one: what is said about references
+    /// has to arrive in order (`REF-1`).
+    pub(super) fn peer_lane(&self, peer: ProcessAddress) -> Result<Arc<Connection>, TaskFailure> {
+        if let Some(known) = self.0.lanes.lock().to_peer(peer) {
+            return Ok(known);
+        }
+        // Connecting may take a while, in which no other send of this process is held up.
+        let socket = self.connect(peer)?;
+        let hello = self.plain_hello();
+        let mut lanes = self.0.lanes.lock();
+        if let Some(known) = lanes.to_peer(peer) {
+            // Another thread was faster.
+            return Ok(known);
+        }
+        let connection = self.enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)?;
+        lanes.peers.insert(peer.worker, connection.id);
+        Ok(connection)
+    }
+
+    /// Enters a lane, with its hello as the first frame. The table is locked, so that the lane's end finds it there.
+    fn enter_lane(
+        &self,
+        lanes: &mut LaneTable,
+        socket: OwnedFd,
+        callee: ProcessAddress,
+        role: LaneRole,
+        hello: wire::LaneHello,
+    ) -> Result<Arc<Connection>, TaskFailure> {
+        let connection = self
+            .add_lane_socket(socket, Decoder::new(), true)
+            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
         if callee.node == self.0.me.node {
             connection.share_memory();
         }
-        let id = connection.id;
+        let frame = wire::LaneFrame {
+            kind: Some(wire::lane_frame::Kind::Hello(hello)),
+        };
+        // It leaves with what is sent next. If the peer is gone already the reactor reports the lane closed.
+        let _ = connection.enqueue(&frame, &PayloadParts::default(), Urgency::Soon);
         lanes.open.insert(
-            id,
+            connection.id,
             Lane {
                 connection: Arc::clone(&connection),
                 role,
                 peer: Some(callee),
             },
         );
-        drop(lanes);
-        let frame = wire::LaneFrame {
-            kind: Some(wire::lane_frame::Kind::Hello(hello)),
-        };
-        // If the peer is gone already the reactor reports the lane closed.
-        let _ = connection.send(&frame, &PayloadParts::default(), Urgency::Soon);
-        Ok(id)
-    }
-
-    /// The lane to another process's objects, opened at first use.
-    pub(super) fn peer_lane(&self, peer: ProcessAddress) -> Result<Arc<Connection>, TaskFailure> {
-        let lanes = self.0.lanes.lock();
-        let known = lanes
-            .peers
-            .get(&peer.worker)
-            .and_then(|id| lanes.open.get(id));
-        if let Some(lane) = known {
-            return Ok(Arc::clone(&lane.connection));
-        }
-        drop(lanes);
-        let id = self.open_lane(peer, LaneRole::Peer, self.plain_hello())?;
-        let mut lanes = self.0.lanes.lock();
-        lanes.peers.insert(peer.worker, id);
-        lanes
-            .open
-            .get(&id)
-            .map(|lane| Arc::clone(&lane.connection))
-            .ok_or_else(|| unreachable_peer(peer, "it closed the lane"))
+        Ok(connection)
     }
 
     pub(super) fn plain_hello(&self) -> wire::LaneHello {
@@ -111,7 +134,7 @@ impl Runtime {
         }
     }
 
-    fn connect(&self, callee: ProcessAddress) -> Result<Arc<Connection>, TaskFailure> {
+    fn connect(&self, callee: ProcessAddress) -> Result<OwnedFd, TaskFailure> {
         let greeting = &self.0.hello;
         let is_local = callee.node == self.0.me.node;
         let path = if is_local {
@@ -131,15 +154,18 @@ impl Runtime {
         stream
             .set_nonblocking(true)
             .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
-        self.add_lane_socket(stream.into())
-            .map_err(|error| unreachable_peer(callee, &error.to_string()))
+        Ok(stream.into())
     }
 
-    pub(super) fn add_lane_socket(&self, socket: OwnedFd) -> rustix::io::Result<Arc<Connection>> {
-        let handler = Arc::new(LaneHandler::new(self.clone()));
-        self.0
-            .reactor
-            .add_connection(socket, Decoder::new(), handler)
+    /// `is_known`: the peer need not say who it is.
+    pub(super) fn add_lane_socket(
+        &self,
+        socket: OwnedFd,
+        decoder: Decoder,
+        is_known: bool,
+    ) -> rustix::io::Result<Arc<Connection>> {
+        let handler = Arc::new(LaneHandler::new(self.clone(), is_known));
+        self.0.reactor.add_connection(socket, decoder, handler)
     }
 
     pub(super) fn close_lane(&self, id: ConnectionId) {
@@ -159,4 +185,48 @@ fn unreachable_peer(peer: ProcessAddress, cause: &str) -> TaskFailure {
             peer.worker, peer.node
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::testing::PretendedRaylet;
+
+    /// REF-1: what this process says to an owner arrives in order, since it goes one way.
+    #[test]
+    fn threads_that_meet_an_owner_at_the_same_time_share_one_lane() {
+        const THREADS: usize = 16;
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, _raylet) = node.join().expect("joined");
+        for _ in 0..20 {
+            let owner = ProcessAddress {
+                node: runtime.address().node,
+                worker: WorkerId::random(),
+            };
+            let path = format!("{}/{}", runtime.greeting().lane_dir, owner.worker);
+            let _listener = UnixListener::bind(path).expect("an owner");
+            let barrier = Barrier::new(THREADS);
+            let mut lanes: Vec<ConnectionId> = std::thread::scope(|scope| {
+                let meet = || {
+                    barrier.wait();
+                    runtime.peer_lane(owner).expect("a lane").id
+                };
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(meet)).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("no panic"))
+                    .collect()
+            });
+            lanes.dedup();
+            assert_eq!(lanes.len(), 1);
+            let table = runtime.0.lanes.lock();
+            let to_owner = |lane: &&Lane| lane.peer == Some(owner);
+            assert_eq!(table.open.values().filter(to_owner).count(), 1);
+        }
+        runtime.shutdown();
+    }
 }

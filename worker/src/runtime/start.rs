@@ -9,9 +9,11 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
+use rustix::process::{Uid, geteuid};
 
 use super::lanes::{Lane, LaneRole, LaneTable};
 use super::node_events::NodeHandler;
@@ -20,6 +22,7 @@ use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
+use crate::lane::frame::Decoder;
 use crate::lane::reactor::Reactor;
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
@@ -132,6 +135,7 @@ impl Runtime {
             queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
             is_closed: AtomicBool::new(false),
+            is_dismissed: AtomicBool::new(false),
             obituaries: Mutex::default(),
             unburied: Mutex::default(),
             lane_thread: Mutex::new(None),
@@ -165,11 +169,28 @@ impl Runtime {
     }
 
     fn accept_lane(&self, socket: std::os::fd::OwnedFd) {
+        // The folder keeps others out. Should it not, this process runs nobody else's calls.
+        match socket_peercred(&socket) {
+            Ok(peer) if is_trusted(peer.uid, geteuid()) => {}
+            Ok(peer) => {
+                return tracing::warn!(
+                    uid = peer.uid.as_raw(),
+                    pid = peer.pid.as_raw_nonzero(),
+                    "refused a lane from a process of another user"
+                );
+            }
+            Err(error) => {
+                return tracing::warn!(%error, "refused a lane from a process that cannot be named");
+            }
+        }
         // Held while the connection is added, so that its first frame finds the lane in the table.
         let mut lanes = self.0.lanes.lock();
-        match self.add_lane_socket(socket) {
+        match self.add_lane_socket(socket, Decoder::of_stranger(), false) {
             Ok(connection) => {
-                let role = LaneRole::Incoming { hello: None };
+                let role = LaneRole::Incoming {
+                    hello: None,
+                    carries_calls: false,
+                };
                 lanes.open.insert(
                     connection.id,
                     Lane {
@@ -224,6 +245,11 @@ impl Runtime {
             Self::set_current(None);
         }
     }
+}
+
+/// Whether a process of this user may call a process of `own`: the same user, or the system's.
+fn is_trusted(peer: Uid, own: Uid) -> bool {
+    peer == own || peer.is_root()
 }
 
 fn hello_of(config: &RuntimeConfig, job: JobId) -> wire::Hello {
@@ -291,4 +317,16 @@ fn broken(what: &str, error: &dyn std::fmt::Display) -> TaskFailure {
         ErrorCode::Internal,
         format!("cannot join the node: {what}: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_for_processes_of_the_same_user_and_of_the_system() {
+        let [root, own, other] = [0, 1000, 1001].map(Uid::from_raw);
+        assert!(is_trusted(own, own) && is_trusted(root, own));
+        assert!(!is_trusted(other, own) && !is_trusted(own, root));
+    }
 }

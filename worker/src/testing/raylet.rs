@@ -96,13 +96,32 @@ impl PretendedRaylet {
         Ok((runtime, peer))
     }
 
-    /// Opens a lane to a process of the node.
+    /// Opens a lane to a process of the node, and says hello.
     ///
     /// # Errors
     /// When it takes none.
     pub fn lane_to(&self, runtime: &Runtime) -> Result<RawPeer, JoinError> {
         let path = self.folder.join(runtime.address().worker.to_string());
-        Ok(RawPeer::new(UnixStream::connect(path)?)?)
+        let mut lane = RawPeer::new(UnixStream::connect(path)?)?;
+        self.say_hello(&mut lane)?;
+        Ok(lane)
+    }
+
+    /// Says hello on a lane, as a process of the node.
+    ///
+    /// # Errors
+    /// When the process at its other end is gone.
+    pub fn say_hello(&self, lane: &mut RawPeer) -> io::Result<()> {
+        let caller = wire::Address {
+            node_id: self.node.to_wire(),
+            worker_id: WorkerId::random().to_wire(),
+        };
+        let hello = wire::LaneHello {
+            caller: Some(caller),
+            ..Default::default()
+        };
+        let kind = Some(wire::lane_frame::Kind::Hello(hello));
+        lane.send(&wire::LaneFrame { kind }, &Value::default())
     }
 }
 
