@@ -60,6 +60,8 @@ struct ActorEntry {
     is_ending: bool,
     /// It was told to end. When it is dead it is forgotten.
     is_ended: bool,
+    /// Its last incarnation is dead, and the next one is not known yet.
+    is_restarting: bool,
     /// The raylet was asked for news of it.
     is_watched: bool,
     /// Arguments of the constructor, held for restarts.
@@ -79,6 +81,7 @@ impl ActorEntry {
             max_pending_calls: -1,
             is_ending: false,
             is_ended: false,
+            is_restarting: false,
             is_watched: false,
             creation_args: None,
             templates: TemplateSlots::default(),
@@ -249,9 +252,7 @@ impl Core {
         };
         match assembled {
             Assembled::Waits => return false,
-            Assembled::Ended => {
-                queue.remove(call);
-            }
+            Assembled::Ended => queue.pop(),
             Assembled::Frame(push, payload) => {
                 let is_quiet = queue.in_flight() < DIRECT_WRITES
                     && self.actors.in_flight < DIRECT_WRITES_IN_ALL;
@@ -323,14 +324,19 @@ impl Core {
 
     /// A cancelled call that was not sent.
     pub(super) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
-        let group = self
-            .tasks
-            .records
-            .get(&call)
-            .map(|record| &record.template.group);
-        if let (Some(entry), Some(group)) = (self.actors.entries.get_mut(&actor), group) {
-            entry.calls.of(group).remove(call);
-        }
+        let records = &self.tasks.records;
+        let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
+        else {
+            return;
+        };
+        let is_earlier = |id: TaskId| {
+            let other = records.get(&id);
+            other.is_some_and(|other| other.sequence < record.sequence)
+        };
+        entry
+            .calls
+            .of(&record.template.group)
+            .remove(call, is_earlier);
     }
 
     /// The last handle is gone: the actor ends after its calls.

@@ -58,11 +58,6 @@ impl Core {
         self.actors.away.next(now)
     }
 
-    /// The gcs places the actor anew, and will say where.
-    pub(crate) fn actor_restarting(&mut self, actor: ActorId) {
-        self.actors.away.remove(actor);
-    }
-
     /// The actor cannot be reached now. If it lives it is to be tried again.
     pub(super) fn ask_later(&mut self, actor: ActorId) {
         let ask_at = self.actors.away.add(actor, self.leases.now());

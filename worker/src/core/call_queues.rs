@@ -55,9 +55,15 @@ impl CallQueue {
         }
     }
 
-    /// A call that is no longer to be sent.
-    pub(super) fn remove(&mut self, call: TaskId) {
-        self.waiting.retain(|id| *id != call);
+    /// A call that is no longer to be sent. Calls lie in the order of `is_earlier` but for those that two threads submitted at
+    /// the same time.
+    pub(super) fn remove(&mut self, call: TaskId, is_earlier: impl Fn(TaskId) -> bool) {
+        let expected = self.waiting.partition_point(|id| is_earlier(*id));
+        if self.waiting.get(expected) == Some(&call) {
+            self.waiting.remove(expected);
+        } else {
+            self.waiting.retain(|id| *id != call);
+        }
     }
 
     pub(super) fn push(&mut self, call: TaskId) {

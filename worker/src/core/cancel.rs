@@ -56,6 +56,8 @@ impl Core {
             return Ok(());
         };
         let (target, place, name) = (record.template.target, record.place, record.name());
+        // One whose arguments are not there yet is in no queue of its class.
+        let is_in_queue = record.unresolved == 0;
         if how.is_forced && matches!(target, Target::Actor(_)) {
             return Err(CancelError::ForcedCall { name });
         }
@@ -68,7 +70,9 @@ impl Core {
         match (place, target) {
             (Place::Pushed(connection), _) => self.cancel_pushed(task, connection, how, effects),
             (_, Target::Class(class)) => {
-                self.leave_queue(class, task, effects);
+                if is_in_queue {
+                    self.leave_queue(class, effects);
+                }
                 self.fail_task(task, cancelled_failure(&name), effects);
             }
             (_, Target::Actor(actor)) => {

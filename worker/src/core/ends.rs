@@ -288,22 +288,16 @@ impl Core {
         self.settle(effects);
     }
 
-    /// A reader found no copy at the place it was told: another is to be made.
-    pub(crate) fn copy_lost(
-        &mut self,
-        object: ObjectId,
-        node: Option<NodeId>,
-        effects: &mut Effects,
-    ) {
+    /// A reader found no copy on this node: when no other node has one, another is to be made. A copy that was made since lies
+    /// elsewhere, or was told of by its maker, and stays.
+    pub(crate) fn copy_lost(&mut self, object: ObjectId, node: NodeId, effects: &mut Effects) {
         let Some(entry) = self.objects.get_mut(object) else {
             return;
         };
         let ObjectState::Stored(stored) = &mut entry.state else {
             return;
         };
-        stored
-            .nodes
-            .retain(|place| node.is_some_and(|node| *place != node));
+        stored.nodes.retain(|place| *place != node);
         if stored.nodes.is_empty() {
             let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
             if let ObjectState::Stored(stored) = state {
@@ -322,7 +316,7 @@ impl Core {
             .map(|(id, _)| *id)
             .collect();
         for object in there {
-            self.copy_lost(object, Some(node), effects);
+            self.copy_lost(object, node, effects);
         }
         self.settle(effects);
     }
@@ -340,6 +334,7 @@ impl Core {
             return;
         }
         entry.state = ObjectState::Failed(Arc::new(failure));
+        self.objects.tell_getters(object);
         self.tell_watchers(object, effects);
         self.free_if_unreferenced(object, effects);
     }
@@ -351,6 +346,14 @@ impl Core {
         };
         for index in 0..record.template.shared.num_returns.max(1) {
             self.fail_object(ObjectId::of_return(id, index), failure.clone(), effects);
+        }
+        if self
+            .tasks
+            .records
+            .get(&id)
+            .is_some_and(|record| record.is_rerun)
+        {
+            self.fail_missing(id, &failure, effects);
         }
         self.end_stream(id, 0, Some(failure), effects);
         self.retire(id, 0, effects);

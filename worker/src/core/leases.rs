@@ -2,9 +2,16 @@
 //!
 //! Tasks that ask for the same resources form a class. Its tasks wait in one queue; leased workers take them, several at
 //! a time when they are short (pipelining hides the round trip), one at a time when they are long (a queue behind a long
-//! task helps nobody). What was pipelined too eagerly is stolen back.
+//! task helps nobody). What was pipelined too eagerly is stolen back, and a worker that is busy with one task for longer than
+//! [`STEAL_AFTER`] gets nothing more until that has ended: what the average says about the class is not true of this task.
+//!
+//! - `LEASE-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for [`STEAL_AFTER`]; while it
+//!   waits in the queue another worker is asked for.
 
 mod ends;
+mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +22,7 @@ use aktis_proto::v1 as wire;
 use prost::Message;
 use rustc_hash::FxHashMap;
 
-use super::tasks::{Assembled, Place};
+use super::tasks::{Assembled, Place, TaskRecord};
 use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
@@ -26,10 +33,10 @@ use crate::reference::ProcessAddress;
 const PIPELINE_TARGET: Duration = Duration::from_micros(2000);
 const MAX_PIPELINE: usize = 256;
 const MAX_OPEN_REQUESTS: usize = 32;
+/// A worker that does not end itself in this time is ended by its raylet.
+const CONDEMNED_FOR: Duration = Duration::from_secs(1);
 /// Tasks behind one that runs longer than this are stolen back.
 const STEAL_AFTER: Duration = Duration::from_millis(20);
-/// An empty queue with room for more tasks than this gives its memory back.
-const KEPT_QUEUE: usize = 1 << 14;
 /// Frames beyond this many in flight on a lane may wait to be joined.
 const DIRECT_WRITES: usize = 2;
 
@@ -47,7 +54,7 @@ pub(crate) struct LeaseRequestKey {
 struct Class {
     request: wire::ResourceRequest,
     job: JobId,
-    queue: VecDeque<TaskId>,
+    queue: queue::TaskQueue,
     leases: Vec<ConnectionId>,
     open_requests: Vec<LeaseRequestKey>,
     /// Moving average of execution times; `None` until the first task ended.
@@ -83,11 +90,27 @@ struct Lease {
     /// Others wait for its resources, or it exits: nothing more is pushed, returned when empty.
     is_leaving: bool,
     is_unusable: bool,
+    /// Its worker is to end itself, and when that was said. One that is stopped cannot.
+    condemned_at: Option<Instant>,
     idle_since: Option<Instant>,
     /// When the running task, or the oldest answer awaited, began to count.
     busy_since: Instant,
     is_steal_asked: bool,
     templates: TemplateSlots,
+}
+
+impl Lease {
+    /// Its worker is busy with one task for so long that nothing may wait behind it.
+    fn is_held_up(&self, now: Instant) -> bool {
+        !self.in_flight.is_empty() && now.saturating_duration_since(self.busy_since) >= STEAL_AFTER
+    }
+
+    fn takes_more(&self, depth: usize, now: Instant) -> bool {
+        !self.is_blocked
+            && !self.is_leaving
+            && self.in_flight.len() < depth
+            && !self.is_held_up(now)
+    }
 }
 
 /// All classes and leases of this process.
@@ -138,7 +161,7 @@ impl LeaseTable {
             classes.push(Class {
                 request: request.clone(),
                 job,
-                queue: VecDeque::new(),
+                queue: queue::TaskQueue::default(),
                 leases: Vec::new(),
                 open_requests: Vec::new(),
                 execution: None,
@@ -158,7 +181,7 @@ impl LeaseTable {
 
     fn best_lease(&self, class: ClassId) -> Option<ConnectionId> {
         let class = &self.classes[class.0 as usize];
-        let depth = class.depth();
+        let (depth, now) = (class.depth(), self.now());
         class
             .leases
             .iter()
@@ -167,9 +190,7 @@ impl LeaseTable {
                     .get(connection)
                     .map(|lease| (*connection, lease))
             })
-            .filter(|(_, lease)| {
-                !lease.is_blocked && !lease.is_leaving && lease.in_flight.len() < depth
-            })
+            .filter(|(_, lease)| lease.takes_more(depth, now))
             .min_by_key(|(_, lease)| lease.in_flight.len())
             .map(|(connection, _)| connection)
     }
@@ -203,15 +224,14 @@ impl Core {
     /// Pushes queued tasks to leased workers, and asks for more workers or fewer.
     fn pump(&mut self, class: ClassId, effects: &mut Effects) {
         while let Some(connection) = self.leases.best_lease(class) {
-            let Some(task) = self.leases.class_mut(class).queue.pop_front() else {
+            let records = &self.tasks.records;
+            let is_left = |task| records.get(&task).is_some_and(TaskRecord::is_queued);
+            let Some(task) = self.leases.class_mut(class).queue.pop(is_left) else {
                 break;
             };
             self.push_task(task, connection, effects);
         }
-        let queue = &mut self.leases.class_mut(class).queue;
-        if queue.is_empty() && queue.capacity() > KEPT_QUEUE {
-            *queue = VecDeque::new();
-        }
+        self.leases.class_mut(class).queue.shrink();
         self.adjust_requests(class, effects);
         self.steal_for_idle(class, effects);
     }
@@ -347,6 +367,7 @@ impl Core {
                 is_blocked: false,
                 is_leaving: false,
                 is_unusable: false,
+                condemned_at: None,
                 idle_since: Some(now),
                 busy_since: now,
                 is_steal_asked: false,
@@ -382,7 +403,7 @@ impl Core {
         let class = self.leases.class_mut(key.class);
         class.open_requests.retain(|open| *open != key);
         if class.leases.is_empty() && class.open_requests.is_empty() {
-            for task in std::mem::take(&mut class.queue) {
+            for task in class.queue.take() {
                 self.fail_task(task, failure.clone(), effects);
             }
         }
@@ -408,7 +429,7 @@ impl Core {
             return;
         }
         let failure = TaskFailure::new(ErrorCode::Unschedulable, message);
-        for task in std::mem::take(&mut self.leases.class_mut(key.class).queue) {
+        for task in self.leases.class_mut(key.class).queue.take() {
             self.fail_task(task, failure.clone(), effects);
         }
         self.settle(effects);

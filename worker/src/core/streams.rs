@@ -61,6 +61,13 @@ pub(crate) struct StreamTable {
     awaited_ends: FxHashMap<TaskId, Value>,
 }
 
+impl StreamTable {
+    /// Streams that have a reader.
+    pub(super) fn open(&self) -> impl Iterator<Item = TaskId> {
+        self.streams.keys().copied()
+    }
+}
+
 /// What a stream has to offer.
 #[derive(Debug)]
 pub(crate) enum StreamNext {
@@ -98,6 +105,7 @@ impl Core {
             });
         };
         let object = ObjectId::of_return(task, index);
+        let is_stored = matches!(result, ResultValue::Stored { .. });
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             self.resolve_object(object, result, effects);
             self.tell_taken(task, u64::MAX, effects);
@@ -115,6 +123,9 @@ impl Core {
             self.objects
                 .insert_owned(object, ObjectState::Pending)
                 .handles += 1;
+            if is_stored {
+                self.item_is_stored(task);
+            }
         }
         self.resolve_object(object, result, effects);
         self.tell_stream(task, effects);
@@ -136,6 +147,10 @@ impl Core {
         let Some(stream) = self.streams.streams.get_mut(&task) else {
             return;
         };
+        if stream.length.is_some() {
+            // It ran again for items that were lost. How it ended was told when it ended first.
+            return;
+        }
         stream.length = Some(if failure.is_some() {
             stream.arrived
         } else {

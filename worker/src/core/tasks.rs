@@ -3,12 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, IdBuildHasher, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 
 use super::leases::ClassId;
-use super::objects::{ObjectState, shrink_if_sparse};
+use super::objects::ObjectState;
 use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
@@ -16,6 +15,9 @@ use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::ProcessAddress;
 use crate::value::{PayloadParts, Value};
 
+/// Bytes of one frame's payload beyond which the values of further dependencies do not travel along: the callee asks their
+/// owner for them, one frame each. Thousands of small values would else make a frame that nobody takes.
+pub(crate) const INLINED_BYTES: usize = 4 << 20;
 /// Bytes a record costs besides its arguments, for the lineage budget.
 const RECORD_BYTES: u64 = 500;
 
@@ -60,8 +62,10 @@ pub(crate) struct TaskRecord {
     pub(super) retries_left: i32,
     /// Position of an actor call in this process's sequence.
     pub(crate) sequence: u64,
-    /// Results in object stores that are still referenced (lineage only).
-    live_results: u32,
+    /// Results in object stores that are still referenced: of a task that has ended, and of a generator while it runs.
+    pub(super) live_results: u32,
+    /// It has ended before, and runs to make results again that were lost.
+    pub(super) is_rerun: bool,
     /// The task of this process that submitted it, if one did.
     pub(super) parent: Option<TaskId>,
     /// It is not to be run again, whatever becomes of it.
@@ -85,6 +89,7 @@ impl TaskRecord {
             place: Place::Queued,
             sequence: 0,
             live_results: 0,
+            is_rerun: false,
             parent: None,
             is_cancelled: false,
         }
@@ -96,11 +101,16 @@ impl TaskRecord {
         self
     }
 
-    fn args_bytes(&self) -> u64 {
+    /// It waits, and is to be run.
+    pub(super) fn is_queued(&self) -> bool {
+        self.place == Place::Queued && !self.is_cancelled
+    }
+
+    pub(super) fn args_bytes(&self) -> u64 {
         self.args.data_bytes() as u64
     }
 
-    fn lineage_bytes(&self) -> u64 {
+    pub(super) fn lineage_bytes(&self) -> u64 {
         RECORD_BYTES + self.args_bytes()
     }
 
@@ -114,7 +124,7 @@ impl TaskRecord {
         true
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         call_name(&self.template.shared)
     }
 }
@@ -136,13 +146,13 @@ pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
 pub(crate) struct TaskTable {
     pub(crate) records: HashMap<TaskId, TaskRecord, IdBuildHasher>,
     /// Bytes of arguments of the tasks that are not ended.
-    queued_bytes: u64,
+    pub(super) queued_bytes: u64,
     /// Most records at once since the table was shrunk.
-    peak: usize,
-    lineage: VecDeque<TaskId>,
-    lineage_bytes: u64,
-    lineage_limit_bytes: u64,
-    evicted: u64,
+    pub(super) peak: usize,
+    pub(super) lineage: VecDeque<TaskId>,
+    pub(super) lineage_bytes: u64,
+    pub(super) lineage_limit_bytes: u64,
+    pub(super) evicted: u64,
     /// The tasks that were cancelled last, to explain why their results cannot be made again.
     pub(super) cancelled: VecDeque<TaskId>,
 }
@@ -227,7 +237,7 @@ impl Core {
     }
 
     /// Puts runnable tasks where they are sent from.
-    pub(super) fn settle(&mut self, effects: &mut Effects) {
+    pub(crate) fn settle(&mut self, effects: &mut Effects) {
         while let Some(id) = effects.runnable.pop() {
             let Some(record) = self.tasks.records.get(&id) else {
                 continue;
@@ -250,6 +260,7 @@ impl Core {
         let mut failure = None;
         for (position, (object, _)) in (0u32..).zip(&record.dependencies) {
             match self.objects.get(*object).map(|entry| &entry.state) {
+                Some(ObjectState::Inline(_)) if payload.len_bytes() > INLINED_BYTES => {}
                 Some(ObjectState::Inline(value)) => {
                     value.append_to(&mut payload);
                     inlined.push(wire::InlinedDependency {
@@ -326,169 +337,5 @@ impl Core {
             payload,
             urgency,
         });
-    }
-
-    /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it.
-    pub(super) fn retire(&mut self, id: TaskId, stored_results: u32, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else {
-            return;
-        };
-        let dependencies = record.dependencies.clone();
-        if record.place != Place::Lineage {
-            self.tasks.queued_bytes -= record.args_bytes();
-        }
-        if stored_results > 0 && matches!(record.template.target, Target::Class(_)) {
-            record.place = Place::Lineage;
-            record.live_results = stored_results;
-            self.tasks.lineage_bytes += record.lineage_bytes();
-            self.tasks.lineage.push_back(id);
-            for (object, _) in &dependencies {
-                if let Some(entry) = self.objects.get_mut(*object) {
-                    entry.lineage_pins += 1;
-                }
-            }
-        } else if let Some(record) = self.tasks.records.remove(&id) {
-            effects.discard_value(record.args);
-            shrink_if_sparse(&mut self.tasks.records, &mut self.tasks.peak);
-        }
-        for (object, _) in dependencies {
-            self.release_handle(object, effects);
-        }
-        self.bound_lineage(effects);
-    }
-
-    fn bound_lineage(&mut self, effects: &mut Effects) {
-        while self.tasks.lineage_bytes > self.tasks.lineage_limit_bytes {
-            let Some(oldest) = self.tasks.lineage.pop_front() else {
-                return;
-            };
-            if self.drop_lineage(oldest, effects) {
-                self.tasks.evicted += 1;
-            }
-        }
-        // Records that were dropped leave their ids behind; sweep them when they are the majority.
-        if self.tasks.lineage.len() > 1024
-            && self.tasks.lineage.len() > 2 * self.tasks.records.len()
-        {
-            let records = &self.tasks.records;
-            self.tasks.lineage.retain(|id| {
-                records
-                    .get(id)
-                    .is_some_and(|record| record.place == Place::Lineage)
-            });
-        }
-    }
-
-    /// Forgets how to recompute the task's results. False: it was forgotten before.
-    fn drop_lineage(&mut self, id: TaskId, effects: &mut Effects) -> bool {
-        if self
-            .tasks
-            .records
-            .get(&id)
-            .is_none_or(|record| record.place != Place::Lineage)
-        {
-            return false;
-        }
-        let Some(record) = self.tasks.records.remove(&id) else {
-            return false;
-        };
-        self.tasks.lineage_bytes -= record.lineage_bytes();
-        for (object, _) in &record.dependencies {
-            self.unpin_lineage(*object, effects);
-        }
-        effects.discard_value(record.args);
-        true
-    }
-
-    fn unpin_lineage(&mut self, object: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(object) else {
-            return;
-        };
-        entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
-        self.free_if_unreferenced(object, effects);
-    }
-
-    /// A result of a task is not referenced any more.
-    pub(super) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
-        let id = object.task();
-        let Some(record) = self.tasks.records.get_mut(&id) else {
-            return;
-        };
-        if record.place != Place::Lineage {
-            return;
-        }
-        record.live_results = record.live_results.saturating_sub(1);
-        if record.live_results == 0 {
-            self.drop_lineage(id, effects);
-        }
-    }
-
-    /// All copies of an own object are gone: runs its task again, or says why that is impossible.
-    pub(super) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
-        let id = object.task();
-        let evicted = self.tasks.evicted;
-        let is_cancelled = self.tasks.cancelled.contains(&id);
-        let refusal = match self.tasks.records.get_mut(&id) {
-            None if is_cancelled => Some("TASK_CANCELLED: the task that made it was cancelled".to_owned()),
-            None if evicted > 0 => Some(format!(
-                "lineage of {evicted} tasks was evicted to stay within {} bytes; raise AKTIS_LINEAGE_BYTES",
-                self.tasks.lineage_limit_bytes
-            )),
-            None => Some(
-                "it was made by put() or by an actor, which cannot be run again; compute it in a task instead".to_owned(),
-            ),
-            Some(record) if record.place != Place::Lineage => None,
-            Some(record) => {
-                let has_retry = record.take_retry();
-                (!has_retry).then(|| format!("task {} has no retries left; raise max_retries", record.name()))
-            }
-        };
-        let is_lineage = self
-            .tasks
-            .records
-            .get(&id)
-            .is_some_and(|record| record.place == Place::Lineage);
-        if refusal.is_none() && is_lineage {
-            self.run_again(id, effects);
-        }
-        if let Some(reason) = refusal {
-            let message = format!(
-                "object {object} was lost with its node and cannot be recomputed: {reason}"
-            );
-            self.fail_object(
-                object,
-                TaskFailure::new(ErrorCode::ReconstructionFailed, message),
-                effects,
-            );
-        }
-    }
-
-    fn run_again(&mut self, id: TaskId, effects: &mut Effects) {
-        let Some(record) = self.tasks.records.get_mut(&id) else {
-            return;
-        };
-        record.place = Place::Queued;
-        self.tasks.lineage_bytes -= record.lineage_bytes();
-        self.tasks.queued_bytes += record.args_bytes();
-        let (dependencies, num_returns) = (
-            record.dependencies.clone(),
-            record.template.shared.num_returns,
-        );
-        for index in 0..num_returns {
-            let entry = self.objects.get_mut(ObjectId::of_return(id, index));
-            if let Some(entry) = entry
-                && matches!(entry.state, ObjectState::Lost)
-            {
-                entry.state = ObjectState::Pending;
-            }
-        }
-        for (object, owner) in dependencies {
-            self.count_handle(object, owner, false);
-            if let Some(entry) = self.objects.get_mut(object) {
-                entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
-            }
-        }
-        self.resolve_dependencies(id, effects);
-        self.settle(effects);
     }
 }

@@ -10,7 +10,7 @@ use wire::lane_frame::Kind as LaneKind;
 
 use super::Runtime;
 use super::lanes::LaneRole;
-use crate::core::tasks::call_name;
+use crate::core::tasks::{INLINED_BYTES, call_name};
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -26,6 +26,8 @@ pub struct ReceivedCall {
     dependencies: Vec<wire::ObjectRef>,
     inlined: Vec<(u32, ReceivedValue)>,
     locations: Vec<wire::DependencyLocation>,
+    /// Dependencies whose values came with the call.
+    came_along: usize,
     /// References that came in; the caller is told which of them are kept.
     received: Vec<(ObjectId, ProcessAddress)>,
 }
@@ -110,8 +112,10 @@ impl ReceivedCall {
             let value = ReceivedValue::cut(layout, payload, &mut position)?;
             Ok((inlined.position, value))
         });
+        let inlined = inlined.collect::<Result<Vec<_>, String>>()?;
         Ok(Self {
-            inlined: inlined.collect::<Result<_, String>>()?,
+            came_along: inlined.len(),
+            inlined,
             runtime,
             connection,
             task: TaskId::from_words(push.task_prefix, push.task_number),
@@ -152,7 +156,9 @@ impl ReceivedCall {
     pub fn accelerators(&self) -> Option<wire::AcceleratorAssignment> {
         let lanes = self.runtime.0.lanes.lock();
         match &lanes.open.get(&self.connection.id)?.role {
-            LaneRole::Incoming { hello: Some(hello) } => hello.accelerators.clone(),
+            LaneRole::Incoming {
+                hello: Some(hello), ..
+            } => hello.accelerators.clone(),
             _ => None,
         }
     }
@@ -179,7 +185,7 @@ impl ReceivedCall {
 
     /// Whether values of its dependencies have to be brought here first, which takes a while.
     pub fn must_fetch(&self) -> bool {
-        !self.locations.is_empty()
+        self.came_along < self.dependencies.len()
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -204,21 +210,36 @@ impl ReceivedCall {
             let slot = dependencies.get_mut(position as usize);
             *slot.ok_or_else(|| bad_frame("an inlined dependency out of range"))? = Some(value);
         }
-        for location in std::mem::take(&mut self.locations) {
-            let index = location.position as usize;
-            let reference = self
-                .dependencies
-                .get(index)
-                .ok_or_else(|| bad_frame("a dependency out of range"))?;
-            let value = self
-                .runtime
-                .fetch_dependency(reference, &location, &|| self.is_cancelled())?;
-            self.note_received(&value.contained);
-            dependencies[index] = Some(value);
+        if self.must_fetch() {
+            self.fetch_missing(&mut dependencies)?;
         }
         let dependencies: Option<Vec<Value>> = dependencies.into_iter().collect();
         let dependencies = dependencies.ok_or_else(|| bad_frame("a dependency without a value"))?;
         Ok(CallInputs { args, dependencies })
+    }
+
+    /// Brings the values here that did not come along.
+    fn fetch_missing(&mut self, dependencies: &mut [Option<Value>]) -> Result<(), TaskFailure> {
+        let locations = std::mem::take(&mut self.locations);
+        let mut is_asked: Vec<bool> = dependencies.iter().map(Option::is_none).collect();
+        for location in &locations {
+            if let Some(asked) = is_asked.get_mut(location.position as usize) {
+                *asked = false;
+            }
+        }
+        let asked: Vec<usize> = (0..is_asked.len())
+            .filter(|index| is_asked[*index])
+            .collect();
+        let fetched =
+            self.runtime
+                .fetch_dependencies(&self.dependencies, &locations, &asked, &|| {
+                    self.is_cancelled()
+                })?;
+        for (index, value) in fetched {
+            self.note_received(&value.contained);
+            dependencies[index] = Some(value);
+        }
+        Ok(())
     }
 
     fn note_received(&mut self, references: &[ObjectRef]) {
@@ -268,7 +289,9 @@ impl ReceivedCall {
         use wire::task_result::Place;
         let runtime = &self.runtime;
         let limit = runtime.0.hello.max_inline_bytes;
-        let place = if value.data_bytes() as u64 <= limit {
+        // Thousands of results, each of them small, would make a frame that nobody takes.
+        let has_room = payload.len_bytes() <= INLINED_BYTES;
+        let place = if has_room && value.data_bytes() as u64 <= limit {
             value.append_to(payload);
             Place::Inline(crate::core::tasks::layout_of(value))
         } else {

@@ -12,13 +12,13 @@ use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use wire::node_frame::Kind;
 
-use super::waiting::{Interrupt, Waiting};
+use super::waiting::Waiting;
 use super::{GetError, Runtime};
 use crate::buffer::AlignedBuffer;
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
-use crate::reference::{ObjectRef, ProcessAddress};
+use crate::reference::ProcessAddress;
 use crate::stages::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::{StoredLayout, Value, read_stored};
@@ -80,6 +80,50 @@ pub(super) struct Place {
     pub(super) owner: ProcessAddress,
     pub(super) nodes: Vec<NodeId>,
     pub(super) size_bytes: u64,
+}
+
+/// A question to the raylet for an object. One that is dropped unanswered is withdrawn.
+pub(super) struct BegunRead {
+    runtime: Runtime,
+    place: Place,
+    awaited: Arc<Mutex<Awaited>>,
+    waiter: Arc<crate::lane::turn::Waiter>,
+    request_id: u64,
+}
+
+impl BegunRead {
+    /// Waits for the object, looking for signals.
+    pub(super) fn finish(
+        self,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<Bytes, Result<ReadError, GetError>> {
+        waiting.wait_for(&self.waiter).map_err(Err)?;
+        let awaited = std::mem::replace(&mut *self.awaited.lock(), Awaited::GivenUp);
+        let Awaited::Answered(answer) = awaited else {
+            return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
+        };
+        let bytes = self.runtime.read_answer(&self.place, answer).map_err(Ok)?;
+        self.runtime.keep_read(self.place.object, bytes.clone());
+        Ok(bytes)
+    }
+}
+
+impl Drop for BegunRead {
+    fn drop(&mut self) {
+        let awaited = std::mem::replace(&mut *self.awaited.lock(), Awaited::GivenUp);
+        match awaited {
+            Awaited::Pending => {
+                let request_id = self.request_id;
+                let cancel = wire::StoreGetCancel { request_id };
+                self.runtime
+                    .0
+                    .node
+                    .tell(Kind::StoreGetCancel(cancel), Urgency::Now);
+            }
+            Awaited::Answered(answer) => self.runtime.unpin_late(self.place.object, &answer),
+            Awaited::GivenUp => {}
+        }
+    }
 }
 
 impl Runtime {
@@ -150,27 +194,29 @@ impl Runtime {
     /// An object of the stores, pinned in the one of this node; brought here if need be.
     pub(super) fn read_from_store(
         &self,
-        place: &Place,
+        place: Place,
         waiting: &mut Waiting<'_>,
     ) -> Result<Bytes, Result<ReadError, GetError>> {
-        let known = self
-            .0
-            .recent_reads
-            .lock()
-            .again(place.object, Instant::now());
-        if let Some(bytes) = known {
-            return Ok(bytes);
+        match self.read_again(place.object) {
+            Some(bytes) => Ok(bytes),
+            None => self.begin_read(place).finish(waiting),
         }
-        let bytes = self.fetch_from_store(place, waiting)?;
+    }
+
+    /// An object that was read a moment ago.
+    pub(super) fn read_again(&self, object: ObjectId) -> Option<Bytes> {
+        self.0.recent_reads.lock().again(object, Instant::now())
+    }
+
+    fn keep_read(&self, object: ObjectId, bytes: Bytes) {
         mark(Stage::StorePinned);
         let mut recent = self.0.recent_reads.lock();
-        let is_first = recent.keep(place.object, bytes.clone(), Instant::now());
+        let is_first = recent.keep(object, bytes, Instant::now());
         drop(recent);
         if is_first {
             // The lane thread lets go of it in time.
             self.reactor().call_lane(super::recent::LINGER);
         }
-        Ok(bytes)
     }
 
     /// Lets go of what was not read for a while. Says when to come again.
@@ -186,29 +232,14 @@ impl Runtime {
         drop(freed);
     }
 
-    fn fetch_from_store(
-        &self,
-        place: &Place,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<Bytes, Result<ReadError, GetError>> {
-        let get = wire::StoreGet {
-            object_id: place.object.to_wire(),
-            owner: Some(place.owner.to_wire()),
-            locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
-            size_bytes: place.size_bytes,
-        };
-        let (reply, _) = self.get_pinned(place.object, get, waiting)?;
-        let Kind::StoreGetReply(reply) = reply else {
-            return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
-        };
+    fn read_answer(&self, place: &Place, answer: Answer) -> Result<Bytes, ReadError> {
         use wire::store_get_reply::Outcome;
+        let Kind::StoreGetReply(reply) = answer.map_err(ReadError::Failed)?.0 else {
+            return Err(ReadError::Failed(unexpected("StoreGet")));
+        };
         match reply.outcome {
-            Some(Outcome::View(view)) => self
-                .pin(place.object, view)
-                .map_err(|failure| Ok(ReadError::Failed(failure))),
-            Some(Outcome::File(file)) => {
-                read_file(&file).map_err(|failure| Ok(ReadError::Failed(failure)))
-            }
+            Some(Outcome::View(view)) => self.pin(place.object, view).map_err(ReadError::Failed),
+            Some(Outcome::File(file)) => read_file(&file).map_err(ReadError::Failed),
             Some(Outcome::Lost(lost)) => {
                 let tried = lost
                     .tried_nodes
@@ -216,12 +247,12 @@ impl Runtime {
                     .filter_map(|node| NodeId::from_bytes(node).ok());
                 let mut nodes: Vec<_> = place.nodes.clone();
                 nodes.extend(tried);
-                Err(Ok(ReadError::Lost(nodes)))
+                Err(ReadError::Lost(nodes))
             }
             Some(Outcome::Failure(failure)) => {
-                Err(Ok(ReadError::Failed(TaskFailure::from_wire(failure))))
+                Err(ReadError::Failed(TaskFailure::from_wire(failure)))
             }
-            None => Err(Ok(ReadError::Failed(unexpected("StoreGet")))),
+            None => Err(ReadError::Failed(unexpected("StoreGet"))),
         }
     }
 
@@ -255,16 +286,18 @@ impl Runtime {
         self.0.node.tell(Kind::StoreRelease(release), Urgency::Soon);
     }
 
-    /// Asks the raylet for an object and waits, looking for signals. A wait given up cancels a pull.
-    fn get_pinned(
-        &self,
-        object: ObjectId,
-        get: wire::StoreGet,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<(Kind, Bytes), Result<ReadError, GetError>> {
+    /// Asks the raylet for an object that is not at hand. The answer is waited for with [`BegunRead::finish`].
+    pub(super) fn begin_read(&self, place: Place) -> BegunRead {
+        let get = wire::StoreGet {
+            object_id: place.object.to_wire(),
+            owner: Some(place.owner.to_wire()),
+            locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
+            size_bytes: place.size_bytes,
+        };
         let awaited = Arc::new(Mutex::new(Awaited::Pending));
         let waiter = crate::lane::turn::Waiter::new(1);
         let (runtime, told, done) = (self.clone(), Arc::clone(&awaited), Arc::clone(&waiter));
+        let object = place.object;
         let request_id = self.0.node.request_async(
             Kind::StoreGet(get),
             Box::new(move |answer| {
@@ -277,22 +310,12 @@ impl Runtime {
                 }
             }),
         );
-        let waited = waiting.wait_for(&waiter);
-        let awaited = std::mem::replace(&mut *awaited.lock(), Awaited::GivenUp);
-        match (waited, awaited) {
-            (Ok(()), Awaited::Answered(answer)) => {
-                answer.map_err(|failure| Ok(ReadError::Failed(failure)))
-            }
-            (Ok(()), _) => Err(Ok(ReadError::Failed(unexpected("StoreGet")))),
-            (Err(error), Awaited::Answered(answer)) => {
-                self.unpin_late(object, &answer);
-                Err(Err(error))
-            }
-            (Err(error), _) => {
-                let cancel = wire::StoreGetCancel { request_id };
-                self.0.node.tell(Kind::StoreGetCancel(cancel), Urgency::Now);
-                Err(Err(error))
-            }
+        BegunRead {
+            runtime: self.clone(),
+            place,
+            awaited,
+            waiter,
+            request_id,
         }
     }
 
@@ -319,66 +342,22 @@ impl Runtime {
         Ok(value)
     }
 
-    /// Fetches a dependency that the caller says is in a store.
-    pub(super) fn fetch_dependency(
-        &self,
-        reference: &wire::ObjectRef,
-        location: &wire::DependencyLocation,
-        interrupt: Interrupt<'_>,
-    ) -> Result<Value, TaskFailure> {
-        let broken = |error: String| {
-            TaskFailure::new(ErrorCode::Internal, format!("bad dependency: {error}"))
-        };
-        let object = ObjectId::from_bytes(&reference.object_id)
-            .map_err(|error| broken(error.to_string()))?;
-        let owner = reference
-            .owner
-            .as_ref()
-            .ok_or_else(|| broken("no owner".to_owned()))?;
-        let owner = ProcessAddress::from_wire(owner).map_err(|error| broken(error.to_string()))?;
-        let nodes = location
-            .node_ids
-            .iter()
-            .filter_map(|node| NodeId::from_bytes(node).ok())
-            .collect();
-        let place = Place {
-            object,
-            owner,
-            nodes,
-            size_bytes: location.size_bytes,
-        };
-        match self.read_from_store(&place, &mut Waiting::new(self, None, interrupt)) {
-            Ok(bytes) => self.value_of(&bytes),
-            Err(Ok(ReadError::Failed(failure))) => Err(failure),
-            Err(Err(error)) => Err(error.into_failure()),
-            Err(Ok(ReadError::Lost(nodes))) => {
-                self.report_lost(object, owner, &nodes);
-                let mut refs = self
-                    .import_refs(std::slice::from_ref(reference), false)
-                    .map_err(broken)?;
-                let reference: ObjectRef = refs.remove(0);
-                let mut values = self
-                    .get_interruptibly(&[reference], None, interrupt)
-                    .map_err(GetError::into_failure)?;
-                Ok(values.remove(0))
+    /// None of these nodes has a copy: the owner is to make another, if no other reader has seen to that meanwhile.
+    pub(super) fn report_lost(&self, object: ObjectId, owner: ProcessAddress, nodes: &[NodeId]) {
+        if owner.worker != self.0.me.worker {
+            for node in nodes {
+                let lost = wire::ObjectLost {
+                    object_id: object.to_wire(),
+                    node_id: node.to_wire(),
+                };
+                self.tell_peer(owner, wire::lane_frame::Kind::ObjectLost(lost));
             }
         }
-    }
-
-    /// No copy is where it should be: the owner is to make another.
-    pub(super) fn report_lost(&self, object: ObjectId, owner: ProcessAddress, nodes: &[NodeId]) {
-        if owner.worker == self.0.me.worker {
-            self.with_core(|core, effects| core.copy_lost(object, None, effects));
-            return;
-        }
-        for node in nodes {
-            let lost = wire::ObjectLost {
-                object_id: object.to_wire(),
-                node_id: node.to_wire(),
-            };
-            self.tell_peer(owner, wire::lane_frame::Kind::ObjectLost(lost));
-        }
-        self.with_core(|core, effects| core.copy_lost(object, None, effects));
+        self.with_core(|core, effects| {
+            for node in nodes {
+                core.copy_lost(object, *node, effects);
+            }
+        });
     }
 }
 
@@ -424,14 +403,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let node = PretendedRaylet::new(folder.path()).expect("a raylet");
         let (runtime, mut raylet) = node.join().expect("joined");
+        let object = ObjectId::for_put();
         let place = Place {
-            object: ObjectId::for_put(),
+            object,
             owner: runtime.address(),
             nodes: Vec::new(),
             size_bytes: 1,
         };
         let mut waiting = Waiting::new(&runtime, Some(Instant::now()), &|| false);
-        let read = runtime.fetch_from_store(&place, &mut waiting);
+        let read = runtime.read_from_store(place, &mut waiting);
         assert!(matches!(read, Err(Err(GetError::TimedOut { .. }))));
         let (get, question) = receive(&mut raylet);
         assert!(matches!(question, Kind::StoreGet(_)));
@@ -446,7 +426,7 @@ mod tests {
         raylet.send_kind(get, reply).expect("open");
         assert!(matches!(
             receive(&mut raylet),
-            (0, Kind::StoreRelease(release)) if release.object_id == place.object.to_wire()
+            (0, Kind::StoreRelease(release)) if release.object_id == object.to_wire()
         ));
         runtime.shutdown();
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::ObjectId;
 
-use super::objects::{Place, ReadError};
+use super::fetching::ReadsAhead;
+use super::objects::Place;
 use super::{ProcessRole, Runtime};
 use crate::core::Watcher;
 use crate::core::objects::ObjectState;
@@ -14,6 +15,7 @@ use crate::error::TaskFailure;
 use crate::lane::turn::Waiter;
 use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
 use crate::reference::ObjectRef;
+use crate::sync::{AtomicBool, Ordering};
 use crate::value::Value;
 
 /// Asked now and then while a thread waits; `true` ends the wait.
@@ -120,6 +122,24 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A thread in `get` that is told when any object fails. It waits no more when this is dropped.
+struct Getter<'a> {
+    runtime: &'a Runtime,
+    number: u64,
+    has_failures: Arc<AtomicBool>,
+}
+
+impl Drop for Getter<'_> {
+    fn drop(&mut self) {
+        self.runtime
+            .0
+            .core
+            .lock()
+            .objects
+            .remove_getter(self.number);
+    }
+}
+
 impl Runtime {
     /// The values of `references`, in order. Waits until all are there, `deadline` passes, or one turns out to have failed.
     pub fn get(
@@ -141,15 +161,90 @@ impl Runtime {
         self.check_open().map_err(GetError::Failed)?;
         let mut values = Vec::with_capacity(references.len());
         let mut waiting = Waiting::new(self, deadline, interrupt);
+        let mut ahead = ReadsAhead::default();
+        let mut getter: Option<Getter<'_>> = None;
         loop {
+            if let Some(getter) = &getter {
+                self.look_for_failures(&references[values.len()..], getter)?;
+            }
             match self.take_ready(references, &mut values)? {
                 Next::Done => return Ok(values),
-                Next::Read(place) => values.extend(self.read(&place, &mut waiting)?),
+                Next::Read(place) => {
+                    let position = values.len();
+                    values.extend(self.read_in_turn(
+                        references,
+                        position,
+                        place,
+                        &mut ahead,
+                        &mut waiting,
+                    )?);
+                }
                 Next::Wait(object) => {
-                    let waited = self.wait_for_object(object, &mut waiting);
+                    let left = &references[values.len()..];
+                    if getter.is_none() && left.len() > 1 {
+                        getter = Some(self.look_ahead(left)?);
+                    }
+                    let waited = self.wait_for_object(object, getter.as_ref(), &mut waiting);
                     waited.map_err(|error| self.with_counts(error, references))?;
                 }
             }
+        }
+    }
+
+    /// Has everything asked for that another process owns or that was lost, so that it comes side by side. Fails if something
+    /// has failed already; later failures are told to the waits of the getter that is returned.
+    fn look_ahead(&self, references: &[ObjectRef]) -> Result<Getter<'_>, GetError> {
+        let has_failures = Arc::new(AtomicBool::new(false));
+        let number = self.with_core(|core, effects| {
+            for reference in references {
+                match core.objects.get(reference.id()) {
+                    Some(entry) => match &entry.state {
+                        ObjectState::Failed(failure) => return Err(TaskFailure::clone(failure)),
+                        ObjectState::Pending if entry.owner().is_none() => {}
+                        ObjectState::Pending | ObjectState::Lost => {
+                            core.bring_about(reference.id(), effects);
+                        }
+                        ObjectState::Inline(_) | ObjectState::Stored(_) => {}
+                    },
+                    None => return Err(unknown(reference.id())),
+                }
+            }
+            core.settle(effects);
+            Ok(core.objects.add_getter(Arc::clone(&has_failures)))
+        });
+        Ok(Getter {
+            runtime: self,
+            number: number.map_err(GetError::Failed)?,
+            has_failures,
+        })
+    }
+
+    /// Fails if one of the objects is among those that failed since this was asked last.
+    fn look_for_failures(
+        &self,
+        references: &[ObjectRef],
+        getter: &Getter<'_>,
+    ) -> Result<(), GetError> {
+        if !getter.has_failures.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut core = self.0.core.lock();
+        let failed = core.objects.take_failed(getter.number);
+        if let Some(entry) = references
+            .first()
+            .and_then(|first| core.objects.get_mut(first.id()))
+        {
+            // The wait for it may have ended without it.
+            entry.unwatch(|watcher| matches!(watcher, Watcher::Thread(over) if over.is_done()));
+        }
+        let is_meant = |reference: &&ObjectRef| failed.contains(&reference.id());
+        let found = references.iter().find(is_meant);
+        match found.and_then(|found| core.objects.get(found.id())) {
+            Some(entry) => match &entry.state {
+                ObjectState::Failed(failure) => Err(GetError::Failed(TaskFailure::clone(failure))),
+                _ => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 
@@ -182,22 +277,20 @@ impl Runtime {
         Ok(Next::Done)
     }
 
-    /// A stored value; `None` if its copies turn out to be lost, so that it is to be waited for again.
-    fn read(&self, place: &Place, waiting: &mut Waiting<'_>) -> Result<Option<Value>, GetError> {
-        match self.read_from_store(place, waiting) {
-            Ok(bytes) => self.value_of(&bytes).map(Some).map_err(GetError::Failed),
-            Err(Ok(ReadError::Failed(failure))) => Err(GetError::Failed(failure)),
-            Err(Ok(ReadError::Lost(nodes))) => {
-                self.report_lost(place.object, place.owner, &nodes);
-                Ok(None)
-            }
-            Err(Err(error)) => Err(error),
-        }
-    }
-
-    fn wait_for_object(&self, object: ObjectId, waiting: &mut Waiting<'_>) -> Result<(), GetError> {
+    /// Waits until the object is ready; with a `getter`, or something else has failed.
+    fn wait_for_object(
+        &self,
+        object: ObjectId,
+        getter: Option<&Getter<'_>>,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<(), GetError> {
         let waiter = Waiter::new(1);
-        self.watch_all(&[object], &waiter);
+        self.with_core(|core, effects| {
+            if let Some(getter) = getter {
+                core.objects.getter_waits(getter.number, &waiter);
+            }
+            core.watch(object, Watcher::Thread(Arc::clone(&waiter)), effects);
+        });
         let waited = waiting.wait_for(&waiter);
         if waited.is_err() {
             self.unwatch_all(&[object], &waiter);
@@ -265,6 +358,8 @@ impl Runtime {
         self.watch_all(&missing, &waiter);
         let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
         self.unwatch_all(&missing, &waiter);
+        // At the end of a session everything that is awaited counts as failed, and so as ready.
+        self.check_open().map_err(GetError::Failed)?;
         match waited {
             Ok(()) | Err(GetError::TimedOut { .. }) => Ok(self.ready_positions(objects, count)),
             Err(error) => Err(error),

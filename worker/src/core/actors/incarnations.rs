@@ -32,16 +32,9 @@ impl Core {
         entry.reach = Reach::Alive { connection };
         let is_same = entry.address.replace(address) == Some(address);
         entry.templates = TemplateSlots::default();
-        let interrupted = std::mem::take(&mut entry.interrupted);
+        entry.is_restarting = false;
         self.actors.by_connection.insert(connection, actor);
-        let message = interruption(actor, is_same);
-        for call in interrupted {
-            self.fail_task(
-                call,
-                TaskFailure::new(ErrorCode::ActorUnavailable, message.clone()),
-                effects,
-            );
-        }
+        self.fail_interrupted(actor, is_same, effects);
         self.pump_actor(actor, effects);
         self.settle(effects);
     }
@@ -53,6 +46,31 @@ impl Core {
         if let Some(&Reach::Alive { connection }) = reach {
             self.actor_lane_closed(connection, effects);
             effects.push(Effect::CloseLane { connection });
+        }
+    }
+
+    /// The gcs places the actor anew, and will say where. What its last incarnation was doing is over, however long the
+    /// next one takes to begin.
+    pub(crate) fn actor_restarting(&mut self, actor: ActorId, effects: &mut Effects) {
+        self.actors.away.remove(actor);
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        entry.is_restarting = true;
+        self.fail_interrupted(actor, false, effects);
+        self.settle(effects);
+        self.end_if_drained(actor, effects);
+    }
+
+    /// Calls that were under way and are not repeated. `is_same`: the process that they were sent to lives on.
+    fn fail_interrupted(&mut self, actor: ActorId, is_same: bool, effects: &mut Effects) {
+        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+            return;
+        };
+        let message = interruption(actor, is_same);
+        for call in std::mem::take(&mut entry.interrupted) {
+            let failure = TaskFailure::new(ErrorCode::ActorUnavailable, message.clone());
+            self.fail_task(call, failure, effects);
         }
     }
 
@@ -144,6 +162,15 @@ impl Core {
             } else if let Some(entry) = self.actors.entries.get_mut(&actor) {
                 entry.interrupted.push(call);
             }
+        }
+        if self
+            .actors
+            .entries
+            .get(&actor)
+            .is_some_and(|entry| entry.is_restarting)
+        {
+            // The news of the restart came before the end of the lane.
+            self.fail_interrupted(actor, false, effects);
         }
         self.settle(effects);
     }

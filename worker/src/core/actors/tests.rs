@@ -69,6 +69,10 @@ impl Caller {
         core.actor_dead(self.actor, failure, effects);
     }
 
+    fn restart(&mut self) {
+        self.core.actor_restarting(self.actor, &mut self.effects);
+    }
+
     fn drop_handles(&mut self) {
         self.core.end_actor(self.actor, &mut self.effects);
     }
@@ -196,8 +200,42 @@ fn actor_whose_lane_closed_is_asked_about_with_pauses_until_there_is_news() {
     assert_eq!(wish, Some(Duration::from_secs(2)));
     let asked = [1, 2, 3, 4].map(|seconds| caller.questions_at(seconds));
     assert_eq!(asked, [0, 1, 0, 1]);
-    caller.core.actor_restarting(caller.actor);
+    caller.restart();
     assert_eq!(caller.questions_at(100), 0);
+}
+
+#[test]
+fn call_that_was_under_way_fails_when_the_actor_is_being_restarted_and_not_when_it_lives_again() {
+    for is_news_first in [false, true] {
+        let mut caller = Caller::new();
+        caller.alive_on(OLD_LANE);
+        let (repeated, single) = (caller.call(1), caller.call(0));
+        if is_news_first {
+            caller.restart();
+            caller.close(OLD_LANE);
+        } else {
+            caller.close(OLD_LANE);
+            assert_eq!(caller.end_of(single), None);
+            caller.restart();
+        }
+        assert_eq!(caller.end_of(single), Some(ErrorCode::ActorUnavailable));
+        let later = caller.call(0);
+        assert_eq!(caller.end_of(repeated), None);
+        caller.alive_on(NEW_LANE);
+        assert_eq!(caller.pushed_on(NEW_LANE), [repeated, later]);
+    }
+}
+
+#[test]
+fn cancelled_calls_leave_the_others_in_their_order() {
+    let mut caller = Caller::new();
+    let calls: Vec<TaskId> = (0..9).map(|_| caller.call(0)).collect();
+    for at in [4, 0, 8, 5] {
+        caller.core.leave_calls(caller.actor, calls[at]);
+    }
+    caller.alive_on(NEW_LANE);
+    let left = [1, 2, 3, 6, 7].map(|at| calls[at]);
+    assert_eq!(caller.pushed_on(NEW_LANE), left);
 }
 
 #[test]

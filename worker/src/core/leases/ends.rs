@@ -5,11 +5,21 @@ use std::time::Duration;
 use aktis_common::ids::{NodeId, TaskId};
 use aktis_proto::v1 as wire;
 
-use super::{ClassId, Lease, STEAL_AFTER, steal_effect};
-use crate::core::tasks::Place;
+use super::{CONDEMNED_FOR, ClassId, Lease, STEAL_AFTER, steal_effect};
+use crate::core::tasks::{Place, TaskRecord};
 use crate::core::{Core, Effect, Effects};
 use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
+
+impl Lease {
+    fn to_return(&self) -> wire::LeaseReturn {
+        wire::LeaseReturn {
+            lease_id: self.lease_id,
+            node_id: self.worker.node.to_wire(),
+            is_worker_unusable: self.is_unusable,
+        }
+    }
+}
 
 impl Core {
     /// A task came back from a leased worker. The caller ends it afterwards.
@@ -65,22 +75,47 @@ impl Core {
     }
 
     /// A cancelled task waits no more; workers asked for on its account are not needed.
-    pub(in crate::core) fn leave_queue(
-        &mut self,
-        class: ClassId,
-        task: TaskId,
-        effects: &mut Effects,
-    ) {
-        self.leases.class_mut(class).queue.retain(|id| *id != task);
+    pub(in crate::core) fn leave_queue(&mut self, class: ClassId, effects: &mut Effects) {
+        let records = &self.tasks.records;
+        let is_left = |task| records.get(&task).is_some_and(TaskRecord::is_queued);
+        self.leases
+            .class_mut(class)
+            .queue
+            .one_was_cancelled(is_left);
         self.adjust_requests(class, effects);
     }
 
     /// The worker's process is about to be ended: nothing more is pushed to it.
     pub(in crate::core) fn lease_condemned(&mut self, connection: ConnectionId) {
+        let now = self.leases.now();
         if let Some(lease) = self.leases.leases.get_mut(&connection) {
             lease.is_leaving = true;
             lease.is_unusable = true;
+            lease.condemned_at.get_or_insert(now);
+            self.leases.tick_by(now + CONDEMNED_FOR);
         }
+    }
+
+    /// Workers that were to end themselves and have not: their raylets see to it. Says when to come again.
+    pub(in crate::core) fn condemned_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+        let now = self.leases.now();
+        let mut next: Option<Duration> = None;
+        for lease in self.leases.leases.values_mut() {
+            let Some(condemned_at) = lease.condemned_at else {
+                continue;
+            };
+            let left = (condemned_at + CONDEMNED_FOR).saturating_duration_since(now);
+            if left.is_zero() {
+                lease.condemned_at = None;
+                // It stays entered here until its lane is closed, and its tasks with it.
+                effects.push(Effect::ReturnLease {
+                    returned: lease.to_return(),
+                });
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        next
     }
 
     /// A worker gives tasks back that it has not started.
@@ -97,7 +132,12 @@ impl Core {
         lease.is_steal_asked = false;
         lease.is_blocked |= is_blocked;
         lease.in_flight.retain(|task| !tasks.contains(task));
-        let class = lease.class;
+        let (class, has_more) = (lease.class, lease.in_flight.len() > 1);
+        if has_more {
+            // Not all were asked for, or some crossed the question: those behind a long task are asked for again.
+            let again = self.leases.now() + STEAL_AFTER;
+            self.leases.tick_by(again);
+        }
         for task in tasks.iter().rev() {
             if let Some(failure) = self.cancelled_end(*task) {
                 self.fail_task(*task, failure, effects);
@@ -131,11 +171,7 @@ impl Core {
             .leases
             .retain(|open| *open != connection);
         effects.push(Effect::ReturnLease {
-            returned: wire::LeaseReturn {
-                lease_id: lease.lease_id,
-                node_id: lease.worker.node.to_wire(),
-                is_worker_unusable: lease.is_unusable,
-            },
+            returned: lease.to_return(),
         });
         Some(lease)
     }

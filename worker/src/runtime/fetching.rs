@@ -1,0 +1,187 @@
+//! Bringing many stored objects here side by side.
+//!
+//! Each takes a question to the raylet, and perhaps a transfer from another node. So the questions for the next
+//! [`READS_AHEAD`] are sent before the first is answered.
+
+use std::collections::VecDeque;
+
+use aktis_common::ids::{NodeId, ObjectId};
+use aktis_proto::v1 as wire;
+use rustc_hash::FxHashMap;
+
+use super::objects::{BegunRead, Place, ReadError};
+use super::waiting::{Interrupt, Waiting};
+use super::{GetError, Runtime};
+use crate::core::objects::ObjectState;
+use crate::error::TaskFailure;
+use crate::reference::{ObjectRef, ProcessAddress};
+use crate::value::Value;
+
+/// Reads that are under way at once for one caller.
+const READS_AHEAD: usize = 64;
+
+/// Reads that were begun for objects further on in a list.
+#[derive(Default)]
+pub(super) struct ReadsAhead {
+    begun: FxHashMap<ObjectId, BegunRead>,
+    /// Up to here the list was looked through.
+    position: usize,
+}
+
+impl ReadsAhead {
+    /// Begins reads of stored objects behind `position`, whose turn it is.
+    fn fill(&mut self, runtime: &Runtime, references: &[ObjectRef], position: usize) {
+        self.position = self.position.max(position + 1);
+        if self.begun.len() * 2 > READS_AHEAD || self.position >= references.len() {
+            return;
+        }
+        let mut places = Vec::new();
+        {
+            let core = runtime.0.core.lock();
+            while self.begun.len() + places.len() < READS_AHEAD
+                && let Some(reference) = references.get(self.position)
+            {
+                let object = reference.id();
+                match core.objects.get(object).map(|entry| &entry.state) {
+                    Some(ObjectState::Stored(stored)) if !self.begun.contains_key(&object) => {
+                        places.push(Place {
+                            object,
+                            owner: reference.owner(),
+                            nodes: stored.nodes.clone(),
+                            size_bytes: stored.size_bytes,
+                        });
+                    }
+                    Some(ObjectState::Pending | ObjectState::Lost) => break,
+                    _ => {}
+                }
+                self.position += 1;
+            }
+        }
+        for place in places {
+            let object = place.object;
+            self.begun
+                .entry(object)
+                .or_insert_with(|| runtime.begin_read(place));
+        }
+    }
+}
+
+impl Runtime {
+    /// The stored object at `position` of a list; `None` if its copies turn out to be lost, so that it is to be waited for again.
+    pub(super) fn read_in_turn(
+        &self,
+        references: &[ObjectRef],
+        position: usize,
+        place: Place,
+        ahead: &mut ReadsAhead,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<Option<Value>, GetError> {
+        ahead.fill(self, references, position);
+        let (object, owner) = (place.object, place.owner);
+        let read = match ahead.begun.remove(&object) {
+            Some(begun) => begun.finish(waiting),
+            None => self.read_from_store(place, waiting),
+        };
+        match read {
+            Ok(bytes) => self.value_of(&bytes).map(Some).map_err(GetError::Failed),
+            Err(Ok(ReadError::Failed(failure))) => Err(GetError::Failed(failure)),
+            Err(Ok(ReadError::Lost(nodes))) => {
+                self.report_lost(object, owner, &nodes);
+                Ok(None)
+            }
+            Err(Err(error)) => Err(error),
+        }
+    }
+
+    /// The values of dependencies that did not come along with a call: those that the caller says are in a store, and those
+    /// that their owner is to be asked for. With their positions among `dependencies`.
+    pub(super) fn fetch_dependencies(
+        &self,
+        dependencies: &[wire::ObjectRef],
+        locations: &[wire::DependencyLocation],
+        asked: &[usize],
+        interrupt: Interrupt<'_>,
+    ) -> Result<Vec<(usize, Value)>, TaskFailure> {
+        let mut values = Vec::with_capacity(locations.len() + asked.len());
+        let mut waiting = Waiting::new(self, None, interrupt);
+        let (mut begun, mut next) = (VecDeque::new(), locations.iter());
+        loop {
+            while begun.len() < READS_AHEAD
+                && let Some(location) = next.next()
+            {
+                let index = location.position as usize;
+                let reference = dependencies
+                    .get(index)
+                    .ok_or_else(|| super::calls::bad_frame("a dependency out of range"))?;
+                let place = place_of(reference, location)?;
+                let (object, owner) = (place.object, place.owner);
+                let read = match self.read_again(object) {
+                    Some(bytes) => Err(bytes),
+                    None => Ok(self.begin_read(place)),
+                };
+                begun.push_back((index, object, owner, read));
+            }
+            let Some((index, object, owner, read)) = begun.pop_front() else {
+                break;
+            };
+            let read = read.map_or_else(Ok, |begun| begun.finish(&mut waiting));
+            let value = match read {
+                Ok(bytes) => self.value_of(&bytes)?,
+                Err(Ok(ReadError::Failed(failure))) => return Err(failure),
+                Err(Err(error)) => return Err(error.into_failure()),
+                Err(Ok(ReadError::Lost(nodes))) => {
+                    self.report_lost(object, owner, &nodes);
+                    let reference = std::slice::from_ref(&dependencies[index]);
+                    self.ask_owners(reference, interrupt)?.remove(0)
+                }
+            };
+            values.push((index, value));
+        }
+        if !asked.is_empty() {
+            let references: Vec<wire::ObjectRef> = asked
+                .iter()
+                .map(|index| dependencies[*index].clone())
+                .collect();
+            let from_owners = self.ask_owners(&references, interrupt)?;
+            values.extend(asked.iter().copied().zip(from_owners));
+        }
+        Ok(values)
+    }
+
+    fn ask_owners(
+        &self,
+        references: &[wire::ObjectRef],
+        interrupt: Interrupt<'_>,
+    ) -> Result<Vec<Value>, TaskFailure> {
+        let references = self
+            .import_refs(references, false)
+            .map_err(|error| super::calls::bad_frame(&error))?;
+        self.get_interruptibly(&references, None, interrupt)
+            .map_err(GetError::into_failure)
+    }
+}
+
+fn place_of(
+    reference: &wire::ObjectRef,
+    location: &wire::DependencyLocation,
+) -> Result<Place, TaskFailure> {
+    let broken = |error: String| super::calls::bad_frame(&format!("bad dependency: {error}"));
+    let object =
+        ObjectId::from_bytes(&reference.object_id).map_err(|error| broken(error.to_string()))?;
+    let owner = reference
+        .owner
+        .as_ref()
+        .ok_or_else(|| broken("no owner".to_owned()))?;
+    let owner = ProcessAddress::from_wire(owner).map_err(|error| broken(error.to_string()))?;
+    let nodes = location
+        .node_ids
+        .iter()
+        .filter_map(|node| NodeId::from_bytes(node).ok())
+        .collect();
+    Ok(Place {
+        object,
+        owner,
+        nodes,
+        size_bytes: location.size_bytes,
+    })
+}
