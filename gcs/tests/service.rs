@@ -114,7 +114,7 @@ async fn dead_worker_leads_to_a_restart_and_a_kill_reaches_the_raylet() {
     let request = KillActorRequest {
         actor_id: actor.to_wire(),
         no_restart: true,
-        cause: String::new(),
+        ..Default::default()
     };
     gcs.kill_actor(request).await.unwrap();
     let worker = WorkerId::from_bytes(&second.address.unwrap().worker_id).unwrap();

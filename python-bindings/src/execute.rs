@@ -121,6 +121,10 @@ impl Executor {
                     false
                 }
                 Some(Work::Exit(_)) => true,
+                Some(Work::ExitForGood(_)) => {
+                    self.runtime.linger_no_more();
+                    true
+                }
                 Some(Work::StartActor(start)) => !self.start_actor(py, start),
                 Some(Work::Call(call)) => self.run_call(py, call),
             };
@@ -228,8 +232,7 @@ impl Executor {
     fn run_call(&mut self, py: Python<'_>, mut call: Box<ReceivedCall>) -> bool {
         if self.native.has_actor() || is_native(call.template().function.as_ref()) {
             let (native, runtime) = (&mut self.native, &self.runtime);
-            detached(py, || native.run(runtime, call));
-            return false;
+            return detached(py, || native.run(runtime, call));
         }
         if !call.is_actor_call()
             && let Some(held) = call.accelerators()

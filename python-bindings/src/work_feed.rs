@@ -149,6 +149,10 @@ impl WorkFeed {
                 None => break,
                 Some(Work::Call(call)) => self.start(py, call)?,
                 Some(Work::Exit(_)) => return Ok(false),
+                Some(Work::ExitForGood(_)) => {
+                    runtime.linger_no_more();
+                    return Ok(false);
+                }
                 Some(Work::StartActor(start)) => {
                     let failure =
                         TaskFailure::new(ErrorCode::Internal, "this process is an actor already");

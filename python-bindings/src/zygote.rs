@@ -5,9 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use aktis_common::zygote::WorkerStart;
+use aktis_worker::Runtime;
 use aktis_worker::zygote::{Forked, Forker, Served, UNBORN_STATUS, serve};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use crate::interpreter_end::detached;
 
 struct PythonForker<'py> {
     fork: Bound<'py, PyAny>,
@@ -82,4 +85,18 @@ pub(crate) fn worker_main(py: Python<'_>, start: &Bound<'_, PyDict>) -> PyResult
         .extract()?;
     let start: WorkerStart = serde_json::from_str(&text).map_err(std::io::Error::other)?;
     crate::execute::run_worker(py, &start)
+}
+
+/// Stays, when user code is over, until other processes need nothing of this one any more.
+#[pyfunction]
+pub(crate) fn linger(py: Python<'_>) -> PyResult<()> {
+    let Some(runtime) = Runtime::current() else {
+        return Ok(());
+    };
+    if detached(py, || runtime.is_needed()) {
+        // What user code left in cycles: models, and handles on actors.
+        py.import("gc")?.call_method0("collect")?;
+        detached(py, || runtime.linger());
+    }
+    Ok(())
 }

@@ -27,6 +27,8 @@ pub enum Work {
     StartActor(Box<ActorStart>),
     /// End the process.
     Exit(String),
+    /// End the process, whatever others need of it: there are no others any more.
+    ExitForGood(String),
 }
 
 thread_local! {
@@ -223,7 +225,7 @@ impl ExecutionQueue {
             let waiting = std::mem::take(&mut queued.work);
             end(&mut waiting.into_iter().filter_map(|work| match work {
                 Work::Call(call) => Some(call),
-                Work::StartActor(_) | Work::Exit(_) => None,
+                Work::StartActor(_) | Work::Exit(_) | Work::ExitForGood(_) => None,
             }));
         }
     }
@@ -289,6 +291,22 @@ impl ExecutionQueue {
         } else {
             queued.blocked.saturating_sub(1)
         };
+    }
+
+    #[allow(clippy::vec_box, reason = "they are boxed in the queue")]
+    /// Nothing is run any more: what comes in now goes back, as does what is handed out here.
+    pub(crate) fn close(&self) -> Vec<Box<ReceivedCall>> {
+        let mut queued = self.queued.lock();
+        queued.blocked += 1;
+        let mut calls = Vec::new();
+        for work in std::mem::take(&mut queued.work) {
+            match work {
+                Work::Call(call) => calls.push(call),
+                Work::StartActor(_) => {}
+                exit @ (Work::Exit(_) | Work::ExitForGood(_)) => queued.work.push_back(exit),
+            }
+        }
+        calls
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

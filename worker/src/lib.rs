@@ -20,6 +20,7 @@
 
 mod buffer;
 mod core;
+mod devices;
 pub mod error;
 mod execution;
 mod inband;

@@ -1,5 +1,6 @@
 //! Executing native functions and actors, and the main loop of a worker that knows nothing else.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ pub fn is_native(function: Option<&wire::FunctionDescriptor>) -> bool {
 pub struct NativeHost {
     actor: Option<Box<dyn NativeActor>>,
     gpu_ids: Vec<u32>,
+    /// How often functions with `max_calls` have run.
+    executions: HashMap<String, u32>,
 }
 
 impl NativeHost {
@@ -65,8 +68,9 @@ impl NativeHost {
         is_alive
     }
 
-    /// Runs a native task or a call of the native actor, and answers it.
-    pub fn run(&mut self, runtime: &Runtime, mut call: Box<ReceivedCall>) {
+    /// Runs a native task or a call of the native actor, and answers it. True: the process is to end.
+    pub fn run(&mut self, runtime: &Runtime, mut call: Box<ReceivedCall>) -> bool {
+        let is_last = self.is_last_call(&call);
         let begun = Instant::now();
         let result = call.take_inputs().and_then(|inputs| {
             let name = call.name();
@@ -106,10 +110,22 @@ impl NativeHost {
         call.finish(CallOutcome {
             result,
             is_retryable: false,
-            is_worker_exiting: false,
+            is_worker_exiting: is_last,
             execution: begun.elapsed(),
             stream_length: 0,
         });
+        is_last
+    }
+
+    /// Counts executions against `max_calls`.
+    fn is_last_call(&mut self, call: &ReceivedCall) -> bool {
+        let limit = call.template().max_calls;
+        if limit == 0 {
+            return false;
+        }
+        let executions = self.executions.entry(call.name()).or_insert(0);
+        *executions += 1;
+        *executions >= limit
     }
 }
 
@@ -156,7 +172,7 @@ fn show_devices(work: &Work) {
     let held = match work {
         Work::Call(call) => call.accelerators(),
         Work::StartActor(start) => start.start().accelerators.clone(),
-        Work::Exit(_) => return,
+        Work::Exit(_) | Work::ExitForGood(_) => return,
     };
     let devices = held.map(|held| held.visible_devices).unwrap_or_default();
     // SAFETY: no user code has run yet, and the only other thread, that of the lanes, reads no environment.
@@ -180,7 +196,12 @@ pub fn run_worker(runtime: &Runtime) -> String {
         }
         match work {
             None => {}
-            Some(Work::Call(call)) => host.run(runtime, call),
+            Some(Work::Call(call)) => {
+                let is_over = host.run(runtime, call);
+                if is_over {
+                    return "it has run as often as max_calls allows".to_owned();
+                }
+            }
             Some(Work::StartActor(start)) => {
                 let is_alive = host.start_actor(runtime, start);
                 if !is_alive {
@@ -188,6 +209,10 @@ pub fn run_worker(runtime: &Runtime) -> String {
                 }
             }
             Some(Work::Exit(reason)) => return reason,
+            Some(Work::ExitForGood(reason)) => {
+                runtime.linger_no_more();
+                return reason;
+            }
         }
     }
 }

@@ -105,6 +105,7 @@ fn work(start: &WorkerStart, registry: NativeRegistry) -> Result<(), TaskFailure
     };
     let runtime = Runtime::start(config(&start.raylet_socket, role, worker_id, registry)?)?;
     let reason = run_worker(&runtime);
+    runtime.linger();
     runtime.drain();
     tracing::debug!(%reason, "the worker ends");
     Ok(())

@@ -110,13 +110,20 @@ impl GcsCore {
 
     /// The end of an actor (`ACT-1`). Its worker, if it has one, is killed.
     pub(super) fn bury(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
+        if let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) {
+            self.kill_worker_of(record, &failure.message, turn);
+        }
+        self.bury_ended(actor, failure, turn);
+    }
+
+    /// [`Self::bury`] of an actor whose worker ends by itself.
+    pub(super) fn bury_ended(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
         self.waiting.remove(&actor);
         self.reasons.remove(&actor);
         self.is_placing_due = true;
         let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
             return;
         };
-        self.kill_worker_of(record, &failure.message, turn);
         if let Some(node) = record.phase.node() {
             self.nodes.unbook(node, actor, &ResourceRequest::default());
         }

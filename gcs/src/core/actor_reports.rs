@@ -156,6 +156,17 @@ impl GcsCore {
         })?;
         let worker = read_id("death.worker.worker_id", address.worker())?;
         let cause = death.cause.clone();
+        if report.is_lingering {
+            // Its process is still an owner, and its death no news yet.
+            let actor = read_id("actor_id", ActorId::from_bytes(&report.actor_id))?;
+            let loss = Loss {
+                cause: &cause,
+                last_words: "",
+                is_out_of_memory: false,
+            };
+            self.actor_worker_died(actor, worker, loss, report.is_intended, turn);
+            return Ok(());
+        }
         let (last_words, is_out_of_memory) = (death.last_words.clone(), death.is_out_of_memory);
         turn.publish(Kind::WorkerDied(death));
         let job = match report.job_id.is_empty() {

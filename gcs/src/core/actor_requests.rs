@@ -119,7 +119,10 @@ impl GcsCore {
         } else {
             &request.cause
         };
-        if request.no_restart {
+        if request.no_restart && request.is_graceful {
+            self.retire_worker_of(record, cause, turn);
+            self.bury_ended(actor, Failure::of(ErrorCode::ActorDied, died(cause)), turn);
+        } else if request.no_restart {
             self.bury(actor, Failure::of(ErrorCode::ActorDied, died(cause)), turn);
         } else {
             self.kill_worker_of(record, cause, turn);

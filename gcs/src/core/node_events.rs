@@ -194,6 +194,24 @@ impl GcsCore {
         self.kill_worker(node, worker, record.id.to_wire(), cause, turn);
     }
 
+    /// Asks the actor's worker, if it has one, to end in good order.
+    pub(super) fn retire_worker_of(&self, record: &ActorRecord, cause: &str, turn: &mut Turn) {
+        let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
+            return;
+        };
+        if let Some(info) = self.nodes.living(node) {
+            let raylet_address = info.raylet_address.clone();
+            let request = KillWorkerRequest {
+                is_graceful: true,
+                ..kill_request(worker, record.id.to_wire(), cause)
+            };
+            turn.push(Effect::KillWorker {
+                raylet_address,
+                request,
+            });
+        }
+    }
+
     pub(super) fn kill_worker(
         &self,
         node: NodeId,

@@ -261,7 +261,7 @@ impl Scene {
             death: Some(death),
             actor_id,
             is_intended,
-            job_id: Bytes::new(),
+            ..Default::default()
         };
         self.step(|core, turn| core.worker_died(report, turn))
             .unwrap();
@@ -287,7 +287,7 @@ impl Scene {
         let request = KillActorRequest {
             actor_id,
             no_restart,
-            cause: String::new(),
+            ..Default::default()
         };
         self.step(|core, turn| core.kill_actor(&request, turn))
             .unwrap();

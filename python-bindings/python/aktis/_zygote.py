@@ -113,6 +113,10 @@ def _become_worker(start: dict[str, object]) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
+        # Others may hold references to what this process owns. What it holds itself is over.
+        with contextlib.suppress(Exception):
+            _worker.actor_instance = None
+            _aktis.linger()
         os._exit(status)
 
 

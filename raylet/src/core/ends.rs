@@ -137,6 +137,7 @@ impl RayletCore {
             actor_id,
             is_intended: worker.is_leaving,
             job_id: bytes::Bytes::new(),
+            is_lingering: false,
         }
     }
 
@@ -171,6 +172,7 @@ impl RayletCore {
             actor_id: bytes::Bytes::new(),
             is_intended: process.is_leaving,
             job_id,
+            is_lingering: false,
         };
         self.announce_death(report, effects);
     }

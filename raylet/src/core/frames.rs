@@ -53,6 +53,12 @@ impl RayletCore {
             Kind::WatchActor(watch) => {
                 self.on_watch(connection, request_id, &watch.actor_id, effects);
             }
+            Kind::Lingering(lingering) => self.on_lingering(connection, &lingering, now, effects),
+            Kind::Lending(lending) => {
+                if let Some(process) = self.processes.get(connection) {
+                    self.pool.note_lending(process.worker, lending.is_lending);
+                }
+            }
             Kind::Goodbye(_) => self.processes.note_leaving(connection),
             Kind::ClusterQuery(_) => {
                 let mut nodes = vec![self.node_info()];

@@ -20,6 +20,7 @@ pub mod event;
 mod frames;
 pub mod keys;
 pub mod lease_table;
+mod lingering;
 mod node_report;
 pub mod obituaries;
 pub mod process_table;

@@ -157,7 +157,9 @@ impl RayletCore {
         for (worker, state) in workers {
             match state {
                 WorkerState::Busy(Duty::Lease(_)) => self.kill(worker, "its job is over", effects),
-                WorkerState::Idle { .. } => self.retire(worker, "its job is over", now, effects),
+                WorkerState::Idle { .. } | WorkerState::Lingering => {
+                    self.dismiss(worker, "its job is over", now, effects);
+                }
                 _ => {}
             }
         }

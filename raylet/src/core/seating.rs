@@ -21,7 +21,7 @@ use super::event::CallAnswer;
 use super::frames::cancel_forward;
 use super::keys::{CallId, LeaseId, ReplyTo};
 use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
-use super::worker_pool::Duty;
+use super::worker_pool::{Duty, Guest};
 use super::{Effects, RayletCore, answer_claim, notify};
 
 impl RayletCore {
@@ -135,9 +135,16 @@ impl RayletCore {
                 .get(placed.lease)
                 .map(|grant| grant.allocation.gpu_ids());
             let gpu_ids = gpu_ids.unwrap_or(&[]).to_vec();
-            let idle =
-                self.pool
-                    .find_idle(placed.claim.job, &gpu_ids, placed.claim.shared_modules());
+            let guest = match &placed.claim.purpose {
+                Purpose::Actor { .. } => Guest::Actor,
+                Purpose::Tasks { owner, .. } => Guest::TasksOf(owner.worker),
+            };
+            let idle = self.pool.find_idle(
+                placed.claim.job,
+                &gpu_ids,
+                placed.claim.shared_modules(),
+                guest,
+            );
             // Also when no worker is ready: it may take as long to start as the others to go.
             let is_vacated = self.vacate(&gpu_ids, now, effects);
             match idle {

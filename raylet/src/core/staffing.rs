@@ -106,12 +106,18 @@ impl RayletCore {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let connection = self.pool.get(worker).and_then(|worker| worker.connection);
+        let retiring = self.pool.get(worker);
+        if retiring.is_some_and(|worker| worker.state == WorkerState::Lingering) {
+            // It ends when it can.
+            return;
+        }
+        let connection = retiring.and_then(|worker| worker.connection);
         self.pool.retire(worker, now);
         match connection {
             Some(connection) => {
                 let exit = Exit {
                     reason: reason.to_owned(),
+                    is_final: false,
                 };
                 notify(connection, node_frame::Kind::Exit(exit), effects);
             }

@@ -692,3 +692,5 @@ proptest! {
         prop_assert_eq!(bench.free_cpus(), 3.0, "NODE-1, LEASE-2");
     }
 }
+
+mod lingering;

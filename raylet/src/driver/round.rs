@@ -184,6 +184,8 @@ fn is_only_acknowledged(kind: &Kind) -> bool {
             | Kind::ActorStarted(_)
             | Kind::WatchActor(_)
             | Kind::Goodbye(_)
+            | Kind::Lingering(_)
+            | Kind::Lending(_)
             | Kind::Blocked(_)
             | Kind::Unblocked(_)
     )

@@ -48,6 +48,8 @@ pub(crate) enum Effect {
         object: ObjectId,
         nodes: Vec<NodeId>,
     },
+    /// Tell the raylet whether other processes hold references to what this one owns.
+    TellLending { is_lending: bool },
     /// The lane is not needed any more.
     CloseLane { connection: ConnectionId },
     /// Ask what has become of an actor.

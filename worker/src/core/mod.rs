@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  objects   every object this process holds references to: state, counts, who waits
-//!  tasks     tasks this process submitted: dependencies, attempts, lineage
+//!  tasks     tasks this process submitted: dependencies, attempts
+//!  lineage   tasks that have ended and whose results may have to be made again
 //!  leases    workers leased per scheduling class: queues, pipelining, stealing back
 //!  actors    actors this process calls: state, calls in order
+//!  lending   what other processes need of this one, while it works and when it ends
 //!  away      which of them are asked about, since they cannot be reached
 //! ```
 //! Every entry point takes what happened and appends what is to be done to an [`Effects`]. The caller carries the
@@ -19,6 +21,8 @@
 //! - `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
 //! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
 //!   again or ended.
+//! - `LEASE-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for long.
+//! - `LEND-1 (nothing-lost-in-good-order)`: a process that ends in good order does so when others need nothing of it.
 //! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
 
 pub(crate) mod actors;
@@ -28,6 +32,8 @@ mod cancel;
 mod effects;
 mod ends;
 pub(crate) mod leases;
+mod lending;
+mod lineage;
 pub(crate) mod objects;
 mod references;
 mod streams;
@@ -55,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) leases: leases::LeaseTable,
     pub(crate) actors: actors::ActorTable,
     pub(crate) streams: streams::StreamTable,
+    lending: lending::Lending,
     /// Who said hello on which connection.
     pub(crate) peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
@@ -68,6 +75,7 @@ impl Core {
             leases: leases::LeaseTable::new(lease_idle),
             actors: actors::ActorTable::default(),
             streams: streams::StreamTable::default(),
+            lending: lending::Lending::default(),
             peers: FxHashMap::default(),
         }
     }
@@ -76,6 +84,8 @@ impl Core {
     pub(crate) fn tick(&mut self, effects: &mut Effects) -> Option<Duration> {
         let leases = self.lease_tick(effects);
         let actors = self.actor_tick(effects);
-        leases.into_iter().chain(actors).min()
+        let others = [self.lending_tick(effects), self.condemned_tick(effects)];
+        let others = others.into_iter().flatten();
+        leases.into_iter().chain(actors).chain(others).min()
     }
 }

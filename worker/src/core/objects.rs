@@ -18,7 +18,9 @@ use thin_vec::ThinVec;
 
 use super::effects::Watcher;
 use crate::error::TaskFailure;
+use crate::lane::turn::Waiter;
 use crate::reference::{ObjectRef, ProcessAddress};
+use crate::sync::{AtomicBool, Ordering};
 use crate::value::Value;
 
 /// Where an object of the stores lies.
@@ -132,9 +134,28 @@ impl ObjectEntry {
 
     /// Whether anybody may still ask for the value.
     pub(crate) fn is_referenced(&self) -> bool {
+        self.handles > 0 || self.is_lent()
+    }
+
+    /// Whether other processes hold references to this object of this process.
+    pub(crate) fn is_lent(&self) -> bool {
         let is_borrowed =
             |elsewhere: &Elsewhere| elsewhere.borrowers.values().any(|count| *count > 0);
-        self.handles > 0 || self.elsewhere.as_deref().is_some_and(is_borrowed)
+        self.elsewhere.as_deref().is_some_and(is_borrowed)
+    }
+
+    /// The actor that the reference stands for.
+    pub(crate) fn actor(&self) -> Option<ActorId> {
+        self.elsewhere.as_ref()?.actor
+    }
+
+    /// What the value refers to.
+    pub(crate) fn contained(&self) -> &[ObjectRef] {
+        match &self.state {
+            ObjectState::Inline(value) => &value.contained,
+            ObjectState::Stored(stored) => &stored.contained,
+            ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => &[],
+        }
     }
 }
 
@@ -144,6 +165,20 @@ pub(crate) struct ObjectTable {
     pub(crate) entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
     has_shrunk: bool,
     peak: usize,
+    /// Own objects that other processes hold references to.
+    lent: usize,
+    /// Threads that wait for one of many objects, and are to know when another one fails.
+    getters: Vec<Getter>,
+    next_getter: u64,
+}
+
+struct Getter {
+    number: u64,
+    waiter: Option<Arc<Waiter>>,
+    /// What has failed since it looked last.
+    failed: Vec<ObjectId>,
+    /// Whether that is anything, to be seen without the core's lock.
+    has_failures: Arc<AtomicBool>,
 }
 
 impl ObjectTable {
@@ -161,9 +196,79 @@ impl ObjectTable {
         self.has_shrunk |= shrink_if_sparse(&mut self.entries, &mut self.peak);
     }
 
+    /// Changes who holds references to an own object.
+    pub(crate) fn change_borrowers(
+        &mut self,
+        id: ObjectId,
+        change: impl FnOnce(&mut FxHashMap<WorkerId, i64>),
+    ) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let was_lent = entry.is_lent();
+        change(&mut entry.elsewhere().borrowers);
+        match (was_lent, entry.is_lent()) {
+            (false, true) => self.lent += 1,
+            (true, false) => self.lent -= 1,
+            _ => {}
+        }
+    }
+
+    /// How many own objects other processes hold references to.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent
+    }
+
     /// Whether much memory was freed since this was asked last.
     pub(crate) fn take_shrunk(&mut self) -> bool {
         std::mem::take(&mut self.has_shrunk)
+    }
+
+    /// A thread gets many objects.
+    pub(crate) fn add_getter(&mut self, has_failures: Arc<AtomicBool>) -> u64 {
+        self.next_getter += 1;
+        self.getters.push(Getter {
+            number: self.next_getter,
+            waiter: None,
+            failed: Vec::new(),
+            has_failures,
+        });
+        self.next_getter
+    }
+
+    /// It waits now; at once for nothing, if something has failed since it looked last.
+    pub(crate) fn getter_waits(&mut self, number: u64, waiter: &Arc<Waiter>) {
+        if let Some(getter) = self.getters.iter_mut().find(|one| one.number == number) {
+            if !getter.failed.is_empty() {
+                waiter.count_down();
+            }
+            getter.waiter = Some(Arc::clone(waiter));
+        }
+    }
+
+    /// What has failed since this was asked last.
+    pub(crate) fn take_failed(&mut self, number: u64) -> Vec<ObjectId> {
+        let getter = self.getters.iter_mut().find(|one| one.number == number);
+        getter.map_or_else(Vec::new, |getter| {
+            getter.has_failures.store(false, Ordering::Release);
+            std::mem::take(&mut getter.failed)
+        })
+    }
+
+    /// The thread is done.
+    pub(crate) fn remove_getter(&mut self, number: u64) {
+        self.getters.retain(|one| one.number != number);
+    }
+
+    /// An object has failed.
+    pub(super) fn tell_getters(&mut self, object: ObjectId) {
+        for getter in &mut self.getters {
+            getter.failed.push(object);
+            getter.has_failures.store(true, Ordering::Release);
+            if let Some(waiter) = &getter.waiter {
+                waiter.count_down();
+            }
+        }
     }
 
     /// Adds an object of this process.

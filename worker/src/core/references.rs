@@ -52,16 +52,15 @@ impl Core {
         if borrower == self.me.worker {
             return;
         }
-        let Some(entry) = self.objects.get_mut(id) else {
-            return;
-        };
-        let counts = &mut entry.elsewhere().borrowers;
-        let count = counts.entry(borrower).or_insert(0);
-        *count += delta;
-        if *count == 0 {
-            counts.remove(&borrower);
-        }
+        self.objects.change_borrowers(id, |counts| {
+            let count = counts.entry(borrower).or_insert(0);
+            *count += delta;
+            if *count == 0 {
+                counts.remove(&borrower);
+            }
+        });
         self.free_if_unreferenced(id, effects);
+        self.note_lending(effects);
     }
 
     /// Says to the owner of an object that `borrower` was handed a reference by this process.
@@ -106,11 +105,12 @@ impl Core {
             .map(|(id, _)| *id)
             .collect();
         for id in held {
-            if let Some(entry) = self.objects.get_mut(id) {
-                entry.elsewhere().borrowers.remove(&worker);
-            }
+            self.objects.change_borrowers(id, |counts| {
+                counts.remove(&worker);
+            });
             self.free_if_unreferenced(id, effects);
         }
+        self.note_lending(effects);
     }
 
     /// The reference `id` stands for `actor`: when it is freed, the actor ends.
@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Does what it takes for a pending object to become ready.
-    fn bring_about(&mut self, id: ObjectId, effects: &mut Effects) {
+    pub(crate) fn bring_about(&mut self, id: ObjectId, effects: &mut Effects) {
         let Some(entry) = self.objects.get_mut(id) else {
             return;
         };
@@ -168,6 +168,7 @@ impl Core {
         }
         let is_lineage = entry.lineage_pins > 0;
         let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
+        let was_stored = matches!(state, ObjectState::Stored(_) | ObjectState::Lost);
         let (owner, credits, actor) = entry.part_with();
         if is_lineage && owner.is_none() {
             if matches!(state, ObjectState::Pending) {
@@ -191,7 +192,7 @@ impl Core {
                 });
             }
             Some(_) => {}
-            None if !is_lineage => self.forget_result(id, effects),
+            None if !is_lineage && was_stored => self.forget_result(id, effects),
             None => {}
         }
     }

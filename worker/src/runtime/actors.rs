@@ -219,6 +219,7 @@ impl Runtime {
             actor_id: actor.actor.to_wire(),
             no_restart,
             cause: "killed by kill()".to_owned(),
+            is_graceful: false,
         };
         self.call_gcs::<_, wire::Empty>("KillActor", &request)
             .map(drop)

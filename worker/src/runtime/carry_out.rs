@@ -129,6 +129,12 @@ impl Runtime {
                 };
                 self.0.node.tell(Kind::StoreFree(free), Urgency::Soon);
             }
+            Effect::TellLending { is_lending } => {
+                if let super::ProcessRole::Worker { .. } = self.0.role {
+                    let lending = wire::Lending { is_lending };
+                    self.0.node.tell(Kind::Lending(lending), Urgency::Now);
+                }
+            }
             Effect::CloseLane { connection } => self.close_lane(connection),
             Effect::EndActor { actor } => {
                 self.with_core(|core, effects| core.end_actor(actor, effects))
@@ -151,6 +157,7 @@ impl Runtime {
             actor_id: actor.to_wire(),
             no_restart: true,
             cause: "all its handles went out of scope".to_owned(),
+            is_graceful: true,
         };
         let call = wire::GcsCall {
             method: "KillActor".to_owned(),

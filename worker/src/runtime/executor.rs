@@ -95,7 +95,7 @@ impl Runtime {
         );
         let leased: Vec<_> = {
             let lanes = self.0.lanes.lock();
-            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello) } if hello.lease_id != 0);
+            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello), .. } if hello.lease_id != 0);
             lanes
                 .open
                 .values()

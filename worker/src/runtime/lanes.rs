@@ -20,6 +20,7 @@ use crate::value::PayloadParts;
 
 /// What a lane is for.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one for each lane")]
 pub(super) enum LaneRole {
     /// To a leased worker.
     Lease,

@@ -8,11 +8,13 @@
 //!   incoming   frames from lanes and from the raylet -> core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
+//!   fetching   reading many stored objects side by side
 //!   recent     what was read from it a moment ago
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
 //!   streams    generators: consumers, and producers that wait for them
 //!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
+//!   lingering  the end of a worker in good order
 //!   obituaries why workers died
 //! ```
 
@@ -24,8 +26,10 @@ mod cancel;
 mod carry_out;
 mod control;
 mod executor;
+mod fetching;
 mod incoming;
 mod lanes;
+mod lingering;
 mod node_events;
 mod obituaries;
 mod objects;
@@ -95,6 +99,8 @@ struct Inner {
     /// goes one by one.
     trim_at: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
+    /// The job is over: nobody needs what this process owns.
+    is_dismissed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
     /// Tasks of dead workers that wait for the raylet to say what they died of.

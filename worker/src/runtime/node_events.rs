@@ -142,6 +142,9 @@ impl Runtime {
                     core.lease_reclaimed(reclaim.lease_id, node, effects)
                 });
             }
+            NodeKind::Exit(exit) if exit.is_final => {
+                self.queue().push(Work::ExitForGood(exit.reason));
+            }
             NodeKind::Exit(exit) => self.queue().push(Work::Exit(exit.reason)),
             NodeKind::LogLines(lines) => {
                 if let Some(sink) = &self.0.log_sink {
@@ -188,8 +191,9 @@ impl Runtime {
             return;
         }
         self.0.node.fail_all();
-        self.queue()
-            .push(Work::Exit("the raylet of this node ended".to_owned()));
+        self.queue().push(Work::ExitForGood(
+            "the raylet of this node ended".to_owned(),
+        ));
         self.end_waits();
     }
 
@@ -217,7 +221,9 @@ impl Runtime {
                 self.with_core(|core, effects| core.actor_dead(actor, failure, effects));
             }
             wire::ActorState::Pending => self.on_actor_pending(actor, update.failure.as_ref()),
-            wire::ActorState::Restarting => self.with_core(|core, _| core.actor_restarting(actor)),
+            wire::ActorState::Restarting => {
+                self.with_core(|core, effects| core.actor_restarting(actor, effects));
+            }
             wire::ActorState::Unspecified => {}
         }
         Ok(())

@@ -318,6 +318,62 @@ fn job_ends_when_its_driver_dies() {
     assert_eq!(scene.state(actor), ActorState::Dead);
 }
 
+/// The process is still an owner, and what it made outlives the actor.
+#[test]
+fn end_of_an_actor_whose_process_lingers_is_no_death_of_a_process() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    let (actor, node, worker) = scene.living(ActorOptions::default());
+    let report = ReportWorkerDeathRequest {
+        death: Some(WorkerDied {
+            worker: Some(Address::of(node, worker)),
+            cause: "it ended itself".to_owned(),
+            ..Default::default()
+        }),
+        actor_id: actor.to_wire(),
+        is_lingering: true,
+        ..Default::default()
+    };
+    scene
+        .step(|core, turn| core.worker_died(report, turn))
+        .unwrap();
+    assert_eq!(scene.state(actor), ActorState::Dead);
+    let is_death = |effect: &Effect| {
+        let kind = match effect {
+            Effect::Publish(publication) => publication.kind.as_ref(),
+            _ => None,
+        };
+        matches!(kind, Some(Kind::WorkerDied(_)))
+    };
+    assert!(!scene.effects.iter().any(is_death));
+}
+
+#[test]
+fn process_of_an_actor_that_nobody_needs_is_asked_to_end() {
+    let mut scene = Scene::new();
+    scene.node(4);
+    let (actor, _, worker) = scene.living(ActorOptions::default());
+    let request = KillActorRequest {
+        actor_id: actor.to_wire(),
+        no_restart: true,
+        is_graceful: true,
+        ..Default::default()
+    };
+    scene
+        .step(|core, turn| core.kill_actor(&request, turn))
+        .unwrap();
+    assert_eq!(scene.state(actor), ActorState::Dead);
+    let ends: Vec<_> = scene
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::KillWorker { request, .. } => Some(request),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&ends[..], [end] if end.is_graceful && end.worker_id == worker.to_wire()));
+}
+
 #[test]
 fn node_death_moves_actors_that_may_restart() {
     let mut scene = Scene::new();

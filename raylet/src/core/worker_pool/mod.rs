@@ -46,6 +46,15 @@ pub struct StartingWorker {
     pub worker: WorkerId,
 }
 
+/// For whom a worker is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// An actor, which ends with the process.
+    Actor,
+    /// Tasks of this process, which may have them cancelled by force. It is not to be killed on its own account.
+    TasksOf(WorkerId),
+}
+
 /// What the passing of time asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PoolChores {
@@ -174,6 +183,8 @@ impl WorkerPool {
                 job: None,
                 gpu_ids: Vec::new(),
                 has_served: false,
+                is_lending: false,
+                is_dismissed: false,
                 state: WorkerState::Starting { since: now },
                 label: String::new(),
                 kill_cause: None,
@@ -238,11 +249,24 @@ impl WorkerPool {
     }
 
     /// An idle worker for `job` with exactly `gpu_ids` that shares `modules`: one of the same job first, then a fresh one.
-    pub fn find_idle(&self, job: JobId, gpu_ids: &[u32], modules: &[String]) -> Option<WorkerId> {
+    /// One that lends nothing if it is to be killed one day (`guest`).
+    pub fn find_idle(
+        &self,
+        job: JobId,
+        gpu_ids: &[u32],
+        modules: &[String],
+        guest: Guest,
+    ) -> Option<WorkerId> {
         let suits = |id: &&WorkerId| {
             let worker = &self.workers[*id];
             let shared = &self.shared_modules[..worker.shared_modules];
-            worker.suits(job, gpu_ids) && modules.iter().all(|module| shared.contains(module))
+            let spares = match guest {
+                Guest::Actor => !worker.is_lending,
+                Guest::TasksOf(owner) => worker.id != owner,
+            };
+            spares
+                && worker.suits(job, gpu_ids)
+                && modules.iter().all(|module| shared.contains(module))
         };
         let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
         let newest_first = || self.idle.iter().rev();
@@ -323,6 +347,33 @@ impl WorkerPool {
         ending.any(|worker| {
             worker.gpu_ids.iter().any(|gpu| gpu_ids.contains(gpu)) && !has_lease(worker.id)
         })
+    }
+
+    /// A worker is asked to end, and not to linger.
+    pub fn retire_for_good(&mut self, id: WorkerId, now: Instant) {
+        self.retire(id, now);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_dismissed = true;
+        }
+    }
+
+    /// Whether other processes hold references to what the worker owns.
+    pub fn note_lending(&mut self, id: WorkerId, is_lending: bool) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_lending = is_lending;
+        }
+    }
+
+    /// A worker stays only for what it owns. Returns why it does not run anything any more; `None`: it is to end.
+    pub fn linger(&mut self, id: WorkerId) -> Option<String> {
+        self.leave_idle(id);
+        let worker = self.workers.get_mut(&id)?;
+        if worker.is_dismissed {
+            return None;
+        }
+        worker.state = WorkerState::Lingering;
+        let cause = worker.kill_cause.take();
+        Some(cause.unwrap_or_else(|| "it ended itself".to_owned()))
     }
 
     /// Notes why this raylet kills a worker; the first cause stands.

@@ -56,8 +56,12 @@ fn worker_serves_one_job_only() {
     let worker = connect(&mut pool, now);
     pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
     pool.release(worker, now);
-    assert_eq!(pool.find_idle(OTHER_JOB, &[], &[]), None, "POOL-2");
-    assert_eq!(pool.find_idle(JOB, &[], &[]), Some(worker));
+    assert_eq!(
+        pool.find_idle(OTHER_JOB, &[], &[], Guest::Actor),
+        None,
+        "POOL-2"
+    );
+    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(worker));
 }
 
 #[test]
@@ -67,9 +71,16 @@ fn worker_that_saw_gpus_is_only_reused_for_the_same_ones() {
     pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[0, 1]);
     pool.release(worker, now);
     for other in [&[][..], &[0], &[1, 0]] {
-        assert_eq!(pool.find_idle(JOB, other, &[]), None, "POOL-3");
+        assert_eq!(
+            pool.find_idle(JOB, other, &[], Guest::Actor),
+            None,
+            "POOL-3"
+        );
     }
-    assert_eq!(pool.find_idle(JOB, &[0, 1], &[]), Some(worker));
+    assert_eq!(
+        pool.find_idle(JOB, &[0, 1], &[], Guest::Actor),
+        Some(worker)
+    );
     assert_eq!(pool.idle_rivals(&[1]), [worker]);
     assert!(pool.idle_rivals(&[0, 1]).is_empty());
 }
@@ -80,7 +91,7 @@ fn worker_that_ran_without_gpus_is_not_given_any() {
     let worker = connect(&mut pool, now);
     pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
     pool.release(worker, now);
-    assert_eq!(pool.find_idle(JOB, &[0], &[]), None, "POOL-3");
+    assert_eq!(pool.find_idle(JOB, &[0], &[], Guest::Actor), None, "POOL-3");
 }
 
 #[test]
@@ -90,7 +101,7 @@ fn used_worker_of_the_same_job_is_preferred_to_a_fresh_one() {
     pool.assign(used, Duty::Lease(LeaseId(1)), JOB, &[]);
     pool.release(used, now);
     connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &[], &[]), Some(used));
+    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(used));
 }
 
 #[test]
@@ -115,11 +126,17 @@ fn worker_without_a_lane_is_given_to_nobody() {
     let starting = pool.begin_start(now);
     assert!(pool.hello(starting.worker, starting.token, 5, ConnectionId(1)));
     assert_eq!(
-        (pool.find_idle(JOB, &[], &[]), pool.starting_count()),
+        (
+            pool.find_idle(JOB, &[], &[], Guest::Actor),
+            pool.starting_count()
+        ),
         (None, 1)
     );
     pool.lane_open(starting.worker, now);
-    assert_eq!(pool.find_idle(JOB, &[], &[]), Some(starting.worker));
+    assert_eq!(
+        pool.find_idle(JOB, &[], &[], Guest::Actor),
+        Some(starting.worker)
+    );
 }
 
 #[test]
@@ -216,7 +233,7 @@ proptest! {
                 },
                 Step::Assign(job, gpus) => {
                     let (job, gpus) = (JobId::new([job; 16]), &[0, 1][..gpus.min(2)]);
-                    if let Some(id) = pool.find_idle(job, gpus, &[]) {
+                    if let Some(id) = pool.find_idle(job, gpus, &[], Guest::Actor) {
                         pool.assign(id, Duty::Lease(LeaseId(1)), job, gpus);
                         prop_assert_eq!(*jobs.entry(id).or_insert(job), job, "POOL-2");
                     }
@@ -235,11 +252,19 @@ fn worker_forked_before_modules_were_shared_is_not_given_to_those_who_want_them(
     let (mut pool, now) = (pool(), Instant::now());
     let numpy = ["numpy".to_owned()];
     let before = connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &[], &numpy), None);
+    assert_eq!(pool.find_idle(JOB, &[], &numpy, Guest::Actor), None);
     pool.share_modules(&numpy);
-    assert_eq!(pool.find_idle(JOB, &[], &numpy), None, "POOL-4");
+    assert_eq!(
+        pool.find_idle(JOB, &[], &numpy, Guest::Actor),
+        None,
+        "POOL-4"
+    );
     let after = connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &[], &numpy), Some(after), "POOL-4");
+    assert_eq!(
+        pool.find_idle(JOB, &[], &numpy, Guest::Actor),
+        Some(after),
+        "POOL-4"
+    );
     pool.assign(after, Duty::Lease(LeaseId(1)), JOB, &[]);
-    assert_eq!(pool.find_idle(JOB, &[], &[]), Some(before));
+    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(before));
 }

@@ -9,6 +9,7 @@
 //! ```
 //! From `Retiring` it is removed when its process has ended, which is not when its connection has: until then it may write
 //! into memory of the store and hold memory of GPUs.
+//! From all but `Starting` it may become `Lingering`: it stays only for what it owns, and is never given away again.
 
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ pub enum WorkerState {
         /// When it was asked.
         since: Instant,
     },
+    /// It runs nothing any more, and ends when nobody needs what it owns.
+    Lingering,
 }
 
 /// One worker process.
@@ -74,6 +77,10 @@ pub struct Worker {
     pub gpu_ids: Vec<u32>,
     /// Whether it ever was given away.
     pub has_served: bool,
+    /// Other processes hold references to what it owns.
+    pub is_lending: bool,
+    /// Nobody needs what it owns: it is not to linger.
+    pub is_dismissed: bool,
     /// Where it stands.
     pub state: WorkerState,
     /// Name of the actor class it hosts, for people.

@@ -201,6 +201,7 @@ impl Driver {
             actor_id: actor.to_wire(),
             no_restart: true,
             cause: "killed by its owner".to_owned(),
+            is_graceful: false,
         };
         let killed: Result<Empty, _> = self.link.call_gcs("KillActor", &request).await;
         killed.map(|_| ())

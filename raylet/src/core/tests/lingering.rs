@@ -1,0 +1,165 @@
+//! Workers that stay for what they own.
+
+use aktis_proto::v1::{JobFinished, Lending, Lingering};
+
+use super::*;
+
+fn lingering(holds_devices: bool) -> Kind {
+    Kind::Lingering(Lingering { holds_devices })
+}
+
+fn start_of_actor(call: u64, actor: ActorId) -> Event {
+    let resources = ResourceRequest::from_numbers([(CPU, 1.0)], 0).unwrap();
+    let spec = TaskSpec {
+        actor_id: actor.to_wire(),
+        job_id: JOB.to_wire(),
+        resources: Some((&resources).into()),
+        ..TaskSpec::default()
+    };
+    let start = StartActor {
+        spec: Some(spec),
+        ..StartActor::default()
+    };
+    let request = StartActorRequest {
+        start: Some(start),
+        generation: 1,
+        ..StartActorRequest::default()
+    };
+    Event::Call {
+        call: CallId(call),
+        request: CallRequest::StartActor(Box::new(request)),
+    }
+}
+
+/// The worker that was ordered to become an actor last.
+fn seated(bench: &Bench) -> Option<ConnectionId> {
+    let mut effects = bench.effects.iter().rev();
+    effects.find_map(|effect| match effect {
+        Effect::Send {
+            connection,
+            kind: Kind::StartActor(_),
+            ..
+        } => Some(*connection),
+        _ => None,
+    })
+}
+
+#[test]
+fn worker_that_lingers_holds_no_cpu_and_runs_nothing_more() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let worker = bench.workers[&grant.pid];
+    bench.frame(worker, 0, lingering(false));
+    assert_eq!(bench.free_cpus(), 1.0);
+    bench.ask(driver, 3, 1.0);
+    let next = bench
+        .grant(driver, 3)
+        .expect("another worker takes the CPU");
+    assert_ne!(next.pid, grant.pid);
+    // Its lease is given back late, and its time to end is over: nothing happens to it.
+    let unusable = LeaseReturn {
+        lease_id: grant.lease_id,
+        node_id: HERE.to_wire(),
+        is_worker_unusable: true,
+    };
+    bench.frame(driver, 0, Kind::LeaseReturn(unusable));
+    bench.now += Duration::from_secs(100);
+    bench.happen(Event::Tick);
+    assert!(!bench.killed.contains(&grant.pid));
+    bench.check();
+}
+
+#[test]
+fn actor_whose_process_lingers_has_ended_and_its_process_has_not_died() {
+    let mut bench = Bench::new(1);
+    let actor = ActorId::random();
+    bench.happen(start_of_actor(1, actor));
+    let worker = seated(&bench).expect("an actor is started");
+    bench.frame(worker, 0, Kind::Goodbye(Default::default()));
+    bench.frame(worker, 0, lingering(false));
+    let reports: Vec<_> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Report(GcsReport::WorkerDeath(report)) => Some(report.clone()),
+            _ => None,
+        })
+        .collect();
+    let [report] = &reports[..] else {
+        panic!("one report: {reports:?}");
+    };
+    assert!(report.is_lingering && report.is_intended);
+    assert_eq!(report.actor_id, actor.to_wire());
+    let is_told = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Send {
+                kind: Kind::WorkerDied(_),
+                ..
+            }
+        )
+    };
+    assert!(!bench.effects.iter().any(is_told));
+    assert_eq!(bench.free_cpus(), 1.0);
+}
+
+#[test]
+fn worker_that_lends_something_becomes_no_actor() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let worker = bench.workers[&grant.pid];
+    let lending = |is_lending| Kind::Lending(Lending { is_lending });
+    bench.frame(worker, 0, lending(true));
+    bench.frame(driver, 0, give_back(&grant));
+    bench.happen(start_of_actor(1, ActorId::random()));
+    let other = seated(&bench).expect("an actor is started");
+    assert_ne!(other, worker);
+    // Tasks may come to it all the same.
+    bench.ask(driver, 3, 0.0);
+    assert_eq!(
+        bench.grant(driver, 3).map(|again| again.pid),
+        Some(grant.pid)
+    );
+}
+
+#[test]
+fn tasks_of_a_worker_do_not_come_to_itself() {
+    let mut bench = Bench::new(2);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let worker = bench.workers[&grant.pid];
+    bench.frame(driver, 0, give_back(&grant));
+    bench.ask(worker, 3, 1.0);
+    let child = bench.grant(worker, 3).expect("a worker is found");
+    assert_ne!(child.pid, grant.pid);
+}
+
+#[test]
+fn nobody_lingers_when_the_job_is_over() {
+    let mut bench = Bench::new(2);
+    let driver = bench.driver(1);
+    let grants = [2, 3].map(|request| {
+        bench.ask(driver, request, 1.0);
+        bench.grant(driver, request).unwrap()
+    });
+    let workers = grants.each_ref().map(|grant| bench.workers[&grant.pid]);
+    bench.frame(workers[0], 0, lingering(false));
+    bench.frame(driver, 0, give_back(&grants[1]));
+    let finished = JobFinished {
+        job_id: JOB.to_wire(),
+    };
+    bench.happen(Event::Published(Publication {
+        kind: Some(publication::Kind::JobFinished(finished)),
+    }));
+    bench.frame(workers[1], 0, lingering(false));
+    bench.now += Duration::from_secs(2);
+    bench.happen(Event::Tick);
+    for grant in &grants {
+        assert!(bench.killed.contains(&grant.pid));
+    }
+}
