@@ -68,6 +68,14 @@ def test_an_actor_that_ends_itself_runs_its_hook_and_then_what_was_registered_wi
     until(lambda: notes_of(notes) == ["shutdown", "atexit"], "both notes")
 
 
+def test_an_actor_whose_last_handle_is_gone_runs_both(tmp_path):
+    notes = tmp_path / "notes"
+    actor = Holder.remote(str(notes))
+    get(actor.pid.remote())
+    del actor
+    until(lambda: notes_of(notes) == ["shutdown", "atexit"], "both notes")
+
+
 def test_killed_actor_runs_neither(tmp_path):
     notes = tmp_path / "notes"
     actor = Holder.remote(str(notes))
