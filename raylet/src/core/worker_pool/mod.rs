@@ -27,7 +27,7 @@ pub struct PoolLimits {
     pub warm_max: usize,
     /// Time within which a worker must say hello and take lanes.
     pub start_timeout: Duration,
-    /// Idle time after which a worker beyond `warm_max` is retired.
+    /// Idle time after which a worker beyond `warm_max` is retired, also one that has served.
     pub idle_timeout: Duration,
     /// Time between the request to end and the kill.
     pub exit_grace: Duration,
@@ -430,12 +430,12 @@ impl WorkerPool {
         chores
     }
 
-    /// Idle workers past their time, the longest idle first. One that has served may own objects that others use: it
-    /// stays until its job is over.
+    /// Idle workers past their time, the longest idle first. One that lends what it owns to others stays. One that begins to
+    /// lend at this very moment lingers when it is asked to end.
     fn expired_idle(&self, now: Instant) -> impl Iterator<Item = WorkerId> {
         let is_expired = move |worker: &&Worker| match worker.state {
             WorkerState::Idle { since } => {
-                !worker.has_served && now >= since + self.limits.idle_timeout
+                !worker.is_lending && now >= since + self.limits.idle_timeout
             }
             _ => false,
         };
@@ -451,7 +451,7 @@ impl WorkerPool {
             .filter_map(|worker| match worker.state {
                 WorkerState::Starting { since } => Some(since + self.limits.start_timeout),
                 WorkerState::Retiring { since } => Some(since + self.limits.exit_grace),
-                WorkerState::Idle { since } if has_surplus && !worker.has_served => {
+                WorkerState::Idle { since } if has_surplus && !worker.is_lending => {
                     Some(since + self.limits.idle_timeout)
                 }
                 _ => None,

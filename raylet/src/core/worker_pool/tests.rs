@@ -167,21 +167,29 @@ fn silent_worker_is_overdue_and_fresh_surplus_is_retired_in_time() {
 }
 
 #[test]
-fn idle_worker_that_has_served_stays_for_the_objects_it_may_own() {
+fn idle_worker_that_has_served_ends_in_time_unless_it_lends_what_it_owns() {
     let (mut pool, now) = (pool(), Instant::now());
-    for n in 1..=3 {
-        let worker = connect(&mut pool, now);
-        pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &[]);
+    let all: Vec<WorkerId> = (1..=3)
+        .map(|n| {
+            let worker = connect(&mut pool, now);
+            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &[]);
+            worker
+        })
+        .collect();
+    for worker in &all {
+        assert!(pool.release(*worker, now));
+        pool.note_lending(*worker, true);
     }
-    let all: Vec<WorkerId> = pool.iter().map(|worker| worker.id).collect();
-    all.into_iter()
-        .for_each(|worker| assert!(pool.release(worker, now)));
-    assert!(
-        pool.chores(now + Duration::from_secs(600))
-            .surplus
-            .is_empty()
-    );
+    let later = now + Duration::from_secs(600);
+    assert!(pool.chores(later).surplus.is_empty());
     assert_eq!(pool.next_deadline(), None);
+    pool.note_lending(all[1], false);
+    assert_eq!(pool.chores(later).surplus, [all[1]]);
+    assert_eq!(
+        pool.next_deadline(),
+        Some(now + Duration::from_secs(60)),
+        "the core is woken for it"
+    );
 }
 
 #[test]
