@@ -18,7 +18,7 @@ use super::effect::{Effect, GcsReport, PeerMessage, StoreEffect};
 use super::keys::{ConnectionId, LeaseId, ReplyTo, StartupToken};
 use super::lease_table::{Claim, Holder, Owner, Purpose, Sent, Withdrawn};
 use super::process_table::{Process, Role};
-use super::worker_pool::Duty;
+use super::worker_pool::{Duty, WorkerState};
 use super::{Effects, RayletCore, notify, reply};
 
 impl RayletCore {
@@ -312,7 +312,18 @@ impl RayletCore {
             return;
         }
         if is_worker_unusable {
-            // Its resources are free when the process is gone.
+            // Its resources are free when the process is gone. Said once more, its owner has waited for that in vain.
+            let is_ending = self
+                .pool
+                .get(worker)
+                .is_some_and(|worker| matches!(worker.state, WorkerState::Retiring { .. }));
+            if is_ending {
+                return self.kill(
+                    worker,
+                    "it did not end when its owner wanted it to",
+                    effects,
+                );
+            }
             return self.retire(worker, "its owner cannot use it any more", now, effects);
         }
         self.leases.end(lease);

@@ -92,6 +92,8 @@ struct Lease {
     is_unusable: bool,
     /// Its worker is to end itself, and when that was said. One that is stopped cannot.
     condemned_at: Option<Instant>,
+    /// Its raylet was told, and has asked it to end.
+    is_condemnation_told: bool,
     idle_since: Option<Instant>,
     /// When the running task, or the oldest answer awaited, began to count.
     busy_since: Instant,
@@ -368,6 +370,7 @@ impl Core {
                 is_leaving: false,
                 is_unusable: false,
                 condemned_at: None,
+                is_condemnation_told: false,
                 idle_since: Some(now),
                 busy_since: now,
                 is_steal_asked: false,

@@ -163,3 +163,20 @@ fn nobody_lingers_when_the_job_is_over() {
         assert!(bench.killed.contains(&grant.pid));
     }
 }
+
+#[test]
+fn worker_that_its_owner_cannot_use_and_that_does_not_end_is_killed() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let unusable = LeaseReturn {
+        lease_id: grant.lease_id,
+        node_id: HERE.to_wire(),
+        is_worker_unusable: true,
+    };
+    bench.frame(driver, 0, Kind::LeaseReturn(unusable.clone()));
+    assert!(!bench.killed.contains(&grant.pid));
+    bench.frame(driver, 0, Kind::LeaseReturn(unusable));
+    assert!(bench.killed.contains(&grant.pid));
+}

@@ -96,7 +96,8 @@ impl Core {
         }
     }
 
-    /// Workers that were to end themselves and have not: their raylets see to it. Says when to come again.
+    /// Workers that were to end themselves and have not: their raylets see to it. The first time one is asked to end, the second
+    /// time it is killed. Says when to come again.
     pub(in crate::core) fn condemned_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
         let now = self.leases.now();
         let mut next: Option<Duration> = None;
@@ -104,14 +105,17 @@ impl Core {
             let Some(condemned_at) = lease.condemned_at else {
                 continue;
             };
-            let left = (condemned_at + CONDEMNED_FOR).saturating_duration_since(now);
+            let mut left = (condemned_at + CONDEMNED_FOR).saturating_duration_since(now);
             if left.is_zero() {
-                lease.condemned_at = None;
+                let was_told = std::mem::replace(&mut lease.is_condemnation_told, true);
+                lease.condemned_at = (!was_told).then_some(now);
+                left = CONDEMNED_FOR;
                 // It stays entered here until its lane is closed, and its tasks with it.
                 effects.push(Effect::ReturnLease {
                     returned: lease.to_return(),
                 });
-            } else {
+            }
+            if lease.condemned_at.is_some() {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
         }
