@@ -138,9 +138,15 @@ impl Core {
         }
     }
 
+    /// A node says how it lost its copy.
+    pub(crate) fn note_loss(&mut self, object: ObjectId, loss: String) {
+        self.losses.insert(object, loss);
+    }
+
     /// All copies of an own object are gone: runs its task again, or says why that is impossible.
     pub(super) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
         let id = object.task();
+        let loss = self.losses.remove(&object);
         let evicted = self.tasks.evicted;
         let is_cancelled = self.tasks.cancelled.contains(&id);
         let refusal = match self.tasks.records.get_mut(&id) {
@@ -167,9 +173,11 @@ impl Core {
             self.run_again(id, effects);
         }
         if let Some(reason) = refusal {
-            let message = format!(
-                "object {object} was lost with its node and cannot be recomputed: {reason}"
+            let loss = loss.map_or_else(
+                || "was lost with its node".to_owned(),
+                |loss| format!("was lost ({loss})"),
             );
+            let message = format!("object {object} {loss} and cannot be recomputed: {reason}");
             self.fail_object(
                 object,
                 TaskFailure::new(ErrorCode::ReconstructionFailed, message),

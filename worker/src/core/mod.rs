@@ -43,6 +43,7 @@ mod window;
 
 use std::time::Duration;
 
+use aktis_common::ids::ObjectId;
 use rustc_hash::FxHashMap;
 
 use crate::lane::connection::ConnectionId;
@@ -62,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) actors: actors::ActorTable,
     pub(crate) streams: streams::StreamTable,
     lending: lending::Lending,
+    /// What became of the bytes of objects that were lost in another way than with their node, for people.
+    losses: FxHashMap<ObjectId, String>,
     /// Who said hello on which connection.
     pub(crate) peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
@@ -76,6 +79,7 @@ impl Core {
             actors: actors::ActorTable::default(),
             streams: streams::StreamTable::default(),
             lending: lending::Lending::default(),
+            losses: FxHashMap::default(),
             peers: FxHashMap::default(),
         }
     }

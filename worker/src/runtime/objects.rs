@@ -247,6 +247,9 @@ impl Runtime {
                     .filter_map(|node| NodeId::from_bytes(node).ok());
                 let mut nodes: Vec<_> = place.nodes.clone();
                 nodes.extend(tried);
+                if !lost.reason.is_empty() {
+                    self.with_core(|core, _| core.note_loss(place.object, lost.reason));
+                }
                 Err(ReadError::Lost(nodes))
             }
             Some(Outcome::Failure(failure)) => {
