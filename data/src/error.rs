@@ -29,7 +29,7 @@ pub enum PlanError {
         /// As the user wrote it.
         path: String,
         /// What would have matched.
-        wanted: &'static str,
+        wanted: String,
     },
     /// A place that this build cannot read or write.
     #[error("use {url}: this build reads and writes local files only (paths and file:// URLs)")]
@@ -51,6 +51,16 @@ pub enum PlanError {
         /// The file.
         path: String,
         /// What the reader found.
+        detail: String,
+    },
+    /// A Parquet file whose columns this build cannot understand.
+    #[error(
+        "read {path}: its columns cannot be understood ({detail}); write it anew without the types that only its writer knows"
+    )]
+    UnknownTypes {
+        /// The file.
+        path: String,
+        /// What the reader stumbled over.
         detail: String,
     },
     /// Columns that are not there.
@@ -100,7 +110,9 @@ impl PlanError {
     pub fn kind(&self) -> PlanErrorKind {
         match self {
             Self::FileMissing { .. } | Self::NoFiles { .. } => PlanErrorKind::FileNotFound,
-            Self::Storage { .. } | Self::InvalidParquet { .. } => PlanErrorKind::Unreadable,
+            Self::Storage { .. } | Self::InvalidParquet { .. } | Self::UnknownTypes { .. } => {
+                PlanErrorKind::Unreadable
+            }
             _ => PlanErrorKind::InvalidArgument,
         }
     }

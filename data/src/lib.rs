@@ -33,6 +33,7 @@
 //! | EXE-4 (order-kept) | rows stay in order if asked | [`mod@core`] |
 
 pub mod block;
+pub mod columns;
 pub mod core;
 pub mod embed;
 pub mod error;

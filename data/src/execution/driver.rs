@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use aktis_worker::options::ResourceMap;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
 use super::folder::FolderSink;
@@ -20,6 +20,7 @@ use crate::core::event::{
 };
 use crate::plan::SourceBlock;
 use crate::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
+use crate::stage_worker::SeenColumns;
 use crate::stages::Split;
 use crate::stages::spec::{BlockPart, InputSpec, Report, StageSpec};
 use crate::stats::ExecutionStats;
@@ -67,6 +68,8 @@ pub(crate) struct Driver {
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
     /// Workers that are started later.
     pub(crate) late_starts: Vec<LateStart>,
+    /// The columns of what the last stage gave so far.
+    pub(crate) seen: Arc<Mutex<SeenColumns>>,
 }
 
 /// A worker that is started when what its predecessors died of has had time to pass.
@@ -152,7 +155,13 @@ impl Driver {
                 if outcome.is_err() {
                     self.pool.wait_for_stopped(WRITER_PATIENCE);
                 }
-                folder.close(outcome, self.schema.as_ref())
+                // If nobody ever told columns, there are none: what was written can be read all the same.
+                let seen = self.seen.lock().schema();
+                let schema = self.schema.clone().or(seen);
+                folder.close(
+                    outcome,
+                    Some(&schema.unwrap_or_else(|| Arc::new(Schema::empty()))),
+                )
             }
             None => outcome,
         };
@@ -202,6 +211,9 @@ impl Driver {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
             self.count_sunk(worker, stage, report);
+            if stage + 1 == self.stages.len() {
+                self.seen.lock().hear(&report.schema);
+            }
         }
         let block = block.map(|handle| {
             let key = BlockKey(self.next_block);

@@ -25,8 +25,9 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 
 use super::SaveMode;
+use super::alike::make_alike;
 use crate::error::PlanError;
-use crate::stage_worker::{UNFINISHED, empty_file, unfinished_folder};
+use crate::stage_worker::{UNFINISHED, empty_file, properties, unfinished_folder};
 use crate::stages::spec::{ParquetSink, WrittenFile};
 use crate::stages::{ParquetOutput, Sink, parquet_sink};
 
@@ -96,18 +97,20 @@ impl FolderSink {
     }
 
     /// Ends the job's output: all of it becomes visible, or, if the job or this failed, nothing. If there are no rows and
-    /// the columns are known, there is a file that has just these.
+    /// the columns are known, there is a file that has just these; all files have the same columns.
     pub(crate) fn close(
         mut self,
         outcome: Result<(), TaskFailure>,
         schema: Option<&SchemaRef>,
     ) -> Result<(), TaskFailure> {
         outcome?;
-        if let Some(schema) = schema.filter(|schema| !schema.fields().is_empty())
+        if let Some(schema) = schema
             && self.files.is_empty()
         {
             self.files.push(empty_file(&self.spec, schema)?);
         }
+        let properties = properties(&self.spec.compression, self.spec.row_group_rows)?;
+        make_alike(&mut self.files, &properties)?;
         let committed = self.commit();
         if committed.is_ok() {
             // From here on there is nothing to take back.

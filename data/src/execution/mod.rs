@@ -1,5 +1,6 @@
 //! Running a dataset: one driver thread per execution, and the handle to it.
 
+mod alike;
 mod driver;
 mod folder;
 mod leftovers;
@@ -25,6 +26,7 @@ use crate::core::event::BlockKey;
 use crate::error::PlanError;
 use crate::plan::{Dataset, SourceBlock};
 use crate::pool::{BlockReader, WorkerPool};
+use crate::stage_worker::SeenColumns;
 use crate::stages::{FitError, Sink};
 use crate::stats::ExecutionStats;
 use driver::{Message, is_loss};
@@ -118,6 +120,7 @@ pub struct Execution {
     reader: BlockReader,
     session: String,
     schema: Option<SchemaRef>,
+    seen: Arc<Mutex<SeenColumns>>,
 }
 
 /// From the driver to the consumer.
@@ -140,6 +143,11 @@ impl Execution {
     /// The columns, if they were known before it ran.
     pub fn schema(&self) -> Option<SchemaRef> {
         self.schema.clone()
+    }
+
+    /// The columns of what came out so far, also if these were no rows: by name, of types that all of them fit into.
+    pub fn seen_schema(&self) -> Option<SchemaRef> {
+        self.seen.lock().schema()
     }
 
     /// The next rows; waits for at most `patience`. Whoever asks for them has read those before: until then they can be
@@ -216,16 +224,6 @@ impl Execution {
             block.rows,
             block.bytes,
         )
-    }
-
-    /// The columns of a block.
-    pub fn schema_of(&self, block: &DeliveredBlock) -> Result<SchemaRef, TaskFailure> {
-        let stream = (self.reader)(&block.handle)?;
-        block::decode(stream)
-            .map(|(schema, _)| schema)
-            .map_err(|error| {
-                TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
-            })
     }
 
     /// All rows that are left. Blocks.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::driver::{Driver, Message, StageStart};
@@ -15,8 +17,9 @@ use crate::core::sizing::{self, NodeCapacity, StageDemand};
 use crate::core::stage::StageSetup;
 use crate::core::{Executor, ExecutorSetup};
 use crate::panics;
-use crate::plan::{ComputeKind, Dataset, ParquetTable, RESOURCE_UNIT};
+use crate::plan::{BlocksTable, ComputeKind, Dataset, ParquetTable, RESOURCE_UNIT};
 use crate::pool::{PoolAnswers, WorkerPool};
+use crate::stage_worker::SeenColumns;
 use crate::stages::spec::{ScanSpec, StageSpec};
 use crate::stages::{
     JobPlan, Sink, Split, SplitOptions, StagePlan, cut_splits, fit_with_lost, plan_job,
@@ -115,6 +118,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     })));
     let (reader, session) = (pool.reader(), pool.session());
     let stats = Arc::new(Mutex::new(stats));
+    let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let starts = specs.into_iter().zip(&job.stages);
     let driver = Driver {
         executor,
@@ -141,6 +145,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         given: HashMap::new(),
         readers: Vec::new(),
         late_starts: Vec::new(),
+        seen: Arc::clone(&seen),
     };
     std::thread::Builder::new()
         .name("aktis-data".to_owned())
@@ -155,6 +160,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         reader,
         session,
         schema: job.schema,
+        seen,
     })
 }
 
@@ -245,6 +251,11 @@ fn stage_specs(job: &JobPlan, block_bytes: u64) -> Result<Vec<StageSpec>, Execut
         specs.push(StageSpec {
             name: stage.name(is_first),
             scan: if is_first { scan_spec(job)? } else { None },
+            block_schema: if is_first {
+                block_schema(job)?
+            } else {
+                Bytes::new()
+            },
             steps: stage.to_steps().0,
             sink: stage.sink.clone(),
             block_bytes,
@@ -259,6 +270,21 @@ fn stage_specs(job: &JobPlan, block_bytes: u64) -> Result<Vec<StageSpec>, Execut
     Ok(specs)
 }
 
+/// The columns that the rows of a mixed table of blocks shall have.
+fn block_schema(job: &JobPlan) -> Result<Bytes, ExecuteError> {
+    let table = job.source.table.as_ref();
+    let table = table.and_then(|table| table.downcast_ref::<BlocksTable>());
+    let Some(table) = table.filter(|table| table.is_mixed) else {
+        return Ok(Bytes::new());
+    };
+    encode(&table.schema)
+}
+
+fn encode(schema: &SchemaRef) -> Result<Bytes, ExecuteError> {
+    block::encode_schema(schema)
+        .map_err(|error| ExecuteError::internal(format!("write a schema: {error}")))
+}
+
 fn scan_spec(job: &JobPlan) -> Result<Option<ScanSpec>, ExecuteError> {
     let table = job
         .source
@@ -266,13 +292,22 @@ fn scan_spec(job: &JobPlan) -> Result<Option<ScanSpec>, ExecuteError> {
         .as_ref()
         .and_then(|table| table.downcast_ref::<ParquetTable>());
     let Some(table) = table else { return Ok(None) };
-    let schema = block::encode_schema(&table.schema)
-        .map_err(|error| ExecuteError::internal(format!("write a schema: {error}")))?;
+    let file_schemas = if table.is_uniform() {
+        Vec::new()
+    } else {
+        table
+            .file_schemas
+            .iter()
+            .map(encode)
+            .collect::<Result<_, _>>()?
+    };
     let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
     let groups = || table.files.iter().flat_map(|file| file.row_groups.iter());
     let row_bytes = groups().map(|group| group.bytes).sum::<u64>() / table.rows().max(1);
     Ok(Some(ScanSpec {
-        schema,
+        schema: encode(&table.schema)?,
+        file_schemas,
+        partitions: table.partitions.clone(),
         columns: job.source.columns.iter().map(column).collect(),
         predicate: job.source.predicate.clone(),
         batch_rows: batch_rows(row_bytes.max(1), job.stages[0].batch_rows),

@@ -3,6 +3,7 @@
 mod compute;
 mod late;
 mod map;
+mod parquet;
 mod source;
 
 pub use compute::{Compute, ComputeKind, RESOURCE_UNIT};
@@ -11,7 +12,8 @@ pub use map::{
     EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
     embedding_field,
 };
-pub use source::{BlocksTable, ParquetTable, RangeTable, SourceBlock};
+pub use parquet::ParquetTable;
+pub use source::{BlocksTable, RangeTable, SourceBlock};
 
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use datafusion::logical_expr::{
 
 use crate::error::{PlanError, first_line};
 use crate::sql;
-use crate::storage::{find_parquet_files, local_store, read_footers};
+use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
 
 /// The name of every source in its plan.
 const SOURCE_NAME: &str = "source";
@@ -39,15 +41,17 @@ pub struct Dataset {
 impl Dataset {
     /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be.
     ///
-    /// Reads the footers of all files. All files must have the columns of the first one, of the same types.
+    /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
+    /// each of a type that all values fit into; what a file does not have is null.
     pub fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
-        let files = find_parquet_files(paths)?;
+        Self::read_parquet_with(paths, &ReadOptions::default())
+    }
+
+    /// [`Self::read_parquet`], with a say in which files of a folder are read and whether its folders' names are.
+    pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
+        let files = find_parquet_files(paths, options)?;
         let files = read_footers(&local_store(), &files)?;
-        let schema = Arc::clone(&files[0].schema);
-        for file in &files[1..] {
-            check_same_columns(&files[0].file.path, &schema, &file.file.path, &file.schema)?;
-        }
-        Self::scan(Arc::new(ParquetTable { files, schema }))
+        Self::scan(Arc::new(ParquetTable::new(files, options.is_hive)?))
     }
 
     /// The numbers `0..rows` in the column `id`.
@@ -61,16 +65,28 @@ impl Dataset {
             .into_iter()
             .map(|batch| Arc::new(SourceBlock::local(batch)))
             .collect();
-        Self::from_blocks(schema, blocks)
+        Self::over_blocks(schema, blocks, false)
     }
 
-    /// The rows of blocks that exist already.
+    /// The rows of blocks that exist already, with the columns of `schema`, which those of every block fit into.
     pub fn from_blocks(
         schema: SchemaRef,
         blocks: Vec<Arc<SourceBlock>>,
     ) -> Result<Self, PlanError> {
+        Self::over_blocks(schema, blocks, true)
+    }
+
+    fn over_blocks(
+        schema: SchemaRef,
+        blocks: Vec<Arc<SourceBlock>>,
+        is_mixed: bool,
+    ) -> Result<Self, PlanError> {
         let schema = Arc::new(Schema::new(schema.fields().clone()));
-        Self::scan(Arc::new(BlocksTable { blocks, schema }))
+        Self::scan(Arc::new(BlocksTable {
+            blocks,
+            schema,
+            is_mixed,
+        }))
     }
 
     fn scan(source: Arc<dyn TableSource>) -> Result<Self, PlanError> {
@@ -328,32 +344,6 @@ fn check_distinct<'a>(
                 name: name.clone(),
             });
         }
-    }
-    Ok(())
-}
-
-fn check_same_columns(
-    first_path: &str,
-    first: &Schema,
-    path: &str,
-    schema: &Schema,
-) -> Result<(), PlanError> {
-    for field in first.fields() {
-        let found = schema.field_with_name(field.name());
-        let problem = match found {
-            Err(_) => format!("has no column '{}'", field.name()),
-            Ok(other) if other.data_type() != field.data_type() => format!(
-                "has the column '{}' as {} instead of {}",
-                field.name(),
-                other.data_type(),
-                field.data_type()
-            ),
-            Ok(_) => continue,
-        };
-        return Err(PlanError::InvalidArgument(format!(
-            "read_parquet(): {path} {problem}, which the first file, {first_path}, has; read files of different \
-             columns separately"
-        )));
     }
     Ok(())
 }

@@ -4,58 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::Result;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+use datafusion::logical_expr::TableSource;
 use parking_lot::Mutex;
 
 use crate::block::BlockHandle;
-use crate::storage::FileFooter;
-
-/// Parquet files.
-#[derive(Debug)]
-pub struct ParquetTable {
-    /// The files in order, with their row groups.
-    pub files: Vec<FileFooter>,
-    /// The columns: those of the first file.
-    pub schema: SchemaRef,
-}
-
-impl ParquetTable {
-    /// Rows of all files.
-    pub fn rows(&self) -> u64 {
-        self.files.iter().map(FileFooter::rows).sum()
-    }
-}
-
-impl TableSource for ParquetTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    /// The reader evaluates a filter row by row while it decodes, but only over flat columns.
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let is_flat = |name: &str| {
-            self.schema
-                .field_with_name(name)
-                .is_ok_and(|field| !field.data_type().is_nested())
-        };
-        let exact = |filter: &&Expr| {
-            let columns = filter.column_refs();
-            let is_exact = !columns.is_empty()
-                && columns.iter().all(|column| is_flat(&column.name))
-                && !filter.is_volatile();
-            if is_exact {
-                TableProviderFilterPushDown::Exact
-            } else {
-                TableProviderFilterPushDown::Unsupported
-            }
-        };
-        Ok(filters.iter().map(exact).collect())
-    }
-}
 
 /// A block that exists before the plan runs.
 #[derive(Debug)]
@@ -124,6 +76,8 @@ pub struct BlocksTable {
     pub blocks: Vec<Arc<SourceBlock>>,
     /// Their columns.
     pub schema: SchemaRef,
+    /// Whether blocks may lack columns, or have them of types that only fit into those of `schema`.
+    pub is_mixed: bool,
 }
 
 impl TableSource for BlocksTable {

@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 
 use super::*;
+use crate::storage::{DataFile, FileFooter};
 
 fn source() -> Dataset {
     let fields = vec![
@@ -11,12 +12,16 @@ fn source() -> Dataset {
         Field::new("text", DataType::Utf8, true),
         Field::new("note", DataType::Utf8, true),
     ];
-    let schema = Arc::new(Schema::new(fields));
-    Dataset::scan(Arc::new(ParquetTable {
-        files: Vec::new(),
-        schema,
-    }))
-    .expect("plans")
+    let file = FileFooter {
+        file: DataFile {
+            path: "/data/a.parquet".to_owned(),
+            size_bytes: 1,
+        },
+        schema: Arc::new(Schema::new(fields)),
+        row_groups: Vec::new(),
+    };
+    let table = ParquetTable::new(vec![file], true).expect("one schema");
+    Dataset::scan(Arc::new(table)).expect("plans")
 }
 
 fn map(name: &str) -> MapSpec {

@@ -47,6 +47,7 @@ pub(crate) fn open(
         function,
         rebatch,
         calls: VecDeque::new(),
+        told: Columns::Untold(None),
     })
 }
 
@@ -128,6 +129,15 @@ struct MapStream {
     function: SharedFunction,
     rebatch: Rebatch,
     calls: VecDeque<Call>,
+    told: Columns,
+}
+
+/// What whoever comes next knows about the columns.
+enum Columns {
+    /// Nothing yet; here is an output without rows, if there was one.
+    Untold(Option<RecordBatch>),
+    /// They went out with rows.
+    Told,
 }
 
 /// A call whose outputs are being pulled.
@@ -141,10 +151,23 @@ impl BatchStream for MapStream {
         loop {
             self.begin_calls()?;
             if self.calls.is_empty() {
-                return Ok(None);
+                // A function that returned no rows has told its columns all the same.
+                return Ok(match std::mem::replace(&mut self.told, Columns::Told) {
+                    Columns::Untold(batch) => batch,
+                    Columns::Told => None,
+                });
             }
-            if let Some(batch) = self.next_of_call()? {
-                return Ok(Some(batch));
+            match self.next_of_call()? {
+                Some(batch) if batch.num_rows() > 0 => {
+                    self.told = Columns::Told;
+                    return Ok(Some(batch));
+                }
+                Some(empty) => {
+                    if let Columns::Untold(first @ None) = &mut self.told {
+                        *first = Some(empty);
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -198,7 +221,7 @@ impl MapStream {
         assemble(Arc::new(Schema::new(fields)), columns, input.num_rows())
     }
 
-    /// The next non-empty output of the first call; at its end the call is forgotten.
+    /// The next output of the first call; at its end the call is forgotten.
     fn next_of_call(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         let output = self.function.lock().next_output()?;
         let Some(output) = output else {
@@ -233,7 +256,7 @@ impl MapStream {
         } else {
             self.with_kept(&passing, output)?
         };
-        Ok((batch.num_rows() > 0).then_some(batch))
+        Ok(Some(batch))
     }
 
     fn keeps_columns(&self) -> bool {

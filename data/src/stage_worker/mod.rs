@@ -14,18 +14,23 @@
 //!   input can leave out the blocks that were delivered before.
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
+mod adapt;
+#[cfg(test)]
+mod adapt_tests;
 mod cut;
 mod function;
 mod map;
 mod meter;
 mod part;
 mod relational;
+mod seen;
 mod sink;
 mod source;
 mod stream;
 
 pub(crate) use part::{UNFINISHED, unfinished_folder};
-pub(crate) use sink::empty_file;
+pub(crate) use seen::SeenColumns;
+pub(crate) use sink::{empty_file, properties};
 
 use std::time::{Duration, Instant};
 
@@ -90,6 +95,7 @@ struct RunningInput {
     stream: Box<dyn BatchStream>,
     output: Output,
     meters: StageMeters,
+    seen: SeenColumns,
     skip_blocks: u64,
     skip_rows: u64,
     rows_left: Option<u64>,
@@ -150,6 +156,7 @@ impl StageWorker {
             stream,
             output,
             meters,
+            seen: SeenColumns::default(),
             skip_blocks: input.skip_blocks,
             skip_rows: input.skip_rows,
             rows_left: (self.spec.row_limit > 0).then_some(self.spec.row_limit),
@@ -221,6 +228,7 @@ impl RunningInput {
             let Some(batch) = batch else {
                 return self.finish(rows_sunk);
             };
+            self.seen.see(&batch.schema());
             let batch = self.limit(batch);
             match &mut self.output {
                 Output::Blocks(cutter) => cutter.push(batch),
@@ -287,6 +295,7 @@ impl RunningInput {
             rows: cut.rows,
             bytes: stream.len() as u64,
             steps: self.meters.take_report(),
+            schema: self.seen.tell(),
             ..Report::default()
         };
         Ok(Some((report, Some(stream))))
@@ -321,6 +330,9 @@ impl RunningInput {
         }
         if report.steps.is_empty() {
             report.steps = self.meters.take_report();
+        }
+        if report.schema.is_empty() {
+            report.schema = self.seen.tell();
         }
         Ok((report, block))
     }

@@ -15,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
+use crate::block;
 use crate::stages::spec::{ParquetSink, WrittenFile};
 
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
@@ -67,6 +68,7 @@ pub(crate) struct Part {
     path: PartPath,
     /// `None` once it is finished.
     writer: Option<ArrowWriter<File>>,
+    schema: SchemaRef,
     rows: u64,
 }
 
@@ -83,6 +85,7 @@ impl Part {
         Ok(Self {
             path,
             writer: Some(writer),
+            schema: Arc::clone(schema),
             rows: 0,
         })
     }
@@ -116,7 +119,9 @@ impl Part {
         file.sync_all().map_err(|error| failure(&error))?;
         let bytes = file.metadata().map_err(|error| failure(&error))?.len();
         self.writer = None;
+        let schema = block::encode_schema(&self.schema).map_err(|error| failure(&error))?;
         Ok(WrittenFile {
+            schema,
             path: self.path.path.display().to_string(),
             unfinished: self.path.unfinished.display().to_string(),
             rows: self.rows,

@@ -20,6 +20,8 @@ pub(crate) fn open(step: StepKind, input: Box<dyn BatchStream>) -> Box<dyn Batch
         step,
         input,
         bound: None,
+        empty: None,
+        is_told: false,
     })
 }
 
@@ -27,6 +29,10 @@ struct RelationalStream {
     step: StepKind,
     input: Box<dyn BatchStream>,
     bound: Option<(SchemaRef, Bound)>,
+    /// The last batch without rows.
+    empty: Option<RecordBatch>,
+    /// Whether whoever comes next knows the columns.
+    is_told: bool,
 }
 
 /// A step that knows its columns.
@@ -42,10 +48,14 @@ impl BatchStream for RelationalStream {
         while let Some(batch) = self.input.next()? {
             let batch = self.bind(&batch.schema())?.apply(&batch)?;
             if batch.num_rows() > 0 {
+                self.is_told = true;
                 return Ok(Some(batch));
             }
+            self.empty = Some(batch);
         }
-        Ok(None)
+        // Where no row is left, the columns are.
+        let empty = self.empty.take();
+        Ok(empty.filter(|_| !std::mem::replace(&mut self.is_told, true)))
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::part::{Part, PartPath};
+use crate::columns::{Misfit, conform, unify};
 use crate::stages::spec::{InputSpec, ParquetSink, SinkKind, SinkSpec, WrittenFile};
 
 /// Batches of unknown type that wait at most.
@@ -52,12 +52,14 @@ struct ParquetFile {
     sequence: u64,
     attempt: u64,
     properties: WriterProperties,
-    /// The columns of its files, once they are known.
+    /// The columns of all rows so far, which the file that is open has.
     schema: Option<SchemaRef>,
     part: Option<Part>,
     finished: Vec<WrittenFile>,
     /// Batches with columns of nulls only, which wait for the type that a later batch may tell.
     untyped: Vec<RecordBatch>,
+    /// Rows so far.
+    rows: u64,
 }
 
 /// A file without rows, so that what was written can be read again with its columns.
@@ -65,21 +67,13 @@ pub(crate) fn empty_file(
     sink: &ParquetSink,
     schema: &SchemaRef,
 ) -> Result<WrittenFile, TaskFailure> {
-    let properties = ParquetFile::new(sink, &InputSpec::default())?.properties;
+    let properties = properties(&sink.compression, sink.row_group_rows)?;
     Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?.finish()
 }
 
 impl ParquetFile {
     fn new(sink: &ParquetSink, input: &InputSpec) -> Result<Self, TaskFailure> {
-        let properties = WriterProperties::builder()
-            .set_compression(compression(&sink.compression)?)
-            .set_max_row_group_row_count(
-                usize::try_from(sink.row_group_rows)
-                    .ok()
-                    .filter(|&rows| rows > 0),
-            )
-            .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
-            .build();
+        let properties = properties(&sink.compression, sink.row_group_rows)?;
         Ok(Self {
             spec: sink.clone(),
             sequence: input.sequence,
@@ -89,97 +83,55 @@ impl ParquetFile {
             part: None,
             finished: Vec::new(),
             untyped: Vec::new(),
+            rows: 0,
         })
     }
 
-    /// The batch with the columns of the file: functions may return, say, only nulls in one batch.
-    fn conform(&self, batch: RecordBatch) -> Result<RecordBatch, TaskFailure> {
-        let Some(schema) = self
-            .schema
-            .as_ref()
-            .filter(|schema| batch.schema() != **schema)
-        else {
-            return Ok(batch);
+    /// The columns from this batch on: a function may return, say, only nulls in one batch and text in the next.
+    fn widened(&self, next: &SchemaRef) -> Result<SchemaRef, TaskFailure> {
+        let Some(schema) = &self.schema else {
+            return Ok(Arc::clone(next));
         };
-        let columns: Result<Vec<ArrayRef>, String> = schema
-            .fields()
-            .iter()
-            .map(|field| {
-                let column = batch
-                    .column_by_name(field.name())
-                    .ok_or_else(|| format!("the column '{}' is missing", field.name()))?;
-                convert(column, field.data_type()).ok_or_else(|| {
-                    format!(
-                        "the column '{}' is {} here and {} before",
-                        field.name(),
-                        column.data_type(),
-                        field.data_type()
-                    )
-                })
-            })
-            .collect();
-        let columns = columns.and_then(|columns| {
-            if batch.num_columns() > columns.len() {
-                return Err("there are more columns than before".to_owned());
-            }
-            RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
-        });
-        columns.map_err(|detail| {
-            TaskFailure::new(
-                ErrorCode::Application,
-                format!(
-                    "write_parquet(): the batches that the function returned do not fit together: {detail}; return the \
-                     same columns with the same types from every call"
-                ),
-            )
-        })
+        unify(schema, next).map_err(|misfit| self.misfit(&misfit))
+    }
+
+    fn misfit(&self, misfit: &Misfit) -> TaskFailure {
+        let between = misfit.between(
+            &format!("in the first {} rows of a part", self.rows),
+            "in the rows after these",
+        );
+        TaskFailure::new(
+            ErrorCode::Application,
+            format!(
+                "write_parquet(): {between}; return the same columns with the same types from every call"
+            ),
+        )
     }
 }
 
-/// The same values as another type, if that loses nothing: nulls of no type, or numbers that fit.
-fn convert(column: &ArrayRef, kind: &DataType) -> Option<ArrayRef> {
-    let from = column.data_type();
-    let is_text = |kind: &DataType| {
-        matches!(
-            kind,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-        )
-    };
-    let may = from == kind
-        || *from == DataType::Null
-        || (from.is_numeric() && kind.is_numeric())
-        || (is_text(from) && is_text(kind))
-        || (from.is_nested() && kind.is_nested());
-    let options = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let converted = may
-        .then(|| cast_with_options(column, kind, &options).ok())
-        .flatten()?;
-    // A float that became an integer has lost its fraction.
-    let is_narrowed = from.is_floating() && kind.is_integer();
-    (!is_narrowed).then_some(converted)
+/// What files of these settings are written with.
+pub(crate) fn properties(
+    compression_name: &str,
+    row_group_rows: u64,
+) -> Result<WriterProperties, TaskFailure> {
+    let most_rows = usize::try_from(row_group_rows).ok();
+    Ok(WriterProperties::builder()
+        .set_compression(compression(compression_name)?)
+        .set_max_row_group_row_count(most_rows.filter(|&rows| rows > 0))
+        .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
+        .build())
 }
 
-/// Whether some column has only nulls, and therefore no type yet.
-fn is_untyped(schema: &Schema) -> bool {
-    schema
-        .fields()
-        .iter()
-        .any(|field| *field.data_type() == DataType::Null)
-}
-
-/// `schema`, where columns without a type take the type that `other` has for them.
-fn with_types_of(schema: &Schema, other: &Schema) -> SchemaRef {
-    let typed = |field: &FieldRef| {
-        let found = other.field_with_name(field.name()).ok();
-        let found = found.filter(|_| *field.data_type() == DataType::Null);
-        found.map_or_else(|| Arc::clone(field), |found| Arc::new(found.clone()))
-    };
-    Arc::new(Schema::new(
-        schema.fields().iter().map(typed).collect::<Vec<_>>(),
-    ))
+/// Whether some column has only nulls or empty lists, and therefore no type yet.
+fn is_untyped(kind: &DataType) -> bool {
+    match kind {
+        DataType::Null => true,
+        DataType::Struct(fields) => fields.iter().any(|field| is_untyped(field.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_untyped(item.data_type())
+        }
+        _ => false,
+    }
 }
 
 fn compression(name: &str) -> Result<Compression, TaskFailure> {
@@ -205,26 +157,27 @@ impl Sink for ParquetFile {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        if self.schema.is_none() {
-            if is_untyped(&batch.schema()) && self.untyped.len() < MAX_UNTYPED_BATCHES {
-                self.untyped.push(batch);
-                return Ok(());
-            }
-            let first = self
-                .untyped
-                .first()
-                .map_or_else(|| batch.schema(), RecordBatch::schema);
-            self.schema = Some(with_types_of(&first, &batch.schema()));
-            self.write_untyped()?;
+        let schema = self.widened(&batch.schema())?;
+        let waits = schema
+            .fields()
+            .iter()
+            .any(|field| is_untyped(field.data_type()));
+        if self.schema.as_ref() != Some(&schema) {
+            // A file has one type per column; those of before are made alike when the job is over.
+            self.finish_part()?;
+            self.schema = Some(schema);
         }
-        self.append(batch)
+        self.rows += batch.num_rows() as u64;
+        if waits && self.part.is_none() && self.untyped.len() < MAX_UNTYPED_BATCHES {
+            self.untyped.push(batch);
+            return Ok(());
+        }
+        self.write_untyped()?;
+        self.append(&batch)
     }
 
     fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
-        if let (None, Some(first)) = (&self.schema, self.untyped.first()) {
-            self.schema = Some(first.schema());
-            self.write_untyped()?;
-        }
+        self.write_untyped()?;
         self.finish_part()?;
         Ok(std::mem::take(&mut self.finished))
     }
@@ -234,12 +187,13 @@ impl ParquetFile {
     fn write_untyped(&mut self) -> Result<(), TaskFailure> {
         std::mem::take(&mut self.untyped)
             .into_iter()
-            .try_for_each(|batch| self.append(batch))
+            .try_for_each(|batch| self.append(&batch))
     }
 
     /// Writes rows, into as many files as they need.
-    fn append(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
-        let batch = self.conform(batch)?;
+    fn append(&mut self, batch: &RecordBatch) -> Result<(), TaskFailure> {
+        let schema = self.schema.clone().unwrap_or_else(|| batch.schema());
+        let batch = conform(batch, &schema).map_err(|misfit| self.misfit(&misfit))?;
         let mut first = 0;
         while first < batch.num_rows() {
             let part = match &mut self.part {
@@ -247,8 +201,7 @@ impl ParquetFile {
                 None => {
                     let number = self.finished.len() as u64;
                     let path = PartPath::new(&self.spec, self.sequence, self.attempt, number);
-                    let schema = self.schema.get_or_insert_with(|| batch.schema());
-                    let part = Part::create(path, schema, &self.properties)?;
+                    let part = Part::create(path, &schema, &self.properties)?;
                     self.part.insert(part)
                 }
             };

@@ -1,6 +1,6 @@
 //! What an input begins with: parts of Parquet files, numbers, or blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
@@ -23,12 +23,13 @@ use futures::StreamExt;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use tokio::runtime::Runtime as TokioRuntime;
 
+use super::adapt::{Adapter, ScanColumns};
 use super::meter::StageMeters;
 use super::stream::{BatchStream, Batches, Prefetched};
 use crate::block;
+use crate::columns;
 use crate::error::first_line;
 use crate::panics;
-use crate::sql;
 use crate::stages::spec::{BlockPart, FilePart, InputSpec, NumberPart, ScanSpec, StageSpec};
 use crate::storage::{DataFile, MeteredStore, local_store};
 
@@ -56,7 +57,11 @@ impl SourceReader {
         let stream: Box<dyn BatchStream> = if let Some(numbers) = &input.numbers {
             Box::new(Numbers::new(numbers))
         } else if input.files.is_empty() {
-            Box::new(Batches(read_blocks(&input.blocks, blocks)?.into_iter()))
+            let mut rows = read_blocks(&input.blocks, blocks)?;
+            if !stage.block_schema.is_empty() {
+                rows = with_columns(rows, &stage.block_schema)?;
+            }
+            Box::new(Batches(rows.into_iter()))
         } else {
             let scan = stage.scan.as_ref().ok_or_else(|| {
                 TaskFailure::new(
@@ -126,6 +131,20 @@ fn read_blocks(parts: &[BlockPart], blocks: Vec<Bytes>) -> Result<Vec<RecordBatc
     Ok(rows)
 }
 
+/// Blocks that came of one run as rows of one dataset.
+fn with_columns(rows: Vec<RecordBatch>, schema: &Bytes) -> Result<Vec<RecordBatch>, TaskFailure> {
+    let schema = block::decode_schema(schema.clone()).map_err(|error| {
+        TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
+    })?;
+    let conform = |batch: RecordBatch| {
+        columns::conform(&batch, &schema).map_err(|misfit| {
+            let between = misfit.between("in the dataset", "in one of its blocks");
+            TaskFailure::new(ErrorCode::Application, format!("read a block: {between}"))
+        })
+    };
+    rows.into_iter().map(conform).collect()
+}
+
 /// The range source.
 struct Numbers {
     schema: SchemaRef,
@@ -162,6 +181,7 @@ impl BatchStream for Numbers {
 
 /// Reads parts of Parquet files: row groups are skipped by their statistics, pages by the page index, rows by the
 /// predicate while they are decoded.
+#[derive(Clone)]
 struct FileReader {
     store: Arc<MeteredStore>,
     context: Arc<TaskContext>,
@@ -181,55 +201,54 @@ impl FileReader {
         parts: &[FilePart],
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
-        let paths = Paths(parts.iter().map(|part| part.path.clone()).collect());
-        let open = || {
-            let stream = self.stream(scan, parts, row_limit);
-            stream.map_err(|error| paths.failure(&error))
-        };
-        let stream = panics::caught(|text| paths.panicked(text), open)?;
+        let columns = ScanColumns::new(scan).map_err(|error| Paths::of(parts).failure(&error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| {
                 TaskFailure::new(ErrorCode::Internal, format!("start a reader: {error}"))
             })?;
+        let runs = parts.chunk_by(|one, next| columns.is_one_run(one, next));
         Ok(Box::new(FileStream {
-            stream,
+            reader: self.clone(),
+            batch_rows: scan.batch_rows,
+            row_limit,
+            runs: runs.map(<[FilePart]>::to_vec).collect(),
+            columns,
             runtime,
-            paths,
+            run: None,
         }))
     }
 
     fn stream(
         &self,
-        scan: &ScanSpec,
+        adapter: &Adapter,
         parts: &[FilePart],
+        batch_rows: u64,
         row_limit: Option<usize>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        let schema = block::decode_schema(scan.schema.clone())?;
         let cache = self
             .context
             .runtime_env()
             .cache_manager
             .get_file_metadata_cache();
         let factory = CachedParquetFileReaderFactory::new(Arc::clone(&self.store) as _, cache);
-        let mut source = ParquetSource::new(Arc::clone(&schema))
+        let mut source = ParquetSource::new(Arc::clone(&adapter.own))
             .with_metadata_size_hint(FOOTER_HINT_BYTES)
             .with_parquet_file_reader_factory(Arc::new(factory))
             .with_enable_page_index(true)
             .with_pushdown_filters(true);
-        if !scan.predicate.is_empty() {
-            source = source.with_predicate(sql::bind(&scan.predicate, &schema)?);
+        if let Some(predicate) = &adapter.pushed {
+            source = source.with_predicate(Arc::clone(predicate));
         }
         let store_url = ObjectStoreUrl::local_filesystem();
         self.context
             .runtime_env()
             .register_object_store(store_url.as_ref(), Arc::clone(&self.store) as _);
-        let columns = scan.columns.iter().map(|&column| column as usize).collect();
         let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
             .with_file_group(FileGroup::new(partitioned_files(parts)?))
-            .with_projection_indices(Some(columns))?
-            .with_batch_size(usize::try_from(scan.batch_rows).ok())
-            .with_limit(row_limit)
+            .with_projection_indices(Some(adapter.read.clone()))?
+            .with_batch_size(usize::try_from(batch_rows).ok())
+            .with_limit(row_limit.filter(|_| adapter.gives_all()))
             .with_preserve_order(true)
             .build();
         DataSourceExec::from_data_source(config).execute(0, Arc::clone(&self.context))
@@ -288,6 +307,16 @@ fn rows(count: u64) -> usize {
 struct Paths(Vec<String>);
 
 impl Paths {
+    fn of(parts: &[FilePart]) -> Self {
+        Self(parts.iter().map(|part| part.path.clone()).collect())
+    }
+
+    fn names(&self) -> String {
+        let mut paths = self.0.clone();
+        paths.dedup();
+        paths.join(" or ")
+    }
+
     fn failure(&self, error: &DataFusionError) -> TaskFailure {
         self.damaged(&first_line(error))
     }
@@ -298,9 +327,7 @@ impl Paths {
     }
 
     fn damaged(&self, detail: &str) -> TaskFailure {
-        let mut paths = self.0.clone();
-        paths.dedup();
-        let paths = paths.join(" or ");
+        let paths = self.names();
         TaskFailure::new(
             ErrorCode::InvalidArgument,
             format!("read {paths}: it is damaged or not Parquet: {detail}"),
@@ -308,23 +335,71 @@ impl Paths {
     }
 }
 
+/// The rows of parts of files, run by run: those of a run have the same columns.
 struct FileStream {
-    stream: SendableRecordBatchStream,
+    reader: FileReader,
+    columns: ScanColumns,
+    batch_rows: u64,
+    row_limit: Option<usize>,
+    runs: VecDeque<Vec<FilePart>>,
     runtime: TokioRuntime,
+    run: Option<Run>,
+}
+
+/// A run that is being read.
+struct Run {
+    stream: SendableRecordBatchStream,
+    adapter: Adapter,
     paths: Paths,
 }
 
 impl BatchStream for FileStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        let Self {
-            stream,
-            runtime,
-            paths,
-        } = self;
-        let read = || {
-            let batch = runtime.block_on(stream.next());
-            batch.transpose().map_err(|error| paths.failure(&error))
+        loop {
+            let Some(run) = &mut self.run else {
+                let Some(parts) = self.runs.pop_front() else {
+                    return Ok(None);
+                };
+                self.run = Some(self.begin(&parts)?);
+                continue;
+            };
+            let Run {
+                stream,
+                adapter,
+                paths,
+            } = run;
+            let runtime = &self.runtime;
+            let read = || {
+                let batch = runtime.block_on(stream.next());
+                batch.transpose().map_err(|error| paths.failure(&error))
+            };
+            let Some(batch) = panics::caught(|text| paths.panicked(text), read)? else {
+                self.run = None;
+                continue;
+            };
+            return adapter.adapt(batch, || paths.names()).map(Some);
+        }
+    }
+}
+
+impl FileStream {
+    fn begin(&self, parts: &[FilePart]) -> Result<Run, TaskFailure> {
+        let paths = Paths::of(parts);
+        let open = || {
+            let adapter = self.columns.adapter(&parts[0]);
+            let stream = adapter.and_then(|adapter| {
+                let stream =
+                    self.reader
+                        .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
+                Ok((adapter, stream))
+            });
+            stream.map_err(|error| paths.failure(&error))
         };
-        panics::caught(|text| paths.panicked(text), read)
+        let (adapter, stream) = panics::caught(|text| paths.panicked(text), open)?;
+        Ok(Run {
+            stream,
+            adapter,
+            paths,
+        })
     }
 }

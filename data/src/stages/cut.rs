@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
 
 use super::lower;
+use super::prune;
 use super::spec::{NamedExpression, NamesStep, ProjectStep, SinkKind, SinkSpec, Step, StepKind};
 use crate::block::BlockHandle;
 use crate::error::PlanError;
@@ -314,7 +315,9 @@ impl Cutter {
             .map(|filter| Ok(format!("({})", unparse(filter)?)))
             .collect();
         let predicate = predicate?.join(" AND ");
-        let rows = lower::table_rows(scan.source.as_ref());
+        let pruned = prune::prune(scan.source.as_ref(), &scan.filters)?;
+        let table = pruned.unwrap_or_else(|| Arc::clone(&scan.source));
+        let rows = lower::table_rows(table.as_ref());
         let limit = scan.fetch.map(|rows| rows as u64);
         if predicate.is_empty() {
             self.known_rows = rows.map(|rows| rows.min(limit.unwrap_or(u64::MAX)));
@@ -329,7 +332,7 @@ impl Cutter {
             self.relational("Select", StepKind::Select(NamesStep { names }));
         }
         self.source = Some(SourcePlan {
-            table: Some(Arc::clone(&scan.source)),
+            table: Some(table),
             columns,
             predicate,
             row_limit: limit,

@@ -3,6 +3,7 @@
 mod cut;
 mod fit;
 mod lower;
+mod prune;
 pub(crate) mod spec;
 mod splits;
 #[cfg(test)]

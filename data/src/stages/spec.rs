@@ -28,6 +28,9 @@ pub struct StageSpec {
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     #[prost(uint32, tag = "7")]
     pub prefetch_batches: u32,
+    /// The columns of the blocks that the job begins with, where not all of them have just these.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub block_schema: Bytes,
 }
 
 /// How Parquet files are read.
@@ -45,6 +48,12 @@ pub struct ScanSpec {
     /// Rows per batch.
     #[prost(uint64, tag = "4")]
     pub batch_rows: u64,
+    /// The columns that files have themselves, each kind once; empty: all have those of `schema`.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub file_schemas: Vec<Bytes>,
+    /// The columns that the names of folders tell.
+    #[prost(string, repeated, tag = "6")]
+    pub partitions: Vec<String>,
 }
 
 /// One step of a stage.
@@ -264,6 +273,9 @@ pub struct FilePart {
     /// Rows.
     #[prost(uint64, tag = "7")]
     pub rows: u64,
+    /// Which of the scan's `file_schemas` the file has.
+    #[prost(uint32, tag = "8")]
+    pub file_schema: u32,
 }
 
 /// The numbers from `start` until `end`.
@@ -312,6 +324,9 @@ pub struct Report {
     /// Files that are whole since the last pull.
     #[prost(message, repeated, tag = "7")]
     pub files: Vec<WrittenFile>,
+    /// The columns that came out so far, if the last report did not tell; also where no row came out.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub schema: Bytes,
 }
 
 /// What one step did.
@@ -352,4 +367,7 @@ pub struct WrittenFile {
     /// Absolute path that it has until then.
     #[prost(string, tag = "4")]
     pub unfinished: String,
+    /// Its columns.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub schema: Bytes,
 }

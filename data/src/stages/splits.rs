@@ -167,7 +167,7 @@ fn cut_files(table: &ParquetTable, row_limit: u64, options: SplitOptions) -> Vec
     let groups = || table.files.iter().flat_map(|file| file.row_groups.iter());
     let bytes = groups().map(|group| group.bytes).sum();
     let mut cutter = Cutter::new(options.target(table.rows(), bytes), row_limit);
-    for file in &table.files {
+    for (file_index, file) in table.files.iter().enumerate() {
         for (index, group) in file.row_groups.iter().enumerate() {
             cutter.run(group.rows, |split, first_row, rows| {
                 split.input.files.push(FilePart {
@@ -178,6 +178,7 @@ fn cut_files(table: &ParquetTable, row_limit: u64, options: SplitOptions) -> Vec
                     row_group_rows: group.rows,
                     first_row,
                     rows,
+                    file_schema: table.schema_of(file_index),
                 });
             });
         }

@@ -126,17 +126,13 @@ fn files(groups: &[(u64, u64)]) -> SourcePlan {
             path: format!("/data/{index}.parquet"),
             size_bytes: 1,
         },
-        schema: Arc::new(Schema::empty()),
+        schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
         row_groups: groups
             .iter()
             .map(|&(rows, bytes)| RowGroupInfo { rows, bytes })
             .collect(),
     };
-    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
-    let table = ParquetTable {
-        files: vec![footer(0), footer(1)],
-        schema,
-    };
+    let table = ParquetTable::new(vec![footer(0), footer(1)], false).expect("one schema");
     SourcePlan {
         table: Some(Arc::new(table)),
         columns: vec![0],

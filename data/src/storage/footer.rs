@@ -1,6 +1,7 @@
 //! Parquet footers: schema and row groups of files, without their data.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -12,10 +13,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::MetadataFetch;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::locate::DataFile;
 use crate::error::PlanError;
+use crate::panics::text_of;
 
 /// How many footers are read at once.
 const CONCURRENT_FOOTERS: usize = 32;
@@ -81,8 +83,7 @@ async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<File
         .load_and_finish(fetch, file.size_bytes)
         .await
         .map_err(|error| invalid(&error))?;
-    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
-        .map_err(|error| invalid(&error))?;
+    let metadata = columns_of(Arc::new(metadata), &file.path)?;
     let row_groups = metadata
         .metadata()
         .row_groups()
@@ -98,6 +99,21 @@ async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<File
         schema,
         row_groups,
     })
+}
+
+/// Reads the columns. The reader of the Arrow schema that writers embed panics at types that it has never heard of.
+fn columns_of(
+    metadata: Arc<ParquetMetaData>,
+    path: &str,
+) -> Result<ArrowReaderMetadata, PlanError> {
+    let unknown = |detail: String| PlanError::UnknownTypes {
+        path: path.to_owned(),
+        detail,
+    };
+    let read = || ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new());
+    let read = catch_unwind(AssertUnwindSafe(read));
+    read.map_err(|panic| unknown(text_of(panic.as_ref()).to_owned()))?
+        .map_err(|error| unknown(error.to_string()))
 }
 
 /// Ranges of one file.

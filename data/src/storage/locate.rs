@@ -1,6 +1,6 @@
 //! From what the user wrote to a list of files.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Component, Path as FilePath, PathBuf};
 
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
@@ -9,7 +9,51 @@ use object_store::path::Path;
 use super::local_store;
 use crate::error::PlanError;
 
-const WANTED: &str = "files ending in .parquet whose names do not begin with '.' or '_'";
+/// The endings of Parquet files, in any case.
+const EXTENSIONS: [&str; 3] = ["parquet", "pq", "parq"];
+
+/// Which files of a folder are data, and whether the folders' names are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Endings of the names of data files, without the point and in any case; `None`: any name will do.
+    pub extensions: Option<Vec<String>>,
+    /// Whether folders that are named `column=value` add a column.
+    pub is_hive: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            extensions: Some(EXTENSIONS.map(str::to_owned).to_vec()),
+            is_hive: true,
+        }
+    }
+}
+
+impl ReadOptions {
+    /// Whether a file of this name is data, if it is not hidden.
+    fn takes(&self, name: &str) -> bool {
+        let Some(extensions) = &self.extensions else {
+            return true;
+        };
+        let name = name.to_lowercase();
+        extensions.iter().any(|extension| {
+            name.ends_with(&format!(
+                ".{}",
+                extension.trim_start_matches('.').to_lowercase()
+            ))
+        })
+    }
+
+    /// For messages.
+    fn wanted(&self) -> String {
+        let named = match &self.extensions {
+            Some(extensions) => format!("files ending in .{}", extensions.join(" or .")),
+            None => "files".to_owned(),
+        };
+        format!("{named} whose names do not begin with '.' or '_'")
+    }
+}
 
 /// A file with data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +72,10 @@ impl DataFile {
 }
 
 /// The Parquet files that `paths` mean, in order: each a file, a folder (searched through) or a pattern (`*`, `?`, `**`).
-pub fn find_parquet_files(paths: &[String]) -> Result<Vec<DataFile>, PlanError> {
+pub fn find_parquet_files(
+    paths: &[String],
+    options: &ReadOptions,
+) -> Result<Vec<DataFile>, PlanError> {
     if paths.is_empty() {
         return Err(PlanError::InvalidArgument(
             "read_parquet() needs at least one path".to_owned(),
@@ -36,32 +83,36 @@ pub fn find_parquet_files(paths: &[String]) -> Result<Vec<DataFile>, PlanError> 
     }
     let mut files = Vec::new();
     for path in paths {
-        files.extend(find_one(path)?);
+        files.extend(find_one(path, options)?);
     }
     Ok(files)
 }
 
-fn find_one(text: &str) -> Result<Vec<DataFile>, PlanError> {
+fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
     let path = local_path(text)?;
     if path.is_file() {
         return Ok(vec![data_file(&path)?]);
     }
     if path.is_dir() {
-        return non_empty(text, list_folder(&path)?);
+        return non_empty(text, options, list_folder(&path, options)?);
     }
     if text.contains(['*', '?', '[']) {
-        return non_empty(text, expand_pattern(text, &path)?);
+        return non_empty(text, options, expand_pattern(text, &path, options)?);
     }
     Err(PlanError::FileMissing {
         path: text.to_owned(),
     })
 }
 
-fn non_empty(text: &str, files: Vec<DataFile>) -> Result<Vec<DataFile>, PlanError> {
+fn non_empty(
+    text: &str,
+    options: &ReadOptions,
+    files: Vec<DataFile>,
+) -> Result<Vec<DataFile>, PlanError> {
     if files.is_empty() {
         return Err(PlanError::NoFiles {
             path: text.to_owned(),
-            wanted: WANTED,
+            wanted: options.wanted(),
         });
     }
     Ok(files)
@@ -70,7 +121,10 @@ fn non_empty(text: &str, files: Vec<DataFile>) -> Result<Vec<DataFile>, PlanErro
 /// The absolute local path of a path or `file://` URL.
 fn local_path(text: &str) -> Result<PathBuf, PlanError> {
     let Some((scheme, _)) = text.split_once("://") else {
-        return std::path::absolute(text).map_err(|error| storage_error(text, &error));
+        let expanded = expand_home(text)?;
+        return std::path::absolute(&expanded)
+            .and_then(|path| without_parents(&path))
+            .map_err(|error| storage_error(text, &error));
     };
     let unsupported = || PlanError::UnsupportedStore {
         url: text.to_owned(),
@@ -87,12 +141,45 @@ fn local_path(text: &str) -> Result<PathBuf, PlanError> {
     Ok(PathBuf::from(path))
 }
 
+/// `~` and what is below it, as a shell reads them.
+fn expand_home(text: &str) -> Result<PathBuf, PlanError> {
+    let below = match text.strip_prefix('~') {
+        Some("") => "",
+        Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
+        _ => return Ok(PathBuf::from(text)),
+    };
+    std::env::home_dir()
+        .map(|home| home.join(below))
+        .ok_or_else(|| {
+            PlanError::InvalidArgument(format!(
+                "{text:?}: there is no home folder; write the path in full"
+            ))
+        })
+}
+
+/// The path without `..`. Folders that are there are asked, because behind a link `..` is not the folder before it;
+/// what is not there has no links.
+fn without_parents(path: &FilePath) -> std::io::Result<PathBuf> {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        if component != Component::ParentDir {
+            plain.push(component);
+            continue;
+        }
+        if plain.is_symlink() {
+            plain = plain.canonicalize()?;
+        }
+        plain.pop();
+    }
+    Ok(plain)
+}
+
 /// The folder that a sink writes into, as an absolute path.
 pub fn local_folder(text: &str) -> Result<PathBuf, PlanError> {
     local_path(text)
 }
 
-fn list_folder(folder: &FilePath) -> Result<Vec<DataFile>, PlanError> {
+fn list_folder(folder: &FilePath, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
     let text = folder.display().to_string();
     let prefix = Path::from_absolute_path(folder).map_err(|error| storage_error(&text, &error))?;
     let listed: Vec<ObjectMeta> =
@@ -100,7 +187,7 @@ fn list_folder(folder: &FilePath) -> Result<Vec<DataFile>, PlanError> {
             .map_err(|error| storage_error(&text, &error))?;
     let mut files: Vec<DataFile> = listed
         .into_iter()
-        .filter(|meta| is_data_path(&meta.location, &prefix))
+        .filter(|meta| is_data_path(&meta.location, &prefix, options))
         .map(|meta| DataFile {
             path: object_store::local::LocalFileSystem::new()
                 .path_to_filesystem(&meta.location)
@@ -116,19 +203,20 @@ fn list_folder(folder: &FilePath) -> Result<Vec<DataFile>, PlanError> {
 }
 
 /// Whether a listed file is data: hidden and temporary files and folders are not.
-fn is_data_path(location: &Path, folder: &Path) -> bool {
+fn is_data_path(location: &Path, folder: &Path, options: &ReadOptions) -> bool {
     let Some(mut parts) = location.prefix_match(folder) else {
         return false;
     };
     let is_visible =
         parts.all(|part| !part.as_ref().starts_with('.') && !part.as_ref().starts_with('_'));
-    is_visible
-        && location
-            .extension()
-            .is_some_and(|extension| extension == "parquet")
+    is_visible && location.filename().is_some_and(|name| options.takes(name))
 }
 
-fn expand_pattern(text: &str, pattern: &FilePath) -> Result<Vec<DataFile>, PlanError> {
+fn expand_pattern(
+    text: &str,
+    pattern: &FilePath,
+    options: &ReadOptions,
+) -> Result<Vec<DataFile>, PlanError> {
     let paths = glob::glob(&pattern.to_string_lossy()).map_err(|error| {
         PlanError::InvalidArgument(format!("the pattern {text:?} cannot be read: {error}"))
     })?;
@@ -136,7 +224,7 @@ fn expand_pattern(text: &str, pattern: &FilePath) -> Result<Vec<DataFile>, PlanE
     for path in paths {
         let path = path.map_err(|error| storage_error(text, &error))?;
         if path.is_dir() {
-            files.extend(list_folder(&path)?);
+            files.extend(list_folder(&path, options)?);
         } else {
             files.push(data_file(&path)?);
         }
@@ -164,6 +252,10 @@ fn storage_error(path: &str, error: &dyn std::error::Error) -> PlanError {
 mod tests {
     use super::*;
 
+    fn find(path: &str) -> Result<Vec<DataFile>, PlanError> {
+        find_parquet_files(&[path.to_owned()], &ReadOptions::default())
+    }
+
     fn names(files: &[DataFile]) -> Vec<String> {
         let name = |file: &DataFile| {
             FilePath::new(&file.path)
@@ -187,7 +279,7 @@ mod tests {
         }
         std::fs::create_dir(folder.path().join("part=1 ä")).expect("creates");
         std::fs::write(folder.path().join("part=1 ä").join("c.parquet"), b"x").expect("writes");
-        let files = find_parquet_files(&[folder.path().display().to_string()]).expect("lists");
+        let files = find(&folder.path().display().to_string()).expect("lists");
         assert_eq!(names(&files), ["a.parquet", "b.parquet", "c.parquet"]);
         assert!(
             files.iter().all(|file| FilePath::new(&file.path).is_file()),
@@ -199,21 +291,70 @@ mod tests {
     fn pattern_without_match_says_so() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pattern = folder.path().join("*.parquet").display().to_string();
-        let error = find_parquet_files(&[pattern]).expect_err("nothing matches");
+        let error = find(&pattern).expect_err("nothing matches");
         assert!(matches!(error, PlanError::NoFiles { .. }), "{error}");
     }
 
     #[test]
     fn missing_file_and_foreign_store_are_told_apart() {
-        let missing = find_parquet_files(&["/nowhere/x.parquet".to_owned()]).expect_err("missing");
+        let missing = find("/nowhere/x.parquet").expect_err("missing");
         assert!(
             matches!(missing, PlanError::FileMissing { .. }),
             "{missing}"
         );
-        let foreign = find_parquet_files(&["s3://bucket/x".to_owned()]).expect_err("foreign");
+        let foreign = find("s3://bucket/x").expect_err("foreign");
         assert!(
             matches!(foreign, PlanError::UnsupportedStore { .. }),
             "{foreign}"
+        );
+    }
+    #[test]
+    fn endings_may_be_in_capitals_and_may_be_chosen() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["A.PARQUET", "b.pq", "c.txt", "d", "_SUCCESS"] {
+            std::fs::write(folder.path().join(name), b"x").expect("writes");
+        }
+        let path = [folder.path().display().to_string()];
+        let found = |extensions: Option<&[&str]>| {
+            let extensions = extensions.map(|all| all.iter().map(|&one| one.to_owned()).collect());
+            let options = ReadOptions {
+                extensions,
+                ..ReadOptions::default()
+            };
+            names(&find_parquet_files(&path, &options).expect("lists"))
+        };
+        assert_eq!(found(Some(&["parquet"])), ["A.PARQUET"]);
+        assert_eq!(found(Some(&[".Pq", "txt"])), ["b.pq", "c.txt"]);
+        assert_eq!(found(None), ["A.PARQUET", "b.pq", "c.txt", "d"]);
+        assert_eq!(
+            names(&find(&path[0]).expect("lists")),
+            ["A.PARQUET", "b.pq"]
+        );
+    }
+
+    #[test]
+    fn path_may_go_up_also_behind_a_link_and_begin_at_home() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("is there");
+        std::fs::create_dir_all(root.join("far/away")).expect("creates");
+        std::fs::write(root.join("far/a.parquet"), b"x").expect("writes");
+        std::os::unix::fs::symlink(root.join("far/away"), root.join("link")).expect("links");
+        for text in [
+            "far/away/../a.parquet",
+            "link/../a.parquet",
+            "far/../far/*.parquet",
+        ] {
+            let files = find(&root.join(text).display().to_string()).expect(text);
+            assert_eq!(
+                files[0].path,
+                root.join("far/a.parquet").display().to_string()
+            );
+        }
+        let home = std::env::home_dir().expect("has a home");
+        assert_eq!(local_folder("~/x").expect("expands"), home.join("x"));
+        assert_eq!(
+            local_folder("/a/~").expect("is plain"),
+            PathBuf::from("/a/~")
         );
     }
 }

@@ -1,11 +1,13 @@
 //! Where data lies: files by path, folder, pattern or URL, reached through `object_store`.
 
 mod footer;
+mod hive;
 mod locate;
 mod meter;
 
 pub use footer::{FileFooter, RowGroupInfo, read_footers};
-pub use locate::{DataFile, find_parquet_files, local_folder};
+pub(crate) use hive::partition_values;
+pub use locate::{DataFile, ReadOptions, find_parquet_files, local_folder};
 pub use meter::MeteredStore;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::arrow_py::batch_to_py;
+use super::arrow_py::{batch_to_py, schema_to_py};
 use super::plan::PyPlan;
 use crate::failure::to_py_err;
 
@@ -55,14 +55,10 @@ impl PyExecution {
     }
 
     /// A plan over the blocks of this execution.
-    fn to_plan(&self, py: Python<'_>, blocks: Vec<PyRef<'_, PyBlock>>) -> PyResult<PyPlan> {
+    fn to_plan(&self, blocks: Vec<PyRef<'_, PyBlock>>) -> PyResult<PyPlan> {
         let blocks: Vec<DeliveredBlock> = blocks.iter().map(|block| block.0.clone()).collect();
-        let schema = py.detach(|| match (self.0.schema(), blocks.first()) {
-            (Some(schema), _) => Ok(schema),
-            (None, Some(block)) => self.0.schema_of(block),
-            (None, None) => Ok(Arc::new(arrow::datatypes::Schema::empty())),
-        });
-        let schema = schema.map_err(|failure| to_py_err(py, &failure))?;
+        let schema = self.0.seen_schema().or_else(|| self.0.schema());
+        let schema = schema.unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
         let sources = blocks
             .iter()
             .map(|block| Arc::new(self.0.to_source(block)))
@@ -77,6 +73,12 @@ impl PyExecution {
     fn has_ended(&self, py: Python<'_>, seconds: f64) -> bool {
         let next = py.detach(|| self.0.next(Duration::from_secs_f64(seconds)));
         matches!(next, Next::End(_))
+    }
+
+    /// The columns of what came out so far as a `pyarrow.Schema`, None if nothing did, not even a batch without rows.
+    fn seen_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let schema = self.0.seen_schema();
+        schema.map(|schema| schema_to_py(py, &schema)).transpose()
     }
 
     /// Ends it.

@@ -1,6 +1,7 @@
 //! The native half of `aktis.data`: plans, executions, and the host of Python functions in stage workers.
 
 mod arrow_py;
+mod columns;
 mod execution;
 mod host;
 mod map_options;
@@ -14,6 +15,9 @@ pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     data.add_class::<plan::PyPlan>()?;
     data.add_class::<execution::PyExecution>()?;
     data.add_class::<execution::PyBlock>()?;
+    data.add_function(wrap_pyfunction!(columns::unify_columns, &data)?)?;
+    data.add_function(wrap_pyfunction!(columns::settle_columns, &data)?)?;
+    data.add_function(wrap_pyfunction!(columns::conform_columns, &data)?)?;
     module.add_submodule(&data)?;
     aktis_data::udf::install(Box::new(host::PythonHost));
     Ok(())

@@ -4,6 +4,7 @@ use aktis_data::execution::SaveMode;
 use aktis_data::plan::Dataset;
 use aktis_data::pool::RuntimePool;
 use aktis_data::stages::{ParquetOutput, Sink, plan_job};
+use aktis_data::storage::ReadOptions;
 use aktis_data::{
     ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, prepare_folder,
 };
@@ -72,8 +73,17 @@ fn made(result: Result<Dataset, PlanError>) -> PyResult<PyPlan> {
 #[pymethods]
 impl PyPlan {
     #[staticmethod]
-    fn read_parquet(py: Python<'_>, paths: Vec<String>) -> PyResult<Self> {
-        made(py.detach(|| Dataset::read_parquet(&paths)))
+    fn read_parquet(
+        py: Python<'_>,
+        paths: Vec<String>,
+        extensions: Option<Vec<String>>,
+        is_hive: bool,
+    ) -> PyResult<Self> {
+        let options = ReadOptions {
+            extensions,
+            is_hive,
+        };
+        made(py.detach(|| Dataset::read_parquet_with(&paths, &options)))
     }
 
     #[staticmethod]

@@ -1,13 +1,12 @@
 """Batches as Arrow, numpy, pandas and rows.
 
-Conversions share memory where the types allow it. Fixed-size binary and fixed-size list columns are arrays of two or more
-dimensions in numpy; strings and bytes are arrays of objects.
+Conversions share memory where the types allow it. What becomes of which type is told in docs/data-types.md; the rules are in
+`_to_python` and `_from_python`, which are loaded when the first batch is at hand.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 BATCH_FORMATS = ("default", "numpy", "pandas", "pyarrow", None)
@@ -26,64 +25,21 @@ def from_arrow(batch: Any, batch_format: str, *, writable: bool = False) -> Any:
     """A record batch in the wanted format."""
     import pyarrow
 
+    from . import _to_python
+
     if batch_format == "pyarrow":
         return batch if isinstance(batch, pyarrow.Table) else pyarrow.Table.from_batches([batch])
     if batch_format == "pandas":
-        return batch.to_pandas()
-    columns = {name: column_to_numpy(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+        return _to_python.to_pandas(batch)
+    fields = enumerate(batch.schema)
+    columns = {field.name: _to_python.to_numpy(batch.column(index), field.metadata) for index, field in fields}
     if writable:
         columns = {name: column if column.flags.writeable else column.copy() for name, column in columns.items()}
     return columns
 
 
-def column_to_numpy(column: Any) -> Any:
-    """An Arrow column as numpy: a view where possible."""
-    import numpy
-    import pyarrow
-    from pyarrow import types
-
-    if isinstance(column, pyarrow.ChunkedArray):
-        chunks = [column_to_numpy(chunk) for chunk in column.chunks]
-        if not chunks:
-            return column_to_numpy(pyarrow.array([], type=column.type))
-        return chunks[0] if len(chunks) == 1 else numpy.concatenate(chunks)
-    kind = column.type
-    if column.null_count == 0:
-        if types.is_fixed_size_list(kind) and _is_numeric(kind.value_type):
-            return column_to_numpy(column.flatten()).reshape(
-                len(column), kind.list_size, *_inner_shape(kind.value_type)
-            )
-        if types.is_fixed_size_binary(kind):
-            flat = numpy.frombuffer(column.buffers()[1], dtype=numpy.uint8) if len(column) else numpy.empty(0, "uint8")
-            start = column.offset * kind.byte_width
-            return flat[start : start + len(column) * kind.byte_width].reshape(len(column), kind.byte_width)
-        if types.is_integer(kind) or types.is_floating(kind):
-            return column.to_numpy(zero_copy_only=True)
-    if types.is_dictionary(kind):
-        return column_to_numpy(column.dictionary_decode())
-    if types.is_string_view(kind):
-        column = column.cast(pyarrow.large_string())
-    elif types.is_binary_view(kind):
-        column = column.cast(pyarrow.large_binary())
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _is_numeric(kind: Any) -> bool:
-    from pyarrow import types
-
-    if types.is_fixed_size_list(kind):
-        return _is_numeric(kind.value_type)
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-
-
-def _inner_shape(kind: Any) -> tuple[int, ...]:
-    from pyarrow import types
-
-    return (kind.list_size, *_inner_shape(kind.value_type)) if types.is_fixed_size_list(kind) else ()
-
-
-def to_arrow(output: Any, function: str) -> Any:
-    """What a function returned, as a record batch."""
+def to_arrow(output: Any, function: str, given: Any = None) -> Any:
+    """What a function returned, as a record batch; ``given`` is the record batch that it got."""
     import pyarrow
 
     if isinstance(output, pyarrow.RecordBatch):
@@ -91,9 +47,12 @@ def to_arrow(output: Any, function: str) -> Any:
     if isinstance(output, pyarrow.Table):
         return _one_batch(output)
     if isinstance(output, Mapping):
-        return columns_to_arrow(output, function)
+        return columns_to_arrow(output, function, given)
     if type(output).__module__.partition(".")[0] == "pandas" and hasattr(output, "columns"):
-        return pyarrow.RecordBatch.from_pandas(output, preserve_index=False).replace_schema_metadata(None)
+        columns = {name if isinstance(name, str) else str(name): output[name] for name in output.columns}
+        if len(columns) != len(output.columns):
+            raise ValueError(f"{function} returned two columns of one name: {', '.join(map(str, output.columns))}")
+        return columns_to_arrow(columns, function, given, rows=len(output))
     raise ValueError(
         f"{function} returned {type(output).__name__}; it must return a dict of columns (numpy arrays or lists), a "
         "pandas.DataFrame or a pyarrow.Table, or yield such batches"
@@ -113,9 +72,11 @@ def _one_batch(table: Any) -> Any:
     return pyarrow.concat_batches(batches)
 
 
-def columns_to_arrow(columns: Mapping[str, Any], function: str) -> Any:
+def columns_to_arrow(columns: Mapping[str, Any], function: str, given: Any = None, *, rows: int | None = None) -> Any:
     """A dict of columns as a record batch."""
     import pyarrow
+
+    from . import _from_python
 
     arrays = {}
     for name, values in columns.items():
@@ -123,84 +84,43 @@ def columns_to_arrow(columns: Mapping[str, Any], function: str) -> Any:
             # One type for all wrong outputs, as in Ray.
             raise ValueError(f"{function} returned a column named {name!r}, which is no string")  # noqa: TRY004
         try:
-            arrays[name] = column_to_arrow(values)
-        except (pyarrow.ArrowException, TypeError, ValueError) as error:
+            arrays[name] = _from_python.to_column(values, *_given_column(given, name))
+        except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {error}") from error
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{function} returned columns of different lengths: {lengths}")
+    if not arrays and rows:
+        # A batch without columns has rows all the same.
+        return pyarrow.RecordBatch.from_struct_array(pyarrow.array([{}] * rows, pyarrow.struct([])))
     return pyarrow.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def column_to_arrow(values: Any) -> Any:
-    """Values as an Arrow array."""
-    import numpy
-    import pyarrow
-
-    if isinstance(values, pyarrow.ChunkedArray):
-        combined = values.combine_chunks()
-        return combined if isinstance(combined, pyarrow.Array) else pyarrow.concat_arrays(combined.chunks)
-    if isinstance(values, pyarrow.Array):
-        return values
-    if not isinstance(values, numpy.ndarray):
-        if hasattr(values, "__array__") and not isinstance(values, (list, tuple)):
-            values = numpy.asarray(values)
-        elif isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-            raise TypeError(f"it is {type(values).__name__} and not one value per row")
-        else:
-            return _list_to_arrow(list(values))
-    if values.ndim == 0:
-        raise TypeError("it is a single number and not one value per row")
-    if values.ndim > 1:
-        return _tensor_to_arrow(values)
-    if values.dtype == object:
-        return _list_to_arrow(values.tolist())
-    return pyarrow.array(values)
-
-
-def _list_to_arrow(values: list[Any]) -> Any:
-    import numpy
-    import pyarrow
-
-    if values and all(isinstance(value, numpy.ndarray) and value.ndim > 0 for value in values):
-        first = values[0]
-        if all(value.shape == first.shape and value.dtype == first.dtype for value in values):
-            return _tensor_to_arrow(numpy.stack(values))
-        return pyarrow.array([value.tolist() for value in values])
-    return pyarrow.array(values)
-
-
-def _tensor_to_arrow(values: Any) -> Any:
-    import numpy
-    import pyarrow
-
-    flat = pyarrow.array(numpy.ascontiguousarray(values).reshape(-1))
-    if 0 in values.shape[1:]:
-        raise TypeError(f"its rows have the shape {values.shape[1:]}, which holds no values")
-    return functools.reduce(pyarrow.FixedSizeListArray.from_arrays, reversed(values.shape[1:]), flat)
+def _given_column(given: Any, name: str) -> tuple[Any, Any]:
+    """The column of this name that the function got, and its field's metadata."""
+    index = -1 if given is None else given.schema.get_field_index(name)
+    return (None, None) if index < 0 else (given.column(index), given.schema.field(index).metadata)
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:
     """The rows of a record batch or table as dicts of Python values; rows of tensors are numpy arrays."""
-    columns = {name: _values_of(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    from . import _to_python
+
+    columns = {
+        field.name: _to_python.to_values(batch.column(index), field.metadata)
+        for index, field in enumerate(batch.schema)
+    }
     if not columns:
         return [{} for _ in range(batch.num_rows)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _values_of(column: Any) -> list[Any]:
-    from pyarrow import types
-
-    if types.is_fixed_size_list(column.type) and column.null_count == 0 and _is_numeric(column.type):
-        return list(column_to_numpy(column))
-    return column.to_pylist()
-
-
-def rows_to_arrow(rows: list[Mapping[str, Any]], function: str) -> Any:
-    """Dicts of values as a record batch; a key that a row lacks is null there."""
+def rows_to_arrow(rows: list[Mapping[str, Any]], function: str, given: Any = None) -> Any:
+    """Dicts of values as a record batch; a key that a row lacks is null there. ``given``: as in :func:`to_arrow`."""
     names: dict[str, None] = {}
     for row in rows:
         if not isinstance(row, Mapping):
             raise ValueError(f"{function} returned {type(row).__name__}; it must return a dict for a row")  # noqa: TRY004
         names.update(dict.fromkeys(row))
-    return columns_to_arrow({name: [row.get(name) for row in rows] for name in names}, function)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return columns_to_arrow(columns, function, given, rows=len(rows))

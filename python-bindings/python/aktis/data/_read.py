@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _native
+from . import _batches, _native, _one_schema
 from ._keywords import Keywords, Refused
 from .dataset import Dataset
 
@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+#: What Parquet files are called.
+_DEFAULT_EXTENSIONS: Any = ("parquet", "pq", "parq")
+
+
 def read_parquet(
     paths: str | os.PathLike[str] | list[str | os.PathLike[str]],
     *,
     columns: list[str] | None = None,
     filter: Any = None,
+    file_extensions: list[str] | None = _DEFAULT_EXTENSIONS,
+    partitioning: Any = "hive",
     **hints: Any,
 ) -> Dataset:
     """The rows of Parquet files.
 
+    Files may differ in their columns: the dataset has those of all files, by name, each of a type that all values fit
+    into, and null where a file has none.
+
     Args:
-        paths: A file, a folder (searched through for ``*.parquet``), a pattern with ``*``, ``?`` or ``**``, or a list of
-            these.
+        paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these.
         columns: The columns to read; others are never touched.
         filter: An SQL expression: row groups and pages without matching rows are not read.
+        file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
+        partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
         hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
 
     Example:
@@ -42,7 +52,10 @@ def read_parquet(
     """
     parts = _check_hints("read_parquet", hints)
     texts = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    dataset = _in_parts(_native.plan().read_parquet(texts), parts)
+    if file_extensions is not None:
+        file_extensions = [file_extensions] if isinstance(file_extensions, str) else list(file_extensions)
+    is_hive = _is_hive(partitioning)
+    dataset = _in_parts(_native.plan().read_parquet(texts, file_extensions, is_hive), parts)
     if filter is not None:
         dataset = dataset.filter(expr=str(filter))
     return dataset if columns is None else dataset.select_columns(columns)
@@ -73,7 +86,7 @@ def from_items(items: Iterable[Any], **hints: Any) -> Dataset:
     if not items:
         return from_arrow(_batches.columns_to_arrow({}, "from_items()"))
     rows = items if all(isinstance(item, Mapping) for item in items) else [{"item": item} for item in items]
-    return _from_batches([_batches.rows_to_arrow(rows, "from_items()")], parts)
+    return _from_batches([_batches.rows_to_arrow(rows, "from_items()")], "from_items()", parts)
 
 
 def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Any) -> Dataset:
@@ -98,7 +111,7 @@ def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table]
             batches.extend(table.to_batches() or [_batches._one_batch(table)])
         else:
             raise TypeError(f"from_arrow() takes pyarrow tables, not {type(table).__name__}")
-    return _from_batches(batches, parts)
+    return _from_batches(batches, "from_arrow()", parts)
 
 
 def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Any) -> Dataset:
@@ -110,7 +123,7 @@ def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Any) ->
     """
     parts = _check_hints("from_pandas", hints)
     dfs = dfs if isinstance(dfs, (list, tuple)) else [dfs]
-    return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs], parts)
+    return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs], "from_pandas()", parts)
 
 
 def from_numpy(arrays: numpy.ndarray | list[numpy.ndarray], **hints: Any) -> Dataset:
@@ -122,15 +135,33 @@ def from_numpy(arrays: numpy.ndarray | list[numpy.ndarray], **hints: Any) -> Dat
     """
     parts = _check_hints("from_numpy", hints)
     arrays = arrays if isinstance(arrays, (list, tuple)) else [arrays]
-    return _from_batches([_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays], parts)
+    batches = [_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays]
+    return _from_batches(batches, "from_numpy()", parts)
 
 
-def _from_batches(batches: list[Any], parts: int | None = None) -> Dataset:
-    schema = batches[0].schema
-    for batch in builtins.range(1, len(batches)):
-        if not batches[batch].schema.equals(schema):
-            raise ValueError(f"all tables must have the same columns: {schema} and {batches[batch].schema}")
-    return _in_parts(_native.plan().from_batches(batches[0].schema.remove_metadata(), batches), parts)
+def _from_batches(batches: list[Any], function: str, parts: int | None = None) -> Dataset:
+    names = [f"in part {index}" for index in builtins.range(len(batches))]
+    schema = _one_schema.unified([batch.schema for batch in batches], function, names)
+    places = zip(batches, names, strict=True)
+    batches = [_one_schema.conformed(batch, schema, function, ("as a whole", name)) for batch, name in places]
+    return _in_parts(_native.plan().from_batches(schema.remove_metadata(), batches), parts)
+
+
+def _is_hive(partitioning: Any) -> bool:
+    """Whether the names of folders tell columns; ``partitioning`` may be an object of Ray's shape."""
+    if partitioning is None:
+        return False
+    style = getattr(partitioning, "style", partitioning)
+    style = getattr(style, "value", style)
+    more = [
+        name for name in ("base_dir", "field_names", "field_types", "filesystem") if getattr(partitioning, name, None)
+    ]
+    if style != "hive" or more:
+        raise NotImplementedError(
+            f"read_parquet(partitioning={partitioning!r}) is not there yet: give 'hive', for folders like day=2024-01-01, "
+            "or None"
+        )
+    return True
 
 
 def _in_parts(plan: Any, parts: int | None) -> Dataset:
@@ -144,8 +175,6 @@ _REFUSED = {
     "tensor_column_schema": Refused("reshape the column in map_batches()"),
     "filesystem": Refused("mount it, and read its path"),
     "partition_filter": Refused("give the paths that you want"),
-    "partitioning": Refused("read folder after folder, and add the column with add_column()"),
-    "file_extensions": Refused("give a pattern with * as path", (None, ["parquet"])),
     "arrow_parquet_args": Refused("read with pyarrow, and use from_arrow()", (None, {})),
     "ray_remote_args": Refused("reading runs in the workers of the next step: give it resources", (None, {})),
     "num_cpus": Refused("reading runs in the workers of the next step: give it resources", (None, 1)),

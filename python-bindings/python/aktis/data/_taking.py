@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _consume, _iteration
+from . import _batches, _consume, _iteration, _one_schema
 from ._keywords import Keywords, Refused
 from ._schema import Schema
 
@@ -128,7 +128,7 @@ class Taking:
         wanted = _batches.check_format(batch_format)
 
         def formatted(batches: Iterator[Any]) -> Iterator[Any]:
-            for table in _rebatch(batches, batch_size, drop_last):
+            for table in _one_schema.tables(batches, batch_size, drop_last, "iter_batches()"):
                 yield _batches.from_arrow(_batches._one_batch(table), wanted)
 
         def begin() -> Iterator[Any]:
@@ -156,13 +156,10 @@ class Taking:
         import pyarrow
 
         batches = list(self._run())
-        if not batches:
-            schema = self._plan.schema()
-            return (schema or pyarrow.schema([])).empty_table()
-        if all(batch.schema.equals(batches[0].schema) for batch in batches):
-            return pyarrow.Table.from_batches(batches)
-        tables = [pyarrow.Table.from_batches([batch]) for batch in batches]
-        return pyarrow.concat_tables(tables, promote_options="permissive")
+        if batches:
+            return _one_schema.table_of(batches, "to_arrow()")
+        schema = self._plan.schema() or self._stats.seen_schema()
+        return (schema or pyarrow.schema([])).empty_table()
 
     def to_pandas(self, limit: int | None = None) -> pandas.DataFrame:
         """All rows as a data frame.
@@ -172,7 +169,9 @@ class Taking:
         [0, 1, 2]
         """
         dataset = self if limit is None else self.limit(limit)
-        return dataset.to_arrow().to_pandas()
+        from . import _to_python
+
+        return _to_python.to_pandas(dataset.to_arrow())
 
     def schema(self, fetch_if_missing: bool = True) -> Schema | None:
         """The columns. If only a function knows them, it runs over the first row to find out.
@@ -185,35 +184,15 @@ class Taking:
         if known is not None:
             return Schema(known)
         if self._seen_schema is None and fetch_if_missing:
-            for batch in self.limit(1)._run():
+            limited = self.limit(1)
+            for batch in limited._run():
                 self._seen_schema = Schema(batch.schema)
+            if self._seen_schema is None and (seen := limited._stats.seen_schema()) is not None:
+                # A function that returned no rows has told its columns all the same.
+                self._seen_schema = Schema(seen)
         return self._seen_schema
 
     def columns(self, fetch_if_missing: bool = True) -> list[str] | None:
         """The names of the columns."""
         schema = self.schema(fetch_if_missing)
         return None if schema is None else schema.names
-
-
-def _rebatch(batches: Iterator[Any], batch_size: int | None, drop_last: bool) -> Iterator[Any]:
-    """Tables of exactly `batch_size` rows, the last one of what is left."""
-    import pyarrow
-
-    held: list[Any] = []
-    rows = 0
-    for batch in batches:
-        if batch_size is None:
-            yield pyarrow.Table.from_batches([batch])
-            continue
-        held.append(batch)
-        rows += batch.num_rows
-        if rows < batch_size:
-            continue
-        table = pyarrow.Table.from_batches(held)
-        whole = rows - rows % batch_size
-        for first in range(0, whole, batch_size):
-            yield table.slice(first, batch_size)
-        held = table.slice(whole).to_batches()
-        rows -= whole
-    if rows and not drop_last:
-        yield pyarrow.Table.from_batches(held)

@@ -95,7 +95,7 @@ class LoadedFunction:
         return self._function(value)
 
     def _finish_batches(self, output: Any, batch: Any) -> Any:
-        return _batches.to_arrow(output, self.name)
+        return _batches.to_arrow(output, self.name, batch)
 
     # Rows: calls for each row, whose results are one output.
 
@@ -108,7 +108,7 @@ class LoadedFunction:
         return await gathered([functools.partial(self._function, row) for row in rows], self._limit)
 
     def _finish_rows(self, rows: Any, batch: Any) -> Any:
-        return _batches.rows_to_arrow(rows, self.name)
+        return _batches.rows_to_arrow(rows, self.name, batch)
 
     # Rows that become any number of rows.
 
@@ -123,7 +123,7 @@ class LoadedFunction:
 
     def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
         rows = [row for output in outputs for row in output]
-        return _batches.rows_to_arrow(rows, self.name) if rows else None
+        return _batches.rows_to_arrow(rows, self.name, batch) if rows else None
 
     # Rows that stay or not.
 
@@ -144,10 +144,9 @@ class LoadedFunction:
 
     def _finish_column(self, result: Any, batch: Any) -> Any:
         column, _, function = self.name.partition("=")
-        values = getattr(result, "values", result) if self._format == "pandas" else result
-        if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            values = [values] * batch.num_rows
-        return _batches.columns_to_arrow({column: values}, function)
+        if not hasattr(result, "__len__") or isinstance(result, (str, bytes)):
+            result = [result] * batch.num_rows
+        return _batches.columns_to_arrow({column: result}, function, batch)
 
 
 def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:

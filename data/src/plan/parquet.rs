@@ -1,0 +1,189 @@
+//! Parquet files as one table, also where their columns differ.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+
+use crate::columns::{self, Misfit};
+use crate::error::PlanError;
+use crate::storage::{FileFooter, partition_values};
+
+/// Parquet files.
+#[derive(Debug)]
+pub struct ParquetTable {
+    /// The files in order, with their row groups.
+    pub files: Vec<FileFooter>,
+    /// The columns: those of all files, by name, each of the type that all of its values fit into, and then those that only
+    /// the names of folders tell.
+    pub schema: SchemaRef,
+    /// The columns that the names of folders tell.
+    pub partitions: Vec<String>,
+    /// The columns that files have themselves, each kind once.
+    pub(crate) file_schemas: Vec<SchemaRef>,
+    /// Which of `file_schemas` each file has.
+    schema_of: Vec<u32>,
+}
+
+impl ParquetTable {
+    /// The table of `files`. Fails if a column has no type in common.
+    pub fn new(files: Vec<FileFooter>, is_hive: bool) -> Result<Self, PlanError> {
+        let mut file_schemas: Vec<SchemaRef> = Vec::new();
+        let mut schema_of = Vec::with_capacity(files.len());
+        for file in &files {
+            // Files that differ come in runs, so the last kind is the likeliest.
+            let known = file_schemas.iter().rposition(|known| *known == file.schema);
+            let index = known.unwrap_or_else(|| {
+                file_schemas.push(Arc::clone(&file.schema));
+                file_schemas.len() - 1
+            });
+            schema_of.push(u32::try_from(index).expect("fewer than 2^32 files"));
+        }
+        let mut table = Self {
+            files,
+            schema: Arc::new(Schema::empty()),
+            partitions: Vec::new(),
+            file_schemas,
+            schema_of,
+        };
+        let schema = table.unified()?;
+        if is_hive {
+            table.partitions = table.partitions_beside(&schema);
+        }
+        table.schema = table.with_partitions(&schema);
+        Ok(table)
+    }
+
+    /// The table with those of its files that are `true`.
+    pub(crate) fn with_files(&self, kept: &[bool]) -> Self {
+        let are_kept = kept.iter().copied();
+        let files = self.files.iter().zip(are_kept.clone());
+        let schemas = self.schema_of.iter().zip(are_kept);
+        Self {
+            files: files
+                .filter(|(_, is_kept)| *is_kept)
+                .map(|(file, _)| file.clone())
+                .collect(),
+            schema: Arc::clone(&self.schema),
+            partitions: self.partitions.clone(),
+            file_schemas: self.file_schemas.clone(),
+            schema_of: schemas
+                .filter(|(_, is_kept)| *is_kept)
+                .map(|(&of, _)| of)
+                .collect(),
+        }
+    }
+
+    /// Rows of all files.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(FileFooter::rows).sum()
+    }
+
+    /// Which of `file_schemas` the file at `index` has.
+    pub(crate) fn schema_of(&self, index: usize) -> u32 {
+        self.schema_of[index]
+    }
+
+    /// Whether rows of all files are rows of the table as they are.
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.partitions.is_empty()
+            && self
+                .file_schemas
+                .iter()
+                .all(|schema| *schema == self.schema)
+    }
+
+    fn unified(&self) -> Result<SchemaRef, PlanError> {
+        let mut kinds = self.file_schemas.iter();
+        let mut schema = kinds
+            .next()
+            .map_or_else(|| Arc::new(Schema::empty()), Arc::clone);
+        for kind in kinds {
+            schema = columns::unify(&schema, kind).map_err(|misfit| self.misfit(&misfit, kind))?;
+        }
+        Ok(schema)
+    }
+
+    /// Names a file that `kind` does not go with, and a file of that kind.
+    fn misfit(&self, misfit: &Misfit, kind: &SchemaRef) -> PlanError {
+        let path_of = |schema: &SchemaRef| {
+            let index = self.file_schemas.iter().position(|known| known == schema);
+            let file = self
+                .schema_of
+                .iter()
+                .position(|&of| Some(of as usize) == index);
+            file.map_or("", |file| self.files[file].file.path.as_str())
+        };
+        let direct = self
+            .file_schemas
+            .iter()
+            .find_map(|other| Some((other, columns::unify(other, kind).err()?)));
+        let (other, misfit) = match &direct {
+            Some((other, misfit)) => (path_of(other), misfit.as_ref()),
+            None => ("the files before it", misfit),
+        };
+        let between = misfit.between(&format!("in {other}"), &format!("in {}", path_of(kind)));
+        PlanError::InvalidArgument(format!(
+            "read_parquet(): {between}; read such files separately, or write them anew with one type"
+        ))
+    }
+
+    /// What the names of folders tell and the files do not.
+    fn partitions_beside(&self, schema: &Schema) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for file in &self.files {
+            for (name, _) in partition_values(&file.file.path) {
+                if schema.field_with_name(&name).is_err() && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    fn with_partitions(&self, schema: &SchemaRef) -> SchemaRef {
+        if self.partitions.is_empty() {
+            return Arc::clone(schema);
+        }
+        let column =
+            |name: &String| -> FieldRef { Arc::new(Field::new(name, DataType::Utf8, true)) };
+        let fields: Vec<FieldRef> = schema
+            .fields()
+            .iter()
+            .cloned()
+            .chain(self.partitions.iter().map(column))
+            .collect();
+        Arc::new(Schema::new(fields))
+    }
+}
+
+impl TableSource for ParquetTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The reader evaluates a filter row by row while it decodes, but only over flat columns.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let is_flat = |name: &str| {
+            self.schema
+                .field_with_name(name)
+                .is_ok_and(|field| !field.data_type().is_nested())
+        };
+        let exact = |filter: &&Expr| {
+            let columns = filter.column_refs();
+            let is_exact = !columns.is_empty()
+                && columns.iter().all(|column| is_flat(&column.name))
+                && !filter.is_volatile();
+            if is_exact {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(exact).collect())
+    }
+}

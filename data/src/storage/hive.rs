@@ -1,0 +1,66 @@
+//! Folders whose names say what all rows below them have in common: `day=2024-01-01/part.parquet`.
+
+/// How Hive writes that there is no value.
+const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Names and values in the folders of a path, in order; `None` is null. Where a name comes twice, the last one counts.
+pub(crate) fn partition_values(path: &str) -> Vec<(String, Option<String>)> {
+    let mut values: Vec<(String, Option<String>)> = Vec::new();
+    let Some((folders, _)) = path.rsplit_once('/') else {
+        return values;
+    };
+    for folder in folders.split('/') {
+        let Some((name, value)) = folder.split_once('=') else {
+            continue;
+        };
+        if name.is_empty() {
+            continue;
+        }
+        let value = (value != NULL).then(|| decoded(value));
+        values.retain(|(known, _)| known != name);
+        values.push((name.to_owned(), value));
+    }
+    values
+}
+
+/// The text without its `%20` and the like; what is no such sign stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| first == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = byte {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_tell_values_and_the_file_does_not() {
+        let values =
+            partition_values("/in/day=2024-01-01/city=S%C3%A3o%20Paulo/empty=/x=1.parquet");
+        let pair = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+        let wanted = [
+            pair("day", "2024-01-01"),
+            pair("city", "São Paulo"),
+            pair("empty", ""),
+        ];
+        assert_eq!(values, wanted);
+        assert_eq!(partition_values("/in/=1/100%/a.parquet"), []);
+        let null = partition_values("/in/x=1/x=__HIVE_DEFAULT_PARTITION__/a.parquet");
+        assert_eq!(null, [("x".to_owned(), None)]);
+    }
+}

@@ -1,0 +1,167 @@
+"""Columns of Arrow as numpy, pandas and Python values. Nothing is rounded on the way.
+
+This module imports pyarrow, so it is itself imported only where rows are at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pyarrow
+from pyarrow import compute, types
+
+from . import _tensors
+
+#: Whole numbers beyond this have no exact place in a float.
+_MOST_EXACT = 2**53
+
+
+def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
+    """A column as numpy: a view where possible. ``metadata`` is that of its field."""
+    column = _one_array(column)
+    tensor = _tensors.tensor_of(column.type, metadata)
+    if tensor is not None:
+        return _tensors.to_numpy(column, tensor)
+    column = _plain(column)
+    kind = column.type
+    if is_array_list(kind):
+        return _fixed_lists(column) if column.null_count == 0 else _tensors.objects(fixed_list_rows(column))
+    if types.is_integer(kind):
+        return _integers(column)
+    if types.is_floating(kind) and column.null_count == 0:
+        return column.to_numpy(zero_copy_only=True)
+    if types.is_nested(kind) and _needs_python(column):
+        return _tensors.objects(column.to_pylist())
+    return column.to_numpy(zero_copy_only=False)
+
+
+def to_values(column: Any, metadata: Any = None) -> list[Any]:
+    """A column as Python values; rows of tensors are numpy arrays."""
+    column = _one_array(column)
+    tensor = _tensors.tensor_of(column.type, metadata)
+    if tensor is not None:
+        return _tensors.to_rows(column, tensor)
+    if isinstance(column, pyarrow.ExtensionArray):
+        column = column.storage
+    return fixed_list_rows(column) if is_array_list(column.type) else column.to_pylist()
+
+
+def to_pandas(table: Any) -> Any:
+    """A batch or table as a data frame.
+
+    Rows of tensors are arrays of their shape. Whole numbers beside nulls are of pandas' nullable types, so that they stay
+    whole.
+    """
+    frame = None
+    special: dict[str, Any] = {}
+    for index, field in enumerate(table.schema):
+        series = _special_series(table.column(index), field)
+        if series is not None:
+            special[field.name] = series
+    if not special:
+        return table.to_pandas()
+    import pandas
+
+    others = [name for name in table.schema.names if name not in special]
+    frame = table.select(others).to_pandas() if others else pandas.DataFrame(index=range(table.num_rows))
+    columns = {name: special[name] if name in special else frame[name] for name in table.schema.names}
+    return pandas.DataFrame(columns, index=frame.index)
+
+
+def _special_series(column: Any, field: pyarrow.Field) -> Any:
+    """A column that pyarrow would not turn into pandas as it is."""
+    kind = field.type
+    is_tensor = _tensors.tensor_of(kind, field.metadata) is not None or is_array_list(kind)
+    if not (is_tensor or isinstance(kind, pyarrow.BaseExtensionType) or types.is_nested(kind)):
+        if not (types.is_integer(kind) and column.null_count):
+            return None
+        return column.to_pandas(types_mapper=_nullable_integers().get)
+    column = _one_array(column)
+    if not is_tensor and isinstance(column, pyarrow.ExtensionArray):
+        column = column.storage
+    if is_tensor or _needs_python(column):
+        import pandas
+
+        return pandas.Series(_tensors.objects(to_values(column, field.metadata)), dtype=object)
+    return None
+
+
+def _nullable_integers() -> dict[Any, Any]:
+    import pandas
+
+    widths = (8, 16, 32, 64)
+    signed = {getattr(pyarrow, f"int{width}")(): getattr(pandas, f"Int{width}Dtype")() for width in widths}
+    return signed | {getattr(pyarrow, f"uint{width}")(): getattr(pandas, f"UInt{width}Dtype")() for width in widths}
+
+
+def _one_array(column: Any) -> pyarrow.Array:
+    if not isinstance(column, pyarrow.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pyarrow.Array) else pyarrow.concat_arrays(combined.chunks)
+
+
+def _plain(column: pyarrow.Array) -> pyarrow.Array:
+    """A column of the type that its values have, without extensions, dictionaries and views."""
+    if isinstance(column, pyarrow.ExtensionArray):
+        return _plain(column.storage)
+    if types.is_dictionary(column.type):
+        return _plain(column.dictionary_decode())
+    if types.is_string_view(column.type):
+        return column.cast(pyarrow.large_string())
+    return column.cast(pyarrow.large_binary()) if types.is_binary_view(column.type) else column
+
+
+def is_array_list(kind: pyarrow.DataType) -> bool:
+    """Whether rows of this type are arrays of one shape: lists of a fixed size of numbers, or of such lists."""
+    if not types.is_fixed_size_list(kind) or kind.list_size == 0:
+        return False
+    inner = kind.value_type
+    is_number = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
+    return is_number or is_array_list(inner)
+
+
+def _fixed_lists(column: pyarrow.Array) -> numpy.ndarray:
+    """The rows that are not null, as one array."""
+    shape = [len(column) - column.null_count]
+    flat = column
+    while types.is_fixed_size_list(flat.type):
+        shape.append(flat.type.list_size)
+        flat = flat.flatten()
+    if flat.null_count and types.is_integer(flat.type):
+        return _integers(flat).reshape(shape)
+    return _tensors.values_to_numpy(flat).reshape(shape)
+
+
+def fixed_list_rows(column: pyarrow.Array) -> list[Any]:
+    """One array per row, None where it is null."""
+    if column.null_count == 0:
+        return list(_fixed_lists(column))
+    rows = iter(_fixed_lists(column.filter(column.is_valid())))
+    return [next(rows) if is_there else None for is_there in column.is_valid().to_pylist()]
+
+
+def _integers(column: pyarrow.Array) -> numpy.ndarray:
+    """Whole numbers: floats with NaN beside nulls, as everywhere in numpy, and objects where a float would round."""
+    if column.null_count == 0:
+        return column.to_numpy(zero_copy_only=True)
+    if column.type.bit_width == 64:
+        ends = compute.min_max(column).as_py()
+        if ends["min"] is not None and max(abs(ends["min"]), abs(ends["max"])) > _MOST_EXACT:
+            return _tensors.objects(column.to_pylist())
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _needs_python(column: pyarrow.Array) -> bool:
+    """Whether numpy has no word for something inside: for whole numbers beside nulls, or for moments in structs and maps."""
+    kind = column.type
+    if types.is_integer(kind):
+        return column.null_count > 0
+    if types.is_struct(kind) or types.is_map(kind) or types.is_fixed_size_binary(kind):
+        return True
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _needs_python(column.flatten())
+    return False

@@ -1,0 +1,134 @@
+"""Values and types of every kind on their way through functions and files."""
+
+import datetime
+import decimal
+
+import aktis.data
+import numpy
+import pandas
+import pyarrow
+import pytest
+
+BIG = 2**60 + 1
+NANOS = 1_704_067_200_123_456_789
+TYPES = {
+    "large integers beside a null": pyarrow.array([BIG, None, 3]),
+    "uint64": pyarrow.array([2**64 - 1, None, 0], pyarrow.uint64()),
+    "int8": pyarrow.array([1, None, -1], pyarrow.int8()),
+    "decimal": pyarrow.array(
+        [decimal.Decimal("1.10"), None, decimal.Decimal("-99999999.99")], pyarrow.decimal128(20, 2)
+    ),
+    "dictionary": pyarrow.array(["a", None, "b"]).dictionary_encode(),
+    "large text": pyarrow.array(["a", None, "é"], pyarrow.large_string()),
+    "bytes": pyarrow.array([b"\x00\xff", None, b""]),
+    "bytes of a fixed length": pyarrow.array([b"ab", b"xy", b"cd"], pyarrow.binary(2)),
+    "list": pyarrow.array([[1, 2], [3, 4], []], pyarrow.list_(pyarrow.int32())),
+    "lists of one length": pyarrow.array([[1, 2], [3, 4], [5, 6]], pyarrow.list_(pyarrow.int32())),
+    "large integers in lists": pyarrow.array([[BIG, None], None, []]),
+    "large integers in structs": pyarrow.array([{"a": BIG}, {"a": None}, None]),
+    "empty lists": pyarrow.array([[], [], []], pyarrow.list_(pyarrow.float64())),
+    "list of structs": pyarrow.array([[{"a": 1, "b": "x"}], None, []]),
+    "map": pyarrow.array([[("k", 1)], None, []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+    "nanoseconds": pyarrow.array([NANOS, None, 5], pyarrow.timestamp("ns")),
+    "zone": pyarrow.array([NANOS // 1000, None, 5], pyarrow.timestamp("us", "Europe/Berlin")),
+    "date": pyarrow.array([datetime.date(2024, 2, 29), None, datetime.date(1, 1, 1)]),
+    "null": pyarrow.nulls(3),
+    "text that is null": pyarrow.nulls(3, pyarrow.string()),
+    "fixed list": pyarrow.array([[1.0, 2.0], None, [5.0, 6.0]], pyarrow.list_(pyarrow.float32(), 2)),
+    "half": pyarrow.array(numpy.array([1.5, 2.5, -1], numpy.float16)),
+}
+#: Python has one type for numbers of every width.
+OF_ANOTHER_WIDTH_IN_ROWS = {"int8", "list", "lists of one length", "half"}
+
+
+def same(batch):
+    return batch
+
+
+def identity(ds, how, batch_size):
+    if how == "map":
+        return ds.map(lambda row: {"c": row["c"]})
+    if how == "flat_map":
+        return ds.flat_map(lambda row: [row])
+    return ds.map_batches(same, batch_format=how, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("how", ["numpy", "pandas", "pyarrow", "map", "flat_map"])
+def test_columns_of_every_type_pass_a_function_that_does_nothing(how):
+    """TYP-2 (like-it-came), TYP-3 (untouched-stays)."""
+    for name, column in TYPES.items():
+        source = aktis.data.from_arrow(pyarrow.table({"c": column}))
+        for batch_size in (1, 2, None):
+            table = identity(source, how, batch_size).to_arrow()
+            assert table["c"].to_pylist() == column.to_pylist(), (name, how, batch_size)
+            if how not in ("map", "flat_map") or name not in OF_ANOTHER_WIDTH_IN_ROWS:
+                assert table["c"].type == column.type, (name, how, batch_size)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_is_written_and_read_again(name, tmp_path):
+    table = pyarrow.table({"c": TYPES[name]})
+    aktis.data.from_arrow(table).write_parquet(tmp_path)
+    read = aktis.data.read_parquet(tmp_path).to_arrow()
+    assert read["c"].to_pylist() == table["c"].to_pylist()
+    assert read["c"].type == table["c"].type
+
+
+def test_type_of_a_list_does_not_depend_on_how_rows_fall_into_batches(tmp_path):
+    """TYP-1 (type-by-container)."""
+    lists = pyarrow.array([[1, 2], [3, 4], [], [5]], pyarrow.list_(pyarrow.int64()))
+    source = aktis.data.from_arrow(pyarrow.table({"ids": lists}))
+    for batch_size in (1, 2, 4):
+        made = source.map_batches(lambda b: {"more": [[*ids, 0] for ids in b["ids"]]}, batch_size=batch_size)
+        seen = {batch["more"].type for batch in made.iter_batches(batch_size=1, batch_format="pyarrow")}
+        assert seen == {pyarrow.list_(pyarrow.int64())}
+        out = tmp_path / str(batch_size)
+        made.write_parquet(out)
+        assert [row["more"] for row in aktis.data.read_parquet(out).take_all()] == [[1, 2, 0], [3, 4, 0], [0], [5, 0]]
+
+
+def test_large_integers_stay_whole_in_frames_and_in_numpy():
+    ds = aktis.data.from_arrow(pyarrow.table({"n": TYPES["large integers beside a null"]}))
+    assert int(ds.to_pandas()["n"].iloc[0]) == BIG
+    assert ds.take_batch(3)["n"].tolist() == [BIG, None, 3]
+    small = aktis.data.from_arrow(pyarrow.table({"n": pyarrow.array([1, None])})).take_batch(2)["n"]
+    assert small.dtype == numpy.float64 and numpy.isnan(small[1])
+
+
+def test_moments_keep_nanoseconds_and_zone_also_when_rows_were_left_out():
+    zoned = pyarrow.array([NANOS, 5, 6], pyarrow.timestamp("ns", "Europe/Berlin"))
+    ds = aktis.data.from_arrow(pyarrow.table({"ts": zoned}))
+    for kept in (
+        ds.map_batches(lambda b: {"ts": b["ts"][b["ts"].astype("int64") != 6]}),
+        ds.flat_map(lambda row: [row] if row["ts"].value != 6 else []),
+    ):
+        assert kept.to_arrow()["ts"].type == zoned.type
+        assert kept.to_arrow()["ts"].cast(pyarrow.int64()).to_pylist() == [NANOS, 5]
+
+
+def test_column_may_be_a_series_with_missing_values():
+    ds = aktis.data.from_items([{"text": "a"}, {"text": None}])
+    assert ds.add_column("y", lambda df: df["text"]).take_all() == [{"text": "a", "y": "a"}, {"text": None, "y": None}]
+    made = ds.map_batches(lambda b: {"s": pandas.Series([1, None], dtype="Int64"), "o": pandas.Series([None, "x"])})
+    assert made.take_all() == [{"s": 1, "o": None}, {"s": None, "o": "x"}]
+
+
+def test_arrays_may_stand_beside_none_and_in_dicts():
+    def make(batch):
+        images = [numpy.ones((2, 3), numpy.uint8) if row == 0 else None for row in batch["id"]]
+        inside = [{"box": image} for image in images]
+        return {"image": images, "inside": inside, "flat": [None if image is None else image[0] for image in images]}
+
+    table = aktis.data.range(2).map_batches(make).to_arrow()
+    assert table["flat"].type == pyarrow.list_(pyarrow.uint8()) and table["flat"].to_pylist() == [[1, 1, 1], None]
+    assert table["inside"].to_pylist() == [{"box": [[1, 1, 1]] * 2}, {"box": None}]
+    rows = aktis.data.range(2).map_batches(make).to_arrow()
+    rows = aktis.data.from_arrow(rows).take_all()
+    assert rows[0]["image"].shape == (2, 3) and rows[1]["image"] is None
+
+
+def test_what_has_no_exact_place_is_refused_with_the_columns_name():
+    ds = aktis.data.range(2)
+    for wrong in ([2**70, 1], [object(), 1], [1, "a"], [2**60 + 1, 0.5], [numpy.ones((2, 2)), numpy.ones(2)]):
+        with pytest.raises(ValueError, match="'wrong'"):
+            ds.map_batches(lambda batch, wrong=wrong: {"wrong": wrong}).take_all()
