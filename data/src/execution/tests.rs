@@ -269,3 +269,16 @@ fn result_without_rows_can_be_read_again_with_its_columns() {
     assert_eq!(dataset.known_columns(), ["id"]);
     assert_eq!(read(folder.path()), Vec::<i64>::new());
 }
+
+#[test]
+fn job_whose_function_was_never_called_is_read_again_as_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = folder.path().join("out");
+    run(&numbers(0, "same"), output(&target, SaveMode::Append)).expect("runs");
+    let read = Dataset::read_parquet(&[target.display().to_string()]).expect("is Parquet");
+    assert_eq!(read.schema().expect("is known").fields().len(), 0);
+    let pool = Box::new(InProcessPool::new(1));
+    let options = ExecutionOptions::default();
+    let execution = Execution::start(&read, &Sink::Consumer, pool, &options).expect("starts");
+    assert!(execution.collect().expect("reads").is_empty());
+}
