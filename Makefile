@@ -7,9 +7,12 @@ MODEL := .models/all-MiniLM-L6-v2
 # One place for build products; CI may point it outside the clone to reuse an earlier build.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 NATIVE := python-bindings/python/aktis/_aktis.abi3.so
+CANDLE := python-bindings/python/aktis/libaktis_candle.so
 ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-rust test-python soak lint bench build wheel venv model generated clean
+PROGRESS := $(PYTHON) xtask/build/progress.py --
+
+.PHONY: help demo test test-rust test-python test-wheel soak lint bench build candle wheel venv model generated build-account clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,51 +20,63 @@ help: ## List the commands
 demo: build model ## Embed real text with a real model, then search it
 	$(ENV) $(PY) examples/semantic_search.py
 
-test: test-rust test-python ## Build everything and run all tests
+test: test-rust test-python test-wheel ## Build everything and run all tests
 
-test-rust: build model ## Rust tests
+test-rust: build candle model ## Rust tests
+	$(PROGRESS) cargo test --release --workspace --no-run
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
 		cargo test --release --workspace
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
 
-test-python: build model ## Python tests
+test-python: build candle model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
 
 soak: ## Random faults in a cluster in one process, 2000 seeds; the head's file torn at every byte
 	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- --nocapture random_faults torn_files
 
-lint: venv ## Format and lint checks
+test-wheel: wheel ## Install the wheel into an empty virtual environment and use it there
+	$(PY) tests/wheel.py dist
+
+lint: build ## Format and lint checks, and the budget of the build
+	$(PYTHON) xtask/build/budget.py
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/loom/Cargo.toml
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	$(VENV)/bin/ruff check python-bindings/python examples tests benches
-	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches
+	$(VENV)/bin/ruff check python-bindings/python examples tests benches xtask
+	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches xtask
 
 bench: build ## Compare with Ray: installs it into a folder of its own, prints a table of ratios
 	$(ENV) $(PY) benches/run.py core
 
-build: check-tools venv ## Build the native module and the aktis command
-	cargo build --release --workspace
+build: check-tools venv ## Build the native module, in which the aktis command lies
+	$(PROGRESS) cargo build --release --locked -p aktis-python
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile the package anew: 50 ms of a session's start.
 	@$(PY) -m compileall -q python-bindings/python/aktis
-	@strip --strip-debug -o $(NATIVE).new "$(CARGO_TARGET_DIR)/release/lib_aktis.so" && mv -f $(NATIVE).new $(NATIVE)
+	@strip --strip-unneeded --wildcard --keep-symbol="*aktis*" -o $(NATIVE).new "$(CARGO_TARGET_DIR)/release/lib_aktis.so" && mv -f $(NATIVE).new $(NATIVE)
+
+candle: check-tools ## Build the candle backend, a library that is loaded when it is asked for
+	$(PROGRESS) cargo build --release --locked -p aktis-candle
+	@strip --strip-unneeded -o $(CANDLE).new "$(CARGO_TARGET_DIR)/release/libaktis_candle.so" && mv -f $(CANDLE).new $(CANDLE)
 
 generated: ## Write the files that are generated: docs/configuration.md, the chart's CRDs
 	cargo run --release -p xtask -- all
 
-wheel: venv ## Build the wheel for Python 3.11 and later into dist/
+wheel: build ## Build the wheel for Python 3.11 and later into dist/, from what `make build` has compiled
+	@rm -rf dist
 	$(VENV)/bin/maturin build --release --manifest-path python-bindings/Cargo.toml --out dist
+
+build-account: check-tools ## Say what a build from nothing costs, and why: docs/building.md
+	$(PYTHON) xtask/build/account.py
 
 .PHONY: check-tools
 check-tools:
-	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
-	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install gcc"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is missing: set PYTHON="; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or later: apt-get install python3 python3-venv, or set PYTHON="; exit 1; }
+	@$(PYTHON) xtask/build/preflight.py "$(CARGO_TARGET_DIR)"
 
 venv: $(VENV)/.ready
 
 $(VENV)/.ready: requirements-dev.txt
-	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --upgrade -r requirements-dev.txt
 	@touch $@
 
@@ -72,4 +87,4 @@ $(MODEL)/model.onnx: $(VENV)/.ready
 	$(PY) python-bindings/python/aktis/models/export_onnx.py $(MODEL)
 
 clean: ## Remove build products, the virtual environment and downloaded models
-	rm -rf target $(VENV) .models dist $(NATIVE) demo-output
+	rm -rf target $(VENV) .models dist $(NATIVE) $(CANDLE) demo-output

@@ -1,7 +1,7 @@
 //! Failures of building a plan and of finding its data. Failures of running it are
 //! [`TaskFailure`](aktis_worker::TaskFailure)s, because they come from other processes.
 
-use datafusion::error::DataFusionError;
+use datafusion_common::DataFusionError;
 
 /// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,6 +40,7 @@ pub mod error;
 pub mod execution;
 mod panics;
 pub mod plan;
+mod planner;
 pub mod pool;
 pub mod progress;
 mod sql;

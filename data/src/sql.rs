@@ -3,70 +3,29 @@
 //! Between processes an expression travels as SQL text. The worker binds it to the columns that a block really has, so
 //! that the same path serves expressions over columns whose types nobody knows before a function has returned them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema};
-use datafusion::error::DataFusionError;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::Expr;
-use datafusion::optimizer::OptimizerRule;
-use datafusion::optimizer::eliminate_filter::EliminateFilter;
-use datafusion::optimizer::eliminate_limit::EliminateLimit;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::push_down_limit::PushDownLimit;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::prelude::SessionConfig;
-use datafusion::sql::unparser::Unparser;
-use datafusion::sql::unparser::dialect::CustomDialectBuilder;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_expr::Expr;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_sql::unparser::Unparser;
+use datafusion_sql::unparser::dialect::CustomDialectBuilder;
 
-/// The planner's state: functions, type coercion and the rules we run. Made once; it is a few hundred functions.
-static SESSION: LazyLock<SessionState> = LazyLock::new(|| {
-    let mut config = SessionConfig::new();
-    let options = config.options_mut();
-    // Column names mean what they say, capitals included.
-    options.sql_parser.enable_ident_normalization = false;
-    options.sql_parser.map_string_types_to_utf8view = false;
-    SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_optimizer_rules(rules())
-        .build()
-});
-
-/// The relational rules that make sense for a chain of maps. Joins and aggregates will bring theirs.
-fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    vec![
-        Arc::new(SimplifyExpressions::new()),
-        Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateLimit::new()),
-        // Filters cannot pass limits, so limits go first.
-        Arc::new(PushDownLimit::new()),
-        Arc::new(PushDownFilter::new()),
-        Arc::new(OptimizeProjections::new()),
-    ]
-}
-
-/// The planner's state.
-pub(crate) fn session() -> &'static SessionState {
-    &SESSION
-}
+use crate::planner::planner;
 
 /// Reads `text` as an expression over `schema`.
 pub(crate) fn parse(text: &str, schema: &DFSchema) -> Result<Expr, DataFusionError> {
-    let expr = session().create_logical_expr(text, schema)?;
+    let expr = planner().logical(text, schema)?;
     // Binding proves that the types fit together.
-    session().create_physical_expr(expr.clone(), schema)?;
+    planner().physical(expr.clone(), schema)?;
     Ok(expr)
 }
 
 /// Fails if `text` is not an expression at all, whatever the columns are.
 pub(crate) fn check_syntax(text: &str) -> Result<(), DataFusionError> {
-    let dialect = session().config().options().sql_parser.dialect;
-    session().sql_to_expr(text, &dialect).map(|_| ())
+    planner().syntax(text).map(|_| ())
 }
 
 /// The text from which [`bind`] makes the same expression again.
@@ -94,8 +53,8 @@ pub(crate) fn unparse(expr: &Expr) -> Result<String, DataFusionError> {
 /// Makes `text` executable over batches of `schema`.
 pub(crate) fn bind(text: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let schema = DFSchema::try_from(schema.clone())?;
-    let expr = session().create_logical_expr(text, &schema)?;
-    session().create_physical_expr(expr, &schema)
+    let expr = planner().logical(text, &schema)?;
+    planner().physical(expr, &schema)
 }
 
 #[cfg(test)]

@@ -228,9 +228,19 @@ fn made_up_texts(rows: usize) -> Vec<String> {
     (0..rows).map(text).collect()
 }
 
+/// The candle backend, which cargo builds beside the examples.
+fn candle_library() -> Outcome<PathBuf> {
+    let example = std::env::current_exe()?;
+    let folder = example.parent().and_then(std::path::Path::parent);
+    Ok(folder
+        .ok_or("an example lies in a folder of a build folder")?
+        .join("deps/libaktis_candle.so"))
+}
+
 fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn Encoder>>> {
     if options.backend == Backend::Candle {
         let candle = CandleOptions {
+            library: candle_library()?,
             config: folder.config_path(),
             weights: folder
                 .weights()
@@ -266,6 +276,7 @@ fn start_stream(options: &Options) -> Outcome<BucketingEmbedder> {
         token_budget: Some(options.token_budget),
         replicas: Some(options.replicas),
         intra_threads: Some(options.intra_threads),
+        candle_path: Some(candle_library()?),
         ..TextEmbedderConfig::new(&options.model_dir)
     };
     let stream = StreamOptions {

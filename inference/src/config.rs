@@ -59,6 +59,9 @@ pub struct TextEmbedderConfig {
     /// `None`: the variable `ORT_DYLIB_PATH`.
     #[serde(default)]
     pub onnxruntime_path: Option<PathBuf>,
+    /// The library of the candle backend, `libaktis_candle.so`; Python names the one beside the native module.
+    #[serde(default)]
+    pub candle_path: Option<PathBuf>,
 }
 
 fn default_normalize() -> bool {
@@ -79,6 +82,7 @@ impl TextEmbedderConfig {
             normalize: default_normalize(),
             pooling: Pooling::Mean,
             onnxruntime_path: None,
+            candle_path: None,
         }
     }
 
@@ -97,7 +101,7 @@ impl TextEmbedderConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// ONNX Runtime where the folder has a graph and the library is found, else candle.
+    /// ONNX Runtime where the folder has a graph and the library is found, else candle if that was built.
     #[default]
     Auto,
     /// ONNX Runtime, from `model.onnx` or `onnx/model.onnx`.

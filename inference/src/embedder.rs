@@ -14,7 +14,7 @@ use crate::core::token_batch::TokenBatch;
 use crate::cuda;
 use crate::embedding_array::embedding_array;
 use crate::encoder::Encoder;
-use crate::encoder::candle::{CandleEncoder, CandleOptions};
+use crate::encoder::candle::{self, CandleEncoder, CandleOptions};
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use crate::encoder::onnx_library;
 use crate::error::{EmbedError, EncodeError, LoadError};
@@ -349,6 +349,7 @@ fn load_candle(
         });
     }
     let options = CandleOptions {
+        library: candle::find(config.candle_path.as_deref())?,
         config: folder.config_path(),
         weights: weights.to_owned(),
         intra_threads: intra_threads(config)?,

@@ -64,17 +64,30 @@ pub enum LoadError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The model is not of the family that the backend implements.
-    #[error("load `{path}`: {setting} `{value}` is not supported by the candle backend; {fix}")]
-    UnsupportedModel {
-        /// The `config.json`.
+    /// The library of the candle backend was not found.
+    #[error(
+        "find the candle backend: {place}; it is a part of Aktis that is built on request: run `make candle` in its clone, \
+         or use backend=\"onnx\" with `pip install onnxruntime` (`python -m aktis.models.export_onnx` writes a model's graph)"
+    )]
+    CandleNotFound {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// The library of the candle backend is there and does not fit.
+    #[error(
+        "load the candle backend `{path}`: {reason}; `make candle` in the clone of this version builds one that fits"
+    )]
+    CandleLibrary {
+        /// The library.
         path: PathBuf,
-        /// Which entry of it.
-        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The candle backend does not accept the model; it says which file, and why.
+    #[error("{message}")]
+    CandleModel {
         /// What it says.
-        value: String,
-        /// What is supported instead.
-        fix: &'static str,
+        message: String,
     },
     /// `tokenizer.json` is no tokenizer.
     #[error("read `{path}` as a tokenizer")]
@@ -138,14 +151,6 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong with its inputs or outputs.
         reason: String,
-    },
-    /// `model.safetensors` is corrupt, or lacks a tensor, or has one of a wrong shape.
-    #[error("read the weights `{path}`")]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// Why, naming the tensor where it is about one.
-        source: BoxError,
     },
     /// The device asked for is not there, or the backend cannot use it.
     #[error("use device {device} with backend {backend}: {reason}")]

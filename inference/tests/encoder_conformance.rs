@@ -13,12 +13,13 @@ use aktis_inference::encoder::Encoder;
 use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::testing::TINY_DIM;
-use common::{cosine, onnxruntime, real_model, tiny_model};
+use common::{candle_library, cosine, onnxruntime, real_model, tiny_model};
 
 const MINILM_DIM: usize = 384;
 
 fn candle(folder: &Path) -> Box<dyn Encoder> {
     let options = CandleOptions {
+        library: candle_library(),
         config: folder.join("config.json"),
         weights: folder.join("model.safetensors"),
         intra_threads: 1,

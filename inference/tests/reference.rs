@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use aktis_inference::{Backend, Device, TextEmbedder, TextEmbedderConfig};
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::Float32Type;
-use common::{cosine, onnxruntime, real_model};
+use common::{candle_library, cosine, onnxruntime, real_model};
 use serde::Deserialize;
 
 const LOWEST_COSINE: f64 = 0.999_99;
@@ -36,6 +36,7 @@ fn config(model: PathBuf, backend: Backend, library: Option<PathBuf>) -> TextEmb
         backend,
         device: Device::Cpu,
         onnxruntime_path: library,
+        candle_path: Some(candle_library()),
         ..TextEmbedderConfig::new(model)
     }
 }

@@ -10,8 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use datafusion::common::{DFSchema, DFSchemaRef, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion_common::{DFSchema, DFSchemaRef, Result};
+use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::map::is_open;
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef};
 use bytes::Bytes;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference};
-use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion_common::{DFSchema, DFSchemaRef, Result, TableReference};
+use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::compute::Compute;
 use super::late::LateNode;

@@ -19,13 +19,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::Column;
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{
+use datafusion_common::Column;
+use datafusion_common::DataFusionError;
+use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
 };
 
 use crate::error::{PlanError, first_line};
+use crate::planner::planner;
 use crate::sql;
 use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
 
@@ -235,9 +236,7 @@ impl Dataset {
 
     /// The plan after the planner's rules.
     pub fn optimized(&self) -> Result<LogicalPlan, PlanError> {
-        sql::session()
-            .optimize(&self.plan)
-            .map_err(PlanError::planner)
+        planner().optimize(&self.plan).map_err(PlanError::planner)
     }
 
     /// The files that are read.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::Result;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource};
+use datafusion_common::Result;
+use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
 
 use crate::columns::{self, Misfit};
 use crate::error::PlanError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::TableSource;
+use datafusion_expr::TableSource;
 use parking_lot::Mutex;
 
 use crate::block::BlockHandle;

@@ -7,7 +7,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion_physical_expr::PhysicalExpr;
 
 use super::stream::BatchStream;
 use crate::error::{first_line, quoted};
@@ -237,7 +237,7 @@ fn names(schema: &Schema) -> String {
     quoted(&names)
 }
 
-fn invalid(text: &str, error: &datafusion::error::DataFusionError, schema: &Schema) -> TaskFailure {
+fn invalid(text: &str, error: &datafusion_common::DataFusionError, schema: &Schema) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::InvalidArgument,
         format!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aktis_worker::options::ResourceMap;
 use arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
+use datafusion_expr::{Expr, LogicalPlan, TableScan, TableSource};
 
 use super::lower;
 use super::prune;

@@ -1,6 +1,6 @@
 //! From nodes of the plan to what travels to workers, one by one.
 
-use datafusion::logical_expr::{FetchType, Limit, TableSource};
+use datafusion_expr::{FetchType, Limit, TableSource};
 
 use super::cut::{ParquetOutput, Sink};
 use super::spec::{

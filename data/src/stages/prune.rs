@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::and_kleene;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, TableSource};
+use datafusion_common::DataFusionError;
+use datafusion_expr::{Expr, TableSource};
 
 use crate::error::PlanError;
 use crate::plan::ParquetTable;

@@ -60,6 +60,11 @@ fn stream() -> BucketingEmbedder {
         backend: Backend::Candle,
         device: Device::Cpu,
         normalize: false,
+        candle_path: Some(
+            std::env::current_exe()
+                .unwrap()
+                .with_file_name("libaktis_candle.so"),
+        ),
         // So small that every row makes a batch of its own.
         token_budget: Some(1),
         ..TextEmbedderConfig::new(folder.path())

@@ -33,8 +33,17 @@ pub fn tiny_config(folder: &Path) -> TextEmbedderConfig {
         device: Device::Cpu,
         token_budget: Some(64),
         replicas: Some(2),
+        candle_path: Some(candle_library()),
         ..TextEmbedderConfig::new(folder)
     }
+}
+
+/// The candle backend, which cargo has built beside this test.
+pub fn candle_library() -> PathBuf {
+    let beside = std::env::current_exe().unwrap();
+    let library = beside.with_file_name("libaktis_candle.so");
+    assert!(library.is_file(), "no {}", library.display());
+    library
 }
 
 /// The real model, or `None` with a loud message.

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from .candle_path import find_candle
 from .onnxruntime_path import find_onnxruntime
 
 Backend = Literal["auto", "onnx", "candle"]
@@ -31,7 +32,8 @@ class TextEmbedder:
         column: The column with the texts.
         output_column: The column that is added.
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
-            ``model.safetensors`` with nothing to install, ``"auto"`` takes the first if both its parts are there.
+            ``model.safetensors`` with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if both its
+            parts are there.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU.
@@ -85,6 +87,7 @@ class TextEmbedder:
     def config(self, *, replicas: int | None = None) -> dict[str, Any]:
         """The fields of the Rust `TextEmbedderConfig`. `replicas` counts where the embedder itself names none."""
         library = find_onnxruntime() if self.backend != "candle" else None
+        candle = find_candle() if self.backend != "onnx" else None
         return {
             "model_dir": str(self.model_dir.absolute()),
             "backend": self.backend,
@@ -96,6 +99,7 @@ class TextEmbedder:
             "normalize": self.normalize,
             "pooling": "mean",
             "onnxruntime_path": str(library) if library is not None else None,
+            "candle_path": str(candle) if candle is not None else None,
         }
 
     def spec(self, *, replicas: int | None = None) -> dict[str, Any]:

@@ -8,11 +8,11 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::error::LoadError;
 
 /// Tensors in `f32`, by their name without the `bert.` that some checkpoints put in front.
-pub(super) struct Weights(HashMap<String, Tensor>);
+pub(crate) struct Weights(HashMap<String, Tensor>);
 
 impl Weights {
     /// Reads the whole file.
-    pub(super) fn read(path: &Path) -> std::result::Result<Self, LoadError> {
+    pub(crate) fn read(path: &Path) -> std::result::Result<Self, LoadError> {
         let bytes = std::fs::read(path).map_err(|source| LoadError::ReadFile {
             path: path.to_owned(),
             source,
@@ -21,7 +21,7 @@ impl Weights {
             candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|source| {
                 LoadError::Weights {
                     path: path.to_owned(),
-                    source: Box::new(source),
+                    source,
                 }
             })?;
         let strip = |name: String| {
@@ -38,7 +38,7 @@ impl Weights {
     }
 
     /// The tensor `name`, which must have this shape.
-    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.0.get(name) else {
             candle_core::bail!(
                 "it has no tensor `{name}`, so it is not a BERT encoder of this configuration"

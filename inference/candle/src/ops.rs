@@ -8,14 +8,14 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape};
 use rayon::prelude::*;
 
-use super::math::{exp_of_negative, gelu};
+use crate::math::{exp_of_negative, gelu};
 
 /// Numbers that one thread takes at a time, or a little more.
 const GRAIN: usize = 16 * 1024;
 
 /// `gelu(x + bias)`, row by row.
-pub(super) struct BiasGelu<'model> {
-    pub(super) bias: &'model [f32],
+pub(crate) struct BiasGelu<'model> {
+    pub(crate) bias: &'model [f32],
 }
 
 impl InplaceOp1 for BiasGelu<'_> {
@@ -35,11 +35,11 @@ impl InplaceOp1 for BiasGelu<'_> {
 }
 
 /// LayerNorm (Ba et al., 2016) of `x + bias + residual`, row by row.
-pub(super) struct AddNorm<'model> {
-    pub(super) bias: Option<&'model [f32]>,
-    pub(super) weight: &'model [f32],
-    pub(super) shift: &'model [f32],
-    pub(super) epsilon: f32,
+pub(crate) struct AddNorm<'model> {
+    pub(crate) bias: Option<&'model [f32]>,
+    pub(crate) weight: &'model [f32],
+    pub(crate) shift: &'model [f32],
+    pub(crate) epsilon: f32,
 }
 
 impl InplaceOp2 for AddNorm<'_> {
@@ -99,12 +99,12 @@ fn sum(values: impl Iterator<Item = f32>) -> f32 {
 
 /// Adds the bias to `(rows x width, 3 x hidden)` and sorts it by query, key and value, row and head:
 /// `(3, rows, heads, width, head_size)`.
-pub(super) struct SplitHeads<'model> {
-    pub(super) bias: &'model [f32],
-    pub(super) rows: usize,
-    pub(super) width: usize,
-    pub(super) heads: usize,
-    pub(super) head_size: usize,
+pub(crate) struct SplitHeads<'model> {
+    pub(crate) bias: &'model [f32],
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_size: usize,
 }
 
 impl CustomOp1 for SplitHeads<'_> {
@@ -151,11 +151,11 @@ impl CustomOp1 for SplitHeads<'_> {
 
 /// Softmax over the last dimension of `(rows, heads, width, width)`, in which only the first `tokens` of each row take
 /// part; the rest becomes 0.
-pub(super) struct MaskedSoftmax {
+pub(crate) struct MaskedSoftmax {
     /// Number of tokens of each row.
-    pub(super) tokens: Arc<[usize]>,
-    pub(super) heads: usize,
-    pub(super) width: usize,
+    pub(crate) tokens: Arc<[usize]>,
+    pub(crate) heads: usize,
+    pub(crate) width: usize,
 }
 
 impl InplaceOp1 for MaskedSoftmax {

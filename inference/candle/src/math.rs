@@ -40,7 +40,7 @@ const MANTISSA_BITS: u32 = 23;
 
 /// The exact GELU, `x/2 (1 + erf(x/√2))`.
 #[inline]
-pub(super) fn gelu(x: f32) -> f32 {
+pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
@@ -53,7 +53,7 @@ fn erf(x: f32) -> f32 {
 
 /// exp of a number that is at most 0.
 #[inline]
-pub(super) fn exp_of_negative(x: f32) -> f32 {
+pub(crate) fn exp_of_negative(x: f32) -> f32 {
     let x = x.max(EXP_SMALLEST);
     let shifted = x * LOG2_E + ROUNDING;
     let power = shifted - ROUNDING;

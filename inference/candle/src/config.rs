@@ -8,22 +8,22 @@ use crate::error::LoadError;
 
 /// The shape of a BERT encoder; names as in `config.json`.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct BertConfig {
+pub(crate) struct BertConfig {
     #[serde(default)]
-    pub(super) model_type: String,
-    pub(super) vocab_size: usize,
-    pub(super) hidden_size: usize,
-    pub(super) num_hidden_layers: usize,
-    pub(super) num_attention_heads: usize,
-    pub(super) intermediate_size: usize,
-    pub(super) max_position_embeddings: usize,
-    pub(super) type_vocab_size: usize,
+    pub(crate) model_type: String,
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) type_vocab_size: usize,
     #[serde(default = "default_hidden_act")]
-    pub(super) hidden_act: String,
+    pub(crate) hidden_act: String,
     #[serde(default = "default_layer_norm_eps")]
-    pub(super) layer_norm_eps: f32,
+    pub(crate) layer_norm_eps: f32,
     #[serde(default = "default_position_embedding_type")]
-    pub(super) position_embedding_type: String,
+    pub(crate) position_embedding_type: String,
 }
 
 fn default_hidden_act() -> String {
@@ -39,10 +39,22 @@ fn default_position_embedding_type() -> String {
 }
 
 impl BertConfig {
+    /// Reads `config.json`.
+    pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
+        let text = std::fs::read_to_string(path).map_err(|source| LoadError::ReadFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_str(&text).map_err(|source| LoadError::ParseConfig {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     /// Refuses what would load and then compute something else.
-    pub(super) fn check(&self, path: &Path) -> Result<(), LoadError> {
+    pub(crate) fn check(&self, path: &Path) -> Result<(), LoadError> {
         let refuse = |setting, value: &str, fix| {
-            Err(LoadError::UnsupportedModel {
+            Err(LoadError::Unsupported {
                 path: path.to_owned(),
                 setting,
                 value: value.to_owned(),
@@ -81,7 +93,7 @@ impl BertConfig {
     }
 
     /// Length of the vectors of one attention head.
-    pub(super) fn head_size(&self) -> usize {
+    pub(crate) fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 }

@@ -11,19 +11,19 @@
 //! ```
 //!
 //! Token states travel as a matrix `(rows x width, hidden)`, so that every linear layer is one matrix product. What lies
-//! between the products is in [`ops`](super::ops).
+//! between the products is in [`ops`](crate::ops).
 
 use std::sync::Arc;
 
 use candle_core::{D, Result, Tensor};
 
-use super::config::BertConfig;
-use super::ops::{AddNorm, BiasGelu, MaskedSoftmax, SplitHeads};
-use super::weights::Weights;
+use crate::config::BertConfig;
+use crate::ops::{AddNorm, BiasGelu, MaskedSoftmax, SplitHeads};
+use crate::weights::Weights;
 
 /// The encoder. Cloning shares the weights.
 #[derive(Clone)]
-pub(super) struct Bert {
+pub(crate) struct Bert {
     word_embeddings: Tensor,
     position_embeddings: Tensor,
     segment_embeddings: Tensor,
@@ -32,15 +32,15 @@ pub(super) struct Bert {
 }
 
 /// The tokens of a batch.
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     /// Ids, `(rows x width)`.
-    pub(super) ids: Tensor,
+    pub(crate) ids: Tensor,
     /// Segments, `(rows x width)`.
-    pub(super) segments: Tensor,
+    pub(crate) segments: Tensor,
     /// Tokens of each row that are not padding.
-    pub(super) counts: Arc<[usize]>,
+    pub(crate) counts: Arc<[usize]>,
     /// Tokens per row, padding included.
-    pub(super) width: usize,
+    pub(crate) width: usize,
 }
 
 #[derive(Clone)]
@@ -70,7 +70,7 @@ struct Norm {
 }
 
 impl Bert {
-    pub(super) fn new(config: &BertConfig, weights: &Weights) -> Result<Self> {
+    pub(crate) fn new(config: &BertConfig, weights: &Weights) -> Result<Self> {
         let hidden = config.hidden_size;
         let embedding =
             |name: &str, rows| weights.get(&format!("embeddings.{name}.weight"), &[rows, hidden]);
@@ -87,7 +87,7 @@ impl Bert {
     }
 
     /// The state of every token, `(rows x width, hidden)`; those of padding mean nothing.
-    pub(super) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
+    pub(crate) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
         let rows = tokens.counts.len();
         let mut states = self.word_embeddings.embedding(&tokens.ids)?;
         let segments = self.segment_embeddings.embedding(&tokens.segments)?;

@@ -1,0 +1,205 @@
+//! The planner: functions, type coercion and the rules we run, put together from DataFusion's parts.
+//!
+//! DataFusion's own `SessionState` would bring catalogues, file formats and windows of SQL along, which are a sixth of the
+//! build (docs/building.md).
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::DataType;
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion_functions::core::planner::CoreFunctionPlanner;
+use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
+use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
+use datafusion_optimizer::eliminate_filter::EliminateFilter;
+use datafusion_optimizer::eliminate_limit::EliminateLimit;
+use datafusion_optimizer::optimize_projections::OptimizeProjections;
+use datafusion_optimizer::push_down_filter::PushDownFilter;
+use datafusion_optimizer::push_down_limit::PushDownLimit;
+use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_sql::parser::DFParserBuilder;
+use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast::ExprWithAlias;
+
+static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
+
+/// The one planner of this process, made when it is first used; it is a few hundred functions.
+pub(crate) fn planner() -> &'static Planner {
+    &PLANNER
+}
+
+/// Text to expressions, expressions to what runs, plans to better plans.
+pub(crate) struct Planner {
+    options: Arc<ConfigOptions>,
+    scalars: HashMap<String, Arc<ScalarUDF>>,
+    higher_orders: HashMap<String, Arc<HigherOrderUDF>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    analyzer: Analyzer,
+    optimizer: Optimizer,
+}
+
+impl Planner {
+    fn new() -> Self {
+        let mut options = ConfigOptions::new();
+        // Column names mean what they say, capitals included.
+        options.sql_parser.enable_ident_normalization = false;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        let mut scalars = HashMap::new();
+        let nested = datafusion_functions_nested::all_default_nested_functions();
+        for function in datafusion_functions::all_default_functions()
+            .into_iter()
+            .chain(nested)
+        {
+            let names = names(function.name(), function.aliases());
+            scalars.extend(names.map(|name| (name, Arc::clone(&function))));
+        }
+        let mut higher_orders = HashMap::new();
+        for function in datafusion_functions_nested::all_default_higher_order_functions() {
+            let names = names(function.name(), function.aliases());
+            higher_orders.extend(names.map(|name| (name, Arc::clone(&function))));
+        }
+        Self {
+            options: Arc::new(options),
+            scalars,
+            higher_orders,
+            expr_planners: vec![
+                Arc::new(CoreFunctionPlanner::default()),
+                Arc::new(NestedFunctionPlanner),
+                Arc::new(FieldAccessPlanner),
+                Arc::new(DatetimeFunctionPlanner),
+                Arc::new(UnicodeFunctionPlanner),
+            ],
+            analyzer: Analyzer::new(),
+            optimizer: Optimizer::with_rules(rules()),
+        }
+    }
+
+    /// `text` as a tree of SQL, whatever its columns are.
+    pub(crate) fn syntax(&self, text: &str) -> Result<ExprWithAlias> {
+        DFParserBuilder::new(text)
+            .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
+            .build()?
+            .parse_into_expr()
+    }
+
+    /// `text` as an expression over the columns of `schema`.
+    pub(crate) fn logical(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
+        let sql = self.syntax(text)?;
+        let options = ParserOptions {
+            enable_ident_normalization: self.options.sql_parser.enable_ident_normalization,
+            map_string_types_to_utf8view: self.options.sql_parser.map_string_types_to_utf8view,
+            ..ParserOptions::default()
+        };
+        SqlToRel::new_with_options(self, options).sql_to_expr_with_alias(
+            sql,
+            schema,
+            &mut PlannerContext::new(),
+        )
+    }
+
+    /// What computes `expr` over batches of `schema`, with the types made to fit.
+    pub(crate) fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        let props = ExecutionProps::new();
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(Arc::clone(&self.options))
+            .with_query_execution_start_time(props.query_execution_start_time)
+            .build();
+        let mut expr = ExprSimplifier::new(context).coerce(expr, schema)?;
+        for rewrite in self.analyzer.function_rewrites() {
+            use datafusion_common::tree_node::TreeNode;
+            expr = expr
+                .transform_up(|expr| rewrite.rewrite(expr, schema, &self.options))?
+                .data;
+        }
+        create_physical_expr(&expr, schema, &props, &PhysicalPlanningContext::default())
+    }
+
+    /// The plan after the rules.
+    pub(crate) fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let analyzed = self
+            .analyzer
+            .execute_and_check(plan.clone(), &self.options, |_, _| {})?;
+        let context = OptimizerContext::new_with_config_options(Arc::clone(&self.options));
+        self.optimizer.optimize(analyzed, &context, |_, _| {})
+    }
+}
+
+fn names(name: &str, aliases: &[String]) -> impl Iterator<Item = String> {
+    std::iter::once(name.to_owned()).chain(aliases.to_vec())
+}
+
+/// The relational rules that make sense for a chain of maps. Joins and aggregates will bring theirs.
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateLimit::new()),
+        // Filters cannot pass limits, so limits go first.
+        Arc::new(PushDownLimit::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// What SQL text may name: functions of one value, and nothing that needs a table.
+impl ContextProvider for Planner {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        plan_err!("an expression cannot read the table '{name}'")
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.expr_planners
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.higher_orders.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {
+        None
+    }
+
+    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.scalars.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.higher_orders.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

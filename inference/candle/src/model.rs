@@ -1,0 +1,97 @@
+//! A BERT on the CPU with threads of its own.
+
+use std::path::Path;
+
+use candle_core::{Device as CandleDevice, Tensor};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::bert::{Bert, Tokens};
+use crate::config::BertConfig;
+use crate::error::LoadError;
+use crate::weights::Weights;
+
+/// A model and the threads it computes on.
+///
+/// Its matrix products run on a thread pool of its own, so that models side by side do not wait for each other.
+pub(crate) struct Model {
+    bert: Bert,
+    pool: ThreadPool,
+    dim: usize,
+}
+
+/// A padded batch, row after row.
+pub(crate) struct TokenRows<'batch> {
+    /// Token ids, `rows x width`.
+    pub(crate) ids: &'batch [i64],
+    /// Segments, `rows x width`.
+    pub(crate) segments: &'batch [i64],
+    /// Tokens of each row that are not padding.
+    pub(crate) tokens: &'batch [usize],
+    /// Tokens per row, padding included.
+    pub(crate) width: usize,
+}
+
+impl Model {
+    /// Reads the configuration and the weights.
+    pub(crate) fn load(
+        config_path: &Path,
+        weights_path: &Path,
+        threads: usize,
+    ) -> Result<Self, LoadError> {
+        let config = BertConfig::read(config_path)?;
+        config.check(config_path)?;
+        let weights = Weights::read(weights_path)?;
+        let bert = Bert::new(&config, &weights).map_err(|source| LoadError::Weights {
+            path: weights_path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            bert,
+            pool: start_pool(threads)?,
+            dim: config.hidden_size,
+        })
+    }
+
+    /// One more model that shares the weights in memory.
+    pub(crate) fn share(&self, threads: usize) -> Result<Self, LoadError> {
+        Ok(Self {
+            bert: self.bert.clone(),
+            pool: start_pool(threads)?,
+            dim: self.dim,
+        })
+    }
+
+    /// Length of the vectors.
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The state of every token, `(rows x width, dim)`.
+    pub(crate) fn states(&self, rows: &TokenRows<'_>) -> candle_core::Result<Vec<f32>> {
+        self.pool.install(|| token_states(&self.bert, rows))
+    }
+}
+
+fn start_pool(threads: usize) -> Result<ThreadPool, LoadError> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("aktis-candle-{index}"))
+        .build()
+        .map_err(|source| LoadError::Threads { threads, source })
+}
+
+fn token_states(bert: &Bert, rows: &TokenRows<'_>) -> candle_core::Result<Vec<f32>> {
+    let tensor = |cells: &[i64]| {
+        // Ids and segments are far below 2^32.
+        let cells: Vec<u32> = cells.iter().map(|&cell| cell as u32).collect();
+        let count = cells.len();
+        Tensor::from_vec(cells, count, &CandleDevice::Cpu)
+    };
+    let tokens = Tokens {
+        ids: tensor(rows.ids)?,
+        segments: tensor(rows.segments)?,
+        counts: rows.tokens.into(),
+        width: rows.width,
+    };
+    bert.forward(&tokens)?.flatten_all()?.to_vec1::<f32>()
+}
