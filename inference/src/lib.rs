@@ -12,7 +12,7 @@
 //!
 //!  text_column ─► tokenize ─► core::window ─► core::bucket ─► encoder::Encoder ─► core::pooling ─► embedding_array
 //!                                                                ├─ onnx    ONNX Runtime, loaded at run time
-//!                                                                └─ candle  BERT in Rust, from safetensors
+//!                                                                └─ candle  BERT in Rust, a library of its own (crate candle)
 //! ```
 //!
 //! Invariants, where they are kept, and who tests them:
