@@ -3,6 +3,7 @@
 
     python benches/run.py core [--rows tasks_sync,put_small] [--rounds 2] [--windows 3]
     python benches/run.py data_map | embed | footprint | growth | account | promises [...]
+    python benches/run.py builds OLD_PACKAGE [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -15,6 +16,8 @@ import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
 QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises")
+#: Questions that need an argument, so that `all` leaves them out.
+ASKED_FOR = ("builds",)
 
 
 def load(question):
@@ -26,7 +29,7 @@ def load(question):
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in (*QUESTIONS, "all"):
+    if len(sys.argv) < 2 or sys.argv[1] not in (*QUESTIONS, *ASKED_FOR, "all"):
         print(__doc__, file=sys.stderr)
         return 2
     sys.path.insert(0, str(BENCHES))
