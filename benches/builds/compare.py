@@ -19,6 +19,8 @@ BENCHES = pathlib.Path(__file__).resolve().parent.parent
 CORE, JOB = BENCHES / "core" / "core_bench.py", BENCHES / "data_map" / "map_job.py"
 THIS_CLONE = BENCHES.parent / "python-bindings" / "python"
 DATA_ROW = "data_map"
+#: What the lines of `core_bench.py` that are for its parent begin with.
+ROW_MARK = "@row "
 #: A row may lose this share of its speed, no more.
 LEAST_RATIO = 0.97
 RESAMPLES = 10_000
@@ -42,18 +44,20 @@ def output_of(package, command):
     return ended.stdout.splitlines()
 
 
-def core_speeds(package, rows, options, units):
-    """`{row: speed}` of one pass: the median window, and the reciprocal where the row's unit is seconds."""
+def core_speeds(package, rows, options, times):
+    """`{row: speed}` of one pass: the median window, and the reciprocal where the row is a time."""
     command = [sys.executable, CORE, "--system", "aktis", "--rows", ",".join(rows), "--windows", "3",
                "--window-seconds", str(options.window_seconds), "--cpus", str(options.cpus)]  # fmt: skip
     speeds = {}
     for line in output_of(package, command):
-        message = json.loads(line)
+        if not line.startswith(ROW_MARK):
+            continue
+        message = json.loads(line.removeprefix(ROW_MARK))
         if "error" in message:
             raise SystemExit(f"{package}: {message['row']}: {message['error']}")
         if values := message.get("values"):
             middle = statistics.median(values)
-            speeds[message["row"]] = 1 / middle if units[message["row"]] == "s" else middle
+            speeds[message["row"]] = 1 / middle if message["row"] in times else middle
     return speeds
 
 
@@ -96,7 +100,7 @@ def main(arguments):
         if not (package / "aktis" / "_aktis.abi3.so").exists():
             parser.error(f"{package} holds no built aktis package: run `make build` in its clone")
     table = load(CORE).ROWS
-    units = {name: row.unit for name, row in table.items()}
+    times = {name for name, row in table.items() if row.is_time}
     rows = options.rows.split(",") if options.rows else [name for name in table if not name.startswith("floor")]
     source = None
     if not options.skip_data:
@@ -108,7 +112,7 @@ def main(arguments):
     for number in range(options.rounds):
         measured = {}
         for package in chance.sample([options.old, options.new], 2):
-            measured[package] = core_speeds(package, rows, options, units) if rows else {}
+            measured[package] = core_speeds(package, rows, options, times) if rows else {}
             if source:
                 measured[package][DATA_ROW] = data_speed(package, source, options)
         for name in ratios:
