@@ -10,6 +10,10 @@ NATIVE := python-bindings/python/aktis/_aktis.abi3.so
 CANDLE := python-bindings/python/aktis/libaktis_candle.so
 ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR)/$(MODEL)
 
+# Cargo unites the features of all crates that one command names. What brings features of its own is built by commands of its
+# own, so that nothing else is compiled twice for it.
+APART := aktis-candle aktis-operator xtask
+CORE := --workspace $(APART:%=--exclude %)
 PROGRESS := $(PYTHON) xtask/build/progress.py --
 
 .PHONY: help demo test test-rust test-python test-wheel soak lint bench build candle wheel venv model generated build-account clean
@@ -23,9 +27,11 @@ demo: build model ## Embed real text with a real model, then search it
 test: test-rust test-python test-wheel ## Build everything and run all tests
 
 test-rust: build candle model ## Rust tests
-	$(PROGRESS) cargo test --release --workspace --no-run
+	$(PROGRESS) cargo test --release $(CORE) --no-run
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
-		cargo test --release --workspace
+		cargo test --release $(CORE)
+	cargo test --release -p aktis-candle
+	cargo test --release -p aktis-operator -p xtask
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
 
 test-python: build candle model ## Python tests
@@ -41,7 +47,9 @@ lint: build ## Format and lint checks, and the budget of the build
 	$(PYTHON) xtask/build/budget.py
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/loom/Cargo.toml
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release $(CORE) --all-targets -- -D warnings
+	cargo clippy --release -p aktis-candle --all-targets -- -D warnings
+	cargo clippy --release -p aktis-operator -p xtask --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python-bindings/python examples tests benches xtask
 	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches xtask
 

@@ -27,6 +27,7 @@ use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::encoder::onnx_library;
 use aktis_inference::model_folder::ModelFolder;
+use aktis_inference::testing::candle_library;
 use aktis_inference::tokenize::TextTokenizer;
 use aktis_inference::{
     Backend, BucketingEmbedder, Device, StreamOptions, TextEmbedder, TextEmbedderConfig,
@@ -228,19 +229,10 @@ fn made_up_texts(rows: usize) -> Vec<String> {
     (0..rows).map(text).collect()
 }
 
-/// The candle backend, which cargo builds beside the examples.
-fn candle_library() -> Outcome<PathBuf> {
-    let example = std::env::current_exe()?;
-    let folder = example.parent().and_then(std::path::Path::parent);
-    Ok(folder
-        .ok_or("an example lies in a folder of a build folder")?
-        .join("deps/libaktis_candle.so"))
-}
-
 fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn Encoder>>> {
     if options.backend == Backend::Candle {
         let candle = CandleOptions {
-            library: candle_library()?,
+            library: candle_library(),
             config: folder.config_path(),
             weights: folder
                 .weights()
@@ -276,7 +268,7 @@ fn start_stream(options: &Options) -> Outcome<BucketingEmbedder> {
         token_budget: Some(options.token_budget),
         replicas: Some(options.replicas),
         intra_threads: Some(options.intra_threads),
-        candle_path: Some(candle_library()?),
+        candle_path: (options.backend == Backend::Candle).then(candle_library),
         ..TextEmbedderConfig::new(&options.model_dir)
     };
     let stream = StreamOptions {

@@ -60,11 +60,7 @@ fn stream() -> BucketingEmbedder {
         backend: Backend::Candle,
         device: Device::Cpu,
         normalize: false,
-        candle_path: Some(
-            std::env::current_exe()
-                .unwrap()
-                .with_file_name("libaktis_candle.so"),
-        ),
+        candle_path: Some(candle_library()),
         // So small that every row makes a batch of its own.
         token_budget: Some(1),
         ..TextEmbedderConfig::new(folder.path())

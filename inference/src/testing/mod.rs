@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -18,6 +18,21 @@ const HEADS: usize = 4;
 const INNER: usize = 32;
 const POSITIONS: usize = 64;
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// The candle backend that `make candle`, or `cargo build --release -p aktis-candle`, has built in the folder in which the
+/// running test or example was built.
+///
+/// # Panics
+/// If it was not built.
+pub fn candle_library() -> PathBuf {
+    let running = std::env::current_exe().expect("a test knows where it lies");
+    let library = running
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join("libaktis_candle.so"))
+        .find(|library| library.is_file());
+    library.expect("libaktis_candle.so is not built: run `cargo build --release -p aktis-candle`")
+}
 
 /// Writes a BERT with fixed pseudo-random weights into `folder`: `config.json`, `tokenizer.json`,
 /// `sentence_bert_config.json` and `model.safetensors`.

@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub use aktis_inference::testing::candle_library;
 use aktis_inference::testing::write_tiny_model;
 use aktis_inference::{Backend, Device, TextEmbedderConfig};
 
@@ -36,14 +37,6 @@ pub fn tiny_config(folder: &Path) -> TextEmbedderConfig {
         candle_path: Some(candle_library()),
         ..TextEmbedderConfig::new(folder)
     }
-}
-
-/// The candle backend, which cargo has built beside this test.
-pub fn candle_library() -> PathBuf {
-    let beside = std::env::current_exe().unwrap();
-    let library = beside.with_file_name("libaktis_candle.so");
-    assert!(library.is_file(), "no {}", library.display());
-    library
 }
 
 /// The real model, or `None` with a loud message.

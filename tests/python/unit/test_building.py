@@ -106,11 +106,11 @@ class TestBudget:
     BUDGET = {"crates": 1, "module_bytes": 100, "other_features": []}
 
     def test_within(self):
-        crates = {"a v1": "std"}
+        crates = {"a v1": {"std"}}
         assert budget.complaints(self.BUDGET, 100, crates, crates) == []
 
     def test_one_crate_too_many(self):
-        crates = {"a v1": "", "b v1": ""}
+        crates = {"a v1": {""}, "b v1": {""}}
         assert "2 crates, 1 more" in budget.complaints(self.BUDGET, 1, crates, crates)[0]
 
     def test_module_too_large_or_not_there(self):
@@ -118,7 +118,7 @@ class TestBudget:
         assert "make build" in budget.complaints(self.BUDGET, None, {}, {})[0]
 
     def test_crate_with_other_features_in_the_workspace(self):
-        (found,) = budget.complaints(self.BUDGET, 1, {"a v1": "std"}, {"a v1": "std,extra"})
+        (found,) = budget.complaints(self.BUDGET, 1, {"a v1": {"std"}}, {"a v1": {"std,extra"}})
         assert "compiled twice" in found and "extra" in found
 
     def test_module_of_this_build_is_within_its_budget(self):
