@@ -71,11 +71,6 @@ impl JobTable {
         self.jobs.get(&id).is_some_and(|job| !job.is_running)
     }
 
-    /// Whether the job is known and not over.
-    pub fn is_running(&self, id: JobId) -> bool {
-        self.jobs.get(&id).is_some_and(|job| job.is_running)
-    }
-
     /// The running job whose driver is this process.
     pub fn of_driver(&self, driver: WorkerId) -> Option<JobId> {
         let is_driver = |job: &JobInfo| {

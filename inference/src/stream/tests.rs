@@ -16,7 +16,7 @@ use crate::core::token_batch::TokenBatch;
 use crate::embedder::TextEmbedder;
 use crate::encoder::Encoder;
 use crate::error::{EmbedError, EncodeError, explain};
-use crate::testing::{TINY_DIM, write_tiny_model};
+use crate::testing::{TINY_DIM, candle_library, write_tiny_model};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Texts of this many letters make the fake encoder fail or panic; `[CLS]` and `[SEP]` are two tokens more.
