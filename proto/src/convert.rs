@@ -256,18 +256,15 @@ pub fn is_refusal(status: &tonic::Status) -> bool {
 /// The failure that a gRPC status stands for.
 pub fn failure(status: &tonic::Status) -> v1::Failure {
     use tonic::Code;
-    let code = carried_code(status).map_or_else(
-        || match status.code() {
-            Code::NotFound => ErrorCode::NotFound,
-            Code::AlreadyExists => ErrorCode::AlreadyExists,
-            Code::InvalidArgument => ErrorCode::InvalidArgument,
-            Code::DeadlineExceeded => ErrorCode::Timeout,
-            Code::Cancelled => ErrorCode::Cancelled,
-            Code::Unavailable => ErrorCode::NotConnected,
-            _ => ErrorCode::Internal,
-        },
-        |code| code,
-    );
+    let code = carried_code(status).unwrap_or_else(|| match status.code() {
+        Code::NotFound => ErrorCode::NotFound,
+        Code::AlreadyExists => ErrorCode::AlreadyExists,
+        Code::InvalidArgument => ErrorCode::InvalidArgument,
+        Code::DeadlineExceeded => ErrorCode::Timeout,
+        Code::Cancelled => ErrorCode::Cancelled,
+        Code::Unavailable => ErrorCode::NotConnected,
+        _ => ErrorCode::Internal,
+    });
     v1::Failure::of(code, status.message())
 }
 

@@ -75,6 +75,10 @@ pub fn run_if_zygote(registry: NativeRegistry) -> std::io::Result<bool> {
         }
         Served::Unborn(error) => {
             eprintln!("this worker cannot start: {error}");
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "a forked child that cannot become a worker ends here, and nowhere else"
+            )]
             std::process::exit(UNBORN_STATUS);
         }
     }

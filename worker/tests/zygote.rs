@@ -1,5 +1,11 @@
 //! A zygote with real forks. Each test starts this file again as a zygote (`zygote_process`).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the program of this test is a zygote and its children"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -53,17 +53,14 @@ impl InProcessPool {
     }
 
     fn request(&self, worker: WorkerKey, request: Request) -> Result<(), TaskFailure> {
-        let sent = self
-            .workers
-            .get(&worker)
-            .map(|worker| worker.requests.send(request));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(TaskFailure::new(
-                ErrorCode::ActorDied,
-                "the worker's thread has ended",
-            )),
+        let thread = self.workers.get(&worker);
+        if thread.is_some_and(|thread| thread.requests.send(request).is_ok()) {
+            return Ok(());
         }
+        Err(TaskFailure::new(
+            ErrorCode::ActorDied,
+            "the worker's thread has ended",
+        ))
     }
 }
 

@@ -105,18 +105,21 @@ unsafe extern "C" fn epoll_wait(
     room: c_int,
     timeout_millis: c_int,
 ) -> c_int {
-    // SAFETY (of both uses): the caller's arguments but for the time, handed to the kernel without a signal mask.
-    let wait = |millis: c_int| unsafe {
+    let wait = |millis: c_int| {
         let no_mask = std::ptr::null::<c_void>();
-        libc::syscall(
-            libc::SYS_epoll_pwait,
-            epoll,
-            events,
-            room,
-            millis,
-            no_mask,
-            8 as size_t,
-        ) as c_int
+        // SAFETY: the caller's arguments but for the time, handed to the kernel without a signal mask.
+        let ready = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait,
+                epoll,
+                events,
+                room,
+                millis,
+                no_mask,
+                8 as size_t,
+            )
+        };
+        ready as c_int
     };
     let now = NOW.try_with(Cell::get).unwrap_or(0);
     if now == 0 {
