@@ -13,7 +13,8 @@ def main():
     """The arguments are rustc's command line."""
     command = sys.argv[1:]
     started = time.monotonic()
-    code = subprocess.call(command)
+    # The jobserver of cargo is a pair of descriptors that are passed on.
+    code = subprocess.call(command, close_fds=False)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     if "--crate-name" in command and "--print" not in command:
         note = {
