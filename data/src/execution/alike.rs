@@ -141,7 +141,7 @@ fn lost(misfit: &Misfit, file: &WrittenFile) -> TaskFailure {
 
 fn advised(between: &str) -> TaskFailure {
     TaskFailure::new(
-        ErrorCode::Application,
+        ErrorCode::InvalidArgument,
         format!(
             "write_parquet(): {between}; return the same columns with the same types from every call"
         ),

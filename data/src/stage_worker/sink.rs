@@ -101,7 +101,7 @@ impl ParquetFile {
             "in the rows after these",
         );
         TaskFailure::new(
-            ErrorCode::Application,
+            ErrorCode::InvalidArgument,
             format!(
                 "write_parquet(): {between}; return the same columns with the same types from every call"
             ),

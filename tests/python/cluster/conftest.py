@@ -13,6 +13,14 @@ import pytest
 from waiting import DEADLINE_S, until
 
 
+def is_daemon(pid):
+    """Whether the process runs a daemon; it may have ended meanwhile."""
+    try:
+        return b"\0daemon\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def processes_with(text):
     """Ids of the processes whose command line or environment mentions ``text``, this one excepted."""
     found = []
@@ -63,11 +71,7 @@ class Cluster:
 
     def daemons(self):
         """Process ids of the daemons."""
-        return [
-            pid
-            for pid in processes_with(f"AKTIS_TEMP_DIR={self.folder}")
-            if b"\0daemon\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return [pid for pid in processes_with(f"AKTIS_TEMP_DIR={self.folder}") if is_daemon(pid)]
 
     def nodes(self):
         """The nodes as `aktis status --json` tells them."""

@@ -105,7 +105,7 @@ def test_columns_that_change_type_cannot_be_written(tmp_path):
         yield {"x": [1.5]}
         yield {"x": ["text"]}
 
-    with pytest.raises(Exception, match="do not fit together"):
+    with pytest.raises(Exception, match="return the same columns with the same types"):
         aktis.data.range(2).map_batches(flip).write_parquet(tmp_path)
 
 

@@ -38,7 +38,7 @@ def one_type(folder):
     ],
 )
 def test_wider_type_that_comes_later_is_that_of_all_files_and_they_are_read_again(first, second, kind, tmp_path):
-    if second == 2**63:
+    if isinstance(second, int) and second > 1 << 62:
         with pytest.raises(ValueError, match="'x' is Int64 .* and UInt64") as caught:
             drifting(first, second).write_parquet(tmp_path)
         assert ".parquet" in str(caught.value) or "rows" in str(caught.value)
