@@ -1,6 +1,6 @@
 """Installs the wheel into an empty virtual environment without Rust in reach, and uses it as somebody does who got it.
 
-    python tests/wheel.py dist
+python tests/wheel.py dist
 """
 
 import os
@@ -45,7 +45,9 @@ def main(folder: str) -> None:
         venv.create(place, with_pip=True)
         binaries = pathlib.Path(place, "bin")
         # No cargo, no rustc, nothing of the clone.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CARGO", "RUST"))}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CARGO", "RUST"))
+        }
         environment["PATH"] = f"{binaries}:/usr/bin:/bin"
 
         def run(*command: str) -> None:

@@ -38,7 +38,9 @@ def load(path):
 def output_of(package, command):
     """What `command` prints with the Aktis that lies in `package`."""
     environment = {**ray_env.environment(), "PYTHONPATH": str(package)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, cwd=BENCHES)
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, cwd=BENCHES, check=False
+    )
     if ended.returncode:
         raise SystemExit(f"{package}: {' '.join(map(str, command))}: {ended.stderr.strip()[-2000:]}")
     return ended.stdout.splitlines()
@@ -115,8 +117,8 @@ def main(arguments):
             measured[package] = core_speeds(package, rows, options, times) if rows else {}
             if source:
                 measured[package][DATA_ROW] = data_speed(package, source, options)
-        for name in ratios:
-            ratios[name].append(measured[options.new][name] / measured[options.old][name])
+        for name, values in ratios.items():
+            values.append(measured[options.new][name] / measured[options.old][name])
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     lines, is_slower = [], False
     for name, values in ratios.items():

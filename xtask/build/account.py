@@ -194,10 +194,14 @@ def page(ours: Built, floor: Built, graph: Graph, module_bytes: int) -> str:
                 for label, built in (("make build", ours), ("the floor", floor))
             ],
         ),
-        f"The module takes {ours.cpu_seconds / floor.cpu_seconds:.2f} times the CPU of the floor, and is "
-        f"{module_bytes / 1e6:.1f} MB, stripped of names for debuggers.",
-        "### What each dependency costs\n\nCPU seconds that a build would be shorter if none of our crates named it: its own, and those "
-        "of what only it brings.",
+        (
+            f"The module takes {ours.cpu_seconds / floor.cpu_seconds:.2f} times the CPU of the floor, and is "
+            f"{module_bytes / 1e6:.1f} MB, stripped of names for debuggers."
+        ),
+        (
+            "### What each dependency costs\n\nCPU seconds that a build would be shorter if none of our crates named it: its own, and those "
+            "of what only it brings."
+        ),
         table(
             ["dependency", "CPU s", "wanted by", "gives", "without it"],
             [

@@ -21,7 +21,7 @@ MODULE = ROOT / "python-bindings" / "python" / "aktis" / "_aktis.abi3.so"
 def tree(edges: str, *chosen: str) -> dict[str, set[str]]:
     """Crates with their versions, and the features that each is compiled with; procedural macros and what they need apart."""
     command = ["cargo", "tree", "--locked", "--prefix", "none", "--edges", edges, "--format", "{p}|{f}", *chosen]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.exit(ended.stderr)
     found: dict[str, set[str]] = {}
@@ -37,14 +37,20 @@ def core_packages() -> list[str]:
     apart = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("APART := "))
     metadata = json.loads(
         subprocess.run(
-            ["cargo", "metadata", "--no-deps", "--format-version", "1"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["cargo", "metadata", "--no-deps", "--format-version", "1"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     )
     names = [package["name"] for package in metadata["packages"] if package["name"] not in apart.split()[2:]]
     return [flag for name in names for flag in ("-p", name)]
 
 
-def complaints(budget: dict, module_bytes: int | None, crates: dict[str, set[str]], tested: dict[str, set[str]]) -> list[str]:
+def complaints(
+    budget: dict, module_bytes: int | None, crates: dict[str, set[str]], tested: dict[str, set[str]]
+) -> list[str]:
     """What is over the budget, one sentence each."""
     found = []
     if len(crates) > budget["crates"]:
@@ -80,7 +86,9 @@ def main() -> None:
         print(f"build budget: {sentence}", file=sys.stderr)
     if found:
         sys.exit("The budget is raised on purpose: xtask/build/budget.toml, with the reason in docs/building.md.")
-    print(f"build budget: {len(crates)} of {budget['crates']} crates, {size / 1e6:.1f} of {budget['module_bytes'] / 1e6:.1f} MB")
+    print(
+        f"build budget: {len(crates)} of {budget['crates']} crates, {size / 1e6:.1f} of {budget['module_bytes'] / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Runs on any Python 3, since the Python at hand may itself be what is missing.
 
     python3 xtask/build/preflight.py TARGET_FOLDER
 """
+# ruff: noqa: UP031, UP036 - an old Python must be able to read this file and say that it is too old.
 
 import os
 import shutil

@@ -29,7 +29,9 @@ SURE_SHARE = 0.04
 TERMINAL_SECONDS, LOG_SECONDS = 0.2, 30.0
 STARTED = re.compile(r"^\s*(?:Compiling|Checking) (\S+) v")
 BUSY = re.compile(r"^\s*(Updating|Downloading|Downloaded|Locking|Blocking) ?(.*)")
-SILENT = re.compile(r"^\s*(?:Compiling|Checking|Fresh|Finished|Adding|Updating|Downloading|Downloaded|Locking|Blocking) ?")
+SILENT = re.compile(
+    r"^\s*(?:Compiling|Checking|Fresh|Finished|Adding|Updating|Downloading|Downloaded|Locking|Blocking) ?"
+)
 
 
 class Work:
@@ -108,7 +110,7 @@ def crates_of(command: list[str]) -> dict[str, float]:
     packages = [part for index, part in enumerate(command) if command[index - 1] == "-p"]
     chosen = [flag for name in packages for flag in ("-p", name)] or ["--workspace"]
     tree = ["cargo", "tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}", *chosen]
-    listed = subprocess.run(tree, capture_output=True, text=True)
+    listed = subprocess.run(tree, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
         return {}  # cargo itself says why in a moment
     costs = json.loads(COSTS.read_text())["cpu_seconds"] if COSTS.exists() else {}

@@ -6,7 +6,6 @@ import time
 
 import aktis
 import pytest
-
 from waiting import DEADLINE_S, is_running, until
 
 pytestmark = pytest.mark.usefixtures("session")

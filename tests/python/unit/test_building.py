@@ -70,7 +70,9 @@ class TestProgress:
     def test_exit_status_and_errors_of_the_command_pass_through(self, capfd, monkeypatch, tmp_path):
         monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path))
         monkeypatch.setattr(progress, "crates_of", lambda command: {"a": 1.0})
-        program = "import sys; print('   Compiling a v1'); print('error: no such thing', file=sys.stderr); sys.exit(101)"
+        program = (
+            "import sys; print('   Compiling a v1'); print('error: no such thing', file=sys.stderr); sys.exit(101)"
+        )
         assert progress.run([sys.executable, "-c", program]) == 101
         assert "error: no such thing" in capfd.readouterr().err
 
@@ -99,26 +101,29 @@ class TestPreflight:
             assert part in found
 
     def test_free_disk_of_a_folder_that_is_not_there_yet(self, tmp_path):
-        assert preflight.free_bytes(str(tmp_path / "a" / "b")) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+        assert preflight.free_bytes(str(tmp_path / "a" / "b")) == pytest.approx(
+            shutil.disk_usage(tmp_path).free, rel=0.1
+        )
+
+
+BUDGET = {"crates": 1, "module_bytes": 100, "other_features": []}
 
 
 class TestBudget:
-    BUDGET = {"crates": 1, "module_bytes": 100, "other_features": []}
-
     def test_within(self):
         crates = {"a v1": {"std"}}
-        assert budget.complaints(self.BUDGET, 100, crates, crates) == []
+        assert budget.complaints(BUDGET, 100, crates, crates) == []
 
     def test_one_crate_too_many(self):
         crates = {"a v1": {""}, "b v1": {""}}
-        assert "2 crates, 1 more" in budget.complaints(self.BUDGET, 1, crates, crates)[0]
+        assert "2 crates, 1 more" in budget.complaints(BUDGET, 1, crates, crates)[0]
 
     def test_module_too_large_or_not_there(self):
-        assert "budget is" in budget.complaints(self.BUDGET, 101, {}, {})[0]
-        assert "make build" in budget.complaints(self.BUDGET, None, {}, {})[0]
+        assert "budget is" in budget.complaints(BUDGET, 101, {}, {})[0]
+        assert "make build" in budget.complaints(BUDGET, None, {}, {})[0]
 
     def test_crate_with_other_features_in_the_workspace(self):
-        (found,) = budget.complaints(self.BUDGET, 1, {"a v1": {"std"}}, {"a v1": {"std,extra"}})
+        (found,) = budget.complaints(BUDGET, 1, {"a v1": {"std"}}, {"a v1": {"std,extra"}})
         assert "compiled twice" in found and "extra" in found
 
     def test_module_of_this_build_is_within_its_budget(self):
