@@ -68,7 +68,7 @@ fn types_that_differ_meet_where_both_have_room() {
         (list(Int32), list(Int64), Some(list(Int64))),
         (FixedSizeBinary(2), FixedSizeBinary(3), Some(Binary)),
         (Decimal128(5, 1), Decimal128(6, 3), Some(Decimal128(7, 3))),
-        (Decimal128(5, 1), Int64, Some(Decimal128(20, 1))),
+        (Decimal128(5, 1), Int64, Some(Decimal128(21, 1))),
         (micros.clone(), nanos.clone(), Some(nanos)),
         (
             micros.clone(),

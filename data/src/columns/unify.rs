@@ -235,6 +235,9 @@ fn integer(one: &DataType, other: &DataType) -> DataType {
 }
 
 /// Digits before and behind the point that every value of the type has room in.
+///
+/// Integers of all widths count alike: which width two of them unify to depends on both, and the result must not depend on
+/// which parts come first (COL-3).
 fn decimal(kind: &DataType) -> Option<(i16, i16)> {
     use DataType::{
         Decimal32, Decimal64, Decimal128, Decimal256, Int8, Int16, Int32, Int64, UInt8, UInt16,
@@ -248,11 +251,7 @@ fn decimal(kind: &DataType) -> Option<(i16, i16)> {
             let (precision, scale) = (i16::from(*precision), i16::from(*scale));
             (precision - scale, scale)
         }
-        Int8 | UInt8 => (3, 0),
-        Int16 | UInt16 => (5, 0),
-        Int32 | UInt32 => (10, 0),
-        Int64 => (19, 0),
-        UInt64 => (20, 0),
+        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 => (20, 0),
         _ => return None,
     })
 }
