@@ -98,6 +98,8 @@ def main(arguments):
     parser.add_argument("--window-seconds", type=float, default=0.3)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args(arguments)
+    # The measured processes run in another folder.
+    options.old, options.new = options.old.resolve(), options.new.resolve()
     for package in (options.old, options.new):
         if not (package / "aktis" / "_aktis.abi3.so").exists():
             parser.error(f"{package} holds no built aktis package: run `make build` in its clone")

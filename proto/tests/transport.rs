@@ -126,7 +126,7 @@ import socket, sys
 server = socket.socket()
 server.bind(("127.0.0.1", int(sys.argv[1])))
 server.listen(8)
-open(sys.argv[2] + "/up", "w").close()
+open(sys.argv[2] + "/up", "w").write("up")
 while True:
     peer, _ = server.accept()
     open(sys.argv[2] + "/heard", "ab").write(b"connected:" + peer.recv(4096))
@@ -165,7 +165,10 @@ impl Stranger {
     fn until(&self, name: &str) -> Vec<u8> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            if let Ok(bytes) = std::fs::read(self.folder.path().join(name)) {
+            // A file is there before its content is.
+            if let Ok(bytes) = std::fs::read(self.folder.path().join(name))
+                && !bytes.is_empty()
+            {
                 return bytes;
             }
             assert!(Instant::now() < deadline, "no file {name}");

@@ -153,11 +153,6 @@ def host() -> str:
     return next(line.split()[1] for line in text.splitlines() if line.startswith("host:"))
 
 
-def groups(graph: Graph) -> dict[str, str]:
-    """Direct dependencies that are one decision: DataFusion's parts, Arrow's parts."""
-    return {name: "datafusion-*" if name.startswith("datafusion") else name for name in graph.direct()}
-
-
 def alone(graph: Graph, crates: dict[str, float]) -> list[tuple[str, float, set[str]]]:
     """What would go if a direct dependency went: (name, CPU seconds, who of us names it), the dearest first."""
     members = graph.reached()
@@ -267,7 +262,9 @@ def main() -> None:
         floor = build(command, folder / "floor", folder / "floor-target")
         library = folder / "module-target" / "release" / "lib_aktis.so"
         stripped = folder / "stripped.so"
-        subprocess.run(["strip", "--strip-unneeded", "-o", stripped, library], check=True)
+        # As `make build` does.
+        strip = ["strip", "--strip-unneeded", "--wildcard", "--keep-symbol=*aktis*"]
+        subprocess.run([*strip, "-o", stripped, library], check=True)
         measured = page(ours, floor, Graph(), stripped.stat().st_size)
         PAGE.write_text(replace_measured(PAGE.read_text(), measured))
         costs = dict(sorted(ours.crates.items(), key=lambda item: -item[1]))

@@ -108,7 +108,11 @@ def minutes(seconds: float) -> str:
 def crates_of(command: list[str]) -> dict[str, float]:
     """CPU seconds of every crate that `command` needs, by name."""
     packages = [part for index, part in enumerate(command) if command[index - 1] == "-p"]
-    chosen = [flag for name in packages for flag in ("-p", name)] or ["--workspace"]
+    excluded = [part for index, part in enumerate(command) if command[index - 1] == "--exclude"]
+    chosen = [flag for name in packages for flag in ("-p", name)] or [
+        "--workspace",
+        *(flag for name in excluded for flag in ("--exclude", name)),
+    ]
     tree = ["cargo", "tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}", *chosen]
     listed = subprocess.run(tree, capture_output=True, text=True, check=False)
     if listed.returncode != 0:

@@ -104,13 +104,14 @@ settings! {
     infeasible: Infeasible = Infeasible::Fail;
     /// How long a node looks for a head that went away before it ends, and its drivers with it.
     head_reconnect_timeout: Duration = Duration::from_secs(60);
-    /// How long a connection may take to open.
+    /// How long a node that starts tries to register with its head.
     connect_timeout: Duration = Duration::from_secs(10);
     /// Publications that the head keeps for a slow subscriber before it must subscribe again.
     publication_capacity: u32 = 4096;
     /// How long `aktis stop` waits for daemons to end by themselves.
     stop_grace: Duration = Duration::from_secs(10);
-    /// Shared secret of a cluster; needed to listen on other addresses than loopback.
+    /// Shared secret of a cluster; needed to listen on other addresses than loopback. Not set means that the head makes one, which
+    /// processes of the same user find.
     token: Option<Secret> = None;
     /// Certificate chain of this process (PEM); needed to listen on other addresses than loopback.
     tls_cert: Option<PathBuf> = None;

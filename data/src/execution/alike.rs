@@ -21,6 +21,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::block;
 use crate::columns::{Misfit, conform, unify};
+use crate::stage_worker::ROW_GROUP_BYTES;
 use crate::stages::spec::WrittenFile;
 
 /// Makes all files have the columns that all of them fit into. Blocks.
@@ -121,6 +122,9 @@ fn write_anew(
         let batch = batch.map_err(|error| failed(&error))?;
         let batch = conform(&batch, schema).map_err(|misfit| lost(&misfit, file))?;
         writer.write(&batch).map_err(|error| failed(&error))?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES {
+            writer.flush().map_err(|error| failed(&error))?;
+        }
     }
     writer.finish().map_err(|error| failed(&error))?;
     let written = writer.inner();

@@ -153,9 +153,10 @@ impl FolderSink {
 
 impl Drop for FolderSink {
     fn drop(&mut self) {
-        if self.job_file.take().is_none() {
+        // Held until the folder has another name: a lock that is free says that its job is dead.
+        let Some(_locked) = self.job_file.take() else {
             return;
-        }
+        };
         if let Err(error) = take_back(&self.target, &self.prefix) {
             tracing::warn!(%error, folder = %self.target.display(), "unfinished files are left, hidden");
         }

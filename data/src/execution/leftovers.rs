@@ -39,6 +39,8 @@ fn remove_finished(folder: &Path) {
 enum Owner {
     Lives,
     IsDead,
+    /// It has ended in good order while this looked.
+    HasEnded,
     Unknown,
 }
 
@@ -46,7 +48,7 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
     let (files, visible) = (count_files(job), visible_files(target, prefix)?);
     let shown = job.display();
     match owner(job) {
-        Owner::Lives => Ok(None),
+        Owner::Lives | Owner::HasEnded => Ok(None),
         Owner::IsDead => {
             match take_back(target, prefix) {
                 // Another job has just done so.
@@ -73,13 +75,19 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
 fn owner(job: &Path) -> Owner {
     let path = job.join(JOB_FILE);
     let (Ok(file), Ok(says)) = (File::open(&path), fs::read_to_string(&path)) else {
-        return Owner::Unknown;
+        return if job.is_dir() {
+            Owner::Unknown
+        } else {
+            Owner::HasEnded
+        };
     };
     let this_machine = machine();
     if says.trim() != this_machine || this_machine.is_empty() {
         return Owner::Unknown;
     }
     match file.try_lock() {
+        // Whoever ends gives the folder another name before letting go of the lock.
+        Ok(()) if !path.exists() => Owner::HasEnded,
         Ok(()) => Owner::IsDead,
         Err(fs::TryLockError::WouldBlock) => Owner::Lives,
         Err(fs::TryLockError::Error(_)) => Owner::Unknown,

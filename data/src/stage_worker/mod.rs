@@ -28,7 +28,7 @@ mod sink;
 mod source;
 mod stream;
 
-pub(crate) use part::{UNFINISHED, unfinished_folder};
+pub(crate) use part::{ROW_GROUP_BYTES, UNFINISHED, unfinished_folder};
 pub(crate) use seen::SeenColumns;
 pub(crate) use sink::{empty_file, properties};
 

@@ -19,7 +19,7 @@ use crate::block;
 use crate::stages::spec::{ParquetSink, WrittenFile};
 
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// The folder inside of a sink's folder that holds what a job has not finished: hidden, so that nobody reads it.
 pub(crate) fn unfinished_folder(prefix: &str) -> String {

@@ -220,9 +220,23 @@ fn expand_pattern(
     let paths = glob::glob(&pattern.to_string_lossy()).map_err(|error| {
         PlanError::InvalidArgument(format!("the pattern {text:?} cannot be read: {error}"))
     })?;
+    // As in a shell: hidden names must be written out, and with them those of what jobs have not finished.
+    let names = || pattern.components().map(Component::as_os_str);
+    let asks_for_hidden = names().any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with('.') && name.contains(['*', '?', '['])
+    });
+    let is_hidden = |path: &FilePath| {
+        path.components().map(Component::as_os_str).any(|part| {
+            part.as_encoded_bytes().starts_with(b".") && names().all(|name| name != part)
+        })
+    };
     let mut files = Vec::new();
     for path in paths {
         let path = path.map_err(|error| storage_error(text, &error))?;
+        if !asks_for_hidden && is_hidden(&path) {
+            continue;
+        }
         if path.is_dir() {
             files.extend(list_folder(&path, options)?);
         } else {

@@ -43,7 +43,13 @@ impl GcsCore {
             |record| matches!(record.phase, Phase::Starting { attempt, .. } if attempt == asked),
         );
         if !is_current {
-            if let StartOutcome::Started { address, .. } = outcome {
+            // Asked again, this node names the process that the actor is, maybe this one.
+            let is_asked_again = self.actors.get(actor).is_some_and(|record| {
+                matches!(record.phase, Phase::Starting { node: there, worker: None, .. } if there == node)
+            });
+            if let StartOutcome::Started { address, .. } = outcome
+                && !is_asked_again
+            {
                 self.kill_if_stale(actor, &address, turn);
             }
             return;

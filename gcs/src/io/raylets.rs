@@ -15,6 +15,8 @@ use tonic::Status;
 use crate::core::StartOutcome;
 use crate::inbox::GcsPort;
 
+/// Connections that are kept; beyond, all are forgotten, and those that are needed open again.
+const MOST_CLIENTS: usize = 4096;
 /// A raylet answers a start when the worker has its task, so this is above what a worker may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// A raylet answers a kill at once.
@@ -108,6 +110,9 @@ impl Raylets {
             .connect_lazy(&address, &self.security)
             .map_err(|error| error.to_string())?;
         let client = raylet_client(channel);
+        if self.clients.len() >= MOST_CLIENTS {
+            self.clients.clear();
+        }
         self.clients
             .insert(raylet_address.to_owned(), client.clone());
         Ok(client)

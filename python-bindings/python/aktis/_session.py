@@ -71,7 +71,7 @@ def init(
     """Begins a session: on this machine, or by joining a cluster.
 
     Without an address (and without ``AKTIS_ADDRESS`` in the environment) the session lives in this process and its
-    children: no daemon, no TCP port, nothing left behind when the process ends.
+    children: no daemon, no TCP port. When the process ends only what workers printed is left, for a week (``log_dir``).
 
     The first ``.remote()``, ``put`` or ``get`` of a process calls ``init()`` by itself.
 

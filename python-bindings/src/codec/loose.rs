@@ -23,8 +23,9 @@ pub(crate) fn reduce_loose<'py>(
     py: Python<'py>,
     reference: &ObjectRef,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-    let mut pinned = PINNED.lock();
-    pinned
+    // Let go at once: a lock must not be held by a thread that waits for the interpreter's.
+    PINNED
+        .lock()
         .get_or_insert_default()
         .insert(reference.id(), reference.clone());
     let owner = reference.owner();

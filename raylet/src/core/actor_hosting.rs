@@ -59,6 +59,11 @@ impl ActorHosting {
             .map(|(call, _)| *call)
     }
 
+    /// All starts that wait.
+    pub fn waiting_starts(&self) -> Vec<CallId> {
+        self.waiting.keys().copied().collect()
+    }
+
     /// Starts whose time for resources is over.
     pub fn overdue(&self, now: Instant) -> Vec<CallId> {
         self.waiting

@@ -306,7 +306,7 @@ impl RayletCore {
         if self
             .pool
             .get(worker)
-            .is_some_and(|worker| worker.is_cut_off)
+            .is_some_and(|worker| worker.is_cut_off || worker.state == WorkerState::Lingering)
         {
             // NODE-2: its process may still hold them; they are free when it has ended.
             return;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, JobId, NodeId, WorkerId};
 use aktis_proto::convert::node_resources;
 use aktis_proto::v1::node_frame::Kind;
@@ -11,7 +12,7 @@ use aktis_proto::v1::{
 use bytes::Bytes;
 
 use super::effect::{Effect, StoreEffect};
-use super::keys::ConnectionId;
+use super::keys::{ConnectionId, ReplyTo};
 use super::lease_table::Holder;
 use super::worker_pool::{Duty, WorkerState};
 use super::{Effects, RayletCore, notify};
@@ -114,6 +115,13 @@ impl RayletCore {
         self.end_claims_and_leases_of(|candidate| candidate.worker == owner, cause, effects);
     }
 
+    /// Whether a worker has ended its work, and stays for what it owns (LEND-1).
+    pub(super) fn is_lingering(&self, worker: WorkerId) -> bool {
+        self.pool
+            .get(worker)
+            .is_some_and(|worker| worker.state == WorkerState::Lingering)
+    }
+
     pub(super) fn end_claims_and_leases_of(
         &mut self,
         is_meant: impl Fn(super::lease_table::Owner) -> bool,
@@ -125,6 +133,10 @@ impl RayletCore {
             .claims_where(|_, claim| claim.owner().is_some_and(&is_meant))
         {
             self.withdraw_claim(reply_to, effects);
+            // The raylet that forwarded it may live, and decides anew.
+            if let ReplyTo::Call(_) = reply_to {
+                Self::fail_claim(reply_to, ErrorCode::Cancelled, cause, effects);
+            }
         }
         let leases = self
             .leases
@@ -132,6 +144,8 @@ impl RayletCore {
         for lease in leases {
             // The worker may be running the owner's tasks: it ends, and its lease with it.
             match self.leases.get(lease).and_then(|grant| grant.worker) {
+                // It runs nothing any more; what it holds is free when it has ended.
+                Some(worker) if self.is_lingering(worker) => {}
                 Some(worker) => self.kill(worker, cause, effects),
                 None => {
                     self.leases.end(lease);

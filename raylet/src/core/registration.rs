@@ -15,6 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::effect::{Effect, StoreEffect};
 use super::event::Registration;
 use super::publications::note_address;
+use super::worker_pool::WorkerState;
 use super::{Effects, RayletCore};
 
 impl RayletCore {
@@ -35,6 +36,9 @@ impl RayletCore {
         self.take_snapshot(nodes, now_unix_millis, now, effects);
         if was_given_up {
             self.free_what_others_gave_up(effects);
+            for call in self.actors.waiting_starts() {
+                self.give_up_start(call, effects);
+            }
         }
         self.forget_owners(&reply.dead_workers, effects);
         self.end_actors_but(&reply.actors, effects);
@@ -110,7 +114,12 @@ impl RayletCore {
             let is_kept = kept
                 .get(&actor)
                 .is_some_and(|named| named.is_none_or(|named| named == worker));
-            if !is_kept {
+            // One that was asked to end does so in good order.
+            let is_ending = self
+                .pool
+                .get(worker)
+                .is_some_and(|worker| matches!(worker.state, WorkerState::Retiring { .. }));
+            if !is_kept && !is_ending {
                 self.kill(worker, "the head has given this actor up here", effects);
             }
         }

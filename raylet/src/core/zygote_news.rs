@@ -101,6 +101,10 @@ impl RayletCore {
             if let Some(pid) = pid {
                 effects.push(Effect::Kill { pid });
             }
+            effects.push(Effect::EndLog {
+                worker,
+                epitaph: None,
+            });
         }
         // The others die with the zygote, and nobody says so.
         for worker in self.pool.iter() {

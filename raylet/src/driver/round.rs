@@ -83,12 +83,32 @@ impl RayletDriver {
         });
     }
 
+    /// What is kept for an answer goes with it.
+    fn forget_what_ended(&mut self, event: &Event) {
+        match event {
+            Event::LogEnded { worker, .. } => {
+                self.epitaphs.remove(worker);
+            }
+            Event::CallDropped { call } => {
+                self.calls.remove(call);
+            }
+            Event::ForwardEnded {
+                reply_to, claim_id, ..
+            } => {
+                // Not that of a later try, which may still be withdrawn.
+                let current = self.core.leases().forwarded(*reply_to);
+                if current.is_none_or(|(_, sent)| sent.claim_id == *claim_id) {
+                    self.forwards.remove(reply_to);
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn on_message(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Event(event) => {
-                if let Event::LogEnded { worker, .. } = &event {
-                    self.epitaphs.remove(worker);
-                }
+                self.forget_what_ended(&event);
                 self.handle(event);
             }
             Message::Writable(connection) => self.ports.links.on_writable(connection),

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -110,10 +110,22 @@ impl LogFolder {
             .into_iter()
             .flat_map(|session| subfolders(&session));
         nodes
-            .filter(|node| *node != self.path && age_of(node) > MAKING)
+            .filter(|node| *node != self.path && is_of_node(node) && age_of(node) > MAKING)
             .filter_map(|node| lock(&node).map(|lock| (node, lock)))
             .collect()
     }
+}
+
+/// Whether a node of this user made the folder: what else lies below `log_dir` is not ours.
+fn is_of_node(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let is_named_so = name
+        .and_then(|name| name.strip_prefix('n'))
+        .is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let own = rustix::process::getuid().as_raw();
+    let is_own = std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.uid() == own);
+    let has_lock = || std::fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok();
+    is_named_so && is_own && (has_lock() || !files_of(folder).is_empty())
 }
 
 /// The lock of a folder, unless a living raylet has it.
@@ -123,6 +135,7 @@ fn lock(folder: &Path) -> Option<File> {
         .truncate(false)
         .write(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(folder.join(LOCK_NAME))
         .ok()?;
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -266,5 +279,23 @@ mod tests {
         let said = file(&loud.path, "worker-1.out", 10, 0);
         loud.leave();
         assert!(said.exists());
+    }
+
+    #[test]
+    fn folders_that_no_node_made_are_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let own = hold(root.path(), node(root.path(), "own"));
+        let empty = root.path().join("project").join("empty");
+        let locked = root.path().join("tool").join("state");
+        for folder in [&empty, &locked] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(locked.join(LOCK_NAME), "not ours").unwrap();
+        for folder in [&empty, &locked] {
+            make_old(folder);
+        }
+        own.sweep(&HashSet::new());
+        assert!(empty.exists() && locked.join(LOCK_NAME).exists());
+        assert!(!empty.join(LOCK_NAME).exists());
     }
 }
