@@ -7,7 +7,7 @@ MODEL := .models/all-MiniLM-L6-v2
 # One place for build products; CI may point it outside the clone to reuse an earlier build.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 NATIVE := python-bindings/python/aktis/_aktis.abi3.so
-CANDLE := python-bindings/python/aktis/libaktis_candle.so
+CANDLE := python-bindings/python/aktis/native/libaktis_candle.so
 ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR)/$(MODEL)
 
 # Cargo unites the features of all crates that one command names. What brings features of its own is built by commands of its
@@ -64,6 +64,7 @@ build: check-tools venv ## Build the native module, in which the aktis command l
 
 candle: check-tools ## Build the candle backend, a library that is loaded when it is asked for
 	$(PROGRESS) cargo build --release --locked -p aktis-candle
+	@mkdir -p $(dir $(CANDLE))
 	@strip --strip-unneeded -o $(CANDLE).new "$(CARGO_TARGET_DIR)/release/libaktis_candle.so" && mv -f $(CANDLE).new $(CANDLE)
 
 generated: ## Write the files that are generated: docs/configuration.md, the chart's CRDs

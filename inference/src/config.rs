@@ -59,7 +59,7 @@ pub struct TextEmbedderConfig {
     /// `None`: the variable `ORT_DYLIB_PATH`.
     #[serde(default)]
     pub onnxruntime_path: Option<PathBuf>,
-    /// The library of the candle backend, `libaktis_candle.so`; Python names the one beside the native module.
+    /// The library of the candle backend, `libaktis_candle.so`; Python names the one of its package.
     #[serde(default)]
     pub candle_path: Option<PathBuf>,
 }

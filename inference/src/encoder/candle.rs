@@ -1,6 +1,6 @@
 //! The candle backend's near side: finds and loads `libaktis_candle.so`, and calls it.
 //!
-//! The library is built by `make candle`, and lies beside the native module.
+//! The library is built by `make candle`, and lies in a folder of the Python package.
 //! `unsafe` is allowed in this file alone of the encoders: it is the border to C.
 
 #[allow(

@@ -1,15 +1,15 @@
 """Where the library of the candle backend is.
 
 It is a part of Aktis that is built on request (``make candle``), since it takes a twelfth of the build and ONNX Runtime is
-faster. It lies beside the native module.
+faster. It lies in a folder of its own, since Python takes every library beside modules for one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: The library's name, beside the native module.
-LIBRARY = "libaktis_candle.so"
+#: The library, below the package.
+LIBRARY = Path("native", "libaktis_candle.so")
 
 
 def find_candle() -> Path | None:
