@@ -168,7 +168,12 @@ fn node_whose_head_is_gone_for_good_ends_and_its_exit_code_tells() {
     let place = Place::new().with("AKTIS_HEAD_RECONNECT_TIMEOUT", "500ms");
     let head = place.run(&["start", "--head", "--port", "0"]);
     let mut node = place.spawn(&["start", "--address", &head.head_address(), "--block"]);
-    place.until("both are up", || place.daemons() == 2);
+    place.until("both are up", || {
+        let status = place.json(&["status", "--json"]);
+        status["nodes"]
+            .as_array()
+            .is_some_and(|nodes| nodes.len() == 2)
+    });
     place.signal_daemons_of_role("head", "-KILL");
     let ended = node.wait_with_output();
     assert_eq!(ended.code(), Some(1), "{ended:?}");
