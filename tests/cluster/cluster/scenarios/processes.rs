@@ -8,7 +8,6 @@ use crate::sandbox::{ActorPlan, Host, pass, run};
 
 /// Memory, CPUs and GPUs of a worker are used until its process is gone.
 #[test]
-#[ignore = "until the end of a connection and of its process are two facts"]
 fn resources_of_a_worker_are_free_when_its_process_is_gone() {
     run(async |cluster| {
         cluster.with_nodes(&[2]).await;
@@ -47,7 +46,7 @@ fn resources_of_a_worker_are_free_when_its_process_is_gone() {
 
 /// The next incarnation begins when the last one is gone (`ACT-3`).
 #[test]
-#[ignore = "until the end of a connection and of its process are two facts"]
+#[ignore = "until the report of a death waits for the end of the process, and not a second at most"]
 fn actor_begins_anew_when_its_old_process_is_gone() {
     run(async |cluster| {
         cluster.with_nodes(&[2]).await;
