@@ -1,6 +1,6 @@
 //! The planner: functions, type coercion and the rules we run, put together from DataFusion's parts.
 //!
-//! DataFusion's own `SessionState` would bring catalogues, file formats and windows of SQL along, which are a sixth of the
+//! DataFusion's own `SessionState` would bring catalogues, file formats and windows of SQL along, which were a seventh of the
 //! build (docs/building.md).
 
 use std::collections::HashMap;

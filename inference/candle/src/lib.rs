@@ -1,7 +1,7 @@
 //! The candle backend of the text embedder: BERT from `model.safetensors`, on the CPU, with nothing else to install.
 //!
 //! It is a library of its own, `libaktis_candle.so`, that `aktis-inference` loads when somebody asks for candle: candle and
-//! its matrix products are a twelfth of a build and are rarely used, since ONNX Runtime is faster ([ADR 028]).
+//! its matrix products are a twentieth of a build and are rarely used, since ONNX Runtime is faster ([ADR 028]).
 //!
 //! ```text
 //!   aktis-inference, encoder::candle  ──dlopen──►  aktis_candle_table ──► Table { load, share, dim, states, drop }

@@ -1,6 +1,6 @@
 """Where the library of the candle backend is.
 
-It is a part of Aktis that is built on request (``make candle``), since it takes a twelfth of the build and ONNX Runtime is
+It is a part of Aktis that is built on request (``make candle``), since it takes a twentieth of the build and ONNX Runtime is
 faster. It lies in a folder of its own, since Python takes every library beside modules for one.
 """
 
