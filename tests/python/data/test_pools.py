@@ -1,8 +1,5 @@
 """Budgets, statistics, plans."""
 
-import io
-import time
-
 import aktis.data
 import numpy
 import pytest
@@ -61,20 +58,3 @@ def test_explain_shows_push_down_and_stages(words):
 def test_repr_names_the_columns(words):
     assert "word: string" in repr(aktis.data.read_parquet(words))
     assert "unknown" in repr(aktis.data.range(1).map_batches(lambda batch: batch))
-
-
-def test_progress_is_written_to_a_terminal_only(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    def slow(batch):
-        time.sleep(0.2)
-        return batch
-
-    for stream, is_written in [(Terminal(), True), (io.StringIO(), False)]:
-        monkeypatch.setattr("sys.stderr", stream)
-        monkeypatch.setattr("aktis.data._consume.QUIET_S", 0.0)
-        aktis.data.range(6).map_batches(slow, batch_size=1).take_all()
-        text = stream.getvalue()
-        assert ("MapBatches(slow)" in text and "rows/s" in text) == is_written

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Self
 
 from . import _native
 from ._context import DataContext
+from ._progress import Progress
 
 #: How long a wait lasts before Python looks for signals and shows progress.
 SLICE_S = 0.1
-#: Short jobs show no progress.
-QUIET_S = 1.0
 #: After so long without a worker, somebody should look at what the cluster is busy with.
 PATIENCE_S = 10.0
-#: Where lines cannot be overwritten, they are not written more often.
-PLAIN_INTERVAL_S = 5.0
 
 _LOGGER = logging.getLogger("aktis.data")
 
@@ -71,23 +67,27 @@ class _Running:
 
     def __init__(self, execution: Any) -> None:
         self._execution = execution
-        self._progress = _Progress(execution) if DataContext.get_current().enable_progress_bars else None
+        self._progress = Progress(execution)
+        self._is_over = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._execution.cancel()
-        if self._progress:
-            self._progress.close()
+        self._progress.close(self._ending(kind))
+
+    def _ending(self, kind: type[BaseException] | None) -> str:
+        if kind is None or issubclass(kind, GeneratorExit):
+            return "done" if self._is_over else "stopped"
+        return "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
 
     def blocks(self) -> Iterator[Any]:
         complain_at = time.monotonic() + PATIENCE_S
         while True:
-            is_over, block = self._execution.next(SLICE_S)
-            if self._progress:
-                self._progress.show()
-            if is_over:
+            self._is_over, block = self._execution.next(SLICE_S)
+            self._progress.show()
+            if self._is_over:
                 return
             if time.monotonic() >= complain_at:
                 complain_at += 6 * PATIENCE_S
@@ -98,39 +98,3 @@ class _Running:
                     )  # fmt: skip
             if block is not None:
                 yield block
-
-
-class _Progress:
-    """Lines per stage on standard error: rewritten on a terminal, repeated now and then in a notebook, else nothing."""
-
-    def __init__(self, execution: Any) -> None:
-        self._execution = execution
-        self._stream = sys.stderr
-        self._is_terminal = bool(getattr(self._stream, "isatty", lambda: False)())
-        self._is_shown = self._is_terminal or _in_notebook()
-        self._next = time.monotonic() + QUIET_S
-        self._lines_up = 0
-
-    def show(self) -> None:
-        now = time.monotonic()
-        if self._is_shown and now >= self._next:
-            self._next = now + (SLICE_S if self._is_terminal else PLAIN_INTERVAL_S)
-            self._write()
-
-    def close(self) -> None:
-        if self._lines_up:
-            self._write()
-
-    def _write(self) -> None:
-        lines = self._execution.progress_lines()
-        up = f"\x1b[{self._lines_up}A" if self._is_terminal and self._lines_up else ""
-        clear = "\x1b[2K" if self._is_terminal else ""
-        self._stream.write(up + "".join(f"{clear}{line}\n" for line in lines))
-        self._stream.flush()
-        self._lines_up = len(lines)
-
-
-def _in_notebook() -> bool:
-    shell = sys.modules.get("IPython")
-    instance = shell.get_ipython() if shell is not None else None
-    return instance is not None and type(instance).__name__ == "ZMQInteractiveShell"

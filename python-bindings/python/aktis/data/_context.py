@@ -80,6 +80,9 @@ class ExecutionOptions(Settings):
 class DataContext(Settings):
     """Settings of all datasets of this process.
 
+    ``enable_progress_bars``: whether runs that take longer than a second show how far they are, on a terminal or in a
+    notebook; elsewhere they never do. ``AKTIS_PROGRESS=0`` in the environment turns it off without a change to the program.
+
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True
     >>> DataContext.get_current().execution_options.preserve_order

@@ -64,3 +64,11 @@ def ensure_session() -> None:
 
     if not aktis.is_initialized():
         aktis.init()
+
+
+def shows_progress() -> bool:
+    """Whether the setting ``progress`` is on."""
+    from aktis import _aktis
+
+    setting = getattr(_aktis, "shows_progress", None)
+    return setting is None or setting()
