@@ -13,7 +13,7 @@
 //!                                   core (pure)                     storage   udf, embed
 //!                                   Executor, sizing
 //!                                        │
-//!                                        └──► consumer: blocks, statistics, progress
+//!                                        └──► consumer: blocks, statistics
 //! ```
 //!
 //! Invariants, where they are kept and tested:
@@ -42,7 +42,6 @@ mod panics;
 pub mod plan;
 mod planner;
 pub mod pool;
-pub mod progress;
 mod sql;
 pub mod stage_worker;
 pub mod stages;

@@ -58,18 +58,6 @@ pub struct StageStats {
     pub is_done: bool,
 }
 
-impl StageStats {
-    /// Rows that went in.
-    pub fn rows_in(&self) -> u64 {
-        self.operators.first().map_or(0, |source| source.rows_out)
-    }
-
-    /// Rows that came out.
-    pub fn rows_out(&self) -> u64 {
-        self.operators.last().map_or(0, |last| last.rows_out)
-    }
-}
-
 /// An execution.
 #[derive(Debug, Clone)]
 pub struct ExecutionStats {

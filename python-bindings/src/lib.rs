@@ -80,6 +80,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::connect, module)?)?;
     module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_connected, module)?)?;
+    module.add_function(wrap_pyfunction!(session::shows_progress, module)?)?;
     module.add_function(wrap_pyfunction!(session::current_function, module)?)?;
     module.add_function(wrap_pyfunction!(interpreter_end::announce_end, module)?)?;
     module.add_function(wrap_pyfunction!(interpreter_end::seal_end, module)?)?;

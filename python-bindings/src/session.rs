@@ -115,6 +115,12 @@ pub(crate) fn process_settings() -> PyResult<Settings> {
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
+/// Whether datasets of this process may show how far they are.
+#[pyfunction]
+pub(crate) fn shows_progress() -> PyResult<bool> {
+    Ok(process_settings()?.progress)
+}
+
 /// Whether a signal handler of Python raised. Asked while waiting without the interpreter lock.
 pub(crate) fn signal_check() -> bool {
     attached(|py| match py.check_signals() {

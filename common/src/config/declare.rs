@@ -130,6 +130,8 @@ settings! {
     log_age: Duration = Duration::from_secs(7 * 24 * 3600);
     /// What daemons log: `error`, `warn`, `info`, `debug`, or a filter such as `aktis_raylet=debug`.
     log_level: String = "warn".to_owned();
+    /// Whether datasets show how far they are, on a terminal or in a notebook; elsewhere they never do.
+    progress: bool = true;
     /// Folder that holds the session folders.
     temp_dir: PathBuf = PathBuf::from("/tmp");
 }

@@ -334,6 +334,7 @@ mod tests {
         for (name, nearest) in [
             ("AKTIS_NUM_CPU", "AKTIS_NUM_CPUS"),
             ("AKTIS_WORKER_IDEL", "AKTIS_WORKER_IDLE"),
+            ("AKTIS_PROGRES", "AKTIS_PROGRESS"),
             ("AKTIS_OBJECT_STORE_MEMORY", "AKTIS_OBJECT_STORE_BYTES"),
         ] {
             let error = check_variable(name).unwrap_err().to_string();

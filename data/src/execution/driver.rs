@@ -170,10 +170,13 @@ impl Driver {
             let mut stats = self.stats.lock();
             stats.is_done = true;
             stats.elapsed = stats.began.elapsed();
-            stats
-                .stages
-                .iter_mut()
-                .for_each(|stage| stage.is_done = true);
+            // Of a job that failed, those are done that were done before.
+            if outcome.is_ok() {
+                stats
+                    .stages
+                    .iter_mut()
+                    .for_each(|stage| stage.is_done = true);
+            }
         }
         // The consumer may have gone away.
         let _ = self.delivered.send(Delivery::End(outcome));

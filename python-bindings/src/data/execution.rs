@@ -6,7 +6,6 @@ use std::time::Duration;
 use aktis_data::Execution;
 use aktis_data::execution::{DeliveredBlock, Next};
 use aktis_data::plan::Dataset;
-use aktis_data::progress::progress_lines;
 use aktis_data::stats::{ExecutionStats, StageStats};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -91,11 +90,6 @@ impl PyExecution {
         self.0.stats().rows_sunk()
     }
 
-    /// One line per stage.
-    fn progress_lines(&self) -> Vec<String> {
-        progress_lines(&self.0.stats())
-    }
-
     /// The stages that wait for their first worker.
     fn waiting_stages(&self) -> Vec<String> {
         self.0
@@ -125,6 +119,7 @@ fn stats_to_py<'py>(py: Python<'py>, stats: &ExecutionStats) -> PyResult<Bound<'
         .map(|stage| stage_to_py(py, stage))
         .collect();
     dict.set_item("stages", stages?)?;
+    dict.set_item("source_rows", stats.source_rows)?;
     dict.set_item("bytes_read", stats.bytes_read)?;
     dict.set_item("elapsed_s", stats.elapsed.as_secs_f64())?;
     dict.set_item("budget_bytes", stats.budget_bytes)?;
@@ -157,6 +152,10 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
     dict.set_item("blocks", stage.blocks)?;
     dict.set_item("block_bytes", stage.block_bytes)?;
     dict.set_item("inputs", stage.inputs.0)?;
+    dict.set_item("known_inputs", stage.inputs.1)?;
+    dict.set_item("workers", stage.workers)?;
+    dict.set_item("starting", stage.starting)?;
+    dict.set_item("is_done", stage.is_done)?;
     dict.set_item("worker_deaths", stage.deaths)?;
     Ok(dict)
 }
