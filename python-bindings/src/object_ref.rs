@@ -117,6 +117,13 @@ impl PyObjectRef {
         format!("ObjectRef({})", self.reference.id())
     }
 
+    /// What notebooks show.
+    fn _repr_html_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py()
+            .import("aktis._html")?
+            .call_method1("reference", (slf,))
+    }
+
     fn __hash__(&self) -> u64 {
         FxBuildHasher.hash_one(self.reference.id())
     }

@@ -58,9 +58,9 @@ class SessionContext(Mapping[str, Any]):
         return f"SessionContext(node_id={info['node_id']!r}, session_dir={info['session_dir']!r})"
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
-        import html
+        from . import _html
 
-        names = ("node_id", "session_dir", "gcs_address", "namespace")
-        rows = "".join(f"<tr><td>{name}</td><td>{html.escape(str(self[name]))}</td></tr>" for name in names)
-        return f"<b>Aktis session</b><table>{rows}</table>"
+        return _html.titled(
+            "Aktis session",
+            _html.facts((name, self[name]) for name in ("node_id", "session_dir", "gcs_address", "namespace")),
+        )

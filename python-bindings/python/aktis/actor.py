@@ -256,6 +256,11 @@ class ActorHandle:
     def __repr__(self) -> str:
         return f"Actor({self._spec.class_name}, {self._core.id()})"
 
+    def _repr_html_(self) -> str:
+        from . import _html
+
+        return _html.actor(self)
+
     def __reduce__(self) -> Any:
         return _restore_handle, (self._core.state(), self._state)
 
