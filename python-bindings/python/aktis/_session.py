@@ -19,7 +19,7 @@ import sys
 import threading
 import weakref
 
-from . import _aktis
+from . import _aktis, _forgotten_get
 
 # As type checkers know it. What is imported before the zygote is started is time that every session waits: `typing` would
 # take longer than all the rest.
@@ -261,6 +261,8 @@ def mark_connected(*, as_worker: bool = False) -> None:
     global _may_be_connected, is_worker
     _may_be_connected = True
     is_worker = as_worker
+    if as_worker:
+        _forgotten_get.begin_worker()
 
 
 def _begin_generation() -> None:
