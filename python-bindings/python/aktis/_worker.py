@@ -137,13 +137,15 @@ def describe_exception(error: BaseException, name: str, retry_on: bytes | None) 
     >>> message, is_retryable, text.splitlines()[-1]
     ('ValueError: no', True, 'ValueError: no')
     """
+    from ._hints import take
     from ._traceback import remote_traceback
 
+    known_name, hints = take(error)
     if isinstance(error, ActorExit):
         message = "exit_actor() was called"
     else:
         message = f"{type(error).__qualname__}: {text_of(error)}"
-    text = sendable(remote_traceback(error, name))
+    text = sendable("\n".join([remote_traceback(error, known_name or name), *hints]))
     return _pickled(error), message, text, _is_retryable(error, retry_on)
 
 

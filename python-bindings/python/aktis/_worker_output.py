@@ -19,6 +19,12 @@ _LONGEST_NAME = 100
 _actor: str | None = None
 
 
+def name_work(name: str) -> None:
+    """From now on what is printed is printed by the function of this name, which a dataset runs here."""
+    global _actor
+    _actor = name
+
+
 def install() -> None:
     """Puts marked streams in the place of ``sys.stdout`` and ``sys.stderr``."""
     sys.stdout = sys.__stdout__ = _MarkedOutput(sys.stdout)

@@ -6,8 +6,10 @@ Conversions share memory where the types allow it. What becomes of which type is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from . import _wrong_outputs
 
 BATCH_FORMATS = ("default", "numpy", "pandas", "pyarrow", None)
 
@@ -53,10 +55,7 @@ def to_arrow(output: Any, function: str, given: Any = None) -> Any:
         if len(columns) != len(output.columns):
             raise ValueError(f"{function} returned two columns of one name: {', '.join(map(str, output.columns))}")
         return columns_to_arrow(columns, function, given, rows=len(output))
-    raise ValueError(
-        f"{function} returned {type(output).__name__}; it must return a dict of columns (numpy arrays or lists), a "
-        "pandas.DataFrame or a pyarrow.Table, or yield such batches"
-    )
+    raise _wrong_outputs.no_batch(output, function)
 
 
 def _one_batch(table: Any) -> Any:
@@ -86,7 +85,8 @@ def columns_to_arrow(columns: Mapping[str, Any], function: str, given: Any = Non
         try:
             arrays[name] = _from_python.to_column(values, *_given_column(given, name))
         except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {error}") from error
+            reason = _wrong_outputs.no_column(values) or error
+            raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {reason}") from None
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{function} returned columns of different lengths: {lengths}")
@@ -115,12 +115,23 @@ def rows_of(batch: Any) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def rows_to_arrow(rows: list[Mapping[str, Any]], function: str, given: Any = None) -> Any:
-    """Dicts of values as a record batch; a key that a row lacks is null there. ``given``: as in :func:`to_arrow`."""
+def rows_to_arrow(
+    rows: list[Mapping[str, Any]],
+    function: str,
+    given: Any = None,
+    *,
+    wrong: Callable[[Any, str], ValueError] = _wrong_outputs.no_row,
+) -> Any:
+    """Dicts of values as a record batch; a key that a row lacks is null there.
+
+    Args:
+        given: as in :func:`to_arrow`.
+        wrong: the error for something else among the rows.
+    """
     names: dict[str, None] = {}
     for row in rows:
         if not isinstance(row, Mapping):
-            raise ValueError(f"{function} returned {type(row).__name__}; it must return a dict for a row")  # noqa: TRY004
+            raise wrong(row, function)
         names.update(dict.fromkeys(row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return columns_to_arrow(columns, function, given, rows=len(rows))

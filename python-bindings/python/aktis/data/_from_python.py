@@ -57,11 +57,11 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
         if hasattr(values, "__array__") and not isinstance(values, (list, tuple, numpy.generic)):
             values = numpy.asarray(values)
         elif isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-            raise TypeError(f"it is {type(values).__name__} and not one value per row")
+            raise TypeError(f"it is {type(values).__name__} and not one value per row: give a list or an array")
         else:
             return _from_list(list(values), like, tensor)
     if values.ndim == 0:
-        raise TypeError("it is a single number and not one value per row")
+        raise TypeError("it is a single number and not one value per row: give a list or an array")
     if values.dtype == object:
         # More dimensions of objects are lists of lists.
         return _from_list(list(values), like, tensor)

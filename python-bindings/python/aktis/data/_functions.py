@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -85,7 +86,8 @@ def definition_of(
             f"{name}: it cannot be sent to workers, because something that it uses cannot be pickled: {error}. Make such "
             "things inside the function, or in the __init__ of a class"
         ) from error
-    return Definition(data, captured, calls_ahead)
+    # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
+    return Definition(pickle.dumps((name, data), protocol=5), captured, calls_ahead)
 
 
 def _dumped(definition: dict[str, Any]) -> tuple[bytes, Any]:

@@ -19,7 +19,7 @@ import collections
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 #: Outputs of one call that wait to be read, at most. A call that is read late holds this one and the one in its hands.
@@ -195,15 +195,12 @@ async def as_outputs(result: Any) -> AsyncIterator[Any]:
         yield result
 
 
-async def gathered(calls: Iterable[Callable[[], Any]], limit: asyncio.Semaphore) -> list[Any]:
+async def gathered(calls: Iterable[Callable[[], Awaitable[Any]]], limit: asyncio.Semaphore) -> list[Any]:
     """The results of calls, in their order, so many at once; the first failure ends the others."""
 
-    async def limited(call: Callable[[], Any]) -> Any:
+    async def limited(call: Callable[[], Awaitable[Any]]) -> Any:
         async with limit:
-            result = call()
-            if inspect.isawaitable(result):
-                result = await result
-            return [item async for item in result] if hasattr(result, "__aiter__") else result
+            return await call()
 
     tasks = [asyncio.ensure_future(limited(call)) for call in calls]
     try:

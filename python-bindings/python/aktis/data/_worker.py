@@ -6,10 +6,13 @@ import asyncio
 import collections
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from . import _batches
+from aktis import _hints, _worker_output
+
+from . import _batches, _mistakes, _wrong_outputs
 from ._overlapping import Outputs, Overlapping, Threads, gathered
 
 
@@ -17,8 +20,18 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
     """Makes a function ready; constructs a class. ``captured``: the references that were cut out of its definition."""
     from aktis import _definition
 
-    loaded = _definition.load(definition)
-    return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
+    name, data = pickle.loads(definition)
+    _worker_output.name_work(name)
+    try:
+        loaded = _definition.load(data)
+        return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
+    except BaseException as error:
+        _hints.about(error, name=name)
+        raise
+
+
+#: After the last output of a call.
+_END = object()
 
 
 class LoadedFunction:
@@ -40,7 +53,7 @@ class LoadedFunction:
         self._writable = not definition["zero_copy"]
         self._begin = self._begin_plain
         self._forget = self._overlapping.forget
-        kind = definition["kind"]
+        self._kind = kind = definition["kind"]
         self._given, self._run, self._finish = (getattr(self, f"_{step}_{kind}") for step in ("given", "run", "finish"))
         if definition["is_async"]:
             self._limit = asyncio.Semaphore(definition["max_concurrent_calls"])
@@ -53,17 +66,26 @@ class LoadedFunction:
 
     def begin(self, batch: Any) -> None:
         """Calls the function with a record batch."""
+        _worker_output.name_work(self.name)
         given = self._given(batch)
         self._calls.append((batch, self._begin(functools.partial(self._run, given))))
 
     def next_output(self) -> Any:
         """The next record batch of the first call, None at its end."""
+        _worker_output.name_work(self.name)
         batch, outputs = self._calls[0]
-        for output in outputs:
+        while (output := self._next_of(outputs, batch)) is not _END:
             if (made := self._finish(output, batch)) is not None:
                 return made
         self._calls.popleft()
         return None
+
+    def _next_of(self, outputs: Iterator[Any], batch: Any) -> Any:
+        try:
+            return next(outputs, _END)
+        except Exception as error:
+            _mistakes.explain(error, batch, self._kind)
+            raise
 
     def forget_calls(self) -> None:
         """Nobody wants the rest of the calls."""
@@ -102,10 +124,31 @@ class LoadedFunction:
     _given_rows = staticmethod(_batches.rows_of)
 
     def _run_rows(self, rows: list[Any]) -> Iterator[Any]:
-        yield [self._invoke(row) for row in rows]
+        yield self._each(self._invoke, rows)
+
+    @staticmethod
+    def _each(call: Callable[[Any], Any], rows: list[Any]) -> list[Any]:
+        results: list[Any] = []
+        try:
+            for row in rows:
+                results.append(call(row))  # noqa: PERF401 - how many there are tells which row raised
+        except Exception as error:
+            _mistakes.explain_row(error, rows, len(results))
+            raise
+        return results
 
     async def _run_rows_async(self, rows: list[Any]) -> list[Any]:
-        return await gathered([functools.partial(self._function, row) for row in rows], self._limit)
+        async def call(position: int) -> Any:
+            try:
+                result = self._function(rows[position])
+                if inspect.isawaitable(result):
+                    result = await result
+                return [item async for item in result] if hasattr(result, "__aiter__") else result
+            except Exception as error:
+                _mistakes.explain_row(error, rows, position)
+                raise
+
+        return await gathered([functools.partial(call, position) for position in range(len(rows))], self._limit)
 
     def _finish_rows(self, rows: Any, batch: Any) -> Any:
         return _batches.rows_to_arrow(rows, self.name, batch)
@@ -116,14 +159,18 @@ class LoadedFunction:
     _run_flat_rows_async = _run_rows_async
 
     def _run_flat_rows(self, rows: list[Any]) -> Iterator[Any]:
-        yield [self._listed(self._invoke(row)) for row in rows]
+        yield self._each(lambda row: self._listed(self._invoke(row)), rows)
 
     def _listed(self, result: Any) -> Any:
         return list(self._overlapping.begin(lambda: result)) if hasattr(result, "__aiter__") else result
 
     def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
-        rows = [row for output in outputs for row in output]
-        return _batches.rows_to_arrow(rows, self.name, batch) if rows else None
+        rows: list[Any] = []
+        for output in outputs:
+            if isinstance(output, (Mapping, str, bytes)) or not hasattr(output, "__iter__"):
+                raise _wrong_outputs.no_rows(output, self.name)
+            rows.extend(output)
+        return _batches.rows_to_arrow(rows, self.name, batch, wrong=_wrong_outputs.no_item) if rows else None
 
     # Rows that stay or not.
 

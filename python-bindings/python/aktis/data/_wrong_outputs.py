@@ -1,0 +1,79 @@
+"""What functions must not return, told with what was meant.
+
+>>> str(no_batch(None, "MapBatches(f)"))[:24]
+'MapBatches(f) returned N'
+>>> print(no_row([1], "Map(f)"))
+Map(f) returned a list; it must return a dict for a row. For any number of rows from each, use flat_map()
+>>> print(no_rows({"a": 1}, "FlatMap(f)"))
+FlatMap(f) returned a dict; it must return a list of dicts: return [row], or use map() for one row from each
+>>> print(no_column([1, "x"]))
+it has values of int (1 in row 0) and of str ('x' in row 1): make them of one type, for example text by str(value)
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_BATCH = (
+    "a dict of columns (numpy arrays or lists), a pandas.DataFrame or a pyarrow.Table, or yield such batches"
+)
+_NO_RETURN = "did you forget 'return'?"
+
+
+def no_batch(output: Any, function: str) -> ValueError:
+    """For what is no batch."""
+    if output is None:
+        return ValueError(f"{function} returned None: {_NO_RETURN} It must return {_BATCH}")
+    text = f"{function} returned {_kind(output)}; it must return {_BATCH}"
+    if isinstance(output, (list, tuple)) and output and isinstance(output[0], Mapping):
+        text += ". For rows as dicts, use flat_map(), which calls the function with each row"
+    elif hasattr(output, "__array__"):
+        text += ". Give the array a name: return {'name': array}"
+    return ValueError(text)
+
+
+def no_row(output: Any, function: str) -> ValueError:
+    """For what is no row, of a function that makes one of one."""
+    if output is None:
+        return ValueError(f"{function} returned None: {_NO_RETURN} It must return a dict for a row")
+    text = f"{function} returned {_kind(output)}; it must return a dict for a row"
+    if isinstance(output, Iterable) and not isinstance(output, (str, bytes)):
+        text += ". For any number of rows from each, use flat_map()"
+    return ValueError(text)
+
+
+def no_rows(output: Any, function: str) -> ValueError:
+    """For what is not any number of rows."""
+    if output is None:
+        return ValueError(
+            f"{function} returned None: {_NO_RETURN} It must return a list of dicts, which is [] where there are no rows"
+        )
+    text = f"{function} returned {_kind(output)}; it must return a list of dicts"
+    if isinstance(output, Mapping):
+        text += ": return [row], or use map() for one row from each"
+    return ValueError(text)
+
+
+def no_item(item: Any, function: str) -> ValueError:
+    """For what is no row among several."""
+    return ValueError(f"{function} returned rows with {_kind(item)} among them; each must be a dict")
+
+
+def no_column(values: Any) -> str | None:
+    """Why values have no place in one column; None: not because of their types."""
+    first: dict[type, tuple[int, Any]] = {}
+    if isinstance(values, (list, tuple)) or getattr(values, "dtype", None) == object:
+        for row, value in enumerate(values):
+            if value is not None:
+                first.setdefault(type(value), (row, value))
+    if len(first) < 2:
+        return None
+    told = [f"of {kind.__name__} ({reprlib.repr(value)} in row {row})" for kind, (row, value) in first.items()]
+    return f"it has values {' and '.join(told[:2])}: make them of one type, for example text by str(value)"
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return f"a {name}" if name in ("dict", "list", "tuple", "generator", "set") else name
