@@ -15,6 +15,7 @@ Importing this package imports nothing else; each name is loaded when it is firs
 from __future__ import annotations
 
 import importlib
+import sys
 
 # As type checkers know it. The module `typing` would take longer to import than everything else here.
 TYPE_CHECKING = False
@@ -55,9 +56,6 @@ _MODULE_OF = {
     "wait": "_objects",
 }
 _SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
-#: Names that scripts for Ray may use, and that Aktis does not have yet.
-_NOT_YET = frozenset({"LoggingConfig", "autoscaler", "client", "job_config", "serve", "timeline", "train", "tune"})
-
 __all__ = [
     "ActorClass",
     "ActorHandle",
@@ -97,10 +95,25 @@ def __getattr__(name: str) -> object:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name in _NOT_YET:
-        raise AttributeError(f"{name!r} of Ray is not in Aktis yet: see the limits in its README")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._missing import explained
+
+    raise AttributeError(explained(__name__, name, __all__))
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _ExplainsMissing:
+    """Says what to use instead of modules and names of Ray's that are imported from here and are not here."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.startswith(f"{__name__}."):
+            from ._missing import refuse_module
+
+            refuse_module(name)
+
+
+# The last one: it is asked for what nobody has found.
+sys.meta_path.append(_ExplainsMissing)  # type: ignore[arg-type]

@@ -32,3 +32,13 @@ __all__ = [
     "range",
     "read_parquet",
 ]
+
+
+# As type checkers know it; they must not think that any name is there.
+TYPE_CHECKING = False
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from aktis._missing import explained
+
+        raise AttributeError(explained(__name__, name, __all__))

@@ -180,49 +180,24 @@ class Dataset(Transforms, Taking):
     def __iter__(self) -> Iterator[Row]:
         raise TypeError("a Dataset is not iterated over directly: use iter_rows() or iter_batches()")
 
+    def __len__(self) -> int:
+        raise TypeError("a Dataset has no len(), because all of it may have to run to know: use count()")
+
+    def __bool__(self) -> bool:
+        """A dataset is there, whether it has rows or not."""
+        return True
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError(
+            f"a Dataset cannot be indexed with {index!r}: use take(n) or limit(n) for the first rows, select_columns() for columns"
+        )
+
     def __getattr__(self, name: str) -> Any:
-        if name in _NOT_YET:
-            raise AttributeError(f"Dataset.{name}() of Ray is not in Aktis yet")
-        raise AttributeError(f"a Dataset has no attribute {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        from aktis._missing import explained
 
-
-#: What Ray's datasets can do besides.
-_NOT_YET = frozenset(
-    [
-        "aggregate",
-        "groupby",
-        "iter_jax_batches",
-        "iter_tf_batches",
-        "iter_torch_batches",
-        "join",
-        "max",
-        "mean",
-        "min",
-        "mix",
-        "random_sample",
-        "random_shuffle",
-        "randomize_block_order",
-        "repartition",
-        "size_bytes",
-        "sort",
-        "split",
-        "split_at_indices",
-        "split_proportionately",
-        "std",
-        "streaming_split",
-        "sum",
-        "to_torch",
-        "train_test_split",
-        "union",
-        "unique",
-        "with_column",
-        "with_columns",
-        "write_csv",
-        "write_json",
-        "write_numpy",
-        "zip",
-    ]
-)
+        raise AttributeError(explained("Dataset", name, dir(type(self))))
 
 
 class MaterializedDataset(Dataset):

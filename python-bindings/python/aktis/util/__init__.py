@@ -26,4 +26,6 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from aktis._missing import explained
+
+    raise AttributeError(explained(__name__, name, __all__))

@@ -1,0 +1,221 @@
+"""Names that scripts for Ray use and that Aktis does not have: what to use instead. And misspelt names.
+
+>>> print(explained("aktis.data", "read_parqet", ["read_parquet", "range"]))
+module 'aktis.data' has no attribute 'read_parqet'. Did you mean 'read_parquet'?
+>>> print(explained("aktis", "timeline", []))
+aktis.timeline of Ray is not in Aktis yet: see Dataset.stats() for what a job spent its time on, and `aktis list`
+"""
+
+from __future__ import annotations
+
+_GROUPS = (
+    "there are no placement groups. Ask for the resources in each task or actor, with scheduling_strategy='SPREAD' or a "
+    "NodeAffinitySchedulingStrategy"
+)
+_FILES = (
+    "read the files in a function: from_items([{{'path': path}} for path in paths]).map_batches(f, batch_size=1), where f(batch) "
+    "returns {}"
+)
+_TABLES = "read it with its own library, and give from_arrow() or from_pandas() what it gives"
+_MODEL = "run the model in a class for map_batches(), with num_gpus; there is aktis.models.TextEmbedder for embeddings"
+_OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
+_DRIVER = "take the rows into the driver by to_pandas() or to_arrow() and compute there; for more rows than fit, sum up each batch"
+_TORCH = "use iter_batches() and torch.as_tensor() of each column"
+_SPLIT = "filter by a column: filter(expr='id % 10 < 8') and filter(expr='id % 10 >= 8')"
+_WRITE = (
+    "write in a function for map_batches() that returns what it has written, or write the batches of "
+    "iter_batches(batch_format='pyarrow'); there is write_parquet()"
+)
+_BLOCKS = "blocks are not handed out: use iter_batches(), to_arrow() or materialize()"
+
+_TOP = {
+    "LoggingConfig": "workers log as the function sets up the module logging; init(logging_level=...) is for the driver",
+    "air": _OF_RAY,
+    "autoscaler": "nodes are added by `aktis start --address`, or by the operator on Kubernetes",
+    "client": "connect with init(address='HOST:PORT')",
+    "cross_language": "only Python and Rust can be called",
+    "dag": "call .remote() with references: tasks wait for what they depend on",
+    "dashboard": "see `aktis status` and `aktis list`",
+    "experimental": _OF_RAY,
+    "java_function": "only Python and Rust can be called",
+    "job_config": "give init() what the job needs",
+    "job_submission": "start the script on a machine of the cluster with init(address='auto'), or make an AktisJob on Kubernetes",
+    "rllib": _OF_RAY,
+    "serve": _OF_RAY,
+    "timeline": "see Dataset.stats() for what a job spent its time on, and `aktis list`",
+    "train": _OF_RAY,
+    "tune": _OF_RAY,
+    "workflow": "keep the results of steps in files, and skip the steps whose files are there",
+}
+_DATA = {
+    "DataIterator": "use Dataset.iter_batches()",
+    "Datasink": _WRITE,
+    "DatasetPipeline": "a Dataset is streamed",
+    "Datasource": _FILES.format("the rows"),
+    "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
+    "aggregate": _DRIVER,
+    "expressions": "filter(expr=...) takes SQL; compute columns with add_column() or map_batches()",
+    "from_arrow_refs": "give from_arrow() the tables: aktis.get(refs)",
+    "from_blocks": "give from_arrow() the tables",
+    "from_dask": _TABLES,
+    "from_daft": _TABLES,
+    "from_huggingface": "give from_arrow() the table: dataset.with_format('arrow')[:]",
+    "from_modin": _TABLES,
+    "from_mars": _TABLES,
+    "from_numpy_refs": "give from_numpy() the arrays: aktis.get(refs)",
+    "from_pandas_refs": "give from_pandas() the frames: aktis.get(refs)",
+    "from_spark": "write Parquet there, and read_parquet() it here",
+    "from_tf": "give from_items() the elements",
+    "from_torch": "give from_items() the elements",
+    "llm": _MODEL,
+    "preprocessors": "compute what they need by a job of its own, and apply it in map_batches()",
+    "range_tensor": "use range(n).map_batches() to make the arrays",
+    "read_audio": _FILES.format("{'audio': [samples], 'path': batch['path']}"),
+    "read_avro": _FILES.format("a table of the rows of batch['path'][0]"),
+    "read_bigquery": _TABLES,
+    "read_binary_files": _FILES.format("{'bytes': [open(batch['path'][0], 'rb').read()]}"),
+    "read_clickhouse": _TABLES,
+    "read_csv": _FILES.format("pyarrow.csv.read_csv(batch['path'][0])"),
+    "read_databricks_tables": _TABLES,
+    "read_datasource": _FILES.format("the rows"),
+    "read_delta": _TABLES,
+    "read_hudi": _TABLES,
+    "read_iceberg": _TABLES,
+    "read_images": _FILES.format("{'image': [numpy.asarray(PIL.Image.open(batch['path'][0]))]}"),
+    "read_json": _FILES.format("pyarrow.json.read_json(batch['path'][0])"),
+    "read_lance": _TABLES,
+    "read_mcap": _FILES.format("the rows"),
+    "read_mongo": _TABLES,
+    "read_numpy": _FILES.format("{'data': numpy.load(batch['path'][0])}"),
+    "read_parquet_bulk": "read_parquet() takes a list of files",
+    "read_snowflake": _TABLES,
+    "read_sql": "give from_pandas() what pandas.read_sql() gives",
+    "read_text": _FILES.format("{'text': open(batch['path'][0]).read().splitlines()}"),
+    "read_tfrecords": _FILES.format("the rows"),
+    "read_unity_catalog": _TABLES,
+    "read_videos": _FILES.format("{'frame': frames}"),
+    "read_webdataset": _FILES.format("the rows"),
+    "set_progress_bars": "set DataContext.get_current().enable_progress_bars",
+}
+_UTIL = {
+    "accelerators": "give nodes a resource of that name, and ask for it with resources={...}",
+    "annotations": "they mark what is public in Ray; leave them out",
+    "collective": "use torch.distributed between actors",
+    "dask": _OF_RAY,
+    "debugpy": "call the function in this process: f._function(...)",
+    "get_current_placement_group": _GROUPS,
+    "get_placement_group": _GROUPS,
+    "inspect_serializability": "call .remote(): an error of pickling names the part at fault",
+    "iter": "use aktis.data",
+    "joblib": "call tasks: aktis.get([f.remote(x) for x in xs])",
+    "lightgbm": _OF_RAY,
+    "metrics": "there are no metrics yet",
+    "multiprocessing": "call tasks, aktis.get([f.remote(x) for x in xs]), or use aktis.util.ActorPool",
+    "placement_group": _GROUPS,
+    "placement_group_table": _GROUPS,
+    "register_serializer": "give the class a __reduce__, or use copyreg.pickle()",
+    "remove_placement_group": _GROUPS,
+    "rpdb": "call the function in this process: f._function(...)",
+    "serialization": "give the class a __reduce__, or use copyreg.pickle()",
+    "spark": _OF_RAY,
+    "state": "use `aktis list nodes`, `actors` or `jobs`, with --json for programs",
+    "tracing": "there are no traces yet",
+    "xgboost": _OF_RAY,
+}
+_DATASET = {
+    "aggregate": _DRIVER,
+    "cache": "use materialize()",
+    "fully_executed": "use materialize()",
+    "get_internal_block_refs": _BLOCKS,
+    "groupby": _DRIVER,
+    "iter_internal_ref_bundles": _BLOCKS,
+    "iter_jax_batches": "use iter_batches() and jax.numpy.asarray() of each column",
+    "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
+    "iter_torch_batches": _TORCH,
+    "iterator": "use iter_batches()",
+    "join": "read the smaller side in the __init__ of a class, and join each batch with it in map_batches()",
+    "lazy": "datasets are lazy: leave it out",
+    "max": _DRIVER,
+    "mean": _DRIVER,
+    "min": _DRIVER,
+    "mix": "read_parquet() takes several folders",
+    "num_rows": "use count()",
+    "random_sample": "use filter(lambda row: random.random() < fraction)",
+    "random_shuffle": "shuffle the list of files that read_parquet() gets, and the rows of each batch in the function",
+    "randomize_block_order": "shuffle the list of files that read_parquet() gets",
+    "repartition": (
+        "read with override_num_blocks=..., and set the rows of files by write_parquet(min_rows_per_file=, "
+        "max_rows_per_file=)"
+    ),
+    "serialize_lineage": "pickle the dataset",
+    "size_bytes": "see stats() after a run, or to_arrow().nbytes",
+    "sort": _DRIVER,
+    "split": _SPLIT,
+    "split_at_indices": _SPLIT,
+    "split_proportionately": _SPLIT,
+    "std": _DRIVER,
+    "streaming_split": "give each consumer a list of files, or rows by filter(expr='id % n = i')",
+    "sum": _DRIVER,
+    "summary": _DRIVER,
+    "to_arrow_refs": _BLOCKS,
+    "to_daft": "give it to_arrow()",
+    "to_dask": "write_parquet(), and read it there",
+    "to_modin": "write_parquet(), and read it there",
+    "to_numpy_refs": _BLOCKS,
+    "to_pandas_refs": _BLOCKS,
+    "to_random_access_dataset": "keep to_pandas() with an index in an actor",
+    "to_spark": "write_parquet(), and read it there",
+    "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
+    "to_torch": _TORCH,
+    "train_test_split": _SPLIT,
+    "union": "read_parquet() takes several folders; from_arrow() takes several tables",
+    "unique": _DRIVER,
+    "with_column": "use add_column()",
+    "with_columns": "use map_batches(), or add_column() for each",
+    "write_bigquery": _WRITE,
+    "write_clickhouse": _WRITE,
+    "write_csv": _WRITE,
+    "write_databricks_tables": _WRITE,
+    "write_datasink": _WRITE,
+    "write_iceberg": _WRITE,
+    "write_images": _WRITE,
+    "write_json": _WRITE,
+    "write_lance": _WRITE,
+    "write_mongo": _WRITE,
+    "write_numpy": _WRITE,
+    "write_snowflake": _WRITE,
+    "write_sql": _WRITE,
+    "write_tfrecords": _WRITE,
+    "write_turbopuffer": _WRITE,
+    "write_webdataset": _WRITE,
+    "zip": "add the columns in map_batches()",
+}
+_INSTEAD = {"aktis": _TOP, "aktis.data": _DATA, "aktis.util": _UTIL, "Dataset": _DATASET}
+
+
+def explained(owner: str, name: str, known: list[str]) -> str:
+    """What is told of a name that is not there.
+
+    Args:
+        owner: a module, or "Dataset".
+        known: the names that are there.
+    """
+    instead = _INSTEAD.get(owner, {}).get(name)
+    if instead is not None:
+        call = "()" if owner == "Dataset" else ""
+        return f"{owner}.{name}{call} of Ray is not in Aktis yet: {instead}"
+    import difflib
+
+    what = "a Dataset" if owner == "Dataset" else f"module {owner!r}"
+    nearest = difflib.get_close_matches(name, [each for each in known if not each.startswith("_")], n=1)
+    return f"{what} has no attribute {name!r}" + (f". Did you mean {nearest[0]!r}?" if nearest else "")
+
+
+def refuse_module(path: str) -> None:
+    """Raises for an import of a module of Ray's that is known not to be there; also for ``from aktis.data import read_csv``.
+
+    Python asks for modules where it has found no attribute, and would say no more than that there is none.
+    """
+    owner, _, name = path.rpartition(".")
+    if name in _INSTEAD.get(owner, {}):
+        raise ImportError(explained(owner, name, []), name=path)
