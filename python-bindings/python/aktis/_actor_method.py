@@ -18,13 +18,21 @@ class ActorMethod:
     """A method of an actor; :attr:`remote` calls it. Found as an attribute of an :class:`~aktis.ActorHandle`."""
 
     def __init__(
-        self, core: ActorCore, class_name: str, name: str, spec: MethodSpec, changes: dict[str, Any] | None = None
+        self,
+        core: ActorCore,
+        class_name: str,
+        name: str,
+        spec: MethodSpec,
+        changes: dict[str, Any] | None = None,
+        address: str | None = None,
     ):
+        """``address``: of the session that the actor belongs to, if it may be over."""
         self._core = core
         self._class_name = class_name
         self._name = name
         self._spec = spec
         self._changes = changes = changes or {}
+        self._address = address
         self._options = {**spec.options, **changes}
         # The process knows the group that the class declares; only one chosen by the caller must be sent.
         group = changes.get("concurrency_group")
@@ -33,6 +41,8 @@ class ActorMethod:
 
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`."""
+        if self._address is not None and self._address != _session.address():
+            raise _ended_with_session(self._class_name, self._core.id())
         options = native_method_options(self._options, is_generator=self._spec.is_generator)
         template = self._core.method(self._native_name, options)
         name = f"{self._class_name}.{self._name}"
@@ -69,7 +79,7 @@ class ActorMethod:
             name: shown instead of the method's name.
         """
         check_options("method", METHOD_OPTIONS, options)
-        return ActorMethod(self._core, self._class_name, self._name, self._spec, options)
+        return ActorMethod(self._core, self._class_name, self._name, self._spec, options, self._address)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
@@ -81,6 +91,15 @@ class ActorMethod:
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._class_name}.{self._name})"
+
+
+def _ended_with_session(class_name: str, actor_id: str) -> Exception:
+    from .exceptions import NotConnectedError
+
+    return NotConnectedError(
+        f"actor {class_name} ({actor_id}) ended with its session, which shutdown() has ended: make a new one, "
+        f"{class_name}.remote()"
+    )
 
 
 def _restore_method(

@@ -79,15 +79,24 @@ def _dump(target: Any, owner: Any) -> Payload:
 
 
 def _complain_of_size(target: Any, size: int) -> None:
+    from ._unpicklable import largest_part
+
+    if isinstance(target, dict):  # a function of a dataset, with what it is called with
+        name, function, way_out = target["name"], target["function"], "call aktis.get(ref) in it, or in the __init__ of a class"
+    else:
+        name, function = getattr(target, "__qualname__", repr(target)), target
+        way_out = "pass the reference as an argument"
+    part, part_size = largest_part(function)
+    where = f", most of it in {part} ({part_size >> 20} MB)" if part else ""
     message = (
-        f"the definition of {getattr(target, '__qualname__', target)!r} has {size >> 20} MB, because it captures large variables, "
-        "and every worker reads all of it: put() them once, and pass the references as arguments"
+        f"the definition of {name} has {size >> 20} MB{where}, and every worker reads all of it: put it once, "
+        f"ref = aktis.put(value), and {way_out}"
     )
     if size > _TOO_LARGE_BYTES:
         raise ValueError(f"{message}. The limit is {_TOO_LARGE_BYTES >> 20} MB")
-    import warnings
+    from ._user_warning import warn
 
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    warn(message)
 
 
 def _import_paths() -> list[str]:

@@ -47,6 +47,8 @@ is_worker = False
 #: What ``get`` calls first with its references, in actors.
 before_get: Callable[[Any], None] | None = None
 _is_exit_hooked = False
+#: The generation and the address of its session.
+_address: tuple[int, str] | None = None
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -249,6 +251,16 @@ def ensure_connected() -> None:
 def generation() -> int:
     """A number that changes whenever the session does."""
     return _generation
+
+
+def address() -> str | None:
+    """Where the tables of the present session are; ``None``: there is none, or this is a worker, which has but one."""
+    global _address
+    if is_worker or not is_initialized():
+        return None
+    if _address is None or _address[0] != _generation:
+        _address = _generation, str(_aktis.context()["gcs_address"])
+    return _address[1]
 
 
 def bind(bound: Bound) -> None:

@@ -37,8 +37,8 @@ def explain(value: Any, error: Exception) -> Exception:
     where = f"found at {path.strip()} (of type {name})" if path else f"in a value of type {name}"
     return TypeError(
         f"{_first_line(error)}, {where}\n"
-        "Only data can travel to another process. Make such an object where it is used: inside the task, or in the "
-        "constructor of the actor; or leave it out in the __getstate__ of its class."
+        "Only data can travel to another process. Make such an object where it is used: inside of the function, or in the "
+        "__init__ of the class; or leave it out in the __getstate__ of its class."
     )
 
 
@@ -57,6 +57,33 @@ def _find(value: Any) -> tuple[str, Any]:
         else:
             break
     return path, value
+
+
+def largest_part(value: Any) -> tuple[str, int]:
+    """The path to the smallest part that is most of a value, and the bytes it is pickled to.
+
+    >>> table = bytes(1000)
+    >>> largest_part(lambda: table)[0]
+    "captured variable 'table'"
+    """
+    path, size = "", _pickled_bytes(value)
+    for _ in range(_MAX_DEPTH):
+        sizes = [(_pickled_bytes(part), step, part) for step, part in _parts(value)]
+        largest = max(sizes, key=lambda each: each[0], default=None)
+        if largest is None or 2 * largest[0] < size:
+            break
+        size, step, value = largest
+        path += step
+    return path.strip(), size
+
+
+def _pickled_bytes(value: Any) -> int:
+    import cloudpickle
+
+    try:
+        return len(cloudpickle.dumps(value, protocol=5))
+    except Exception:  # noqa: BLE001 - of whatever type: then it was not this that was sent
+        return 0
 
 
 def _can_pickle(value: Any) -> bool:
@@ -85,6 +112,8 @@ def _all_parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{{{part!r}}}", part) for part in value)
     elif isinstance(value, FunctionType):
         yield from _captured(value)
+    elif isinstance(value, type):
+        yield from ((f".{name}", part) for name, part in vars(value).items() if _is_own(name, part))
     else:
         state = vars(value) if hasattr(value, "__dict__") else {}
         yield from ((f".{name}", part) for name, part in state.items() if not _is_special(name))
@@ -101,6 +130,11 @@ def _captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name in function.__code__.co_names:
         if name in function.__globals__:
             yield f" global variable {name!r}", function.__globals__[name]
+
+
+def _is_own(name: str, member: Any) -> bool:
+    """Whether a member of a class is what its author wrote."""
+    return isinstance(member, FunctionType) or not _is_special(name)
 
 
 def _is_special(name: str) -> bool:

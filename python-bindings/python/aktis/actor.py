@@ -226,6 +226,7 @@ class ActorHandle:
         self._core = core
         self._spec = spec
         self._state = state
+        self._address = _session.address()
 
     @property
     def _actor_id(self) -> ActorId:
@@ -241,7 +242,7 @@ class ActorHandle:
                 name=name,
                 obj=self if spec is not None else None,
             )
-        bound = self.__dict__[name] = ActorMethod(self._core, spec.class_name, name, method)
+        bound = self.__dict__[name] = ActorMethod(self._core, spec.class_name, name, method, None, self._address)
         return bound
 
     def __dir__(self) -> list[str]:

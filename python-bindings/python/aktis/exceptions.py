@@ -258,7 +258,7 @@ _CLASS_OF_CODE: dict[int, type[AktisError]] = {
     21: RuntimeEnvSetupError,
     22: OutOfMemoryError,
 }
-_APPLICATION, _ACTOR_DIED = 2, 4
+_APPLICATION, _ACTOR_DIED, _UNSCHEDULABLE = 2, 4, 14
 
 
 def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_text: str) -> BaseException:
@@ -270,6 +270,10 @@ def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_tex
         died = ActorDiedError(f"{message}\n\n{traceback_text}")
         died.__cause__ = _raised(message, exception_bytes, traceback_text)
         return died
+    if code == _UNSCHEDULABLE:
+        from ._way_out import of_shortage
+
+        message += of_shortage(message)
     return _CLASS_OF_CODE.get(code, RuntimeSystemError)(message)
 
 

@@ -82,12 +82,22 @@ def definition_of(
     try:
         data, captured = _dumped(definition)
     except Exception as error:
-        raise TypeError(
-            f"{name}: it cannot be sent to workers, because something that it uses cannot be pickled: {error}. Make such "
-            "things inside the function, or in the __init__ of a class"
-        ) from error
+        raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
     return Definition(pickle.dumps((name, data), protocol=5), captured, calls_ahead)
+
+
+def _in_words_of_the_user(text: str) -> str:
+    """What pickling says of a definition, with the arguments of the user in the place of its fields."""
+    for field, argument in (
+        ("['function']", ""),
+        ("['args']", "fn_args"),
+        ("['kwargs']", "fn_kwargs"),
+        ("['constructor_args']", "fn_constructor_args"),
+        ("['constructor_kwargs']", "fn_constructor_kwargs"),
+    ):
+        text = text.replace(f"found at {field}", f"found at {argument}", 1)
+    return text.replace("found at  ", "found at ", 1)
 
 
 def _dumped(definition: dict[str, Any]) -> tuple[bytes, Any]:

@@ -59,7 +59,9 @@ class Keywords:
     def _nearest(self, name: str) -> str:
         known = [*self.used, *self.harmless, *self.refused]
         nearest = difflib.get_close_matches(name, known, n=1)
-        return f"; did you mean {nearest[0]!r}?" if nearest else ""
+        if nearest:
+            return f"; did you mean {nearest[0]!r}?"
+        return f"; known are {', '.join(sorted(self.used))}" if self.used else ""
 
 
 def _equal(value: Any, other: Any) -> bool:

@@ -1,0 +1,306 @@
+"""The mistakes that users make, one row each: the script, and what its message must say, the way out above all.
+
+The rows come from a trial by new users (mistakes of the table of November 2026, whose numbers they carry) and from others like
+them. A message may be changed freely as long as it says what its row asks for.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from typing import NamedTuple
+
+import pytest
+
+import aktis
+import aktis.data
+
+
+class Row(NamedTuple):
+    """A mistake."""
+
+    name: str
+    script: str
+    #: Must occur in the message: cause, place, way out.
+    says: tuple[str, ...]
+    #: Must not.
+    hides: tuple[str, ...] = ()
+
+
+BATCHES = [
+    Row(
+        "1 wrong column",
+        "data.range(3).map_batches(lambda batch: {'y': batch['ids']}).take_all()",
+        ("there is no column 'ids'", "the columns are 'id'", "Did you mean 'id'?", "MapBatches(<lambda>)"),
+    ),
+    Row(
+        "1 wrong column of a row",
+        "data.range(3).map(lambda row: row['x']).take_all()",
+        ("no column 'x'", "the columns are 'id'", "raised for row 0 of a batch of"),
+    ),
+    Row(
+        "1 wrong column of a frame",
+        "data.range(3).map_batches(lambda df: df.x, batch_format='pandas').take_all()",
+        ("the columns are 'id'",),
+    ),
+    Row("2 wrong column in an expression", "data.range(3).filter(expr='x > 1')", ("the columns are 'id'",)),
+    Row("3 wrong column to select", "data.range(3).select_columns(['x'])", ("no column 'x'", "the columns are 'id'")),
+    Row("4 returns a number", "data.range(3).map_batches(lambda batch: 3).take_all()", ("returned int", "dict of columns")),
+    Row(
+        "5 returns a list of dicts",
+        "data.range(3).map_batches(lambda batch: [{'a': 1}]).take_all()",
+        ("returned a list", "flat_map()"),
+    ),
+    Row("5 returns an array", "data.range(3).map_batches(lambda batch: batch['id']).take_all()", ("{'name': array}",)),
+    Row("6 returns None", "data.range(3).map_batches(lambda batch: None).take_all()", ("did you forget 'return'?",)),
+    Row("6 returns no row", "data.range(3).map(lambda row: None).take_all()", ("did you forget 'return'?", "a dict")),
+    Row("6 returns no rows", "data.range(3).flat_map(lambda row: None).take_all()", ("did you forget 'return'?", "[]")),
+    Row(
+        "7 ragged arrays in one array",
+        """
+        def ragged(batch):
+            return {"x": numpy.array([numpy.zeros((2 + i, 3)) for i in range(3)])}
+        data.range(3).map_batches(ragged).take_all()
+        """,
+        ("arrays of different shapes go into one column as a list of them",),
+    ),
+    Row(
+        "8 columns of different lengths",
+        "data.range(3).map_batches(lambda batch: {'x': [1], 'y': [1, 2]}).take_all()",
+        ("different lengths", "'x': 1", "'y': 2"),
+    ),
+    Row(
+        "9 scalar as column",
+        "data.range(3).map_batches(lambda batch: {'x': 1}).take_all()",
+        ("the column 'x'", "not one value per row", "give a list or an array"),
+        ("direct cause",),
+    ),
+    Row("10 generator in map", "data.range(3).map(lambda row: (row for _ in '12')).take_all()", ("a generator", "flat_map()")),
+    Row(
+        "11 dict from flat_map",
+        "data.range(3).flat_map(lambda row: {'a': 1}).take_all()",
+        ("returned a dict", "return [row]", "map()"),
+        ("returned str",),
+    ),
+    Row("11 text from flat_map", "data.range(3).flat_map(lambda row: 'abc').take_all()", ("returned str", "list of dicts")),
+    Row(
+        "13 no GPU for a dataset",
+        "data.range(3).map_batches(lambda batch: batch, num_gpus=1, batch_size=2).take_all()",
+        ("each worker needs 1 GPU", "aktis.init(num_gpus=1)"),
+    ),
+    Row("16 unknown option", "data.range(3).map_batches(print, batchsize=2)", ("did you mean 'batch_size'?",)),
+    Row("16 unlike any option", "data.range(3).map_batches(print, quux=2)", ("known are batch_format, batch_size",)),
+    Row(
+        "17 wrong path in a class",
+        """
+        class Model:
+            def __init__(self):
+                open("/no/such/model")
+            def __call__(self, batch):
+                return batch
+        data.range(3).map_batches(Model).take_all()
+        """,
+        ("MapBatches(Model)", "/no/such/model"),
+        ("aktis.data.load",),
+    ),
+    Row(
+        "20 lock in a class",
+        """
+        lock = threading.Lock()
+        class Model:
+            def __call__(self, batch):
+                return lock
+        data.range(3).map_batches(Model)
+        """,
+        ("MapBatches(Model)", "found at .__call__ global variable 'lock'", "in the __init__ of the class"),
+        ("['function']", "  ", ".."),
+    ),
+    Row(
+        "20 lock in the arguments of a class",
+        "data.range(3).map_batches(type('M', (), {'__call__': print}), fn_constructor_args=[threading.Lock()])",
+        ("found at fn_constructor_args[0]",),
+    ),
+    Row(
+        "23 exception in a batch",
+        "data.from_items([{'name': 'a'}]).map_batches(lambda batch: 1 / 0).take_all()",
+        ("raised for a batch of 1 row, the first of which is {'name': 'a'}",),
+    ),
+    Row(
+        "23 exception in a row",
+        "data.from_items([{'n': 1}, {'n': 0}], override_num_blocks=1).map(lambda row: 1 / row['n']).take_all()",
+        ("raised for row 1 of a batch of 2: {'n': 0}",),
+    ),
+    Row(
+        "23 exception in a row of an async function",
+        """
+        async def divide(row):
+            return {"n": 1 / row["n"]}
+        data.from_items([{"n": 1}, {"n": 0}], override_num_blocks=1).map(divide).take_all()
+        """,
+        ("raised for row ", "{'n': 0}"),
+    ),
+    Row(
+        "33 folder with files",
+        """
+        folder = tempfile.mkdtemp()
+        data.range(3).write_parquet(folder)
+        data.range(3).write_parquet(folder, mode="error")
+        """,
+        ("has files already", "append", "overwrite"),
+    ),
+    Row(
+        "44 writing into a batch",
+        """
+        def write(batch):
+            batch["id"][0] = 1
+        data.range(3).map_batches(write).take_all()
+        """,
+        ("read-only", "zero_copy_batch=False", ".copy()"),
+    ),
+    Row("46 captured by a function of a dataset", """
+        table = numpy.zeros(3_000_000)
+        data.range(3).map_batches(lambda batch: {"x": table[:3]})
+        """, ("MapBatches(<lambda>)", "global variable 'table' (22 MB)", "aktis.put")),
+    Row("58 iterating over a dataset", "list(data.range(3))", ("iter_rows()", "iter_batches()")),
+    Row("59 len of a dataset", "len(data.range(3))", ("count()",)),
+    Row("59 index of a dataset", "data.range(3)[0]", ("take(n)",)),
+    Row(
+        "61 numbers and text in one column",
+        "data.range(3).map_batches(lambda batch: {'x': [1, 'x']}).take_all()",
+        ("the column 'x'", "int (1 in row 0)", "str ('x' in row 1)", "make them of one type", "str(value)"),
+        ("direct cause",),
+    ),
+    Row(
+        "62 numbers and text in different files",
+        "data.range(4).map_batches(lambda b: {'x': [1] if b['id'][0] else ['x']}, batch_size=1)"
+        ".write_parquet(tempfile.mkdtemp())",
+        ("the column 'x' is", "return the same columns with the same types from every call"),
+    ),
+]  # fmt: skip
+
+CALLS = [
+    Row("12 no GPU", "aktis.get(one.options(num_gpus=1).remote())", ('needs {"GPU": 1}', "aktis.init(num_gpus=1)")),
+    Row("12 too few CPUs", "aktis.get(one.options(num_cpus=99).remote())", ("aktis.init(num_cpus=99)",)),
+    Row("12 no such resource", "aktis.get(one.options(resources={'tpu': 1}).remote())", ("aktis.init(resources={'tpu': 1})",)),
+    Row("15 unknown option", "one.options(num_cpu=1)", ("did you mean 'num_cpus'?",), (" _",)),
+    Row(
+        "19 lock captured",
+        """
+        lock = threading.Lock()
+        aktis.remote(lambda: lock).remote()
+        """,
+        ("found at global variable 'lock'", "inside of the function"),
+        ("  ",),
+    ),
+    Row("24 exception in __init__", "aktis.get(Failing.remote().get.remote())", ("no licence", "__init__", "line ")),
+    Row("34 calling a function", "one()", ("one.remote()",)),
+    Row("37 forgot get", "aktis.put(1) + 1", ("for +: 'aktis.ObjectRef' and 'int'", "aktis.get(ref)")),
+    Row("37 forgot get on the right", "1 + aktis.put(1)", ("for +: 'int' and 'aktis.ObjectRef'", "aktis.get(ref)")),
+    Row("37 forgot get of a sum", "sum([aktis.put(1), aktis.put(2)])", ("aktis.get(ref)",)),
+    Row("37 forgot get in a comparison", "aktis.put(1) < 1", ("'<' not supported", "aktis.get(ref)")),
+    Row("37 forgot get with arrays", "numpy.ones(2) * aktis.put(1)", ("aktis.get(ref)",)),
+    Row("37 forgot get in len", "len(aktis.put([]))", ("no len()", "aktis.get(ref)")),
+    Row("37 forgot get at an index", "aktis.put([1])[0]", ("aktis.get(ref)",)),
+    Row("37 forgot get in a loop", "[x for x in aktis.put([1])]", ("iterated", "aktis.get(ref)")),
+    Row("37 forgot get in a search", "1 in aktis.put([1])", ("aktis.get(ref)",)),
+    Row("37 forgot get of an attribute", "aktis.put(numpy.ones(2)).shape", ("no attribute 'shape'", "aktis.get(ref)")),
+    Row("37 forgot get in a number", "float(aktis.put(1))", ("aktis.get(ref)",)),
+    Row("37 forgot get as an index", "[1, 2][aktis.put(1)]", ("aktis.get(ref)",)),
+    Row("37 forgot get in a format", "f'{aktis.put(1):.2f}'", ("aktis.get(ref)",)),
+    Row("37 forgot get in a condition", "if aktis.put(0): pass", ("is true, whatever", "aktis.get(ref)", "is not None")),
+    Row(
+        "38 references in a list",
+        "aktis.get(aktis.remote(lambda values: sum(values)).remote([aktis.put(1)]))",
+        ("aktis.get(ref)", "inside of a list"),
+    ),
+    Row("39 get of a number", "aktis.get(42)", ("42 of type int", "an ObjectRef or a list")),
+    Row("42 method with a typo", "Failing.remote().gett.remote()", ("class Failing has no method 'gett'",)),
+    Row("43 too many arguments", "one.remote(1, 2)", ("one()", "too many positional arguments")),
+    Row(
+        "44 writing into an argument",
+        """
+        def write(array):
+            array[0] = 1
+        aktis.get(aktis.remote(write).remote(numpy.zeros(100_000)))
+        """,
+        ("read-only", "array.copy()"),
+    ),
+    Row("46 captured by a task", """
+        table = numpy.zeros(3_000_000)
+        aktis.remote(lambda: table[:3]).remote()
+        """, ("global variable 'table' (22 MB)", "ref = aktis.put(value)", "as an argument")),
+    Row("46 far too much captured", """
+        table = numpy.zeros(15_000_000)
+        aktis.remote(lambda: table[:3]).remote()
+        """, ("global variable 'table'", "aktis.put", "limit is 100 MB")),
+    Row("53 nobody of that name", "aktis.get_actor('nobody')", ("'nobody'", ".options(name=")),
+]  # fmt: skip
+
+NAMES = [
+    Row("a reader", "data.read_csv", ("pyarrow.csv.read_csv", "from_items")),
+    Row("an imported reader", "from aktis.data import read_csv", ("pyarrow.csv.read_csv", "from_items")),
+    Row("a module", "import aktis.data.llm", ("map_batches()",)),
+    Row("placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")),
+    Row("placement groups of util", "aktis.util.placement_group", ("no placement groups", "SPREAD")),
+    Row("a method of datasets", "data.range(3).sort('id')", ("Dataset.sort()", "to_pandas()")),
+    Row("a sink", "data.range(3).write_sql", ("map_batches()",)),
+    Row("another product", "aktis.serve", ("not in Aktis yet",)),
+    Row("a typo", "aktis.get_actr", ("Did you mean 'get_actor'?",)),
+    Row("a typo in a reader", "data.read_parqet", ("Did you mean 'read_parquet'?",)),
+    Row("a typo in a method", "data.range(3).map_batch", ("Did you mean 'map_batches'?",)),
+    Row("no name at all", "data.quux", ("module 'aktis.data' has no attribute 'quux'",)),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    """One of two CPUs, without progress bars."""
+    aktis.shutdown()
+    context = aktis.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    aktis.init(num_cpus=2, num_gpus=0, log_to_driver=False)
+    yield
+    aktis.shutdown()
+    context.enable_progress_bars = shown
+
+
+_BEGIN = """
+import tempfile, threading
+import numpy
+import aktis
+from aktis import data
+
+@aktis.remote
+def one(x=1):
+    return x
+
+@aktis.remote
+class Failing:
+    def __init__(self):
+        raise RuntimeError("no licence")
+    def get(self):
+        return 1
+"""
+
+
+def message_of(script: str) -> str:
+    """What a user sees of a script that makes a mistake: its warnings, and the error that ends it."""
+    names = {"__name__": "__main__"}
+    exec(_BEGIN, names)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            exec(textwrap.dedent(script), names)
+        except Exception as error:
+            return "\n".join([str(error), *getattr(error, "__notes__", [])])
+    assert warned, "the mistake goes unnoticed"
+    return "\n".join(str(each.message) for each in warned)
+
+
+@pytest.mark.parametrize("row", [*BATCHES, *CALLS, *NAMES], ids=lambda row: row.name)
+def test_the_message_names_the_mistake_and_the_way_out(row):
+    message = message_of(row.script)
+    for part in row.says:
+        assert part in message, message
+    for part in row.hides:
+        assert part not in message, message
