@@ -82,7 +82,11 @@ def _complain_of_size(target: Any, size: int) -> None:
     from ._unpicklable import largest_part
 
     if isinstance(target, dict):  # a function of a dataset, with what it is called with
-        name, function, way_out = target["name"], target["function"], "call aktis.get(ref) in it, or in the __init__ of a class"
+        name, function, way_out = (
+            target["name"],
+            target["function"],
+            "call aktis.get(ref) in it, or in the __init__ of a class",
+        )
     else:
         name, function = getattr(target, "__qualname__", repr(target)), target
         way_out = "pass the reference as an argument"

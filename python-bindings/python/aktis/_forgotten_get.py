@@ -91,9 +91,7 @@ def _binary(sign: str, *, is_reflected: bool) -> Callable[[Any, Any], NoReturn]:
 
 def _comparison(sign: str) -> Callable[[Any, Any], NoReturn]:
     def comparison(ref: Any, other: Any) -> NoReturn:
-        raise TypeError(
-            f"'{sign}' not supported between instances of '{_name(ref)}' and '{_name(other)}': {way_out()}"
-        )
+        raise TypeError(f"'{sign}' not supported between instances of '{_name(ref)}' and '{_name(other)}': {way_out()}")
 
     return comparison
 

@@ -240,7 +240,9 @@ NAMES = [
     Row("a reader", "data.read_csv", ("pyarrow.csv.read_csv", "from_items")),
     Row("an imported reader", "from aktis.data import read_csv", ("pyarrow.csv.read_csv", "from_items")),
     Row("a module", "import aktis.data.llm", ("map_batches()",)),
-    Row("placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")),
+    Row(
+        "placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")
+    ),
     Row("placement groups of util", "aktis.util.placement_group", ("no placement groups", "SPREAD")),
     Row("a method of datasets", "data.range(3).sort('id')", ("Dataset.sort()", "to_pandas()")),
     Row("a sink", "data.range(3).write_sql", ("map_batches()",)),

@@ -16,9 +16,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_BATCH = (
-    "a dict of columns (numpy arrays or lists), a pandas.DataFrame or a pyarrow.Table, or yield such batches"
-)
+_BATCH = "a dict of columns (numpy arrays or lists), a pandas.DataFrame or a pyarrow.Table, or yield such batches"
 _NO_RETURN = "did you forget 'return'?"
 
 
