@@ -37,8 +37,9 @@ test-rust: build candle model ## Rust tests
 test-python: build candle model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
 
-soak: ## Random faults in a cluster in one process, 2000 seeds; the head's file torn at every byte
-	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- --nocapture random_faults torn_files
+soak: build ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random
+	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- random_faults torn_files
+	AKTIS_TEST_KILLS=1000 $(ENV) $(PY) -m pytest tests/python/cluster/test_kills.py tests/python/api/test_soak.py -q
 
 test-wheel: wheel ## Install the wheel into an empty virtual environment and use it there
 	$(PY) tests/wheel.py dist
