@@ -16,7 +16,7 @@ APART := aktis-candle aktis-operator xtask
 CORE := --workspace $(APART:%=--exclude %)
 PROGRESS := $(PYTHON) xtask/build/progress.py --
 
-.PHONY: help demo test test-rust test-python test-wheel soak lint bench build candle wheel venv model generated build-account clean
+.PHONY: help demo test test-rust test-python test-wheel soak lint docs bench build candle wheel venv model generated build-account clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ lint: build ## Format and lint checks, and the budget of the build
 	cargo clippy --release -p aktis-operator -p xtask --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python-bindings/python examples tests benches xtask
 	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches xtask
+
+docs: build ## API pages from the docstrings, into docs/api/
+	$(ENV) $(PY) -m pdoc --docformat google --template-directory docs/templates --output-directory docs/api aktis
 
 bench: build ## Compare with Ray: installs it into a folder of its own, prints a table of ratios
 	$(ENV) $(PY) benches/run.py core
@@ -97,4 +100,4 @@ $(MODEL)/model.onnx: $(VENV)/.ready
 	$(PY) python-bindings/python/aktis/models/export_onnx.py $(MODEL)
 
 clean: ## Remove build products, the virtual environment and downloaded models
-	rm -rf target $(VENV) .models dist $(NATIVE) $(CANDLE) demo-output
+	rm -rf target $(VENV) .models dist docs/api $(NATIVE) $(CANDLE) demo-output
