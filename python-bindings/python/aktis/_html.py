@@ -5,7 +5,6 @@ Whatever comes from outside, names and values alike, is escaped.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +17,8 @@ def text(value: object) -> str:
     >>> text("<b>")
     '&lt;b&gt;'
     """
+    import html
+
     return html.escape(str(value))
 
 

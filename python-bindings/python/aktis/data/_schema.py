@@ -36,6 +36,11 @@ class Schema:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _repr_html_(self) -> str:
+        from ._notebook import schema_html
+
+        return schema_html(self.base_schema)
+
     def __repr__(self) -> str:
         names = ["Column", "------", *self.names]
         types = ["Type", "----", *map(str, self.types)]

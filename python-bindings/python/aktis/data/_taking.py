@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _batches, _consume, _iteration, _one_schema
 from ._keywords import Keywords, Refused
+from ._progress import is_notebook
 from ._schema import Schema
 
 if TYPE_CHECKING:
@@ -74,14 +75,20 @@ class Taking:
         return _batches.from_arrow(_batches._one_batch(table), _batches.check_format(batch_format))
 
     def show(self, limit: int = 20) -> None:
-        """Prints the first rows.
+        """Prints the first rows; in a notebook, shows them as a table with small pictures of images and tensors.
 
         >>> import aktis.data
         >>> aktis.data.range(100).show(2)
         {'id': 0}
         {'id': 1}
         """
-        for row in self.take(limit):
+        rows = self.take(limit)
+        if is_notebook():
+            from ._notebook import display_html, rows_html
+
+            display_html(rows_html(rows), "\n".join(map(str, rows)))
+            return
+        for row in rows:
             print(row)
 
     def count(self) -> int:
@@ -180,10 +187,10 @@ class Taking:
         >>> aktis.data.range(3).schema().names
         ['id']
         """
-        known = self._plan.schema()
+        known = self._known_columns()
         if known is not None:
             return Schema(known)
-        if self._seen_schema is None and fetch_if_missing:
+        if fetch_if_missing:
             limited = self.limit(1)
             for batch in limited._run():
                 self._seen_schema = Schema(batch.schema)
@@ -191,6 +198,15 @@ class Taking:
                 # A function that returned no rows has told its columns all the same.
                 self._seen_schema = Schema(seen)
         return self._seen_schema
+
+    def _known_columns(self) -> pyarrow.Schema | None:
+        """The columns, if the plan tells them or a run has."""
+        known = self._plan.schema()
+        if known is None and self._seen_schema is not None:
+            known = self._seen_schema.base_schema
+        if known is None and self._stats is not None:
+            known = self._stats.seen_schema()
+        return known
 
     def columns(self, fetch_if_missing: bool = True) -> list[str] | None:
         """The names of the columns."""

@@ -157,8 +157,10 @@ class Dataset(Transforms, Taking):
         return self._plan.explain()
 
     def stats(self) -> str:
-        """What the last run of this dataset did, per operator."""
-        return "" if self._stats is None else self._stats.stats_text()
+        """What the last run of this dataset did, per operator: text, which a notebook shows as a table."""
+        from ._notebook import Stats
+
+        return Stats("" if self._stats is None else self._stats.stats_text(), self.get_stats_summary())
 
     def get_stats_summary(self) -> dict[str, Any]:
         """:meth:`stats` as a dict."""
@@ -173,9 +175,18 @@ class Dataset(Transforms, Taking):
         return type(self), (self._plan,)
 
     def __repr__(self) -> str:
-        schema = self._plan.schema()
+        schema = self._known_columns()
         columns = "unknown columns" if schema is None else ", ".join(f"{f.name}: {f.type}" for f in schema)
         return f"{type(self).__name__}({columns})"
+
+    def _repr_html_(self) -> str:
+        from ._notebook import dataset_html
+
+        return dataset_html(type(self).__name__, self._known_columns(), self._rows_at_hand())
+
+    def _rows_at_hand(self) -> int | None:
+        """How many rows, if nothing has to be read to know it."""
+        return None
 
     def __iter__(self) -> Iterator[Row]:
         raise TypeError("a Dataset is not iterated over directly: use iter_rows() or iter_batches()")
@@ -202,3 +213,6 @@ class Dataset(Transforms, Taking):
 
 class MaterializedDataset(Dataset):
     """A dataset whose rows lie in the object store."""
+
+    def _rows_at_hand(self) -> int | None:
+        return self._plan.known_rows()
