@@ -53,7 +53,7 @@ def test_each_stage_has_one_line_in_any_width(columns):
     assert len(found) == 3 and all("100%" in line and "done" in line for line in found[:2]), found
     during = [line for state in seen for line in state if "ETA" in line]
     assert during and all("%" in line for line in during)
-    assert ("1,000,000 rows" in during[-1]) == (columns >= 80)
+    assert ("1,000,000 rows" in during[-1]) == (columns >= 110)
 
 
 @pytest.mark.parametrize("columns", WIDTHS)

@@ -13,12 +13,14 @@ WINDOW_S = 30.0
 #: ... or, where rows come more seldom, of the time since the last but so many reports.
 WINDOW_REPORTS = 3
 
-_LEAST_NAME, _LEAST_BAR, _MOST_BAR = 12, 5, 30
+_LEAST_NAME, _WISHED_NAME, _LEAST_BAR, _MOST_BAR = 12, 32, 5, 30
 _GAP = 2
 #: Below, lines say how a run ended, but not when.
 _NARROW = 55
 #: What lines say, in the order in which it gives way to the rest, the last first.
 _PRECEDENCE = ("name", "state", "share", "bar", "rate", "rows", "workers")
+#: What is left out before the names of functions are cut.
+_BELOW_NAMES = ("rows", "workers")
 _ORDER = ("name", "share", "bar", "rows", "rate", "workers", "state")
 
 
@@ -142,18 +144,22 @@ def lines(
     >>> for width in (40, 60, 80):
     ...     print(lines([stage], width, is_ascii=True)[0])
     MapBatches(Embed)   45%  ##---  ETA 0:11
-    Read->MapBatches(Embed)->Write   45%  50 rows/s  ETA 0:11
-    Read->MapBatches(Embed)->Write   45%  450/1,000 rows  50 rows/s  ETA 0:11
+    MapBatches(Embed)->Write   45%  ##---  50 rows/s  ETA 0:11
+    MapBatches(Embed)     45%  ##---  450/1,000 rows  50 rows/s  2 workers  ETA 0:11
     """
     rows = [_cells(stage, ending, is_narrow=width < _NARROW) for stage in stages]
     widths = {name: max((len(row[name]) for row in rows), default=0) for name in _ORDER}
     longest, widths["name"], widths["bar"] = widths["name"], min(widths["name"], _LEAST_NAME), _LEAST_BAR
     if all(stage.share is None for stage in stages):
         widths["bar"] = 0
+    functions = max((len(_functions(stage.name)) for stage in stages), default=0)
+    wished_name = max(widths["name"], min(functions, _WISHED_NAME))
     shown: list[str] = []
     for name in _PRECEDENCE:
-        if widths[name] and _length(widths, [*shown, name]) <= width:
+        wished = {**widths, "name": wished_name} if name in _BELOW_NAMES else widths
+        if widths[name] and _length(wished, [*shown, name]) <= width:
             shown.append(name)
+            widths = wished
     widths["name"] = min(longest, widths["name"] + max(width - _length(widths, shown), 0))
     if "bar" in shown:
         widths["bar"] = min(_MOST_BAR, widths["bar"] + max(width - _length(widths, shown), 0))
@@ -246,11 +252,14 @@ def _shortened(name: str, width: int, is_ascii: bool) -> str:
     >>> [_shortened("Read->MapBatches(Embed)->Write", width, True) for width in (30, 26, 20, 12)]
     ['Read->MapBatches(Embed)->Write', 'MapBatches(Embed)->Write', 'MapBatches(Embed)', 'MapBatche...']
     """
-    if len(name) > width:
-        name = name.removeprefix("Read->") or name
-    if len(name) > width:
-        name = name.removesuffix("->Write")
-    if len(name) <= width:
-        return name
+    for shorter in (name, name.removeprefix("Read->"), _functions(name)):
+        if len(shorter) <= width:
+            return shorter
+    name = _functions(name)
     mark = "..." if is_ascii else "…"
     return name[: max(width - len(mark), 0)] + mark[:width]
+
+
+def _functions(name: str) -> str:
+    """The name of a stage without its reading and writing."""
+    return name.removeprefix("Read->").removesuffix("->Write")
