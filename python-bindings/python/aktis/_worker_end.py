@@ -6,6 +6,9 @@
 That is so when the last handle of an actor is gone, after ``exit_actor`` and ``__ray_terminate__``, after ``sys.exit``, after
 the last call of ``max_calls``, and when an idle worker is not needed any more. ``kill``, crashes and the end of the session
 run nothing of it.
+
+Processes that code of the worker's has begun end with it. So ``multiprocessing``, whose own function waits for those that are no
+daemons, is told to end them too: an actor whose last handle is gone would otherwise stay, with its GPUs, as long as they run.
 """
 
 from __future__ import annotations
@@ -41,9 +44,27 @@ def end_in_order(actor: Any, status: int) -> None:
                 import asyncio
 
                 asyncio.run(result)
+    _wait_for_no_children()
     with _errors_printed():  # each of the functions is called, and its error printed, by atexit itself
         atexit._run_exitfuncs()
     deadline.cancel()
+
+
+def _wait_for_no_children() -> None:
+    """Has ``multiprocessing`` end its processes at its turn among the functions, before it waits for them.
+
+    Functions that were registered later run before that: a pool or a server may still be closed as its user wants it.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _end_children, exitpriority=0)
+
+
+def _end_children() -> None:
+    from multiprocessing import active_children
+
+    for child in active_children():
+        child.terminate()
 
 
 @contextlib.contextmanager

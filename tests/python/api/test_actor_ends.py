@@ -1,7 +1,9 @@
 """Actors and tasks that end themselves: what they clean up, what their callers learn, and whether they are started again."""
 
 import atexit
+import multiprocessing
 import os
+import signal
 import sys
 
 import aktis
@@ -94,6 +96,47 @@ def test_tasks_of_a_worker_that_ends_after_its_last_call_run_what_they_registere
 
     get(register.remote())
     until(notes.exists, "the function registered with atexit runs")
+
+
+@aktis.remote(num_cpus=0)
+class Parent:
+    """Has a child of multiprocessing that is no daemon, and a function that wants to hear from it."""
+
+    def __init__(self, notes):
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe()
+        self.child = fork.Process(target=serve, args=(theirs, notes))
+        self.child.start()
+        atexit.register(ask, ours, notes)
+
+    def pids(self):
+        return os.getpid(), self.child.pid
+
+
+def serve(connection, notes):
+    def leave(_signal, _frame):
+        with notes.open("a") as file:
+            file.write("told\n")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    while True:
+        connection.send(connection.recv())
+
+
+def ask(connection, notes):
+    connection.send("answered\n")
+    notes.write_text(connection.recv())
+
+
+def test_a_child_is_told_to_end_after_what_its_parent_registered_and_not_waited_for(tmp_path):
+    notes = tmp_path / "notes"
+    actor = Parent.remote(notes)
+    parent, child = get(actor.pids.remote())
+    del actor
+    until(lambda: not is_running(parent) and not is_running(child), "both processes end")
+    # One that was killed when the patience of its parent had run out would not have been told.
+    assert notes_of(notes) == ["answered", "told"]
 
 
 def test_a_hook_that_fails_is_printed_and_does_not_keep_the_others_from_running(tmp_path):
