@@ -130,6 +130,8 @@ def init(
             # From here on the zygote starts in the background, and importing costs nothing.
             import logging
 
+            # Errors are also raised where no descriptor is left to read a module with.
+            from . import exceptions  # noqa: F401
             from ._session_context import SessionContext
             from ._shared_modules import likely_modules
 
