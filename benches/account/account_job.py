@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import actor_starts
 import aktis
 import floors
 import marks
@@ -224,6 +225,8 @@ def main():
     result["actor call, in flight"] = in_flight(actor, callee.nothing.remote, 20 * BATCH)
     result["async actor call, in flight"] = in_flight(async_actor, async_callee.nothing.remote, 20 * BATCH)
     result["task, in flight"] = in_flight(task, nothing.remote, 20 * BATCH)
+    del actor, async_actor, callee, async_callee
+    result["actors started"] = actor_starts.measure(options.starts)
     print(json.dumps(result))
 
 

@@ -49,6 +49,9 @@ def render(result, machine):
         *calls[3:],
         "**Cold process**: import, `init`, one task, `shutdown`, out (medians, by the time at which it was done)\n\n"
         + tables.start_table(result["start"], floors),
+        f"**{result['actors started']['actors']} actors** started and called at once, after the first `remote()` (medians; "
+        "workers that were there before are forked at a negative time)\n\n"
+        + tables.actors_table(result["actors started"]),
     ]
     return "\n\n".join(parts)
 

@@ -99,6 +99,16 @@ START = (
     ("gone", "shutdown", "driver", "interpreter gone"),
 )
 
+#: The start of several actors: (event, where, what), in the order in which each comes there.
+ACTOR_STARTS = (
+    ("submitted", "driver", "actors created and called, nothing awaited"),
+    ("forked", "zygote", "process forked"),
+    ("joined", "worker", "joins the node"),
+    ("constructed", "worker", "class loaded, constructor run"),
+    ("called", "worker", "lane from the driver, method entered"),
+    ("answered", "driver", "all answers in the driver"),
+)
+
 
 def markdown(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -196,3 +206,15 @@ def start_table(start, floors):
         ("floor", "fork and exec of `/bin/true`, and wait", f"{floors['exec_ms']:.1f}", ""),
     ]
     return markdown(("where", "what", "took, ms", "at, ms"), rows)
+
+
+def actors_table(measured):
+    """When the first, the middle and the last of the actors came where, and what bare forks take."""
+    rows = []
+    for event, where, what in ACTOR_STARTS:
+        first, middle, last = (f"{at:.1f}" for at in measured["events"][event])
+        rows.append((where, what, *((first, middle, last) if where in ("zygote", "worker") else ("", "", last))))
+    floor = measured["forks_ms"]
+    rows.append(("floor", "as many bare forks of a process like the zygote, until each runs", "", "", f"{floor:.1f}"))
+    rows.append(("", "**times the floor**", "", "", f"**{measured['events']['answered'][2] / floor:.1f}**"))
+    return markdown(("where", "what", "first, ms", "middle, ms", "last, ms"), rows)
