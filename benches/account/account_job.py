@@ -225,7 +225,8 @@ def main():
     result["actor call, in flight"] = in_flight(actor, callee.nothing.remote, 20 * BATCH)
     result["async actor call, in flight"] = in_flight(async_actor, async_callee.nothing.remote, 20 * BATCH)
     result["task, in flight"] = in_flight(task, nothing.remote, 20 * BATCH)
-    del actor, async_actor, callee, async_callee
+    for idle in (callee, async_callee):
+        aktis.kill(idle)
     result["actors started"] = actor_starts.measure(options.starts)
     print(json.dumps(result))
 

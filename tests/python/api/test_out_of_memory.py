@@ -1,7 +1,6 @@
 """Memory that runs out for real: the kernel is to take the worker that ate it, and the session is to say so and live on."""
 
 import contextlib
-import os
 import pathlib
 import uuid
 
@@ -9,16 +8,16 @@ import pytest
 from waiting import run, until
 
 LIMIT_BYTES = 600 << 20
+#: Where groups are made, and the file of their limit: version 1, version 2.
+GROUPS = (
+    (pathlib.Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+    (pathlib.Path("/sys/fs/cgroup"), "memory.max"),
+)
 
 
-@pytest.fixture
-def memory_group():
-    """A cgroup of its own with a limit; needs root and a kernel that lets root make one here."""
-    found = [
-        (pathlib.Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),  # version 1
-        (pathlib.Path("/sys/fs/cgroup"), "memory.max"),  # version 2
-    ]
-    for root, limit in found:
+def limited_group():
+    """A new cgroup with a limit; nothing where none can be made."""
+    for root, limit in GROUPS:
         group = root / f"aktis-test-{uuid.uuid4().hex[:8]}"
         try:
             group.mkdir()
@@ -29,15 +28,23 @@ def memory_group():
         except OSError:
             group.rmdir()
             continue
-        # No way out into swap space, where there is any.
-        for name, value in (("memory.memsw.limit_in_bytes", str(LIMIT_BYTES)), ("memory.swap.max", "0")):
-            with contextlib.suppress(OSError):
-                (group / name).write_text(value)
-        yield group
-        until(lambda: (group / "cgroup.procs").read_text() == "", "all processes of the group have ended")
-        group.rmdir()
-        return
-    pytest.skip("no cgroup with a limit of memory can be made here")
+        return group
+    return None
+
+
+@pytest.fixture
+def memory_group():
+    """A cgroup with a limit; needs root, and a kernel that lets root make one here."""
+    group = limited_group()
+    if group is None:
+        pytest.skip("no cgroup with a limit of memory can be made here")
+    # No way out into swap space, where there is any.
+    for name, value in (("memory.memsw.limit_in_bytes", str(LIMIT_BYTES)), ("memory.swap.max", "0")):
+        with contextlib.suppress(OSError):
+            (group / name).write_text(value)
+    yield group
+    until(lambda: (group / "cgroup.procs").read_text() == "", "all processes of the group have ended")
+    group.rmdir()
 
 
 @pytest.mark.parametrize("eater", ["task", "actor"])
