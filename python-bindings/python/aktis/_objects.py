@@ -62,7 +62,7 @@ def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: st
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
     Args:
-        object_refs: a reference or a list of references.
+        object_refs: a reference or a list of references. A generator of references is its own value, as in Ray.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
         _tensor_transport: only ``None`` or ``"object_store"``.
 
@@ -90,6 +90,8 @@ def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: st
         _session.before_get(object_refs)
     value = _aktis.get(object_refs, timeout)
     if value is NotImplemented:
+        if isinstance(object_refs, ObjectRefGenerator):
+            return object_refs
         _check_get(object_refs)
     return value
 

@@ -36,6 +36,12 @@ def test_a_generator_gives_one_reference_per_value():
     assert get(refs) == [0, 1, 2, 3, 4]
 
 
+def test_get_of_a_generator_is_the_generator():
+    stream = count_to.remote(3)
+    assert ray.get(stream) is stream
+    assert [get(ref) for ref in stream] == [0, 1, 2]
+
+
 def test_a_generator_function_streams_without_being_asked():
     @ray.remote
     def implied():
