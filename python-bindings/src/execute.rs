@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::fork;
 use aktis_common::ids::{ActorId, WorkerId};
+use aktis_common::process_title;
 use aktis_common::zygote::WorkerStart;
 use aktis_proto::v1::AcceleratorAssignment;
 use aktis_worker::native::{NativeHost, is_native};
@@ -61,7 +62,12 @@ pub(crate) struct Executor {
     /// What numerical libraries were told last.
     threads: i64,
     loop_host: LoopHost,
+    /// What the process is called: the function that it runs, or has run last and not long ago.
+    titled: String,
 }
+
+/// The title of a worker that has nothing to do.
+const IDLE: &str = "idle";
 
 /// Becomes a worker: joins the node and runs what comes until the process is to end.
 pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
@@ -98,7 +104,9 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         gpu_ids: Vec::new(),
         threads: 1,
         loop_host: LoopHost::default(),
+        titled: String::new(),
     };
+    executor.show_title(IDLE);
     install_canceller(&executor.runtime, &executor.loop_host);
     let runtime = executor.runtime.clone();
     let ended = match executor.run(py) {
@@ -118,6 +126,9 @@ impl Executor {
             let is_over = match work {
                 None => {
                     py.check_signals()?;
+                    if self.actor_id.is_none() {
+                        self.show_title(IDLE);
+                    }
                     false
                 }
                 Some(Work::Exit(_)) => true,
@@ -139,6 +150,14 @@ impl Executor {
 
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Calls the process by what it runs; costs nothing if it is called so already.
+    fn show_title(&mut self, what: &str) {
+        if self.titled != what {
+            what.clone_into(&mut self.titled);
+            process_title::show(&format!("aktis::{what}"));
+        }
     }
 
     /// On whose behalf the call runs.
@@ -180,6 +199,9 @@ impl Executor {
         self.set_accelerators(py, held);
         self.set_threads(py);
         self.actor_id = Some(start.actor());
+        if let Some(class) = start.spec().function.as_ref() {
+            self.show_title(&class.name);
+        }
         if is_native(start.spec().function.as_ref()) {
             return detached(py, || self.native.start_actor(&self.runtime, start));
         }
@@ -241,6 +263,9 @@ impl Executor {
         }
         if !call.is_actor_call() {
             self.set_threads(py);
+            if let Some(function) = call.template().function.as_ref() {
+                self.show_title(&function.name);
+            }
         }
         let inputs = match detached(py, || call.take_inputs()) {
             Ok(inputs) => inputs,

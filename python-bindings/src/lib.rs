@@ -103,6 +103,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::worker_main, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::linger, module)?)?;
+    module.add_function(wrap_pyfunction!(zygote::show_title, module)?)?;
     module.add_function(wrap_pyfunction!(cli, module)?)?;
     #[cfg(feature = "data")]
     data::register(module.py(), module)?;

@@ -54,6 +54,7 @@ pub(crate) fn zygote_serve<'py>(
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     // SAFETY: the caller gives the descriptor away (documented in the stub); nobody else closes it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
+    aktis_common::process_title::show("aktis::zygote");
     let mut forker = PythonForker { fork, preload };
     let start = match serve(UnixStream::from(link), &cleanup_dirs, &mut forker)? {
         Served::RayletGone => return Ok(None),
@@ -99,4 +100,10 @@ pub(crate) fn linger(py: Python<'_>) -> PyResult<()> {
         detached(py, || runtime.linger());
     }
     Ok(())
+}
+
+/// Calls this process `title` in `ps` and `top`.
+#[pyfunction]
+pub(crate) fn show_title(title: &str) {
+    aktis_common::process_title::show(title);
 }
