@@ -52,7 +52,7 @@ impl ActorCore {
         if options.namespace.is_empty() {
             options.namespace = runtime.assignment().namespace;
         }
-        let encoded = encode_args(&runtime, args, kwargs)?;
+        let encoded = encode_args(&runtime, &[&class.name], args, kwargs)?;
         let handle = detached(py, || {
             runtime.create_actor(&class, encoded.value, encoded.dependencies, &options)
         })
@@ -161,7 +161,8 @@ impl MethodTemplate {
         mark(Stage::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
-        let encoded = encode_args(&runtime, args, kwargs)?;
+        let callee = [self.method.actor().class_name(), self.method.name()];
+        let encoded = encode_args(&runtime, &callee, args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.method.options();

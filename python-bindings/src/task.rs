@@ -43,7 +43,7 @@ impl TaskTemplate {
         mark(Stage::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
-        let encoded = encode_args(&runtime, args, kwargs)?;
+        let encoded = encode_args(&runtime, &[self.function.name()], args, kwargs)?;
         mark(Stage::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.function.options();

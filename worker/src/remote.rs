@@ -55,6 +55,11 @@ impl RemoteFunction {
         }
     }
 
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        &self.function.name
+    }
+
     /// The options.
     pub fn options(&self) -> &TaskOptions {
         &self.options
@@ -105,6 +110,11 @@ impl RemoteMethod {
             options,
             bound: Mutex::default(),
         }
+    }
+
+    /// Its name, as the process of the actor knows it.
+    pub fn name(&self) -> &str {
+        &self.method
     }
 
     /// The options.

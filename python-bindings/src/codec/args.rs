@@ -25,9 +25,15 @@ pub(crate) struct EncodedArgs {
 /// Arguments of a Python function or method.
 pub(crate) type PyArgs<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
+/// From this size on it is worth to look whether the same is sent again and again.
+const LARGE_BYTES: usize = 4 << 20;
+
 /// Serialises the arguments of a call. Large ones go into the object store, and so do others when much waits already.
+///
+/// `callee`: the parts of the name of what is called.
 pub(crate) fn encode_args(
     runtime: &Runtime,
+    callee: &[&str],
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<EncodedArgs> {
@@ -35,6 +41,11 @@ pub(crate) fn encode_args(
         Some(encoded) => encoded,
         None => encode_pickled(args, kwargs)?,
     };
+    if encoded.value.data_bytes() >= LARGE_BYTES {
+        args.py()
+            .import("aktis._large_arguments")?
+            .call_method1("note", (callee.join("."), args, kwargs))?;
+    }
     if runtime.is_to_be_stored(encoded.value.data_bytes()) {
         let py = args.py();
         let packed = detached(py, || runtime.put_stored(encoded.value))
