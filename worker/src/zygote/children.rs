@@ -59,7 +59,8 @@ impl Children {
     }
 
     fn tell(&mut self, end: &End) -> Ended {
-        let cause = describe(end.status);
+        // Lines that workers print carry their process ids, lists of actors too.
+        let cause = format!("{} (pid {})", describe(end.status), end.pid);
         let is_killed = end.status == Status::Killed(libc::SIGKILL);
         let figures = is_killed
             .then(|| self.memory.explain(end.peak_bytes))
