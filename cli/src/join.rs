@@ -106,6 +106,31 @@ pub fn resolve_address(given: Option<&str>, settings: &Settings) -> Result<Addre
     owner.gcs_address.parse().map_err(JoinError::Address)
 }
 
+/// The address of what is to be looked at: as [`resolve_address`]; where no cluster runs, the newest session that a driver hosts
+/// itself. None may join such a session, so drivers do not look for it.
+///
+/// # Errors
+/// When it is no address, or none was given and nothing of this user runs here.
+pub(crate) fn resolve_to_look(
+    given: Option<&str>,
+    settings: &Settings,
+) -> Result<Address, JoinError> {
+    match resolve_address(given, settings) {
+        Err(JoinError::NoLocalCluster) => {
+            let (_, owner) = sessions(settings).pop().ok_or(JoinError::NoLocalCluster)?;
+            owner.gcs_address.parse().map_err(JoinError::Address)
+        }
+        resolved => resolved,
+    }
+}
+
+/// Sessions of this user that run here and have a gcs, oldest first: those of heads and those of drivers.
+pub(crate) fn sessions(settings: &Settings) -> Vec<(PathBuf, Owner)> {
+    let mut found = owners(settings);
+    found.retain(|(_, owner)| matches!(owner.role, Role::Head | Role::Laptop));
+    found
+}
+
 /// What the settings say of token and TLS; the token, if they name none, is that of this user's daemon on this machine that
 /// belongs to the cluster at `address`. Whether the token may go there is the transport's to decide (`NET-3`).
 ///
@@ -132,7 +157,7 @@ fn daemons(settings: &Settings) -> impl Iterator<Item = (PathBuf, Owner)> {
 }
 
 /// Whether both mean one head: this machine has several names for itself.
-fn is_same(left: &Address, right: &Address) -> bool {
+pub(crate) fn is_same(left: &Address, right: &Address) -> bool {
     match (left, right) {
         (Address::Tcp { port, .. }, Address::Tcp { port: other, .. }) => {
             left == right || (port == other && left.is_local() && right.is_local())

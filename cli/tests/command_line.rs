@@ -67,6 +67,30 @@ fn two_nodes_join_a_head_on_one_machine_and_all_are_stopped() {
 }
 
 #[test]
+fn every_command_speaks_json() {
+    let place = Place::new();
+    let head = place.json(&["start", "--head", "--port", "0", "--json"]);
+    let address = head["address"].as_str().unwrap();
+    assert_eq!(head["is_head"], true);
+    let node = place.json(&["start", "--address", address, "--json"]);
+    assert_eq!(node["is_head"], false);
+    assert_eq!(place.json(&["status", "--json"])["address"], address);
+    let nodes = place.run(&["list", "nodes"]).out;
+    for told in [&head, &node] {
+        assert!(nodes.contains(told["node_id"].as_str().unwrap()), "{nodes}");
+    }
+    let stopped = place.json(&["stop", "--json"]);
+    assert_eq!(stopped["ended"], 2, "{stopped}");
+}
+
+#[test]
+fn help_speaks_to_users() {
+    let help = Place::new().run(&["--help"]);
+    assert!(help.out.starts_with("Start Aktis on machines"), "{help:?}");
+    assert!(help.out.contains("aktis start --head"), "{help:?}");
+}
+
+#[test]
 fn stop_says_when_nothing_runs() {
     let place = Place::new();
     let stopped = place.run(&["stop"]);

@@ -78,3 +78,39 @@ fn session_that_cannot_start_says_why_and_leaves_nothing() {
         .unwrap();
     assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn status_shows_the_session_of_a_script_where_no_cluster_runs_and_names_the_others() {
+    let place = place();
+    let run = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_aktis"))
+            .args(arguments)
+            .env("AKTIS_TEMP_DIR", place.path())
+            .env_remove("AKTIS_ADDRESS")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let first = LaptopSession::start(config(&place)).unwrap();
+    let text = run(&["status"]);
+    let heading = format!("Session {}", first.gcs_address());
+    assert!(text.starts_with(&heading), "{text}");
+    assert!(
+        text.contains("0 / 2 CPU") && !text.contains("Other sessions"),
+        "{text}"
+    );
+    // The same id as everywhere else, to be searched for.
+    let node = first.node_id().to_string();
+    assert!(text.contains(&node), "{text}");
+    assert!(run(&["list", "nodes"]).contains(&node));
+
+    let second = LaptopSession::start(config(&place)).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&run(&["status", "--json"])).unwrap();
+    let mut shown = [&status["address"], &status["other_sessions"][0]["address"]]
+        .map(|address| address.as_str().unwrap_or_default().to_owned());
+    let mut run_here = [&first, &second].map(|session| session.gcs_address().to_string());
+    shown.sort();
+    run_here.sort();
+    assert_eq!(shown, run_here);
+}

@@ -8,7 +8,7 @@ use super::query::Cluster;
 use super::{ListArgs, ListKind, render};
 
 pub(super) fn list(args: &ListArgs, settings: &Settings) -> Result<u8, String> {
-    let status = Cluster::connect(args.query.address.as_deref(), settings)?.status()?;
+    let status = Cluster::to_look_at(args.query.address.as_deref(), settings)?.status()?;
     if args.query.json {
         render::print_line(&render::pretty(&as_json(args.kind, &status)))?;
     } else {
@@ -43,7 +43,7 @@ fn nodes(status: &ClusterStatusReply) -> String {
                 (false, cause) => format!("dead: {cause}"),
             };
             vec![
-                render::short(&node.node_id),
+                render::hex(&node.node_id),
                 if node.is_head { "head" } else { "node" }.to_owned(),
                 node.hostname.clone(),
                 node.raylet_address.clone(),
@@ -65,11 +65,11 @@ fn actors(status: &ClusterStatusReply) -> String {
         .map(|actor| {
             let node = actor.address.as_ref();
             vec![
-                render::short(&actor.actor_id),
+                render::hex(&actor.actor_id),
                 actor.class_name.clone(),
                 actor.name.clone(),
                 render::state_name(actor.state()).to_owned(),
-                node.map_or_else(String::new, |address| render::short(&address.node_id)),
+                node.map_or_else(String::new, |address| render::hex(&address.node_id)),
                 actor.pid.to_string(),
                 actor.restarts.to_string(),
                 actor
@@ -97,7 +97,7 @@ fn jobs(status: &ClusterStatusReply) -> String {
                 (false, cause) => format!("finished: {cause}"),
             };
             vec![
-                render::short(&job.job_id),
+                render::hex(&job.job_id),
                 state,
                 job.driver_pid.to_string(),
                 job.namespace.clone(),

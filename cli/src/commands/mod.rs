@@ -16,29 +16,49 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::daemon::{DaemonPlan, run_daemon};
 use crate::launcher::Launcher;
 
-/// Distributed batch inference: start and look after clusters.
+/// Start Aktis on machines, and look at what runs there.
+///
+/// A Python script needs none of this on one machine: `import aktis` is enough, and `aktis status` shows the session of a
+/// script that runs. For several machines, start a head on one and nodes on the others.
 #[derive(Debug, Parser)]
 #[command(
     name = "aktis",
     bin_name = "aktis",
     no_binary_name = true,
     version,
-    about
+    after_help = EXAMPLES
 )]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  aktis start --head --node-ip-address 10.0.0.5    begin a cluster on this machine
+  aktis start --address 10.0.0.5:6379              add this machine to it
+  aktis status                                     what it has, what is used, what waits and why
+  aktis list actors --json                         for programs
+  aktis stop                                       end what was started here
+
+Each setting of docs/configuration.md can also be given as AKTIS_<NAME> in the environment.
+Exit status: 0 done, 1 failed, 2 wrong usage.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a head, or a node that joins one.
+    /// Begin a cluster on this machine (--head), or add this machine to one (--address).
+    ///
+    /// Returns as soon as the machine is ready; what was started goes on in the background until `aktis stop`.
     Start(StartArgs),
-    /// End the Aktis daemons of this user on this machine.
+    /// End what `aktis start` has started on this machine.
+    ///
+    /// Only what this user has started. Scripts that run without a cluster are left alone.
     Stop(StopArgs),
-    /// Show nodes, resources, actors, and what waits and why.
+    /// Show machines, resources, actors, and what waits and why.
+    ///
+    /// Of the cluster on this machine; where there is none, of the newest script that runs here without one.
     Status(QueryArgs),
-    /// List nodes, actors or jobs.
+    /// List nodes, actors or jobs, those that have ended too.
     List(ListArgs),
     /// Run a daemon; `aktis start` calls this.
     #[command(hide = true)]
@@ -89,6 +109,9 @@ struct StartArgs {
     /// Stay in the foreground until Ctrl-C.
     #[arg(long)]
     block: bool,
+    /// Print JSON: address, session, node and process.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,12 +130,16 @@ struct StopArgs {
     /// Remove what heads keep for the next start as well: sessions, jobs, detached actors.
     #[arg(long)]
     forget: bool,
+    /// Print JSON: how many were ended and killed, and the files of heads.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
 struct QueryArgs {
-    /// Cluster to ask; by default the one of AKTIS_ADDRESS, or the one on this machine.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Whom to ask: HOST:PORT of a cluster, or the unix: address of a session on this machine, as `aktis status` shows it. By
+    /// default the cluster of AKTIS_ADDRESS, or what runs on this machine.
+    #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -167,7 +194,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
     let settings = Settings::from_env_and_overrides(&overrides.0).map_err(|e| e.to_string())?;
     match command {
         Command::Start(args) => start::start(&args, &settings, launcher),
-        Command::Stop(args) => stop::stop(&settings, args.forget),
+        Command::Stop(args) => stop::stop(&args, &settings),
         Command::Status(args) => status::status(&args, &settings),
         Command::List(args) => list::list(&args, &settings),
         Command::Daemon { plan, ready_path } => {

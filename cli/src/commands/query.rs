@@ -6,7 +6,7 @@ use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{ClusterStatusReply, Empty};
 use tokio::runtime::Runtime;
 
-use crate::join::{not_connected, refusal, resolve_address, security_for};
+use crate::join::{not_connected, refusal, resolve_address, resolve_to_look, security_for};
 
 /// A connection to the gcs of a cluster.
 pub(super) struct Cluster {
@@ -17,9 +17,19 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster that is meant (see [`resolve_address`]).
-    pub(super) fn connect(given: Option<&str>, settings: &Settings) -> Result<Self, String> {
-        let address = resolve_address(given, settings).map_err(|error| error.to_string())?;
+    /// Connects to the cluster or session that is to be looked at (see [`resolve_to_look`]).
+    pub(super) fn to_look_at(given: Option<&str>, settings: &Settings) -> Result<Self, String> {
+        let address = resolve_to_look(given, settings).map_err(|error| error.to_string())?;
+        Self::connect(address, settings)
+    }
+
+    /// Connects to the cluster that a node is to join.
+    pub(super) fn to_join(given: &str, settings: &Settings) -> Result<Self, String> {
+        let address = resolve_address(Some(given), settings).map_err(|error| error.to_string())?;
+        Self::connect(address, settings)
+    }
+
+    fn connect(address: Address, settings: &Settings) -> Result<Self, String> {
         let security = security_for(&address, settings).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

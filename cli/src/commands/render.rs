@@ -11,11 +11,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The first digits, enough to tell ids apart by eye.
-pub(super) fn short(bytes: &[u8]) -> String {
-    hex(&bytes[..bytes.len().min(4)])
-}
-
 pub(super) fn set_of(set: Option<&aktis_proto::v1::ResourceSet>) -> ResourceSet {
     set.map(ResourceSet::from).unwrap_or_default()
 }

@@ -5,8 +5,10 @@ use aktis_common::ids::{SessionId, random_bytes};
 use aktis_gcs::forget_tables;
 use aktis_proto::transport::{Address, Security};
 
+use serde_json::json;
+
 use super::query::Cluster;
-use super::{StartArgs, StorageArg};
+use super::{StartArgs, StorageArg, render};
 use crate::daemon::{DaemonPlan, Part, Ready, run_here, spawn_daemon};
 use crate::launcher::Launcher;
 use crate::session::{Role, head_tables, make_base, new_session_id, owners, sweep_stale};
@@ -29,14 +31,16 @@ pub(super) fn start(
     if args.block {
         return Ok(run_here(&plan, settings, |ready| match ready {
             Ready::Up { .. } => {
-                announce(&plan, ready);
-                println!("\nRunning until Ctrl-C.");
+                announce(&plan, ready, args.json);
+                if !args.json {
+                    println!("\nRunning until Ctrl-C.");
+                }
             }
             Ready::Failed { message } => eprintln!("error: {message}"),
         }));
     }
     let ready = spawn_daemon(&plan, settings, launcher).map_err(|error| error.to_string())?;
-    announce(&plan, &ready);
+    announce(&plan, &ready, args.json);
     Ok(0)
 }
 
@@ -104,7 +108,7 @@ fn node_plan(
     settings: &mut Settings,
     launcher: &Launcher,
 ) -> Result<DaemonPlan, String> {
-    let cluster = Cluster::connect(Some(address), settings)?;
+    let cluster = Cluster::to_join(address, settings)?;
     let session_id = cluster.status()?.session_id;
     let session_id = SessionId::parse(&session_id)
         .map_err(|error| format!("the head at {address} is not to be trusted: {error}"))?;
@@ -122,7 +126,7 @@ fn node_plan(
     })
 }
 
-fn announce(plan: &DaemonPlan, ready: &Ready) {
+fn announce(plan: &DaemonPlan, ready: &Ready, as_json: bool) {
     let Ready::Up {
         gcs_address,
         session_id,
@@ -133,13 +137,24 @@ fn announce(plan: &DaemonPlan, ready: &Ready) {
     else {
         return;
     };
-    let short = &node_id[..8.min(node_id.len())];
+    if as_json {
+        let told = json!({
+            "address": gcs_address,
+            "session_id": session_id,
+            "session_dir": session_dir,
+            "node_id": node_id,
+            "is_head": matches!(plan.part, Part::Head { .. }),
+            "pid": pid,
+        });
+        println!("{}", render::pretty(&told));
+        return;
+    }
     match plan.part {
         Part::Head { .. } => println!(
             "Aktis head is up at {gcs_address}\n\
              \n  \
              session   {session_id} in {}\n  \
-             node      {short} (process {pid})\n\
+             node      {node_id} (process {pid})\n\
              \n\
              Connect from Python:   aktis.init(address=\"{gcs_address}\")\n\
              Add a node:            aktis start --address {gcs_address}\n\
@@ -148,7 +163,7 @@ fn announce(plan: &DaemonPlan, ready: &Ready) {
             session_dir.display()
         ),
         Part::Node { .. } => println!(
-            "Node {short} has joined the cluster at {gcs_address} (process {pid}, session {session_id})\n\
+            "Node {node_id} has joined the cluster at {gcs_address} (process {pid}, session {session_id})\n\
              \n\
              Connect from Python:   aktis.init(address=\"{gcs_address}\")\n\
              End it:                aktis stop"

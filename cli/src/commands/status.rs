@@ -6,21 +6,69 @@ use aktis_common::config::Settings;
 use aktis_common::resources::{MEMORY, OBJECT_STORE_MEMORY, Quantity, ResourceSet, format_bytes};
 use aktis_proto::transport::Address;
 use aktis_proto::v1::{ClusterStatusReply, NodeInfo};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::query::Cluster;
 use super::{QueryArgs, render};
+use crate::join::{is_same, sessions};
+use crate::session::Owner;
+
+/// So much of the command line of a session's process is shown.
+const SHOWN_COMMAND: usize = 100;
 
 pub(super) fn status(args: &QueryArgs, settings: &Settings) -> Result<u8, String> {
-    let cluster = Cluster::connect(args.address.as_deref(), settings)?;
+    let cluster = Cluster::to_look_at(args.address.as_deref(), settings)?;
     let status = cluster.status()?;
+    let others: Vec<Other> = sessions(settings)
+        .into_iter()
+        .map(|(_, owner)| Other::of(&owner))
+        .filter(|other| {
+            let address = other.address.parse();
+            !address.is_ok_and(|address| is_same(cluster.address(), &address))
+        })
+        .collect();
     let text = if args.json {
-        as_json(&status)
+        as_json(cluster.address(), &status, &others)
     } else {
-        as_text(cluster.address(), &status)
+        as_text(cluster.address(), &status, &others)
     };
     render::print_line(&text)?;
     Ok(0)
+}
+
+/// A session of this user on this machine that is not the one that is shown.
+struct Other {
+    address: String,
+    pid: u32,
+    command: String,
+}
+
+impl Other {
+    fn of(owner: &Owner) -> Self {
+        let pid = owner.process.pid;
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<String> = command
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
+        Self {
+            address: owner.gcs_address.clone(),
+            pid,
+            command: words.join(" ").chars().take(SHOWN_COMMAND).collect(),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "  {} (process {}: {})",
+            self.address, self.pid, self.command
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({"address": self.address, "pid": self.pid, "command": self.command})
+    }
 }
 
 fn living(status: &ClusterStatusReply) -> Vec<&NodeInfo> {
@@ -60,7 +108,7 @@ fn waiting(status: &ClusterStatusReply) -> Vec<String> {
     counts.into_iter().map(line).collect()
 }
 
-fn as_json(status: &ClusterStatusReply) -> String {
+fn as_json(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> String {
     let (total, available) = sums(status);
     let numbers = |set: &ResourceSet| {
         let all: BTreeMap<String, f64> = set
@@ -70,6 +118,7 @@ fn as_json(status: &ClusterStatusReply) -> String {
         all
     };
     render::pretty(&json!({
+        "address": address.to_string(),
         "session_id": status.session_id,
         "storage": status.storage,
         "total": numbers(&total),
@@ -79,17 +128,34 @@ fn as_json(status: &ClusterStatusReply) -> String {
         "actors_by_state": actor_counts(status),
         "jobs": status.jobs.iter().map(render::job).collect::<Vec<_>>(),
         "waiting": waiting(status),
+        "other_sessions": others.iter().map(Other::json).collect::<Vec<_>>(),
     }))
 }
 
-fn as_text(address: &Address, status: &ClusterStatusReply) -> String {
-    let mut lines = vec![
-        format!(
-            "Cluster {address}, session {}, tables in {}",
-            status.session_id, status.storage
-        ),
-        String::new(),
-    ];
+fn heading(address: &Address, status: &ClusterStatusReply) -> String {
+    // What a driver hosts itself has no port: only processes of this machine can look at it.
+    let kind = match address {
+        Address::Unix(_) => "Session",
+        Address::Tcp { .. } => "Cluster",
+    };
+    format!(
+        "{kind} {address}, session {}, tables in {}",
+        status.session_id, status.storage
+    )
+}
+
+fn other_lines(others: &[Other]) -> Vec<String> {
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let heading = "Other sessions on this machine (aktis status --address ADDRESS):";
+    let mut lines = vec![String::new(), heading.to_owned()];
+    lines.extend(others.iter().map(Other::line));
+    lines
+}
+
+fn as_text(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> String {
+    let mut lines = vec![heading(address, status), String::new()];
     let dead = status.nodes.len() - living(status).len();
     let dead = if dead == 0 {
         String::new()
@@ -99,7 +165,7 @@ fn as_text(address: &Address, status: &ClusterStatusReply) -> String {
     lines.push(format!("Nodes: {} alive{dead}", living(status).len()));
     for node in living(status) {
         let role = if node.is_head { " (head)" } else { "" };
-        let id = render::short(&node.node_id);
+        let id = render::hex(&node.node_id);
         let usage = usage(
             &render::set_of(node.total.as_ref()),
             &render::set_of(node.available.as_ref()),
@@ -145,6 +211,7 @@ fn as_text(address: &Address, status: &ClusterStatusReply) -> String {
         .to_owned(),
     );
     lines.extend(waiting.into_iter().map(|reason| format!("  {reason}")));
+    lines.extend(other_lines(others));
     lines.join("\n")
 }
 
@@ -207,9 +274,17 @@ mod tests {
         }
     }
 
+    fn others() -> Vec<Other> {
+        vec![Other {
+            address: "unix:/t/gcs.sock".to_owned(),
+            pid: 7,
+            command: "python train.py".to_owned(),
+        }]
+    }
+
     #[test]
     fn status_shows_use_and_reasons_of_living_nodes() {
-        let text = as_text(&"h:1".parse().unwrap(), &cluster());
+        let text = as_text(&"h:1".parse().unwrap(), &cluster(), &others());
         for part in [
             "Nodes: 1 alive, 1 dead",
             "1.5 / 4 CPU",
@@ -217,6 +292,8 @@ mod tests {
             "Actors: none",
             "needs a GPU (2 times)",
             "actor A: needs more",
+            "Cluster h:1",
+            "  unix:/t/gcs.sock (process 7: python train.py)",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
@@ -224,7 +301,10 @@ mod tests {
 
     #[test]
     fn json_has_the_same_facts() {
-        let value: serde_json::Value = serde_json::from_str(&as_json(&cluster())).unwrap();
+        let text = as_json(&"h:1".parse().unwrap(), &cluster(), &others());
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["address"], "h:1");
+        assert_eq!(value["other_sessions"][0]["pid"], 7);
         assert_eq!(value["available"]["CPU"], json!(2.5));
         assert_eq!(value["waiting"].as_array().unwrap().len(), 2);
         assert_eq!(value["nodes"].as_array().unwrap().len(), 2);

@@ -1,69 +1,99 @@
 //! `aktis stop`.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aktis_common::config::Settings;
 use aktis_gcs::forget_tables;
 use rustix::process::Signal;
+use serde_json::json;
 
+use super::{StopArgs, render};
 use crate::session::{Owner, Role, kept_tables, owners, sweep_stale};
 
 /// How long killed daemons may take to disappear.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Ends this user's daemons on this machine (`SES-2`): nodes first, so that they can still tell the head.
-/// What heads keep for the next start stays, unless `is_forgetting`.
-pub(super) fn stop(settings: &Settings, is_forgetting: bool) -> Result<u8, String> {
-    let mut daemons: Vec<Owner> = owners(settings)
-        .into_iter()
-        .map(|(_, owner)| owner)
-        .filter(|owner| owner.role.is_daemon())
-        .collect();
-    if daemons.is_empty() {
-        sweep_stale(settings);
-        println!("No Aktis daemon of this user runs on this machine.");
-        return about_tables(settings, is_forgetting);
-    }
-    daemons.sort_by_key(|owner| owner.role == Role::Head);
-    let count = daemons.len();
-    let (heads, nodes): (Vec<Owner>, Vec<Owner>) = daemons
-        .into_iter()
-        .partition(|owner| owner.role == Role::Head);
-    let mut killed = 0;
-    for group in [nodes, heads] {
-        killed += end(&group, settings.stop_grace)?;
-    }
-    sweep_stale(settings);
-    let how = if killed == 0 {
-        String::new()
-    } else {
-        format!(
-            " ({killed} of them had to be killed after {:?})",
-            settings.stop_grace
-        )
-    };
-    println!(
-        "Ended {count} Aktis daemon{}{how}.",
-        if count == 1 { "" } else { "s" }
-    );
-    about_tables(settings, is_forgetting)
+/// What became of daemons and of what they have left.
+#[derive(Debug, Default)]
+struct Stopped {
+    ended: usize,
+    /// Of them, those that did not end by themselves.
+    killed: usize,
+    kept_tables: Vec<PathBuf>,
+    forgotten_tables: Vec<PathBuf>,
 }
 
-/// Says what heads have left, or removes it.
-fn about_tables(settings: &Settings, is_forgetting: bool) -> Result<u8, String> {
+/// Ends this user's daemons on this machine (`SES-2`): nodes first, so that they can still tell the head.
+/// What heads keep for the next start stays, unless it is to be forgotten.
+pub(super) fn stop(args: &StopArgs, settings: &Settings) -> Result<u8, String> {
+    let mut stopped = end_all(settings)?;
     for path in kept_tables(settings) {
-        if is_forgetting {
+        if args.forget {
             forget_tables(&path).map_err(|error| error.to_string())?;
-            println!("Forgot the tables in {}.", path.display());
+            stopped.forgotten_tables.push(path);
         } else {
-            println!(
-                "A head's tables stay in {} for the next `aktis start --head`; `aktis stop --forget` removes them.",
-                path.display()
-            );
+            stopped.kept_tables.push(path);
         }
     }
+    let text = if args.json {
+        stopped.as_json()
+    } else {
+        stopped.as_text(settings.stop_grace)
+    };
+    render::print_line(&text)?;
     Ok(0)
+}
+
+fn end_all(settings: &Settings) -> Result<Stopped, String> {
+    let daemons = owners(settings)
+        .into_iter()
+        .map(|(_, owner)| owner)
+        .filter(|owner| owner.role.is_daemon());
+    let (heads, nodes): (Vec<Owner>, Vec<Owner>) =
+        daemons.partition(|owner| owner.role == Role::Head);
+    let mut stopped = Stopped {
+        ended: heads.len() + nodes.len(),
+        ..Stopped::default()
+    };
+    for group in [nodes, heads] {
+        stopped.killed += end(&group, settings.stop_grace)?;
+    }
+    sweep_stale(settings);
+    Ok(stopped)
+}
+
+impl Stopped {
+    fn as_text(&self, grace: Duration) -> String {
+        let how = match self.killed {
+            0 => String::new(),
+            killed => format!(" ({killed} of them had to be killed after {grace:?})"),
+        };
+        let mut lines = vec![match self.ended {
+            0 => "No Aktis daemon of this user runs on this machine.".to_owned(),
+            1 => format!("Ended 1 Aktis daemon{how}."),
+            count => format!("Ended {count} Aktis daemons{how}."),
+        }];
+        let forgotten = self.forgotten_tables.iter();
+        lines.extend(forgotten.map(|path| format!("Forgot the tables in {}.", path.display())));
+        lines.extend(self.kept_tables.iter().map(|path| {
+            format!(
+                "A head's tables stay in {} for the next `aktis start --head`; `aktis stop --forget` removes them.",
+                path.display()
+            )
+        }));
+        lines.join("\n")
+    }
+
+    fn as_json(&self) -> String {
+        render::pretty(&json!({
+            "ended": self.ended,
+            "killed": self.killed,
+            "kept_tables": self.kept_tables,
+            "forgotten_tables": self.forgotten_tables,
+        }))
+    }
 }
 
 /// Ends a group; gives how many did not end by themselves.
