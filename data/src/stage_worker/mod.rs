@@ -58,8 +58,6 @@ pub const METHOD_READY: &str = "ready";
 pub const METHOD_START: &str = "start";
 /// Pulls once.
 pub const METHOD_PULL: &str = "pull";
-/// Forgets the input.
-pub const METHOD_ABANDON: &str = "abandon";
 
 /// A worker with a sink has no blocks to show; it reports at least this often.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
@@ -184,11 +182,6 @@ impl StageWorker {
         let (mut report, block) = outcome?;
         report.bytes_read = read_before + self.reader.bytes_read_since_report();
         Ok((report, block))
-    }
-
-    /// Forgets the input that is under way.
-    pub fn abandon(&mut self) {
-        self.running = None;
     }
 
     fn load_functions(&mut self) -> Result<&Vec<Option<SharedFunction>>, TaskFailure> {
@@ -370,10 +363,6 @@ impl NativeActor for StageWorker {
     ) -> Result<Vec<Value>, TaskFailure> {
         match method {
             METHOD_READY => self.ready().map(|()| vec![Value::native(Bytes::new())]),
-            METHOD_ABANDON => {
-                self.abandon();
-                Ok(vec![Value::native(Bytes::new())])
-            }
             METHOD_START => {
                 let spec =
                     InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
