@@ -62,6 +62,8 @@ def print_as_workers():
 def main():
     if CASE == "switched off":
         DataContext.get_current().enable_progress_bars = False
+    if CASE == "no tqdm":
+        sys.modules["tqdm"] = None
     if CASE == "worker lines":
         threading.Thread(target=print_as_workers).start()
     if CASE in ("failure", "for ever"):
@@ -81,6 +83,15 @@ def main():
         for number, _ in enumerate(tqdm(_consume.batches(Run()), desc="mine", total=POLLS)):
             if number % 3 == 0:
                 print_worker_lines({"pid": 7, "source": "f", "lines": [f"line {number}"]})
+    elif CASE == "inner tqdm":
+        from tqdm import tqdm
+
+        for number, _ in enumerate(_consume.batches(Run())):
+            for _ in tqdm(range(3), desc=f"inner {number}", leave=number % 10 == 0):
+                time.sleep(0.02)
+    elif CASE == "question":
+        answers = [input("really? ") for number, _ in enumerate(_consume.batches(Run())) if number == POLLS // 2]
+        print("the answer", *answers)
     elif CASE == "given up":
         for _ in zip(range(POLLS // 2), _consume.batches(Run()), strict=False):
             pass

@@ -72,6 +72,29 @@ def test_a_bar_of_the_users_own_and_ours_keep_out_of_each_others_way():
     assert len(bars(found)) == 1, found
 
 
+def test_a_bar_inside_of_the_loop_keeps_its_place_below():
+    found, most_bars, _ = look("inner tqdm", 80)
+    assert most_bars == 1 and len(bars(found)) == 1
+    assert [line.partition("|")[0] for line in found if line.startswith("inner")] == [
+        "inner 0: 100%", "inner 10: 100%", "inner 20: 100%",
+    ]  # fmt: skip
+    assert len(found) == 5, found
+
+
+def test_a_question_has_a_line_of_its_own():
+    with Terminal(PROGRAM, "question", columns=80) as terminal:
+        terminal.until(lambda found: any(line.startswith("really?") for line in found))
+        assert "really?" in terminal.lines() and not bars(terminal.lines()), terminal.lines()
+        terminal.type(b"yes\r")
+        found = terminal.until_end()
+        assert "really? yes" in found and "the answer yes" in found and len(bars(found)) == 1
+
+
+def test_without_tqdm_it_says_once_what_to_install():
+    found, _, _ = look("no tqdm", 170)
+    assert len(found) == 2 and "install aktis[data], or set AKTIS_PROGRESS=0" in found[0], found
+
+
 @pytest.mark.parametrize("columns", [40, 170])
 def test_a_failed_run_says_so(columns):
     """Until November 2026 it said "100% ... done"."""
@@ -101,13 +124,15 @@ def test_a_run_that_nobody_wants_the_rest_of_was_stopped():
     assert len(bars(found)) == 1 and "stopped after 12.3 s" in bars(found)[0]
 
 
-@pytest.mark.parametrize("case", ["switched off", "worker lines"])
-def test_nothing_is_shown_where_it_is_no_terminal_or_switched_off(case):
-    if case == "switched off":
-        found, _, _ = look(case, 80)
+@pytest.mark.parametrize("value", ["0", "off"])
+def test_nothing_is_shown_where_it_is_switched_off(value):
+    for case, environment in (("switched off", {}), ("one stage", {"AKTIS_PROGRESS": value})):
+        found, _, _ = look(case, 80, env=environment)
         assert found == ["the end TextIOWrapper"]
-        return
-    done = subprocess.run([sys.executable, PROGRAM, case], capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_nothing_is_shown_where_it_is_no_terminal():
+    done = subprocess.run([sys.executable, PROGRAM, "worker lines"], capture_output=True, text=True, check=True)
     assert done.stderr == "" and "%" not in done.stdout
 
 

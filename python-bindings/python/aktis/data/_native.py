@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 
@@ -71,4 +72,6 @@ def shows_progress() -> bool:
     from aktis import _aktis
 
     setting = getattr(_aktis, "shows_progress", None)
-    return setting is None or setting()
+    if setting is None:  # a native module from before this setting
+        return os.environ.get("AKTIS_PROGRESS", "1").lower() not in ("0", "false", "no", "off")
+    return setting()

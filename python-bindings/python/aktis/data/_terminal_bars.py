@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -39,7 +40,15 @@ class _Guard:
 
     def write(self, text: str) -> int:
         """Writes as the stream does, where no line of progress is in the way."""
+        if _is_tqdm(sys._getframe(1)):
+            return self._wrapped.write(text)
         return self._screen.write(self._wrapped, text)
+
+    def flush(self) -> None:
+        """Flushes; also what :func:`input` does before it asks, with a prompt that does not come by here."""
+        if not _is_tqdm(sys._getframe(1)):
+            self._screen.write(self._wrapped, "")
+        self._wrapped.flush()
 
     def writelines(self, lines: Iterable[str]) -> None:
         """All lines in one piece."""
@@ -50,6 +59,19 @@ class _Guard:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wrapped, name)
+
+    # tqdm asks for each of its bars whether it is on the stream that is written to.
+
+    def __eq__(self, other: object) -> bool:
+        return self._wrapped == getattr(other, "_wrapped", other)
+
+    def __hash__(self) -> int:
+        return hash(self._wrapped)
+
+
+def _is_tqdm(caller: FrameType) -> bool:
+    """Whether one of tqdm's bars writes, which keeps its place beside ours by itself."""
+    return str(caller.f_globals.get("__name__", "")).partition(".")[0] == "tqdm"
 
 
 class _Screen:
