@@ -2,6 +2,7 @@
 
 import re
 
+import aktis
 import nbclient
 import nbformat
 import pytest
@@ -25,6 +26,7 @@ CELLS = {
         aktis.get(greeter.greet.remote("you"))
     """,
     "actor": "greeter",
+    "reference": "reference",
     "make": """
         def slow(batch):
             time.sleep(0.1)
@@ -151,3 +153,9 @@ def test_rows_are_a_table_with_pictures(notebook):
 def test_actors_say_what_can_be_called(notebook):
     (actor,) = shown(notebook["actor"])
     assert "Greeter" in actor and "greet.remote()" in actor and "__" not in actor
+
+
+@pytest.mark.skipif(not hasattr(aktis.ObjectRef, "_repr_html_"), reason="needs a native module that is newer")
+def test_references_say_whether_their_value_is_there(notebook):
+    (reference,) = shown(notebook["reference"])
+    assert "ObjectRef" in reference and "ready, or failed" in reference
