@@ -291,10 +291,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     >>> aktis.get(aktis.get_actor("greeter").greet.remote())
     'hello'
     """
+    if not name:
+        raise ValueError(f"the name of an actor cannot be empty: got {name!r}")
     if not isinstance(name, str):
         raise TypeError(f"the name of an actor must be a string: got {name!r}")
-    if not name:
-        raise ValueError("the name of an actor cannot be empty")
     _session.ensure_connected()
     from ._aktis import ActorCore, context
 
@@ -310,10 +310,12 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
         no_restart: keep it from being started again by its ``max_restarts``.
 
     Raises:
-        TypeError: ``actor`` is no handle.
+        ValueError: ``actor`` is no handle.
     """
     if not isinstance(actor, ActorHandle):
-        raise TypeError(f"kill() takes the handle of an actor: got {actor!r} of type {type(actor).__name__}")
+        raise ValueError(  # noqa: TRY004 - as in Ray
+            f"kill() takes the handle of an actor: got {actor!r} of type {type(actor).__name__}"
+        )
     actor._core.kill(no_restart)
 
 

@@ -100,9 +100,9 @@ def test_kill_twice_is_harmless():
 
 
 def test_kill_takes_only_an_actor_handle():
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(ValueError):
         ray.kill(ray.put(1))
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(ValueError):
         ray.kill(Victim)
 
 

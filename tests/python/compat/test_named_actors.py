@@ -66,8 +66,9 @@ def test_an_unknown_name_is_a_value_error(name):
 
 
 def test_an_empty_or_wrong_name_is_refused():
-    with pytest.raises(ValueError):
-        ray.get_actor("")
+    for empty in ("", None):
+        with pytest.raises(ValueError):
+            ray.get_actor(empty)
     with pytest.raises(TypeError):
         Store.options(name=5).remote()
     with pytest.raises(ValueError):
