@@ -111,11 +111,12 @@ def host_actor(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], ma
     limits = call_limits(cls, {"max_concurrency": max_concurrency})
     groups: dict[str, int] = {**limits["concurrency_groups"], DEFAULT_GROUP: limits["calls_at_once"]}
     is_async = has_async_methods(cls)
-    instance = _with_built_in_methods(cls)(*args, **kwargs)
+    cls = _with_built_in_methods(cls)
     if is_async:
         from ._async_host import AsyncHost  # imports asyncio, which takes long, and few actors need it
 
-        return AsyncHost(instance, groups)
+        return AsyncHost(lambda: cls(*args, **kwargs), groups)
+    instance = cls(*args, **kwargs)
     if len(groups) > 1 or groups[DEFAULT_GROUP] > 1:
         return ThreadedHost(instance, groups)
     return SyncHost(instance)

@@ -8,6 +8,9 @@ concurrency groups. With groups, each has a loop and a thread of its own, so tha
                    └─ a group   ─► task of its loop ──────┴─► method ─┼ async generator ─► done.emit(item) ... end_stream()
                                                                       └ plain generator ─► a thread of its own
 ```
+The loop of the methods without a group is also that of the constructor: what it makes by ``asyncio.get_event_loop()`` runs on it,
+as soon as the constructor is done.
+
 Streams are sent item by item from their loop. None holds a thread of the loop's default executor: that is the user's, and
 name look-ups and ``to_thread`` need it.
 """
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _actor_host
 from ._actor_host import DEFAULT_GROUP, current_call, find_in_group
+from ._work_selector import WorkSelector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,24 +43,27 @@ class AsyncHost:
 
     kind = "async"
 
-    def __init__(self, instance: Any, groups: dict[str, int]):
-        self.instance = instance
+    def __init__(self, construct: Callable[[], Any], groups: dict[str, int]):
+        self._selector = WorkSelector()
         #: The loop of the process. With several groups none has it: a method that blocks must not keep calls from the others.
-        self._main = CallLoop(groups[DEFAULT_GROUP])
+        self._main = CallLoop(groups[DEFAULT_GROUP], asyncio.SelectorEventLoop(self._selector))
         is_only_one = len(groups) == 1
         self._loops = {name: self._main if is_only_one else CallLoop(count) for name, count in groups.items()}
+        default = self._loops[DEFAULT_GROUP]
+        asyncio.set_event_loop(default.loop)
+        self.instance = construct()
+        if not is_only_one:
+            default.begin()  # what the constructor has left on it is not to wait for the first call
         self._methods: dict[str, tuple[CallLoop, Callable[..., Any]]] = {}
         #: Calls whose inputs are being fetched by another thread: what comes after them waits behind them.
         self.late = 0
 
     def run(self, feed: WorkFeed) -> None:
         """Runs the loop until the process is to end. ``feed`` waits for work and for the loop's descriptors at once."""
-        from ._work_selector import WorkSelector
-
-        selector = WorkSelector(feed, lambda: loop.stop())
-        loop = asyncio.SelectorEventLoop(selector)
+        loop = self._main.loop
+        self._selector.attach(feed, loop.stop)
         asyncio.set_event_loop(loop)
-        self._main.run_on(loop)
+        loop.run_forever()
 
     def dispatch(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
         """Runs a method, when a slot of its group is free. On the thread of the main loop."""
@@ -97,34 +104,39 @@ class AsyncHost:
 class CallLoop:
     """The event loop of one concurrency group, and the calls that run on it."""
 
-    def __init__(self, calls_at_once: int):
+    def __init__(self, calls_at_once: int, loop: asyncio.AbstractEventLoop | None = None):
         self._slots = asyncio.Semaphore(calls_at_once)
         #: Calls that run, and who answers them. The loop itself keeps only weak references.
         self._running: dict[Done, asyncio.Task[None]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Runs on this loop, on the calling thread, until the loop is stopped."""
         self._loop = loop
-        loop.run_forever()
+        self._has_thread = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; most groups of most actors are never called, and need none."""
+        if self._loop is None:
+            self._loop = asyncio.SelectorEventLoop()
+        return self._loop
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
-        """Calls a function on the loop, if it has begun to run; from any thread."""
+        """Calls a function on the loop, if there is one; from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(function, *args)
 
+    def begin(self) -> None:
+        """Runs the loop on a thread of its own. On the thread of the main loop."""
+        if not self._has_thread:
+            self._has_thread = True
+            threading.Thread(target=self.loop.run_forever, name="aktis-actor-loop", daemon=True).start()
+
     def submit(self, bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
         """As :meth:`start`, from the thread of the main loop. The loop and its thread begin with the first call."""
-        if self._loop is None:
-            self._loop = asyncio.SelectorEventLoop()
-            thread = threading.Thread(target=self.run_on, args=(self._loop,), name="aktis-actor-loop", daemon=True)
-            thread.start()
-        self._loop.call_soon_threadsafe(self.start, bound, args, kwargs, done)
+        self.begin()
+        self.loop.call_soon_threadsafe(self.start, bound, args, kwargs, done)
 
     def start(self, bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], done: Done) -> None:
         """Runs a method, when a slot is free. On the loop's thread."""
-        assert self._loop is not None, "it runs"
-        self._running[done] = self._loop.create_task(self._call(bound, args, kwargs, done))
+        self._running[done] = self.loop.create_task(self._call(bound, args, kwargs, done))
 
     def cancel(self, task_id: bytes) -> None:
         """Cancels the asyncio task of a call, once. On the loop's thread."""

@@ -20,16 +20,25 @@ class WorkFeed(Protocol):
 
 
 class WorkSelector(selectors.EpollSelector):
-    """Waits in the native module, which polls the lanes and this selector's descriptor together."""
+    """Waits in the native module, which polls the lanes and this selector's descriptor together.
 
-    def __init__(self, feed: WorkFeed, stop: Callable[[], Any]):
+    Before calls can come, while the constructor of the actor uses its loop, it is a selector as any other.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._feed = feed
-        self._stop = stop
+        self._feed: WorkFeed | None = None
+        self._stop: Callable[[], Any] | None = None
+
+    def attach(self, feed: WorkFeed, stop: Callable[[], Any]) -> None:
+        """From now on waits for calls, too. ``stop`` is called when the process is to end."""
         feed.watch(self.fileno())
+        self._feed, self._stop = feed, stop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """The descriptors that are ready, after calls that came have been started."""
+        if self._feed is None or self._stop is None:
+            return super().select(timeout)
         if not self._feed.dispatch(timeout):
             self._stop()
         return super().select(0)

@@ -83,6 +83,39 @@ def test_methods_run_on_the_main_thread(actor):
     assert get(actor.thread.remote())
 
 
+@pytest.mark.parametrize("groups", [None, {"io": 2}], ids=["one loop", "groups"])
+def test_the_constructor_of_an_async_actor_sees_the_loop_of_its_methods(groups):
+    class Prepared:
+        def __init__(self):
+            self.loop = asyncio.get_event_loop()
+            self.done = self.loop.create_task(self.prepare())
+
+        async def prepare(self):
+            await asyncio.sleep(0)
+            return "prepared"
+
+        async def result(self):
+            assert asyncio.get_running_loop() is self.loop
+            return await self.done
+
+    prepare = aktis.remote(concurrency_groups=groups) if groups else aktis.remote
+    assert get(prepare(Prepared).remote().result.remote()) == "prepared"
+
+
+def test_a_constructor_may_run_coroutines_before_there_are_calls():
+    @aktis.remote
+    class Opened:
+        def __init__(self):
+            self.first = asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.01, "first"))
+            self.second = asyncio.run(asyncio.sleep(0, "second"))  # has a loop of its own, and leaves none behind
+
+        async def both(self):
+            await asyncio.sleep(0)
+            return self.first, self.second
+
+    assert get(Opened.remote().both.remote()) == ("first", "second")
+
+
 def test_calls_start_in_order_also_behind_inputs_that_are_fetched(actor):
     large = aktis.put(numpy.zeros(1_000_000))
     for number in range(200):
