@@ -7,6 +7,9 @@ use prost::Message;
 /// The most that one frame may hold: a peer that names more is broken.
 const MAX_FRAME_BYTES: usize = 1 << 30;
 const PREFIX_BYTES: usize = 8;
+/// A frame gets this much memory when it is announced, and more as it arrives: announcing costs nothing, so that it may not
+/// cost the raylet anything either.
+const FIRST_RESERVE_BYTES: usize = 1 << 20;
 
 /// Bytes that are not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +51,8 @@ pub(crate) fn take_frame(input: &mut BytesMut) -> Result<Option<Frame>, BadFrame
         });
     }
     if input.len() < 4 + total_bytes {
-        input.reserve(4 + total_bytes - input.len());
+        let missing = 4 + total_bytes - input.len();
+        input.reserve(missing.min(input.len().max(FIRST_RESERVE_BYTES)));
         return Ok(None);
     }
     let mut body = input.split_to(4 + total_bytes).freeze();
@@ -103,6 +107,22 @@ mod tests {
             assert_eq!((frame.request_id, &frame.payload[..]), (7, &b"payload"[..]));
             assert!(matches!(frame.kind, Some(node_frame::Kind::Done(_))));
             assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn memory_for_a_frame_grows_with_what_has_arrived() {
+        let mut input = BytesMut::new();
+        input.put_u32_le(MAX_FRAME_BYTES as u32);
+        input.put_u32_le(4);
+        assert!(take_frame(&mut input).unwrap().is_none());
+        assert!(input.capacity() <= 2 * FIRST_RESERVE_BYTES);
+        // And there is always room for more of it.
+        while input.len() < 5 << 20 {
+            input.put_bytes(0, input.capacity() - input.len());
+            assert!(take_frame(&mut input).unwrap().is_none());
+            assert!(input.capacity() > input.len());
+            assert!(input.capacity() <= 4 * input.len().max(FIRST_RESERVE_BYTES));
         }
     }
 
