@@ -55,10 +55,20 @@ pub(crate) struct SlotRange {
 }
 
 impl SlotRange {
-    /// The slot and the length, if they are within the memory.
-    fn checked(self) -> Option<(usize, usize)> {
+    /// The slot and the length, if they are within the memory. Nothing else makes slots of numbers that a peer sent.
+    fn checked(self) -> Option<(Slot, usize)> {
         let (slot, len) = (self.slot as usize, self.len_bytes as usize);
-        (slot < SLOTS && len <= SLOT_BYTES).then_some((slot, len))
+        (slot < SLOTS && len <= SLOT_BYTES).then_some((Slot(slot), len))
+    }
+}
+
+/// A slot that is there: its number is below [`SLOTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slot(usize);
+
+impl Slot {
+    fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (0..SLOTS).map(Self)
     }
 }
 
@@ -72,17 +82,17 @@ impl Map {
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
     }
 
-    fn state(&self, slot: usize) -> &AtomicU32 {
-        assert!(slot < SLOTS);
-        // SAFETY: within the mapping, which lives as long as `self`; aligned, since the mapping begins on a page; both
-        // processes access it atomically only.
-        unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().add(slot * STATE_BYTES).cast()) }
+    fn state(&self, slot: Slot) -> &AtomicU32 {
+        // SAFETY: a slot's state is within the mapping.
+        let state = unsafe { self.0.as_mut_ptr().add(slot.0 * STATE_BYTES) };
+        // SAFETY: the mapping lives as long as `self`; aligned, since the mapping begins on a page; both processes access it
+        // atomically only.
+        unsafe { AtomicU32::from_ptr(state.cast()) }
     }
 
-    fn data(&self, slot: usize) -> *mut u8 {
-        assert!(slot < SLOTS);
-        // SAFETY: within the mapping.
-        unsafe { self.0.as_mut_ptr().add(HEAD_BYTES + slot * SLOT_BYTES) }
+    fn data(&self, slot: Slot) -> *mut u8 {
+        // SAFETY: a slot is within the mapping.
+        unsafe { self.0.as_mut_ptr().add(HEAD_BYTES + slot.0 * SLOT_BYTES) }
     }
 }
 
@@ -91,9 +101,9 @@ impl Map {
 pub(super) struct SentSlots {
     map: Map,
     /// Never used, so that their pages need not exist, or found free while others were looked for.
-    free: Vec<usize>,
+    free: Vec<Slot>,
     /// Sent, in order; the receiver is likely to free them in that order.
-    taken: VecDeque<usize>,
+    taken: VecDeque<Slot>,
 }
 
 impl SentSlots {
@@ -119,7 +129,7 @@ impl SentSlots {
         fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
         let slots = Self {
             map: Map::new(&memory)?,
-            free: (0..SLOTS).rev().collect(),
+            free: Slot::all().rev().collect(),
             taken: VecDeque::with_capacity(SLOTS),
         };
         Ok((slots, memory))
@@ -142,21 +152,21 @@ impl SentSlots {
         for part in payload.parts() {
             let part = part.as_slice();
             // SAFETY: the parts' lengths add up to `len_bytes`, which fits the slot (checked above). The receiver does not
-            // read the slot while it is free, and nobody else writes it: `self` is borrowed mutably.
-            unsafe {
-                std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
-                to = to.add(part.len());
-            }
+            // read the slot while it is free, LANE-4 (slot-has-one-holder), and nobody else writes it: `self` is borrowed
+            // mutably.
+            unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len()) };
+            // SAFETY: at most the end of the slot, as above.
+            to = unsafe { to.add(part.len()) };
         }
         Some(SlotRange {
-            slot: u32::try_from(slot).expect("slots are few"),
+            slot: u32::try_from(slot.0).expect("slots are few"),
             ..range
         })
     }
 
-    fn take(&mut self) -> Option<usize> {
+    fn take(&mut self) -> Option<Slot> {
         // The one that was sent first: its pages are there, and with few calls in flight it is in the caches.
-        let is_free = |slot: &usize| self.map.state(*slot).load(Ordering::Acquire) == FREE;
+        let is_free = |slot: &Slot| self.map.state(*slot).load(Ordering::Acquire) == FREE;
         let slot = match self.taken.front() {
             Some(oldest) if is_free(oldest) => self.taken.pop_front(),
             _ => self.free.pop().or_else(|| {
@@ -216,13 +226,14 @@ struct Held {
 /// A slot that is taken as long as this lives.
 struct HeldSlot {
     map: Arc<Map>,
-    slot: usize,
+    slot: Slot,
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` fits the slot (checked in `payload`). The sender wrote the bytes before it sent the frame, and does
-        // not write them again before the slot is free, LANE-4 (slot-has-one-holder).
+        // not write them again before the slot is free, LANE-4 (slot-has-one-holder). What a sender can do that breaks its
+        // word is what any process of the node can do to the arena, and is said in `aktis_object_store::ranges`.
         unsafe { std::slice::from_raw_parts(self.slot.map.data(self.slot.slot), self.len) }
     }
 }
