@@ -17,7 +17,8 @@
 //!
 //! use aktis_common::ids::{ObjectId, WorkerId};
 //! use aktis_object_store::{
-//!     ArenaMap, ClientId, CreateAnswer, GetAnswer, StoreConfig, StoreDriver, StoreReply,
+//!     ArenaMap, ClientId, CreateAnswer, CreatingRange, GetAnswer, SealedRange, StoreConfig,
+//!     StoreDriver, StoreReply,
 //! };
 //!
 //! let (io_sender, io_receiver) = mpsc::channel();
@@ -34,12 +35,17 @@
 //! assert_eq!(store.get(reader, oid)?, GetAnswer::Pending);
 //! let CreateAnswer::Created(place) = store.create(writer, oid, WorkerId::random(), 5, true)?
 //! else { unreachable!("an empty store has room") };
-//! arena.write_vectored(place.offset, &[b"he", b"llo"])?;
+//! // SAFETY: the place was just granted, and the object is sealed after the range is used up.
+//! let range = unsafe { CreatingRange::new(&arena, place.offset, place.len) }?;
+//! range.write(&[b"he", b"llo"])?;
 //! store.seal(writer, oid)?;
 //!
 //! // The reader was waiting: its answer came through `notify`.
 //! let StoreReply::Got { result: Ok(place), .. } = replies.recv()? else { unreachable!() };
-//! assert_eq!(arena.view(place.offset, place.len)?, b"hello");
+//! // SAFETY: the reader holds a reference, which is given back below, when the range is gone.
+//! let object = unsafe { SealedRange::new(arena, place.offset, place.len, ()) }?;
+//! assert_eq!(&*object, b"hello");
+//! drop(object);
 //! store.release(reader, oid)?;
 //! store.free(oid);
 //!
@@ -50,6 +56,10 @@
 //! store.on_tick(Instant::now());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![allow(
+    unsafe_code,
+    reason = "vouches for the ranges that the table hands to the threads"
+)]
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,13 +68,16 @@ use std::time::Instant;
 use aktis_common::ids::{ObjectId, WorkerId};
 
 use crate::arena::{Arena, ArenaError, ArenaHandle, NamedArena, ProcessLocalArena, page_bytes};
+use crate::client::ArenaMap;
 use crate::config::{ArenaBackend, StoreConfig};
 use crate::core::{
-    ClientId, CreateAnswer, CreateError, GetAnswer, GetError, ObjectInfo, ObjectState, ObjectTable,
-    ReleaseError, SealError, SpillSlot, StoreEffect, StoreReply, StoreStats, TableConfig,
+    ClientId, CreateAnswer, CreateError, Extent, GetAnswer, GetError, ObjectInfo, ObjectLocation,
+    ObjectState, ObjectTable, ReleaseError, SealError, SpillSlot, StoreEffect, StoreReply,
+    StoreStats, TableConfig,
 };
 use crate::error::StoreOpenError;
-use crate::io::{IoJob, IoOutcome, IoPool, SpillFolder, Workplace};
+use crate::io::{HeldByTable, IdlePages, IoJob, IoOutcome, IoPool, SpillFolder, Workplace};
+use crate::ranges::{CreatingRange, SealedRange};
 
 /// A batch to spill, and memory to make ready, is at most this share of the store.
 const MAX_SHARE_AT_ONCE: u64 = 8;
@@ -76,7 +89,8 @@ pub struct IoDone(IoOutcome);
 /// See the [module](self).
 pub struct StoreDriver {
     table: ObjectTable,
-    arena: Arc<dyn Arena>,
+    arena: Box<dyn Arena>,
+    map: ArenaMap,
     spill_folder: Option<SpillFolder>,
     /// Reads and writes spill files.
     files: IoPool,
@@ -109,7 +123,7 @@ impl StoreDriver {
         let spill_folder = open_spill_folder(&config)?;
         let table = ObjectTable::new(table_config(&config, arena.len_bytes()));
         let workplace = Workplace {
-            arena: Arc::clone(&arena),
+            memory: Arc::clone(arena.memory()),
             folder: spill_folder.clone(),
         };
         let done: Arc<dyn Fn(IoOutcome) + Send + Sync> =
@@ -122,6 +136,7 @@ impl StoreDriver {
             spill_folder,
             files: start("aktis-spill", config.io_threads.max(1))?,
             pages: start("aktis-prefault", 1)?,
+            map: ArenaMap::from_memory(Arc::clone(arena.memory())),
             arena,
             notify: Box::new(notify),
             started: Instant::now(),
@@ -135,8 +150,8 @@ impl StoreDriver {
 
     /// The arena, for transfers between nodes: bytes of objects that are being created are
     /// written to it, those of objects that are held by a get are read from it.
-    pub fn arena(&self) -> &Arc<dyn Arena> {
-        &self.arena
+    pub fn arena(&self) -> &ArenaMap {
+        &self.map
     }
 
     /// See [`ObjectTable::create`].
@@ -267,11 +282,13 @@ impl StoreDriver {
         match effect {
             StoreEffect::Reply(reply) => (self.notify)(reply),
             StoreEffect::WriteSpillFile { file, parts } => {
+                let parts = parts.iter().map(|part| self.being_spilled(part.location));
+                let parts = parts.collect();
                 self.files.submit(IoJob::WriteSpillFile { file, parts });
             }
             StoreEffect::RestoreObject { oid, slot, offset } => {
-                self.files
-                    .submit(IoJob::RestoreObject { oid, slot, offset });
+                let place = self.being_restored(offset, slot.len);
+                self.files.submit(IoJob::RestoreObject { oid, slot, place });
             }
             StoreEffect::DeleteSpillFile { file } => {
                 self.files.submit(IoJob::DeleteSpillFile { file });
@@ -280,9 +297,34 @@ impl StoreDriver {
                 self.pages.submit(IoJob::PopulatePages { extent });
             }
             StoreEffect::DiscardPages { extent } => {
-                self.pages.submit(IoJob::DiscardPages { extent });
+                let pages = self.idle(extent);
+                self.pages.submit(IoJob::DiscardPages { pages });
             }
         }
+    }
+
+    /// An object that the table wants written to disk.
+    fn being_spilled(&self, place: ObjectLocation) -> SealedRange<HeldByTable> {
+        // SAFETY: the object is sealed and stays where it is until the table is told that it is written, which is after the
+        // job has dropped the range: RANGE-2 (unchanged-while-read), from OBJ-3 and the state `Spilling`.
+        let range =
+            unsafe { SealedRange::new(self.map.clone(), place.offset, place.len, HeldByTable) };
+        range.expect("objects lie in the arena: OBJ-2 (no-overlap)")
+    }
+
+    /// Where the table wants an object read back.
+    fn being_restored(&self, offset: u64, len: u64) -> CreatingRange {
+        // SAFETY: the extent is the object's, whose readers wait until the table is told that it is restored, which is after
+        // the job has dropped the range: RANGE-1 (alone-while-written), from OBJ-2 and the state `Restoring`.
+        let range = unsafe { CreatingRange::new(self.map.clone(), offset, len) };
+        range.expect("objects lie in the arena: OBJ-2 (no-overlap)")
+    }
+
+    /// Pages that the table has reserved to be given back.
+    fn idle(&self, extent: Extent) -> IdlePages {
+        // SAFETY: the extent is reserved until the table is told that it is discarded, and no object lies there: RANGE-1
+        // (alone-while-written), from OBJ-2.
+        unsafe { IdlePages::new(Arc::clone(self.arena.memory()), extent) }
     }
 }
 
@@ -298,20 +340,20 @@ impl Drop for StoreDriver {
     }
 }
 
-fn create_arena(config: &StoreConfig) -> Result<Arc<dyn Arena>, StoreOpenError> {
+fn create_arena(config: &StoreConfig) -> Result<Box<dyn Arena>, StoreOpenError> {
     let len_bytes = config.capacity_bytes;
     match config.backend {
         #[cfg(target_os = "linux")]
         ArenaBackend::Memfd => {
             let arena = crate::arena::MemfdArena::create(len_bytes);
-            Ok(Arc::new(arena.map_err(StoreOpenError::Arena)?))
+            Ok(Box::new(arena.map_err(StoreOpenError::Arena)?))
         }
         #[cfg(not(target_os = "linux"))]
         ArenaBackend::Memfd => Err(StoreOpenError::NoBackend { backend: "memfd" }),
-        ArenaBackend::Named => Ok(Arc::new(
+        ArenaBackend::Named => Ok(Box::new(
             NamedArena::create(len_bytes).map_err(StoreOpenError::Arena)?,
         )),
-        ArenaBackend::ProcessLocal => Ok(Arc::new(
+        ArenaBackend::ProcessLocal => Ok(Box::new(
             ProcessLocalArena::create(len_bytes).map_err(StoreOpenError::Arena)?,
         )),
     }

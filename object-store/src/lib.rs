@@ -8,8 +8,8 @@
 //!  raylet, one thread                       background threads          other processes
 //! ┌─────────────────────────────────────┐  ┌───────────────────┐     ┌──────────────────┐
 //! │ StoreDriver   (driver.rs)           │  │ io/  spill files, │     │ client/ ArenaMap │
-//! │   event ──► core/ ObjectTable       │  │      pages        │     │   read-only view │
-//! │             Allocator, queue, files │  └───────▲─────┬─────┘     │   write own range│
+//! │   event ──► core/ ObjectTable       │  │      pages        │     │   SealedRange    │
+//! │             Allocator, queue, files │  └───────▲─────┬─────┘     │   CreatingRange  │
 //! │   effects ──┬───────────────────────┼──────────┘     │           └────────┬─────────┘
 //! │   on_io ◄───┼───────────────────────┼────────────────┘                    │ mmap
 //! └─────────────┼───────────────────────┘                                     │
@@ -40,7 +40,8 @@
 //!   read or because there is no room for them.
 //!
 //! [`ObjectTable::check_invariants`](core::ObjectTable::check_invariants) checks them; the tests
-//! call it after every step.
+//! call it after every step. What they are worth to code that reads and writes the bytes is said in [`ranges`]:
+//! `RANGE-1 (alone-while-written)` and `RANGE-2 (unchanged-while-read)`.
 
 pub mod arena;
 mod checksum;
@@ -50,10 +51,11 @@ pub mod core;
 pub mod driver;
 mod error;
 mod io;
+pub mod ranges;
 
 pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
 pub use checksum::checksum64;
-pub use client::{ArenaMap, SpilledReadError, WritableRange, read_spilled};
+pub use client::{ArenaMap, SpilledObject, SpilledReadError, WritableRange};
 pub use config::{ArenaBackend, StoreConfig, default_capacity_bytes};
 pub use core::{
     ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, ObjectInfo,
@@ -62,3 +64,4 @@ pub use core::{
 };
 pub use driver::{IoDone, StoreDriver};
 pub use error::StoreOpenError;
+pub use ranges::{CreatingRange, SealedRange};

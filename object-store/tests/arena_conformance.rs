@@ -1,14 +1,14 @@
 //! One suite for all arena backends, server and client side.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(
-    unsafe_code,
-    reason = "reads memory through raw pointers, as foreign code does"
-)]
+#![allow(unsafe_code, reason = "discards pages")]
 
-use std::io::IoSlice;
+mod ranges;
+
+use std::sync::Arc;
 
 use aktis_object_store::arena::{Arena, NamedArena, ProcessLocalArena, page_bytes};
 use aktis_object_store::{ArenaError, ArenaHandle, ArenaMap};
+use ranges::{creating, sealed, write};
 
 const LEN: u64 = 16 << 20;
 
@@ -54,6 +54,16 @@ macro_rules! conformance {
             }
 
             #[test]
+            fn parts_that_do_not_fit_their_object_are_refused() {
+                super::parts_that_do_not_fit_their_object_are_refused(&$create(LEN));
+            }
+
+            #[test]
+            fn pieces_of_an_object_come_to_lie_one_after_the_other() {
+                super::pieces_of_an_object_come_to_lie_one_after_the_other(&$create(LEN));
+            }
+
+            #[test]
             fn prefault_keeps_bytes_and_discard_forgets_only_its_range() {
                 super::prefault_keeps_bytes_and_discard_forgets_only_its_range(&$create(LEN));
             }
@@ -78,6 +88,11 @@ fn client(arena: &dyn Arena) -> ArenaMap {
     ArenaMap::from_handle(arena.handle().unwrap()).unwrap()
 }
 
+/// The arena as its own process reads and writes it.
+fn server(arena: &dyn Arena) -> ArenaMap {
+    ArenaMap::from_memory(Arc::clone(arena.memory()))
+}
+
 /// Bytes that are different everywhere.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
@@ -94,32 +109,25 @@ fn has_whole_pages_and_reads_as_zeros(arena: &dyn Arena) {
     assert!(arena.len_bytes() >= 5_000_000);
     assert_eq!(arena.len_bytes() % page_bytes(), 0);
     assert_eq!(client(arena).len_bytes(), arena.len_bytes());
-    assert!(
-        arena
-            .slice(0, arena.len_bytes())
-            .unwrap()
-            .iter()
-            .all(|byte| *byte == 0)
-    );
+    let all = sealed(&server(arena), 0, arena.len_bytes()).unwrap();
+    assert!(all.iter().all(|byte| *byte == 0));
 }
 
 fn bytes_written_by_the_server_are_seen_by_clients(arena: &dyn Arena) {
     let (map, value) = (client(arena), pattern(300_001, 1));
     let (head, tail) = value.split_at(7);
-    let parts = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)];
-    arena.write_at(64, &parts).unwrap();
-    assert_eq!(map.view(64, 300_001).unwrap(), value);
-    assert_eq!(arena.slice(64, 300_001).unwrap(), value);
+    write(&server(arena), 64, &[head, &[], tail]).unwrap();
+    assert_eq!(*sealed(&map, 64, 300_001).unwrap(), value);
+    assert_eq!(*sealed(&server(arena), 64, 300_001).unwrap(), value);
 }
 
 fn bytes_written_by_a_client_are_seen_by_others(arena: &dyn Arena) {
     let (writer, reader, value) = (client(arena), client(arena), pattern(5 << 20, 2));
-    writer
-        .write_vectored(1 << 20, &[&value[..100], &[], &value[100..]])
-        .unwrap();
-    assert_eq!(reader.view(1 << 20, 5 << 20).unwrap(), value);
-    assert_eq!(writer.view(1 << 20, 5 << 20).unwrap(), value);
-    assert_eq!(arena.slice(1 << 20, 5 << 20).unwrap(), value);
+    let parts = [&value[..100], &[], &value[100..]];
+    write(&writer, 1 << 20, &parts).unwrap();
+    for map in [&reader, &writer, &server(arena)] {
+        assert_eq!(*sealed(map, 1 << 20, 5 << 20).unwrap(), value);
+    }
 }
 
 fn values_of_all_sizes_arrive_on_cold_and_on_warm_pages(arena: &dyn Arena) {
@@ -141,10 +149,9 @@ fn values_of_all_sizes_arrive_on_cold_and_on_warm_pages(arena: &dyn Arena) {
         ] {
             let value = pattern(len, round * 100 + len as u64);
             let middle = len / 3;
-            map.write_vectored(offset, &[&value[..middle], &value[middle..]])
-                .unwrap();
+            write(&map, offset, &[&value[..middle], &value[middle..]]).unwrap();
             assert!(
-                map.view(offset, len as u64).unwrap() == value,
+                *sealed(&map, offset, len as u64).unwrap() == value,
                 "round {round}, {len} bytes"
             );
             offset += (len as u64).next_multiple_of(page);
@@ -156,13 +163,14 @@ fn objects_can_be_built_in_place(arena: &dyn Arena) {
     let (map, reader) = (client(arena), client(arena));
     for (offset, len) in [(64, 100), (128 << 10, 64 << 10), (1 << 20, (3 << 20) + 5)] {
         let value = pattern(len, offset);
-        let mut range = map.writable(offset, len as u64).unwrap();
+        let range = creating(&map, offset, len as u64).unwrap();
+        let mut range = range.in_place().unwrap();
         assert_eq!(range.len(), len);
         assert_eq!(range.as_mut_ptr() as usize % 64, 0);
         range.copy_from_slice(&value);
         range.commit().unwrap();
         assert!(
-            reader.view(offset, len as u64).unwrap() == value,
+            *sealed(&reader, offset, len as u64).unwrap() == value,
             "{len} bytes at {offset}"
         );
     }
@@ -171,12 +179,12 @@ fn objects_can_be_built_in_place(arena: &dyn Arena) {
 fn neighbours_of_a_written_range_are_untouched(arena: &dyn Arena) {
     let map = client(arena);
     let before = pattern(LEN as usize, 3);
-    arena.write_at(0, &[IoSlice::new(&before)]).unwrap();
+    write(&server(arena), 0, &[&before]).unwrap();
     let (start, len) = (4 << 20, 3 << 20);
-    map.write_vectored(start, &[&vec![0xAA; len as usize]])
-        .unwrap();
-    map.write_vectored(64, &[&[0xBB; 64]]).unwrap();
-    let mut range = map.writable(8 << 20, 1 << 20).unwrap();
+    write(&map, start, &[&vec![0xAA; len as usize]]).unwrap();
+    write(&map, 64, &[&[0xBB; 64]]).unwrap();
+    let range = creating(&map, 8 << 20, 1 << 20).unwrap();
+    let mut range = range.in_place().unwrap();
     range.fill(0xCC);
     range.commit().unwrap();
 
@@ -184,7 +192,7 @@ fn neighbours_of_a_written_range_are_untouched(arena: &dyn Arena) {
     expected[4 << 20..7 << 20].fill(0xAA);
     expected[64..128].fill(0xBB);
     expected[8 << 20..9 << 20].fill(0xCC);
-    assert!(arena.slice(0, LEN).unwrap() == expected);
+    assert!(*sealed(&server(arena), 0, LEN).unwrap() == expected);
 }
 
 fn ranges_outside_the_arena_are_refused(arena: &dyn Arena) {
@@ -197,44 +205,77 @@ fn ranges_outside_the_arena_are_refused(arena: &dyn Arena) {
         (2, u64::MAX),
     ] {
         let refused = |error| matches!(error, ArenaError::OutOfBounds { .. });
-        assert!(arena.slice(offset, len).is_err_and(refused));
-        assert!(arena.prefault(offset, len).is_err_and(refused));
-        assert!(arena.discard(offset, len).is_err_and(refused));
-        assert!(map.view(offset, len).is_err_and(refused));
-        assert!(map.as_ptr(offset, len).is_err_and(refused));
-        assert!(map.writable(offset, len).is_err_and(refused));
+        for map in [&map, &server(arena)] {
+            assert!(sealed(map, offset, len).is_err_and(refused));
+            assert!(creating(map, offset, len).is_err_and(refused));
+        }
+        assert!(arena.memory().prefault(offset, len).is_err_and(refused));
+        // SAFETY: nobody uses the arena meanwhile.
+        let discarded = unsafe { arena.memory().discard(offset, len) };
+        assert!(discarded.is_err_and(refused));
     }
-    assert!(arena.write_at(LEN - 1, &[IoSlice::new(b"ab")]).is_err());
-    assert!(map.write_vectored(LEN - 1, &[b"a", b"b"]).is_err());
-    assert!(map.view(LEN, 0).unwrap().is_empty());
-    map.write_vectored(LEN, &[]).unwrap();
+    assert!(sealed(&map, LEN, 0).unwrap().is_empty());
+    write(&map, LEN, &[]).unwrap();
+}
+
+/// RANGE-1 (alone-while-written): nothing is written beside an object.
+fn parts_that_do_not_fit_their_object_are_refused(arena: &dyn Arena) {
+    for map in [client(arena), server(arena)] {
+        let refused = |error| matches!(error, ArenaError::NotItsSize { .. });
+        for parts in [&[&b"abc"[..], b"de"][..], &[b"abc"], &[]] {
+            let range = creating(&map, 64, 4).unwrap();
+            assert!(range.write(parts).is_err_and(refused), "{parts:?}");
+        }
+        let mut range = creating(&map, 64, 4).unwrap();
+        for (at, part) in [(0, &b"abcde"[..]), (3, b"ab"), (5, b""), (u64::MAX, b"a")] {
+            assert!(range.write_at(at, &[part]).is_err_and(refused), "{at}");
+        }
+        range.write_at(4, &[]).unwrap();
+        assert_eq!(*range.freeze().unwrap(), [0; 4]);
+        assert_eq!(*sealed(&map, 64, 64).unwrap(), [0; 64]);
+    }
+}
+
+/// A copy from another node, or from disk, comes in pieces.
+fn pieces_of_an_object_come_to_lie_one_after_the_other(arena: &dyn Arena) {
+    let value = pattern(5 << 20, 6);
+    for (map, offset) in [(client(arena), 1 << 20), (server(arena), 8 << 20)] {
+        let mut range = creating(&map, offset, value.len() as u64).unwrap();
+        let mut at = 0;
+        for len in [1, 4095, 65_536, 3 << 20, value.len() - (3 << 20) - 69_632] {
+            let piece = &value[at..at + len];
+            range.write_at(at as u64, &[piece]).unwrap();
+            at += len;
+        }
+        assert!(*range.freeze().unwrap() == value);
+    }
 }
 
 fn prefault_keeps_bytes_and_discard_forgets_only_its_range(arena: &dyn Arena) {
     let map = client(arena);
     let value = pattern(4 << 20, 4);
-    map.write_vectored(0, &[&value]).unwrap();
-    arena.prefault(0, 8 << 20).unwrap();
-    assert!(map.view(0, 4 << 20).unwrap() == value);
+    write(&map, 0, &[&value]).unwrap();
+    arena.memory().prefault(0, 8 << 20).unwrap();
+    assert!(*sealed(&map, 0, 4 << 20).unwrap() == value);
 
-    arena.discard((1 << 20) + 10, 1 << 20).unwrap();
-    assert!(map.view(0, 1 << 20).unwrap() == &value[..1 << 20]);
-    assert!(map.view(3 << 20, 1 << 20).unwrap() == &value[3 << 20..]);
+    // SAFETY: nobody looks at the arena meanwhile.
+    unsafe { arena.memory().discard((1 << 20) + 10, 1 << 20) }.unwrap();
+    assert!(*sealed(&map, 0, 1 << 20).unwrap() == value[..1 << 20]);
+    assert!(*sealed(&map, 3 << 20, 1 << 20).unwrap() == value[3 << 20..]);
     // What was discarded can be written again.
-    map.write_vectored(1 << 20, &[&value[..1 << 20]]).unwrap();
-    assert!(map.view(1 << 20, 1 << 20).unwrap() == &value[..1 << 20]);
-    arena.discard(5, 100).unwrap();
-    assert!(map.view(0, 1 << 20).unwrap() == &value[..1 << 20]);
+    write(&map, 1 << 20, &[&value[..1 << 20]]).unwrap();
+    assert!(*sealed(&map, 1 << 20, 1 << 20).unwrap() == value[..1 << 20]);
+    // SAFETY: nobody looks at the arena meanwhile.
+    unsafe { arena.memory().discard(5, 100) }.unwrap();
+    assert!(*sealed(&map, 0, 1 << 20).unwrap() == value[..1 << 20]);
 }
 
 fn a_view_outlives_the_server_side(arena: impl Arena) {
     let map = client(&arena);
-    map.write_vectored(0, &[b"still here"]).unwrap();
-    let start = map.as_ptr(0, 10).unwrap();
-    drop(arena);
-    // SAFETY: `map` still maps the range.
-    let bytes = unsafe { std::slice::from_raw_parts(start, 10) };
-    assert_eq!(bytes, b"still here");
+    write(&map, 0, &[b"still here"]).unwrap();
+    let view = sealed(&map, 0, 10).unwrap();
+    drop((arena, map));
+    assert_eq!(*view, *b"still here");
 }
 
 #[test]

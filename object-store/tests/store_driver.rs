@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod child;
+mod ranges;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::{
     ArenaBackend, ArenaMap, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason,
-    IoDone, ObjectLocation, ObjectState, StoreConfig, StoreDriver, StoreReply, read_spilled,
+    IoDone, ObjectLocation, ObjectState, SpilledObject, SpilledReadError, StoreConfig, StoreDriver,
+    StoreReply,
 };
+use ranges::{creating, sealed, write};
 
 const MIB: u64 = 1 << 20;
 const OWNER: WorkerId = WorkerId::new([7; 16]);
@@ -109,7 +112,7 @@ impl Node {
     fn put(&mut self, value: &[u8]) -> Result<ObjectId, CreateError> {
         let oid = ObjectId::for_put();
         let place = self.create(oid, value.len() as u64)?;
-        self.arena.write_vectored(place.offset, &[value]).unwrap();
+        write(&self.arena, place.offset, &[value]).unwrap();
         self.store.seal(WRITER, oid).unwrap();
         Ok(oid)
     }
@@ -130,7 +133,9 @@ impl Node {
                 }
             },
         };
-        Ok(self.arena.view(place.offset, place.len).unwrap().to_vec())
+        Ok(sealed(&self.arena, place.offset, place.len)
+            .unwrap()
+            .to_vec())
     }
 
     fn read_and_release(&mut self, oid: ObjectId) -> Result<Vec<u8>, GetError> {
@@ -370,9 +375,19 @@ fn spilled_object_can_be_read_past_a_full_store() {
         panic!("there is room for one of them only");
     };
     let path = node.store.spill_file(slot).unwrap();
-    let mut own = vec![0; slot.len as usize];
-    read_spilled(&path, slot.file_offset, slot.checksum, &mut own).unwrap();
+    let object = SpilledObject::open(&path, slot.file_offset, slot.len).unwrap();
+    let mut own = vec![0; object.len_bytes()];
+    object.read(slot.checksum, &mut own).unwrap();
     assert!(own == value(1, 12 * MIB));
+    // Nobody takes memory for what the file does not have.
+    for (offset, len) in [
+        (slot.file_offset, slot.len + 64),
+        (u64::MAX, 2),
+        (0, u64::MAX),
+    ] {
+        let refused = SpilledObject::open(&path, offset, len);
+        assert!(matches!(refused, Err(SpilledReadError::TooShort { .. })));
+    }
 }
 
 #[test]
@@ -421,9 +436,7 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
     assert_eq!(node.next_reply(), gone);
     // The memory is whole again, and another attempt reaches the reader that still waits.
     let place = node.create(oid, 64 * MIB).unwrap();
-    node.arena
-        .write_vectored(place.offset, &[&value(5, 64 * MIB)])
-        .unwrap();
+    write(&node.arena, place.offset, &[&value(5, 64 * MIB)]).unwrap();
     node.store.seal(WRITER, oid).unwrap();
     let StoreReply::Got {
         result: Ok(place), ..
@@ -431,7 +444,8 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
     else {
         panic!("no answer")
     };
-    assert!(node.arena.view(place.offset, place.len).unwrap() == value(5, 64 * MIB));
+    let read = sealed(&node.arena, place.offset, place.len).unwrap();
+    assert!(*read == value(5, 64 * MIB));
 }
 
 /// A child process writes into `place` over and over, and is killed once it has begun.
@@ -439,14 +453,16 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
 fn kill_while_writing(arena: &ArenaMap, place: ObjectLocation) {
     let bytes = vec![0xEE_u8; place.len as usize];
     // Made before the fork: the child must not allocate.
-    let mut range = arena.writable(place.offset, place.len).unwrap();
+    let range = creating(arena, place.offset, place.len).unwrap();
+    let mut range = range.in_place().unwrap();
     let child = child::Child::fork(|| {
         loop {
             range.copy_from_slice(&bytes);
         }
     });
     let start = Instant::now();
-    while arena.view(place.offset, 1).unwrap()[0] != 0xEE {
+    // Its first byte changes once, while nobody holds a slice of it.
+    while sealed(arena, place.offset, 1).unwrap()[0] != 0xEE {
         assert!(start.elapsed() < DEADLINE, "the child writes");
         std::thread::yield_now();
     }

@@ -2,6 +2,8 @@
 //! the time: every byte that is read is the byte that was written.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ranges;
+
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -13,6 +15,7 @@ use aktis_object_store::{
     ArenaMap, ClientId, CreateAnswer, GetAnswer, IoDone, ObjectLocation, StoreConfig, StoreDriver,
     StoreReply,
 };
+use ranges::{creating, sealed};
 
 const MIB: u64 = 1 << 20;
 const CLIENTS: u64 = 3;
@@ -188,15 +191,14 @@ impl Client {
         let place = place.recv().unwrap();
         assert_eq!(place.len, len);
         let value = value_of(oid, len);
+        let range = creating(&self.arena, place.offset, len).unwrap();
         if self.next_random(3) == 0 {
-            let mut range = self.arena.writable(place.offset, len).unwrap();
+            let mut range = range.in_place().unwrap();
             range.copy_from_slice(&value);
             range.commit().unwrap();
         } else {
             let (head, tail) = value.split_at(value.len() / 2);
-            self.arena
-                .write_vectored(place.offset, &[head, tail])
-                .unwrap();
+            range.write(&[head, tail]).unwrap();
         }
         self.node
             .send(Message::Seal {
@@ -228,8 +230,9 @@ impl Client {
             })
             .unwrap();
         let place = place.recv().unwrap();
-        let bytes = self.arena.view(place.offset, place.len).unwrap();
-        assert!(bytes == value_of(oid, object.len), "{oid} has other bytes");
+        let bytes = sealed(&self.arena, place.offset, place.len).unwrap();
+        assert!(*bytes == value_of(oid, object.len), "{oid} has other bytes");
+        drop(bytes);
         self.node.send(Message::Release { client, oid }).unwrap();
     }
 

@@ -4,9 +4,12 @@
     reason = "criterion's macros generate undocumented items"
 )]
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first error")]
+#![allow(unsafe_code, reason = "vouches for the range that it writes")]
 
 use aktis_common::ids::{ObjectId, WorkerId};
-use aktis_object_store::{ArenaMap, ClientId, CreateAnswer, StoreConfig, StoreDriver};
+use aktis_object_store::{
+    ArenaMap, ClientId, CreateAnswer, CreatingRange, StoreConfig, StoreDriver,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn store() -> StoreDriver {
@@ -51,7 +54,9 @@ fn write_warm(criterion: &mut Criterion) {
         bencher.iter(|| {
             let object = ObjectId::for_put();
             let offset = create(&mut store, client, object, BYTES as u64);
-            arena.write_vectored(offset, &[&data]).unwrap();
+            // SAFETY: the object was just created, and is sealed when it is written.
+            let range = unsafe { CreatingRange::new(&arena, offset, BYTES as u64) };
+            range.unwrap().write(&[&data]).unwrap();
             store.seal(client, object).unwrap();
             store.free(object)
         });

@@ -1,29 +1,14 @@
 //! An arena within one process.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::mapped::MappedMemory;
-use super::{Arena, ArenaError, ArenaHandle, arena_over_memory, whole_pages};
-
-/// Memory that an arena and its clients in the same process share.
-#[derive(Debug)]
-pub struct LocalMemory {
-    pub(crate) memory: MappedMemory,
-}
-
-impl LocalMemory {
-    /// Length in bytes.
-    pub fn len_bytes(&self) -> u64 {
-        self.memory.len_bytes()
-    }
-}
+use super::{Arena, ArenaError, ArenaHandle, MappedMemory, whole_pages};
 
 /// Private memory; clients in this process share it by reference. Views of it are not protected
 /// against stray writes as those of the other backends are.
 #[derive(Debug)]
 pub struct ProcessLocalArena {
-    local: Arc<LocalMemory>,
+    memory: Arc<MappedMemory>,
 }
 
 impl ProcessLocalArena {
@@ -37,21 +22,17 @@ impl ProcessLocalArena {
             source,
         })?;
         Ok(Self {
-            local: Arc::new(LocalMemory { memory }),
+            memory: Arc::new(memory),
         })
-    }
-}
-
-impl ProcessLocalArena {
-    fn memory(&self) -> &MappedMemory {
-        &self.local.memory
     }
 }
 
 impl Arena for ProcessLocalArena {
     fn handle(&self) -> Result<ArenaHandle, ArenaError> {
-        Ok(ArenaHandle::ProcessLocal(Arc::clone(&self.local)))
+        Ok(ArenaHandle::ProcessLocal(Arc::clone(&self.memory)))
     }
 
-    arena_over_memory!();
+    fn memory(&self) -> &Arc<MappedMemory> {
+        &self.memory
+    }
 }

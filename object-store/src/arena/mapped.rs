@@ -1,11 +1,12 @@
 //! A read-write mapping of a whole arena, and the page operations on it.
 #![allow(
     unsafe_code,
-    reason = "raw shared memory; every access is bounds-checked here"
+    reason = "raw shared memory; what may be done to a range of it is said in crate::ranges"
 )]
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -13,9 +14,10 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::positional::write_all_at;
 use super::{ArenaError, check_range, page_bytes};
 
-/// Memory of this process's address space that other processes may share.
+/// Memory of this process's address space that other processes may share. Its bytes are read and written through the
+/// [ranges](crate::ranges) of an [`ArenaMap`](crate::ArenaMap) alone.
 #[derive(Debug)]
-pub(crate) struct MappedMemory {
+pub struct MappedMemory {
     map: MmapRaw,
     /// The file behind the mapping, where there is one.
     file: Option<File>,
@@ -48,7 +50,8 @@ impl MappedMemory {
         })
     }
 
-    pub(crate) fn len_bytes(&self) -> u64 {
+    /// Length in bytes.
+    pub fn len_bytes(&self) -> u64 {
         self.map.len() as u64
     }
 
@@ -64,43 +67,42 @@ impl MappedMemory {
             .transpose()
     }
 
-    pub(crate) fn slice(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError> {
-        let range = check_range(offset, len, self.len_bytes())?;
-        // SAFETY: the range is within the mapping, whose offsets all fit in `isize`.
-        let start = unsafe { self.base().add(range.start) };
-        // SAFETY: the mapping lives as long as `self`. Nobody writes into a range that is being
-        // read: OBJ-3 (sealed-is-immutable) and OBJ-4 (readers-pin).
-        Ok(unsafe { std::slice::from_raw_parts(start, range.len()) })
-    }
-
     /// Writes by the file where there is one: the server mostly writes to pages that do not exist
     /// yet, see [`crate::client`] for the measurements.
-    pub(crate) fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), ArenaError> {
-        let len = parts.iter().map(|part| part.len() as u64).sum();
-        let range = check_range(offset, len, self.len_bytes())?;
+    ///
+    /// # Safety
+    /// `range` is within the mapping and as long as the parts together, and is the caller's alone
+    /// ([`crate::ranges`], RANGE-1).
+    pub(crate) unsafe fn write(&self, range: Range<usize>, parts: &[&[u8]]) -> io::Result<()> {
         match &self.file {
-            Some(file) if cfg!(target_os = "linux") => write_all_at(file, offset, parts)
-                .map_err(|source| access("write", offset, len, source)),
+            Some(file) if cfg!(target_os = "linux") => {
+                write_all_at(file, range.start as u64, parts)
+            }
             _ => {
-                self.copy_in(range.start, parts);
+                // SAFETY: the caller's promise is the same.
+                unsafe { self.copy_in(range, parts) };
                 Ok(())
             }
         }
     }
 
-    fn copy_in(&self, mut at: usize, parts: &[IoSlice<'_>]) {
+    /// # Safety
+    /// As of [`Self::write`].
+    unsafe fn copy_in(&self, range: Range<usize>, parts: &[&[u8]]) {
+        let mut at = range.start;
         for part in parts {
-            // SAFETY: the caller checked that all parts fit in the mapping after `at`.
+            // SAFETY: the parts are as long as the range, which is within the mapping.
             let target = unsafe { self.base().add(at) };
-            // SAFETY: `target` has room for the part, see above; a caller's slice cannot overlap
-            // a range that is being written, by the contract of `Arena`.
+            // SAFETY: `target` has room for the part, see above; the part is no part of a range that is the caller's alone
+            // (RANGE-1).
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }
     }
 
-    /// Makes pages now, where the system can.
-    pub(crate) fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
+    /// Makes the pages of a range now, so that writing to them later costs no page faults. Their bytes stay as they are.
+    /// Does nothing where the system cannot do it.
+    pub fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
         let range = check_range(offset, len, self.len_bytes())?;
         #[cfg(target_os = "linux")]
         match self
@@ -117,8 +119,11 @@ impl MappedMemory {
         Ok(())
     }
 
-    /// Gives back the whole pages within a range.
-    pub(crate) fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
+    /// Gives the pages that lie wholly within a range back to the system. Their bytes are undefined afterwards.
+    ///
+    /// # Safety
+    /// The range is the caller's alone ([`crate::ranges`], RANGE-1).
+    pub unsafe fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
         let range = check_range(offset, len, self.len_bytes())?;
         let page = page_bytes() as usize;
         let start = range.start.next_multiple_of(page);
@@ -126,23 +131,28 @@ impl MappedMemory {
         if start >= end {
             return Ok(());
         }
-        self.discard_pages(start, end - start)
+        // SAFETY: the pages are within the range, and the caller's promise is the same.
+        unsafe { self.discard_pages(start, end - start) }
             .map_err(|source| access("discard", offset, len, source))
     }
 
+    /// # Safety
+    /// As of [`Self::discard`], for whole pages.
     #[cfg(target_os = "linux")]
-    fn discard_pages(&self, start: usize, len: usize) -> io::Result<()> {
+    unsafe fn discard_pages(&self, start: usize, len: usize) -> io::Result<()> {
         use memmap2::UncheckedAdvice;
         let advice = match self.file {
             Some(_) => UncheckedAdvice::Remove,
             None => UncheckedAdvice::DontNeed,
         };
-        // SAFETY: the range is reserved for this operation (see `Arena`): nothing refers to it.
+        // SAFETY: nothing refers to the bytes of a range that is the caller's alone (RANGE-1).
         unsafe { self.map.unchecked_advise_range(advice, start, len) }
     }
 
+    /// # Safety
+    /// As of [`Self::discard`], for whole pages.
     #[cfg(not(target_os = "linux"))]
-    fn discard_pages(&self, start: usize, len: usize) -> io::Result<()> {
+    unsafe fn discard_pages(&self, start: usize, len: usize) -> io::Result<()> {
         // SAFETY: as above; this is only a hint that the pages are not needed soon.
         unsafe {
             self.map

@@ -4,18 +4,19 @@
 //! the size of `/dev/shm`. It is sealed against growing and shrinking: no process that got the
 //! descriptor can make another one's mapping fault.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::mapped::{MappedMemory, access};
-use super::{Arena, ArenaError, ArenaHandle, arena_over_memory, whole_pages};
+use super::{Arena, ArenaError, ArenaHandle, whole_pages};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct MemfdArena {
-    memory: MappedMemory,
+    memory: Arc<MappedMemory>,
 }
 
 impl MemfdArena {
@@ -32,7 +33,9 @@ impl MemfdArena {
         };
         let fd = create_sealed(len_bytes).map_err(failed("memfd_create"))?;
         let memory = MappedMemory::of_file(fd, len_bytes).map_err(failed("mmap"))?;
-        Ok(Self { memory })
+        Ok(Self {
+            memory: Arc::new(memory),
+        })
     }
 }
 
@@ -43,12 +46,6 @@ fn create_sealed(len_bytes: u64) -> io::Result<OwnedFd> {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&fd, seals)?;
     Ok(fd)
-}
-
-impl MemfdArena {
-    fn memory(&self) -> &MappedMemory {
-        &self.memory
-    }
 }
 
 impl Arena for MemfdArena {
@@ -62,5 +59,7 @@ impl Arena for MemfdArena {
         Ok(ArenaHandle::Memfd { fd, len_bytes })
     }
 
-    arena_over_memory!();
+    fn memory(&self) -> &Arc<MappedMemory> {
+        &self.memory
+    }
 }

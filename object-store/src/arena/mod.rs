@@ -7,8 +7,8 @@
 //! | [`NamedArena`] | named segment (crate `shared_memory`) | elsewhere, and as fallback |
 //! | [`ProcessLocalArena`] | private memory of this process | tests, one-process runs |
 //!
-//! The server side (this module) maps everything read-write; it is used by the raylet alone.
-//! Other processes use [`crate::client::ArenaMap`].
+//! The server side (this module) maps everything read-write, in the raylet alone; other processes map it read-only. Either
+//! way bytes are read and written through an [`ArenaMap`](crate::client::ArenaMap) and its [ranges](crate::ranges).
 
 mod local;
 mod mapped;
@@ -19,11 +19,12 @@ mod positional;
 mod sweep;
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub use local::{LocalMemory, ProcessLocalArena};
+pub use local::ProcessLocalArena;
+pub use mapped::MappedMemory;
 pub(crate) use mapped::{access, ask_for_huge_pages};
 #[cfg(target_os = "linux")]
 pub use memfd::MemfdArena;
@@ -92,6 +93,16 @@ pub enum ArenaError {
         /// Length of the arena.
         arena_len_bytes: u64,
     },
+    /// Bytes that do not fit the object for which they are.
+    #[error("write object: {given_bytes} bytes at {at} do not fit its {object_bytes} bytes")]
+    NotItsSize {
+        /// Where in the object they were to go.
+        at: u64,
+        /// How many they are.
+        given_bytes: u64,
+        /// Length of the object.
+        object_bytes: u64,
+    },
     /// The system failed a read, write or page operation.
     #[error("{operation} {len} bytes of the arena at {offset}")]
     Access {
@@ -125,61 +136,22 @@ pub enum ArenaHandle {
         len_bytes: u64,
     },
     /// Memory of this process.
-    ProcessLocal(Arc<LocalMemory>),
+    ProcessLocal(Arc<MappedMemory>),
 }
 
-/// The server's side of an arena.
-///
-/// Ranges that are written must not be read through [`slice`](Arena::slice) at the same time. The
-/// object table sees to that: an object's bytes are written before it is sealed and read after
-/// (`OBJ-3 (sealed-is-immutable)`), and page operations are done on ranges reserved for them.
+/// The server's side of an arena: the memory, and how others map it.
 pub trait Arena: Send + Sync + fmt::Debug {
     /// What clients need to map it.
     fn handle(&self) -> Result<ArenaHandle, ArenaError>;
 
+    /// The memory as this process maps it.
+    fn memory(&self) -> &Arc<MappedMemory>;
+
     /// Length in bytes.
-    fn len_bytes(&self) -> u64;
-
-    /// Writes `parts` one after the other, starting at `offset`.
-    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), ArenaError>;
-
-    /// The bytes of a range.
-    fn slice(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError>;
-
-    /// Makes the pages of a range now, so that writing to them later costs no page faults. Does
-    /// nothing where the system cannot do it.
-    fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError>;
-
-    /// Gives the pages that lie wholly within a range back to the system. Their bytes are
-    /// undefined afterwards.
-    fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError>;
+    fn len_bytes(&self) -> u64 {
+        self.memory().len_bytes()
+    }
 }
-
-/// The part of [`Arena`] that is the same for all backends: `memory()` gives the mapping.
-macro_rules! arena_over_memory {
-    () => {
-        fn len_bytes(&self) -> u64 {
-            self.memory().len_bytes()
-        }
-
-        fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), ArenaError> {
-            self.memory().write_at(offset, parts)
-        }
-
-        fn slice(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError> {
-            self.memory().slice(offset, len)
-        }
-
-        fn prefault(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
-            self.memory().prefault(offset, len)
-        }
-
-        fn discard(&self, offset: u64, len: u64) -> Result<(), ArenaError> {
-            self.memory().discard(offset, len)
-        }
-    };
-}
-use arena_over_memory;
 
 /// Size of a memory page.
 pub fn page_bytes() -> u64 {

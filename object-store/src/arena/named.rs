@@ -8,8 +8,9 @@
 )]
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::shm;
@@ -17,12 +18,12 @@ use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::mapped::MappedMemory;
 use super::sweep::fresh_name;
-use super::{Arena, ArenaError, ArenaHandle, arena_over_memory, whole_pages};
+use super::{Arena, ArenaError, ArenaHandle, whole_pages};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct NamedArena {
-    memory: MappedMemory,
+    memory: Arc<MappedMemory>,
     segment: OwnedSegment,
 }
 
@@ -67,16 +68,15 @@ impl NamedArena {
         let segment = OwnedSegment(shmem);
         let fd = open_segment(segment.0.get_os_id()).map_err(failed("shm_open again"))?;
         let memory = MappedMemory::of_file(fd, len_bytes).map_err(failed("mmap"))?;
-        Ok(Self { memory, segment })
+        Ok(Self {
+            memory: Arc::new(memory),
+            segment,
+        })
     }
 
     /// The segment's name, with its leading slash.
     pub fn name(&self) -> &str {
         self.segment.0.get_os_id()
-    }
-
-    fn memory(&self) -> &MappedMemory {
-        &self.memory
     }
 }
 
@@ -88,7 +88,9 @@ impl Arena for NamedArena {
         })
     }
 
-    arena_over_memory!();
+    fn memory(&self) -> &Arc<MappedMemory> {
+        &self.memory
+    }
 }
 
 /// A descriptor of an existing segment.

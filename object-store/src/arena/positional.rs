@@ -7,13 +7,10 @@ use std::os::fd::AsFd;
 const MAX_PARTS_PER_CALL: usize = 1024;
 
 /// Writes all of `parts`, one after the other, starting at `offset`.
-pub(crate) fn write_all_at(
-    file: impl AsFd,
-    mut offset: u64,
-    parts: &[IoSlice<'_>],
-) -> io::Result<()> {
-    let mut copies: Vec<IoSlice<'_>> = parts.iter().filter(|p| !p.is_empty()).copied().collect();
-    let mut rest = copies.as_mut_slice();
+pub(crate) fn write_all_at(file: impl AsFd, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+    let parts = parts.iter().filter(|part| !part.is_empty());
+    let mut slices: Vec<IoSlice<'_>> = parts.map(|part| IoSlice::new(part)).collect();
+    let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {
         let batch = &rest[..rest.len().min(MAX_PARTS_PER_CALL)];
         match rustix::io::pwritev(&file, batch, offset) {

@@ -1,11 +1,12 @@
-//! The read-only mapping of an arena.
+//! The mapping of an arena in which ranges are read and written.
 #![allow(
     unsafe_code,
-    reason = "raw shared memory; every access is bounds-checked here"
+    reason = "raw shared memory; what may be done to a range of it is said in crate::ranges"
 )]
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::residency::WriteHistory;
 use super::window::WriteWindows;
-use super::writable::WritableRange;
 use super::write;
 use crate::arena::{
-    ArenaError, ArenaHandle, LocalMemory, access, ask_for_huge_pages, check_range, open_segment,
+    ArenaError, ArenaHandle, MappedMemory, access, ask_for_huge_pages, check_range, open_segment,
 };
 
-/// An arena as a client sees it. Clones share one mapping.
+/// An arena as this process sees it. Clones share one mapping. Its bytes are read through a
+/// [`SealedRange`](crate::SealedRange) and written through a [`CreatingRange`](crate::CreatingRange).
 #[derive(Debug, Clone)]
 pub struct ArenaMap {
     inner: Arc<Inner>,
@@ -28,7 +29,7 @@ pub struct ArenaMap {
 #[derive(Debug)]
 enum Inner {
     Shared(SharedMap),
-    Local(Arc<LocalMemory>),
+    Local(Arc<MappedMemory>),
 }
 
 /// A mapping of another process's memory.
@@ -47,7 +48,7 @@ impl ArenaMap {
         match handle {
             ArenaHandle::Memfd { fd, len_bytes } => Self::from_memfd(fd, len_bytes),
             ArenaHandle::Named { name, len_bytes } => Self::from_named(&name, len_bytes),
-            ArenaHandle::ProcessLocal(memory) => Ok(Self::from_local(memory)),
+            ArenaHandle::ProcessLocal(memory) => Ok(Self::from_memory(memory)),
         }
     }
 
@@ -74,8 +75,8 @@ impl ArenaMap {
         Self::from_file(fd, len_bytes, name)
     }
 
-    /// Uses the memory of an arena in this process.
-    pub fn from_local(memory: Arc<LocalMemory>) -> Self {
+    /// Uses memory that is mapped in this process.
+    pub fn from_memory(memory: Arc<MappedMemory>) -> Self {
         Self {
             inner: Arc::new(Inner::Local(memory)),
         }
@@ -85,62 +86,58 @@ impl ArenaMap {
     pub fn len_bytes(&self) -> u64 {
         match &*self.inner {
             Inner::Shared(shared) => shared.map.len() as u64,
-            Inner::Local(local) => local.len_bytes(),
+            Inner::Local(memory) => memory.len_bytes(),
         }
     }
 
-    /// The bytes of a sealed object.
-    ///
-    /// They stay valid and unchanged as long as the client holds a read reference to the object;
-    /// whoever keeps the slice also keeps the reference.
-    pub fn view(&self, offset: u64, len: u64) -> Result<&[u8], ArenaError> {
-        let start = self.as_ptr(offset, len)?;
-        // SAFETY: `as_ptr` checked the range; the mapping lives as long as `self`; sealed bytes
-        // do not change, OBJ-3 (sealed-is-immutable).
-        Ok(unsafe { std::slice::from_raw_parts(start, len as usize) })
+    /// A range that is within the arena.
+    pub(crate) fn checked(&self, offset: u64, len: u64) -> Result<Range<usize>, ArenaError> {
+        check_range(offset, len, self.len_bytes())
     }
 
-    /// Where a range lies in this process. Writing through the pointer faults.
-    pub fn as_ptr(&self, offset: u64, len: u64) -> Result<*const u8, ArenaError> {
-        let range = check_range(offset, len, self.len_bytes())?;
-        let base: *const u8 = match &*self.inner {
-            Inner::Shared(shared) => {
-                let closed = shared.windows.close(&shared.map, &range);
-                closed.map_err(|source| access("protect", offset, len, source))?;
-                shared.map.as_ptr()
-            }
-            Inner::Local(local) => local.memory.base(),
-        };
-        // SAFETY: the range is within the mapping.
-        Ok(unsafe { base.add(range.start) })
-    }
-
-    /// Copies `parts`, one after the other, into an object that this client is creating.
-    pub fn write_vectored(&self, offset: u64, parts: &[&[u8]]) -> Result<(), ArenaError> {
-        let len = parts.iter().map(|part| part.len() as u64).sum();
-        check_range(offset, len, self.len_bytes())?;
+    /// Where the arena begins in this process. Writing through the pointer faults where the mapping is read-only.
+    pub(crate) fn base(&self) -> *const u8 {
         match &*self.inner {
-            Inner::Shared(shared) => write::write_parts(shared, offset as usize, parts)
-                .map_err(|source| access("write", offset, len, source)),
-            Inner::Local(local) => {
-                let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-                local.memory.write_at(offset, &parts)
-            }
+            Inner::Shared(shared) => shared.map.as_ptr(),
+            Inner::Local(memory) => memory.base(),
         }
     }
 
-    /// Memory in which an object that this client is creating can be built in place. The bytes
-    /// are in the object after [`WritableRange::commit`], which comes before sealing.
-    ///
-    /// `offset` and `len` are those of the whole object, as the create answered them.
-    pub fn writable(&self, offset: u64, len: u64) -> Result<WritableRange, ArenaError> {
-        check_range(offset, len, self.len_bytes())?;
-        let file = match &*self.inner {
+    /// The file in which a range may be mapped on its own.
+    pub(super) fn file(&self) -> Option<&File> {
+        match &*self.inner {
             Inner::Shared(shared) => Some(&shared.file),
             Inner::Local(_) => None,
+        }
+    }
+
+    /// Makes sure that a range which is going to be read cannot be written through this mapping.
+    pub(crate) fn close_for_reading(&self, range: &Range<usize>) -> Result<(), ArenaError> {
+        match &*self.inner {
+            Inner::Shared(shared) => shared.windows.close(&shared.map, range).map_err(|source| {
+                access("protect", range.start as u64, range.len() as u64, source)
+            }),
+            Inner::Local(_) => Ok(()),
+        }
+    }
+
+    /// Copies `parts` into a range, one after the other.
+    ///
+    /// # Safety
+    /// `range` is within the arena and as long as the parts together, and is the caller's alone ([`crate::ranges`], RANGE-1).
+    pub(crate) unsafe fn write(
+        &self,
+        range: Range<usize>,
+        parts: &[&[u8]],
+    ) -> Result<(), ArenaError> {
+        let (offset, len) = (range.start as u64, range.len() as u64);
+        let written = match &*self.inner {
+            // SAFETY: the caller's promise is the same.
+            Inner::Shared(shared) => unsafe { write::write_parts(shared, range, parts) },
+            // SAFETY: the caller's promise is the same.
+            Inner::Local(memory) => unsafe { memory.write(range, parts) },
         };
-        WritableRange::new(self.clone(), file, offset, len)
-            .map_err(|source| access("map for writing", offset, len, source))
+        written.map_err(|source| access("write", offset, len, source))
     }
 
     fn from_file(fd: OwnedFd, len_bytes: u64, what: &str) -> Result<Self, ArenaError> {

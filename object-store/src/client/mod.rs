@@ -3,12 +3,12 @@
 //!
 //! ```text
 //!               read-only mapping of all of it            a range being created
-//!   view() ---> |  sealed  |  sealed  |   free  |        |...........|
+//! SealedRange ->|  sealed  |  sealed  |   free  |        |...........| <- CreatingRange
 //!                                                          ^       ^
-//!                       write_vectored(): copies a value --'       '-- writable(): builds in place
+//!                                write(): copies a value --'       '-- in_place(): builds in place
 //! ```
-//! A stray write through a view faults; it cannot change a sealed object
-//! (`OBJ-3 (sealed-is-immutable)`). A [`WritableRange`] reaches only the pages of its own object.
+//! What may be read and written is said by the types of [`crate::ranges`]. A stray write through a view faults; it cannot
+//! change a sealed object (`OBJ-3 (sealed-is-immutable)`). A [`WritableRange`] reaches only the pages of its own object.
 //!
 //! # How values are copied in
 //! Measured with `cargo run --release -p aktis-object-store --example arena_write` on a busy
@@ -24,7 +24,7 @@
 //! | map only the range with `MAP_POPULATE`, copy, unmap | 1.42 | 4.21 | - |
 //! | non-temporal stores | 1.17 | 2.09 | 6.30 |
 //! | `pwrite` | **2.73** | 3.01 | - |
-//! | [`ArenaMap::write_vectored`] | 2.71 | 4.45 | 9.43 |
+//! | [`CreatingRange::write`](crate::CreatingRange::write) | 2.71 | 4.45 | 9.43 |
 //!
 //! Values that fit a cache are another matter: for 10 MiB `pwrite` is ahead of populate-and-copy
 //! on resident pages (7.5 to 6.2) and behind a copy into mapped ones (7.5 to 14.7); below 1 MiB a
@@ -38,7 +38,7 @@
 //!
 //! `mincore` tells cold from resident, one page per MiB. The allocator prefers memory that was
 //! freed last, so a program that makes and drops large values stays on mapped pages, where
-//! `write_vectored` reaches 98-100 % of a plain copy. Non-temporal stores bring nothing: `memcpy`
+//! `write` reaches 98-100 % of a plain copy. Non-temporal stores bring nothing: `memcpy`
 //! uses them itself for large copies.
 //!
 //! One thread does not use all of the memory's bandwidth: from 16 MiB on, what goes through the mapping is shared among
@@ -65,5 +65,5 @@ mod writable;
 mod write;
 
 pub use map::ArenaMap;
-pub use spilled::{SpilledReadError, read_spilled};
+pub use spilled::{SpilledObject, SpilledReadError};
 pub use writable::WritableRange;

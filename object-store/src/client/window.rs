@@ -2,9 +2,9 @@
 //!
 //! Changing the protection of 200 MB costs a tenth of copying it. So a range stays writable after
 //! it was written, in the hope that the next value comes to lie there again, until another range
-//! is written or somebody wants to look at this one. Pointers into the mapping are made by
-//! [`ArenaMap::as_ptr`](super::ArenaMap::as_ptr) alone, which closes what is open there first:
-//! nobody ever holds a pointer to sealed bytes that could be written through.
+//! is written or somebody wants to look at this one. Pointers into the mapping are made for a
+//! [`SealedRange`](crate::SealedRange) alone, which closes what is open there first: nobody ever holds
+//! a pointer to sealed bytes that could be written through.
 #![allow(unsafe_code, reason = "changes the protection of pages")]
 
 use std::io;

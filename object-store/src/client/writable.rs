@@ -1,6 +1,7 @@
 //! Building an object in place.
 #![allow(unsafe_code, reason = "maps one object's pages for writing")]
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -9,8 +10,9 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{MmapMut, MmapOptions};
 
 use super::map::ArenaMap;
-use crate::arena::{ArenaError, page_bytes};
+use crate::arena::{ArenaError, access, page_bytes};
 use crate::core::PAGE_ALIGNED_FROM_BYTES;
+use crate::ranges::CreatingRange;
 
 /// Writable memory for one object that is being created, at least 64-byte aligned.
 ///
@@ -18,41 +20,38 @@ use crate::core::PAGE_ALIGNED_FROM_BYTES;
 /// a mapping of these pages alone. A smaller one shares pages with others, so it is built beside
 /// and copied by [`commit`](Self::commit). Nothing but the object's own bytes, and the unused rest
 /// of its last page, can be reached through it.
-pub struct WritableRange {
-    arena: ArenaMap,
-    offset: u64,
+pub struct WritableRange<A = ArenaMap> {
     memory: MmapMut,
+    range: CreatingRange<A>,
     len: usize,
     is_in_place: bool,
 }
 
-impl fmt::Debug for WritableRange {
+impl<A> fmt::Debug for WritableRange<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WritableRange")
-            .field("offset", &self.offset)
-            .field("len", &self.len)
+            .field("range", &self.range)
             .field("is_in_place", &self.is_in_place)
             .finish_non_exhaustive()
     }
 }
 
-impl WritableRange {
-    pub(super) fn new(
-        arena: ArenaMap,
-        file: Option<&File>,
-        offset: u64,
-        len: u64,
-    ) -> io::Result<Self> {
-        let has_own_pages = offset.is_multiple_of(page_bytes()) && len >= PAGE_ALIGNED_FROM_BYTES;
-        let size = len as usize;
-        let (memory, is_in_place) = match file {
-            Some(file) if has_own_pages => (map_pages(file, offset, size)?, true),
-            _ => (MmapMut::map_anon(size.max(1))?, false),
+impl<A: Borrow<ArenaMap>> WritableRange<A> {
+    pub(crate) fn new(range: CreatingRange<A>) -> Result<Self, ArenaError> {
+        let (offset, size) = (range.range().start as u64, range.range().len());
+        let has_own_pages =
+            offset.is_multiple_of(page_bytes()) && range.len_bytes() >= PAGE_ALIGNED_FROM_BYTES;
+        let mapped = match range.arena().file() {
+            Some(file) if has_own_pages => {
+                map_pages(file, offset, size).map(|memory| (memory, true))
+            }
+            _ => MmapMut::map_anon(size.max(1)).map(|memory| (memory, false)),
         };
+        let (memory, is_in_place) =
+            mapped.map_err(|source| access("map for writing", offset, size as u64, source))?;
         Ok(Self {
-            arena,
-            offset,
             memory,
+            range,
             len: size,
             is_in_place,
         })
@@ -68,11 +67,11 @@ impl WritableRange {
         if self.is_in_place {
             return Ok(());
         }
-        self.arena.write_vectored(self.offset, &[&self])
+        self.range.write(&[&self.memory[..self.len]])
     }
 }
 
-impl Deref for WritableRange {
+impl<A> Deref for WritableRange<A> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -80,7 +79,7 @@ impl Deref for WritableRange {
     }
 }
 
-impl DerefMut for WritableRange {
+impl<A> DerefMut for WritableRange<A> {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[..self.len]
     }
@@ -89,8 +88,8 @@ impl DerefMut for WritableRange {
 fn map_pages(file: &File, offset: u64, len: usize) -> io::Result<MmapMut> {
     let mut options = MmapOptions::new();
     options.offset(offset).len(len);
-    // SAFETY: the pages belong to the object being created (the allocator gives objects of this
-    // size whole pages), and nobody else accesses them before it is sealed.
+    // SAFETY: the pages belong to the range (the allocator gives objects of this size whole pages), and nobody else accesses
+    // them while it exists, RANGE-1 (alone-while-written).
     let memory = unsafe { options.map_mut(file) }?;
     // The creator is going to write all of it. Where this is not possible, page faults do it.
     #[cfg(target_os = "linux")]

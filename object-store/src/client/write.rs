@@ -12,7 +12,7 @@ pub(super) use window::write_parts;
 
 #[cfg(target_os = "linux")]
 mod adaptive {
-    use std::io::{self, IoSlice};
+    use std::io;
     use std::ops::Range;
 
     use memmap2::Advice;
@@ -28,22 +28,26 @@ mod adaptive {
     /// Longer values are worth page table entries at once, others only when they come again.
     const POPULATE_FROM_BYTES: usize = 32 << 20;
 
-    /// Writes `parts` at `offset`; the caller has checked that they fit.
-    pub(in crate::client) fn write_parts(
+    /// Writes `parts` into `range`.
+    ///
+    /// # Safety
+    /// `range` is within the arena and as long as the parts together, and is the caller's alone, RANGE-1
+    /// (alone-while-written).
+    pub(in crate::client) unsafe fn write_parts(
         shared: &SharedMap,
-        offset: usize,
+        range: Range<usize>,
         parts: &[&[u8]],
     ) -> io::Result<()> {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let has_own_pages = offset.is_multiple_of(page_bytes() as usize);
-        if len < BY_MAPPING_FROM_BYTES || !has_own_pages {
-            return write_by_file(shared, offset, parts);
+        let has_own_pages = range.start.is_multiple_of(page_bytes() as usize);
+        if range.len() < BY_MAPPING_FROM_BYTES || !has_own_pages {
+            return write_by_file(shared, range.start, parts);
         }
         let mut source = PartsCursor { parts, skip: 0 };
-        for Run { range, way } in runs(shared, offset..offset + len) {
+        for Run { range, way } in runs(shared, range) {
             let parts = source.take(range.len());
             match way {
-                Way::ByMapping => write_by_mapping(shared, range.clone(), &parts)?,
+                // SAFETY: a run is a part of the range, and the parts are as long as it.
+                Way::ByMapping => unsafe { write_by_mapping(shared, range.clone(), &parts) }?,
                 Way::ByFile => write_by_file(shared, range.start, &parts)?,
             }
             let write = match way {
@@ -56,12 +60,12 @@ mod adaptive {
     }
 
     fn write_by_file(shared: &SharedMap, offset: usize, parts: &[&[u8]]) -> io::Result<()> {
-        let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        write_all_at(&shared.file, offset as u64, &parts)
+        write_all_at(&shared.file, offset as u64, parts)
     }
 
-    /// `range` starts at a page, and the rest of its last page belongs to the same object.
-    fn write_by_mapping(
+    /// # Safety
+    /// As of [`write_parts`]. `range` starts at a page, and the rest of its last page belongs to the same object.
+    unsafe fn write_by_mapping(
         shared: &SharedMap,
         range: Range<usize>,
         parts: &[&[u8]],
@@ -75,19 +79,22 @@ mod adaptive {
         });
         in_parallel(shares, |(range, parts)| {
             populate(shared, range.clone())?;
-            copy(shared, range.start, parts);
+            // SAFETY: the window is open, and a share is a part of the range that no other thread writes.
+            unsafe { copy(shared, range.start, parts) };
             Ok(())
         })
     }
 
     /// Copies into the window that is open.
-    fn copy(shared: &SharedMap, mut at: usize, parts: &[&[u8]]) {
+    ///
+    /// # Safety
+    /// The window has room for the parts from `at` on, and that part of it is the caller's alone.
+    unsafe fn copy(shared: &SharedMap, mut at: usize, parts: &[&[u8]]) {
         for part in parts {
-            // SAFETY: the parts add up to the length of the range, which is in the mapping.
+            // SAFETY: the window has room for the parts, and is in the mapping.
             let target = unsafe { shared.map.as_mut_ptr().add(at) };
             // SAFETY: `target` is writable while the window is open and has room for the part;
-            // the part is not in the range, which nobody can read before it is sealed, and no other
-            // thread writes to this share of it.
+            // the part is not in the range, which nobody can read while it is written (RANGE-1).
             unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len()) };
             at += part.len();
         }
@@ -180,6 +187,7 @@ mod adaptive {
 #[cfg(not(target_os = "linux"))]
 mod window {
     use std::io;
+    use std::ops::Range;
 
     use memmap2::MmapOptions;
 
@@ -187,15 +195,18 @@ mod window {
 
     /// Writes through a mapping of just the range: elsewhere than on Linux, shared segments
     /// cannot be written by position.
-    pub(in crate::client) fn write_parts(
+    ///
+    /// # Safety
+    /// `range` is within the arena and as long as the parts together, and is the caller's alone, RANGE-1
+    /// (alone-while-written).
+    pub(in crate::client) unsafe fn write_parts(
         shared: &SharedMap,
-        offset: usize,
+        range: Range<usize>,
         parts: &[&[u8]],
     ) -> io::Result<()> {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut options = MmapOptions::new();
-        options.offset(offset as u64).len(len);
-        // SAFETY: the range belongs to the object being created, which nobody else accesses.
+        options.offset(range.start as u64).len(range.len());
+        // SAFETY: nobody else accesses the range (RANGE-1).
         let mut window = unsafe { options.map_mut(&shared.file) }?;
         let mut at = 0;
         for part in parts {

@@ -1,7 +1,9 @@
 //! Carries out what the core decided: files and pages, on threads of their own.
 
+mod pages;
 mod pool;
 mod spill;
 
-pub(crate) use pool::{IoJob, IoOutcome, IoPool, Workplace};
+pub(crate) use pages::IdlePages;
+pub(crate) use pool::{HeldByTable, IoJob, IoOutcome, IoPool, Workplace};
 pub(crate) use spill::SpillFolder;

@@ -8,21 +8,27 @@ use std::thread::{self, JoinHandle};
 
 use aktis_common::ids::ObjectId;
 
+use super::pages::IdlePages;
 use super::spill::{SpillError, SpillFolder};
-use crate::arena::Arena;
-use crate::core::{Extent, RestoreFailure, SpillFileId, SpillSlot, SpilledPart};
+use crate::arena::MappedMemory;
+use crate::core::{Extent, RestoreFailure, SpillFileId, SpillSlot};
+use crate::ranges::{CreatingRange, SealedRange};
+
+/// What keeps an object in place that is being spilled: its state in the table, which ends with the outcome.
+#[derive(Debug)]
+pub(crate) struct HeldByTable;
 
 /// Work for a thread.
 #[derive(Debug)]
 pub(crate) enum IoJob {
     WriteSpillFile {
         file: SpillFileId,
-        parts: Vec<SpilledPart>,
+        parts: Vec<SealedRange<HeldByTable>>,
     },
     RestoreObject {
         oid: ObjectId,
         slot: SpillSlot,
-        offset: u64,
+        place: CreatingRange,
     },
     DeleteSpillFile {
         file: SpillFileId,
@@ -31,7 +37,7 @@ pub(crate) enum IoJob {
         extent: Extent,
     },
     DiscardPages {
-        extent: Extent,
+        pages: IdlePages,
     },
 }
 
@@ -57,7 +63,7 @@ pub(crate) enum IoOutcome {
 /// Where jobs are done: the arena, and the spill folder if there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Workplace {
-    pub(crate) arena: Arc<dyn Arena>,
+    pub(crate) memory: Arc<MappedMemory>,
     pub(crate) folder: Option<SpillFolder>,
 }
 
@@ -131,17 +137,18 @@ fn work(
 }
 
 impl Workplace {
+    /// The ranges of a job are gone when this returns: the table, which is told then, may do with them as it likes.
     fn do_job(&self, job: IoJob) -> Option<IoOutcome> {
         match job {
             IoJob::WriteSpillFile { file, parts } => {
                 let result = self
-                    .with_folder(|folder| folder.write(file, &parts, &*self.arena))
+                    .with_folder(|folder| folder.write(file, &parts))
                     .map_err(|error| error.chain());
                 Some(IoOutcome::SpillWritten { file, result })
             }
-            IoJob::RestoreObject { oid, slot, offset } => {
+            IoJob::RestoreObject { oid, slot, place } => {
                 let result = self
-                    .with_folder(|folder| folder.read(slot, &*self.arena, offset))
+                    .with_folder(|folder| folder.read(slot, place))
                     .map_err(SpillError::into_restore_failure);
                 Some(IoOutcome::ObjectRestored { oid, result })
             }
@@ -156,13 +163,14 @@ impl Workplace {
                 None
             }
             IoJob::PopulatePages { extent } => {
-                if let Err(error) = self.arena.prefault(extent.offset, extent.len) {
+                if let Err(error) = self.memory.prefault(extent.offset, extent.len) {
                     tracing::debug!(?extent, %error, "pages will be made when they are used");
                 }
                 Some(IoOutcome::PagesPopulated { extent })
             }
-            IoJob::DiscardPages { extent } => {
-                if let Err(error) = self.arena.discard(extent.offset, extent.len) {
+            IoJob::DiscardPages { pages } => {
+                let extent = pages.extent();
+                if let Err(error) = pages.discard() {
                     tracing::debug!(?extent, %error, "idle memory could not be given back");
                 }
                 Some(IoOutcome::PagesDiscarded { extent })

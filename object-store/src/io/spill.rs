@@ -5,16 +5,17 @@
 //! (`checksum64`), since a disk is not the store's own memory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::arena::{Arena, ArenaError};
+use crate::arena::ArenaError;
 use crate::checksum::checksum64;
-use crate::core::{ALIGNMENT_BYTES, RestoreFailure, SpillFileId, SpillSlot, SpilledPart};
+use crate::core::{ALIGNMENT_BYTES, RestoreFailure, SpillFileId, SpillSlot};
+use crate::ranges::{CreatingRange, SealedRange};
 
 /// Bytes are read back in steps of this size: small enough to be copied on from the cache.
 const READ_STEP_BYTES: u64 = 1 << 20;
@@ -111,39 +112,33 @@ impl SpillFolder {
 
     /// Writes objects into a new file; returns their slots in the same order. If it fails, the
     /// file is removed.
-    pub(crate) fn write(
+    pub(crate) fn write<P>(
         &self,
         file: SpillFileId,
-        parts: &[SpilledPart],
-        arena: &dyn Arena,
+        parts: &[SealedRange<P>],
     ) -> Result<Vec<SpillSlot>, SpillError> {
         let path = self.file_path(file);
         let needed = parts
             .iter()
-            .map(|part| part.location.len.next_multiple_of(ALIGNMENT_BYTES));
+            .map(|part| (part.len() as u64).next_multiple_of(ALIGNMENT_BYTES));
         self.check_disk(needed.sum())?;
-        let result = write_parts(&path, file, parts, arena);
+        let result = write_parts(&path, file, parts);
         if result.is_err() {
             let _ = fs::remove_file(&path);
         }
         result
     }
 
-    /// Reads one object into the arena at `offset`. Waits a little where descriptors or memory are
-    /// short.
-    pub(crate) fn read(
-        &self,
-        slot: SpillSlot,
-        arena: &dyn Arena,
-        offset: u64,
-    ) -> Result<(), SpillError> {
+    /// Reads one object into its place in the arena. Waits a little where descriptors or memory are short.
+    pub(crate) fn read(&self, slot: SpillSlot, mut place: CreatingRange) -> Result<(), SpillError> {
         for _ in 0..SHORTAGE_TRIES {
-            match self.try_read(slot, arena, offset) {
+            match self.try_read(slot, &mut place) {
                 Err(error) if error.is_shortage() => std::thread::sleep(SHORTAGE_PAUSE),
-                other => return other,
+                other => return other.and_then(|()| self.check(slot, place)),
             }
         }
-        self.try_read(slot, arena, offset)
+        self.try_read(slot, &mut place)?;
+        self.check(slot, place)
     }
 
     /// The file of a slot.
@@ -151,7 +146,7 @@ impl SpillFolder {
         self.file_path(slot.file)
     }
 
-    fn try_read(&self, slot: SpillSlot, arena: &dyn Arena, offset: u64) -> Result<(), SpillError> {
+    fn try_read(&self, slot: SpillSlot, place: &mut CreatingRange) -> Result<(), SpillError> {
         let path = self.file_path(slot.file);
         let failed = |step| file_error(step, &path);
         let file = File::open(&path).map_err(failed("open"))?;
@@ -166,14 +161,17 @@ impl SpillFolder {
                 }
                 other => other.map_err(failed("read"))?,
             }
-            arena
-                .write_at(offset + done, &[IoSlice::new(step)])
-                .map_err(SpillError::Arena)?;
+            place.write_at(done, &[step]).map_err(SpillError::Arena)?;
             done += step.len() as u64;
         }
-        let bytes = arena.slice(offset, slot.len).map_err(SpillError::Arena)?;
-        if checksum64(bytes) != slot.checksum {
-            return Err(corrupt(&path, slot));
+        Ok(())
+    }
+
+    /// Whether what was read is what was written.
+    fn check(&self, slot: SpillSlot, place: CreatingRange) -> Result<(), SpillError> {
+        let bytes = place.freeze().map_err(SpillError::Arena)?;
+        if checksum64(&bytes) != slot.checksum {
+            return Err(corrupt(&self.file_path(slot.file), slot));
         }
         Ok(())
     }
@@ -232,11 +230,10 @@ impl SpillFolder {
     }
 }
 
-fn write_parts(
+fn write_parts<P>(
     path: &Path,
     file: SpillFileId,
-    parts: &[SpilledPart],
-    arena: &dyn Arena,
+    parts: &[SealedRange<P>],
 ) -> Result<Vec<SpillSlot>, SpillError> {
     let target = OpenOptions::new()
         .write(true)
@@ -247,18 +244,15 @@ fn write_parts(
     let mut file_offset = 0;
     let mut slots = Vec::with_capacity(parts.len());
     for part in parts {
-        let len = part.location.len;
-        let bytes = arena
-            .slice(part.location.offset, len)
-            .map_err(SpillError::Arena)?;
+        let len = part.len() as u64;
         target
-            .write_all_at(bytes, file_offset)
+            .write_all_at(part, file_offset)
             .map_err(file_error("write", path))?;
         slots.push(SpillSlot {
             file,
             file_offset,
             len,
-            checksum: checksum64(bytes),
+            checksum: checksum64(part),
         });
         file_offset += len.next_multiple_of(ALIGNMENT_BYTES);
     }

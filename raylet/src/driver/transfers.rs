@@ -2,7 +2,7 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_object_store::{CreateError, GetError, ObjectLocation};
+use aktis_object_store::{CreateError, CreatingRange, GetError, ObjectLocation, SealedRange};
 use aktis_proto::v1::{Address, Failure};
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -11,7 +11,7 @@ use super::{PullTask, RayletDriver};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, create_failure, get_failure};
-use crate::io::transfer::{PullPlace, ReadGrant, pull};
+use crate::io::transfer::{PullPlace, ReadGrant, ReadPin, pull};
 
 impl RayletDriver {
     /// What the store has to say: frames go to processes, news to the core.
@@ -63,7 +63,7 @@ impl RayletDriver {
         if let Some(pull) = self.pulls.remove(&object) {
             pull.task.abort();
             if let Some(place) = pull.place {
-                place.revoke();
+                place.close();
             }
         }
         self.ports.store.abort_pull(object);
@@ -87,6 +87,7 @@ impl RayletDriver {
         self.take_store_outputs();
     }
 
+    #[allow(unsafe_code, reason = "vouches for the answer of its own store")]
     fn on_pull_placed(&mut self, object: ObjectId, place: Result<ObjectLocation, CreateError>) {
         let Some(pull) = self.pulls.get_mut(&object) else {
             return;
@@ -96,7 +97,11 @@ impl RayletDriver {
         };
         let answer = match place {
             Ok(place) => {
-                let place = PullPlace::new(self.ports.store.arena().clone(), place);
+                let arena = self.ports.store.arena().clone();
+                // SAFETY: RANGE-1 (alone-while-written): the store answered the create of this copy with the place, and the
+                // copy is sealed or aborted when the place is closed.
+                let range = unsafe { CreatingRange::new(arena, place.offset, place.len) };
+                let place = PullPlace::new(range.expect("the store places within its arena"));
                 pull.place = Some(place.clone());
                 Ok(place)
             }
@@ -111,13 +116,21 @@ impl RayletDriver {
         node: NodeId,
         result: Result<(), PullFailure>,
     ) {
-        if !self.pulls.contains_key(&object) {
+        let Some(pull) = self.pulls.get(&object) else {
             return;
-        }
+        };
         let object_id = object.to_wire();
         match result {
             Ok(()) => {
-                self.pulls.remove(&object);
+                // Nothing is written to what is sealed, and what is not whole is not sealed: then this is the end of an
+                // earlier transfer, which was given up when it was already there.
+                let is_whole = pull.place.as_ref().is_some_and(PullPlace::is_whole);
+                if !is_whole {
+                    return;
+                }
+                if let Some(place) = self.pulls.remove(&object).and_then(|pull| pull.place) {
+                    place.close();
+                }
                 self.ports.store.seal_pull(object);
                 self.handle(Event::Store(StoreEvent::Pulled { object_id }));
             }
@@ -158,6 +171,7 @@ impl RayletDriver {
         self.take_store_outputs();
     }
 
+    #[allow(unsafe_code, reason = "vouches for the answer of its own store")]
     fn on_read_ready(
         &mut self,
         reply_to: ReplyTo,
@@ -174,13 +188,15 @@ impl RayletDriver {
         let _ = waiting.send(match place {
             Ok(place) => {
                 let arena = self.ports.store.arena().clone();
-                Ok(ReadGrant::new(
-                    arena,
-                    place,
+                let pin = ReadPin {
                     call,
                     object,
-                    self.mailbox.clone(),
-                ))
+                    mailbox: self.mailbox.clone(),
+                };
+                // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
+                // holds it until the pin is dropped.
+                let range = unsafe { SealedRange::new(arena, place.offset, place.len, pin) };
+                Ok(ReadGrant(range.expect("the store places within its arena")))
             }
             Err(error) => Err(get_failure(&error)),
         });

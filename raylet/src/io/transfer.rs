@@ -1,11 +1,10 @@
 //! Objects between nodes: chunks with checksums, from where the last source stopped.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_object_store::{Arena, ObjectLocation};
+use aktis_object_store::{CreatingRange, SealedRange};
 use aktis_proto::convert::status;
 use aktis_proto::v1::{Failure, FetchObjectRequest, ObjectChunk};
 use bytes::Bytes;
@@ -20,44 +19,58 @@ use crate::core::keys::CallId;
 use crate::inbox::{Mailbox, Message};
 
 /// Bytes of one chunk.
-const CHUNK_BYTES: u64 = 2 << 20;
+const CHUNK_BYTES: usize = 2 << 20;
 
 /// Where a copy is written, and how far it has come. Shared by the attempts to fetch it from different nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct PullPlace {
-    arena: Arc<dyn Arena>,
-    place: ObjectLocation,
-    /// Bytes that are there; `None` once the place is no longer ours.
-    received: Arc<Mutex<Option<u64>>>,
+    /// `None` once the place is no longer ours.
+    open: Arc<Mutex<Option<OpenPlace>>>,
+}
+
+#[derive(Debug)]
+struct OpenPlace {
+    range: CreatingRange,
+    /// Bytes that are there.
+    received: u64,
 }
 
 impl PullPlace {
     /// An empty place.
-    pub(crate) fn new(arena: Arc<dyn Arena>, place: ObjectLocation) -> Self {
+    pub(crate) fn new(range: CreatingRange) -> Self {
+        let open = OpenPlace { range, received: 0 };
         Self {
-            arena,
-            place,
-            received: Arc::new(Mutex::new(Some(0))),
+            open: Arc::new(Mutex::new(Some(open))),
         }
     }
 
-    /// From now on nothing is written: the place goes to others.
-    pub(crate) fn revoke(&self) {
-        *self.received.lock() = None;
+    /// From now on nothing is written: the copy is sealed, or the place goes to others.
+    pub(crate) fn close(&self) {
+        drop(self.open.lock().take());
+    }
+
+    /// Whether all of the copy is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        let open = self.open.lock();
+        open.as_ref()
+            .is_some_and(|place| place.received == place.range.len_bytes())
     }
 
     fn received(&self) -> Option<u64> {
-        *self.received.lock()
+        self.open.lock().as_ref().map(|place| place.received)
     }
 
-    /// Writes a chunk behind what is there.
-    fn append(&self, chunk: &ObjectChunk) -> Result<u64, PullFailure> {
+    /// Writes a chunk behind what is there. Whether the copy is whole.
+    fn append(&self, chunk: &ObjectChunk) -> Result<bool, PullFailure> {
         let broken = |what: String| PullFailure::Source(what);
-        let mut received = self.received.lock();
-        let at = received.ok_or_else(|| broken("the transfer was given up".to_owned()))?;
+        let mut open = self.open.lock();
+        let place = open
+            .as_mut()
+            .ok_or_else(|| broken("the transfer was given up".to_owned()))?;
+        let (at, len) = (place.received, place.range.len_bytes());
         let end = at + chunk.data.len() as u64;
-        if chunk.offset != at || end > self.place.len {
-            let (offset, len) = (chunk.offset, self.place.len);
+        if chunk.offset != at || end > len {
+            let offset = chunk.offset;
             return Err(broken(format!(
                 "a chunk at {offset} does not fit: {at} of {len} are there"
             )));
@@ -67,13 +80,11 @@ impl PullPlace {
                 "the checksum of the chunk at {at} is wrong"
             )));
         }
-        self.arena
-            .write_at(self.place.offset + at, &[IoSlice::new(&chunk.data)])
-            .map_err(|error| {
-                PullFailure::Here(Failure::of(ErrorCode::Internal, error.to_string()))
-            })?;
-        *received = Some(end);
-        Ok(end)
+        place.range.write_at(at, &[&chunk.data]).map_err(|error| {
+            PullFailure::Here(Failure::of(ErrorCode::Internal, error.to_string()))
+        })?;
+        place.received = end;
+        Ok(end == len)
     }
 }
 
@@ -126,8 +137,7 @@ async fn fetch(
             Some(target) => target,
             None => ask_for_place(object, chunk.total_bytes, mailbox).await?,
         };
-        let target = place.insert(target);
-        if target.append(&chunk)? == target.place.len {
+        if place.insert(target).append(&chunk)? {
             return Ok(());
         }
     }
@@ -148,73 +158,15 @@ async fn ask_for_place(
     receiver.await.map_err(|_| ended())?
 }
 
-/// An object that is held in memory for another node; let go when dropped.
+/// The reference to an object that the store holds for a transfer to another node; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct ReadGrant {
-    arena: Arc<dyn Arena>,
-    place: ObjectLocation,
-    call: CallId,
-    object: ObjectId,
-    mailbox: Mailbox,
+pub(crate) struct ReadPin {
+    pub(crate) call: CallId,
+    pub(crate) object: ObjectId,
+    pub(crate) mailbox: Mailbox,
 }
 
-impl ReadGrant {
-    /// The object at `place`, which the store holds for `call`.
-    pub(crate) fn new(
-        arena: Arc<dyn Arena>,
-        place: ObjectLocation,
-        call: CallId,
-        object: ObjectId,
-        mailbox: Mailbox,
-    ) -> Self {
-        Self {
-            arena,
-            place,
-            call,
-            object,
-            mailbox,
-        }
-    }
-
-    /// The chunks from `offset` on. At least one is sent, so that an empty object arrives too.
-    pub(crate) fn chunks(
-        self,
-        offset: u64,
-    ) -> Result<impl Stream<Item = Result<ObjectChunk, Status>> + Send, Status> {
-        if offset > self.place.len {
-            let message = format!(
-                "offset {offset} is behind the object's {} bytes",
-                self.place.len
-            );
-            return Err(status(ErrorCode::InvalidArgument, message));
-        }
-        Ok(futures::stream::unfold(
-            (self, Some(offset)),
-            |(grant, next)| async move {
-                let at = next?;
-                let end = grant.place.len.min(at + CHUNK_BYTES);
-                let chunk = grant.chunk(at, end);
-                let next = (chunk.is_ok() && end < grant.place.len).then_some(end);
-                Some((chunk, (grant, next)))
-            },
-        ))
-    }
-
-    fn chunk(&self, at: u64, end: u64) -> Result<ObjectChunk, Status> {
-        let bytes = self
-            .arena
-            .slice(self.place.offset + at, end - at)
-            .map_err(|error| status(ErrorCode::Internal, error.to_string()))?;
-        Ok(ObjectChunk {
-            total_bytes: self.place.len,
-            offset: at,
-            data: Bytes::copy_from_slice(bytes),
-            checksum: crc32fast::hash(bytes),
-        })
-    }
-}
-
-impl Drop for ReadGrant {
+impl Drop for ReadPin {
     fn drop(&mut self) {
         self.mailbox.send(Message::ReadEnded {
             call: self.call,
@@ -223,9 +175,49 @@ impl Drop for ReadGrant {
     }
 }
 
+/// An object that is held in memory for another node.
+#[derive(Debug)]
+pub(crate) struct ReadGrant(pub(crate) SealedRange<ReadPin>);
+
+impl ReadGrant {
+    /// The chunks from `offset` on. At least one is sent, so that an empty object arrives too.
+    pub(crate) fn chunks(
+        self,
+        offset: u64,
+    ) -> Result<impl Stream<Item = Result<ObjectChunk, Status>> + Send, Status> {
+        let len = self.0.len();
+        let begin = usize::try_from(offset).ok().filter(|begin| *begin <= len);
+        let Some(begin) = begin else {
+            let message = format!("offset {offset} is behind the object's {len} bytes");
+            return Err(status(ErrorCode::InvalidArgument, message));
+        };
+        Ok(futures::stream::unfold(
+            (self, Some(begin)),
+            |(grant, next)| async move {
+                let at = next?;
+                let end = grant.0.len().min(at + CHUNK_BYTES);
+                let chunk = grant.chunk(at, end);
+                let next = (end < grant.0.len()).then_some(end);
+                Some((Ok(chunk), (grant, next)))
+            },
+        ))
+    }
+
+    fn chunk(&self, at: usize, end: usize) -> ObjectChunk {
+        let bytes = &self.0[at..end];
+        ObjectChunk {
+            total_bytes: self.0.len() as u64,
+            offset: at as u64,
+            data: Bytes::copy_from_slice(bytes),
+            checksum: crc32fast::hash(bytes),
+        }
+    }
+}
+
 #[cfg(test)]
+#[allow(unsafe_code, reason = "vouches for the ranges of its own store")]
 mod tests {
-    use aktis_object_store::{ArenaMap, ClientId, CreateAnswer, StoreConfig, StoreDriver};
+    use aktis_object_store::{ClientId, CreateAnswer, StoreConfig, StoreDriver};
 
     use super::*;
 
@@ -246,20 +238,28 @@ mod tests {
         let Ok(CreateAnswer::Created(at)) = created else {
             panic!("an empty store has room");
         };
-        let map = ArenaMap::from_handle(store.arena_handle().unwrap()).unwrap();
-        let place = PullPlace::new(Arc::clone(store.arena()), at);
+        let arena = store.arena().clone();
+        // SAFETY: the store granted the place, and nobody seals the object.
+        let range = unsafe { CreatingRange::new(arena.clone(), at.offset, at.len) };
+        let place = PullPlace::new(range.unwrap());
         (store, place, move || {
-            map.view(at.offset, at.len).unwrap().to_vec()
+            // SAFETY: the tests read what they have written.
+            let range = unsafe { SealedRange::new(arena.clone(), at.offset, at.len, ()) };
+            range.unwrap().to_vec()
         })
     }
 
     #[test]
     fn next_source_goes_on_where_the_last_one_stopped() {
         let (_store, place, bytes) = place();
-        assert!(matches!(place.append(&chunk(0, b"01234")), Ok(5)));
+        assert!(matches!(place.append(&chunk(0, b"01234")), Ok(false)));
         let second_source = place.clone();
         assert_eq!(second_source.received(), Some(5));
-        assert!(matches!(second_source.append(&chunk(5, b"56789")), Ok(10)));
+        assert!(matches!(
+            second_source.append(&chunk(5, b"56789")),
+            Ok(true)
+        ));
+        assert!(place.is_whole());
         assert_eq!(bytes(), b"0123456789");
     }
 
@@ -279,9 +279,11 @@ mod tests {
     #[test]
     fn nothing_is_written_to_a_place_that_went_to_others() {
         let (_store, place, _) = place();
-        place.revoke();
+        assert!(matches!(place.append(&chunk(0, b"01234")), Ok(false)));
+        assert!(!place.is_whole());
+        place.close();
         assert!(matches!(
-            place.append(&chunk(0, b"01234")),
+            place.append(&chunk(5, b"56789")),
             Err(PullFailure::Source(_))
         ));
     }

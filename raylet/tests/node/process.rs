@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
-use aktis_object_store::{ArenaHandle, ArenaMap};
+use aktis_object_store::{ArenaHandle, ArenaMap, CreatingRange, SealedRange};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::*;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -205,11 +205,19 @@ impl Process {
         }
     }
 
+    /// Writes an object that was begun.
+    #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        // SAFETY: this process created the object, and seals it afterwards.
+        let range = unsafe { CreatingRange::new(&self.arena, offset, bytes.len() as u64) };
+        range.unwrap().write(&[bytes]).unwrap();
+    }
+
     /// Puts an object into the store.
     pub async fn put(&mut self, bytes: &[u8]) -> ObjectId {
         let object = ObjectId::for_put();
         let offset = self.create(object, bytes.len() as u64).await;
-        self.arena.write_vectored(offset, &[bytes]).unwrap();
+        self.write(offset, bytes);
         let seal = StoreSeal {
             object_id: object.to_wire(),
         };
@@ -229,16 +237,20 @@ impl Process {
         self.send(Kind::StoreGet(get)).await
     }
 
+    #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
+    fn read(&self, view: &StoreView) -> Vec<u8> {
+        let arena = self.arena.clone();
+        // SAFETY: the raylet holds the object for this process, which releases it later.
+        let range = unsafe { SealedRange::new(arena, view.offset, view.size_bytes, ()) };
+        range.unwrap().to_vec()
+    }
+
     /// Waits for an object's bytes, or for what there is instead.
     pub async fn object(&mut self, request_id: u64) -> Result<Vec<u8>, store_get_reply::Outcome> {
         match self.answer_to(request_id).await {
             Kind::StoreGetReply(StoreGetReply {
                 outcome: Some(store_get_reply::Outcome::View(view)),
-            }) => Ok(self
-                .arena
-                .view(view.offset, view.size_bytes)
-                .unwrap()
-                .to_vec()),
+            }) => Ok(self.read(&view)),
             Kind::StoreGetReply(StoreGetReply {
                 outcome: Some(other),
             }) => Err(other),

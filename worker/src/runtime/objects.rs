@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_common::fork::Kept;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_object_store::client::{ArenaMap, read_spilled};
+use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange, SpilledObject};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use wire::node_frame::Kind;
@@ -30,22 +30,6 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 struct StorePin {
     runtime: Runtime,
     object: ObjectId,
-}
-
-/// An object of the arena.
-struct PinnedBytes {
-    _pin: Kept<StorePin>,
-    arena: ArenaMap,
-    offset: u64,
-    len_bytes: u64,
-}
-
-impl AsRef<[u8]> for PinnedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.arena
-            .view(self.offset, self.len_bytes)
-            .expect("the range was checked when the object was pinned")
-    }
 }
 
 impl Drop for StorePin {
@@ -170,7 +154,7 @@ impl Runtime {
         if reply.already_exists {
             return Ok(size_bytes);
         }
-        let written = self.arena()?.write_vectored(reply.offset, &layout.slices());
+        let written = write_object(self.arena()?, &reply, &layout);
         if let Err(error) = written {
             self.abort_create(object);
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
@@ -238,7 +222,7 @@ impl Runtime {
             return Err(ReadError::Failed(unexpected("StoreGet")));
         };
         match reply.outcome {
-            Some(Outcome::View(view)) => self.pin(place.object, view).map_err(ReadError::Failed),
+            Some(Outcome::View(view)) => self.pin(place.object, &view).map_err(ReadError::Failed),
             Some(Outcome::File(file)) => read_file(&file).map_err(ReadError::Failed),
             Some(Outcome::Lost(lost)) => {
                 let tried = lost
@@ -259,24 +243,23 @@ impl Runtime {
         }
     }
 
-    fn pin(&self, object: ObjectId, view: wire::StoreView) -> Result<Bytes, TaskFailure> {
+    /// Takes over the reference that the raylet holds for this process; it is given back with the bytes, or the error.
+    #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
+    fn pin(&self, object: ObjectId, view: &wire::StoreView) -> Result<Bytes, TaskFailure> {
+        let pin = Kept::new(StorePin {
+            runtime: self.clone(),
+            object,
+        });
         let arena = self.arena()?.clone();
-        arena.view(view.offset, view.size_bytes).map_err(|error| {
+        // SAFETY: RANGE-2 (unchanged-while-read): the raylet answered a get of this process with the range, and holds a
+        // reference for it until the pin is dropped; nothing else releases that.
+        let object = unsafe { SealedRange::new(arena, view.offset, view.size_bytes, pin) };
+        object.map(Bytes::from_owner).map_err(|error| {
             TaskFailure::new(
                 ErrorCode::Internal,
                 format!("the raylet named a bad range: {error}"),
             )
-        })?;
-        let pin = StorePin {
-            runtime: self.clone(),
-            object,
-        };
-        Ok(Bytes::from_owner(PinnedBytes {
-            _pin: Kept::new(pin),
-            arena,
-            offset: view.offset,
-            len_bytes: view.size_bytes,
-        }))
+        })
     }
 
     fn unpin(&self, object: ObjectId) {
@@ -364,6 +347,19 @@ impl Runtime {
     }
 }
 
+/// Copies a value to where the raylet made room for it.
+#[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
+fn write_object(
+    arena: &ArenaMap,
+    reply: &wire::StoreCreateReply,
+    layout: &StoredLayout,
+) -> Result<(), ArenaError> {
+    // SAFETY: RANGE-1 (alone-while-written): the raylet answered a create of this process with the offset, this is the only
+    // range that is made of it, and the object is sealed or aborted after it is used up.
+    let range = unsafe { CreatingRange::new(arena, reply.offset, layout.len_bytes() as u64) };
+    range?.write(&layout.slices())
+}
+
 /// Reads an object from its spill file: the store has no room for it.
 fn read_file(file: &wire::StoreFile) -> Result<Bytes, TaskFailure> {
     let failed = |error: String| {
@@ -372,15 +368,12 @@ fn read_file(file: &wire::StoreFile) -> Result<Bytes, TaskFailure> {
         );
         TaskFailure::new(ErrorCode::ObjectLost, message)
     };
-    let len = usize::try_from(file.size_bytes).map_err(|error| failed(error.to_string()))?;
-    let mut buffer = AlignedBuffer::new(len);
-    read_spilled(
-        Path::new(&file.path),
-        file.offset,
-        file.checksum,
-        buffer.as_mut_slice(),
-    )
-    .map_err(|error| failed(error.to_string()))?;
+    let object = SpilledObject::open(Path::new(&file.path), file.offset, file.size_bytes);
+    let object = object.map_err(|error| failed(error.to_string()))?;
+    let mut buffer = AlignedBuffer::new(object.len_bytes());
+    object
+        .read(file.checksum, buffer.as_mut_slice())
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Bytes::from_owner(buffer))
 }
 
@@ -393,6 +386,8 @@ fn unexpected(request: &str) -> TaskFailure {
 
 #[cfg(test)]
 mod tests {
+    use aktis_object_store::arena::NamedArena;
+
     use super::*;
     use crate::testing::{PretendedRaylet, RawPeer};
 
@@ -407,12 +402,7 @@ mod tests {
         let node = PretendedRaylet::new(folder.path()).expect("a raylet");
         let (runtime, mut raylet) = node.join().expect("joined");
         let object = ObjectId::for_put();
-        let place = Place {
-            object,
-            owner: runtime.address(),
-            nodes: Vec::new(),
-            size_bytes: 1,
-        };
+        let place = place_of(object, &runtime);
         let mut waiting = Waiting::new(&runtime, Some(Instant::now()), &|| false);
         let read = runtime.read_from_store(place, &mut waiting);
         assert!(matches!(read, Err(Err(GetError::TimedOut { .. }))));
@@ -430,6 +420,80 @@ mod tests {
         assert!(matches!(
             receive(&mut raylet),
             (0, Kind::StoreRelease(release)) if release.object_id == object.to_wire()
+        ));
+        runtime.shutdown();
+    }
+
+    fn place_of(object: ObjectId, runtime: &Runtime) -> Place {
+        Place {
+            object,
+            owner: runtime.address(),
+            nodes: Vec::new(),
+            size_bytes: 2,
+        }
+    }
+
+    fn joined(arena: &NamedArena) -> (tempfile::TempDir, Runtime, RawPeer) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, raylet) = node.sharing(arena).join().expect("joined");
+        (folder, runtime, raylet)
+    }
+
+    #[test]
+    fn object_said_to_lie_outside_the_arena_is_not_read_and_let_go() {
+        let arena = NamedArena::create(1 << 20).expect("an arena");
+        let (_folder, runtime, mut raylet) = joined(&arena);
+        let object = ObjectId::for_put();
+        let place = place_of(object, &runtime);
+        let reader = runtime.clone();
+        let reading = std::thread::spawn(move || {
+            let mut waiting = Waiting::new(&reader, None, &|| false);
+            reader.read_from_store(place, &mut waiting)
+        });
+        let (get, question) = receive(&mut raylet);
+        assert!(matches!(question, Kind::StoreGet(_)));
+        let view = wire::StoreView {
+            offset: u64::MAX,
+            size_bytes: 2,
+        };
+        let outcome = Some(wire::store_get_reply::Outcome::View(view));
+        let reply = Kind::StoreGetReply(wire::StoreGetReply { outcome });
+        raylet.send_kind(get, reply).expect("open");
+        let read = reading.join().expect("no panic");
+        assert!(
+            matches!(&read, Err(Ok(ReadError::Failed(failure))) if failure.message.contains("bad range")),
+            "{read:?}"
+        );
+        assert!(matches!(
+            receive(&mut raylet),
+            (0, Kind::StoreRelease(release)) if release.object_id == object.to_wire()
+        ));
+        runtime.shutdown();
+    }
+
+    #[test]
+    fn object_for_which_there_is_no_place_in_the_arena_is_given_up() {
+        let arena = NamedArena::create(1 << 20).expect("an arena");
+        let (_folder, runtime, mut raylet) = joined(&arena);
+        let object = ObjectId::for_put();
+        let writer = runtime.clone();
+        let writing = std::thread::spawn(move || {
+            let value = Value::native(vec![1; 1000]);
+            writer.write_stored(object, writer.address(), &value)
+        });
+        let (create, question) = receive(&mut raylet);
+        assert!(matches!(question, Kind::StoreCreate(_)));
+        let reply = Kind::StoreCreateReply(wire::StoreCreateReply {
+            offset: (1 << 20) - 64,
+            already_exists: false,
+        });
+        raylet.send_kind(create, reply).expect("open");
+        let written = writing.join().expect("no panic");
+        assert!(written.is_err_and(|failure| failure.message.contains("not within")));
+        assert!(matches!(
+            receive(&mut raylet),
+            (0, Kind::StoreAbort(abort)) if abort.object_id == object.to_wire()
         ));
         runtime.shutdown();
     }

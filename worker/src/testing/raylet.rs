@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::ids::{NodeId, WorkerId};
+use aktis_object_store::arena::{Arena, NamedArena};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use wire::node_frame::Kind;
@@ -41,6 +42,7 @@ pub struct PretendedRaylet {
     listener: UnixListener,
     folder: PathBuf,
     node: NodeId,
+    arena: Option<wire::ArenaInfo>,
 }
 
 impl PretendedRaylet {
@@ -53,7 +55,20 @@ impl PretendedRaylet {
             listener: UnixListener::bind(folder.join("raylet"))?,
             folder: folder.to_owned(),
             node: NodeId::random(),
+            arena: None,
         })
+    }
+
+    /// Its processes map this arena.
+    #[must_use]
+    pub fn sharing(mut self, arena: &NamedArena) -> Self {
+        let info = self.arena.insert(wire::ArenaInfo {
+            name: arena.name().to_owned(),
+            len_bytes: arena.len_bytes(),
+            ..Default::default()
+        });
+        info.set_kind(wire::ArenaKind::Named);
+        self
     }
 
     /// Has a driver join, and becomes its raylet.
@@ -87,6 +102,7 @@ impl PretendedRaylet {
                 lane_dir: folder.clone(),
                 session_dir: folder,
                 max_inline_bytes: 100 << 10,
+                arena: self.arena.clone(),
                 ..Default::default()
             }),
         )?;

@@ -110,7 +110,7 @@ impl StorePort {
     }
 
     /// The memory of the store.
-    pub(crate) fn arena(&self) -> &Arc<dyn aktis_object_store::Arena> {
+    pub(crate) fn arena(&self) -> &aktis_object_store::ArenaMap {
         self.store.arena()
     }
 
