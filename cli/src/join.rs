@@ -31,6 +31,12 @@ pub enum JoinError {
         "no Aktis cluster runs on this machine; start one with `aktis start --head`, or give an address"
     )]
     NoLocalCluster,
+    /// Nothing was named to look at, and nothing is here.
+    #[error(
+        "no Aktis cluster runs on this machine, and no script of yours with a session of its own; start a cluster with \
+         `aktis start --head`, or give an address"
+    )]
+    NothingToLookAt,
     /// The address is none.
     #[error("{0}")]
     Address(AddressError),
@@ -117,7 +123,8 @@ pub(crate) fn resolve_to_look(
 ) -> Result<Address, JoinError> {
     match resolve_address(given, settings) {
         Err(JoinError::NoLocalCluster) => {
-            let (_, owner) = sessions(settings).pop().ok_or(JoinError::NoLocalCluster)?;
+            let newest = sessions(settings).pop();
+            let (_, owner) = newest.ok_or(JoinError::NothingToLookAt)?;
             owner.gcs_address.parse().map_err(JoinError::Address)
         }
         resolved => resolved,

@@ -18,10 +18,12 @@ use crate::launcher::Launcher;
 
 /// Start Aktis on machines, and look at what runs there.
 ///
-/// A Python script needs none of this on one machine: `import aktis` is enough, and `aktis status` shows the session of a
-/// script that runs. For several machines, start a head on one and nodes on the others.
+/// A Python script needs none of this on one machine: `import aktis` is enough,
+/// and `aktis status` shows the session of a script that runs. For several
+/// machines, start a head on one and nodes on the others.
 #[derive(Debug, Parser)]
 #[command(
+    verbatim_doc_comment,
     name = "aktis",
     bin_name = "aktis",
     no_binary_name = true,
@@ -137,8 +139,7 @@ struct StopArgs {
 
 #[derive(Debug, Args)]
 struct QueryArgs {
-    /// Whom to ask: HOST:PORT of a cluster, or the unix: address of a session on this machine, as `aktis status` shows it. By
-    /// default the cluster of AKTIS_ADDRESS, or what runs on this machine.
+    /// Whom to ask: HOST:PORT or unix:PATH; by default AKTIS_ADDRESS, or what runs here.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
     /// Print JSON.
