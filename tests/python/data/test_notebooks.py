@@ -150,6 +150,11 @@ def test_rows_are_a_table_with_pictures(notebook):
     assert "&lt;script&gt;" in table and "<script>" not in table and "uint8 (32, 16, 3)" in table
 
 
+def test_the_session_says_where_it_is(notebook):
+    (session,) = shown(notebook["begin"])
+    assert "Aktis session" in session and "session_dir" in session
+
+
 def test_actors_say_what_can_be_called(notebook):
     (actor,) = shown(notebook["actor"])
     assert "Greeter" in actor and "greet.remote()" in actor and "__" not in actor

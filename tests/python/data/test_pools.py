@@ -57,4 +57,7 @@ def test_explain_shows_push_down_and_stages(words):
 
 def test_repr_names_the_columns(words):
     assert "word: string" in repr(aktis.data.read_parquet(words))
-    assert "unknown" in repr(aktis.data.range(1).map_batches(lambda batch: batch))
+    ds = aktis.data.range(1).map_batches(lambda batch: batch)
+    assert "unknown" in repr(ds) and ds.schema(fetch_if_missing=False) is None
+    ds.count()
+    assert repr(ds) == "Dataset(id: int64)" and ds.schema(fetch_if_missing=False).names == ["id"]
