@@ -225,6 +225,15 @@ CALLS = [
         """,
         ("read-only", "array.copy()"),
     ),
+    Row(
+        "45 a large argument by value in a loop",
+        """
+        array = numpy.zeros(1_000_000)
+        for _ in range(3):
+            one.remote(array)
+        """,
+        ("one() was given the same ndarray of 8 MB again", "ref = aktis.put(value)"),
+    ),
     Row("46 captured by a task", """
         table = numpy.zeros(3_000_000)
         aktis.remote(lambda: table[:3]).remote()

@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from aktis import _hints, _worker_output
+from aktis import _aktis, _hints, _worker_output
 
 from . import _batches, _mistakes, _wrong_outputs
 from ._overlapping import Outputs, Overlapping, Threads, gathered
@@ -22,6 +22,7 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
 
     name, data = pickle.loads(definition)
     _worker_output.name_work(name)
+    _aktis.show_title(f"aktis::{name}")
     try:
         loaded = _definition.load(data)
         return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
