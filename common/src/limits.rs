@@ -1,5 +1,8 @@
 //! How many descriptors a process may have.
 
+use std::io;
+
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// More is of no use to a node, and some programs close every descriptor up to the limit when they start.
@@ -20,6 +23,12 @@ pub fn raise_descriptor_limit() {
             tracing::debug!(%error, "the limit of descriptors stays as it is");
         }
     }
+}
+
+/// Whether this process, or the machine, has no descriptor left.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// What to say to the user when there is no descriptor left.

@@ -55,7 +55,7 @@ pub(crate) fn leave_if_asked<T>(
             if let Some(runtime) = Runtime::current() {
                 runtime.announce_leaving();
             }
-            let message = format!("the actor ended itself in {} (exit_actor)", call.name());
+            let message = format!("the actor ended itself in {} (exit_actor())", call.name());
             let died = TaskFailure::new(ErrorCode::ActorDied, message);
             call.finish(CallOutcome {
                 is_worker_exiting: true,

@@ -127,11 +127,15 @@ impl RayletCore {
         }
         let actor_id = actor.map(ActorId::to_wire).unwrap_or_default();
         let cause = worker.kill_cause.clone();
-        let cause = cause.unwrap_or_else(|| "its connection to the raylet ended".to_owned());
+        let known = if worker.is_leaving {
+            "it ended itself (exit_actor())"
+        } else {
+            "its connection to the raylet ended"
+        };
         ReportWorkerDeathRequest {
             death: Some(WorkerDied {
                 worker: Some(Address::of(self.settings.node_id, worker.id)),
-                cause,
+                cause: cause.unwrap_or_else(|| known.to_owned()),
                 ..WorkerDied::default()
             }),
             actor_id,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use aktis_common::limits::descriptor_advice;
+use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
 use bytes::BytesMut;
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
@@ -48,11 +48,6 @@ pub(crate) fn serve_processes(listener: UnixListener, mailbox: Mailbox) -> JoinH
             }
         }
     })
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whether the process at the other end belongs to this user (or root).

@@ -36,7 +36,7 @@ const DIRECT_WRITES_IN_ALL: usize = 16;
 #[derive(Debug, Clone)]
 enum Reach {
     Unknown,
-    /// Nothing can place it as the cluster is now.
+    /// Nothing can place it as the cluster is now, or this process cannot open a lane to it.
     Unplaceable(TaskFailure),
     Alive {
         connection: ConnectionId,
@@ -62,6 +62,8 @@ struct ActorEntry {
     is_ended: bool,
     /// Its last incarnation is dead, and the next one is not known yet.
     is_restarting: bool,
+    /// This process lacked what a lane to it needs, when it last tried.
+    is_short: bool,
     /// The raylet was asked for news of it.
     is_watched: bool,
     /// Arguments of the constructor, held for restarts.
@@ -82,6 +84,7 @@ impl ActorEntry {
             is_ending: false,
             is_ended: false,
             is_restarting: false,
+            is_short: false,
             is_watched: false,
             creation_args: None,
             templates: TemplateSlots::default(),

@@ -239,9 +239,11 @@ impl Runtime {
                 core.actor_alive(actor, address, lane, limits, effects);
             }),
             // It died again, and the next update says what becomes of it; or this process has no descriptor to spare.
-            Err(failure) => {
+            Err(unreachable) => {
+                let failure = unreachable.failure(ErrorCode::ActorUnavailable);
                 tracing::debug!(%actor, %failure, "actor is alive but cannot be reached");
-                self.with_core(|core, _| core.actor_unreachable(actor));
+                let shortage = unreachable.is_shortage().then_some(failure);
+                self.with_core(|core, effects| core.actor_unreachable(actor, shortage, effects));
             }
         }
     }

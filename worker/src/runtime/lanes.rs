@@ -1,5 +1,6 @@
 //! The lanes of this process: who is at the other end, and how one is opened.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, WorkerId};
+use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
@@ -67,7 +69,7 @@ impl Runtime {
         callee: ProcessAddress,
         role: LaneRole,
         hello: wire::LaneHello,
-    ) -> Result<ConnectionId, TaskFailure> {
+    ) -> Result<ConnectionId, Unreachable> {
         let socket = self.connect(callee)?;
         let mut lanes = self.0.lanes.lock();
         self.enter_lane(&mut lanes, socket, callee, role, hello)
@@ -101,10 +103,10 @@ impl Runtime {
         callee: ProcessAddress,
         role: LaneRole,
         hello: wire::LaneHello,
-    ) -> Result<Arc<Connection>, TaskFailure> {
+    ) -> Result<Arc<Connection>, Unreachable> {
         let connection = self
             .add_lane_socket(socket, Decoder::new(), true)
-            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+            .map_err(|errno| Unreachable::new(callee, errno.into()))?;
         if callee.node == self.0.me.node {
             connection.share_memory();
         }
@@ -135,7 +137,8 @@ impl Runtime {
         }
     }
 
-    fn connect(&self, callee: ProcessAddress) -> Result<OwnedFd, TaskFailure> {
+    fn connect(&self, callee: ProcessAddress) -> Result<OwnedFd, Unreachable> {
+        let unreachable = |cause| Unreachable::new(callee, cause);
         let greeting = &self.0.hello;
         let is_local = callee.node == self.0.me.node;
         let path = if is_local {
@@ -144,17 +147,17 @@ impl Runtime {
             greeting.lane_proxy_path.clone()
         };
         let mut stream = UnixStream::connect(Path::new(&path))
-            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+            .map_err(unreachable)?;
         if !is_local {
             let route = wire::LaneRoute {
                 callee: Some(callee.to_wire()),
             };
             std::io::Write::write_all(&mut stream, &encode_whole(&route, &PayloadParts::default()))
-                .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+                .map_err(unreachable)?;
         }
         stream
             .set_nonblocking(true)
-            .map_err(|error| unreachable_peer(callee, &error.to_string()))?;
+            .map_err(unreachable)?;
         Ok(stream.into())
     }
 
@@ -178,14 +181,41 @@ impl Runtime {
     }
 }
 
-fn unreachable_peer(peer: ProcessAddress, cause: &str) -> TaskFailure {
-    TaskFailure::new(
-        ErrorCode::WorkerCrashed,
-        format!(
-            "cannot reach process {} on node {}: {cause}",
-            peer.worker, peer.node
-        ),
-    )
+/// A process to which no lane could be opened.
+#[derive(Debug)]
+pub(super) struct Unreachable {
+    peer: ProcessAddress,
+    cause: io::Error,
+}
+
+impl Unreachable {
+    fn new(peer: ProcessAddress, cause: io::Error) -> Self {
+        Self { peer, cause }
+    }
+
+    /// It is this process that has no descriptor for the lane; the other one may be well.
+    pub(super) fn is_shortage(&self) -> bool {
+        is_out_of_descriptors(&self.cause)
+    }
+
+    /// What calls are told with the code given.
+    pub(super) fn failure(&self, code: ErrorCode) -> TaskFailure {
+        let Self { peer, cause } = self;
+        let advice = if self.is_shortage() {
+            format!("; {}", descriptor_advice())
+        } else {
+            String::new()
+        };
+        let (worker, node) = (peer.worker, peer.node);
+        let message = format!("cannot reach process {worker} on node {node}: {cause}{advice}");
+        TaskFailure::new(code, message)
+    }
+}
+
+impl From<Unreachable> for TaskFailure {
+    fn from(unreachable: Unreachable) -> Self {
+        unreachable.failure(ErrorCode::WorkerCrashed)
+    }
 }
 
 #[cfg(test)]

@@ -88,16 +88,12 @@ impl Runtime {
             resources,
             ..self.plain_hello()
         };
-        let lane = if is_wanted {
-            self.open_lane(worker, LaneRole::Lease, hello)
-        } else {
-            Err(unwanted())
-        };
+        let lane = is_wanted.then(|| self.open_lane(worker, LaneRole::Lease, hello));
         match lane {
-            Ok(lane) => self.with_core(|core, effects| {
+            Some(Ok(lane)) => self.with_core(|core, effects| {
                 core.lease_granted(key, grant.lease_id, worker, lane, effects);
             }),
-            Err(_) => {
+            None | Some(Err(_)) => {
                 let returned = wire::LeaseReturn {
                     lease_id: grant.lease_id,
                     node_id: worker.node.to_wire(),
@@ -238,8 +234,4 @@ fn call_limits(options: &wire::ActorOptions) -> CallLimits {
             .map(|group| (group.name.clone(), group.calls_at_once))
             .collect(),
     }
-}
-
-fn unwanted() -> TaskFailure {
-    TaskFailure::new(ErrorCode::Cancelled, "the lease is not wanted any more")
 }

@@ -1,6 +1,6 @@
 //! Workers that stay for what they own.
 
-use aktis_proto::v1::{JobFinished, Lending, Lingering};
+use aktis_proto::v1::{JobFinished, Lending, Lingering, ReportWorkerDeathRequest};
 
 use super::*;
 
@@ -29,6 +29,17 @@ fn start_of_actor(call: u64, actor: ActorId) -> Event {
         call: CallId(call),
         request: CallRequest::StartActor(Box::new(request)),
     }
+}
+
+/// The one death that was reported.
+fn the_death(bench: &Bench) -> ReportWorkerDeathRequest {
+    let mut reports = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::Report(GcsReport::WorkerDeath(report)) => Some(report.clone()),
+        _ => None,
+    });
+    let report = reports.next().expect("a report");
+    assert!(reports.next().is_none(), "one report");
+    report
 }
 
 /// The worker that was ordered to become an actor last.
@@ -79,17 +90,7 @@ fn actor_whose_process_lingers_has_ended_and_its_process_has_not_died() {
     let worker = seated(&bench).expect("an actor is started");
     bench.frame(worker, 0, Kind::Goodbye(Default::default()));
     bench.frame(worker, 0, lingering(false));
-    let reports: Vec<_> = bench
-        .effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Report(GcsReport::WorkerDeath(report)) => Some(report.clone()),
-            _ => None,
-        })
-        .collect();
-    let [report] = &reports[..] else {
-        panic!("one report: {reports:?}");
-    };
+    let report = the_death(&bench);
     assert!(report.is_lingering && report.is_intended);
     assert_eq!(report.actor_id, actor.to_wire());
     let is_told = |effect: &Effect| {
@@ -103,6 +104,19 @@ fn actor_whose_process_lingers_has_ended_and_its_process_has_not_died() {
     };
     assert!(!bench.effects.iter().any(is_told));
     assert_eq!(bench.free_cpus(), 1.0);
+}
+
+#[test]
+fn actor_that_took_its_leave_has_ended_itself_and_not_lost_its_connection() {
+    let mut bench = Bench::new(1);
+    bench.happen(start_of_actor(1, ActorId::random()));
+    let connection = seated(&bench).expect("an actor is started");
+    bench.frame(connection, 0, Kind::Goodbye(Default::default()));
+    bench.happen(Event::Disconnected { connection });
+    let report = the_death(&bench);
+    assert!(report.is_intended);
+    let cause = report.death.expect("a death").cause;
+    assert_eq!(cause, "it ended itself (exit_actor())");
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Core {
         };
         entry.calls.set_limits(limits);
         entry.reach = Reach::Alive { connection };
+        entry.is_short = false;
         let is_same = entry.address.replace(address) == Some(address);
         entry.templates = TemplateSlots::default();
         entry.is_restarting = false;
@@ -175,18 +176,30 @@ impl Core {
         self.settle(effects);
     }
 
-    /// The actor is said to be alive, but no lane to it could be opened.
-    pub(crate) fn actor_unreachable(&mut self, actor: ActorId) {
+    /// The actor is said to be alive, but no lane to it could be opened. `shortage`: because this process lacks what a
+    /// lane needs. That may be over at once; if it is not, calls are told of it instead of waiting without a word.
+    pub(crate) fn actor_unreachable(
+        &mut self,
+        actor: ActorId,
+        shortage: Option<TaskFailure>,
+        effects: &mut Effects,
+    ) {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
+        let was_short = std::mem::replace(&mut entry.is_short, shortage.is_some());
         match entry.reach {
-            Reach::Unknown | Reach::Away => {}
-            Reach::Unplaceable(_) => entry.reach = Reach::Unknown,
+            Reach::Away => {}
+            Reach::Unknown | Reach::Unplaceable(_) => {
+                let lasting = shortage.filter(|_| was_short);
+                entry.reach = lasting.map_or(Reach::Unknown, Reach::Unplaceable);
+            }
             // The lane to the last incarnation is still to report its end.
             Reach::Alive { .. } | Reach::Dead(_) => return,
         }
         self.ask_later(actor);
+        self.pump_actor(actor, effects);
+        self.settle(effects);
     }
 }
 

@@ -69,6 +69,11 @@ impl Caller {
         core.actor_dead(self.actor, failure, effects);
     }
 
+    fn unreachable(&mut self, shortage: Option<TaskFailure>) {
+        let (core, effects) = (&mut self.core, &mut self.effects);
+        core.actor_unreachable(self.actor, shortage, effects);
+    }
+
     fn restart(&mut self) {
         self.core.actor_restarting(self.actor, &mut self.effects);
     }
@@ -241,12 +246,31 @@ fn cancelled_calls_leave_the_others_in_their_order() {
 #[test]
 fn actor_that_could_not_be_reached_is_asked_about_until_a_lane_is_open() {
     let mut caller = Caller::new();
-    caller.core.actor_unreachable(caller.actor);
+    caller.unreachable(None);
     assert_eq!(caller.questions_at(2), 1);
-    caller.core.actor_unreachable(caller.actor);
+    caller.unreachable(None);
     assert_eq!(caller.questions_at(4), 1);
     caller.alive_on(NEW_LANE);
     assert_eq!(caller.questions_at(100), 0);
+}
+
+#[test]
+fn shortage_that_lasts_is_told_to_calls_and_asked_about_until_it_is_over() {
+    let mut caller = Caller::new();
+    let shortage = || Some(TaskFailure::new(ErrorCode::ActorUnavailable, "no descriptor"));
+    let early = caller.call(0);
+    caller.unreachable(shortage());
+    assert_eq!(caller.end_of(early), None);
+    assert_eq!(caller.questions_at(2), 1);
+    caller.unreachable(shortage());
+    let meanwhile = caller.call(0);
+    for call in [early, meanwhile] {
+        assert_eq!(caller.end_of(call), Some(ErrorCode::ActorUnavailable));
+    }
+    assert_eq!(caller.questions_at(4), 1);
+    caller.alive_on(NEW_LANE);
+    let later = caller.call(0);
+    assert_eq!(caller.pushed_on(NEW_LANE), [later]);
 }
 
 #[test]
