@@ -430,6 +430,7 @@ impl Core {
 
     /// The session is over: everything that is pending fails.
     pub(crate) fn fail_everything(&mut self, failure: &TaskFailure, effects: &mut Effects) {
+        self.lose_actors(failure, effects);
         let tasks: Vec<TaskId> = self.tasks.records.keys().copied().collect();
         for task in tasks {
             self.fail_task(task, failure.clone(), effects);

@@ -146,8 +146,7 @@ impl Runtime {
         } else {
             greeting.lane_proxy_path.clone()
         };
-        let mut stream = UnixStream::connect(Path::new(&path))
-            .map_err(unreachable)?;
+        let mut stream = UnixStream::connect(Path::new(&path)).map_err(unreachable)?;
         if !is_local {
             let route = wire::LaneRoute {
                 callee: Some(callee.to_wire()),
@@ -155,9 +154,7 @@ impl Runtime {
             std::io::Write::write_all(&mut stream, &encode_whole(&route, &PayloadParts::default()))
                 .map_err(unreachable)?;
         }
-        stream
-            .set_nonblocking(true)
-            .map_err(unreachable)?;
+        stream.set_nonblocking(true).map_err(unreachable)?;
         Ok(stream.into())
     }
 

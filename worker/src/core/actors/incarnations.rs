@@ -112,6 +112,14 @@ impl Core {
         }
     }
 
+    /// Nobody is left who could say where actors are: calls fail, those to come too.
+    pub(in crate::core) fn lose_actors(&mut self, failure: &TaskFailure, effects: &mut Effects) {
+        let known: Vec<ActorId> = self.actors.entries.keys().copied().collect();
+        for actor in known {
+            self.actor_dead(actor, failure.clone(), effects);
+        }
+    }
+
     /// The actor waits for a place. `failure`: nothing can place it as the cluster is now, so calls fail until that
     /// changes.
     pub(crate) fn actor_pending(

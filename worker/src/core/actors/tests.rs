@@ -255,9 +255,29 @@ fn actor_that_could_not_be_reached_is_asked_about_until_a_lane_is_open() {
 }
 
 #[test]
+fn calls_after_the_end_of_the_session_fail_as_those_before() {
+    let mut caller = Caller::new();
+    caller.alive_on(OLD_LANE);
+    let before = caller.call(1);
+    let failure = TaskFailure::new(ErrorCode::NotConnected, "the session is over");
+    caller.core.fail_everything(&failure, &mut caller.effects);
+    caller.close(OLD_LANE);
+    let after = caller.call(1);
+    for call in [before, after] {
+        assert_eq!(caller.end_of(call), Some(ErrorCode::NotConnected));
+    }
+    assert_eq!(caller.questions_at(100), 0, "there is nobody to ask");
+}
+
+#[test]
 fn shortage_that_lasts_is_told_to_calls_and_asked_about_until_it_is_over() {
     let mut caller = Caller::new();
-    let shortage = || Some(TaskFailure::new(ErrorCode::ActorUnavailable, "no descriptor"));
+    let shortage = || {
+        Some(TaskFailure::new(
+            ErrorCode::ActorUnavailable,
+            "no descriptor",
+        ))
+    };
     let early = caller.call(0);
     caller.unreachable(shortage());
     assert_eq!(caller.end_of(early), None);
