@@ -7,7 +7,7 @@
 //! Only the raylet that holds the lock removes files of a folder, or anybody if nobody holds it; and never files of
 //! workers that live. Files without a byte go with their worker.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -70,22 +70,41 @@ impl LogFolder {
         // An empty one may be that of a worker that is being forked.
         kept.retain(|file| !is_written.contains(&file.path) && file.bytes > 0);
         let abandoned = self.abandoned();
-        for (folder, _) in &abandoned {
+        for folder in &abandoned {
             kept.extend(files_of(folder));
         }
+        let mut surplus = self.surplus_of(kept);
+        remove_files(surplus.remove(&self.path));
+        for folder in &abandoned {
+            let files = surplus.remove(folder);
+            if files.is_none() && !files_of(folder).is_empty() {
+                continue;
+            }
+            if let Some(_held) = lock(folder) {
+                remove_files(files);
+                remove_if_empty(folder);
+            }
+        }
+    }
+
+    /// The files that are to go, by their folders.
+    fn surplus_of(&self, mut kept: Vec<Kept>) -> HashMap<PathBuf, Vec<PathBuf>> {
         let now = SystemTime::now();
         kept.sort_by_key(|file| std::cmp::Reverse(file.modified));
         let mut total_bytes = 0;
+        let mut surplus: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
         for file in kept {
             total_bytes += file.bytes;
             let age = now.duration_since(file.modified).unwrap_or_default();
             if file.bytes == 0 || total_bytes > self.limits.total_bytes || age > self.limits.age {
-                let _ = std::fs::remove_file(&file.path);
+                let folder = file.path.parent().map(Path::to_owned);
+                surplus
+                    .entry(folder.unwrap_or_default())
+                    .or_default()
+                    .push(file.path);
             }
         }
-        for (folder, _) in &abandoned {
-            remove_if_empty(folder);
-        }
+        surplus
     }
 
     /// The node ends: empty files and folders go, the others stay.
@@ -101,8 +120,8 @@ impl LogFolder {
         }
     }
 
-    /// Folders of nodes whose raylet is gone, with their locks.
-    fn abandoned(&self) -> Vec<(PathBuf, File)> {
+    /// Folders of nodes whose raylet is gone. They are not held: there may be thousands, and each lock is a descriptor.
+    fn abandoned(&self) -> Vec<PathBuf> {
         let Some(root) = &self.root else {
             return Vec::new();
         };
@@ -111,8 +130,14 @@ impl LogFolder {
             .flat_map(|session| subfolders(&session));
         nodes
             .filter(|node| *node != self.path && is_of_node(node) && age_of(node) > MAKING)
-            .filter_map(|node| lock(&node).map(|lock| (node, lock)))
+            .filter(|node| lock(node).is_some())
             .collect()
+    }
+}
+
+fn remove_files(files: Option<Vec<PathBuf>>) {
+    for file in files.into_iter().flatten() {
+        let _ = std::fs::remove_file(file);
     }
 }
 
@@ -266,6 +291,20 @@ mod tests {
         own.sweep(&HashSet::new());
         assert!(of_other.exists());
         assert!(!root.path().join("dead").exists());
+    }
+
+    #[test]
+    fn folders_to_be_swept_are_not_held_all_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let own = hold(root.path(), node(root.path(), "own"));
+        for session in 0..100 {
+            let dead = node(root.path(), &format!("dead-{session}"));
+            file(&dead, "worker-1.out", 10, 0);
+            make_old(&dead);
+        }
+        let abandoned = own.abandoned();
+        assert_eq!(abandoned.len(), 100);
+        assert!(abandoned.iter().all(|folder| lock(folder).is_some()));
     }
 
     #[test]
