@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
 use bytes::BytesMut;
-use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 

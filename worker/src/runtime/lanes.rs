@@ -83,14 +83,17 @@ impl Runtime {
             return Ok(known);
         }
         // Connecting may take a while, in which no other send of this process is held up.
-        let socket = self.connect(peer)?;
+        let crashed = |unreachable: Unreachable| unreachable.failure(ErrorCode::WorkerCrashed);
+        let socket = self.connect(peer).map_err(crashed)?;
         let hello = self.plain_hello();
         let mut lanes = self.0.lanes.lock();
         if let Some(known) = lanes.to_peer(peer) {
             // Another thread was faster.
             return Ok(known);
         }
-        let connection = self.enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)?;
+        let connection = self
+            .enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)
+            .map_err(crashed)?;
         lanes.peers.insert(peer.worker, connection.id);
         Ok(connection)
     }
@@ -206,12 +209,6 @@ impl Unreachable {
         let (worker, node) = (peer.worker, peer.node);
         let message = format!("cannot reach process {worker} on node {node}: {cause}{advice}");
         TaskFailure::new(code, message)
-    }
-}
-
-impl From<Unreachable> for TaskFailure {
-    fn from(unreachable: Unreachable) -> Self {
-        unreachable.failure(ErrorCode::WorkerCrashed)
     }
 }
 
