@@ -10,10 +10,9 @@ import textwrap
 import warnings
 from typing import NamedTuple
 
-import pytest
-
 import aktis
 import aktis.data
+import pytest
 
 
 class Row(NamedTuple):
@@ -297,12 +296,12 @@ class Failing:
 def message_of(script: str) -> str:
     """What a user sees of a script that makes a mistake: its warnings, and the error that ends it."""
     names = {"__name__": "__main__"}
-    exec(_BEGIN, names)
+    exec(_BEGIN, names)  # noqa: S102 - the scripts of this file
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            exec(textwrap.dedent(script), names)
-        except Exception as error:
+            exec(textwrap.dedent(script), names)  # noqa: S102
+        except Exception as error:  # noqa: BLE001 - of whatever type
             return "\n".join([str(error), *getattr(error, "__notes__", [])])
     assert warned, "the mistake goes unnoticed"
     return "\n".join(str(each.message) for each in warned)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from typing import Any, NamedTuple
 
 
@@ -29,7 +31,10 @@ class Recorder:
         method = getattr(self._native, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
+            try:
+                result = method(*args, **kwargs)
+            except OSError as error:
+                raise as_meant(error) from None
             is_plan = type(result).__name__ == "Plan"
             return Recorder(result, (*self._calls, Call(name, args, kwargs))) if is_plan else result
 
@@ -49,6 +54,21 @@ class Call(NamedTuple):
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+def as_meant(error: OSError) -> OSError:
+    """An error of reading or writing files, as Python's own functions raise it.
+
+    >>> text = "read /data/a.parquet: it is not a valid Parquet file (External: ...: Permission denied (os error 13))"
+    >>> as_meant(OSError(text))  # doctest: +ELLIPSIS
+    PermissionError(13, 'permission denied for user ...')
+    >>> as_meant(OSError(text)).filename
+    '/data/a.parquet'
+    """
+    path = re.match(r"(?:read|write) (.+?): ", str(error))
+    if path is None or f"(os error {errno.EACCES})" not in str(error):
+        return error
+    return PermissionError(errno.EACCES, f"permission denied for user {os.geteuid()}", path.group(1))
 
 
 def replay(calls: tuple[Call, ...]) -> Recorder:

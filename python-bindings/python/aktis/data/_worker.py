@@ -132,7 +132,7 @@ class LoadedFunction:
         results: list[Any] = []
         try:
             for row in rows:
-                results.append(call(row))  # noqa: PERF401 - how many there are tells which row raised
+                results.append(call(row))
         except Exception as error:
             _mistakes.explain_row(error, rows, len(results))
             raise
