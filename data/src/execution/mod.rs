@@ -4,6 +4,7 @@ mod alike;
 mod driver;
 mod folder;
 mod leftovers;
+mod losses;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,8 @@ use crate::pool::{BlockReader, WorkerPool};
 use crate::stage_worker::SeenColumns;
 use crate::stages::{FitError, Sink};
 use crate::stats::ExecutionStats;
-use driver::{Message, is_loss};
+use driver::Message;
+use losses::is_loss;
 
 /// How often one block is made again, while nodes die.
 const MAX_RESTORES: usize = 3;
