@@ -51,10 +51,12 @@ pub enum ErrorCode {
     RuntimeEnv = 21,
     /// The worker was ended because the node ran out of memory.
     OutOfMemory = 22,
+    /// The operating system refused something: a missing right, a full disk. Carries its error number.
+    Os = 23,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Internal,
         Self::Application,
         Self::WorkerCrashed,
@@ -77,6 +79,7 @@ impl ErrorCode {
         Self::Serialization,
         Self::RuntimeEnv,
         Self::OutOfMemory,
+        Self::Os,
     ];
 
     /// The number that travels.

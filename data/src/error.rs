@@ -3,6 +3,8 @@
 
 use datafusion_common::DataFusionError;
 
+use crate::os_error;
+
 /// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanErrorKind {
@@ -44,6 +46,8 @@ pub enum PlanError {
         path: String,
         /// The system's words.
         detail: String,
+        /// The system's error number, if it was the system.
+        number: Option<i32>,
     },
     /// Not a Parquet file, or a damaged one.
     #[error("read {path}: it is not a valid Parquet file ({detail})")]
@@ -114,6 +118,24 @@ impl PlanError {
                 PlanErrorKind::Unreadable
             }
             _ => PlanErrorKind::InvalidArgument,
+        }
+    }
+
+    /// The number of the operating system's error, if it refused something.
+    pub fn os_error(&self) -> Option<i32> {
+        match self {
+            Self::Storage { number, .. } => *number,
+            _ => None,
+        }
+    }
+
+    /// Listing, opening or reading `path` failed.
+    pub(crate) fn storage(path: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        let number = os_error::number(error);
+        Self::Storage {
+            path: path.to_owned(),
+            detail: number.map_or_else(|| error.to_string(), os_error::text),
+            number,
         }
     }
 

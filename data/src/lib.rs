@@ -38,6 +38,7 @@ pub mod core;
 pub mod embed;
 pub mod error;
 pub mod execution;
+mod os_error;
 mod panics;
 pub mod plan;
 mod planner;

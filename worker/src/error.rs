@@ -12,7 +12,7 @@ pub struct TaskFailure {
     pub code: ErrorCode,
     /// Cause and fix, for people.
     pub message: String,
-    /// For application errors: the pickled exception.
+    /// For application errors: the pickled exception. For the operating system's: its number in decimal digits.
     pub exception: Bytes,
     /// For application errors: the formatted remote traceback.
     pub traceback: String,
@@ -27,6 +27,20 @@ impl TaskFailure {
             exception: Bytes::new(),
             traceback: String::new(),
         }
+    }
+
+    /// The operating system refused something, with this error number.
+    pub fn of_os(number: i32, message: impl Into<String>) -> Self {
+        Self {
+            exception: Bytes::from(number.to_string()),
+            ..Self::new(ErrorCode::Os, message)
+        }
+    }
+
+    /// The number of the operating system's error, if it was that.
+    pub fn os_error(&self) -> Option<i32> {
+        let digits = std::str::from_utf8(&self.exception).ok()?;
+        (self.code == ErrorCode::Os).then(|| digits.parse().ok())?
     }
 
     /// The wire form.

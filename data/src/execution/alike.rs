@@ -21,6 +21,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::block;
 use crate::columns::{Misfit, conform, unify};
+use crate::os_error;
 use crate::stage_worker::ROW_GROUP_BYTES;
 use crate::stages::spec::WrittenFile;
 
@@ -106,9 +107,9 @@ fn write_anew(
     schema: &SchemaRef,
     properties: &WriterProperties,
 ) -> Result<u64, TaskFailure> {
-    let failed = |error: &dyn std::error::Error| {
-        let text = format!("write_parquet(): write {} anew: {error}", file.path);
-        TaskFailure::new(ErrorCode::InvalidArgument, text)
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        let what = format!("write_parquet(): write {} anew", file.path);
+        os_error::failure(&what, error, ErrorCode::InvalidArgument)
     };
     let anew = format!("{}.anew", file.unfinished);
     let source = File::open(&file.unfinished).map_err(|error| failed(&error))?;

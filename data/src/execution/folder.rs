@@ -8,6 +8,7 @@
 //!      <attempt>-<name>.parquet     files of workers
 //!      old/                         while it is committed: what the new files replace
 //!    .finished-<prefix>/            committed, about to be removed
+//!    .begun-<prefix>/               not locked yet: nothing but `job` in it
 //! ```
 //! A commit moves the old entries into `old` (only to overwrite), gives the new files their names, and renames the job's
 //! folder to `.finished-...`: that is the moment from which the job has succeeded. Whatever happens before is taken back:
@@ -27,6 +28,7 @@ use arrow::datatypes::SchemaRef;
 use super::SaveMode;
 use super::alike::make_alike;
 use crate::error::PlanError;
+use crate::os_error;
 use crate::stage_worker::{UNFINISHED, empty_file, properties, unfinished_folder};
 use crate::stages::spec::{ParquetSink, WrittenFile};
 use crate::stages::{ParquetOutput, Sink, parquet_sink};
@@ -34,7 +36,9 @@ use crate::stages::{ParquetOutput, Sink, parquet_sink};
 /// What the names of folders of committed jobs begin with.
 pub(super) const FINISHED: &str = ".finished-";
 /// What the names of folders begin with that are not locked yet.
-const BEGUN: &str = ".begun-";
+pub(super) const BEGUN: &str = ".begun-";
+/// How often a job begins anew whose folder was swept before it was locked; each time it was another job that did so.
+const BEGINNINGS: usize = 100;
 /// The file in a job's folder that its driver holds a lock on.
 pub(super) const JOB_FILE: &str = "job";
 /// What the new files replace, while they do.
@@ -65,10 +69,7 @@ impl FolderSink {
             mode,
             ..
         } = output;
-        let storage = |error: io::Error| PlanError::Storage {
-            path: folder.clone(),
-            detail: error.to_string(),
-        };
+        let storage = |error: io::Error| PlanError::storage(folder, &error);
         let target = PathBuf::from(folder);
         let mut made = Self {
             is_new: !target.is_dir(),
@@ -86,9 +87,32 @@ impl FolderSink {
     /// Makes the job's folder. It gets its name when it is locked, so that nobody takes it for that of a dead job.
     fn begin(&mut self) -> io::Result<()> {
         let begun = self.target.join(format!("{BEGUN}{}", self.prefix));
-        fs::create_dir_all(&begun)?;
-        self.job_file = Some(lock_job_file(&begun)?);
-        fs::rename(&begun, self.job_folder())
+        let mut beginnings = 0;
+        let outcome = loop {
+            beginnings += 1;
+            match self.begin_in(&begun) {
+                // Until it is locked, others cannot tell it from that of a dead job, and may have swept it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && beginnings < BEGINNINGS => {}
+                outcome => break outcome,
+            }
+        };
+        if outcome.is_err() {
+            // Nothing is lost with it; and on a full disk it may be all that was made.
+            let _ = fs::remove_dir_all(&begun);
+            if self.is_new {
+                let _ = fs::remove_dir(&self.target);
+            }
+        }
+        outcome
+    }
+
+    fn begin_in(&mut self, begun: &Path) -> io::Result<()> {
+        fs::create_dir_all(begun)?;
+        let locked = lock_job_file(begun)?;
+        fs::rename(begun, self.job_folder())?;
+        self.job_file = Some(locked);
+        Ok(())
     }
 
     /// Files that an input gave, which is used up.
@@ -117,11 +141,11 @@ impl FolderSink {
             self.job_file = None;
         }
         committed.map_err(|error| {
-            let target = self.target.display();
-            TaskFailure::new(
-                ErrorCode::InvalidArgument,
-                format!("write_parquet(): make the files of {target} visible: {error}"),
-            )
+            let what = format!(
+                "write_parquet(): make the files of {} visible",
+                self.target.display()
+            );
+            os_error::failure(&what, &error, ErrorCode::InvalidArgument)
         })
     }
 
@@ -214,7 +238,8 @@ fn visible_entries(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 
 fn lock_job_file(job_folder: &Path) -> io::Result<File> {
     let mut file = File::create(job_folder.join(JOB_FILE))?;
-    file.try_lock().map_err(io::Error::from)?;
+    // Whoever else holds it looks whether its job is dead, and lets go at once.
+    file.lock()?;
     file.write_all(machine().as_bytes())?;
     file.sync_all()?;
     Ok(file)

@@ -3,12 +3,16 @@
 //! A job that fails tidies up by itself ([`folder`](super::folder)); one whose driver was killed cannot. The next one that
 //! writes into the folder takes back what such a job had done, if it is certain that it is dead: its lock is free, and
 //! it was taken since this machine was started. What it cannot tell, it names and leaves alone.
+//!
+//! A folder that was begun and never locked holds nothing. Whether its job is dead cannot be told for certain, because a living
+//! one is in that state for a moment; so it is swept unless it is locked, and a job that loses its folder in that moment makes
+//! it anew ([`FolderSink`](super::folder::FolderSink)).
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::folder::{FINISHED, JOB_FILE, machine, take_back};
+use super::folder::{BEGUN, FINISHED, JOB_FILE, machine, take_back};
 use crate::stage_worker::UNFINISHED;
 
 /// Takes back what dead jobs have done in `target`. Returns what was found, in words.
@@ -22,6 +26,8 @@ pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(FINISHED) {
             remove_finished(&entry.path());
+        } else if let Some(prefix) = name.strip_prefix(BEGUN) {
+            sweep_begun(target, &entry.path(), prefix);
         } else if let Some(prefix) = name.strip_prefix(UNFINISHED) {
             warnings.extend(clear_unfinished(target, &entry.path(), prefix)?);
         }
@@ -33,6 +39,20 @@ pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {
 fn remove_finished(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder) {
         tracing::debug!(%error, folder = %folder.display(), "removed by somebody else");
+    }
+}
+
+/// The job may have been killed before it had locked its folder.
+fn sweep_begun(target: &Path, begun: &Path, prefix: &str) {
+    // Held while the folder gets another name, so that its job, if it lives, waits and then sees that it is gone.
+    let job_file = File::open(begun.join(JOB_FILE)).ok();
+    if job_file.as_ref().is_some_and(|file| file.try_lock().is_err()) {
+        return;
+    }
+    // Not the name that its job would take at its end.
+    let swept = target.join(format!("{FINISHED}begun-{prefix}"));
+    if fs::rename(begun, &swept).is_ok() {
+        remove_finished(&swept);
     }
 }
 

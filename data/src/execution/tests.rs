@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::folder::{FolderSink, JOB_FILE, machine};
 use super::*;
@@ -188,6 +189,66 @@ fn job_that_lives_or_is_of_another_machine_is_left_alone() {
         ".unfinished-foreign".to_owned(),
         ".unfinished-new".to_owned()
     ])));
+}
+
+#[test]
+fn folder_that_was_begun_by_a_dead_job_is_swept_and_that_of_a_living_one_is_not() {
+    let folder = used_folder();
+    let begun = |name: &str| {
+        let begun = folder.path().join(format!(".begun-{name}"));
+        fs::create_dir(&begun).expect("makes a folder");
+        begun
+    };
+    begun("empty");
+    fs::write(begun("unlocked").join(JOB_FILE), "").expect("writes");
+    fs::write(begun("let-go").join(JOB_FILE), machine()).expect("writes");
+    let living = fs::File::create(begun("living").join(JOB_FILE)).expect("creates");
+    living.lock().expect("locks");
+    let prepared = prepare_folder(&folder.path().display().to_string(), SaveMode::Append);
+    let warnings = prepared.expect("may write").expect("shall write").warnings;
+    assert_eq!(warnings, Vec::<String>::new());
+    let left = [".begun-living", "old.parquet"].map(str::to_owned);
+    assert_eq!(names(folder.path()), BTreeSet::from(left));
+}
+
+/// Between making its folder and locking it, a living job looks like a dead one.
+#[test]
+fn job_whose_folder_is_swept_before_it_was_locked_begins_anew() {
+    let folder = used_folder();
+    let path = folder.path().display().to_string();
+    let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
+    let job_file = folder.path().join(".unfinished-new").join(JOB_FILE);
+    let is_over = AtomicBool::new(false);
+    let opens = || {
+        let open = FolderSink::open(&sink);
+        open.is_ok_and(|open| open.is_some() && job_file.is_file())
+    };
+    let opened: Vec<bool> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // It may find the other in the middle of its end.
+                let _ = prepare_folder(&path, SaveMode::Append);
+            }
+        });
+        let opened = (0..100).map(|_| opens()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        opened
+    });
+    assert_eq!(opened, vec![true; 100]);
+    assert!(folder.path().join("old.parquet").is_file());
+}
+
+#[test]
+fn job_that_cannot_begin_leaves_nothing() {
+    let folder = used_folder();
+    let taken = folder.path().join(".unfinished-new");
+    fs::create_dir(&taken).expect("makes a folder");
+    fs::write(taken.join("something"), "").expect("writes");
+    let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
+    let refused = FolderSink::open(&sink).err().expect("the name is taken");
+    assert!(refused.os_error().is_some(), "{refused}");
+    let left = [".unfinished-new", "old.parquet"].map(str::to_owned);
+    assert_eq!(names(folder.path()), BTreeSet::from(left));
 }
 
 /// An output that nobody waits for any more is not the whole.

@@ -67,10 +67,7 @@ pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PreparedFolde
         }
         _ => {}
     }
-    let warnings = leftovers::clear(&path).map_err(|error| PlanError::Storage {
-        path: text.to_owned(),
-        detail: error.to_string(),
-    })?;
+    let warnings = leftovers::clear(&path).map_err(|error| PlanError::storage(text, &error))?;
     Ok(Some(PreparedFolder { path, warnings }))
 }
 

@@ -16,6 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
 use crate::block;
+use crate::os_error;
 use crate::stages::spec::{ParquetSink, WrittenFile};
 
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
@@ -55,11 +56,9 @@ impl PartPath {
     }
 
     /// Writing has failed.
-    pub(crate) fn failure(&self, error: &dyn std::error::Error) -> TaskFailure {
-        TaskFailure::new(
-            ErrorCode::InvalidArgument,
-            format!("write_parquet(): write {}: {error}", self.path.display()),
-        )
+    pub(crate) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> TaskFailure {
+        let what = format!("write_parquet(): write {}", self.path.display());
+        os_error::failure(&what, error, ErrorCode::InvalidArgument)
     }
 }
 
@@ -112,7 +111,7 @@ impl Part {
     /// Ends the file. It is on the disk when this returns, so that its name never stands for less than its rows.
     pub(crate) fn finish(mut self) -> Result<WrittenFile, TaskFailure> {
         let path = self.path.clone();
-        let failure = |error: &dyn std::error::Error| path.failure(error);
+        let failure = |error: &(dyn std::error::Error + 'static)| path.failure(error);
         let writer = self.writer.as_mut().expect("it is finished only once");
         writer.finish().map_err(|error| failure(&error))?;
         let file = writer.inner();

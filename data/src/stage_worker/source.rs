@@ -29,6 +29,7 @@ use super::stream::{BatchStream, Batches, Prefetched};
 use crate::block;
 use crate::columns;
 use crate::error::first_line;
+use crate::os_error;
 use crate::panics;
 use crate::stages::spec::{BlockPart, FilePart, InputSpec, NumberPart, ScanSpec, StageSpec};
 use crate::storage::{DataFile, MeteredStore, local_store};
@@ -318,7 +319,13 @@ impl Paths {
     }
 
     fn failure(&self, error: &DataFusionError) -> TaskFailure {
-        self.damaged(&first_line(error))
+        match os_error::number(error) {
+            Some(number) => {
+                let text = format!("read {}: {}", self.names(), os_error::text(number));
+                TaskFailure::of_os(number, text)
+            }
+            None => self.damaged(&first_line(error)),
+        }
     }
 
     /// Decoders meet values that they did not expect by panicking.

@@ -17,6 +17,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::locate::DataFile;
 use crate::error::PlanError;
+use crate::os_error;
 use crate::panics::text_of;
 
 /// How many footers are read at once.
@@ -58,10 +59,7 @@ pub fn read_footers(
 ) -> Result<Vec<FileFooter>, PlanError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .map_err(|error| PlanError::Storage {
-            path: "footers".to_owned(),
-            detail: error.to_string(),
-        })?;
+        .map_err(|error| PlanError::storage("footers", &error))?;
     let footers = futures::stream::iter(files.to_vec())
         .map(|file| read_footer(Arc::clone(store), file))
         .buffered(CONCURRENT_FOOTERS)
@@ -70,9 +68,12 @@ pub fn read_footers(
 }
 
 async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<FileFooter, PlanError> {
-    let invalid = |error: &dyn std::error::Error| PlanError::InvalidParquet {
-        path: file.path.clone(),
-        detail: error.to_string(),
+    let invalid = |error: &ParquetError| match os_error::number(error) {
+        Some(_) => PlanError::storage(&file.path, error),
+        None => PlanError::InvalidParquet {
+            path: file.path.clone(),
+            detail: error.to_string(),
+        },
     };
     let fetch = FetchFrom {
         store,

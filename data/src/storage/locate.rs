@@ -67,7 +67,7 @@ pub struct DataFile {
 impl DataFile {
     /// The file's name in the object store.
     pub(crate) fn location(&self) -> Result<Path, PlanError> {
-        Path::from_absolute_path(&self.path).map_err(|error| storage_error(&self.path, &error))
+        Path::from_absolute_path(&self.path).map_err(|error| PlanError::storage(&self.path, &error))
     }
 }
 
@@ -90,10 +90,15 @@ pub fn find_parquet_files(
 
 fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
     let path = local_path(text)?;
-    if path.is_file() {
+    let found = match std::fs::metadata(&path) {
+        Ok(found) => Some(found),
+        Err(error) if is_absence(&error) => None,
+        Err(error) => return Err(PlanError::storage(text, &error)),
+    };
+    if found.as_ref().is_some_and(std::fs::Metadata::is_file) {
         return Ok(vec![data_file(&path)?]);
     }
-    if path.is_dir() {
+    if found.is_some_and(|found| found.is_dir()) {
         return non_empty(text, options, list_folder(&path, options)?);
     }
     if text.contains(['*', '?', '[']) {
@@ -102,6 +107,13 @@ fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanErro
     Err(PlanError::FileMissing {
         path: text.to_owned(),
     })
+}
+
+/// Whether nothing is there, and not just nothing that may be looked at.
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    // A pattern may be longer than any name.
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 fn non_empty(
@@ -124,7 +136,7 @@ fn local_path(text: &str) -> Result<PathBuf, PlanError> {
         let expanded = expand_home(text)?;
         return std::path::absolute(&expanded)
             .and_then(|path| without_parents(&path))
-            .map_err(|error| storage_error(text, &error));
+            .map_err(|error| PlanError::storage(text, &error));
     };
     let unsupported = || PlanError::UnsupportedStore {
         url: text.to_owned(),
@@ -181,10 +193,10 @@ pub fn local_folder(text: &str) -> Result<PathBuf, PlanError> {
 
 fn list_folder(folder: &FilePath, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
     let text = folder.display().to_string();
-    let prefix = Path::from_absolute_path(folder).map_err(|error| storage_error(&text, &error))?;
+    let prefix = Path::from_absolute_path(folder).map_err(|error| PlanError::storage(&text, &error))?;
     let listed: Vec<ObjectMeta> =
         futures::executor::block_on(local_store().list(Some(&prefix)).try_collect())
-            .map_err(|error| storage_error(&text, &error))?;
+            .map_err(|error| PlanError::storage(&text, &error))?;
     let mut files: Vec<DataFile> = listed
         .into_iter()
         .filter(|meta| is_data_path(&meta.location, &prefix, options))
@@ -233,7 +245,9 @@ fn expand_pattern(
     };
     let mut files = Vec::new();
     for path in paths {
-        let path = path.map_err(|error| storage_error(text, &error))?;
+        let path = path.map_err(|error| {
+            PlanError::storage(&error.path().display().to_string(), error.error())
+        })?;
         if !asks_for_hidden && is_hidden(&path) {
             continue;
         }
@@ -248,18 +262,11 @@ fn expand_pattern(
 
 fn data_file(path: &FilePath) -> Result<DataFile, PlanError> {
     let text = path.display().to_string();
-    let metadata = std::fs::metadata(path).map_err(|error| storage_error(&text, &error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| PlanError::storage(&text, &error))?;
     Ok(DataFile {
         path: text,
         size_bytes: metadata.len(),
     })
-}
-
-fn storage_error(path: &str, error: &dyn std::error::Error) -> PlanError {
-    PlanError::Storage {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    }
 }
 
 #[cfg(test)]

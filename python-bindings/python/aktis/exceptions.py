@@ -258,13 +258,16 @@ _CLASS_OF_CODE: dict[int, type[AktisError]] = {
     21: RuntimeEnvSetupError,
     22: OutOfMemoryError,
 }
-_APPLICATION, _ACTOR_DIED, _UNSCHEDULABLE = 2, 4, 14
+_APPLICATION, _ACTOR_DIED, _UNSCHEDULABLE, _OS = 2, 4, 14, 23
 
 
 def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_text: str) -> BaseException:
     """The exception for a failure that came from another process. Called by the native module."""
     if code == _APPLICATION:
         return _raised(message, exception_bytes, traceback_text)
+    if code == _OS:
+        # As if the function had raised it: of the class that goes with the number, PermissionError for example.
+        return TaskError(message, OSError(int(exception_bytes or b"5"), message)).as_cause()
     if code == _ACTOR_DIED and traceback_text:
         # The constructor raised. As an error of the actor, not of the type that was raised: the next call fails the same way.
         died = ActorDiedError(f"{message}\n\n{traceback_text}")

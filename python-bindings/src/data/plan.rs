@@ -48,6 +48,10 @@ impl PyPlan {
 /// The exception for a plan that is wrong.
 fn plan_error(error: &PlanError) -> PyErr {
     let text = error.to_string();
+    if let Some(number) = error.os_error() {
+        // Python makes a PermissionError, a NotADirectoryError and so on of it.
+        return PyOSError::new_err((number, text));
+    }
     match error.kind() {
         PlanErrorKind::FileNotFound => PyFileNotFoundError::new_err(text),
         PlanErrorKind::Unreadable => PyOSError::new_err(text),
