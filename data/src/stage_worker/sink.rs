@@ -118,6 +118,8 @@ pub(crate) fn properties(
     Ok(WriterProperties::builder()
         .set_compression(compression(compression_name)?)
         .set_max_row_group_row_count(most_rows.filter(|&rows| rows > 0))
+        // As Parquet has it: dates of 64 bits would be plain numbers for everybody but Arrow's Rust readers.
+        .set_coerce_types(true)
         .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
         .build())
 }
