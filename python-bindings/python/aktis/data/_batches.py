@@ -33,15 +33,14 @@ def from_arrow(batch: Any, batch_format: str, *, writable: bool = False) -> Any:
         return batch if isinstance(batch, pyarrow.Table) else pyarrow.Table.from_batches([batch])
     if batch_format == "pandas":
         return _to_python.to_pandas(batch)
-    fields = enumerate(batch.schema)
-    columns = {field.name: _to_python.to_numpy(batch.column(index), field.metadata) for index, field in fields}
+    columns = _each_column(batch, _to_python.to_numpy)
     if writable:
         columns = {name: column if column.flags.writeable else column.copy() for name, column in columns.items()}
     return columns
 
 
-def to_arrow(output: Any, function: str, given: Any = None) -> Any:
-    """What a function returned, as a record batch; ``given`` is the record batch that it got."""
+def to_arrow(output: Any, function: str, given: Any = None, given_format: str | None = None) -> Any:
+    """What a function returned, as a record batch; ``given`` is the record batch that it got, in ``given_format``."""
     import pyarrow
 
     if isinstance(output, pyarrow.RecordBatch):
@@ -49,12 +48,12 @@ def to_arrow(output: Any, function: str, given: Any = None) -> Any:
     if isinstance(output, pyarrow.Table):
         return _one_batch(output)
     if isinstance(output, Mapping):
-        return columns_to_arrow(output, function, given)
+        return columns_to_arrow(output, function, given, given_format=given_format)
     if type(output).__module__.partition(".")[0] == "pandas" and hasattr(output, "columns"):
         columns = {name if isinstance(name, str) else str(name): output[name] for name in output.columns}
         if len(columns) != len(output.columns):
             raise ValueError(f"{function} returned two columns of one name: {', '.join(map(str, output.columns))}")
-        return columns_to_arrow(columns, function, given, rows=len(output))
+        return columns_to_arrow(columns, function, given, rows=len(output), given_format=given_format)
     raise _wrong_outputs.no_batch(output, function)
 
 
@@ -71,19 +70,27 @@ def _one_batch(table: Any) -> Any:
     return pyarrow.concat_batches(batches)
 
 
-def columns_to_arrow(columns: Mapping[str, Any], function: str, given: Any = None, *, rows: int | None = None) -> Any:
-    """A dict of columns as a record batch."""
+def columns_to_arrow(
+    columns: Mapping[str, Any],
+    function: str,
+    given: Any = None,
+    *,
+    rows: int | None = None,
+    given_format: str | None = None,
+) -> Any:
+    """A dict of columns as a record batch. ``given`` and ``given_format``: as in :func:`to_arrow`."""
     import pyarrow
 
-    from . import _from_python
+    from . import _from_python, _to_python
 
+    seen = {"numpy": _to_python.to_numpy, "pandas": _to_python.to_series}.get(given_format or "")
     arrays = {}
     for name, values in columns.items():
         if not isinstance(name, str):
             # One type for all wrong outputs, as in Ray.
             raise ValueError(f"{function} returned a column named {name!r}, which is no string")  # noqa: TRY004
         try:
-            arrays[name] = _from_python.to_column(values, *_given_column(given, name))
+            arrays[name] = _from_python.to_column(values, *_given_column(given, name), seen)
         except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
             reason = _wrong_outputs.no_column(values) or error
             raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {reason}") from None
@@ -102,14 +109,22 @@ def _given_column(given: Any, name: str) -> tuple[Any, Any]:
     return (None, None) if index < 0 else (given.column(index), given.schema.field(index).metadata)
 
 
+def _each_column(batch: Any, convert: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """The columns by name, converted."""
+    from . import _to_python
+
+    converted = {}
+    for index, field in enumerate(batch.schema):
+        with _to_python.naming(field):
+            converted[field.name] = convert(batch.column(index), field.metadata)
+    return converted
+
+
 def rows_of(batch: Any) -> list[dict[str, Any]]:
     """The rows of a record batch or table as dicts of Python values; rows of tensors are numpy arrays."""
     from . import _to_python
 
-    columns = {
-        field.name: _to_python.to_values(batch.column(index), field.metadata)
-        for index, field in enumerate(batch.schema)
-    }
+    columns = _each_column(batch, _to_python.to_values)
     if not columns:
         return [{} for _ in range(batch.num_rows)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -17,7 +17,7 @@ This module imports pyarrow, so it is itself imported only where rows are at han
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
@@ -25,25 +25,38 @@ import pyarrow
 from pyarrow import types
 
 from . import _tensors, _to_python
+from ._untouched import as_given, is_list
 
 _UNITS = ("s", "ms", "us", "ns")
 #: Types of values that stand beside no tensors.
 _PLAIN = (str, bytes, int, float, bool, list, tuple, dict)
 
 
-def to_column(values: Any, given: pyarrow.Array | None = None, metadata: Any = None) -> pyarrow.Array:
-    """Values as a column; ``given`` is the one of the same name that the function got, with its field's metadata."""
+#: What functions get of a column, with its field's metadata.
+Seen = Callable[[pyarrow.Array, Any], Any]
+
+
+def to_column(
+    values: Any, given: pyarrow.Array | None = None, metadata: Any = None, seen: Seen | None = None
+) -> pyarrow.Array:
+    """Values as a column; ``given`` is the one of the same name that the function got, with its field's metadata.
+
+    ``seen`` makes of ``given`` what the function got to see of it.
+    """
     like = None if given is None else given.type
     tensor = None if like is None else _tensors.tensor_of(like, metadata)
     if tensor is None and isinstance(like, pyarrow.BaseExtensionType):
-        column = to_column(values, given.storage)
+        column = to_column(values, given.storage, None, seen)
         return given if column is given.storage or column.equals(given.storage) else column
     column = _converted(values, like, tensor)
     if given is None:
         return column
     if types.is_null(column.type) and len(column) == len(given) == given.null_count:
         return given
-    return column if tensor is not None else _as_given(column, given)
+    if tensor is not None:
+        return column
+    untouched = None if seen is None else lambda column: _converted(seen(column, metadata), like, None)
+    return as_given(column, given, untouched)
 
 
 def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tensor | None) -> pyarrow.Array:
@@ -99,6 +112,8 @@ def _from_list(values: list[Any], like: pyarrow.DataType | None, tensor: _tensor
     if type(next((value for value in values if value is not None), None)) in _PLAIN:
         # The common case: nothing to look at one by one, and what is mixed up is refused in any case.
         return _from_values(values, like)
+    if (moments := _moments(values)) is not None:
+        return _converted(moments, like, tensor)
     values = [_array_or_value(value) for value in values]
     arrays = [value for value in values if isinstance(value, numpy.ndarray)]
     if not arrays:
@@ -110,6 +125,19 @@ def _from_list(values: list[Any], like: pyarrow.DataType | None, tensor: _tensor
         column = _tensors.lists(values, _tensors.common_dtype(arrays))
         return _sized_like(column, like)
     return _from_values([_without_tensors(value) for value in values], like)
+
+
+def _moments(values: list[Any]) -> numpy.ndarray | None:
+    """Moments or durations of numpy one by one, which pyarrow does not take in every unit, as the array that they came of."""
+    dtypes = {value.dtype for value in values if isinstance(value, (numpy.datetime64, numpy.timedelta64))}
+    are_all = len(dtypes) == 1 and all(value is None or isinstance(value, numpy.generic) for value in values)
+    if not are_all:
+        return None
+    dtype = next(iter(dtypes))
+    try:
+        return numpy.array([dtype.type("NaT") if value is None else value for value in values], dtype)
+    except (TypeError, ValueError):
+        return None
 
 
 def _array_or_value(value: Any) -> Any:
@@ -216,7 +244,7 @@ def _checked_text(column: pyarrow.Array, values: list[Any]) -> pyarrow.Array:
 def _has_map(kind: pyarrow.DataType) -> bool:
     if types.is_map(kind):
         return True
-    if _is_list(kind):
+    if is_list(kind):
         return _has_map(kind.value_type)
     return types.is_struct(kind) and any(_has_map(field.type) for field in kind)
 
@@ -236,19 +264,15 @@ def _merged(inferred: pyarrow.DataType, like: pyarrow.DataType | None) -> pyarro
         return like
     if types.is_binary(inferred) and types.is_fixed_size_binary(like):
         return like
-    if _is_list(inferred) and types.is_map(like):
+    if is_list(inferred) and types.is_map(like):
         # Pairs of one type look like lists of two.
-        return like if types.is_null(inferred.value_type) or _is_list(inferred.value_type) else inferred
-    if _is_list(inferred) and _is_list(like):
+        return like if types.is_null(inferred.value_type) or is_list(inferred.value_type) else inferred
+    if is_list(inferred) and is_list(like):
         return pyarrow.list_(_merged(inferred.value_type, like.value_type))
     if types.is_struct(inferred) and types.is_struct(like):
         known = {field.name: field.type for field in like}
         return pyarrow.struct([(field.name, _merged(field.type, known.get(field.name))) for field in inferred])
     return inferred
-
-
-def _is_list(kind: pyarrow.DataType) -> bool:
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
 def _finer(one: str, other: str) -> str:
@@ -275,56 +299,3 @@ def _has_nanoseconds(column: pyarrow.Array, values: list[Any]) -> bool:
 
 def _in_nanoseconds(kind: pyarrow.DataType) -> pyarrow.DataType:
     return pyarrow.timestamp("ns", kind.tz) if types.is_timestamp(kind) else pyarrow.duration("ns")
-
-
-def _as_given(column: pyarrow.Array, given: pyarrow.Array) -> pyarrow.Array:
-    """TYP-3 (untouched-stays): `given` itself, if `column` is what becomes of it on its way through numpy or Python."""
-    if len(column) != len(given) or not _may_be(column.type, given):
-        return column
-    if types.is_floating(column.type):
-        # Nulls came as NaN.
-        seen = _to_python.to_numpy(given)
-        back = column.to_numpy(zero_copy_only=False)
-        return given if seen.dtype == back.dtype and numpy.array_equal(seen, back, equal_nan=True) else column
-    try:
-        if types.is_dictionary(given.type):
-            is_same = _decoded(column).cast(given.type.value_type).equals(_decoded(given))
-        else:
-            is_same = column.cast(given.type).equals(given)
-    except pyarrow.ArrowException:
-        return column
-    return given if is_same else column
-
-
-def _decoded(column: pyarrow.Array) -> pyarrow.Array:
-    return column.dictionary_decode() if types.is_dictionary(column.type) else column
-
-
-def _may_be(kind: pyarrow.DataType, given: pyarrow.Array) -> bool:
-    """Whether a column of `kind` may be another shape of `given`, so that it is worth to compare their values."""
-    if types.is_floating(kind):
-        return given.null_count > 0 and (types.is_integer(given.type) or kind == given.type)
-    return kind != given.type and _is_guise(kind, given.type)
-
-
-def _is_guise(kind: pyarrow.DataType, given: pyarrow.DataType) -> bool:
-    """Whether numpy or Python make `kind` of `given`. Numbers of other widths are not among it: these are meant."""
-    if kind == given or types.is_null(kind):
-        return True
-    if types.is_dictionary(given):
-        return _is_guise(kind.value_type if types.is_dictionary(kind) else kind, given.value_type)
-    if types.is_string(kind) or types.is_large_string(kind):
-        return types.is_string(given) or types.is_large_string(given) or types.is_string_view(given)
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        is_sized = types.is_fixed_size_binary(given)
-        return is_sized or types.is_binary(given) or types.is_large_binary(given) or types.is_binary_view(given)
-    if types.is_temporal(kind):
-        return types.is_temporal(given)
-    if types.is_decimal(kind):
-        return types.is_decimal(given)
-    if _is_list(kind) and (_is_list(given) or types.is_map(given)):
-        return types.is_map(given) or _is_guise(kind.value_type, given.value_type)
-    if types.is_struct(kind) and types.is_struct(given):
-        known = {field.name: field.type for field in given}
-        return all(field.name in known and _is_guise(field.type, known[field.name]) for field in kind)
-    return False

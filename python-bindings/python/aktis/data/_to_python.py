@@ -5,6 +5,8 @@ This module imports pyarrow, so it is itself imported only where rows are at han
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -12,9 +14,23 @@ import pyarrow
 from pyarrow import compute, types
 
 from . import _tensors
+from ._untouched import children, is_list
 
 #: Whole numbers beyond this have no exact place in a float.
 _MOST_EXACT = 2**53
+_FAILURES = (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, OverflowError, ValueError)
+
+
+@contextlib.contextmanager
+def naming(field: pyarrow.Field) -> Iterator[None]:
+    """Failures name the column, and the way out."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise ValueError(
+            f"the column {field.name!r} ({field.type}) has values that cannot be given to Python: {error}; take batches with "
+            "batch_format='pyarrow', or cast the column there first"
+        ) from error
 
 
 def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
@@ -24,6 +40,7 @@ def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
     if tensor is not None:
         return _tensors.to_numpy(column, tensor)
     column = _plain(column)
+    refuse_finer_times(column)
     kind = column.type
     if is_array_list(kind):
         return _fixed_lists(column) if column.null_count == 0 else _tensors.objects(fixed_list_rows(column))
@@ -44,6 +61,7 @@ def to_values(column: Any, metadata: Any = None) -> list[Any]:
         return _tensors.to_rows(column, tensor)
     if isinstance(column, pyarrow.ExtensionArray):
         column = column.storage
+    refuse_finer_times(column)
     return fixed_list_rows(column) if is_array_list(column.type) else column.to_pylist()
 
 
@@ -56,22 +74,42 @@ def to_pandas(table: Any) -> Any:
     frame = None
     special: dict[str, Any] = {}
     for index, field in enumerate(table.schema):
-        series = _special_series(table.column(index), field)
+        with naming(field):
+            series = _special_series(table.column(index), field)
         if series is not None:
             special[field.name] = series
     if not special:
-        return table.to_pandas()
+        return _frame(table)
     import pandas
 
     others = [name for name in table.schema.names if name not in special]
-    frame = table.select(others).to_pandas() if others else pandas.DataFrame(index=range(table.num_rows))
+    frame = _frame(table.select(others)) if others else pandas.DataFrame(index=range(table.num_rows))
     columns = {name: special[name] if name in special else frame[name] for name in table.schema.names}
     return pandas.DataFrame(columns, index=frame.index)
+
+
+def _frame(table: Any) -> Any:
+    try:
+        return table.to_pandas()
+    except _FAILURES:
+        for index, field in enumerate(table.schema):
+            with naming(field):
+                table.column(index).to_pandas()
+        raise
+
+
+def to_series(column: Any, metadata: Any = None) -> Any:
+    """A column as it stands in a data frame."""
+    field = pyarrow.field("column", column.type, metadata=metadata)
+    return to_pandas(pyarrow.table([column], pyarrow.schema([field])))["column"]
 
 
 def _special_series(column: Any, field: pyarrow.Field) -> Any:
     """A column that pyarrow would not turn into pandas as it is."""
     kind = field.type
+    refuse_finer_times(column)
+    if types.is_dictionary(kind):
+        return _categories(_one_array(column))
     is_tensor = _tensors.tensor_of(kind, field.metadata) is not None or is_array_list(kind)
     if not (is_tensor or isinstance(kind, pyarrow.BaseExtensionType) or types.is_nested(kind)):
         if not (types.is_integer(kind) and column.null_count):
@@ -80,11 +118,23 @@ def _special_series(column: Any, field: pyarrow.Field) -> Any:
     column = _one_array(column)
     if not is_tensor and isinstance(column, pyarrow.ExtensionArray):
         column = column.storage
+    plain = _without_views(kind)
+    if not is_tensor and plain is not kind:
+        return column.cast(plain).to_pandas()
     if is_tensor or _needs_python(column):
         import pandas
 
         return pandas.Series(_tensors.objects(to_values(column, field.metadata)), dtype=object)
     return None
+
+
+def _categories(column: pyarrow.DictionaryArray) -> Any:
+    """Values of a dictionary where some are null or there twice, which Arrow allows and pandas does not."""
+    values = column.dictionary
+    if values.null_count == 0 and len(values.unique()) == len(values):
+        return None
+    again = column.dictionary_decode().dictionary_encode()
+    return pyarrow.DictionaryArray.from_arrays(again.indices, again.dictionary, ordered=column.type.ordered).to_pandas()
 
 
 def _nullable_integers() -> dict[Any, Any]:
@@ -110,9 +160,48 @@ def _plain(column: pyarrow.Array) -> pyarrow.Array:
         return _plain(column.storage)
     if types.is_dictionary(column.type):
         return _plain(column.dictionary_decode())
-    if types.is_string_view(column.type):
-        return column.cast(pyarrow.large_string())
-    return column.cast(pyarrow.large_binary()) if types.is_binary_view(column.type) else column
+    kind = _without_views(column.type)
+    return column if kind is column.type else column.cast(kind)
+
+
+def _without_views(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """The type with text and bytes that numpy can take; itself if there is nothing to change."""
+    if types.is_string_view(kind):
+        return pyarrow.large_string()
+    if types.is_binary_view(kind):
+        return pyarrow.large_binary()
+    if is_list(kind):
+        item = kind.value_type
+        inner = _without_views(item)
+        if inner is item:
+            return kind
+        if types.is_fixed_size_list(kind):
+            return pyarrow.list_(inner, kind.list_size)
+        return pyarrow.large_list(inner) if types.is_large_list(kind) else pyarrow.list_(inner)
+    return kind
+
+
+def refuse_finer_times(column: Any) -> None:
+    """Raises for times of day that have nanoseconds, for which Python, numpy and pandas have no word."""
+    if not _has_nanotimes(column.type):
+        return
+    column = _one_array(column)
+    if types.is_time64(column.type):
+        nanoseconds = column.drop_null().view(pyarrow.int64()).to_numpy()
+        if (nanoseconds % 1000).any():
+            raise ValueError("it has times of day with nanoseconds, of which Python's have none")
+    for inner in children(column):
+        refuse_finer_times(inner)
+
+
+def _has_nanotimes(kind: pyarrow.DataType) -> bool:
+    if types.is_time64(kind):
+        return bool(kind.unit == "ns")
+    if is_list(kind):
+        return _has_nanotimes(kind.value_type)
+    if types.is_map(kind):
+        return _has_nanotimes(kind.key_type) or _has_nanotimes(kind.item_type)
+    return types.is_struct(kind) and any(_has_nanotimes(field.type) for field in kind)
 
 
 def is_array_list(kind: pyarrow.DataType) -> bool:

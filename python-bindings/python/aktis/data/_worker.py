@@ -118,7 +118,7 @@ class LoadedFunction:
         return self._function(value)
 
     def _finish_batches(self, output: Any, batch: Any) -> Any:
-        return _batches.to_arrow(output, self.name, batch)
+        return _batches.to_arrow(output, self.name, batch, self._format)
 
     # Rows: calls for each row, whose results are one output.
 
@@ -194,7 +194,7 @@ class LoadedFunction:
         column, _, function = self.name.partition("=")
         if not hasattr(result, "__len__") or isinstance(result, (str, bytes)):
             result = [result] * batch.num_rows
-        return _batches.columns_to_arrow({column: result}, function, batch)
+        return _batches.columns_to_arrow({column: result}, function, batch, given_format=self._format)
 
 
 def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
