@@ -159,6 +159,12 @@ impl Sink for ParquetFile {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        if batch.num_columns() == 0 {
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                "write_parquet(): there are rows without columns, for which Parquet has no place; keep at least one column",
+            ));
+        }
         let schema = self.widened(&batch.schema())?;
         let waits = schema
             .fields()

@@ -1,10 +1,16 @@
 """Bad input: a clear exception that names cause and fix, in bounded time, with the session still usable."""
 
+import base64
+import contextlib
+import errno
 import os
+import resource
+import shutil
 import signal
 
 import aktis
 import aktis.data
+import pyarrow
 import pytest
 from aktis.data import ActorPoolStrategy
 from pyarrow import parquet
@@ -139,12 +145,83 @@ def test_worker_that_dies_once_is_replaced_and_no_row_is_lost(tmp_path):
     assert all(path.suffix == ".parquet" for path in target.iterdir())
 
 
+@contextlib.contextmanager
+def as_nobody():
+    """As a user without rights, where the tests run as root, whom no file refuses."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_missing_rights_are_a_permission_error_when_reading_and_writing(words, tmp_path):
+    closed = tmp_path / "closed"
+    shutil.copytree(words, closed)
+    for path in (closed / "part-0.parquet", closed):
+        path.chmod(0)
+        with as_nobody(), pytest.raises(PermissionError, match="closed") as caught:
+            aktis.data.read_parquet(closed)
+        assert caught.value.errno == errno.EACCES
+        path.chmod(0o755)
+    closed.chmod(0o555)
+    with as_nobody(), pytest.raises(PermissionError, match="closed"):
+        aktis.data.range(3).write_parquet(closed / "out")
+    closed.chmod(0o755)
+
+
+def test_path_below_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file"):
+        aktis.data.range(3).write_parquet(tmp_path / "file" / "out")
+
+
+def test_disk_that_takes_no_more_is_an_os_error_with_its_number(tmp_path):
+    """A full disk comes the same way; a limit for files needs no mount."""
+
+    def limit(batch):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return {"bytes": [os.urandom(1000) for _ in batch["id"]]}
+
+    with pytest.raises(OSError, match=str(tmp_path)) as caught:
+        aktis.data.range(1000).map_batches(limit).write_parquet(tmp_path)
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_that_goes_away_before_it_is_read_is_not_called_damaged(words, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(words, source)
+    ds = aktis.data.read_parquet(source)
+    shutil.rmtree(source)
+    with pytest.raises(FileNotFoundError, match=r"part-\d\.parquet"):
+        ds.take_all()
+
+
+def test_file_with_types_that_only_its_writer_knows_is_refused_by_name(tmp_path):
+    """Integers of 128 bits, as polars writes them: bytes for Parquet, and for Arrow a type that it does not have."""
+    path = tmp_path / "wide.parquet"
+    told = bytearray(pyarrow.schema([("n", pyarrow.int64())]).serialize().to_pybytes())
+    width = told.index((64).to_bytes(4, "little"))
+    told[width : width + 4] = (128).to_bytes(4, "little")
+    numbers = pyarrow.table({"n": pyarrow.array([bytes(16)], pyarrow.binary(16))})
+    with parquet.ParquetWriter(path, numbers.schema, store_schema=False) as writer:
+        writer.write_table(numbers)
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(told).decode()})
+    with pytest.raises(OSError, match=r"wide\.parquet.*its columns cannot be understood.*write it anew"):
+        aktis.data.read_parquet(path)
+
+
 def test_impossible_request_says_what_is_missing():
     class Model:
         def __call__(self, batch):
             return batch
 
-    with pytest.raises(Exception, match=r"2 GPU.*no node has more than 1"):
+    # Before anything runs, and of the class that tasks and actors have.
+    with pytest.raises(aktis.exceptions.TaskUnschedulableError, match=r"2 GPU.*no node has more than 1"):
         aktis.data.range(3).map_batches(Model, num_gpus=2, batch_size=1).take_all()
 
 

@@ -8,6 +8,7 @@ import inspect
 import pathlib
 
 import aktis.data
+import pyarrow.compute
 import pytest
 from aktis.data import (
     ActorPoolStrategy,
@@ -164,6 +165,60 @@ def test_sources_are_read_in_as_many_parts_as_asked_for(words):
     assert files.count() == 2000
     with pytest.raises(ValueError, match="override_num_blocks"):
         aktis.data.range(3, override_num_blocks=0)
+
+
+READ_REFUSED = {
+    "shuffle": "files", "include_paths": True, "tensor_column_schema": {"x": (int, (2,))}, "filesystem": object(),
+    "partition_filter": object(), "arrow_parquet_args": {"use_threads": False}, "ray_remote_args": {"num_cpus": 2},
+    "num_cpus": 2, "num_gpus": 1, "memory": 1, "concurrency": 2,
+}  # fmt: skip
+RESOURCES = ("ray_remote_args", "num_cpus", "num_gpus", "memory", "concurrency")
+
+
+@pytest.mark.parametrize("keyword", READ_REFUSED)
+def test_reading_refuses_by_name_what_it_does_not_do(keyword, words):
+    value = READ_REFUSED[keyword]
+    refusal = rf"\({keyword}=\.\.\.\) is not there yet: \w+"
+    with pytest.raises(NotImplementedError, match="read_parquet" + refusal):
+        aktis.data.read_parquet(words, **{keyword: value})
+    if keyword in RESOURCES:
+        with pytest.raises(NotImplementedError, match="range" + refusal):
+            aktis.data.range(3, **{keyword: value})
+    else:
+        with pytest.raises(TypeError, match=f"unknown argument '{keyword}'"):
+            aktis.data.range(3, **{keyword: value})
+
+
+def test_reading_takes_what_means_the_same_as_nothing(words):
+    harmless = {"shuffle": None, "include_paths": False, "arrow_parquet_args": {}, "ray_remote_args": None, "num_cpus": 1}
+    assert aktis.data.read_parquet(words, **harmless, parallelism=-1).count() == 2000
+    with pytest.raises(TypeError, match="did you mean 'override_num_blocks'"):
+        aktis.data.read_parquet(words, overide_num_blocks=3)
+    with pytest.raises(NotImplementedError, match="partitioning='dir'"):
+        aktis.data.read_parquet(words, partitioning="dir")
+
+
+def test_filters_are_sql_and_anything_else_is_refused_with_the_way_out(words):
+    ds = aktis.data.range(3)
+    theirs = pyarrow.compute.field("id") > 1
+    for use in (
+        lambda: aktis.data.read_parquet(words, filter=theirs),
+        lambda: ds.filter(expr=theirs),
+        lambda: ds.filter(theirs),
+    ):
+        with pytest.raises(NotImplementedError, match="expression of pyarrow is not there yet: write it in SQL, as "):
+            use()
+    for use in (lambda: aktis.data.read_parquet(words, filter=[("id", ">", 1)]), lambda: ds.filter(expr=3)):
+        with pytest.raises(TypeError, match="takes an SQL expression as text"):
+            use()
+
+
+def test_rows_without_columns_are_counted_and_not_written(tmp_path):
+    ds = aktis.data.range(3).drop_columns(["id"])
+    assert ds.count() == 3 and ds.take_all() == [{}] * 3
+    with pytest.raises(ValueError, match="keep at least one column"):
+        ds.write_parquet(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_iteration_knows_its_keywords():

@@ -82,6 +82,8 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
         values = values.astype(values.dtype.newbyteorder("="))
     if values.ndim > 1:
         return _tensors.from_stacked(values, tensor)
+    if values.dtype.kind in "mM":
+        values = values.astype(_units_of_arrow(values.dtype))
     column = pyarrow.array(values)
     is_moment = types.is_timestamp(column.type) and like is not None and types.is_timestamp(like)
     return column.cast(pyarrow.timestamp(column.type.unit, like.tz)) if is_moment and like.tz else column
@@ -138,6 +140,14 @@ def _moments(values: list[Any]) -> numpy.ndarray | None:
         return numpy.array([dtype.type("NaT") if value is None else value for value in values], dtype)
     except (TypeError, ValueError):
         return None
+
+
+def _units_of_arrow(dtype: numpy.dtype) -> numpy.dtype:
+    """The nearest type of moments or durations that Arrow has: numpy also counts in hours or in months."""
+    unit, _ = numpy.datetime_data(dtype)
+    if unit in ("h", "m") or (dtype.kind == "m" and unit in ("D", "W")):
+        return numpy.dtype(f"{dtype.kind}8[s]")
+    return numpy.dtype("M8[D]") if dtype.kind == "M" and unit in ("W", "M", "Y") else dtype
 
 
 def _array_or_value(value: Any) -> Any:

@@ -71,6 +71,25 @@ def _equal(value: Any, other: Any) -> bool:
         return False
 
 
+def sql_of(call: str, expression: Any) -> str:
+    """The text of an SQL expression that the user gave, by ``call``.
+
+    >>> sql_of("filter(expr=...)", "id > 3")
+    'id > 3'
+    >>> sql_of("filter(expr=...)", [("id", ">", 3)])
+    Traceback (most recent call last):
+    ...
+    TypeError: filter(expr=...) takes an SQL expression as text, for example "id > 3 and name = 'a'", not list
+    """
+    if isinstance(expression, str):
+        return expression
+    example = "\"id > 3 and name = 'a'\""
+    if type(expression).__name__ == "Expression":
+        # pyarrow's, of which only pyarrow knows what is in it.
+        raise NotImplementedError(f"{call} with an expression of pyarrow is not there yet: write it in SQL, as {example}")
+    raise TypeError(f"{call} takes an SQL expression as text, for example {example}, not {type(expression).__name__}")
+
+
 _NO_RETRY = (
     "a worker that dies is replaced and its input run again; DataContext.max_worker_deaths_per_input says how often"
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _native, _one_schema
-from ._keywords import Keywords, Refused
+from ._keywords import Keywords, Refused, sql_of
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_parquet(
     is_hive = _is_hive(partitioning)
     dataset = _in_parts(_native.plan().read_parquet(texts, file_extensions, is_hive), parts)
     if filter is not None:
-        dataset = dataset.filter(expr=str(filter))
+        dataset = dataset.filter(expr=sql_of("read_parquet(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
 
 

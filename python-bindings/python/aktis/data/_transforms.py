@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _functions
-from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
+from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords, sql_of
 
 #: Of a function over rows; those of a function over batches besides.
 _ROW_OPTIONS = (
@@ -164,14 +164,14 @@ class Transforms:
         >>> aktis.data.range(10).filter("id > 8").take_all()
         [{'id': 9}]
         """
-        if isinstance(fn, str) and expr is None:
+        if expr is None and fn is not None and not callable(fn):
             fn, expr = None, fn
         if (fn is None) == (expr is None):
             raise ValueError("filter() needs either a function or expr=...")
         if expr is not None:
             harmless = dict.fromkeys(_ROW_OPTIONS, "an expression runs where rows are read, without workers of its own")
             Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
-            return self._then(self._plan.filter(str(expr)))
+            return self._then(self._plan.filter(sql_of("filter(expr=...)", expr)))
         return self._map_rows(fn, "Filter", "mask", options, is_mask=True)
 
     def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
