@@ -62,8 +62,18 @@ mod tests {
 
     #[test]
     fn failure_says_what_was_done_and_keeps_the_number() {
-        let failure = failure("write a", &io::Error::from_raw_os_error(13), ErrorCode::Internal);
-        assert_eq!((failure.code, failure.os_error()), (ErrorCode::Os, Some(13)));
-        assert!(failure.message.starts_with("write a: Permission denied"), "{failure}");
+        let failure = failure(
+            "write a",
+            &io::Error::from_raw_os_error(13),
+            ErrorCode::Internal,
+        );
+        assert_eq!(
+            (failure.code, failure.os_error()),
+            (ErrorCode::Os, Some(13))
+        );
+        assert!(
+            failure.message.starts_with("write a: Permission denied"),
+            "{failure}"
+        );
     }
 }

@@ -46,7 +46,10 @@ fn remove_finished(folder: &Path) {
 fn sweep_begun(target: &Path, begun: &Path, prefix: &str) {
     // Held while the folder gets another name, so that its job, if it lives, waits and then sees that it is gone.
     let job_file = File::open(begun.join(JOB_FILE)).ok();
-    if job_file.as_ref().is_some_and(|file| file.try_lock().is_err()) {
+    if job_file
+        .as_ref()
+        .is_some_and(|file| file.try_lock().is_err())
+    {
         return;
     }
     // Not the name that its job would take at its end.

@@ -193,7 +193,8 @@ pub fn local_folder(text: &str) -> Result<PathBuf, PlanError> {
 
 fn list_folder(folder: &FilePath, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
     let text = folder.display().to_string();
-    let prefix = Path::from_absolute_path(folder).map_err(|error| PlanError::storage(&text, &error))?;
+    let prefix =
+        Path::from_absolute_path(folder).map_err(|error| PlanError::storage(&text, &error))?;
     let listed: Vec<ObjectMeta> =
         futures::executor::block_on(local_store().list(Some(&prefix)).try_collect())
             .map_err(|error| PlanError::storage(&text, &error))?;

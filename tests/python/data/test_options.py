@@ -190,7 +190,13 @@ def test_reading_refuses_by_name_what_it_does_not_do(keyword, words):
 
 
 def test_reading_takes_what_means_the_same_as_nothing(words):
-    harmless = {"shuffle": None, "include_paths": False, "arrow_parquet_args": {}, "ray_remote_args": None, "num_cpus": 1}
+    harmless = {
+        "shuffle": None,
+        "include_paths": False,
+        "arrow_parquet_args": {},
+        "ray_remote_args": None,
+        "num_cpus": 1,
+    }
     assert aktis.data.read_parquet(words, **harmless, parallelism=-1).count() == 2000
     with pytest.raises(TypeError, match="did you mean 'override_num_blocks'"):
         aktis.data.read_parquet(words, overide_num_blocks=3)

@@ -15,7 +15,9 @@ def panic_exception():
 
 
 def test_panic_is_caught_by_except_exception_and_says_what_to_do(panic_exception):
-    with pytest.raises(exceptions.RuntimeSystemError, match=r"panicked: index out of bounds\. .*please report") as caught:
+    with pytest.raises(
+        exceptions.RuntimeSystemError, match=r"panicked: index out of bounds\. .*please report"
+    ) as caught:
         raise panic_exception("index out of bounds")
     assert isinstance(caught.value, Exception) and isinstance(caught.value, panic_exception)
 

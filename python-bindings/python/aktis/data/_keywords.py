@@ -86,7 +86,9 @@ def sql_of(call: str, expression: Any) -> str:
     example = "\"id > 3 and name = 'a'\""
     if type(expression).__name__ == "Expression":
         # pyarrow's, of which only pyarrow knows what is in it.
-        raise NotImplementedError(f"{call} with an expression of pyarrow is not there yet: write it in SQL, as {example}")
+        raise NotImplementedError(
+            f"{call} with an expression of pyarrow is not there yet: write it in SQL, as {example}"
+        )
     raise TypeError(f"{call} takes an SQL expression as text, for example {example}, not {type(expression).__name__}")
 
 
