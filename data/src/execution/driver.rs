@@ -170,13 +170,10 @@ impl Driver {
             let mut stats = self.stats.lock();
             stats.is_done = true;
             stats.elapsed = stats.began.elapsed();
-            // Of a job that failed, those are done that were done before.
-            if outcome.is_ok() {
-                stats
-                    .stages
-                    .iter_mut()
-                    .for_each(|stage| stage.is_done = true);
-            }
+            stats
+                .stages
+                .iter_mut()
+                .for_each(|stage| stage.is_done = true);
         }
         // The consumer may have gone away.
         let _ = self.delivered.send(Delivery::End(outcome));

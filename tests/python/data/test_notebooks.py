@@ -2,7 +2,6 @@
 
 import re
 
-import aktis
 import nbclient
 import nbformat
 import pytest
@@ -160,7 +159,6 @@ def test_actors_say_what_can_be_called(notebook):
     assert "Greeter" in actor and "greet.remote()" in actor and "__" not in actor
 
 
-@pytest.mark.skipif(not hasattr(aktis.ObjectRef, "_repr_html_"), reason="needs a native module that is newer")
 def test_references_say_whether_their_value_is_there(notebook):
     (reference,) = shown(notebook["reference"])
     assert "ObjectRef" in reference and "ready, or failed" in reference

@@ -29,12 +29,14 @@ def bars(lines):
 
 @pytest.mark.parametrize("columns", [60, 170])
 def test_sixty_lines_that_workers_print_are_there_with_one_bar_below(columns, tmp_path):
-    most_bars = 0
+    most_bars, shares = 0, set()
     with Terminal("-c", JOB, "60", str(tmp_path), columns=columns) as terminal:
 
         def count():
             nonlocal most_bars
-            most_bars = max(most_bars, len(bars(terminal.lines())))
+            shown = bars(terminal.lines())
+            most_bars = max(most_bars, len(shown))
+            shares.update(int(share) for line in shown for share in re.findall(r" (\d+)%", line))
 
         found = terminal.until_end(count)
     assert terminal.status == 0, found
@@ -42,13 +44,15 @@ def test_sixty_lines_that_workers_print_are_there_with_one_bar_below(columns, tm
     assert sorted(numbers) == list(range(60)) and len(found) == 61, found
     assert most_bars == 1 and "100%" in bars(found)[0] and "done in" in bars(found)[0]
     assert columns < 110 or "60 rows" in bars(found)[0]
+    assert any(0 < share < 100 for share in shares), "how far it is can be seen on the way"
 
 
 def test_a_job_that_fails_ends_without_saying_that_it_is_done(tmp_path):
     with Terminal("-c", JOB, "40", str(tmp_path), columns=110) as terminal:
         found = terminal.until_end()
     (bar,) = bars(found)
-    assert "failed after" in bar and "done" not in bar and "100%" not in bar
+    assert "failed after" in bar and "done" not in bar
+    assert 0 < int(re.findall(r" (\d+)%", bar)[0]) < 100
     assert terminal.status == 1 and any("is bad" in line for line in found)
 
 

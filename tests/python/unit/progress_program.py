@@ -35,7 +35,7 @@ class Run:
         share = min(self.polls / POLLS, 1)
         rows = round(share * 1_000_000)
         operators = [{"name": "Read", "rows_in": 0, "rows_out": rows}, {"name": "f", "rows_in": rows, "rows_out": rows}]
-        stage = {"inputs": 0, "workers": 12, "starting": 0, "is_done": False, "operators": operators}
+        stage = {"inputs": 0, "known_inputs": 0, "workers": 12, "starting": 0, "is_done": False, "operators": operators}
         stages = [{**stage, "name": name} for name in self.names]
         return {"source_rows": 1_000_000, "elapsed_s": 12.3, "stages": stages}
 

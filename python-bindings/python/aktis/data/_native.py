@@ -91,7 +91,4 @@ def shows_progress() -> bool:
     """Whether the setting ``progress`` is on."""
     from aktis import _aktis
 
-    setting = getattr(_aktis, "shows_progress", None)
-    if setting is None:  # a native module from before this setting
-        return os.environ.get("AKTIS_PROGRESS", "1").lower() not in ("0", "false", "no", "off")
-    return setting()
+    return _aktis.shows_progress()

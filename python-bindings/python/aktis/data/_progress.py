@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from . import _native
 from ._context import DataContext
-from ._progress_lines import Ending, Tracker, lines
+from ._progress_lines import Ending, StageProgress, Tracker, lines
 
 #: Short jobs show no progress.
 QUIET_S = 1.0
@@ -39,6 +40,7 @@ class Progress:
     def __init__(self, execution: Any) -> None:
         self._execution = execution
         self._tracker = Tracker()
+        self._stages: list[StageProgress] = []
         self._place: _Place | None = None
         self._next = time.monotonic() + QUIET_S
         self._is_silent = not DataContext.get_current().enable_progress_bars
@@ -53,12 +55,12 @@ class Progress:
             self._is_silent = True
             return
         with self._unless_the_terminal_is_gone():
-            stages = self._tracker.read(self._execution.stats())
+            self._stages = self._tracker.read(self._execution.stats())
             if self._place is None:
                 self._place = place
-                place.open(len(stages))
+                place.open(len(self._stages))
             self._next = now + place.interval_s
-            place.show(lines(stages, place.width(), is_ascii=place.is_ascii))
+            place.show(lines(self._stages, place.width(), is_ascii=place.is_ascii))
 
     def close(self, kind: str) -> None:
         """Says at last how it ended (see :class:`Ending`), if anything was said before."""
@@ -67,9 +69,15 @@ class Progress:
             return
         with self._unless_the_terminal_is_gone():
             stats = self._execution.stats()
-            stages = self._tracker.read(stats)
+            if kind == "done":
+                self._stages = self._tracker.read(stats)
+            elif all(stage.is_done for stage in self._stages):
+                # What failed came after all rows, such as making the files visible.
+                self._stages[-1] = dataclasses.replace(self._stages[-1], is_done=False)
+            # Of a run that did not go well, the stages are as they were seen last: statistics call all of them done, since
+            # nothing is left to do.
             ending = Ending(kind, stats["elapsed_s"])
-            place.close(lines(stages, place.width(), ending=ending, is_ascii=place.is_ascii))
+            place.close(lines(self._stages, place.width(), ending=ending, is_ascii=place.is_ascii))
 
     @contextlib.contextmanager
     def _unless_the_terminal_is_gone(self) -> Any:

@@ -70,7 +70,7 @@ class Tracker:
         for index, (stage, window) in enumerate(zip(stats["stages"], self._windows, strict=True)):
             operators = stage["operators"]
             rows = operators[0]["rows_out"] if operators else 0
-            is_done = stage.get("is_done", False)
+            is_done = stage["is_done"]
             if is_done:
                 share = 1.0
             elif index == 0:
@@ -78,8 +78,8 @@ class Tracker:
             elif share is not None:
                 # It can be as far as the stage before, times what it has taken of that one's rows.
                 share = share * min(rows / rows_before, 1.0) if rows_before else 0.0
-            workers, starting = stage.get("workers"), stage.get("starting", 0)
-            is_starting = bool(workers) and workers == starting and not rows
+            workers = stage["workers"]
+            is_starting = workers > 0 and workers == stage["starting"] and not rows
             window.add(now, rows, share, is_idle=is_starting)
             speed = window.per_s()
             result.append(
@@ -101,8 +101,8 @@ class Tracker:
 
 def _share_of_source(rows: int, stats: Mapping[str, Any], stage: Mapping[str, Any]) -> float | None:
     """By rows, and by parts that are used up: a filter that the source applies itself lets few rows through."""
-    by_rows = rows / stats["source_rows"] if stats.get("source_rows") else None
-    by_parts = stage["inputs"] / stage["known_inputs"] if stage.get("known_inputs") else None
+    by_rows = rows / stats["source_rows"] if stats["source_rows"] else None
+    by_parts = stage["inputs"] / stage["known_inputs"] if stage["known_inputs"] else None
     known = [share for share in (by_rows, by_parts) if share is not None]
     return min(max(known), 1.0) if known else None
 
