@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from . import _blocking_get, _session
 from ._actor_host import GROUP_SEPARATOR
@@ -10,11 +10,20 @@ from ._options import METHOD_OPTIONS, check_options, native_method_options
 from ._signature import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Unpack
+
     from ._aktis import ActorCore
     from ._methods import MethodSpec
+    from ._typed import MethodOptions
+
+#: The parameters of the method, without ``self``.
+P = ParamSpec("P")
+#: What a call gives: references.
+Out_co = TypeVar("Out_co", covariant=True)
 
 
-class ActorMethod:
+class ActorMethod(Generic[P, Out_co]):
     """A method of an actor; :attr:`remote` calls it. Found as an attribute of an :class:`~aktis.ActorHandle`."""
 
     def __init__(
@@ -23,7 +32,7 @@ class ActorMethod:
         class_name: str,
         name: str,
         spec: MethodSpec,
-        changes: dict[str, Any] | None = None,
+        changes: Mapping[str, Any] | None = None,
         address: str | None = None,
     ):
         """``address``: of the session that the actor belongs to, if it may be over."""
@@ -53,7 +62,7 @@ class ActorMethod:
     def _unbind(self) -> None:
         self.__dict__.pop("remote", None)
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Out_co:
         """Calls the method, and returns at once. Calls of one process run in the order in which they are made.
 
         Returns:
@@ -68,7 +77,7 @@ class ActorMethod:
         self._bind()
         return self.remote(*args, **kwargs)
 
-    def options(self, **options: Any) -> ActorMethod:
+    def options(self, **options: Unpack[MethodOptions]) -> ActorMethod[P, Any]:
         """The same method with other options.
 
         Args:
@@ -81,10 +90,12 @@ class ActorMethod:
         check_options("method", METHOD_OPTIONS, options)
         return ActorMethod(self._core, self._class_name, self._name, self._spec, options, self._address)
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise TypeError(
-            f"a method of an actor cannot be called directly: instead of {self._name}(), use {self._name}.remote()"
-        )
+    if not TYPE_CHECKING:  # checkers are to report such a call
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            raise TypeError(
+                f"a method of an actor cannot be called directly: instead of {self._name}(), use {self._name}.remote()"
+            )
 
     def __reduce__(self) -> Any:
         return _restore_method, (self._core.state(), self._class_name, self._name, tuple(self._spec), self._changes)
@@ -104,7 +115,7 @@ def _ended_with_session(class_name: str, actor_id: str) -> Exception:
 
 def _restore_method(
     core_state: tuple[Any, ...], class_name: str, name: str, spec: tuple[Any, ...], changes: dict[str, Any]
-) -> ActorMethod:
+) -> ActorMethod[..., Any]:
     from ._aktis import ActorCore
     from ._methods import MethodSpec
 

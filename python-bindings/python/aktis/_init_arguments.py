@@ -9,6 +9,7 @@ from ._quantities import check_quantity, check_resources
 # As type checkers know it: `init` waits for what is imported here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 #: Arguments of ``ray.init`` that are accepted and change nothing, and why that is no loss.
@@ -60,7 +61,7 @@ _PARAMETERS = (
 _RUNTIME_ENV_KEYS = ("env_vars", "working_dir")
 
 
-def check_init_arguments(ray_arguments: dict[str, Any], *, local_mode: bool, infeasible: str | None = None) -> None:
+def check_init_arguments(ray_arguments: Mapping[str, Any], *, local_mode: bool, infeasible: str | None = None) -> None:
     """Refuses what ``init`` does not know.
 
     >>> check_init_arguments({"num_cpu": 2}, local_mode=False)
@@ -129,7 +130,7 @@ class LaptopArguments:
         labels: dict[str, str] | None,
         object_store_memory: int | None,
         runtime_env: dict[str, Any] | None,
-        ray_arguments: dict[str, Any] | None = None,
+        ray_arguments: Mapping[str, Any] | None = None,
     ):
         self.num_cpus = num_cpus
         self.num_gpus = num_gpus

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar, overload
 
 from . import _aktis, _session
 from ._aktis import ObjectRef, ObjectRefGenerator
 
+T = TypeVar("T")
+Ref = TypeVar("Ref", bound="ObjectRef[Any]")
+Stream = TypeVar("Stream", bound="ObjectRefGenerator[Any]")
+Transport = Literal["object_store"] | None
 
-def put(value: Any, *, _owner: None = None, _tensor_transport: str | None = None) -> ObjectRef:
+
+def put(value: T, *, _owner: None = None, _tensor_transport: Transport = None) -> ObjectRef[T]:
     """Stores a value once, for any number of tasks to use.
 
     Passing the reference to many tasks sends the value once to each node, not once per task. Arrays and Arrow tables are
@@ -58,7 +63,17 @@ def _check_transport(function: str, transport: Any) -> None:
         )
 
 
-def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: str | None = None) -> Any:
+@overload
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None, _tensor_transport: Transport = None) -> T: ...
+@overload
+def get(
+    object_refs: list[ObjectRef[T]], *, timeout: float | None = None, _tensor_transport: Transport = None
+) -> list[T]: ...
+@overload
+def get(
+    object_refs: list[Ref], *, timeout: float | None = None, _tensor_transport: Transport = None
+) -> list[Any]: ...
+def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: Transport = None) -> Any:
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
     Args:
@@ -111,12 +126,20 @@ def _check_get(refs: Any) -> None:
             )
 
 
+@overload
 def wait(
-    ray_waitables: list[Any],
-    *,
-    num_returns: int = 1,
-    timeout: float | None = None,
-    fetch_local: bool = True,
+    ray_waitables: list[Ref], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[Ref], list[Ref]]: ...
+@overload
+def wait(
+    ray_waitables: list[Stream], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[Stream], list[Stream]]: ...
+@overload
+def wait(
+    ray_waitables: list[ObjectRef[Any] | ObjectRefGenerator[Any]], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[ObjectRef[Any] | ObjectRefGenerator[Any]], list[ObjectRef[Any] | ObjectRefGenerator[Any]]]: ...
+def wait(
+    ray_waitables: list[Any], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
 ) -> tuple[list[Any], list[Any]]:
     """Waits until some of the references are ready.
 
@@ -185,7 +208,9 @@ def _described(value: Any) -> str:
     return f"{value!r} of type {type(value).__name__}"[:200]
 
 
-def cancel(ray_waitable: ObjectRef | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    ray_waitable: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Cancels a task or a method call. One that has ended stays as it is.
 
     What has not begun never does. A running task gets a ``KeyboardInterrupt``, a method of an async actor an

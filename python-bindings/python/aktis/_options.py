@@ -9,9 +9,12 @@ ValueError: unknown option 'num_cpu' of a task: did you mean 'num_cpus'? Known a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._quantities import check_gpus, check_quantity, check_resources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Ray's options that are accepted and change nothing, and why that is no loss.
 HARMLESS = {
@@ -69,7 +72,7 @@ METHOD_OPTIONS = frozenset({
 })  # fmt: skip
 
 
-def check_options(what: str, known: frozenset[str], options: dict[str, Any]) -> None:
+def check_options(what: str, known: frozenset[str], options: Mapping[str, Any]) -> None:
     """Raises for an option that does not exist or a value that makes no sense.
 
     Args:
@@ -261,7 +264,7 @@ def native_window(options: dict[str, Any]) -> dict[str, Any]:
 
 def native_task_options(options: dict[str, Any], *, is_generator: bool) -> dict[str, Any]:
     """Options of a task for the native module."""
-    native = {
+    native: dict[str, Any] = {
         "resources": native_resources(options, default_cpus=1.0),
         "strategy": native_strategy(options.get("scheduling_strategy")),
         "name": options.get("name") or "",
@@ -281,7 +284,7 @@ def native_task_options(options: dict[str, Any], *, is_generator: bool) -> dict[
 
 def native_actor_options(options: dict[str, Any], namespace: str) -> dict[str, Any]:
     """Options of an actor for the native module."""
-    native = {
+    native: dict[str, Any] = {
         "resources": native_resources(options, default_cpus=None),
         "strategy": native_strategy(options.get("scheduling_strategy")),
         "name": options.get("name") or "",

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ._options import METHOD_OPTIONS, check_options
 from .remote_function import RemoteFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import Literal, ParamSpec, TypeVar, Unpack
 
+    from ._aktis import ObjectRef, ObjectRefGenerator
+    from ._typed import Anything, MethodOptions, RemoteDecorator, RemoteOptions, TaskDecorator, TaskOptions
     from .actor import ActorClass
 
+    P = ParamSpec("P")
+    T = TypeVar("T")
+    Class = TypeVar("Class", bound=type[Any])
 
+
+# Checkers take the first form that fits: a class, a function without annotation, a generator, any other function.
+@overload
+def remote(target: Class, /) -> ActorClass[Class]: ...
+@overload
+def remote(target: Callable[P, Anything], /) -> RemoteFunction[Callable[P, Any], ObjectRef[Any]]: ...
+@overload
+def remote(target: Callable[P, Iterator[T]], /) -> RemoteFunction[Callable[P, Any], ObjectRefGenerator[T]]: ...
+@overload
+def remote(target: Callable[P, T], /) -> RemoteFunction[Callable[P, Any], ObjectRef[T]]: ...
+@overload
+def remote(*, num_returns: Literal[0], **options: Unpack[TaskOptions]) -> TaskDecorator[None]: ...
+@overload
+def remote(*, num_returns: Literal[1], **options: Unpack[TaskOptions]) -> TaskDecorator[ObjectRef[Any]]: ...
+@overload
+def remote(
+    *, num_returns: Literal["streaming"], **options: Unpack[TaskOptions]
+) -> TaskDecorator[ObjectRefGenerator[Any]]: ...
+@overload
+def remote(*, num_returns: int, **options: Unpack[TaskOptions]) -> TaskDecorator[list[ObjectRef[Any]]]: ...
+@overload
+def remote(*, num_returns: None = None, **options: Unpack[RemoteOptions]) -> RemoteDecorator: ...
 def remote(*args: Any, **options: Any) -> Any:
     """Makes a function run as tasks, or a class into actors.
 
@@ -48,7 +76,7 @@ def _check_any(options: dict[str, Any]) -> None:
     check_options("task or actor", TASK_OPTIONS | ACTOR_OPTIONS, options)
 
 
-def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction | ActorClass:
+def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any] | ActorClass[Any]:
     if isinstance(target, RemoteFunction) or _is_actor_class(target):
         raise TypeError(f"{target!r} is remote already: use .options() to change its options")
     if isinstance(target, type):
@@ -66,7 +94,7 @@ def _is_actor_class(target: Any) -> bool:
     return module is not None and isinstance(target, module.ActorClass)
 
 
-def method(**options: Any) -> Callable[[Any], Any]:
+def method(**options: Unpack[MethodOptions]) -> Callable[[T], T]:
     """Gives options to a method of an actor class.
 
     Args:

@@ -26,10 +26,11 @@ from . import _aktis, _forgotten_get
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, Literal, Protocol, Unpack
 
     from ._init_arguments import LaptopArguments
     from ._session_context import SessionContext
+    from ._typed import InitOptions
 
     class Bound(Protocol):
         """Something that keeps a connection to the session and can let go of it."""
@@ -66,9 +67,9 @@ def init(
     logging_level: int | str = "info",
     runtime_env: dict[str, Any] | None = None,
     configure_logging: bool = True,
-    local_mode: bool = False,
-    infeasible: str | None = None,
-    **ray_arguments: Any,
+    local_mode: Literal[False] = False,
+    infeasible: Literal["fail", "wait"] | None = None,
+    **ray_arguments: Unpack[InitOptions],
 ) -> SessionContext:
     """Begins a session: on this machine, or by joining a cluster.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from . import _session
 from ._actor_host import ActorExit, call_limits, request_exit
@@ -29,7 +29,24 @@ from ._options import ACTOR_OPTIONS, check_options, native_actor_options
 from ._signature import check, parameters_of
 
 if TYPE_CHECKING:
-    from ._aktis import ActorCore
+    from collections.abc import Callable
+    from typing import Concatenate, ParamSpec, Unpack
+
+    from ._aktis import ActorCore, ObjectRef
+    from ._typed import ActorOptions
+
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    T = TypeVar("T")
+    #: The parameters of a constructor, or what is left of them after the first ones.
+    Q = ParamSpec("Q")
+
+#: The class that is remote, as ``type[Counter]``: its constructor tells checkers what :meth:`ActorClass.remote` takes.
+Class_co = TypeVar("Class_co", covariant=True)
+#: The class of an actor.
+T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["ActorClass", "ActorClassInheritanceException", "ActorHandle", "ActorId", "ActorMethod", "exit_actor"]
 
@@ -49,7 +66,7 @@ class ActorId(bytes):
         return f"ActorId({self.hex()})"
 
 
-class ActorClass:
+class ActorClass(Generic[Class_co]):
     """A class with options; :meth:`remote` starts an actor. Made by :func:`aktis.remote`."""
 
     def __init__(self, cls: type[Any], options: dict[str, Any]):
@@ -66,7 +83,44 @@ class ActorClass:
         self._definition = definition
         self._spec: ClassSpec | None = None
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+    # As RemoteFunction.remote: a reference may stand for any argument.
+    @overload
+    def remote(self: ActorClass[Callable[Q, T]], *args: Q.args, **kwargs: Q.kwargs) -> ActorHandle[T]: ...
+    @overload
+    def remote(
+        self: ActorClass[Callable[Concatenate[A, Q], T]], _a: A | ObjectRef[A], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> ActorHandle[T]: ...
+    @overload
+    def remote(
+        self: ActorClass[Callable[Concatenate[A, B, Q], T]],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> ActorHandle[T]: ...
+    @overload
+    def remote(
+        self: ActorClass[Callable[Concatenate[A, B, C, Q], T]],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        _c: C | ObjectRef[C],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> ActorHandle[T]: ...
+    @overload
+    def remote(
+        self: ActorClass[Callable[Concatenate[A, B, C, D, Q], T]],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        _c: C | ObjectRef[C],
+        _d: D | ObjectRef[D],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> ActorHandle[T]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[Any]:  # type: ignore[misc]  # as RemoteFunction.remote
         """Starts an actor, and returns a handle at once. The constructor runs in the actor's process.
 
         Raises:
@@ -108,7 +162,7 @@ class ActorClass:
             self._spec = class_spec_of(self._class)
         return self._spec
 
-    def options(self, **options: Any) -> ActorClass:
+    def options(self, **options: Unpack[ActorOptions]) -> ActorClass[Class_co]:
         """The same class with other options.
 
         Args:
@@ -131,7 +185,7 @@ class ActorClass:
                 :class:`~aktis.util.scheduling_strategies.NodeAffinitySchedulingStrategy`.
         """
         check_options("actor", ACTOR_OPTIONS, options)
-        variant = ActorClass.__new__(ActorClass)
+        variant: ActorClass[Class_co] = ActorClass.__new__(ActorClass)
         is_same_class = "concurrency_groups" not in options
         if is_same_class and self._definition is None:
             self._definition = Definition(_with_groups(self._class, self._options.get("concurrency_groups")))
@@ -139,9 +193,11 @@ class ActorClass:
         variant._spec = self._spec
         return variant
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        name = self._class.__name__
-        raise TypeError(f"an actor class cannot be instantiated directly: instead of {name}(), use {name}.remote()")
+    if not TYPE_CHECKING:  # checkers are to report such a call
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            name = self._class.__name__
+            raise TypeError(f"an actor class cannot be instantiated directly: instead of {name}(), use {name}.remote()")
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the class, static and class methods: what can be reached without an instance. As in Ray.
@@ -178,7 +234,7 @@ class ActorClass:
         return _restore_class, (self._class, self._options)
 
     @classmethod
-    def _unfinished(cls, options: dict[str, Any]) -> ActorClass:
+    def _unfinished(cls, options: dict[str, Any]) -> ActorClass[Any]:
         """An instance that :meth:`_adopt` completes: stands for itself while its definition is being loaded."""
         unfinished = cls.__new__(cls)
         unfinished._options = options
@@ -201,8 +257,8 @@ def _twin_of(function: FunctionType) -> FunctionType:
     return twin
 
 
-def _restore_class(cls: type[Any], options: dict[str, Any]) -> ActorClass:
-    restored = ActorClass.__new__(ActorClass)
+def _restore_class(cls: type[Any], options: dict[str, Any]) -> ActorClass[Any]:
+    restored: ActorClass[Any] = ActorClass.__new__(ActorClass)
     restored._set_up(cls, options, None)
     return restored
 
@@ -215,7 +271,7 @@ def _with_groups(cls: type[Any], groups: dict[str, int] | None) -> type[Any]:
     return type(cls)(cls.__name__, (cls,), {**members, "__aktis_concurrency_groups__": dict(groups)})
 
 
-class ActorHandle:
+class ActorHandle(Generic[T_co]):
     """An actor, as seen by its callers. Its methods are called by ``handle.method.remote(...)``.
 
     A handle can be passed to tasks and other actors. The actor ends when the last handle is gone and its calls are done,
@@ -232,17 +288,18 @@ class ActorHandle:
     def _actor_id(self) -> ActorId:
         return ActorId(bytes.fromhex(self._core.id()))
 
-    def __getattr__(self, name: str) -> ActorMethod:
+    def __getattr__(self, name: str) -> ActorMethod[..., Any]:
         spec = self.__dict__.get("_spec")
         method = spec.methods.get(name) if spec is not None else None
-        if method is None:
+        if spec is None or method is None:
             kind = spec.class_name if spec is not None else "ActorHandle"
             raise AttributeError(
                 f"actor class {kind} has no method {name!r}; attributes of an actor can only be reached by methods",
                 name=name,
                 obj=self if spec is not None else None,
             )
-        bound = self.__dict__[name] = ActorMethod(self._core, spec.class_name, name, method, None, self._address)
+        bound: ActorMethod[..., Any] = ActorMethod(self._core, spec.class_name, name, method, None, self._address)
+        self.__dict__[name] = bound
         return bound
 
     def __dir__(self) -> list[str]:
@@ -266,13 +323,13 @@ class ActorHandle:
         return _restore_handle, (self._core.state(), self._state)
 
 
-def _restore_handle(core_state: tuple[Any, ...], state: bytes) -> ActorHandle:
+def _restore_handle(core_state: tuple[Any, ...], state: bytes) -> ActorHandle[Any]:
     from ._aktis import ActorCore
 
     return ActorHandle(ActorCore.restore(core_state), class_spec_from(state), state)
 
 
-def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """The actor of this name.
 
     Args:
@@ -302,7 +359,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return ActorHandle(core, class_spec_from(bytes(state)), bytes(state))
 
 
-def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
     """Ends an actor at once, without running what still waits for it.
 
     Args:

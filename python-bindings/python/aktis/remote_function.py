@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _session
 from ._definition import Definition, Payload
@@ -13,12 +13,28 @@ from ._signature import checked, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Concatenate, Literal, ParamSpec, Unpack
+
+    from ._aktis import ObjectRef, ObjectRefGenerator
+    from ._typed import TaskOptions
+
+    A = TypeVar("A")
+    B = TypeVar("B")
+    C = TypeVar("C")
+    D = TypeVar("D")
+    #: The parameters, or what is left of them after the first ones.
+    Q = ParamSpec("Q")
+
+#: The function, as ``Callable[[int], str]``: tells checkers what :meth:`RemoteFunction.remote` takes.
+Function_co = TypeVar("Function_co", covariant=True)
+#: What a call gives: references.
+Out_co = TypeVar("Out_co", covariant=True)
 
 #: Variants made by ``options()`` that are kept for the next time.
 _MAX_VARIANTS = 64
 
 
-class RemoteFunction:
+class RemoteFunction(Generic[Function_co, Out_co]):
     """A function with options; :meth:`remote` runs it in a worker. Made by :func:`aktis.remote`.
 
     >>> import aktis
@@ -41,13 +57,66 @@ class RemoteFunction:
         self._set_up(function, options, Definition(function))
 
     def _set_up(self, function: Callable[..., Any], options: dict[str, Any], definition: Definition) -> None:
-        functools.update_wrapper(self, function, updated=())
+        functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]
         self._function = function
         self._options = options
         self._definition = definition
-        self._variants: dict[Any, RemoteFunction] = {}
+        self._variants: dict[Any, RemoteFunction[Function_co, Any]] = {}
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    # A reference may stand for any argument, which Python's types cannot say of all parameters at once. They say it of the first
+    # four, and of any number of references that are nothing but references.
+    @overload
+    def remote(self: RemoteFunction[Callable[Q, Any], Out_co], *args: Q.args, **kwargs: Q.kwargs) -> Out_co: ...
+    @overload
+    def remote(
+        self: RemoteFunction[Callable[Concatenate[A, Q], Any], Out_co],
+        _a: A | ObjectRef[A],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Out_co: ...
+    @overload
+    def remote(
+        self: RemoteFunction[Callable[Concatenate[A, B, Q], Any], Out_co],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Out_co: ...
+    @overload
+    def remote(
+        self: RemoteFunction[Callable[Concatenate[A, B, C, Q], Any], Out_co],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        _c: C | ObjectRef[C],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Out_co: ...
+    @overload
+    def remote(
+        self: RemoteFunction[Callable[Concatenate[A, B, C, D, Q], Any], Out_co],
+        _a: A | ObjectRef[A],
+        _b: B | ObjectRef[B],
+        _c: C | ObjectRef[C],
+        _d: D | ObjectRef[D],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Out_co: ...
+    @overload
+    def remote(
+        self,
+        _a: ObjectRef[Any],
+        _b: ObjectRef[Any],
+        _c: ObjectRef[Any],
+        _d: ObjectRef[Any],
+        _e: ObjectRef[Any],
+        /,
+        *args: ObjectRef[Any],
+    ) -> Out_co: ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy forgets what self is in the forms
         """Runs the function as a task, and returns at once.
 
         A reference among the arguments arrives as its value; inside of containers references stay references.
@@ -78,7 +147,24 @@ class RemoteFunction:
     def _unbind(self) -> None:
         self.__dict__.pop("remote", None)
 
-    def options(self, **options: Any) -> RemoteFunction:
+    # Numbers that are known have types of their own; 0 and 1 are ints, too.
+    @overload
+    def options(self, *, num_returns: Literal[0], **options: Unpack[TaskOptions]) -> RemoteFunction[Function_co, None]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal[1], **options: Unpack[TaskOptions]
+    ) -> RemoteFunction[Function_co, ObjectRef[Any]]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal["streaming"], **options: Unpack[TaskOptions]
+    ) -> RemoteFunction[Function_co, ObjectRefGenerator[Any]]: ...
+    @overload
+    def options(
+        self, *, num_returns: int, **options: Unpack[TaskOptions]
+    ) -> RemoteFunction[Function_co, list[ObjectRef[Any]]]: ...
+    @overload
+    def options(self, *, num_returns: None = None, **options: Unpack[TaskOptions]) -> RemoteFunction[Function_co, Out_co]: ...
+    def options(self, **options: Any) -> RemoteFunction[Function_co, Any]:
         """The same function with other options.
 
         Args:
@@ -114,18 +200,20 @@ class RemoteFunction:
                 self._variants[key] = known
         return known
 
-    def _with(self, options: dict[str, Any]) -> RemoteFunction:
+    def _with(self, options: dict[str, Any]) -> RemoteFunction[Function_co, Any]:
         check_options("task", TASK_OPTIONS, options)
-        variant = RemoteFunction.__new__(RemoteFunction)
+        variant: RemoteFunction[Function_co, Any] = RemoteFunction.__new__(RemoteFunction)
         variant._set_up(self._function, {**self._options, **options}, self._definition)
         return variant
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        name = self._function.__name__
-        raise TypeError(
-            f"a remote function cannot be called directly: instead of {name}(), use {name}.remote() (or {name}._function() "
-            "to run it in this process)"
-        )
+    if not TYPE_CHECKING:  # checkers are to report such a call
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            name = self._function.__name__
+            raise TypeError(
+                f"a remote function cannot be called directly: instead of {name}(), use {name}.remote() (or "
+                f"{name}._function() to run it in this process)"
+            )
 
     def __repr__(self) -> str:
         return f"RemoteFunction({getattr(self, '__qualname__', '?')})"
@@ -134,9 +222,9 @@ class RemoteFunction:
         return _restore, (self._function, self._options)
 
     @classmethod
-    def _unfinished(cls, options: dict[str, Any]) -> RemoteFunction:
+    def _unfinished(cls, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
         """An instance that :meth:`_adopt` completes: stands for itself while its definition is being loaded."""
-        unfinished = cls.__new__(cls)
+        unfinished: RemoteFunction[Any, Any] = cls.__new__(cls)
         unfinished._options = options
         return unfinished
 
@@ -144,7 +232,7 @@ class RemoteFunction:
         self._set_up(function, self._options, Definition(function, payload))
 
 
-def _restore(function: Callable[..., Any], options: dict[str, Any]) -> RemoteFunction:
-    restored = RemoteFunction.__new__(RemoteFunction)
+def _restore(function: Callable[..., Any], options: dict[str, Any]) -> RemoteFunction[Any, Any]:
+    restored: RemoteFunction[Any, Any] = RemoteFunction.__new__(RemoteFunction)
     restored._set_up(function, options, Definition(function))
     return restored

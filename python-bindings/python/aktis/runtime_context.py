@@ -46,7 +46,7 @@ class RuntimeContext:
         return None
 
     @property
-    def current_actor(self) -> ActorHandle:
+    def current_actor(self) -> ActorHandle[Any]:
         """A handle of the actor this process is.
 
         Raises:

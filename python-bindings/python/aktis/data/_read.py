@@ -12,9 +12,13 @@ from ._keywords import Keywords, Refused, sql_of
 from .dataset import Dataset
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     import numpy
     import pandas
     import pyarrow
+
+    from ._typed import ReadHints, SourceHints
 
 
 #: What Parquet files are called.
@@ -25,10 +29,10 @@ def read_parquet(
     paths: str | os.PathLike[str] | list[str | os.PathLike[str]],
     *,
     columns: list[str] | None = None,
-    filter: Any = None,
+    filter: str | None = None,
     file_extensions: list[str] | None = _DEFAULT_EXTENSIONS,
-    partitioning: Any = "hive",
-    **hints: Any,
+    partitioning: Literal["hive"] | None = "hive",
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of Parquet files.
 
@@ -61,7 +65,7 @@ def read_parquet(
     return dataset if columns is None else dataset.select_columns(columns)
 
 
-def range(n: int, **hints: Any) -> Dataset:
+def range(n: int, **hints: Unpack[SourceHints]) -> Dataset:
     """The numbers from 0 to ``n - 1`` in the column ``id``.
 
     >>> range(4).take_all()
@@ -73,7 +77,7 @@ def range(n: int, **hints: Any) -> Dataset:
     return _in_parts(_native.plan().range(n), parts)
 
 
-def from_items(items: Iterable[Any], **hints: Any) -> Dataset:
+def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
     """Python objects: dicts become rows, anything else goes into the column ``item``.
 
     >>> from_items([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]).take_all()
@@ -89,7 +93,7 @@ def from_items(items: Iterable[Any], **hints: Any) -> Dataset:
     return _from_batches([_batches.rows_to_arrow(rows, "from_items()")], "from_items()", parts)
 
 
-def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Any) -> Dataset:
+def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Unpack[SourceHints]) -> Dataset:
     """Arrow tables, without a copy until they are used.
 
     >>> import pyarrow
@@ -114,7 +118,7 @@ def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table]
     return _from_batches(batches, "from_arrow()", parts)
 
 
-def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Any) -> Dataset:
+def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Unpack[SourceHints]) -> Dataset:
     """Pandas data frames; the index is left out.
 
     >>> import pandas
@@ -126,7 +130,7 @@ def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Any) ->
     return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs], "from_pandas()", parts)
 
 
-def from_numpy(arrays: numpy.ndarray | list[numpy.ndarray], **hints: Any) -> Dataset:
+def from_numpy(arrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]) -> Dataset:
     """Numpy arrays in the column ``data``, one row per first index.
 
     >>> import numpy

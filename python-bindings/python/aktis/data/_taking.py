@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from . import _batches, _consume, _iteration, _one_schema
 from ._keywords import Keywords, Refused
@@ -11,10 +11,16 @@ from ._progress import is_notebook
 from ._schema import Schema
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
+    import numpy
     import pandas
     import pyarrow
 
+    from ._typed import BatchFormat, IterArgs
     from .dataset import Dataset
+
+    NumpyBatch = dict[str, numpy.ndarray[Any, Any]]
 
 Row = dict[str, Any]
 
@@ -62,7 +68,15 @@ class Taking:
             raise ValueError(f"the dataset has more than {limit} rows")
         return rows
 
-    def take_batch(self, batch_size: int = 20, *, batch_format: str | None = "default") -> Any:
+    @overload
+    def take_batch(
+        self, batch_size: int = 20, *, batch_format: Literal["default", "numpy"] = "default"
+    ) -> NumpyBatch: ...
+    @overload
+    def take_batch(self, batch_size: int = 20, *, batch_format: Literal["pandas"]) -> pandas.DataFrame: ...
+    @overload
+    def take_batch(self, batch_size: int = 20, *, batch_format: Literal["pyarrow"] | None) -> pyarrow.Table: ...
+    def take_batch(self, batch_size: int = 20, *, batch_format: BatchFormat | None = "default") -> Any:
         """The first rows as one batch.
 
         >>> import aktis.data
@@ -106,14 +120,44 @@ class Taking:
         _consume.blocks(execution)
         return execution.rows_sunk()
 
+    @overload
     def iter_batches(
         self,
         *,
         prefetch_batches: int = 1,
         batch_size: int | None = 256,
-        batch_format: str | None = "default",
+        batch_format: Literal["default", "numpy"] = "default",
         drop_last: bool = False,
-        **more: Any,
+        **more: Unpack[IterArgs],
+    ) -> _iteration.Repeatable[NumpyBatch]: ...
+    @overload
+    def iter_batches(
+        self,
+        *,
+        prefetch_batches: int = 1,
+        batch_size: int | None = 256,
+        batch_format: Literal["pandas"],
+        drop_last: bool = False,
+        **more: Unpack[IterArgs],
+    ) -> _iteration.Repeatable[pandas.DataFrame]: ...
+    @overload
+    def iter_batches(
+        self,
+        *,
+        prefetch_batches: int = 1,
+        batch_size: int | None = 256,
+        batch_format: Literal["pyarrow"] | None,
+        drop_last: bool = False,
+        **more: Unpack[IterArgs],
+    ) -> _iteration.Repeatable[pyarrow.Table]: ...
+    def iter_batches(
+        self,
+        *,
+        prefetch_batches: int = 1,
+        batch_size: int | None = 256,
+        batch_format: BatchFormat | None = "default",
+        drop_last: bool = False,
+        **more: Unpack[IterArgs],
     ) -> _iteration.Repeatable[Any]:
         """Batches one after another, while the rest is still being made. Can be iterated over again.
 

@@ -18,6 +18,12 @@ _BATCH_OPTIONS = (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
+    from ._compute import ActorPoolStrategy, TaskPoolStrategy
+    from ._typed import (
+        BatchFormat, BatchFunction, ColumnHints, ManyRowsFunction, NativeModel, RemoteArgs, RowFunction, RowOptions,
+    )  # fmt: skip
     from .dataset import Dataset
 
 
@@ -40,11 +46,11 @@ class Transforms:
 
     def map_batches(
         self,
-        fn: Any,
+        fn: BatchFunction | NativeModel,
         *,
-        batch_size: int | str | None = None,
-        compute: Any = None,
-        batch_format: str | None = "default",
+        batch_size: int | Literal["auto", "default"] | None = None,
+        compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None = None,
+        batch_format: BatchFormat | None = "default",
         zero_copy_batch: bool = True,
         fn_args: Iterable[Any] | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
@@ -59,7 +65,7 @@ class Transforms:
         input_columns: list[str] | None = None,
         passthrough_columns: list[str] | None = None,
         max_concurrency: int | None = None,
-        **remote_args: Any,
+        **remote_args: Unpack[RemoteArgs],
     ) -> Dataset:
         """Runs a function over batches of rows.
 
@@ -132,25 +138,27 @@ class Transforms:
             )
         )
 
-    def map(self, fn: Any, **options: Any) -> Dataset:
+    def map(self, fn: RowFunction, **options: Unpack[RowOptions]) -> Dataset:
         """Runs a function over rows: a dict in, a dict out. Takes the options of :meth:`map_batches` but the batches'.
 
         >>> import aktis.data
         >>> aktis.data.range(2).map(lambda row: {"id": row["id"], "even": row["id"] % 2 == 0}).take_all()
         [{'id': 0, 'even': True}, {'id': 1, 'even': False}]
         """
-        return self._map_rows(fn, "Map", "rows", options, keeps_rows=True)
+        return self._map_rows(fn, "Map", "rows", {**options}, keeps_rows=True)
 
-    def flat_map(self, fn: Any, **options: Any) -> Dataset:
+    def flat_map(self, fn: ManyRowsFunction, **options: Unpack[RowOptions]) -> Dataset:
         """Runs a function from a row to any number of rows.
 
         >>> import aktis.data
         >>> aktis.data.range(3).flat_map(lambda row: [{"n": row["id"]}] * row["id"]).take_all()
         [{'n': 1}, {'n': 2}, {'n': 2}]
         """
-        return self._map_rows(fn, "FlatMap", "flat_rows", options)
+        return self._map_rows(fn, "FlatMap", "flat_rows", {**options})
 
-    def filter(self, fn: Any = None, expr: str | None = None, **options: Any) -> Dataset:
+    def filter(
+        self, fn: Callable[..., Any] | str | None = None, expr: str | None = None, **options: Unpack[RowOptions]
+    ) -> Dataset:
         """Keeps the rows for which an SQL expression or a function is true.
 
         Prefer ``expr``: it runs without Python, before anything that does not change its columns, and down in the reader,
@@ -172,7 +180,7 @@ class Transforms:
             harmless = dict.fromkeys(_ROW_OPTIONS, "an expression runs where rows are read, without workers of its own")
             Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
             return self._then(self._plan.filter(sql_of("filter(expr=...)", expr)))
-        return self._map_rows(fn, "Filter", "mask", options, is_mask=True)
+        return self._map_rows(fn, "Filter", "mask", {**options}, is_mask=True)
 
     def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
         calls = {
@@ -203,15 +211,15 @@ class Transforms:
         col: str,
         fn: Callable[[Any], Any],
         *,
-        batch_format: str = "pandas",
-        compute: Any = None,
+        batch_format: BatchFormat = "pandas",
+        compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None = None,
         concurrency: int | None = None,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
         memory: float | None = None,
         resources: Mapping[str, float] | None = None,
         max_concurrency: int | None = None,
-        **remote_args: Any,
+        **remote_args: Unpack[RemoteArgs],
     ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch.
 
@@ -241,7 +249,7 @@ class Transforms:
             )
         )
 
-    def select_columns(self, cols: str | list[str], **hints: Any) -> Dataset:
+    def select_columns(self, cols: str | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """These columns, in this order.
 
         >>> import aktis.data
@@ -251,7 +259,7 @@ class Transforms:
         Keywords("select_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         return self._then(self._plan.select([cols] if isinstance(cols, str) else list(cols)))
 
-    def drop_columns(self, cols: list[str], **hints: Any) -> Dataset:
+    def drop_columns(self, cols: list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """All but these columns.
 
         >>> import aktis.data
@@ -261,7 +269,7 @@ class Transforms:
         Keywords("drop_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         return self._then(self._plan.drop([cols] if isinstance(cols, str) else list(cols)))
 
-    def rename_columns(self, names: Mapping[str, str] | list[str], **hints: Any) -> Dataset:
+    def rename_columns(self, names: Mapping[str, str] | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """New names: a dict from old to new, or a list with a name for every column.
 
         >>> import aktis.data

@@ -6,7 +6,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _consume
 from ._keywords import PYARROW_WRITER, Keywords, Refused
@@ -14,6 +14,11 @@ from ._native import Recorder
 from ._schema import Schema
 from ._taking import Row, Taking
 from ._transforms import Transforms
+
+if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
+    from ._typed import WriteArgs
 
 _WRITE_KEYWORDS = Keywords(
     "write_parquet",
@@ -74,7 +79,7 @@ class Dataset(Transforms, Taking):
         self,
         path: str | os.PathLike[str],
         *,
-        mode: str = "append",
+        mode: Literal["append", "overwrite", "ignore", "error"] = "append",
         compression: str | None = None,
         row_group_size: int | None = None,
         min_rows_per_file: int | None = None,
@@ -83,7 +88,7 @@ class Dataset(Transforms, Taking):
         try_create_dir: bool = True,
         arrow_parquet_args: Mapping[str, Any] | None = None,
         arrow_parquet_args_fn: Callable[[], Mapping[str, Any]] | None = None,
-        **more: Any,
+        **options: Unpack[WriteArgs],
     ) -> None:
         """Writes Parquet files into a folder. They become visible together, when all rows are written; a job that fails
         leaves nothing, and what was there is untouched.
@@ -100,7 +105,7 @@ class Dataset(Transforms, Taking):
             try_create_dir: ``False``: fail if the folder is not there.
             arrow_parquet_args: More of these as a dict; ``compression`` and ``row_group_size`` are known.
             arrow_parquet_args_fn: Called once for more of them.
-            more: Other arguments of Ray: refused by name, unless they are the defaults.
+            options: Other arguments of Ray: refused by name, unless they are the defaults.
 
         Example:
             >>> import tempfile, aktis.data
@@ -109,7 +114,7 @@ class Dataset(Transforms, Taking):
             >>> aktis.data.read_parquet(folder).count()
             10
         """
-        more = {**more, **(arrow_parquet_args or {}), **(arrow_parquet_args_fn() if arrow_parquet_args_fn else {})}
+        more = {**options, **(arrow_parquet_args or {}), **(arrow_parquet_args_fn() if arrow_parquet_args_fn else {})}
         min_rows_per_file = more.pop("num_rows_per_file", None) or min_rows_per_file
         compression = more.pop("compression", None) or compression
         row_group_size = more.pop("row_group_size", None) or row_group_size
@@ -122,8 +127,8 @@ class Dataset(Transforms, Taking):
             raise FileNotFoundError(
                 f"write_parquet({os.fspath(path)!r}, try_create_dir=False): there is no such folder"
             )
-        mode = getattr(mode, "value", mode)
-        prepared = self._plan.prepare_folder(os.fspath(path), mode)
+        wanted = getattr(mode, "value", mode)
+        prepared = self._plan.prepare_folder(os.fspath(path), wanted)
         if prepared is None:
             return
         folder, left_behind = prepared
@@ -131,7 +136,7 @@ class Dataset(Transforms, Taking):
             warnings.warn(f"write_parquet({os.fspath(path)!r}): {text}", stacklevel=2)
         sink = {
             "kind": "parquet", "folder": folder, "prefix": uuid.uuid4().hex[:12], "compression": compression or "snappy",
-            "row_group_rows": row_group_size, "max_writers": concurrency, "mode": mode, **rows,
+            "row_group_rows": row_group_size, "max_writers": concurrency, "mode": wanted, **rows,
         }  # fmt: skip
         execution = _consume.start(self._plan, ordered=False, sink=sink)
         self._stats = execution
@@ -191,24 +196,26 @@ class Dataset(Transforms, Taking):
     def __iter__(self) -> Iterator[Row]:
         raise TypeError("a Dataset is not iterated over directly: use iter_rows() or iter_batches()")
 
-    def __len__(self) -> int:
-        raise TypeError("a Dataset has no len(), because all of it may have to run to know: use count()")
-
     def __bool__(self) -> bool:
         """A dataset is there, whether it has rows or not."""
         return True
 
-    def __getitem__(self, index: Any) -> Any:
-        raise TypeError(
-            f"a Dataset cannot be indexed with {index!r}: use take(n) or limit(n) for the first rows, select_columns() for columns"
-        )
+    if not TYPE_CHECKING:  # checkers are to report what there is not
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        from aktis._missing import explained
+        def __len__(self) -> int:
+            raise TypeError("a Dataset has no len(), because all of it may have to run to know: use count()")
 
-        raise AttributeError(explained("Dataset", name, dir(type(self))))
+        def __getitem__(self, index: Any) -> Any:
+            raise TypeError(
+                f"a Dataset cannot be indexed with {index!r}: use take(n) or limit(n) for the first rows, select_columns() for columns"
+            )
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            from aktis._missing import explained
+
+            raise AttributeError(explained("Dataset", name, dir(type(self))))
 
 
 class MaterializedDataset(Dataset):

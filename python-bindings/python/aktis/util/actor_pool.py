@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .._objects import get, wait
 from ..exceptions import ActorDiedError, GetTimeoutError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-class ActorPool(Generic[Item]):
+class ActorPool:
     """Gives each piece of work to the next actor that is free.
 
     An actor that has died is taken out of the pool when the error of its work is; the others do the rest.
@@ -36,18 +36,18 @@ class ActorPool(Generic[Item]):
     [2, 4, 6]
     """
 
-    def __init__(self, actors: Iterable[ActorHandle]):
-        self._idle: deque[ActorHandle] = deque(actors)
+    def __init__(self, actors: Iterable[ActorHandle[Any]]):
+        self._idle: deque[ActorHandle[Any]] = deque(actors)
         #: Running work, in the order in which it was submitted, by the first reference of each piece.
-        self._running: dict[ObjectRef, _Work] = {}
-        self._ref_of: dict[int, ObjectRef] = {}
-        self._waiting: deque[tuple[Callable[[ActorHandle, Item], Any], Item]] = deque()
+        self._running: dict[ObjectRef[Any], _Work] = {}
+        self._ref_of: dict[int, ObjectRef[Any]] = {}
+        self._waiting: deque[tuple[Callable[[ActorHandle[Any], Any], Any], Any]] = deque()
         self._submitted = 0
         self._returned = 0
         #: Why the last actor of the pool was taken out of it.
         self._death: ActorDiedError | None = None
 
-    def map(self, fn: Callable[[ActorHandle, Item], ObjectRef], values: Iterable[Item]) -> Iterator[Any]:
+    def map(self, fn: Callable[[ActorHandle[Any], Item], Any], values: Iterable[Item]) -> Iterator[Any]:
         """The results of ``fn(actor, value)`` for all values, in their order. Work starts at once.
 
         Args:
@@ -56,12 +56,12 @@ class ActorPool(Generic[Item]):
         """
         return self._map(fn, values, self.get_next)
 
-    def map_unordered(self, fn: Callable[[ActorHandle, Item], ObjectRef], values: Iterable[Item]) -> Iterator[Any]:
+    def map_unordered(self, fn: Callable[[ActorHandle[Any], Item], Any], values: Iterable[Item]) -> Iterator[Any]:
         """As :meth:`map`, but each result as soon as it is there."""
         return self._map(fn, values, self.get_next_unordered)
 
     def _map(
-        self, fn: Callable[[ActorHandle, Item], ObjectRef], values: Iterable[Item], take: Callable[..., Any]
+        self, fn: Callable[[ActorHandle[Any], Item], Any], values: Iterable[Item], take: Callable[..., Any]
     ) -> Iterator[Any]:
         while self.has_next():  # results of earlier work that nobody asked for
             with contextlib.suppress(TimeoutError):
@@ -74,7 +74,7 @@ class ActorPool(Generic[Item]):
         while self.has_next():
             yield take()
 
-    def submit(self, fn: Callable[[ActorHandle, Item], ObjectRef], value: Item) -> None:
+    def submit(self, fn: Callable[[ActorHandle[Any], Item], Any], value: Item) -> None:
         """Starts ``fn(actor, value)`` on a free actor, or keeps it until one is free."""
         if not self._idle:
             self._waiting.append((fn, value))
@@ -140,13 +140,13 @@ class ActorPool(Generic[Item]):
         """Whether work waits for actors that have all died."""
         return bool(self._waiting) and not self._running and not self._idle and self._death is not None
 
-    def _wait_for(self, refs: list[ObjectRef], timeout: float | None, ignore_if_timedout: bool) -> list[ObjectRef]:
+    def _wait_for(self, refs: list[ObjectRef[Any]], timeout: float | None, ignore_if_timedout: bool) -> list[ObjectRef[Any]]:
         ready, _ = wait(refs, num_returns=1, timeout=timeout)
         if not ready and not ignore_if_timedout:
             raise _timed_out(timeout)
         return ready
 
-    def _take(self, ref: ObjectRef, *, is_ready: bool, timeout: float | None) -> Any:
+    def _take(self, ref: ObjectRef[Any], *, is_ready: bool, timeout: float | None) -> Any:
         """The results of a piece of work; its actor gets the next one, if it lives."""
         number, actor, refs = self._running.pop(ref)
         del self._ref_of[number]
@@ -169,11 +169,11 @@ class ActorPool(Generic[Item]):
         """Whether an actor is free and no work waits."""
         return bool(self._idle) and not self._waiting
 
-    def pop_idle(self) -> ActorHandle | None:
+    def pop_idle(self) -> ActorHandle[Any] | None:
         """Takes a free actor out of the pool; ``None`` if there is none."""
         return self._idle.pop() if self.has_free() else None
 
-    def push(self, actor: ActorHandle) -> None:
+    def push(self, actor: ActorHandle[Any]) -> None:
         """Adds a free actor to the pool.
 
         Raises:
@@ -193,7 +193,7 @@ class ActorPool(Generic[Item]):
 class _Work(NamedTuple):
     number: int
     actor: ActorHandle
-    refs: ObjectRef | list[ObjectRef]
+    refs: ObjectRef[Any] | list[ObjectRef[Any]]
 
 
 def _timed_out(timeout: float | None) -> GetTimeoutError:

@@ -1,0 +1,128 @@
+"""What only type checkers and editors read of datasets: what functions return, and Ray's arguments as typed dictionaries.
+
+Nothing imports this module when a program runs. An argument of Ray that Aktis does not have is here with the values that ask for
+nothing, so that a checker reports others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from ._compute import ActorPoolStrategy, TaskPoolStrategy
+
+T = TypeVar("T")
+
+
+class Frame(Protocol):
+    """A ``pandas.DataFrame``, a ``pyarrow.Table`` or a record batch: known by its columns, as pyarrow has no types to name."""
+
+    @property
+    def columns(self) -> Any: ...
+
+
+class NativeModel(Protocol):
+    """A model that runs without Python, such as :class:`aktis.models.TextEmbedder`."""
+
+    def spec_json(self, *, replicas: int | None = None) -> str: ...
+
+
+BatchFormat = Literal["default", "numpy", "pandas", "pyarrow"]
+Row = Mapping[str, Any]
+Batch = Row | Frame
+#: One batch, several one after another, or either later.
+Batches = Batch | Iterator[Batch] | Awaitable[Batch] | AsyncIterator[Batch]
+#: A function, or a class whose instances are functions.
+Makes = Callable[..., T] | Callable[..., Callable[..., T]]
+
+BatchFunction = Makes[Batches]
+RowFunction = Makes[Row | Awaitable[Row]]
+ManyRowsFunction = Makes[Iterable[Row] | Awaitable[Iterable[Row]] | AsyncIterator[Row]]
+
+
+class RemoteArgs(TypedDict, total=False):
+    """What Ray gives to the workers of a function."""
+
+    accelerator_type: None
+    label_selector: None
+    fallback_strategy: None
+    runtime_env: None
+    scheduling_strategy: Literal["DEFAULT"] | None
+    ray_remote_args_fn: None
+    max_calls: Literal[0] | None
+    max_restarts: Literal[-1] | None
+    max_task_retries: Literal[-1] | None
+    max_retries: Literal[-1] | None
+    retry_exceptions: Literal[False] | None
+
+
+class RowOptions(RemoteArgs, total=False):
+    """Options of a function over rows."""
+
+    compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None
+    fn_args: Iterable[Any] | None
+    fn_kwargs: Mapping[str, Any] | None
+    fn_constructor_args: Iterable[Any] | None
+    fn_constructor_kwargs: Mapping[str, Any] | None
+    num_cpus: float | None
+    num_gpus: float | None
+    memory: float | None
+    concurrency: int | tuple[int, int] | tuple[int, int, int] | None
+    resources: Mapping[str, float] | None
+    input_columns: list[str] | None
+    max_concurrency: int | None
+
+
+class ColumnHints(RemoteArgs, total=False):
+    """Options of what chooses and renames columns: it runs where rows are read, whatever they say."""
+
+    compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None
+    concurrency: int | tuple[int, int] | tuple[int, int, int] | None
+    num_cpus: float | None
+    num_gpus: float | None
+    memory: float | None
+    resources: Mapping[str, float] | None
+
+
+class SourceHints(TypedDict, total=False):
+    """Options of what a dataset is made of in this process."""
+
+    override_num_blocks: int | None
+    parallelism: int | None
+    num_cpus: Literal[1] | None
+    num_gpus: Literal[0] | None
+    memory: None
+    concurrency: None
+    ray_remote_args: None
+
+
+class ReadHints(SourceHints, total=False):
+    """Options of what reads files."""
+
+    shuffle: Literal[False] | None
+    include_paths: Literal[False] | None
+    tensor_column_schema: None
+    filesystem: None
+    partition_filter: None
+    arrow_parquet_args: None
+
+
+class IterArgs(TypedDict, total=False):
+    """Arguments of ``iter_batches`` that it takes for Ray's sake."""
+
+    local_shuffle_buffer_size: None
+    local_shuffle_seed: None
+
+
+class WriteArgs(TypedDict, total=False):
+    """Arguments of ``write_parquet`` that it takes for Ray's sake."""
+
+    num_rows_per_file: int | None
+    partition_cols: None
+    filesystem: None
+    catalog: None
+    filename_provider: None
+    arrow_open_stream_args: None
+    min_bytes_per_file: None
+    ray_remote_args: None
