@@ -53,6 +53,8 @@ lint: build ## Format and lint checks, and the budget of the build
 	cargo clippy --release -p aktis-operator -p xtask --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python-bindings/python examples tests benches xtask
 	$(VENV)/bin/ruff format --check --line-length 120 python-bindings/python examples tests benches xtask
+	$(VENV)/bin/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
 docs: build ## API pages from the docstrings, into docs/api/
 	$(ENV) $(PY) -m pdoc --docformat google --template-directory docs/templates --output-directory docs/api aktis

@@ -51,7 +51,7 @@ def load_weights() -> tuple[np.ndarray, np.ndarray]:
 def template(label: str) -> np.ndarray:
     """How an image of the class looks without noise, from 0 (black) to 1 (white)."""
     image = np.full((HEIGHT, WIDTH), 0.9 if label == "bright" else 0.1)
-    half = {
+    half: dict[str, slice | tuple[slice, slice]] = {
         "left": np.s_[:, : WIDTH // 2],
         "right": np.s_[:, WIDTH // 2 :],
         "top": np.s_[: HEIGHT // 2],
@@ -78,7 +78,7 @@ def write_images(folder: Path, rows: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=3000, help="images to classify (default: 3000)")
     output = Path(__file__).resolve().parent.parent / "demo-output" / "image_classes"
     parser.add_argument("--output", type=Path, default=output)

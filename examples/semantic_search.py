@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=3000, help="docstrings to embed (default: 3000)")
     parser.add_argument("--model", type=Path, default=MODEL, help="model folder (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "demo-output" / "semantic_search")

@@ -17,6 +17,11 @@ def total(*numbers):
     return sum(numbers)
 
 
+@ray.remote
+def last(values):
+    return values[-1]
+
+
 @ray.remote(num_returns=2)
 def split(values):
     middle = len(values) // 2
@@ -84,7 +89,7 @@ def objects():
     reference = ray.put(array)
     shared = ray.get(reference)  # a read-only view of shared memory, not a copy
     print("shared array:", int(shared.sum()), "writable:", shared.flags.writeable)
-    print("in a task:", int(ray.get(total.remote(reference))[-1]))
+    print("in a task:", int(ray.get(last.remote(reference))))
 
 
 def errors():

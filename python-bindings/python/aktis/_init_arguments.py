@@ -126,10 +126,10 @@ class LaptopArguments:
         self,
         num_cpus: int | None,
         num_gpus: int | None,
-        resources: dict[str, float] | None,
+        resources: Mapping[str, float] | None,
         labels: dict[str, str] | None,
         object_store_memory: int | None,
-        runtime_env: dict[str, Any] | None,
+        runtime_env: Mapping[str, Any] | None,
         ray_arguments: Mapping[str, Any] | None = None,
     ):
         self.num_cpus = num_cpus

@@ -70,9 +70,7 @@ def get(
     object_refs: list[ObjectRef[T]], *, timeout: float | None = None, _tensor_transport: Transport = None
 ) -> list[T]: ...
 @overload
-def get(
-    object_refs: list[Ref], *, timeout: float | None = None, _tensor_transport: Transport = None
-) -> list[Any]: ...
+def get(object_refs: list[Ref], *, timeout: float | None = None, _tensor_transport: Transport = None) -> list[Any]: ...
 def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: Transport = None) -> Any:
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
@@ -136,7 +134,11 @@ def wait(
 ) -> tuple[list[Stream], list[Stream]]: ...
 @overload
 def wait(
-    ray_waitables: list[ObjectRef[Any] | ObjectRefGenerator[Any]], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+    ray_waitables: list[ObjectRef[Any] | ObjectRefGenerator[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
 ) -> tuple[list[ObjectRef[Any] | ObjectRefGenerator[Any]], list[ObjectRef[Any] | ObjectRefGenerator[Any]]]: ...
 def wait(
     ray_waitables: list[Any], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True

@@ -25,7 +25,7 @@ from . import _aktis, _forgotten_get
 # take longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Literal, Protocol, Unpack
 
     from ._init_arguments import LaptopArguments
@@ -58,14 +58,14 @@ def init(
     *,
     num_cpus: int | None = None,
     num_gpus: int | None = None,
-    resources: dict[str, float] | None = None,
+    resources: Mapping[str, float] | None = None,
     labels: dict[str, str] | None = None,
     object_store_memory: int | None = None,
     namespace: str | None = None,
     ignore_reinit_error: bool = False,
     log_to_driver: bool = True,
     logging_level: int | str = "info",
-    runtime_env: dict[str, Any] | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
     configure_logging: bool = True,
     local_mode: Literal[False] = False,
     infeasible: Literal["fail", "wait"] | None = None,

@@ -6,7 +6,7 @@ accept. An option of Ray that Aktis does not have is here with the values that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Out_co = TypeVar("Out_co", covariant=True)
 Class = TypeVar("Class", bound=type[Any])
 
-RetryExceptions = bool | list[type[BaseException]] | tuple[type[BaseException], ...] | None
+RetryExceptions = bool | Sequence[type[BaseException]] | None
 
 
 class Anything(Protocol):
@@ -45,7 +45,7 @@ class CommonOptions(HarmlessOptions, total=False):
     num_gpus: float | None
     gpu_memory: float | None
     memory: float | None
-    resources: dict[str, float] | None
+    resources: Mapping[str, float] | None
     scheduling_strategy: Literal["DEFAULT", "SPREAD"] | NodeAffinitySchedulingStrategy | None
     runtime_env: None
     label_selector: None
@@ -72,7 +72,7 @@ class TaskOptions(CommonOptions, total=False):
 class ActorOptions(CommonOptions, total=False):
     """Options of actors."""
 
-    concurrency_groups: dict[str, int] | None
+    concurrency_groups: Mapping[str, int] | None
     lifetime: Literal["detached", "non_detached"] | None
     max_concurrency: int | None
     max_restarts: int | None
@@ -91,7 +91,7 @@ class RemoteOptions(CommonOptions, total=False):
     max_calls: int | None
     max_retries: int | None
     retry_exceptions: RetryExceptions
-    concurrency_groups: dict[str, int] | None
+    concurrency_groups: Mapping[str, int] | None
     lifetime: Literal["detached", "non_detached"] | None
     max_concurrency: int | None
     max_restarts: int | None
@@ -156,7 +156,9 @@ class RemoteDecorator(Protocol):
     @overload
     def __call__(self, target: Callable[P, Anything], /) -> RemoteFunction[Callable[P, Any], ObjectRef[Any]]: ...
     @overload
-    def __call__(self, target: Callable[P, Iterator[T]], /) -> RemoteFunction[Callable[P, Any], ObjectRefGenerator[T]]: ...
+    def __call__(
+        self, target: Callable[P, Iterator[T]], /
+    ) -> RemoteFunction[Callable[P, Any], ObjectRefGenerator[T]]: ...
     @overload
     def __call__(self, target: Callable[P, T], /) -> RemoteFunction[Callable[P, Any], ObjectRef[T]]: ...
 

@@ -20,7 +20,16 @@ from mypy.plugin import AttributeContext, ClassDefContext, MethodSigContext, Plu
 from mypy.plugins.common import add_attribute_to_class
 from mypy.typeops import bind_self, type_object_type
 from mypy.types import (
-    AnyType, CallableType, FunctionLike, Instance, Parameters, Type, TypeOfAny, TypeType, UnionType, get_proper_type,
+    AnyType,
+    CallableType,
+    FunctionLike,
+    Instance,
+    Parameters,
+    Type,
+    TypeOfAny,
+    TypeType,
+    UnionType,
+    get_proper_type,
 )  # fmt: skip
 
 _REMOTE = "aktis._remote.remote"

@@ -149,7 +149,9 @@ class RemoteFunction(Generic[Function_co, Out_co]):
 
     # Numbers that are known have types of their own; 0 and 1 are ints, too.
     @overload
-    def options(self, *, num_returns: Literal[0], **options: Unpack[TaskOptions]) -> RemoteFunction[Function_co, None]: ...
+    def options(
+        self, *, num_returns: Literal[0], **options: Unpack[TaskOptions]
+    ) -> RemoteFunction[Function_co, None]: ...
     @overload
     def options(
         self, *, num_returns: Literal[1], **options: Unpack[TaskOptions]
@@ -163,7 +165,9 @@ class RemoteFunction(Generic[Function_co, Out_co]):
         self, *, num_returns: int, **options: Unpack[TaskOptions]
     ) -> RemoteFunction[Function_co, list[ObjectRef[Any]]]: ...
     @overload
-    def options(self, *, num_returns: None = None, **options: Unpack[TaskOptions]) -> RemoteFunction[Function_co, Out_co]: ...
+    def options(
+        self, *, num_returns: None = None, **options: Unpack[TaskOptions]
+    ) -> RemoteFunction[Function_co, Out_co]: ...
     def options(self, **options: Any) -> RemoteFunction[Function_co, Any]:
         """The same function with other options.
 

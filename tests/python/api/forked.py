@@ -60,9 +60,9 @@ class Child:
         answer = os.read(self._answer, 1) if is_answered else b"nothing"
         with contextlib.suppress(ProcessLookupError):
             if not is_answered:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)  # pyright: ignore[reportArgumentType]
         if self._process is None:
-            os.waitpid(self.pid, 0)
+            os.waitpid(self.pid, 0)  # pyright: ignore[reportArgumentType]
         else:
             self._process.join(DEADLINE_S)
         for descriptor in (self._ask, self._asked, self._answer, self._answered):

@@ -48,7 +48,7 @@ class Holder:
 
 
 @aktis.remote(num_cpus=0)
-class AsyncHolder(Holder._class):
+class AsyncHolder(Holder._class):  # type: ignore[name-defined]
     async def __ray_shutdown__(self):
         self.note("shutdown")
 

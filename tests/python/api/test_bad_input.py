@@ -139,9 +139,9 @@ def test_every_call_of_an_actor_that_no_node_can_host_says_what_is_missing():
 
 def test_arguments_that_do_not_fit_are_refused_by_the_caller():
     with pytest.raises(TypeError, match="echo"):
-        echo.remote()
+        echo.remote()  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="Holder"):
-        Holder.remote(1, 2)
+        Holder.remote(1, 2)  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match=r"Holder\.value"):
         Holder.remote(1).value.remote("too many")
 

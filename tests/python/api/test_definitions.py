@@ -26,7 +26,7 @@ class Counter:
 
 @aktis.remote
 def factorial(n):
-    return 1 if n == 0 else n * get(factorial.remote(n - 1))
+    return 1 if n == 0 else n * get(factorial.remote(n - 1))  # pyright: ignore[reportFunctionMemberAccess]
 
 
 @aktis.remote
@@ -36,7 +36,7 @@ def is_even(n):
 
 @aktis.remote
 def is_odd(n):
-    return False if n == 0 else get(is_even.remote(n - 1))
+    return False if n == 0 else get(is_even.remote(n - 1))  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def test_a_function_calls_itself():

@@ -85,8 +85,8 @@ def test_memory_that_children_held_is_used_again_when_they_have_ended(small_stor
         if way == "asked":
             assert child.still_sees_it()
         else:
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
+            os.kill(child.pid, signal.SIGKILL)  # pyright: ignore[reportArgumentType]
+            os.waitpid(child.pid, 0)  # pyright: ignore[reportArgumentType]
     for number in range(100):
         np.testing.assert_array_equal(aktis.get(aktis.put(stored_of(number))), stored_of(number))
     until(lambda: store_used_bytes() < 5 * MB, "an empty store")

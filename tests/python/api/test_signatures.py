@@ -163,7 +163,7 @@ def test_parameters_have_the_names_that_ray_gives_them(path):
     function = aktis
     for name in path.split("."):
         function = getattr(function, name)
-    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]  # pyright: ignore[reportArgumentType]
     assert set(FUNCTIONS[path].split()) - {"*"} <= set(parameters)
     positional = FUNCTIONS[path].split("*")[0].split()
     if path != "shutdown":
@@ -173,9 +173,9 @@ def test_parameters_have_the_names_that_ray_gives_them(path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: aktis.put(1, _owner=object()), "_owner"),
-        (lambda: aktis.put(1, _tensor_transport="nccl"), "_tensor_transport"),
-        (lambda: aktis.get([], _tensor_transport="nixl"), "_tensor_transport"),
+        (lambda: aktis.put(1, _owner=object()), "_owner"),  # type: ignore[arg-type]
+        (lambda: aktis.put(1, _tensor_transport="nccl"), "_tensor_transport"),  # type: ignore[arg-type]
+        (lambda: aktis.get([], _tensor_transport="nixl"), "_tensor_transport"),  # type: ignore[call-overload]
         (lambda: NodeAffinitySchedulingStrategy("a", soft=True, _spill_on_unavailable=True), "_spill_on_unavailable"),
         (lambda: NodeAffinitySchedulingStrategy("a", soft=True, _fail_on_unavailable=True), "_fail_on_unavailable"),
         (lambda: aktis.init(namespace=""), "namespace"),
@@ -190,8 +190,8 @@ def test_values_that_ask_for_what_there_is_not_are_refused_by_name(call, message
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: aktis.init(namespace=123), "namespace"),
-        (lambda: aktis.wait([aktis.put(1)], num_returns=1.0), "num_returns"),
+        (lambda: aktis.init(namespace=123), "namespace"),  # type: ignore[arg-type]
+        (lambda: aktis.wait([aktis.put(1)], num_returns=1.0), "num_returns"),  # type: ignore[call-overload]
     ],
 )
 def test_values_of_a_wrong_type_are_refused_by_name(call, message):

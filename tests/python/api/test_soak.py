@@ -46,7 +46,7 @@ def round_of_single_calls(programs):
 def test_two_programs_under_load_get_right_results_and_lose_no_wake_up():
     command = [sys.executable, str(PROGRAM), str(LOAD_S), str(SINGLE_CALLS), "2"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    programs = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(2)]
+    programs = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(2)]  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
         first, _ = round_of_single_calls(programs)
         if max(first) > ACCIDENTS:

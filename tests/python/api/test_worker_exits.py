@@ -126,7 +126,7 @@ def test_results_of_last_calls_reach_a_driver_that_is_busy_in_python(tmp_path):
     sleep_with_lock = ctypes.PyDLL(None).usleep
     for number in range(15):
         future = nap.remote(0.02).future()
-        refs = three_items.remote(number, str(tmp_path), seconds=0.06)
+        refs = three_items.remote(number, str(tmp_path), seconds=0.06)  # pyright: ignore[reportArgumentType, reportCallIssue]
         sleep_with_lock(150_000)
         for offset, array in enumerate(aktis.get(refs, timeout=DEADLINE_S)):
             np.testing.assert_array_equal(array, item(number + offset))

@@ -61,7 +61,7 @@ def test_the_only_argument_of_an_error_is_its_cause():
     with pytest.raises(ValueError) as caught:
         get(fail.remote("the reason"))
     (cause,) = caught.value.args
-    assert cause is caught.value.cause
+    assert cause is caught.value.cause  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_an_error_class_is_named_after_both_of_its_bases():
@@ -77,7 +77,7 @@ def test_an_importable_error_type_keeps_its_attributes():
 
     with pytest.raises(importable_module.PlainError) as caught:
         get(raises.remote())
-    assert caught.value.cause.args == ("detail", 7)
+    assert caught.value.cause.args == ("detail", 7)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_an_error_type_defined_in_the_script_is_caught_by_its_type():
@@ -105,7 +105,7 @@ def test_an_error_with_its_own_attributes_gives_them_to_the_caller():
 
     with pytest.raises(CodedError) as caught:
         get(raises.remote())
-    assert caught.value.cause.code == 42
+    assert caught.value.cause.code == 42  # pyright: ignore[reportAttributeAccessIssue]
     assert caught.value.code == 42
 
 
@@ -125,7 +125,7 @@ def test_an_error_that_cannot_be_pickled_is_still_an_error_with_its_text():
         import threading
 
         error = ValueError("holds a lock")
-        error.lock = threading.Lock()
+        error.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
         raise error
 
     with pytest.raises(exceptions.RayError) as caught:

@@ -131,7 +131,7 @@ def test_the_last_error_is_raised_when_retries_run_out(tmp_path):
 
 def test_only_the_listed_error_types_are_retried(tmp_path):
     listed, other = tmp_path / "listed", tmp_path / "other"
-    listed.mkdir(), other.mkdir()
+    listed.mkdir(), other.mkdir()  # pyright: ignore[reportUnusedExpression]
     task = raising_until(3, KeyError, max_retries=3, retry_exceptions=[LookupError])
     assert get(task.remote(str(listed))) == 3, "a subclass of a listed type counts"
     task = raising_until(3, ValueError, max_retries=3, retry_exceptions=[LookupError])

@@ -123,7 +123,7 @@ def test_function_that_ends_its_process_is_given_up_by_name(how):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(Exception, match=r"MapBatches\(end\).*given up"):
-        aktis.data.range(4).map_batches(end).take_all()
+        aktis.data.range(4).map_batches(end).take_all()  # pyright: ignore[reportArgumentType]
 
 
 def test_worker_that_dies_once_is_replaced_and_no_row_is_lost(tmp_path):

@@ -150,7 +150,7 @@ def test_stages_run_at_the_same_time():
 
     ds = aktis.data.range(40).map_batches(slow, batch_size=2, compute=TaskPoolStrategy(size=1))
     frame = ds.map_batches(Take, compute=ActorPoolStrategy(size=1)).to_pandas()
-    assert frame["taken"].min() < frame["made"].max()
+    assert frame["taken"].min() < frame["made"].max()  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def test_wrong_arguments_are_refused_at_once():
@@ -168,7 +168,7 @@ def test_wrong_arguments_are_refused_at_once():
         with pytest.raises(error):
             ds.map_batches(lambda batch: batch, **arguments)
     with pytest.raises(TypeError):
-        ds.map_batches(3)
+        ds.map_batches(3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="ActorPoolStrategy"):
         ds.map_batches(AddN, compute=TaskPoolStrategy())
     with pytest.raises(TypeError, match="lock"):

@@ -87,7 +87,7 @@ def test_folders_of_hive_are_columns(tmp_path):
     plain = aktis.data.read_parquet(tmp_path, partitioning=None)
     assert plain.schema().names == ["x"] and plain.count() == 3
     with pytest.raises(NotImplementedError, match="partitioning"):
-        aktis.data.read_parquet(tmp_path, partitioning="dir")
+        aktis.data.read_parquet(tmp_path, partitioning="dir")  # pyright: ignore[reportArgumentType]
     (tmp_path / "day=theirs").mkdir()
     parquet.write_table(pyarrow.table({"day": ["mine"]}), tmp_path / "day=theirs" / "b.parquet")
     assert "mine" in {row["day"] for row in aktis.data.read_parquet(tmp_path).take_all()}

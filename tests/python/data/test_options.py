@@ -136,7 +136,7 @@ def test_settings_are_known_refused_or_harmless_for_a_reason():
 def test_pool_strategies_check_their_numbers():
     for name in ("size", "max_tasks_in_flight_per_actor", "max_concurrent_calls_per_actor"):
         with pytest.raises(ValueError, match=name.replace("size", "min_size")):
-            ActorPoolStrategy(**{name: 0})
+            ActorPoolStrategy(**{name: 0})  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="initial_size"):
         ActorPoolStrategy(min_size=2, max_size=4, initial_size=5)
 
@@ -230,9 +230,9 @@ def test_rows_without_columns_are_counted_and_not_written(tmp_path):
 def test_iteration_knows_its_keywords():
     ds = aktis.data.range(10)
     with pytest.raises(TypeError, match="did you mean 'batch_size'"):
-        ds.iter_batches(batchsize=3)
+        ds.iter_batches(batchsize=3)  # pyright: ignore[reportCallIssue]
     with pytest.raises(NotImplementedError, match="local_shuffle_buffer_size"):
-        ds.iter_batches(local_shuffle_buffer_size=3)
+        ds.iter_batches(local_shuffle_buffer_size=3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="batch_size"):
         ds.iter_batches(batch_size=0)
 

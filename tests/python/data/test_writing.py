@@ -29,12 +29,12 @@ def test_written_rows_are_read_by_pyarrow(words, tmp_path):
 def test_modes_treat_a_used_folder_as_in_ray(tmp_path):
     ds = aktis.data.range(5)
     for mode, rows in [("append", 5), ("append", 10), ("ignore", 10), ("overwrite", 5)]:
-        ds.write_parquet(tmp_path / "out", mode=mode)
+        ds.write_parquet(tmp_path / "out", mode=mode)  # pyright: ignore[reportArgumentType]
         assert aktis.data.read_parquet(tmp_path / "out").count() == rows
     with pytest.raises(ValueError, match="has files already"):
         ds.write_parquet(tmp_path / "out", mode="error")
     with pytest.raises(ValueError, match="mode"):
-        ds.write_parquet(tmp_path / "out", mode="sometimes")
+        ds.write_parquet(tmp_path / "out", mode="sometimes")  # pyright: ignore[reportArgumentType]
 
 
 def test_compression_and_row_groups_are_used(tmp_path):

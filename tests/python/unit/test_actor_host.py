@@ -233,7 +233,7 @@ def test_groups_of_async_actors_have_loops_of_their_own():
 def test_a_call_in_a_group_of_an_async_actor_is_cancelled():
     calls = Calls(host_actor(type("Grouped", (Endless,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1))
     calls.send("io:forever")
-    calls.start(lambda: calls.host.cancel(b"io:forever"))
+    calls.start(lambda: calls.host.cancel(b"io:forever"))  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(asyncio.CancelledError):
         calls.answer()
 
@@ -241,7 +241,7 @@ def test_a_call_in_a_group_of_an_async_actor_is_cancelled():
 class Shadowed(Plain):
     def __init__(self):
         super().__init__()
-        self.meet = False
+        self.meet = False  # pyright: ignore[reportAttributeAccessIssue]
 
     @staticmethod
     def plain():
@@ -250,7 +250,7 @@ class Shadowed(Plain):
 
 def test_an_attribute_does_not_hide_the_method_of_its_name():
     instance = Shadowed()
-    assert find_method(instance, "meet").__func__ is Plain.meet
+    assert find_method(instance, "meet").__func__ is Plain.meet  # pyright: ignore[reportFunctionMemberAccess]
     assert find_method(instance, "plain")() == "static"
     with pytest.raises(AttributeError, match="no_such"):
         find_method(instance, "no_such")
@@ -267,8 +267,8 @@ def test_methods_do_not_begin_once_the_actor_has_asked_for_its_end(monkeypatch):
             begun.append(exc)
 
     monkeypatch.setattr(_actor_host, "_is_ending", True)
-    asyncio.run(_async_host.CallLoop(1)._call(begun.append, ("on the loop",), {}, Done()))
-    _actor_host._run(begun.append, ("on a thread",), {}, Done())
+    asyncio.run(_async_host.CallLoop(1)._call(begun.append, ("on the loop",), {}, Done()))  # pyright: ignore[reportArgumentType]
+    _actor_host._run(begun.append, ("on a thread",), {}, Done())  # pyright: ignore[reportArgumentType]
     assert begun == []
 
 
@@ -286,7 +286,7 @@ def test_groups_have_threads_of_their_own():
 def test_an_unknown_group_names_those_that_are_declared():
     host = host_actor(type("Grouped", (Plain,), {"__aktis_concurrency_groups__": {"io": 1}}), (), {}, 1)
     with pytest.raises(ValueError, match="declares 'io'"):
-        host.dispatch("none:note", (1,), {}, None)
+        host.dispatch("none:note", (1,), {}, None)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_coroutine_that_waits_for_its_slot_is_cancelled():
@@ -294,7 +294,7 @@ def test_a_coroutine_that_waits_for_its_slot_is_cancelled():
     calls.send("forever")
     calls.send("other")
     for method in (b"other", b"forever"):
-        calls.start(functools.partial(calls.host.cancel, method))
+        calls.start(functools.partial(calls.host.cancel, method))  # pyright: ignore[reportAttributeAccessIssue]
         with pytest.raises(asyncio.CancelledError):
             calls.answer()
 

@@ -13,7 +13,7 @@ SCRIPTS = pathlib.Path(__file__).resolve().parents[3] / "xtask" / "build"
 
 def script(name):
     spec = importlib.util.spec_from_file_location(f"xtask_build_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
     spec.loader.exec_module(module)
     return module
 

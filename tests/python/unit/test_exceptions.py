@@ -44,8 +44,8 @@ def test_an_error_keeps_its_type_and_shows_its_traceback(error):
 
 def test_native_fields_of_an_error_are_kept():
     caught = arrived(FileNotFoundError(2, "No such file", "a.txt"))
-    assert (caught.errno, caught.strerror, caught.filename) == (2, "No such file", "a.txt")
-    assert arrived(ImportError("no", name="module")).name == "module"
+    assert (caught.errno, caught.strerror, caught.filename) == (2, "No such file", "a.txt")  # pyright: ignore[reportAttributeAccessIssue]
+    assert arrived(ImportError("no", name="module")).name == "module"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(1), GeneratorExit()], ids=repr)
@@ -106,14 +106,14 @@ def test_an_error_that_cannot_travel_whole_keeps_its_type(error):
 
 def test_an_error_that_cannot_travel_whole_keeps_what_can():
     caught = arrived(raised(HoldsLockError("busy")))
-    assert caught.status == 503 and caught.cause.args[0] == "busy" and not hasattr(caught, "lock")
-    assert arrived(raised(TwoArgumentsError(5, "reason"))).code == 5
+    assert caught.status == 503 and caught.cause.args[0] == "busy" and not hasattr(caught, "lock")  # pyright: ignore[reportAttributeAccessIssue]
+    assert arrived(raised(TwoArgumentsError(5, "reason"))).code == 5  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_an_error_of_a_type_that_cannot_travel_has_a_cause_that_holds_its_text(monkeypatch):
     monkeypatch.setattr(_carried, "_dumps", lambda _value: b"")
     caught = arrived(raised(TwoArgumentsError(5, "reason")))
-    assert isinstance(caught.cause, exceptions.UnserializableException) and "5: reason" in str(caught.cause)
+    assert isinstance(caught.cause, exceptions.UnserializableException) and "5: reason" in str(caught.cause)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_name_of_an_odd_file_does_not_cost_the_error_its_type():
@@ -152,14 +152,14 @@ def test_the_error_of_a_constructor_says_where_it_was_raised_and_why():
 
 def test_an_actor_that_died_later_has_no_cause_of_its_constructor():
     died = exceptions._from_failure(ACTOR_DIED, "actor A is dead: killed", b"", "")
-    assert died.__cause__ is None and not died.actor_init_failed and died.actor_id is None
+    assert died.__cause__ is None and not died.actor_init_failed and died.actor_id is None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_an_error_raised_again_by_an_outer_task_keeps_its_first_cause_and_both_names():
     inner = arrived(raised(ValueError("deep")))
     pickled, message, text, _ = describe_exception(raised(inner), "outer", None)
     caught = exceptions._from_failure(APPLICATION, message, pickled, text)
-    assert isinstance(caught, ValueError) and type(caught.cause) is ValueError
+    assert isinstance(caught, ValueError) and type(caught.cause) is ValueError  # pyright: ignore[reportAttributeAccessIssue]
     assert "aktis::outer()" in str(caught) and "aktis::load()" in str(caught)
 
 

@@ -93,7 +93,9 @@ def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
     return _from_batches([_batches.rows_to_arrow(rows, "from_items()")], "from_items()", parts)
 
 
-def from_arrow(tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Unpack[SourceHints]) -> Dataset:
+def from_arrow(
+    tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Unpack[SourceHints]
+) -> Dataset:
     """Arrow tables, without a copy until they are used.
 
     >>> import pyarrow
@@ -130,7 +132,9 @@ def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Unpack[
     return _from_batches([_batches.to_arrow(df, "from_pandas()") for df in dfs], "from_pandas()", parts)
 
 
-def from_numpy(arrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]) -> Dataset:
+def from_numpy(
+    arrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]
+) -> Dataset:
     """Numpy arrays in the column ``data``, one row per first index.
 
     >>> import numpy

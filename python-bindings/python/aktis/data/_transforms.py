@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
     from ._typed import (
-        BatchFormat, BatchFunction, ColumnHints, ManyRowsFunction, NativeModel, RemoteArgs, RowFunction, RowOptions,
+        BatchFormat,
+        BatchFunction,
+        ColumnHints,
+        ManyRowsFunction,
+        NativeModel,
+        RemoteArgs,
+        RowFunction,
+        RowOptions,
     )  # fmt: skip
     from .dataset import Dataset
 
@@ -35,7 +42,7 @@ class Transforms:
     """The methods of a dataset that describe more work. None of them runs anything."""
 
     _plan: Any
-    columns: Callable[..., list[str] | None]
+    columns: Callable[..., list[str] | Any]
 
     def _then(self, plan: Any) -> Dataset:
         """The dataset of a plan that begins with this one's."""

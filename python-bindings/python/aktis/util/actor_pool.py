@@ -140,7 +140,9 @@ class ActorPool:
         """Whether work waits for actors that have all died."""
         return bool(self._waiting) and not self._running and not self._idle and self._death is not None
 
-    def _wait_for(self, refs: list[ObjectRef[Any]], timeout: float | None, ignore_if_timedout: bool) -> list[ObjectRef[Any]]:
+    def _wait_for(
+        self, refs: list[ObjectRef[Any]], timeout: float | None, ignore_if_timedout: bool
+    ) -> list[ObjectRef[Any]]:
         ready, _ = wait(refs, num_returns=1, timeout=timeout)
         if not ready and not ignore_if_timedout:
             raise _timed_out(timeout)

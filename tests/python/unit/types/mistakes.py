@@ -126,7 +126,7 @@ def datasets() -> None:
     ds.write_parquet("out/", partition_cols=["x"])  # mistake
     ds.sort("x")  # mistake
     ds.take("3")  # mistake
-    ds.take_batch().shape  # mistake
+    print(ds.take_batch().shape)  # mistake
     ds.iter_batches(batchsize=3)  # mistake
     ds.select_columns(3)  # mistake
     aktis.data.ActorPoolStrategy(sise=3)  # mistake
