@@ -65,7 +65,7 @@ class Terminal:
         except OSError:  # what Linux says of a terminal that nobody has open any more
             data = b""
         if not data:
-            self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])  # pyright: ignore[reportArgumentType]
             self._pid = None
             return False
         self.raw += data

@@ -73,7 +73,7 @@ class Work:
 
 def main():
     options = {"address": sys.argv[1]} if len(sys.argv) > 1 else {"num_cpus": 2}
-    aktis.init(log_to_driver=False, **options)
+    aktis.init(log_to_driver=False, **options)  # pyright: ignore[reportArgumentType]
     is_told = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), is_told.set()), daemon=True).start()
     work, number, failures = Work(), 0, []

@@ -68,7 +68,7 @@ class Client(nbclient.NotebookClient):
         super().__init__(*arguments, **options)
         self.replaced = {}
 
-    def process_message(self, message, cell, cell_index):
+    def process_message(self, message, cell, cell_index):  # pyright: ignore[reportIncompatibleMethodOverride]
         if message["msg_type"] == "update_display_data":
             self.replaced[cell_index] = self.replaced.get(cell_index, 0) + 1
         return super().process_message(message, cell, cell_index)

@@ -63,7 +63,7 @@ def main():
     if CASE == "switched off":
         DataContext.get_current().enable_progress_bars = False
     if CASE == "no tqdm":
-        sys.modules["tqdm"] = None
+        sys.modules["tqdm"] = None  # pyright: ignore[reportArgumentType]
     if CASE == "worker lines":
         threading.Thread(target=print_as_workers).start()
     if CASE in ("failure", "for ever"):
