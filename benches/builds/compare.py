@@ -1,4 +1,8 @@
-"""Runs the rows of `core` and the job of `data_map` on two builds of Aktis, alternately, and says which rows differ."""
+"""Runs the rows of `core` and the job of `data_map` on two builds of Aktis, alternately, and says which rows differ.
+
+A round is a pair of processes per row, which take turns window by window; the job of `data_map` alternates as a whole. The
+interval is that of the median over the rounds.
+"""
 
 import argparse
 import importlib.util
@@ -46,21 +50,53 @@ def output_of(package, command):
     return ended.stdout.splitlines()
 
 
-def core_speeds(package, rows, options, times):
-    """`{row: speed}` of one pass: the median window, and the reciprocal where the row is a time."""
-    command = [sys.executable, CORE, "--system", "aktis", "--rows", ",".join(rows), "--windows", "3",
-               "--window-seconds", str(options.window_seconds), "--cpus", str(options.cpus)]  # fmt: skip
-    speeds = {}
-    for line in output_of(package, command):
-        if not line.startswith(ROW_MARK):
-            continue
-        message = json.loads(line.removeprefix(ROW_MARK))
-        if "error" in message:
-            raise SystemExit(f"{package}: {message['row']}: {message['error']}")
-        if values := message.get("values"):
-            middle = statistics.median(values)
-            speeds[message["row"]] = 1 / middle if message["row"] in times else middle
-    return speeds
+class Side:
+    """A process that measures one row with one build, a window at a time, whenever it is told to."""
+
+    def __init__(self, package, row, options):
+        self.package, self.row = package, row
+        command = [sys.executable, CORE, "--system", "aktis", "--rows", row.name, "--stepped",
+                   "--window-seconds", str(options.window_seconds), "--cpus", str(options.cpus)]  # fmt: skip
+        environment = {**ray_env.environment(), "PYTHONPATH": str(package)}
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=BENCHES
+        )
+
+    def speed(self):
+        """One window: things per second, or the reciprocal of its seconds."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if not line.startswith(ROW_MARK):
+                continue
+            message = json.loads(line.removeprefix(ROW_MARK))
+            if "error" in message:
+                raise SystemExit(f"{self.package}: {self.row.name}: {message['error']}")
+            if "value" in message:
+                return 1 / message["value"] if self.row.is_time else message["value"]
+        raise SystemExit(f"{self.package}: {self.row.name}: ended with {self.process.wait()}")
+
+    def end(self):
+        """Closes its input, upon which it shuts its session down."""
+        self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.wait(LIMIT_S)
+
+
+def row_ratio(row, options, chance):
+    """New over old: the median of windows that two processes take in turns, each pair in an order of chance.
+
+    Both processes live at once and a pair of windows takes a fraction of a second, so that what else the machine does meets
+    both alike.
+    """
+    new, old = Side(options.new, row, options), Side(options.old, row, options)
+    ratios = []
+    for _ in range(options.windows):
+        speeds = {side: side.speed() for side in chance.sample([new, old], 2)}
+        ratios.append(speeds[new] / speeds[old])
+    new.end()
+    old.end()
+    return statistics.median(ratios)
 
 
 def data_speed(package, source, options):
@@ -95,16 +131,17 @@ def main(arguments):
     parser.add_argument("--rows", help="names of rows of core; all by default")
     parser.add_argument("--skip-data", action="store_true", help="without the job of data_map")
     parser.add_argument("--data-rows", type=int, default=320_000)
-    parser.add_argument("--window-seconds", type=float, default=0.3)
+    parser.add_argument("--windows", type=int, default=10, help="pairs of windows in a round")
+    parser.add_argument("--window-seconds", type=float, default=0.1)
     parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args(arguments)
     # The measured processes run in another folder.
     options.old, options.new = options.old.resolve(), options.new.resolve()
-    for package in (options.old, options.new):
+    packages = [options.old, options.new]
+    for package in packages:
         if not (package / "aktis" / "_aktis.abi3.so").exists():
             parser.error(f"{package} holds no built aktis package: run `make build` in its clone")
     table = load(CORE).ROWS
-    times = {name for name, row in table.items() if row.is_time}
     rows = options.rows.split(",") if options.rows else [name for name in table if not name.startswith("floor")]
     source = None
     if not options.skip_data:
@@ -114,13 +151,11 @@ def main(arguments):
     chance = random.Random(1)
     ratios = {name: [] for name in (*rows, *([DATA_ROW] if source else []))}
     for number in range(options.rounds):
-        measured = {}
-        for package in chance.sample([options.old, options.new], 2):
-            measured[package] = core_speeds(package, rows, options, times) if rows else {}
-            if source:
-                measured[package][DATA_ROW] = data_speed(package, source, options)
-        for name, values in ratios.items():
-            values.append(measured[options.new][name] / measured[options.old][name])
+        for name in rows:
+            ratios[name].append(row_ratio(table[name], options, chance))
+        if source:
+            speeds = {package: data_speed(package, source, options) for package in chance.sample(packages, 2)}
+            ratios[DATA_ROW].append(speeds[options.new] / speeds[options.old])
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     lines, is_slower = [], False
     for name, values in ratios.items():

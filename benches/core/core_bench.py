@@ -1,10 +1,12 @@
 """Calls, objects and start-up: one file that runs unchanged on Aktis and on Ray.
 
     python core_bench.py --system aktis|ray [--rows tasks_sync,put_small] [--windows 3] [--window-seconds 1]
+    python core_bench.py --system aktis --rows tasks_sync --stepped     # a window for each line of standard input
 
 Prints one JSON object per line: `{"begin": row}` when a row starts (so that a parent can time it out), then
 `{"row": ..., "values": [...]}` or `{"row": ..., "error": ...}`. The parent (`compare.py`) runs it for both systems,
-takes medians and prints the table.
+takes medians and prints the table. Stepped, each window is a line `{"row": ..., "value": ...}`, so that two builds can
+take turns within one bad second of the machine (`builds/compare.py`).
 
 Imports nothing heavy at the top: the parent reads the table of rows from here in its own interpreter.
 """
@@ -393,15 +395,16 @@ def open_session(bench):
     bench.ray.get([bench.remote.nothing.remote() for _ in range(100)])
 
 
-def measure(bench, chosen, windows):
-    """The values of a row, one per window, after one window that is thrown away where it is short."""
+def measure(bench, chosen, steps):
+    """Yields the values of a row, a window for each of `steps`, after one window that is thrown away where it is short."""
     if chosen.needs_session and (bench.ray is None or not bench.ray.is_initialized()):
         open_session(bench)
     with contextlib.ExitStack() as bench.cleanup:
         window = chosen.set_up(bench)
         if chosen.needs_session and not chosen.is_time:
             window()
-        return [window() for _ in range(windows)]
+        for _ in steps:
+            yield window()
 
 
 def explain(error):
@@ -423,6 +426,7 @@ def main():
     parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--window-seconds", type=float, default=1.0)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--stepped", action="store_true")
     options = parser.parse_args()
 
     names = options.rows.split(",")
@@ -433,7 +437,12 @@ def main():
         emit(begin=chosen.name)
         try:
             with time_limit(chosen.limit_s):
-                emit(row=chosen.name, values=measure(bench, chosen, options.windows))
+                if options.stepped:
+                    # `iter(readline, "")`, since iterating over a file reads ahead.
+                    for value in measure(bench, chosen, iter(sys.stdin.readline, "")):
+                        emit(row=chosen.name, value=value)
+                else:
+                    emit(row=chosen.name, values=list(measure(bench, chosen, range(options.windows))))
         except Exception as error:  # noqa: BLE001 - a row that fails is a result of this row only
             emit(row=chosen.name, error=explain(error))
     if bench.ray is not None and bench.ray.is_initialized():
