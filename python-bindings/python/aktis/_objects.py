@@ -14,7 +14,7 @@ Stream = TypeVar("Stream", bound="ObjectRefGenerator[Any]")
 Transport = Literal["object_store"] | None
 
 
-def put(value: T, *, _owner: None = None, _tensor_transport: Transport = None) -> ObjectRef[T]:
+def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> ObjectRef[T]:
     """Stores a value once, for any number of tasks to use.
 
     Passing the reference to many tasks sends the value once to each node, not once per task. Arrays and Arrow tables are
@@ -37,7 +37,7 @@ def put(value: T, *, _owner: None = None, _tensor_transport: Transport = None) -
     """
     if _owner is not None or _tensor_transport is not None:
         _refuse_put(_owner, _tensor_transport)
-    if not _session.is_initialized():
+    if _session.is_forked_child or not _aktis.is_connected():
         _session.ensure_connected()
     if isinstance(value, ObjectRef):
         raise TypeError(
@@ -71,7 +71,7 @@ def get(
 ) -> list[T]: ...
 @overload
 def get(object_refs: list[Ref], *, timeout: float | None = None, _tensor_transport: Transport = None) -> list[Any]: ...
-def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: Transport = None) -> Any:
+def get(object_refs: Any, timeout: float | None = None, _tensor_transport: Transport = None) -> Any:
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
     Args:
@@ -93,8 +93,6 @@ def get(object_refs: Any, *, timeout: float | None = None, _tensor_transport: Tr
     >>> aktis.get([aktis.put(1), aktis.put(2)])
     [1, 2]
     """
-    if _session.is_forked_child:
-        _session.refuse_in_forked_child()
     if timeout is not None:
         _check_timeout(timeout)
     if _tensor_transport is not None:

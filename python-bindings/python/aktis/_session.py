@@ -45,7 +45,7 @@ _may_be_connected = False
 is_forked_child = False
 #: Whether this process runs tasks or an actor for others.
 is_worker = False
-#: What ``get`` calls first with its references, in actors.
+#: What ``get`` calls first with its references: in actors, and where it must not go on.
 before_get: Callable[[Any], None] | None = None
 _is_exit_hooked = False
 #: The generation and the address of its session.
@@ -288,7 +288,7 @@ def _begin_generation() -> None:
     _bound.clear()
 
 
-def refuse_in_forked_child() -> None:
+def refuse_in_forked_child(_refs: Any = None) -> None:
     """Raises in a process that was forked from one with a session."""
     if is_forked_child:
         raise RuntimeError(
@@ -315,10 +315,11 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global is_forked_child, _lock
+    global is_forked_child, before_get, _lock
     _lock = threading.RLock()
     if _may_be_connected:
         is_forked_child = True
+        before_get = refuse_in_forked_child
         _aktis.abandon_after_fork()
         _begin_generation()
 

@@ -194,7 +194,7 @@ impl Follower {
         }
     }
 
-    /// The process is gone: the rest of its lines, its last words, and its files go if they are empty.
+    /// The process is gone: the rest of its lines, and its last words.
     async fn end(&mut self, worker: WorkerId, job: Option<JobId>) {
         self.pass_on(worker, |output| output.read_to_end(MAX_SHARE_BYTES))
             .await;
@@ -237,12 +237,10 @@ impl Follower {
     }
 }
 
-/// Nobody writes into the file any more: it goes if it is empty, and gets its last size if it is too large.
+/// Nobody writes into the file any more: it gets its last size if it is too large.
 fn close_file(path: &Path, max_file_bytes: u64) {
     let length = path.metadata().map_or(0, |metadata| metadata.len());
-    if length == 0 {
-        let _ = std::fs::remove_file(path);
-    } else if length > max_file_bytes
+    if length > max_file_bytes
         && let Err(error) = drop_beginning(path, length - max_file_bytes)
     {
         tracing::warn!(?path, %error, "a file of output cannot be shortened");

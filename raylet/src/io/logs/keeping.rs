@@ -3,9 +3,11 @@
 //! ```text
 //!  <root>/<session>/<node>/worker-<id>.out, .err, zygote.log     written by the processes of a node
 //!                          .lock                                 held by its raylet while it lives
+//!  <root>/.swept                                                  when somebody last looked for what is to go
 //! ```
 //! Only the raylet that holds the lock removes files of a folder, or anybody if nobody holds it; and never files of
-//! workers that live. Files without a byte go with their worker.
+//! workers that live. Files without a byte go with the session, or after a minute: many that were removed just now make
+//! the next one dear (ext4 looks for an inode that was not freed lately).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -17,8 +19,12 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 
 const LOCK_NAME: &str = ".lock";
-/// A folder that nobody holds may be one that is being made.
+const SWEPT_NAME: &str = ".swept";
+/// A folder that nobody holds may be one that is being made, an empty file that of a worker that is being forked.
 const MAKING: Duration = Duration::from_secs(60);
+/// Sessions that begin or end within this time of the last sweep leave the others' output alone: there may be thousands of
+/// folders, and thousands of short sessions.
+const SWEPT_LATELY: Duration = Duration::from_secs(600);
 
 /// Where output lies, and what limits it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +70,21 @@ impl LogFolder {
         &self.limits
     }
 
-    /// Removes what is too old or too much. Files of the folder that `is_written` says are in use stay.
+    /// Removes what is too old or too much. Files of the folder that `is_written` says are in use stay. Folders of others are
+    /// looked at now and then.
     pub(crate) fn sweep(&self, is_written: &HashSet<PathBuf>) {
         let mut kept = files_of(&self.path);
-        // An empty one may be that of a worker that is being forked.
-        kept.retain(|file| !is_written.contains(&file.path) && file.bytes > 0);
-        let abandoned = self.abandoned();
+        let now = SystemTime::now();
+        kept.retain(|file| {
+            let is_old = now
+                .duration_since(file.modified)
+                .is_ok_and(|age| age > MAKING);
+            !is_written.contains(&file.path) && (file.bytes > 0 || is_old)
+        });
+        let abandoned = match self.is_others_turn() {
+            true => self.abandoned(),
+            false => Vec::new(),
+        };
         for folder in &abandoned {
             kept.extend(files_of(folder));
         }
@@ -118,6 +133,19 @@ impl LogFolder {
             self.sweep(&HashSet::new());
             remove_if_empty(&self.path);
         }
+    }
+
+    /// Whether nobody has looked at the output of others lately; notes that somebody does now.
+    fn is_others_turn(&self) -> bool {
+        let Some(swept) = self.root.as_ref().map(|root| root.join(SWEPT_NAME)) else {
+            return false;
+        };
+        let is_turn = !swept.exists() || age_of(&swept) >= SWEPT_LATELY;
+        if is_turn {
+            // Where it cannot be noted, the next session looks again.
+            let _ = std::fs::write(&swept, "");
+        }
+        is_turn
     }
 
     /// Folders of nodes whose raylet is gone. They are not held: there may be thousands, and each lock is a descriptor.
@@ -267,6 +295,7 @@ mod tests {
         let newer = file(&folder.path, "worker-4.out", 1000, 2);
         let surplus = file(&folder.path, "worker-5.out", 1000, 3);
         let starting = file(&folder.path, "worker-6.out", 0, 1);
+        let silent = file(&folder.path, "worker-7.out", 0, 100);
         let foreign = file(&folder.path, "notes.txt", 1000, 9000);
         folder.sweep(&HashSet::from([written.clone()]));
         assert!(
@@ -274,7 +303,7 @@ mod tests {
                 .iter()
                 .all(|path| path.exists())
         );
-        assert!([&old, &surplus].iter().all(|path| !path.exists()));
+        assert!([&old, &surplus, &silent].iter().all(|path| !path.exists()));
     }
 
     #[test]
@@ -291,6 +320,27 @@ mod tests {
         own.sweep(&HashSet::new());
         assert!(of_other.exists());
         assert!(!root.path().join("dead").exists());
+    }
+
+    #[test]
+    fn output_of_others_is_looked_at_now_and_then() {
+        let root = tempfile::tempdir().unwrap();
+        let own = hold(root.path(), node(root.path(), "own"));
+        own.sweep(&HashSet::new());
+        let dead = node(root.path(), "dead");
+        let old = file(&dead, "worker-1.out", 1000, 9000);
+        make_old(&dead);
+        own.sweep(&HashSet::new());
+        assert!(old.exists());
+        let swept = File::options()
+            .write(true)
+            .open(root.path().join(SWEPT_NAME));
+        swept
+            .unwrap()
+            .set_modified(SystemTime::now() - SWEPT_LATELY)
+            .unwrap();
+        own.sweep(&HashSet::new());
+        assert!(!old.exists());
     }
 
     #[test]
