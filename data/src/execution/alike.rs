@@ -129,7 +129,6 @@ fn write_anew(
     }
     writer.finish().map_err(|error| failed(&error))?;
     let written = writer.inner();
-    written.sync_all().map_err(|error| failed(&error))?;
     let bytes = written.metadata().map_err(|error| failed(&error))?.len();
     fs::rename(&anew, &file.unfinished).map_err(|error| failed(&error))?;
     Ok(bytes)

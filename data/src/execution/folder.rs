@@ -39,6 +39,8 @@ pub(super) const FINISHED: &str = ".finished-";
 pub(super) const BEGUN: &str = ".begun-";
 /// How often a job begins anew whose folder was swept before it was locked; each time it was another job that did so.
 const BEGINNINGS: usize = 100;
+/// How many files are brought to the disk at once.
+const SYNCS: usize = 16;
 /// The file in a job's folder that its driver holds a lock on.
 pub(super) const JOB_FILE: &str = "job";
 /// What the new files replace, while they do.
@@ -150,6 +152,7 @@ impl FolderSink {
     }
 
     fn commit(&mut self) -> io::Result<()> {
+        sync_all(&self.files)?;
         let job = self.job_folder();
         if self.mode == SaveMode::Overwrite {
             let old = job.join(OLD_FOLDER);
@@ -189,6 +192,26 @@ impl Drop for FolderSink {
             let _ = fs::remove_dir(&self.target);
         }
     }
+}
+
+/// Brings the files to the disk, so that a name never stands for less than its rows. Side by side: one after the other, each
+/// would wait for the disk's journal.
+fn sync_all(files: &[WrittenFile]) -> io::Result<()> {
+    let share = files.len().div_ceil(SYNCS).max(1);
+    std::thread::scope(|scope| {
+        let syncs: Vec<_> = files
+            .chunks(share)
+            .map(|files| {
+                scope.spawn(move || {
+                    let mut files = files.iter();
+                    files.try_for_each(|file| File::open(&file.unfinished)?.sync_all())
+                })
+            })
+            .collect();
+        let done = syncs.into_iter().map(|sync| sync.join());
+        done.map(|done| done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
+            .collect()
+    })
 }
 
 /// Undoes what the job with this prefix has done: its files go, what they should have replaced comes back.

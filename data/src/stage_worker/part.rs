@@ -19,6 +19,10 @@ use crate::block;
 use crate::os_error;
 use crate::stages::spec::{ParquetSink, WrittenFile};
 
+/// A file beyond this is brought to the disk by the worker that wrote it, beside the work of others. What is smaller waits for
+/// the end of the job: the disk takes many small files as fast as one.
+const LARGE_BYTES: u64 = 8 << 20;
+
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
 pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
 
@@ -108,15 +112,17 @@ impl Part {
         result.map_err(|error| self.path.failure(&error))
     }
 
-    /// Ends the file. It is on the disk when this returns, so that its name never stands for less than its rows.
+    /// Ends the file. The driver brings it to the disk before it gets its name ([`LARGE_BYTES`]).
     pub(crate) fn finish(mut self) -> Result<WrittenFile, TaskFailure> {
         let path = self.path.clone();
         let failure = |error: &(dyn std::error::Error + 'static)| path.failure(error);
         let writer = self.writer.as_mut().expect("it is finished only once");
         writer.finish().map_err(|error| failure(&error))?;
         let file = writer.inner();
-        file.sync_all().map_err(|error| failure(&error))?;
         let bytes = file.metadata().map_err(|error| failure(&error))?.len();
+        if bytes > LARGE_BYTES {
+            file.sync_all().map_err(|error| failure(&error))?;
+        }
         self.writer = None;
         let schema = block::encode_schema(&self.schema).map_err(|error| failure(&error))?;
         Ok(WrittenFile {
