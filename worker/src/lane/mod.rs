@@ -4,6 +4,7 @@
 //!  frame        u32 rest | u32 header | header | payload      encoding and incremental decoding
 //!  outbox       bytes waiting to be written, coalesced        one writev for many frames
 //!  slots        memory that both ends share, for long payloads
+//!  sharing      whether a connection has such memory
 //!  unflushed    how long bytes wait to be coalesced
 //!  connection   one unix socket: outbox + decoder
 //!  turn         who polls: the waiting thread itself, or the lane thread     (leader / follower)
@@ -31,6 +32,7 @@ pub(crate) mod frame;
 mod listeners;
 pub(crate) mod outbox;
 pub(crate) mod reactor;
+mod sharing;
 mod slots;
 mod spin;
 pub(crate) mod turn;
