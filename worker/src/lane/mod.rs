@@ -25,6 +25,8 @@
 //!   when the receiver has dropped the last value in it, and no child that was forked meanwhile can see it.
 //! - `LANE-5 (polling-runs-no-python)`: what runs on the thread that polls waits for nothing but locks that are held for a
 //!   moment. The embedder's code (callbacks, lines to print) only leaves a note there for a thread of its own.
+//! - `LANE-6 (few-strangers)`: at most 256 incoming lanes are kept whose callers have not said hello, or a quarter of the
+//!   descriptors if that is less. A caller that says hello within ten seconds is never one of those that give way.
 
 pub(crate) mod alarm;
 pub(crate) mod connection;

@@ -25,8 +25,13 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;
 
-/// Takes a connection that came in through a listener.
-pub(crate) type Acceptor = Arc<dyn Fn(OwnedFd) + Send + Sync>;
+/// Takes the connections that come in through a listener.
+pub(crate) trait Acceptor: Send + Sync {
+    /// Whether there is room for one. Otherwise it stays in the listener's queue for a while.
+    fn has_room(&self, now: Instant) -> bool;
+    /// Here it is.
+    fn accept(&self, socket: OwnedFd);
+}
 
 /// Work of the owner of the reactor that happens at times rather than at frames.
 pub(crate) trait Ticker: Send + Sync {
@@ -36,7 +41,10 @@ pub(crate) trait Ticker: Send + Sync {
 
 enum Source {
     Connection(Arc<Connection>),
-    Listener { socket: OwnedFd, acceptor: Acceptor },
+    Listener {
+        socket: OwnedFd,
+        acceptor: Arc<dyn Acceptor>,
+    },
     Watched(Arc<WatchedFd>),
 }
 
@@ -107,7 +115,11 @@ impl Reactor {
     }
 
     /// Adds a listening, non-blocking socket.
-    pub(crate) fn add_listener(&self, socket: OwnedFd, acceptor: Acceptor) -> Result<(), Errno> {
+    pub(crate) fn add_listener(
+        &self,
+        socket: OwnedFd,
+        acceptor: Arc<dyn Acceptor>,
+    ) -> Result<(), Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         epoll::add(&self.epoll, &socket, EventData::new_u64(id), EventFlags::IN)?;
         self.sources
@@ -239,20 +251,14 @@ impl Reactor {
     }
 
     fn serve(&self, id: u64, flags: EventFlags) {
-        let (connection, accepted) = match self.sources.lock().get(&id) {
+        let (connection, acceptor) = match self.sources.lock().get(&id) {
             Some(Source::Connection(connection)) => (Some(Arc::clone(connection)), None),
-            Some(Source::Listener { socket, acceptor }) => {
-                let accepted = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-                match accepted {
-                    Ok(socket) => (None, Some((Arc::clone(acceptor), socket))),
-                    Err(error) => return self.pause_listener(id, socket, error),
-                }
-            }
+            Some(Source::Listener { acceptor, .. }) => (None, Some(Arc::clone(acceptor))),
             Some(Source::Watched(watched)) => return watched.report(),
             None => return,
         };
-        if let Some((acceptor, socket)) = accepted {
-            acceptor(socket);
+        if let Some(acceptor) = acceptor {
+            self.accept(id, &*acceptor);
         }
         let Some(connection) = connection else { return };
         if flags.contains(EventFlags::OUT) {
@@ -264,14 +270,35 @@ impl Reactor {
         }
     }
 
-    /// A connection could not be accepted. If that lies at this side, it is tried again later.
-    fn pause_listener(&self, id: u64, socket: &OwnedFd, error: Errno) {
-        if !listeners::is_shortage(error) {
-            return;
+    /// A connection waits in a listener's queue. If this side cannot take it, it is tried again later.
+    fn accept(&self, id: u64, acceptor: &dyn Acceptor) {
+        if !acceptor.has_room(Instant::now()) {
+            return self.pause_listener(id, "too many have not said who they are");
         }
-        self.listen_to(id, socket, EventFlags::empty());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepted = match self.sources.lock().get(&id) {
+            Some(Source::Listener { socket, .. }) => accept_with(socket, flags),
+            _ => return,
+        };
+        match accepted {
+            Ok(socket) => acceptor.accept(socket),
+            Err(error) if listeners::is_shortage(error) => {
+                self.pause_listener(id, &error.to_string());
+            }
+            // The connection is gone.
+            Err(_) => {}
+        }
+    }
+
+    fn pause_listener(&self, id: u64, cause: &str) {
+        if let Some(Source::Listener { socket, .. }) = self.sources.lock().get(&id) {
+            self.listen_to(id, socket, EventFlags::empty());
+        }
         if self.paused.lock().add(id, Instant::now()) {
-            tracing::warn!(%error, "lanes of other processes have to wait until they can be accepted");
+            tracing::warn!(
+                cause,
+                "lanes of other processes have to wait until they can be accepted"
+            );
         }
         self.call_lane(listeners::PAUSE);
     }

@@ -232,7 +232,9 @@ impl Runtime {
                 waits_when_infeasible: hello.waits_when_infeasible,
             };
         }
-        if let Some(lane) = self.0.lanes.lock().open.get_mut(&id) {
+        let mut lanes = self.0.lanes.lock();
+        lanes.strangers.remove(id);
+        if let Some(lane) = lanes.open.get_mut(&id) {
             // Lanes from other nodes come through the raylet.
             if caller.node == self.0.me.node {
                 lane.connection.share_memory();
@@ -243,6 +245,7 @@ impl Runtime {
                 carries_calls: false,
             };
         }
+        drop(lanes);
         self.with_core(|core, _| core.peers.insert(id, caller));
         Ok(())
     }
@@ -438,6 +441,7 @@ impl Runtime {
             return;
         }
         let mut lanes = self.0.lanes.lock();
+        lanes.strangers.remove(id);
         let Some(lane) = lanes.open.remove(&id) else {
             return;
         };

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::Runtime;
 use super::incoming::LaneHandler;
+use super::strangers::Strangers;
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::lane::frame::{Decoder, encode_whole};
@@ -53,6 +54,7 @@ pub(super) struct LaneTable {
     /// Questions to owners that are not answered yet.
     pub(super) asked: FxHashMap<u64, (ConnectionId, ObjectId)>,
     pub(super) next_question: u64,
+    pub(super) strangers: Strangers,
 }
 
 impl LaneTable {

@@ -35,6 +35,7 @@ mod obituaries;
 mod objects;
 mod recent;
 mod start;
+mod strangers;
 mod streams;
 mod submit;
 mod waiting;

@@ -1,8 +1,9 @@
 //! How a process joins its node.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::config::Infeasible;
 use aktis_common::error::ErrorCode;
@@ -17,13 +18,14 @@ use rustix::process::{Uid, geteuid};
 
 use super::lanes::{Lane, LaneRole, LaneTable};
 use super::node_events::NodeHandler;
+use super::strangers::Room;
 use super::streams::StreamWindows;
 use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
 use crate::lane::frame::Decoder;
-use crate::lane::reactor::Reactor;
+use crate::lane::reactor::{Acceptor, Reactor};
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
@@ -160,15 +162,13 @@ impl Runtime {
     fn listen_for_lanes(&self) -> Result<(), TaskFailure> {
         let path = format!("{}/{}", self.0.hello.lane_dir, self.0.me.worker);
         let listener = listen_at(Path::new(&path)).map_err(|error| broken(&path, &error))?;
-        let runtime = self.clone();
-        let acceptor = Arc::new(move |socket| runtime.accept_lane(socket));
         self.0
             .reactor
-            .add_listener(listener, acceptor)
+            .add_listener(listener, Arc::new(LaneAcceptor(self.clone())))
             .map_err(|error| broken(&path, &error))
     }
 
-    fn accept_lane(&self, socket: std::os::fd::OwnedFd) {
+    fn accept_lane(&self, socket: OwnedFd) {
         // The folder keeps others out. Should it not, this process runs nobody else's calls.
         match socket_peercred(&socket) {
             Ok(peer) if is_trusted(peer.uid, geteuid()) => {}
@@ -191,6 +191,7 @@ impl Runtime {
                     hello: None,
                     carries_calls: false,
                 };
+                lanes.strangers.add(connection.id, Instant::now());
                 lanes.open.insert(
                     connection.id,
                     Lane {
@@ -247,6 +248,28 @@ impl Runtime {
     }
 }
 
+struct LaneAcceptor(Runtime);
+
+impl Acceptor for LaneAcceptor {
+    fn has_room(&self, now: Instant) -> bool {
+        let mut lanes = self.0.0.lanes.lock();
+        match lanes.strangers.make_room(now) {
+            Room::Free => true,
+            Room::Full => false,
+            Room::InPlaceOf(silent) => {
+                if let Some(lane) = lanes.open.get(&silent) {
+                    lane.connection.close();
+                }
+                true
+            }
+        }
+    }
+
+    fn accept(&self, socket: OwnedFd) {
+        self.0.accept_lane(socket);
+    }
+}
+
 /// Whether a process of this user may call a process of `own`: the same user, or the system's.
 fn is_trusted(peer: Uid, own: Uid) -> bool {
     peer == own || peer.is_root()
@@ -294,7 +317,7 @@ fn map_arena(greeting: &Greeting) -> Result<Option<ArenaMap>, TaskFailure> {
     map.map(Some).map_err(|error| broken("arena", &error))
 }
 
-fn listen_at(path: &Path) -> rustix::io::Result<std::os::fd::OwnedFd> {
+fn listen_at(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
