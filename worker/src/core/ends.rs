@@ -22,6 +22,8 @@ pub(crate) enum ResultValue {
     Stored {
         node: NodeId,
         size_bytes: u64,
+        /// As the owner told it; 0 from the process that made the copy.
+        making: u64,
         contained: ThinVec<ObjectRef>,
     },
 }
@@ -33,10 +35,12 @@ impl ResultValue {
             Self::Stored {
                 node,
                 size_bytes,
+                making,
                 contained,
             } => ObjectState::Stored(Box::new(Stored {
                 nodes: vec![node],
                 size_bytes,
+                making,
                 contained,
             })),
         }
@@ -113,7 +117,12 @@ impl Core {
         result: ResultValue,
         effects: &mut Effects,
     ) -> bool {
-        let state = result.into_state();
+        let mut state = result.into_state();
+        if let ObjectState::Stored(stored) = &mut state
+            && stored.making == 0
+        {
+            stored.making = self.objects.next_making();
+        }
         let Some(entry) = self.objects.get_mut(object) else {
             match state {
                 ObjectState::Stored(stored) => {
@@ -139,6 +148,7 @@ impl Core {
                         .copied()
                         .collect::<Vec<_>>(),
                 );
+                old.making = new.making;
                 effects.discard_refs(new.contained);
             }
             (_, ObjectState::Inline(value)) => effects.discard_value(value),
@@ -227,6 +237,7 @@ impl Core {
                         .unwrap_or_default(),
                     size_bytes: stored.size_bytes,
                     contained_refs: stored.contained.iter().map(ObjectRef::to_wire).collect(),
+                    making: stored.making,
                 })
             }
             Some(ObjectState::Failed(failure)) => Outcome::Failure(failure.to_wire()),
@@ -288,9 +299,22 @@ impl Core {
         self.settle(effects);
     }
 
-    /// A reader found no copy on this node: when no other node has one, another is to be made. A copy that was made since lies
-    /// elsewhere, or was told of by its maker, and stays.
-    pub(crate) fn copy_lost(&mut self, object: ObjectId, node: NodeId, effects: &mut Effects) {
+    /// A reader found no copy on this node: when no other node has one, another is to be made. A copy that was made after what
+    /// the reader was told of stays, also on this node: the reader asks again, and finds it.
+    pub(crate) fn copy_lost(
+        &mut self,
+        object: ObjectId,
+        node: NodeId,
+        making: u64,
+        effects: &mut Effects,
+    ) {
+        let state = self.objects.get(object).map(|entry| &entry.state);
+        if matches!(state, Some(ObjectState::Stored(stored)) if stored.making == making) {
+            self.forget_copy(object, node, effects);
+        }
+    }
+
+    fn forget_copy(&mut self, object: ObjectId, node: NodeId, effects: &mut Effects) {
         let Some(entry) = self.objects.get_mut(object) else {
             return;
         };
@@ -316,7 +340,7 @@ impl Core {
             .map(|(id, _)| *id)
             .collect();
         for object in there {
-            self.copy_lost(object, node, effects);
+            self.forget_copy(object, node, effects);
         }
         self.settle(effects);
     }

@@ -291,6 +291,7 @@ mod tests {
             ResultValue::Stored {
                 node,
                 size_bytes: 1,
+                making: 0,
                 contained: ThinVec::new(),
             }
         }
@@ -317,6 +318,13 @@ mod tests {
             &self.core.objects.get(object).expect("held").state
         }
 
+        fn making(&self) -> u64 {
+            match self.state(0) {
+                ObjectState::Stored(stored) => stored.making,
+                other => panic!("it is stored, and not {other:?}"),
+            }
+        }
+
         fn ask_for(&mut self, index: u32) -> Arc<Waiter> {
             let waiter = Waiter::new(1);
             let watcher = Watcher::Thread(Arc::clone(&waiter));
@@ -326,22 +334,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn copy_that_was_made_since_stays_when_a_late_reader_misses_the_old_one() {
+    /// Two readers miss the copy on `old`; when the second says so, the object was made again, on `new`.
+    fn two_readers_miss_a_copy(old: NodeId, new: NodeId) {
         let mut fixture = Fixture::new(false);
-        let (old, new) = (NodeId::random(), NodeId::random());
         let object = ObjectId::of_return(fixture.task, 0);
         let (task, core, effects) = (fixture.task, &mut fixture.core, &mut fixture.effects);
         core.finish_task(task, vec![Fixture::stored(old)], effects);
-        core.copy_lost(object, old, effects);
+        let told = fixture.making();
+        fixture
+            .core
+            .copy_lost(object, old, told, &mut fixture.effects);
         let waiter = fixture.ask_for(0);
         assert_eq!(fixture.place(), Some(Place::Queued));
         let (core, effects) = (&mut fixture.core, &mut fixture.effects);
         core.finish_task(task, vec![Fixture::stored(new)], effects);
-        core.copy_lost(object, old, effects);
+        core.copy_lost(object, old, told, effects);
         assert!(waiter.is_done());
         assert!(matches!(fixture.state(0), ObjectState::Stored(stored) if stored.nodes == [new]));
         assert_eq!(fixture.place(), Some(Place::Lineage));
+        // Whoever misses the new one is believed.
+        let told = fixture.making();
+        fixture
+            .core
+            .copy_lost(object, new, told, &mut fixture.effects);
+        assert!(matches!(fixture.state(0), ObjectState::Lost));
+    }
+
+    #[test]
+    fn copy_that_was_made_since_stays_when_a_late_reader_misses_the_old_one() {
+        two_readers_miss_a_copy(NodeId::random(), NodeId::random());
+    }
+
+    #[test]
+    fn copy_that_was_made_since_on_the_same_node_stays_too() {
+        let node = NodeId::random();
+        two_readers_miss_a_copy(node, node);
     }
 
     #[test]

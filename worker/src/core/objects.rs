@@ -28,6 +28,9 @@ use crate::value::Value;
 pub(crate) struct Stored {
     pub(crate) nodes: Vec<NodeId>,
     pub(crate) size_bytes: u64,
+    /// Grows whenever a copy is made. A reader that misses one says which it was told of: one that was made since may lie on
+    /// the same node.
+    pub(crate) making: u64,
     /// Held for the object that contains them.
     pub(crate) contained: ThinVec<ObjectRef>,
 }
@@ -167,6 +170,7 @@ pub(crate) struct ObjectTable {
     peak: usize,
     /// Own objects that other processes hold references to.
     lent: usize,
+    last_making: u64,
     /// Threads that wait for one of many objects, and are to know when another one fails.
     getters: Vec<Getter>,
     next_getter: u64,
@@ -212,6 +216,12 @@ impl ObjectTable {
             (true, false) => self.lent -= 1,
             _ => {}
         }
+    }
+
+    /// The number of a copy that was made just now.
+    pub(super) fn next_making(&mut self) -> u64 {
+        self.last_making += 1;
+        self.last_making
     }
 
     /// How many own objects other processes hold references to.

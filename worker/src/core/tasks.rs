@@ -272,6 +272,7 @@ impl Core {
                     position,
                     node_ids: stored.nodes.iter().map(|node| node.to_wire()).collect(),
                     size_bytes: stored.size_bytes,
+                    making: stored.making,
                 }),
                 Some(ObjectState::Failed(cause)) => failure = Some(TaskFailure::clone(cause)),
                 Some(ObjectState::Pending | ObjectState::Lost) | None => {

@@ -37,6 +37,7 @@ impl Runtime {
         let stored = ResultValue::Stored {
             node: me.node,
             size_bytes,
+            making: 0,
             contained: value.contained,
         };
         self.with_core(|core, effects| core.resolve_object(id, stored, effects));

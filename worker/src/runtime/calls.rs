@@ -304,6 +304,7 @@ impl ReceivedCall {
                 node_id: runtime.0.me.node.to_wire(),
                 size_bytes,
                 contained_refs: value.contained.iter().map(ObjectRef::to_wire).collect(),
+                making: 0,
             })
         };
         if let Some(caller) = self.caller()

@@ -49,6 +49,7 @@ impl ReadsAhead {
                             owner: reference.owner(),
                             nodes: stored.nodes.clone(),
                             size_bytes: stored.size_bytes,
+                            making: stored.making,
                         });
                     }
                     Some(ObjectState::Pending | ObjectState::Lost) => break,
@@ -85,8 +86,8 @@ impl Runtime {
         match read {
             Ok(bytes) => self.value_of(&bytes).map(Some).map_err(GetError::Failed),
             Err(Ok(ReadError::Failed(failure))) => Err(GetError::Failed(failure)),
-            Err(Ok(ReadError::Lost(nodes))) => {
-                self.report_lost(object, owner, &nodes);
+            Err(Ok(ReadError::Lost(missed))) => {
+                self.report_lost(object, owner, &missed);
                 Ok(None)
             }
             Err(Err(error)) => Err(error),
@@ -129,8 +130,8 @@ impl Runtime {
                 Ok(bytes) => self.value_of(&bytes)?,
                 Err(Ok(ReadError::Failed(failure))) => return Err(failure),
                 Err(Err(error)) => return Err(error.into_failure()),
-                Err(Ok(ReadError::Lost(nodes))) => {
-                    self.report_lost(object, owner, &nodes);
+                Err(Ok(ReadError::Lost(missed))) => {
+                    self.report_lost(object, owner, &missed);
                     let reference = std::slice::from_ref(&dependencies[index]);
                     self.ask_owners(reference, interrupt)?.remove(0)
                 }
@@ -183,5 +184,6 @@ fn place_of(
         owner,
         nodes,
         size_bytes: location.size_bytes,
+        making: location.making,
     })
 }

@@ -179,7 +179,7 @@ impl Runtime {
             LaneKind::ObjectLost(lost) => {
                 let object = object_of(&lost.object_id)?;
                 let node = NodeId::from_bytes(&lost.node_id).map_err(|error| id_error(&error))?;
-                self.with_core(|core, effects| core.copy_lost(object, node, effects));
+                self.with_core(|core, effects| core.copy_lost(object, node, lost.making, effects));
                 Ok(())
             }
             LaneKind::CancelTask(cancel) => {
@@ -329,6 +329,7 @@ impl Runtime {
         Ok(crate::core::ResultValue::Stored {
             node: NodeId::from_bytes(&stored.node_id).map_err(|error| id_error(&error))?,
             size_bytes: stored.size_bytes,
+            making: stored.making,
             contained: self.import_refs(&stored.contained_refs, true)?,
         })
     }

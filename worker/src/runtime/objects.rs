@@ -53,9 +53,16 @@ enum Awaited {
 /// Why an object could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// None of these nodes has it any more.
-    Lost(Vec<NodeId>),
+    /// No copy that the reader was told of is there any more.
+    Lost(Missed),
     Failed(TaskFailure),
+}
+
+/// Copies that a reader did not find.
+#[derive(Debug)]
+pub(super) struct Missed {
+    nodes: Vec<NodeId>,
+    making: u64,
 }
 
 /// Where to look for an object.
@@ -64,6 +71,8 @@ pub(super) struct Place {
     pub(super) owner: ProcessAddress,
     pub(super) nodes: Vec<NodeId>,
     pub(super) size_bytes: u64,
+    /// See [`crate::core::objects::Stored`].
+    pub(super) making: u64,
 }
 
 /// A question to the raylet for an object. One that is dropped unanswered is withdrawn.
@@ -234,7 +243,8 @@ impl Runtime {
                 if !lost.reason.is_empty() {
                     self.with_core(|core, _| core.note_loss(place.object, lost.reason));
                 }
-                Err(ReadError::Lost(nodes))
+                let making = place.making;
+                Err(ReadError::Lost(Missed { nodes, making }))
             }
             Some(Outcome::Failure(failure)) => {
                 Err(ReadError::Failed(TaskFailure::from_wire(failure)))
@@ -329,19 +339,21 @@ impl Runtime {
     }
 
     /// None of these nodes has a copy: the owner is to make another, if no other reader has seen to that meanwhile.
-    pub(super) fn report_lost(&self, object: ObjectId, owner: ProcessAddress, nodes: &[NodeId]) {
+    pub(super) fn report_lost(&self, object: ObjectId, owner: ProcessAddress, missed: &Missed) {
+        let Missed { nodes, making } = missed;
         if owner.worker != self.0.me.worker {
             for node in nodes {
                 let lost = wire::ObjectLost {
                     object_id: object.to_wire(),
                     node_id: node.to_wire(),
+                    making: *making,
                 };
                 self.tell_peer(owner, wire::lane_frame::Kind::ObjectLost(lost));
             }
         }
         self.with_core(|core, effects| {
             for node in nodes {
-                core.copy_lost(object, *node, effects);
+                core.copy_lost(object, *node, *making, effects);
             }
         });
     }
@@ -430,6 +442,7 @@ mod tests {
             owner: runtime.address(),
             nodes: Vec::new(),
             size_bytes: 2,
+            making: 1,
         }
     }
 

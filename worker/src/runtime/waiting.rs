@@ -268,6 +268,7 @@ impl Runtime {
                         owner,
                         nodes: stored.nodes.clone(),
                         size_bytes: stored.size_bytes,
+                        making: stored.making,
                     }));
                 }
                 Some(ObjectState::Pending | ObjectState::Lost) => return Ok(Next::Wait(object)),
