@@ -6,6 +6,8 @@
 //!              ├─► Pull from the next source, from where the last one stopped
 //!              └─► no source left: all waiters learn that it is lost
 //! ```
+//! A source is asked again when somebody new names it: the object may have been made again there.
+//!
 //! - `PULL-1 (one-transfer)`: an object is fetched by at most one transfer at a time, however many wait.
 //! - `PULL-2 (no-idle-transfer)`: a transfer that nobody waits for is given up.
 
@@ -64,12 +66,12 @@ impl PullTable {
         });
         pull.waiters.push(waiter);
         for source in sources {
-            let is_known = pull.untried.contains(&source)
-                || pull.tried.contains(&source)
-                || pull.current == Some(source);
-            if !is_known {
-                pull.untried.push(source);
+            if pull.untried.contains(&source) || pull.current == Some(source) {
+                continue;
             }
+            // One that did not have it may have it by now: this waiter was told so later than the others.
+            pull.tried.retain(|tried| *tried != source);
+            pull.untried.push(source);
         }
         self.advance(object)
     }
@@ -171,6 +173,23 @@ mod tests {
             tried: vec![node(1), node(2)],
         };
         assert_eq!(pulls.failed(object, node(2)), lost);
+    }
+
+    #[test]
+    fn source_that_a_later_reader_names_is_asked_again() {
+        let mut pulls = PullTable::default();
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
+        assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
+        // Its owner says that it was made again, where it was before.
+        let joined = pulls.want(object, Address::default(), [node(1)], waiter(2));
+        assert_eq!(joined, PullStep::Wait);
+        assert_eq!(pulls.failed(object, node(2)), PullStep::From(node(1)));
+        let lost = PullStep::Lost {
+            waiters: vec![waiter(1), waiter(2)],
+            tried: vec![node(2), node(1)],
+        };
+        assert_eq!(pulls.failed(object, node(1)), lost);
     }
 
     #[test]
