@@ -11,6 +11,7 @@ use aktis_proto::v1::lease_reply::Outcome;
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{ActorState, LeaseReply};
 
+use crate::sandbox::clock;
 use crate::sandbox::driver::give_back;
 use crate::sandbox::invariants::SETTLING_SECS;
 use crate::sandbox::{ActorPlan, Cluster, Driver, Host, pass, run_seeds};
@@ -118,44 +119,107 @@ async fn work(cluster: &Cluster, driver: &Driver, promised: &mut Promised) {
 
 /// One fault, or the end of one.
 async fn fault(cluster: &mut Cluster) {
-    let chance = cluster.chance.clone();
-    let host = Host(1 + chance.below(u64::from(NODES)) as u8);
-    match chance.below(12) {
-        0 => cluster.crash_head(),
-        1 => cluster.stop_head().await,
+    match cluster.chance.below(8) {
+        0..=2 => fault_of_processes(cluster).await,
+        3..=5 => fault_of_links(cluster).await,
+        6 => fault_of_disk(cluster).await,
+        _ => fault_of_machines(cluster),
+    }
+}
+
+/// A head that ends while its disk is full loses the facts that it was told meanwhile (`GCS-3`): nothing is promised then, so
+/// it does not happen here.
+async fn fault_of_processes(cluster: &mut Cluster) {
+    let host = Host(1 + cluster.chance.below(u64::from(NODES)) as u8);
+    let is_running = cluster.hosts().contains(&host);
+    let has_room = !cluster.disk.is_full();
+    match cluster.chance.below(6) {
+        0 if has_room => cluster.crash_head(),
+        1 if has_room => cluster.stop_head().await,
         2 | 3 if !cluster.has_head() => cluster.start_head().await,
         4 if host != HOME => cluster.crash_node(host),
-        5 => cluster.net.cut(HEAD, host),
-        6 => cluster.net.heal(HEAD, host),
-        7 => cluster.net.cut(HOME, host),
-        8 => cluster.net.reset(HEAD, host),
-        9 => {
-            let (delay, jitter) = (chance.below(200), chance.below(500));
-            cluster.net.slow_down(
-                HEAD,
-                host,
-                Duration::from_millis(delay),
-                Duration::from_millis(jitter),
-            );
-        }
-        10 => {
-            let delay = chance.below(1500);
-            cluster.log.note(format!("the disk takes {delay} ms"));
-            cluster.disk.set_delay(Duration::from_millis(delay));
-        }
-        11 => {
-            cluster
-                .net
-                .lose_answers(host, HEAD, Duration::from_millis(chance.below(3000)))
-                .await
+        5 if !is_running && cluster.has_head() => {
+            // A node that cannot register does not start.
+            cluster.net.heal(HEAD, host);
+            cluster.start_node(host, ResourceSet::of_cpus(2)).await;
         }
         _ => {}
+    }
+}
+
+/// Between any two hosts. Answers that are lost, and bytes that come out of a cut link after their call was given up and
+/// repeated, are how a message arrives twice, or after a later one (see [`crate::sandbox::network`]).
+async fn fault_of_links(cluster: &Cluster) {
+    let chance = &cluster.chance;
+    let one = Host(chance.below(u64::from(NODES) + 1) as u8);
+    let other = Host((one.0 + 1 + chance.below(u64::from(NODES)) as u8) % (NODES + 1));
+    let millis = |limit| Duration::from_millis(chance.below(limit));
+    match chance.below(7) {
+        0 => cluster.net.cut(one, other),
+        1 => cluster.net.cut_towards(one, other),
+        2 | 3 => cluster.net.heal(one, other),
+        4 => cluster.net.reset(one, other),
+        5 => {
+            let (delay, jitter) = (millis(200), millis(500));
+            cluster.net.slow_down(one, other, delay, jitter);
+        }
+        _ => cluster.net.lose_answers(one, other, millis(3000)).await,
+    }
+}
+
+/// The disk under the head's tables.
+async fn fault_of_disk(cluster: &Cluster) {
+    match cluster.chance.below(3) {
+        0 => {
+            let delay = Duration::from_millis(cluster.chance.below(1500));
+            cluster.log.note(format!("the disk takes {delay:?}"));
+            cluster.disk.set_delay(delay);
+        }
+        1 => {
+            cluster.log.note("the disk is full");
+            cluster.disk.set_full(true);
+        }
+        _ => {
+            cluster.log.note("the disk has room");
+            cluster.disk.set_full(false);
+            // What was owed to it is written.
+            pass(2).await;
+        }
+    }
+}
+
+fn fault_of_machines(cluster: &Cluster) {
+    match cluster.chance.below(3) {
+        0 => {
+            let asleep = Duration::from_secs(cluster.chance.below(60));
+            cluster
+                .log
+                .note(format!("all machines sleep for {asleep:?}"));
+            clock::leap(asleep);
+        }
+        1 => {
+            let dying = Duration::from_millis(cluster.chance.below(3000));
+            cluster
+                .log
+                .note(format!("processes take {dying:?} to be gone"));
+            cluster.world.set_dying(dying);
+        }
+        _ => {
+            if let Some(seen) = cluster.chance.pick(&cluster.world.living()) {
+                cluster
+                    .log
+                    .note(format!("{}: a process loses its connection", seen.host));
+                cluster.world.hang_up(seen.pid);
+            }
+        }
     }
 }
 
 /// All faults end, and time passes.
 async fn settle(cluster: &mut Cluster) {
     cluster.disk.set_delay(Duration::ZERO);
+    cluster.disk.set_full(false);
+    cluster.world.set_dying(Duration::ZERO);
     cluster.net.heal_all();
     if !cluster.has_head() {
         cluster.start_head().await;

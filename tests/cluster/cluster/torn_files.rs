@@ -151,3 +151,44 @@ async fn file_with_a_flipped_byte_anywhere_is_taken_up_or_named() {
     let (recovered, refused) = each_place(flip).await;
     assert!(recovered > 0 && refused > 0, "{recovered} {refused}");
 }
+
+/// The file before and after its last transaction, equally long.
+async fn before_and_after(path: &Path) -> (Vec<u8>, Vec<u8>) {
+    let mut storage = FileStorage::open(path).unwrap();
+    for number in 1..TRANSACTIONS {
+        storage.commit(transaction(number)).await.unwrap();
+    }
+    let mut before = std::fs::read(path).unwrap();
+    storage.commit(transaction(TRANSACTIONS)).await.unwrap();
+    let after = std::fs::read(path).unwrap();
+    before.resize(after.len(), 0);
+    (before, after)
+}
+
+/// A transaction is on its way to the disk, in either order, and the machine stops: what was kept before is there, with the
+/// transaction or without it.
+#[tokio::test]
+async fn write_that_was_torn_at_any_byte_is_done_or_not_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = before_and_after(&folder.path().join("tables.redb")).await;
+    let torn = folder.path().join("torn.redb");
+    let is_written = |at: &usize| before[*at] != after[*at];
+    let places: Vec<usize> = (0..after.len())
+        .filter(is_written)
+        .step_by(step())
+        .collect();
+    let mut done = 0;
+    for at in &places {
+        for (first, second) in [(&after, &before), (&before, &after)] {
+            let bytes = [&first[..*at], &second[*at..]].concat();
+            let number = reopened(&torn, &bytes).await.unwrap();
+            assert!(
+                number == TRANSACTIONS - 1 || number == TRANSACTIONS,
+                "{number}, torn at {at}"
+            );
+            done += u64::from(number == TRANSACTIONS);
+        }
+    }
+    let tries = 2 * places.len() as u64;
+    assert!(done > 0 && done < tries, "{done} of {tries}");
+}

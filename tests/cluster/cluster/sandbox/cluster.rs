@@ -168,6 +168,8 @@ impl Cluster {
         config.security = security();
         config.network = network;
         config.is_head = is_head;
+        // How long a node waits for a head is the command line's to test (`cli/tests`); here it is as long as the fault.
+        config.head_patience = Duration::from_secs(24 * 3600);
         config.processes = Arc::new(Handle(Arc::clone(&processes)));
         config.store = StoreConfig::new(16 << 20);
         // Threads of the store would work in real time.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aktis_common::ids::{ActorId, JobId, NodeId, ObjectId, TaskId, WorkerId};
+use aktis_common::ids::{ActorId, JobId, NodeId, TaskId, WorkerId};
 use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::*;
@@ -29,7 +29,7 @@ pub struct Driver {
     pub worker: WorkerId,
     pub node: NodeId,
     events: Events,
-    chance: Chance,
+    pub(super) chance: Chance,
     reader: JoinHandle<()>,
 }
 
@@ -230,27 +230,6 @@ impl Driver {
         Ok(reply
             .value
             .map(|value| String::from_utf8(value.to_vec()).unwrap()))
-    }
-
-    /// Puts an object of so many bytes into the store of this driver's node. As with a task's result, its owner is another.
-    pub async fn put_for(&self, owner: &Self, size_bytes: u64) -> ObjectId {
-        let object = ObjectId::of_return(TaskId::from_words(self.chance.word(), 1), 0);
-        let create = StoreCreate {
-            object_id: object.to_wire(),
-            size_bytes,
-            owner: Some(owner.address()),
-        };
-        let created = self.link.ask(Kind::StoreCreate(create)).await;
-        assert!(
-            matches!(created, Some(Kind::StoreCreateReply(_))),
-            "{created:?}"
-        );
-        let seal = StoreSeal {
-            object_id: object.to_wire(),
-        };
-        let sealed = self.link.ask(Kind::StoreSeal(seal)).await;
-        assert!(matches!(sealed, Some(Kind::Done(_))), "{sealed:?}");
-        object
     }
 
     /// States of an actor as this driver heard of them.

@@ -10,6 +10,7 @@ pub mod host;
 pub mod invariants;
 pub mod log;
 pub mod network;
+pub mod objects;
 pub mod processes;
 pub mod run;
 

@@ -1,27 +1,38 @@
 //! A network in memory: every connection is two queues of bytes, each with the delay and the state of its link.
 //!
-//! As over TCP, bytes of a connection arrive once, in order, or never. A cut link keeps them until it heals; connections
-//! over it end when somebody's patience ends (pings of HTTP/2, time limits). What TCP does not order is in the seed's
-//! hands: two connections between the same hosts have delays of their own, so calls and publications overtake each other.
-//! What is carried out twice is made by [`Net::lose_answers`]: a call arrives, its answer does not, and the caller tries
-//! again over a new connection.
+//! # What arrives twice, or in another order
+//! As over TCP, bytes of a connection arrive once, in order, or never: nothing is reordered or doubled inside one, because
+//! nothing real does that. HTTP/2 keeps the order of the bytes of one stream, and tonic hands a call to its service at most
+//! once for each time that it is sent; between streams of a connection (calls at the same time, a call and a subscription)
+//! nobody promises an order. So there are two ways left, and both are here:
+//! - **Twice**: a unary call whose answer is lost is sent again by whoever repeats calls (`raylet/src/io/gcs`, the gcs's
+//!   requests for actors). [`Net::lose_answers`] has calls arrive and takes their answers away.
+//! - **Another order**: two connections between the same hosts have delays of their own ([`Net::slow_down`]), so calls and
+//!   publications overtake each other. And a cut link keeps what is under way until it heals: a caller that gave up
+//!   meanwhile and called again over a new connection is overtaken by itself, its first call arrives last.
+//!
+//! Lanes are not in here (processes pretend): frames of a lane arrive in order or not at all, a lane that ends is never
+//! taken up again, and what was on it is repeated under a new attempt (`worker/src/core`).
+//!
+//! Connections over a cut link end when somebody's patience ends (pings of HTTP/2, time limits).
+
+mod end;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use aktis_proto::transport::{Address, Carrier, Dialling, Incoming, Network};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use self::end::End;
 use super::clock::next_random;
 pub use super::host::Host;
 use super::host::host_of;
@@ -360,140 +371,5 @@ impl Carrier for ProcessCarrier {
             let end = End::new(net.clone(), id, side);
             Ok(Box::new(end) as aktis_proto::transport::BoxedDuplex)
         })))
-    }
-}
-
-/// One end of a connection: writes into the pipe of its side, reads from the other one.
-struct End {
-    net: Net,
-    connection: u64,
-    side: usize,
-    /// Wakes the reader when the first chunk arrives.
-    arrival: Option<Pin<Box<Sleep>>>,
-}
-
-impl End {
-    fn new(net: Net, connection: u64, side: u8) -> Self {
-        Self {
-            net,
-            connection,
-            side: usize::from(side),
-            arrival: None,
-        }
-    }
-}
-
-fn reset() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by peer")
-}
-
-impl AsyncRead for End {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let due = {
-            let mut state = this.net.state();
-            let Some(connection) = state.connections.get(&this.connection) else {
-                return Poll::Ready(Err(reset()));
-            };
-            if connection.is_reset {
-                return Poll::Ready(Err(reset()));
-            }
-            let pipe = &connection.pipes[1 - this.side];
-            let is_cut = pipe.from != pipe.to && state.link(pipe.from, pipe.to).is_cut;
-            let pipe =
-                &mut state.connections.get_mut(&this.connection).unwrap().pipes[1 - this.side];
-            pipe.reader = Some(context.waker().clone());
-            if is_cut {
-                return Poll::Pending;
-            }
-            match pipe.chunks.front_mut() {
-                Some((due, chunk)) if *due <= Instant::now() => {
-                    let count = chunk.len().min(buffer.remaining());
-                    buffer.put_slice(&chunk[..count]);
-                    chunk.advance(count);
-                    if chunk.is_empty() {
-                        pipe.chunks.pop_front();
-                    }
-                    pipe.bytes -= count;
-                    pipe.writer.take().into_iter().for_each(Waker::wake);
-                    return Poll::Ready(Ok(()));
-                }
-                Some((due, _)) => *due,
-                None if pipe.is_finished => return Poll::Ready(Ok(())),
-                None => return Poll::Pending,
-            }
-        };
-        let mut sleep = Box::pin(tokio::time::sleep_until(due));
-        if sleep.as_mut().poll(context).is_ready() {
-            context.waker().wake_by_ref();
-        }
-        this.arrival = Some(sleep);
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for End {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.net.state();
-        let Some(connection) = state.connections.get(&self.connection) else {
-            return Poll::Ready(Err(reset()));
-        };
-        if connection.is_reset || connection.gone > 0 {
-            return Poll::Ready(Err(reset()));
-        }
-        let Pipe { from, to, .. } = connection.pipes[self.side];
-        let delay = state.delay(from, to);
-        let pipe = &mut state.connections.get_mut(&self.connection).unwrap().pipes[self.side];
-        let room = WINDOW_BYTES - pipe.bytes.min(WINDOW_BYTES);
-        if room == 0 {
-            pipe.writer = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        let count = bytes.len().min(room);
-        pipe.arrival = pipe.arrival.max(Instant::now() + delay);
-        let chunk = (pipe.arrival, Bytes::copy_from_slice(&bytes[..count]));
-        pipe.chunks.push_back(chunk);
-        pipe.bytes += count;
-        pipe.reader.take().into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.net.state();
-        if let Some(connection) = state.connections.get_mut(&self.connection) {
-            let pipe = &mut connection.pipes[self.side];
-            pipe.is_finished = true;
-            pipe.reader.take().into_iter().for_each(Waker::wake);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let Ok(mut state) = self.net.state.lock() else {
-            return;
-        };
-        let Some(connection) = state.connections.get_mut(&self.connection) else {
-            return;
-        };
-        connection.gone += 1;
-        connection.pipes[self.side].is_finished = true;
-        connection.wake();
-        if connection.gone == 2 {
-            state.connections.remove(&self.connection);
-        }
     }
 }
