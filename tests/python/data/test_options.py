@@ -199,9 +199,9 @@ def test_reading_takes_what_means_the_same_as_nothing(words):
     }
     assert aktis.data.read_parquet(words, **harmless, parallelism=-1).count() == 2000
     with pytest.raises(TypeError, match="did you mean 'override_num_blocks'"):
-        aktis.data.read_parquet(words, overide_num_blocks=3)
+        aktis.data.read_parquet(words, overide_num_blocks=3)  # pyright: ignore[reportCallIssue]
     with pytest.raises(NotImplementedError, match="partitioning='dir'"):
-        aktis.data.read_parquet(words, partitioning="dir")
+        aktis.data.read_parquet(words, partitioning="dir")  # pyright: ignore[reportArgumentType]
 
 
 def test_filters_are_sql_and_anything_else_is_refused_with_the_way_out(words):
@@ -214,7 +214,7 @@ def test_filters_are_sql_and_anything_else_is_refused_with_the_way_out(words):
     ):
         with pytest.raises(NotImplementedError, match="expression of pyarrow is not there yet: write it in SQL, as "):
             use()
-    for use in (lambda: aktis.data.read_parquet(words, filter=[("id", ">", 1)]), lambda: ds.filter(expr=3)):
+    for use in (lambda: aktis.data.read_parquet(words, filter=[("id", ">", 1)]), lambda: ds.filter(expr=3)):  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="takes an SQL expression as text"):
             use()
 
