@@ -11,6 +11,95 @@ fn gpu_request(gpus: f64) -> LeaseRequest {
 }
 
 #[test]
+fn killed_worker_releases_its_lease() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    bench.ask(driver, 3, 1.0);
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    assert!(
+        bench.grant(driver, 3).is_none(),
+        "NODE-2: its process may live"
+    );
+    assert!(
+        !bench.has_left_the_store(connection),
+        "NODE-2: it may be writing"
+    );
+    bench.exit(grant.pid, "killed by signal 9");
+    assert!(bench.has_left_the_store(connection));
+    let next = bench.grant(driver, 3).expect("the CPU is free again");
+    assert_ne!(next.worker, grant.worker);
+    bench.check();
+}
+
+#[test]
+fn death_is_announced_once_with_the_cause_that_comes_a_little_later() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let connection = bench.workers.remove(&grant.pid).unwrap();
+    bench.happen(Event::Disconnected { connection });
+    let causes = |bench: &Bench| -> Vec<String> {
+        let reports = bench.effects.iter().filter_map(|effect| match effect {
+            Effect::Report(GcsReport::WorkerDeath(report)) => report.death.clone(),
+            _ => None,
+        });
+        reports.map(|death| death.cause).collect()
+    };
+    assert!(causes(&bench).is_empty());
+    bench.exit(grant.pid, "killed by signal 9");
+    bench.now += Duration::from_secs(5);
+    bench.happen(Event::Tick);
+    assert_eq!(causes(&bench), ["killed by signal 9"]);
+}
+
+#[test]
+fn end_of_an_owner_withdraws_its_claims_and_kills_its_workers() {
+    let mut bench = Bench::new(1);
+    let (first, second) = (bench.driver(1), bench.driver(2));
+    bench.ask(first, 2, 1.0);
+    let grant = bench.grant(first, 2).unwrap();
+    bench.ask(first, 3, 1.0);
+    bench.ask(second, 2, 1.0);
+    bench.happen(Event::Disconnected { connection: first });
+    assert!(bench.killed.contains(&grant.pid), "NODE-1");
+    assert!(bench.grant(second, 2).is_some());
+    assert!(
+        bench.core.leases().claims_where(|_, _| true).is_empty(),
+        "NODE-1"
+    );
+    bench.check();
+}
+
+#[test]
+fn lease_of_a_remote_owner_ends_when_its_death_is_published() {
+    let mut bench = Bench::new(1);
+    let owner = Address::of(THERE, owner(7));
+    let lease = CallRequest::Lease {
+        request: request(1.0),
+        owner: owner.clone(),
+        claim_id: 5,
+    };
+    bench.happen(Event::Call {
+        call: CallId(1),
+        request: lease,
+    });
+    assert_eq!(bench.free_cpus(), 0.0);
+    let died = WorkerDied {
+        worker: Some(owner),
+        cause: "gone".to_owned(),
+        ..WorkerDied::default()
+    };
+    let kind = Some(publication::Kind::WorkerDied(died));
+    bench.happen(Event::Published(Publication { kind }));
+    assert_eq!(bench.free_cpus(), 1.0, "NODE-1");
+    bench.check();
+}
+
+#[test]
 fn process_that_ends_before_its_connection_is_gone_when_both_are() {
     let mut bench = Bench::new(1);
     let driver = bench.driver(1);

@@ -1,0 +1,22 @@
+//! Starts of actors.
+
+use super::*;
+
+#[test]
+fn start_that_is_asked_for_twice_makes_one_actor() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let held = bench.grant(driver, 2).unwrap();
+    let request = start_request(ActorId::new([4; 16]), 1);
+    for call in 1..=2 {
+        bench.call(call, CallRequest::StartActor(Box::new(request.clone())));
+    }
+    bench.frame(driver, 0, give_back(&held));
+    bench.call(3, CallRequest::StartActor(Box::new(request)));
+    let answers = bench.start_answers();
+    assert_eq!(answers[0], start_actor_reply::Outcome::NoRoom(true));
+    assert!(matches!(answers[1], start_actor_reply::Outcome::Address(_)));
+    assert_eq!(answers[2], answers[1], "HOST-1");
+    bench.check();
+}
