@@ -17,6 +17,8 @@ pub(super) struct Loss<'a> {
     /// The last lines of its output; empty if there are none.
     pub(super) last_words: &'a str,
     pub(super) is_out_of_memory: bool,
+    /// It may be running still.
+    pub(super) is_ending: bool,
 }
 
 impl<'a> From<&'a str> for Loss<'a> {
@@ -25,6 +27,7 @@ impl<'a> From<&'a str> for Loss<'a> {
             cause,
             last_words: "",
             is_out_of_memory: false,
+            is_ending: false,
         }
     }
 }
@@ -36,7 +39,7 @@ impl<'a> From<&'a String> for Loss<'a> {
 }
 
 impl GcsCore {
-    /// The actor's process is gone: restarts it, or ends it (`ACT-4`).
+    /// The actor's process is lost: restarts it when that has ended, or ends it (`ACT-3`, `ACT-4`).
     pub(super) fn incarnation_lost<'a>(
         &mut self,
         actor: ActorId,
@@ -52,6 +55,14 @@ impl GcsCore {
         else {
             return;
         };
+        if matches!(record.phase, Phase::Ending { .. }) {
+            // One loss, one restart: it was counted when the process was lost.
+            if !loss.is_ending {
+                self.queue_again(actor, turn);
+                self.keep_actor(actor, turn);
+            }
+            return;
+        }
         if !record.has_restarts_left() {
             let limit = record.options.max_restarts;
             let used_up = if limit > 0 {
@@ -74,7 +85,14 @@ impl GcsCore {
             return;
         }
         record.restarts += 1;
-        self.queue_again(actor, turn);
+        match (record.phase.node(), record.phase.worker()) {
+            (Some(node), Some(worker)) if loss.is_ending => {
+                record.phase = Phase::Ending { node, worker };
+                let reason = "the process that it had is ending, and has not ended yet";
+                self.reasons.insert(actor, reason.to_owned());
+            }
+            _ => self.queue_again(actor, turn),
+        }
         self.actor_changed(actor, turn);
     }
 

@@ -71,11 +71,14 @@ impl GcsCore {
                     worker.and_then(|worker| Some((worker, self.departed.get(worker)?.clone())));
                 if let Some((worker, end)) = end {
                     let process = format!("its process {}", end.cause);
-                    let loss = Loss::from(if end.is_intended {
-                        &end.cause
-                    } else {
-                        &process
-                    });
+                    let loss = Loss {
+                        is_ending: end.is_ending,
+                        ..Loss::from(if end.is_intended {
+                            &end.cause
+                        } else {
+                            &process
+                        })
+                    };
                     self.actor_worker_died(actor, worker, loss, end.is_intended, turn);
                 }
             }
@@ -147,7 +150,7 @@ impl GcsCore {
         Ok(())
     }
 
-    /// A worker or driver process is gone.
+    /// A worker or driver process is lost: its connection has ended, and the process as well or soon.
     ///
     /// # Errors
     /// When the report makes no sense.
@@ -165,16 +168,19 @@ impl GcsCore {
         if report.is_lingering {
             // Its process is still an owner, and its death no news yet.
             let actor = read_id("actor_id", ActorId::from_bytes(&report.actor_id))?;
-            let loss = Loss {
-                cause: &cause,
-                last_words: "",
-                is_out_of_memory: false,
-            };
-            self.actor_worker_died(actor, worker, loss, report.is_intended, turn);
+            self.actor_worker_died(actor, worker, (&cause).into(), report.is_intended, turn);
             return Ok(());
         }
         let (last_words, is_out_of_memory) = (death.last_words.clone(), death.is_out_of_memory);
-        turn.publish(Kind::WorkerDied(death));
+        let end = Departure {
+            cause: cause.clone(),
+            is_intended: report.is_intended,
+            is_ending: report.is_ending,
+        };
+        let before = self.departed.note(worker, end);
+        if !before.is_some_and(|before| before.is_ending) {
+            turn.publish(Kind::WorkerDied(death));
+        }
         let job = match report.job_id.is_empty() {
             true => self.jobs.of_driver(worker),
             false => Some(read_id("job_id", JobId::from_bytes(&report.job_id))?),
@@ -182,11 +188,6 @@ impl GcsCore {
         if let Some(job) = job {
             self.end_job(job, &format!("its driver {cause}"), turn);
         }
-        let end = Departure {
-            cause: cause.clone(),
-            is_intended: report.is_intended,
-        };
-        self.departed.note(worker, end);
         for actor in self.actors.made_by(|_, maker| maker == worker) {
             let cause = format!("the process that made it {cause}");
             self.end_with_maker(actor, &cause, turn);
@@ -201,6 +202,7 @@ impl GcsCore {
                 cause: if report.is_intended { &cause } else { &process },
                 last_words: &last_words,
                 is_out_of_memory,
+                is_ending: report.is_ending,
             };
             self.actor_worker_died(actor, worker, loss, report.is_intended, turn);
         }
@@ -221,6 +223,9 @@ impl GcsCore {
         // ACT-3: the death of an earlier incarnation says nothing about this one.
         let is_this_one = match record.phase {
             Phase::Alive {
+                worker: current, ..
+            }
+            | Phase::Ending {
                 worker: current, ..
             } => current == worker,
             Phase::Starting {

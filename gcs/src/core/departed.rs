@@ -17,6 +17,8 @@ pub(super) struct Departure {
     pub(super) cause: String,
     /// On purpose.
     pub(super) is_intended: bool,
+    /// Lost, but it may be running still.
+    pub(super) is_ending: bool,
 }
 
 /// The ends of processes, the newest [`KEPT`].
@@ -27,9 +29,10 @@ pub(super) struct Departed {
 }
 
 impl Departed {
-    /// A process has ended.
-    pub(super) fn note(&mut self, worker: WorkerId, end: Departure) {
-        if self.ends.insert(worker, end).is_none() {
+    /// A process has ended, or was lost. Gives what was known of that before.
+    pub(super) fn note(&mut self, worker: WorkerId, end: Departure) -> Option<Departure> {
+        let before = self.ends.insert(worker, end);
+        if before.is_none() {
             self.order.push_back(worker);
         }
         if self.order.len() > KEPT
@@ -37,6 +40,7 @@ impl Departed {
         {
             self.ends.remove(&oldest);
         }
+        before
     }
 
     /// How the process ended, if it did lately.

@@ -150,9 +150,12 @@ impl GcsCore {
                 Phase::Starting { node, .. } if self.nodes.living(node).is_some() => {
                     self.ask_again_to_start(actor, turn);
                 }
-                Phase::Alive { node, .. } if self.nodes.living(node).is_some() => {}
-                Phase::Starting { .. } | Phase::Alive { .. } if self.is_held(actor) => {}
-                Phase::Starting { .. } | Phase::Alive { .. } => {
+                // The raylet says it when the process ends.
+                Phase::Alive { node, .. } | Phase::Ending { node, .. }
+                    if self.nodes.living(node).is_some() => {}
+                Phase::Starting { .. } | Phase::Alive { .. } | Phase::Ending { .. }
+                    if self.is_held(actor) => {}
+                Phase::Starting { .. } | Phase::Alive { .. } | Phase::Ending { .. } => {
                     self.incarnation_lost(actor, "its node died", turn);
                 }
                 Phase::Dead => {}

@@ -3,6 +3,7 @@
 mod actors;
 mod cut_off;
 mod definitions;
+mod endings;
 mod makers;
 mod nodes;
 mod properties;

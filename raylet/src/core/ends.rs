@@ -54,28 +54,29 @@ impl RayletCore {
         };
         // Whatever it started goes too.
         effects.push(Effect::Kill { pid: process.pid });
-        let report = self.report_of(&worker);
-        for (call, request) in self.actors.take_held_starts() {
-            self.on_start_actor(call, request, now, effects);
-        }
-        match worker.kill_cause {
-            // Nobody has ever heard of it.
-            _ if !worker.has_served => {}
-            Some(_) => self.announce_death(report, effects),
-            None if process.is_leaving => self.announce_death(report, effects),
-            None => self.obituaries.push(Obituary {
+        // Of others nobody has ever heard.
+        if worker.has_served {
+            self.obituaries.push(Obituary {
                 worker: worker.id,
-                report,
+                report: self.report_of(&worker),
+                is_cause_known: worker.kill_cause.is_some() || worker.is_leaving,
                 until: now + self.settings.cause_patience,
-            }),
+            });
         }
         if let Some(exit) = worker.exit {
-            self.on_worker_ended(worker.id, &exit, effects);
+            self.on_worker_ended(worker.id, &exit, now, effects);
         }
     }
 
-    /// The connection and the process of a worker have ended: what it held is free (`NODE-2`).
-    pub(super) fn on_worker_ended(&mut self, worker: WorkerId, exit: &Exit, effects: &mut Effects) {
+    /// The connection and the process of a worker have ended: what it held is free (`NODE-2`), and its actor may begin anew
+    /// (`HOST-1`).
+    pub(super) fn on_worker_ended(
+        &mut self,
+        worker: WorkerId,
+        exit: &Exit,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let Some(worker) = self.pool.remove(worker) else {
             return;
         };
@@ -89,7 +90,15 @@ impl RayletCore {
             self.leases.end(lease);
         }
         self.report.want();
-        self.obituaries.note_cause(worker.id, exit);
+        if let Some(report) = self.obituaries.note_end(worker.id, exit) {
+            effects.push(Effect::Report(GcsReport::WorkerDeath(report)));
+        }
+        if let Some(actor) = self.actors.of_worker(worker.id) {
+            self.actors.remove(actor, worker.id);
+        }
+        for (call, request) in self.actors.take_held_starts() {
+            self.on_start_actor(call, request, now, effects);
+        }
         let pid = worker.pid.unwrap_or(0);
         let label = worker.source();
         effects.push(Effect::EndLog {
@@ -118,13 +127,10 @@ impl RayletCore {
         }
     }
 
-    /// The news of a worker's death. Its actor is no longer hosted here.
-    fn report_of(&mut self, worker: &Worker) -> ReportWorkerDeathRequest {
+    /// The news of a worker's death.
+    fn report_of(&self, worker: &Worker) -> ReportWorkerDeathRequest {
         // A retiring worker has no duty any more, but still hosts its actor.
         let actor = self.actors.of_worker(worker.id);
-        if let Some(actor) = actor {
-            self.actors.remove(actor, worker.id);
-        }
         let actor_id = actor.map(ActorId::to_wire).unwrap_or_default();
         let cause = worker.kill_cause.clone();
         let known = if worker.is_leaving {
@@ -140,8 +146,8 @@ impl RayletCore {
             }),
             actor_id,
             is_intended: worker.is_leaving,
-            job_id: bytes::Bytes::new(),
-            is_lingering: false,
+            is_ending: true,
+            ..ReportWorkerDeathRequest::default()
         }
     }
 
@@ -173,10 +179,9 @@ impl RayletCore {
         };
         let report = ReportWorkerDeathRequest {
             death: Some(died),
-            actor_id: bytes::Bytes::new(),
             is_intended: process.is_leaving,
             job_id,
-            is_lingering: false,
+            ..ReportWorkerDeathRequest::default()
         };
         self.announce_death(report, effects);
     }

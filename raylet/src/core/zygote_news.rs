@@ -47,10 +47,10 @@ impl RayletCore {
         };
         let (id, connection, is_cut_off) = (worker.id, worker.connection, worker.is_cut_off);
         match connection {
-            _ if is_cut_off => self.on_worker_ended(id, &exit, effects),
+            _ if is_cut_off => self.on_worker_ended(id, &exit, now, effects),
             // Its last frames may still be in its connection; or something it started holds that open.
             Some(connection) => {
-                self.pool.note_exit(id, exit);
+                self.pool.note_exit(id, exit, now);
                 effects.push(Effect::Kill { pid });
                 effects.push(Effect::Close { connection });
             }

@@ -3,17 +3,18 @@
 //! ```text
 //!             place            constructor ended
 //!  QUEUED ───────────► STARTING ───────────────► ALIVE
-//!    ▲  ▲   no room       │ worker died            │ worker died, restarts left
-//!    │  └─────────────────┤ or node died           │
-//!    └────────────────────┴────────────────────────┘
+//!    ▲  ▲   no room       │ worker lost            │ worker lost, restarts left
+//!    │  └─────────────────┤                        │
+//!    └────── ENDING ◄─────┴────────────────────────┘
+//!      process ended, or node died: at once if that is what was told of the loss
 //!         any ── killed, constructor raised, no restarts left, its maker or its job is over ──► DEAD
 //! ```
-//! To others QUEUED and STARTING are PENDING before the first restart and RESTARTING after.
+//! To others QUEUED and STARTING are PENDING before the first restart and RESTARTING after; ENDING is RESTARTING.
 //!
 //! - `ACT-1 (dead-is-final)`: a dead actor never lives again, and holds no name.
 //! - `ACT-2 (one-name-one-actor)`: in a namespace at most one actor that is not dead has a given name.
 //! - `ACT-3 (one-incarnation)`: at most one worker is the actor; a report from another one is not believed, and that
-//!   worker is killed.
+//!   worker is killed. Nor does the next one begin while the process of the last may run, as far as its node can say.
 //! - `ACT-4 (restarts-are-bounded)`: an actor is restarted at most `max_restarts` times, -1 is without end.
 //! - `ACT-5 (ends-with-its-maker)`: an actor that is not detached ends when the process that made it does.
 

@@ -28,6 +28,13 @@ pub enum Phase {
         /// Its process.
         worker: WorkerId,
     },
+    /// Lost, and to begin anew when its process has ended (`ACT-3`).
+    Ending {
+        /// Where that process is.
+        node: NodeId,
+        /// The process.
+        worker: WorkerId,
+    },
     /// Over for good.
     Dead,
 }
@@ -36,7 +43,9 @@ impl Phase {
     /// The node it is on.
     pub fn node(self) -> Option<NodeId> {
         match self {
-            Self::Starting { node, .. } | Self::Alive { node, .. } => Some(node),
+            Self::Starting { node, .. } | Self::Alive { node, .. } | Self::Ending { node, .. } => {
+                Some(node)
+            }
             Self::Queued | Self::Dead => None,
         }
     }
@@ -45,7 +54,7 @@ impl Phase {
     pub fn worker(self) -> Option<WorkerId> {
         match self {
             Self::Starting { worker, .. } => worker,
-            Self::Alive { worker, .. } => Some(worker),
+            Self::Alive { worker, .. } | Self::Ending { worker, .. } => Some(worker),
             Self::Queued | Self::Dead => None,
         }
     }
@@ -89,6 +98,9 @@ pub struct StoredActor {
     /// Node and, if known, worker that is starting it.
     #[prost(message, optional, tag = "4")]
     pub starting: Option<Address>,
+    /// The lost process that has not ended.
+    #[prost(message, optional, tag = "5")]
+    pub ending: Option<Address>,
 }
 
 impl ActorRecord {
@@ -127,7 +139,7 @@ impl ActorRecord {
             Phase::Alive { .. } => ActorState::Alive,
             Phase::Dead => ActorState::Dead,
             Phase::Queued | Phase::Starting { .. } if self.restarts == 0 => ActorState::Pending,
-            Phase::Queued | Phase::Starting { .. } => ActorState::Restarting,
+            Phase::Queued | Phase::Starting { .. } | Phase::Ending { .. } => ActorState::Restarting,
         }
     }
 
@@ -183,11 +195,16 @@ impl ActorRecord {
             }
             _ => None,
         };
+        let ending = match self.phase {
+            Phase::Ending { node, worker } => Some(Address::of(node, worker)),
+            _ => None,
+        };
         StoredActor {
             update: Some(self.update()),
             spec: Some(self.spec.clone()),
             args: self.args.clone(),
             starting,
+            ending,
         }
     }
 
@@ -196,15 +213,29 @@ impl ActorRecord {
     /// # Errors
     /// When an id is broken.
     pub fn from_stored(id: ActorId, stored: StoredActor) -> Result<Self, InvalidId> {
-        let update = stored.update.unwrap_or_default();
-        let spec = stored.spec.unwrap_or_default();
-        let phase = match (update.state(), &update.address, &stored.starting) {
+        let update = stored.update.clone().unwrap_or_default();
+        let spec = stored.spec.clone().unwrap_or_default();
+        let phase = match (update.state(), &update.address, &stored) {
             (ActorState::Alive, Some(at), _) => Phase::Alive {
                 node: at.node()?,
                 worker: at.worker()?,
             },
             (ActorState::Dead, ..) => Phase::Dead,
-            (.., Some(at)) => {
+            (
+                ..,
+                StoredActor {
+                    ending: Some(at), ..
+                },
+            ) => Phase::Ending {
+                node: at.node()?,
+                worker: at.worker()?,
+            },
+            (
+                ..,
+                StoredActor {
+                    starting: Some(at), ..
+                },
+            ) => {
                 let worker = Some(at.worker()?).filter(|worker| !worker.is_nil());
                 Phase::Starting {
                     node: at.node()?,

@@ -185,6 +185,29 @@ impl Bench {
         answers.collect()
     }
 
+    /// The worker that a start named.
+    pub(super) fn hosted(&self, answer: usize) -> WorkerId {
+        match &self.start_answers()[answer] {
+            start_actor_reply::Outcome::Address(place) => place.worker().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The system takes its time to end a worker. Gives its process and connection.
+    pub(super) fn detach(&mut self, worker: WorkerId) -> (u32, ConnectionId) {
+        let pid = self.core.pool().get(worker).unwrap().pid.unwrap();
+        (pid, self.workers.remove(&pid).unwrap())
+    }
+
+    /// The deaths that the gcs was told of, in order.
+    pub(super) fn deaths(&self) -> Vec<ReportWorkerDeathRequest> {
+        let reports = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Report(GcsReport::WorkerDeath(report)) => Some(report.clone()),
+            _ => None,
+        });
+        reports.collect()
+    }
+
     /// Whether the store was told that a client is gone.
     pub(super) fn has_left_the_store(&self, client: ConnectionId) -> bool {
         self.effects.iter().any(|effect| {

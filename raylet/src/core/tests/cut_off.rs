@@ -13,20 +13,6 @@ impl Bench {
         self.call(call, CallRequest::StartActor(Box::new(request)));
     }
 
-    /// The worker that a start named.
-    fn hosted(&self, answer: usize) -> WorkerId {
-        match &self.start_answers()[answer] {
-            start_actor_reply::Outcome::Address(place) => place.worker().unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The system takes its time to end what is killed.
-    fn detach(&mut self, worker: WorkerId) -> ConnectionId {
-        let pid = self.core.pool().get(worker).unwrap().pid.unwrap();
-        self.workers.remove(&pid).unwrap()
-    }
-
     fn lease_of(&mut self, node: NodeId, call: u64) {
         let lease = CallRequest::Lease {
             request: request(1.0),
@@ -142,13 +128,19 @@ fn doomed_worker_is_never_the_answer_to_a_start() {
     let mut bench = Bench::new(2);
     bench.start_actor(1, 1);
     let doomed = bench.hosted(0);
-    let connection = bench.detach(doomed);
+    let (pid, connection) = bench.detach(doomed);
     // The gcs places the actor here again as soon as it has taken the node in, maybe before the node knows of that.
     bench.start_actor(2, 2);
     assert_eq!(bench.start_answers().len(), 1);
     bench.register(2, |said| said.reply.given_up_generation = 1);
     assert_eq!(bench.start_answers().len(), 1, "HOST-1: it is not gone yet");
     bench.happen(Event::Disconnected { connection });
+    assert_eq!(
+        bench.start_answers().len(),
+        1,
+        "HOST-1: its process may run still"
+    );
+    bench.exit(pid, "killed by signal 9");
     assert_ne!(bench.hosted(1), doomed);
     bench.check();
 }

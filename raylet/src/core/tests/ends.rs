@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn gpu_request(gpus: f64) -> LeaseRequest {
-    let wanted = ResourceRequest::from_numbers([(GPU, gpus)], 0).unwrap();
-    LeaseRequest {
-        resources: Some((&wanted).into()),
-        ..request(0.0)
-    }
-}
-
 #[test]
 fn killed_worker_releases_its_lease() {
     let mut bench = Bench::new(1);
@@ -43,11 +35,8 @@ fn death_is_announced_once_with_the_cause_that_comes_a_little_later() {
     let connection = bench.workers.remove(&grant.pid).unwrap();
     bench.happen(Event::Disconnected { connection });
     let causes = |bench: &Bench| -> Vec<String> {
-        let reports = bench.effects.iter().filter_map(|effect| match effect {
-            Effect::Report(GcsReport::WorkerDeath(report)) => report.death.clone(),
-            _ => None,
-        });
-        reports.map(|death| death.cause).collect()
+        let deaths = bench.deaths().into_iter();
+        deaths.map(|report| report.death.unwrap().cause).collect()
     };
     assert!(causes(&bench).is_empty());
     bench.exit(grant.pid, "killed by signal 9");
@@ -114,11 +103,7 @@ fn process_that_ends_before_its_connection_is_gone_when_both_are() {
     );
     bench.happen(Event::Disconnected { connection });
     assert!(bench.has_left_the_store(connection));
-    let death = bench.effects.iter().find_map(|effect| match effect {
-        Effect::Report(GcsReport::WorkerDeath(report)) => report.death.clone(),
-        _ => None,
-    });
-    let death = death.expect("it is told");
+    let death = bench.deaths()[0].death.clone().unwrap();
     assert_eq!(death.cause, "exited with code 1");
     assert_eq!(death.last_words, "last lines of x:\noh");
     assert_eq!(bench.free_cpus(), 1.0);
@@ -142,35 +127,6 @@ fn driver_that_is_cut_off_keeps_what_it_writes_until_it_ends() {
         connection: leaving,
     });
     assert!(bench.has_left_the_store(leaving));
-}
-
-#[test]
-fn worker_is_shown_its_gpus_by_the_names_of_the_nodes_environment() {
-    let mut bench = Bench::with_gpus(1, 2);
-    let driver = bench.driver(1);
-    bench.frame(driver, 2, Kind::LeaseRequest(gpu_request(2.0)));
-    let held = bench.grant(driver, 2).unwrap().accelerators.unwrap();
-    assert_eq!(held.gpu_ids, [0, 1]);
-    assert_eq!(held.visible_devices, "2,3");
-}
-
-#[test]
-fn gpu_of_an_idle_worker_is_given_away_when_its_process_is_gone() {
-    let mut bench = Bench::with_gpus(1, 2);
-    let driver = bench.driver(1);
-    bench.frame(driver, 2, Kind::LeaseRequest(gpu_request(1.0)));
-    let first = bench.grant(driver, 2).unwrap();
-    bench.frame(driver, 3, give_back(&first));
-    bench.frame(driver, 4, Kind::LeaseRequest(gpu_request(2.0)));
-    assert!(
-        bench.grant(driver, 4).is_none(),
-        "NODE-2: the idle worker may hold memory of one of them"
-    );
-    let connection = bench.workers.remove(&first.pid).unwrap();
-    bench.happen(Event::Disconnected { connection });
-    assert!(bench.grant(driver, 4).is_none(), "NODE-2");
-    bench.exit(first.pid, "exited with code 0");
-    assert!(bench.grant(driver, 4).is_some());
 }
 
 #[test]
@@ -201,4 +157,66 @@ fn lease_that_is_returned_while_its_worker_dies_is_free_when_the_process_is_gone
     assert_eq!(bench.free_cpus(), 0.0, "NODE-2");
     bench.exit(grant.pid, "killed by signal 9");
     assert_eq!(bench.free_cpus(), 1.0);
+}
+
+/// A process in the hands of a device driver may take minutes.
+#[test]
+fn actor_whose_process_takes_long_to_end_is_told_of_as_ending_and_then_as_ended() {
+    for is_killed in [false, true] {
+        let mut bench = Bench::new(2);
+        let actor = ActorId::new([4; 16]);
+        let start = || CallRequest::StartActor(Box::new(start_request(actor, 1)));
+        bench.call(1, start());
+        let worker = bench.hosted(0);
+        let (pid, connection) = bench.detach(worker);
+        if is_killed {
+            let kill = KillWorkerRequest {
+                worker_id: worker.to_wire(),
+                cause: "was killed".to_owned(),
+                ..KillWorkerRequest::default()
+            };
+            bench.call(2, CallRequest::KillWorker(kill));
+        }
+        bench.happen(Event::Disconnected { connection });
+        assert!(bench.deaths().is_empty(), "it may end at any moment");
+        bench.now += Duration::from_millis(300);
+        bench.happen(Event::Tick);
+        let told = |bench: &Bench| -> Vec<bool> {
+            let deaths = bench.deaths().into_iter();
+            let deaths = deaths.inspect(|report| assert_eq!(report.actor_id, actor.to_wire()));
+            deaths.map(|report| report.is_ending).collect()
+        };
+        assert_eq!(told(&bench), [true], "callers are told that nobody answers");
+        bench.call(3, start());
+        assert_eq!(bench.start_answers().len(), 1, "HOST-1: it may run still");
+        bench.exit(pid, "killed by signal 9");
+        assert_eq!(told(&bench), [true, false]);
+        assert_ne!(bench.hosted(1), worker);
+        bench.check();
+    }
+}
+
+#[test]
+fn worker_that_has_ended_is_given_to_nobody_while_its_connection_lasts() {
+    let mut bench = Bench::new(2);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let idle = bench.grant(driver, 2).unwrap();
+    bench.frame(driver, 3, give_back(&idle));
+    let worker = bench.core.pool().by_pid(idle.pid).unwrap().id;
+    bench.detach(worker);
+    bench.exit(idle.pid, "killed by signal 9");
+    bench.ask(driver, 4, 1.0);
+    let next = bench
+        .grant(driver, 4)
+        .expect("another worker takes its place");
+    assert_ne!(next.pid, idle.pid);
+    // The same for one whose lease comes back in between.
+    let worker = bench.core.pool().by_pid(next.pid).unwrap().id;
+    bench.detach(worker);
+    bench.exit(next.pid, "killed by signal 9");
+    bench.frame(driver, 5, give_back(&next));
+    bench.ask(driver, 6, 1.0);
+    assert_ne!(bench.grant(driver, 6).unwrap().pid, next.pid);
+    bench.check();
 }

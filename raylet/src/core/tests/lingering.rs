@@ -1,6 +1,6 @@
 //! Workers that stay for what they own.
 
-use aktis_proto::v1::{JobFinished, Lending, Lingering, ReportWorkerDeathRequest};
+use aktis_proto::v1::{JobFinished, Lending, Lingering};
 
 use super::*;
 
@@ -8,35 +8,13 @@ fn lingering(holds_devices: bool) -> Kind {
     Kind::Lingering(Lingering { holds_devices })
 }
 
-fn start_of_actor(call: u64, actor: ActorId) -> Event {
-    let resources = ResourceRequest::from_numbers([(CPU, 1.0)], 0).unwrap();
-    let spec = TaskSpec {
-        actor_id: actor.to_wire(),
-        job_id: JOB.to_wire(),
-        resources: Some((&resources).into()),
-        ..TaskSpec::default()
-    };
-    let start = StartActor {
-        spec: Some(spec),
-        ..StartActor::default()
-    };
-    let request = StartActorRequest {
-        start: Some(start),
-        generation: 1,
-        ..StartActorRequest::default()
-    };
-    Event::Call {
-        call: CallId(call),
-        request: CallRequest::StartActor(Box::new(request)),
-    }
+fn start_of(actor: ActorId) -> CallRequest {
+    CallRequest::StartActor(Box::new(start_request(actor, 1)))
 }
 
 /// The one death that was reported.
 fn the_death(bench: &Bench) -> ReportWorkerDeathRequest {
-    let mut reports = bench.effects.iter().filter_map(|effect| match effect {
-        Effect::Report(GcsReport::WorkerDeath(report)) => Some(report.clone()),
-        _ => None,
-    });
+    let mut reports = bench.deaths().into_iter();
     let report = reports.next().expect("a report");
     assert!(reports.next().is_none(), "one report");
     report
@@ -86,7 +64,7 @@ fn worker_that_lingers_holds_no_cpu_and_runs_nothing_more() {
 fn actor_whose_process_lingers_has_ended_and_its_process_has_not_died() {
     let mut bench = Bench::new(1);
     let actor = ActorId::random();
-    bench.happen(start_of_actor(1, actor));
+    bench.call(1, start_of(actor));
     let worker = seated(&bench).expect("an actor is started");
     bench.frame(worker, 0, Kind::Goodbye(Default::default()));
     bench.frame(worker, 0, lingering(false));
@@ -109,10 +87,15 @@ fn actor_whose_process_lingers_has_ended_and_its_process_has_not_died() {
 #[test]
 fn actor_that_took_its_leave_has_ended_itself_and_not_lost_its_connection() {
     let mut bench = Bench::new(1);
-    bench.happen(start_of_actor(1, ActorId::random()));
+    bench.call(1, start_of(ActorId::random()));
     let connection = seated(&bench).expect("an actor is started");
     bench.frame(connection, 0, Kind::Goodbye(Default::default()));
-    bench.happen(Event::Disconnected { connection });
+    let pids = bench.workers.iter();
+    let pid = pids
+        .filter(|(_, of)| **of == connection)
+        .map(|(pid, _)| *pid)
+        .next();
+    bench.end(pid.unwrap());
     let report = the_death(&bench);
     assert!(report.is_intended);
     let cause = report.death.expect("a death").cause;
@@ -129,7 +112,7 @@ fn worker_that_lends_something_becomes_no_actor() {
     let lending = |is_lending| Kind::Lending(Lending { is_lending });
     bench.frame(worker, 0, lending(true));
     bench.frame(driver, 0, give_back(&grant));
-    bench.happen(start_of_actor(1, ActorId::random()));
+    bench.call(1, start_of(ActorId::random()));
     let other = seated(&bench).expect("an actor is started");
     assert_ne!(other, worker);
     // Tasks may come to it all the same.

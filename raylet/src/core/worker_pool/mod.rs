@@ -241,7 +241,7 @@ impl WorkerPool {
             return;
         };
         let is_starting = matches!(worker.state, WorkerState::Starting { .. });
-        if is_starting && worker.connection.is_some() {
+        if is_starting && worker.connection.is_some() && worker.exit.is_none() {
             worker.state = WorkerState::Idle { since: now };
             self.idle.push(id);
             self.starting -= 1;
@@ -306,6 +306,10 @@ impl WorkerPool {
         if worker.duty().is_none() {
             return false;
         }
+        if worker.exit.is_some() {
+            worker.state = WorkerState::Retiring { since: now };
+            return false;
+        }
         worker.state = WorkerState::Idle { since: now };
         self.idle.push(id);
         true
@@ -331,10 +335,14 @@ impl WorkerPool {
         }
     }
 
-    /// The process of a worker has ended. Its connection may still hold what it said last.
-    pub fn note_exit(&mut self, id: WorkerId, exit: Exit) {
+    /// The process of a worker has ended. Its connection may still hold what it said last, but nobody is sent there any more.
+    pub fn note_exit(&mut self, id: WorkerId, exit: Exit, now: Instant) {
+        self.leave_idle(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.exit.get_or_insert(exit);
+            if let WorkerState::Idle { .. } = worker.state {
+                worker.state = WorkerState::Retiring { since: now };
+            }
         }
     }
 

@@ -108,9 +108,10 @@ impl Worker {
         job_suits && gpus_suit
     }
 
-    /// Whether it was killed, or asked to end.
+    /// Whether it was killed, asked to end, or has ended.
     pub fn is_doomed(&self) -> bool {
-        self.kill_cause.is_some() || matches!(self.state, WorkerState::Retiring { .. })
+        let is_retiring = matches!(self.state, WorkerState::Retiring { .. });
+        self.kill_cause.is_some() || self.exit.is_some() || is_retiring
     }
 
     /// What its log lines are headed with.
