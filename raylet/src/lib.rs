@@ -24,7 +24,8 @@
 //!
 //! # Invariants
 //! - `PROC-1 (one-connection)`, [`core::process_table`]
-//! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`: [`core::worker_pool`]
+//! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`, `POOL-4 (modules-only-grow)`,
+//!   `POOL-5 (vacated-first)`: [`core::worker_pool`]
 //! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`,
 //!   `LEASE-4 (now-is-not-for-ever)`: [`core::lease_table`]
 //! - `HOST-1 (one-incarnation)`: [`core::actor_hosting`]

@@ -28,7 +28,7 @@ impl RayletCore {
             return;
         };
         let (worker, is_intended) = (process.worker, process.is_leaving);
-        let Some(cause) = self.pool.linger(worker) else {
+        let Some(cause) = self.pool.linger(worker, lingering.holds_devices) else {
             return;
         };
         for lease in self

@@ -5,7 +5,7 @@ use std::time::Instant;
 use aktis_common::error::ErrorCode;
 use aktis_common::gpu::cuda_visible_devices;
 use aktis_common::ids::{ActorId, NodeId, WorkerId};
-use aktis_common::resources::ResourceRequest;
+use aktis_common::resources::{Quantity, ResourceRequest};
 use aktis_proto::v1::{
     AcceleratorAssignment, Address, CreateActorRequest, Failure, ForwardedLeaseRequest, Infeasible,
     LeaseGrant, LeaseReclaim, LeaseReply, StartActor, StartActorReply, lease_reply, node_frame,
@@ -21,7 +21,7 @@ use super::event::CallAnswer;
 use super::frames::cancel_forward;
 use super::keys::{CallId, LeaseId, ReplyTo};
 use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
-use super::worker_pool::{Duty, Guest};
+use super::worker_pool::{Devices, Duty, Guest};
 use super::{Effects, RayletCore, answer_claim, notify};
 
 impl RayletCore {
@@ -130,23 +130,21 @@ impl RayletCore {
         let mut position = 0;
         let mut without_worker = 0;
         while let Some(placed) = self.leases.placed().get(position) {
-            let gpu_ids = self
-                .leases
-                .get(placed.lease)
-                .map(|grant| grant.allocation.gpu_ids());
-            let gpu_ids = gpu_ids.unwrap_or(&[]).to_vec();
+            let grant = self.leases.get(placed.lease);
+            let devices = grant.map(|grant| Devices::from(&grant.allocation));
+            let devices = devices.unwrap_or_default();
             let guest = match &placed.claim.purpose {
                 Purpose::Actor { .. } => Guest::Actor,
                 Purpose::Tasks { owner, .. } => Guest::TasksOf(owner.worker),
             };
             let idle = self.pool.find_idle(
                 placed.claim.job,
-                &gpu_ids,
+                &devices,
                 placed.claim.shared_modules(),
                 guest,
             );
             // Also when no worker is ready: it may take as long to start as the others to go.
-            let is_vacated = self.vacate(&gpu_ids, now, effects);
+            let is_vacated = self.vacate(devices.ids(), idle, now, effects);
             match idle {
                 Some(worker) if is_vacated => {
                     let placed = self.leases.attach(position, worker);
@@ -161,23 +159,42 @@ impl RayletCore {
         without_worker
     }
 
-    /// Asks idle workers that may hold memory of these GPUs to end. True once their processes are gone.
-    fn vacate(&mut self, gpu_ids: &[u32], now: Instant, effects: &mut Effects) -> bool {
+    /// Asks idle workers to end that hold memory which was granted, as far as the `guest` that is to have it does not hold it
+    /// itself. True once no process holds any of it (`POOL-5`).
+    fn vacate(
+        &mut self,
+        gpu_ids: &[u32],
+        guest: Option<WorkerId>,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
         if gpu_ids.is_empty() {
             return true;
         }
-        for rival in self.pool.idle_rivals(gpu_ids) {
-            self.retire(rival, "its GPUs were given to another worker", now, effects);
-        }
-        let held: FxHashSet<WorkerId> = self
+        let leased: FxHashSet<WorkerId> = self
             .leases
-            .leases_where(|grant| grant.worker.is_some())
-            .into_iter()
-            .filter_map(|lease| self.leases.get(lease)?.worker)
+            .grants()
+            .filter_map(|(_, grant)| grant.worker)
             .collect();
-        !self
-            .pool
-            .is_vacating(gpu_ids, |worker| held.contains(&worker))
+        let gpus = self.leases.resources().gpus().iter();
+        let devices: Vec<(u32, Quantity)> = gpus
+            .filter(|gpu| gpu_ids.contains(&gpu.id))
+            .map(|gpu| (gpu.id, gpu.free))
+            .collect();
+        let mut is_vacated = true;
+        for (device, free) in devices {
+            let held = self
+                .pool
+                .held_of(device, guest, |worker| leased.contains(&worker));
+            let Some(rivals) = held.too_much(free) else {
+                continue;
+            };
+            is_vacated = false;
+            for rival in rivals {
+                self.retire(rival, "its GPUs were given to another worker", now, effects);
+            }
+        }
+        is_vacated
     }
 
     fn seat(&mut self, placed: Placed, worker: WorkerId, effects: &mut Effects) {
@@ -190,15 +207,15 @@ impl RayletCore {
             .leases
             .get(lease)
             .expect("LEASE-3: a placed claim has a grant");
-        let gpu_ids = grant.allocation.gpu_ids().to_vec();
+        let devices = Devices::from(&grant.allocation);
         let accelerators = AcceleratorAssignment {
-            visible_devices: cuda_visible_devices(&gpu_ids, &self.settings.gpu_names),
+            visible_devices: cuda_visible_devices(devices.ids(), &self.settings.gpu_names),
             ..AcceleratorAssignment::from(&grant.allocation)
         };
         match claim.purpose {
             Purpose::Tasks { .. } => {
                 self.pool
-                    .assign(worker, Duty::Lease(lease), claim.job, &gpu_ids);
+                    .assign(worker, Duty::Lease(lease), claim.job, &devices);
                 let grant = LeaseGrant {
                     lease_id: lease.0,
                     worker: Some(Address::of(self.settings.node_id, worker)),
@@ -219,7 +236,7 @@ impl RayletCore {
             } => {
                 let actor = actor_of(&start);
                 self.pool
-                    .assign(worker, Duty::Actor(actor, lease), claim.job, &gpu_ids);
+                    .assign(worker, Duty::Actor(actor, lease), claim.job, &devices);
                 let class_name = start
                     .options
                     .as_ref()

@@ -4,6 +4,7 @@ mod actors;
 mod bench;
 mod cut_off;
 mod ends;
+mod gpus;
 mod hello;
 mod leases;
 mod lingering;

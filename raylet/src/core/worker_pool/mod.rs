@@ -6,9 +6,11 @@
 //! Invariants
 //! - `POOL-1 (idle-is-connected)`: a worker on the idle stack is in state `Idle` and has a connection.
 //! - `POOL-2 (one-job)`: the job of a worker never changes once set.
-//! - `POOL-3 (gpus-for-life)`: the GPU ids of a worker never change after it has served.
+//! - `POOL-3 (gpus-for-life)`: the GPUs of a worker, and its share of them, never change after it has served.
 //! - `POOL-4 (modules-only-grow)`: modules that were shared once are shared by all workers started later.
+//! - `POOL-5 (vacated-first)`, [`devices`]
 
+mod devices;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{JobId, WorkerId};
 use rustc_hash::FxHashMap;
 
+pub use self::devices::{Devices, Held};
 pub use self::worker::{Duty, Worker, WorkerState};
 use super::event::Exit;
 use super::keys::{ConnectionId, StartupToken};
@@ -161,7 +164,7 @@ impl WorkerPool {
     fn warm_count(&self) -> usize {
         self.idle
             .iter()
-            .filter(|id| self.workers[*id].gpu_ids.is_empty())
+            .filter(|id| self.workers[*id].devices.ids().is_empty())
             .count()
     }
 
@@ -181,7 +184,8 @@ impl WorkerPool {
                 pid: None,
                 connection: None,
                 job: None,
-                gpu_ids: Vec::new(),
+                devices: Devices::default(),
+                holds_devices: false,
                 has_served: false,
                 is_lending: false,
                 is_dismissed: false,
@@ -248,12 +252,12 @@ impl WorkerPool {
         }
     }
 
-    /// An idle worker for `job` with exactly `gpu_ids` that shares `modules`: one of the same job first, then a fresh one.
+    /// An idle worker for `job` with exactly these `devices` that shares `modules`: one of the same job first, then a fresh one.
     /// One that lends nothing if it is to be killed one day (`guest`).
     pub fn find_idle(
         &self,
         job: JobId,
-        gpu_ids: &[u32],
+        devices: &Devices,
         modules: &[String],
         guest: Guest,
     ) -> Option<WorkerId> {
@@ -265,7 +269,7 @@ impl WorkerPool {
                 Guest::TasksOf(owner) => worker.id != owner,
             };
             spares
-                && worker.suits(job, gpu_ids)
+                && worker.suits(job, devices)
                 && modules.iter().all(|module| shared.contains(module))
         };
         let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
@@ -278,16 +282,16 @@ impl WorkerPool {
     }
 
     /// Gives an idle worker away.
-    pub fn assign(&mut self, id: WorkerId, duty: Duty, job: JobId, gpu_ids: &[u32]) {
+    pub fn assign(&mut self, id: WorkerId, duty: Duty, job: JobId, devices: &Devices) {
         self.leave_idle(id);
         let worker = self
             .workers
             .get_mut(&id)
             .expect("assign names a worker of the pool");
-        debug_assert!(worker.suits(job, gpu_ids), "POOL-2, POOL-3: {worker:?}");
+        debug_assert!(worker.suits(job, devices), "POOL-2, POOL-3: {worker:?}");
         worker.state = WorkerState::Busy(duty);
         worker.job = Some(job);
-        worker.gpu_ids = gpu_ids.to_vec();
+        worker.devices.clone_from(devices);
         worker.has_served = true;
     }
 
@@ -346,17 +350,6 @@ impl WorkerPool {
         }
     }
 
-    /// Whether workers without a lease are ending that may still hold memory of some of `gpu_ids`.
-    pub fn is_vacating(&self, gpu_ids: &[u32], has_lease: impl Fn(WorkerId) -> bool) -> bool {
-        let mut ending = self
-            .workers
-            .values()
-            .filter(|worker| matches!(worker.state, WorkerState::Retiring { .. }));
-        ending.any(|worker| {
-            worker.gpu_ids.iter().any(|gpu| gpu_ids.contains(gpu)) && !has_lease(worker.id)
-        })
-    }
-
     /// A worker is asked to end, and not to linger.
     pub fn retire_for_good(&mut self, id: WorkerId, now: Instant) {
         self.retire(id, now);
@@ -372,14 +365,16 @@ impl WorkerPool {
         }
     }
 
-    /// A worker stays only for what it owns. Returns why it does not run anything any more; `None`: it is to end.
-    pub fn linger(&mut self, id: WorkerId) -> Option<String> {
+    /// A worker stays only for what it owns, maybe with memory of its devices. Returns why it does not run anything any more;
+    /// `None`: it is to end.
+    pub fn linger(&mut self, id: WorkerId, holds_devices: bool) -> Option<String> {
         self.leave_idle(id);
         let worker = self.workers.get_mut(&id)?;
         if worker.is_dismissed {
             return None;
         }
         worker.state = WorkerState::Lingering;
+        worker.holds_devices = holds_devices;
         let cause = worker.kill_cause.take();
         Some(cause.unwrap_or_else(|| "it ended itself".to_owned()))
     }
@@ -408,15 +403,6 @@ impl WorkerPool {
     /// A worker could not start: prestarting pauses, so that a broken worker is not forked in a loop.
     pub fn note_start_failure(&mut self, now: Instant) {
         self.paused_until = Some(now + self.limits.failure_pause);
-    }
-
-    /// Idle workers that saw some of `gpu_ids` in another combination, and so still hold memory there.
-    pub fn idle_rivals(&self, gpu_ids: &[u32]) -> Vec<WorkerId> {
-        let is_rival = |id: &&WorkerId| {
-            let seen = &self.workers[*id].gpu_ids;
-            seen.as_slice() != gpu_ids && seen.iter().any(|gpu| gpu_ids.contains(gpu))
-        };
-        self.idle.iter().filter(is_rival).copied().collect()
     }
 
     /// What is due at `now`.

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::JobId;
+use aktis_common::resources::Quantity;
 use proptest::prelude::*;
 
 use super::*;
@@ -8,6 +9,16 @@ use crate::core::keys::LeaseId;
 
 const JOB: JobId = JobId::new([1; 16]);
 const OTHER_JOB: JobId = JobId::new([2; 16]);
+
+/// All of these devices.
+fn whole(ids: &[u32]) -> Devices {
+    let share = if ids.is_empty() {
+        Quantity::ZERO
+    } else {
+        Quantity::ONE
+    };
+    Devices::new(ids, share)
+}
 
 fn limits() -> PoolLimits {
     PoolLimits {
@@ -54,54 +65,68 @@ fn one_worker_is_warm_at_first_and_more_once_leases_are_asked() {
 fn worker_serves_one_job_only() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
     pool.release(worker, now);
     assert_eq!(
-        pool.find_idle(OTHER_JOB, &[], &[], Guest::Actor),
+        pool.find_idle(OTHER_JOB, &whole(&[]), &[], Guest::Actor),
         None,
         "POOL-2"
     );
-    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(worker));
+    assert_eq!(
+        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        Some(worker)
+    );
 }
 
 #[test]
 fn worker_that_saw_gpus_is_only_reused_for_the_same_ones() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[0, 1]);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[0, 1]));
     pool.release(worker, now);
     for other in [&[][..], &[0], &[1, 0]] {
         assert_eq!(
-            pool.find_idle(JOB, other, &[], Guest::Actor),
+            pool.find_idle(JOB, &whole(other), &[], Guest::Actor),
             None,
             "POOL-3"
         );
     }
     assert_eq!(
-        pool.find_idle(JOB, &[0, 1], &[], Guest::Actor),
+        pool.find_idle(JOB, &whole(&[0, 1]), &[], Guest::Actor),
         Some(worker)
     );
-    assert_eq!(pool.idle_rivals(&[1]), [worker]);
-    assert!(pool.idle_rivals(&[0, 1]).is_empty());
+    let half = Devices::new(&[0, 1], Quantity::from_units(5_000));
+    assert_eq!(
+        pool.find_idle(JOB, &half, &[], Guest::Actor),
+        None,
+        "POOL-3: it may keep more than that"
+    );
 }
 
 #[test]
 fn worker_that_ran_without_gpus_is_not_given_any() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
     pool.release(worker, now);
-    assert_eq!(pool.find_idle(JOB, &[0], &[], Guest::Actor), None, "POOL-3");
+    assert_eq!(
+        pool.find_idle(JOB, &whole(&[0]), &[], Guest::Actor),
+        None,
+        "POOL-3"
+    );
 }
 
 #[test]
 fn used_worker_of_the_same_job_is_preferred_to_a_fresh_one() {
     let (mut pool, now) = (pool(), Instant::now());
     let used = connect(&mut pool, now);
-    pool.assign(used, Duty::Lease(LeaseId(1)), JOB, &[]);
+    pool.assign(used, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
     pool.release(used, now);
     connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(used));
+    assert_eq!(
+        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        Some(used)
+    );
 }
 
 #[test]
@@ -127,14 +152,14 @@ fn worker_without_a_lane_is_given_to_nobody() {
     assert!(pool.hello(starting.worker, starting.token, 5, ConnectionId(1)));
     assert_eq!(
         (
-            pool.find_idle(JOB, &[], &[], Guest::Actor),
+            pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
             pool.starting_count()
         ),
         (None, 1)
     );
     pool.lane_open(starting.worker, now);
     assert_eq!(
-        pool.find_idle(JOB, &[], &[], Guest::Actor),
+        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
         Some(starting.worker)
     );
 }
@@ -172,7 +197,7 @@ fn idle_worker_that_has_served_ends_in_time_unless_it_lends_what_it_owns() {
     let all: Vec<WorkerId> = (1..=3)
         .map(|n| {
             let worker = connect(&mut pool, now);
-            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &[]);
+            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &whole(&[]));
             worker
         })
         .collect();
@@ -241,8 +266,8 @@ proptest! {
                 },
                 Step::Assign(job, gpus) => {
                     let (job, gpus) = (JobId::new([job; 16]), &[0, 1][..gpus.min(2)]);
-                    if let Some(id) = pool.find_idle(job, gpus, &[], Guest::Actor) {
-                        pool.assign(id, Duty::Lease(LeaseId(1)), job, gpus);
+                    if let Some(id) = pool.find_idle(job, &whole(gpus), &[], Guest::Actor) {
+                        pool.assign(id, Duty::Lease(LeaseId(1)), job, &whole(gpus));
                         prop_assert_eq!(*jobs.entry(id).or_insert(job), job, "POOL-2");
                     }
                 }
@@ -260,19 +285,63 @@ fn worker_forked_before_modules_were_shared_is_not_given_to_those_who_want_them(
     let (mut pool, now) = (pool(), Instant::now());
     let numpy = ["numpy".to_owned()];
     let before = connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &[], &numpy, Guest::Actor), None);
+    assert_eq!(pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor), None);
     pool.share_modules(&numpy);
     assert_eq!(
-        pool.find_idle(JOB, &[], &numpy, Guest::Actor),
+        pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor),
         None,
         "POOL-4"
     );
     let after = connect(&mut pool, now);
     assert_eq!(
-        pool.find_idle(JOB, &[], &numpy, Guest::Actor),
+        pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor),
         Some(after),
         "POOL-4"
     );
-    pool.assign(after, Duty::Lease(LeaseId(1)), JOB, &[]);
-    assert_eq!(pool.find_idle(JOB, &[], &[], Guest::Actor), Some(before));
+    pool.assign(after, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
+    assert_eq!(
+        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        Some(before)
+    );
+}
+
+#[test]
+fn idle_workers_hold_what_they_were_given_until_they_are_gone() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let half = Devices::new(&[0], Quantity::from_units(5_000));
+    let all: Vec<WorkerId> = (1..=3)
+        .map(|n| {
+            let worker = connect(&mut pool, now);
+            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &half);
+            worker
+        })
+        .collect();
+    let [leased, first, second] = all[..] else {
+        unreachable!("three were made")
+    };
+    pool.release(first, now);
+    pool.release(second, now);
+    let held = |pool: &WorkerPool, guest| pool.held_of(0, guest, |worker| worker == leased);
+    let rivals = |free| held(&pool, None).too_much(Quantity::from_units(free));
+    assert_eq!(rivals(10_000), None, "POOL-5");
+    assert_eq!(rivals(9_999), Some(vec![first]), "the longest idle");
+    assert_eq!(rivals(0), Some(vec![first, second]));
+    assert_eq!(
+        held(&pool, Some(second)).too_much(Quantity::from_units(5_000)),
+        None,
+        "the guest takes its own along"
+    );
+    assert_eq!(pool.held_of(1, None, |_| false), Held::default());
+    pool.retire(first, now);
+    assert_eq!(
+        held(&pool, None).too_much(Quantity::from_units(5_000)),
+        Some(vec![]),
+        "what is ending holds it still"
+    );
+    pool.linger(first, false);
+    assert_eq!(held(&pool, None).by_ending, Quantity::ZERO);
+    pool.linger(first, true);
+    assert_eq!(held(&pool, None).by_ending, Quantity::from_units(5_000));
+    pool.remove(first);
+    assert_eq!(held(&pool, None).by_ending, Quantity::ZERO);
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use aktis_common::ids::{ActorId, JobId, WorkerId};
 
+use super::Devices;
 use crate::core::event::Exit;
 use crate::core::keys::{ConnectionId, LeaseId, StartupToken};
 
@@ -74,7 +75,9 @@ pub struct Worker {
     /// The one job it serves, once it was given away.
     pub job: Option<JobId>,
     /// The GPUs its process was told of; kept for life, because CUDA contexts are.
-    pub gpu_ids: Vec<u32>,
+    pub devices: Devices,
+    /// It lingers, and could not give the memory of its GPUs back.
+    pub holds_devices: bool,
     /// Whether it ever was given away.
     pub has_served: bool,
     /// Other processes hold references to what it owns.
@@ -98,14 +101,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Whether this worker may be given to `job` with exactly `gpu_ids`.
+    /// Whether this worker may be given to `job` with exactly these devices.
     ///
     /// A process that served another job has that job's modules and environment. A process that ran without GPUs may have
-    /// initialised its frameworks for none, and one that saw GPUs keeps memory on them.
-    pub fn suits(&self, job: JobId, gpu_ids: &[u32]) -> bool {
+    /// initialised its frameworks for none, and one that saw GPUs keeps memory on them, as much as it had.
+    pub fn suits(&self, job: JobId, devices: &Devices) -> bool {
         let job_suits = self.job.is_none_or(|bound| bound == job);
-        let gpus_suit = self.gpu_ids == gpu_ids || !self.has_served;
-        job_suits && gpus_suit
+        let devices_suit = self.devices == *devices || !self.has_served;
+        job_suits && devices_suit
     }
 
     /// Whether it was killed, asked to end, or has ended.
