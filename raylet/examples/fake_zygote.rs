@@ -146,7 +146,7 @@ fn run_worker(start: &str) -> Outcome {
                 send(
                     &mut *out.lock().map_err(|_| "a thread died")?,
                     0,
-                    Kind::Goodbye(Goodbye {}),
+                    Kind::Goodbye(Goodbye::default()),
                 )?;
                 return Ok(());
             }

@@ -219,7 +219,9 @@ def cancel(
 
     Args:
         ray_waitable: a reference that the task makes, or its generator.
-        force: end the worker process that runs the task. Not for calls of actors.
+        force: end the worker process that runs the task. If others hold references to what it owns, it first gets a second to
+            end by itself, and then stays for them; if it has to be killed, they get an ``OwnerDiedError``. Not for calls of
+            actors.
         recursive: cancel what the task has submitted itself, too.
 
     Raises:

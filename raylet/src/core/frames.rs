@@ -59,6 +59,11 @@ impl RayletCore {
                     self.pool.note_lending(process.worker, lending.is_lending);
                 }
             }
+            Kind::Goodbye(goodbye) if !goodbye.cause.is_empty() => {
+                if let Some(process) = self.processes.get(connection) {
+                    self.pool.note_kill(process.worker, &goodbye.cause);
+                }
+            }
             Kind::Goodbye(_) => self.processes.note_leaving(connection),
             Kind::ClusterQuery(_) => {
                 let mut nodes = vec![self.node_info()];

@@ -85,7 +85,7 @@ async fn driver_that_says_goodbye_finishes_its_job() {
     let memory = sandbox.gcs.gcs.memory.clone();
     eventually("its job began", || memory.lock().jobs.len() == 1).await;
     assert_eq!(memory.lock().jobs[0].job_id, driver.job.to_wire());
-    driver.ask(Kind::Goodbye(Goodbye {})).await;
+    driver.ask(Kind::Goodbye(Goodbye::default())).await;
     drop(driver);
     eventually("its job is over", || memory.lock().finished_jobs.len() == 1).await;
     assert_eq!(memory.lock().finished_jobs[0].cause, "finished");

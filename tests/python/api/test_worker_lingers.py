@@ -98,6 +98,52 @@ def test_cancellation_by_force_of_a_child_spares_the_parent():
     assert aktis.get(kept, timeout=DEADLINE_S) == "kept"
 
 
+@aktis.remote(max_retries=0)
+def lend_and_go_on(holder, is_stubborn):
+    aktis.get(holder.hold.remote([aktis.put("kept")]))
+    while True:
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            if not is_stubborn:
+                raise
+
+
+@aktis.remote
+class Holder:
+    refs = ()
+
+    def hold(self, refs):
+        self.refs = refs
+
+    def is_holding(self):
+        return bool(self.refs)
+
+    def get(self):
+        return aktis.get(self.refs[0], timeout=DEADLINE_S)
+
+
+def test_worker_whose_task_is_cancelled_by_force_stays_for_what_it_lends():
+    holder = Holder.remote()
+    task = lend_and_go_on.remote(holder, is_stubborn=False)
+    until(lambda: aktis.get(holder.is_holding.remote()), "something is lent")
+    aktis.cancel(task, force=True)
+    with pytest.raises(aktis.exceptions.TaskCancelledError):
+        aktis.get(task, timeout=DEADLINE_S)
+    assert aktis.get(holder.get.remote(), timeout=DEADLINE_S) == "kept"
+
+
+def test_worker_that_has_to_be_killed_says_so_to_those_who_need_what_it_owned():
+    holder = Holder.remote()
+    task = lend_and_go_on.remote(holder, is_stubborn=True)
+    until(lambda: aktis.get(holder.is_holding.remote()), "something is lent")
+    aktis.cancel(task, force=True)
+    with pytest.raises(aktis.exceptions.TaskCancelledError):
+        aktis.get(task, timeout=DEADLINE_S)
+    with pytest.raises(aktis.exceptions.OwnerDiedError, match="cancelled with force=True"):
+        aktis.get(holder.get.remote(), timeout=DEADLINE_S)
+
+
 def test_many_small_arguments_arrive():
     @aktis.remote
     def count(*values):

@@ -30,7 +30,7 @@ pub(super) struct Lending {
 impl Core {
     /// To be called when the holders of an own object have changed.
     pub(super) fn note_lending(&mut self, effects: &mut Effects) {
-        let is_lending = self.objects.lent() > 0;
+        let is_lending = self.is_lending();
         match (self.lending.is_told, is_lending) {
             (false, true) => {
                 self.lending.is_told = true;
@@ -58,9 +58,14 @@ impl Core {
         None
     }
 
+    /// Whether other processes need this one.
+    pub(crate) fn is_lending(&self) -> bool {
+        self.objects.lent() > 0
+    }
+
     /// Whether other processes, or tasks of this one that have not ended, need this process.
     pub(crate) fn owes(&self) -> bool {
-        self.objects.lent() > 0 || self.has_pending_tasks()
+        self.is_lending() || self.has_pending_tasks()
     }
 
     fn has_pending_tasks(&self) -> bool {

@@ -4,20 +4,29 @@
 //!  cancel(reference) ── own ──► core ── CancelTask ──► worker: queued ─► dropped and answered
 //!        └─ borrowed ─ CancelRequest ─► owner                  running ─► children, then the Canceller, or SIGKILL
 //! ```
+//! SIGKILL takes what the process owns along. If others refer to any of it the process is first given a moment to end in good
+//! order, and then stays for them (`LEND-1`).
+
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
 use aktis_proto::v1 as wire;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::calls::CallOutcome;
+use super::calls::{CallOutcome, ReceivedCall};
 use super::executor::send_returned;
 use super::{ProcessRole, Runtime};
 use crate::core::{Cancel, CancelError};
 use crate::error::TaskFailure;
 use crate::execution::{Cancelled, InterruptClaim, current_task};
+use crate::lane::connection::Urgency;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stream::ObjectStream;
+
+/// How long a task that is cancelled by force may take to end by itself when others need what its process owns. Below the time
+/// after which its owner has the process killed.
+const LENDER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Told that a running task was cancelled; from a thread that reads lanes. What it does is the embedder's business.
 pub type Canceller = Box<dyn Fn(TaskId) + Send + Sync>;
@@ -98,7 +107,7 @@ impl Runtime {
         match self.queue().cancel(task) {
             Cancelled::Dropped(call) => {
                 let failure = call.cancelled();
-                call.finish(CallOutcome::failed(failure, std::time::Duration::ZERO));
+                call.finish(CallOutcome::failed(failure, Duration::ZERO));
             }
             Cancelled::Running => {
                 if wish.recursive {
@@ -109,7 +118,7 @@ impl Runtime {
                     self.with_core(|core, effects| core.cancel_children(task, how, effects));
                 }
                 if wish.force {
-                    self.end_with(task);
+                    self.end_by_force(task);
                 } else if let Some(canceller) = self.0.canceller.get() {
                     canceller(task);
                 }
@@ -118,13 +127,40 @@ impl Runtime {
         }
     }
 
-    /// Ends this process, if it still runs the task. Tasks that wait behind it go back to their owners first.
+    /// Ends this process with the task that it runs: at once, unless it owns what others need.
+    fn end_by_force(&self, task: TaskId) {
+        let canceller = self.0.canceller.get();
+        let Some(canceller) = canceller.filter(|_| self.with_core(|core, _| core.is_lending()))
+        else {
+            return self.end_with(task);
+        };
+        let runtime = self.clone();
+        let patience = std::thread::Builder::new()
+            .name("aktis-patience".to_owned())
+            .spawn(move || {
+                std::thread::sleep(LENDER_PATIENCE);
+                runtime.end_with(task);
+            });
+        if patience.is_err() {
+            return self.end_with(task);
+        }
+        for call in self.queue().take_back(None, usize::MAX) {
+            give_back(call);
+        }
+        self.ask_to_exit("its task was cancelled by force");
+        canceller(task);
+    }
+
+    /// Kills this process, if it still runs the task. Tasks that wait behind it go back to their owners first.
     fn end_with(&self, task: TaskId) {
         self.queue().end_if_running(task, |waiting| {
-            for call in waiting {
-                let connection = std::sync::Arc::clone(call.connection());
-                send_returned(&connection, &[call], false);
-            }
+            waiting.for_each(give_back);
+            let cause = format!(
+                "killed itself, since its task {task} was cancelled with force=True; what it owned went with it, which \
+                 cancel() without force spares"
+            );
+            let goodbye = wire::node_frame::Kind::Goodbye(wire::Goodbye { cause });
+            self.0.node.tell(goodbye, Urgency::Now);
             // Fails only for a process that does not exist.
             let _ = kill_process(getpid(), Signal::KILL);
         });
@@ -172,4 +208,10 @@ impl Runtime {
             ProcessRole::Worker { .. } => current_task().or_else(|| self.queue().on_main()),
         }
     }
+}
+
+/// A task that was not started goes back to its owner.
+fn give_back(call: Box<ReceivedCall>) {
+    let connection = std::sync::Arc::clone(call.connection());
+    send_returned(&connection, &[call], false);
 }

@@ -65,7 +65,7 @@ impl Runtime {
     /// Tells the raylet that this process is about to end because it is meant to: an actor is not started again.
     pub fn announce_leaving(&self) {
         self.0.node.tell(
-            wire::node_frame::Kind::Goodbye(wire::Goodbye {}),
+            wire::node_frame::Kind::Goodbye(wire::Goodbye::default()),
             Urgency::Now,
         );
     }

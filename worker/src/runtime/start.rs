@@ -226,7 +226,7 @@ impl Runtime {
             return;
         }
         self.0.node.tell(
-            wire::node_frame::Kind::Goodbye(wire::Goodbye {}),
+            wire::node_frame::Kind::Goodbye(wire::Goodbye::default()),
             crate::lane::connection::Urgency::Now,
         );
         self.end_waits();

@@ -220,3 +220,21 @@ fn worker_that_has_ended_is_given_to_nobody_while_its_connection_lasts() {
     assert_ne!(bench.grant(driver, 6).unwrap().pid, next.pid);
     bench.check();
 }
+
+#[test]
+fn worker_that_kills_itself_says_why() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let cause = "killed itself".to_owned();
+    let worker = bench.workers[&grant.pid];
+    bench.frame(worker, 0, Kind::Goodbye(Goodbye { cause }));
+    bench.end(grant.pid);
+    let deaths = bench.deaths();
+    let [report] = &deaths[..] else {
+        panic!("one report: {deaths:?}");
+    };
+    assert!(!report.is_intended);
+    assert_eq!(report.death.as_ref().unwrap().cause, "killed itself");
+}

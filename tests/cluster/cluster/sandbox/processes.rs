@@ -322,7 +322,7 @@ async fn live(world: &World, pid: u32, start: &WorkerStart, hang_up: &Notify) {
             event = connection.events.recv() => match event {
                 Some(Kind::StartActor(start)) => become_actor(world, pid, start, &connection),
                 Some(Kind::Exit(_)) => {
-                    connection.link.send(Kind::Goodbye(Goodbye {}));
+                    connection.link.send(Kind::Goodbye(Goodbye::default()));
                     tokio::task::yield_now().await;
                     return;
                 }
