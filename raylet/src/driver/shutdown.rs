@@ -42,8 +42,10 @@ impl RayletDriver {
             logs,
         } = self.ports;
         links.close_all();
-        // The gcs is told first: it may be waiting for this node. The zygote kills what is left.
-        tokio::join!(gcs.close(end.why.cause().to_owned()), zygote.close());
+        // The zygote kills what is left. Then the gcs is told, which begins the node's actors anew elsewhere: not beside the
+        // processes that they had here (ACT-3).
+        zygote.close().await;
+        gcs.close(end.why.cause().to_owned()).await;
         logs.close().await;
         drop(store);
         let folder = &self.surroundings.node_dir;
