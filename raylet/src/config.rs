@@ -96,7 +96,7 @@ impl RayletConfig {
             advertised_host: None,
             security: Security::default(),
             network: Network::system(),
-            processes: Arc::new(SystemProcesses),
+            processes: Arc::new(SystemProcesses::default()),
             resources,
             gpu_names: Vec::new(),
             is_head: false,

@@ -12,14 +12,18 @@ use std::pin::Pin;
 use std::process::{Command, Stdio};
 
 use aktis_common::config::secret_variables;
+use aktis_common::ids::NodeId;
 use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
 use tokio::net::unix::pipe;
 
+use crate::io::orphans::{self, NODE_VARIABLE};
 use crate::io::signals;
 
 /// How a zygote is started.
 #[derive(Debug, Clone)]
 pub struct ZygoteCommand {
+    /// The node that it is of.
+    pub node: NodeId,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Environment variables in addition to this process's.
@@ -53,13 +57,30 @@ pub trait Processes: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
+    /// A zygote of this node has died, and its workers die with it: ends what they leave behind.
+    fn end_orphans(&self, _node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Kills a process and everything in its process group. One that is gone already is no error.
     fn kill_group(&self, pid: u32);
 }
 
 /// Processes of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemProcesses;
+pub struct SystemProcesses {
+    takes_in_orphans: bool,
+}
+
+impl SystemProcesses {
+    /// Those of a daemon, which has no children but zygotes and what comes to it as an orphan.
+    pub fn of_daemon() -> Self {
+        orphans::take_in();
+        Self {
+            takes_in_orphans: true,
+        }
+    }
+}
 
 impl Processes for SystemProcesses {
     fn start_zygote(&self, command: &ZygoteCommand) -> io::Result<StartedZygote> {
@@ -80,6 +101,7 @@ impl Processes for SystemProcesses {
             .args(arguments)
             .args(cleanup.flat_map(|folder| [OsStr::new("--cleanup-dir"), folder.as_os_str()]))
             .envs(&command.env)
+            .env(NODE_VARIABLE, command.node.to_string())
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -112,6 +134,14 @@ impl Processes for SystemProcesses {
                 let _ = watch.readable().await;
             }
         })
+    }
+
+    fn end_orphans(&self, node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        if self.takes_in_orphans {
+            Box::pin(orphans::end_all(node))
+        } else {
+            Box::pin(std::future::ready(()))
+        }
     }
 
     fn kill_group(&self, pid: u32) {

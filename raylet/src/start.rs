@@ -447,6 +447,7 @@ fn zygote_log(config: &RayletConfig) -> PathBuf {
 
 fn zygote_command(config: &RayletConfig) -> ZygoteCommand {
     ZygoteCommand {
+        node: config.node_id,
         command: config.zygote_command.clone(),
         env: config.zygote_env.clone(),
         cleanup_dirs: config.cleanup_dirs.clone(),

@@ -1,11 +1,13 @@
 //! The daemon itself.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aktis_common::config::{Secret, Settings};
 use aktis_common::ids::SessionId;
 use aktis_gcs::{Gcs, GcsConfig, GcsHandle, StorageKind};
 use aktis_proto::transport::{Address, Security};
+use aktis_raylet::processes::SystemProcesses;
 use aktis_raylet::{Raylet, RayletEnd, RayletHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -100,7 +102,8 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         spill_dir: spill.as_ref().map(SessionFolder::path),
         security,
     };
-    let config = node.raylet_config().map_err(|error| error.to_string())?;
+    let mut config = node.raylet_config().map_err(|error| error.to_string())?;
+    config.processes = Arc::new(SystemProcesses::of_daemon());
     let owner = Owner {
         process: ProcessMark::own(),
         role: if gcs.is_some() {

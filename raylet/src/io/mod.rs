@@ -6,6 +6,7 @@ pub(crate) mod gcs;
 pub(crate) mod lane_proxy;
 pub(crate) mod links;
 pub(crate) mod logs;
+pub(crate) mod orphans;
 pub(crate) mod peers;
 pub(crate) mod process_socket;
 pub(crate) mod signals;

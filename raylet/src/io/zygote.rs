@@ -102,6 +102,8 @@ async fn keep_running(
             is_start_failure: !is_ready,
         };
         mailbox.event(Event::Zygote(lost));
+        // Before there is another one, which would be taken for one of them.
+        processes.end_orphans(command.node).await;
         if !is_ready {
             tokio::time::sleep(RESTART_PAUSE).await;
         }
