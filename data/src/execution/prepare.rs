@@ -22,7 +22,8 @@ use crate::pool::{PoolAnswers, WorkerPool};
 use crate::stage_worker::SeenColumns;
 use crate::stages::spec::{ScanSpec, StageSpec};
 use crate::stages::{
-    JobPlan, Sink, Split, SplitOptions, StagePlan, cut_splits, fit_with_lost, plan_job,
+    JobPlan, Sink, Split, SplitOptions, StagePlan, awaited_nodes, cut_splits, fit_with_lost,
+    plan_job,
 };
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
 
@@ -47,7 +48,10 @@ pub(super) fn start(
 ) -> Result<Execution, ExecuteError> {
     let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
     let nodes = pool.nodes().map_err(ExecuteError::Failed)?;
-    let lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
+    let mut lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
+    if pool.waits_when_infeasible() {
+        lost.extend(awaited_nodes(&job.stages));
+    }
     let (stages, nodes) = fit_with_lost(job.stages, nodes, &lost).map_err(ExecuteError::Fit)?;
     job.stages = stages;
     let demands: Vec<StageDemand> = job

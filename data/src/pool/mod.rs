@@ -42,6 +42,11 @@ pub trait WorkerPool: Send {
         Ok(Vec::new())
     }
 
+    /// Whether workers that no node can ever take wait for one that can.
+    fn waits_when_infeasible(&self) -> bool {
+        false
+    }
+
     /// Bytes of blocks that may be held, if the pool knows better than the default.
     fn store_bytes(&self) -> Option<u64>;
 

@@ -191,6 +191,10 @@ impl WorkerPool for RuntimePool {
         Ok(lost.map(capacity_of).collect())
     }
 
+    fn waits_when_infeasible(&self) -> bool {
+        self.runtime.assignment().waits_when_infeasible
+    }
+
     fn store_bytes(&self) -> Option<u64> {
         let nodes = self.runtime.nodes().ok()?;
         Some(

@@ -67,6 +67,14 @@ pub fn fit_with_lost(
     }
 }
 
+/// What a job that waits for the impossible plans with beside the nodes that it knows: for each stage a node that can take one
+/// worker of it.
+pub fn awaited_nodes(stages: &[StagePlan]) -> Vec<NodeCapacity> {
+    let stages = stages.iter().filter(|stage| stage.has_map);
+    let needs = stages.map(|stage| stage.compute.resources.clone());
+    needs.map(|totals| NodeCapacity { totals }).collect()
+}
+
 fn all_fit(stages: &[StagePlan], nodes: &[NodeCapacity]) -> bool {
     let mut placement = Placement::new(nodes);
     stages

@@ -10,7 +10,7 @@ mod splits;
 mod tests;
 
 pub use cut::{JobPlan, ParquetOutput, PlannedStep, Sink, StagePlan, plan_job};
-pub use fit::{FitError, fit, fit_with_lost};
+pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
 pub(crate) use lower::parquet_sink;
 pub(crate) use splits::{Split, SplitOptions, cut_splits};
 

@@ -251,6 +251,15 @@ fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
 }
 
 #[test]
+fn job_that_waits_for_the_impossible_is_planned_with_a_node_that_can_take_it() {
+    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
+    let awaited = awaited_nodes(&job.stages);
+    let (_, planned) = fit_with_lost(job.stages, vec![node(8, 0)], &awaited).expect("it waits");
+    assert_eq!(planned.len(), 2);
+}
+
+#[test]
 fn neighbours_share_workers_where_there_is_no_room_for_both() {
     let dataset = chain(vec![
         map("A", Compute::actors()),

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import aktis
+import aktis.data
 import pytest
 from waiting import DEADLINE_S, until
 
@@ -100,6 +102,21 @@ def test_what_no_node_ever_had_fails_unless_it_is_to_wait(cluster, tmp_path):
         assert '"b": 1' in cluster.run("status")
         cluster.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
         assert get(references)[2] == 1
+    finally:
+        aktis.shutdown()
+
+
+def test_dataset_that_no_node_can_run_waits_where_that_is_wanted(cluster):
+    cluster.start_head("--num-cpus", "1")
+    aktis.init(address=cluster.address, log_to_driver=False, infeasible="wait")
+    try:
+        rows = aktis.data.range(10).map_batches(lambda batch: batch, resources={"b": 1}, num_cpus=0)
+        with ThreadPoolExecutor(1) as thread:
+            counted = thread.submit(lambda: sum(row["id"] for row in rows.iter_rows()))
+            until(lambda: '"b": 1' in cluster.run("status"), "status says what the dataset waits for")
+            assert not counted.done()
+            cluster.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
+            assert counted.result(timeout=DEADLINE_S) == 45
     finally:
         aktis.shutdown()
 

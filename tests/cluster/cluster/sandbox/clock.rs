@@ -4,8 +4,9 @@
 //! functions of the C library. This program has its own under the same names, which the linker takes; on the thread of a
 //! run they answer with the run's clock and generator, on all other threads they ask the kernel.
 //!
-//! The clock stands still while anything can be done. When the runtime would sleep, its `epoll_wait` moves the clock to
-//! where it would wake up: a minute of a cluster costs as much as what happens in it.
+//! The clock stands still while anything can be done, on any thread of the process. When the runtime would sleep and all
+//! other threads do, its `epoll_wait` moves the clock to where it would wake up: a minute of a cluster costs as much as
+//! what happens in it. Work that is handed to a thread wakes it at once, so that there is no moment at which nobody has it.
 //!
 //! # Safety
 //! The three functions are called by foreign code with pointers of its own, under the contracts of their namesakes. They
@@ -14,15 +15,17 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use libc::{c_int, c_uint, c_void, clockid_t, epoll_event, size_t, ssize_t, timespec};
+use rustix::fs::{Mode, OFlags, RawDir, openat};
 
 thread_local! {
     /// Nanoseconds since the machine was started, in a run. 0 outside of one.
     static NOW: Cell<u64> = const { Cell::new(0) };
-    /// Work on other threads that the clock waits for.
-    static BUSY: Cell<u32> = const { Cell::new(0) };
     /// State of the generator.
     static CHANCE: Cell<u64> = const { Cell::new(0) };
 }
@@ -32,8 +35,8 @@ const BEGIN_NANOS: u64 = 1_000_000 * NANOS;
 const NANOS: u64 = 1_000_000_000;
 /// The wall clock of a run is this far ahead of its machine's.
 const WALL_SECS: i64 = 1_700_000_000;
-/// How long one look at other threads' work takes at most.
-const GLANCE_MILLIS: c_int = 20;
+/// How long the runtime waits for news before it looks again whether other threads work.
+const GLANCE_MILLIS: c_int = 1;
 
 /// From here on this thread has the clock and the generator of a run.
 pub fn begin(seed: u64) {
@@ -49,23 +52,6 @@ pub fn elapsed() -> Duration {
 /// All processes of the run are stopped for so long, as a machine that sleeps.
 pub fn leap(by: Duration) {
     NOW.set(NOW.get() + u64::try_from(by.as_nanos()).unwrap());
-}
-
-/// While this lives, other threads work for the run, and the clock waits for them.
-#[derive(Debug)]
-pub struct Busy(());
-
-impl Busy {
-    pub fn new() -> Self {
-        BUSY.set(BUSY.get() + 1);
-        Self(())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        BUSY.set(BUSY.get() - 1);
-    }
 }
 
 /// Next number of a generator (splitmix64, Steele et al. 2014).
@@ -129,11 +115,57 @@ unsafe extern "C" fn epoll_wait(
     if ready != 0 || timeout_millis == 0 {
         return ready;
     }
-    if BUSY.get() > 0 || timeout_millis < 0 {
+    if timeout_millis < 0 || !others_sleep() {
         return wait(GLANCE_MILLIS);
+    }
+    // What they had done before they went to sleep.
+    let ready = wait(0);
+    if ready != 0 {
+        return ready;
     }
     NOW.set(now + timeout_millis as u64 * 1_000_000);
     0
+}
+
+/// Whether all other threads of this process wait for something. One that waits for a processor or a disk does not sleep.
+fn others_sleep() -> bool {
+    let own = rustix::thread::gettid().as_raw_nonzero().get();
+    let is_own = |name: &CStr| name.to_str().is_ok_and(|name| name.parse() == Ok(own));
+    let Ok(threads) = open(rustix::fs::CWD, c"/proc/self/task") else {
+        return true;
+    };
+    let mut room = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&threads, &mut room);
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name();
+        if !name.to_bytes().starts_with(b".") && !is_own(name) && !sleeps(&threads, name) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a thread sleeps, or has ended. Its state follows its name, which is in brackets.
+fn sleeps(threads: &OwnedFd, thread: &CStr) -> bool {
+    let mut text = [0; 256];
+    let state = open(threads, thread)
+        .and_then(|thread| open(&thread, c"stat"))
+        .and_then(|stat| rustix::io::read(&stat, &mut text))
+        .ok()
+        .and_then(|length| {
+            let end = text[..length].iter().rposition(|byte| *byte == b')')?;
+            text.get(end + 2).copied()
+        });
+    state.is_none_or(|state| matches!(state, b'S' | b'Z' | b'X'))
+}
+
+fn open(folder: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    openat(
+        folder,
+        name,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 #[unsafe(no_mangle)]

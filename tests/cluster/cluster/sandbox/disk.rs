@@ -10,8 +10,6 @@ use aktis_gcs::io::storage::{FileStorage, Storage, StorageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::clock::Busy;
-
 /// What lies on it, and how it does. Cheap to clone; outlives the heads that use it.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
@@ -105,7 +103,7 @@ impl Storage for OnDisk {
     }
 }
 
-/// The real file, whose threads the clock waits for.
+/// The real file.
 pub struct InFile(pub FileStorage);
 
 #[async_trait]
@@ -115,16 +113,10 @@ impl Storage for InFile {
     }
 
     async fn load(&mut self) -> Result<Vec<Row>, StorageError> {
-        let busy = Busy::new();
-        let rows = self.0.load().await;
-        drop(busy);
-        rows
+        self.0.load().await
     }
 
     async fn commit(&mut self, writes: Vec<Write>) -> Result<(), StorageError> {
-        let busy = Busy::new();
-        let done = self.0.commit(writes).await;
-        drop(busy);
-        done
+        self.0.commit(writes).await
     }
 }
