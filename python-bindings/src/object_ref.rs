@@ -229,6 +229,14 @@ impl PyObjectStream {
         Ok(self.stream.is_finished())
     }
 
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, pyo3::types::PyType>,
+        _item: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
+        cls.clone().into_any()
+    }
+
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }

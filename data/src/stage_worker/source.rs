@@ -319,13 +319,22 @@ impl Paths {
     }
 
     fn failure(&self, error: &DataFusionError) -> TaskFailure {
-        match os_error::number(error) {
+        match os_error::number(error).or_else(|| self.refused()) {
             Some(number) => {
                 let text = format!("read {}: {}", self.names(), os_error::text(number));
                 TaskFailure::of_os(number, text)
             }
             None => self.damaged(&first_line(error)),
         }
+    }
+
+    /// The system's error number for a file that cannot be opened: not every reader hands it on.
+    fn refused(&self) -> Option<i32> {
+        let mut errors = self
+            .0
+            .iter()
+            .filter_map(|path| std::fs::File::open(path).err());
+        errors.find_map(|error| error.raw_os_error())
     }
 
     /// Decoders meet values that they did not expect by panicking.

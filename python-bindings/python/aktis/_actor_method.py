@@ -50,6 +50,7 @@ class ActorMethod(Generic[P, Out_co]):
 
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`."""
+        _session.refuse_in_forked_child()
         if self._address is not None and self._address != _session.address():
             raise _ended_with_session(self._class_name, self._core.id())
         options = native_method_options(self._options, is_generator=self._spec.is_generator)
@@ -73,7 +74,6 @@ class ActorMethod(Generic[P, Out_co]):
             TypeError: the arguments do not fit the method, or one of them cannot be pickled.
             NotConnectedError: the session of the actor is over.
         """
-        _session.refuse_in_forked_child()
         self._bind()
         return self.remote(*args, **kwargs)
 

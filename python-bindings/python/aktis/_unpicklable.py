@@ -62,8 +62,9 @@ def _find(value: Any) -> tuple[str, Any]:
 def largest_part(value: Any) -> tuple[str, int]:
     """The path to the smallest part that is most of a value, and the bytes it is pickled to.
 
-    >>> table = bytes(1000)
-    >>> largest_part(lambda: table)[0]
+    >>> def looking_up(table):
+    ...     return lambda key: table[key]
+    >>> largest_part(looking_up(bytes(1000)))[0]
     "captured variable 'table'"
     """
     path, size = "", _pickled_bytes(value)

@@ -135,11 +135,16 @@ impl LogFolder {
         }
     }
 
-    /// Whether nobody has looked at the output of others lately; notes that somebody does now.
+    /// Whether there is output of others, and nobody has looked at it lately; notes that somebody does now.
     fn is_others_turn(&self) -> bool {
-        let Some(swept) = self.root.as_ref().map(|root| root.join(SWEPT_NAME)) else {
+        let Some(root) = &self.root else {
             return false;
         };
+        let is_others = |session: &PathBuf| !self.path.starts_with(session);
+        if !subfolders(root).iter().any(is_others) {
+            return false;
+        }
+        let swept = root.join(SWEPT_NAME);
         let is_turn = !swept.exists() || age_of(&swept) >= SWEPT_LATELY;
         if is_turn {
             // Where it cannot be noted, the next session looks again.
@@ -326,8 +331,8 @@ mod tests {
     fn output_of_others_is_looked_at_now_and_then() {
         let root = tempfile::tempdir().unwrap();
         let own = hold(root.path(), node(root.path(), "own"));
-        own.sweep(&HashSet::new());
         let dead = node(root.path(), "dead");
+        own.sweep(&HashSet::new());
         let old = file(&dead, "worker-1.out", 1000, 9000);
         make_old(&dead);
         own.sweep(&HashSet::new());
