@@ -208,9 +208,10 @@ fn sync_all(files: &[WrittenFile]) -> io::Result<()> {
                 })
             })
             .collect();
-        let done = syncs.into_iter().map(|sync| sync.join());
-        done.map(|done| done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
-            .collect()
+        let mut done = syncs.into_iter().map(|sync| sync.join());
+        done.try_for_each(|done| {
+            done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+        })
     })
 }
 
