@@ -111,7 +111,8 @@ def lend_and_go_on(holder, is_stubborn):
 
 @aktis.remote
 class Holder:
-    refs = ()
+    def __init__(self):
+        self.refs = []
 
     def hold(self, refs):
         self.refs = refs
