@@ -100,7 +100,7 @@ def test_cancellation_by_force_of_a_child_spares_the_parent():
 
 @aktis.remote(max_retries=0)
 def lend_and_go_on(holder, is_stubborn):
-    aktis.get(holder.hold.remote([aktis.put("kept")]))
+    aktis.get(holder.hold.remote([aktis.put("kept")], os.getpid()))
     while True:
         try:
             time.sleep(600)
@@ -113,12 +113,13 @@ def lend_and_go_on(holder, is_stubborn):
 class Holder:
     def __init__(self):
         self.refs = []
+        self.owner = None
 
-    def hold(self, refs):
-        self.refs = refs
+    def hold(self, refs, owner):
+        self.refs, self.owner = refs, owner
 
-    def is_holding(self):
-        return bool(self.refs)
+    def pid_of_owner(self):
+        return self.owner
 
     def get(self):
         return aktis.get(self.refs[0], timeout=DEADLINE_S)
@@ -127,7 +128,7 @@ class Holder:
 def test_worker_whose_task_is_cancelled_by_force_stays_for_what_it_lends():
     holder = Holder.remote()
     task = lend_and_go_on.remote(holder, is_stubborn=False)
-    until(lambda: aktis.get(holder.is_holding.remote()), "something is lent")
+    until(lambda: aktis.get(holder.pid_of_owner.remote()), "something is lent")
     aktis.cancel(task, force=True)
     with pytest.raises(aktis.exceptions.TaskCancelledError):
         aktis.get(task, timeout=DEADLINE_S)
@@ -137,10 +138,12 @@ def test_worker_whose_task_is_cancelled_by_force_stays_for_what_it_lends():
 def test_worker_that_has_to_be_killed_says_so_to_those_who_need_what_it_owned():
     holder = Holder.remote()
     task = lend_and_go_on.remote(holder, is_stubborn=True)
-    until(lambda: aktis.get(holder.is_holding.remote()), "something is lent")
+    until(lambda: aktis.get(holder.pid_of_owner.remote()), "something is lent")
+    owner = aktis.get(holder.pid_of_owner.remote())
     aktis.cancel(task, force=True)
     with pytest.raises(aktis.exceptions.TaskCancelledError):
         aktis.get(task, timeout=DEADLINE_S)
+    until(lambda: not is_running(owner), "the worker is killed")
     with pytest.raises(aktis.exceptions.OwnerDiedError, match="cancelled with force=True"):
         aktis.get(holder.get.remote(), timeout=DEADLINE_S)
 

@@ -10,7 +10,7 @@ use wire::node_frame::Kind;
 
 use super::lanes::LaneRole;
 use super::obituaries::Death;
-use super::{Runtime, resource_request};
+use super::{Left, Runtime, Unburied, resource_request};
 use crate::core::call_queues::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::layout_of;
@@ -266,14 +266,25 @@ impl Runtime {
         }
         match self.obituary(worker.worker) {
             Some(death) => self.fail_or_retry(worker, &tasks, &death),
-            None => self.await_obituary(worker, tasks),
+            None => self.await_obituary(worker, "its connection closed", Left::Tasks(tasks)),
         }
     }
 
-    fn await_obituary(&self, worker: ProcessAddress, tasks: Vec<TaskId>) {
-        self.0.unburied.lock().push(super::Unburied {
+    /// An owner cannot be asked any more.
+    pub(super) fn on_owner_lost(&self, owner: ProcessAddress, seen: &str) {
+        match self.obituary(owner.worker) {
+            Some(death) => {
+                self.with_core(|core, effects| core.owner_died(owner, &death.cause, effects));
+            }
+            None => self.await_obituary(owner, seen, Left::Objects),
+        }
+    }
+
+    fn await_obituary(&self, worker: ProcessAddress, seen: &str, left: Left) {
+        self.0.unburied.lock().push(Unburied {
             worker,
-            tasks,
+            seen: seen.to_owned(),
+            left,
             give_up_at: std::time::Instant::now() + OBITUARY_PATIENCE,
         });
         self.reactor().call_lane(OBITUARY_PATIENCE);
@@ -288,11 +299,20 @@ impl Runtime {
             .extract_if(.., |dead| dead.worker.worker == worker)
             .collect();
         for dead in waiting {
-            self.fail_or_retry(dead.worker, &dead.tasks, death);
+            self.settle_estate(&dead, death);
         }
     }
 
-    /// Tasks of workers whose death nobody explained. Says when to come again.
+    fn settle_estate(&self, dead: &Unburied, death: &Death) {
+        match &dead.left {
+            Left::Tasks(tasks) => self.fail_or_retry(dead.worker, tasks, death),
+            Left::Objects => self.with_core(|core, effects| {
+                core.owner_died(dead.worker, &death.cause, effects);
+            }),
+        }
+    }
+
+    /// What workers left whose death nobody explained. Says when to come again.
     pub(super) fn bury_unexplained(&self, now: std::time::Instant) -> Option<Duration> {
         let overdue: Vec<_> = self
             .0
@@ -301,11 +321,7 @@ impl Runtime {
             .extract_if(.., |dead| dead.give_up_at <= now)
             .collect();
         for dead in overdue {
-            self.fail_or_retry(
-                dead.worker,
-                &dead.tasks,
-                &Death::of("its connection closed"),
-            );
+            self.settle_estate(&dead, &Death::of(&*dead.seen));
         }
         self.0
             .unburied

@@ -390,10 +390,7 @@ impl Runtime {
     pub(super) fn ask_owner(&self, owner: ProcessAddress, object: ObjectId) {
         let lane = match self.peer_lane(owner) {
             Ok(lane) => lane,
-            Err(failure) => {
-                return self
-                    .with_core(|core, effects| core.owner_died(owner, &failure.message, effects));
-            }
+            Err(failure) => return self.on_owner_lost(owner, &failure.message),
         };
         let mut lanes = self.0.lanes.lock();
         lanes.next_question += 1;
@@ -412,7 +409,7 @@ impl Runtime {
             .send(&frame, &PayloadParts::default(), Urgency::Now)
             .is_err()
         {
-            self.with_core(|core, effects| core.owner_died(owner, "its lane is closed", effects));
+            self.on_owner_lost(owner, "its lane is closed");
         }
     }
 
@@ -463,10 +460,7 @@ impl Runtime {
                 self.with_core(|core, effects| core.actor_lane_closed(id, effects))
             }
             (LaneRole::Peer, Some(peer)) if was_asked => {
-                let cause = self
-                    .obituary(peer.worker)
-                    .map_or_else(|| "its connection closed".to_owned(), |death| death.cause);
-                self.with_core(|core, effects| core.owner_died(peer, &cause, effects));
+                self.on_owner_lost(peer, "its connection closed");
             }
             (LaneRole::Incoming { .. }, _) => {
                 self.queue().forget(id);

@@ -138,10 +138,21 @@ impl Assignment {
     }
 }
 
+/// A process that seems to be gone, and of which the raylet has not said so yet.
 struct Unburied {
     worker: ProcessAddress,
-    tasks: Vec<TaskId>,
+    /// What there is to say if it never does.
+    seen: String,
+    left: Left,
     give_up_at: Instant,
+}
+
+/// What a process that is gone has left.
+enum Left {
+    /// Tasks that it was running for this one.
+    Tasks(Vec<TaskId>),
+    /// Objects that this one has borrowed from it.
+    Objects,
 }
 
 static CURRENT: OnceLock<Mutex<Option<Runtime>>> = OnceLock::new();
