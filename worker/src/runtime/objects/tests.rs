@@ -1,0 +1,112 @@
+use aktis_object_store::arena::NamedArena;
+
+use super::*;
+use crate::testing::{PretendedRaylet, RawPeer};
+
+fn receive(raylet: &mut RawPeer) -> (u64, Kind) {
+    let (frame, _) = raylet.receive::<wire::NodeFrame>().expect("a frame comes");
+    (frame.request_id, frame.kind.expect("of a known kind"))
+}
+
+#[test]
+fn object_that_was_pinned_when_nobody_waited_any_more_is_let_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+    let (runtime, mut raylet) = node.join().expect("joined");
+    let object = ObjectId::for_put();
+    let place = place_of(object, &runtime);
+    let mut waiting = Waiting::new(&runtime, Some(Instant::now()), &|| false);
+    let read = runtime.read_from_store(place, &mut waiting);
+    assert!(matches!(read, Err(Err(GetError::TimedOut { .. }))));
+    let (get, question) = receive(&mut raylet);
+    assert!(matches!(question, Kind::StoreGet(_)));
+    assert!(matches!(
+        receive(&mut raylet),
+        (0, Kind::StoreGetCancel(cancel)) if cancel.request_id == get
+    ));
+    // It was answered before the raylet read that.
+    let view = wire::store_get_reply::Outcome::View(wire::StoreView::default());
+    let outcome = Some(view);
+    let reply = Kind::StoreGetReply(wire::StoreGetReply { outcome });
+    raylet.send_kind(get, reply).expect("open");
+    assert!(matches!(
+        receive(&mut raylet),
+        (0, Kind::StoreRelease(release)) if release.object_id == object.to_wire()
+    ));
+    runtime.shutdown();
+}
+
+fn place_of(object: ObjectId, runtime: &Runtime) -> Place {
+    Place {
+        object,
+        owner: runtime.address(),
+        nodes: Vec::new(),
+        size_bytes: 2,
+        making: 1,
+    }
+}
+
+fn joined(arena: &NamedArena) -> (tempfile::TempDir, Runtime, RawPeer) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+    let (runtime, raylet) = node.sharing(arena).join().expect("joined");
+    (folder, runtime, raylet)
+}
+
+#[test]
+fn object_said_to_lie_outside_the_arena_is_not_read_and_let_go() {
+    let arena = NamedArena::create(1 << 20).expect("an arena");
+    let (_folder, runtime, mut raylet) = joined(&arena);
+    let object = ObjectId::for_put();
+    let place = place_of(object, &runtime);
+    let reader = runtime.clone();
+    let reading = std::thread::spawn(move || {
+        let mut waiting = Waiting::new(&reader, None, &|| false);
+        reader.read_from_store(place, &mut waiting)
+    });
+    let (get, question) = receive(&mut raylet);
+    assert!(matches!(question, Kind::StoreGet(_)));
+    let view = wire::StoreView {
+        offset: u64::MAX,
+        size_bytes: 2,
+    };
+    let outcome = Some(wire::store_get_reply::Outcome::View(view));
+    let reply = Kind::StoreGetReply(wire::StoreGetReply { outcome });
+    raylet.send_kind(get, reply).expect("open");
+    let read = reading.join().expect("no panic");
+    assert!(
+        matches!(&read, Err(Ok(ReadError::Failed(failure))) if failure.message.contains("bad range")),
+        "{read:?}"
+    );
+    assert!(matches!(
+        receive(&mut raylet),
+        (0, Kind::StoreRelease(release)) if release.object_id == object.to_wire()
+    ));
+    runtime.shutdown();
+}
+
+#[test]
+fn object_for_which_there_is_no_place_in_the_arena_is_given_up() {
+    let arena = NamedArena::create(1 << 20).expect("an arena");
+    let (_folder, runtime, mut raylet) = joined(&arena);
+    let object = ObjectId::for_put();
+    let writer = runtime.clone();
+    let writing = std::thread::spawn(move || {
+        let value = Value::native(vec![1; 1000]);
+        writer.write_stored(object, writer.address(), &value)
+    });
+    let (create, question) = receive(&mut raylet);
+    assert!(matches!(question, Kind::StoreCreate(_)));
+    let reply = Kind::StoreCreateReply(wire::StoreCreateReply {
+        offset: (1 << 20) - 64,
+        already_exists: false,
+    });
+    raylet.send_kind(create, reply).expect("open");
+    let written = writing.join().expect("no panic");
+    assert!(written.is_err_and(|failure| failure.message.contains("not within")));
+    assert!(matches!(
+        receive(&mut raylet),
+        (0, Kind::StoreAbort(abort)) if abort.object_id == object.to_wire()
+    ));
+    runtime.shutdown();
+}
