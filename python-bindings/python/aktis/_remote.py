@@ -48,6 +48,18 @@ def remote(*args: Any, **options: Any) -> Any:
     As a decorator, with or without options (see :meth:`RemoteFunction.options <aktis.remote_function.RemoteFunction.options>`
     and :meth:`ActorClass.options <aktis.actor.ActorClass.options>`), or called with the function or class.
 
+    Args:
+        *args: the function or class, if it is called with it.
+        **options: for all its tasks or actors.
+
+    Returns:
+        A :class:`~aktis.remote_function.RemoteFunction` or :class:`~aktis.ActorClass`, whose ``remote()`` gives references or a
+        handle; with options, a decorator that does.
+
+    Raises:
+        TypeError: an option is not known (the nearest is named), or what is given is no function and no class.
+        ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
+
     >>> import aktis
     >>> @aktis.remote(num_cpus=2)
     ... def heavy(x):

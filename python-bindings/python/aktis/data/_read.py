@@ -68,6 +68,16 @@ def read_parquet(
 def range(n: int, **hints: Unpack[SourceHints]) -> Dataset:
     """The numbers from 0 to ``n - 1`` in the column ``id``.
 
+    Args:
+        n: how many.
+        hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
+
+    Returns:
+        A dataset of one column of ``int64``.
+
+    Raises:
+        ValueError: ``n`` is not a whole number of at least 0.
+
     >>> range(4).take_all()
     [{'id': 0}, {'id': 1}, {'id': 2}, {'id': 3}]
     """
@@ -79,6 +89,16 @@ def range(n: int, **hints: Unpack[SourceHints]) -> Dataset:
 
 def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
     """Python objects: dicts become rows, anything else goes into the column ``item``.
+
+    Args:
+        items: dicts from column to value, or values.
+        hints: as for :func:`range`.
+
+    Returns:
+        A dataset with a row per item. A key that some dicts lack is null there.
+
+    Raises:
+        ValueError: a column has values of types that do not go together; both rows are named.
 
     >>> from_items([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]).take_all()
     [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
@@ -97,6 +117,17 @@ def from_arrow(
     tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Unpack[SourceHints]
 ) -> Dataset:
     """Arrow tables, without a copy until they are used.
+
+    Args:
+        tables: tables or record batches; their columns go together by name.
+        hints: as for :func:`range`.
+
+    Returns:
+        A dataset of their rows, in order.
+
+    Raises:
+        TypeError: something is no table.
+        ValueError: there is none, or two have a column of types that do not go together.
 
     >>> import pyarrow
     >>> from_arrow(pyarrow.table({"x": [1, 2]})).count()
@@ -123,6 +154,16 @@ def from_arrow(
 def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Unpack[SourceHints]) -> Dataset:
     """Pandas data frames; the index is left out.
 
+    Args:
+        dfs: a data frame or a list of them.
+        hints: as for :func:`range`.
+
+    Returns:
+        A dataset of their rows, in order.
+
+    Raises:
+        ValueError: as for :func:`from_arrow`.
+
     >>> import pandas
     >>> from_pandas(pandas.DataFrame({"x": [1, 2]})).columns()
     ['x']
@@ -136,6 +177,16 @@ def from_numpy(
     arrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]
 ) -> Dataset:
     """Numpy arrays in the column ``data``, one row per first index.
+
+    Args:
+        arrays: an array of any number of dimensions, or a list of them.
+        hints: as for :func:`range`.
+
+    Returns:
+        A dataset with the column ``data``: numbers, lists of a fixed size (two dimensions), or tensors (more).
+
+    Raises:
+        ValueError: the arrays have types or shapes that do not go together.
 
     >>> import numpy
     >>> from_numpy(numpy.zeros((2, 3))).take_batch()["data"].shape

@@ -50,6 +50,16 @@ class Taking:
     def take(self, limit: int = 20) -> list[Row]:
         """The first rows, as dicts.
 
+        Args:
+            limit: how many at most.
+
+        Returns:
+            One dict per row, from column to Python value; docs/data-types.md says of which type.
+
+        Raises:
+            TaskError: a function raised; the exception is also of the type that it raised.
+            FileNotFoundError: a file has gone since the dataset was made.
+
         >>> import aktis.data
         >>> aktis.data.range(100).take(2)
         [{'id': 0}, {'id': 1}]
@@ -60,7 +70,22 @@ class Taking:
         return rows
 
     def take_all(self, limit: int | None = None) -> list[Row]:
-        """All rows, as dicts; fails if there are more than ``limit``."""
+        """All rows, as dicts; fails if there are more than ``limit``.
+
+        Args:
+            limit: how many there may be; ``None``: any number, all of which must fit into this process's memory.
+
+        Returns:
+            One dict per row.
+
+        Raises:
+            ValueError: there are more than ``limit``.
+            TaskError: as for :meth:`take`.
+
+        >>> import aktis.data
+        >>> aktis.data.range(2).take_all()
+        [{'id': 0}, {'id': 1}]
+        """
         if limit is None:
             return [row for batch in self._run() for row in _batches.rows_of(batch)]
         rows = self.take(limit + 1)
@@ -79,6 +104,17 @@ class Taking:
     def take_batch(self, batch_size: int = 20, *, batch_format: BatchFormat | None = "default") -> Any:
         """The first rows as one batch.
 
+        Args:
+            batch_size: how many rows at most.
+            batch_format: as in :meth:`map_batches`.
+
+        Returns:
+            A dict from column to array, the first index of which is the row; or a data frame, or an Arrow table.
+
+        Raises:
+            ValueError: there are no rows.
+            TaskError: as for :meth:`take`.
+
         >>> import aktis.data
         >>> aktis.data.range(100).take_batch(3)["id"].tolist()
         [0, 1, 2]
@@ -90,6 +126,12 @@ class Taking:
 
     def show(self, limit: int = 20) -> None:
         """Prints the first rows; in a notebook, shows them as a table with small pictures of images and tensors.
+
+        Args:
+            limit: how many rows at most.
+
+        Raises:
+            TaskError: as for :meth:`take`.
 
         >>> import aktis.data
         >>> aktis.data.range(100).show(2)
@@ -107,6 +149,12 @@ class Taking:
 
     def count(self) -> int:
         """How many rows. Where the files' footers tell, nothing is read.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            TaskError: as for :meth:`take`.
 
         >>> import aktis.data
         >>> aktis.data.range(100).count()
@@ -189,7 +237,18 @@ class Taking:
         return _iteration.Repeatable(begin)
 
     def iter_rows(self) -> _iteration.Repeatable[Row]:
-        """Rows one after another, as dicts. Can be iterated over again."""
+        """Rows one after another, as dicts. Can be iterated over again.
+
+        Returns:
+            An iterable that runs the dataset anew each time it is iterated over, and ends the run when it is left early.
+
+        Raises:
+            TaskError: as for :meth:`take`, while iterating.
+
+        >>> import aktis.data
+        >>> sum(row["id"] for row in aktis.data.range(4).iter_rows())
+        6
+        """
 
         def begin() -> Iterator[Row]:
             for batch in self._run():
@@ -199,6 +258,13 @@ class Taking:
 
     def to_arrow(self) -> pyarrow.Table:
         """All rows as one Arrow table.
+
+        Returns:
+            A table, all of which is in this process's memory.
+
+        Raises:
+            ValueError: rows of different parts have no type in common; column, types and places are named.
+            TaskError: as for :meth:`take`.
 
         >>> import aktis.data
         >>> aktis.data.range(3).to_arrow().num_rows
@@ -215,6 +281,15 @@ class Taking:
     def to_pandas(self, limit: int | None = None) -> pandas.DataFrame:
         """All rows as a data frame.
 
+        Args:
+            limit: how many rows at most; ``None``: all.
+
+        Returns:
+            A data frame, all of which is in this process's memory.
+
+        Raises:
+            ValueError, TaskError: as for :meth:`to_arrow`.
+
         >>> import aktis.data
         >>> aktis.data.range(3).to_pandas()["id"].tolist()
         [0, 1, 2]
@@ -225,7 +300,17 @@ class Taking:
         return _to_python.to_pandas(dataset.to_arrow())
 
     def schema(self, fetch_if_missing: bool = True) -> Schema | Any:
-        """The columns; ``None`` where nothing tells them, which is so rare that checkers do not ask for it. If only a function knows them, it runs over the first row to find out.
+        """The columns. If only a function knows them, it runs over the first row to find out.
+
+        Args:
+            fetch_if_missing: ``False``: do not run anything to find out.
+
+        Returns:
+            Names and Arrow types of the columns; ``None`` where nothing tells them, which is so rare that checkers do not ask
+            for it.
+
+        Raises:
+            TaskError: as for :meth:`take`, if something has to run.
 
         >>> import aktis.data
         >>> aktis.data.range(3).schema().names
@@ -253,6 +338,17 @@ class Taking:
         return known
 
     def columns(self, fetch_if_missing: bool = True) -> list[str] | Any:
-        """The names of the columns."""
+        """The names of the columns.
+
+        Args:
+            fetch_if_missing: as for :meth:`schema`.
+
+        Returns:
+            The names, in order; ``None`` where nothing tells them.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).columns()
+        ['id']
+        """
         schema = self.schema(fetch_if_missing)
         return None if schema is None else schema.names

@@ -148,6 +148,17 @@ class Transforms:
     def map(self, fn: RowFunction, **options: Unpack[RowOptions]) -> Dataset:
         """Runs a function over rows: a dict in, a dict out. Takes the options of :meth:`map_batches` but the batches'.
 
+        Args:
+            fn: a function from a dict to a dict, or a class whose ``__call__`` is one.
+            options: as in :meth:`map_batches`.
+
+        Returns:
+            A dataset with one row for each row. Its columns are known once it has run.
+
+        Raises:
+            TypeError: an option has the wrong type, or is not known.
+            ValueError: an option of Ray that is not there, with what to do instead.
+
         >>> import aktis.data
         >>> aktis.data.range(2).map(lambda row: {"id": row["id"], "even": row["id"] % 2 == 0}).take_all()
         [{'id': 0, 'even': True}, {'id': 1, 'even': False}]
@@ -156,6 +167,16 @@ class Transforms:
 
     def flat_map(self, fn: ManyRowsFunction, **options: Unpack[RowOptions]) -> Dataset:
         """Runs a function from a row to any number of rows.
+
+        Args:
+            fn: a function from a dict to a list (or any iterable) of dicts, or a class whose ``__call__`` is one.
+            options: as in :meth:`map_batches`.
+
+        Returns:
+            A dataset with all of these rows, in order.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`map`.
 
         >>> import aktis.data
         >>> aktis.data.range(3).flat_map(lambda row: [{"n": row["id"]}] * row["id"]).take_all()
@@ -170,6 +191,17 @@ class Transforms:
 
         Prefer ``expr``: it runs without Python, before anything that does not change its columns, and down in the reader,
         which skips what cannot match.
+
+        Args:
+            fn: a function from a dict to a truth value, or a class whose ``__call__`` is one.
+            expr: an SQL expression over the columns.
+            options: as in :meth:`map_batches`; only with a function.
+
+        Returns:
+            A dataset with the rows for which it is true; null is not true.
+
+        Raises:
+            ValueError: the expression cannot be read, or names a column that is not there; or neither, or both, are given.
 
         >>> import aktis.data
         >>> aktis.data.range(10).filter(expr="id > 6 and id <> 8").take_all()
@@ -230,6 +262,18 @@ class Transforms:
     ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch.
 
+        Args:
+            col: the column's name; one that is there is replaced.
+            fn: a function from a batch to a value per row: an array, a series, or one value for all of them.
+            batch_format: of the batch that it gets, as in :meth:`map_batches`.
+            compute: as in :meth:`map_batches`, as are the other arguments.
+
+        Returns:
+            A dataset with one column more.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`map`.
+
         >>> import aktis.data
         >>> aktis.data.range(2).add_column("double", lambda df: df["id"] * 2).take_all()
         [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
@@ -259,6 +303,16 @@ class Transforms:
     def select_columns(self, cols: str | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """These columns, in this order.
 
+        Args:
+            cols: a name or a list of names.
+            hints: Ray's options of workers, which have no effect: no function runs.
+
+        Returns:
+            A dataset with these columns; others are not even read.
+
+        Raises:
+            ValueError: a column is not there; those that are there are named.
+
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).select_columns(["b"]).take_all()
         [{'b': 2}]
@@ -269,6 +323,16 @@ class Transforms:
     def drop_columns(self, cols: list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """All but these columns.
 
+        Args:
+            cols: a list of names.
+            hints: as for :meth:`select_columns`.
+
+        Returns:
+            A dataset with the others. Without any column left, the rows are still counted.
+
+        Raises:
+            ValueError: as for :meth:`select_columns`.
+
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).drop_columns(["b"]).take_all()
         [{'a': 1}]
@@ -278,6 +342,16 @@ class Transforms:
 
     def rename_columns(self, names: Mapping[str, str] | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """New names: a dict from old to new, or a list with a name for every column.
+
+        Args:
+            names: the new names.
+            hints: as for :meth:`select_columns`.
+
+        Returns:
+            A dataset with the same rows.
+
+        Raises:
+            ValueError: a column is not there, two would have one name, or the list has not one name for each column.
 
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).rename_columns({"a": "c"}).take_all()
@@ -293,6 +367,15 @@ class Transforms:
 
     def limit(self, limit: int) -> Dataset:
         """The first rows.
+
+        Args:
+            limit: how many at most.
+
+        Returns:
+            A dataset with the first rows; what comes before it stops when they are there.
+
+        Raises:
+            ValueError: ``limit`` is not a whole number of at least 0.
 
         >>> import aktis.data
         >>> aktis.data.range(1000).limit(2).take_all()

@@ -64,6 +64,12 @@ class Dataset(Transforms, Taking):
     def materialize(self) -> MaterializedDataset:
         """Runs the plan and keeps its rows in the object store.
 
+        Returns:
+            A dataset that reads these rows. They stay until it is forgotten, and go to disk where the object store is full.
+
+        Raises:
+            TaskError: as for :meth:`take`.
+
         >>> import aktis.data
         >>> ds = aktis.data.range(3).map(lambda row: {"id": row["id"] + 1}).materialize()
         >>> ds.count(), ds.take_all()
@@ -143,15 +149,31 @@ class Dataset(Transforms, Taking):
         _consume.run(execution)
 
     def input_files(self) -> list[str]:
-        """The files that are read."""
+        """The files that are read.
+
+        Returns:
+            Their paths; an empty list if the rows come from memory.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).input_files()
+        []
+        """
         return self._plan.input_files()
 
     def num_blocks(self) -> int:
-        """How many blocks a materialised dataset has, and how many parts the source of another is read in at least."""
+        """How many blocks a materialised dataset has, and how many parts the source of another is read in at least.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3, override_num_blocks=2).num_blocks()
+        2
+        """
         return self._plan.num_blocks()
 
     def explain(self) -> str:
         """What will run: the plan after optimisation and the stages it is cut into.
+
+        Returns:
+            Text of several lines. Nothing runs.
 
         >>> import aktis.data
         >>> print(aktis.data.range(3).filter(expr="id > 1").explain())  # doctest: +ELLIPSIS
@@ -162,13 +184,31 @@ class Dataset(Transforms, Taking):
         return self._plan.explain()
 
     def stats(self) -> str:
-        """What the last run of this dataset did, per operator: text, which a notebook shows as a table."""
+        """What the last run of this dataset did, per operator: text, which a notebook shows as a table.
+
+        Returns:
+            Text of several lines: seconds of wall clock and CPU, rows, bytes. Empty if it has not run.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.range(3)
+        >>> rows = ds.take_all()
+        >>> "rows" in ds.stats()
+        True
+        """
         from ._notebook import Stats
 
         return Stats("" if self._stats is None else self._stats.stats_text(), self.get_stats_summary())
 
     def get_stats_summary(self) -> dict[str, Any]:
-        """:meth:`stats` as a dict."""
+        """:meth:`stats` as a dict.
+
+        Returns:
+            An empty dict if it has not run. Times are seconds, sizes bytes.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).get_stats_summary()
+        {}
+        """
         return {} if self._stats is None else self._stats.stats()
 
     def __reduce__(self) -> Any:
