@@ -26,7 +26,7 @@ demo: build model ## Embed real text with a real model, then search it
 
 test: test-rust test-python test-wheel ## Build everything and run all tests
 
-test-rust: build candle model ## Rust tests
+test-rust: build venv candle model ## Rust tests
 	$(PROGRESS) cargo test --release $(CORE) --no-run
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
 		cargo test --release $(CORE)
@@ -34,17 +34,17 @@ test-rust: build candle model ## Rust tests
 	cargo test --release -p aktis-operator -p xtask
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
 
-test-python: build candle model ## Python tests
+test-python: build venv candle model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
 
-soak: build ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random
+soak: build venv ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random
 	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- random_faults torn_files
 	AKTIS_TEST_KILLS=1000 $(ENV) $(PY) -m pytest tests/python/cluster/test_kills.py tests/python/api/test_soak.py -q
 
-test-wheel: wheel ## Install the wheel into an empty virtual environment and use it there
+test-wheel: wheel venv ## Install the wheel into an empty virtual environment and use it there
 	$(PY) tests/wheel.py dist
 
-lint: build ## Format and lint checks, and the budget of the build
+lint: build venv ## Format and lint checks, and the budget of the build
 	$(PYTHON) xtask/build/budget.py
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/loom/Cargo.toml
@@ -56,13 +56,13 @@ lint: build ## Format and lint checks, and the budget of the build
 	$(VENV)/bin/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(PY)
 
-docs: build ## API pages from the docstrings, into docs/api/
+docs: build venv ## API pages from the docstrings, into docs/api/
 	$(ENV) $(PY) -m pdoc --docformat google --template-directory docs/templates --output-directory docs/api aktis
 
 bench: build ## Compare with Ray: installs it into a folder of its own, prints a table of ratios
 	$(ENV) $(PY) benches/run.py core
 
-build: check-tools venv ## Build the native module, in which the aktis command lies
+build: check-tools $(VENV)/.ready ## Build the native module, in which the aktis command lies
 	$(PROGRESS) cargo build --release --locked -p aktis-python
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile the package anew: 50 ms of a session's start.
 	@$(PY) -m compileall -q python-bindings/python/aktis
@@ -76,7 +76,7 @@ candle: check-tools ## Build the candle backend, a library that is loaded when i
 generated: ## Write the files that are generated: docs/configuration.md, the chart's CRDs
 	cargo run --release -p xtask -- all
 
-wheel: build ## Build the wheel for Python 3.11 and later into dist/, from what `make build` has compiled
+wheel: build venv ## Build the wheel for Python 3.11 and later into dist/, from what `make build` has compiled
 	@rm -rf dist
 	$(VENV)/bin/maturin build --release --manifest-path python-bindings/Cargo.toml --out dist
 
@@ -88,11 +88,15 @@ check-tools:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.11 or later: apt-get install python3 python3-venv, or set PYTHON="; exit 1; }
 	@$(PYTHON) xtask/build/preflight.py "$(CARGO_TARGET_DIR)"
 
-venv: $(VENV)/.ready
+venv: $(VENV)/.tools ## The virtual environment, with what the tests and checks need
 
-$(VENV)/.ready: requirements-dev.txt
+$(VENV)/.ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --upgrade -r requirements-dev.txt
+	$(VENV)/bin/pip install -q --upgrade -r $<
+	@touch $@
+
+$(VENV)/.tools: requirements-dev.txt $(VENV)/.ready
+	$(VENV)/bin/pip install -q --upgrade -r $<
 	@touch $@
 
 model: $(MODEL)/model.onnx ## Fetch the model of the demo and the tests
