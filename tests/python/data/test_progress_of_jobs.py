@@ -63,4 +63,5 @@ def test_an_interrupted_job_says_so(tmp_path):
         found = terminal.until_end()
     (bar,) = bars(found)
     assert "interrupted after" in bar and "done" not in bar and "100%" not in bar
-    assert "KeyboardInterrupt" in found[-1]
+    # A worker's last line may come after it.
+    assert any("KeyboardInterrupt" in line for line in found)
