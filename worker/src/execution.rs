@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::TaskId;
 use rustc_hash::FxHashSet;
@@ -55,6 +55,9 @@ pub(crate) enum Cancelled {
     Unknown,
 }
 
+/// How long a signal may wait for its handler before it is sent again.
+pub(crate) const INTERRUPT_AGAIN: Duration = Duration::from_millis(50);
+
 /// Whose a signal was that reached the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterruptClaim {
@@ -76,8 +79,8 @@ struct Queued {
     cancelled: FxHashSet<TaskId>,
     /// The task whose code the main thread runs, and that a signal may interrupt.
     on_main: Option<TaskId>,
-    /// The task that the last signal was for, until the signal's handler has run.
-    interrupted: Option<TaskId>,
+    /// The task that the last signal was for and when it was sent, until the signal's handler has run.
+    interrupted: Option<(TaskId, Instant)>,
     has_interrupted: bool,
     /// The executor is an event loop: it waits, and so writes what was sent, whenever it has nothing to run.
     has_loop: bool,
@@ -266,17 +269,34 @@ impl ExecutionQueue {
     pub(crate) fn interrupt_on_main(&self, task: TaskId, signal: impl FnOnce()) {
         let mut queued = self.queued.lock();
         if queued.on_main == Some(task) {
-            queued.interrupted = Some(task);
+            queued.interrupted = Some((task, Instant::now()));
             queued.has_interrupted = true;
             signal();
         }
+    }
+
+    /// Calls `signal` again if its handler has not run: one that comes just before the main thread goes to sleep does not wake
+    /// it. Says when to come again.
+    pub(crate) fn repeat_interrupt(&self, now: Instant, signal: impl FnOnce()) -> Option<Duration> {
+        let mut queued = self.queued.lock();
+        let (task, sent) = queued.interrupted?;
+        if queued.on_main != Some(task) {
+            return None;
+        }
+        let due = sent + INTERRUPT_AGAIN;
+        if now < due {
+            return Some(due - now);
+        }
+        queued.interrupted = Some((task, now));
+        signal();
+        Some(INTERRUPT_AGAIN)
     }
 
     /// A signal's handler asks, on the main thread, for whom the signal was.
     pub(crate) fn claim_interrupt(&self) -> InterruptClaim {
         let mut queued = self.queued.lock();
         match queued.interrupted.take() {
-            Some(task) if queued.on_main == Some(task) => InterruptClaim::Running,
+            Some((task, _)) if queued.on_main == Some(task) => InterruptClaim::Running,
             // Two cancellations of one task may come as two signals: the second finds nothing to claim.
             _ if queued.has_interrupted => InterruptClaim::Ended,
             _ => InterruptClaim::Foreign,
@@ -311,5 +331,44 @@ impl ExecutionQueue {
 
     pub(crate) fn is_blocked(&self) -> bool {
         self.queued.lock().blocked > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signal_is_sent_again_until_its_handler_has_run() {
+        let (queue, task) = (ExecutionQueue::default(), TaskId::next());
+        let unexpected = || panic!("nobody is to be interrupted");
+        assert!(queue.begin_on_main(task));
+        let begun = Instant::now();
+        assert_eq!(queue.repeat_interrupt(begun, unexpected), None);
+        queue.interrupt_on_main(task, || {});
+        assert!(
+            queue.repeat_interrupt(begun, unexpected).is_some(),
+            "not yet"
+        );
+        let mut sent = 0;
+        let later = Instant::now() + INTERRUPT_AGAIN;
+        assert_eq!(
+            queue.repeat_interrupt(later, || sent += 1),
+            Some(INTERRUPT_AGAIN)
+        );
+        assert_eq!(sent, 1);
+        assert_eq!(queue.claim_interrupt(), InterruptClaim::Running);
+        assert_eq!(
+            queue.repeat_interrupt(later + INTERRUPT_AGAIN, unexpected),
+            None
+        );
+        queue.interrupt_on_main(task, || {});
+        queue.end_on_main();
+        let ended = Instant::now() + INTERRUPT_AGAIN;
+        assert_eq!(
+            queue.repeat_interrupt(ended, unexpected),
+            None,
+            "the task has ended"
+        );
     }
 }

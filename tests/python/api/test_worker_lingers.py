@@ -129,7 +129,6 @@ def test_worker_whose_task_is_cancelled_by_force_stays_for_what_it_lends():
     holder = Holder.remote()
     task = lend_and_go_on.remote(holder, is_stubborn=False)
     until(lambda: aktis.get(holder.pid_of_owner.remote()), "something is lent")
-    time.sleep(0.3)  # a signal just before it sleeps does not wake it, and it would be killed
     aktis.cancel(task, force=True)
     with pytest.raises(aktis.exceptions.TaskCancelledError):
         aktis.get(task, timeout=DEADLINE_S)

@@ -7,7 +7,7 @@
 //! SIGKILL takes what the process owns along. If others refer to any of it the process is first given a moment to end in good
 //! order, and then stays for them (`LEND-1`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
@@ -19,7 +19,7 @@ use super::executor::send_returned;
 use super::{ProcessRole, Runtime};
 use crate::core::{Cancel, CancelError};
 use crate::error::TaskFailure;
-use crate::execution::{Cancelled, InterruptClaim, current_task};
+use crate::execution::{Cancelled, INTERRUPT_AGAIN, InterruptClaim, current_task};
 use crate::lane::connection::Urgency;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stream::ObjectStream;
@@ -185,10 +185,13 @@ impl Runtime {
 
     /// Sends SIGINT to this process if its main thread runs the task's code. Linux gives it to the main thread.
     pub fn interrupt(&self, task: TaskId) {
-        self.queue().interrupt_on_main(task, || {
-            // Fails only for a process that does not exist.
-            let _ = kill_process(getpid(), Signal::INT);
-        });
+        self.queue().interrupt_on_main(task, signal_main);
+        self.reactor().call_lane(INTERRUPT_AGAIN);
+    }
+
+    /// Sends the signal again where nobody has heard it. Says when to come again.
+    pub(super) fn repeat_interrupt(&self, now: Instant) -> Option<Duration> {
+        self.queue().repeat_interrupt(now, signal_main)
     }
 
     /// For the handler of SIGINT: whom the signal was for.
@@ -208,6 +211,11 @@ impl Runtime {
             ProcessRole::Worker { .. } => current_task().or_else(|| self.queue().on_main()),
         }
     }
+}
+
+fn signal_main() {
+    // Fails only for a process that does not exist.
+    let _ = kill_process(getpid(), Signal::INT);
 }
 
 /// A task that was not started goes back to its owner.

@@ -247,12 +247,14 @@ impl Ticker for RuntimeTicker {
         let reads = self.0.expire_reads(now);
         let trim = self.0.trim_if_due(now);
         let kept = fork::drop_unseen().then_some(KEPT_PAUSE);
+        let interrupt = self.0.repeat_interrupt(now);
         unexplained
             .into_iter()
             .chain(core)
             .chain(reads)
             .chain(trim)
             .chain(kept)
+            .chain(interrupt)
             .min()
     }
 }
