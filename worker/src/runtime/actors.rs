@@ -276,8 +276,18 @@ impl Runtime {
             Some(death) => {
                 self.with_core(|core, effects| core.owner_died(owner, &death.cause, effects));
             }
+            // However many of its objects are asked for: it has one death.
+            None if self.is_awaited(owner) => {}
             None => self.await_obituary(owner, seen, Left::Objects),
         }
+    }
+
+    fn is_awaited(&self, owner: ProcessAddress) -> bool {
+        let unburied = self.0.unburied.lock();
+        let mut owners = unburied
+            .iter()
+            .filter(|dead| matches!(dead.left, Left::Objects));
+        owners.any(|dead| dead.worker == owner)
     }
 
     fn await_obituary(&self, worker: ProcessAddress, seen: &str, left: Left) {

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use aktis_common::offspring::{children, kill_group};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
 use super::memory::MemoryWatch;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 /// How long processes get to disappear after they were killed.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
@@ -105,17 +107,8 @@ impl Children {
 
     /// Children that are no workers. None where the kernel does not list them: there only process groups are ended.
     fn strangers(&self) -> Vec<u32> {
-        let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
-            return Vec::new();
-        };
-        threads
-            .flatten()
-            .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
-            .flat_map(|listed| {
-                let pids = listed.split_ascii_whitespace();
-                pids.filter_map(|pid| pid.parse().ok())
-                    .collect::<Vec<u32>>()
-            })
+        children()
+            .into_iter()
             .filter(|pid| !self.workers.contains_key(pid))
             .collect()
     }
@@ -151,15 +144,6 @@ fn wait_for_any() -> Option<End> {
 
 fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-/// Kills a process and its group.
-fn kill_group(pid: u32) {
-    if let Some(pid) = to_pid(pid) {
-        // They fail when the group is empty already, or the process leads none.
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
