@@ -13,11 +13,11 @@ use std::process::{Command, Stdio};
 
 use aktis_common::config::secret_variables;
 use aktis_common::ids::NodeId;
+use aktis_common::offspring;
 use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
 use tokio::net::unix::pipe;
 
 use crate::io::orphans::{self, NODE_VARIABLE};
-use crate::io::signals;
 
 /// How a zygote is started.
 #[derive(Debug, Clone)]
@@ -145,6 +145,6 @@ impl Processes for SystemProcesses {
     }
 
     fn kill_group(&self, pid: u32) {
-        signals::kill_group(pid);
+        offspring::kill_group(pid);
     }
 }

@@ -9,7 +9,6 @@ pub(crate) mod logs;
 pub(crate) mod orphans;
 pub(crate) mod peers;
 pub(crate) mod process_socket;
-pub(crate) mod signals;
 pub(crate) mod store;
 pub(crate) mod transfer;
 pub(crate) mod zygote;

@@ -10,9 +10,8 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::NodeId;
+use aktis_common::offspring::{children, kill_group};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
-
-use super::signals::kill_group;
 
 /// The environment variable that names the node to whatever its zygote starts. No setting: those begin with `AKTIS_`.
 pub(crate) const NODE_VARIABLE: &str = "_AKTIS_NODE";
@@ -68,22 +67,6 @@ fn is_any_left(mark: &[u8]) -> bool {
         }
     }
     is_any_left
-}
-
-/// The children of this process; none where the kernel does not list them.
-fn children() -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
-        return Vec::new();
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|listed| {
-            let pids = listed.split_ascii_whitespace();
-            pids.filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
 }
 
 #[cfg(test)]

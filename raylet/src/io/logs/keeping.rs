@@ -3,23 +3,23 @@
 //! ```text
 //!  <root>/<session>/<node>/worker-<id>.out, .err, zygote.log     written by the processes of a node
 //!                          .lock                                 held by its raylet while it lives
-//!  <root>/.swept                                                  when somebody last looked for what is to go
+//!  <root>/.swept-<user>                                          when a process of the user last looked for what is to go
 //! ```
 //! Only the raylet that holds the lock removes files of a folder, or anybody if nobody holds it; and never files of
 //! workers that live. Files without a byte go with the session, or after a minute: many that were removed just now make
 //! the next one dear (ext4 looks for an inode that was not freed lately).
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
 const LOCK_NAME: &str = ".lock";
-const SWEPT_NAME: &str = ".swept";
 /// A folder that nobody holds may be one that is being made, an empty file that of a worker that is being forked.
 const MAKING: Duration = Duration::from_secs(60);
 /// Sessions that begin or end within this time of the last sweep leave the others' output alone: there may be thousands of
@@ -144,13 +144,23 @@ impl LogFolder {
         if !subfolders(root).iter().any(is_others) {
             return false;
         }
-        let swept = root.join(SWEPT_NAME);
-        let is_turn = !swept.exists() || age_of(&swept) >= SWEPT_LATELY;
-        if is_turn {
-            // Where it cannot be noted, the next session looks again.
-            let _ = std::fs::write(&swept, "");
+        // Users may share the folder: what another one has put there neither counts nor is written through.
+        let Ok(swept) = open_own(&swept_path(root)) else {
+            return true;
+        };
+        let noted = swept
+            .metadata()
+            .ok()
+            .filter(|metadata| metadata.len() > 0 && is_own(metadata))
+            .and_then(|metadata| metadata.modified().ok());
+        // A time that is yet to come is of a clock that was set back.
+        let is_lately = |at: SystemTime| at.elapsed().is_ok_and(|age| age < SWEPT_LATELY);
+        if noted.is_some_and(is_lately) {
+            return false;
         }
-        is_turn
+        // Where it cannot be noted, the next session looks again.
+        let _ = swept.write_all_at(b"swept", 0);
+        true
     }
 
     /// Folders of nodes whose raylet is gone. They are not held: there may be thousands, and each lock is a descriptor.
@@ -180,22 +190,33 @@ fn is_of_node(folder: &Path) -> bool {
     let is_named_so = name
         .and_then(|name| name.strip_prefix('n'))
         .is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let own = rustix::process::getuid().as_raw();
-    let is_own = std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.uid() == own);
+    let is_of_user = std::fs::symlink_metadata(folder).is_ok_and(|metadata| is_own(&metadata));
     let has_lock = || std::fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok();
-    is_named_so && is_own && (has_lock() || !files_of(folder).is_empty())
+    is_named_so && is_of_user && (has_lock() || !files_of(folder).is_empty())
 }
 
-/// The lock of a folder, unless a living raylet has it.
-fn lock(folder: &Path) -> Option<File> {
-    let file = OpenOptions::new()
+fn swept_path(root: &Path) -> PathBuf {
+    root.join(format!(".swept-{}", rustix::process::getuid().as_raw()))
+}
+
+fn is_own(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::getuid().as_raw()
+}
+
+/// A file of this user's, made if it is not there; never what a link points to.
+fn open_own(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(folder.join(LOCK_NAME))
-        .ok()?;
+        .open(path)
+}
+
+/// The lock of a folder, unless a living raylet has it.
+fn lock(folder: &Path) -> Option<File> {
+    let file = open_own(&folder.join(LOCK_NAME)).ok()?;
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(file)
 }
@@ -337,15 +358,25 @@ mod tests {
         make_old(&dead);
         own.sweep(&HashSet::new());
         assert!(old.exists());
-        let swept = File::options()
-            .write(true)
-            .open(root.path().join(SWEPT_NAME));
+        let swept = File::options().write(true).open(swept_path(root.path()));
         swept
             .unwrap()
             .set_modified(SystemTime::now() - SWEPT_LATELY)
             .unwrap();
         own.sweep(&HashSet::new());
         assert!(!old.exists());
+    }
+
+    #[test]
+    fn note_of_the_sweep_is_not_written_through_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let own = hold(root.path(), node(root.path(), "own"));
+        node(root.path(), "other");
+        let precious = root.path().join("precious");
+        std::fs::write(&precious, "kept").unwrap();
+        std::os::unix::fs::symlink(&precious, swept_path(root.path())).unwrap();
+        assert!(own.is_others_turn() && own.is_others_turn());
+        assert_eq!(std::fs::read(&precious).unwrap(), b"kept");
     }
 
     #[test]
