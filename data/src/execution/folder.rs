@@ -198,16 +198,16 @@ impl Drop for FolderSink {
 /// would wait for the disk's journal.
 fn sync_all(files: &[WrittenFile]) -> io::Result<()> {
     let share = files.len().div_ceil(SYNCS).max(1);
+    let sync = |files: &[WrittenFile]| {
+        let mut files = files.iter();
+        files.try_for_each(|file| File::open(&file.unfinished)?.sync_all())
+    };
     std::thread::scope(|scope| {
+        // A thread that cannot be had fails the job, which takes its files back.
         let syncs: Vec<_> = files
             .chunks(share)
-            .map(|files| {
-                scope.spawn(move || {
-                    let mut files = files.iter();
-                    files.try_for_each(|file| File::open(&file.unfinished)?.sync_all())
-                })
-            })
-            .collect();
+            .map(|files| std::thread::Builder::new().spawn_scoped(scope, move || sync(files)))
+            .collect::<io::Result<_>>()?;
         let mut done = syncs.into_iter().map(|sync| sync.join());
         done.try_for_each(|done| {
             done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
