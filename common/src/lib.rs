@@ -14,6 +14,7 @@
 //!  machine      machine id, CPUs and memory of this machine, within its cgroup
 //!  limits       descriptors that this process may have
 //!  gpu          GPUs of this machine, by NVML
+//!  offspring    children of this process, and their ends
 //!  process_title  how a process is called in `ps` and `top`
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod gpu;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod offspring;
 pub mod process_title;
 pub mod resources;
 pub mod scheduling;

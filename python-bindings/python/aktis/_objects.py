@@ -35,6 +35,7 @@ def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> O
     >>> aktis.get(ref)
     [1, 2, 3]
     """
+    # Not by keyword only, as Ray takes them: the interpreter looks such defaults up in a dict for each call.
     if _owner is not None or _tensor_transport is not None:
         _refuse_put(_owner, _tensor_transport)
     if _session.is_forked_child or not _aktis.is_connected():
