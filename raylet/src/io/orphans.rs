@@ -19,6 +19,8 @@ pub(crate) const NODE_VARIABLE: &str = "_AKTIS_NODE";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether they have.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Looks one after another that find nothing: a list that is read while a child ends may lack others (proc(5)).
+const QUIET_LOOKS: u32 = 5;
 
 /// From now on orphans below this process become its children.
 pub(crate) fn take_in() {
@@ -32,7 +34,12 @@ pub(crate) fn take_in() {
 pub(crate) async fn end_all(node: NodeId) {
     let mark = format!("{NODE_VARIABLE}={node}");
     let give_up_at = Instant::now() + PATIENCE;
-    while is_any_left(mark.as_bytes()) {
+    let mut quiet_looks = 0;
+    while quiet_looks < QUIET_LOOKS {
+        quiet_looks = match is_any_left(mark.as_bytes()) {
+            true => 0,
+            false => quiet_looks + 1,
+        };
         if Instant::now() >= give_up_at {
             return tracing::warn!("processes of dead workers do not end");
         }
