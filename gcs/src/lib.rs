@@ -31,11 +31,11 @@
 
 pub mod config;
 pub mod core;
-mod driver;
 pub mod error;
 mod inbox;
 pub mod io;
 mod keeper;
+mod main_loop;
 mod service;
 mod start;
 

@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 
 use crate::config::{GcsConfig, StorageKind};
 use crate::core::{GcsCore, NodeTimeouts, Row, Table, Write};
-use crate::driver::GcsDriver;
 use crate::error::StartError;
 use crate::io::publish::Publisher;
 use crate::io::raylets::Raylets;
 use crate::io::storage::{FileStorage, MemoryStorage, Storage};
+use crate::main_loop::GcsDriver;
 use crate::service::GcsService;
 
 /// Key of the token in [`Table::Meta`].

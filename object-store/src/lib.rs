@@ -7,7 +7,7 @@
 //! ```text
 //!  raylet, one thread                       background threads          other processes
 //! ┌─────────────────────────────────────┐  ┌───────────────────┐     ┌──────────────────┐
-//! │ StoreDriver   (driver.rs)           │  │ io/  spill files, │     │ client/ ArenaMap │
+//! │ StoreDriver   (node_store.rs)           │  │ io/  spill files, │     │ client/ ArenaMap │
 //! │   event ──► core/ ObjectTable       │  │      pages        │     │   SealedRange    │
 //! │             Allocator, queue, files │  └───────▲─────┬─────┘     │   CreatingRange  │
 //! │   effects ──┬───────────────────────┼──────────┘     │           └────────┬─────────┘
@@ -48,9 +48,9 @@ mod checksum;
 pub mod client;
 mod config;
 pub mod core;
-pub mod driver;
 mod error;
 mod io;
+pub mod node_store;
 pub mod ranges;
 
 pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
@@ -62,6 +62,6 @@ pub use core::{
     ObjectLocation, ObjectState, ReleaseError, RestoreFailure, SealError, SpillSlot, StoreFull,
     StoreReply, StoreStats, WaitingRequest,
 };
-pub use driver::{IoDone, StoreDriver};
 pub use error::StoreOpenError;
+pub use node_store::{IoDone, StoreDriver};
 pub use ranges::{CreatingRange, SealedRange};

@@ -40,10 +40,10 @@
 
 pub mod config;
 pub mod core;
-mod driver;
 pub mod error;
 mod inbox;
 mod io;
+mod main_loop;
 pub mod processes;
 mod service;
 mod start;

@@ -19,7 +19,6 @@ use tokio::task::JoinHandle;
 use crate::config::RayletConfig;
 use crate::core::worker_pool::PoolLimits;
 use crate::core::{CoreSettings, RayletCore};
-use crate::driver::{Ports, RayletDriver, Surroundings};
 use crate::error::StartError;
 use crate::inbox::{Inbox, Mailbox, Message, RayletEnd, channel};
 use crate::io::gcs::{GcsPort, GcsSettings, RegisterError};
@@ -30,6 +29,7 @@ use crate::io::peers::Peers;
 use crate::io::process_socket::{bind_private, serve_processes};
 use crate::io::store::StorePort;
 use crate::io::zygote::ZygotePort;
+use crate::main_loop::{Ports, RayletDriver, Surroundings};
 use crate::processes::ZygoteCommand;
 use crate::service::RayletService;
 

@@ -3,7 +3,7 @@
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::driver::Driver;
+use super::main_loop::Driver;
 use crate::core::event::{BlockKey, Event, WorkerKey};
 
 impl Driver {

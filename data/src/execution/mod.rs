@@ -1,10 +1,10 @@
 //! Running a dataset: one driver thread per execution, and the handle to it.
 
 mod alike;
-mod driver;
 mod folder;
 mod leftovers;
 mod losses;
+mod main_loop;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -30,8 +30,8 @@ use crate::pool::{BlockReader, WorkerPool};
 use crate::stage_worker::SeenColumns;
 use crate::stages::{FitError, Sink};
 use crate::stats::ExecutionStats;
-use driver::Message;
 use losses::is_loss;
+use main_loop::Message;
 
 /// How often one block is made again, while nodes die.
 const MAX_RESTORES: usize = 3;

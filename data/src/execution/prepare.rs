@@ -9,8 +9,8 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::driver::{Driver, Message, StageStart};
 use super::folder::FolderSink;
+use super::main_loop::{Driver, Message, StageStart};
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
 use crate::block;
 use crate::core::sizing::{self, NodeCapacity, StageDemand};
