@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  plan          stages              execution                       stage_worker (an actor)
-//!  Dataset ────► optimise, cut, ──► driver (the only loop) ──────► source ► steps ► blocks or sink
+//!  Dataset ────► optimise, cut, ──► main_loop (the only loop) ───► source ► steps ► blocks or sink
 //!  (DataFusion   fit, split           │  ▲     calls of a pool        ▲         ▲
 //!   + MapNode)                        ▼  │  ◄───── reports ─────       │         │
 //!                                   core (pure)                     storage   udf, embed

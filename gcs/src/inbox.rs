@@ -1,4 +1,4 @@
-//! Steps for the driver: what callers ask of the core, and what they hear.
+//! Steps for the loop: what callers ask of the core, and what they hear.
 //!
 //! A step is a *promise* (an actor is made, a value is put) or a *fact* (a worker died, a job is over). A promise that the
 //! storage does not take is undone, and its caller hears why (`GCS-1`). A fact has happened all the same: it stays, and its
@@ -41,7 +41,7 @@ pub(crate) fn unasked(step: impl FnOnce(&mut GcsCore, &mut Turn) + Send + 'stati
     })
 }
 
-/// Where steps for the driver go. Cheap to clone.
+/// Where steps for the loop go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct GcsPort {
     inbox: mpsc::UnboundedSender<Step>,

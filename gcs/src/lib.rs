@@ -7,7 +7,7 @@
 //!  raylets, command line                                   raylets
 //!        │ gRPC                                               ▲ StartActor, KillWorker
 //!  ┌─────▼─────┐  step   ┌──────────────┐ Turn ┌──────┐       │
-//!  │  service  │───────► │    driver    │◄────►│ core │   ┌───┴────────┐
+//!  │  service  │───────► │  main_loop   │◄────►│ core │   ┌───┴────────┐
 //!  └─────▲─────┘ answer  │ the one loop │      └──────┘   │ io::raylets│
 //!        │               └──┬────────┬──┘                 └───▲────────┘
 //!   publications            │        └────── effects ─────────┘
@@ -15,7 +15,7 @@
 //!  │ io::publish│◄── io::storage: memory | redb file
 //!  └────────────┘
 //! ```
-//! The driver takes all steps that wait as one batch: the core changes its tables, then the storage keeps the changes,
+//! The loop takes all steps that wait as one batch: the core changes its tables, then the storage keeps the changes,
 //! then publications and requests go out, then callers get their answers.
 //!
 //! # Invariants

@@ -19,7 +19,7 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(1);
 
 /// The loop's state.
-pub(crate) struct GcsDriver {
+pub(crate) struct GcsLoop {
     core: GcsCore,
     inbox: mpsc::UnboundedReceiver<Step>,
     keeper: Keeper,
@@ -28,8 +28,8 @@ pub(crate) struct GcsDriver {
     started: Instant,
 }
 
-impl GcsDriver {
-    /// A driver and the port to it.
+impl GcsLoop {
+    /// A loop and the port to it.
     pub(crate) fn new(
         core: GcsCore,
         storage: Box<dyn Storage>,

@@ -15,7 +15,7 @@ use crate::error::StartError;
 use crate::io::publish::Publisher;
 use crate::io::raylets::Raylets;
 use crate::io::storage::{FileStorage, MemoryStorage, Storage};
-use crate::main_loop::GcsDriver;
+use crate::main_loop::GcsLoop;
 use crate::service::GcsService;
 
 /// Key of the token in [`Table::Meta`].
@@ -36,7 +36,7 @@ pub struct GcsHandle {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     /// `None` once it was joined: a task is not to be asked again.
-    driver: Option<JoinHandle<()>>,
+    main_loop: Option<JoinHandle<()>>,
 }
 
 impl Gcs {
@@ -105,8 +105,8 @@ async fn run(
     let (stop, stopped) = watch::channel(false);
     let storage_name = storage.name();
     let raylets = |port| Raylets::new(config.network.clone(), config.security.clone(), port);
-    let (port, driver) = GcsDriver::new(core, storage, publisher.clone(), raylets);
-    let driver = tokio::spawn(driver.run(stopped.clone()));
+    let (port, main_loop) = GcsLoop::new(core, storage, publisher.clone(), raylets);
+    let main_loop = tokio::spawn(main_loop.run(stopped.clone()));
     let service = GcsService::new(port, publisher, storage_name);
     let addresses = listeners
         .iter()
@@ -129,7 +129,7 @@ async fn run(
         security: config.security,
         stop,
         tasks,
-        driver: Some(driver),
+        main_loop: Some(main_loop),
     })
 }
 
@@ -206,9 +206,9 @@ impl GcsHandle {
 
     /// Waits until the gcs has ended. By itself it does so only by a defect.
     pub async fn ended(&mut self) {
-        if let Some(driver) = &mut self.driver {
-            let _ = driver.await;
-            self.driver = None;
+        if let Some(main_loop) = &mut self.main_loop {
+            let _ = main_loop.await;
+            self.main_loop = None;
         }
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //!  raylet, one thread                       background threads          other processes
 //! ┌─────────────────────────────────────┐  ┌───────────────────┐     ┌──────────────────┐
-//! │ StoreDriver   (node_store.rs)           │  │ io/  spill files, │     │ client/ ArenaMap │
+//! │ NodeStore   (node_store.rs)         │  │ io/  spill files, │     │ client/ ArenaMap │
 //! │   event ──► core/ ObjectTable       │  │      pages        │     │   SealedRange    │
 //! │             Allocator, queue, files │  └───────▲─────┬─────┘     │   CreatingRange  │
 //! │   effects ──┬───────────────────────┼──────────┘     │           └────────┬─────────┘
@@ -63,5 +63,5 @@ pub use core::{
     StoreReply, StoreStats, WaitingRequest,
 };
 pub use error::StoreOpenError;
-pub use node_store::{IoDone, StoreDriver};
+pub use node_store::{IoDone, NodeStore};
 pub use ranges::{CreatingRange, SealedRange};

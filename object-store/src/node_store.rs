@@ -1,13 +1,13 @@
 //! The store as a node embeds it: the table, the arena and the threads that do its input and
 //! output, behind methods that never block.
 //!
-//! One thread owns the [`StoreDriver`]. It calls a method per client request and gets the answer
+//! One thread owns the [`NodeStore`]. It calls a method per client request and gets the answer
 //! at once, or `Pending`, in which case the answer comes later through `notify`. Results of
 //! background work arrive on other threads by `forward`, which is to carry them to the owning
-//! thread, where they are given to [`StoreDriver::on_io`]. A few times a second the owner calls
-//! [`StoreDriver::on_tick`].
+//! thread, where they are given to [`NodeStore::on_io`]. A few times a second the owner calls
+//! [`NodeStore::on_tick`].
 //!
-//! Two rules for `notify`: it is called on the owning thread while the driver is borrowed, so it
+//! Two rules for `notify`: it is called on the owning thread while the store is borrowed, so it
 //! queues what it gets; and a request's late answer may come before the call that made the request
 //! has returned `Pending`.
 //!
@@ -18,12 +18,12 @@
 //! use aktis_common::ids::{ObjectId, WorkerId};
 //! use aktis_object_store::{
 //!     ArenaMap, ClientId, CreateAnswer, CreatingRange, GetAnswer, SealedRange, StoreConfig,
-//!     StoreDriver, StoreReply,
+//!     NodeStore, StoreReply,
 //! };
 //!
 //! let (io_sender, io_receiver) = mpsc::channel();
 //! let (reply_sender, replies) = mpsc::channel::<StoreReply>();
-//! let mut store = StoreDriver::new(
+//! let mut store = NodeStore::new(
 //!     StoreConfig::new(64 << 20),
 //!     move |done| drop(io_sender.send(done)),
 //!     move |reply| drop(reply_sender.send(reply)),
@@ -82,12 +82,12 @@ use crate::ranges::{CreatingRange, SealedRange};
 /// A batch to spill, and memory to make ready, is at most this share of the store.
 const MAX_SHARE_AT_ONCE: u64 = 8;
 
-/// The outcome of background work, to be given to [`StoreDriver::on_io`].
+/// The outcome of background work, to be given to [`NodeStore::on_io`].
 #[derive(Debug)]
 pub struct IoDone(IoOutcome);
 
 /// See the [module](self).
-pub struct StoreDriver {
+pub struct NodeStore {
     table: ObjectTable,
     arena: Box<dyn Arena>,
     map: ArenaMap,
@@ -101,9 +101,9 @@ pub struct StoreDriver {
     started: Instant,
 }
 
-impl fmt::Debug for StoreDriver {
+impl fmt::Debug for NodeStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreDriver")
+        f.debug_struct("NodeStore")
             .field("table", &self.table)
             .field("arena", &self.arena)
             .field("spill_folder", &self.spill_folder)
@@ -111,9 +111,9 @@ impl fmt::Debug for StoreDriver {
     }
 }
 
-impl StoreDriver {
+impl NodeStore {
     /// Opens a store. `forward` gets the outcome of background work, on a background thread;
-    /// `notify` gets late answers and news, on the thread that owns the driver.
+    /// `notify` gets late answers and news, on the thread that owns the store.
     pub fn new(
         config: StoreConfig,
         forward: impl Fn(IoDone) + Send + Sync + 'static,
@@ -328,7 +328,7 @@ impl StoreDriver {
     }
 }
 
-impl Drop for StoreDriver {
+impl Drop for NodeStore {
     fn drop(&mut self) {
         self.files.finish();
         self.pages.finish();

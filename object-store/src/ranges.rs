@@ -22,7 +22,7 @@
 //! What the answers are worth is the table's business: extents do not overlap (`OBJ-2`), an object has one writer, who alone
 //! ends that (`OBJ-1`), after which the bytes never change (`OBJ-3`), and objects with readers stay where they are (`OBJ-4`);
 //! those are checked after every step of its tests. So there are few places that vouch: where a worker reads the raylet's
-//! answer, where the raylet reads its own store's, and where the store's driver hands work to its threads.
+//! answer, where the raylet reads its own store's, and where the store hands work to its threads.
 //!
 //! # What types cannot say
 //! All processes of a node map one memory, and the types bind only the code that uses them, in this process. A process that

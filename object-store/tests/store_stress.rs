@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaMap, ClientId, CreateAnswer, GetAnswer, IoDone, ObjectLocation, StoreConfig, StoreDriver,
+    ArenaMap, ClientId, CreateAnswer, GetAnswer, IoDone, NodeStore, ObjectLocation, StoreConfig,
     StoreReply,
 };
 use ranges::{creating, sealed};
@@ -52,14 +52,14 @@ type Waiting = HashMap<(ClientId, ObjectId), Vec<Sender<ObjectLocation>>>;
 
 /// The one thread that owns the store.
 struct Loop {
-    store: StoreDriver,
+    store: NodeStore,
     late: Receiver<StoreReply>,
     creating: Waiting,
     getting: Waiting,
 }
 
 impl Loop {
-    fn run(mut self, messages: &Receiver<Message>) -> StoreDriver {
+    fn run(mut self, messages: &Receiver<Message>) -> NodeStore {
         loop {
             match messages.recv_timeout(Duration::from_millis(2)) {
                 Ok(Message::End) => return self.store,
@@ -280,7 +280,7 @@ fn concurrent_clients_of_a_small_store_read_what_was_written() {
         idle_discard_after: Duration::from_millis(10),
         ..StoreConfig::new(40 * MIB)
     };
-    let store = StoreDriver::new(
+    let store = NodeStore::new(
         config,
         move |done| drop(forward.lock().unwrap().send(Message::Io(done))),
         move |reply| drop(late_sender.send(reply)),

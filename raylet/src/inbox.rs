@@ -1,4 +1,4 @@
-//! What reaches the driver, and the way there.
+//! What reaches the loop, and the way there.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::core::keys::{CallId, ConnectionId};
 use crate::io::frames::Frame;
 use crate::io::transfer::{PullPlace, ReadGrant};
 
-/// Frames that may wait for the driver before their readers wait too.
+/// Frames that may wait for the loop before their readers wait too.
 const FRAME_CAPACITY: usize = 1024;
 
 /// Why a raylet ends.
@@ -34,7 +34,7 @@ impl RayletEnd {
     }
 }
 
-/// One thing for the driver.
+/// One thing for the loop.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// For the core.
@@ -107,14 +107,14 @@ pub(crate) enum ProcessNews {
     Disconnected,
 }
 
-/// Sends messages to the driver. Cheap to clone.
+/// Sends messages to the loop. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     messages: mpsc::UnboundedSender<Message>,
     processes: mpsc::Sender<(ConnectionId, ProcessNews)>,
 }
 
-/// The driver's end.
+/// The loop's end.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// Everything but news of processes.
@@ -139,7 +139,7 @@ pub(crate) fn channel() -> (Mailbox, Inbox) {
 }
 
 impl Mailbox {
-    /// Sends a message. After the end of the driver nobody needs it.
+    /// Sends a message. After the end of the loop nobody needs it.
     pub(crate) fn send(&self, message: Message) {
         let _ = self.messages.send(message);
     }
@@ -149,7 +149,7 @@ impl Mailbox {
         self.send(Message::Event(event));
     }
 
-    /// Sends news of a process, waiting while the driver is behind. False after the end of the driver.
+    /// Sends news of a process, waiting while the loop is behind. False after the end of the loop.
     pub(crate) async fn process(&self, connection: ConnectionId, news: ProcessNews) -> bool {
         self.processes.send((connection, news)).await.is_ok()
     }

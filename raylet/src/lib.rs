@@ -10,7 +10,7 @@
 //!  ┌─────▼──────────────────────┐          ┌───────▼────────┐
 //!  │ io::process_socket, links  │          │ service        │
 //!  └─────┬──────────────────────┘          └───────┬────────┘
-//!        └────────────► driver: the one loop ◄─────┘
+//!        └───────────► main_loop: the one loop ◄───┘
 //!                         │ Event    ▲
 //!                         ▼          │ Effect
 //!                       core: process table, worker pool, lease table,
@@ -18,8 +18,8 @@
 //!        ┌────────────┬───────────┬──────────┬───────────┐
 //!        ▼            ▼           ▼          ▼           ▼
 //!    io::zygote   io::store   io::gcs    io::peers    io::logs      io::lane_proxy
-//!    forks        StoreDriver link,      leases,      output of     lanes to other
-//!    workers                  reports    transfers    workers       nodes; no driver
+//!    forks        NodeStore   link,      leases,      output of     lanes to other
+//!    workers                  reports    transfers    workers       nodes; no loop
 //! ```
 //!
 //! # Invariants

@@ -29,7 +29,7 @@ use crate::io::peers::Peers;
 use crate::io::process_socket::{bind_private, serve_processes};
 use crate::io::store::StorePort;
 use crate::io::zygote::ZygotePort;
-use crate::main_loop::{Ports, RayletDriver, Surroundings};
+use crate::main_loop::{Ports, RayletLoop, Surroundings};
 use crate::processes::ZygoteCommand;
 use crate::service::RayletService;
 
@@ -59,7 +59,7 @@ pub struct RayletHandle {
     session_id: String,
     mailbox: Mailbox,
     /// `None` once it was joined: a task is not to be asked again.
-    driver: Option<JoinHandle<RayletEnd>>,
+    main_loop: Option<JoinHandle<RayletEnd>>,
 }
 
 impl Raylet {
@@ -165,11 +165,11 @@ impl RayletHandle {
     /// Waits until the raylet has ended, for example because somebody called its `Shutdown`, and gives why. Asked again, it
     /// only says that it was asked before.
     pub async fn ended(&mut self) -> RayletEnd {
-        let Some(driver) = &mut self.driver else {
+        let Some(main_loop) = &mut self.main_loop else {
             return RayletEnd::Asked("it has ended".to_owned());
         };
-        let end = driver.await;
-        self.driver = None;
+        let end = main_loop.await;
+        self.main_loop = None;
         end.unwrap_or_else(|error| RayletEnd::Failed(format!("a defect: {error}")))
     }
 }
@@ -285,14 +285,14 @@ async fn run(
     }
     ports.gcs.keep_linked(&gcs_settings, reply, mailbox.clone());
     let surroundings = surroundings(config, listeners);
-    let driver = RayletDriver::new(core, ports, surroundings, mailbox.clone());
+    let main_loop = RayletLoop::new(core, ports, surroundings, mailbox.clone());
     Ok(RayletHandle {
         node_id: config.node_id,
         node_socket: config.node_socket(),
         grpc_address,
         session_id,
         mailbox,
-        driver: Some(tokio::spawn(driver.run(inbox))),
+        main_loop: Some(tokio::spawn(main_loop.run(inbox))),
     })
 }
 

@@ -7,16 +7,14 @@
 #![allow(unsafe_code, reason = "vouches for the range that it writes")]
 
 use aktis_common::ids::{ObjectId, WorkerId};
-use aktis_object_store::{
-    ArenaMap, ClientId, CreateAnswer, CreatingRange, StoreConfig, StoreDriver,
-};
+use aktis_object_store::{ArenaMap, ClientId, CreateAnswer, CreatingRange, NodeStore, StoreConfig};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-fn store() -> StoreDriver {
-    StoreDriver::new(StoreConfig::new(1 << 30), drop, drop).unwrap()
+fn store() -> NodeStore {
+    NodeStore::new(StoreConfig::new(1 << 30), drop, drop).unwrap()
 }
 
-fn create(store: &mut StoreDriver, client: ClientId, object: ObjectId, bytes: u64) -> u64 {
+fn create(store: &mut NodeStore, client: ClientId, object: ObjectId, bytes: u64) -> u64 {
     match store
         .create(client, object, WorkerId::NIL, bytes, true)
         .unwrap()

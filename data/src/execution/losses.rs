@@ -3,10 +3,10 @@
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::main_loop::Driver;
+use super::main_loop::ExecutionLoop;
 use crate::core::event::{BlockKey, Event, WorkerKey};
 
-impl Driver {
+impl ExecutionLoop {
     /// A call that failed: was it the worker's process or the user's function?
     pub(super) fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         // Calls of a worker that was stopped fail as they should.

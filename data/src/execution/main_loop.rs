@@ -25,7 +25,7 @@ use crate::stages::Split;
 use crate::stages::spec::{BlockPart, InputSpec, Report, StageSpec};
 use crate::stats::ExecutionStats;
 
-/// To the driver.
+/// To the loop.
 pub(crate) enum Message {
     Answer(WorkerKey, Answer),
     Taken(BlockKey),
@@ -42,7 +42,7 @@ pub(crate) struct StageStart {
 }
 
 /// One execution.
-pub(crate) struct Driver {
+pub(crate) struct ExecutionLoop {
     pub(crate) executor: Executor,
     pub(crate) pool: Box<dyn WorkerPool>,
     pub(crate) stages: Vec<StageStart>,
@@ -91,7 +91,7 @@ const START_PAUSES: [Duration; 4] = [
 /// How long a job that failed waits for its writers to end.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Driver {
+impl ExecutionLoop {
     /// Runs to the end.
     pub(crate) fn run(mut self) {
         let mut queue: VecDeque<Effect> = self.executor.start().into();

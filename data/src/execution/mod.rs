@@ -1,4 +1,4 @@
-//! Running a dataset: one driver thread per execution, and the handle to it.
+//! Running a dataset: one thread per execution, and the handle to it.
 
 mod alike;
 mod folder;
@@ -125,7 +125,7 @@ pub struct Execution {
     seen: Arc<Mutex<SeenColumns>>,
 }
 
-/// From the driver to the consumer.
+/// From the loop to the consumer.
 pub(crate) enum Delivery {
     Block(DeliveredBlock),
     End(Result<(), TaskFailure>),
@@ -159,7 +159,7 @@ impl Execution {
             return Next::End(outcome.clone());
         }
         if let Some(read) = self.unread.lock().take() {
-            // The driver may have ended already; then nobody counts any more.
+            // The loop may have ended already; then nobody counts any more.
             let _ = self.messages.send(Message::Taken(read));
         }
         let delivery = self.delivered.lock().recv_timeout(patience);
@@ -202,7 +202,7 @@ impl Execution {
     /// Where the block lies when it was made again; `failure`: why it cannot be read.
     fn restored(&self, block: BlockKey, failure: TaskFailure) -> Result<BlockHandle, TaskFailure> {
         let (reply, restored) = channel();
-        // A driver that has ended drops the reply.
+        // A loop that has ended drops the reply.
         let _ = self.messages.send(Message::Lost(block, reply));
         restored
             .recv()
@@ -251,7 +251,7 @@ impl Execution {
 
     /// Ends it.
     pub fn cancel(&self) {
-        // A driver that has ended needs no telling.
+        // A loop that has ended needs no telling.
         let _ = self.messages.send(Message::Cancel);
     }
 

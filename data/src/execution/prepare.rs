@@ -1,4 +1,4 @@
-//! Everything between a dataset and its driver: stages that fit, splits, sizes, specs.
+//! Everything between a dataset and its loop: stages that fit, splits, sizes, specs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::folder::FolderSink;
-use super::main_loop::{Driver, Message, StageStart};
+use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
 use crate::block;
 use crate::core::sizing::{self, NodeCapacity, StageDemand};
@@ -93,7 +93,7 @@ pub(super) fn start(
     )
 }
 
-/// What the driver is made of.
+/// What the loop is made of.
 struct Launch {
     executor: Executor,
     pool: Box<dyn WorkerPool>,
@@ -103,7 +103,7 @@ struct Launch {
     folder: Option<FolderSink>,
 }
 
-/// Starts the driver's thread.
+/// Starts the loop's thread.
 fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let Launch {
         executor,
@@ -124,7 +124,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let starts = specs.into_iter().zip(&job.stages);
-    let driver = Driver {
+    let execution = ExecutionLoop {
         executor,
         pool,
         stages: starts
@@ -153,7 +153,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     };
     std::thread::Builder::new()
         .name("aktis-data".to_owned())
-        .spawn(move || run(driver))
+        .spawn(move || run(execution))
         .map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))?;
     Ok(Execution {
         messages,
@@ -168,11 +168,11 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     })
 }
 
-/// The driver's thread. A panic in it is a failure that the consumer hears of.
-fn run(driver: Driver) {
-    let delivered = driver.delivered.clone();
+/// The loop's thread. A panic in it is a failure that the consumer hears of.
+fn run(execution: ExecutionLoop) {
+    let delivered = execution.delivered.clone();
     let run = || {
-        driver.run();
+        execution.run();
         Ok(())
     };
     if let Err(failure) = panics::caught(|text| panics::defect("the executor", text), run) {

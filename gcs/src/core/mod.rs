@@ -1,7 +1,7 @@
 //! The state of the cluster and how it changes: no clock, no network, no disk.
 //!
 //! Each public method of [`GcsCore`] is one event: it changes the tables and adds effects to its [`Turn`]. After a batch
-//! of events the driver calls [`GcsCore::settle`] once, which places the actors that wait.
+//! of events the loop calls [`GcsCore::settle`] once, which places the actors that wait.
 
 mod actor_life;
 mod actor_reports;

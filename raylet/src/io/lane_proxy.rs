@@ -5,7 +5,7 @@
 //!            LaneRoute,              LaneBytes                             raw bytes
 //!            raw bytes
 //! ```
-//! The end of either side ends the other. Nothing here passes the driver.
+//! The end of either side ends the other. Nothing here passes the loop.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn lane_path(lane_dir: &Path, worker: WorkerId) -> PathBuf {
     lane_dir.join(worker.to_string())
 }
 
-/// Tells the driver when a worker's lane socket is there: only then may its address be given away.
+/// Tells the loop when a worker's lane socket is there: only then may its address be given away.
 ///
 /// A worker learns where its socket goes from the reply to its hello, and has no reason to say when it is done. The time
 /// limit of its start ends this too.

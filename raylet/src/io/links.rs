@@ -1,6 +1,6 @@
 //! The writing side of the processes' connections.
 //!
-//! Frames of one round of the driver are collected per connection and leave in one write. What the socket does not take
+//! Frames of one round of the loop are collected per connection and leave in one write. What the socket does not take
 //! waits; a process that does not read at all is cut off.
 
 use std::io;

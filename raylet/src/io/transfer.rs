@@ -88,7 +88,7 @@ impl PullPlace {
     }
 }
 
-/// Fetches an object, or the rest of it, from one node, and tells the driver how that ended.
+/// Fetches an object, or the rest of it, from one node, and tells the loop how that ended.
 pub(crate) async fn pull(
     object: ObjectId,
     node: NodeId,
@@ -217,7 +217,7 @@ impl ReadGrant {
 #[cfg(test)]
 #[allow(unsafe_code, reason = "vouches for the ranges of its own store")]
 mod tests {
-    use aktis_object_store::{ClientId, CreateAnswer, StoreConfig, StoreDriver};
+    use aktis_object_store::{ClientId, CreateAnswer, NodeStore, StoreConfig};
 
     use super::*;
 
@@ -231,8 +231,8 @@ mod tests {
     }
 
     /// A place of ten bytes, and what a reader would see there.
-    fn place() -> (StoreDriver, PullPlace, impl Fn() -> Vec<u8>) {
-        let mut store = StoreDriver::new(StoreConfig::new(1 << 20), |_| (), |_| ()).unwrap();
+    fn place() -> (NodeStore, PullPlace, impl Fn() -> Vec<u8>) {
+        let mut store = NodeStore::new(StoreConfig::new(1 << 20), |_| (), |_| ()).unwrap();
         let owner = aktis_common::ids::WorkerId::NIL;
         let created = store.create(ClientId(1), ObjectId::for_put(), owner, 10, false);
         let Ok(CreateAnswer::Created(at)) = created else {

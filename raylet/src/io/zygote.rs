@@ -165,7 +165,7 @@ async fn converse(
     cause.map(|cause| format!("{cause} ({status})"))
 }
 
-/// Gives a reply to the driver; true if it says that the zygote is ready.
+/// Gives a reply to the loop; true if it says that the zygote is ready.
 fn deliver(line: &str, mailbox: &Mailbox) -> bool {
     let reply: ZygoteReply = match serde_json::from_str(line) {
         Ok(reply) => reply,

@@ -11,14 +11,14 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 
-use super::RayletDriver;
+use super::RayletLoop;
 use crate::core::effect::{Effect, StoreEffect};
 use crate::core::event::{CallAnswer, Event};
 use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use crate::io::lane_proxy::await_lane;
 use crate::io::logs::quote_file;
 
-impl RayletDriver {
+impl RayletLoop {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Send {

@@ -1,7 +1,7 @@
 //! The only loop of a raylet: messages in, core, effects out.
 //!
 //! ```text
-//!  Inbox ──► RayletDriver ──► core (events) ──► effects ──► io
+//!  Inbox ──► RayletLoop ──► core (events) ──► effects ──► io
 //!                │                                           │
 //!                └── store frames ──► StorePort ── answers ──┤
 //!                                                            ▼
@@ -43,7 +43,7 @@ const ROUND: usize = 256;
 /// How often the store is told the time.
 const STORE_TICK: Duration = Duration::from_millis(200);
 
-/// Everything the driver acts on.
+/// Everything the loop acts on.
 pub(crate) struct Ports {
     pub(crate) links: Links,
     pub(crate) store: StorePort,
@@ -53,7 +53,7 @@ pub(crate) struct Ports {
     pub(crate) logs: LogPort,
 }
 
-/// What the driver knows of its surroundings.
+/// What the loop knows of its surroundings.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     /// What every process is told; job and namespace are filled in.
@@ -78,7 +78,7 @@ struct PullTask {
 }
 
 /// The loop and what it holds.
-pub(crate) struct RayletDriver {
+pub(crate) struct RayletLoop {
     core: RayletCore,
     ports: Ports,
     surroundings: Surroundings,
@@ -95,7 +95,7 @@ pub(crate) struct RayletDriver {
     next_store_tick: Instant,
 }
 
-impl RayletDriver {
+impl RayletLoop {
     pub(crate) fn new(
         core: RayletCore,
         ports: Ports,

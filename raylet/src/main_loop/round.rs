@@ -4,7 +4,7 @@ use aktis_common::error::ErrorCode;
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Done, Failure, LogLines};
 
-use super::RayletDriver;
+use super::RayletLoop;
 use super::shutdown::End;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
@@ -12,7 +12,7 @@ use crate::inbox::{Message, ProcessNews};
 use crate::io::frames::Frame;
 use crate::io::logs::Flush;
 
-impl RayletDriver {
+impl RayletLoop {
     /// A connection begins, says something or ends.
     pub(super) fn on_process(&mut self, connection: ConnectionId, news: ProcessNews) {
         match news {

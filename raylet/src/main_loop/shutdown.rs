@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Ports, RayletDriver};
+use super::{Ports, RayletLoop};
 use crate::inbox::RayletEnd;
 
 /// Why it ends, and who waits for that.
@@ -12,7 +12,7 @@ pub(super) struct End {
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
-impl RayletDriver {
+impl RayletLoop {
     /// Ends listeners, workers, zygote and store, removes the node's folder and takes the node off the gcs's list.
     pub(super) async fn shut_down(self, end: End) {
         self.surroundings

@@ -7,13 +7,13 @@ use aktis_proto::v1::{Address, Failure};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{PullTask, RayletDriver};
+use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, create_failure, get_failure};
 use crate::io::transfer::{PullPlace, ReadGrant, ReadPin, pull};
 
-impl RayletDriver {
+impl RayletLoop {
     /// What the store has to say: frames go to processes, news to the core.
     pub(super) fn take_store_outputs(&mut self) {
         for output in self.ports.store.take_outputs() {

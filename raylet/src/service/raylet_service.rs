@@ -1,4 +1,4 @@
-//! The gRPC service of a raylet: every call becomes a message for the driver and waits for its answer.
+//! The gRPC service of a raylet: every call becomes a message for the loop and waits for its answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct RayletService {
     next_call: Arc<AtomicU64>,
 }
 
-/// Tells the driver when the caller no longer waits.
+/// Tells the loop when the caller no longer waits.
 struct WaitingCall {
     call: CallId,
     mailbox: Mailbox,

@@ -1,4 +1,4 @@
-//! Keeps tables in a redb file: one transaction, and one flush to the disk, for each batch of the driver.
+//! Keeps tables in a redb file: one transaction, and one flush to the disk, for each batch of the loop.
 
 use std::fs::Permissions;
 use std::io::ErrorKind;

@@ -3,7 +3,7 @@
 //! A line that begins with [`SOURCE_MARK`](aktis_common::zygote::SOURCE_MARK) names what prints the lines after it.
 //!
 //! ```text
-//!  worker ──writes──► file ──kernel tells──► follower ──reads a round──► driver loop ──► drivers of the job
+//!  worker ──writes──► file ──kernel tells──► follower ──reads a round──► raylet loop ──► drivers of the job
 //!                      │                      (a thread of the pool)  ▲
 //!                      └─ shortened at its limit                      └ at most ROOM bytes wait for it
 //! ```

@@ -13,8 +13,8 @@ use std::time::Instant;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, IoDone, ObjectLocation,
-    StoreConfig, StoreDriver, StoreOpenError, StoreReply, StoreStats,
+    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, IoDone, NodeStore,
+    ObjectLocation, StoreConfig, StoreOpenError, StoreReply, StoreStats,
 };
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
@@ -64,7 +64,7 @@ pub(crate) enum StoreOutput {
 
 /// The store and who waits for it.
 pub(crate) struct StorePort {
-    store: StoreDriver,
+    store: NodeStore,
     here: NodeId,
     late: Arc<Mutex<Vec<StoreReply>>>,
     creating: FxHashMap<(ClientId, ObjectId), u64>,
@@ -86,7 +86,7 @@ impl StorePort {
     ) -> Result<Self, StoreOpenError> {
         let late = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&late);
-        let store = StoreDriver::new(
+        let store = NodeStore::new(
             config,
             move |done| mailbox.send(Message::StoreIo(done)),
             move |reply| sink.lock().push(reply),
@@ -168,7 +168,7 @@ impl StorePort {
         connection: ConnectionId,
         request_id: u64,
         object_id: &Bytes,
-        action: impl FnOnce(&mut StoreDriver, ObjectId) -> Result<(), String>,
+        action: impl FnOnce(&mut NodeStore, ObjectId) -> Result<(), String>,
     ) -> Result<(), Failure> {
         let object = object_of(object_id)?;
         let done = action(&mut self.store, object);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::{
     ArenaBackend, ArenaMap, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason,
-    IoDone, ObjectLocation, ObjectState, SpilledObject, SpilledReadError, StoreConfig, StoreDriver,
+    IoDone, NodeStore, ObjectLocation, ObjectState, SpilledObject, SpilledReadError, StoreConfig,
     StoreReply,
 };
 use ranges::{creating, sealed, write};
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A store and the loop around it.
 struct Node {
-    store: StoreDriver,
+    store: NodeStore,
     arena: ArenaMap,
     io: Receiver<IoDone>,
     replies: Receiver<StoreReply>,
@@ -39,7 +39,7 @@ impl Node {
     fn new(config: StoreConfig) -> Self {
         let (io_sender, io) = mpsc::channel();
         let (reply_sender, replies) = mpsc::channel();
-        let store = StoreDriver::new(
+        let store = NodeStore::new(
             config,
             move |done| drop(io_sender.send(done)),
             move |reply| drop(reply_sender.send(reply)),
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    fn turn_until(&mut self, what: &str, condition: impl Fn(&StoreDriver) -> bool) {
+    fn turn_until(&mut self, what: &str, condition: impl Fn(&NodeStore) -> bool) {
         let start = Instant::now();
         while !condition(&self.store) {
             assert!(
