@@ -6,11 +6,14 @@ is the traceback of the worker.
 
 from __future__ import annotations
 
-import inspect
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .exceptions import TaskError
+
+#: How native types keep their fields. By the types themselves, because ``inspect`` would be imported at each `init` for it.
+_NATIVE_FIELDS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 #: Raised in a driver these would end it, or the loop they appear in, without a word; they stay plain task errors.
 _NEVER_DUAL = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
@@ -90,7 +93,7 @@ def _copy_native_fields(source: BaseException, target: BaseException) -> None:
         if kind in (Exception, BaseException, object):
             continue
         for name, field in vars(kind).items():
-            if name.startswith("__") or not (inspect.isgetsetdescriptor(field) or inspect.ismemberdescriptor(field)):
+            if name.startswith("__") or not isinstance(field, _NATIVE_FIELDS):
                 continue
             try:
                 setattr(target, name, getattr(source, name))

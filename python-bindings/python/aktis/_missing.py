@@ -204,9 +204,12 @@ def explained(owner: str, name: str, known: list[str]) -> str:
     if instead is not None:
         call = "()" if owner == "Dataset" else ""
         return f"{owner}.{name}{call} of Ray is not in Aktis yet: {instead}"
+    what = "a Dataset" if owner == "Dataset" else f"module {owner!r}"
+    if name.startswith("_"):
+        # Python itself asks for such names, at each import of a submodule: not a mistake, and nothing to spend time on.
+        return f"{what} has no attribute {name!r}"
     import difflib
 
-    what = "a Dataset" if owner == "Dataset" else f"module {owner!r}"
     nearest = difflib.get_close_matches(name, [each for each in known if not each.startswith("_")], n=1)
     return f"{what} has no attribute {name!r}" + (f". Did you mean {nearest[0]!r}?" if nearest else "")
 

@@ -9,7 +9,11 @@ become Python's by way of this one type.
 from __future__ import annotations
 
 import functools
-from typing import Any
+
+# As type checkers know it: this is imported before the zygote is started, and `typing` is time that every session would wait.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ADVICE = (
     "This is a defect of Aktis: please report it, with the line about the panic on standard error. What was called has "

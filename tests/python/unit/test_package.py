@@ -8,19 +8,41 @@ import aktis
 import pytest
 
 
-def modules_after(statement):
-    """The modules of the package that a fresh interpreter has after ``statement``."""
-    script = f"{statement}\nimport sys\nprint(*(name for name in sys.modules if name.startswith('aktis')))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+def modules_after(statement, isolated=()):
+    """All modules that a fresh interpreter has after ``statement``."""
+    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    command = [sys.executable, *isolated, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.split())
 
 
+def modules_of_the_package(statement):
+    return {name for name in modules_after(statement) if name.startswith("aktis")}
+
+
 def test_importing_the_package_imports_nothing_else():
-    assert modules_after("import aktis") == {"aktis"}
+    assert modules_of_the_package("import aktis") == {"aktis"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "known_to_be_needed"),
+    [
+        # The zygote is started by what these have imported: all that they import, every session waits for.
+        ("from aktis import _session, _init_arguments, _worker_command", set()),
+        # Beside the zygote's start, but on a machine with few cores that is the same time.
+        ("import aktis; aktis.init(num_cpus=1); aktis.shutdown()", {"logging", "typing"}),
+    ],
+)
+def test_beginning_a_session_imports_nothing_that_it_does_not_need(statement, known_to_be_needed):
+    # Without `site`, whose environments import what they like.
+    path = f"import sys; sys.path += {[str(pathlib.Path(aktis.__file__).parents[1])]!r}\n"
+    modules = modules_after(path + statement, isolated=["-S"])
+    dear = {"ast", "asyncio", "dataclasses", "difflib", "inspect", "logging", "numpy", "subprocess", "typing"}
+    assert modules & dear <= known_to_be_needed
 
 
 def test_exceptions_and_strategies_need_no_native_module():
-    assert "aktis._aktis" not in modules_after("import aktis; aktis.exceptions; aktis.util.scheduling_strategies")
+    assert "aktis._aktis" not in modules_of_the_package("import aktis; aktis.exceptions; aktis.util.scheduling_strategies")
 
 
 def test_an_unknown_name_is_an_attribute_error():
