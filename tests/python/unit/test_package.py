@@ -42,7 +42,9 @@ def test_beginning_a_session_imports_nothing_that_it_does_not_need(statement, kn
 
 
 def test_exceptions_and_strategies_need_no_native_module():
-    assert "aktis._aktis" not in modules_of_the_package("import aktis; aktis.exceptions; aktis.util.scheduling_strategies")
+    assert "aktis._aktis" not in modules_of_the_package(
+        "import aktis; aktis.exceptions; aktis.util.scheduling_strategies"
+    )
 
 
 def test_an_unknown_name_is_an_attribute_error():
