@@ -2,7 +2,7 @@
 
     python account_job.py [--calls 3000] [--starts 9]
 
-The marks of caller and callee carry the time of one clock (see `aktis_worker::stages`), and so do those that are taken here,
+The marks of caller and callee carry the time of one clock (see `aktis_common::marks`), and so do those that are taken here,
 before a call begins and after it has ended.
 """
 

@@ -1,7 +1,8 @@
 //! What every process of Aktis agrees on: identifiers, failures, settings, resources and scheduling policy.
 //!
 //! Owns: value types and pure functions, and the questions to the machine that settings and resources come from.
-//! Does not own: any thread or socket; no state but the marks of a forked child.
+//! Does not own: any thread or socket; no state but the marks of a forked child, and those of a call's way
+//! when they are recorded.
 //!
 //! ```text
 //!  ids          typed identifiers, and how they are made
@@ -15,6 +16,7 @@
 //!  limits       descriptors that this process may have
 //!  gpu          GPUs of this machine, by NVML
 //!  offspring    children of this process, and their ends
+//!  marks        where the time of a call goes, for `benches/account`
 //!  process_title  how a process is called in `ps` and `top`
 //! ```
 //!
@@ -27,6 +29,7 @@ pub mod gpu;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod marks;
 pub mod offspring;
 pub mod process_title;
 pub mod resources;

@@ -2,7 +2,7 @@
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1 as wire;
-use aktis_worker::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ActorHandle, Function, RemoteMethod};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;

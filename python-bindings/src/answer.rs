@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aktis_common::fork;
 use aktis_common::ids::TaskId;
 use aktis_worker::runtime::CallOutcome;
-use aktis_worker::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ReceivedCall, Value, set_current_task};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};

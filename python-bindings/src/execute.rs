@@ -18,7 +18,7 @@ use aktis_common::zygote::WorkerStart;
 use aktis_proto::v1::AcceleratorAssignment;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
-use aktis_worker::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, Work, set_current_task};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};

@@ -33,7 +33,7 @@ mod work_feed;
 mod worker_output;
 mod zygote;
 
-use aktis_worker::stages::{Stage, note};
+use aktis_common::marks::{Stage, note};
 use pyo3::prelude::*;
 
 /// Runs the aktis command. Returns its exit status.

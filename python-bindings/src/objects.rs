@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use aktis_common::ids::{IdBuildHasher, ObjectId};
-use aktis_worker::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use aktis_worker::{GetError, ObjectRef, Runtime};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};

@@ -13,8 +13,8 @@ use aktis_common::config::Settings;
 use aktis_common::error::ErrorCode;
 use aktis_common::fork;
 use aktis_common::ids::{ActorId, TaskId, WorkerId};
+use aktis_common::marks;
 use aktis_proto::v1 as wire;
-use aktis_worker::stages;
 use aktis_worker::{NativeRegistry, ProcessRole, Runtime, RuntimeConfig, TaskFailure};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -346,14 +346,14 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
 /// Begins or stops to record the stages that calls of this process pass.
 #[pyfunction]
 pub(crate) fn record_stages(is_on: bool) {
-    stages::set_recording(is_on);
+    marks::set_recording(is_on);
 }
 
 /// The recorded stages: name, number of the thread, and time of the monotonic clock in nanoseconds, in order. They are
 /// forgotten.
 #[pyfunction]
 pub(crate) fn take_stages() -> Vec<(&'static str, u64, u64)> {
-    let marks = stages::take_marks().into_iter();
+    let marks = marks::take_marks().into_iter();
     marks
         .map(|mark| (mark.stage.name(), mark.thread, mark.at_nanos))
         .collect()

@@ -1,6 +1,6 @@
 //! Submitting tasks.
 
-use aktis_worker::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use aktis_worker::{Function, ObjectRef, RemoteFunction};
 use bytes::Bytes;
 use pyo3::prelude::*;

@@ -33,7 +33,6 @@ pub mod reference;
 pub mod registry;
 mod remote;
 pub mod runtime;
-pub mod stages;
 pub mod stream;
 mod sync;
 #[doc(hidden)]

@@ -7,7 +7,7 @@ use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 
 use crate::runtime::Runtime;
-use crate::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 
 /// Where a process lives: its node and its worker id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

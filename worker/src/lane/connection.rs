@@ -18,7 +18,7 @@ use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
 use super::sharing::{NotOffered, Sharing};
 use super::slots::ReceivedSlots;
-use crate::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::PayloadParts;
 

@@ -20,7 +20,7 @@ use super::turn::{Kick, Turn, Waiter};
 use super::unflushed::{FLUSH_AFTER, Unflushed};
 use super::wait::{Interrupted, Limits, Poller, WaitEnd};
 use super::watched::WatchedFd;
-use crate::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const KICK: u64 = 0;

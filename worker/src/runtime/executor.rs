@@ -15,7 +15,7 @@ use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, Urgency};
 use crate::lane::watched::WatchedFd;
-use crate::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use crate::value::PayloadParts;
 
 /// How long a process that ends waits for its callers to read its answers.

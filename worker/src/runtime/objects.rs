@@ -19,7 +19,7 @@ use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
 use crate::reference::ProcessAddress;
-use crate::stages::{Stage, mark};
+use aktis_common::marks::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::{StoredLayout, Value, read_stored};
 

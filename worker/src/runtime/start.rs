@@ -29,7 +29,7 @@ use crate::lane::reactor::{Acceptor, Reactor};
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
-use crate::stages::{Stage, note};
+use aktis_common::marks::{Stage, note};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// What a process is to its node.

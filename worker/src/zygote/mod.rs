@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use self::birth::BirthError;
 use self::birth::{Streams, adopt_orphans, become_worker, hint};
 use self::children::Children;
-use crate::stages::{Stage, note};
+use aktis_common::marks::{Stage, note};
 
 /// How often it looks for children that nothing told of.
 const POLL: Duration = Duration::from_millis(100);

@@ -4,9 +4,10 @@
 //! one, so that marks of the two processes of a call can be put in one order. The few stages of a process's start are always
 //! recorded. `benches/account` makes tables of both.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use parking_lot::Mutex;
 
 /// Marks that are kept at most; later ones are dropped.
 const MOST_MARKS: usize = 1 << 20;
