@@ -1,7 +1,7 @@
-//! Where the time of a call goes: marks of the stages that it passes, recorded on demand.
+//! Where the time of a call goes: marks of the points that it passes, recorded on demand.
 //!
 //! Off, a mark costs one load of a flag. On, it costs reading the clock and an append. The clock is the machine's monotonic
-//! one, so that marks of the two processes of a call can be put in one order. The few stages of a process's start are always
+//! one, so that marks of the two processes of a call can be put in one order. The few points of a process's start are always
 //! recorded. `benches/account` makes tables of both.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 /// Marks that are kept at most; later ones are dropped.
 const MOST_MARKS: usize = 1 << 20;
 
-macro_rules! stages {
+macro_rules! points {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A point that a call passes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Stage {
+        pub enum Point {
             $($(#[$doc])* $name,)*
         }
 
-        impl Stage {
+        impl Point {
             /// Its name in tables.
             pub fn name(self) -> &'static str {
                 match self {
@@ -31,7 +31,7 @@ macro_rules! stages {
     };
 }
 
-stages! {
+points! {
     /// Caller: the native code was entered.
     Called = "called",
     /// Caller: the arguments are bytes.
@@ -82,11 +82,11 @@ stages! {
     Joined = "joined",
 }
 
-/// That a thread came to a stage.
+/// That a thread came to a point.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     /// Where it came to.
-    pub stage: Stage,
+    pub point: Point,
     /// The thread, as numbered in its process.
     pub thread: u64,
     /// Time of the monotonic clock.
@@ -101,27 +101,27 @@ thread_local! {
     static THREAD: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Notes that the calling thread has come to a stage.
+/// Notes that the calling thread has come to a point.
 #[inline]
-pub fn mark(stage: Stage) {
+pub fn mark(point: Point) {
     if IS_ON.load(Ordering::Relaxed) {
-        record(stage);
+        record(point);
     }
 }
 
-/// Notes a stage of the process's start, which there is once. A worker has those of its zygote, too.
-pub fn note(stage: Stage) {
-    record(stage);
+/// Notes a point of the process's start, which there is once. A worker has those of its zygote, too.
+pub fn note(point: Point) {
+    record(point);
 }
 
 #[cold]
-fn record(stage: Stage) {
+fn record(point: Point) {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Duration::try_from(now).expect("the monotonic clock is positive");
     let mut marks = MARKS.lock();
     if marks.len() < MOST_MARKS {
         marks.push(Mark {
-            stage,
+            point,
             thread: THREAD.with(|thread| *thread),
             at_nanos: u64::try_from(now.as_nanos()).expect("fits for 580 years"),
         });

@@ -1,8 +1,8 @@
 //! Creating and calling actors.
 
 use aktis_common::ids::ActorId;
+use aktis_common::marks::{Point, mark};
 use aktis_proto::v1 as wire;
-use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ActorHandle, Function, RemoteMethod};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
@@ -158,12 +158,12 @@ impl MethodTemplate {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        mark(Stage::Called);
+        mark(Point::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
         let callee = [self.method.actor().class_name(), self.method.name()];
         let encoded = encode_args(&runtime, &callee, args, kwargs)?;
-        mark(Stage::ArgsEncoded);
+        mark(Point::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.method.options();
         if options.is_streaming {
@@ -176,7 +176,7 @@ impl MethodTemplate {
         let references = detached(py, || runtime.call(&self.method, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
         let wrapped = wrap(py, references, options.num_returns);
-        mark(Stage::Submitted);
+        mark(Point::Submitted);
         wrapped
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use aktis_common::fork;
 use aktis_common::ids::TaskId;
+use aktis_common::marks::{Point, mark};
 use aktis_worker::runtime::CallOutcome;
-use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ReceivedCall, Value, set_current_task};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -69,7 +69,7 @@ impl CallDone {
     /// `exc`: the exception that the method raised, or None.
     #[pyo3(signature = (value, exc=None))]
     fn __call__(&self, py: Python<'_>, value: Bound<'_, PyAny>, exc: Option<Bound<'_, PyAny>>) {
-        mark(Stage::Returned);
+        mark(Point::Returned);
         let returned = exc.map_or(Ok(value), |exception| Err(PyErr::from_value(exception)));
         self.answer(py, returned);
     }

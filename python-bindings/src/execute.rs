@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use aktis_common::fork;
 use aktis_common::ids::{ActorId, WorkerId};
+use aktis_common::marks::{Point, mark};
 use aktis_common::process_title;
 use aktis_common::zygote::WorkerStart;
 use aktis_proto::v1::AcceleratorAssignment;
 use aktis_worker::native::{NativeHost, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
-use aktis_common::marks::{Stage, mark};
 use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, Work, set_current_task};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -182,7 +182,7 @@ impl Executor {
         match call.take_inputs() {
             Ok(inputs) => {
                 let arguments = decode_args(py, inputs);
-                mark(Stage::ArgsDecoded);
+                mark(Point::ArgsDecoded);
                 hand_over(py, host, "dispatch", call, context, arguments);
             }
             Err(failure) => return call.finish(CallOutcome::failed(failure, Duration::ZERO)),
@@ -279,7 +279,7 @@ impl Executor {
         let context = self.context_of(&call);
         set_current_task(Some(call.task()));
         let arguments = decode_args(py, inputs);
-        mark(Stage::ArgsDecoded);
+        mark(Point::ArgsDecoded);
         if let Actor::OnThreads(host) = &self.actor {
             hand_over(py, host.bind(py), "dispatch", call, context, arguments);
             return false;
@@ -304,7 +304,7 @@ impl Executor {
         }
         let returned = arguments
             .and_then(|(args, kwargs)| self.callee(py, &call)?.call(args, kwargs.as_ref()));
-        mark(Stage::Returned);
+        mark(Point::Returned);
         let produced = returned.and_then(|returned| produce(py, &call, returned));
         if fork::is_abandoned() {
             end_forked_child(py, produced.err());

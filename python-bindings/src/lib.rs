@@ -33,7 +33,7 @@ mod work_feed;
 mod worker_output;
 mod zygote;
 
-use aktis_common::marks::{Stage, note};
+use aktis_common::marks::{Point, note};
 use pyo3::prelude::*;
 
 /// Runs the aktis command. Returns its exit status.
@@ -58,7 +58,7 @@ fn cli(
 /// The native half of aktis. Internal: the public API is the `aktis` package.
 #[pymodule]
 fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    note(Stage::Loaded);
+    note(Point::Loaded);
     // Of everything below: a panic is an ordinary exception (ADR 069).
     let panic_exception = module.py().get_type::<pyo3::panic::PanicException>();
     let panics = module.py().import("aktis._panics")?;

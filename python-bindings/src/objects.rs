@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use aktis_common::ids::{IdBuildHasher, ObjectId};
-use aktis_common::marks::{Stage, mark};
+use aktis_common::marks::{Point, mark};
 use aktis_worker::{GetError, ObjectRef, Runtime};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -25,16 +25,16 @@ pub(crate) fn put<'py>(
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyObjectRef>> {
     let runtime = runtime(py)?;
-    mark(Stage::Called);
+    mark(Point::Called);
     let mut serialised = to_value(value)?;
-    mark(Stage::ArgsEncoded);
+    mark(Point::ArgsEncoded);
     if serialised.data_bytes() as u64 <= runtime.greeting().max_inline_bytes {
         serialised.own_buffers();
     }
     let reference =
         detached(py, || runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
     let reference = PyObjectRef::new(py, reference);
-    mark(Stage::Submitted);
+    mark(Point::Submitted);
     reference
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn get<'py>(
     refs: &Bound<'py, PyAny>,
     timeout: Option<f64>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    mark(Stage::Asked);
+    mark(Point::Asked);
     let runtime = runtime(py)?;
     let deadline = deadline_of(timeout)?;
     let get = |references: &[ObjectRef]| {
@@ -57,9 +57,9 @@ pub(crate) fn get<'py>(
     let raise = |error| get_error(py, error, timeout);
     if let Ok(reference) = refs.cast_exact::<PyObjectRef>() {
         let values = get(std::slice::from_ref(reference.get().reference())).map_err(raise)?;
-        mark(Stage::Woken);
+        mark(Point::Woken);
         let object = from_value(py, &values[0])?;
-        mark(Stage::ValueDecoded);
+        mark(Point::ValueDecoded);
         return Ok(object);
     }
     let Ok(list) = refs.cast::<PyList>() else {
@@ -86,11 +86,11 @@ pub(crate) fn get<'py>(
                 error => error,
             })
         })?;
-        mark(Stage::Woken);
+        mark(Point::Woken);
         for value in &values {
             objects.push(from_value(py, value)?);
         }
-        mark(Stage::ValueDecoded);
+        mark(Point::ValueDecoded);
     }
     Ok(PyList::new(py, objects)?.into_any())
 }

@@ -343,19 +343,19 @@ pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     Ok(info)
 }
 
-/// Begins or stops to record the stages that calls of this process pass.
+/// Begins or stops to record the points that calls of this process pass.
 #[pyfunction]
 pub(crate) fn record_stages(is_on: bool) {
     marks::set_recording(is_on);
 }
 
-/// The recorded stages: name, number of the thread, and time of the monotonic clock in nanoseconds, in order. They are
+/// The recorded points: name, number of the thread, and time of the monotonic clock in nanoseconds, in order. They are
 /// forgotten.
 #[pyfunction]
 pub(crate) fn take_stages() -> Vec<(&'static str, u64, u64)> {
     let marks = marks::take_marks().into_iter();
     marks
-        .map(|mark| (mark.stage.name(), mark.thread, mark.at_nanos))
+        .map(|mark| (mark.point.name(), mark.thread, mark.at_nanos))
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! Submitting tasks.
 
-use aktis_common::marks::{Stage, mark};
+use aktis_common::marks::{Point, mark};
 use aktis_worker::{Function, ObjectRef, RemoteFunction};
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -40,11 +40,11 @@ impl TaskTemplate {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        mark(Stage::Called);
+        mark(Point::Called);
         let runtime = runtime(py)?;
         crate::session::resume_on_loop(py)?;
         let encoded = encode_args(&runtime, &[self.function.name()], args, kwargs)?;
-        mark(Stage::ArgsEncoded);
+        mark(Point::ArgsEncoded);
         let (value, dependencies) = (encoded.value, encoded.dependencies);
         let options = self.function.options();
         if options.is_streaming {
@@ -57,7 +57,7 @@ impl TaskTemplate {
         let references = detached(py, || runtime.submit(&self.function, value, dependencies))
             .map_err(|failure| to_py_err(py, &failure))?;
         let wrapped = wrap(py, references, options.num_returns);
-        mark(Stage::Submitted);
+        mark(Point::Submitted);
         wrapped
     }
 }

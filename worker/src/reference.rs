@@ -7,7 +7,7 @@ use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 
 use crate::runtime::Runtime;
-use aktis_common::marks::{Stage, mark};
+use aktis_common::marks::{Point, mark};
 
 /// Where a process lives: its node and its worker id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,9 +97,9 @@ impl ObjectRef {
 
 impl Drop for HeldRef {
     fn drop(&mut self) {
-        mark(Stage::Releasing);
+        mark(Point::Releasing);
         self.runtime.release_reference(self.id);
-        mark(Stage::Released);
+        mark(Point::Released);
     }
 }
 

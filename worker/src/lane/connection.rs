@@ -18,9 +18,9 @@ use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
 use super::sharing::{NotOffered, Sharing};
 use super::slots::ReceivedSlots;
-use aktis_common::marks::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::PayloadParts;
+use aktis_common::marks::{Point, mark};
 
 /// Bytes that may wait unflushed before the sender flushes them itself.
 const FLUSH_ABOVE_BYTES: usize = 8 << 10;
@@ -138,7 +138,7 @@ impl Connection {
             Some(range) => outgoing.outbox.push_shared(header, range),
             None => outgoing.outbox.push(header, payload),
         }
-        mark(Stage::Queued);
+        mark(Point::Queued);
         if outgoing.is_blocked {
             return Ok(false);
         }
@@ -169,12 +169,12 @@ impl Connection {
         let was_blocked = outgoing.is_blocked;
         let waiting_bytes = outgoing.outbox.waiting_bytes();
         if waiting_bytes > 0 {
-            mark(Stage::Sending);
+            mark(Point::Sending);
         }
         match outgoing.outbox.flush(self.socket.as_fd()) {
             Ok(flushed) => {
                 if outgoing.outbox.waiting_bytes() < waiting_bytes {
-                    mark(Stage::Sent);
+                    mark(Point::Sent);
                 }
                 outgoing.is_blocked = flushed == Flushed::Blocked;
             }
@@ -214,7 +214,7 @@ impl Connection {
                 Err(Errno::INTR) => continue,
                 Err(_) => return false,
             };
-            mark(Stage::Received);
+            mark(Point::Received);
             if decoder.has_slots() != had_slots {
                 self.handler.on_memory_mapped(self);
             }
@@ -222,7 +222,7 @@ impl Connection {
             if !self.handle_frames(&mut decoder) {
                 return false;
             }
-            mark(Stage::Handled);
+            mark(Point::Handled);
             if count < room {
                 return true;
             }

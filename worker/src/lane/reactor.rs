@@ -20,8 +20,8 @@ use super::turn::{Kick, Turn, Waiter};
 use super::unflushed::{FLUSH_AFTER, Unflushed};
 use super::wait::{Interrupted, Limits, Poller, WaitEnd};
 use super::watched::WatchedFd;
-use aktis_common::marks::{Stage, mark};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use aktis_common::marks::{Point, mark};
 
 const KICK: u64 = 0;
 
@@ -370,7 +370,7 @@ impl Poller for Reactor {
         let (ready, _) = epoll::wait(&self.epoll, &mut events, timeout.as_ref())
             .map_err(|_interrupted| Interrupted)?;
         if !ready.is_empty() {
-            mark(Stage::Readable);
+            mark(Point::Readable);
         }
         for event in ready {
             let (id, flags) = (event.data.u64(), event.flags);

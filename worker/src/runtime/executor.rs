@@ -15,8 +15,8 @@ use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, Urgency};
 use crate::lane::watched::WatchedFd;
-use aktis_common::marks::{Stage, mark};
 use crate::value::PayloadParts;
+use aktis_common::marks::{Point, mark};
 
 /// How long a process that ends waits for its callers to read its answers.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Runtime {
     /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
     pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
         let work = self.queue().next(self.reactor(), slice)?;
-        mark(Stage::Taken);
+        mark(Point::Taken);
         if let Work::Call(call) = &work
             && !call.is_actor_call()
         {
@@ -39,7 +39,7 @@ impl Runtime {
     /// The next piece of work for an event loop that is the executor, if there is one.
     pub fn try_next_work(&self) -> Option<Work> {
         let work = self.queue().try_next()?;
-        mark(Stage::Taken);
+        mark(Point::Taken);
         Some(work)
     }
 

@@ -19,9 +19,9 @@ use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
 use crate::reference::ProcessAddress;
-use aktis_common::marks::{Stage, mark};
 use crate::sync::Mutex;
 use crate::value::{StoredLayout, Value, read_stored};
+use aktis_common::marks::{Point, mark};
 
 /// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -159,7 +159,7 @@ impl Runtime {
         let Kind::StoreCreateReply(reply) = reply else {
             return Err(unexpected("StoreCreate"));
         };
-        mark(Stage::StoreCreated);
+        mark(Point::StoreCreated);
         if reply.already_exists {
             return Ok(size_bytes);
         }
@@ -169,7 +169,7 @@ impl Runtime {
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
             return Err(TaskFailure::new(ErrorCode::Internal, message));
         }
-        mark(Stage::StoreWritten);
+        mark(Point::StoreWritten);
         let seal = wire::StoreSeal {
             object_id: object.to_wire(),
         };
@@ -202,7 +202,7 @@ impl Runtime {
     }
 
     fn keep_read(&self, object: ObjectId, bytes: Bytes) {
-        mark(Stage::StorePinned);
+        mark(Point::StorePinned);
         let mut recent = self.0.recent_reads.lock();
         let is_first = recent.keep(object, bytes, Instant::now());
         drop(recent);

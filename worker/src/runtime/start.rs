@@ -29,8 +29,8 @@ use crate::lane::reactor::{Acceptor, Reactor};
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
-use aktis_common::marks::{Stage, note};
 use crate::sync::{AtomicBool, Mutex, Ordering};
+use aktis_common::marks::{Point, note};
 
 /// What a process is to its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Runtime {
         });
         runtime.attach_node(greeting)?;
         Self::set_current(Some(runtime.clone()));
-        note(Stage::Joined);
+        note(Point::Joined);
         Ok(runtime)
     }
 

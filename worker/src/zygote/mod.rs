@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use self::birth::BirthError;
 use self::birth::{Streams, adopt_orphans, become_worker, hint};
 use self::children::Children;
-use aktis_common::marks::{Stage, note};
+use aktis_common::marks::{Point, note};
 
 /// How often it looks for children that nothing told of.
 const POLL: Duration = Duration::from_millis(100);
@@ -112,7 +112,7 @@ struct Zygote {
 impl Zygote {
     /// Serves until this is a child, or the raylet is gone, maybe before it heard a word.
     fn serve(&mut self, forker: &mut dyn Forker) -> Result<Born, RayletGone> {
-        note(Stage::ZygoteReady);
+        note(Point::ZygoteReady);
         self.reply(&ZygoteReply::Ready {
             pid: std::process::id(),
         })?;
@@ -218,7 +218,7 @@ impl Zygote {
         };
         match forker.fork() {
             Ok(Forked::Child) => {
-                note(Stage::Forked);
+                note(Point::Forked);
                 Ok(Some(match become_worker(streams) {
                     Ok(()) => Born::Worker(start),
                     Err(error) => Born::Dead(error),
