@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use aktis_common::zygote::WorkerStart;
 use aktis_worker::Runtime;
-use aktis_worker::zygote::{Forked, Forker, Served, UNBORN_STATUS, serve};
+use aktis_forkserver::{Forked, Forker, Served, UNBORN_STATUS, serve};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

@@ -39,7 +39,6 @@ mod sync;
 pub mod testing;
 mod trim;
 pub mod value;
-pub mod zygote;
 
 pub use error::TaskFailure;
 pub use execution::{InterruptClaim, Work, current_task, set_current_task};

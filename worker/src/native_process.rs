@@ -22,7 +22,7 @@ use crate::error::TaskFailure;
 use crate::native::run_worker;
 use crate::registry::NativeRegistry;
 use crate::runtime::{ProcessRole, Runtime, RuntimeConfig};
-use crate::zygote::{Forked, Forker, Served, UNBORN_STATUS, serve};
+use aktis_forkserver::{Forked, Forker, Served, UNBORN_STATUS, serve};
 
 /// First argument of a program that is to be the zygote of its session.
 pub const ZYGOTE_ARGUMENT: &str = "--aktis-zygote";

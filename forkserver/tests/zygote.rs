@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aktis_common::zygote::{WorkerStart, ZygoteReply, ZygoteRequest};
-use aktis_worker::zygote::{Forked, Forker, Served, serve};
+use aktis_forkserver::{Forked, Forker, Served, serve};
 
 const ROLE: &str = "AKTIS_TEST_ZYGOTE_CLEANUP";
 const PATIENCE: Duration = Duration::from_secs(30);

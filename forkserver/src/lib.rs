@@ -3,6 +3,18 @@
 //! A fork of a warm process costs milliseconds and shares its pages; starting an interpreter costs a hundred times that.
 //! The zygote also outlives a raylet that is killed for as long as it takes to clean up after it: when its raylet's end
 //! of the socket closes, it kills its children and removes the session's folder.
+//!
+//! Owns: the loop that serves a raylet, how a fork becomes a worker, the ends of all that workers have started, the
+//! folders of a session whose raylet is gone. Does not own: what the raylet asks for (`aktis_common::zygote` has the
+//! messages), the interpreter (a [`Forker`] forks and imports), what a worker does (`aktis-worker`).
+//!
+//! ```text
+//!  raylet ──one JSON object per line──► serve ──Forker::fork──► child: become_worker, then Served::Worker(start)
+//!     ▲                                   │ ▲
+//!     └───── Ready, Forked, Exited ───────┘ └── ends of children, orphans, the kernel's count of kills
+//! ```
+//! Cleaning up is for the process that served alone: a child that cannot become a worker says why and ends
+//! ([`UNBORN_STATUS`]), and touches nothing else of the session.
 
 mod birth;
 mod children;
