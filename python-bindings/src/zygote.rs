@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use aktis_common::zygote::WorkerStart;
-use aktis_worker::Runtime;
 use aktis_forkserver::{Forked, Forker, Served, UNBORN_STATUS, serve};
+use aktis_worker::Runtime;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
