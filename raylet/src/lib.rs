@@ -23,13 +23,13 @@
 //! ```
 //!
 //! # Invariants
-//! - `PROC-1 (one-connection)`, [`core::process_table`]
+//! - `PROC-1 (one-connection)`, [`core::processes`]
 //! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`, `POOL-4 (modules-only-grow)`,
-//!   `POOL-5 (vacated-first)`: [`core::worker_pool`]
+//!   `POOL-5 (vacated-first)`: [`core::pool`]
 //! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`,
-//!   `LEASE-4 (now-is-not-for-ever)`: [`core::lease_table`]
-//! - `HOST-1 (one-incarnation)`: [`core::actor_hosting`]
-//! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::actor_board`]
+//!   `LEASE-4 (now-is-not-for-ever)`: [`core::claims`]
+//! - `HOST-1 (one-incarnation)`: [`core::hosting`]
+//! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::watches`]
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
 //! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
 //!   workers it leased are killed.

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::RayletConfig;
-use crate::core::worker_pool::PoolLimits;
+use crate::core::pool::PoolLimits;
 use crate::core::{CoreSettings, RayletCore};
 use crate::error::StartError;
 use crate::inbox::{Inbox, Mailbox, Message, RayletEnd, channel};

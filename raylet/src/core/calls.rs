@@ -11,11 +11,11 @@ use aktis_proto::v1::{
     StartActorReply, StartActorRequest, lease_reply, node_frame, start_actor_reply,
 };
 
+use super::claims::{Claim, Owner, Purpose};
 use super::effect::{Effect, PeerMessage, StoreEffect};
 use super::event::{CallAnswer, CallRequest};
 use super::keys::{CallId, LeaseId, ReplyTo};
-use super::lease_table::{Claim, Owner, Purpose};
-use super::worker_pool::Worker;
+use super::pool::Worker;
 use super::{Effects, RayletCore, answer_claim, notify};
 
 impl RayletCore {

@@ -6,12 +6,12 @@ use aktis_common::ids::{ActorId, JobId, WorkerId};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Address, FinishJobRequest, ReportWorkerDeathRequest, WorkerDied};
 
+use super::deaths::Obituary;
 use super::effect::{Effect, Epitaph, GcsReport, StoreEffect};
 use super::event::Exit;
 use super::keys::{ConnectionId, ReplyTo};
-use super::obituaries::Obituary;
-use super::process_table::{Process, Role};
-use super::worker_pool::{Worker, WorkerState};
+use super::pool::{Worker, WorkerState};
+use super::processes::{Process, Role};
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {

@@ -13,12 +13,12 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 
-use super::actor_board::WatchAnswer;
+use super::claims::{Claim, Holder, Owner, Purpose, Sent, Withdrawn};
 use super::effect::{Effect, GcsReport, PeerMessage, StoreEffect};
 use super::keys::{ConnectionId, LeaseId, ReplyTo, StartupToken};
-use super::lease_table::{Claim, Holder, Owner, Purpose, Sent, Withdrawn};
-use super::process_table::{Process, Role};
-use super::worker_pool::{Duty, WorkerState};
+use super::pool::{Duty, WorkerState};
+use super::processes::{Process, Role};
+use super::watches::WatchAnswer;
 use super::{Effects, RayletCore, notify, reply};
 
 impl RayletCore {

@@ -10,27 +10,26 @@
 //!  ProcessTable  WorkerPool  LeaseTable  ActorHosting  ActorBoard  PullTable  ClusterDirectory
 //! ```
 
-pub mod actor_board;
-pub mod actor_hosting;
 mod calls;
-pub mod cluster;
+pub mod claims;
+pub mod deaths;
 pub mod effect;
 mod ends;
 pub mod event;
 mod frames;
+pub mod hosting;
 pub mod keys;
-pub mod lease_table;
 mod lingering;
-mod node_report;
-pub mod obituaries;
-pub mod process_table;
+pub mod node;
+pub mod pool;
+pub mod processes;
 mod publications;
 pub mod pulls;
 mod registration;
 mod seating;
 mod staffing;
 mod transfers;
-pub mod worker_pool;
+pub mod watches;
 mod zygote_news;
 
 use std::time::{Duration, Instant};
@@ -41,18 +40,18 @@ use aktis_proto::v1::{LeaseReply, NodeInfo, node_frame};
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 
-use self::actor_board::ActorBoard;
-use self::actor_hosting::ActorHosting;
-use self::cluster::ClusterDirectory;
+use self::claims::LeaseTable;
+use self::deaths::Obituaries;
 use self::effect::Effect;
 use self::event::{CallAnswer, Event, Exit};
+use self::hosting::ActorHosting;
 use self::keys::{ConnectionId, ReplyTo};
-use self::lease_table::LeaseTable;
-use self::node_report::ReportSchedule;
-use self::obituaries::Obituaries;
-use self::process_table::ProcessTable;
+use self::node::cluster::ClusterDirectory;
+use self::node::report::ReportSchedule;
+use self::pool::{PoolLimits, WorkerPool};
+use self::processes::ProcessTable;
 use self::pulls::PullTable;
-use self::worker_pool::{PoolLimits, WorkerPool};
+use self::watches::ActorBoard;
 
 /// What a core is made of.
 #[derive(Debug, Clone)]

@@ -11,10 +11,10 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 
+use super::claims::Holder;
 use super::effect::{Effect, StoreEffect};
 use super::keys::{ConnectionId, ReplyTo};
-use super::lease_table::Holder;
-use super::worker_pool::{Duty, WorkerState};
+use super::pool::{Duty, WorkerState};
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {
@@ -124,7 +124,7 @@ impl RayletCore {
 
     pub(super) fn end_claims_and_leases_of(
         &mut self,
-        is_meant: impl Fn(super::lease_table::Owner) -> bool,
+        is_meant: impl Fn(super::claims::Owner) -> bool,
         cause: &str,
         effects: &mut Effects,
     ) {

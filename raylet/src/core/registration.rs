@@ -14,8 +14,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::effect::{Effect, StoreEffect};
 use super::event::Registration;
+use super::pool::WorkerState;
 use super::publications::note_address;
-use super::worker_pool::WorkerState;
 use super::{Effects, RayletCore};
 
 impl RayletCore {
@@ -126,7 +126,7 @@ impl RayletCore {
     }
 }
 
-impl super::cluster::ClusterDirectory {
+impl super::node::cluster::ClusterDirectory {
     /// Whether the node that is known was declared dead since, and came back before this node heard of it.
     pub(super) fn was_given_up(&self, id: NodeId, given_up_generation: u64) -> bool {
         given_up_generation != 0

@@ -15,13 +15,13 @@ use bytes::Bytes;
 use prost::Message;
 use rustc_hash::FxHashSet;
 
-use super::actor_hosting::Hosted;
+use super::claims::{Claim, Decision, Owner, Placed, Purpose};
 use super::effect::{Effect, PeerMessage};
 use super::event::CallAnswer;
 use super::frames::cancel_forward;
+use super::hosting::Hosted;
 use super::keys::{CallId, LeaseId, ReplyTo};
-use super::lease_table::{Claim, Decision, Owner, Placed, Purpose};
-use super::worker_pool::{Devices, Duty, Guest};
+use super::pool::{Devices, Duty, Guest};
 use super::{Effects, RayletCore, answer_claim, notify};
 
 impl RayletCore {

@@ -5,10 +5,10 @@ use std::time::Instant;
 use aktis_common::ids::WorkerId;
 use aktis_proto::v1::{Exit, node_frame};
 
+use super::claims::Purpose;
 use super::effect::Effect;
 use super::keys::ReplyTo;
-use super::lease_table::Purpose;
-use super::worker_pool::WorkerState;
+use super::pool::WorkerState;
 use super::{Effects, RayletCore, notify};
 
 impl RayletCore {

@@ -28,7 +28,7 @@ use self::bench::{Bench, give_back, owner, request, start_request};
 use super::effect::{GcsReport, PeerMessage, StoreEffect};
 use super::event::{CallRequest, Exit, Registration, ZygoteEvent};
 use super::keys::{CallId, LeaseId, StartupToken};
-use super::worker_pool::{Duty, WorkerState};
+use super::pool::{Duty, WorkerState};
 use super::*;
 
 const HERE: NodeId = NodeId::new([1; 16]);

@@ -6,7 +6,7 @@ use aktis_common::ids::WorkerId;
 
 use super::effect::Effect;
 use super::event::{Exit, ZygoteEvent};
-use super::worker_pool::WorkerState;
+use super::pool::WorkerState;
 use super::{Effects, RayletCore};
 
 /// Zygotes that may fail to start, one after the other, before claims fail with them.

@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use aktis_proto::v1::NodeInfo;
 
-use super::effect::Effect;
-use super::{Effects, RayletCore};
+use crate::core::effect::Effect;
+use crate::core::{Effects, RayletCore};
 
 /// When the state of the node is reported: at once after quiet, else bundled.
 #[derive(Debug)]
-pub(super) struct ReportSchedule {
+pub(in crate::core) struct ReportSchedule {
     gap: Duration,
     is_wanted: bool,
     last: Option<Instant>,
 }
 
 impl ReportSchedule {
-    pub(super) fn new(gap: Duration) -> Self {
+    pub(in crate::core) fn new(gap: Duration) -> Self {
         Self {
             gap,
             is_wanted: false,
@@ -24,7 +24,7 @@ impl ReportSchedule {
         }
     }
 
-    pub(super) fn want(&mut self) {
+    pub(in crate::core) fn want(&mut self) {
         self.is_wanted = true;
     }
 
@@ -38,7 +38,7 @@ impl ReportSchedule {
         is_due
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(in crate::core) fn next_deadline(&self) -> Option<Instant> {
         self.last
             .filter(|_| self.is_wanted)
             .map(|last| last + self.gap)
@@ -59,7 +59,7 @@ impl RayletCore {
     }
 
     /// What nodes had that were lost lately.
-    pub(super) fn lost_nodes(&self, now: Instant) -> Vec<NodeInfo> {
+    pub(in crate::core) fn lost_nodes(&self, now: Instant) -> Vec<NodeInfo> {
         let lost = self.leases.lost_nodes(now);
         lost.map(|node| {
             let mut info = NodeInfo {
@@ -72,7 +72,7 @@ impl RayletCore {
         .collect()
     }
 
-    pub(super) fn report_if_due(&mut self, now: Instant, effects: &mut Effects) {
+    pub(in crate::core) fn report_if_due(&mut self, now: Instant, effects: &mut Effects) {
         if self.report.take_due(now) {
             effects.push(Effect::ReportNode(Box::new(self.node_info())));
         }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use aktis_common::ids::WorkerId;
 use aktis_proto::v1::ReportWorkerDeathRequest;
 
-use super::event::Exit;
+use crate::core::event::Exit;
 
 /// A death to be told.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use aktis_common::ids::ActorId;
 use aktis_proto::v1::{ActorState, ActorUpdate};
 use rustc_hash::FxHashMap;
 
-use super::keys::ConnectionId;
+use crate::core::keys::ConnectionId;
 
 #[derive(Debug, Default)]
 struct Notice {

@@ -5,7 +5,7 @@
 use aktis_common::ids::{JobId, WorkerId};
 use rustc_hash::FxHashMap;
 
-use super::keys::ConnectionId;
+use crate::core::keys::ConnectionId;
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use aktis_common::ids::{ActorId, WorkerId};
 use aktis_proto::v1::StartActorRequest;
 use rustc_hash::FxHashMap;
 
-use super::keys::{CallId, LeaseId};
+use crate::core::keys::{CallId, LeaseId};
 
 /// An actor that has a worker here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
