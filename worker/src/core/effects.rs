@@ -6,7 +6,7 @@ use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
-use super::ends::ResultValue;
+use super::ResultValue;
 use super::leases::LeaseRequestKey;
 use crate::lane::connection::{ConnectionId, Urgency};
 use crate::lane::turn::Waiter;

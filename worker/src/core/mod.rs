@@ -26,20 +26,12 @@
 //! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
 
 pub(crate) mod actors;
-mod away;
-pub(crate) mod call_queues;
-mod cancel;
 mod effects;
-mod ends;
 pub(crate) mod leases;
-mod lending;
-mod lineage;
 pub(crate) mod objects;
-mod references;
+mod step;
 mod streams;
 pub(crate) mod tasks;
-mod templates;
-mod window;
 
 use std::time::Duration;
 
@@ -49,9 +41,8 @@ use rustc_hash::FxHashMap;
 use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
 
-pub(crate) use cancel::{Cancel, CancelError, cancelled_failure};
 pub(crate) use effects::{Effect, Effects, Watcher};
-pub(crate) use ends::{EndedResult, ResultValue};
+pub(crate) use step::{Cancel, CancelError, EndedResult, ResultValue, cancelled_failure};
 pub(crate) use streams::StreamNext;
 
 /// See the [module](self).
@@ -62,7 +53,7 @@ pub(crate) struct Core {
     pub(crate) leases: leases::LeaseTable,
     pub(crate) actors: actors::ActorTable,
     pub(crate) streams: streams::StreamTable,
-    lending: lending::Lending,
+    lending: objects::lending::Lending,
     /// What became of the bytes of objects that were lost in another way than with their node, for people.
     losses: FxHashMap<ObjectId, String>,
     /// Who said hello on which connection.
@@ -78,7 +69,7 @@ impl Core {
             leases: leases::LeaseTable::new(lease_idle),
             actors: actors::ActorTable::default(),
             streams: streams::StreamTable::default(),
-            lending: lending::Lending::default(),
+            lending: objects::lending::Lending::default(),
             losses: FxHashMap::default(),
             peers: FxHashMap::default(),
         }

@@ -15,7 +15,7 @@ use aktis_common::ids::{ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
-use super::ends::ResultValue;
+use super::ResultValue;
 use super::objects::ObjectState;
 use super::tasks::Place;
 use super::{Core, Effect, Effects, Watcher};

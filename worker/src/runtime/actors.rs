@@ -11,7 +11,7 @@ use wire::node_frame::Kind;
 use super::lanes::LaneRole;
 use super::obituaries::Death;
 use super::{Left, Runtime, Unburied, resource_request};
-use crate::core::call_queues::CallLimits;
+use crate::core::actors::call_queues::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::layout_of;
 use crate::error::TaskFailure;

@@ -13,7 +13,7 @@ use super::Runtime;
 use super::incoming::{address_of, id_error};
 use super::lanes::LaneRole;
 use super::obituaries::Death;
-use crate::core::call_queues::CallLimits;
+use crate::core::actors::call_queues::CallLimits;
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;

@@ -3,11 +3,11 @@
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::ActorId;
 
-use super::super::call_queues::CallLimits;
-use super::super::tasks::{Place, TaskRecord};
-use super::super::templates::TemplateSlots;
-use super::super::{Core, Effect, Effects};
 use super::Reach;
+use super::call_queues::CallLimits;
+use crate::core::tasks::templates::TemplateSlots;
+use crate::core::tasks::{Place, TaskRecord};
+use crate::core::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;

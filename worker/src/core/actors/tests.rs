@@ -7,11 +7,11 @@ use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind;
 
-use super::super::call_queues::CallLimits;
-use super::super::ends::{EndedResult, ResultValue};
-use super::super::objects::ObjectState;
-use super::super::tasks::{CallTemplate, Target};
+use super::call_queues::CallLimits;
 use super::*;
+use crate::core::objects::ObjectState;
+use crate::core::tasks::{CallTemplate, Target};
+use crate::core::{EndedResult, ResultValue};
 
 const OLD_LANE: ConnectionId = ConnectionId(1);
 const NEW_LANE: ConnectionId = ConnectionId(2);

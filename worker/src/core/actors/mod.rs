@@ -6,22 +6,25 @@
 //!   ▲ ▼ └────────────────── dead, for good ─────┴────────────────────────────────────► Dead
 //!  Unplaceable: calls fail, but the cluster may grow
 //! ```
-//! An address that is the old one means that the lane failed and the actor lives on ([`super::away`]).
+//! An address that is the old one means that the lane failed and the actor lives on ([`away`]).
 //!
 //! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it, and
-//! so do calls that the actor has not answered ([`super::window`]). Both hold within a concurrency group
-//! ([`super::call_queues`]).
+//! so do calls that the actor has not answered ([`window`]). Both hold within a concurrency group
+//! ([`call_queues`]).
 
+mod away;
+pub(crate) mod call_queues;
 mod incarnations;
+mod window;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, TaskId};
 use rustc_hash::FxHashMap;
 
-use super::away::AwayActors;
-use super::call_queues::{CallQueues, Group};
+use self::away::AwayActors;
+use self::call_queues::{CallQueues, Group};
+use super::tasks::templates::TemplateSlots;
 use super::tasks::{Assembled, Place, TaskRecord};
-use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -108,7 +111,7 @@ impl ActorEntry {
 pub(crate) struct ActorTable {
     entries: FxHashMap<ActorId, ActorEntry>,
     by_connection: FxHashMap<ConnectionId, ActorId>,
-    pub(super) away: AwayActors,
+    pub(in crate::core) away: AwayActors,
     /// Calls that were sent and are unanswered, to all actors.
     in_flight: usize,
 }
@@ -192,7 +195,7 @@ impl Core {
     }
 
     /// Sends the calls that are ready, in order.
-    pub(super) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
+    pub(in crate::core) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
         let Some(entry) = self.actors.entries.get(&actor) else {
             return;
         };
@@ -285,7 +288,7 @@ impl Core {
 
     /// A call was answered: its group has room for another. To be followed by [`Core::continue_calls`] when the call has
     /// ended, or waits again: an actor without handles lives until then.
-    pub(super) fn call_answered(
+    pub(in crate::core) fn call_answered(
         &mut self,
         connection: ConnectionId,
         call: TaskId,
@@ -298,7 +301,7 @@ impl Core {
     }
 
     /// Sends what there is room for, or ends the actor after its last call.
-    pub(super) fn continue_calls(
+    pub(in crate::core) fn continue_calls(
         &mut self,
         (actor, group): (ActorId, Group),
         effects: &mut Effects,
@@ -308,7 +311,12 @@ impl Core {
     }
 
     /// A call that is retried goes back in front of the calls that are not sent.
-    pub(super) fn requeue_call(&mut self, actor: ActorId, call: TaskId, effects: &mut Effects) {
+    pub(in crate::core) fn requeue_call(
+        &mut self,
+        actor: ActorId,
+        call: TaskId,
+        effects: &mut Effects,
+    ) {
         let records = &self.tasks.records;
         let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
         else {
@@ -326,7 +334,7 @@ impl Core {
     }
 
     /// A cancelled call that was not sent.
-    pub(super) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
+    pub(in crate::core) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
         let records = &self.tasks.records;
         let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
         else {

@@ -22,8 +22,8 @@ use aktis_proto::v1 as wire;
 use prost::Message;
 use rustc_hash::FxHashMap;
 
+use super::tasks::templates::TemplateSlots;
 use super::tasks::{Assembled, Place, TaskRecord};
-use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -148,7 +148,7 @@ impl LeaseTable {
         Some(at.saturating_duration_since(self.now()))
     }
 
-    pub(super) fn tick_by(&mut self, at: Instant) {
+    pub(in crate::core) fn tick_by(&mut self, at: Instant) {
         if self.tick_at.is_none_or(|known| at < known) {
             self.tick_at = Some(at);
             self.is_tick_news = true;
@@ -176,7 +176,7 @@ impl LeaseTable {
         &mut self.classes[class.0 as usize]
     }
 
-    pub(super) fn now(&self) -> Instant {
+    pub(in crate::core) fn now(&self) -> Instant {
         self.now
             .unwrap_or_else(|| unreachable!("every entry point sets the time"))
     }
@@ -218,7 +218,7 @@ impl LeaseTable {
 }
 
 impl Core {
-    pub(super) fn enqueue(&mut self, class: ClassId, task: TaskId, effects: &mut Effects) {
+    pub(in crate::core) fn enqueue(&mut self, class: ClassId, task: TaskId, effects: &mut Effects) {
         self.leases.class_mut(class).queue.push_back(task);
         self.pump(class, effects);
     }

@@ -8,9 +8,9 @@ use aktis_common::ids::{NodeId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
-use super::objects::{ObjectState, Stored};
-use super::tasks::{Target, layout_of};
-use super::{Core, Effect, Effects, Watcher};
+use crate::core::objects::{ObjectState, Stored};
+use crate::core::tasks::{Target, layout_of};
+use crate::core::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -161,7 +161,7 @@ impl Core {
         true
     }
 
-    pub(super) fn tell_watchers(&mut self, object: ObjectId, effects: &mut Effects) {
+    pub(in crate::core) fn tell_watchers(&mut self, object: ObjectId, effects: &mut Effects) {
         let Some(entry) = self.objects.get_mut(object) else {
             return;
         };
@@ -171,7 +171,12 @@ impl Core {
     }
 
     /// The object is ready: tells one watcher.
-    pub(super) fn tell(&mut self, object: ObjectId, watcher: Watcher, effects: &mut Effects) {
+    pub(in crate::core) fn tell(
+        &mut self,
+        object: ObjectId,
+        watcher: Watcher,
+        effects: &mut Effects,
+    ) {
         match watcher {
             Watcher::Thread(waiter) => waiter.count_down(),
             Watcher::Callback(callback) => effects.callbacks.push(callback),
@@ -345,7 +350,7 @@ impl Core {
         self.settle(effects);
     }
 
-    pub(super) fn fail_object(
+    pub(in crate::core) fn fail_object(
         &mut self,
         object: ObjectId,
         failure: TaskFailure,
@@ -399,7 +404,7 @@ impl Core {
             let cancelled = is_crash.then(|| self.cancelled_end(id)).flatten();
             return self.fail_task(id, cancelled.unwrap_or(failure), effects);
         }
-        record.place = super::tasks::Place::Queued;
+        record.place = crate::core::tasks::Place::Queued;
         match record.template.target {
             Target::Class(_) => self.resolve_dependencies(id, effects),
             Target::Actor(actor) => self.requeue_call(actor, id, effects),

@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::ActorId;
 use rustc_hash::FxHashMap;
 
-use super::{Core, Effect, Effects};
+use crate::core::{Core, Effect, Effects};
 
 /// Longer than the news of a death takes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// The actors that are asked about, and when the next time.
 #[derive(Debug, Default)]
-pub(super) struct AwayActors(FxHashMap<ActorId, Instant>);
+pub(in crate::core) struct AwayActors(FxHashMap<ActorId, Instant>);
 
 impl AwayActors {
     /// Says when [`Core::tick`] is to be called.
-    pub(super) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
+    pub(in crate::core) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
         let ask_at = now + ASK_EVERY;
         self.0.insert(actor, ask_at);
         ask_at
     }
 
     /// There is news of it.
-    pub(super) fn remove(&mut self, actor: ActorId) {
+    pub(in crate::core) fn remove(&mut self, actor: ActorId) {
         self.0.remove(&actor);
     }
 
     /// Those to be asked about now.
-    fn take_due(&mut self, now: Instant) -> Vec<ActorId> {
+    pub(in crate::core) fn take_due(&mut self, now: Instant) -> Vec<ActorId> {
         let due = self.0.iter_mut().filter(|(_, ask_at)| **ask_at <= now);
         due.map(|(actor, ask_at)| {
             *ask_at = now + ASK_EVERY;
@@ -42,7 +42,7 @@ impl AwayActors {
         .collect()
     }
 
-    fn next(&self, now: Instant) -> Option<Duration> {
+    pub(in crate::core) fn next(&self, now: Instant) -> Option<Duration> {
         let left = |ask_at: &Instant| ask_at.saturating_duration_since(now);
         self.0.values().map(left).min()
     }
@@ -50,7 +50,7 @@ impl AwayActors {
 
 impl Core {
     /// Asks what has become of actors that are away. Says when to come again.
-    pub(super) fn actor_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+    pub(in crate::core) fn actor_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
         let now = self.leases.now();
         for actor in self.actors.away.take_due(now) {
             effects.push(Effect::WatchActor { actor });
@@ -59,7 +59,7 @@ impl Core {
     }
 
     /// The actor cannot be reached now. If it lives it is to be tried again.
-    pub(super) fn ask_later(&mut self, actor: ActorId) {
+    pub(in crate::core) fn ask_later(&mut self, actor: ActorId) {
         let ask_at = self.actors.away.add(actor, self.leases.now());
         self.leases.tick_by(ask_at);
     }

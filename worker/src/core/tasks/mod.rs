@@ -1,14 +1,16 @@
 //! Tasks this process submitted, and what is kept of them as lineage.
 
+pub(crate) mod templates;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use aktis_common::ids::{ActorId, IdBuildHasher, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 
+use self::templates::TemplateSlots;
 use super::leases::ClassId;
 use super::objects::ObjectState;
-use super::templates::TemplateSlots;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
@@ -59,17 +61,17 @@ pub(crate) struct TaskRecord {
     pub(crate) dependencies: Vec<(ObjectId, ProcessAddress)>,
     pub(crate) unresolved: u32,
     pub(crate) place: Place,
-    pub(super) retries_left: i32,
+    pub(in crate::core) retries_left: i32,
     /// Position of an actor call in this process's sequence.
     pub(crate) sequence: u64,
     /// Results in object stores that are still referenced: of a task that has ended, and of a generator while it runs.
-    pub(super) live_results: u32,
+    pub(in crate::core) live_results: u32,
     /// It has ended before, and runs to make results again that were lost.
-    pub(super) is_rerun: bool,
+    pub(in crate::core) is_rerun: bool,
     /// The task of this process that submitted it, if one did.
-    pub(super) parent: Option<TaskId>,
+    pub(in crate::core) parent: Option<TaskId>,
     /// It is not to be run again, whatever becomes of it.
-    pub(super) is_cancelled: bool,
+    pub(in crate::core) is_cancelled: bool,
 }
 
 impl TaskRecord {
@@ -102,15 +104,15 @@ impl TaskRecord {
     }
 
     /// It waits, and is to be run.
-    pub(super) fn is_queued(&self) -> bool {
+    pub(in crate::core) fn is_queued(&self) -> bool {
         self.place == Place::Queued && !self.is_cancelled
     }
 
-    pub(super) fn args_bytes(&self) -> u64 {
+    pub(in crate::core) fn args_bytes(&self) -> u64 {
         self.args.data_bytes() as u64
     }
 
-    pub(super) fn lineage_bytes(&self) -> u64 {
+    pub(in crate::core) fn lineage_bytes(&self) -> u64 {
         RECORD_BYTES + self.args_bytes()
     }
 
@@ -146,15 +148,15 @@ pub(crate) fn call_name(template: &wire::CallTemplate) -> String {
 pub(crate) struct TaskTable {
     pub(crate) records: HashMap<TaskId, TaskRecord, IdBuildHasher>,
     /// Bytes of arguments of the tasks that are not ended.
-    pub(super) queued_bytes: u64,
+    pub(in crate::core) queued_bytes: u64,
     /// Most records at once since the table was shrunk.
-    pub(super) peak: usize,
-    pub(super) lineage: VecDeque<TaskId>,
-    pub(super) lineage_bytes: u64,
-    pub(super) lineage_limit_bytes: u64,
-    pub(super) evicted: u64,
+    pub(in crate::core) peak: usize,
+    pub(in crate::core) lineage: VecDeque<TaskId>,
+    pub(in crate::core) lineage_bytes: u64,
+    pub(in crate::core) lineage_limit_bytes: u64,
+    pub(in crate::core) evicted: u64,
     /// The tasks that were cancelled last, to explain why their results cannot be made again.
-    pub(super) cancelled: VecDeque<TaskId>,
+    pub(in crate::core) cancelled: VecDeque<TaskId>,
 }
 
 impl TaskTable {
@@ -163,7 +165,7 @@ impl TaskTable {
         self.queued_bytes
     }
 
-    pub(super) fn new(lineage_limit_bytes: u64) -> Self {
+    pub(in crate::core) fn new(lineage_limit_bytes: u64) -> Self {
         Self {
             records: HashMap::default(),
             queued_bytes: 0,
@@ -195,7 +197,7 @@ pub(crate) fn layout_of(value: &Value) -> wire::ValueLayout {
     clippy::large_enum_variant,
     reason = "taken apart by the caller at once"
 )]
-pub(super) enum Assembled {
+pub(in crate::core) enum Assembled {
     Frame(wire::PushTask, PayloadParts),
     /// A dependency has got lost meanwhile; the task waits for it again.
     Waits,
@@ -217,7 +219,7 @@ impl Core {
     }
 
     /// Watches the dependencies that are not ready; makes the task runnable when none is missing.
-    pub(super) fn resolve_dependencies(&mut self, id: TaskId, effects: &mut Effects) {
+    pub(in crate::core) fn resolve_dependencies(&mut self, id: TaskId, effects: &mut Effects) {
         let Some(record) = self.tasks.records.get_mut(&id) else {
             return;
         };
@@ -250,7 +252,7 @@ impl Core {
     }
 
     /// Builds the frame of a task whose dependencies are ready.
-    pub(super) fn assemble(&mut self, id: TaskId, effects: &mut Effects) -> Assembled {
+    pub(in crate::core) fn assemble(&mut self, id: TaskId, effects: &mut Effects) -> Assembled {
         let Some(record) = self.tasks.records.get(&id) else {
             return Assembled::Ended;
         };
@@ -306,7 +308,7 @@ impl Core {
     }
 
     /// Sends a call, after its template if the callee does not know that yet. `slots`: of the lane.
-    pub(super) fn send_push(
+    pub(in crate::core) fn send_push(
         template: &Arc<CallTemplate>,
         slots: &mut TemplateSlots,
         connection: ConnectionId,

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ActorId, ObjectId, TaskId};
 use rustc_hash::FxHashSet;
 
-use super::tasks::Place;
-use super::{Core, Effect, Effects};
+use crate::core::tasks::Place;
+use crate::core::{Core, Effect, Effects};
 
 /// How long after the last reference is gone the raylet is told: calls that return references come one after the other.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// What the raylet was told.
 #[derive(Debug, Default)]
-pub(super) struct Lending {
+pub(in crate::core) struct Lending {
     is_told: bool,
     /// Since when nothing is lent, while the raylet believes otherwise.
     ended_at: Option<Instant>,
@@ -29,7 +29,7 @@ pub(super) struct Lending {
 
 impl Core {
     /// To be called when the holders of an own object have changed.
-    pub(super) fn note_lending(&mut self, effects: &mut Effects) {
+    pub(in crate::core) fn note_lending(&mut self, effects: &mut Effects) {
         let is_lending = self.is_lending();
         match (self.lending.is_told, is_lending) {
             (false, true) => {
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// Says when to come again.
-    pub(super) fn lending_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
+    pub(in crate::core) fn lending_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
         let left =
             (self.lending.ended_at? + TOLD_AFTER).saturating_duration_since(self.leases.now());
         if !left.is_zero() {
@@ -124,8 +124,8 @@ impl Core {
 mod tests {
     use aktis_common::ids::{NodeId, WorkerId};
 
-    use super::super::objects::ObjectState;
     use super::*;
+    use crate::core::objects::ObjectState;
     use crate::reference::ProcessAddress;
     use crate::value::Value;
 

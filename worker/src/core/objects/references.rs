@@ -10,8 +10,8 @@
 
 use aktis_common::ids::{ActorId, ObjectId, WorkerId};
 
-use super::objects::{ObjectEntry, ObjectState};
-use super::{Core, Effect, Effects, Watcher};
+use super::{ObjectEntry, ObjectState};
+use crate::core::{Core, Effect, Effects, Watcher};
 use crate::reference::ProcessAddress;
 
 impl Core {

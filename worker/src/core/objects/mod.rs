@@ -8,6 +8,9 @@
 //! ```
 //! A borrowed object starts as Pending and becomes what its owner answers.
 
+pub(super) mod lending;
+mod references;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -219,7 +222,7 @@ impl ObjectTable {
     }
 
     /// The number of a copy that was made just now.
-    pub(super) fn next_making(&mut self) -> u64 {
+    pub(in crate::core) fn next_making(&mut self) -> u64 {
         self.last_making += 1;
         self.last_making
     }
@@ -271,7 +274,7 @@ impl ObjectTable {
     }
 
     /// An object has failed.
-    pub(super) fn tell_getters(&mut self, object: ObjectId) {
+    pub(in crate::core) fn tell_getters(&mut self, object: ObjectId) {
         for getter in &mut self.getters {
             getter.failed.push(object);
             getter.has_failures.store(true, Ordering::Release);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::tasks::CallTemplate;
+use super::CallTemplate;
 
 /// Templates a callee keeps per lane.
 const SLOTS: usize = 64;
@@ -16,7 +16,7 @@ pub(crate) struct TemplateSlots {
 
 impl TemplateSlots {
     /// The slot of a template, and whether the callee has to be told about it first.
-    pub(super) fn slot_of(&mut self, template: &Arc<CallTemplate>) -> (u32, bool) {
+    pub(in crate::core) fn slot_of(&mut self, template: &Arc<CallTemplate>) -> (u32, bool) {
         let known = self
             .known
             .iter()
@@ -42,8 +42,8 @@ impl TemplateSlots {
 mod tests {
     use aktis_common::ids::ActorId;
 
-    use super::super::tasks::Target;
     use super::*;
+    use crate::core::tasks::Target;
 
     fn template() -> Arc<CallTemplate> {
         Arc::new(CallTemplate {

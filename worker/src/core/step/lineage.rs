@@ -5,14 +5,14 @@
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ObjectId, TaskId};
 
-use super::objects::{ObjectEntry, ObjectState, shrink_if_sparse};
-use super::tasks::{Place, Target};
-use super::{Core, Effects};
+use crate::core::objects::{ObjectEntry, ObjectState, shrink_if_sparse};
+use crate::core::tasks::{Place, Target};
+use crate::core::{Core, Effects};
 use crate::error::TaskFailure;
 
 impl Core {
     /// An item of a generator lies in a store: the generator is kept as long as somebody may miss it.
-    pub(super) fn item_is_stored(&mut self, id: TaskId) {
+    pub(in crate::core) fn item_is_stored(&mut self, id: TaskId) {
         if let Some(record) = self.tasks.records.get_mut(&id)
             && !record.is_rerun
         {
@@ -22,7 +22,12 @@ impl Core {
 
     /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it. A generator's results were
     /// counted when they came.
-    pub(super) fn retire(&mut self, id: TaskId, stored_results: u32, effects: &mut Effects) {
+    pub(in crate::core) fn retire(
+        &mut self,
+        id: TaskId,
+        stored_results: u32,
+        effects: &mut Effects,
+    ) {
         let Some(record) = self.tasks.records.get_mut(&id) else {
             return;
         };
@@ -110,7 +115,7 @@ impl Core {
     }
 
     /// A result of a task that lay in a store is not referenced any more.
-    pub(super) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
+    pub(in crate::core) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
         let id = object.task();
         let Some(record) = self.tasks.records.get_mut(&id) else {
             return;
@@ -122,7 +127,7 @@ impl Core {
     }
 
     /// The task has ended for the second time: results that it did not make again are not waited for any more.
-    pub(super) fn fail_missing(
+    pub(in crate::core) fn fail_missing(
         &mut self,
         id: TaskId,
         failure: &TaskFailure,
@@ -144,7 +149,7 @@ impl Core {
     }
 
     /// All copies of an own object are gone: runs its task again, or says why that is impossible.
-    pub(super) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
+    pub(in crate::core) fn reconstruct(&mut self, object: ObjectId, effects: &mut Effects) {
         let id = object.task();
         let loss = self.losses.remove(&object);
         let evicted = self.tasks.evicted;
@@ -234,10 +239,10 @@ mod tests {
     use aktis_proto::v1 as wire;
     use thin_vec::ThinVec;
 
-    use super::super::Watcher;
-    use super::super::ends::ResultValue;
-    use super::super::tasks::{CallTemplate, TaskRecord};
     use super::*;
+    use crate::core::ResultValue;
+    use crate::core::Watcher;
+    use crate::core::tasks::{CallTemplate, TaskRecord};
     use crate::lane::turn::Waiter;
     use crate::reference::ProcessAddress;
     use crate::value::Value;

@@ -11,8 +11,8 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
 use aktis_proto::v1 as wire;
 
-use super::tasks::{Place, Target};
-use super::{Core, Effect, Effects};
+use crate::core::tasks::{Place, Target};
+use crate::core::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
 use crate::value::PayloadParts;
@@ -104,7 +104,7 @@ impl Core {
     }
 
     /// Whether a task was cancelled and did not end yet; the failure it ends with.
-    pub(super) fn cancelled_end(&self, task: TaskId) -> Option<TaskFailure> {
+    pub(in crate::core) fn cancelled_end(&self, task: TaskId) -> Option<TaskFailure> {
         let record = self.tasks.records.get(&task)?;
         record
             .is_cancelled
@@ -152,9 +152,9 @@ mod tests {
     use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
     use wire::lane_frame::Kind;
 
-    use super::super::objects::ObjectState;
-    use super::super::tasks::{CallTemplate, TaskRecord};
     use super::*;
+    use crate::core::objects::ObjectState;
+    use crate::core::tasks::{CallTemplate, TaskRecord};
     use crate::reference::ProcessAddress;
     use crate::value::Value;
 
