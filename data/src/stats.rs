@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::stages::spec::{Report, StepReport, WrittenFile};
+use crate::wire::spec::{Report, StepReport, WrittenFile};
 
 /// One operator: a step of a stage, its source or its sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

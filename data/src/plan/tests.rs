@@ -1,9 +1,12 @@
 //! Tests of the push-down through maps, on the plan alone.
 
-use arrow::datatypes::{DataType, Field};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 
 use super::*;
+use crate::sources::ParquetTable;
 use crate::storage::{DataFile, FileFooter};
 
 fn source() -> Dataset {

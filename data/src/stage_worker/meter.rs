@@ -7,9 +7,9 @@ use std::time::Instant;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
-use super::stream::BatchStream;
 use crate::block::data_bytes;
-use crate::stages::spec::StepReport;
+use crate::operators::stream::BatchStream;
+use crate::wire::spec::StepReport;
 
 /// Counters of one step; times include the steps that it pulls from on the same thread.
 #[derive(Debug, Default)]

@@ -14,23 +14,11 @@
 //!   input can leave out the blocks that were delivered before.
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
-mod adapt;
-#[cfg(test)]
-mod adapt_tests;
-mod cut;
-mod function;
-mod map;
 mod meter;
-mod part;
-mod relational;
 mod seen;
-mod sink;
-mod source;
-mod stream;
 
-pub(crate) use part::{ROW_GROUP_BYTES, UNFINISHED, unfinished_folder};
+pub(crate) use meter::StageMeters;
 pub(crate) use seen::SeenColumns;
-pub(crate) use sink::{empty_file, properties};
 
 use std::time::{Duration, Instant};
 
@@ -42,13 +30,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::block;
-use crate::stages::spec::{InputSpec, MapStep, Report, StageSpec, StepKind};
-use cut::BlockCutter;
-use function::SharedFunction;
-use meter::StageMeters;
-use sink::Sink;
-use source::SourceReader;
-use stream::BatchStream;
+use crate::operators::blocks::{BlockCutter, CutBlock};
+use crate::operators::function::{self, SharedFunction};
+use crate::operators::stream::BatchStream;
+use crate::operators::{map, relational};
+use crate::sinks::parquet as sink;
+use crate::sinks::parquet::Sink;
+use crate::sources::parquet::read::SourceReader;
+use crate::wire::spec::{InputSpec, MapStep, Report, StageSpec, StepKind};
 
 /// The actor's name in the registry.
 pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
@@ -245,7 +234,7 @@ impl RunningInput {
         }
     }
 
-    fn next_full_block(&mut self) -> Option<cut::CutBlock> {
+    fn next_full_block(&mut self) -> Option<CutBlock> {
         match &mut self.output {
             Output::Blocks(cutter) => cutter.next_full(),
             Output::Sink(_) => None,
@@ -265,10 +254,7 @@ impl RunningInput {
     }
 
     /// The report of a cut block, or nothing if the block was delivered by an earlier attempt.
-    fn deliver(
-        &mut self,
-        cut: cut::CutBlock,
-    ) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
+    fn deliver(&mut self, cut: CutBlock) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
         if self.skip_blocks > 0 {
             self.skip_blocks -= 1;
             self.skip_rows = self

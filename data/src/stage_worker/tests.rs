@@ -6,10 +6,10 @@ use arrow::array::{Int64Array, RecordBatch};
 
 use super::*;
 use crate::Execution;
-use crate::execution::ExecutionOptions;
+use crate::executor::ExecutionOptions;
+use crate::executor::pool::InProcessPool;
+use crate::graph::{ParquetOutput, Sink};
 use crate::plan::{Dataset, Kept, MapSpec, Produces};
-use crate::pool::InProcessPool;
-use crate::stages::{ParquetOutput, Sink};
 use crate::testing::{ids, rows, test_map, whole, write_file};
 
 fn read(folder: &Path) -> Dataset {
@@ -371,7 +371,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         block_bytes: 800,
         ..StageSpec::default()
     };
-    let numbers = crate::stages::spec::NumberPart {
+    let numbers = crate::wire::spec::NumberPart {
         start: 0,
         end: 1000,
     };

@@ -16,8 +16,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use crate::operators::udf::{self, BatchFunction, UdfHost};
 use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
-use crate::udf::{self, BatchFunction, UdfHost};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
 pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_data::Execution;
-use aktis_data::execution::{DeliveredBlock, Next};
+use aktis_data::executor::{DeliveredBlock, Next};
 use aktis_data::plan::Dataset;
 use aktis_data::stats::{ExecutionStats, StageStats};
 use pyo3::exceptions::PyValueError;

@@ -1,6 +1,6 @@
 //! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
 
-use aktis_data::udf::{BatchFunction, UdfHost};
+use aktis_data::operators::udf::{BatchFunction, UdfHost};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;

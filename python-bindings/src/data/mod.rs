@@ -19,6 +19,6 @@ pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     data.add_function(wrap_pyfunction!(columns::settle_columns, &data)?)?;
     data.add_function(wrap_pyfunction!(columns::conform_columns, &data)?)?;
     module.add_submodule(&data)?;
-    aktis_data::udf::install(Box::new(host::PythonHost));
+    aktis_data::operators::udf::install(Box::new(host::PythonHost));
     Ok(())
 }

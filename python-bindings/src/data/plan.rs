@@ -1,9 +1,9 @@
 //! `_aktis.data.Plan`: a lazy dataset.
 
-use aktis_data::execution::SaveMode;
+use aktis_data::SaveMode;
+use aktis_data::executor::pool::RuntimePool;
+use aktis_data::graph::{ParquetOutput, Sink, plan_job};
 use aktis_data::plan::Dataset;
-use aktis_data::pool::RuntimePool;
-use aktis_data::stages::{ParquetOutput, Sink, plan_job};
 use aktis_data::storage::ReadOptions;
 use aktis_data::{
     ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, prepare_folder,
@@ -140,7 +140,7 @@ impl PyPlan {
     fn embed(&self, spec: &str, compute: ComputeOptions) -> PyResult<Self> {
         let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
-        let map = aktis_data::embed::embed_map(spec, compute.to_compute());
+        let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute());
         self.then(map.and_then(|map| self.dataset.map(map)))
     }
 

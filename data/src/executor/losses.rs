@@ -1,0 +1,92 @@
+//! What was lost while an execution ran: workers, blocks, nodes.
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+
+use super::main_loop::ExecutionLoop;
+use crate::executor::core::event::{BlockKey, Event, WorkerKey};
+
+impl ExecutionLoop {
+    /// A call that failed: was it the worker's process or the user's function?
+    pub(super) fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
+        // Calls of a worker that was stopped fail as they should.
+        let stage = *self.stage_of.get(&worker)?;
+        if is_loss(failure.code)
+            && let Some(blocks) = self.lost_blocks(worker, &failure)
+        {
+            tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
+            return Some(Event::InputLost { worker, blocks });
+        }
+        if !is_death(failure.code) {
+            return Some(Event::WorkerFailed { worker, failure });
+        }
+        self.stage_of.remove(&worker);
+        self.given.remove(&worker);
+        self.pool.stop_worker(worker);
+        self.stats.lock().stages[stage].deaths += 1;
+        tracing::warn!(worker = worker.0, %failure, "a stage worker died");
+        Some(Event::WorkerLost { worker, failure })
+    }
+
+    /// Which of its blocks a worker could not get: those that the failure names, and if it names none, any may be.
+    fn lost_blocks(&self, worker: WorkerKey, failure: &TaskFailure) -> Option<Vec<BlockKey>> {
+        let given = self.given.get(&worker).filter(|given| !given.is_empty())?;
+        let is_named = |block: &&BlockKey| {
+            let handle = self.blocks.get(block);
+            handle.is_some_and(|handle| self.pool.is_named(handle, failure))
+        };
+        let named: Vec<BlockKey> = given.iter().filter(is_named).copied().collect();
+        Some(if named.is_empty() {
+            given.clone()
+        } else {
+            named
+        })
+    }
+
+    /// What the cluster has now, if a death may have changed it.
+    pub(super) fn look_at_nodes(&mut self) -> Option<Event> {
+        match self.pool.nodes() {
+            Ok(nodes) => Some(Event::NodesChanged(nodes)),
+            Err(failure) => {
+                tracing::debug!(%failure, "the nodes cannot be asked for");
+                None
+            }
+        }
+    }
+
+    /// A lost block is there again, under the name that it had.
+    pub(super) fn restored(&mut self, lost: BlockKey, made: BlockKey) {
+        let Some(handle) = self.blocks.remove(&made) else {
+            return;
+        };
+        let (waiting, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.readers)
+            .into_iter()
+            .partition(|(block, _)| *block == lost);
+        self.readers = others;
+        for (_, reader) in waiting {
+            // It may have gone away.
+            let _ = reader.send(handle.clone());
+        }
+        self.blocks.insert(lost, handle);
+    }
+}
+
+/// Whether something that was stored is gone. Functions that meet such a failure themselves report it as their own.
+pub(super) fn is_loss(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ObjectLost | ErrorCode::ReconstructionFailed | ErrorCode::OwnerDied
+    )
+}
+
+/// Whether the worker's process, and not what it ran, has failed.
+fn is_death(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ActorDied
+            | ErrorCode::WorkerCrashed
+            | ErrorCode::NodeDied
+            | ErrorCode::ActorUnavailable
+            | ErrorCode::OutOfMemory
+    )
+}

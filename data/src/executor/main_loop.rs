@@ -1,0 +1,420 @@
+//! The loop of an execution: messages to events, effects to calls of the pool.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use aktis_worker::options::ResourceMap;
+use arrow::datatypes::{Schema, SchemaRef};
+use parking_lot::Mutex;
+
+use super::{DeliveredBlock, Delivery};
+use crate::block::BlockHandle;
+use crate::executor::core::Executor;
+use crate::executor::core::event::{
+    BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
+};
+use crate::executor::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
+use crate::ledger::FolderSink;
+use crate::sources::SourceBlock;
+use crate::sources::splits::Split;
+use crate::stage_worker::SeenColumns;
+use crate::stats::ExecutionStats;
+use crate::wire::spec::{BlockPart, InputSpec, Report, StageSpec};
+
+/// To the loop.
+pub(crate) enum Message {
+    Answer(WorkerKey, Answer),
+    Taken(BlockKey),
+    /// A delivered block cannot be read; where it lies when it was made again goes there.
+    Lost(BlockKey, Sender<BlockHandle>),
+    Cancel,
+}
+
+/// What the workers of a stage are started with.
+pub(crate) struct StageStart {
+    pub(crate) spec: StageSpec,
+    pub(crate) resources: ResourceMap,
+    pub(crate) captured: Vec<BlockHandle>,
+}
+
+/// One execution.
+pub(crate) struct ExecutionLoop {
+    pub(crate) executor: Executor,
+    pub(crate) pool: Box<dyn WorkerPool>,
+    pub(crate) stages: Vec<StageStart>,
+    pub(crate) splits: Vec<Split>,
+    pub(crate) stats: Arc<Mutex<ExecutionStats>>,
+    pub(crate) messages: Receiver<Message>,
+    pub(crate) delivered: Sender<Delivery>,
+    pub(crate) folder: Option<FolderSink>,
+    /// The columns that come out, if they are known.
+    pub(crate) schema: Option<SchemaRef>,
+    pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
+    pub(crate) stage_of: HashMap<WorkerKey, usize>,
+    pub(crate) next_block: u64,
+    /// Attempts at inputs so far: their files never share a name.
+    pub(crate) next_attempt: u64,
+    /// The consumer went away: what there is is not the whole.
+    pub(crate) is_cancelled: bool,
+    /// Rows that sinks took for inputs that are under way: they count when their input is used up.
+    pub(crate) sunk: HashMap<WorkerKey, u64>,
+    /// Blocks that workers were given last.
+    pub(crate) given: HashMap<WorkerKey, Vec<BlockKey>>,
+    /// Consumers that wait for blocks to be made again.
+    pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
+    /// Workers that are started later.
+    pub(crate) late_starts: Vec<LateStart>,
+    /// The columns of what the last stage gave so far.
+    pub(crate) seen: Arc<Mutex<SeenColumns>>,
+}
+
+/// A worker that is started when what its predecessors died of has had time to pass.
+pub(crate) struct LateStart {
+    at: Instant,
+    stage: usize,
+    worker: WorkerKey,
+}
+
+/// How long the next start of a worker waits after so many that died: a node may have died with them, and be known as
+/// alive for some seconds.
+const START_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(8),
+];
+
+/// How long a job that failed waits for its writers to end.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
+
+impl ExecutionLoop {
+    /// Runs to the end.
+    pub(crate) fn run(mut self) {
+        let mut queue: VecDeque<Effect> = self.executor.start().into();
+        loop {
+            while let Some(effect) = queue.pop_front() {
+                match self.carry_out(effect) {
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => return self.end(outcome),
+                    Err(event) => queue.extend(self.executor.handle(event)),
+                }
+            }
+            self.publish();
+            let event = match self.receive() {
+                Ok(Some(message)) => self.read_message(message),
+                Ok(None) => self.start_late(),
+                // The handle and the pool are gone: nobody is left to run for.
+                Err(RecvError) => return,
+            };
+            let Some(event) = event else { continue };
+            if matches!(event, Event::WorkerLost { .. })
+                && let Some(news) = self.look_at_nodes()
+            {
+                queue.extend(self.executor.handle(news));
+            }
+            queue.extend(self.executor.handle(event));
+        }
+    }
+
+    /// The next message; `None` when it is time to start a worker.
+    fn receive(&self) -> Result<Option<Message>, RecvError> {
+        let Some(at) = self.late_starts.iter().map(|late| late.at).min() else {
+            return self.messages.recv().map(Some);
+        };
+        let patience = at.saturating_duration_since(Instant::now());
+        match self.messages.recv_timeout(patience) {
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
+        }
+    }
+
+    /// Starts the worker whose time has come.
+    fn start_late(&mut self) -> Option<Event> {
+        let first = (0..self.late_starts.len()).min_by_key(|&index| self.late_starts[index].at)?;
+        let LateStart { stage, worker, .. } = self.late_starts.swap_remove(first);
+        // It may have been ended before it began.
+        let is_wanted = self.stage_of.contains_key(&worker);
+        is_wanted
+            .then(|| self.start_worker(stage, worker).err())
+            .flatten()
+    }
+
+    fn end(mut self, outcome: Result<(), TaskFailure>) {
+        let outcome = match self.folder.take() {
+            Some(folder) => {
+                let outcome = outcome.and(if self.is_cancelled {
+                    Err(given_up())
+                } else {
+                    Ok(())
+                });
+                if outcome.is_err() {
+                    self.pool.wait_for_stopped(WRITER_PATIENCE);
+                }
+                // If nobody ever told columns, there are none: what was written can be read all the same.
+                let seen = self.seen.lock().schema();
+                let schema = self.schema.clone().or(seen);
+                folder.close(
+                    outcome,
+                    Some(&schema.unwrap_or_else(|| Arc::new(Schema::empty()))),
+                )
+            }
+            None => outcome,
+        };
+        self.publish();
+        {
+            let mut stats = self.stats.lock();
+            stats.is_done = true;
+            stats.elapsed = stats.began.elapsed();
+            stats
+                .stages
+                .iter_mut()
+                .for_each(|stage| stage.is_done = true);
+        }
+        // The consumer may have gone away.
+        let _ = self.delivered.send(Delivery::End(outcome));
+    }
+
+    fn read_message(&mut self, message: Message) -> Option<Event> {
+        let (worker, answer) = match message {
+            Message::Taken(block) => return Some(Event::Taken(block)),
+            Message::Cancel => {
+                self.is_cancelled = true;
+                return Some(Event::Cancelled);
+            }
+            Message::Lost(block, reader) => {
+                if !self.executor.needs(block) {
+                    // Dropped, which its reader sees.
+                    return None;
+                }
+                self.readers.push((block, reader));
+                return Some(Event::BlockLost(block));
+            }
+            Message::Answer(worker, Answer::Later(answer)) => (worker, answer()),
+            Message::Answer(worker, answer) => (worker, answer),
+        };
+        match answer {
+            Answer::Ready(Ok(())) => Some(Event::WorkerReady(worker)),
+            Answer::Pulled(Ok((report, block))) => Some(self.pulled(worker, &report, block)),
+            Answer::Ready(Err(failure)) | Answer::Pulled(Err(failure)) => {
+                self.failed(worker, failure)
+            }
+            Answer::Later(_) => None,
+        }
+    }
+
+    fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
+        if let Some(&stage) = self.stage_of.get(&worker) {
+            self.stats.lock().add_report(stage, report);
+            self.count_sunk(worker, stage, report);
+            if stage + 1 == self.stages.len() {
+                self.seen.lock().hear(&report.schema);
+            }
+        }
+        let block = block.map(|handle| {
+            let key = BlockKey(self.next_block);
+            self.next_block += 1;
+            self.blocks.insert(key, handle);
+            (key, report.rows, report.bytes)
+        });
+        let nanos = report.steps.iter().map(|step| step.wall_nanos).sum();
+        Event::Pulled(Pulled {
+            worker,
+            block,
+            is_last: report.is_last,
+            rows_in: report.steps.first().map_or(0, |source| source.rows_out),
+            busy: Duration::from_nanos(nanos),
+        })
+    }
+
+    /// EXE-3 (every-split-once): what a sink took counts once, when its input is used up.
+    fn count_sunk(&mut self, worker: WorkerKey, stage: usize, report: &Report) {
+        if self.stages[stage].spec.sink.is_none() {
+            return;
+        }
+        let rows = self.sunk.entry(worker).or_default();
+        *rows += report.rows;
+        if report.is_last {
+            self.stats.lock().rows_sunk += std::mem::take(rows);
+            if let Some(folder) = &mut self.folder {
+                folder.add(report.files.iter().cloned());
+            }
+        }
+    }
+
+    /// Does what the executor wants. `Ok(Some)` is the end; `Err` is an event that came of it at once.
+    fn carry_out(&mut self, effect: Effect) -> Result<Option<Result<(), TaskFailure>>, Event> {
+        match effect {
+            Effect::StartWorker {
+                stage,
+                worker,
+                incidents,
+            } => self.start_worker_after(stage, worker, incidents)?,
+            Effect::StopWorker(worker) => {
+                self.stage_of.remove(&worker);
+                self.given.remove(&worker);
+                self.pool.stop_worker(worker);
+            }
+            Effect::StartInput(start) => self.start_input(start)?,
+            Effect::Pull(worker) => {
+                let result = self.pool.pull(worker);
+                self.checked(worker, result)?;
+            }
+            Effect::Deliver(part) => self.deliver(part),
+            Effect::Release(block) => {
+                self.blocks.remove(&block);
+            }
+            Effect::Restored { lost, made } => self.restored(lost, made),
+            Effect::Finish(outcome) => return Ok(Some(outcome)),
+        }
+        Ok(None)
+    }
+
+    fn checked(&mut self, worker: WorkerKey, result: Result<(), TaskFailure>) -> Result<(), Event> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(failure) => match self.failed(worker, failure) {
+                Some(event) => Err(event),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn start_worker_after(
+        &mut self,
+        stage: usize,
+        worker: WorkerKey,
+        incidents: u32,
+    ) -> Result<(), Event> {
+        self.stage_of.insert(worker, stage);
+        let most = START_PAUSES.len() - 1;
+        let pause = START_PAUSES[usize::try_from(incidents).map_or(most, |count| count.min(most))];
+        if pause.is_zero() {
+            return self.start_worker(stage, worker);
+        }
+        let at = Instant::now() + pause;
+        self.late_starts.push(LateStart { at, stage, worker });
+        Ok(())
+    }
+
+    fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
+        let StageStart {
+            spec,
+            resources,
+            captured,
+        } = &self.stages[stage];
+        let start = WorkerStart {
+            spec,
+            resources,
+            captured,
+            name: &spec.name,
+        };
+        let result = self.pool.start_worker(worker, start);
+        self.checked(worker, result)
+    }
+
+    fn start_input(&mut self, start: StartInput) -> Result<(), Event> {
+        let worker = start.worker;
+        self.next_attempt += 1;
+        self.sunk.remove(&worker);
+        if let InputContent::Blocks(parts) = &start.content {
+            let blocks = parts.iter().map(|part| part.block).collect();
+            self.given.insert(worker, blocks);
+        }
+        let result = self
+            .input_of(start)
+            .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
+        self.checked(worker, result)
+    }
+
+    fn input_of(&self, start: StartInput) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
+        let (input, blocks) = match start.content {
+            InputContent::Split(index) => {
+                let split = &self.splits[index];
+                let mut handles = Vec::with_capacity(split.blocks.len());
+                for block in &split.blocks {
+                    handles.push(self.stored(block)?);
+                }
+                (split.input.clone(), handles)
+            }
+            InputContent::Blocks(parts) => {
+                let part = |part: &BlockSlice| BlockPart {
+                    first_row: part.first_row,
+                    rows: part.rows,
+                };
+                let blocks = parts.iter().map(part).collect();
+                let handles: Option<Vec<BlockHandle>> = parts
+                    .iter()
+                    .map(|part| self.blocks.get(&part.block).cloned())
+                    .collect();
+                let handles = handles.ok_or_else(|| {
+                    TaskFailure::new(
+                        ErrorCode::Internal,
+                        "an input names a block that was released",
+                    )
+                })?;
+                (
+                    InputSpec {
+                        blocks,
+                        ..InputSpec::default()
+                    },
+                    handles,
+                )
+            }
+        };
+        let input = InputSpec {
+            sequence: start.sequence,
+            skip_blocks: start.skip_blocks,
+            skip_rows: start.skip_rows,
+            attempt: self.next_attempt,
+            ..input
+        };
+        Ok((input, blocks))
+    }
+
+    /// Where the block lies; puts it there if this is its first use.
+    fn stored(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let session = self.pool.session();
+        if let Some(handle) = block.handle(&session) {
+            return Ok(handle);
+        }
+        let handle = self.pool.put(block)?;
+        block.set_handle(session, handle.clone());
+        Ok(handle)
+    }
+
+    fn deliver(&self, part: BlockSlice) {
+        let Some(handle) = self.blocks.get(&part.block).cloned() else {
+            return;
+        };
+        let block = DeliveredBlock {
+            key: part.block,
+            handle,
+            first_row: part.first_row,
+            rows: part.rows,
+            bytes: part.bytes,
+        };
+        // The consumer may have gone away; then a message to cancel is on its way.
+        let _ = self.delivered.send(Delivery::Block(block));
+    }
+
+    /// Brings the statistics up to date.
+    fn publish(&self) {
+        let mut stats = self.stats.lock();
+        stats.most_block_bytes = stats.most_block_bytes.max(self.executor.used_bytes());
+        for (index, stage) in stats.stages.iter_mut().enumerate() {
+            let (pending, active) = self.executor.backlog(index);
+            stage.inputs.1 = stage.inputs.0 + (pending + active) as u64;
+            (stage.workers, stage.starting) = self.executor.workers(index);
+            stage.is_done = self.executor.is_stage_done(index);
+        }
+    }
+}
+
+fn given_up() -> TaskFailure {
+    TaskFailure::new(ErrorCode::Cancelled, "the job was given up before its end")
+}

@@ -1,0 +1,285 @@
+//! Running a dataset: one thread per execution, and the handle to it.
+
+pub mod core;
+mod losses;
+mod main_loop;
+pub mod pool;
+mod prepare;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+
+use crate::block::{self, BlockHandle};
+use crate::error::PlanError;
+use crate::executor::core::event::BlockKey;
+use crate::executor::pool::{BlockReader, WorkerPool};
+use crate::graph::{FitError, Sink};
+use crate::plan::Dataset;
+use crate::sources::SourceBlock;
+use crate::stage_worker::SeenColumns;
+use crate::stats::ExecutionStats;
+use losses::is_loss;
+use main_loop::Message;
+
+/// How often one block is made again, while nodes die.
+const MAX_RESTORES: usize = 3;
+
+/// How to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionOptions {
+    /// Whether rows come in the order of the source.
+    pub keep_order: bool,
+    /// Bytes of blocks that may wait or be read; `None`: half of the object store.
+    pub budget_bytes: Option<u64>,
+    /// Size of blocks; `None`: as the budget allows, at most 32 MiB.
+    pub block_bytes: Option<u64>,
+    /// How many inputs the source is cut into; `None`: as the workers and sizes need.
+    pub parts: Option<u64>,
+    /// Workers that may die over one input before it is given up.
+    pub max_deaths: u32,
+}
+
+impl Default for ExecutionOptions {
+    fn default() -> Self {
+        Self {
+            keep_order: true,
+            budget_bytes: None,
+            block_bytes: None,
+            parts: None,
+            max_deaths: 3,
+        }
+    }
+}
+
+/// Why a dataset could not be run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The plan is wrong.
+    #[error("{0}")]
+    Plan(#[source] PlanError),
+    /// The cluster can never run it.
+    #[error("{0}")]
+    Fit(#[source] FitError),
+    /// It failed while it ran.
+    #[error("{0}")]
+    Failed(#[source] TaskFailure),
+}
+
+impl ExecuteError {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::Failed(TaskFailure::new(ErrorCode::Internal, message))
+    }
+}
+
+/// Rows that the consumer may read.
+#[derive(Debug, Clone)]
+pub struct DeliveredBlock {
+    key: BlockKey,
+    handle: BlockHandle,
+    first_row: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl DeliveredBlock {
+    /// Rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+}
+
+/// What [`Execution::next`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows.
+    Block(DeliveredBlock),
+    /// Nothing yet.
+    Pending,
+    /// It is over, well or badly.
+    End(Result<(), TaskFailure>),
+}
+
+/// A running dataset. Dropping it ends it.
+pub struct Execution {
+    messages: Sender<Message>,
+    delivered: Mutex<Receiver<Delivery>>,
+    outcome: Mutex<Option<Result<(), TaskFailure>>>,
+    /// The block that the consumer got last.
+    unread: Mutex<Option<BlockKey>>,
+    stats: Arc<Mutex<ExecutionStats>>,
+    reader: BlockReader,
+    session: String,
+    schema: Option<SchemaRef>,
+    seen: Arc<Mutex<SeenColumns>>,
+}
+
+/// From the loop to the consumer.
+pub(crate) enum Delivery {
+    Block(DeliveredBlock),
+    End(Result<(), TaskFailure>),
+}
+
+impl Execution {
+    /// Runs `dataset` on `pool` into `sink`.
+    pub fn start(
+        dataset: &Dataset,
+        sink: &Sink,
+        pool: Box<dyn WorkerPool>,
+        options: &ExecutionOptions,
+    ) -> Result<Self, ExecuteError> {
+        prepare::start(dataset, sink, pool, options)
+    }
+
+    /// The columns, if they were known before it ran.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        self.schema.clone()
+    }
+
+    /// The columns of what came out so far, also if these were no rows: by name, of types that all of them fit into.
+    pub fn seen_schema(&self) -> Option<SchemaRef> {
+        self.seen.lock().schema()
+    }
+
+    /// The next rows; waits for at most `patience`. Whoever asks for them has read those before: until then they can be
+    /// made again, if their node dies.
+    pub fn next(&self, patience: Duration) -> Next {
+        if let Some(outcome) = &*self.outcome.lock() {
+            return Next::End(outcome.clone());
+        }
+        if let Some(read) = self.unread.lock().take() {
+            // The loop may have ended already; then nobody counts any more.
+            let _ = self.messages.send(Message::Taken(read));
+        }
+        let delivery = self.delivered.lock().recv_timeout(patience);
+        match delivery {
+            Ok(Delivery::Block(block)) => {
+                *self.unread.lock() = Some(block.key);
+                Next::Block(block)
+            }
+            Ok(Delivery::End(outcome)) => {
+                *self.outcome.lock() = Some(outcome.clone());
+                Next::End(outcome)
+            }
+            Err(RecvTimeoutError::Timeout) => Next::Pending,
+            Err(RecvTimeoutError::Disconnected) => Next::End(Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "the executor ended silently",
+            ))),
+        }
+    }
+
+    /// Reads the rows of a block, in place where the store allows it. Waits for them to be made again if their node died.
+    pub fn read(&self, block: &DeliveredBlock) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let mut read = (self.reader)(&block.handle);
+        for _ in 0..MAX_RESTORES {
+            read = match read {
+                Err(failure) if is_loss(failure.code) => {
+                    let handle = self.restored(block.key, failure)?;
+                    (self.reader)(&handle)
+                }
+                done => done,
+            };
+        }
+        let stream = read?;
+        let (_, batches) = block::decode(stream).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
+        })?;
+        Ok(slice(batches, block.first_row, block.rows))
+    }
+
+    /// Where the block lies when it was made again; `failure`: why it cannot be read.
+    fn restored(&self, block: BlockKey, failure: TaskFailure) -> Result<BlockHandle, TaskFailure> {
+        let (reply, restored) = channel();
+        // A loop that has ended drops the reply.
+        let _ = self.messages.send(Message::Lost(block, reply));
+        restored
+            .recv()
+            .map_err(|_| match self.delivered.lock().try_iter().last() {
+                // The job failed meanwhile: that says more.
+                Some(Delivery::End(Err(outcome))) => {
+                    *self.outcome.lock() = Some(Err(outcome.clone()));
+                    outcome
+                }
+                _ => failure,
+            })
+    }
+
+    /// A delivered block as one of a new dataset.
+    pub fn to_source(&self, block: &DeliveredBlock) -> SourceBlock {
+        // Blocks are only ever cut at their end.
+        debug_assert_eq!(block.first_row, 0);
+        SourceBlock::stored(
+            self.session.clone(),
+            block.handle.clone(),
+            block.rows,
+            block.bytes,
+        )
+    }
+
+    /// All rows that are left. Blocks.
+    pub fn collect(&self) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let mut batches = Vec::new();
+        loop {
+            match self.next(Duration::from_secs(3600)) {
+                Next::Block(block) => batches.extend(self.read(&block)?),
+                Next::Pending => {}
+                Next::End(outcome) => return outcome.map(|()| batches),
+            }
+        }
+    }
+
+    /// Waits for the end, throwing rows away. Blocks.
+    pub fn wait(&self) -> Result<(), TaskFailure> {
+        loop {
+            if let Next::End(outcome) = self.next(Duration::from_secs(3600)) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Ends it.
+    pub fn cancel(&self) {
+        // A loop that has ended needs no telling.
+        let _ = self.messages.send(Message::Cancel);
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> ExecutionStats {
+        let mut stats = self.stats.lock().clone();
+        if !stats.is_done {
+            stats.elapsed = Instant::now() - stats.began;
+        }
+        stats
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Rows `first..first + rows` of `batches`.
+fn slice(batches: Vec<RecordBatch>, first: u64, rows: u64) -> Vec<RecordBatch> {
+    let (mut skip, mut left) = (first, rows);
+    let mut result = Vec::new();
+    for batch in batches {
+        let length = batch.num_rows() as u64;
+        let dropped = skip.min(length);
+        let taken = left.min(length - dropped);
+        skip -= dropped;
+        left -= taken;
+        if taken > 0 {
+            let index = |rows| usize::try_from(rows).expect("no more than the batch has");
+            result.push(batch.slice(index(dropped), index(taken)));
+        }
+    }
+    result
+}

@@ -1,0 +1,202 @@
+//! Stage workers as threads of this process: no cluster, no processes. For tests, and for programs that only read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use aktis_worker::options::ResourceMap;
+use bytes::Bytes;
+
+use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPool, WorkerStart};
+use crate::block::{self, BlockHandle};
+use crate::executor::core::event::WorkerKey;
+use crate::executor::core::sizing::NodeCapacity;
+use crate::panics;
+use crate::plan::RESOURCE_UNIT;
+use crate::sources::SourceBlock;
+use crate::stage_worker::StageWorker;
+use crate::wire::spec::{InputSpec, StageSpec};
+
+/// Threads instead of actors.
+pub struct InProcessPool {
+    node: NodeCapacity,
+    answers: Option<AnswerSink>,
+    workers: HashMap<WorkerKey, RunningThread>,
+    /// Threads of workers that were stopped.
+    stopped: Vec<JoinHandle<()>>,
+}
+
+struct RunningThread {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+enum Request {
+    Ready,
+    Start(InputSpec, Vec<Bytes>),
+    Pull,
+}
+
+impl InProcessPool {
+    /// A pool that pretends to be one node with so many processors.
+    pub fn new(cpus: u16) -> Self {
+        let totals = ResourceMap::from([("CPU".to_owned(), i64::from(cpus) * RESOURCE_UNIT)]);
+        Self {
+            node: NodeCapacity { totals },
+            answers: None,
+            workers: HashMap::new(),
+            stopped: Vec::new(),
+        }
+    }
+
+    fn request(&self, worker: WorkerKey, request: Request) -> Result<(), TaskFailure> {
+        let thread = self.workers.get(&worker);
+        if thread.is_some_and(|thread| thread.requests.send(request).is_ok()) {
+            return Ok(());
+        }
+        Err(TaskFailure::new(
+            ErrorCode::ActorDied,
+            "the worker's thread has ended",
+        ))
+    }
+}
+
+impl WorkerPool for InProcessPool {
+    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        Ok(vec![self.node.clone()])
+    }
+
+    fn store_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn session(&self) -> String {
+        "this process".to_owned()
+    }
+
+    fn answer_to(&mut self, sink: PoolAnswers) {
+        self.answers = Some(sink.0);
+    }
+
+    fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
+        let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
+        let (sender, requests) = channel();
+        let spec: StageSpec = start.spec.clone();
+        if !start.captured.is_empty() {
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "{}: functions that hold references need a cluster",
+                    start.name
+                ),
+            ));
+        }
+        let work = move || {
+            let mut worker = StageWorker::new(spec, Vec::new());
+            while let Ok(request) = requests.recv() {
+                let is_ready_call = matches!(request, Request::Ready);
+                let work = || Ok(serve(&mut worker, request));
+                let answer = panics::caught(|text| panics::defect("a stage worker", text), work);
+                let has_panicked = answer.is_err();
+                answers(
+                    key,
+                    answer.unwrap_or_else(|failure| failed(is_ready_call, failure)),
+                );
+                if has_panicked {
+                    // Its state is not to be trusted; whoever calls again is told that it has ended.
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("aktis-stage".to_owned())
+            .spawn(work)
+            .map_err(|error| {
+                TaskFailure::new(
+                    ErrorCode::Internal,
+                    format!("start a worker thread: {error}"),
+                )
+            })?;
+        self.workers.insert(
+            key,
+            RunningThread {
+                requests: sender,
+                thread,
+            },
+        );
+        self.request(key, Request::Ready)
+    }
+
+    fn stop_worker(&mut self, worker: WorkerKey) {
+        if let Some(RunningThread { thread, .. }) = self.workers.remove(&worker) {
+            // With its requests gone it ends after the one that it works on.
+            self.stopped.push(thread);
+        }
+    }
+
+    fn wait_for_stopped(&mut self, patience: Duration) {
+        let stopped = std::mem::take(&mut self.stopped);
+        super::wait_until(patience, || stopped.iter().all(JoinHandle::is_finished));
+    }
+
+    fn start_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        let blocks: Result<Vec<Bytes>, TaskFailure> = blocks.iter().map(read).collect();
+        self.request(worker, Request::Start(input.0, blocks?))
+    }
+
+    fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
+        self.request(worker, Request::Pull)
+    }
+
+    fn put(&self, source: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let batch = source.batch().ok_or_else(|| {
+            TaskFailure::new(ErrorCode::Internal, "a block of another pool was put here")
+        })?;
+        let stream =
+            block::encode(&batch.schema(), std::slice::from_ref(batch)).map_err(|error| {
+                TaskFailure::new(ErrorCode::Serialization, format!("write a block: {error}"))
+            })?;
+        Ok(BlockHandle::new(stream))
+    }
+
+    fn is_named(&self, _block: &BlockHandle, _failure: &TaskFailure) -> bool {
+        // Blocks lie in the memory of this process.
+        false
+    }
+
+    fn reader(&self) -> BlockReader {
+        Arc::new(read)
+    }
+}
+
+fn read(handle: &BlockHandle) -> Result<Bytes, TaskFailure> {
+    handle.get::<Bytes>().cloned().ok_or_else(|| {
+        TaskFailure::new(ErrorCode::Internal, "a block of another pool was read here")
+    })
+}
+
+fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
+    if is_ready_call {
+        Answer::Ready(Err(failure))
+    } else {
+        Answer::Pulled(Err(failure))
+    }
+}
+
+fn serve(worker: &mut StageWorker, request: Request) -> Answer {
+    let pulled = match request {
+        Request::Ready => return Answer::Ready(worker.ready()),
+        Request::Start(input, blocks) => worker.start(input, blocks).and_then(|()| worker.pull()),
+        Request::Pull => worker.pull(),
+    };
+    Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))
+}

@@ -1,0 +1,124 @@
+//! Where stage workers live: as actors of a cluster, or as threads of this process.
+
+mod in_process;
+mod runtime;
+
+pub use in_process::InProcessPool;
+pub use runtime::RuntimePool;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aktis_worker::TaskFailure;
+use aktis_worker::options::ResourceMap;
+use bytes::Bytes;
+
+use crate::block::BlockHandle;
+use crate::executor::core::event::WorkerKey;
+use crate::executor::core::sizing::NodeCapacity;
+use crate::sources::SourceBlock;
+use crate::wire::spec::{InputSpec, Report, StageSpec};
+
+/// What a pool tells the driver. Every request is answered once, unless its worker was stopped.
+pub(crate) enum Answer {
+    /// To be read on the driver's thread, because reading may take a moment.
+    Later(Box<dyn FnOnce() -> Answer + Send>),
+    /// The worker has loaded its functions.
+    Ready(Result<(), TaskFailure>),
+    /// A pull came back.
+    Pulled(Result<(Report, Option<BlockHandle>), TaskFailure>),
+}
+
+/// Takes answers, from any thread; must not block.
+pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, Answer) + Send + Sync>;
+
+/// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`].
+pub trait WorkerPool: Send {
+    /// What the cluster has.
+    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure>;
+
+    /// What nodes had that were lost lately: workers that only those can take are waited for.
+    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        Ok(Vec::new())
+    }
+
+    /// Whether workers that no node can ever take wait for one that can.
+    fn waits_when_infeasible(&self) -> bool {
+        false
+    }
+
+    /// Bytes of blocks that may be held, if the pool knows better than the default.
+    fn store_bytes(&self) -> Option<u64>;
+
+    /// What blocks in the store belong to: those of another session cannot be read.
+    fn session(&self) -> String;
+
+    /// Says where answers go. Called once, first.
+    #[doc(hidden)]
+    fn answer_to(&mut self, sink: PoolAnswers);
+
+    /// Starts a worker.
+    #[doc(hidden)]
+    fn start_worker(
+        &mut self,
+        worker: WorkerKey,
+        start: WorkerStart<'_>,
+    ) -> Result<(), TaskFailure>;
+
+    /// Ends a worker, whatever it is doing.
+    #[doc(hidden)]
+    fn stop_worker(&mut self, worker: WorkerKey);
+
+    /// Waits until nothing of the workers that were stopped runs any more, at most so long.
+    #[doc(hidden)]
+    fn wait_for_stopped(&mut self, patience: Duration);
+
+    /// Gives a worker an input, and pulls once.
+    #[doc(hidden)]
+    fn start_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure>;
+
+    /// Pulls once.
+    #[doc(hidden)]
+    fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure>;
+
+    /// Puts a block of this process where workers can read it.
+    fn put(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure>;
+
+    /// Whether the failure names this block as one that is gone.
+    fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool;
+
+    /// Reads blocks back as Arrow IPC streams.
+    fn reader(&self) -> BlockReader;
+}
+
+/// Waits until something is so, at most so long. For ends that nobody tells.
+fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + patience;
+    while !is_so() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Reads a block as an Arrow IPC stream.
+pub type BlockReader = Arc<dyn Fn(&BlockHandle) -> Result<Bytes, TaskFailure> + Send + Sync>;
+
+/// Where answers of a pool go.
+pub struct PoolAnswers(pub(crate) AnswerSink);
+
+/// What a new worker does.
+pub struct WorkerStart<'a> {
+    pub(crate) spec: &'a StageSpec,
+    pub(crate) resources: &'a ResourceMap,
+    /// Objects that hold the references of its functions.
+    pub(crate) captured: &'a [BlockHandle],
+    pub(crate) name: &'a str,
+}
+
+/// One input for a worker.
+pub struct WorkerInput(pub(crate) InputSpec);

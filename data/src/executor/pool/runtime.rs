@@ -1,0 +1,342 @@
+//! Stage workers as actors of the cluster, blocks as objects of its store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::{
+    ActorHandle, ActorOptions, CallOptions, Function, ObjectRef, RemoteMethod, Runtime,
+    TaskFailure, Value,
+};
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPool, WorkerStart};
+use crate::block::{self, BlockHandle};
+use crate::executor::core::event::WorkerKey;
+use crate::executor::core::sizing::NodeCapacity;
+use crate::sources::SourceBlock;
+use crate::stage_worker::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER};
+use crate::wire::spec::Report;
+
+/// A result that is ready is in this process or on this node; reading it takes this long at most.
+const READ_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The pool over a runtime.
+pub struct RuntimePool {
+    runtime: Runtime,
+    answers: Option<AnswerSink>,
+    workers: HashMap<WorkerKey, RunningWorker>,
+    python_modules: Vec<String>,
+    /// Workers that were ended in the middle of calls: the calls are answered when the processes are gone.
+    stopped: Vec<StoppedWorker>,
+}
+
+struct StoppedWorker {
+    kill: JoinHandle<()>,
+    calls_under_way: Arc<AtomicUsize>,
+}
+
+struct RunningWorker {
+    actor: ActorHandle,
+    calls_under_way: Arc<AtomicUsize>,
+}
+
+impl RuntimePool {
+    /// A pool of this process's cluster.
+    pub fn new(runtime: Runtime) -> Self {
+        Self {
+            runtime,
+            answers: None,
+            workers: HashMap::new(),
+            python_modules: Vec::new(),
+            stopped: Vec::new(),
+        }
+    }
+
+    /// The same, where workers that call Python functions share these modules instead of importing them one by one.
+    #[must_use]
+    pub fn with_python_modules(mut self, modules: Vec<String>) -> Self {
+        self.python_modules = modules;
+        self
+    }
+
+    fn worker(&self, key: WorkerKey) -> Result<&RunningWorker, TaskFailure> {
+        self.workers.get(&key).ok_or_else(|| {
+            TaskFailure::new(ErrorCode::Internal, "a worker was called after its end")
+        })
+    }
+
+    /// Calls a method with two results; the answer is made on the driver's behalf when the first is there.
+    fn call_for_report(
+        &self,
+        key: WorkerKey,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+    ) -> Result<(), TaskFailure> {
+        let options = CallOptions {
+            num_returns: 2,
+            ..CallOptions::default()
+        };
+        let results = self.call(key, method, input, dependencies, &options)?;
+        let [report, block]: [ObjectRef; 2] = results.try_into().map_err(|_| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                "a call with two results gave another number",
+            )
+        })?;
+        self.when_ready(key, &report.clone(), move |runtime| {
+            Answer::Pulled(read_report(runtime, &report, block))
+        })
+    }
+
+    fn call(
+        &self,
+        key: WorkerKey,
+        method: &str,
+        input: Value,
+        dependencies: Vec<ObjectRef>,
+        options: &CallOptions,
+    ) -> Result<Vec<ObjectRef>, TaskFailure> {
+        let actor = self.worker(key)?.actor.clone();
+        let method = RemoteMethod::new(actor, method, options.clone());
+        self.runtime.call(&method, input, dependencies)
+    }
+
+    fn when_ready(
+        &self,
+        key: WorkerKey,
+        reference: &ObjectRef,
+        answer: impl FnOnce(&Runtime) -> Answer + Send + 'static,
+    ) -> Result<(), TaskFailure> {
+        let calls = Arc::clone(&self.worker(key)?.calls_under_way);
+        calls.fetch_add(1, Ordering::Relaxed);
+        let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
+        let runtime = self.runtime.clone();
+        let callback = move || {
+            calls.fetch_sub(1, Ordering::Relaxed);
+            answers(key, Answer::Later(Box::new(move || answer(&runtime))));
+        };
+        self.runtime.on_ready(reference, Box::new(callback));
+        Ok(())
+    }
+}
+
+impl StoppedWorker {
+    fn is_gone(&self) -> bool {
+        self.kill.is_finished() && self.calls_under_way.load(Ordering::Relaxed) == 0
+    }
+}
+
+fn read_report(
+    runtime: &Runtime,
+    report: &ObjectRef,
+    block: ObjectRef,
+) -> Result<(Report, Option<BlockHandle>), TaskFailure> {
+    let value = get_one(runtime, report)?;
+    let report = Report::decode(&*value.inband).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read a worker's report: {error}"),
+        )
+    })?;
+    let block = report.has_block.then(|| BlockHandle::new(block));
+    Ok((report, block))
+}
+
+fn get_one(runtime: &Runtime, reference: &ObjectRef) -> Result<Value, TaskFailure> {
+    let deadline = Some(Instant::now() + READ_PATIENCE);
+    let mut values = runtime.get(std::slice::from_ref(reference), deadline)?;
+    values
+        .pop()
+        .ok_or_else(|| TaskFailure::new(ErrorCode::Internal, "get() gave no value"))
+}
+
+fn reference(handle: &BlockHandle) -> Result<ObjectRef, TaskFailure> {
+    handle.get::<ObjectRef>().cloned().ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            "a block of another pool was used with a cluster",
+        )
+    })
+}
+
+fn capacity_of(node: aktis_proto::v1::NodeInfo) -> NodeCapacity {
+    NodeCapacity {
+        totals: node
+            .total
+            .unwrap_or_default()
+            .quantities
+            .into_iter()
+            .collect(),
+    }
+}
+
+impl WorkerPool for RuntimePool {
+    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        let alive = self
+            .runtime
+            .nodes()?
+            .into_iter()
+            .filter(|node| node.is_alive);
+        Ok(alive.map(capacity_of).collect())
+    }
+
+    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+        let lost = self.runtime.lost_nodes()?.into_iter();
+        Ok(lost.map(capacity_of).collect())
+    }
+
+    fn waits_when_infeasible(&self) -> bool {
+        self.runtime.assignment().waits_when_infeasible
+    }
+
+    fn store_bytes(&self) -> Option<u64> {
+        let nodes = self.runtime.nodes().ok()?;
+        Some(
+            nodes
+                .iter()
+                .filter(|node| node.is_alive)
+                .map(|node| node.store_capacity_bytes)
+                .sum(),
+        )
+    }
+
+    fn session(&self) -> String {
+        // Every process that joins a session has a job of its own.
+        self.runtime.job().to_string()
+    }
+
+    fn answer_to(&mut self, sink: PoolAnswers) {
+        self.answers = Some(sink.0);
+    }
+
+    fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
+        let options = ActorOptions {
+            resources: Some(start.resources.clone()),
+            shared_modules: if start.spec.calls_python() {
+                self.python_modules.clone()
+            } else {
+                Vec::new()
+            },
+            ..ActorOptions::default()
+        };
+        let class = Function::native(STAGE_WORKER);
+        let input = Value::native(start.spec.encode_to_vec());
+        tracing::debug!(
+            stage = start.name,
+            worker = key.0,
+            "starting a stage worker"
+        );
+        let captured: Result<Vec<ObjectRef>, TaskFailure> =
+            start.captured.iter().map(reference).collect();
+        let actor = self
+            .runtime
+            .create_actor(&class, input, captured?, &options)?;
+        self.workers.insert(
+            key,
+            RunningWorker {
+                actor,
+                calls_under_way: Arc::default(),
+            },
+        );
+        let nothing = Value::native(Bytes::new());
+        let results = self.call(
+            key,
+            METHOD_READY,
+            nothing,
+            Vec::new(),
+            &CallOptions::default(),
+        )?;
+        let ready = results.into_iter().next().ok_or_else(|| {
+            TaskFailure::new(ErrorCode::Internal, "a call with one result gave none")
+        })?;
+        self.when_ready(key, &ready.clone(), move |runtime| {
+            Answer::Ready(get_one(runtime, &ready).map(drop))
+        })
+    }
+
+    fn stop_worker(&mut self, key: WorkerKey) {
+        let Some(worker) = self.workers.remove(&key) else {
+            return;
+        };
+        if worker.calls_under_way.load(Ordering::Relaxed) == 0 {
+            // The last handle goes, and the actor with it.
+            return;
+        }
+        let runtime = self.runtime.clone();
+        let calls_under_way = Arc::clone(&worker.calls_under_way);
+        let kill = move || {
+            if let Err(failure) = runtime.kill_actor(&worker.actor, true) {
+                tracing::debug!(%failure, "a stage worker could not be ended");
+            }
+        };
+        let thread = std::thread::Builder::new().name("aktis-end".to_owned());
+        match thread.spawn(kill) {
+            Ok(kill) => self.stopped.push(StoppedWorker {
+                kill,
+                calls_under_way,
+            }),
+            Err(error) => tracing::warn!(%error, "a stage worker could not be ended"),
+        }
+        self.stopped.retain(|stopped| !stopped.is_gone());
+    }
+
+    fn wait_for_stopped(&mut self, patience: Duration) {
+        let stopped = std::mem::take(&mut self.stopped);
+        super::wait_until(patience, || stopped.iter().all(StoppedWorker::is_gone));
+    }
+
+    fn start_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        let dependencies: Result<Vec<ObjectRef>, TaskFailure> =
+            blocks.iter().map(reference).collect();
+        let input = Value::native(input.0.encode_to_vec());
+        self.call_for_report(worker, METHOD_START, input, dependencies?)
+    }
+
+    fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
+        self.call_for_report(worker, METHOD_PULL, Value::native(Bytes::new()), Vec::new())
+    }
+
+    fn put(&self, source: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let batch = source.batch().ok_or_else(|| {
+            TaskFailure::new(
+                ErrorCode::ObjectLost,
+                "the rows of a materialised dataset went with the session that made it; make it again in this session",
+            )
+        })?;
+        let stream =
+            block::encode(&batch.schema(), std::slice::from_ref(batch)).map_err(|error| {
+                TaskFailure::new(ErrorCode::Serialization, format!("write a block: {error}"))
+            })?;
+        self.runtime
+            .put(Value::arrow_stream(stream))
+            .map(BlockHandle::new)
+    }
+
+    fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool {
+        let id = reference(block).map(|reference| reference.id().to_string());
+        id.is_ok_and(|id| failure.message.contains(&id))
+    }
+
+    fn reader(&self) -> BlockReader {
+        let runtime = self.runtime.clone();
+        Arc::new(move |handle| {
+            let value = get_one(&runtime, &reference(handle)?)?;
+            Ok(value
+                .buffers
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| value.inband.into_bytes()))
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! Tests of cutting, splitting and fitting, on plans alone.
+
+use std::sync::Arc;
+
+use aktis_worker::options::ResourceMap;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+
+use super::cut::SourcePlan;
+use super::*;
+use crate::executor::core::sizing::NodeCapacity;
+use crate::plan::{
+    Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
+};
+use crate::sources::ParquetTable;
+use crate::sources::splits::{Split, SplitOptions, cut_splits};
+use crate::storage::{DataFile, FileFooter, RowGroupInfo};
+
+fn map(name: &str, compute: Compute) -> MapSpec {
+    MapSpec {
+        name: name.to_owned(),
+        function: MapFunction::Python(PythonFunction {
+            definition: Bytes::new(),
+            captured: None,
+        }),
+        reads: None,
+        keeps: Kept::Nothing,
+        produces: Produces::Unknown,
+        keeps_rows: false,
+        batch_rows: None,
+        window_rows: 0,
+        compute,
+    }
+}
+
+fn units(cpus: i64, gpus: i64) -> ResourceMap {
+    ResourceMap::from([
+        ("CPU".to_owned(), cpus * RESOURCE_UNIT),
+        ("GPU".to_owned(), gpus * RESOURCE_UNIT),
+    ])
+}
+
+fn gpu_actors() -> Compute {
+    Compute::actors().with_resources(units(0, 1))
+}
+
+fn chain(maps: Vec<MapSpec>) -> Dataset {
+    maps.into_iter()
+        .fold(Dataset::range(1000).expect("plans"), |dataset, map| {
+            dataset.map(map).expect("maps")
+        })
+}
+
+fn stage_names(dataset: &Dataset, sink: &Sink) -> Vec<String> {
+    let job = plan_job(dataset, sink).expect("plans");
+    job.stages
+        .iter()
+        .enumerate()
+        .map(|(index, stage)| stage.name(index == 0))
+        .collect()
+}
+
+fn folder() -> Sink {
+    Sink::Parquet(ParquetOutput::new("/out", "p"))
+}
+
+#[test]
+fn reading_mapping_and_writing_are_one_stage() {
+    let dataset = chain(vec![map("A", Compute::tasks()), map("B", Compute::tasks())]);
+    assert_eq!(stage_names(&dataset, &folder()), ["Read->A->B->Write"]);
+    let model = chain(vec![map("Model", gpu_actors())]);
+    assert_eq!(stage_names(&model, &folder()), ["Read->Model->Write"]);
+}
+
+#[test]
+fn function_joins_a_model_of_the_same_resources_but_models_stay_apart() {
+    let dataset = chain(vec![
+        map("Prepare", Compute::tasks()),
+        map("Small", Compute::actors()),
+        map("Large", gpu_actors()),
+        map("Tidy", Compute::tasks()),
+    ]);
+    let names = stage_names(&dataset, &Sink::Consumer);
+    assert_eq!(names, ["Read->Prepare->Small", "Large", "Tidy"]);
+}
+
+#[test]
+fn limit_that_only_the_executor_can_count_ends_a_stage() {
+    let dataset = chain(vec![map("A", Compute::tasks())])
+        .limit(10)
+        .expect("limits");
+    let dataset = dataset.map(map("B", Compute::tasks())).expect("maps");
+    let job = plan_job(&dataset, &folder()).expect("plans");
+    assert_eq!(job.stages.len(), 2);
+    assert_eq!(job.stages[0].row_limit, Some(10));
+}
+
+#[test]
+fn limit_over_a_source_is_cut_from_the_splits() {
+    let dataset = Dataset::range(1000)
+        .expect("plans")
+        .limit(10)
+        .expect("limits");
+    let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+    assert_eq!(
+        (job.stages.len(), job.stages[0].row_limit, job.known_rows),
+        (1, None, Some(10))
+    );
+    let splits = cut_splits(&job.source, options(2));
+    assert_eq!(splits.iter().map(|split| split.rows).sum::<u64>(), 10);
+}
+
+fn options(workers: usize) -> SplitOptions {
+    SplitOptions {
+        workers,
+        batch_rows: None,
+        window_rows: 0,
+        parts: None,
+        has_map: true,
+    }
+}
+
+fn files(groups: &[(u64, u64)]) -> SourcePlan {
+    let footer = |index: usize| FileFooter {
+        file: DataFile {
+            path: format!("/data/{index}.parquet"),
+            size_bytes: 1,
+        },
+        schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
+        row_groups: groups
+            .iter()
+            .map(|&(rows, bytes)| RowGroupInfo { rows, bytes })
+            .collect(),
+    };
+    let table = ParquetTable::new(vec![footer(0), footer(1)], false).expect("one schema");
+    SourcePlan {
+        table: Some(Arc::new(table)),
+        columns: vec![0],
+        predicate: String::new(),
+        row_limit: None,
+    }
+}
+
+/// Every row of every row group once, in order.
+fn assert_complete(splits: &[Split], groups: &[(u64, u64)]) {
+    let mut expected = Vec::new();
+    for file in 0..2 {
+        for (group, &(rows, _)) in groups.iter().enumerate() {
+            expected
+                .extend((0..rows).map(|row| (format!("/data/{file}.parquet"), group as u32, row)));
+        }
+    }
+    let parts = splits.iter().flat_map(|split| &split.input.files);
+    let actual: Vec<_> = parts
+        .flat_map(|part| {
+            (part.first_row..part.first_row + part.rows)
+                .map(|row| (part.path.clone(), part.row_group, row))
+        })
+        .collect();
+    assert_eq!(actual, expected);
+}
+
+#[test]
+fn splits_cover_every_row_once_and_keep_all_workers_busy() {
+    for groups in [
+        vec![(100, 100 << 20)],
+        vec![(1000, 1000), (7, 7)],
+        vec![(10_000, 30 << 20); 4],
+        vec![(3, 1), (0, 0), (5, 1)],
+    ] {
+        for workers in [1, 2, 7] {
+            let splits = cut_splits(&files(&groups), options(workers));
+            assert_complete(&splits, &groups);
+            let rows: u64 = groups.iter().map(|group| 2 * group.0).sum();
+            assert!(
+                splits.len() as u64 >= rows.min(workers as u64),
+                "{} splits",
+                splits.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn splits_hold_whole_batches() {
+    let wanted = SplitOptions {
+        batch_rows: Some(64),
+        ..options(2)
+    };
+    let groups = [(1000, 1000)];
+    let splits = cut_splits(&files(&groups), wanted);
+    assert_complete(&splits, &groups);
+    let (last, others) = splits.split_last().expect("there are splits");
+    assert!(
+        others.iter().all(|split| split.rows % 64 == 0),
+        "{splits:?}"
+    );
+    assert!(last.rows <= others[0].rows);
+}
+
+#[test]
+fn rows_for_one_window_are_not_cut_further() {
+    let wanted = SplitOptions {
+        batch_rows: Some(512),
+        window_rows: 4096,
+        ..options(1)
+    };
+    assert_eq!(cut_splits(&files(&[(1000, 1 << 20)]), wanted).len(), 1);
+}
+
+fn node(cpus: i64, gpus: i64) -> NodeCapacity {
+    NodeCapacity {
+        totals: units(cpus, gpus),
+    }
+}
+
+#[test]
+fn impossible_request_names_what_is_missing() {
+    let dataset = chain(vec![map(
+        "Model",
+        Compute::actors().with_resources(units(1, 2)),
+    )]);
+    let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+    let error = fit(job.stages, &[node(8, 1)]).expect_err("there is one GPU");
+    let text = error.to_string();
+    assert!(
+        text.contains("Model")
+            && text.contains("2 GPU")
+            && text.contains("no node has more than 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
+    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
+    let alive = vec![node(8, 0)];
+    let (_, planned) =
+        fit_with_lost(job.stages.clone(), alive.clone(), &[node(4, 2)]).expect("it may come back");
+    assert_eq!(planned.len(), 2);
+    let error = fit_with_lost(job.stages, alive.clone(), &[node(4, 0)]).expect_err("never there");
+    assert!(
+        error.to_string().contains("no node has more than 0"),
+        "{error}"
+    );
+    let cpu = map("Model", Compute::actors().with_resources(units(1, 0)));
+    let job = plan_job(&chain(vec![cpu]), &Sink::Consumer).expect("plans");
+    let (_, planned) = fit_with_lost(job.stages, alive.clone(), &[node(4, 2)]).expect("fits");
+    assert_eq!(planned, alive, "what fits now waits for nobody");
+}
+
+#[test]
+fn job_that_waits_for_the_impossible_is_planned_with_a_node_that_can_take_it() {
+    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
+    let awaited = awaited_nodes(&job.stages);
+    let (_, planned) = fit_with_lost(job.stages, vec![node(8, 0)], &awaited).expect("it waits");
+    assert_eq!(planned.len(), 2);
+}
+
+#[test]
+fn neighbours_share_workers_where_there_is_no_room_for_both() {
+    let dataset = chain(vec![
+        map("A", Compute::actors()),
+        map("B", Compute::actors()),
+    ]);
+    let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+    assert_eq!(job.stages.len(), 2);
+    assert_eq!(
+        fit(job.stages.clone(), &[node(2, 0)]).expect("fits").len(),
+        2
+    );
+    let merged = fit(job.stages, &[node(1, 0)]).expect("fits");
+    assert_eq!(merged.len(), 1);
+    assert_eq!(merged[0].steps.len(), 2);
+}
+
+#[test]
+fn reading_needs_no_processor_of_its_own() {
+    let job = plan_job(&Dataset::range(10).expect("plans"), &folder()).expect("plans");
+    let stages = fit(job.stages, &[NodeCapacity::default()]).expect("fits");
+    assert!(stages[0].compute.resources.is_empty());
+}

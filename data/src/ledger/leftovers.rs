@@ -1,0 +1,132 @@
+//! What jobs that were killed have left in a folder.
+//!
+//! A job that fails tidies up by itself ([`folder`](super::folder)); one whose driver was killed cannot. The next one that
+//! writes into the folder takes back what such a job had done, if it is certain that it is dead: its lock is free, and
+//! it was taken since this machine was started. What it cannot tell, it names and leaves alone.
+//!
+//! A folder that was begun and never locked holds nothing. Whether its job is dead cannot be told for certain, because a living
+//! one is in that state for a moment; so it is swept unless it is locked, and a job that loses its folder in that moment makes
+//! it anew ([`FolderSink`](super::folder::FolderSink)).
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::folder::{BEGUN, FINISHED, JOB_FILE, machine, take_back};
+use crate::sinks::parquet::UNFINISHED;
+
+/// Takes back what dead jobs have done in `target`. Returns what was found, in words.
+pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let Ok(entries) = fs::read_dir(target) else {
+        return Ok(warnings);
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(FINISHED) {
+            remove_finished(&entry.path());
+        } else if let Some(prefix) = name.strip_prefix(BEGUN) {
+            sweep_begun(target, &entry.path(), prefix);
+        } else if let Some(prefix) = name.strip_prefix(UNFINISHED) {
+            warnings.extend(clear_unfinished(target, &entry.path(), prefix)?);
+        }
+    }
+    Ok(warnings)
+}
+
+/// The job had succeeded; only its empty shell, or what it has replaced, is still there.
+fn remove_finished(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::debug!(%error, folder = %folder.display(), "removed by somebody else");
+    }
+}
+
+/// The job may have been killed before it had locked its folder.
+fn sweep_begun(target: &Path, begun: &Path, prefix: &str) {
+    // Held while the folder gets another name, so that its job, if it lives, waits and then sees that it is gone.
+    let job_file = File::open(begun.join(JOB_FILE)).ok();
+    if job_file
+        .as_ref()
+        .is_some_and(|file| file.try_lock().is_err())
+    {
+        return;
+    }
+    // Not the name that its job would take at its end.
+    let swept = target.join(format!("{FINISHED}begun-{prefix}"));
+    if fs::rename(begun, &swept).is_ok() {
+        remove_finished(&swept);
+    }
+}
+
+enum Owner {
+    Lives,
+    IsDead,
+    /// It has ended in good order while this looked.
+    HasEnded,
+    Unknown,
+}
+
+fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Option<String>> {
+    let (files, visible) = (count_files(job), visible_files(target, prefix)?);
+    let shown = job.display();
+    match owner(job) {
+        Owner::Lives | Owner::HasEnded => Ok(None),
+        Owner::IsDead => {
+            match take_back(target, prefix) {
+                // Another job has just done so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                done => done?,
+            }
+            let replaced = if visible > 0 {
+                "; files that it replaced are back"
+            } else {
+                ""
+            };
+            Ok(Some(format!(
+                "{shown} was left by a job that was killed: {files} of its files were not visible yet, {visible} were. None \
+                 of its rows counts, so all of them were removed{replaced}"
+            )))
+        }
+        Owner::Unknown => Ok(Some(format!(
+            "{shown} holds {files} files of a job that has not finished, and {visible} of its files are visible as \
+             {prefix}_*.parquet. Nobody here can tell whether it still runs: if it does not, remove them"
+        ))),
+    }
+}
+
+fn owner(job: &Path) -> Owner {
+    let path = job.join(JOB_FILE);
+    let (Ok(file), Ok(says)) = (File::open(&path), fs::read_to_string(&path)) else {
+        return if job.is_dir() {
+            Owner::Unknown
+        } else {
+            Owner::HasEnded
+        };
+    };
+    let this_machine = machine();
+    if says.trim() != this_machine || this_machine.is_empty() {
+        return Owner::Unknown;
+    }
+    match file.try_lock() {
+        // Whoever ends gives the folder another name before letting go of the lock.
+        Ok(()) if !path.exists() => Owner::HasEnded,
+        Ok(()) => Owner::IsDead,
+        Err(fs::TryLockError::WouldBlock) => Owner::Lives,
+        Err(fs::TryLockError::Error(_)) => Owner::Unknown,
+    }
+}
+
+fn count_files(job: &Path) -> usize {
+    let is_data = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".parquet");
+    fs::read_dir(job).map_or(0, |entries| entries.flatten().filter(is_data).count())
+}
+
+fn visible_files(target: &Path, prefix: &str) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(target)? {
+        let name = entry?.file_name();
+        count += usize::from(name.to_string_lossy().starts_with(&format!("{prefix}_")));
+    }
+    Ok(count)
+}

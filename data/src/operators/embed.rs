@@ -1,0 +1,112 @@
+//! The text embedder of `aktis-inference` as a map.
+
+use std::collections::VecDeque;
+
+use aktis_common::error::ErrorCode;
+use aktis_inference::{BucketingEmbedder, PendingBatch, TextEmbedderSpec};
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use crate::error::PlanError;
+use crate::operators::udf::BatchFunction;
+use crate::plan::{
+    Compute, EmbedderFunction, Kept, MapFunction, MapSpec, Produces, embedding_field,
+};
+
+/// Rows per batch handed to the embedder. Its windows are its own; this only bounds what waits between them.
+const SUBMIT_ROWS: usize = 512;
+/// Batches that may be with the embedder: more than its windows hold, so that it decides when to wait.
+const SUBMITTED_AHEAD: usize = 16;
+
+/// The map that adds the vectors' column; all other columns pass by.
+pub fn embed_map(spec: TextEmbedderSpec, compute: Compute) -> Result<MapSpec, PlanError> {
+    let dimension = spec.dim().map_err(|error| {
+        PlanError::InvalidArgument(format!(
+            "TextEmbedder: {}",
+            aktis_inference::explain(&error)
+        ))
+    })?;
+    let model = spec
+        .embedder
+        .model_dir
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let output = &spec.stream.output_column;
+    Ok(MapSpec {
+        name: format!("TextEmbedder({model})"),
+        reads: Some(vec![spec.stream.text_column.clone()]),
+        keeps: Kept::AllExcept(vec![output.clone()]),
+        produces: Produces::Fields(vec![embedding_field(output, dimension)]),
+        keeps_rows: true,
+        batch_rows: Some(SUBMIT_ROWS),
+        window_rows: 2 * spec.stream.window_rows,
+        compute,
+        function: MapFunction::Embedder(EmbedderFunction { spec }),
+    })
+}
+
+/// A loaded embedder. Batches of several calls share its windows.
+pub(crate) struct EmbedFunction {
+    embedder: BucketingEmbedder,
+    under_way: VecDeque<Option<PendingBatch>>,
+}
+
+impl EmbedFunction {
+    /// Loads the model.
+    pub(crate) fn load(spec: TextEmbedderSpec) -> Result<Self, TaskFailure> {
+        let embedder = spec.start().map_err(|error| failure(&error))?;
+        Ok(Self {
+            embedder,
+            under_way: VecDeque::new(),
+        })
+    }
+}
+
+impl BatchFunction for EmbedFunction {
+    fn calls_ahead(&self) -> usize {
+        SUBMITTED_AHEAD
+    }
+
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        let pending = self
+            .embedder
+            .submit(batch)
+            .map_err(|error| failure(&error))?;
+        self.under_way.push_back(Some(pending));
+        Ok(())
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        let Some(pending) = self.under_way.front_mut().and_then(Option::take) else {
+            self.under_way.pop_front();
+            return Ok(None);
+        };
+        let batch = pending.wait().map_err(|error| failure(&error))?;
+        // The text passes by; only the last column is new.
+        let vectors = batch.project(&[batch.num_columns() - 1]).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("take the embeddings: {error}"))
+        })?;
+        Ok(Some(vectors))
+    }
+
+    fn forget_calls(&mut self) {
+        self.under_way.clear();
+    }
+}
+
+fn failure(error: &dyn std::error::Error) -> TaskFailure {
+    let text = aktis_inference::explain(error);
+    TaskFailure::new(ErrorCode::InvalidArgument, format!("TextEmbedder: {text}"))
+}
+
+/// Loads the function of a map step.
+pub(crate) fn load(spec: &str) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    let spec = TextEmbedderSpec::from_json(spec).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read embedder options: {error}"),
+        )
+    })?;
+    Ok(Box::new(EmbedFunction::load(spec)?))
+}

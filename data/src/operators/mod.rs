@@ -1,0 +1,9 @@
+//! What a stage does with rows.
+
+pub(crate) mod blocks;
+pub mod embed;
+pub(crate) mod function;
+pub(crate) mod map;
+pub(crate) mod relational;
+pub(crate) mod stream;
+pub mod udf;

@@ -1,0 +1,336 @@
+//! [`Dataset`]: what the user writes, step by step.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_common::Column;
+use datafusion_common::DataFusionError;
+use datafusion_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
+};
+
+use super::expressions;
+use super::nodes::late::{LateNode, LateStep};
+use super::nodes::map::{Kept, MapNode, MapSpec, is_open};
+use super::planner::planner;
+use crate::error::{PlanError, first_line};
+use crate::sources::{BlocksTable, ParquetTable, RangeTable, SourceBlock};
+use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
+
+/// The name of every source in its plan.
+const SOURCE_NAME: &str = "source";
+
+/// A description of data and of what happens to it. Nothing is read but file footers until it runs.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    plan: LogicalPlan,
+}
+
+impl Dataset {
+    /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be.
+    ///
+    /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
+    /// each of a type that all values fit into; what a file does not have is null.
+    pub fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
+        Self::read_parquet_with(paths, &ReadOptions::default())
+    }
+
+    /// [`Self::read_parquet`], with a say in which files of a folder are read and whether its folders' names are.
+    pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
+        let files = find_parquet_files(paths, options)?;
+        let files = read_footers(&local_store(), &files)?;
+        Self::scan(Arc::new(ParquetTable::new(files, options.is_hive)?))
+    }
+
+    /// The numbers `0..rows` in the column `id`.
+    pub fn range(rows: u64) -> Result<Self, PlanError> {
+        Self::scan(Arc::new(RangeTable::new(rows)))
+    }
+
+    /// The rows of `batches`, which all have the columns of `schema`.
+    pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Self, PlanError> {
+        let blocks = batches
+            .into_iter()
+            .map(|batch| Arc::new(SourceBlock::local(batch)))
+            .collect();
+        Self::over_blocks(schema, blocks, false)
+    }
+
+    /// The rows of blocks that exist already, with the columns of `schema`, which those of every block fit into.
+    pub fn from_blocks(
+        schema: SchemaRef,
+        blocks: Vec<Arc<SourceBlock>>,
+    ) -> Result<Self, PlanError> {
+        Self::over_blocks(schema, blocks, true)
+    }
+
+    fn over_blocks(
+        schema: SchemaRef,
+        blocks: Vec<Arc<SourceBlock>>,
+        is_mixed: bool,
+    ) -> Result<Self, PlanError> {
+        let schema = Arc::new(Schema::new(schema.fields().clone()));
+        Self::scan(Arc::new(BlocksTable {
+            blocks,
+            schema,
+            is_mixed,
+        }))
+    }
+
+    pub(super) fn scan(source: Arc<dyn TableSource>) -> Result<Self, PlanError> {
+        let builder = LogicalPlanBuilder::scan(SOURCE_NAME, source, None);
+        Self::build(builder)
+    }
+
+    fn build(builder: Result<LogicalPlanBuilder, DataFusionError>) -> Result<Self, PlanError> {
+        let plan = builder
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(PlanError::planner)?;
+        Ok(Self { plan })
+    }
+
+    fn extend(node: impl UserDefinedLogicalNode + 'static) -> Self {
+        Self {
+            plan: LogicalPlan::Extension(Extension {
+                node: Arc::new(node),
+            }),
+        }
+    }
+
+    fn builder(&self) -> LogicalPlanBuilder {
+        LogicalPlanBuilder::from(self.plan.clone())
+    }
+
+    /// The plan as it was written.
+    pub fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// Whether there may be columns that only a run will show.
+    pub fn is_open(&self) -> bool {
+        is_open(&self.plan)
+    }
+
+    /// The columns, if they are all known.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let known = Schema::new(self.plan.schema().fields().clone());
+        (!self.is_open()).then(|| Arc::new(known))
+    }
+
+    /// The names of the columns that are known.
+    pub fn known_columns(&self) -> Vec<String> {
+        self.plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect()
+    }
+
+    /// Runs a function over the rows.
+    pub fn map(&self, spec: MapSpec) -> Result<Self, PlanError> {
+        let named_by_keeps = match &spec.keeps {
+            Kept::Named(names) => names.as_slice(),
+            Kept::Nothing | Kept::AllExcept(_) => &[],
+        };
+        let named: Vec<&String> = spec.reads.iter().flatten().chain(named_by_keeps).collect();
+        self.check_columns("map_batches()", &named)?;
+        let node =
+            MapNode::try_new(Arc::new(spec), self.plan.clone()).map_err(PlanError::planner)?;
+        Ok(Self::extend(node))
+    }
+
+    /// The rows for which the SQL expression is true.
+    pub fn filter(&self, expression: &str) -> Result<Self, PlanError> {
+        let invalid = |error: &DataFusionError| PlanError::InvalidExpression {
+            expression: expression.to_owned(),
+            detail: first_line(error),
+            available: self.known_columns(),
+        };
+        match expressions::parse(expression, self.plan.schema()) {
+            Ok(predicate) => {
+                let builder = self.builder().filter(predicate);
+                builder
+                    .and_then(LogicalPlanBuilder::build)
+                    .map(|plan| Self { plan })
+                    .map_err(|e| invalid(&e))
+            }
+            Err(_) if self.is_open() => {
+                expressions::check_syntax(expression).map_err(|error| invalid(&error))?;
+                self.late(LateStep::Filter(expression.to_owned()))
+            }
+            Err(error) => Err(invalid(&error)),
+        }
+    }
+
+    /// These columns, in this order.
+    pub fn select(&self, names: &[String]) -> Result<Self, PlanError> {
+        check_distinct("select_columns()", names.iter())?;
+        self.check_columns("select_columns()", &names.iter().collect::<Vec<_>>())?;
+        let known = self.known_columns();
+        if names.iter().any(|name| !known.contains(name)) {
+            return self.late(LateStep::Select(names.to_vec()));
+        }
+        let columns: Result<Vec<Expr>, PlanError> =
+            names.iter().map(|name| self.column(name)).collect();
+        Self::build(self.builder().project(columns?))
+    }
+
+    /// All but these columns.
+    pub fn drop(&self, names: &[String]) -> Result<Self, PlanError> {
+        self.check_columns("drop_columns()", &names.iter().collect::<Vec<_>>())?;
+        if self.is_open() {
+            return self.late(LateStep::Drop(names.to_vec()));
+        }
+        let rest: Vec<String> = self
+            .known_columns()
+            .into_iter()
+            .filter(|name| !names.contains(name))
+            .collect();
+        self.select(&rest)
+    }
+
+    /// With columns renamed: pairs of old and new name.
+    pub fn rename(&self, pairs: &[(String, String)]) -> Result<Self, PlanError> {
+        let old: Vec<&String> = pairs.iter().map(|(old, _)| old).collect();
+        self.check_columns("rename_columns()", &old)?;
+        let new_name = |name: &String| {
+            let pair = pairs.iter().find(|(old, _)| old == name);
+            pair.map_or_else(|| name.clone(), |(_, new)| new.clone())
+        };
+        let known = self.known_columns();
+        let renamed: Vec<String> = known.iter().map(new_name).collect();
+        check_distinct("rename_columns()", renamed.iter())?;
+        if self.is_open() {
+            return self.late(LateStep::Rename(pairs.to_vec()));
+        }
+        let mut columns = Vec::new();
+        for (name, new) in known.iter().zip(renamed) {
+            let column = self.column(name)?;
+            columns.push(if *name == new {
+                column
+            } else {
+                column.alias(new)
+            });
+        }
+        Self::build(self.builder().project(columns))
+    }
+
+    /// The first `rows` rows.
+    pub fn limit(&self, rows: usize) -> Result<Self, PlanError> {
+        Self::build(self.builder().limit(0, Some(rows)))
+    }
+
+    /// The plan after the planner's rules.
+    pub fn optimized(&self) -> Result<LogicalPlan, PlanError> {
+        planner().optimize(&self.plan).map_err(PlanError::planner)
+    }
+
+    /// The files that are read.
+    pub fn input_files(&self) -> Vec<String> {
+        let paths = |table: &dyn TableSource| -> Option<Vec<String>> {
+            let table = table.downcast_ref::<ParquetTable>()?;
+            Some(
+                table
+                    .files
+                    .iter()
+                    .map(|file| file.file.path.clone())
+                    .collect(),
+            )
+        };
+        self.source()
+            .and_then(|table| paths(table.as_ref()))
+            .unwrap_or_default()
+    }
+
+    /// Blocks of the source; row groups, where it is files.
+    pub fn num_blocks(&self) -> usize {
+        let count = |table: &dyn TableSource| {
+            if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
+                parquet.files.iter().map(|file| file.row_groups.len()).sum()
+            } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
+                blocks.blocks.len()
+            } else {
+                1
+            }
+        };
+        self.source().map_or(0, |table| count(table.as_ref()))
+    }
+
+    /// The table at the bottom of the plan.
+    fn source(&self) -> Option<Arc<dyn TableSource>> {
+        let mut plan = &self.plan;
+        loop {
+            match plan {
+                LogicalPlan::TableScan(scan) => return Some(Arc::clone(&scan.source)),
+                other => plan = other.inputs().into_iter().next()?,
+            }
+        }
+    }
+
+    /// The plan after optimisation and the stages it is cut into, as text.
+    pub fn explain(&self) -> Result<String, PlanError> {
+        let plan = self.optimized()?.display_indent().to_string();
+        let job = crate::graph::plan_job(self, &crate::graph::Sink::Consumer)?;
+        let stages: Vec<String> = job
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(index, stage)| {
+                format!("  {index}: {} ({})", stage.name(index == 0), stage.compute)
+            })
+            .collect();
+        Ok(format!("Plan:\n{plan}\nStages:\n{}", stages.join("\n")))
+    }
+
+    fn late(&self, step: LateStep) -> Result<Self, PlanError> {
+        Ok(Self::extend(
+            LateNode::try_new(step, self.plan.clone()).map_err(PlanError::planner)?,
+        ))
+    }
+
+    fn column(&self, name: &str) -> Result<Expr, PlanError> {
+        let schema = self.plan.schema();
+        let field = schema.qualified_field_with_unqualified_name(name);
+        let (qualifier, field) = field.map_err(PlanError::planner)?;
+        Ok(Expr::Column(Column::new(qualifier.cloned(), field.name())))
+    }
+
+    /// Fails if a column is certainly not there.
+    fn check_columns(&self, operation: &'static str, names: &[&String]) -> Result<(), PlanError> {
+        let available = self.known_columns();
+        if self.is_open() {
+            return Ok(());
+        }
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !available.contains(name))
+            .map(|&name| name.clone())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(PlanError::UnknownColumns {
+            operation,
+            missing,
+            available,
+        })
+    }
+}
+
+fn check_distinct<'a>(
+    operation: &'static str,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<(), PlanError> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(PlanError::DuplicateColumn {
+                operation,
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}

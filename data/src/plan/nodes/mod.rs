@@ -1,0 +1,4 @@
+//! The nodes of a logical plan that DataFusion does not have.
+
+pub(crate) mod late;
+pub(crate) mod map;

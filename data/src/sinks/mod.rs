@@ -1,0 +1,3 @@
+//! Where rows end.
+
+pub(crate) mod parquet;

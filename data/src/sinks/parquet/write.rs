@@ -1,0 +1,239 @@
+//! Where rows end.
+
+use std::sync::Arc;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::part::{Part, PartPath};
+use crate::columns::{Misfit, conform, unify};
+use crate::wire::spec::{InputSpec, ParquetSink, SinkKind, SinkSpec, WrittenFile};
+
+/// Batches of unknown type that wait at most.
+const MAX_UNTYPED_BATCHES: usize = 64;
+
+/// Takes the rows of one input.
+pub(crate) trait Sink: Send {
+    /// Takes a batch.
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
+
+    /// Makes what was written whole; the driver gives it its name when the job is over.
+    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure>;
+}
+
+/// Opens the sink for one input.
+pub(crate) fn open(spec: &SinkSpec, input: &InputSpec) -> Result<Box<dyn Sink>, TaskFailure> {
+    match &spec.kind {
+        Some(SinkKind::Count(_)) => Ok(Box::new(Count)),
+        Some(SinkKind::Parquet(sink)) => Ok(Box::new(ParquetFile::new(sink, input)?)),
+        None => Err(TaskFailure::new(ErrorCode::Internal, "a sink has no kind")),
+    }
+}
+
+struct Count;
+
+impl Sink for Count {
+    fn write(&mut self, _batch: RecordBatch) -> Result<(), TaskFailure> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
+        Ok(Vec::new())
+    }
+}
+
+/// Parquet files of one input: one, or as many as its rows need.
+struct ParquetFile {
+    spec: ParquetSink,
+    sequence: u64,
+    attempt: u64,
+    properties: WriterProperties,
+    /// The columns of all rows so far, which the file that is open has.
+    schema: Option<SchemaRef>,
+    part: Option<Part>,
+    finished: Vec<WrittenFile>,
+    /// Batches with columns of nulls only, which wait for the type that a later batch may tell.
+    untyped: Vec<RecordBatch>,
+    /// Rows so far.
+    rows: u64,
+}
+
+/// A file without rows, so that what was written can be read again with its columns.
+pub(crate) fn empty_file(
+    sink: &ParquetSink,
+    schema: &SchemaRef,
+) -> Result<WrittenFile, TaskFailure> {
+    let properties = properties(&sink.compression, sink.row_group_rows)?;
+    Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?.finish()
+}
+
+impl ParquetFile {
+    fn new(sink: &ParquetSink, input: &InputSpec) -> Result<Self, TaskFailure> {
+        let properties = properties(&sink.compression, sink.row_group_rows)?;
+        Ok(Self {
+            spec: sink.clone(),
+            sequence: input.sequence,
+            attempt: input.attempt,
+            properties,
+            schema: None,
+            part: None,
+            finished: Vec::new(),
+            untyped: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    /// The columns from this batch on: a function may return, say, only nulls in one batch and text in the next.
+    fn widened(&self, next: &SchemaRef) -> Result<SchemaRef, TaskFailure> {
+        let Some(schema) = &self.schema else {
+            return Ok(Arc::clone(next));
+        };
+        unify(schema, next).map_err(|misfit| self.misfit(&misfit))
+    }
+
+    fn misfit(&self, misfit: &Misfit) -> TaskFailure {
+        let between = misfit.between(
+            &format!("in the first {} rows of a part", self.rows),
+            "in the rows after these",
+        );
+        TaskFailure::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "write_parquet(): {between}; return the same columns with the same types from every call"
+            ),
+        )
+    }
+}
+
+/// What files of these settings are written with.
+pub(crate) fn properties(
+    compression_name: &str,
+    row_group_rows: u64,
+) -> Result<WriterProperties, TaskFailure> {
+    let most_rows = usize::try_from(row_group_rows).ok();
+    Ok(WriterProperties::builder()
+        .set_compression(compression(compression_name)?)
+        .set_max_row_group_row_count(most_rows.filter(|&rows| rows > 0))
+        // As Parquet has it: dates of 64 bits would be plain numbers for everybody but Arrow's Rust readers.
+        .set_coerce_types(true)
+        .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
+        .build())
+}
+
+/// Whether some column has only nulls or empty lists, and therefore no type yet.
+fn is_untyped(kind: &DataType) -> bool {
+    match kind {
+        DataType::Null => true,
+        DataType::Struct(fields) => fields.iter().any(|field| is_untyped(field.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_untyped(item.data_type())
+        }
+        _ => false,
+    }
+}
+
+fn compression(name: &str) -> Result<Compression, TaskFailure> {
+    Ok(match name {
+        "" | "snappy" => Compression::SNAPPY,
+        "none" => Compression::UNCOMPRESSED,
+        "zstd" => Compression::ZSTD(ZstdLevel::default()),
+        "gzip" => Compression::GZIP(GzipLevel::default()),
+        "lz4" => Compression::LZ4_RAW,
+        other => {
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "write_parquet(compression={other:?}): it must be snappy, zstd, gzip, lz4 or none"
+                ),
+            ));
+        }
+    })
+}
+
+impl Sink for ParquetFile {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if batch.num_columns() == 0 {
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                "write_parquet(): there are rows without columns, for which Parquet has no place; keep at least one column",
+            ));
+        }
+        let schema = self.widened(&batch.schema())?;
+        let waits = schema
+            .fields()
+            .iter()
+            .any(|field| is_untyped(field.data_type()));
+        if self.schema.as_ref() != Some(&schema) {
+            // A file has one type per column; those of before are made alike when the job is over.
+            self.finish_part()?;
+            self.schema = Some(schema);
+        }
+        self.rows += batch.num_rows() as u64;
+        if waits && self.part.is_none() && self.untyped.len() < MAX_UNTYPED_BATCHES {
+            self.untyped.push(batch);
+            return Ok(());
+        }
+        self.write_untyped()?;
+        self.append(&batch)
+    }
+
+    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
+        self.write_untyped()?;
+        self.finish_part()?;
+        Ok(std::mem::take(&mut self.finished))
+    }
+}
+
+impl ParquetFile {
+    fn write_untyped(&mut self) -> Result<(), TaskFailure> {
+        std::mem::take(&mut self.untyped)
+            .into_iter()
+            .try_for_each(|batch| self.append(&batch))
+    }
+
+    /// Writes rows, into as many files as they need.
+    fn append(&mut self, batch: &RecordBatch) -> Result<(), TaskFailure> {
+        let schema = self.schema.clone().unwrap_or_else(|| batch.schema());
+        let batch = conform(batch, &schema).map_err(|misfit| self.misfit(&misfit))?;
+        let mut first = 0;
+        while first < batch.num_rows() {
+            let part = match &mut self.part {
+                Some(part) => part,
+                None => {
+                    let number = self.finished.len() as u64;
+                    let path = PartPath::new(&self.spec, self.sequence, self.attempt, number);
+                    let part = Part::create(path, &schema, &self.properties)?;
+                    self.part.insert(part)
+                }
+            };
+            let room = rows_left(self.spec.max_rows_per_file, part.rows());
+            let rows = room.min(batch.num_rows() - first);
+            part.write(&batch.slice(first, rows))?;
+            first += rows;
+            if rows == room {
+                self.finish_part()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_part(&mut self) -> Result<(), TaskFailure> {
+        if let Some(part) = self.part.take() {
+            self.finished.push(part.finish()?);
+        }
+        Ok(())
+    }
+}
+
+/// Rows that a file may still take; at least one, because a full file is finished at once.
+fn rows_left(most: u64, rows: u64) -> usize {
+    let left = if most == 0 { u64::MAX } else { most - rows };
+    usize::try_from(left).unwrap_or(usize::MAX)
+}

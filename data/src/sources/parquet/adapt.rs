@@ -1,0 +1,204 @@
+//! From the columns that a file has to those that the dataset has.
+//!
+//! A file is always read with its own columns, so that the reader never has to guess how to cast: rows are converted
+//! afterwards, without loss (COL-2), and columns that the file lacks are null or what its folder's name says. A predicate
+//! goes down into the reader if the file has all of its columns just as the dataset has them; if not, it is evaluated
+//! behind the conversion.
+
+use std::sync::Arc;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion_common::DataFusionError;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
+
+use crate::block;
+use crate::columns;
+use crate::error::first_line;
+use crate::operators::relational::assemble;
+use crate::plan::expressions;
+use crate::storage::partition_values;
+use crate::wire::spec::{FilePart, ScanSpec};
+
+/// A [`ScanSpec`], read.
+pub(crate) struct ScanColumns {
+    table: SchemaRef,
+    files: Vec<SchemaRef>,
+    partitions: Vec<String>,
+    columns: Vec<usize>,
+    predicate: String,
+}
+
+impl ScanColumns {
+    /// Reads the schemas of `scan`.
+    pub(crate) fn new(scan: &ScanSpec) -> Result<Self, DataFusionError> {
+        let files = scan.file_schemas.iter().cloned().map(block::decode_schema);
+        Ok(Self {
+            table: block::decode_schema(scan.schema.clone())?,
+            files: files.collect::<Result<_, _>>()?,
+            partitions: scan.partitions.clone(),
+            columns: scan.columns.iter().map(|&column| column as usize).collect(),
+            predicate: scan.predicate.clone(),
+        })
+    }
+
+    /// Whether rows of both parts may come from one stream.
+    pub(crate) fn is_one_run(&self, one: &FilePart, other: &FilePart) -> bool {
+        one.file_schema == other.file_schema
+            && (self.partitions.is_empty() || one.path == other.path)
+    }
+
+    /// How files of this kind are read.
+    pub(crate) fn adapter(&self, first: &FilePart) -> Result<Adapter, DataFusionError> {
+        let own = self
+            .files
+            .get(first.file_schema as usize)
+            .unwrap_or(&self.table);
+        let wanted = self.columns.iter();
+        let wanted: Vec<FieldRef> = wanted
+            .map(|&column| Arc::clone(&self.table.fields()[column]))
+            .collect();
+        let mut fields = wanted.clone();
+        let (mut pushed, mut filter) = (None, None);
+        if !self.predicate.is_empty() {
+            let names = self.predicate_columns()?;
+            let is_as_in_table = |name: &String| {
+                let both = (own.field_with_name(name), self.table.field_with_name(name));
+                matches!(both, (Ok(own), Ok(table)) if own.data_type() == table.data_type())
+            };
+            if names.iter().all(is_as_in_table) {
+                pushed = Some(expressions::bind(&self.predicate, own)?);
+            } else {
+                let missing = |name: &&String| fields.iter().all(|field| field.name() != *name);
+                let more: Vec<usize> = names
+                    .iter()
+                    .filter(missing)
+                    .map(|name| self.table.index_of(name))
+                    .collect::<Result<_, _>>()?;
+                fields.extend(
+                    more.iter()
+                        .map(|&index| Arc::clone(&self.table.fields()[index])),
+                );
+                filter = Some(expressions::bind(
+                    &self.predicate,
+                    &Schema::new(fields.clone()),
+                )?);
+            }
+        }
+        let read = fields
+            .iter()
+            .filter_map(|field| own.index_of(field.name()).ok());
+        let read = read.collect();
+        let partitions = partition_values(&first.path);
+        let partitions = partitions
+            .into_iter()
+            .filter(|(name, _)| self.partitions.contains(name))
+            .collect();
+        Ok(Adapter {
+            own: Arc::clone(own),
+            read,
+            pushed,
+            partitions,
+            converted: Arc::new(Schema::new(fields)),
+            filter,
+            wanted: wanted.len(),
+            is_identity: self.files.is_empty(),
+        })
+    }
+
+    fn predicate_columns(&self) -> Result<Vec<String>, DataFusionError> {
+        let columns = collect_columns(&expressions::bind(&self.predicate, &self.table)?);
+        let mut names: Vec<String> = columns
+            .iter()
+            .map(|column| column.name().to_owned())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// How files of one kind are read.
+pub(crate) struct Adapter {
+    /// The file's columns.
+    pub(crate) own: SchemaRef,
+    /// Which of them are read.
+    pub(crate) read: Vec<usize>,
+    /// What the reader evaluates itself.
+    pub(crate) pushed: Option<Arc<dyn PhysicalExpr>>,
+    partitions: Vec<(String, Option<String>)>,
+    /// The columns that are wanted, and then those that only `filter` needs.
+    converted: SchemaRef,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    wanted: usize,
+    is_identity: bool,
+}
+
+impl Adapter {
+    /// Whether the reader gives just the rows that are wanted, so that it may stop when there are enough.
+    pub(crate) fn gives_all(&self) -> bool {
+        self.filter.is_none()
+    }
+
+    /// The rows of `batch`, which was read from one of the files that `paths` names, as rows of the dataset.
+    pub(crate) fn adapt(
+        &self,
+        batch: RecordBatch,
+        paths: impl Fn() -> String,
+    ) -> Result<RecordBatch, TaskFailure> {
+        if self.is_identity {
+            return Ok(batch);
+        }
+        let batch = self.with_partitions(batch)?;
+        let batch = columns::conform(&batch, &self.converted).map_err(|misfit| {
+            let between = misfit.between("in the dataset", &format!("in {}", paths()));
+            TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                format!("read_parquet(): {between}; read such files separately"),
+            )
+        })?;
+        let Some(filter) = &self.filter else {
+            return Ok(batch);
+        };
+        let failed = |error: &DataFusionError| {
+            let text = format!("read {}: evaluate {filter}: {}", paths(), first_line(error));
+            TaskFailure::new(ErrorCode::InvalidArgument, text)
+        };
+        let mask = filter
+            .evaluate(&batch)
+            .and_then(|mask| mask.into_array(batch.num_rows()))
+            .map_err(|error| failed(&error))?;
+        let rows = filter_record_batch(&batch, mask.as_boolean())
+            .map_err(|error| failed(&DataFusionError::from(error)))?;
+        let wanted: Vec<usize> = (0..self.wanted).collect();
+        rows.project(&wanted)
+            .map_err(|error| failed(&DataFusionError::from(error)))
+    }
+
+    /// The batch with the columns that its folder's name tells.
+    fn with_partitions(&self, batch: RecordBatch) -> Result<RecordBatch, TaskFailure> {
+        if self.partitions.is_empty() {
+            return Ok(batch);
+        }
+        let rows = batch.num_rows();
+        let (mut fields, mut arrays): (Vec<FieldRef>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        for (name, value) in &self.partitions {
+            let Ok(field) = self.converted.field_with_name(name) else {
+                continue;
+            };
+            fields.push(Arc::new(field.clone()));
+            arrays.push(match value {
+                Some(value) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                    value, rows,
+                ))),
+                None => new_null_array(field.data_type(), rows),
+            });
+        }
+        fields.extend(batch.schema().fields().iter().cloned());
+        arrays.extend(batch.columns().iter().cloned());
+        assemble(Arc::new(Schema::new(fields)), arrays, rows)
+    }
+}

@@ -1,0 +1,69 @@
+//! Files that need not be opened, because the names of their folders tell that no row of them is wanted.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::and_kleene;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::DataFusionError;
+use datafusion_expr::{Expr, TableSource};
+
+use super::ParquetTable;
+use crate::error::PlanError;
+use crate::plan::expressions;
+use crate::storage::partition_values;
+
+/// The table with only those files that may have rows for which all filters are true; `None`: just as it is.
+pub(crate) fn prune(
+    source: &dyn TableSource,
+    filters: &[Expr],
+) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
+    let Some(table) = source.downcast_ref::<ParquetTable>() else {
+        return Ok(None);
+    };
+    let tells = |filter: &&Expr| {
+        let columns = filter.column_refs();
+        !columns.is_empty()
+            && columns
+                .iter()
+                .all(|column| table.partitions.contains(&column.name))
+    };
+    let filters: Vec<&Expr> = filters.iter().filter(tells).collect();
+    if filters.is_empty() {
+        return Ok(None);
+    }
+    let kept = matching(table, &filters).map_err(PlanError::planner)?;
+    Ok(Some(Arc::new(table.with_files(&kept))))
+}
+
+/// Which files match: their folders' names are a batch of one row per file.
+fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFusionError> {
+    let values: Vec<_> = table
+        .files
+        .iter()
+        .map(|file| partition_values(&file.file.path))
+        .collect();
+    let column = |name: &String| -> ArrayRef {
+        let of_file = |values: &Vec<(String, Option<String>)>| {
+            let found = values.iter().find(|(known, _)| known == name);
+            found.and_then(|(_, value)| value.clone())
+        };
+        Arc::new(values.iter().map(of_file).collect::<StringArray>())
+    };
+    let fields: Vec<Field> = table
+        .partitions
+        .iter()
+        .map(|name| Field::new(name, DataType::Utf8, true))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let columns = table.partitions.iter().map(column).collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+    let mut mask = BooleanArray::from(vec![true; batch.num_rows()]);
+    for filter in filters {
+        let expression = expressions::bind(&expressions::unparse(filter)?, &schema)?;
+        let matches = expression.evaluate(&batch)?.into_array(batch.num_rows())?;
+        mask = and_kleene(&mask, matches.as_boolean())?;
+    }
+    // Where a filter is null, no row matches.
+    Ok(mask.iter().map(|matches| matches == Some(true)).collect())
+}
