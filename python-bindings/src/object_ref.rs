@@ -1,5 +1,11 @@
 //! `ObjectRef` and `ObjectRefGenerator` as Python sees them.
 
+#![allow(
+    clippy::doc_markdown,
+    clippy::doc_lazy_continuation,
+    reason = "what is written about the methods is Python's docstrings, with examples that run as doctests"
+)]
+
 use std::hash::BuildHasher;
 
 use aktis_worker::{ObjectRef, ObjectStream};
@@ -15,7 +21,19 @@ use crate::interpreter_end::detached;
 use crate::python_thread::CALLBACKS;
 use crate::session::{refuse_in_forked_child, signal_check};
 
-/// A counted reference to an object that may not exist yet.
+/// A counted reference to an object that may not exist yet: what `remote()` and `put` give, and `get` takes.
+///
+/// The object lives as long as a reference to it does, in any process. As an argument of a task a reference arrives as its
+/// value; in a list, a dict or an object it stays a reference. In a coroutine, `await ref` gives the value. Equal are references
+/// to the same object; whether their values are equal, `get` must find out first.
+///
+/// >>> import aktis
+/// >>> @aktis.remote
+/// ... def square(x):
+/// ...     return x * x
+/// >>> ref = square.remote(3)
+/// >>> aktis.get(ref), aktis.get(square.remote(ref))
+/// (9, 81)
 #[pyclass(name = "ObjectRef", module = "aktis", frozen, weakref)]
 pub(crate) struct PyObjectRef {
     reference: ObjectRef,
@@ -41,34 +59,89 @@ impl PyObjectRef {
 
 #[pymethods]
 impl PyObjectRef {
-    /// The id, in hexadecimal.
+    /// The id of the object, in hexadecimal.
+    ///
+    /// Returns:
+    ///     40 characters: 32 for the task that makes it, 8 for which of its results it is.
+    ///
+    /// >>> import aktis
+    /// >>> len(aktis.put(1).hex())
+    /// 40
     fn hex(&self) -> String {
         self.reference.id().to_string()
     }
 
-    /// The id, 20 bytes.
+    /// The id of the object.
+    ///
+    /// Returns:
+    ///     20 bytes, those of :meth:`hex`.
+    ///
+    /// >>> import aktis
+    /// >>> ref = aktis.put(1)
+    /// >>> ref.binary().hex() == ref.hex()
+    /// True
     fn binary<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.reference.id().as_bytes())
     }
 
-    /// The id of the task that makes the object, 16 bytes.
+    /// The id of the task that makes the object.
+    ///
+    /// Returns:
+    ///     16 bytes. Here they are plain bytes, where Ray has a class.
+    ///
+    /// >>> import aktis
+    /// >>> ref = aktis.put(1)
+    /// >>> ref.binary().startswith(ref.task_id())
+    /// True
     fn task_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.reference.id().task().as_bytes())
     }
 
-    /// Whether the object is ready, or has failed.
+    /// Whether the object is there, or its task has failed; for many at once there is `wait`.
+    ///
+    /// Returns:
+    ///     `True` if `get` need not wait for the task. The object may still lie on another node.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> aktis.put(1).is_ready()
+    /// True
     fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
         Ok(self.reference.runtime().is_ready(&self.reference))
     }
 
     /// Whether `get` would return at once, without fetching anything.
+    ///
+    /// Returns:
+    ///     `True` if the value is small and has arrived with its reference, or the task has failed.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> aktis.put(1).is_inline()
+    /// True
     fn is_inline(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
         Ok(self.reference.runtime().is_inline(&self.reference))
     }
 
-    /// Calls back once, from the thread of all callbacks, when the object is ready or has failed.
+    /// Calls back once when the object is ready or its task has failed. For values, :meth:`future` is the easier way.
+    ///
+    /// Args:
+    ///     callback: takes no arguments. All callbacks run on one thread: do little in it. What it raises is printed.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis, threading
+    /// >>> done = threading.Event()
+    /// >>> aktis.put(1).on_ready(done.set)
+    /// >>> done.wait(timeout=30)
+    /// True
     fn on_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         refuse_in_forked_child(py)?;
         CALLBACKS.start(py)?;
@@ -80,7 +153,18 @@ impl PyObjectRef {
         Ok(())
     }
 
-    /// A `concurrent.futures.Future` of the value.
+    /// The value as a future, for code that knows no references.
+    ///
+    /// Returns:
+    ///     A `concurrent.futures.Future`; it has the value, or the error that `get` would raise. To cancel it does not cancel the
+    ///     task.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> aktis.put("one").future().result(timeout=30)
+    /// 'one'
     fn future<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
             .import("aktis._futures")?
@@ -149,7 +233,18 @@ fn python_callback(callback: Py<PyAny>) -> Box<dyn FnOnce() + Send> {
     })
 }
 
-/// The results of a generator, as references, one by one.
+/// The results of a remote generator, as references, one by one while it runs.
+///
+/// Iterate over it with `for`, in a coroutine with `async for`; each step waits for the next result. What the generator raises
+/// is its last reference: `get` of it raises. When nobody holds the generator any more, the task is told to end.
+///
+/// >>> import aktis
+/// >>> @aktis.remote
+/// ... def count(n):
+/// ...     for i in range(n):
+/// ...         yield i
+/// >>> [aktis.get(ref) for ref in count.remote(3)]
+/// [0, 1, 2]
 #[pyclass(name = "ObjectRefGenerator", module = "aktis", frozen)]
 pub(crate) struct PyObjectStream {
     stream: ObjectStream,
@@ -167,7 +262,17 @@ impl PyObjectStream {
 
 #[pymethods]
 impl PyObjectStream {
-    /// The id of the generator task, 16 bytes.
+    /// The id of the generator's task.
+    ///
+    /// Returns:
+    ///     16 bytes.
+    ///
+    /// >>> import aktis
+    /// >>> @aktis.remote
+    /// ... def one():
+    /// ...     yield 1
+    /// >>> len(one.remote().task_id())
+    /// 16
     fn task_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.stream.task().as_bytes())
     }
@@ -180,7 +285,24 @@ impl PyObjectStream {
         self.next_within(py, None)
     }
 
-    /// The next reference; waits at most `timeout` seconds.
+    /// The next reference, with a limit to the time it may take.
+    ///
+    /// Args:
+    ///     timeout: seconds to wait at most; 0 looks once; `None` waits as long as it takes, as `next` does.
+    ///
+    /// Returns:
+    ///     A reference that is ready.
+    ///
+    /// Raises:
+    ///     StopIteration: the generator has ended, and all was taken.
+    ///     GetTimeoutError: `timeout` has passed. It is a `TimeoutError`, and the same can be asked again.
+    ///
+    /// >>> import aktis
+    /// >>> @aktis.remote
+    /// ... def one():
+    /// ...     yield 1
+    /// >>> aktis.get(one.remote().next_within(timeout=30))
+    /// 1
     #[pyo3(signature = (timeout=None))]
     fn next_within<'py>(
         &self,
@@ -204,7 +326,19 @@ impl PyObjectStream {
         }
     }
 
-    /// A reference that is ready (None) when the task has ended, or fails with it.
+    /// A reference to the end of the generator, to wait for it without taking its results.
+    ///
+    /// Returns:
+    ///     A reference that is ready when the task has ended. Its value is `None`; if the task failed, `get` raises its error.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> @aktis.remote
+    /// ... def one():
+    /// ...     yield 1
+    /// >>> aktis.get(one.remote().completed(), timeout=30)
     fn completed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyObjectRef>> {
         refuse_in_forked_child(py)?;
         let nothing = crate::codec::to_value(py.None().bind(py))?;
@@ -217,13 +351,42 @@ impl PyObjectStream {
         PyObjectRef::new(py, detached(py, || self.stream.peek()))
     }
 
-    /// Whether `next` would give a reference at once. False also at the end.
+    /// Whether `next` would give a reference at once.
+    ///
+    /// Returns:
+    ///     `False` while the next result is being made, and at the end.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> @aktis.remote
+    /// ... def one():
+    /// ...     yield 1
+    /// >>> stream = one.remote()
+    /// >>> ready, _ = aktis.wait([stream], timeout=30)
+    /// >>> stream.next_ready()
+    /// True
     fn next_ready(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
         Ok(self.stream.has_next() && !self.stream.is_finished())
     }
 
     /// Whether everything was taken.
+    ///
+    /// Returns:
+    ///     `True` if the generator has ended and all its references were taken.
+    ///
+    /// Raises:
+    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///
+    /// >>> import aktis
+    /// >>> @aktis.remote
+    /// ... def one():
+    /// ...     yield 1
+    /// >>> stream = one.remote()
+    /// >>> len(list(stream)), stream.is_finished()
+    /// (1, True)
     fn is_finished(&self, py: Python<'_>) -> PyResult<bool> {
         refuse_in_forked_child(py)?;
         Ok(self.stream.is_finished())
