@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import aktis.data
 import pyarrow
@@ -35,6 +36,54 @@ def test_modes_treat_a_used_folder_as_in_ray(tmp_path):
         ds.write_parquet(tmp_path / "out", mode="error")
     with pytest.raises(ValueError, match="mode"):
         ds.write_parquet(tmp_path / "out", mode="sometimes")  # pyright: ignore[reportArgumentType]
+
+
+def write_noting_warnings(folder, **options):
+    """Writes five rows, and returns what was warned of."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        aktis.data.range(5).write_parquet(folder, **options)
+    return [(str(each.message), each.filename) for each in seen]
+
+
+def test_a_second_write_names_what_is_there_and_what_to_do(tmp_path):
+    folder = tmp_path / "out"
+    assert write_noting_warnings(folder) == []
+    [file] = folder.iterdir()
+    [(message, place)] = write_noting_warnings(folder)
+    for said in (str(folder), "1 file", f"5 rows, {file.stat().st_size} bytes", 'mode="overwrite"', '"ignore"', '"error"'):
+        assert said in message
+    assert place == __file__
+    # Again for the next one, although the line is the same.
+    assert "10 rows" in write_noting_warnings(folder)[0][0]
+    assert aktis.data.read_parquet(folder).count() == 15
+
+
+def test_modes_that_are_given_and_folders_without_rows_are_written_into_silently(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    (folder / ".hidden").mkdir()
+    assert write_noting_warnings(folder) == []
+    for mode in ("append", "overwrite", "ignore"):
+        assert write_noting_warnings(folder, mode=mode) == []
+
+
+def test_files_that_tell_no_rows_are_named_all_the_same(tmp_path):
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1" / "notes.txt").write_text("x" * 2000)
+    [(message, _)] = write_noting_warnings(tmp_path)
+    assert "1 file is in" in message and "(2.0 kB)" in message and "row" in message
+
+
+def test_a_failed_write_leaves_nothing_to_warn_of(tmp_path):
+    def fail(batch):
+        raise RuntimeError("not today")
+
+    folder = tmp_path / "out"
+    with pytest.raises(RuntimeError):
+        aktis.data.range(5).map_batches(fail).write_parquet(folder)
+    assert write_noting_warnings(folder) == []
 
 
 def test_compression_and_row_groups_are_used(tmp_path):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _consume
+from . import _consume, _folders
 from ._keywords import PYARROW_WRITER, Keywords, Refused
 from ._native import Recorder
 from ._schema import Schema
@@ -85,7 +85,7 @@ class Dataset(Transforms, Taking):
         self,
         path: str | os.PathLike[str],
         *,
-        mode: Literal["append", "overwrite", "ignore", "error"] = "append",
+        mode: Literal["append", "overwrite", "ignore", "error"] = _folders.APPEND,
         compression: str | None = None,
         row_group_size: int | None = None,
         min_rows_per_file: int | None = None,
@@ -102,7 +102,8 @@ class Dataset(Transforms, Taking):
         Args:
             path: The folder; it is made if it is not there.
             mode: For a folder that is there: ``"append"`` adds files, ``"overwrite"`` puts the new ones in the place of
-                what is there once they are whole, ``"ignore"`` writes nothing, ``"error"`` fails.
+                what is there once they are whole, ``"ignore"`` writes nothing, ``"error"`` fails. Without a mode files are
+                added, with a warning that names what is there.
             compression: ``"snappy"`` (the default), ``"zstd"``, ``"lz4"``, ``"gzip"`` or ``"none"``.
             row_group_size: Most rows of a row group.
             min_rows_per_file: Rows that a file has at least, but for the last one.
@@ -112,6 +113,13 @@ class Dataset(Transforms, Taking):
             arrow_parquet_args: More of these as a dict; ``compression`` and ``row_group_size`` are known.
             arrow_parquet_args_fn: Called once for more of them.
             options: Other arguments of Ray: refused by name, unless they are the defaults.
+
+        Raises:
+            ValueError: a number is not a whole one of at least 1, or the path is that of a file; or the folder is there, with
+                ``mode="error"``.
+            FileNotFoundError: it is not, with ``try_create_dir=False``.
+            OSError: it cannot be written into; the disk is full.
+            TaskError: as for :meth:`take`.
 
         Example:
             >>> import tempfile, aktis.data
@@ -133,13 +141,15 @@ class Dataset(Transforms, Taking):
             raise FileNotFoundError(
                 f"write_parquet({os.fspath(path)!r}, try_create_dir=False): there is no such folder"
             )
-        wanted = getattr(mode, "value", mode)
+        wanted = str(getattr(mode, "value", mode))
         prepared = self._plan.prepare_folder(os.fspath(path), wanted)
         if prepared is None:
             return
         folder, left_behind = prepared
         for text in left_behind:
             warnings.warn(f"write_parquet({os.fspath(path)!r}): {text}", stacklevel=2)
+        if mode is _folders.APPEND:
+            _folders.warn_of_files(os.fspath(path), folder)
         sink = {
             "kind": "parquet", "folder": folder, "prefix": uuid.uuid4().hex[:12], "compression": compression or "snappy",
             "row_group_rows": row_group_size, "max_writers": concurrency, "mode": wanted, **rows,
@@ -162,6 +172,9 @@ class Dataset(Transforms, Taking):
 
     def num_blocks(self) -> int:
         """How many blocks a materialised dataset has, and how many parts the source of another is read in at least.
+
+        Returns:
+            A number of at least 1.
 
         >>> import aktis.data
         >>> aktis.data.range(3, override_num_blocks=2).num_blocks()
@@ -259,7 +272,12 @@ class Dataset(Transforms, Taking):
 
 
 class MaterializedDataset(Dataset):
-    """A dataset whose rows lie in the object store."""
+    """A dataset whose rows lie in the object store; :meth:`Dataset.materialize` makes it.
+
+    >>> import aktis.data
+    >>> aktis.data.range(3).materialize().take(1)
+    [{'id': 0}]
+    """
 
     def _rows_at_hand(self) -> int | None:
         return self._plan.known_rows()

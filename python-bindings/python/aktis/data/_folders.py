@@ -1,0 +1,90 @@
+"""What lies in a folder that is written into without a word about what is there.
+
+Ray's default is to add files, so that a job that is run twice leaves its rows twice. Nobody sees that before the rows are
+counted: what is there is named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+#: The footers of more files are not read to tell their rows.
+_MOST_FOOTERS = 100
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+#: The default of ``mode``: no other object than this one, so that ``mode="append"`` tells that it is meant. Of type ``Any``,
+#: for the sake of the types that checkers and editors show.
+APPEND: Any = type("_Append", (str,), {"__slots__": ()})("append")
+
+
+def warn_of_files(path: str, folder: str) -> None:
+    """Warns of the files that are in ``folder``, which the user named by ``path``, if there are any."""
+    there = list(_files(folder))
+    if not there:
+        return
+    from aktis._user_warning import warn
+
+    many = len(there) != 1
+    warn(
+        f"write_parquet({path!r}): {_counted(len(there), 'file')} {'are' if many else 'is'} in {folder} already "
+        f"({_described(there)}), and the new ones come beside {'them' if many else 'it'}: whoever reads the folder gets the rows "
+        f'of both. mode="overwrite" puts the new ones in the place of what is there, "ignore" writes nothing, "error" refuses, and '
+        '"append" adds them without this warning'
+    )
+
+
+def _files(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What a reader of the folder would look at."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # it is not there yet, or cannot be read; the write will tell
+        return
+    for entry in entries:
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            yield from _files(entry.path)
+        else:
+            yield entry
+
+
+def _described(files: list[os.DirEntry[str]]) -> str:
+    sizes = []
+    for file in files:
+        try:
+            sizes.append(file.stat().st_size)
+        except OSError:  # gone meanwhile
+            continue
+    rows = _rows(files)
+    return _size(sum(sizes)) if rows is None else f"{_counted(rows, 'row')}, {_size(sum(sizes))}"
+
+
+def _rows(files: list[os.DirEntry[str]]) -> int | None:
+    """The rows of all files; ``None`` if one of them does not tell, or they are too many to ask."""
+    if len(files) > _MOST_FOOTERS:
+        return None
+    import pyarrow.parquet
+
+    try:
+        return sum(pyarrow.parquet.read_metadata(file.path).num_rows for file in files)
+    except (OSError, pyarrow.ArrowException):
+        return None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _size(count: float) -> str:
+    """Bytes for people.
+
+    >>> _size(1), _size(999), _size(1000), _size(123_456_789)
+    ('1 bytes', '999 bytes', '1.0 kB', '123.5 MB')
+    """
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
