@@ -103,7 +103,7 @@ impl PyObjectRef {
     ///     `True` if `get` need not wait for the task. The object may still lie on another node.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> aktis.put(1).is_ready()
@@ -119,7 +119,7 @@ impl PyObjectRef {
     ///     `True` if the value is small and has arrived with its reference, or the task has failed.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> aktis.put(1).is_inline()
@@ -135,7 +135,7 @@ impl PyObjectRef {
     ///     callback: takes no arguments. All callbacks run on one thread: do little in it. What it raises is printed.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis, threading
     /// >>> done = threading.Event()
@@ -160,7 +160,7 @@ impl PyObjectRef {
     ///     task.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> aktis.put("one").future().result(timeout=30)
@@ -332,7 +332,7 @@ impl PyObjectStream {
     ///     A reference that is ready when the task has ended. Its value is `None`; if the task failed, `get` raises its error.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> @aktis.remote
@@ -357,7 +357,7 @@ impl PyObjectStream {
     ///     `False` while the next result is being made, and at the end.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> @aktis.remote
@@ -378,7 +378,7 @@ impl PyObjectStream {
     ///     `True` if the generator has ended and all its references were taken.
     ///
     /// Raises:
-    ///     NotConnectedError: this is a forked child of the process that has the session.
+    ///     RuntimeError: this is a forked child of the process that has the session.
     ///
     /// >>> import aktis
     /// >>> @aktis.remote

@@ -24,7 +24,21 @@ Out_co = TypeVar("Out_co", covariant=True)
 
 
 class ActorMethod(Generic[P, Out_co]):
-    """A method of an actor; :attr:`remote` calls it. Found as an attribute of an :class:`~aktis.ActorHandle`."""
+    """A method of an actor; :meth:`remote` calls it. Found as an attribute of an :class:`~aktis.ActorHandle`.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Splitter:
+    ...     def halves(self, x):
+    ...         return x // 2, x - x // 2
+    >>> splitter = Splitter.remote()
+    >>> splitter.halves
+    ActorMethod(Splitter.halves)
+    >>> aktis.get(splitter.halves.remote(5))
+    (2, 3)
+    >>> aktis.get(splitter.halves.options(num_returns=2).remote(5))
+    [2, 3]
+    """
 
     def __init__(
         self,
@@ -66,6 +80,10 @@ class ActorMethod(Generic[P, Out_co]):
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> Out_co:
         """Calls the method, and returns at once. Calls of one process run in the order in which they are made.
 
+        Args:
+            *args: for the method. A reference arrives as its value; inside of containers references stay references.
+            **kwargs: for the method, by keyword.
+
         Returns:
             One :class:`~aktis.ObjectRef`; a list of ``num_returns`` of them; ``None`` if ``num_returns=0``; an
             :class:`~aktis.ObjectRefGenerator` for a generator.
@@ -73,6 +91,7 @@ class ActorMethod(Generic[P, Out_co]):
         Raises:
             TypeError: the arguments do not fit the method, or one of them cannot be pickled.
             NotConnectedError: the session of the actor is over.
+            PendingCallsLimitExceeded: ``max_pending_calls`` calls wait already.
         """
         self._bind()
         return self.remote(*args, **kwargs)
@@ -86,6 +105,13 @@ class ActorMethod(Generic[P, Out_co]):
             max_task_retries: how often it is repeated when the actor was restarted.
             retry_exceptions: also repeat it when it raises: ``True``, or a list of exception types.
             name: shown instead of the method's name.
+
+        Returns:
+            Another :class:`ActorMethod`; this one stays as it is.
+
+        Raises:
+            TypeError: an option is not known (the nearest is named), or of a wrong type.
+            ValueError: an option has an impossible value.
         """
         check_options("method", METHOD_OPTIONS, options)
         return ActorMethod(self._core, self._class_name, self._name, self._spec, options, self._address)

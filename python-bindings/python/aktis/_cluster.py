@@ -10,6 +10,10 @@ from . import _aktis, _session
 def nodes() -> list[dict[str, Any]]:
     """The nodes of the cluster, the dead ones too, in Ray's form.
 
+    Returns:
+        One dictionary per node, among others with ``NodeID`` (hexadecimal), ``Alive``, ``NodeManagerAddress`` and
+        ``Resources`` (memory in bytes).
+
     >>> import aktis
     >>> [node["Alive"] for node in aktis.nodes()]
     [True]
@@ -21,6 +25,9 @@ def nodes() -> list[dict[str, Any]]:
 def cluster_resources() -> dict[str, float]:
     """All resources of the living nodes, by name.
 
+    Returns:
+        Their sums: ``CPU`` and ``GPU`` are counts, ``memory`` and ``object_store_memory`` bytes.
+
     >>> import aktis
     >>> aktis.cluster_resources()["CPU"] > 0
     True
@@ -30,6 +37,9 @@ def cluster_resources() -> dict[str, float]:
 
 def available_resources() -> dict[str, float]:
     """Resources that nobody holds at this moment, by name; what is used up is left out.
+
+    Returns:
+        As :func:`cluster_resources`. Nodes report every half second, so it may be a little old.
 
     >>> import aktis
     >>> aktis.available_resources().get("CPU", 0) <= aktis.cluster_resources()["CPU"]
@@ -56,6 +66,9 @@ def _own_resource(node: dict[str, Any]) -> dict[str, float]:
 
 def get_gpu_ids() -> list[int]:
     """The GPUs that the running task or actor may use; empty in a driver.
+
+    Returns:
+        Their numbers on the node. In the process they are ``cuda:0``, ``cuda:1`` and so on.
 
     >>> import aktis
     >>> aktis.get_gpu_ids()

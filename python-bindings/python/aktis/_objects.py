@@ -25,6 +25,9 @@ def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> O
         _owner: only ``None``: the process that calls ``put`` owns the value (Ray removed this, too).
         _tensor_transport: only ``None`` or ``"object_store"``.
 
+    Returns:
+        A reference. The value is kept as long as there is one.
+
     Raises:
         TypeError: the value is a reference, or cannot be pickled.
         ValueError: an argument of Ray's that Aktis does not have.
@@ -79,6 +82,10 @@ def get(object_refs: Any, timeout: float | None = None, _tensor_transport: Trans
         object_refs: a reference or a list of references. A generator of references is its own value, as in Ray.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
         _tensor_transport: only ``None`` or ``"object_store"``.
+
+    Returns:
+        The value, or a list of as many values as there are references, in their order. Arrays are read-only, because they lie
+        in memory that other processes read, too: change a copy, ``array.copy()``.
 
     Raises:
         TaskError: the task raised. The exception is also of the type that the task raised.
@@ -154,6 +161,11 @@ def wait(
     Returns:
         At most ``num_returns`` references that are ready, and all others. Both keep the order in which they were given. A task that
         failed is ready: ``get`` raises its error.
+
+    Raises:
+        TypeError: an argument is of a wrong type: one reference instead of a list, for example.
+        ValueError: a reference occurs twice, ``num_returns`` is more than there are, or ``timeout`` is negative.
+        RuntimeError: this is a forked child of the process that has the session.
 
     >>> import aktis
     >>> refs = [aktis.put(1), aktis.put(2)]

@@ -112,6 +112,13 @@ def method(**options: Unpack[MethodOptions]) -> Callable[[T], T]:
     Args:
         **options: as for :meth:`ActorMethod.options <aktis.actor.ActorMethod.options>`.
 
+    Returns:
+        A decorator for the method. Callers can still give it other options.
+
+    Raises:
+        TypeError: there is no option, or one that is not known (the nearest is named).
+        ValueError: an option has an impossible value.
+
     >>> import aktis
     >>> @aktis.remote
     ... class Splitter:

@@ -207,6 +207,10 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
     Raises:
         RuntimeError: this is a task or an actor, and the session its driver's.
+
+    >>> import aktis
+    >>> aktis.shutdown()
+    >>> aktis.shutdown()
     """
     global _may_be_connected
     with _lock:
@@ -233,6 +237,9 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
 def is_initialized() -> bool:
     """Whether this process has a session.
+
+    Returns:
+        ``True`` between :func:`init`, or what begins a session by itself, and :func:`shutdown`.
 
     >>> import aktis
     >>> aktis.shutdown()

@@ -56,10 +56,18 @@ class ActorClassInheritanceException(TypeError):
 
 
 class ActorId(bytes):
-    """The id of an actor."""
+    """The id of an actor.
+
+    >>> ActorId(bytes(16)).binary() == bytes(16)
+    True
+    """
 
     def binary(self) -> bytes:
-        """The bytes of the id."""
+        """The id without its class.
+
+        Returns:
+            16 bytes.
+        """
         return bytes(self)
 
     def __repr__(self) -> str:
@@ -67,7 +75,24 @@ class ActorId(bytes):
 
 
 class ActorClass(Generic[Class_co]):
-    """A class with options; :meth:`remote` starts an actor. Made by :func:`aktis.remote`."""
+    """A class with options; :meth:`remote` starts an actor. Made by :func:`aktis.remote`.
+
+    Static and class methods of the class can be called as they are: they need no actor.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Counter:
+    ...     def __init__(self, start=0):
+    ...         self.value = start
+    ...     def add(self, amount=1):
+    ...         self.value += amount
+    ...         return self.value
+    >>> Counter
+    ActorClass(Counter)
+    >>> counter = Counter.options(max_restarts=1).remote(start=10)
+    >>> aktis.get(counter.add.remote())
+    11
+    """
 
     def __init__(self, cls: type[Any], options: dict[str, Any]):
         check_options("actor", ACTOR_OPTIONS, options)
@@ -121,10 +146,19 @@ class ActorClass(Generic[Class_co]):
         **kwargs: Q.kwargs,
     ) -> ActorHandle[T]: ...
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[Any]:  # type: ignore[misc]  # as RemoteFunction.remote
-        """Starts an actor, and returns a handle at once. The constructor runs in the actor's process.
+        """Starts an actor, and returns at once. The constructor runs in the actor's process.
+
+        Args:
+            *args: for the constructor. A reference arrives as its value; inside of containers references stay references.
+            **kwargs: for the constructor, by keyword.
+
+        Returns:
+            An :class:`ActorHandle`, whose methods can be called at once; they wait for the constructor. What it raises is the
+            cause of the :class:`~aktis.exceptions.ActorDiedError` that they give.
 
         Raises:
             TypeError: the arguments do not fit the constructor, or one of them cannot be pickled.
+            ValueError: the name is empty, or ``get_if_exists`` is there without a name.
             ActorAlreadyExistsError: the name is taken.
         """
         options = self._options
@@ -183,6 +217,13 @@ class ActorClass(Generic[Class_co]):
             lifetime: ``"detached"`` to live on without handles, until killed.
             scheduling_strategy: ``"DEFAULT"``, ``"SPREAD"`` or a
                 :class:`~aktis.util.scheduling_strategies.NodeAffinitySchedulingStrategy`.
+
+        Returns:
+            Another :class:`ActorClass`; this one stays as it is.
+
+        Raises:
+            TypeError: an option is not known (the nearest is named), or of a wrong type.
+            ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
         """
         check_options("actor", ACTOR_OPTIONS, options)
         variant: ActorClass[Class_co] = ActorClass.__new__(ActorClass)
@@ -274,8 +315,22 @@ def _with_groups(cls: type[Any], groups: dict[str, int] | None) -> type[Any]:
 class ActorHandle(Generic[T_co]):
     """An actor, as seen by its callers. Its methods are called by ``handle.method.remote(...)``.
 
-    A handle can be passed to tasks and other actors. The actor ends when the last handle is gone and its calls are done,
-    unless it is detached.
+    A handle can be passed to tasks and other actors, and is equal to other handles of the same actor. The actor ends when the
+    last handle is gone and its calls are done, unless it is detached. Its attributes are reached by methods only.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Counter:
+    ...     def __init__(self):
+    ...         self.value = 0
+    ...     def add(self, amount=1):
+    ...         self.value += amount
+    ...         return self.value
+    >>> @aktis.remote
+    ... def add_twice(counter):
+    ...     return aktis.get([counter.add.remote(), counter.add.remote()])
+    >>> aktis.get(add_twice.remote(Counter.remote()))
+    [1, 2]
     """
 
     def __init__(self, core: ActorCore, spec: ClassSpec, state: bytes):
@@ -336,8 +391,12 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
         name: given to it by ``.options(name=...)``.
         namespace: in which it was created; by default the session's.
 
+    Returns:
+        A handle, as :meth:`ActorClass.remote` gives it. It keeps the actor alive, as any other does.
+
     Raises:
-        ValueError: there is no such actor, or it is dead.
+        ValueError: there is no such actor, or it is dead; the name is empty.
+        TypeError: the name is not a string.
 
     >>> import aktis
     >>> @aktis.remote
@@ -368,6 +427,19 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
 
     Raises:
         ValueError: ``actor`` is no handle.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Greeter:
+    ...     def greet(self):
+    ...         return "hello"
+    >>> greeter = Greeter.remote()
+    >>> aktis.kill(greeter)
+    >>> try:
+    ...     aktis.get(greeter.greet.remote())
+    ... except aktis.exceptions.ActorDiedError:
+    ...     print("gone")
+    gone
     """
     if not isinstance(actor, ActorHandle):
         raise ValueError(  # noqa: TRY004 - as in Ray
@@ -377,10 +449,21 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
 
 
 def exit_actor() -> NoReturn:
-    """Ends the actor that this is called in, after the method that calls it.
+    """Ends the actor that this is called in, after the method that calls it. It is not started again.
 
     Raises:
         TypeError: this process is not an actor.
+
+    >>> import aktis
+    >>> @aktis.remote
+    ... class Server:
+    ...     def close(self):
+    ...         aktis.actor.exit_actor()
+    >>> try:
+    ...     aktis.get(Server.remote().close.remote())
+    ... except aktis.exceptions.ActorDiedError:
+    ...     print("closed")
+    closed
     """
     from . import _worker
 

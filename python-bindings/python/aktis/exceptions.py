@@ -46,7 +46,10 @@ from ._dual_exception import dual_exception
 
 
 class AktisError(Exception):
-    """The root of everything the runtime raises."""
+    """The root of everything the runtime raises.
+
+    Catch it to tell errors of the runtime from those of user code; a :class:`TaskError` is both.
+    """
 
 
 class TaskError(AktisError):
@@ -80,15 +83,26 @@ class TaskError(AktisError):
 
 
 class WorkerCrashedError(AktisError):
-    """The process that ran the task ended: ``os._exit``, a signal, a crash in native code."""
+    """The process that ran the task ended: ``os._exit``, a signal, a crash in native code.
+
+    The task was tried again ``max_retries`` times (3) before. The message names the signal and the file with the last output of
+    the process; ``faulthandler.enable()`` in the task shows where native code crashed.
+    """
 
 
 class NodeDiedError(AktisError):
-    """The node that ran the task is gone."""
+    """The node that ran the task is gone.
+
+    The task was tried again ``max_retries`` times before; with more of them it can outlive more nodes. ``aktis status`` says when
+    and why a node was lost.
+    """
 
 
 class OutOfMemoryError(AktisError):
-    """The worker was ended because its node ran out of memory."""
+    """The worker was ended because its node ran out of memory.
+
+    Give tasks what they need, ``memory=`` in bytes, so that fewer of them run side by side, or make their inputs smaller.
+    """
 
 
 class ActorError(AktisError):
@@ -134,83 +148,125 @@ def _with_cause(kind: type[AktisError], arguments: tuple[Any, ...], cause: BaseE
 
 
 class ActorUnavailableError(ActorError):
-    """The actor cannot be reached now. It may come back: the call can be tried again."""
+    """The actor cannot be reached now. It may come back.
+
+    The call can be tried again, if it does no harm to run it twice, because it may have run. ``max_task_retries`` of the actor
+    does that by itself.
+    """
 
 
 class ObjectLostError(AktisError):
-    """No copy of the object is left, and it cannot be computed again."""
+    """No copy of the object is left, and it cannot be computed again.
+
+    That is so for values of ``put`` and results of actors, which nothing can make anew: make them in a task, or keep what they
+    were made of.
+    """
 
 
 class OwnerDiedError(ObjectLostError):
-    """The process that made the reference is gone, and the object with it."""
+    """The process that made the reference is gone, and the object with it.
+
+    An object belongs to the process that called ``put`` or ``remote()``. Call them in the driver or in an actor that lives long
+    enough, and pass the reference on from there.
+    """
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    """A lost object could not be computed again; the message names the limit or the missing lineage."""
+    """A lost object could not be computed again; the message names the limit or the missing lineage.
+
+    More ``max_retries`` of the task, or ``AKTIS_LINEAGE_BYTES``, move the limit.
+    """
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """The object could not be fetched from another node in time."""
+    """The object could not be fetched from another node in time.
+
+    Known to scripts for Ray. Aktis raises :class:`ObjectLostError` when the node is gone, and waits as long as it is not.
+    """
 
 
 class ObjectFreedError(ObjectLostError):
-    """The object was freed by hand."""
+    """The object was freed by hand. Known to scripts for Ray; Aktis frees what nobody refers to, and never raises it."""
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    """The object was deleted although a reference was left: a defect of Aktis."""
+    """The object was deleted although a reference was left. Known to scripts for Ray; Aktis never raises it."""
 
 
 class ObjectStoreFullError(AktisError):
-    """The object store has no room left and nothing can be spilled; the message names the sizes."""
+    """The object store has no room left and nothing can be spilled; the message names the sizes.
+
+    Delete references that are no longer needed, make values smaller, or give it more: ``init(object_store_memory=...)``, in
+    bytes.
+    """
 
 
 class OutOfDiskError(AktisError):
-    """The disk that holds spilled objects is full."""
+    """The disk that holds spilled objects is full. Make room, or name another folder with ``AKTIS_SPILL_DIR``."""
 
 
 class GetTimeoutError(AktisError, TimeoutError):
-    """``get`` ended at its timeout. The task itself goes on."""
+    """``get`` ended at its timeout. The task itself goes on: ``get`` can be called again, or :func:`aktis.cancel`."""
 
 
 class TaskCancelledError(AktisError):
-    """The task was cancelled."""
+    """The task was cancelled. Whoever called :func:`aktis.cancel` meant it; the task is not tried again."""
 
 
 class TaskUnschedulableError(AktisError):
-    """No node can ever run the task; the message names what is missing."""
+    """No node can ever run the task; the message names what is missing.
+
+    Ask for less, or start a node that has it; ``aktis.init(num_gpus=1)`` pretends a GPU. ``init(infeasible="wait")`` waits for
+    such a node instead.
+    """
 
 
 class ActorUnschedulableError(AktisError):
-    """No node can ever host the actor; the message names what is missing."""
+    """No node can ever host the actor; the message names what is missing.
+
+    Ask for less, or start a node that has it; ``aktis.init(num_gpus=1)`` pretends a GPU. ``init(infeasible="wait")`` waits for
+    such a node instead.
+    """
 
 
 class PendingCallsLimitExceeded(AktisError):
-    """More calls wait for the actor than its ``max_pending_calls`` allows."""
+    """More calls wait for the actor than its ``max_pending_calls`` allows. Wait for some of the results, then call again."""
 
 
 class RuntimeEnvSetupError(AktisError):
-    """The environment asked for with ``runtime_env`` could not be set up."""
+    """The environment asked for with ``runtime_env`` could not be set up. The message says which part, and why."""
 
 
 class ActorAlreadyExistsError(ValueError, AktisError):
-    """The actor's name is taken."""
+    """The actor's name is taken.
+
+    ``get_if_exists=True`` returns the actor that has it, :func:`aktis.kill` frees it, another ``namespace`` has names of its own.
+    """
 
 
 class ActorHandleNotFoundError(ValueError, AktisError):
-    """The actor of this handle is unknown."""
+    """The actor of this handle is unknown.
+
+    It belongs to a session that is over, or was forgotten long after its death: make a new one.
+    """
 
 
 class InvalidArgumentError(ValueError, AktisError):
-    """An argument makes no sense; the message names it."""
+    """An argument makes no sense. The message names it, and what it may be."""
 
 
 class NotConnectedError(RuntimeError, AktisError):
-    """There is no session: it is over, or ``init`` was never called in this process."""
+    """There is no session: it is over, or ``init`` was never called in this process.
+
+    References and handles end with their session: call ``init`` and make them anew.
+    """
 
 
 class SerializationError(TypeError, AktisError):
-    """A value could not be serialised or read back; the message names it."""
+    """A value could not be serialised or read back; the message names it.
+
+    Make it where it is used, or pass what it is made of.
+    """
 
 
 class RuntimeSystemError(AktisError):
@@ -218,15 +274,21 @@ class RuntimeSystemError(AktisError):
 
 
 class LocalRayletDiedError(AktisError):
-    """The raylet of this node is gone."""
+    """The raylet of this node is gone.
+
+    Known to scripts for Ray. Aktis tells it as a :class:`NodeDiedError` or :class:`NotConnectedError`.
+    """
 
 
 class AsyncioActorExit(AktisError):
-    """Known to Ray scripts; Aktis itself never raises it."""
+    """What ends an async actor in Ray. Aktis itself never raises it: call :func:`aktis.actor.exit_actor`."""
 
 
 class UnserializableException(AktisError):
-    """The ``cause`` of a :class:`TaskError` whose original exception could not be carried, not even its type."""
+    """The ``cause`` of a :class:`TaskError` whose original exception could not be carried, not even its type.
+
+    The text of its traceback is in the error. Exceptions of a module that this process can import arrive as they are.
+    """
 
 
 RayError = AktisError

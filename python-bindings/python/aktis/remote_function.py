@@ -119,7 +119,9 @@ class RemoteFunction(Generic[Function_co, Out_co]):
     def remote(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy forgets what self is in the forms
         """Runs the function as a task, and returns at once.
 
-        A reference among the arguments arrives as its value; inside of containers references stay references.
+        Args:
+            *args: for the function. A reference arrives as its value; inside of containers references stay references.
+            **kwargs: for the function, by keyword.
 
         Returns:
             One :class:`~aktis.ObjectRef`; a list of ``num_returns`` of them; ``None`` if ``num_returns=0``; an
@@ -184,6 +186,13 @@ class RemoteFunction(Generic[Function_co, Out_co]):
             name: shown instead of the function's name.
             scheduling_strategy: ``"DEFAULT"``, ``"SPREAD"`` or a
                 :class:`~aktis.util.scheduling_strategies.NodeAffinitySchedulingStrategy`.
+
+        Returns:
+            Another :class:`RemoteFunction`; this one stays as it is.
+
+        Raises:
+            TypeError: an option is not known (the nearest is named), or of a wrong type.
+            ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
 
         >>> import aktis
         >>> @aktis.remote

@@ -11,34 +11,75 @@ if TYPE_CHECKING:
 
 
 class RuntimeContext:
-    """Answers of :func:`aktis.get_runtime_context`. Ids are in hexadecimal."""
+    """Answers of :func:`aktis.get_runtime_context`. Ids are in hexadecimal.
+
+    >>> import aktis
+    >>> @aktis.remote(num_cpus=2)
+    ... def look():
+    ...     context = aktis.get_runtime_context()
+    ...     assert context.get_task_id() and context.get_actor_id() is None and context.get_actor_name() is None
+    ...     assert not context.is_canceled()
+    ...     return context.get_job_id(), context.get_assigned_resources(), context.get_accelerator_ids()
+    >>> job, resources, devices = aktis.get(look.remote())
+    >>> resources, devices
+    ({'CPU': 2.0}, {'GPU': []})
+    >>> here = aktis.get_runtime_context()
+    >>> here.get_job_id() == job, here.get_task_id(), len(here.get_node_id())
+    (True, None, 32)
+    >>> here.get()["worker_id"] == here.get_worker_id(), here.get_session_name() in here.gcs_address
+    (True, True)
+    """
 
     def _get(self) -> dict[str, Any]:
         _session.ensure_connected()
         return _aktis.context()
 
     def get_job_id(self) -> str:
-        """The job: one driver and all it started."""
+        """The job: one driver and all it started.
+
+        Returns:
+            32 hexadecimal digits.
+        """
         return str(self._get()["job_id"])
 
     def get_node_id(self) -> str:
-        """The node this process is on."""
+        """The node this process is on.
+
+        Returns:
+            32 hexadecimal digits, those of ``aktis.nodes()[i]["NodeID"]``.
+        """
         return str(self._get()["node_id"])
 
     def get_worker_id(self) -> str:
-        """This process."""
+        """This process.
+
+        Returns:
+            32 hexadecimal digits.
+        """
         return str(self._get()["worker_id"])
 
     def get_task_id(self) -> str | None:
-        """The running task or method; ``None`` in a driver."""
+        """The running task or method; ``None`` in a driver.
+
+        Returns:
+            32 hexadecimal digits, or ``None``.
+        """
         return self._get()["task_id"]
 
     def get_actor_id(self) -> str | None:
-        """The actor this process is; ``None`` elsewhere."""
+        """The actor this process is; ``None`` elsewhere.
+
+        Returns:
+            32 hexadecimal digits, or ``None``.
+        """
         return self._get()["actor_id"]
 
     def get_actor_name(self) -> str | None:
-        """The name of the actor this process is; ``None`` if it has none."""
+        """The name of the actor this process is; ``None`` if it has none.
+
+        Returns:
+            The name that ``options(name=...)`` gave it, or ``None``.
+        """
         actor_id = self.get_actor_id()
         for actor in _aktis.list_actors() if actor_id else ():
             if actor.get("actor_id") == actor_id:
@@ -102,6 +143,9 @@ class RuntimeContext:
     def is_canceled(self) -> bool:
         """Whether the running task or method was cancelled. For methods that end themselves when they are.
 
+        Returns:
+            ``True`` from :func:`aktis.cancel` on.
+
         Raises:
             RuntimeError: this is a driver, or an async actor, whose methods get an ``asyncio.CancelledError`` instead.
         """
@@ -109,19 +153,35 @@ class RuntimeContext:
         return _aktis.is_cancelled()
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """The devices that the running task or actor may use, by kind."""
+        """The devices that the running task or actor may use, by kind.
+
+        Returns:
+            ``{"GPU": [...]}`` with the numbers of the devices on the node, as text; empty lists in a driver.
+        """
         return {"GPU": [str(gpu) for gpu in self._get()["gpu_ids"]]}
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the running task or actor holds; empty in a driver."""
+        """What the running task or actor holds; empty in a driver.
+
+        Returns:
+            Quantities by name, as ``{"CPU": 1.0}``; ``memory`` in bytes.
+        """
         return dict(self._get().get("resources") or {})
 
     def get_session_name(self) -> str:
-        """The name of the session's folder."""
+        """The name of the session's folder.
+
+        Returns:
+            Its last part, without those before.
+        """
         return str(self._get()["session_dir"]).rstrip("/").rpartition("/")[2]
 
     def get(self) -> dict[str, Any]:
-        """The ids of this process as a dictionary, those that apply."""
+        """The ids of this process as a dictionary, those that apply.
+
+        Returns:
+            ``job_id``, ``node_id``, ``worker_id``, ``task_id``, ``actor_id`` and ``namespace``, without those that are ``None`` here.
+        """
         context = self._get()
         names = ("job_id", "node_id", "worker_id", "task_id", "actor_id", "namespace")
         return {name: context[name] for name in names if context.get(name) is not None}
@@ -135,6 +195,9 @@ _CONTEXT = RuntimeContext()
 
 def get_runtime_context() -> RuntimeContext:
     """Where the running code is.
+
+    Returns:
+        What answers the questions; always the same object, whose answers differ from process to process.
 
     >>> import aktis
     >>> @aktis.remote

@@ -9,11 +9,20 @@ class ActorPoolStrategy:
     Give ``size`` for a fixed pool, or ``min_size`` and ``max_size`` for one that grows with the work.
 
     Args:
-        initial_size: Actors as long as nobody knows how long the work takes.
+        legacy_min_size: ``min_size``, as older scripts for Ray give it, by position.
+        legacy_max_size: ``max_size``, as older scripts for Ray give it, by position.
+        size: Actors of a pool that does not change.
+        min_size: Actors that there are at least, while there is work; 1 by default.
+        max_size: Actors that there are at most; by default as many as there is room for.
+        initial_size: Actors as long as nobody knows how long the work takes; ``min_size`` by default.
         max_tasks_in_flight_per_actor: An actor has one input at a time, so every limit is kept.
         max_concurrent_calls_per_actor: Calls of an async class or function that overlap in one actor; 4 by default. For
             others it has a meaning only with ``enable_true_multi_threading``.
         enable_true_multi_threading: Calls that are not async overlap too, on threads. The class must bear that.
+
+    Raises:
+        ValueError: ``size`` is given beside other sizes, a number is not a whole one of at least 1, or ``max_size`` is smaller
+            than ``min_size``, or ``initial_size`` not between them.
 
     Example:
 
@@ -78,6 +87,12 @@ class ActorPoolStrategy:
 
 class TaskPoolStrategy:
     """Run a function in stateless workers, at most ``size`` at once.
+
+    Args:
+        size: Workers; by default as many as there are CPUs for.
+
+    Raises:
+        ValueError: ``size`` is not a whole number of at least 1.
 
     >>> TaskPoolStrategy(size=4)
     TaskPoolStrategy(size=4)

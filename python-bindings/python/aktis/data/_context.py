@@ -46,6 +46,16 @@ class Settings:
 class ExecutionResources(Settings):
     """Limits of one execution. Only the memory for blocks is a limit of its own; CPUs and GPUs are the cluster's.
 
+    Attributes:
+        object_store_memory: Bytes of blocks that wait between the steps or are being read; by default half of the object store.
+        cpu: Ray's; only ``None``, the default.
+        gpu: Ray's; only ``None``, the default.
+        memory: Ray's; only ``None``, the default.
+
+    >>> import aktis.data
+    >>> limits = aktis.data.DataContext.get_current().execution_options.resource_limits
+    >>> limits.object_store_memory = 256 * 1024**2
+    >>> limits.object_store_memory = None
     >>> ExecutionResources(cpu=2)
     Traceback (most recent call last):
     ...
@@ -64,9 +74,15 @@ class ExecutionResources(Settings):
 class ExecutionOptions(Settings):
     """How datasets run.
 
-    ``preserve_order``: whether rows come in the order of the source. ``None`` keeps order where rows come back to this
-    process (``take``, ``iter_batches``, ``to_pandas``, ...) and not where they go into files, whose names say the order
-    anyway.
+    Attributes:
+        resource_limits: Limits of one execution, by default those that :class:`ExecutionResources` names.
+        preserve_order: Whether rows come in the order of the source. ``None``, the default, keeps order where rows come back to
+            this process (``take``, ``iter_batches``, ``to_pandas``, ...) and not where they go into files, whose names say the
+            order anyway.
+
+    >>> import aktis.data
+    >>> aktis.data.DataContext.get_current().execution_options.preserve_order is None
+    True
     """
 
     resource_limits: ExecutionResources = dataclasses.field(default_factory=ExecutionResources)
@@ -80,8 +96,18 @@ class ExecutionOptions(Settings):
 class DataContext(Settings):
     """Settings of all datasets of this process.
 
-    ``enable_progress_bars``: whether runs that take longer than a second show how far they are, on a terminal or in a
-    notebook; elsewhere they never do. ``AKTIS_PROGRESS=0`` in the environment turns it off without a change to the program.
+    They hold for runs that begin later. A setting that is not there is an ``AttributeError``; one of Ray's that would change
+    what happens takes only what means "off", and others raise ``NotImplementedError`` with the way out.
+
+    Attributes:
+        execution_options: Order and memory, by default those that :class:`ExecutionOptions` names.
+        target_max_block_size: Bytes of a block, the unit in which rows go from worker to worker. By default (``None``) a
+            fourth of the memory for blocks, shared by all workers, but between 64 KiB and 32 MiB.
+        enable_progress_bars: Whether runs that take longer than a second show how far they are, on a terminal or in a
+            notebook; elsewhere they never do. ``True`` by default. ``AKTIS_PROGRESS=0`` in the environment turns it off
+            without a change to the program.
+        max_worker_deaths_per_input: How many workers may die over the same rows, or while they start, before the job fails;
+            3 by default. Exceptions are no deaths: the first one fails the job.
 
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True
@@ -105,7 +131,11 @@ class DataContext(Settings):
 
     @staticmethod
     def get_current() -> DataContext:
-        """The settings in force."""
+        """The settings in force.
+
+        Returns:
+            The same object each time: what is set on it holds for all datasets of this process.
+        """
         if DataContext._current is None:
             DataContext._current = DataContext()
         return DataContext._current

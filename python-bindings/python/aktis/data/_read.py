@@ -47,6 +47,14 @@ def read_parquet(
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
         hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
 
+    Returns:
+        A dataset. Nothing but names and footers has been read.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no file in the folder; the message says what was looked for.
+        OSError: a file is not Parquet, or cannot be read.
+        ValueError: columns of one name have no type in common; both files are named.
+
     Example:
         >>> import os, tempfile
         >>> folder = tempfile.mkdtemp()

@@ -217,6 +217,14 @@ class Taking:
             drop_last: Whether a last batch with fewer rows is left out.
             more: Other arguments of Ray: refused by name.
 
+        Returns:
+            An iterable of batches, as :meth:`take_batch` gives them. It runs the dataset anew each time it is iterated over, and
+            ends the run when it is left early.
+
+        Raises:
+            ValueError: ``batch_size`` is not a number of at least 1.
+            TaskError: as for :meth:`take`, while iterating.
+
         >>> import aktis.data
         >>> [len(batch["id"]) for batch in aktis.data.range(10).iter_batches(batch_size=4)]
         [4, 4, 2]

@@ -101,6 +101,12 @@ class Transforms:
                 ``ActorPoolStrategy(max_concurrent_calls_per_actor=...)``.
             remote_args: Other arguments of Ray: refused by name, unless they are the defaults.
 
+        Returns:
+            A dataset of what the function returns.
+
+        Raises:
+            TypeError, ValueError: as for :meth:`map`. What the function raises is raised when the dataset runs.
+
         Example:
             >>> import aktis.data
             >>> ds = aktis.data.range(6)
@@ -266,7 +272,9 @@ class Transforms:
             col: the column's name; one that is there is replaced.
             fn: a function from a batch to a value per row: an array, a series, or one value for all of them.
             batch_format: of the batch that it gets, as in :meth:`map_batches`.
-            compute: as in :meth:`map_batches`, as are the other arguments.
+            compute: as in :meth:`map_batches`.
+            concurrency, num_cpus, num_gpus, memory, resources, max_concurrency: as in :meth:`map_batches`.
+            remote_args: as in :meth:`map_batches`.
 
         Returns:
             A dataset with one column more.

@@ -21,7 +21,17 @@ _PATTERNS = ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll")
 
 
 def find_onnxruntime() -> Path | None:
-    """The path of the library: ``ORT_DYLIB_PATH`` if it is set, else the one in the installed wheel, else ``None``."""
+    """Where the library is.
+
+    Returns:
+        ``ORT_DYLIB_PATH`` if it is set, else the path in the installed wheel, else ``None``.
+
+    >>> import os
+    >>> os.environ["ORT_DYLIB_PATH"] = "/opt/libonnxruntime.so"
+    >>> find_onnxruntime()
+    PosixPath('/opt/libonnxruntime.so')
+    >>> del os.environ["ORT_DYLIB_PATH"]
+    """
     named = os.environ.get(LIBRARY_VARIABLE)
     if named:
         return Path(named)

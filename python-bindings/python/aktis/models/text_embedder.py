@@ -42,6 +42,10 @@ class TextEmbedder:
         normalize: Scale every vector to length 1.
         window_rows: Rows that are sorted by length together.
 
+    Raises:
+        ValueError: there is no such backend, or ``output_column`` is ``column``. What the model folder lacks is named when the
+            dataset is made.
+
     Example:
         >>> embedder = TextEmbedder("models/minilm", column="body", backend="candle")
         >>> embedder
@@ -85,7 +89,17 @@ class TextEmbedder:
         self.window_rows = window_rows
 
     def config(self, *, replicas: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `TextEmbedderConfig`. `replicas` counts where the embedder itself names none."""
+        """The fields of the Rust `TextEmbedderConfig`.
+
+        Args:
+            replicas: counts where the embedder itself names none.
+
+        Returns:
+            A dictionary that can be written as JSON.
+
+        >>> TextEmbedder("models/minilm").config(replicas=3)["replicas"]
+        3
+        """
         library = find_onnxruntime() if self.backend != "candle" else None
         candle = find_candle() if self.backend != "onnx" else None
         return {
@@ -103,14 +117,34 @@ class TextEmbedder:
         }
 
     def spec(self, *, replicas: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `TextEmbedderSpec`: the model, its columns and sizes."""
+        """The fields of the Rust `TextEmbedderSpec`: the model, its columns and sizes.
+
+        Args:
+            replicas: as for :meth:`config`.
+
+        Returns:
+            A dictionary of ``embedder``, as :meth:`config` gives it, and ``stream``, the columns and sizes.
+
+        >>> TextEmbedder("models/minilm", column="body").spec()["stream"]
+        {'text_column': 'body', 'output_column': 'embedding'}
+        """
         stream: dict[str, Any] = {"text_column": self.column, "output_column": self.output_column}
         if self.window_rows is not None:
             stream["window_rows"] = self.window_rows
         return {"embedder": self.config(replicas=replicas), "stream": stream}
 
     def spec_json(self, *, replicas: int | None = None) -> str:
-        """:meth:`spec` as the JSON that travels to the actors."""
+        """:meth:`spec` as the JSON that travels to the actors.
+
+        Args:
+            replicas: as for :meth:`config`.
+
+        Returns:
+            JSON.
+
+        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"embedder": ')
+        True
+        """
         return json.dumps(self.spec(replicas=replicas))
 
     def __repr__(self) -> str:

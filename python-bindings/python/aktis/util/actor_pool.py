@@ -34,6 +34,19 @@ class ActorPool:
     >>> pool = aktis.util.ActorPool([Doubler.remote(), Doubler.remote()])
     >>> list(pool.map(lambda actor, x: actor.double.remote(x), [1, 2, 3]))
     [2, 4, 6]
+    >>> sorted(pool.map_unordered(lambda actor, x: actor.double.remote(x), [1, 2, 3]))
+    [2, 4, 6]
+
+    Or piece by piece:
+
+    >>> pool.submit(lambda actor, x: actor.double.remote(x), 10)
+    >>> pool.submit(lambda actor, x: actor.double.remote(x), 20)
+    >>> pool.has_next(), pool.has_free()
+    (True, False)
+    >>> pool.get_next(timeout=30), pool.get_next_unordered(timeout=30), pool.has_next()
+    (20, 40, False)
+    >>> actor = pool.pop_idle()
+    >>> pool.push(actor)
     """
 
     def __init__(self, actors: Iterable[ActorHandle[Any]]):
@@ -53,11 +66,22 @@ class ActorPool:
         Args:
             fn: calls a method of the actor and returns its reference, or its list of references.
             values: one for each call.
+
+        Returns:
+            An iterator: each step waits for the next value. What a method raises is raised there, and the iterator goes on after.
         """
         return self._map(fn, values, self.get_next)
 
     def map_unordered(self, fn: Callable[[ActorHandle[Any], Item], Any], values: Iterable[Item]) -> Iterator[Any]:
-        """As :meth:`map`, but each result as soon as it is there."""
+        """As :meth:`map`, but each result as soon as it is there.
+
+        Args:
+            fn: as for :meth:`map`.
+            values: as for :meth:`map`.
+
+        Returns:
+            An iterator of the results in the order in which they are ready.
+        """
         return self._map(fn, values, self.get_next_unordered)
 
     def _map(
@@ -75,7 +99,12 @@ class ActorPool:
             yield take()
 
     def submit(self, fn: Callable[[ActorHandle[Any], Item], Any], value: Item) -> None:
-        """Starts ``fn(actor, value)`` on a free actor, or keeps it until one is free."""
+        """Starts ``fn(actor, value)`` on a free actor, or keeps it until one is free.
+
+        Args:
+            fn: as for :meth:`map`.
+            value: its second argument.
+        """
         if not self._idle:
             self._waiting.append((fn, value))
             return
@@ -87,7 +116,11 @@ class ActorPool:
         self._submitted += 1
 
     def has_next(self) -> bool:
-        """Whether there is work of which the result was not taken yet."""
+        """Whether there is work of which the result was not taken yet.
+
+        Returns:
+            ``True`` if :meth:`get_next` has something to wait for.
+        """
         return bool(self._running) or self._is_deserted()
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
@@ -96,6 +129,9 @@ class ActorPool:
         Args:
             timeout: seconds to wait at most.
             ignore_if_timedout: then give up this result, too: the next call returns the one after it.
+
+        Returns:
+            The value, or the list of values if ``fn`` gave a list of references.
 
         Raises:
             StopIteration: there is no more work.
@@ -116,6 +152,9 @@ class ActorPool:
         Args:
             timeout: seconds to wait at most.
             ignore_if_timedout: then give up the result that was submitted first.
+
+        Returns:
+            As :meth:`get_next`.
 
         Raises:
             StopIteration: there is no more work.
@@ -168,15 +207,26 @@ class ActorPool:
         return value
 
     def has_free(self) -> bool:
-        """Whether an actor is free and no work waits."""
+        """Whether an actor is free and no work waits.
+
+        Returns:
+            ``True`` if :meth:`submit` would start at once. An actor is free when its result was taken.
+        """
         return bool(self._idle) and not self._waiting
 
     def pop_idle(self) -> ActorHandle[Any] | None:
-        """Takes a free actor out of the pool; ``None`` if there is none."""
+        """Takes a free actor out of the pool.
+
+        Returns:
+            Its handle; ``None`` if there is none.
+        """
         return self._idle.pop() if self.has_free() else None
 
     def push(self, actor: ActorHandle[Any]) -> None:
         """Adds a free actor to the pool.
+
+        Args:
+            actor: its handle; waiting work is given to it at once.
 
         Raises:
             ValueError: it is in the pool already.

@@ -15,6 +15,9 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     Args:
         all_namespaces: of all namespaces, as dictionaries of ``name`` and ``namespace``.
 
+    Returns:
+        A list of names, or of dictionaries.
+
     >>> import aktis
     >>> @aktis.remote
     ... class Empty:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Empty(_standard.Empty):
-    """Nothing was in the queue in time."""
+    """Nothing was in the queue in time. Also a ``queue.Empty`` of the standard library."""
 
 
 class Full(_standard.Full):
-    """There was no room in the queue in time."""
+    """There was no room in the queue in time. Also a ``queue.Full`` of the standard library."""
 
 
 class Queue:
@@ -35,6 +35,20 @@ class Queue:
     >>> queue.put_nowait("second")
     >>> queue.get(), queue.qsize()
     ('first', 1)
+    >>> queue.put_nowait_batch([1, 2, 3])
+    >>> queue.get_nowait_batch(3)
+    ['second', 1, 2]
+    >>> queue.get_nowait(), queue.empty(), queue.full()
+    (3, True, False)
+
+    In coroutines:
+
+    >>> import asyncio
+    >>> async def pass_on():
+    ...     await queue.put_async("later", timeout=30)
+    ...     return await queue.get_async(timeout=30)
+    >>> asyncio.run(pass_on())
+    'later'
     >>> queue.shutdown()
     """
 
@@ -46,17 +60,29 @@ class Queue:
         return self.size()
 
     def size(self) -> int:
-        """How many items are in it."""
+        """How many items are in it.
+
+        Returns:
+            A number that others may have changed meanwhile. Also called ``qsize``.
+        """
         return int(get(self.actor.qsize.remote()))
 
     qsize = size
 
     def empty(self) -> bool:
-        """Whether nothing is in it."""
+        """Whether nothing is in it.
+
+        Returns:
+            As :meth:`size`, it may be out of date at once.
+        """
         return self.size() == 0
 
     def full(self) -> bool:
-        """Whether there is no room in it."""
+        """Whether there is no room in it.
+
+        Returns:
+            ``False`` for a queue without limit. It may be out of date at once.
+        """
         return 0 < self.maxsize <= self.size()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -74,7 +100,16 @@ class Queue:
             raise Full
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """As :meth:`put`, for coroutines."""
+        """As :meth:`put`, for coroutines: others run while it waits.
+
+        Args:
+            item: as for :meth:`put`.
+            block: as for :meth:`put`.
+            timeout: as for :meth:`put`.
+
+        Raises:
+            Full: there was no room in time.
+        """
         if not await self.actor.put.remote(item, *_wait(block, timeout)):
             raise Full
 
@@ -85,25 +120,56 @@ class Queue:
             block: wait for one.
             timeout: seconds to wait at most.
 
+        Returns:
+            The item.
+
         Raises:
             Empty: there was none in time.
         """
         return _only(get(self.actor.get.remote(*_wait(block, timeout))))
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
-        """As :meth:`get`, for coroutines."""
+        """As :meth:`get`, for coroutines: others run while it waits.
+
+        Args:
+            block: as for :meth:`get`.
+            timeout: as for :meth:`get`.
+
+        Returns:
+            The item.
+
+        Raises:
+            Empty: there was none in time.
+        """
         return _only(await self.actor.get.remote(*_wait(block, timeout)))
 
     def put_nowait(self, item: Any) -> None:
-        """``put(item, block=False)``."""
+        """``put(item, block=False)``.
+
+        Args:
+            item: as for :meth:`put`.
+
+        Raises:
+            Full: there is no room.
+        """
         self.put(item, block=False)
 
     def get_nowait(self) -> Any:
-        """``get(block=False)``."""
+        """``get(block=False)``.
+
+        Returns:
+            The item.
+
+        Raises:
+            Empty: there is none.
+        """
         return self.get(block=False)
 
     def put_nowait_batch(self, items: Iterable[Any]) -> None:
         """Appends all items, or none.
+
+        Args:
+            items: anything that can be pickled, in order.
 
         Raises:
             Full: there is no room for all of them.
@@ -114,8 +180,15 @@ class Queue:
     def get_nowait_batch(self, num_items: int) -> list[Any]:
         """Takes exactly that many items out.
 
+        Args:
+            num_items: how many, 0 or more.
+
+        Returns:
+            A list of them, the first first.
+
         Raises:
-            Empty: there are fewer.
+            Empty: there are fewer; then none is taken.
+            ValueError: ``num_items`` is no such number.
         """
         if not isinstance(num_items, int) or num_items < 0:
             raise ValueError(f"num_items must be a whole number of 0 or more: got {num_items!r}")
