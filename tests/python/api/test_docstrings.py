@@ -97,9 +97,7 @@ def parameters(name, value):
 
 
 def is_made_by_callers(kind):
-    return not (
-        kind.__init__ is object.__init__ or issubclass(kind, BaseException) or kind.__name__ in MADE_BY_AKTIS
-    )
+    return not (kind.__init__ is object.__init__ or issubclass(kind, BaseException) or kind.__name__ in MADE_BY_AKTIS)
 
 
 def gives_something(name, value):

@@ -51,7 +51,14 @@ def test_a_second_write_names_what_is_there_and_what_to_do(tmp_path):
     assert write_noting_warnings(folder) == []
     [file] = folder.iterdir()
     [(message, place)] = write_noting_warnings(folder)
-    for said in (str(folder), "1 file", f"5 rows, {file.stat().st_size} bytes", 'mode="overwrite"', '"ignore"', '"error"'):
+    for said in (
+        str(folder),
+        "1 file",
+        f"5 rows, {file.stat().st_size} bytes",
+        'mode="overwrite"',
+        '"ignore"',
+        '"error"',
+    ):
         assert said in message
     assert place == __file__
     # Again for the next one, although the line is the same.
