@@ -26,6 +26,7 @@
 //! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
 
 pub(crate) mod actors;
+mod clock;
 mod effects;
 pub(crate) mod leases;
 pub(crate) mod objects;
@@ -33,7 +34,7 @@ mod step;
 mod streams;
 pub(crate) mod tasks;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::ObjectId;
 use rustc_hash::FxHashMap;
@@ -48,6 +49,7 @@ pub(crate) use streams::StreamNext;
 /// See the [module](self).
 pub(crate) struct Core {
     pub(crate) me: ProcessAddress,
+    clock: clock::Clock,
     pub(crate) objects: objects::ObjectTable,
     pub(crate) tasks: tasks::TaskTable,
     pub(crate) leases: leases::LeaseTable,
@@ -60,10 +62,19 @@ pub(crate) struct Core {
     pub(crate) peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
 
+/// What is left to do for who has called the core.
+pub(crate) struct StepEnd {
+    /// After how long [`Core::tick`] is to be called, if that is earlier than was said before.
+    pub(crate) tick_wish: Option<Duration>,
+    /// Much memory was freed.
+    pub(crate) has_shrunk: bool,
+}
+
 impl Core {
     pub(crate) fn new(me: ProcessAddress, lineage_limit_bytes: u64, lease_idle: Duration) -> Self {
         Self {
             me,
+            clock: clock::Clock::default(),
             objects: objects::ObjectTable::default(),
             tasks: tasks::TaskTable::new(lineage_limit_bytes),
             leases: leases::LeaseTable::new(lease_idle),
@@ -72,6 +83,20 @@ impl Core {
             lending: objects::lending::Lending::default(),
             losses: FxHashMap::default(),
             peers: FxHashMap::default(),
+        }
+    }
+
+    /// An event is to be handled.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.clock.set(now);
+    }
+
+    /// It was handled: passes on what has not been yet.
+    pub(crate) fn end(&mut self, effects: &mut Effects) -> StepEnd {
+        self.settle(effects);
+        StepEnd {
+            tick_wish: self.clock.take_tick_wish(),
+            has_shrunk: self.objects.take_shrunk(),
         }
     }
 

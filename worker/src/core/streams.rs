@@ -356,7 +356,7 @@ mod tests {
             worker: WorkerId::random(),
         };
         let mut core = Core::new(me, 1 << 20, Duration::from_secs(1));
-        core.leases.now = Some(Instant::now());
+        core.clock.set(Instant::now());
         let task = TaskId::next();
         core.open_stream(task);
         (core, task)

@@ -79,7 +79,11 @@ impl Runtime {
             args_payload: payload.concat().into(),
             get_if_exists: options.get_if_exists,
         };
-        let know = || self.with_core(|core, _| core.actors.know(actor, options.max_pending_calls));
+        let know = || {
+            self.0
+                .core
+                .note(|core| core.actors.know(actor, options.max_pending_calls))
+        };
         if options.name.is_empty() {
             know();
             self.create_in_background(actor, &request, &class.name);
@@ -166,7 +170,7 @@ impl Runtime {
     fn lifetime_of(&self, actor: ActorId) -> ObjectRef {
         let id = ObjectId::for_put();
         let nothing = Value::native(bytes::Bytes::new());
-        self.with_core(|core, _| {
+        self.0.core.note(|core| {
             core.objects
                 .insert_owned(id, ObjectState::Inline(nothing))
                 .handles = 1;
@@ -193,7 +197,7 @@ impl Runtime {
         lifetime: Option<ObjectRef>,
     ) -> Result<ActorHandle, TaskFailure> {
         self.check_open()?;
-        if self.with_core(|core, _| core.actors.know(actor, -1)) {
+        if self.0.core.note(|core| core.actors.know(actor, -1)) {
             self.watch_actor(actor);
         }
         Ok(ActorHandle {
@@ -231,7 +235,11 @@ impl Runtime {
         address: ProcessAddress,
         limits: CallLimits,
     ) {
-        if !self.with_core(|core, _| core.actors.needs_lane(actor, address)) {
+        if !self
+            .0
+            .core
+            .look(|core| core.actors.needs_lane(actor, address))
+        {
             return;
         }
         match self.open_lane(address, LaneRole::Actor(actor), self.plain_hello()) {

@@ -17,11 +17,10 @@ impl Runtime {
         if value.data_bytes() as u64 <= self.0.hello.max_inline_bytes {
             self.check_open()?;
             let (id, me) = (ObjectId::for_put(), self.0.me);
-            let mut core = self.0.core.lock();
-            core.objects
-                .insert_owned(id, ObjectState::Inline(value))
-                .handles = 1;
-            drop(core);
+            let state = ObjectState::Inline(value);
+            self.0
+                .core
+                .note(|core| core.objects.insert_owned(id, state).handles = 1);
             return Ok(ObjectRef::from_counted(id, me, self));
         }
         self.put_stored(value)
@@ -31,7 +30,9 @@ impl Runtime {
     pub fn put_stored(&self, value: Value) -> Result<ObjectRef, TaskFailure> {
         self.check_open()?;
         let (id, me) = (ObjectId::for_put(), self.0.me);
-        self.with_core(|core, _| core.objects.insert_owned(id, ObjectState::Pending).handles = 1);
+        self.0
+            .core
+            .note(|core| core.objects.insert_owned(id, ObjectState::Pending).handles = 1);
         let reference = ObjectRef::from_counted(id, me, self);
         let size_bytes = self.write_stored(id, me, &value)?;
         let stored = ResultValue::Stored {
@@ -46,15 +47,18 @@ impl Runtime {
 
     /// Whether the object is ready, or has failed.
     pub fn is_ready(&self, reference: &ObjectRef) -> bool {
-        self.0.core.lock().objects.is_ready(reference.id())
+        self.0
+            .core
+            .look(|core| core.objects.is_ready(reference.id()))
     }
 
     /// Whether the value, or the failure, is in this process.
     pub fn is_inline(&self, reference: &ObjectRef) -> bool {
-        let core = self.0.core.lock();
-        let entry = core.objects.get(reference.id());
-        entry.is_some_and(|entry| {
-            matches!(entry.state, ObjectState::Inline(_) | ObjectState::Failed(_))
+        self.0.core.look(|core| {
+            let entry = core.objects.get(reference.id());
+            entry.is_some_and(|entry| {
+                matches!(entry.state, ObjectState::Inline(_) | ObjectState::Failed(_))
+            })
         })
     }
 
@@ -62,7 +66,9 @@ impl Runtime {
         self.check_open()?;
         let id = ObjectId::for_put();
         let state = ObjectState::Failed(Arc::new(failure.clone()));
-        self.with_core(|core, _| core.objects.insert_owned(id, state).handles = 1);
+        self.0
+            .core
+            .note(|core| core.objects.insert_owned(id, state).handles = 1);
         Ok(ObjectRef::from_counted(id, self.0.me, self))
     }
 

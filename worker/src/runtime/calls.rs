@@ -367,7 +367,7 @@ impl ReceivedCall {
         if self.received.is_empty() {
             return Vec::new();
         }
-        self.runtime.with_core(|core, _| {
+        self.runtime.0.core.note(|core| {
             self.received
                 .iter()
                 .filter(|(object, _)| core.credit_if_still_held(*object))

@@ -1,7 +1,6 @@
 //! Carries out what the core wants done.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1 as wire;
@@ -9,58 +8,14 @@ use prost::Message;
 use wire::node_frame::Kind;
 
 use super::Runtime;
-use crate::core::{Core, Effect, Effects};
+use crate::core::{Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
 use crate::reference::ProcessAddress;
 use crate::value::PayloadParts;
 
-/// From when a table has shrunk until freed memory is given back.
-const TRIM_AFTER: Duration = Duration::from_millis(100);
-
 impl Runtime {
-    /// Gives freed memory back to the system if it is time. Says when it will be.
-    pub(super) fn trim_if_due(&self, now: Instant) -> Option<Duration> {
-        let mut trim_at = self.0.trim_at.lock();
-        let left = trim_at.as_ref()?.saturating_duration_since(now);
-        if !left.is_zero() {
-            return Some(left);
-        }
-        *trim_at = None;
-        drop(trim_at);
-        crate::trim::trim();
-        None
-    }
-
-    /// Runs `event` on the core and carries out its effects. The only way to the core's state.
-    pub(super) fn with_core<R>(&self, event: impl FnOnce(&mut Core, &mut Effects) -> R) -> R {
-        let mut effects = Effects::default();
-        let (result, due, tick, has_shrunk) = {
-            let mut core = self.0.core.lock();
-            core.leases.now = Some(Instant::now());
-            let result = event(&mut core, &mut effects);
-            let tick = core.leases.take_tick_wish();
-            let has_shrunk = core.objects.take_shrunk();
-            // While the core is locked, so that frames lie in the outboxes in the order of events (ACTOR-1).
-            (result, self.enqueue_sends(&mut effects), tick, has_shrunk)
-        };
-        if has_shrunk {
-            *self.0.trim_at.lock() = Some(Instant::now() + TRIM_AFTER);
-        }
-        let trim = has_shrunk.then_some(TRIM_AFTER);
-        if let Some(delay) = tick.into_iter().chain(trim).min() {
-            self.reactor().call_lane(delay);
-        }
-        due.iter().for_each(Connection::flush);
-        for effect in std::mem::take(&mut effects.list) {
-            self.carry_out(effect);
-        }
-        for callback in std::mem::take(&mut effects.callbacks) {
-            callback();
-        }
-        result
-    }
-
-    fn enqueue_sends(&self, effects: &mut Effects) -> Vec<Arc<Connection>> {
+    /// Appends frames to outboxes. Returns the lanes that are to be flushed.
+    pub(super) fn enqueue_sends(&self, effects: &mut Effects) -> Vec<Arc<Connection>> {
         let mut due = Vec::new();
         if effects.list.is_empty() {
             return due;
@@ -94,7 +49,7 @@ impl Runtime {
         due
     }
 
-    fn carry_out(&self, effect: Effect) {
+    pub(super) fn carry_out(&self, effect: Effect) {
         match effect {
             Effect::Send { .. } => unreachable!("sent while the core was locked"),
             Effect::RequestLease { key, request } => {

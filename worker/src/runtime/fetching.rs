@@ -36,8 +36,7 @@ impl ReadsAhead {
             return;
         }
         let mut places = Vec::new();
-        {
-            let core = runtime.0.core.lock();
+        runtime.0.core.look(|core| {
             while self.begun.len() + places.len() < READS_AHEAD
                 && let Some(reference) = references.get(self.position)
             {
@@ -57,7 +56,7 @@ impl ReadsAhead {
                 }
                 self.position += 1;
             }
-        }
+        });
         for place in places {
             let object = place.object;
             self.begun

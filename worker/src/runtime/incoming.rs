@@ -246,7 +246,7 @@ impl Runtime {
             };
         }
         drop(lanes);
-        self.with_core(|core, _| core.peers.insert(id, caller));
+        self.0.core.note(|core| core.peers.insert(id, caller));
         Ok(())
     }
 
@@ -377,13 +377,15 @@ impl Runtime {
     ) -> Result<ObjectRef, String> {
         let id = object_of(&reference.object_id)?;
         let owner = address_of(reference.owner.as_ref())?;
-        self.with_core(|core, _| core.count_handle(id, owner, is_credited));
+        self.0
+            .core
+            .note(|core| core.count_handle(id, owner, is_credited));
         Ok(ObjectRef::from_counted(id, owner, self))
     }
 
     /// A reference whose bytes came by a way of the user's own. The object is there if its owner keeps it.
     pub fn adopt_reference(&self, id: ObjectId, owner: ProcessAddress) -> ObjectRef {
-        self.with_core(|core, _| core.count_handle(id, owner, false));
+        self.0.core.note(|core| core.count_handle(id, owner, false));
         ObjectRef::from_counted(id, owner, self)
     }
 
@@ -464,7 +466,7 @@ impl Runtime {
             }
             (LaneRole::Incoming { .. }, _) => {
                 self.queue().forget(id);
-                self.with_core(|core, _| core.peers.remove(&id));
+                self.0.core.note(|core| core.peers.remove(&id));
             }
             (LaneRole::Peer, _) => {}
         }

@@ -6,6 +6,7 @@
 //!   submit     tasks and calls
 //!   control    questions to the raylet and the gcs
 //!   incoming   frames from lanes and from the raylet -> core
+//!   gate       the way to the core
 //!   carry_out  effects of the core -> lanes, raylet
 //!   objects    reading and writing the node's store
 //!   fetching   reading many stored objects side by side
@@ -27,6 +28,7 @@ mod carry_out;
 mod control;
 mod executor;
 mod fetching;
+mod gate;
 mod incoming;
 mod lanes;
 mod lingering;
@@ -48,7 +50,6 @@ use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
 
-use crate::core::Core;
 use crate::execution::ExecutionQueue;
 use crate::lane::reactor::{Reactor, Ticker};
 use crate::node_link::NodeLink;
@@ -83,7 +84,7 @@ struct Inner {
     assignment: Mutex<Assignment>,
     hello: wire::HelloReply,
     reactor: Arc<Reactor>,
-    core: Mutex<Core>,
+    core: gate::CoreGate,
     node: NodeLink,
     lanes: Mutex<lanes::LaneTable>,
     arena: Option<ArenaMap>,
@@ -220,12 +221,11 @@ impl Runtime {
 
     pub(crate) fn object_size(&self, id: ObjectId) -> Option<u64> {
         use crate::core::objects::ObjectState;
-        let core = self.0.core.lock();
-        match &core.objects.get(id)?.state {
+        self.0.core.look(|core| match &core.objects.get(id)?.state {
             ObjectState::Inline(value) => Some(value.data_bytes() as u64),
             ObjectState::Stored(stored) => Some(stored.size_bytes),
             ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => None,
-        }
+        })
     }
 
     pub(crate) fn release_reference(&self, id: ObjectId) {

@@ -80,7 +80,10 @@ impl Runtime {
         let Ok(worker) = address_of(grant.worker.as_ref()) else {
             return;
         };
-        let resources = self.with_core(|core, _| core.leases.requested_resources(key));
+        let resources = self
+            .0
+            .core
+            .look(|core| core.leases.requested_resources(key));
         let is_wanted = resources.is_some();
         let hello = wire::LaneHello {
             lease_id: grant.lease_id,

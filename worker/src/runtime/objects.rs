@@ -241,7 +241,9 @@ impl Runtime {
                 let mut nodes: Vec<_> = place.nodes.clone();
                 nodes.extend(tried);
                 if !lost.reason.is_empty() {
-                    self.with_core(|core, _| core.note_loss(place.object, lost.reason));
+                    self.0
+                        .core
+                        .note(|core| core.note_loss(place.object, lost.reason));
                 }
                 let making = place.making;
                 Err(ReadError::Lost(Missed { nodes, making }))

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use rustix::process::{Uid, geteuid};
 
+use super::gate::CoreGate;
 use super::lanes::{Lane, LaneRole, LaneTable};
 use super::node_events::NodeHandler;
 use super::strangers::Room;
@@ -123,7 +124,7 @@ impl Runtime {
             }),
             hello: reply.clone(),
             reactor,
-            core: Mutex::new(Core::new(me, config.lineage_limit_bytes, config.lease_idle)),
+            core: CoreGate::new(Core::new(me, config.lineage_limit_bytes, config.lease_idle)),
             node: NodeLink::new(),
             lanes: Mutex::new(LaneTable::default()),
             arena,

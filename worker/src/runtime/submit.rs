@@ -27,7 +27,7 @@ impl Runtime {
             return true;
         }
         args_bytes >= STORED_FROM_BYTES && {
-            let queued_bytes = self.0.core.lock().tasks.queued_bytes();
+            let queued_bytes = self.0.core.look(|core| core.tasks.queued_bytes());
             queued_bytes + args_bytes as u64 > self.0.queued_limit_bytes
         }
     }
@@ -116,7 +116,7 @@ impl Runtime {
 
     /// The scheduling class of tasks that ask for this.
     pub(crate) fn class_of(&self, request: &wire::ResourceRequest, job: JobId) -> ClassId {
-        self.with_core(|core, _| core.leases.class_of(request, job))
+        self.0.core.note(|core| core.leases.class_of(request, job))
     }
 }
 

@@ -131,12 +131,8 @@ struct Getter<'a> {
 
 impl Drop for Getter<'_> {
     fn drop(&mut self) {
-        self.runtime
-            .0
-            .core
-            .lock()
-            .objects
-            .remove_getter(self.number);
+        let core = &self.runtime.0.core;
+        core.note(|core| core.objects.remove_getter(self.number));
     }
 }
 
@@ -228,24 +224,27 @@ impl Runtime {
         if !getter.has_failures.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut core = self.0.core.lock();
-        let failed = core.objects.take_failed(getter.number);
-        if let Some(entry) = references
-            .first()
-            .and_then(|first| core.objects.get_mut(first.id()))
-        {
-            // The wait for it may have ended without it.
-            entry.unwatch(|watcher| matches!(watcher, Watcher::Thread(over) if over.is_done()));
-        }
-        let is_meant = |reference: &&ObjectRef| failed.contains(&reference.id());
-        let found = references.iter().find(is_meant);
-        match found.and_then(|found| core.objects.get(found.id())) {
-            Some(entry) => match &entry.state {
-                ObjectState::Failed(failure) => Err(GetError::Failed(TaskFailure::clone(failure))),
-                _ => Ok(()),
-            },
-            None => Ok(()),
-        }
+        self.0.core.note(|core| {
+            let failed = core.objects.take_failed(getter.number);
+            if let Some(entry) = references
+                .first()
+                .and_then(|first| core.objects.get_mut(first.id()))
+            {
+                // The wait for it may have ended without it.
+                entry.unwatch(|watcher| matches!(watcher, Watcher::Thread(over) if over.is_done()));
+            }
+            let is_meant = |reference: &&ObjectRef| failed.contains(&reference.id());
+            let found = references.iter().find(is_meant);
+            match found.and_then(|found| core.objects.get(found.id())) {
+                Some(entry) => match &entry.state {
+                    ObjectState::Failed(failure) => {
+                        Err(GetError::Failed(TaskFailure::clone(failure)))
+                    }
+                    _ => Ok(()),
+                },
+                None => Ok(()),
+            }
+        })
     }
 
     /// Appends the values that are in this process already, up to the first that is not.
@@ -254,28 +253,31 @@ impl Runtime {
         references: &[ObjectRef],
         values: &mut Vec<Value>,
     ) -> Result<Next, GetError> {
-        let core = self.0.core.lock();
-        for reference in &references[values.len()..] {
-            let (object, owner) = (reference.id(), reference.owner());
-            match core.objects.get(object).map(|entry| &entry.state) {
-                Some(ObjectState::Inline(value)) => values.push(value.clone()),
-                Some(ObjectState::Failed(failure)) => {
-                    return Err(GetError::Failed(TaskFailure::clone(failure)));
+        self.0.core.look(|core| {
+            for reference in &references[values.len()..] {
+                let (object, owner) = (reference.id(), reference.owner());
+                match core.objects.get(object).map(|entry| &entry.state) {
+                    Some(ObjectState::Inline(value)) => values.push(value.clone()),
+                    Some(ObjectState::Failed(failure)) => {
+                        return Err(GetError::Failed(TaskFailure::clone(failure)));
+                    }
+                    Some(ObjectState::Stored(stored)) => {
+                        return Ok(Next::Read(Place {
+                            object,
+                            owner,
+                            nodes: stored.nodes.clone(),
+                            size_bytes: stored.size_bytes,
+                            making: stored.making,
+                        }));
+                    }
+                    Some(ObjectState::Pending | ObjectState::Lost) => {
+                        return Ok(Next::Wait(object));
+                    }
+                    None => return Err(GetError::Failed(unknown(object))),
                 }
-                Some(ObjectState::Stored(stored)) => {
-                    return Ok(Next::Read(Place {
-                        object,
-                        owner,
-                        nodes: stored.nodes.clone(),
-                        size_bytes: stored.size_bytes,
-                        making: stored.making,
-                    }));
-                }
-                Some(ObjectState::Pending | ObjectState::Lost) => return Ok(Next::Wait(object)),
-                None => return Err(GetError::Failed(unknown(object))),
             }
-        }
-        Ok(Next::Done)
+            Ok(Next::Done)
+        })
     }
 
     /// Waits until the object is ready; with a `getter`, or something else has failed.
@@ -311,9 +313,10 @@ impl Runtime {
 
     /// How many of the objects are not ready.
     pub fn count_missing(&self, references: &[ObjectRef]) -> usize {
-        let core = self.0.core.lock();
-        let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
-        references.iter().filter(is_missing).count()
+        self.0.core.look(|core| {
+            let is_missing = |reference: &&ObjectRef| !core.objects.is_ready(reference.id());
+            references.iter().filter(is_missing).count()
+        })
     }
 
     fn watch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
@@ -325,7 +328,7 @@ impl Runtime {
     }
 
     fn unwatch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
-        self.with_core(|core, _| {
+        self.0.core.note(|core| {
             for id in ids {
                 if let Some(entry) = core.objects.get_mut(*id) {
                     entry.unwatch(|watcher| {
@@ -350,11 +353,10 @@ impl Runtime {
         if ready.len() >= count {
             return Ok(ready);
         }
-        let missing: Vec<ObjectId> = {
-            let core = self.0.core.lock();
+        let missing: Vec<ObjectId> = self.0.core.look(|core| {
             let is_missing = |id: &&ObjectId| !core.objects.is_ready(**id);
             objects.iter().filter(is_missing).copied().collect()
-        };
+        });
         let waiter = Waiter::new(count.saturating_sub(objects.len() - missing.len()));
         self.watch_all(&missing, &waiter);
         let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
@@ -368,13 +370,14 @@ impl Runtime {
     }
 
     fn ready_positions(&self, objects: &[ObjectId], count: usize) -> Vec<usize> {
-        let core = self.0.core.lock();
-        let ready = objects.iter().enumerate();
-        ready
-            .filter(|(_, id)| core.objects.is_ready(**id))
-            .map(|(position, _)| position)
-            .take(count)
-            .collect()
+        self.0.core.look(|core| {
+            let ready = objects.iter().enumerate();
+            ready
+                .filter(|(_, id)| core.objects.is_ready(**id))
+                .map(|(position, _)| position)
+                .take(count)
+                .collect()
+        })
     }
 }
 

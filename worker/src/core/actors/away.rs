@@ -51,7 +51,7 @@ impl AwayActors {
 impl Core {
     /// Asks what has become of actors that are away. Says when to come again.
     pub(in crate::core) fn actor_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let now = self.leases.now();
+        let now = self.clock.now();
         for actor in self.actors.away.take_due(now) {
             effects.push(Effect::WatchActor { actor });
         }
@@ -60,7 +60,7 @@ impl Core {
 
     /// The actor cannot be reached now. If it lives it is to be tried again.
     pub(in crate::core) fn ask_later(&mut self, actor: ActorId) {
-        let ask_at = self.actors.away.add(actor, self.leases.now());
-        self.leases.tick_by(ask_at);
+        let ask_at = self.actors.away.add(actor, self.clock.now());
+        self.clock.tick_by(ask_at);
     }
 }

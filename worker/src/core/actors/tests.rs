@@ -43,7 +43,7 @@ impl Caller {
     fn new() -> Self {
         let mut core = Core::new(process(), 1 << 20, Duration::from_secs(1));
         let start = Instant::now();
-        core.leases.now = Some(start);
+        core.clock.set(start);
         let actor = ActorId::random();
         core.actors.know(actor, -1);
         Self {
@@ -92,7 +92,9 @@ impl Caller {
 
     /// How often the core asks what has become of the actor, so many seconds after the start.
     fn questions_at(&mut self, seconds: u64) -> usize {
-        self.core.leases.now = Some(self.start + Duration::from_secs(seconds));
+        self.core
+            .clock
+            .set(self.start + Duration::from_secs(seconds));
         let mut effects = Effects::default();
         self.core.tick(&mut effects);
         let is_question = |effect: &&Effect| matches!(effect, Effect::WatchActor { .. });
@@ -201,7 +203,7 @@ fn actor_whose_lane_closed_is_asked_about_with_pauses_until_there_is_news() {
     assert_eq!(caller.questions_at(100), 0);
     caller.start += Duration::from_secs(100);
     caller.close(OLD_LANE);
-    let wish = caller.core.leases.take_tick_wish();
+    let wish = caller.core.clock.take_tick_wish();
     assert_eq!(wish, Some(Duration::from_secs(2)));
     let asked = [1, 2, 3, 4].map(|seconds| caller.questions_at(seconds));
     assert_eq!(asked, [0, 1, 0, 1]);

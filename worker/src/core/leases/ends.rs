@@ -30,7 +30,7 @@ impl Core {
         execution: Duration,
         is_worker_exiting: bool,
     ) {
-        let now = self.leases.now();
+        let now = self.clock.now();
         let Some(lease) = self.leases.leases.get_mut(&connection) else {
             return;
         };
@@ -59,7 +59,7 @@ impl Core {
 
     /// A lease without tasks is returned: at once if it is leaving, or after a while.
     fn note_if_idle(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let now = self.leases.now();
+        let now = self.clock.now();
         let Some(lease) = self.leases.leases.get_mut(&connection) else {
             return;
         };
@@ -70,7 +70,7 @@ impl Core {
         if lease.is_leaving {
             self.return_lease(connection, effects);
         } else {
-            self.leases.tick_by(now + self.leases.idle_limit);
+            self.clock.tick_by(now + self.leases.idle_limit);
         }
     }
 
@@ -87,19 +87,19 @@ impl Core {
 
     /// The worker's process is about to be ended: nothing more is pushed to it.
     pub(in crate::core) fn lease_condemned(&mut self, connection: ConnectionId) {
-        let now = self.leases.now();
+        let now = self.clock.now();
         if let Some(lease) = self.leases.leases.get_mut(&connection) {
             lease.is_leaving = true;
             lease.is_unusable = true;
             lease.condemned_at.get_or_insert(now);
-            self.leases.tick_by(now + CONDEMNED_FOR);
+            self.clock.tick_by(now + CONDEMNED_FOR);
         }
     }
 
     /// Workers that were to end themselves and have not: their raylets see to it. The first time one is asked to end, the second
     /// time it is killed. Says when to come again.
     pub(in crate::core) fn condemned_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let now = self.leases.now();
+        let now = self.clock.now();
         let mut next: Option<Duration> = None;
         for lease in self.leases.leases.values_mut() {
             let Some(condemned_at) = lease.condemned_at else {
@@ -139,8 +139,8 @@ impl Core {
         let (class, has_more) = (lease.class, lease.in_flight.len() > 1);
         if has_more {
             // Not all were asked for, or some crossed the question: those behind a long task are asked for again.
-            let again = self.leases.now() + STEAL_AFTER;
-            self.leases.tick_by(again);
+            let again = self.clock.now() + STEAL_AFTER;
+            self.clock.tick_by(again);
         }
         for task in tasks.iter().rev() {
             if let Some(failure) = self.cancelled_end(*task) {
@@ -210,7 +210,7 @@ impl Core {
 
     /// Returns leases that have been idle for long, steals from behind long tasks. Says when to come again.
     pub(crate) fn lease_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let (now, idle_limit) = (self.leases.now(), self.leases.idle_limit);
+        let (now, idle_limit) = (self.clock.now(), self.leases.idle_limit);
         let mut next: Option<Duration> = None;
         let mut expired = Vec::new();
         for (connection, lease) in &mut self.leases.leases {
@@ -233,7 +233,7 @@ impl Core {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
         }
-        self.leases.tick_at = next.map(|left| now + left);
+        self.clock.ticked(next);
         for connection in expired {
             self.return_lease(connection, effects);
         }

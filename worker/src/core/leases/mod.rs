@@ -122,13 +122,8 @@ pub(crate) struct LeaseTable {
     by_request: FxHashMap<(Vec<u8>, JobId), ClassId>,
     leases: FxHashMap<ConnectionId, Lease>,
     next_number: u64,
-    /// The time of the event being handled; the core has no clock.
-    pub(crate) now: Option<Instant>,
     /// How long a leased worker is kept without work.
     idle_limit: Duration,
-    /// When [`Core::tick`] is to be called at the latest.
-    tick_at: Option<Instant>,
-    is_tick_news: bool,
 }
 
 impl LeaseTable {
@@ -136,22 +131,6 @@ impl LeaseTable {
         Self {
             idle_limit,
             ..Self::default()
-        }
-    }
-
-    /// After how long [`Core::tick`] is to be called, if that is earlier than was said before.
-    pub(crate) fn take_tick_wish(&mut self) -> Option<Duration> {
-        if !std::mem::take(&mut self.is_tick_news) {
-            return None;
-        }
-        let at = self.tick_at?;
-        Some(at.saturating_duration_since(self.now()))
-    }
-
-    pub(in crate::core) fn tick_by(&mut self, at: Instant) {
-        if self.tick_at.is_none_or(|known| at < known) {
-            self.tick_at = Some(at);
-            self.is_tick_news = true;
         }
     }
 
@@ -176,14 +155,9 @@ impl LeaseTable {
         &mut self.classes[class.0 as usize]
     }
 
-    pub(in crate::core) fn now(&self) -> Instant {
-        self.now
-            .unwrap_or_else(|| unreachable!("every entry point sets the time"))
-    }
-
-    fn best_lease(&self, class: ClassId) -> Option<ConnectionId> {
+    fn best_lease(&self, class: ClassId, now: Instant) -> Option<ConnectionId> {
         let class = &self.classes[class.0 as usize];
-        let (depth, now) = (class.depth(), self.now());
+        let depth = class.depth();
         class
             .leases
             .iter()
@@ -225,7 +199,8 @@ impl Core {
 
     /// Pushes queued tasks to leased workers, and asks for more workers or fewer.
     fn pump(&mut self, class: ClassId, effects: &mut Effects) {
-        while let Some(connection) = self.leases.best_lease(class) {
+        let now = self.clock.now();
+        while let Some(connection) = self.leases.best_lease(class, now) {
             let records = &self.tasks.records;
             let is_left = |task| records.get(&task).is_some_and(TaskRecord::is_queued);
             let Some(task) = self.leases.class_mut(class).queue.pop(is_left) else {
@@ -242,7 +217,7 @@ impl Core {
         let Assembled::Frame(push, payload) = self.assemble(task, effects) else {
             return;
         };
-        let now = self.leases.now();
+        let now = self.clock.now();
         let Some(lease) = self.leases.leases.get_mut(&connection) else {
             return;
         };
@@ -271,7 +246,7 @@ impl Core {
             effects,
         );
         if let Some(steal_at) = steal_at {
-            self.leases.tick_by(steal_at);
+            self.clock.tick_by(steal_at);
         }
     }
 
@@ -355,7 +330,7 @@ impl Core {
         connection: ConnectionId,
         effects: &mut Effects,
     ) {
-        let now = self.leases.now();
+        let now = self.clock.now();
         let class = self.leases.class_mut(key.class);
         class.open_requests.retain(|open| *open != key);
         class.leases.push(connection);
@@ -377,7 +352,7 @@ impl Core {
                 templates: TemplateSlots::default(),
             },
         );
-        self.leases.tick_by(now + self.leases.idle_limit);
+        self.clock.tick_by(now + self.leases.idle_limit);
         self.pump(key.class, effects);
         self.settle(effects);
     }

@@ -21,7 +21,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let mut core = Core::new(process(), 1 << 20, Duration::from_secs(60));
-        core.leases.now = Some(Instant::now());
+        core.clock.set(Instant::now());
         let class = core.leases.class_of(&Default::default(), JobId::random());
         Self {
             core,
@@ -66,7 +66,7 @@ impl Fixture {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.core.leases.now = Some(self.core.leases.now() + time);
+        self.core.clock.set(self.core.clock.now() + time);
         self.core.lease_tick(&mut self.effects);
     }
 
@@ -178,7 +178,7 @@ fn tasks_that_a_first_steal_left_behind_are_stolen_when_the_one_before_them_turn
     fixture
         .core
         .tasks_returned(LONG, &behind[2..], false, &mut fixture.effects);
-    let next = fixture.core.leases.take_tick_wish();
+    let next = fixture.core.clock.take_tick_wish();
     assert!(next.is_some_and(|next| next <= STEAL_AFTER));
     fixture.pass(STEAL_AFTER);
     assert_eq!(fixture.steals_from(LONG), 1);
@@ -227,7 +227,10 @@ fn worker_that_does_not_end_itself_when_it_is_to_is_ended_by_its_raylet() {
     assert_eq!(returns(&fixture), 0);
     // Its raylet asks it to end, and then kills it.
     for (told, again) in [(1, Some(CONDEMNED_FOR)), (2, None), (2, None)] {
-        fixture.core.leases.now = Some(fixture.core.leases.now() + CONDEMNED_FOR);
+        fixture
+            .core
+            .clock
+            .set(fixture.core.clock.now() + CONDEMNED_FOR);
         assert_eq!(fixture.core.condemned_tick(&mut fixture.effects), again);
         assert_eq!(returns(&fixture), told);
     }

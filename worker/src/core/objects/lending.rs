@@ -38,9 +38,9 @@ impl Core {
             }
             (true, true) => self.lending.ended_at = None,
             (true, false) if self.lending.ended_at.is_none() => {
-                let now = self.leases.now();
+                let now = self.clock.now();
                 self.lending.ended_at = Some(now);
-                self.leases.tick_by(now + TOLD_AFTER);
+                self.clock.tick_by(now + TOLD_AFTER);
             }
             (_, false) => {}
         }
@@ -49,7 +49,7 @@ impl Core {
     /// Says when to come again.
     pub(in crate::core) fn lending_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
         let left =
-            (self.lending.ended_at? + TOLD_AFTER).saturating_duration_since(self.leases.now());
+            (self.lending.ended_at? + TOLD_AFTER).saturating_duration_since(self.clock.now());
         if !left.is_zero() {
             return Some(left);
         }
@@ -135,7 +135,7 @@ mod tests {
             worker: WorkerId::random(),
         };
         let mut core = Core::new(me, 1 << 20, Duration::from_secs(1));
-        core.leases.now = Some(Instant::now());
+        core.clock.set(Instant::now());
         core
     }
 
@@ -166,7 +166,7 @@ mod tests {
         }
         assert_eq!(told(&mut effects), [true]);
         assert_eq!(core.lending_tick(&mut effects), Some(TOLD_AFTER));
-        core.leases.now = Some(core.leases.now() + TOLD_AFTER);
+        core.clock.set(core.clock.now() + TOLD_AFTER);
         assert_eq!(core.lending_tick(&mut effects), None);
         assert_eq!(told(&mut effects), [false]);
     }

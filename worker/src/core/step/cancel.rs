@@ -177,7 +177,7 @@ mod tests {
             Core::new(process(), 1 << 20, Duration::from_secs(1)),
             Effects::default(),
         );
-        core.leases.now = Some(Instant::now());
+        core.clock.set(Instant::now());
         let class = core.leases.class_of(&Default::default(), JobId::random());
         let template = Arc::new(CallTemplate {
             shared: wire::CallTemplate {
@@ -264,8 +264,8 @@ mod tests {
         let (mut core, task, mut effects) = core_with_task();
         grant(&mut core, &mut effects);
         core.tasks_returned(LANE, &[task], true, &mut effects);
-        let later = core.leases.now.expect("set") + Duration::from_secs(2);
-        core.leases.now = Some(later);
+        let later = core.clock.now() + Duration::from_secs(2);
+        core.clock.set(later);
         core.lease_tick(&mut effects);
         let is_return = |effect: &Effect| matches!(effect, Effect::ReturnLease { .. });
         assert!(effects.list.iter().any(is_return));

@@ -260,7 +260,7 @@ mod tests {
                 worker: WorkerId::random(),
             };
             let mut core = Core::new(me, 1 << 20, Duration::from_secs(1));
-            core.leases.now = Some(Instant::now());
+            core.clock.set(Instant::now());
             let class = core
                 .leases
                 .class_of(&wire::ResourceRequest::default(), JobId::random());
