@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 
+use crate::lane::payload::PART_ALIGNMENT;
 use crate::sync::Mutex;
-use crate::value::PART_ALIGNMENT;
 
 /// Capacities that are kept are powers of two, from this one
 const SMALLEST_KEPT_BYTES: usize = 16 << 10;

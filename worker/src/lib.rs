@@ -33,6 +33,7 @@ pub mod reference;
 pub mod registry;
 mod remote;
 pub mod runtime;
+mod store;
 pub mod stream;
 mod sync;
 #[doc(hidden)]

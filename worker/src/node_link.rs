@@ -22,11 +22,11 @@ use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, Urgency};
 use crate::lane::frame::{Decoder, encode_whole};
+use crate::lane::payload::PayloadParts;
 use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
 use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::value::PayloadParts;
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,26 +1,23 @@
-//! Serialised values: what tasks take and give, and what the object store holds.
+//! Serialised values: what tasks take and give.
 //!
 //! A value is an in-band part and any number of out-of-band buffers (pickle protocol 5, Arrow IPC). Laid out, every part
-//! starts at a multiple of [`PART_ALIGNMENT`] bytes, so that numpy, Arrow and torch read the buffers in place:
+//! starts at a multiple of [`PART_ALIGNMENT`] bytes, so that numpy, Arrow and torch read the buffers in place. A frame says
+//! how long they are (protobuf `ValueLayout`), and they are its payload; an object of the store begins with that
+//! (`store::layout`):
 //!
 //! ```text
-//! wire    layout (protobuf ValueLayout) ...... part 0 (in-band) | pad | part 1 | pad | part 2 ...
-//! store   u32 magic | u32 format | u32 parts | u32 refs bytes | u64 length per part | contained refs | pad | parts as above
+//! part 0 (in-band) | pad | part 1 | pad | part 2 ...
 //! ```
 
 use std::ops::Range;
 
 use bytes::Bytes;
-
-use aktis_proto::v1 as wire;
 use thin_vec::{ThinVec, thin_vec};
 
 use crate::buffer::aligned_copy;
 use crate::inband::Inband;
+use crate::lane::payload::{PART_ALIGNMENT, Payload, PayloadParts, align_up};
 use crate::reference::ObjectRef;
-
-/// Alignment of every part of a laid-out value, in bytes.
-pub const PART_ALIGNMENT: usize = 64;
 
 /// How the bytes of a value are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,214 +137,6 @@ impl Value {
     }
 }
 
-/// Rounds up to the next multiple of [`PART_ALIGNMENT`].
-pub const fn align_up(position: usize) -> usize {
-    (position + PART_ALIGNMENT - 1) & !(PART_ALIGNMENT - 1)
-}
-
-/// Bytes up to this many are copied together instead of being written from where they lie.
-const COPY_BELOW_BYTES: usize = 16 << 10;
-
-/// The payload of a frame: short ranges copied together, long ones shared.
-#[derive(Debug, Default)]
-pub struct PayloadParts {
-    copied: Vec<u8>,
-    /// Long ranges, each with the number of copied bytes that go before it.
-    shared: Vec<(usize, Bytes)>,
-    len_bytes: usize,
-}
-
-/// A range of a payload.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum PayloadPart<'a> {
-    Copied(&'a [u8]),
-    Shared(&'a Bytes),
-}
-
-impl<'a> PayloadPart<'a> {
-    pub(crate) fn as_slice(self) -> &'a [u8] {
-        match self {
-            Self::Copied(slice) => slice,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl PayloadParts {
-    /// Bytes so far.
-    pub fn len_bytes(&self) -> usize {
-        self.len_bytes
-    }
-
-    /// The ranges in order.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = PayloadPart<'_>> {
-        let mut begin = 0;
-        let pairs = self.shared.iter().flat_map(move |(end, bytes)| {
-            let copied = &self.copied[std::mem::replace(&mut begin, *end)..*end];
-            [PayloadPart::Copied(copied), PayloadPart::Shared(bytes)]
-        });
-        let last = self.shared.last().map_or(0, |(end, _)| *end);
-        pairs.chain(std::iter::once(PayloadPart::Copied(&self.copied[last..])))
-    }
-
-    /// All bytes in one piece.
-    pub(crate) fn concat(&self) -> Vec<u8> {
-        let mut whole = Vec::with_capacity(self.len_bytes);
-        for part in self.parts() {
-            whole.extend_from_slice(part.as_slice());
-        }
-        whole
-    }
-
-    fn push(&mut self, slice: &[u8]) {
-        self.len_bytes += slice.len();
-        self.copied.extend_from_slice(slice);
-    }
-
-    fn push_shared(&mut self, bytes: &Bytes) {
-        if bytes.len() <= COPY_BELOW_BYTES {
-            return self.push(bytes);
-        }
-        self.len_bytes += bytes.len();
-        self.shared.push((self.copied.len(), bytes.clone()));
-    }
-
-    fn align(&mut self) {
-        const ZEROS: [u8; PART_ALIGNMENT] = [0; PART_ALIGNMENT];
-        let padding = align_up(self.len_bytes) - self.len_bytes;
-        self.push(&ZEROS[..padding]);
-    }
-}
-
-/// A payload as it was received: short ones still lie in the memory that the socket was read into.
-#[derive(Debug)]
-pub(crate) enum Payload<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Bytes),
-}
-
-impl Payload<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Borrowed(slice) => slice.len(),
-            Self::Owned(bytes) => bytes.len(),
-        }
-    }
-
-    /// The bytes, to be kept. Aligned for numpy and Arrow.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Borrowed([]) => Bytes::new(),
-            Self::Borrowed(slice) => aligned_copy(slice),
-            Self::Owned(bytes) => bytes,
-        }
-    }
-
-    fn inband(&self, range: Range<usize>) -> Inband {
-        match self {
-            Self::Borrowed(slice) => Inband::from(&slice[range]),
-            Self::Owned(bytes) => Inband::cut(bytes, range),
-        }
-    }
-
-    fn buffer(&self, range: Range<usize>) -> Bytes {
-        match self {
-            Self::Borrowed(slice) => aligned_copy(&slice[range]),
-            Self::Owned(bytes) => bytes.slice(range),
-        }
-    }
-}
-
-const STORED_MAGIC: u32 = 0x3156_4b41;
-const STORED_HEAD_BYTES: usize = 16;
-
-/// Bytes that are not a stored value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a stored value: {0}")]
-pub(crate) struct InvalidStored(&'static str);
-
-/// A value laid out for the object store.
-pub(crate) struct StoredLayout {
-    head: Vec<u8>,
-    payload: PayloadParts,
-}
-
-impl StoredLayout {
-    pub(crate) fn of(value: &Value) -> Self {
-        let refs = wire::ValueLayout {
-            contained_refs: value.contained.iter().map(ObjectRef::to_wire).collect(),
-            ..Default::default()
-        };
-        let refs = prost::Message::encode_to_vec(&refs);
-        let mut head =
-            Vec::with_capacity(STORED_HEAD_BYTES + 8 * (1 + value.buffers.len()) + refs.len());
-        let count = u32::try_from(1 + value.buffers.len()).expect("a value has few buffers");
-        let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
-        for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
-            head.extend_from_slice(&word.to_le_bytes());
-        }
-        for length in value.part_lengths() {
-            head.extend_from_slice(&(length as u64).to_le_bytes());
-        }
-        head.extend_from_slice(&refs);
-        head.resize(align_up(head.len()), 0);
-        let mut payload = PayloadParts::default();
-        value.append_to(&mut payload);
-        Self { head, payload }
-    }
-
-    /// Bytes of the whole object.
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.head.len() + self.payload.len_bytes()
-    }
-
-    /// The ranges to write, in order.
-    pub(crate) fn slices(&self) -> Vec<&[u8]> {
-        std::iter::once(&self.head[..])
-            .chain(self.payload.parts().map(PayloadPart::as_slice))
-            .collect()
-    }
-}
-
-/// Reads a stored value in place. The references it contains are returned in wire form.
-pub(crate) fn read_stored(object: &Bytes) -> Result<(Value, Vec<wire::ObjectRef>), InvalidStored> {
-    let word = |index: usize| -> Option<u32> {
-        let bytes = object.get(4 * index..4 * index + 4)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let (Some(magic), Some(format), Some(count), Some(refs_bytes)) =
-        (word(0), word(1), word(2), word(3))
-    else {
-        return Err(InvalidStored("shorter than its head"));
-    };
-    if magic != STORED_MAGIC {
-        return Err(InvalidStored("wrong magic number"));
-    }
-    let format = Format::from_u32(format).ok_or(InvalidStored("unknown format"))?;
-    let lengths_end = STORED_HEAD_BYTES + 8 * count as usize;
-    let refs_end = lengths_end + refs_bytes as usize;
-    let lengths = object
-        .get(STORED_HEAD_BYTES..lengths_end)
-        .ok_or(InvalidStored("lengths are cut off"))?;
-    let lengths: Vec<u64> = lengths
-        .chunks_exact(8)
-        .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("chunks of eight")))
-        .collect();
-    let refs = object
-        .get(lengths_end..refs_end)
-        .ok_or(InvalidStored("references are cut off"))?;
-    let refs: wire::ValueLayout =
-        prost::Message::decode(refs).map_err(|_| InvalidStored("references are not readable"))?;
-    let payload_start = align_up(refs_end);
-    if payload_start > object.len() {
-        return Err(InvalidStored("payload is cut off"));
-    }
-    let payload = Payload::Owned(object.slice(payload_start..));
-    let (value, _) = cut_value(format, &lengths, &payload, 0)
-        .ok_or(InvalidStored("parts reach beyond the object"))?;
-    Ok((value, refs.contained_refs))
-}
-
 /// Cuts a value out of `payload` from the aligned `position` on; also says where it ends.
 pub(crate) fn cut_value(
     format: Format,
@@ -368,14 +157,14 @@ pub(crate) fn cut_value(
         }
     };
     let (first, rest) = lengths.split_first().unwrap_or((&0, &[]));
-    let inband = payload.inband(next(*first)?);
+    let inband = inband_of(payload, next(*first)?);
     let mut buffers = ThinVec::with_capacity(rest.len());
     for length in rest {
         let range = next(*length)?;
         buffers.push(if range.is_empty() {
             Bytes::new()
         } else {
-            payload.buffer(range)
+            payload.bytes(range)
         });
     }
     let value = Value {
@@ -387,13 +176,21 @@ pub(crate) fn cut_value(
     Some((value, end))
 }
 
+fn inband_of(payload: &Payload<'_>, range: Range<usize>) -> Inband {
+    match payload {
+        Payload::Borrowed(slice) => Inband::from(&slice[range]),
+        Payload::Owned(bytes) => Inband::cut(bytes, range),
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn value_of(inband: usize, buffers: &[usize]) -> Value {
+    /// A value with parts of these lengths.
+    pub(crate) fn value_of(inband: usize, buffers: &[usize]) -> Value {
         Value {
             format: Format::Pickle,
             inband: vec![1; inband].into(),
@@ -403,17 +200,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn values_survive_the_store(inband in 0usize..300, buffers in proptest::collection::vec(0usize..300, 0..5)) {
-            let value = value_of(inband, &buffers);
-            let stored: Bytes = StoredLayout::of(&value).slices().concat().into();
-            prop_assert_eq!(stored.len(), StoredLayout::of(&value).len_bytes());
-            let (read, refs) = read_stored(&stored).expect("own layout");
-            prop_assert!(refs.is_empty());
-            prop_assert_eq!(read.inband, value.inband);
-            prop_assert_eq!(read.buffers, value.buffers);
-        }
-
         #[test]
         fn several_values_are_cut_from_one_payload(sizes in proptest::collection::vec((0usize..200, 0usize..200), 1..6)) {
             let values: Vec<Value> = sizes.iter().map(|(inband, buffer)| value_of(*inband, &[*buffer])).collect();
@@ -430,15 +216,6 @@ mod tests {
                 prop_assert_eq!((&copied.inband, &copied.buffers, copied_end), (&read.inband, &read.buffers, end));
                 position = end;
             }
-        }
-
-        #[test]
-        fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut bytes = bytes;
-            if bytes.len() >= 4 {
-                bytes[..4].copy_from_slice(&STORED_MAGIC.to_le_bytes());
-            }
-            let _ = read_stored(&bytes.into());
         }
     }
 }

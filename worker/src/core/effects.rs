@@ -9,9 +9,10 @@ use thin_vec::ThinVec;
 use super::ResultValue;
 use super::leases::LeaseRequestKey;
 use crate::lane::connection::{ConnectionId, Urgency};
+use crate::lane::payload::PayloadParts;
 use crate::lane::turn::Waiter;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::{PayloadParts, Value};
+use crate::value::Value;
 
 /// One thing to do.
 pub(crate) enum Effect {

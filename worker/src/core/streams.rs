@@ -21,8 +21,9 @@ use super::tasks::Place;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
+use crate::lane::payload::PayloadParts;
 use crate::lane::turn::Waiter;
-use crate::value::{PayloadParts, Value};
+use crate::value::Value;
 
 /// Index of the object that stands for the end of a stream.
 const END_INDEX: u32 = u32::MAX;

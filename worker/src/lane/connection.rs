@@ -18,8 +18,8 @@ use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
 use super::sharing::{NotOffered, Sharing};
 use super::slots::ReceivedSlots;
+use crate::lane::payload::PayloadParts;
 use crate::sync::Mutex;
-use crate::value::PayloadParts;
 use aktis_common::marks::{Point, mark};
 
 /// Bytes that may wait unflushed before the sender flushes them itself.

@@ -16,7 +16,7 @@ use prost::Message;
 
 use super::slots::{ReceivedSlots, SlotRange};
 use crate::buffer::AlignedBuffer;
-use crate::value::{Payload, PayloadParts};
+use crate::lane::payload::{Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -279,7 +279,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::PART_ALIGNMENT;
+    use crate::lane::payload::PART_ALIGNMENT;
 
     fn frame_of(id: u8, payload: &[u8]) -> Vec<u8> {
         let header = wire::CancelTask {

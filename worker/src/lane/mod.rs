@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  frame        u32 rest | u32 header | header | payload      encoding and incremental decoding
+//!  payload      what a frame carries beside its header
 //!  outbox       bytes waiting to be written, coalesced        one writev for many frames
 //!  slots        memory that both ends share, for long payloads
 //!  sharing      whether a connection has such memory
@@ -33,6 +34,7 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 mod listeners;
 pub(crate) mod outbox;
+pub(crate) mod payload;
 pub(crate) mod reactor;
 mod sharing;
 mod slots;

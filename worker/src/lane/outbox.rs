@@ -12,7 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::frame::{encode_head, encode_shared};
 use super::slots::SlotRange;
-use crate::value::{PayloadPart, PayloadParts};
+use crate::lane::payload::{PayloadPart, PayloadParts};
 
 const MAX_SLICES: usize = 64;
 /// What an outbox that is empty keeps for the next frames, of bytes and of segments.

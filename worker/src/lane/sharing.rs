@@ -8,7 +8,7 @@
 
 use super::outbox::Outbox;
 use super::slots::{SentSlots, SlotRange};
-use crate::value::PayloadParts;
+use crate::lane::payload::PayloadParts;
 
 /// The peer says that it has mapped memory of which it was told nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

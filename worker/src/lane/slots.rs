@@ -29,7 +29,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::value::PayloadParts;
+use crate::lane::payload::PayloadParts;
 
 /// Shorter payloads are copied by the kernel faster than another process's cache lines are fetched.
 const SHORTEST_BYTES: usize = 16 << 10;

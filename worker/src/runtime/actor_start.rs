@@ -8,7 +8,7 @@ use super::Runtime;
 use super::calls::{CallInputs, bad_frame};
 use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
-use crate::value::Payload;
+use crate::lane::payload::Payload;
 
 /// The order to become an actor.
 pub struct ActorStart {

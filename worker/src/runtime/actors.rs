@@ -67,7 +67,7 @@ impl Runtime {
     ) -> Result<ActorHandle, TaskFailure> {
         self.check_open()?;
         let actor = ActorId::random();
-        let mut payload = crate::value::PayloadParts::default();
+        let mut payload = crate::lane::payload::PayloadParts::default();
         input.append_to(&mut payload);
         let request = wire::CreateActorRequest {
             spec: Some(self.creation_spec(actor, class, &input, &dependencies, options)),

@@ -13,8 +13,9 @@ use super::lanes::LaneRole;
 use crate::core::tasks::{INLINED_BYTES, call_name};
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
+use crate::lane::payload::{Payload, PayloadParts};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::{Payload, PayloadParts, Value};
+use crate::value::Value;
 
 /// A call that came in over a lane.
 pub struct ReceivedCall {

@@ -10,8 +10,8 @@ use wire::node_frame::Kind;
 use super::Runtime;
 use crate::core::{Effect, Effects};
 use crate::lane::connection::{Connection, Urgency};
+use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
-use crate::value::PayloadParts;
 
 impl Runtime {
     /// Appends frames to outboxes. Returns the lanes that are to be flushed.

@@ -14,8 +14,8 @@ use super::lanes::LaneRole;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, Urgency};
+use crate::lane::payload::PayloadParts;
 use crate::lane::watched::WatchedFd;
-use crate::value::PayloadParts;
 use aktis_common::marks::{Point, mark};
 
 /// How long a process that ends waits for its callers to read its answers.

@@ -16,9 +16,10 @@ use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
 use crate::lane::frame::Frame;
+use crate::lane::payload::{Payload, PayloadParts};
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::value::{Format, Payload, PayloadParts, Value, cut_value};
+use crate::value::{Format, Value, cut_value};
 
 /// What happens with the frames of one lane.
 pub(super) struct LaneHandler {
@@ -354,7 +355,7 @@ impl Runtime {
         position: usize,
     ) -> Result<(Value, usize), String> {
         let format = Format::from_u32(layout.format).ok_or("a value of an unknown format")?;
-        let position = crate::value::align_up(position);
+        let position = crate::lane::payload::align_up(position);
         cut_value(format, &layout.lengths, payload, position)
             .ok_or_else(|| "a value that reaches beyond its payload".to_owned())
     }

@@ -18,8 +18,8 @@ use super::strangers::Strangers;
 use crate::error::TaskFailure;
 use crate::lane::connection::{Connection, ConnectionId, Urgency};
 use crate::lane::frame::{Decoder, encode_whole};
+use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
-use crate::value::PayloadParts;
 
 /// What a lane is for.
 #[derive(Debug, Clone, PartialEq)]

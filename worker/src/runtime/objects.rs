@@ -19,8 +19,9 @@ use crate::error::TaskFailure;
 use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
 use crate::reference::ProcessAddress;
+use crate::store::layout::{StoredLayout, read_stored};
 use crate::sync::Mutex;
-use crate::value::{StoredLayout, Value, read_stored};
+use crate::value::Value;
 use aktis_common::marks::{Point, mark};
 
 /// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.

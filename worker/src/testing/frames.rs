@@ -3,7 +3,8 @@
 use prost::Message;
 
 use crate::lane::frame::{Decoder, encode_whole};
-use crate::value::{PayloadParts, Value};
+use crate::lane::payload::PayloadParts;
+use crate::value::Value;
 
 /// A whole frame as it travels.
 pub fn encode_frame<M: Message>(header: &M, payload: &Value) -> Vec<u8> {

@@ -10,10 +10,11 @@ use prost::Message;
 use super::frames::parts_of;
 use crate::lane::connection::{Connection, Handler, Urgency};
 use crate::lane::frame::{Decoder, Frame};
+use crate::lane::payload::PayloadParts;
 use crate::lane::reactor::Reactor;
 use crate::lane::turn::Waiter;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
-use crate::value::{PayloadParts, Value};
+use crate::value::Value;
 
 /// A pair that cannot be made.
 #[derive(Debug, thiserror::Error)]

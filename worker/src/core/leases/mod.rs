@@ -423,7 +423,7 @@ fn steal_effect(connection: ConnectionId, count: usize) -> Effect {
         frame: wire::LaneFrame {
             kind: Some(wire::lane_frame::Kind::StealTasks(steal)),
         },
-        payload: crate::value::PayloadParts::default(),
+        payload: crate::lane::payload::PayloadParts::default(),
         urgency: Urgency::Now,
     }
 }

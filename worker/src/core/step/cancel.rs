@@ -15,7 +15,7 @@ use crate::core::tasks::{Place, Target};
 use crate::core::{Core, Effect, Effects};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
-use crate::value::PayloadParts;
+use crate::lane::payload::PayloadParts;
 
 /// How many cancelled tasks are remembered after their end.
 const REMEMBERED: usize = 1024;

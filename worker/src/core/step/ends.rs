@@ -13,8 +13,9 @@ use crate::core::tasks::{Target, layout_of};
 use crate::core::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
+use crate::lane::payload::PayloadParts;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::{PayloadParts, Value};
+use crate::value::Value;
 
 /// One result of a task, as it arrived.
 pub(crate) enum ResultValue {

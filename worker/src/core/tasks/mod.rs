@@ -14,8 +14,9 @@ use super::objects::ObjectState;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::lane::connection::{ConnectionId, Urgency};
+use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
-use crate::value::{PayloadParts, Value};
+use crate::value::Value;
 
 /// Bytes of one frame's payload beyond which the values of further dependencies do not travel along: the callee asks their
 /// owner for them, one frame each. Thousands of small values would else make a frame that nobody takes.

@@ -1,0 +1,3 @@
+//! Values in the object store of the node.
+
+pub(crate) mod layout;
