@@ -186,6 +186,6 @@ def test_examples_of_native_types_run(kind):
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     owner = getattr(aktis, kind)
     for name in ("", *sorted(NATIVE[kind])):
-        text = inspect.getdoc(getattr(owner, name) if name else owner)
+        text = inspect.getdoc(getattr(owner, name) if name else owner) or ""
         runner.run(doctest.DocTestParser().get_doctest(text, {}, f"{kind}.{name}", None, None))
     assert runner.tries > len(NATIVE[kind]) and runner.failures == 0
