@@ -132,7 +132,7 @@ def init(
             import logging
 
             # Errors are also raised where no descriptor is left to read a module with.
-            from . import exceptions  # noqa: F401
+            from . import _uncaught, exceptions  # noqa: F401
             from ._session_context import SessionContext
             from ._shared_modules import likely_modules
 
@@ -152,6 +152,7 @@ def init(
         _begin_generation()
         mark_connected()
         _hook_exit()
+        _uncaught.hook()
         return SessionContext(_aktis.context())
 
 

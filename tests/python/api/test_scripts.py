@@ -194,3 +194,32 @@ def test_the_command_prints_its_version():
         check=True,
     )
     assert aktis.__version__ in done.stdout
+
+
+def test_writing_into_a_read_only_array_is_explained_where_nobody_catches_it():
+    script = """
+        import sys
+        import aktis, numpy
+
+        before = sys.excepthook
+        sys.excepthook = lambda *error: (print("mine too", file=sys.stderr), before(*error))
+        aktis.init(num_cpus=1)
+        aktis.shutdown()
+        aktis.init(num_cpus=1)
+        array = aktis.get(aktis.put(numpy.zeros(3)))
+        try:
+            array[0] = 1
+        except ValueError as error:
+            assert str(error) == "assignment destination is read-only" and not hasattr(error, "__notes__")
+        array[0] = 1
+    """
+    done = run(script, check=False)
+    assert done.returncode == 1
+    assert "ValueError: assignment destination is read-only" in done.stderr
+    assert done.stderr.count("change a copy, array = array.copy()") == 1
+    assert done.stderr.count("mine too") == 1, "the hook that was there is called"
+
+
+def test_errors_that_have_nothing_to_do_with_arrays_are_left_as_they_are():
+    done = run("import aktis; aktis.init(num_cpus=1); raise ValueError('something else')", check=False)
+    assert done.stderr.endswith("ValueError: something else\n")

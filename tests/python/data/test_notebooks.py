@@ -57,6 +57,7 @@ CELLS = {
         aktis.data.DataContext.get_current().enable_progress_bars = False
         len(ds.take_all())
     """,
+    "read-only": "aktis.get(aktis.put(numpy.zeros(3)))[0] = 1",
     "afterwards": "aktis.get(greeter.greet.remote('still there'))",
 }
 
@@ -132,6 +133,12 @@ def test_a_failed_and_an_interrupted_run_say_so(notebook):
 
 def test_nothing_is_shown_where_progress_is_switched_off(notebook):
     assert [output.output_type for output in notebook["switched off"]] == ["execute_result"]
+
+
+def test_writing_into_a_read_only_array_is_explained_below_the_traceback(notebook):
+    raised, said = notebook["read-only"]
+    assert raised.output_type == "error" and "read-only" in raised.evalue
+    assert said.name == "stderr" and "array = array.copy()" in said.text
 
 
 def test_statistics_can_be_read(notebook):
