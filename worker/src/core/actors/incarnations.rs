@@ -68,9 +68,12 @@ impl Core {
         let Some(entry) = self.actors.entries.get_mut(&actor) else {
             return;
         };
-        let message = interruption(actor, is_same);
         for call in std::mem::take(&mut entry.interrupted) {
-            let failure = TaskFailure::new(ErrorCode::ActorUnavailable, message.clone());
+            let Some(record) = self.tasks.records.get(&call) else {
+                continue;
+            };
+            let message = interruption(actor, is_same, record.template.retries);
+            let failure = TaskFailure::new(ErrorCode::ActorUnavailable, message);
             self.fail_task(call, failure, effects);
         }
     }
@@ -101,7 +104,8 @@ impl Core {
             effects.discard_value(args);
         }
         for call in lost {
-            self.fail_task(call, failure.clone(), effects);
+            let cancelled = self.cancelled_end(call);
+            self.fail_task(call, cancelled.unwrap_or_else(|| failure.clone()), effects);
         }
         self.pump_actor(actor, effects);
         self.settle(effects);
@@ -168,6 +172,8 @@ impl Core {
                     record.place = Place::Queued;
                 }
                 self.requeue_call(actor, call, effects);
+            } else if let Some(failure) = self.cancelled_end(call) {
+                self.fail_task(call, failure, effects);
             } else if let Some(entry) = self.actors.entries.get_mut(&actor) {
                 entry.interrupted.push(call);
             }
@@ -211,8 +217,9 @@ impl Core {
     }
 }
 
-/// Why a call that was sent is not repeated. `is_same`: the process that it was sent to lives on.
-fn interruption(actor: ActorId, is_same: bool) -> String {
+/// Why a call that was sent is not repeated. `is_same`: the process that it was sent to lives on. `retries`: those that it had
+/// to begin with.
+fn interruption(actor: ActorId, is_same: bool, retries: i32) -> String {
     let what = if is_same {
         format!(
             "the connection to actor {actor} broke while the call was running; the actor lives on"
@@ -222,7 +229,10 @@ fn interruption(actor: ActorId, is_same: bool) -> String {
             "the call was running on actor {actor} when its process ended; the actor is restarted"
         )
     };
-    format!(
-        "{what}, but the call is not repeated (max_task_retries=0): call again, or set max_task_retries"
-    )
+    if retries == 0 {
+        return format!(
+            "{what}, but the call is not repeated (max_task_retries=0): call again, or set max_task_retries"
+        );
+    }
+    format!("{what}, but the call was repeated {retries} times already (max_task_retries={retries})")
 }

@@ -234,6 +234,48 @@ fn call_that_was_under_way_fails_when_the_actor_is_being_restarted_and_not_when_
 }
 
 #[test]
+fn cancelled_call_ends_as_such_when_its_actor_ends_before_it_has_answered() {
+    let ends: [fn(&mut Caller); 2] = [|caller| caller.close(OLD_LANE), Caller::die];
+    for end in ends {
+        let mut caller = Caller::new();
+        caller.alive_on(OLD_LANE);
+        let (cancelled, repeated) = (caller.call(-1), caller.call(-1));
+        let gently = super::super::Cancel {
+            is_forced: false,
+            is_recursive: true,
+        };
+        let (core, effects) = (&mut caller.core, &mut caller.effects);
+        core.cancel(cancelled, gently, effects)
+            .expect("without force");
+        end(&mut caller);
+        assert_eq!(caller.end_of(cancelled), Some(ErrorCode::Cancelled));
+        assert_ne!(caller.end_of(repeated), Some(ErrorCode::Cancelled));
+        caller.alive_on(NEW_LANE);
+        assert!(!caller.pushed_on(NEW_LANE).contains(&cancelled));
+    }
+}
+
+#[test]
+fn call_that_is_not_repeated_says_how_often_it_was() {
+    let mut caller = Caller::new();
+    caller.alive_on(OLD_LANE);
+    let (single, repeated) = (caller.call(0), caller.call(1));
+    caller.close(OLD_LANE);
+    caller.alive_on(NEW_LANE);
+    caller.close(NEW_LANE);
+    caller.restart();
+    let text_of = |call| match &caller.core.objects.get(ObjectId::of_return(call, 0)) {
+        Some(entry) => match &entry.state {
+            ObjectState::Failed(failure) => failure.to_string(),
+            _ => String::new(),
+        },
+        None => String::new(),
+    };
+    assert!(text_of(single).contains("max_task_retries=0"));
+    assert!(text_of(repeated).contains("repeated 1 times already (max_task_retries=1)"));
+}
+
+#[test]
 fn cancelled_calls_leave_the_others_in_their_order() {
     let mut caller = Caller::new();
     let calls: Vec<TaskId> = (0..9).map(|_| caller.call(0)).collect();
