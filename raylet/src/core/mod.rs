@@ -221,6 +221,9 @@ impl RayletCore {
             self.serve_claims(now, effects);
         }
         let without_worker = self.seat_claims(now, effects);
+        if self.leases.are_reclaims_due() {
+            self.ask_leases_back(effects);
+        }
         self.fork_what_is_short(without_worker, now, effects);
         self.report_if_due(now, effects);
     }

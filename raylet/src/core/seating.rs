@@ -51,10 +51,15 @@ impl RayletCore {
                 }
             }
         }
+        self.ask_leases_back(effects);
+        self.report.want();
+    }
+
+    /// Asks leases back for the claims that wait.
+    pub(super) fn ask_leases_back(&mut self, effects: &mut Effects) {
         for (lease, owner) in self.leases.take_reclaims() {
             self.reclaim(lease, owner, effects);
         }
-        self.report.want();
     }
 
     /// An actor's start has its resources: from now on only the worker's start limits it.

@@ -17,10 +17,10 @@ use aktis_common::ids::{ActorId, JobId, WorkerId};
 use aktis_common::resources::{CPU, GPU, Quantity, ResourceRequest, ResourceSet};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
-    Address, CreateActorRequest, GcsCall, Goodbye, Hello, KillWorkerRequest, LeaseGrant,
+    Address, Blocked, CreateActorRequest, GcsCall, Goodbye, Hello, KillWorkerRequest, LeaseGrant,
     LeaseReply, LeaseRequest, LeaseReturn, ProcessKind, Publication, ReportWorkerDeathRequest,
     StartActor, StartActorRequest, TaskSpec, WorkerDied, lease_reply, publication,
-    start_actor_reply,
+    start_actor_reply, Unblocked,
 };
 use prost::Message;
 

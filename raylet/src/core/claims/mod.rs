@@ -104,6 +104,8 @@ pub struct LeaseTable {
     seed: u64,
     /// Something was freed or joined since the queue was served.
     is_stale: bool,
+    /// Whether a lease can be asked back, or is needed back, that was not so when claims that wait were last served.
+    are_reclaims_due: bool,
     /// When the queue was served last.
     served_at: Instant,
     /// When it is to be served again although nothing happens; as of then.
@@ -132,6 +134,7 @@ impl LeaseTable {
             lost: LostNodes::default(),
             seed: 0,
             is_stale: false,
+            are_reclaims_due: false,
             served_at: origin,
             serve_again_at: None,
         }
@@ -301,6 +304,7 @@ impl LeaseTable {
             .get_mut(&placed.lease)
             .expect("a placed claim has a grant");
         grant.worker = Some(worker);
+        self.are_reclaims_due = true;
         placed
     }
 
@@ -378,6 +382,7 @@ impl LeaseTable {
     /// The worker of a lease goes on.
     pub fn unblock(&mut self, lease: LeaseId) {
         self.with_allocation(lease, NodeResources::unblock);
+        self.are_reclaims_due = true;
     }
 
     fn with_allocation(

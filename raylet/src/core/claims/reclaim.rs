@@ -36,8 +36,14 @@ impl Want<'_> {
 }
 
 impl LeaseTable {
+    /// Whether claims wait, and leases have got workers or their CPUs back since they were looked at.
+    pub fn are_reclaims_due(&self) -> bool {
+        self.are_reclaims_due && !self.queue.is_empty()
+    }
+
     /// Leases whose owners are to be asked for them now, each at most once.
     pub fn take_reclaims(&mut self) -> Vec<(LeaseId, Owner)> {
+        self.are_reclaims_due = false;
         let mut chosen = Vec::new();
         let mut taken = HashSet::new();
         for (_, claim) in self.queue.iter() {

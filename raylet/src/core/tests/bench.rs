@@ -97,9 +97,14 @@ impl Bench {
         self.next_connection += 1;
         self.workers.insert(pid, connection);
         self.happen(Event::Zygote(ZygoteEvent::Forked { token, pid }));
-        if self.are_workers_silent {
-            return;
+        if !self.are_workers_silent {
+            self.greet(token, worker);
         }
+    }
+
+    /// The worker that was forked last says that it is ready.
+    pub(super) fn greet(&mut self, token: StartupToken, worker: WorkerId) {
+        let (&pid, &connection) = self.workers.last_key_value().expect("a worker was forked");
         let mut hello = Hello {
             worker_id: worker.to_wire(),
             pid,
@@ -171,6 +176,14 @@ impl Bench {
             } => Some(grant),
             _ => None,
         }
+    }
+
+    /// Whether the owner of a lease was asked to return it.
+    pub(super) fn is_asked_back(&self, grant: &LeaseGrant) -> bool {
+        self.effects.iter().any(|effect| {
+            matches!(effect, Effect::Send { kind: Kind::LeaseReclaim(reclaim), .. }
+                if reclaim.lease_id == grant.lease_id)
+        })
     }
 
     /// What was answered to starts of actors, in order.

@@ -70,11 +70,46 @@ fn warm_leases_are_asked_back_when_their_owner_makes_an_actor() {
     let method = "CreateActor".to_owned();
     let body = Bytes::from(create.encode_to_vec());
     bench.frame(driver, 3, Kind::GcsCall(GcsCall { method, body }));
-    let is_asked = bench.effects.iter().any(|effect| {
-        matches!(effect, Effect::Send { kind: Kind::LeaseReclaim(reclaim), .. }
-            if reclaim.lease_id == grant.lease_id)
-    });
-    assert!(is_asked);
+    assert!(bench.is_asked_back(&grant));
+}
+
+#[test]
+fn lease_whose_worker_goes_on_is_asked_back_for_those_who_wait() {
+    let mut bench = Bench::new(1);
+    let drivers = [1, 2, 3].map(|number| bench.driver(number));
+    bench.ask(drivers[0], 2, 1.0);
+    let first = bench.grant(drivers[0], 2).unwrap();
+    let worker = bench.workers[&first.pid];
+    bench.frame(worker, 0, Kind::Blocked(Blocked {}));
+    bench.ask(drivers[1], 2, 1.0);
+    let second = bench.grant(drivers[1], 2).unwrap();
+    bench.ask(drivers[2], 2, 1.0);
+    assert!(bench.is_asked_back(&second));
+    assert!(!bench.is_asked_back(&first), "it holds no CPU");
+    bench.frame(worker, 0, Kind::Unblocked(Unblocked {}));
+    assert!(bench.is_asked_back(&first), "both CPUs are needed for one");
+    bench.frame(drivers[1], 0, give_back(&second));
+    assert!(bench.grant(drivers[2], 2).is_none());
+    bench.frame(drivers[0], 0, give_back(&first));
+    assert!(bench.grant(drivers[2], 2).is_some());
+}
+
+#[test]
+fn lease_that_has_just_got_its_worker_is_asked_back_for_those_who_wait() {
+    let mut bench = Bench::new(1);
+    let drivers = [1, 2].map(|number| bench.driver(number));
+    bench.are_workers_silent = true;
+    bench.ask(drivers[0], 2, 0.0);
+    bench.ask(drivers[0], 3, 1.0);
+    let forked = |effect: &Effect| match effect {
+        Effect::Fork { token, worker, .. } => Some((*token, *worker)),
+        _ => None,
+    };
+    let (token, worker) = bench.effects.iter().rev().find_map(forked).unwrap();
+    bench.ask(drivers[1], 2, 1.0);
+    bench.greet(token, worker);
+    let grant = bench.grant(drivers[0], 3).unwrap();
+    assert!(bench.is_asked_back(&grant));
 }
 
 #[test]
