@@ -19,8 +19,8 @@ use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
     Address, Blocked, CreateActorRequest, GcsCall, Goodbye, Hello, KillWorkerRequest, LeaseGrant,
     LeaseReply, LeaseRequest, LeaseReturn, ProcessKind, Publication, ReportWorkerDeathRequest,
-    StartActor, StartActorRequest, TaskSpec, WorkerDied, lease_reply, publication,
-    start_actor_reply, Unblocked,
+    StartActor, StartActorRequest, TaskSpec, Unblocked, WorkerDied, lease_reply, publication,
+    start_actor_reply,
 };
 use prost::Message;
 

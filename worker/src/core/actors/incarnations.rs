@@ -234,5 +234,7 @@ fn interruption(actor: ActorId, is_same: bool, retries: i32) -> String {
             "{what}, but the call is not repeated (max_task_retries=0): call again, or set max_task_retries"
         );
     }
-    format!("{what}, but the call was repeated {retries} times already (max_task_retries={retries})")
+    format!(
+        "{what}, but the call was repeated {retries} times already (max_task_retries={retries})"
+    )
 }
