@@ -15,6 +15,7 @@
 //!  machine      machine id, CPUs and memory of this machine, within its cgroup
 //!  limits       descriptors that this process may have
 //!  gpu          GPUs of this machine, by NVML
+//!  end_deadline when the end of this process must be over
 //!  offspring    children of this process, and their ends
 //!  marks        where the time of a call goes, for `benches/account`
 //!  process_title  how a process is called in `ps` and `top`
@@ -23,6 +24,7 @@
 //! Labelled invariants: `RES-*` in [`resources`], `SCH-*` in [`scheduling`].
 
 pub mod config;
+pub mod end_deadline;
 pub mod error;
 pub mod fork;
 pub mod gpu;

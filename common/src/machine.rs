@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::config::environment;
 use sha2::{Digest, Sha256};
@@ -38,9 +39,14 @@ fn state_dir_of(state_home: Option<String>, home: Option<String>) -> Option<Path
 }
 
 /// CPUs that this process may use: affinity mask and cgroup quota are respected. At least 1.
+///
+/// Asked of the system once: it reads three files for it, and forks of a zygote that has asked need not ask again.
 pub fn cpu_count() -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u32::try_from(cpus).unwrap_or(u32::MAX)
+    static COUNT: OnceLock<u32> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u32::try_from(cpus).unwrap_or(u32::MAX)
+    })
 }
 
 /// Bytes of main memory that this process may use: the least of the machine's and the cgroup limits above it.

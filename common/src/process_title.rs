@@ -9,6 +9,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
@@ -25,8 +26,9 @@ pub fn show(title: &str) {
         .as_ref()
         .is_none_or(|area| area.pid != std::process::id())
     {
-        // The files of the process that this one was forked from are that one's memory.
-        *area = Area::of_this_process();
+        // The files of the process that this one was forked from are that one's memory; the addresses are the same.
+        let addresses = area.as_ref().map(|area| area.start..area.end);
+        *area = addresses.or_else(arguments).and_then(Area::at);
     }
     if let Some(area) = area.as_ref() {
         area.write(title);
@@ -39,19 +41,18 @@ struct Area {
     memory: File,
     name: File,
     start: u64,
-    bytes: usize,
+    end: u64,
 }
 
 impl Area {
-    fn of_this_process() -> Option<Self> {
-        let (start, end) = arguments()?;
+    fn at(addresses: Range<u64>) -> Option<Self> {
         let open = |path| OpenOptions::new().write(true).open(path).ok();
         Some(Self {
             pid: std::process::id(),
             memory: open("/proc/self/mem")?,
             name: open("/proc/self/comm")?,
-            start,
-            bytes: usize::try_from(end.checked_sub(start)?).ok()?,
+            start: addresses.start,
+            end: addresses.end,
         })
     }
 
@@ -63,22 +64,23 @@ impl Area {
         // At no position: this file knows none.
         let _ = (&self.name).write(title.as_bytes());
         // The last byte stays 0: with another one, the kernel looks for the end beyond the arguments.
+        let bytes = usize::try_from(self.end - self.start).unwrap_or(0);
         let mut arguments = title.into_bytes();
-        arguments.truncate(self.bytes.saturating_sub(1));
-        arguments.resize(self.bytes, 0);
+        arguments.truncate(bytes.saturating_sub(1));
+        arguments.resize(bytes, 0);
         let _ = self.memory.write_at(&arguments, self.start);
     }
 }
 
 /// Addresses of the first byte of the arguments and of the one behind them.
-fn arguments() -> Option<(u64, u64)> {
+fn arguments() -> Option<Range<u64>> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the name, may hold anything; behind it, the third is the first.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(48 - 3);
     let start = fields.next()?.parse().ok()?;
     let end = fields.next()?.parse().ok()?;
-    (start != 0).then_some((start, end))
+    (start != 0 && start <= end).then_some(start..end)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 //!  sys.exit(code), otherwise     not answered: to callers and raylet it is a crash, with restarts and retries
 //! ```
 
+use std::time::Duration;
+
+use aktis_common::end_deadline;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
 use aktis_worker::runtime::CallOutcome;
@@ -59,7 +62,7 @@ pub(crate) fn leave_if_asked<T>(
             let died = TaskFailure::new(ErrorCode::ActorDied, message);
             call.finish(CallOutcome {
                 is_worker_exiting: true,
-                ..CallOutcome::failed(died, std::time::Duration::ZERO)
+                ..CallOutcome::failed(died, Duration::ZERO)
             });
         }
         Exit::OfProcess(_) => drop(call),
@@ -78,6 +81,18 @@ fn wish_of(py: Python<'_>, call: &ReceivedCall, error: &PyErr) -> Exit {
         Ok((code, _)) => Exit::OfProcess(code),
         Err(_) => Exit::OfProcess(1),
     }
+}
+
+/// The process ends in so many seconds with this status and message whatever it does then, unless the deadline is cleared.
+#[pyfunction]
+pub(crate) fn set_end_deadline(patience_s: f64, status: i32, message: &str) {
+    end_deadline::set(Duration::from_secs_f64(patience_s), status, message);
+}
+
+/// There is no deadline for the end of this process any more.
+#[pyfunction]
+pub(crate) fn clear_end_deadline() {
+    end_deadline::clear();
 }
 
 /// What `sys.exit` would raise in the main thread of this process, which is about to end.

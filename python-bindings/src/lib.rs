@@ -102,6 +102,8 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cancel::is_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(cancel::claim_interrupt, module)?)?;
     module.add_function(wrap_pyfunction!(exit::request_exit, module)?)?;
+    module.add_function(wrap_pyfunction!(exit::set_end_deadline, module)?)?;
+    module.add_function(wrap_pyfunction!(exit::clear_end_deadline, module)?)?;
     module.add_function(wrap_pyfunction!(session::export, module)?)?;
     module.add_function(wrap_pyfunction!(session::list_actors, module)?)?;
     module.add_function(wrap_pyfunction!(zygote::zygote_serve, module)?)?;

@@ -55,6 +55,8 @@ pub(crate) fn zygote_serve<'py>(
     // SAFETY: the caller gives the descriptor away (documented in the stub); nobody else closes it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
     aktis_common::process_title::show("aktis::zygote");
+    // Forks inherit the answer.
+    let _ = aktis_common::machine::cpu_count();
     let mut forker = PythonForker { fork, preload };
     let start = match serve(UnixStream::from(link), &cleanup_dirs, &mut forker)? {
         Served::RayletGone => return Ok(None),

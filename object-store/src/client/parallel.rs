@@ -5,8 +5,9 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::OnceLock;
-use std::thread::{Builder, available_parallelism};
+use std::thread::Builder;
+
+use aktis_common::machine::cpu_count;
 
 use super::residency::CHUNK_BYTES;
 
@@ -17,11 +18,7 @@ const MOST_THREADS: usize = 6;
 
 /// How many threads may share a copy.
 pub(super) fn most_threads() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| {
-        let cores = available_parallelism().map_or(1, usize::from);
-        cores.min(MOST_THREADS)
-    })
+    usize::try_from(cpu_count()).map_or(MOST_THREADS, |cores| cores.min(MOST_THREADS))
 }
 
 /// Splits `range` into shares for at most so many threads, between chunks.

@@ -108,9 +108,9 @@ class SyncHost:
 
 def host_actor(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], max_concurrency: int) -> ActorHost:
     """Constructs the actor, and gives it the host that its class asks for."""
-    limits = call_limits(cls, {"max_concurrency": max_concurrency})
-    groups: dict[str, int] = {**limits["concurrency_groups"], DEFAULT_GROUP: limits["calls_at_once"]}
     is_async = has_async_methods(cls)
+    at_once = max_concurrency or (ASYNC_CONCURRENCY if is_async else 1)
+    groups: dict[str, int] = {**concurrency_groups(cls), DEFAULT_GROUP: at_once}
     cls = _with_built_in_methods(cls)
     if is_async:
         from ._async_host import AsyncHost  # imports asyncio, which takes long, and few actors need it
@@ -128,7 +128,15 @@ def has_async_methods(cls: type[Any]) -> bool:
     def is_async(member: Any) -> bool:
         return inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
 
-    return any(is_async(inspect.getattr_static(cls, name, None)) for name in dir(cls))
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):  # what `object` has is not async
+        members.update(vars(base))
+    return any(callable(member) and is_async(member) for member in members.values())
+
+
+def concurrency_groups(cls: type[Any]) -> dict[str, int]:
+    """The concurrency groups that the class declares, and how many methods run at once in each."""
+    return dict(getattr(cls, "__aktis_concurrency_groups__", None) or {})
 
 
 def call_limits(cls: type[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +146,7 @@ def call_limits(cls: type[Any], options: dict[str, Any]) -> dict[str, Any]:
     >>> call_limits(Plain, {"max_concurrency": 4, "concurrency_groups": {"io": 2}})
     {'calls_at_once': 4, 'concurrency_groups': {'io': 2}}
     """
-    groups = options.get("concurrency_groups") or getattr(cls, "__aktis_concurrency_groups__", None) or {}
+    groups = options.get("concurrency_groups") or concurrency_groups(cls)
     default_group = options.get("max_concurrency") or (ASYNC_CONCURRENCY if has_async_methods(cls) else 1)
     return {"calls_at_once": default_group, "concurrency_groups": dict(groups)}
 

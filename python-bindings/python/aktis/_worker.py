@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._actor_host import ActorExit, ActorHost, call_limits, host_actor
+from ._actor_host import ActorExit, ActorHost, concurrency_groups, host_actor
 from ._carried import pack, sendable, text_of
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], m
     _worker_output.name_actor(cls)
     host = host_actor(cls, args, kwargs, max_concurrency)
     actor_instance = host.instance
-    limits = call_limits(cls, {})
-    _blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(limits["concurrency_groups"]))
+    _blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(concurrency_groups(cls)))
     _worker_output.name_actor(cls, host.instance)
     return host
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import inspect
-import os
 import sys
-import threading
 import traceback
 from typing import Any
+
+from . import _aktis
 
 #: How long all of it may take before the process ends anyway. As in Ray.
 PATIENCE_S = 30.0
@@ -33,9 +33,8 @@ def end_in_order(actor: Any, status: int) -> None:
         actor: the instance, if the worker is an actor.
         status: of the process if this takes too long.
     """
-    deadline = threading.Timer(PATIENCE_S, _give_up, (status,))
-    deadline.daemon = True
-    deadline.start()
+    message = f"aktis: the end of this worker took longer than {PATIENCE_S:g} s and was cut short"
+    _aktis.set_end_deadline(PATIENCE_S, status, message)
     hook = getattr(type(actor), "__ray_shutdown__", None)
     if hook is not None:
         with _errors_printed():
@@ -47,7 +46,7 @@ def end_in_order(actor: Any, status: int) -> None:
     _wait_for_no_children()
     with _errors_printed():  # each of the functions is called, and its error printed, by atexit itself
         atexit._run_exitfuncs()
-    deadline.cancel()
+    _aktis.clear_end_deadline()
 
 
 def _wait_for_no_children() -> None:
@@ -73,12 +72,3 @@ def _errors_printed() -> Any:
         yield
     except BaseException:  # noqa: BLE001 - nobody else would hear of it
         traceback.print_exc()
-
-
-def _give_up(status: int) -> None:
-    print(
-        f"aktis: the end of this worker took longer than {PATIENCE_S:g} s and was cut short",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(status)

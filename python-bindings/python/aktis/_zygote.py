@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
     _thread_limits.begin()
+    # Whoever reads of a crash in native code learns which line of Python it was in. Forks inherit it.
+    faulthandler.enable()
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
     try:
@@ -100,8 +102,6 @@ def _become_worker(start: dict[str, object]) -> None:
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         _worker_output.install()
-        # Whoever reads of a crash in native code learns which line of Python it was in.
-        faulthandler.enable()
         _session.mark_connected(as_worker=True)
         status = _work(start)
         _worker_end.end_in_order(_worker.actor_instance, status)

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::fork;
+use aktis_common::{fork, machine};
 use rustc_hash::FxHashMap;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -68,7 +68,7 @@ pub(crate) struct Reactor {
 impl Reactor {
     pub(crate) fn new() -> Result<Arc<Self>, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = machine::cpu_count();
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &kick, EventData::new_u64(KICK), EventFlags::IN)?;
         let kick_fd = Arc::new(kick);

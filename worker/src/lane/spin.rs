@@ -23,7 +23,7 @@ pub(super) struct SpinGauge {
 
 impl SpinGauge {
     /// `cpus`: with a single one, polling only keeps the awaited process from running.
-    pub(super) fn new(cpus: usize) -> Self {
+    pub(super) fn new(cpus: u32) -> Self {
         Self {
             credit: MAX_CREDIT / 2,
             slept: 0,
