@@ -7,9 +7,12 @@ is the traceback of the worker.
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any
 
+# As type checkers know it: every session waits for what is imported here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .exceptions import TaskError
 
 #: How native types keep their fields. By the types themselves, because ``inspect`` would be imported at each `init` for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ._quantities import check_quantity, check_resources
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+#: As `logging` has them, which need not be imported for it.
+_LOGGING_LEVELS = {
+    "CRITICAL": 50, "FATAL": 50, "ERROR": 40, "WARNING": 30, "WARN": 30, "INFO": 20, "DEBUG": 10, "NOTSET": 0,
+}  # fmt: skip
 #: Arguments of ``ray.init`` that are accepted and change nothing, and why that is no loss.
 HARMLESS = {
     "dashboard_host": "there is no dashboard that could listen there",
@@ -107,16 +112,21 @@ def logging_level_of(level: Any) -> int:
     >>> logging_level_of("info"), logging_level_of(10)
     (20, 10)
     """
-    import logging
-
     if isinstance(level, int) and not isinstance(level, bool):
         return level
-    number = logging.getLevelName(level.upper()) if isinstance(level, str) else None
+    number = _number_of(level.upper()) if isinstance(level, str) else None
     if not isinstance(number, int):
         raise ValueError(  # noqa: TRY004
             f'logging_level must be a level of logging, such as "info" or logging.INFO: got {level!r}'
         )
     return number
+
+
+def _number_of(name: str) -> int | None:
+    # Levels of the user's own are only known where `logging` is imported; for the others it need not be.
+    logging = sys.modules.get("logging")
+    number = _LOGGING_LEVELS.get(name) if logging is None else logging.getLevelName(name)
+    return number if isinstance(number, int) else None
 
 
 class LaptopArguments:

@@ -129,15 +129,13 @@ def init(
         raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
         try:
             # From here on the zygote starts in the background, and importing costs nothing.
-            import logging
-
             # Errors are also raised where no descriptor is left to read a module with.
-            from . import _uncaught, exceptions  # noqa: F401
+            from . import _logging_level, _uncaught, exceptions  # noqa: F401
             from ._session_context import SessionContext
             from ._shared_modules import likely_modules
 
             if configure_logging:
-                logging.getLogger("aktis").setLevel(logging_level_of(logging_level))
+                _logging_level.keep(logging_level_of(logging_level))
             _aktis.connect(
                 raylet_socket,
                 _entrypoint(),
@@ -157,15 +155,14 @@ def init(
 
 
 def _present_session(ignore_reinit_error: bool) -> SessionContext:
-    import logging
-
+    from ._logging_level import logger
     from ._session_context import SessionContext
 
     if not ignore_reinit_error:
         raise RuntimeError(
             "this process has a session already: call shutdown() before init(), or pass ignore_reinit_error=True"
         )
-    logging.getLogger("aktis").info("init() was called again: the session goes on as it is")
+    logger("aktis").info("init() was called again: the session goes on as it is")
     return SessionContext(_aktis.context())
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Mapping
+
+# As type checkers know it: every session waits for what is imported here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Self
+
+    _Fields = Mapping[str, Any]
+else:
+    _Fields = Mapping
 
 
-class SessionContext(Mapping[str, Any]):
+class SessionContext(_Fields):
     """Describes a session; as a context manager, ends it.
 
     Attributes:

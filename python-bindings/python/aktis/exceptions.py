@@ -40,9 +40,13 @@ An exception raised by a task arrives at its caller as two things at once, the o
 
 from __future__ import annotations
 
-from typing import Any
 
 from ._dual_exception import dual_exception
+
+# As type checkers know it: every session waits for what is imported here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class AktisError(Exception):

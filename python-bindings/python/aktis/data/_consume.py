@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Self
+
+from aktis._logging_level import logger
 
 from . import _native
 from ._context import DataContext
@@ -16,7 +17,7 @@ SLICE_S = 0.1
 #: After so long without a worker, somebody should look at what the cluster is busy with.
 PATIENCE_S = 10.0
 
-_LOGGER = logging.getLogger("aktis.data")
+_LOGGER = logger("aktis.data")
 
 
 def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> Any:

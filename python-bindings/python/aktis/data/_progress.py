@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
+
+from aktis._logging_level import logger
 
 from . import _native
 from ._context import DataContext
@@ -17,7 +18,7 @@ from ._progress_lines import Ending, StageProgress, Tracker, lines
 #: Short jobs show no progress.
 QUIET_S = 1.0
 
-_LOGGER = logging.getLogger("aktis.data")
+_LOGGER = logger("aktis.data")
 _is_missing_said = False
 
 
