@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+
+# As type checkers know it: every session waits for what is imported here.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import queue

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+
+# As type checkers know it: every session waits for what is imported here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CYAN, _RESET = "\x1b[36m", "\x1b[0m"
 

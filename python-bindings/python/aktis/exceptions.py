@@ -40,7 +40,6 @@ An exception raised by a task arrives at its caller as two things at once, the o
 
 from __future__ import annotations
 
-
 from ._dual_exception import dual_exception
 
 # As type checkers know it: every session waits for what is imported here.
