@@ -62,12 +62,14 @@ class Done(Protocol):
 
     def enter(self) -> bool:
         """Makes the current thread act on behalf of the call. ``False``: it was cancelled, and is answered already."""
+        ...
 
     def resume(self) -> None:
         """Makes the current thread act on behalf of the call again, after others had their turn."""
 
     def task_id(self) -> bytes:
         """The id of the call's task."""
+        ...
 
     def emit(self, item: Any) -> None:
         """Sends an item of a stream."""
@@ -77,6 +79,7 @@ class Done(Protocol):
 
     def has_caller(self) -> bool:
         """Whether somebody waits for the answer."""
+        ...
 
 
 #: On a loop of an async actor: the call to which the running coroutine belongs.

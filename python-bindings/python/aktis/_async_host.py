@@ -143,7 +143,8 @@ class CallLoop:
         for done, task in self._running.items():
             if done.task_id() != task_id or task.cancelling():
                 continue
-            has_begun = inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED
+            coroutine: Any = task.get_coro()  # made by `start`, from an `async def`
+            has_begun = inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
             task.cancel()
             if not has_begun:  # and never will, to answer for itself
                 del self._running[done]
@@ -199,7 +200,12 @@ async def _let_others_run(done: Done) -> None:
 
     loop = asyncio.get_running_loop()
     has_room: asyncio.Future[None] = loop.create_future()
-    token = arrivals_of(loop).await_room(done, lambda: has_room.done() or has_room.set_result(None))
+
+    def tell() -> None:
+        if not has_room.done():
+            has_room.set_result(None)
+
+    token = arrivals_of(loop).await_room(done, tell)
     if token is None:
         await asyncio.sleep(0)
         return

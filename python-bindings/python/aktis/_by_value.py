@@ -32,7 +32,8 @@ def pickler() -> Any:
 
         import cloudpickle
 
-        reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+        reducers: Any = cloudpickle.Pickler.dispatch_table
+        reduce_code = reducers[types.CodeType]
 
         def reduce_code_with_file(code: CodeType) -> tuple[Any, tuple[Any, ...]]:
             make, arguments, *_ = reduce_code(code)
@@ -41,7 +42,7 @@ def pickler() -> Any:
                 for argument in arguments
             )
 
-        table = ChainMap({types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table)
+        table = ChainMap({types.CodeType: reduce_code_with_file}, reducers)
 
         class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             dispatch_table = table

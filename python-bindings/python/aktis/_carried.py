@@ -19,6 +19,8 @@ from typing import Any
 _MAX_PART_BYTES = 64 << 10
 #: Attributes kept at most.
 _MAX_PARTS = 64
+#: The descriptor, which checkers take for what it gives. It passes by what a class may call ``args`` itself.
+_ARGUMENTS: Any = BaseException.args
 
 
 def pack(error: BaseException) -> bytes:
@@ -75,7 +77,7 @@ def _parts_of(error: BaseException) -> bytes:
 
 
 def _arguments_of(error: BaseException) -> tuple[Any, ...]:
-    arguments = BaseException.args.__get__(error)
+    arguments: tuple[Any, ...] = _ARGUMENTS.__get__(error)
     return arguments if len(arguments) <= _MAX_PARTS else (text_of(error),)
 
 
@@ -96,7 +98,7 @@ def _from_parts(parts: tuple[type[BaseException], tuple[Any, ...], dict[str, Any
         error = kind.__new__(kind, *arguments)
     except Exception:  # noqa: BLE001 - a __new__ of the user's
         error = BaseException.__new__(kind)
-    BaseException.args.__set__(error, arguments)
+    _ARGUMENTS.__set__(error, arguments)
     error.__dict__.update(attributes)
     return error
 

@@ -20,6 +20,8 @@ _NATIVE_FIELDS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 #: Raised in a driver these would end it, or the loop they appear in, without a word; they stay plain task errors.
 _NEVER_DUAL = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+#: The descriptor, which checkers take for what it gives. It passes by what a class may call ``args`` itself.
+_ARGUMENTS: Any = BaseException.args
 
 
 def dual_exception(task_error: type[TaskError], error: TaskError) -> TaskError:
@@ -42,7 +44,7 @@ def _type(task_error: type[TaskError], cause: BaseException) -> type[Any]:
     def init(self: Any, traceback_text: str, cause: BaseException) -> None:
         self.traceback_text = traceback_text
         self.cause = cause
-        BaseException.args.__set__(self, (cause,))
+        _ARGUMENTS.__set__(self, (cause,))
         _copy_native_fields(cause, self)
 
     members = {"__init__": init, "__str__": _text, "__getattr__": _attribute_of_cause, "__reduce__": _reduce}

@@ -30,7 +30,8 @@ def note(callee: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> N
     known = _given.setdefault(callee, weakref.WeakValueDictionary())
     if known is None:
         return
-    for place, value in [*enumerate(args), *(kwargs or {}).items()]:
+    places: list[tuple[int | str, Any]] = [*enumerate(args), *(kwargs or {}).items()]
+    for place, value in places:
         size = getattr(value, "nbytes", None)
         if not isinstance(size, int) or size < _LARGE_BYTES:
             continue

@@ -1,5 +1,9 @@
 """The decorators ``remote`` and ``method``."""
 
+# Forms of a call overlap where a type is Any, or a number: the first one that fits is taken.
+# mypy: disable-error-code="overload-overlap"
+# pyright: reportOverlappingOverload=false
+
 from __future__ import annotations
 
 import sys
@@ -77,7 +81,7 @@ def remote(*args: Any, **options: Any) -> Any:
         # Wrong options are reported where they are written, not where they are used.
         _check_any(options)
         return lambda target: _wrap(target, options)
-    if len(args) > 1:
+    if len(args) != 1:
         raise TypeError(f"remote() takes one function or class: got {len(args)}")
     return _wrap(args[0], {})
 

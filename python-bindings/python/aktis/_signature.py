@@ -19,7 +19,16 @@ Parameters = tuple[tuple[str, int, bool], ...]
 _MAX_SHAPES = 256
 
 #: The kinds of parameters by their numbers.
-_KINDS = {int(kind): kind for kind in type(inspect.Parameter.VAR_KEYWORD)}
+_KINDS = {
+    int(kind): kind
+    for kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.KEYWORD_ONLY,
+        inspect.Parameter.VAR_KEYWORD,
+    )
+}
 
 
 def parameters_of(function: Callable[..., Any], *, skip_first: bool = False) -> Parameters | None:

@@ -26,12 +26,11 @@ def _serve(queue: WorkQueue) -> None:
             work = queue.take()
             if work is None:
                 return
-            function, arguments = work
-            function(*arguments)
-        except BaseException:  # noqa: BLE001 - nobody else could take it, and what comes next is to be done all the same
-            sys.excepthook(*sys.exc_info())
-        # Or they would live until the next work comes.
-        work = function = arguments = None
+            work[0](*work[1])
+        except BaseException as error:  # noqa: BLE001 - nobody else could take it, and what comes next is to be done all the same
+            sys.excepthook(type(error), error, error.__traceback__)
+        # Or what is in it would live until the next work comes.
+        work = None
 
 
 class ThreadGroup:

@@ -17,6 +17,7 @@ class WorkFeed(Protocol):
 
     def dispatch(self, timeout: float | None) -> bool:
         """Waits, then starts the calls that came; false when the process is to end."""
+        ...
 
 
 class WorkSelector(selectors.EpollSelector):

@@ -27,8 +27,9 @@ def name_work(name: str) -> None:
 
 def install() -> None:
     """Puts marked streams in the place of ``sys.stdout`` and ``sys.stderr``."""
-    sys.stdout = sys.__stdout__ = _MarkedOutput(sys.stdout)
-    sys.stderr = sys.__stderr__ = _MarkedOutput(sys.stderr)
+    streams: Any = sys  # checkers take those with underscores for constants
+    streams.stdout = streams.__stdout__ = _MarkedOutput(streams.stdout)
+    streams.stderr = streams.__stderr__ = _MarkedOutput(streams.stderr)
 
 
 def name_actor(cls: type[Any], instance: Any = None) -> None:

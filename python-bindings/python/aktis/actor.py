@@ -309,7 +309,8 @@ def _with_groups(cls: type[Any], groups: dict[str, int] | None) -> type[Any]:
     if not groups:
         return cls
     members = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls)(cls.__name__, (cls,), {**members, "__aktis_concurrency_groups__": dict(groups)})
+    metaclass: Any = type(cls)
+    return metaclass(cls.__name__, (cls,), {**members, "__aktis_concurrency_groups__": dict(groups)})
 
 
 class ActorHandle(Generic[T_co]):

@@ -92,7 +92,7 @@ class AktisPlugin(Plugin):
         member = remote.type.get_method(name)
         assert member is not None and isinstance(member.type, FunctionLike), "ActorClass has both"
         if name == "options":
-            return _bound(member.type, remote)
+            return _bound(member.type, remote) or context.default_attr_type
         constructor = get_proper_type(remote.args[0])
         handle = self._instance(_HANDLE, [cls])
         return self._loosened(constructor, handle) or AnyType(TypeOfAny.special_form)

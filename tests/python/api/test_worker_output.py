@@ -40,7 +40,8 @@ def test_last_words_of_a_killed_worker_are_printed_and_part_of_its_error(tmp_pat
             try:
                 aktis.get(die.remote(n), timeout=60)
             except aktis.exceptions.WorkerCrashedError as error:
-                print("ERROR", n, str(error).replace(chr(10), " | "))
+                # At once: `print` writes piece by piece, and lines of workers may come between.
+                sys.stdout.write(f"ERROR {n} {error}".replace(chr(10), " | ") + chr(10))
         aktis.shutdown()
     """
     done = run(script, tmp_path)

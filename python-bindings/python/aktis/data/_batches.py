@@ -6,7 +6,7 @@ Conversions share memory where the types allow it. What becomes of which type is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _wrong_outputs
@@ -105,7 +105,9 @@ def columns_to_arrow(
 
 def _given_column(given: Any, name: str) -> tuple[Any, Any]:
     """The column of this name that the function got, and its field's metadata."""
-    index = -1 if given is None else given.schema.get_field_index(name)
+    if given is None:
+        return None, None
+    index = given.schema.get_field_index(name)
     return (None, None) if index < 0 else (given.column(index), given.schema.field(index).metadata)
 
 
@@ -131,7 +133,7 @@ def rows_of(batch: Any) -> list[dict[str, Any]]:
 
 
 def rows_to_arrow(
-    rows: list[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     function: str,
     given: Any = None,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 
 #: The footers of more files are not read to tell their rows.
 _MOST_FOOTERS = 100
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_UNITS = ("kB", "MB", "GB", "TB")
 
 #: The default of ``mode``: no other object than this one, so that ``mode="append"`` tells that it is meant. Of type ``Any``,
 #: for the sake of the types that checkers and editors show.
@@ -77,14 +77,16 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _size(count: float) -> str:
+def _size(count: int) -> str:
     """Bytes for people.
 
     >>> _size(1), _size(999), _size(1000), _size(123_456_789)
     ('1 bytes', '999 bytes', '1.0 kB', '123.5 MB')
     """
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    if count < 1000:
+        return f"{count} bytes"
+    size, units = count / 1000, iter(_UNITS)
+    unit = next(units)
+    while size >= 1000 and (larger := next(units, None)) is not None:
+        size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}"

@@ -45,7 +45,7 @@ def to_column(
     """
     like = None if given is None else given.type
     tensor = None if like is None else _tensors.tensor_of(like, metadata)
-    if tensor is None and isinstance(like, pyarrow.BaseExtensionType):
+    if given is not None and tensor is None and isinstance(like, pyarrow.BaseExtensionType):
         column = to_column(values, given.storage, None, seen)
         return given if column is given.storage or column.equals(given.storage) else column
     column = _converted(values, like, tensor)
@@ -85,8 +85,9 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
     if values.dtype.kind in "mM":
         values = values.astype(_units_of_arrow(values.dtype))
     column = pyarrow.array(values)
-    is_moment = types.is_timestamp(column.type) and like is not None and types.is_timestamp(like)
-    return column.cast(pyarrow.timestamp(column.type.unit, like.tz)) if is_moment and like.tz else column
+    if types.is_timestamp(column.type) and like is not None and types.is_timestamp(like) and like.tz:
+        return column.cast(pyarrow.timestamp(column.type.unit, like.tz))
+    return column
 
 
 def _series(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tensor | None) -> pyarrow.Array:

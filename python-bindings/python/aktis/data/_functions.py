@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
@@ -165,7 +165,8 @@ def compute_of(
     """Workers and their resources, as the plan takes them."""
     is_class = inspect.isclass(function) or is_embedder(function)
     strategy = _strategy_of(is_class, compute, concurrency)
-    is_actors = isinstance(strategy, ActorPoolStrategy)
+    pool = strategy if isinstance(strategy, ActorPoolStrategy) else None
+    tasks = strategy if isinstance(strategy, TaskPoolStrategy) else None
     amounts = dict(resources or {})
     for name, amount in (("CPU", num_cpus), ("GPU", num_gpus), ("memory", memory)):
         if amount is not None:
@@ -175,13 +176,11 @@ def compute_of(
     if "CPU" not in amounts and not amounts.get("GPU"):
         amounts["CPU"] = 1
     is_default = strategy is None and num_cpus is None and not num_gpus and not resources and memory is None
-    minimum = strategy.min_size if is_actors else 1
-    maximum = strategy.max_size if is_actors else strategy.size if strategy else None
     return {
-        "is_actors": is_actors or is_class,
-        "min_workers": minimum,
-        "initial_workers": strategy.initial_size if is_actors and strategy.has_initial_size else None,
-        "max_workers": maximum,
+        "is_actors": pool is not None or is_class,
+        "min_workers": pool.min_size if pool is not None else 1,
+        "initial_workers": pool.initial_size if pool is not None and pool.has_initial_size else None,
+        "max_workers": pool.max_size if pool is not None else tasks.size if tasks is not None else None,
         "resources": {name: float(amount) for name, amount in amounts.items()},
         "is_default": is_default,
     }
@@ -223,6 +222,6 @@ def embedder_spec(function: Any, compute: dict[str, Any], num_cpus: float | None
     return function.spec_json(replicas=max(1, processors // compute["min_workers"]))
 
 
-def apply_kind(function: Callable[..., Any], prefix: str) -> str:
+def apply_kind(function: Any, prefix: str) -> str:
     """`Map(f)`: a name for messages and statistics."""
     return f"{prefix}({name_of(function)})"

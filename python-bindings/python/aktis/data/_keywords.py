@@ -113,7 +113,9 @@ REMOTE_ARGS = {
 
 #: What runs no function needs no workers: columns are chosen and renamed where rows are read or passed on.
 NO_WORKERS = "no function runs, so there are no workers of its own"
-COLUMN_HINTS = dict.fromkeys(("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources"), NO_WORKERS)
+COLUMN_HINTS: dict[str, str] = dict.fromkeys(
+    ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources"), NO_WORKERS
+)
 
 #: Options of :func:`pyarrow.parquet.write_table` that Ray passes on.
 PYARROW_WRITER = {

@@ -40,9 +40,12 @@ def kind_of(data: bytes) -> str | None:
 def of_bytes(data: bytes) -> str | None:
     """An encoded image as a data URI; None if it is none, or too large to be shown."""
     kind = kind_of(data)
-    if kind is not None and len(data) > MOST_BYTES:
-        data, kind = _smaller(data), "image/png"
-    return None if kind is None or not data else _uri(kind, data)
+    if kind is None:
+        return None
+    if len(data) <= MOST_BYTES:
+        return _uri(kind, data)
+    smaller = _smaller(data)
+    return None if smaller is None else _uri("image/png", smaller)
 
 
 def of_array(array: numpy.ndarray) -> str | None:
@@ -105,7 +108,7 @@ def png(pixels: numpy.ndarray) -> bytes:
 def _smaller(data: bytes) -> bytes | None:
     """The image with sides of at most :data:`SIDE` as a PNG; None without Pillow, or if it cannot read the image."""
     try:
-        from PIL import Image
+        from PIL import Image  # pyright: ignore[reportMissingImports] - it need not be there
     except ImportError:
         return None
     import io

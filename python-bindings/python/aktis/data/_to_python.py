@@ -238,7 +238,7 @@ def _integers(column: pyarrow.Array) -> numpy.ndarray:
     if column.null_count == 0:
         return column.to_numpy(zero_copy_only=True)
     if column.type.bit_width == 64:
-        ends = compute.min_max(column).as_py()
+        ends = compute.call_function("min_max", [column]).as_py()
         if ends["min"] is not None and max(abs(ends["min"]), abs(ends["max"])) > _MOST_EXACT:
             return _tensors.objects(column.to_pylist())
     return column.to_numpy(zero_copy_only=False)

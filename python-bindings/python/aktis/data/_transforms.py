@@ -9,7 +9,7 @@ from . import _batches, _functions
 from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords, sql_of
 
 #: Of a function over rows; those of a function over batches besides.
-_ROW_OPTIONS = (
+_ROW_OPTIONS: tuple[str, ...] = (
     "compute", "fn_args", "fn_kwargs", "fn_constructor_args", "fn_constructor_kwargs", "num_cpus", "num_gpus", "memory",
     "concurrency", "resources", "input_columns", "max_concurrency",
 )  # fmt: skip

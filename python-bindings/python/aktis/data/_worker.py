@@ -52,7 +52,7 @@ class LoadedFunction:
         self.calls_ahead: int = definition["calls_ahead"]
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
-        self._begin = self._begin_plain
+        self._begin: Callable[[Callable[[], Any]], Iterator[Any]] = self._begin_plain
         self._forget = self._overlapping.forget
         self._kind = kind = definition["kind"]
         self._given, self._run, self._finish = (getattr(self, f"_{step}_{kind}") for step in ("given", "run", "finish"))

@@ -254,7 +254,7 @@ def write_atomically(model: Any, target: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="aktis.models.export_onnx", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="aktis.models.export_onnx", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model_dir", help="folder with config.json and model.safetensors")
     parser.add_argument("--output", help="the file to write (default: model.onnx in the folder)")
     options = parser.parse_args(arguments)

@@ -136,7 +136,7 @@ def load_exporter() -> Callable[[Path], Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="aktis.models.fetch", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="aktis.models.fetch", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help=f"one of: {', '.join(sorted(MODELS))}")
     parser.add_argument("folder", help="where to put it")
     parser.add_argument("--no-export", action="store_true", help="do not write model.onnx")

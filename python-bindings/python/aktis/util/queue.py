@@ -54,7 +54,8 @@ class Queue:
 
     def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None):
         self.maxsize = maxsize
-        self.actor: Any = remote(_QueueActor).options(**(actor_options or {})).remote(maxsize)
+        options: dict[str, Any] = actor_options or {}
+        self.actor: Any = remote(_QueueActor).options(**options).remote(maxsize)
 
     def __len__(self) -> int:
         return self.size()
