@@ -47,8 +47,10 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
     _thread_limits.begin()
-    # Whoever reads of a crash in native code learns which line of Python it was in. Forks inherit it.
+    # Whoever reads of a crash in native code learns which line of Python it was in, and whoever waits for a worker that
+    # hangs, where it is: `kill -USR1 PID`. Forks inherit it.
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, file=2)
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
     try:

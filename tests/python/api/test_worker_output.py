@@ -237,3 +237,33 @@ def test_actor_whose_log_cannot_be_made_is_named_and_the_others_live(tmp_path):
         aktis.shutdown()
     """
     run(script, tmp_path)
+
+
+def test_a_worker_that_hangs_says_where_when_it_is_asked(tmp_path):
+    script = """
+        import pathlib
+        aktis.init(num_cpus=1)
+        STATE = pathlib.Path(os.environ["XDG_STATE_HOME"])
+        @aktis.remote
+        class Slow:
+            def pid(self):
+                return os.getpid()
+            def hang_here(self):
+                while not (STATE / "go-on").exists():
+                    time.sleep(0.05)
+                return "went on"
+        slow = Slow.remote()
+        pid = aktis.get(slow.pid.remote())
+        waits = slow.hang_here.remote()
+        deadline = time.monotonic() + 60
+        has_said = lambda: any("in hang_here" in path.read_text() for path in STATE.rglob("worker-*") if path.is_file())
+        while not has_said() and time.monotonic() < deadline:
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(0.2)
+        (STATE / "go-on").touch()
+        sys.stdout.write(aktis.get(waits, timeout=60) + chr(10))
+        aktis.shutdown()
+    """
+    done = run(script, tmp_path)
+    assert "went on" in done.stdout
+    assert "in hang_here" in done.stderr and "(Slow pid=" in done.stderr
