@@ -9,15 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::TaskId;
+use aktis_lane::{ConnectionId, Reactor, WaitEnd, Waiter, WatchedFd};
+use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
-use crate::lane::connection::ConnectionId;
-use crate::lane::reactor::Reactor;
-use crate::lane::turn::Waiter;
-use crate::lane::wait::WaitEnd;
-use crate::lane::watched::WatchedFd;
 use crate::runtime::{ActorStart, ReceivedCall};
-use crate::sync::Mutex;
 
 /// One thing for an executor to do.
 pub enum Work {

@@ -1,8 +1,9 @@
 //! The library inside every driver and worker process: ownership, submission, execution.
 //!
-//! Owns: references and their counts, tasks until they end, lineage, leased workers, calls to actors, the lanes to other
-//! processes, the connection to the node's raylet. Does not own: where tasks run (the raylet and the gcs decide), object
-//! storage (the raylet's store), user code (the embedder executes what [`Runtime::next_work`] hands it).
+//! Owns: references and their counts, tasks until they end, lineage, leased workers, calls to actors, which lanes there
+//! are to other processes, the connection to the node's raylet. Does not own: how frames travel (`aktis-lane`), where tasks
+//! run (the raylet and the gcs decide), object storage (the raylet's store), user code (the embedder executes what
+//! [`Runtime::next_work`] hands it).
 //!
 //! ```text
 //!                 put / get / wait / submit / call                  next_work / finish
@@ -16,15 +17,14 @@
 //!                        workers, actors,     raylet of this node
 //!                        owners (unix sockets)
 //! ```
-//! Invariants are listed with the modules that keep them: [`mod@lane`] and [`mod@core`].
+//! Invariants are listed with the modules that keep them: [`mod@core`], and `LANE-6` with [`mod@runtime`]'s strangers. Those of
+//! the lanes are in [`aktis_lane`].
 
-mod buffer;
 mod core;
 mod devices;
 pub mod error;
 mod execution;
 mod inband;
-mod lane;
 pub mod native;
 pub mod native_process;
 mod node_link;
@@ -35,7 +35,6 @@ mod remote;
 pub mod runtime;
 mod store;
 pub mod stream;
-mod sync;
 #[doc(hidden)]
 pub mod testing;
 mod trim;

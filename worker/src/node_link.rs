@@ -8,11 +8,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_lane::{
+    Connection, Decoder, PayloadParts, Reactor, SIGNAL_SLICE, Urgency, WaitEnd, Waiter,
+    encode_whole,
+};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message;
 use rustc_hash::FxHashMap;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -20,13 +26,6 @@ use wire::node_frame::Kind;
 
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
-use crate::lane::connection::{Connection, Urgency};
-use crate::lane::frame::{Decoder, encode_whole};
-use crate::lane::payload::PayloadParts;
-use crate::lane::reactor::Reactor;
-use crate::lane::turn::Waiter;
-use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
-use crate::sync::{AtomicU64, Mutex, Ordering};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use aktis_common::ids::{JobId, WorkerId};
 use aktis_proto::v1 as wire;
+use parking_lot::Mutex;
 
 use crate::core::tasks::{CallTemplate, Target};
 use crate::options::{CallOptions, Function, TaskOptions};
 use crate::runtime::{ActorHandle, Runtime, resource_request};
-use crate::sync::Mutex;
 
 /// A function with its options: everything of a task but its arguments. Submitted by [`Runtime::submit`].
 pub struct RemoteFunction {

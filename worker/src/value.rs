@@ -1,7 +1,7 @@
 //! Serialised values: what tasks take and give.
 //!
 //! A value is an in-band part and any number of out-of-band buffers (pickle protocol 5, Arrow IPC). Laid out, every part
-//! starts at a multiple of [`PART_ALIGNMENT`] bytes, so that numpy, Arrow and torch read the buffers in place. A frame says
+//! starts at a multiple of [`PART_ALIGNMENT`](aktis_lane::PART_ALIGNMENT) bytes, so that numpy, Arrow and torch read the buffers in place. A frame says
 //! how long they are (protobuf `ValueLayout`), and they are its payload; an object of the store begins with that
 //! (`store::layout`):
 //!
@@ -11,12 +11,11 @@
 
 use std::ops::Range;
 
+use aktis_lane::{Payload, PayloadParts, align_up, aligned_copy};
 use bytes::Bytes;
 use thin_vec::{ThinVec, thin_vec};
 
-use crate::buffer::aligned_copy;
 use crate::inband::Inband;
-use crate::lane::payload::{PART_ALIGNMENT, Payload, PayloadParts, align_up};
 use crate::reference::ObjectRef;
 
 /// How the bytes of a value are to be read.
@@ -61,7 +60,7 @@ pub struct Value {
     pub format: Format,
     /// The in-band part.
     pub inband: Inband,
-    /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`] when read from a lane or a store.
+    /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`](aktis_lane::PART_ALIGNMENT) when read from a lane or a store.
     pub buffers: ThinVec<Bytes>,
     /// References held in the inside of the value.
     pub contained: ThinVec<ObjectRef>,
@@ -152,7 +151,7 @@ pub(crate) fn cut_value(
         end = start.checked_add(length)?;
         match length {
             0 => Some(0..0),
-            _ if end <= payload.len() => Some(start..end),
+            _ if end <= payload.len_bytes() => Some(start..end),
             _ => None,
         }
     };

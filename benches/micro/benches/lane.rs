@@ -7,9 +7,9 @@
 
 use std::hint::black_box;
 
+use aktis_lane::testing::{FrameStream, LanePair};
+use aktis_lane::{PayloadParts, encode_whole};
 use aktis_proto::v1::{LaneFrame, TaskDone, TaskResult, ValueLayout, lane_frame, task_result};
-use aktis_worker::testing::{FrameStream, LanePair, encode_frame};
-use aktis_worker::{Format, Value};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const PAYLOAD_BYTES: [usize; 3] = [10, 1 << 10, 64 << 10];
@@ -29,18 +29,18 @@ fn task_done() -> LaneFrame {
     }
 }
 
-fn value(bytes: usize) -> Value {
-    Value::inband(Format::Bytes, vec![7; bytes])
+fn payload(bytes: usize) -> PayloadParts {
+    PayloadParts::from(vec![7; bytes])
 }
 
 fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame");
     for bytes in PAYLOAD_BYTES {
-        let (header, payload) = (task_done(), value(bytes));
-        let encoded = encode_frame(&header, &payload);
+        let (header, payload) = (task_done(), payload(bytes));
+        let encoded = encode_whole(&header, &payload);
         group.throughput(Throughput::Bytes(encoded.len() as u64));
         group.bench_function(BenchmarkId::new("encode", bytes), |bencher| {
-            bencher.iter(|| encode_frame(black_box(&header), black_box(&payload)));
+            bencher.iter(|| encode_whole(black_box(&header), black_box(&payload)));
         });
         group.bench_function(BenchmarkId::new("decode", bytes), |bencher| {
             let mut stream = FrameStream::default();
@@ -53,7 +53,7 @@ fn frames(criterion: &mut Criterion) {
 fn round_trip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lane round trip");
     for bytes in PAYLOAD_BYTES {
-        let pair = LanePair::new(task_done(), &value(bytes)).unwrap();
+        let pair = LanePair::new(task_done(), payload(bytes)).unwrap();
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
             bencher.iter(|| pair.round_trip());
         });
@@ -65,7 +65,7 @@ fn stream(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lane stream");
     group.throughput(Throughput::Elements(STREAM_FRAMES as u64));
     for bytes in [10, 1 << 10] {
-        let pair = LanePair::new(task_done(), &value(bytes)).unwrap();
+        let pair = LanePair::new(task_done(), payload(bytes)).unwrap();
         group.bench_function(BenchmarkId::from_parameter(bytes), |bencher| {
             bencher.iter(|| pair.stream(STREAM_FRAMES));
         });

@@ -1,6 +1,6 @@
 //! Loom models of `LANE-1 (one-poller)` and `LANE-2 (no-lost-wake-up)`, and of bytes that wait to be written.
 //!
-//! The sources of the protocol, `turn.rs`, `wait.rs` and `unflushed.rs` of the worker's lanes, are compiled here a second time, over loom's
+//! The sources of the protocol, `turn.rs`, `wait.rs` and `unflushed.rs` of `aktis-lane`, are compiled here a second time, over loom's
 //! primitives, and every interleaving (up to a bound of forced switches) is run. A wake-up that got lost is a thread that
 //! never ends, which loom reports with the order of steps that led there. The kernel is a model: an inbox that wakes whoever
 //! polls.
@@ -20,7 +20,7 @@ use sync::{AtomicBool, Mutex, Ordering};
     unused_imports,
     reason = "the models do not need all of the protocol, and not its unit tests"
 )]
-#[path = "../../../worker/src/lane"]
+#[path = "../../../lane/src"]
 mod lane {
     #[path = "turn.rs"]
     pub(crate) mod turn;
@@ -30,7 +30,7 @@ mod lane {
     pub(crate) mod wait;
 }
 
-/// Stands for `worker/src/sync.rs`.
+/// Stands for `lane/src/sync.rs`.
 mod sync {
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicU32;

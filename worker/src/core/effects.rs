@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId};
+use aktis_lane::{ConnectionId, PayloadParts, Urgency, Waiter};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
 use super::ResultValue;
 use super::leases::LeaseRequestKey;
-use crate::lane::connection::{ConnectionId, Urgency};
-use crate::lane::payload::PayloadParts;
-use crate::lane::turn::Waiter;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
 

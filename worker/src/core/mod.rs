@@ -37,9 +37,9 @@ pub(crate) mod tasks;
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::ObjectId;
+use aktis_lane::ConnectionId;
 use rustc_hash::FxHashMap;
 
-use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
 
 pub(crate) use effects::{Effect, Effects, Watcher};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ObjectId, TaskId};
+use aktis_lane::{PayloadParts, Urgency, Waiter};
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
@@ -20,9 +21,6 @@ use super::objects::ObjectState;
 use super::tasks::Place;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::connection::Urgency;
-use crate::lane::payload::PayloadParts;
-use crate::lane::turn::Waiter;
 use crate::value::Value;
 
 /// Index of the object that stands for the end of a stream.

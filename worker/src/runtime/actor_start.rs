@@ -1,14 +1,13 @@
 //! The order to become an actor.
 
 use aktis_common::ids::{ActorId, JobId};
+use aktis_lane::{Payload, Urgency};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 
 use super::Runtime;
 use super::calls::{CallInputs, bad_frame};
 use crate::error::TaskFailure;
-use crate::lane::connection::Urgency;
-use crate::lane::payload::Payload;
 
 /// The order to become an actor.
 pub struct ActorStart {

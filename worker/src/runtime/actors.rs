@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
+use aktis_lane::{ConnectionId, Urgency};
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
@@ -15,7 +16,6 @@ use crate::core::actors::call_queues::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::layout_of;
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
 use crate::options::{ActorOptions, Function, ResourceMap};
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
@@ -67,7 +67,7 @@ impl Runtime {
     ) -> Result<ActorHandle, TaskFailure> {
         self.check_open()?;
         let actor = ActorId::random();
-        let mut payload = crate::lane::payload::PayloadParts::default();
+        let mut payload = aktis_lane::PayloadParts::default();
         input.append_to(&mut payload);
         let request = wire::CreateActorRequest {
             spec: Some(self.creation_spec(actor, class, &input, &dependencies, options)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, ObjectId, TaskId};
+use aktis_lane::{Connection, ConnectionId, Payload, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind as LaneKind;
 
@@ -12,8 +13,6 @@ use super::Runtime;
 use super::lanes::LaneRole;
 use crate::core::tasks::{INLINED_BYTES, call_name};
 use crate::error::TaskFailure;
-use crate::lane::connection::{Connection, ConnectionId, Urgency};
-use crate::lane::payload::{Payload, PayloadParts};
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
+use aktis_lane::Urgency;
 use aktis_proto::v1 as wire;
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -20,7 +21,6 @@ use super::{ProcessRole, Runtime};
 use crate::core::{Cancel, CancelError};
 use crate::error::TaskFailure;
 use crate::execution::{Cancelled, INTERRUPT_AGAIN, InterruptClaim, current_task};
-use crate::lane::connection::Urgency;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::stream::ObjectStream;
 

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use aktis_common::ids::ActorId;
+use aktis_lane::{Connection, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use wire::node_frame::Kind;
 
 use super::Runtime;
 use crate::core::{Effect, Effects};
-use crate::lane::connection::{Connection, Urgency};
-use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
 
 impl Runtime {

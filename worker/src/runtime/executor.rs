@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use aktis_lane::{Connection, PayloadParts, Urgency, WatchedFd};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind as LaneKind;
 
@@ -13,9 +14,6 @@ use super::calls::ReceivedCall;
 use super::lanes::LaneRole;
 use crate::error::TaskFailure;
 use crate::execution::Work;
-use crate::lane::connection::{Connection, Urgency};
-use crate::lane::payload::PayloadParts;
-use crate::lane::watched::WatchedFd;
 use aktis_common::marks::{Point, mark};
 
 /// How long a process that ends waits for its callers to read its answers.

@@ -8,10 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use aktis_lane::Connection;
+use parking_lot::Mutex;
+
 use super::Runtime;
 use crate::core::{Core, Effects};
-use crate::lane::connection::Connection;
-use crate::sync::Mutex;
 
 /// From when a table has shrunk until freed memory is given back.
 const TRIM_AFTER: Duration = Duration::from_millis(100);

@@ -1,10 +1,13 @@
 //! What comes in: frames of lanes and of the raylet, turned into events of the core.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aktis_common::ids::{NodeId, ObjectId, TaskId};
+use aktis_lane::{Connection, ConnectionId, Frame, Handler, Payload, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
+use parking_lot::Mutex;
 use prost::Message;
 use thin_vec::ThinVec;
 use wire::lane_frame::Kind as LaneKind;
@@ -14,11 +17,7 @@ use super::{ReceivedCall, Runtime};
 use crate::core::EndedResult;
 use crate::error::TaskFailure;
 use crate::execution::Work;
-use crate::lane::connection::{Connection, ConnectionId, Handler, Urgency};
-use crate::lane::frame::Frame;
-use crate::lane::payload::{Payload, PayloadParts};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::value::{Format, Value, cut_value};
 
 /// What happens with the frames of one lane.
@@ -355,7 +354,7 @@ impl Runtime {
         position: usize,
     ) -> Result<(Value, usize), String> {
         let format = Format::from_u32(layout.format).ok_or("a value of an unknown format")?;
-        let position = crate::lane::payload::align_up(position);
+        let position = aktis_lane::align_up(position);
         cut_value(format, &layout.lengths, payload, position)
             .ok_or_else(|| "a value that reaches beyond its payload".to_owned())
     }

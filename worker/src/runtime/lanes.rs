@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, WorkerId};
 use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
+use aktis_lane::{Connection, ConnectionId, Decoder, PayloadParts, Urgency, encode_whole};
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
@@ -16,9 +17,6 @@ use super::Runtime;
 use super::incoming::LaneHandler;
 use super::strangers::Strangers;
 use crate::error::TaskFailure;
-use crate::lane::connection::{Connection, ConnectionId, Urgency};
-use crate::lane::frame::{Decoder, encode_whole};
-use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
 
 /// What a lane is for.

@@ -8,9 +8,11 @@
 //! an answer; those by which others read its objects stay.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_lane::{ConnectionId, Urgency};
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
@@ -21,8 +23,6 @@ use super::lanes::LaneRole;
 use crate::devices;
 use crate::error::TaskFailure;
 use crate::execution::Work;
-use crate::lane::connection::{ConnectionId, Urgency};
-use crate::sync::Ordering;
 
 /// How often it is looked whether anything is still needed; longer if looking takes long.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -42,20 +42,21 @@ mod streams;
 mod submit;
 mod waiting;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aktis_common::fork;
 use aktis_common::ids::{JobId, ObjectId, TaskId};
+use aktis_lane::{Reactor, Ticker};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
+use parking_lot::Mutex;
 
 use crate::execution::ExecutionQueue;
-use crate::lane::reactor::{Reactor, Ticker};
 use crate::node_link::NodeLink;
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
-use crate::sync::{AtomicBool, Mutex, Ordering};
 
 pub use actor_start::ActorStart;
 pub use actors::ActorHandle;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_lane::{Connection, Frame, Handler, Urgency};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use prost::Message;
@@ -17,8 +18,6 @@ use crate::core::actors::call_queues::CallLimits;
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;
-use crate::lane::connection::{Connection, Handler, Urgency};
-use crate::lane::frame::Frame;
 use crate::node_link::Unclaimed;
 use crate::reference::ProcessAddress;
 

@@ -7,20 +7,19 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_common::fork::Kept;
 use aktis_common::ids::{NodeId, ObjectId};
+use aktis_lane::{AlignedBuffer, Urgency};
 use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange, SpilledObject};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use wire::node_frame::Kind;
 
 use super::waiting::Waiting;
 use super::{GetError, Runtime};
-use crate::buffer::AlignedBuffer;
 use crate::error::TaskFailure;
-use crate::lane::connection::Urgency;
 use crate::node_link::Answer;
 use crate::reference::ProcessAddress;
 use crate::store::layout::{StoredLayout, read_stored};
-use crate::sync::Mutex;
 use crate::value::Value;
 use aktis_common::marks::{Point, mark};
 
@@ -81,7 +80,7 @@ pub(super) struct BegunRead {
     runtime: Runtime,
     place: Place,
     awaited: Arc<Mutex<Awaited>>,
-    waiter: Arc<crate::lane::turn::Waiter>,
+    waiter: Arc<aktis_lane::Waiter>,
     request_id: u64,
 }
 
@@ -294,7 +293,7 @@ impl Runtime {
             size_bytes: place.size_bytes,
         };
         let awaited = Arc::new(Mutex::new(Awaited::Pending));
-        let waiter = crate::lane::turn::Waiter::new(1);
+        let waiter = aktis_lane::Waiter::new(1);
         let (runtime, told, done) = (self.clone(), Arc::clone(&awaited), Arc::clone(&waiter));
         let object = place.object;
         let request_id = self.0.node.request_async(

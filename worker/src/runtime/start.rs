@@ -2,14 +2,17 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aktis_common::config::Infeasible;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_lane::{Acceptor, Decoder, Reactor};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
+use parking_lot::Mutex;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -25,12 +28,9 @@ use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
-use crate::lane::frame::Decoder;
-use crate::lane::reactor::{Acceptor, Reactor};
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
 use crate::registry::NativeRegistry;
-use crate::sync::{AtomicBool, Mutex, Ordering};
 use aktis_common::marks::{Point, note};
 
 /// What a process is to its node.
@@ -228,7 +228,7 @@ impl Runtime {
         }
         self.0.node.tell(
             wire::node_frame::Kind::Goodbye(wire::Goodbye::default()),
-            crate::lane::connection::Urgency::Now,
+            aktis_lane::Urgency::Now,
         );
         self.end_waits();
         self.0.reactor.stop();

@@ -1,15 +1,17 @@
 //! Lanes whose callers have not said who they are.
 //!
-//! Each costs a descriptor and a buffer, so few are kept (`LANE-6`). A caller says hello as soon as it is connected, unless
+//! `LANE-6 (few-strangers)`: at most 256 incoming lanes are kept whose callers have not said hello, or a quarter of the
+//! descriptors if that is less. A caller that says hello within ten seconds is never one of those that give way.
+//!
+//! Each costs a descriptor and a buffer, so few are kept. A caller says hello as soon as it is connected, unless
 //! it is stopped or very slow just then: so a stranger has [`PATIENCE`] before it gives way to another, and while all of
 //! them are younger the next connection waits in the listener's queue, where it costs this process nothing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use aktis_lane::ConnectionId;
 use rustix::process::{Resource, getrlimit};
-
-use crate::lane::connection::ConnectionId;
 
 /// Most strangers, and less where descriptors are few: a quarter of them.
 const LIMIT: usize = 256;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aktis_common::ids::TaskId;
+use aktis_lane::Waiter;
 use aktis_proto::v1 as wire;
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::waiting::Waiting;
 use super::{GetError, Interrupt, ReceivedCall, Runtime};
 use crate::core::{StreamNext, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::turn::Waiter;
 use crate::reference::ObjectRef;
-use crate::sync::Mutex;
 use crate::value::Value;
 
 /// The consumer's side.

@@ -1,10 +1,12 @@
 //! Waiting for objects: `get` and `wait`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::ObjectId;
+use aktis_lane::{SIGNAL_SLICE, WaitEnd, Waiter};
 
 use super::fetching::ReadsAhead;
 use super::objects::Place;
@@ -12,10 +14,7 @@ use super::{ProcessRole, Runtime};
 use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
-use crate::lane::turn::Waiter;
-use crate::lane::wait::{SIGNAL_SLICE, WaitEnd};
 use crate::reference::ObjectRef;
-use crate::sync::{AtomicBool, Ordering};
 use crate::value::Value;
 
 /// Asked now and then while a thread waits; `true` ends the wait.

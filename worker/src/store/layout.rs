@@ -4,10 +4,10 @@
 //! u32 magic | u32 format | u32 parts | u32 refs bytes | u64 length per part | contained refs | pad | parts as on a lane
 //! ```
 
+use aktis_lane::{Payload, PayloadPart, PayloadParts, align_up};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 
-use crate::lane::payload::{Payload, PayloadPart, PayloadParts, align_up};
 use crate::reference::ObjectRef;
 use crate::value::{Format, Value, cut_value};
 

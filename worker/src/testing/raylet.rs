@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::ids::{NodeId, WorkerId};
+use aktis_lane::{Decoder, PayloadParts, encode_whole};
 use aktis_object_store::arena::{Arena, NamedArena};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use wire::node_frame::Kind;
 
-use super::frames::encode_frame;
-use crate::lane::frame::Decoder;
 use crate::runtime::{ProcessRole, Runtime, RuntimeConfig};
 use crate::value::Value;
 
@@ -165,7 +164,9 @@ impl RawPeer {
     /// # Errors
     /// When the process is gone.
     pub fn send<M: Message>(&mut self, header: &M, payload: &Value) -> io::Result<()> {
-        self.stream.write_all(&encode_frame(header, payload))
+        let mut parts = PayloadParts::default();
+        payload.append_to(&mut parts);
+        self.stream.write_all(&encode_whole(header, &parts))
     }
 
     /// Sends a frame of the node's socket.

@@ -2,6 +2,7 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::ActorId;
+use aktis_lane::ConnectionId;
 
 use super::Reach;
 use super::call_queues::CallLimits;
@@ -9,7 +10,6 @@ use crate::core::tasks::templates::TemplateSlots;
 use crate::core::tasks::{Place, TaskRecord};
 use crate::core::{Core, Effect, Effects};
 use crate::error::TaskFailure;
-use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
 
 impl Core {

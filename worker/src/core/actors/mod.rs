@@ -19,6 +19,7 @@ mod window;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, TaskId};
+use aktis_lane::{ConnectionId, Urgency};
 use rustc_hash::FxHashMap;
 
 use self::away::AwayActors;
@@ -27,7 +28,6 @@ use super::tasks::templates::TemplateSlots;
 use super::tasks::{Assembled, Place, TaskRecord};
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::ProcessAddress;
 use crate::value::Value;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use aktis_common::ids::{NodeId, TaskId};
+use aktis_lane::ConnectionId;
 use aktis_proto::v1 as wire;
 
 use super::{CONDEMNED_FOR, ClassId, Lease, STEAL_AFTER, steal_effect};
 use crate::core::tasks::{Place, TaskRecord};
 use crate::core::{Core, Effect, Effects};
-use crate::lane::connection::ConnectionId;
 use crate::reference::ProcessAddress;
 
 impl Lease {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, TaskId};
+use aktis_lane::{ConnectionId, Urgency};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use rustc_hash::FxHashMap;
@@ -26,7 +27,6 @@ use super::tasks::templates::TemplateSlots;
 use super::tasks::{Assembled, Place, TaskRecord};
 use super::{Core, Effect, Effects};
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
 use crate::reference::ProcessAddress;
 
 /// Work that a worker may have waiting, in time.
@@ -423,7 +423,7 @@ fn steal_effect(connection: ConnectionId, count: usize) -> Effect {
         frame: wire::LaneFrame {
             kind: Some(wire::lane_frame::Kind::StealTasks(steal)),
         },
-        payload: crate::lane::payload::PayloadParts::default(),
+        payload: aktis_lane::PayloadParts::default(),
         urgency: Urgency::Now,
     }
 }

@@ -14,16 +14,16 @@ mod references;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aktis_common::ids::{ActorId, IdBuildHasher, NodeId, ObjectId, WorkerId};
+use aktis_lane::Waiter;
 use rustc_hash::FxHashMap;
 use thin_vec::ThinVec;
 
 use super::effects::Watcher;
 use crate::error::TaskFailure;
-use crate::lane::turn::Waiter;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::sync::{AtomicBool, Ordering};
 use crate::value::Value;
 
 /// Where an object of the stores lies.

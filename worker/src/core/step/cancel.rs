@@ -9,13 +9,12 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
+use aktis_lane::{ConnectionId, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
 
 use crate::core::tasks::{Place, Target};
 use crate::core::{Core, Effect, Effects};
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
-use crate::lane::payload::PayloadParts;
 
 /// How many cancelled tasks are remembered after their end.
 const REMEMBERED: usize = 1024;

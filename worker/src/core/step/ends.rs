@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId, TaskId};
+use aktis_lane::{ConnectionId, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
@@ -12,8 +13,6 @@ use crate::core::objects::{ObjectState, Stored};
 use crate::core::tasks::{Target, layout_of};
 use crate::core::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
-use crate::lane::payload::PayloadParts;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
 

@@ -236,6 +236,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use aktis_common::ids::{JobId, NodeId, WorkerId};
+    use aktis_lane::Waiter;
     use aktis_proto::v1 as wire;
     use thin_vec::ThinVec;
 
@@ -243,7 +244,6 @@ mod tests {
     use crate::core::ResultValue;
     use crate::core::Watcher;
     use crate::core::tasks::{CallTemplate, TaskRecord};
-    use crate::lane::turn::Waiter;
     use crate::reference::ProcessAddress;
     use crate::value::Value;
 

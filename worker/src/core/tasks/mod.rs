@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use aktis_common::ids::{ActorId, IdBuildHasher, ObjectId, TaskId};
+use aktis_lane::{ConnectionId, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
 
 use self::templates::TemplateSlots;
@@ -13,8 +14,6 @@ use super::leases::ClassId;
 use super::objects::ObjectState;
 use super::{Core, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
-use crate::lane::connection::{ConnectionId, Urgency};
-use crate::lane::payload::PayloadParts;
 use crate::reference::ProcessAddress;
 use crate::value::Value;
 

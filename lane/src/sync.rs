@@ -5,7 +5,7 @@ pub(crate) use std::thread::{Thread, current as current_thread, park, park_timeo
 
 pub(crate) use parking_lot::Mutex;
 
-pub(crate) use crate::lane::alarm::Alarm;
+pub(crate) use crate::alarm::Alarm;
 
 /// The time by which turns are given.
 pub(crate) fn now() -> std::time::Instant {

@@ -29,7 +29,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::lane::payload::PayloadParts;
+use crate::payload::PayloadParts;
 
 /// Shorter payloads are copied by the kernel faster than another process's cache lines are fetched.
 const SHORTEST_BYTES: usize = 16 << 10;
@@ -49,9 +49,11 @@ static LANES: AtomicUsize = AtomicUsize::new(0);
 
 /// Where a payload lies, as a frame says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SlotRange {
-    pub(crate) slot: u32,
-    pub(crate) len_bytes: u32,
+pub struct SlotRange {
+    /// The number of the slot.
+    pub slot: u32,
+    /// How long the payload is.
+    pub len_bytes: u32,
 }
 
 impl SlotRange {
@@ -136,6 +138,7 @@ impl SentSlots {
     }
 
     /// Whether payloads of this length are worth a slot, and fit.
+    #[inline]
     pub(super) fn suits(len_bytes: usize) -> bool {
         (SHORTEST_BYTES..=SLOT_BYTES).contains(&len_bytes)
     }
@@ -247,7 +250,6 @@ impl Drop for HeldSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Format, Value};
 
     fn ends() -> (SentSlots, ReceivedSlots) {
         let (sent, memory) = SentSlots::new().expect("shared memory");
@@ -256,9 +258,7 @@ mod tests {
     }
 
     fn payload(byte: u8, len: usize) -> PayloadParts {
-        let mut parts = PayloadParts::default();
-        Value::inband(Format::Bytes, vec![byte; len]).append_to(&mut parts);
-        parts
+        PayloadParts::from(vec![byte; len])
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::outbox::{Flushed, Outbox};
 use super::reactor::Reactor;
 use super::sharing::{NotOffered, Sharing};
 use super::slots::ReceivedSlots;
-use crate::lane::payload::PayloadParts;
+use crate::payload::PayloadParts;
 use crate::sync::Mutex;
 use aktis_common::marks::{Point, mark};
 
@@ -27,16 +27,16 @@ const FLUSH_ABOVE_BYTES: usize = 8 << 10;
 
 /// Identifies a connection within its reactor; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ConnectionId(pub(crate) u64);
+pub struct ConnectionId(pub u64);
 
 /// The other side is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed")]
-pub(crate) struct Closed;
+pub struct Closed;
 
 /// When the bytes of a frame have to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Urgency {
+pub enum Urgency {
     /// The calling thread writes.
     Now,
     /// Joined with what follows: written when enough waits, when a thread waits, or by the lane thread.
@@ -44,7 +44,7 @@ pub(crate) enum Urgency {
 }
 
 /// What happens with a connection's frames. Called by the thread that has the turn.
-pub(crate) trait Handler: Send + Sync {
+pub trait Handler: Send + Sync {
     /// A frame has come. An error closes the connection; its text is logged.
     fn on_frame(&self, connection: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String>;
     /// The memory that the peer offers is mapped: the peer is to be told, and then uses it.
@@ -65,8 +65,9 @@ struct Outgoing {
 }
 
 /// A connection driven by a [`Reactor`].
-pub(crate) struct Connection {
-    pub(crate) id: ConnectionId,
+pub struct Connection {
+    /// Which one it is.
+    pub id: ConnectionId,
     socket: OwnedFd,
     outgoing: Mutex<Outgoing>,
     decoder: Mutex<Decoder>,
@@ -98,17 +99,17 @@ impl Connection {
     }
 
     /// The peer is a process of this node, at the other end of the socket: long payloads may go through shared memory.
-    pub(crate) fn share_memory(&self) {
+    pub fn share_memory(&self) {
         self.outgoing.lock().sharing.allow();
     }
 
     /// The peer has mapped the memory that it was offered.
-    pub(crate) fn use_shared_memory(&self) -> Result<(), NotOffered> {
+    pub fn use_shared_memory(&self) -> Result<(), NotOffered> {
         self.outgoing.lock().sharing.confirm()
     }
 
     /// Sends a frame. Frames of one connection arrive in the order of these calls.
-    pub(crate) fn send<M: Message>(
+    pub fn send<M: Message>(
         self: &Arc<Self>,
         header: &M,
         payload: &PayloadParts,
@@ -121,7 +122,7 @@ impl Connection {
     }
 
     /// Appends a frame without writing, so that locks may be held. True: [`Self::flush`] is due.
-    pub(crate) fn enqueue<M: Message>(
+    pub fn enqueue<M: Message>(
         self: &Arc<Self>,
         header: &M,
         payload: &PayloadParts,
@@ -154,7 +155,7 @@ impl Connection {
     }
 
     /// Writes what waits; what does not fit goes on when the socket is writable.
-    pub(crate) fn flush(self: &Arc<Self>) {
+    pub fn flush(self: &Arc<Self>) {
         self.flush_locked(&mut self.outgoing.lock());
     }
 
@@ -264,7 +265,7 @@ impl Connection {
     }
 
     /// Handles frames that were received before the connection was added to the reactor.
-    pub(crate) fn handle_buffered(self: &Arc<Self>) {
+    pub fn handle_buffered(self: &Arc<Self>) {
         if !self.handle_frames(&mut self.decoder.lock()) {
             self.close();
         }
@@ -289,7 +290,7 @@ impl Connection {
     }
 
     /// Ends the connection from this side; the reactor then reports it closed.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         // Fails only when the peer was faster.
         let _ = shutdown(&self.socket, Shutdown::Both);
     }

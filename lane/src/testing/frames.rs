@@ -2,20 +2,7 @@
 
 use prost::Message;
 
-use crate::lane::frame::{Decoder, encode_whole};
-use crate::lane::payload::PayloadParts;
-use crate::value::Value;
-
-/// A whole frame as it travels.
-pub fn encode_frame<M: Message>(header: &M, payload: &Value) -> Vec<u8> {
-    encode_whole(header, &parts_of(payload))
-}
-
-pub(super) fn parts_of(payload: &Value) -> PayloadParts {
-    let mut parts = PayloadParts::default();
-    payload.append_to(&mut parts);
-    parts
-}
+use crate::frame::Decoder;
 
 /// Cuts a stream of bytes into frames, as a connection does with what it reads.
 pub struct FrameStream(Decoder);

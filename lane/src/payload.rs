@@ -12,6 +12,7 @@ use crate::buffer::aligned_copy;
 pub const PART_ALIGNMENT: usize = 64;
 
 /// Rounds up to the next multiple of [`PART_ALIGNMENT`].
+#[inline]
 pub const fn align_up(position: usize) -> usize {
     (position + PART_ALIGNMENT - 1) & !(PART_ALIGNMENT - 1)
 }
@@ -20,7 +21,7 @@ pub const fn align_up(position: usize) -> usize {
 const COPY_BELOW_BYTES: usize = 16 << 10;
 
 /// The payload of a frame: short ranges copied together, long ones shared.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PayloadParts {
     copied: Vec<u8>,
     /// Long ranges, each with the number of copied bytes that go before it.
@@ -30,13 +31,17 @@ pub struct PayloadParts {
 
 /// A range of a payload.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum PayloadPart<'a> {
+pub enum PayloadPart<'a> {
+    /// Bytes that were short enough to be copied together.
     Copied(&'a [u8]),
+    /// Bytes that lie where they were.
     Shared(&'a Bytes),
 }
 
 impl<'a> PayloadPart<'a> {
-    pub(crate) fn as_slice(self) -> &'a [u8] {
+    /// Its bytes.
+    #[inline]
+    pub fn as_slice(self) -> &'a [u8] {
         match self {
             Self::Copied(slice) => slice,
             Self::Shared(bytes) => bytes,
@@ -46,12 +51,14 @@ impl<'a> PayloadPart<'a> {
 
 impl PayloadParts {
     /// Bytes so far.
+    #[inline]
     pub fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
     /// The ranges in order.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = PayloadPart<'_>> {
+    #[inline]
+    pub fn parts(&self) -> impl Iterator<Item = PayloadPart<'_>> {
         let mut begin = 0;
         let pairs = self.shared.iter().flat_map(move |(end, bytes)| {
             let copied = &self.copied[std::mem::replace(&mut begin, *end)..*end];
@@ -62,7 +69,7 @@ impl PayloadParts {
     }
 
     /// All bytes in one piece.
-    pub(crate) fn concat(&self) -> Vec<u8> {
+    pub fn concat(&self) -> Vec<u8> {
         let mut whole = Vec::with_capacity(self.len_bytes);
         for part in self.parts() {
             whole.extend_from_slice(part.as_slice());
@@ -71,13 +78,15 @@ impl PayloadParts {
     }
 
     /// Appends a copy of these bytes.
-    pub(crate) fn push(&mut self, slice: &[u8]) {
+    #[inline]
+    pub fn push(&mut self, slice: &[u8]) {
         self.len_bytes += slice.len();
         self.copied.extend_from_slice(slice);
     }
 
     /// Appends these bytes; long ones are written from where they lie.
-    pub(crate) fn push_shared(&mut self, bytes: &Bytes) {
+    #[inline]
+    pub fn push_shared(&mut self, bytes: &Bytes) {
         if bytes.len() <= COPY_BELOW_BYTES {
             return self.push(bytes);
         }
@@ -86,23 +95,35 @@ impl PayloadParts {
     }
 
     /// Pads up to the next multiple of [`PART_ALIGNMENT`].
-    pub(crate) fn align(&mut self) {
+    #[inline]
+    pub fn align(&mut self) {
         const ZEROS: [u8; PART_ALIGNMENT] = [0; PART_ALIGNMENT];
         let padding = align_up(self.len_bytes) - self.len_bytes;
         self.push(&ZEROS[..padding]);
     }
 }
 
+impl From<Vec<u8>> for PayloadParts {
+    fn from(bytes: Vec<u8>) -> Self {
+        let mut payload = Self::default();
+        payload.push_shared(&bytes.into());
+        payload
+    }
+}
+
 /// A payload as it was received: short ones still lie in the memory that the socket was read into.
 #[derive(Debug)]
-pub(crate) enum Payload<'a> {
+pub enum Payload<'a> {
+    /// Where the socket was read into; to be copied.
     Borrowed(&'a [u8]),
+    /// In memory of its own, or in a slot that the sender shares.
     Owned(Bytes),
 }
 
 impl Payload<'_> {
     /// Its length in bytes.
-    pub(crate) fn len(&self) -> usize {
+    #[inline]
+    pub fn len_bytes(&self) -> usize {
         match self {
             Self::Borrowed(slice) => slice.len(),
             Self::Owned(bytes) => bytes.len(),
@@ -110,7 +131,8 @@ impl Payload<'_> {
     }
 
     /// The bytes, to be kept. Aligned for numpy and Arrow.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    #[inline]
+    pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Borrowed([]) => Bytes::new(),
             Self::Borrowed(slice) => aligned_copy(slice),
@@ -119,7 +141,8 @@ impl Payload<'_> {
     }
 
     /// A part of it, to be kept. Aligned for numpy and Arrow where `range` begins at a multiple of [`PART_ALIGNMENT`].
-    pub(crate) fn bytes(&self, range: Range<usize>) -> Bytes {
+    #[inline]
+    pub fn bytes(&self, range: Range<usize>) -> Bytes {
         match self {
             Self::Borrowed(slice) => aligned_copy(&slice[range]),
             Self::Owned(bytes) => bytes.slice(range),

@@ -12,7 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::frame::{encode_head, encode_shared};
 use super::slots::SlotRange;
-use crate::lane::payload::{PayloadPart, PayloadParts};
+use crate::payload::{PayloadPart, PayloadParts};
 
 const MAX_SLICES: usize = 64;
 /// What an outbox that is empty keeps for the next frames, of bytes and of segments.
@@ -69,6 +69,7 @@ impl Outbox {
     }
 
     /// Bytes that are not written yet.
+    #[inline]
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
@@ -163,12 +164,10 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
-    use aktis_proto::v1 as wire;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lane::frame::encode_whole;
-    use crate::value::{Format, Value};
+    use crate::frame::encode_whole;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
@@ -179,9 +178,8 @@ mod tests {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
             for (id, size) in (0u8..).zip(&sizes) {
-                let header = wire::CancelTask { task_id: vec![id; 16].into(), force: false, recursive: false };
-                let mut payload = PayloadParts::default();
-                Value::inband(Format::Bytes, vec![id; *size]).append_to(&mut payload);
+                let header = vec![id; 16];
+                let payload = PayloadParts::from(vec![id; *size]);
                 expected.extend(encode_whole(&header, &payload));
                 outbox.push(&header, &payload);
             }
@@ -203,10 +201,9 @@ mod tests {
     fn memory_of_a_backlog_is_given_back_when_it_is_written() {
         let (writer, mut reader) = UnixStream::pair().expect("socket pair");
         writer.set_nonblocking(true).expect("non-blocking");
-        let (mut outbox, frame) = (Outbox::default(), wire::LaneFrame::default());
-        let (mut short, mut long) = (PayloadParts::default(), PayloadParts::default());
-        Value::inband(Format::Bytes, vec![1; 1000]).append_to(&mut short);
-        Value::inband(Format::Bytes, vec![1; 20_000]).append_to(&mut long);
+        let (mut outbox, frame) = (Outbox::default(), 0u32);
+        let short = PayloadParts::from(vec![1; 1000]);
+        let long = PayloadParts::from(vec![1; 20_000]);
         for _ in 0..=KEPT_SEGMENTS {
             outbox.push(&frame, &long);
         }

@@ -11,12 +11,14 @@ use crate::sync::{now, park, park_timeout};
 
 /// How long a thread waits at most before it looks for signals. One that reaches the thread while it sleeps in the kernel wakes
 /// it at once; one that comes while it polls without sleeping, or parks behind another thread, waits for the end of the slice.
-pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
+pub const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WaitEnd {
+pub enum WaitEnd {
+    /// What was awaited has happened.
     Done,
+    /// The time is over.
     DeadlinePassed,
     /// A signal may have come, or a slice of time is over: look for signals and wait again.
     Interrupted,

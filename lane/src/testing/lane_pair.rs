@@ -7,14 +7,12 @@ use std::thread::JoinHandle;
 
 use prost::Message;
 
-use super::frames::parts_of;
-use crate::lane::connection::{Connection, Handler, Urgency};
-use crate::lane::frame::{Decoder, Frame};
-use crate::lane::payload::PayloadParts;
-use crate::lane::reactor::Reactor;
-use crate::lane::turn::Waiter;
+use crate::connection::{Connection, Handler, Urgency};
+use crate::frame::{Decoder, Frame};
+use crate::payload::PayloadParts;
+use crate::reactor::Reactor;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
-use crate::value::Value;
+use crate::turn::Waiter;
 
 /// A pair that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +41,7 @@ impl<M: Message + Clone + Default + 'static> LanePair<M> {
     ///
     /// # Errors
     /// When the system gives no sockets or no thread.
-    pub fn new(header: M, payload: &Value) -> Result<Self, LanePairError> {
+    pub fn new(header: M, payload: PayloadParts) -> Result<Self, LanePairError> {
         let (near_socket, far_socket) = UnixStream::pair().map_err(LanePairError)?;
         for socket in [&near_socket, &far_socket] {
             socket.set_nonblocking(true).map_err(LanePairError)?;
@@ -52,7 +50,7 @@ impl<M: Message + Clone + Default + 'static> LanePair<M> {
         let peer = spawn_peer(
             far_socket,
             header.clone(),
-            parts_of(payload),
+            payload.clone(),
             Arc::clone(&answer_every),
         )?;
         let reactor = Reactor::new()?;
@@ -68,7 +66,7 @@ impl<M: Message + Clone + Default + 'static> LanePair<M> {
             waiting,
             answer_every,
             header,
-            payload: parts_of(payload),
+            payload,
             peer: Some(peer),
         })
     }
@@ -176,16 +174,11 @@ fn spawn_peer<M: Message + Default + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use aktis_proto::v1 as wire;
-
     use super::*;
-    use crate::value::Format;
 
     #[test]
     fn frames_are_answered_one_by_one_and_by_the_stream() {
-        let header = wire::LaneFrame::default();
-        let payload = Value::inband(Format::Bytes, vec![7; 10]);
-        let pair = LanePair::new(header, &payload).unwrap();
+        let pair = LanePair::new(7u32, PayloadParts::from(vec![7; 10])).unwrap();
         pair.round_trip();
         pair.stream(1000);
         pair.round_trip();

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 
-use crate::lane::payload::PART_ALIGNMENT;
+use crate::payload::PART_ALIGNMENT;
 use crate::sync::Mutex;
 
 /// Capacities that are kept are powers of two, from this one
@@ -69,7 +69,7 @@ fn size_class(capacity: usize) -> Option<usize> {
 }
 
 /// A buffer of exactly `len` bytes, aligned to [`PART_ALIGNMENT`].
-pub(crate) struct AlignedBuffer {
+pub struct AlignedBuffer {
     /// `None` only while it is being dropped.
     allocation: Option<Allocation>,
     len: usize,
@@ -77,7 +77,7 @@ pub(crate) struct AlignedBuffer {
 
 impl AlignedBuffer {
     /// A buffer with any content.
-    pub(crate) fn new(len: usize) -> Self {
+    pub fn new(len: usize) -> Self {
         let is_kept = (SMALLEST_KEPT_BYTES / 2..=LARGEST_KEPT_BYTES).contains(&len);
         let capacity = if is_kept {
             len.next_power_of_two().max(SMALLEST_KEPT_BYTES)
@@ -100,7 +100,9 @@ impl AlignedBuffer {
         allocation.expect("taken only by drop").data.as_ptr()
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+    /// Its bytes, to be written.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: `data` points to at least `len` initialised bytes that only `self` owns.
         unsafe { std::slice::from_raw_parts_mut(self.data(), self.len) }
     }
@@ -128,7 +130,7 @@ impl Drop for AlignedBuffer {
 }
 
 /// Copies bytes into memory aligned to [`PART_ALIGNMENT`].
-pub(crate) fn aligned_copy(bytes: &[u8]) -> Bytes {
+pub fn aligned_copy(bytes: &[u8]) -> Bytes {
     let mut buffer = AlignedBuffer::new(bytes.len());
     buffer.as_mut_slice().copy_from_slice(bytes);
     Bytes::from_owner(buffer)

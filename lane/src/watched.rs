@@ -7,7 +7,7 @@ use super::turn::Waiter;
 use crate::sync::Mutex;
 
 /// A descriptor in the reactor that ends a wait when it becomes readable. Reported once, then to be armed again.
-pub(crate) struct WatchedFd {
+pub struct WatchedFd {
     pub(super) id: u64,
     /// A duplicate: the owner may close its own whenever it wants.
     fd: OwnedFd,

@@ -1,15 +1,14 @@
 use std::time::{Duration, Instant};
 
-use aktis_proto::v1 as wire;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use wire::lane_frame::Kind;
 
 use super::*;
-use crate::lane::frame::FrameError;
-use crate::lane::turn::Waiter;
-use crate::lane::wait::WaitEnd;
-use crate::value::{Format, Value};
+use crate::frame::FrameError;
+use crate::turn::Waiter;
+use crate::wait::WaitEnd;
 
+/// Header of a frame that says that the peer's memory is mapped; all others have 0.
+const MAPPED: u32 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts down when the connection has ended.
@@ -47,9 +46,8 @@ impl Confirming {
 
 impl Handler for Confirming {
     fn on_frame(&self, lane: &Arc<Connection>, frame: Frame<'_>) -> Result<(), String> {
-        let header = wire::LaneFrame::decode(frame.header).expect("a lane's frame");
-        match header.kind {
-            Some(Kind::SharedMemoryMapped(_)) => lane.use_shared_memory().expect("offered"),
+        match u32::decode(frame.header).expect("a number") {
+            MAPPED => lane.use_shared_memory().expect("offered"),
             _ => self.payloads.lock().push(frame.payload.into_bytes()),
         }
         self.frames.count_down();
@@ -57,9 +55,7 @@ impl Handler for Confirming {
     }
 
     fn on_memory_mapped(&self, lane: &Arc<Connection>) {
-        let mapped = Kind::SharedMemoryMapped(wire::SharedMemoryMapped {});
-        let frame = wire::LaneFrame { kind: Some(mapped) };
-        let sent = lane.send(&frame, &PayloadParts::default(), Urgency::Now);
+        let sent = lane.send(&MAPPED, &PayloadParts::default(), Urgency::Now);
         sent.expect("open");
     }
 
@@ -67,7 +63,7 @@ impl Handler for Confirming {
 }
 
 fn send_long(lane: &Arc<Connection>) -> Vec<u8> {
-    let (frame, payload) = (wire::LaneFrame::default(), bytes(50_000));
+    let (frame, payload) = (0u32, bytes(50_000));
     lane.send(&frame, &payload, Urgency::Now).expect("open");
     payload.concat()
 }
@@ -93,9 +89,7 @@ fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
 }
 
 fn bytes(len: usize) -> PayloadParts {
-    let mut payload = PayloadParts::default();
-    Value::inband(Format::Bytes, vec![7; len]).append_to(&mut payload);
-    payload
+    PayloadParts::from(vec![7; len])
 }
 
 #[test]
@@ -108,7 +102,7 @@ fn lane_that_cannot_be_written_is_reported_closed() {
     let lane = reactor
         .add_connection(near, Decoder::new(), handler)
         .expect("added");
-    let (frame, payload) = (wire::LaneFrame::default(), bytes(8 << 20));
+    let (frame, payload) = (0u32, bytes(8 << 20));
     lane.send(&frame, &payload, Urgency::Now).expect("open");
     let end = reactor.wait(&closed, Some(Instant::now() + PATIENCE), None);
     assert_eq!(end, WaitEnd::Done);
@@ -169,7 +163,7 @@ fn memory_that_cannot_be_mapped_does_not_end_the_lane() {
     // It is no memory at all.
     outbox.attach(far.try_clone().expect("a descriptor"));
     for _ in 0..2 {
-        outbox.push(&wire::LaneFrame::default(), &bytes(100));
+        outbox.push(&0u32, &bytes(100));
         assert_eq!(outbox.flush(far.as_fd()), Ok(Flushed::Everything));
     }
     end.wait(&reactor);
@@ -183,7 +177,7 @@ fn connection_is_listed_once_however_often_it_is_flushed_meanwhile() {
     let lane = reactor
         .add_connection(near, Decoder::new(), Confirming::until(0))
         .expect("added");
-    let (frame, nothing) = (wire::LaneFrame::default(), PayloadParts::default());
+    let (frame, nothing) = (0u32, PayloadParts::default());
     for round in 0..2 {
         for _ in 0..3 {
             for urgency in [Urgency::Soon, Urgency::Now] {

@@ -26,7 +26,7 @@ use aktis_common::marks::{Point, mark};
 const KICK: u64 = 0;
 
 /// Takes the connections that come in through a listener.
-pub(crate) trait Acceptor: Send + Sync {
+pub trait Acceptor: Send + Sync {
     /// Whether there is room for one. Otherwise it stays in the listener's queue for a while.
     fn has_room(&self, now: Instant) -> bool;
     /// Here it is.
@@ -34,7 +34,7 @@ pub(crate) trait Acceptor: Send + Sync {
 }
 
 /// Work of the owner of the reactor that happens at times rather than at frames.
-pub(crate) trait Ticker: Send + Sync {
+pub trait Ticker: Send + Sync {
     /// Does what is due and says when to call again.
     fn tick(&self, now: Instant) -> Option<Duration>;
 }
@@ -48,8 +48,8 @@ enum Source {
     Watched(Arc<WatchedFd>),
 }
 
-/// See the [module](super).
-pub(crate) struct Reactor {
+/// See the [crate].
+pub struct Reactor {
     /// For forked children, which inherit both; dropped before them.
     _registered: [fork::Registration; 2],
     epoll: OwnedFd,
@@ -66,7 +66,11 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    pub(crate) fn new() -> Result<Arc<Self>, Errno> {
+    /// A reactor without connections.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    pub fn new() -> Result<Arc<Self>, Errno> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let cpus = machine::cpu_count();
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -93,7 +97,10 @@ impl Reactor {
     }
 
     /// Adds a connected, non-blocking socket. `decoder` may hold bytes that came already.
-    pub(crate) fn add_connection(
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it.
+    pub fn add_connection(
         self: &Arc<Self>,
         socket: OwnedFd,
         decoder: Decoder,
@@ -115,11 +122,10 @@ impl Reactor {
     }
 
     /// Adds a listening, non-blocking socket.
-    pub(crate) fn add_listener(
-        &self,
-        socket: OwnedFd,
-        acceptor: Arc<dyn Acceptor>,
-    ) -> Result<(), Errno> {
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it.
+    pub fn add_listener(&self, socket: OwnedFd, acceptor: Arc<dyn Acceptor>) -> Result<(), Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         epoll::add(&self.epoll, &socket, EventData::new_u64(id), EventFlags::IN)?;
         self.sources
@@ -129,7 +135,10 @@ impl Reactor {
     }
 
     /// Adds a descriptor whose readiness ends waits, see [`Self::wait_beside`].
-    pub(crate) fn watch(&self, fd: OwnedFd) -> Result<Arc<WatchedFd>, Errno> {
+    ///
+    /// # Errors
+    /// When the kernel cannot watch it.
+    pub fn watch(&self, fd: OwnedFd) -> Result<Arc<WatchedFd>, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let watched = Arc::new(WatchedFd::new(id, fd));
         let source = Source::Watched(Arc::clone(&watched));
@@ -140,12 +149,7 @@ impl Reactor {
     }
 
     /// [`Self::wait`] that the descriptor ends, too.
-    pub(crate) fn wait_beside(
-        &self,
-        watched: &WatchedFd,
-        waiter: &Arc<Waiter>,
-        limit: Option<Duration>,
-    ) {
+    pub fn wait_beside(&self, watched: &WatchedFd, waiter: &Arc<Waiter>, limit: Option<Duration>) {
         if watched.begin_wait(waiter) {
             let flags = EventFlags::IN | EventFlags::ONESHOT;
             let data = EventData::new_u64(watched.id);
@@ -179,14 +183,14 @@ impl Reactor {
     }
 
     /// Makes the lane thread look around after a while: unflushed bytes, a new timer.
-    pub(crate) fn call_lane(&self, delay: Duration) {
+    pub fn call_lane(&self, delay: Duration) {
         if !self.turn.call_lane(delay) {
             self.kick.kick();
         }
     }
 
-    /// Writes all bytes that were sent with [`super::connection::Urgency::Soon`].
-    pub(crate) fn flush(&self) {
+    /// Writes all bytes that were sent with [`Urgency::Soon`](crate::Urgency::Soon).
+    pub fn flush(&self) {
         let waiting = self.unflushed.lock().take();
         waiting.iter().for_each(Connection::flush_listed);
     }
@@ -209,7 +213,7 @@ impl Reactor {
     }
 
     /// Writes everything that was sent, and waits until the kernel has taken it. False: a peer did not read for so long.
-    pub(crate) fn drain(&self, limit: Duration) -> bool {
+    pub fn drain(&self, limit: Duration) -> bool {
         const SLICE: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + limit;
         self.flush();
@@ -232,7 +236,7 @@ impl Reactor {
 
     /// Waits until `waiter` is done. Polls itself when it can. `slice` bounds the time until
     /// [`WaitEnd::Interrupted`]; `None` waits on.
-    pub(crate) fn wait(
+    pub fn wait(
         &self,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
@@ -329,7 +333,7 @@ impl Reactor {
     }
 
     /// Body of the lane thread: polls when no other thread does, flushes, ticks. Ends after [`Self::stop`].
-    pub(crate) fn run_lane_thread(&self, ticker: &dyn Ticker) {
+    pub fn run_lane_thread(&self, ticker: &dyn Ticker) {
         let is_over = || self.is_stopped.load(Ordering::Acquire);
         let errands = || {
             let now = Instant::now();
@@ -345,7 +349,7 @@ impl Reactor {
     }
 
     /// Ends the lane thread and closes all connections without reporting them.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.call_lane(Duration::ZERO);
         self.kick.kick();

@@ -8,12 +8,12 @@
 
 use super::outbox::Outbox;
 use super::slots::{SentSlots, SlotRange};
-use crate::lane::payload::PayloadParts;
+use crate::payload::PayloadParts;
 
 /// The peer says that it has mapped memory of which it was told nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("shared memory is said to be mapped that was not offered")]
-pub(crate) struct NotOffered;
+pub struct NotOffered;
 
 /// See the [module](self).
 #[derive(Default)]
@@ -55,6 +55,7 @@ impl Sharing {
 
     /// Puts a long payload where the peer sees it. `None`: it is to go through the socket, for which `outbox` may get the
     /// descriptor of the memory to send along.
+    #[inline]
     pub(super) fn place(
         &mut self,
         payload: &PayloadParts,

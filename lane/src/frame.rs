@@ -3,7 +3,7 @@
 //! ```text
 //! | u32 LE: bytes after this word | u32 LE: header bytes | header | payload ... |
 //! ```
-//! If the upper bit of the second word is set, the payload lies in shared memory ([`super::slots`]), and what follows the
+//! If the upper bit of the second word is set, the payload lies in shared memory ([`crate::slots`]), and what follows the
 //! header says where:
 //! ```text
 //! | u32 LE: bytes after this word | u32 LE: header bytes + 2^31 | header | u32 LE: slot | u32 LE: payload bytes |
@@ -16,7 +16,7 @@ use prost::Message;
 
 use super::slots::{ReceivedSlots, SlotRange};
 use crate::buffer::AlignedBuffer;
-use crate::lane::payload::{Payload, PayloadParts};
+use crate::payload::{Payload, PayloadParts};
 
 /// Largest frame a peer may announce, in bytes: larger values go through the object store.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 30;
@@ -32,24 +32,39 @@ const READ_CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes that are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
     #[error("frame of {announced} bytes announced, the limit is {limit}")]
-    TooLarge { announced: usize, limit: usize },
+    /// It says that it is longer than any frame may be.
+    TooLarge {
+        /// What it says, in bytes.
+        announced: usize,
+        /// What it may be.
+        limit: usize,
+    },
     #[error("frame of {frame} bytes cannot hold a header of {header} bytes")]
-    HeaderOverrun { frame: usize, header: usize },
+    /// Its two lengths contradict each other.
+    HeaderOverrun {
+        /// All of it, in bytes.
+        frame: usize,
+        /// Its header.
+        header: usize,
+    },
     #[error("a payload is said to lie in shared memory, at {0:?}, where there is none")]
+    /// It names memory that this end has not mapped.
     NoSuchSlot(SlotRange),
 }
 
 /// A received frame: the header still in protobuf form, in the memory that the socket was read into.
 #[derive(Debug)]
-pub(crate) struct Frame<'a> {
-    pub(crate) header: &'a [u8],
-    pub(crate) payload: Payload<'a>,
+pub struct Frame<'a> {
+    /// As the sender encoded it.
+    pub header: &'a [u8],
+    /// What came with it.
+    pub payload: Payload<'a>,
 }
 
 /// Appends the prefix and header of a frame whose payload has `payload_bytes` bytes.
-pub(crate) fn encode_head<M: Message>(header: &M, payload_bytes: usize, out: &mut Vec<u8>) {
+pub fn encode_head<M: Message>(header: &M, payload_bytes: usize, out: &mut Vec<u8>) {
     encode_prefix(header, payload_bytes, 0, out);
 }
 
@@ -69,7 +84,7 @@ fn encode_prefix<M: Message>(header: &M, payload_bytes: usize, flag: u32, out: &
 }
 
 /// A whole frame as one buffer, for connections that are not driven by the reactor.
-pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Vec<u8> {
+pub fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Vec<u8> {
     let mut out = Vec::with_capacity(PREFIX_BYTES + header.encoded_len() + payload.len_bytes());
     encode_head(header, payload.len_bytes(), &mut out);
     for part in payload.parts() {
@@ -79,6 +94,7 @@ pub(crate) fn encode_whole<M: Message>(header: &M, payload: &PayloadParts) -> Ve
 }
 
 /// A frame that is longer than the prefix can say is refused by its receiver as too large; the sender may hold locks here.
+#[inline]
 fn u32_prefix(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(!IS_SHARED)
 }
@@ -113,7 +129,7 @@ impl PartialPayload {
 }
 
 /// Cuts a byte stream into frames.
-pub(crate) struct Decoder {
+pub struct Decoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -125,9 +141,15 @@ pub(crate) struct Decoder {
     limit: usize,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Decoder {
     /// Of a connection whose other end is known.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             limit: MAX_FRAME_BYTES,
             ..Self::of_stranger()
@@ -135,7 +157,7 @@ impl Decoder {
     }
 
     /// Of a connection whose first frame is to say who is there: that one is short, or refused.
-    pub(crate) fn of_stranger() -> Self {
+    pub fn of_stranger() -> Self {
         Self {
             limit: MAX_HELLO_BYTES,
             buffer: vec![0; READ_CHUNK_BYTES],
@@ -158,7 +180,7 @@ impl Decoder {
     }
 
     /// Where the next bytes from the socket are to be put.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    pub fn space(&mut self) -> &mut [u8] {
         if let Some(partial) = &mut self.partial {
             return partial.space();
         }
@@ -175,7 +197,7 @@ impl Decoder {
     }
 
     /// Says that `count` bytes were put into [`Self::space`].
-    pub(crate) fn advance(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize) {
         match &mut self.partial {
             Some(partial) => partial.filled += count,
             None => self.end += count,
@@ -183,7 +205,10 @@ impl Decoder {
     }
 
     /// The next whole frame, if there is one.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+    ///
+    /// # Errors
+    /// When the bytes are no frame; nothing after them can be understood.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if let Some(partial) = self
             .partial
             .take_if(|partial| partial.filled == partial.len)
@@ -275,22 +300,13 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use aktis_proto::v1 as wire;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lane::payload::PART_ALIGNMENT;
+    use crate::payload::PART_ALIGNMENT;
 
     fn frame_of(id: u8, payload: &[u8]) -> Vec<u8> {
-        let header = wire::CancelTask {
-            task_id: vec![id; 16].into(),
-            force: true,
-            recursive: true,
-        };
-        let mut parts = PayloadParts::default();
-        crate::value::Value::inband(crate::value::Format::Bytes, payload.to_vec())
-            .append_to(&mut parts);
-        encode_whole(&header, &parts)
+        encode_whole(&vec![id; 16], &PayloadParts::from(payload.to_vec()))
     }
 
     fn decode_all(decoder: &mut Decoder, mut input: &[u8], step: usize) -> Vec<(u8, Vec<u8>)> {
@@ -302,8 +318,8 @@ mod tests {
             decoder.advance(count);
             input = &input[count..];
             while let Some(frame) = decoder.next_frame().expect("well-formed input") {
-                let header = wire::CancelTask::decode(frame.header).expect("own header");
-                frames.push((header.task_id[0], frame.payload.into_bytes().to_vec()));
+                let header = Vec::<u8>::decode(frame.header).expect("own header");
+                frames.push((header[0], frame.payload.into_bytes().to_vec()));
             }
         }
         frames

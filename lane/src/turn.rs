@@ -46,7 +46,7 @@ impl std::fmt::Debug for Kick {
 
 /// A thread that waits until `remaining` things have happened.
 #[derive(Debug)]
-pub(crate) struct Waiter {
+pub struct Waiter {
     remaining: AtomicUsize,
     thread: Thread,
     is_promoted: AtomicBool,
@@ -56,7 +56,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// A waiter of the calling thread.
-    pub(crate) fn new(remaining: usize) -> Arc<Self> {
+    pub fn new(remaining: usize) -> Arc<Self> {
         Arc::new(Self {
             remaining: AtomicUsize::new(remaining),
             thread: current_thread(),
@@ -66,12 +66,13 @@ impl Waiter {
     }
 
     /// Whether all has happened.
-    pub(crate) fn is_done(&self) -> bool {
+    #[inline]
+    pub fn is_done(&self) -> bool {
         self.remaining.load(Ordering::Acquire) == 0
     }
 
     /// One of the awaited things has happened. More often than awaited is harmless.
-    pub(crate) fn count_down(&self) {
+    pub fn count_down(&self) {
         let counted = self
             .remaining
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
