@@ -110,8 +110,7 @@ class ActorMethod(Generic[P, Out_co]):
             Another :class:`ActorMethod`; this one stays as it is.
 
         Raises:
-            TypeError: an option is not known (the nearest is named), or of a wrong type.
-            ValueError: an option has an impossible value.
+            ValueError: an option is not known (the nearest is named), or has an impossible value.
         """
         check_options("method", METHOD_OPTIONS, options)
         return ActorMethod(self._core, self._class_name, self._name, self._spec, options, self._address)

@@ -121,13 +121,25 @@ def _check_get(refs: Any) -> None:
     if not isinstance(refs, list):
         raise ValueError(  # noqa: TRY004
             f"get() takes an ObjectRef or a list of them: got {_described(refs)}"
-            + (". Make it a list" if isinstance(refs, (tuple, set)) else "")
+            + _way_to_a_reference(refs)
         )
     for index, ref in enumerate(refs):
         if not isinstance(ref, ObjectRef):
             raise ValueError(  # noqa: TRY004
                 f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}"
             )
+
+
+def _way_to_a_reference(value: Any) -> str:
+    """What was probably meant."""
+    if isinstance(value, (tuple, set)):
+        return ". Make it a list"
+    if isinstance(value, dict):
+        return ". Make it a list, list(refs.values())"
+    called = getattr(value, "__self__", value)  # `square.remote`, without brackets
+    if callable(getattr(type(called), "remote", None)):
+        return ". Call it, and get what that gives: .remote(...)"
+    return ""
 
 
 @overload

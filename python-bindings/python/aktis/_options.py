@@ -80,11 +80,12 @@ def check_options(what: str, known: frozenset[str], options: Mapping[str, Any]) 
         known: names of the options it has.
         options: as the user gave them.
     """
+    owner = f"an {what}" if what[0] in "aeiou" else f"a {what}"
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name!r} of a {what}{_suggestion(name, known)}")
+            raise ValueError(f"unknown option {name!r} of {owner}{_suggestion(name, known)}")
         if name in _ONLY_DEFAULT and value not in _ONLY_DEFAULT[name][0]:
-            raise ValueError(f"option {name}={value!r} of a {what} is not supported: {_ONLY_DEFAULT[name][1]}")
+            raise ValueError(f"option {name}={value!r} of {owner} is not supported: {_ONLY_DEFAULT[name][1]}")
         _check_value(name, value)
     if what == "actor" and options.get("_generator_backpressure_num_objects") not in (None, -1):
         raise ValueError(f"option _generator_backpressure_num_objects of an actor is not supported: {_AT_METHOD}")

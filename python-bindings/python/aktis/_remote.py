@@ -61,8 +61,9 @@ def remote(*args: Any, **options: Any) -> Any:
         handle; with options, a decorator that does.
 
     Raises:
-        TypeError: an option is not known (the nearest is named), or what is given is no function and no class.
-        ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
+        TypeError: what is given is no function and no class.
+        ValueError: an option is not known (the nearest is named), has an impossible value, or is one of Ray's that is not
+            there, with what to do instead.
 
     >>> import aktis
     >>> @aktis.remote(num_cpus=2)
@@ -120,8 +121,8 @@ def method(**options: Unpack[MethodOptions]) -> Callable[[T], T]:
         A decorator for the method. Callers can still give it other options.
 
     Raises:
-        TypeError: there is no option, or one that is not known (the nearest is named).
-        ValueError: an option has an impossible value.
+        TypeError: there is no option.
+        ValueError: an option is not known (the nearest is named), or has an impossible value.
 
     >>> import aktis
     >>> @aktis.remote

@@ -12,7 +12,7 @@ cannot pickle '_thread.lock' object, found at .state['guard'] (of type _thread.l
 from __future__ import annotations
 
 import contextlib
-from types import FunctionType
+from types import CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +35,14 @@ def explain(value: Any, error: Exception) -> Exception:
     kind = type(culprit)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     where = f"found at {path.strip()} (of type {name})" if path else f"in a value of type {name}"
+    if isinstance(culprit, (GeneratorType, CoroutineType)):
+        way_out = (
+            "Only data can travel to another process. Send what a generator gives as a list, list(...), or write 'yield' in the "
+            "remote function itself"
+            if isinstance(culprit, GeneratorType)
+            else "Only data can travel to another process. Wait for a coroutine where it is made: await, or asyncio.run(...)"
+        )
+        return TypeError(f"{_first_line(error)}, {where}\n{way_out}.")
     return TypeError(
         f"{_first_line(error)}, {where}\n"
         "Only data can travel to another process. Make such an object where it is used: inside of the function, or in the "

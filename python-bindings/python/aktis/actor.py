@@ -222,8 +222,8 @@ class ActorClass(Generic[Class_co]):
             Another :class:`ActorClass`; this one stays as it is.
 
         Raises:
-            TypeError: an option is not known (the nearest is named), or of a wrong type.
-            ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
+            ValueError: an option is not known (the nearest is named), has an impossible value, or is one of Ray's that is not
+                there, with what to do instead.
         """
         check_options("actor", ACTOR_OPTIONS, options)
         variant: ActorClass[Class_co] = ActorClass.__new__(ActorClass)

@@ -195,8 +195,8 @@ class RemoteFunction(Generic[Function_co, Out_co]):
             Another :class:`RemoteFunction`; this one stays as it is.
 
         Raises:
-            TypeError: an option is not known (the nearest is named), or of a wrong type.
-            ValueError: an option has an impossible value, or is one of Ray's that is not there, with what to do instead.
+            ValueError: an option is not known (the nearest is named), has an impossible value, or is one of Ray's that is not
+                there, with what to do instead.
 
         >>> import aktis
         >>> @aktis.remote

@@ -160,6 +160,11 @@ BATCHES = [
         table = numpy.zeros(3_000_000)
         data.range(3).map_batches(lambda batch: {"x": table[:3]})
         """, ("MapBatches(<lambda>)", "global variable 'table' (22 MB)", "aktis.put")),
+    Row(
+        "text for a tuple of arguments",
+        "data.range(3).map_batches(lambda batch, path: batch, fn_args='weights.npy')",
+        ("fn_args is a tuple", "('weights.npy',)"),
+    ),
     Row("58 iterating over a dataset", "list(data.range(3))", ("iter_rows()", "iter_batches()")),
     Row("59 len of a dataset", "len(data.range(3))", ("count()",)),
     Row("59 index of a dataset", "data.range(3)[0]", ("take(n)",)),
@@ -213,6 +218,22 @@ CALLS = [
         ("aktis.get(ref)", "inside of a list"),
     ),
     Row("39 get of a number", "aktis.get(42)", ("42 of type int", "an ObjectRef or a list")),
+    Row("get of a function", "aktis.get(one)", ("RemoteFunction", "Call it", ".remote(...)")),
+    Row("get of what was not called", "aktis.get(one.remote)", ("Call it", ".remote(...)")),
+    Row("get of a method", "aktis.get(Failing.remote().get)", ("ActorMethod", "Call it", ".remote(...)")),
+    Row("get of a dict", "aktis.get({'a': aktis.put(1)})", ("of type dict", "list(refs.values())")),
+    Row("option of an actor", "aktis.remote(num_returns=2)(Failing._class)", ("num_returns", "of an actor")),
+    Row("pool of classes", "aktis.util.ActorPool([Failing])", ("handles of actors", "Failing.remote(...)")),
+    Row(
+        "pool with a plain function",
+        "aktis.util.ActorPool([Failing.remote()]).submit(lambda actor, value: value, 1)",
+        ("the reference that actor.method.remote(...) gives", "1 of type int"),
+    ),
+    Row(
+        "a generator returned",
+        "aktis.get(aktis.remote(lambda: (x for x in 'ab')).remote())",
+        ("cannot pickle 'generator'", "list(...)", "'yield'"),
+    ),
     Row("42 method with a typo", "Failing.remote().gett.remote()", ("class Failing has no method 'gett'",)),
     Row("43 too many arguments", "one.remote(1, 2)", ("one()", "too many positional arguments")),
     Row(

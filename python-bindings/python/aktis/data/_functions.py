@@ -63,6 +63,9 @@ def definition_of(
     calls = calls or Calls()
     most_calls = calls.most(is_async=asks_async)
     # The calls of rows are counted one by one; one batch of them is prepared while the other is under way.
+    for argument, given in (("fn_args", args), ("fn_constructor_args", constructor_args)):
+        if isinstance(given, (str, bytes)):
+            raise TypeError(f"{name}: {argument} is a tuple of arguments, not {given!r}: give ({given!r},)")
     calls_ahead = most_calls if kind in ("batches", "column") or most_calls == 1 else 2
     definition = {
         "is_async": asks_async,

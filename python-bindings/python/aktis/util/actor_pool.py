@@ -6,14 +6,13 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .._aktis import ObjectRef
 from .._objects import get, wait
+from ..actor import ActorClass, ActorHandle
 from ..exceptions import ActorDiedError, GetTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from .._aktis import ObjectRef
-    from ..actor import ActorHandle
 
 Item = TypeVar("Item")
 
@@ -50,7 +49,7 @@ class ActorPool:
     """
 
     def __init__(self, actors: Iterable[ActorHandle[Any]]):
-        self._idle: deque[ActorHandle[Any]] = deque(actors)
+        self._idle: deque[ActorHandle[Any]] = deque(map(_checked_actor, actors))
         #: Running work, in the order in which it was submitted, by the first reference of each piece.
         self._running: dict[ObjectRef[Any], _Work] = {}
         self._ref_of: dict[int, ObjectRef[Any]] = {}
@@ -104,13 +103,22 @@ class ActorPool:
         Args:
             fn: as for :meth:`map`.
             value: its second argument.
+
+        Raises:
+            TypeError: ``fn`` returns something else than references.
         """
         if not self._idle:
             self._waiting.append((fn, value))
             return
         actor = self._idle.pop()
         refs = fn(actor, value)
-        first = refs[0] if isinstance(refs, list) else refs
+        first = refs[0] if isinstance(refs, list) and refs else refs
+        if not isinstance(first, ObjectRef):
+            self._idle.append(actor)
+            raise TypeError(
+                "the function of an actor pool returns the reference that actor.method.remote(...) gives, or a list of them: "
+                f"got {first!r} of type {type(first).__name__}"
+            )
         self._running[first] = _Work(self._submitted, actor, refs)
         self._ref_of[self._submitted] = first
         self._submitted += 1
@@ -229,9 +237,10 @@ class ActorPool:
             actor: its handle; waiting work is given to it at once.
 
         Raises:
+            TypeError: it is no handle.
             ValueError: it is in the pool already.
         """
-        if actor in self._idle or any(actor == work.actor for work in self._running.values()):
+        if _checked_actor(actor) in self._idle or any(actor == work.actor for work in self._running.values()):
             raise ValueError(f"{actor!r} is in the pool already")
         self._death = None
         self._idle.append(actor)
@@ -240,6 +249,13 @@ class ActorPool:
     def _feed(self) -> None:
         while self._waiting and self._idle:
             self.submit(*self._waiting.popleft())
+
+
+def _checked_actor(actor: Any) -> ActorHandle[Any]:
+    if isinstance(actor, ActorHandle):
+        return actor
+    way_out = f": start it, {actor.__name__}.remote(...)" if isinstance(actor, ActorClass) else ""
+    raise TypeError(f"an actor pool takes handles of actors: got {actor!r} of type {type(actor).__name__}{way_out}")
 
 
 class _Work(NamedTuple):
