@@ -120,8 +120,7 @@ def _check_get(refs: Any) -> None:
         return
     if not isinstance(refs, list):
         raise ValueError(  # noqa: TRY004
-            f"get() takes an ObjectRef or a list of them: got {_described(refs)}"
-            + _way_to_a_reference(refs)
+            f"get() takes an ObjectRef or a list of them: got {_described(refs)}" + _way_to_a_reference(refs)
         )
     for index, ref in enumerate(refs):
         if not isinstance(ref, ObjectRef):
