@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use aktis_common::ids::{ActorId, NodeId, ObjectId, TaskId};
-use aktis_lane::{ConnectionId, PayloadParts, Urgency, Waiter};
 use aktis_proto::v1 as wire;
 use thin_vec::ThinVec;
 
-use super::ResultValue;
 use super::leases::LeaseRequestKey;
+use super::objects::ResultValue;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
+use aktis_lane::PayloadParts;
+use aktis_lane::Waiter;
+use aktis_lane::{ConnectionId, Urgency};
 
 /// One thing to do.
 pub(crate) enum Effect {
@@ -75,6 +77,17 @@ pub(crate) enum Watcher {
     },
 }
 
+/// What a change of one table means for another one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// An argument that the task waits for is there.
+    ArgumentReady(TaskId),
+    /// A result of a task that lay in a store is not referenced any more.
+    ResultForgotten(ObjectId),
+    /// Somebody waits for an own object, all copies of which are gone.
+    Missed(ObjectId),
+}
+
 /// What is to be done, and what is to be dropped outside the lock (dropping a reference takes the lock again).
 #[derive(Default)]
 pub(crate) struct Effects {
@@ -82,6 +95,8 @@ pub(crate) struct Effects {
     pub(crate) callbacks: Vec<Box<dyn FnOnce() + Send>>,
     garbage_values: Vec<Value>,
     garbage_refs: Vec<ObjectRef>,
+    /// What is still to be passed on from table to table, before anything else happens.
+    following: Vec<Consequence>,
     /// Tasks whose last missing dependency is ready; the core works them off before it returns.
     pub(super) runnable: Vec<TaskId>,
 }
@@ -89,6 +104,14 @@ pub(crate) struct Effects {
 impl Effects {
     pub(crate) fn push(&mut self, effect: Effect) {
         self.list.push(effect);
+    }
+
+    pub(super) fn follow(&mut self, consequence: Consequence) {
+        self.following.push(consequence);
+    }
+
+    pub(super) fn take_following(&mut self) -> Vec<Consequence> {
+        std::mem::take(&mut self.following)
     }
 
     pub(super) fn discard_value(&mut self, value: Value) {

@@ -1,65 +1,57 @@
 //! What a process knows as an owner, a borrower and a caller: pure state, no clock, thread, socket or file.
 //!
-//! ```text
-//!  objects   every object this process holds references to: state, counts, who waits
-//!  tasks     tasks this process submitted: dependencies, attempts
-//!  lineage   tasks that have ended and whose results may have to be made again
-//!  leases    workers leased per scheduling class: queues, pipelining, stealing back
-//!  actors    actors this process calls: state, calls in order
-//!  lending   what other processes need of this one, while it works and when it ends
-//!  away      which of them are asked about, since they cannot be reached
-//! ```
+//! Five tables, each with private fields, and a step that passes on what a change of one means for another:
+//!
+//! | table | knows | says to others |
+//! |---|---|---|
+//! | [`objects`] | objects this process holds references to: value, who holds it, who waits; whether others need it on their account | [`Consequence`]: an argument is ready, a result is forgotten, one is missed |
+//! | [`streams`] | generators as their consumer sees them: items, end, who waits | what an item is ([`streams::Arrival`]), whom an end concerns |
+//! | [`tasks`] | tasks this process submitted: arguments, attempts, lineage | what a task is to do: [`tasks::Retry`], [`tasks::Cancelled`], [`tasks::Remake`], [`tasks::NotReady`] |
+//! | [`leases`] | classes of tasks and leased workers: queues, pipelining, stealing back | who is pushed next, who comes back or cannot be run |
+//! | [`actors`] | actors this process calls: where they are, calls in order | the call that leaves next ([`actors::NextCall`]), who is interrupted |
+//!
+//! What a line may touch is what the compiler lets it touch: the fields of the table in whose folder it stands. No table knows
+//! [`Core`]. One may look into those below it, as an argument: `leases` and `actors` look into `tasks`, `tasks` into `objects`;
+//! none changes another. Only `step` holds several tables at once, and it has no state. Verbs of a table that concern
+//! nobody else are for the crate (`pub(crate)`), the others for the step (`pub(super)`, `pub(in crate::core)`).
+//!
 //! Every entry point takes what happened and appends what is to be done to an [`Effects`]. The caller carries the
 //! effects out after it has released the core's lock, except [`Effect::Send`], which it appends to the connection's
-//! outbox while it holds the lock: that is what keeps calls in order.
-//!
-//! Invariants:
-//! - `REF-1 (freed-once)`: an object's storage is freed exactly when no handle, task, borrower or containing object
-//!   holds it.
-//! - `TASK-1 (one-end)`: every submitted task ends exactly once for its results: with values or with a failure.
-//! - `TASK-2 (retries-bounded)`: a task is attempted at most `1 + max_retries` times after system failures.
-//! - `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
-//! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
-//!   again or ended.
-//! - `LEASE-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for long.
-//! - `LEND-1 (nothing-lost-in-good-order)`: a process that ends in good order does so when others need nothing of it.
-//! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
+//! outbox while it holds the lock: that is what keeps calls in order. `clock` is the time of the event; `check` looks whether
+//! the invariants hold, which stand with the tables: `REF-1`, `LEND-1` (objects), `STREAM-1..2`, `TASK-1..3`, `LEASE-1..2`,
+//! `ACTOR-1`.
 
 pub(crate) mod actors;
+mod check;
 mod clock;
 mod effects;
 pub(crate) mod leases;
 pub(crate) mod objects;
+mod sparse;
 mod step;
 mod streams;
 pub(crate) mod tasks;
 
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::ObjectId;
-use aktis_lane::ConnectionId;
-use rustc_hash::FxHashMap;
-
 use crate::reference::ProcessAddress;
 
+use effects::Consequence;
 pub(crate) use effects::{Effect, Effects, Watcher};
-pub(crate) use step::{Cancel, CancelError, EndedResult, ResultValue, cancelled_failure};
+pub(crate) use step::EndedResult;
 pub(crate) use streams::StreamNext;
+pub(crate) use tasks::{Cancel, CancelError, cancelled_failure};
 
 /// See the [module](self).
 pub(crate) struct Core {
-    pub(crate) me: ProcessAddress,
     clock: clock::Clock,
+    /// How many there were, in builds with assertions.
+    events: u32,
     pub(crate) objects: objects::ObjectTable,
     pub(crate) tasks: tasks::TaskTable,
     pub(crate) leases: leases::LeaseTable,
     pub(crate) actors: actors::ActorTable,
     pub(crate) streams: streams::StreamTable,
-    lending: objects::lending::Lending,
-    /// What became of the bytes of objects that were lost in another way than with their node, for people.
-    losses: FxHashMap<ObjectId, String>,
-    /// Who said hello on which connection.
-    pub(crate) peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
 
 /// What is left to do for who has called the core.
@@ -73,16 +65,13 @@ pub(crate) struct StepEnd {
 impl Core {
     pub(crate) fn new(me: ProcessAddress, lineage_limit_bytes: u64, lease_idle: Duration) -> Self {
         Self {
-            me,
             clock: clock::Clock::default(),
-            objects: objects::ObjectTable::default(),
+            events: 0,
+            objects: objects::ObjectTable::new(me),
             tasks: tasks::TaskTable::new(lineage_limit_bytes),
             leases: leases::LeaseTable::new(lease_idle),
             actors: actors::ActorTable::default(),
             streams: streams::StreamTable::default(),
-            lending: objects::lending::Lending::default(),
-            losses: FxHashMap::default(),
-            peers: FxHashMap::default(),
         }
     }
 
@@ -94,6 +83,9 @@ impl Core {
     /// It was handled: passes on what has not been yet.
     pub(crate) fn end(&mut self, effects: &mut Effects) -> StepEnd {
         self.settle(effects);
+        if cfg!(debug_assertions) {
+            self.check_now_and_then();
+        }
         StepEnd {
             tick_wish: self.clock.take_tick_wish(),
             has_shrunk: self.objects.take_shrunk(),
@@ -102,9 +94,13 @@ impl Core {
 
     /// Does what is due at this time. Says when to come again.
     pub(crate) fn tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let leases = self.lease_tick(effects);
-        let actors = self.actor_tick(effects);
-        let others = [self.lending_tick(effects), self.condemned_tick(effects)];
+        let now = self.clock.now();
+        let leases = self.leases.tick(&mut self.clock, effects);
+        let actors = self.actors.tick(now, effects);
+        let others = [
+            self.objects.lending_tick(now, effects),
+            self.leases.condemned_tick(now, effects),
+        ];
         let others = others.into_iter().flatten();
         leases.into_iter().chain(actors).chain(others).min()
     }

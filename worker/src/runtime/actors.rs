@@ -12,9 +12,9 @@ use wire::node_frame::Kind;
 use super::lanes::LaneRole;
 use super::obituaries::Death;
 use super::{Left, Runtime, Unburied, resource_request};
-use crate::core::actors::call_queues::CallLimits;
+use crate::core::actors::CallLimits;
 use crate::core::objects::ObjectState;
-use crate::core::tasks::layout_of;
+use crate::core::objects::layout_of;
 use crate::error::TaskFailure;
 use crate::options::{ActorOptions, Function, ResourceMap};
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -99,7 +99,7 @@ impl Runtime {
         // Held for restarts, with the references that the constructor's arguments contain.
         let mut held = input;
         held.contained.extend(dependencies);
-        self.with_core(|core, effects| core.hold_creation_args(actor, held, effects));
+        self.with_core(|core, effects| core.actors.hold_creation_args(actor, held, effects));
         let lifetime = if options.is_detached {
             None
         } else {
@@ -171,10 +171,8 @@ impl Runtime {
         let id = ObjectId::for_put();
         let nothing = Value::native(bytes::Bytes::new());
         self.0.core.note(|core| {
-            core.objects
-                .insert_owned(id, ObjectState::Inline(nothing))
-                .handles = 1;
-            core.bind_actor(id, actor);
+            core.objects.hold(id, ObjectState::Inline(nothing));
+            core.objects.bind_actor(id, actor);
         });
         ObjectRef::from_counted(id, self.0.me, self)
     }
@@ -265,7 +263,7 @@ impl Runtime {
     }
 
     pub(super) fn on_lease_lane_closed(&self, id: ConnectionId) {
-        let closed = self.with_core(|core, effects| core.lease_lane_closed(id, effects));
+        let closed = self.with_core(|core, effects| core.leases.lane_closed(id, effects));
         let Some((worker, tasks)) = closed else {
             return;
         };

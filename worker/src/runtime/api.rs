@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aktis_common::ids::ObjectId;
 
 use super::Runtime;
-use crate::core::objects::ObjectState;
-use crate::core::{ResultValue, Watcher};
+use crate::core::Watcher;
+use crate::core::objects::{ObjectState, ResultValue};
 use crate::error::TaskFailure;
 use crate::reference::ObjectRef;
 use crate::value::Value;
@@ -18,9 +18,7 @@ impl Runtime {
             self.check_open()?;
             let (id, me) = (ObjectId::for_put(), self.0.me);
             let state = ObjectState::Inline(value);
-            self.0
-                .core
-                .note(|core| core.objects.insert_owned(id, state).handles = 1);
+            self.0.core.note(|core| core.objects.hold(id, state));
             return Ok(ObjectRef::from_counted(id, me, self));
         }
         self.put_stored(value)
@@ -32,7 +30,7 @@ impl Runtime {
         let (id, me) = (ObjectId::for_put(), self.0.me);
         self.0
             .core
-            .note(|core| core.objects.insert_owned(id, ObjectState::Pending).handles = 1);
+            .note(|core| core.objects.hold(id, ObjectState::Pending));
         let reference = ObjectRef::from_counted(id, me, self);
         let size_bytes = self.write_stored(id, me, &value)?;
         let stored = ResultValue::Stored {
@@ -55,10 +53,8 @@ impl Runtime {
     /// Whether the value, or the failure, is in this process.
     pub fn is_inline(&self, reference: &ObjectRef) -> bool {
         self.0.core.look(|core| {
-            let entry = core.objects.get(reference.id());
-            entry.is_some_and(|entry| {
-                matches!(entry.state, ObjectState::Inline(_) | ObjectState::Failed(_))
-            })
+            let state = core.objects.state(reference.id());
+            matches!(state, Some(ObjectState::Inline(_) | ObjectState::Failed(_)))
         })
     }
 
@@ -66,9 +62,7 @@ impl Runtime {
         self.check_open()?;
         let id = ObjectId::for_put();
         let state = ObjectState::Failed(Arc::new(failure.clone()));
-        self.0
-            .core
-            .note(|core| core.objects.insert_owned(id, state).handles = 1);
+        self.0.core.note(|core| core.objects.hold(id, state));
         Ok(ObjectRef::from_counted(id, self.0.me, self))
     }
 

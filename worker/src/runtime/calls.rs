@@ -293,7 +293,7 @@ impl ReceivedCall {
         let has_room = payload.len_bytes() <= INLINED_BYTES;
         let place = if has_room && value.data_bytes() as u64 <= limit {
             value.append_to(payload);
-            Place::Inline(crate::core::tasks::layout_of(value))
+            Place::Inline(crate::core::objects::layout_of(value))
         } else {
             let owner = self
                 .caller()
@@ -312,7 +312,8 @@ impl ReceivedCall {
         {
             runtime.with_core(|core, effects| {
                 for inner in &value.contained {
-                    core.register_borrower(inner.id(), inner.owner(), caller, effects);
+                    core.objects
+                        .hand_over(inner.id(), inner.owner(), caller, effects);
                 }
             });
         }
@@ -370,7 +371,7 @@ impl ReceivedCall {
         self.runtime.0.core.note(|core| {
             self.received
                 .iter()
-                .filter(|(object, _)| core.credit_if_still_held(*object))
+                .filter(|(object, _)| core.objects.credit_if_still_held(*object))
                 .map(|(object, owner)| wire::ObjectRef {
                     object_id: object.to_wire(),
                     owner: Some(owner.to_wire()),

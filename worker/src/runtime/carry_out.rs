@@ -91,7 +91,7 @@ impl Runtime {
             }
             Effect::CloseLane { connection } => self.close_lane(connection),
             Effect::EndActor { actor } => {
-                self.with_core(|core, effects| core.end_actor(actor, effects))
+                self.with_core(|core, effects| core.actors.end(actor, effects))
             }
             Effect::WatchActor { actor } => self.watch_actor(actor),
             Effect::KillActor { actor } => self.kill_unreferenced(actor),

@@ -41,7 +41,7 @@ impl ReadsAhead {
                 && let Some(reference) = references.get(self.position)
             {
                 let object = reference.id();
-                match core.objects.get(object).map(|entry| &entry.state) {
+                match core.objects.state(object) {
                     Some(ObjectState::Stored(stored)) if !self.begun.contains_key(&object) => {
                         places.push(Place {
                             object,

@@ -179,7 +179,9 @@ impl Runtime {
             LaneKind::ObjectLost(lost) => {
                 let object = object_of(&lost.object_id)?;
                 let node = NodeId::from_bytes(&lost.node_id).map_err(|error| id_error(&error))?;
-                self.with_core(|core, effects| core.copy_lost(object, node, lost.making, effects));
+                self.with_core(|core, effects| {
+                    core.objects.copy_lost(object, node, lost.making, effects)
+                });
                 Ok(())
             }
             LaneKind::CancelTask(cancel) => {
@@ -246,7 +248,7 @@ impl Runtime {
             };
         }
         drop(lanes);
-        self.0.core.note(|core| core.peers.insert(id, caller));
+        self.0.core.note(|core| core.objects.add_peer(id, caller));
         Ok(())
     }
 
@@ -304,7 +306,7 @@ impl Runtime {
         &self,
         results: &[wire::TaskResult],
         payload: &Payload<'_>,
-    ) -> Result<Vec<crate::core::ResultValue>, String> {
+    ) -> Result<Vec<crate::core::objects::ResultValue>, String> {
         use wire::task_result::Place;
         let mut position = 0;
         let mut values = Vec::with_capacity(results.len());
@@ -313,7 +315,7 @@ impl Runtime {
                 Some(Place::Inline(layout)) => {
                     let (value, end) = self.read_value(layout, payload, position, true)?;
                     position = end;
-                    crate::core::ResultValue::Inline(value)
+                    crate::core::objects::ResultValue::Inline(value)
                 }
                 Some(Place::Stored(stored)) => self.read_stored_place(stored)?,
                 None => return Err("a result that is nowhere".to_owned()),
@@ -325,8 +327,8 @@ impl Runtime {
     fn read_stored_place(
         &self,
         stored: &wire::StoredObject,
-    ) -> Result<crate::core::ResultValue, String> {
-        Ok(crate::core::ResultValue::Stored {
+    ) -> Result<crate::core::objects::ResultValue, String> {
+        Ok(crate::core::objects::ResultValue::Stored {
             node: NodeId::from_bytes(&stored.node_id).map_err(|error| id_error(&error))?,
             size_bytes: stored.size_bytes,
             making: stored.making,
@@ -379,13 +381,15 @@ impl Runtime {
         let owner = address_of(reference.owner.as_ref())?;
         self.0
             .core
-            .note(|core| core.count_handle(id, owner, is_credited));
+            .note(|core| core.objects.count_handle(id, owner, is_credited));
         Ok(ObjectRef::from_counted(id, owner, self))
     }
 
     /// A reference whose bytes came by a way of the user's own. The object is there if its owner keeps it.
     pub fn adopt_reference(&self, id: ObjectId, owner: ProcessAddress) -> ObjectRef {
-        self.0.core.note(|core| core.count_handle(id, owner, false));
+        self.0
+            .core
+            .note(|core| core.objects.count_handle(id, owner, false));
         ObjectRef::from_counted(id, owner, self)
     }
 
@@ -425,7 +429,7 @@ impl Runtime {
             return Ok(());
         };
         let answer = match reply.outcome.ok_or("a reply without an outcome")? {
-            Outcome::Inline(layout) => Ok(crate::core::ResultValue::Inline(
+            Outcome::Inline(layout) => Ok(crate::core::objects::ResultValue::Inline(
                 self.read_value(&layout, payload, 0, true)?.0,
             )),
             Outcome::Stored(stored) => Ok(self.read_stored_place(&stored)?),
@@ -466,7 +470,7 @@ impl Runtime {
             }
             (LaneRole::Incoming { .. }, _) => {
                 self.queue().forget(id);
-                self.0.core.note(|core| core.peers.remove(&id));
+                self.0.core.note(|core| core.objects.remove_peer(id));
             }
             (LaneRole::Peer, _) => {}
         }

@@ -102,7 +102,7 @@ impl Runtime {
         };
         for lane in lanes {
             self.close_lane(lane);
-            self.0.core.note(|core| core.peers.remove(&lane));
+            self.0.core.note(|core| core.objects.remove_peer(lane));
         }
     }
 }

@@ -222,7 +222,7 @@ impl Runtime {
 
     pub(crate) fn object_size(&self, id: ObjectId) -> Option<u64> {
         use crate::core::objects::ObjectState;
-        self.0.core.look(|core| match &core.objects.get(id)?.state {
+        self.0.core.look(|core| match core.objects.state(id)? {
             ObjectState::Inline(value) => Some(value.data_bytes() as u64),
             ObjectState::Stored(stored) => Some(stored.size_bytes),
             ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => None,

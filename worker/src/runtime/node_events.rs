@@ -14,7 +14,7 @@ use super::Runtime;
 use super::incoming::{address_of, id_error};
 use super::lanes::LaneRole;
 use super::obituaries::Death;
-use crate::core::actors::call_queues::CallLimits;
+use crate::core::actors::CallLimits;
 use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;
@@ -105,7 +105,7 @@ impl Runtime {
                 self.0
                     .node
                     .tell(NodeKind::LeaseReturn(returned), Urgency::Now);
-                self.with_core(|core, effects| core.lease_retracted(key, effects));
+                self.with_core(|core, effects| core.leases.retracted(key, effects));
             }
         }
     }
@@ -137,7 +137,7 @@ impl Runtime {
             NodeKind::LeaseReclaim(reclaim) => {
                 let node = NodeId::from_bytes(&reclaim.node_id).ok();
                 self.with_core(|core, effects| {
-                    core.lease_reclaimed(reclaim.lease_id, node, effects)
+                    core.leases.reclaimed(reclaim.lease_id, node, effects)
                 });
             }
             NodeKind::Exit(exit) if exit.is_final => {
@@ -163,8 +163,7 @@ impl Runtime {
         self.bury(worker.worker, &death);
         let cause = death.cause;
         self.with_core(|core, effects| {
-            core.borrower_died(worker.worker, effects);
-            core.owner_died(worker, &cause, effects);
+            core.process_died(worker, &cause, effects);
         });
     }
 
@@ -179,8 +178,7 @@ impl Runtime {
         drop(lanes);
         to_close.iter().for_each(|connection| connection.close());
         self.with_core(|core, effects| {
-            core.node_died(node, effects);
-            core.owners_on_node_died(node, cause, effects);
+            core.node_died(node, cause, effects);
         });
     }
 

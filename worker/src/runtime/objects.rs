@@ -243,7 +243,7 @@ impl Runtime {
                 if !lost.reason.is_empty() {
                     self.0
                         .core
-                        .note(|core| core.note_loss(place.object, lost.reason));
+                        .note(|core| core.objects.note_loss(place.object, lost.reason));
                 }
                 let making = place.making;
                 Err(ReadError::Lost(Missed { nodes, making }))
@@ -355,7 +355,7 @@ impl Runtime {
         }
         self.with_core(|core, effects| {
             for node in nodes {
-                core.copy_lost(object, *node, *making, effects);
+                core.objects.copy_lost(object, *node, *making, effects);
             }
         });
     }

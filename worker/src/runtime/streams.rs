@@ -35,10 +35,10 @@ impl Runtime {
             }
             let waiter = Waiter::new(1);
             let watcher = Watcher::Thread(Arc::clone(&waiter));
-            self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
+            self.with_core(|core, effects| core.streams.watch(task, watcher, effects));
             let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
             if waited.is_err() {
-                self.0.core.note(|core| core.unwatch_stream(task, &waiter));
+                self.0.core.note(|core| core.streams.unwatch(task, &waiter));
             }
             waited?;
         }
@@ -61,12 +61,12 @@ impl Runtime {
     }
 
     pub(crate) fn stream_progress(&self, task: TaskId) -> (bool, bool) {
-        self.0.core.look(|core| core.stream_progress(task))
+        self.0.core.look(|core| core.streams.progress(task))
     }
 
     pub(crate) fn on_stream_next(&self, task: TaskId, callback: Box<dyn FnOnce() + Send>) {
         let watcher = Watcher::Callback(callback);
-        self.with_core(|core, effects| core.watch_stream(task, watcher, effects));
+        self.with_core(|core, effects| core.streams.watch(task, watcher, effects));
     }
 }
 
@@ -206,10 +206,10 @@ mod tests {
         let node = PretendedRaylet::new(folder.path()).expect("a raylet");
         let (runtime, _raylet) = node.join().expect("joined");
         let task = TaskId::next();
-        runtime.0.core.note(|core| core.open_stream(task));
+        runtime.0.core.note(|core| core.streams.open(task));
         let read = runtime.stream_next(task, Some(Instant::now()), &|| false);
         assert!(matches!(read, Err(GetError::TimedOut { .. })));
-        assert_eq!(runtime.0.core.look(|core| core.stream_watchers(task)), 0);
+        assert_eq!(runtime.0.core.look(|core| core.streams.watchers(task)), 0);
         runtime.shutdown();
     }
 }

@@ -93,14 +93,14 @@ impl Runtime {
             TaskRecord::new(task, Arc::clone(template), input, edges).child_of(self.current_task());
         self.with_core(|core, effects| {
             if let Target::Actor(actor) = template.target {
-                record.sequence = core.actors.admit(actor)?;
+                record.set_sequence(core.actors.admit(actor)?);
             }
             for index in 0..shared.num_returns {
                 let id = ObjectId::of_return(task, index);
-                core.objects.insert_owned(id, ObjectState::Pending).handles = 1;
+                core.objects.hold(id, ObjectState::Pending);
             }
             if shared.is_streaming {
-                core.open_stream(task);
+                core.streams.open(task);
             }
             match template.target {
                 Target::Class(_) => core.submit(record, effects),

@@ -193,7 +193,7 @@ impl Runtime {
         let number = self.with_core(|core, effects| {
             for reference in references {
                 match core.objects.get(reference.id()) {
-                    Some(entry) => match &entry.state {
+                    Some(entry) => match entry.state() {
                         ObjectState::Failed(failure) => return Err(TaskFailure::clone(failure)),
                         ObjectState::Pending if entry.owner().is_none() => {}
                         ObjectState::Pending | ObjectState::Lost => {
@@ -225,17 +225,14 @@ impl Runtime {
         }
         self.0.core.note(|core| {
             let failed = core.objects.take_failed(getter.number);
-            if let Some(entry) = references
-                .first()
-                .and_then(|first| core.objects.get_mut(first.id()))
-            {
+            if let Some(first) = references.first() {
                 // The wait for it may have ended without it.
-                entry.unwatch(|watcher| matches!(watcher, Watcher::Thread(over) if over.is_done()));
+                core.objects.unwatch_done(first.id());
             }
             let is_meant = |reference: &&ObjectRef| failed.contains(&reference.id());
             let found = references.iter().find(is_meant);
             match found.and_then(|found| core.objects.get(found.id())) {
-                Some(entry) => match &entry.state {
+                Some(entry) => match entry.state() {
                     ObjectState::Failed(failure) => {
                         Err(GetError::Failed(TaskFailure::clone(failure)))
                     }
@@ -255,7 +252,7 @@ impl Runtime {
         self.0.core.look(|core| {
             for reference in &references[values.len()..] {
                 let (object, owner) = (reference.id(), reference.owner());
-                match core.objects.get(object).map(|entry| &entry.state) {
+                match core.objects.state(object) {
                     Some(ObjectState::Inline(value)) => values.push(value.clone()),
                     Some(ObjectState::Failed(failure)) => {
                         return Err(GetError::Failed(TaskFailure::clone(failure)));
@@ -327,15 +324,9 @@ impl Runtime {
     }
 
     fn unwatch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
-        self.0.core.note(|core| {
-            for id in ids {
-                if let Some(entry) = core.objects.get_mut(*id) {
-                    entry.unwatch(|watcher| {
-                        matches!(watcher, Watcher::Thread(waiting) if Arc::ptr_eq(waiting, waiter))
-                    });
-                }
-            }
-        });
+        self.0
+            .core
+            .note(|core| ids.iter().for_each(|id| core.objects.unwatch(*id, waiter)));
     }
 
     /// Waits until `count` of the objects are ready, or `deadline` passes. Returns the positions of ready ones in order, at

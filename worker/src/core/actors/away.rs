@@ -10,30 +10,28 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::ActorId;
 use rustc_hash::FxHashMap;
 
-use crate::core::{Core, Effect, Effects};
-
 /// Longer than the news of a death takes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// The actors that are asked about, and when the next time.
 #[derive(Debug, Default)]
-pub(in crate::core) struct AwayActors(FxHashMap<ActorId, Instant>);
+pub(super) struct AwayActors(FxHashMap<ActorId, Instant>);
 
 impl AwayActors {
-    /// Says when [`Core::tick`] is to be called.
-    pub(in crate::core) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
+    /// Says when `Core::tick` is to be called.
+    pub(super) fn add(&mut self, actor: ActorId, now: Instant) -> Instant {
         let ask_at = now + ASK_EVERY;
         self.0.insert(actor, ask_at);
         ask_at
     }
 
     /// There is news of it.
-    pub(in crate::core) fn remove(&mut self, actor: ActorId) {
+    pub(super) fn remove(&mut self, actor: ActorId) {
         self.0.remove(&actor);
     }
 
     /// Those to be asked about now.
-    pub(in crate::core) fn take_due(&mut self, now: Instant) -> Vec<ActorId> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<ActorId> {
         let due = self.0.iter_mut().filter(|(_, ask_at)| **ask_at <= now);
         due.map(|(actor, ask_at)| {
             *ask_at = now + ASK_EVERY;
@@ -42,25 +40,8 @@ impl AwayActors {
         .collect()
     }
 
-    pub(in crate::core) fn next(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn next(&self, now: Instant) -> Option<Duration> {
         let left = |ask_at: &Instant| ask_at.saturating_duration_since(now);
         self.0.values().map(left).min()
-    }
-}
-
-impl Core {
-    /// Asks what has become of actors that are away. Says when to come again.
-    pub(in crate::core) fn actor_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let now = self.clock.now();
-        for actor in self.actors.away.take_due(now) {
-            effects.push(Effect::WatchActor { actor });
-        }
-        self.actors.away.next(now)
-    }
-
-    /// The actor cannot be reached now. If it lives it is to be tried again.
-    pub(in crate::core) fn ask_later(&mut self, actor: ActorId) {
-        let ask_at = self.actors.away.add(actor, self.clock.now());
-        self.clock.tick_by(ask_at);
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::core) struct Group(usize);
 
 /// Calls of one group.
 #[derive(Debug, Default)]
-pub(in crate::core) struct CallQueue {
+pub(super) struct CallQueue {
     name: Box<str>,
     /// Not sent yet, in order.
     waiting: VecDeque<TaskId>,
@@ -29,27 +29,32 @@ pub(in crate::core) struct CallQueue {
 
 impl CallQueue {
     /// The call that is to be sent next.
-    pub(in crate::core) fn front(&self) -> Option<TaskId> {
+    pub(super) fn front(&self) -> Option<TaskId> {
         self.waiting.front().copied()
     }
 
     /// Whether the window lets one more call pass.
-    pub(in crate::core) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.sent.has_room()
     }
 
     /// Calls that were sent and are unanswered.
-    pub(in crate::core) fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.sent.len()
     }
 
     /// The first call is not to be sent, or fails.
-    pub(in crate::core) fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.waiting.pop_front();
     }
 
+    /// Those that wait to be sent, in order.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = TaskId> {
+        self.waiting.iter().copied()
+    }
+
     /// The first call leaves.
-    pub(in crate::core) fn send(&mut self, bytes: usize) {
+    pub(super) fn send(&mut self, bytes: usize) {
         if let Some(call) = self.waiting.pop_front() {
             self.sent.sent(call, bytes);
         }
@@ -57,7 +62,7 @@ impl CallQueue {
 
     /// A call that is no longer to be sent. Calls lie in the order of `is_earlier` but for those that two threads submitted at
     /// the same time.
-    pub(in crate::core) fn remove(&mut self, call: TaskId, is_earlier: impl Fn(TaskId) -> bool) {
+    pub(super) fn remove(&mut self, call: TaskId, is_earlier: impl Fn(TaskId) -> bool) {
         let expected = self.waiting.partition_point(|id| is_earlier(*id));
         if self.waiting.get(expected) == Some(&call) {
             self.waiting.remove(expected);
@@ -66,12 +71,12 @@ impl CallQueue {
         }
     }
 
-    pub(in crate::core) fn push(&mut self, call: TaskId) {
+    pub(super) fn push(&mut self, call: TaskId) {
         self.waiting.push_back(call);
     }
 
     /// Puts a call that comes back between those that wait.
-    pub(in crate::core) fn insert(&mut self, call: TaskId, is_after: impl Fn(TaskId) -> bool) {
+    pub(super) fn insert(&mut self, call: TaskId, is_after: impl Fn(TaskId) -> bool) {
         let position = self.waiting.iter().position(|id| is_after(*id));
         self.waiting
             .insert(position.unwrap_or(self.waiting.len()), call);
@@ -100,14 +105,14 @@ impl CallLimits {
 
 /// The queues of one actor.
 #[derive(Debug, Default)]
-pub(in crate::core) struct CallQueues {
+pub(super) struct CallQueues {
     queues: Vec<CallQueue>,
     limits: CallLimits,
 }
 
 impl CallQueues {
     /// The limits are known once the actor lives.
-    pub(in crate::core) fn set_limits(&mut self, limits: CallLimits) {
+    pub(super) fn set_limits(&mut self, limits: CallLimits) {
         for queue in &mut self.queues {
             queue.sent.set_calls_at_once(limits.of(&queue.name));
         }
@@ -115,7 +120,7 @@ impl CallQueues {
     }
 
     /// The queue of a group, made when it is first called.
-    pub(in crate::core) fn of(&mut self, group: &str) -> &mut CallQueue {
+    pub(super) fn of(&mut self, group: &str) -> &mut CallQueue {
         let known = self.queues.iter().position(|queue| *queue.name == *group);
         let index = known.unwrap_or_else(|| {
             let mut queue = CallQueue {
@@ -129,29 +134,29 @@ impl CallQueues {
         &mut self.queues[index]
     }
 
-    pub(in crate::core) fn groups(&self) -> impl Iterator<Item = Group> + use<> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = Group> + use<> {
         (0..self.queues.len()).map(Group)
     }
 
     /// `None`: the actor was forgotten since, and is called anew.
-    pub(in crate::core) fn get_mut(&mut self, group: Group) -> Option<&mut CallQueue> {
+    pub(super) fn get_mut(&mut self, group: Group) -> Option<&mut CallQueue> {
         self.queues.get_mut(group.0)
     }
 
     /// Calls that have not ended.
-    pub(in crate::core) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let length = |queue: &CallQueue| queue.waiting.len() + queue.sent.len();
         self.queues.iter().map(length).sum()
     }
 
     /// The group in which the call was on its way.
-    pub(in crate::core) fn answered(&mut self, call: TaskId) -> Option<Group> {
+    pub(super) fn answered(&mut self, call: TaskId) -> Option<Group> {
         let answered = |queue: &mut CallQueue| queue.sent.answered(call);
         self.queues.iter_mut().position(answered).map(Group)
     }
 
     /// The lane is gone: what was sent on it, in order within each group.
-    pub(in crate::core) fn take_sent(&mut self) -> Vec<TaskId> {
+    pub(super) fn take_sent(&mut self) -> Vec<TaskId> {
         let mut sent = Vec::new();
         for queue in &mut self.queues {
             sent.append(&mut queue.sent.take());
@@ -159,8 +164,12 @@ impl CallQueues {
         sent
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CallQueue> {
+        self.queues.iter()
+    }
+
     /// Gives back the memory of calls that have ended.
-    pub(in crate::core) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         for queue in &mut self.queues {
             queue.waiting.shrink_to_fit();
             queue.sent.shrink();

@@ -8,12 +8,15 @@
 //! ```
 //! An address that is the old one means that the lane failed and the actor lives on ([`away`]).
 //!
-//! Calls leave in the order of submission (`ACTOR-1`): a call whose arguments are not ready holds the ones behind it, and
-//! so do calls that the actor has not answered ([`window`]). Both hold within a concurrency group
-//! ([`call_queues`]).
+//! - `ACTOR-1 (fifo)`: calls of this process to one actor leave in the order of submission, within a concurrency group.
+//!
+//! A call whose arguments are not ready holds the ones behind it, and
+//! so do calls that the actor has not answered ([`window`]). Each concurrency group has a queue and a
+//! window of its own ([`call_queues`]).
 
 mod away;
-pub(crate) mod call_queues;
+mod call_queues;
+mod check;
 mod incarnations;
 mod window;
 
@@ -23,13 +26,17 @@ use aktis_lane::{ConnectionId, Urgency};
 use rustc_hash::FxHashMap;
 
 use self::away::AwayActors;
-use self::call_queues::{CallQueues, Group};
+use self::call_queues::CallQueues;
+use super::tasks::TaskTable;
 use super::tasks::templates::TemplateSlots;
-use super::tasks::{Assembled, Place, TaskRecord};
-use super::{Core, Effect, Effects};
+use super::{Effect, Effects};
 use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
 use crate::value::Value;
+
+pub(crate) use self::call_queues::CallLimits;
+pub(super) use self::call_queues::Group;
+pub(super) use self::incarnations::interruption;
 
 /// Frames beyond this many unanswered calls of one actor may wait to be joined.
 const DIRECT_WRITES: usize = 2;
@@ -106,12 +113,21 @@ impl ActorEntry {
     }
 }
 
+/// What is to become of a call that is the first to wait.
+pub(super) enum NextCall {
+    /// It waits on, or there is none.
+    Waits,
+    Leaves(TaskId, ConnectionId),
+    /// It was taken out of its queue.
+    Fails(TaskId, TaskFailure),
+}
+
 /// All actors this process knows.
 #[derive(Default)]
 pub(crate) struct ActorTable {
     entries: FxHashMap<ActorId, ActorEntry>,
     by_connection: FxHashMap<ConnectionId, ActorId>,
-    pub(in crate::core) away: AwayActors,
+    away: AwayActors,
     /// Calls that were sent and are unanswered, to all actors.
     in_flight: usize,
 }
@@ -139,7 +155,7 @@ impl ActorTable {
         })
     }
 
-    pub(crate) fn actor_of(&self, connection: ConnectionId) -> Option<ActorId> {
+    fn actor_of(&self, connection: ConnectionId) -> Option<ActorId> {
         self.by_connection.get(&connection).copied()
     }
 
@@ -160,7 +176,7 @@ impl ActorTable {
     }
 }
 
-impl Core {
+impl ActorTable {
     /// Holds the constructor's arguments (and the references in them) while the actor may be restarted.
     pub(crate) fn hold_creation_args(
         &mut self,
@@ -168,7 +184,7 @@ impl Core {
         args: Value,
         effects: &mut Effects,
     ) {
-        match self.actors.entries.get_mut(&actor) {
+        match self.entries.get_mut(&actor) {
             Some(entry) if !matches!(entry.reach, Reach::Dead(_)) => {
                 entry.creation_args = Some(args);
             }
@@ -176,204 +192,148 @@ impl Core {
         }
     }
 
-    /// Takes a new call, in order.
-    pub(crate) fn submit_call(
+    /// A new call, after those of its group that wait.
+    pub(super) fn add_call(
         &mut self,
         actor: ActorId,
-        record: TaskRecord,
+        call: TaskId,
+        group: &str,
         effects: &mut Effects,
     ) {
-        let id = record.id;
-        if let Some(entry) = self.actors.entries.get_mut(&actor) {
-            entry.calls.of(&record.template.group).push(id);
+        if let Some(entry) = self.entries.get_mut(&actor) {
+            entry.calls.of(group).push(call);
             // A handle that does not keep the actor alive may be left when the actor is forgotten.
             if !std::mem::replace(&mut entry.is_watched, true) {
                 effects.push(Effect::WatchActor { actor });
             }
         }
-        self.submit(record, effects);
     }
 
-    /// Sends the calls that are ready, in order.
-    pub(in crate::core) fn pump_actor(&mut self, actor: ActorId, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get(&actor) else {
-            return;
-        };
-        for group in entry.calls.groups() {
-            self.pump_group(actor, group, effects);
-        }
-        self.end_if_drained(actor, effects);
+    /// The groups in which the actor was called.
+    pub(super) fn groups(&self, actor: ActorId) -> Option<impl Iterator<Item = Group> + use<>> {
+        Some(self.entries.get(&actor)?.calls.groups())
     }
 
-    fn pump_group(&mut self, actor: ActorId, group: Group, effects: &mut Effects) {
-        loop {
-            let Some(entry) = self.actors.entries.get_mut(&actor) else {
-                return;
-            };
-            let Some(queue) = entry.calls.get_mut(group) else {
-                return;
-            };
-            let Some(front) = queue.front() else {
-                return;
-            };
-            let connection = match &entry.reach {
-                Reach::Alive { connection } => *connection,
-                Reach::Dead(failure) | Reach::Unplaceable(failure) => {
-                    let failure = failure.clone();
-                    queue.pop();
-                    self.fail_task(front, failure, effects);
-                    continue;
-                }
-                Reach::Unknown | Reach::Away => return,
-            };
-            if !queue.has_room() {
-                return;
-            }
-            let is_ready = self
-                .tasks
-                .records
-                .get(&front)
-                .is_none_or(|record| record.unresolved == 0);
-            if !is_ready || !self.send_call(actor, group, front, connection, effects) {
-                return;
-            }
-        }
-    }
-
-    /// False: the call has to wait after all.
-    fn send_call(
+    /// What is to become of the first call of a group that waits.
+    pub(super) fn next_call(
         &mut self,
         actor: ActorId,
         group: Group,
-        call: TaskId,
-        connection: ConnectionId,
-        effects: &mut Effects,
-    ) -> bool {
-        let assembled = self.assemble(call, effects);
-        let Some(entry) = self.actors.entries.get_mut(&actor) else {
-            return false;
+        tasks: &TaskTable,
+    ) -> NextCall {
+        let Some(entry) = self.entries.get_mut(&actor) else {
+            return NextCall::Waits;
         };
         let Some(queue) = entry.calls.get_mut(group) else {
-            return false;
+            return NextCall::Waits;
         };
-        match assembled {
-            Assembled::Waits => return false,
-            Assembled::Ended => queue.pop(),
-            Assembled::Frame(push, payload) => {
-                let is_quiet = queue.in_flight() < DIRECT_WRITES
-                    && self.actors.in_flight < DIRECT_WRITES_IN_ALL;
-                let urgency = if is_quiet {
-                    Urgency::Now
-                } else {
-                    Urgency::Soon
-                };
-                queue.send(payload.len_bytes());
-                self.actors.in_flight += 1;
-                if let Some(record) = self.tasks.records.get_mut(&call) {
-                    record.place = Place::Pushed(connection);
-                    let (template, slots) = (&record.template, &mut entry.templates);
-                    Self::send_push(
-                        template,
-                        slots,
-                        connection,
-                        (push, payload),
-                        urgency,
-                        effects,
-                    );
-                }
+        let Some(front) = queue.front() else {
+            return NextCall::Waits;
+        };
+        match &entry.reach {
+            Reach::Alive { connection } if queue.has_room() && tasks.has_arguments(front) => {
+                NextCall::Leaves(front, *connection)
             }
+            Reach::Dead(failure) | Reach::Unplaceable(failure) => {
+                queue.pop();
+                NextCall::Fails(front, failure.clone())
+            }
+            Reach::Alive { .. } | Reach::Unknown | Reach::Away => NextCall::Waits,
         }
-        true
     }
 
-    /// A call was answered: its group has room for another. To be followed by [`Core::continue_calls`] when the call has
+    /// The first call of the group leaves. Returns what the actor knows of methods, and how soon the frame is to be written.
+    pub(super) fn push(
+        &mut self,
+        actor: ActorId,
+        group: Group,
+        bytes: usize,
+    ) -> Option<(&mut TemplateSlots, Urgency)> {
+        let entry = self.entries.get_mut(&actor)?;
+        let queue = entry.calls.get_mut(group)?;
+        let is_quiet = queue.in_flight() < DIRECT_WRITES && self.in_flight < DIRECT_WRITES_IN_ALL;
+        let urgency = if is_quiet {
+            Urgency::Now
+        } else {
+            Urgency::Soon
+        };
+        queue.send(bytes);
+        self.in_flight += 1;
+        Some((&mut entry.templates, urgency))
+    }
+
+    /// The first call of the group ends without being sent.
+    pub(super) fn skip(&mut self, actor: ActorId, group: Group) {
+        let entry = self.entries.get_mut(&actor);
+        if let Some(queue) = entry.and_then(|entry| entry.calls.get_mut(group)) {
+            queue.pop();
+        }
+    }
+
+    /// A call was answered: its group has room for another. To be followed by [`Self::end_if_drained`] when the call has
     /// ended, or waits again: an actor without handles lives until then.
-    pub(in crate::core) fn call_answered(
+    pub(super) fn answered(
         &mut self,
         connection: ConnectionId,
         call: TaskId,
     ) -> Option<(ActorId, Group)> {
-        let actor = self.actors.actor_of(connection)?;
-        let entry = self.actors.entries.get_mut(&actor)?;
+        let actor = self.actor_of(connection)?;
+        let entry = self.entries.get_mut(&actor)?;
         let group = entry.calls.answered(call)?;
-        self.actors.in_flight -= 1;
+        self.in_flight -= 1;
         Some((actor, group))
     }
 
-    /// Sends what there is room for, or ends the actor after its last call.
-    pub(in crate::core) fn continue_calls(
-        &mut self,
-        (actor, group): (ActorId, Group),
-        effects: &mut Effects,
-    ) {
-        self.pump_group(actor, group, effects);
-        self.end_if_drained(actor, effects);
-    }
-
-    /// A call that is retried goes back in front of the calls that are not sent.
-    pub(in crate::core) fn requeue_call(
-        &mut self,
-        actor: ActorId,
-        call: TaskId,
-        effects: &mut Effects,
-    ) {
-        let records = &self.tasks.records;
-        let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
-        else {
-            return;
+    /// A call that is retried goes back in front of the calls that are not sent (`ACTOR-1`). False: nobody knows it.
+    pub(super) fn requeue(&mut self, actor: ActorId, call: TaskId, tasks: &TaskTable) -> bool {
+        let (Some(entry), Some(group)) = (self.entries.get_mut(&actor), tasks.group(call)) else {
+            return false;
         };
-        let is_later = |id: TaskId| {
-            let other = records.get(&id);
-            other.is_some_and(|other| other.sequence > record.sequence)
-        };
-        entry
-            .calls
-            .of(&record.template.group)
-            .insert(call, is_later);
-        self.resolve_dependencies(call, effects);
+        let sequence = tasks.sequence(call);
+        let is_later = |id: TaskId| tasks.sequence(id) > sequence;
+        entry.calls.of(group).insert(call, is_later);
+        true
     }
 
     /// A cancelled call that was not sent.
-    pub(in crate::core) fn leave_calls(&mut self, actor: ActorId, call: TaskId) {
-        let records = &self.tasks.records;
-        let (Some(entry), Some(record)) = (self.actors.entries.get_mut(&actor), records.get(&call))
-        else {
+    pub(super) fn leave(&mut self, actor: ActorId, call: TaskId, tasks: &TaskTable) {
+        let (Some(entry), Some(group)) = (self.entries.get_mut(&actor), tasks.group(call)) else {
             return;
         };
+        let sequence = tasks.sequence(call);
         let is_earlier = |id: TaskId| {
-            let other = records.get(&id);
-            other.is_some_and(|other| other.sequence < record.sequence)
+            tasks
+                .sequence(id)
+                .is_some_and(|other| Some(other) < sequence)
         };
-        entry
-            .calls
-            .of(&record.template.group)
-            .remove(call, is_earlier);
+        entry.calls.of(group).remove(call, is_earlier);
     }
 
     /// The last handle is gone: the actor ends after its calls.
-    pub(crate) fn end_actor(&mut self, actor: ActorId, effects: &mut Effects) {
-        if let Some(entry) = self.actors.entries.get_mut(&actor) {
+    pub(crate) fn end(&mut self, actor: ActorId, effects: &mut Effects) {
+        if let Some(entry) = self.entries.get_mut(&actor) {
             entry.is_ending = true;
         }
         self.end_if_drained(actor, effects);
     }
 
     /// The actor is dead, and nothing keeps it.
-    fn forget_actor(&mut self, actor: ActorId) {
-        let entry = self.actors.entries.remove(&actor);
+    fn forget(&mut self, actor: ActorId) {
+        let entry = self.entries.remove(&actor);
         // Dropping references locks the core again.
         debug_assert!(entry.is_none_or(|entry| entry.creation_args.is_none()));
     }
 
-    fn end_if_drained(&mut self, actor: ActorId, effects: &mut Effects) {
-        let Some(entry) = self.actors.entries.get_mut(&actor) else {
+    /// An actor without handles ends after its last call.
+    pub(super) fn end_if_drained(&mut self, actor: ActorId, effects: &mut Effects) {
+        let Some(entry) = self.entries.get_mut(&actor) else {
             return;
         };
         if !entry.is_ending || entry.pending() > 0 {
             return;
         }
         if let Reach::Dead(_) = entry.reach {
-            self.forget_actor(actor);
+            self.forget(actor);
         } else {
             entry.is_ending = false;
             entry.is_ended = true;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind;
 
-use super::call_queues::CallLimits;
 use super::*;
-use crate::core::objects::ObjectState;
-use crate::core::tasks::{CallTemplate, Target};
-use crate::core::{EndedResult, ResultValue};
+use crate::core::objects::{ObjectState, ResultValue};
+use crate::core::tasks::{CallTemplate, Target, TaskRecord};
+use crate::core::{Core, EndedResult};
 
 const OLD_LANE: ConnectionId = ConnectionId(1);
 const NEW_LANE: ConnectionId = ConnectionId(2);
@@ -79,7 +79,7 @@ impl Caller {
     }
 
     fn drop_handles(&mut self) {
-        self.core.end_actor(self.actor, &mut self.effects);
+        self.core.actors.end(self.actor, &mut self.effects);
     }
 
     fn is_known(&self) -> bool {
@@ -117,13 +117,10 @@ impl Caller {
         });
         let call = TaskId::next();
         let result = ObjectId::of_return(call, 0);
-        self.core
-            .objects
-            .insert_owned(result, ObjectState::Pending)
-            .handles = 1;
+        self.core.objects.hold(result, ObjectState::Pending);
         let nothing = Value::native(bytes::Bytes::new());
         let mut record = TaskRecord::new(call, template, nothing, Vec::new());
-        record.sequence = self.core.actors.admit(self.actor).expect("no limit");
+        record.set_sequence(self.core.actors.admit(self.actor).expect("no limit"));
         self.core.submit_call(self.actor, record, &mut self.effects);
         call
     }
@@ -149,7 +146,7 @@ impl Caller {
     }
 
     fn end_of(&self, call: TaskId) -> Option<ErrorCode> {
-        match &self.core.objects.get(ObjectId::of_return(call, 0))?.state {
+        match self.core.objects.state(ObjectId::of_return(call, 0))? {
             ObjectState::Failed(failure) => Some(failure.code),
             _ => None,
         }
@@ -264,12 +261,9 @@ fn call_that_is_not_repeated_says_how_often_it_was() {
     caller.alive_on(NEW_LANE);
     caller.close(NEW_LANE);
     caller.restart();
-    let text_of = |call| match &caller.core.objects.get(ObjectId::of_return(call, 0)) {
-        Some(entry) => match &entry.state {
-            ObjectState::Failed(failure) => failure.to_string(),
-            _ => String::new(),
-        },
-        None => String::new(),
+    let text_of = |call| match caller.core.objects.state(ObjectId::of_return(call, 0)) {
+        Some(ObjectState::Failed(failure)) => failure.to_string(),
+        _ => String::new(),
     };
     assert!(text_of(single).contains("max_task_retries=0"));
     assert!(text_of(repeated).contains("repeated 1 times already (max_task_retries=1)"));
@@ -280,7 +274,8 @@ fn cancelled_calls_leave_the_others_in_their_order() {
     let mut caller = Caller::new();
     let calls: Vec<TaskId> = (0..9).map(|_| caller.call(0)).collect();
     for at in [4, 0, 8, 5] {
-        caller.core.leave_calls(caller.actor, calls[at]);
+        let Core { actors, tasks, .. } = &mut caller.core;
+        actors.leave(caller.actor, calls[at], tasks);
     }
     caller.alive_on(NEW_LANE);
     let left = [1, 2, 3, 6, 7].map(|at| calls[at]);
@@ -356,10 +351,7 @@ fn dead_actor_is_remembered_without_what_its_calls_needed() {
     let mut caller = Caller::new();
     caller.alive_on(OLD_LANE);
     let calls = [caller.call(0), caller.call(0)];
-    let template = {
-        let record = &caller.core.tasks.records[&calls[0]];
-        Arc::downgrade(&record.template)
-    };
+    let template = Arc::downgrade(caller.core.tasks.template(calls[0]));
     caller.die();
     caller.effects = Effects::default();
     assert!(template.upgrade().is_none());

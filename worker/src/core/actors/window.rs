@@ -15,7 +15,7 @@ const AHEAD_BYTES: usize = 16 << 20;
 
 /// Calls that were sent and are unanswered, in order.
 #[derive(Debug, Default)]
-pub(in crate::core) struct CallWindow {
+pub(super) struct CallWindow {
     sent: VecDeque<(TaskId, u32)>,
     bytes: usize,
     /// How many calls the group runs at once.
@@ -23,29 +23,29 @@ pub(in crate::core) struct CallWindow {
 }
 
 impl CallWindow {
-    pub(in crate::core) fn set_calls_at_once(&mut self, calls_at_once: usize) {
+    pub(super) fn set_calls_at_once(&mut self, calls_at_once: usize) {
         self.calls_at_once = calls_at_once;
     }
 
     /// Whether one more call may be sent.
-    pub(in crate::core) fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let sent = self.sent.len();
         sent < self.calls_at_once
             || (sent < self.calls_at_once + AHEAD_CALLS && self.bytes < AHEAD_BYTES)
     }
 
-    pub(in crate::core) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.sent.len()
     }
 
-    pub(in crate::core) fn sent(&mut self, call: TaskId, bytes: usize) {
+    pub(super) fn sent(&mut self, call: TaskId, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.bytes += bytes as usize;
         self.sent.push_back((call, bytes));
     }
 
     /// False: the call was not on its way.
-    pub(in crate::core) fn answered(&mut self, call: TaskId) -> bool {
+    pub(super) fn answered(&mut self, call: TaskId) -> bool {
         let position = self.sent.iter().position(|(id, _)| *id == call);
         let sent = position.and_then(|position| self.sent.remove(position));
         if let Some((_, bytes)) = sent {
@@ -55,12 +55,12 @@ impl CallWindow {
     }
 
     /// The lane is gone: what was sent on it, in order.
-    pub(in crate::core) fn take(&mut self) -> Vec<TaskId> {
+    pub(super) fn take(&mut self) -> Vec<TaskId> {
         self.bytes = 0;
         self.sent.drain(..).map(|(call, _)| call).collect()
     }
 
-    pub(in crate::core) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.sent.shrink_to_fit();
     }
 }

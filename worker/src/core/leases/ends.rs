@@ -1,15 +1,16 @@
 //! How leases go on and end: tasks that come back, workers that leave, idle ones that are returned.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::{NodeId, TaskId};
-use aktis_lane::ConnectionId;
 use aktis_proto::v1 as wire;
 
-use super::{CONDEMNED_FOR, ClassId, Lease, STEAL_AFTER, steal_effect};
-use crate::core::tasks::{Place, TaskRecord};
-use crate::core::{Core, Effect, Effects};
+use super::{CONDEMNED_FOR, ClassId, Lease, LeaseTable, STEAL_AFTER, steal_effect};
+use crate::core::clock::Clock;
+use crate::core::tasks::TaskTable;
+use crate::core::{Effect, Effects};
 use crate::reference::ProcessAddress;
+use aktis_lane::ConnectionId;
 
 impl Lease {
     fn to_return(&self) -> wire::LeaseReturn {
@@ -21,17 +22,17 @@ impl Lease {
     }
 }
 
-impl Core {
-    /// A task came back from a leased worker. The caller ends it afterwards.
-    pub(crate) fn lease_task_ended(
+impl LeaseTable {
+    /// A task came back from a leased worker. To be followed by [`Self::note_if_idle`].
+    pub(in crate::core) fn task_ended(
         &mut self,
         connection: ConnectionId,
         task: TaskId,
         execution: Duration,
         is_worker_exiting: bool,
+        now: Instant,
     ) {
-        let now = self.clock.now();
-        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+        let Some(lease) = self.leases.get_mut(&connection) else {
             return;
         };
         if let Some(position) = lease.in_flight.iter().position(|id| *id == task) {
@@ -44,64 +45,67 @@ impl Core {
             lease.is_unusable = true;
         }
         let class = lease.class;
-        self.leases.class_mut(class).learn(execution);
+        self.class_mut(class).learn(execution);
     }
 
-    /// After a task's end: gives the worker its next tasks, or lets it go.
-    pub(crate) fn lease_continue(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let Some(class) = self.leases.leases.get(&connection).map(|lease| lease.class) else {
-            return;
-        };
-        self.pump(class, effects);
-        self.note_if_idle(connection, effects);
-        self.settle(effects);
+    /// The class whose tasks the worker runs.
+    pub(in crate::core) fn class_on(&self, connection: ConnectionId) -> Option<ClassId> {
+        Some(self.leases.get(&connection)?.class)
     }
 
     /// A lease without tasks is returned: at once if it is leaving, or after a while.
-    fn note_if_idle(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        let now = self.clock.now();
-        let Some(lease) = self.leases.leases.get_mut(&connection) else {
+    pub(in crate::core) fn note_if_idle(
+        &mut self,
+        connection: ConnectionId,
+        clock: &mut Clock,
+        effects: &mut Effects,
+    ) {
+        let Some(lease) = self.leases.get_mut(&connection) else {
             return;
         };
         if !lease.in_flight.is_empty() {
             return;
         }
-        lease.idle_since.get_or_insert(now);
+        lease.idle_since.get_or_insert(clock.now());
         if lease.is_leaving {
             self.return_lease(connection, effects);
         } else {
-            self.clock.tick_by(now + self.leases.idle_limit);
+            clock.tick_by(clock.now() + self.idle_limit);
         }
     }
 
     /// A cancelled task waits no more; workers asked for on its account are not needed.
-    pub(in crate::core) fn leave_queue(&mut self, class: ClassId, effects: &mut Effects) {
-        let records = &self.tasks.records;
-        let is_left = |task| records.get(&task).is_some_and(TaskRecord::is_queued);
-        self.leases
-            .class_mut(class)
-            .queue
-            .one_was_cancelled(is_left);
+    pub(in crate::core) fn leave_queue(
+        &mut self,
+        class: ClassId,
+        tasks: &TaskTable,
+        effects: &mut Effects,
+    ) {
+        let queue = &mut self.class_mut(class).queue;
+        queue.one_was_cancelled(|task| tasks.is_queued(task));
         self.adjust_requests(class, effects);
     }
 
     /// The worker's process is about to be ended: nothing more is pushed to it.
-    pub(in crate::core) fn lease_condemned(&mut self, connection: ConnectionId) {
-        let now = self.clock.now();
-        if let Some(lease) = self.leases.leases.get_mut(&connection) {
+    pub(in crate::core) fn condemn(&mut self, connection: ConnectionId, clock: &mut Clock) {
+        let now = clock.now();
+        if let Some(lease) = self.leases.get_mut(&connection) {
             lease.is_leaving = true;
             lease.is_unusable = true;
             lease.condemned_at.get_or_insert(now);
-            self.clock.tick_by(now + CONDEMNED_FOR);
+            clock.tick_by(now + CONDEMNED_FOR);
         }
     }
 
     /// Workers that were to end themselves and have not: their raylets see to it. The first time one is asked to end, the second
     /// time it is killed. Says when to come again.
-    pub(in crate::core) fn condemned_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let now = self.clock.now();
+    pub(in crate::core) fn condemned_tick(
+        &mut self,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<Duration> {
         let mut next: Option<Duration> = None;
-        for lease in self.leases.leases.values_mut() {
+        for lease in self.leases.values_mut() {
             let Some(condemned_at) = lease.condemned_at else {
                 continue;
             };
@@ -122,46 +126,33 @@ impl Core {
         next
     }
 
-    /// A worker gives tasks back that it has not started.
-    pub(crate) fn tasks_returned(
+    /// A worker gives tasks back that it has not started. Returns the class whose queue they belong to; to be followed by
+    /// [`Self::note_if_idle`].
+    pub(in crate::core) fn returned(
         &mut self,
         connection: ConnectionId,
         tasks: &[TaskId],
         is_blocked: bool,
-        effects: &mut Effects,
-    ) {
-        let Some(lease) = self.leases.leases.get_mut(&connection) else {
-            return;
-        };
+        clock: &mut Clock,
+    ) -> Option<ClassId> {
+        let lease = self.leases.get_mut(&connection)?;
         lease.is_steal_asked = false;
         lease.is_blocked |= is_blocked;
         lease.in_flight.retain(|task| !tasks.contains(task));
-        let (class, has_more) = (lease.class, lease.in_flight.len() > 1);
-        if has_more {
+        if lease.in_flight.len() > 1 {
             // Not all were asked for, or some crossed the question: those behind a long task are asked for again.
-            let again = self.clock.now() + STEAL_AFTER;
-            self.clock.tick_by(again);
+            clock.tick_by(clock.now() + STEAL_AFTER);
         }
-        for task in tasks.iter().rev() {
-            if let Some(failure) = self.cancelled_end(*task) {
-                self.fail_task(*task, failure, effects);
-            } else if let Some(record) = self.tasks.records.get_mut(task) {
-                record.place = Place::Queued;
-                self.leases.class_mut(class).queue.push_front(*task);
-            }
-        }
-        self.pump(class, effects);
-        self.note_if_idle(connection, effects);
-        self.settle(effects);
+        Some(lease.class)
     }
 
     /// The lane of a leased worker is closed. Returns its tasks: they are to be retried or failed (`LEASE-1`).
-    pub(crate) fn lease_lane_closed(
+    pub(crate) fn lane_closed(
         &mut self,
         connection: ConnectionId,
         effects: &mut Effects,
     ) -> Option<(ProcessAddress, Vec<TaskId>)> {
-        self.leases.leases.get_mut(&connection)?.is_unusable = true;
+        self.leases.get_mut(&connection)?.is_unusable = true;
         let lease = self.give_up(connection, effects)?;
         self.adjust_requests(lease.class, effects);
         Some((lease.worker, lease.in_flight.into()))
@@ -169,9 +160,8 @@ impl Core {
 
     /// The lease is this process's no more, and the raylet is told.
     fn give_up(&mut self, connection: ConnectionId, effects: &mut Effects) -> Option<Lease> {
-        let lease = self.leases.leases.remove(&connection)?;
-        self.leases
-            .class_mut(lease.class)
+        let lease = self.leases.remove(&connection)?;
+        self.class_mut(lease.class)
             .leases
             .retain(|open| *open != connection);
         effects.push(Effect::ReturnLease {
@@ -181,13 +171,8 @@ impl Core {
     }
 
     /// Others wait for the resources of this lease.
-    pub(crate) fn lease_reclaimed(
-        &mut self,
-        lease_id: u64,
-        node: Option<NodeId>,
-        effects: &mut Effects,
-    ) {
-        let found = self.leases.leases.iter_mut().find(|(_, lease)| {
+    pub(crate) fn reclaimed(&mut self, lease_id: u64, node: Option<NodeId>, effects: &mut Effects) {
+        let found = self.leases.iter_mut().find(|(_, lease)| {
             lease.lease_id == lease_id && node.is_none_or(|node| lease.worker.node == node)
         });
         let Some((connection, lease)) = found else {
@@ -209,11 +194,15 @@ impl Core {
     }
 
     /// Returns leases that have been idle for long, steals from behind long tasks. Says when to come again.
-    pub(crate) fn lease_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let (now, idle_limit) = (self.clock.now(), self.leases.idle_limit);
+    pub(in crate::core) fn tick(
+        &mut self,
+        clock: &mut Clock,
+        effects: &mut Effects,
+    ) -> Option<Duration> {
+        let (now, idle_limit) = (clock.now(), self.idle_limit);
         let mut next: Option<Duration> = None;
         let mut expired = Vec::new();
-        for (connection, lease) in &mut self.leases.leases {
+        for (connection, lease) in &mut self.leases {
             let left = if let Some(idle_since) = lease.idle_since {
                 idle_limit.saturating_sub(now - idle_since)
             } else if lease.in_flight.len() > 1 && !lease.is_steal_asked {
@@ -233,7 +222,7 @@ impl Core {
                 next = Some(next.map_or(left, |next| next.min(left)));
             }
         }
-        self.clock.ticked(next);
+        clock.ticked(next);
         for connection in expired {
             self.return_lease(connection, effects);
         }

@@ -5,6 +5,8 @@
 //! task helps nobody). What was pipelined too eagerly is stolen back, and a worker that is busy with one task for longer than
 //! [`STEAL_AFTER`] gets nothing more until that has ended: what the average says about the class is not true of this task.
 //!
+//! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
+//!   again or ended.
 //! - `LEASE-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for [`STEAL_AFTER`]; while it
 //!   waits in the queue another worker is asked for.
 
@@ -16,18 +18,17 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use aktis_common::error::ErrorCode;
 use aktis_common::ids::{JobId, TaskId};
-use aktis_lane::{ConnectionId, Urgency};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use rustc_hash::FxHashMap;
 
+use super::clock::Clock;
+use super::tasks::TaskTable;
 use super::tasks::templates::TemplateSlots;
-use super::tasks::{Assembled, Place, TaskRecord};
-use super::{Core, Effect, Effects};
-use crate::error::TaskFailure;
+use super::{Effect, Effects};
 use crate::reference::ProcessAddress;
+use aktis_lane::{ConnectionId, Urgency};
 
 /// Work that a worker may have waiting, in time.
 const PIPELINE_TARGET: Duration = Duration::from_micros(2000);
@@ -191,38 +192,40 @@ impl LeaseTable {
     }
 }
 
-impl Core {
-    pub(in crate::core) fn enqueue(&mut self, class: ClassId, task: TaskId, effects: &mut Effects) {
-        self.leases.class_mut(class).queue.push_back(task);
-        self.pump(class, effects);
+impl LeaseTable {
+    /// A task of the class waits for a worker.
+    pub(super) fn enqueue(&mut self, class: ClassId, task: TaskId) {
+        self.class_mut(class).queue.push_back(task);
     }
 
-    /// Pushes queued tasks to leased workers, and asks for more workers or fewer.
-    fn pump(&mut self, class: ClassId, effects: &mut Effects) {
-        let now = self.clock.now();
-        while let Some(connection) = self.leases.best_lease(class, now) {
-            let records = &self.tasks.records;
-            let is_left = |task| records.get(&task).is_some_and(TaskRecord::is_queued);
-            let Some(task) = self.leases.class_mut(class).queue.pop(is_left) else {
-                break;
-            };
-            self.push_task(task, connection, effects);
-        }
-        self.leases.class_mut(class).queue.shrink();
-        self.adjust_requests(class, effects);
-        self.steal_for_idle(class, effects);
+    /// The task came back, and is the next one.
+    pub(super) fn put_back(&mut self, class: ClassId, task: TaskId) {
+        self.class_mut(class).queue.push_front(task);
     }
 
-    fn push_task(&mut self, task: TaskId, connection: ConnectionId, effects: &mut Effects) {
-        let Assembled::Frame(push, payload) = self.assemble(task, effects) else {
-            return;
-        };
-        let now = self.clock.now();
-        let Some(lease) = self.leases.leases.get_mut(&connection) else {
-            return;
-        };
+    /// The task that is to be pushed next, and the worker.
+    pub(super) fn next_push(
+        &mut self,
+        class: ClassId,
+        now: Instant,
+        tasks: &TaskTable,
+    ) -> Option<(ConnectionId, TaskId)> {
+        let connection = self.best_lease(class, now)?;
+        let queue = &mut self.class_mut(class).queue;
+        let task = queue.pop(|task| tasks.is_queued(task))?;
+        Some((connection, task))
+    }
+
+    /// A task leaves for a worker. Returns what that worker knows of functions, and how soon the frame is to be written.
+    pub(super) fn push(
+        &mut self,
+        connection: ConnectionId,
+        task: TaskId,
+        clock: &mut Clock,
+    ) -> Option<(&mut TemplateSlots, Urgency)> {
+        let lease = self.leases.get_mut(&connection)?;
         if lease.in_flight.is_empty() {
-            lease.busy_since = now;
+            lease.busy_since = clock.now();
         }
         lease.idle_since = None;
         let urgency = if lease.in_flight.len() < DIRECT_WRITES {
@@ -231,28 +234,22 @@ impl Core {
             Urgency::Soon
         };
         lease.in_flight.push_back(task);
-        let steal_at = (lease.in_flight.len() > 1).then_some(lease.busy_since + STEAL_AFTER);
-        let Some(record) = self.tasks.records.get_mut(&task) else {
-            return;
-        };
-        record.place = Place::Pushed(connection);
-        let (template, slots) = (&record.template, &mut lease.templates);
-        Self::send_push(
-            template,
-            slots,
-            connection,
-            (push, payload),
-            urgency,
-            effects,
-        );
-        if let Some(steal_at) = steal_at {
-            self.clock.tick_by(steal_at);
+        if lease.in_flight.len() > 1 {
+            clock.tick_by(lease.busy_since + STEAL_AFTER);
         }
+        Some((&mut lease.templates, urgency))
+    }
+
+    /// After tasks have left, or more wait: asks for more workers or fewer, and for tasks that wait behind others.
+    pub(super) fn adjust(&mut self, class: ClassId, effects: &mut Effects) {
+        self.class_mut(class).queue.shrink();
+        self.adjust_requests(class, effects);
+        self.steal_for_idle(class, effects);
     }
 
     fn adjust_requests(&mut self, class_id: ClassId, effects: &mut Effects) {
-        let number = &mut self.leases.next_number;
-        let class = &mut self.leases.classes[class_id.0 as usize];
+        let number = &mut self.next_number;
+        let class = &mut self.classes[class_id.0 as usize];
         let wanted = class
             .queue
             .len()
@@ -282,9 +279,9 @@ impl Core {
 
     /// An idle worker takes half of what waits behind the busiest one, if that is worth the trip.
     fn steal_for_idle(&mut self, class_id: ClassId, effects: &mut Effects) {
-        let class = &self.leases.classes[class_id.0 as usize];
+        let class = &self.classes[class_id.0 as usize];
         let has_idle = class.leases.iter().any(|connection| {
-            self.leases.leases.get(connection).is_some_and(|lease| {
+            self.leases.get(connection).is_some_and(|lease| {
                 lease.in_flight.is_empty() && !lease.is_blocked && !lease.is_leaving
             })
         });
@@ -298,18 +295,16 @@ impl Core {
             .copied()
             .filter(|connection| {
                 self.leases
-                    .leases
                     .get(connection)
                     .is_some_and(|lease| !lease.is_steal_asked)
             })
             .max_by_key(|connection| {
                 self.leases
-                    .leases
                     .get(connection)
                     .map_or(0, |lease| lease.in_flight.len())
             });
         let Some(victim) = victim else { return };
-        let Some(lease) = self.leases.leases.get_mut(&victim) else {
+        let Some(lease) = self.leases.get_mut(&victim) else {
             return;
         };
         let waiting = lease.in_flight.len().saturating_sub(1);
@@ -322,19 +317,19 @@ impl Core {
     }
 
     /// A worker was leased, and its lane is open.
-    pub(crate) fn lease_granted(
+    pub(super) fn granted(
         &mut self,
         key: LeaseRequestKey,
         lease_id: u64,
         worker: ProcessAddress,
         connection: ConnectionId,
-        effects: &mut Effects,
+        clock: &mut Clock,
     ) {
-        let now = self.clock.now();
-        let class = self.leases.class_mut(key.class);
+        let now = clock.now();
+        let class = self.class_mut(key.class);
         class.open_requests.retain(|open| *open != key);
         class.leases.push(connection);
-        self.leases.leases.insert(
+        self.leases.insert(
             connection,
             Lease {
                 class: key.class,
@@ -352,65 +347,93 @@ impl Core {
                 templates: TemplateSlots::default(),
             },
         );
-        self.clock.tick_by(now + self.leases.idle_limit);
-        self.pump(key.class, effects);
-        self.settle(effects);
+        clock.tick_by(now + self.idle_limit);
     }
 
     /// A granted worker could not be reached: another is asked for if tasks still wait.
-    pub(crate) fn lease_retracted(&mut self, key: LeaseRequestKey, effects: &mut Effects) {
-        if self.leases.is_requested(key) {
-            self.leases
-                .class_mut(key.class)
-                .open_requests
-                .retain(|open| *open != key);
+    pub(crate) fn retracted(&mut self, key: LeaseRequestKey, effects: &mut Effects) {
+        if self.is_requested(key) {
+            let class = self.class_mut(key.class);
+            class.open_requests.retain(|open| *open != key);
             self.adjust_requests(key.class, effects);
         }
     }
 
-    /// The request ended without a worker: the tasks it was for fail if no other request is left.
-    pub(crate) fn lease_refused(
-        &mut self,
-        key: LeaseRequestKey,
-        failure: &TaskFailure,
-        effects: &mut Effects,
-    ) {
-        if !self.leases.is_requested(key) {
-            return;
+    /// The request ended without a worker. Returns the tasks that cannot be run, since no other request is left.
+    pub(super) fn refused(&mut self, key: LeaseRequestKey) -> Vec<TaskId> {
+        if !self.is_requested(key) {
+            return Vec::new();
         }
-        let class = self.leases.class_mut(key.class);
+        let class = self.class_mut(key.class);
         class.open_requests.retain(|open| *open != key);
         if class.leases.is_empty() && class.open_requests.is_empty() {
-            for task in class.queue.take() {
-                self.fail_task(task, failure.clone(), effects);
-            }
+            class.queue.take().collect()
+        } else {
+            Vec::new()
         }
-        self.settle(effects);
     }
 
-    /// Nothing can ever satisfy the request, as the cluster is now.
-    pub(crate) fn lease_infeasible(
+    /// Nothing can ever satisfy the request, as the cluster is now. Returns the tasks that cannot be run.
+    pub(super) fn infeasible(
         &mut self,
         key: LeaseRequestKey,
-        message: &str,
         effects: &mut Effects,
-    ) {
-        if !self.leases.is_requested(key) {
-            return;
+    ) -> Vec<TaskId> {
+        if !self.is_requested(key) {
+            return Vec::new();
         }
-        let class = self.leases.class_mut(key.class);
+        let class = self.class_mut(key.class);
         for key in std::mem::take(&mut class.open_requests) {
             effects.push(Effect::CancelLease { key });
         }
-        if !class.leases.is_empty() {
+        if class.leases.is_empty() {
+            class.queue.take().collect()
+        } else {
             // The workers it has run its tasks. The raylet says this once per request: when a worker goes it is asked anew.
-            return;
+            Vec::new()
         }
-        let failure = TaskFailure::new(ErrorCode::Unschedulable, message);
-        for task in self.leases.class_mut(key.class).queue.take() {
-            self.fail_task(task, failure.clone(), effects);
+    }
+
+    /// Tasks that wait for a worker, with some that were cancelled since.
+    pub(super) fn queued(&self) -> impl Iterator<Item = TaskId> {
+        let queues = self.classes.iter().map(|class| &class.queue);
+        queues.flat_map(queue::TaskQueue::iter)
+    }
+
+    /// Tasks that were pushed and have not come back.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = (ConnectionId, TaskId)> {
+        let leases = self.leases.iter();
+        leases
+            .flat_map(|(connection, lease)| lease.in_flight.iter().map(|task| (*connection, *task)))
+    }
+
+    /// The broken invariant, if one is.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (connection, lease) in &self.leases {
+            let class = &self.classes[lease.class.0 as usize];
+            let entered = class.leases.iter().filter(|known| *known == connection);
+            if entered.count() != 1 {
+                return Err(format!(
+                    "LEASE-1: {connection:?} is not once among its class"
+                ));
+            }
+            if lease.in_flight.is_empty() != lease.idle_since.is_some() {
+                return Err(format!(
+                    "LEASE-1: {connection:?} is idle with tasks, or never goes"
+                ));
+            }
+            if lease.in_flight.is_empty() && lease.is_leaving {
+                return Err(format!("LEASE-1: {connection:?} is to go, and does not"));
+            }
         }
-        self.settle(effects);
+        let entered: usize = self.classes.iter().map(|class| class.leases.len()).sum();
+        if entered != self.leases.len() {
+            return Err(format!(
+                "LEASE-1: {entered} leases are entered, of {}",
+                self.leases.len()
+            ));
+        }
+        Ok(())
     }
 }
 

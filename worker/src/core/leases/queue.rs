@@ -65,6 +65,11 @@ impl TaskQueue {
         std::mem::take(self).tasks.into_iter()
     }
 
+    /// Those that wait, and some that were cancelled.
+    pub(super) fn iter(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.iter().copied()
+    }
+
     /// Gives back the memory of a queue that was long.
     pub(super) fn shrink(&mut self) {
         if self.tasks.is_empty() && self.tasks.capacity() > KEPT_QUEUE {

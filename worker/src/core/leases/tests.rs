@@ -4,9 +4,9 @@ use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
 use wire::lane_frame::Kind;
 
 use super::*;
-use crate::core::objects::ObjectState;
+use crate::core::objects::{ObjectState, ResultValue};
 use crate::core::tasks::{CallTemplate, Target, TaskRecord};
-use crate::core::{Cancel, EndedResult, ResultValue};
+use crate::core::{Cancel, Core, EndedResult};
 use crate::value::Value;
 
 const LONG: ConnectionId = ConnectionId(7);
@@ -56,10 +56,8 @@ impl Fixture {
             retries: 3,
         });
         let task = TaskId::next();
-        self.core
-            .objects
-            .insert_owned(ObjectId::of_return(task, 0), ObjectState::Pending)
-            .handles = 1;
+        let result = ObjectId::of_return(task, 0);
+        self.core.objects.hold(result, ObjectState::Pending);
         let record = TaskRecord::new(task, template, Value::default(), dependencies);
         self.core.submit(record, &mut self.effects);
         task
@@ -67,7 +65,14 @@ impl Fixture {
 
     fn pass(&mut self, time: Duration) {
         self.core.clock.set(self.core.clock.now() + time);
-        self.core.lease_tick(&mut self.effects);
+        self.core
+            .leases
+            .tick(&mut self.core.clock, &mut self.effects);
+    }
+
+    fn condemned_tick(&mut self) -> Option<Duration> {
+        let now = self.core.clock.now();
+        self.core.leases.condemned_tick(now, &mut self.effects)
     }
 
     /// The requests that were made and not withdrawn.
@@ -220,10 +225,7 @@ fn worker_that_does_not_end_itself_when_it_is_to_is_ended_by_its_raylet() {
         let unusable = |effect: &&Effect| matches!(effect, Effect::ReturnLease { returned } if returned.is_worker_unusable);
         effects.filter(unusable).count()
     };
-    assert_eq!(
-        fixture.core.condemned_tick(&mut fixture.effects),
-        Some(CONDEMNED_FOR)
-    );
+    assert_eq!(fixture.condemned_tick(), Some(CONDEMNED_FOR));
     assert_eq!(returns(&fixture), 0);
     // Its raylet asks it to end, and then kills it.
     for (told, again) in [(1, Some(CONDEMNED_FOR)), (2, None), (2, None)] {
@@ -231,10 +233,10 @@ fn worker_that_does_not_end_itself_when_it_is_to_is_ended_by_its_raylet() {
             .core
             .clock
             .set(fixture.core.clock.now() + CONDEMNED_FOR);
-        assert_eq!(fixture.core.condemned_tick(&mut fixture.effects), again);
+        assert_eq!(fixture.condemned_tick(), again);
         assert_eq!(returns(&fixture), told);
     }
-    let closed = fixture.core.lease_lane_closed(LONG, &mut fixture.effects);
+    let closed = fixture.core.leases.lane_closed(LONG, &mut fixture.effects);
     assert_eq!(closed.map(|(_, tasks)| tasks), Some(vec![long]));
 }
 
@@ -242,12 +244,12 @@ fn worker_that_does_not_end_itself_when_it_is_to_is_ended_by_its_raylet() {
 fn thousands_of_small_arguments_do_not_all_travel_with_their_task() {
     let mut fixture = Fixture::new();
     let value = Value::inband(crate::value::Format::Bytes, vec![7; 90_000]);
-    let me = fixture.core.me;
+    let me = fixture.core.objects.me();
     let dependencies: Vec<(ObjectId, ProcessAddress)> = (0..1000)
         .map(|_| {
             let id = ObjectId::for_put();
             let state = ObjectState::Inline(value.clone());
-            fixture.core.objects.insert_owned(id, state).handles = 1;
+            fixture.core.objects.hold(id, state);
             (id, me)
         })
         .collect();

@@ -10,46 +10,65 @@
 
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::{ActorId, ObjectId, TaskId};
+use aktis_common::ids::{ActorId, ObjectId};
 use rustc_hash::FxHashSet;
 
-use crate::core::tasks::Place;
-use crate::core::{Core, Effect, Effects};
+use super::ObjectTable;
+use crate::core::clock::Clock;
+use crate::core::{Effect, Effects};
 
 /// How long after the last reference is gone the raylet is told: calls that return references come one after the other.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// What the raylet was told.
 #[derive(Debug, Default)]
-pub(in crate::core) struct Lending {
+pub(super) struct Lending {
     is_told: bool,
     /// Since when nothing is lent, while the raylet believes otherwise.
     ended_at: Option<Instant>,
 }
 
-impl Core {
-    /// To be called when the holders of an own object have changed.
-    pub(in crate::core) fn note_lending(&mut self, effects: &mut Effects) {
-        let is_lending = self.is_lending();
-        match (self.lending.is_told, is_lending) {
-            (false, true) => {
-                self.lending.is_told = true;
-                effects.push(Effect::TellLending { is_lending });
-            }
-            (true, true) => self.lending.ended_at = None,
-            (true, false) if self.lending.ended_at.is_none() => {
-                let now = self.clock.now();
-                self.lending.ended_at = Some(now);
-                self.clock.tick_by(now + TOLD_AFTER);
-            }
-            (_, false) => {}
+impl Lending {
+    /// Whether that is as it should be when something is lent, or nothing.
+    pub(super) fn agrees_with(&self, is_lending: bool) -> bool {
+        self.is_told == (is_lending || self.ended_at.is_some())
+            && !(is_lending && self.ended_at.is_some())
+    }
+}
+
+impl ObjectTable {
+    /// Whether other processes need this one.
+    pub(crate) fn is_lending(&self) -> bool {
+        self.lent > 0
+    }
+
+    /// To be called when other processes may hold more of this process than before.
+    pub(super) fn note_lent(&mut self, effects: &mut Effects) {
+        if !self.is_lending() {
+            return;
+        }
+        self.lending.ended_at = None;
+        if !std::mem::replace(&mut self.lending.is_told, true) {
+            effects.push(Effect::TellLending { is_lending: true });
         }
     }
 
-    /// Says when to come again.
-    pub(in crate::core) fn lending_tick(&mut self, effects: &mut Effects) -> Option<Duration> {
-        let left =
-            (self.lending.ended_at? + TOLD_AFTER).saturating_duration_since(self.clock.now());
+    /// To be called when they may hold less.
+    pub(super) fn note_unlent(&mut self, clock: &mut Clock) {
+        if !self.is_lending() && self.lending.is_told && self.lending.ended_at.is_none() {
+            let now = clock.now();
+            self.lending.ended_at = Some(now);
+            clock.tick_by(now + TOLD_AFTER);
+        }
+    }
+
+    /// Tells the raylet if nothing has been lent for long. Says when to come again.
+    pub(in crate::core) fn lending_tick(
+        &mut self,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<Duration> {
+        let left = (self.lending.ended_at? + TOLD_AFTER).saturating_duration_since(now);
         if !left.is_zero() {
             return Some(left);
         }
@@ -58,43 +77,17 @@ impl Core {
         None
     }
 
-    /// Whether other processes need this one.
-    pub(crate) fn is_lending(&self) -> bool {
-        self.objects.lent() > 0
-    }
-
-    /// Whether other processes, or tasks of this one that have not ended, need this process.
-    pub(crate) fn owes(&self) -> bool {
-        self.is_lending() || self.has_pending_tasks()
-    }
-
-    fn has_pending_tasks(&self) -> bool {
-        let mut records = self.tasks.records.values();
-        records.any(|record| record.place != Place::Lineage)
-    }
-
-    /// The code of this process has ended: nobody reads its generators, and they need not wait for anybody.
-    pub(crate) fn drop_streams(&mut self, effects: &mut Effects) {
-        let open: Vec<TaskId> = self.streams.open().collect();
-        for task in open {
-            self.drop_stream(task, effects);
-        }
-    }
-
-    /// The code of this process has ended, and with it the handles that it held on actors. Those that nobody else holds end,
-    /// as soon as no task of this process needs them.
-    pub(crate) fn let_actors_go(&mut self, effects: &mut Effects) {
-        if self.has_pending_tasks() {
-            return;
-        }
+    /// The code of this process has ended, and with it the handles that it held on actors. Those that nobody else holds end;
+    /// to be called when no task of this process needs them.
+    pub(in crate::core) fn let_actors_go(&mut self, effects: &mut Effects) {
         let kept = self.needed_by_others();
-        let entries = self.objects.entries.iter();
+        let entries = self.entries.iter();
         let unneeded: Vec<(ObjectId, ActorId)> = entries
             .filter(|(id, entry)| entry.owner().is_none() && !kept.contains(id))
             .filter_map(|(id, entry)| Some((*id, entry.actor()?)))
             .collect();
         for (lifetime, actor) in unneeded {
-            if let Some(entry) = self.objects.get_mut(lifetime) {
+            if let Some(entry) = self.entries.get_mut(&lifetime) {
                 entry.elsewhere().actor = None;
             }
             effects.push(Effect::EndActor { actor });
@@ -103,15 +96,11 @@ impl Core {
 
     /// Own objects that are lent, and those that their values refer to.
     fn needed_by_others(&self) -> FxHashSet<ObjectId> {
-        let entries = self.objects.entries.iter();
-        let mut open: Vec<ObjectId> = entries
-            .filter(|(_, entry)| entry.is_lent())
-            .map(|(id, _)| *id)
-            .collect();
+        let mut open = self.ids(|_, entry| entry.is_lent());
         let mut needed = FxHashSet::default();
         while let Some(id) = open.pop() {
             if needed.insert(id)
-                && let Some(entry) = self.objects.get(id)
+                && let Some(entry) = self.get(id)
             {
                 open.extend(entry.contained().iter().map(|inner| inner.id()));
             }
@@ -129,80 +118,111 @@ mod tests {
     use crate::reference::ProcessAddress;
     use crate::value::Value;
 
-    fn core() -> Core {
-        let me = ProcessAddress {
-            node: NodeId::random(),
-            worker: WorkerId::random(),
-        };
-        let mut core = Core::new(me, 1 << 20, Duration::from_secs(1));
-        core.clock.set(Instant::now());
-        core
+    struct Fixture {
+        objects: ObjectTable,
+        clock: Clock,
+        effects: Effects,
     }
 
-    fn put(core: &mut Core) -> ObjectId {
-        let id = ObjectId::for_put();
-        let state = ObjectState::Inline(Value::default());
-        core.objects.insert_owned(id, state).handles = 1;
-        id
-    }
+    impl Fixture {
+        fn new() -> Self {
+            let mut clock = Clock::default();
+            clock.set(Instant::now());
+            Self {
+                objects: ObjectTable::new(ProcessAddress {
+                    node: NodeId::random(),
+                    worker: WorkerId::random(),
+                }),
+                clock,
+                effects: Effects::default(),
+            }
+        }
 
-    fn told(effects: &mut Effects) -> Vec<bool> {
-        std::mem::take(&mut effects.list)
-            .into_iter()
-            .filter_map(|effect| match effect {
-                Effect::TellLending { is_lending } => Some(is_lending),
-                _ => None,
-            })
-            .collect()
+        fn put(&mut self) -> ObjectId {
+            let id = ObjectId::for_put();
+            self.objects.hold(id, ObjectState::Inline(Value::default()));
+            id
+        }
+
+        fn borrow_delta(&mut self, object: ObjectId, reader: WorkerId, delta: i64) {
+            let Self {
+                objects,
+                clock,
+                effects,
+            } = self;
+            objects.borrow_delta(object, reader, delta, clock, effects);
+            assert_eq!(self.objects.check(), Ok(()));
+        }
+
+        fn tick(&mut self) -> Option<Duration> {
+            let now = self.clock.now();
+            self.objects.lending_tick(now, &mut self.effects)
+        }
+
+        fn told(&mut self) -> Vec<bool> {
+            std::mem::take(&mut self.effects.list)
+                .into_iter()
+                .filter_map(|effect| match effect {
+                    Effect::TellLending { is_lending } => Some(is_lending),
+                    _ => None,
+                })
+                .collect()
+        }
     }
 
     #[test]
     fn raylet_is_told_of_the_first_reference_and_a_while_after_the_last() {
-        let (mut core, mut effects, reader) = (core(), Effects::default(), WorkerId::random());
+        let (mut fixture, reader) = (Fixture::new(), WorkerId::random());
         for _ in 0..3 {
-            let object = put(&mut core);
-            core.borrow_delta(object, reader, 1, &mut effects);
-            core.borrow_delta(object, reader, -1, &mut effects);
+            let object = fixture.put();
+            fixture.borrow_delta(object, reader, 1);
+            fixture.borrow_delta(object, reader, -1);
         }
-        assert_eq!(told(&mut effects), [true]);
-        assert_eq!(core.lending_tick(&mut effects), Some(TOLD_AFTER));
-        core.clock.set(core.clock.now() + TOLD_AFTER);
-        assert_eq!(core.lending_tick(&mut effects), None);
-        assert_eq!(told(&mut effects), [false]);
+        assert_eq!(fixture.told(), [true]);
+        assert_eq!(fixture.tick(), Some(TOLD_AFTER));
+        fixture.clock.set(fixture.clock.now() + TOLD_AFTER);
+        assert_eq!(fixture.tick(), None);
+        assert_eq!(fixture.told(), [false]);
     }
 
     /// LEND-1.
     #[test]
     fn process_owes_what_others_hold_and_not_what_it_held_itself() {
-        let (mut core, mut effects, reader) = (core(), Effects::default(), WorkerId::random());
-        let (lent, _own) = (put(&mut core), put(&mut core));
-        assert!(!core.owes());
-        core.borrow_delta(lent, reader, 2, &mut effects);
-        core.borrow_delta(lent, reader, -1, &mut effects);
-        assert!(core.owes());
-        core.borrower_died(reader, &mut effects);
-        assert!(!core.owes());
+        let (mut fixture, reader) = (Fixture::new(), WorkerId::random());
+        let (lent, _own) = (fixture.put(), fixture.put());
+        assert!(!fixture.objects.is_lending());
+        fixture.borrow_delta(lent, reader, 2);
+        fixture.borrow_delta(lent, reader, -1);
+        assert!(fixture.objects.is_lending());
+        let Fixture {
+            objects,
+            clock,
+            effects,
+        } = &mut fixture;
+        objects.borrower_died(reader, clock, effects);
+        assert!(!fixture.objects.is_lending());
         // News of two processes may overtake each other.
-        core.borrow_delta(lent, reader, -1, &mut effects);
-        assert!(!core.owes());
-        core.borrow_delta(lent, reader, 1, &mut effects);
-        assert!(!core.owes());
+        fixture.borrow_delta(lent, reader, -1);
+        assert!(!fixture.objects.is_lending());
+        fixture.borrow_delta(lent, reader, 1);
+        assert!(!fixture.objects.is_lending());
     }
 
     #[test]
     fn actors_that_only_the_ended_code_held_are_let_go() {
-        let (mut core, mut effects) = (core(), Effects::default());
+        let mut fixture = Fixture::new();
         let [held, lent] = [ActorId::random(), ActorId::random()];
         for actor in [held, lent] {
-            let lifetime = put(&mut core);
-            core.bind_actor(lifetime, actor);
+            let lifetime = fixture.put();
+            fixture.objects.bind_actor(lifetime, actor);
             if actor == lent {
-                core.borrow_delta(lifetime, WorkerId::random(), 1, &mut effects);
+                fixture.borrow_delta(lifetime, WorkerId::random(), 1);
             }
         }
-        core.let_actors_go(&mut effects);
-        core.let_actors_go(&mut effects);
-        let ended: Vec<ActorId> = effects
+        fixture.objects.let_actors_go(&mut fixture.effects);
+        fixture.objects.let_actors_go(&mut fixture.effects);
+        let ended: Vec<ActorId> = fixture
+            .effects
             .list
             .iter()
             .filter_map(|effect| match effect {

@@ -1,4 +1,4 @@
-//! Every object this process holds references to.
+//! Every object this process holds references to: its state, who holds it, who waits for it.
 //!
 //! ```text
 //!            task ended              copies gone
@@ -7,322 +7,186 @@
 //!     └─────────────────► Failed                └─── cannot ───────────► Failed
 //! ```
 //! A borrowed object starts as Pending and becomes what its owner answers.
+//!
+//! ```text
+//!  references   who holds an object, here and elsewhere; freeing it
+//!  values       objects become ready, or get lost; those who wait are told
+//!  getters      threads that get many objects
+//!  lending      whether others need this process on account of its objects
+//! ```
+//! What a change here means for tasks is left in the [`Effects`](super::Effects) as a [`Consequence`](super::Consequence).
+//!
+//! - `REF-1 (freed-once)`: an object's storage is freed exactly when no handle, task, borrower or containing object
+//!   holds it.
 
-pub(super) mod lending;
+mod check;
+mod entry;
+mod getters;
+mod lending;
 mod references;
+mod values;
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use aktis_common::ids::{ActorId, IdBuildHasher, NodeId, ObjectId, WorkerId};
-use aktis_lane::Waiter;
+use aktis_common::ids::{IdBuildHasher, NodeId, ObjectId, TaskId};
 use rustc_hash::FxHashMap;
-use thin_vec::ThinVec;
 
-use super::effects::Watcher;
-use crate::error::TaskFailure;
-use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::Value;
+use self::getters::Getters;
+use self::lending::Lending;
+use super::Watcher;
+use super::sparse::shrink_if_sparse;
+use crate::reference::ProcessAddress;
+use aktis_lane::ConnectionId;
+use aktis_lane::Waiter;
 
-/// Where an object of the stores lies.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) nodes: Vec<NodeId>,
-    pub(crate) size_bytes: u64,
-    /// Grows whenever a copy is made. A reader that misses one says which it was told of: one that was made since may lie on
-    /// the same node.
-    pub(crate) making: u64,
-    /// Held for the object that contains them.
-    pub(crate) contained: ThinVec<ObjectRef>,
-}
-
-/// What is known of an object's value.
-#[derive(Debug)]
-pub(crate) enum ObjectState {
-    Pending,
-    Inline(Value),
-    Stored(Box<Stored>),
-    Failed(Arc<TaskFailure>),
-    /// All copies are gone; nobody has asked since.
-    Lost,
-}
-
-impl ObjectState {
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self, Self::Inline(_) | Self::Stored(_) | Self::Failed(_))
-    }
-}
-
-/// One object.
-pub(crate) struct ObjectEntry {
-    /// Handles in this process.
-    pub(crate) handles: u32,
-    /// Results kept as lineage that were computed from this object.
-    pub(crate) lineage_pins: u32,
-    pub(crate) state: ObjectState,
-    watchers: ThinVec<Watcher>,
-    /// Most objects are this process's own, and no other process knows of them.
-    elsewhere: Option<Box<Elsewhere>>,
-}
-
-/// What other processes, and actors, have to do with an object.
-#[derive(Default)]
-pub(crate) struct Elsewhere {
-    /// `None`: owned by this process.
-    pub(crate) owner: Option<ProcessAddress>,
-    /// Handed to this process that many times by senders who told the owner (borrowed objects only).
-    pub(crate) credits: i64,
-    /// The owner was asked (borrowed objects only).
-    pub(crate) is_requested: bool,
-    /// Processes that hold references (owned objects only). Counts may be negative for a moment: see `references`.
-    pub(crate) borrowers: FxHashMap<WorkerId, i64>,
-    /// The reference stands for an actor: its end is the actor's end.
-    pub(crate) actor: Option<ActorId>,
-}
-
-impl ObjectEntry {
-    pub(crate) fn owned(state: ObjectState) -> Self {
-        Self {
-            handles: 0,
-            lineage_pins: 0,
-            state,
-            watchers: ThinVec::new(),
-            elsewhere: None,
-        }
-    }
-
-    pub(crate) fn borrowed(owner: ProcessAddress) -> Self {
-        let mut entry = Self::owned(ObjectState::Pending);
-        entry.elsewhere().owner = Some(owner);
-        entry
-    }
-
-    /// The process that owns the object; `None` if it is this one.
-    pub(crate) fn owner(&self) -> Option<ProcessAddress> {
-        self.elsewhere.as_ref()?.owner
-    }
-
-    pub(crate) fn elsewhere(&mut self) -> &mut Elsewhere {
-        self.elsewhere.get_or_insert_default()
-    }
-
-    /// Nothing refers to the object any more: its owner, the credits to be given back to it, the actor it stands for.
-    pub(crate) fn part_with(&mut self) -> (Option<ProcessAddress>, i64, Option<ActorId>) {
-        match &mut self.elsewhere {
-            Some(elsewhere) => (
-                elsewhere.owner.take(),
-                elsewhere.credits,
-                elsewhere.actor.take(),
-            ),
-            None => (None, 0, None),
-        }
-    }
-
-    pub(crate) fn is_borrowed_by(&self, worker: WorkerId) -> bool {
-        self.elsewhere
-            .as_ref()
-            .is_some_and(|elsewhere| elsewhere.borrowers.contains_key(&worker))
-    }
-
-    pub(crate) fn watch(&mut self, watcher: Watcher) {
-        self.watchers.push(watcher);
-    }
-
-    pub(crate) fn take_watchers(&mut self) -> ThinVec<Watcher> {
-        std::mem::take(&mut self.watchers)
-    }
-
-    pub(crate) fn unwatch(&mut self, is_over: impl Fn(&Watcher) -> bool) {
-        self.watchers.retain(|watcher| !is_over(watcher));
-    }
-
-    /// Whether anybody may still ask for the value.
-    pub(crate) fn is_referenced(&self) -> bool {
-        self.handles > 0 || self.is_lent()
-    }
-
-    /// Whether other processes hold references to this object of this process.
-    pub(crate) fn is_lent(&self) -> bool {
-        let is_borrowed =
-            |elsewhere: &Elsewhere| elsewhere.borrowers.values().any(|count| *count > 0);
-        self.elsewhere.as_deref().is_some_and(is_borrowed)
-    }
-
-    /// The actor that the reference stands for.
-    pub(crate) fn actor(&self) -> Option<ActorId> {
-        self.elsewhere.as_ref()?.actor
-    }
-
-    /// What the value refers to.
-    pub(crate) fn contained(&self) -> &[ObjectRef] {
-        match &self.state {
-            ObjectState::Inline(value) => &value.contained,
-            ObjectState::Stored(stored) => &stored.contained,
-            ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => &[],
-        }
-    }
-}
+pub(crate) use self::entry::{ObjectEntry, ObjectState, ResultValue};
+pub(crate) use self::values::layout_of;
 
 /// All objects, by id.
-#[derive(Default)]
 pub(crate) struct ObjectTable {
-    pub(crate) entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
+    me: ProcessAddress,
+    entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
     has_shrunk: bool,
     peak: usize,
     /// Own objects that other processes hold references to.
     lent: usize,
+    lending: Lending,
     last_making: u64,
-    /// Threads that wait for one of many objects, and are to know when another one fails.
-    getters: Vec<Getter>,
-    next_getter: u64,
-}
-
-struct Getter {
-    number: u64,
-    waiter: Option<Arc<Waiter>>,
-    /// What has failed since it looked last.
-    failed: Vec<ObjectId>,
-    /// Whether that is anything, to be seen without the core's lock.
-    has_failures: Arc<AtomicBool>,
+    getters: Getters,
+    /// What became of the bytes of objects that were lost in another way than with their node, for people.
+    losses: FxHashMap<ObjectId, String>,
+    /// Who said hello on which connection: they are handed what the values that they ask for refer to.
+    peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
 
 impl ObjectTable {
+    pub(super) fn new(me: ProcessAddress) -> Self {
+        Self {
+            me,
+            entries: HashMap::default(),
+            has_shrunk: false,
+            peak: 0,
+            lent: 0,
+            lending: Lending::default(),
+            last_making: 0,
+            getters: Getters::default(),
+            losses: FxHashMap::default(),
+            peers: FxHashMap::default(),
+        }
+    }
+
     pub(crate) fn get(&self, id: ObjectId) -> Option<&ObjectEntry> {
         self.entries.get(&id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: ObjectId) -> Option<&mut ObjectEntry> {
-        self.entries.get_mut(&id)
-    }
-
-    /// Forgets an object. A table that was large once gives its memory back.
-    pub(crate) fn remove(&mut self, id: ObjectId) {
-        self.entries.remove(&id);
-        self.has_shrunk |= shrink_if_sparse(&mut self.entries, &mut self.peak);
-    }
-
-    /// Changes who holds references to an own object.
-    pub(crate) fn change_borrowers(
-        &mut self,
-        id: ObjectId,
-        change: impl FnOnce(&mut FxHashMap<WorkerId, i64>),
-    ) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let was_lent = entry.is_lent();
-        change(&mut entry.elsewhere().borrowers);
-        match (was_lent, entry.is_lent()) {
-            (false, true) => self.lent += 1,
-            (true, false) => self.lent -= 1,
-            _ => {}
-        }
-    }
-
-    /// The number of a copy that was made just now.
-    pub(in crate::core) fn next_making(&mut self) -> u64 {
-        self.last_making += 1;
-        self.last_making
-    }
-
-    /// How many own objects other processes hold references to.
-    pub(crate) fn lent(&self) -> usize {
-        self.lent
-    }
-
-    /// Whether much memory was freed since this was asked last.
-    pub(crate) fn take_shrunk(&mut self) -> bool {
-        std::mem::take(&mut self.has_shrunk)
-    }
-
-    /// A thread gets many objects.
-    pub(crate) fn add_getter(&mut self, has_failures: Arc<AtomicBool>) -> u64 {
-        self.next_getter += 1;
-        self.getters.push(Getter {
-            number: self.next_getter,
-            waiter: None,
-            failed: Vec::new(),
-            has_failures,
-        });
-        self.next_getter
-    }
-
-    /// It waits now; at once for nothing, if something has failed since it looked last.
-    pub(crate) fn getter_waits(&mut self, number: u64, waiter: &Arc<Waiter>) {
-        if let Some(getter) = self.getters.iter_mut().find(|one| one.number == number) {
-            if !getter.failed.is_empty() {
-                waiter.count_down();
-            }
-            getter.waiter = Some(Arc::clone(waiter));
-        }
-    }
-
-    /// What has failed since this was asked last.
-    pub(crate) fn take_failed(&mut self, number: u64) -> Vec<ObjectId> {
-        let getter = self.getters.iter_mut().find(|one| one.number == number);
-        getter.map_or_else(Vec::new, |getter| {
-            getter.has_failures.store(false, Ordering::Release);
-            std::mem::take(&mut getter.failed)
-        })
-    }
-
-    /// The thread is done.
-    pub(crate) fn remove_getter(&mut self, number: u64) {
-        self.getters.retain(|one| one.number != number);
-    }
-
-    /// An object has failed.
-    pub(in crate::core) fn tell_getters(&mut self, object: ObjectId) {
-        for getter in &mut self.getters {
-            getter.failed.push(object);
-            getter.has_failures.store(true, Ordering::Release);
-            if let Some(waiter) = &getter.waiter {
-                waiter.count_down();
-            }
-        }
-    }
-
-    /// Adds an object of this process.
-    pub(crate) fn insert_owned(&mut self, id: ObjectId, state: ObjectState) -> &mut ObjectEntry {
-        self.entries
-            .entry(id)
-            .or_insert_with(|| ObjectEntry::owned(state))
+    pub(crate) fn state(&self, id: ObjectId) -> Option<&ObjectState> {
+        self.get(id).map(ObjectEntry::state)
     }
 
     /// Whether the object is ready; an unknown one counts as not ready.
     pub(crate) fn is_ready(&self, id: ObjectId) -> bool {
-        self.get(id).is_some_and(|entry| entry.state.is_ready())
+        self.state(id).is_some_and(ObjectState::is_ready)
     }
-}
 
-/// Gives back most of a table's memory when hardly anything is left in it, to be called after each removal. True: it did.
-/// `peak`: the most entries since the last time. The table's own capacity does not count places that were emptied.
-pub(crate) fn shrink_if_sparse<K: Eq + Hash, V>(
-    table: &mut HashMap<K, V, IdBuildHasher>,
-    peak: &mut usize,
-) -> bool {
-    const WORTH_IT: usize = 1 << 12;
-    *peak = (*peak).max(table.len() + 1);
-    let is_sparse = *peak > WORTH_IT && table.len() < *peak / 16;
-    if is_sparse {
-        table.shrink_to(table.len() * 2);
-        *peak = table.len();
+    /// One more handle on an object of this process, which begins in `state` if it is not known yet.
+    pub(crate) fn hold(&mut self, id: ObjectId, state: ObjectState) {
+        match self.entries.entry(id) {
+            Entry::Occupied(known) => known.into_mut().handles += 1,
+            Entry::Vacant(place) => place.insert(ObjectEntry::owned(state)).handles = 1,
+        }
     }
-    is_sparse
+
+    /// Who has said hello on a connection.
+    pub(crate) fn add_peer(&mut self, connection: ConnectionId, peer: ProcessAddress) {
+        self.peers.insert(connection, peer);
+    }
+
+    pub(crate) fn remove_peer(&mut self, connection: ConnectionId) {
+        self.peers.remove(&connection);
+    }
+
+    /// Whether much memory was freed since this was asked last.
+    pub(super) fn take_shrunk(&mut self) -> bool {
+        std::mem::take(&mut self.has_shrunk)
+    }
+
+    /// The thread waits for the object no more.
+    pub(crate) fn unwatch(&mut self, id: ObjectId, waiter: &Arc<Waiter>) {
+        self.unwatch_if(id, |waiting| Arc::ptr_eq(waiting, waiter));
+    }
+
+    /// Threads whose wait is over, without this object, wait for it no more.
+    pub(crate) fn unwatch_done(&mut self, id: ObjectId) {
+        self.unwatch_if(id, |waiting| waiting.is_done());
+    }
+
+    fn unwatch_if(&mut self, id: ObjectId, is_over: impl Fn(&Arc<Waiter>) -> bool) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let stays = |watcher: &Watcher| match watcher {
+                Watcher::Thread(waiter) => !is_over(waiter),
+                _ => true,
+            };
+            entry.watchers.retain(stays);
+        }
+    }
+
+    fn ids(&self, is_meant: impl Fn(&ObjectId, &ObjectEntry) -> bool) -> Vec<ObjectId> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(id, entry)| is_meant(id, entry))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Objects without a value or a failure.
+    pub(super) fn unready(&self) -> Vec<ObjectId> {
+        self.ids(|_, entry| !entry.state.is_ready())
+    }
+
+    /// Results of an own task without a value or a failure.
+    pub(super) fn unready_of(&self, task: TaskId) -> Vec<ObjectId> {
+        self.ids(|id, entry| {
+            id.task() == task && entry.owner().is_none() && !entry.state.is_ready()
+        })
+    }
+
+    /// Owners on a node of what this process has borrowed.
+    pub(super) fn owners_on(&self, node: NodeId) -> Vec<ProcessAddress> {
+        let owners = self.entries.values().filter_map(ObjectEntry::owner);
+        let mut there: Vec<ProcessAddress> = owners.filter(|owner| owner.node == node).collect();
+        there.dedup();
+        there
+    }
+
+    /// Forgets an object. A table that was large once gives its memory back.
+    fn remove(&mut self, id: ObjectId) {
+        self.entries.remove(&id);
+        self.has_shrunk |= shrink_if_sparse(&mut self.entries, &mut self.peak);
+    }
+
+    #[cfg(test)]
+    pub(super) fn me(&self) -> ProcessAddress {
+        self.me
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use aktis_common::ids::WorkerId;
+
     use super::*;
 
     #[test]
     fn emptied_table_gives_its_memory_back_and_keeps_what_is_left() {
-        let mut table = ObjectTable::default();
+        let mut table = ObjectTable::new(ProcessAddress {
+            node: NodeId::random(),
+            worker: WorkerId::random(),
+        });
         let ids: Vec<ObjectId> = (0..200_000).map(|_| ObjectId::for_put()).collect();
         for id in &ids {
-            table.insert_owned(*id, ObjectState::Pending);
+            table.hold(*id, ObjectState::Pending);
         }
         let full = table.entries.capacity();
         let (gone, kept) = ids.split_at(199_500);

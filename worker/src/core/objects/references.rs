@@ -8,63 +8,54 @@
 //! The protocol is that of distributed reference counting by delegation (Birrell et al., "Distributed garbage
 //! collection for network objects", 1993), with the acknowledgement replaced by the sender's own count.
 
-use aktis_common::ids::{ActorId, ObjectId, WorkerId};
+use std::collections::hash_map::Entry;
 
-use super::{ObjectEntry, ObjectState};
-use crate::core::{Core, Effect, Effects, Watcher};
+use aktis_common::ids::{ActorId, ObjectId, WorkerId};
+use rustc_hash::FxHashMap;
+
+use super::{ObjectEntry, ObjectState, ObjectTable};
+use crate::core::clock::Clock;
+use crate::core::{Consequence, Effect, Effects};
 use crate::reference::ProcessAddress;
 
-impl Core {
+impl ObjectTable {
     /// A handle is made for an object of this process or of `owner`. `is_credited`: the sender told the owner.
     pub(crate) fn count_handle(&mut self, id: ObjectId, owner: ProcessAddress, is_credited: bool) {
-        let me = self.me;
-        let entry = self.objects.entries.entry(id).or_insert_with(|| {
-            if owner.worker == me.worker {
-                // An own object that is gone already: whoever asks is told that it is lost.
-                ObjectEntry::owned(ObjectState::Lost)
-            } else {
-                ObjectEntry::borrowed(owner)
+        let entry = match self.entries.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            // An own object that is gone already: whoever asks is told that it is lost.
+            Entry::Vacant(place) if owner.worker == self.me.worker => {
+                place.insert(ObjectEntry::owned(ObjectState::Lost))
             }
-        });
+            Entry::Vacant(place) => place.insert(ObjectEntry::borrowed(owner)),
+        };
         entry.handles += 1;
         if is_credited && entry.owner().is_some() {
             entry.elsewhere().credits += 1;
         }
     }
 
-    /// The last clone of a handle is gone.
-    pub(crate) fn release_handle(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else {
-            return;
+    /// Whether this process still holds a borrowed reference after a task; if so it counts as handed over.
+    pub(crate) fn credit_if_still_held(&mut self, id: ObjectId) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return false;
         };
-        entry.handles = entry.handles.saturating_sub(1);
-        self.free_if_unreferenced(id, effects);
-    }
-
-    /// A process holds `delta` more references to an object of this process.
-    pub(crate) fn borrow_delta(
-        &mut self,
-        id: ObjectId,
-        borrower: WorkerId,
-        delta: i64,
-        effects: &mut Effects,
-    ) {
-        if borrower == self.me.worker {
-            return;
+        let is_held = entry.owner().is_some() && entry.handles > 0;
+        if is_held {
+            entry.elsewhere().credits += 1;
         }
-        self.objects.change_borrowers(id, |counts| {
-            let count = counts.entry(borrower).or_insert(0);
-            *count += delta;
-            if *count == 0 {
-                counts.remove(&borrower);
-            }
-        });
-        self.free_if_unreferenced(id, effects);
-        self.note_lending(effects);
+        is_held
     }
 
-    /// Says to the owner of an object that `borrower` was handed a reference by this process.
-    pub(crate) fn register_borrower(
+    /// The reference `id` stands for `actor`: when it is freed, the actor ends.
+    pub(crate) fn bind_actor(&mut self, id: ObjectId, actor: ActorId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.elsewhere().actor = Some(actor);
+        }
+    }
+
+    /// `borrower` was handed a reference by this process: says so to the object's owner.
+    pub(crate) fn hand_over(
         &mut self,
         id: ObjectId,
         owner: ProcessAddress,
@@ -72,7 +63,10 @@ impl Core {
         effects: &mut Effects,
     ) {
         if owner.worker == self.me.worker {
-            self.borrow_delta(id, borrower.worker, 1, effects);
+            if borrower.worker != self.me.worker {
+                self.change_borrowers(id, |counts| add(counts, borrower.worker, 1));
+                self.note_lent(effects);
+            }
         } else if owner.worker != borrower.worker {
             effects.push(Effect::BorrowDelta {
                 owner,
@@ -83,84 +77,87 @@ impl Core {
         }
     }
 
-    /// Whether this process still holds a borrowed reference after a task; if so it counts as handed over.
-    pub(crate) fn credit_if_still_held(&mut self, id: ObjectId) -> bool {
-        let Some(entry) = self.objects.get_mut(id) else {
-            return false;
+    /// The last clone of a handle is gone.
+    pub(in crate::core) fn release_handle(&mut self, id: ObjectId, effects: &mut Effects) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
         };
-        let is_held = entry.owner().is_some() && entry.handles > 0;
-        if is_held {
-            entry.elsewhere().credits += 1;
+        entry.handles = entry.handles.saturating_sub(1);
+        if entry.handles == 0 {
+            self.free_if_unreferenced(id, effects);
         }
-        is_held
     }
 
-    /// A process died: what it borrowed is given back, and what it owned is gone.
-    pub(crate) fn borrower_died(&mut self, worker: WorkerId, effects: &mut Effects) {
-        let held: Vec<ObjectId> = self
-            .objects
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.is_borrowed_by(worker))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in held {
-            self.objects.change_borrowers(id, |counts| {
+    /// A process holds `delta` more references to an object of this process.
+    pub(in crate::core) fn borrow_delta(
+        &mut self,
+        id: ObjectId,
+        borrower: WorkerId,
+        delta: i64,
+        clock: &mut Clock,
+        effects: &mut Effects,
+    ) {
+        if borrower == self.me.worker {
+            return;
+        }
+        self.change_borrowers(id, |counts| add(counts, borrower, delta));
+        self.free_if_unreferenced(id, effects);
+        self.note_lent(effects);
+        self.note_unlent(clock);
+    }
+
+    /// A process died: what it borrowed is given back.
+    pub(in crate::core) fn borrower_died(
+        &mut self,
+        worker: WorkerId,
+        clock: &mut Clock,
+        effects: &mut Effects,
+    ) {
+        for id in self.ids(|_, entry| entry.is_borrowed_by(worker)) {
+            self.change_borrowers(id, |counts| {
                 counts.remove(&worker);
             });
             self.free_if_unreferenced(id, effects);
         }
-        self.note_lending(effects);
+        self.note_unlent(clock);
     }
 
-    /// The reference `id` stands for `actor`: when it is freed, the actor ends.
-    pub(crate) fn bind_actor(&mut self, id: ObjectId, actor: ActorId) {
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.elsewhere().actor = Some(actor);
+    /// A task is kept as lineage that needs the object to run again.
+    pub(in crate::core) fn pin_lineage(&mut self, id: ObjectId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.lineage_pins += 1;
         }
     }
 
-    /// Registers who is to be told when the object is ready. Ready objects tell at once.
-    pub(crate) fn watch(&mut self, id: ObjectId, watcher: Watcher, effects: &mut Effects) {
-        let is_ready = self
-            .objects
-            .get(id)
-            .is_none_or(|entry| entry.state.is_ready());
-        if is_ready {
-            self.tell(id, watcher, effects);
-            return;
+    /// Such a task is forgotten, or runs again and holds the object itself.
+    pub(in crate::core) fn unpin_lineage(&mut self, id: ObjectId, effects: &mut Effects) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.lineage_pins = entry.lineage_pins.saturating_sub(1);
+            self.free_if_unreferenced(id, effects);
         }
-        if let Some(entry) = self.objects.get_mut(id) {
-            entry.watch(watcher);
-        }
-        self.bring_about(id, effects);
     }
 
-    /// Does what it takes for a pending object to become ready.
-    pub(crate) fn bring_about(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else {
+    /// Changes who holds references to an own object.
+    fn change_borrowers(
+        &mut self,
+        id: ObjectId,
+        change: impl FnOnce(&mut FxHashMap<WorkerId, i64>),
+    ) {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match (&entry.state, entry.owner()) {
-            (ObjectState::Pending, Some(owner)) => {
-                let was_requested = std::mem::replace(&mut entry.elsewhere().is_requested, true);
-                if !was_requested {
-                    effects.push(Effect::AskOwner { owner, object: id });
-                }
-            }
-            (ObjectState::Lost, Some(_)) => {
-                entry.state = ObjectState::Pending;
-                entry.elsewhere().is_requested = false;
-                self.bring_about(id, effects);
-            }
-            (ObjectState::Lost, None) => self.reconstruct(id, effects),
+        let was_lent = entry.is_lent();
+        change(&mut entry.elsewhere().borrowers);
+        match (was_lent, entry.is_lent()) {
+            (false, true) => self.lent += 1,
+            (true, false) => self.lent -= 1,
             _ => {}
         }
     }
 
     /// Frees the object's value when nobody can ask for it any more (`REF-1`).
-    pub(crate) fn free_if_unreferenced(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(entry) = self.objects.get_mut(id) else {
+    pub(super) fn free_if_unreferenced(&mut self, id: ObjectId, effects: &mut Effects) {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         if entry.is_referenced() {
@@ -175,9 +172,9 @@ impl Core {
                 entry.state = ObjectState::Pending;
             }
         } else {
-            self.objects.remove(id);
+            self.remove(id);
         }
-        self.discard_state(id, state, owner.is_none(), effects);
+        discard_state(id, state, owner.is_none(), effects);
         if let Some(actor) = actor {
             effects.push(Effect::EndActor { actor });
         }
@@ -192,30 +189,34 @@ impl Core {
                 });
             }
             Some(_) => {}
-            None if !is_lineage && was_stored => self.forget_result(id, effects),
+            None if !is_lineage && was_stored => {
+                effects.follow(Consequence::ResultForgotten(id));
+            }
             None => {}
         }
     }
+}
 
-    fn discard_state(
-        &self,
-        id: ObjectId,
-        state: ObjectState,
-        is_owned: bool,
-        effects: &mut Effects,
-    ) {
-        match state {
-            ObjectState::Inline(value) => effects.discard_value(value),
-            ObjectState::Stored(stored) => {
-                if is_owned {
-                    effects.push(Effect::FreeStored {
-                        object: id,
-                        nodes: stored.nodes,
-                    });
-                }
-                effects.discard_refs(stored.contained);
+fn add(counts: &mut FxHashMap<WorkerId, i64>, borrower: WorkerId, delta: i64) {
+    let count = counts.entry(borrower).or_insert(0);
+    *count += delta;
+    if *count == 0 {
+        counts.remove(&borrower);
+    }
+}
+
+fn discard_state(id: ObjectId, state: ObjectState, is_owned: bool, effects: &mut Effects) {
+    match state {
+        ObjectState::Inline(value) => effects.discard_value(value),
+        ObjectState::Stored(stored) => {
+            if is_owned {
+                effects.push(Effect::FreeStored {
+                    object: id,
+                    nodes: stored.nodes,
+                });
             }
-            ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => {}
+            effects.discard_refs(stored.contained);
         }
+        ObjectState::Pending | ObjectState::Failed(_) | ObjectState::Lost => {}
     }
 }

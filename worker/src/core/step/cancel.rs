@@ -5,43 +5,11 @@
 //!  Pushed   ──► never retried; the worker is told, and answers (or its process ends)
 //!  ended    ──► nothing
 //! ```
-//! Invariant `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
 
-use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
-use aktis_lane::{ConnectionId, PayloadParts, Urgency};
-use aktis_proto::v1 as wire;
 
-use crate::core::tasks::{Place, Target};
-use crate::core::{Core, Effect, Effects};
-use crate::error::TaskFailure;
-
-/// How many cancelled tasks are remembered after their end.
-const REMEMBERED: usize = 1024;
-
-/// How a task is to be cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cancel {
-    /// End the worker process that runs it.
-    pub(crate) is_forced: bool,
-    /// Its children, too.
-    pub(crate) is_recursive: bool,
-}
-
-/// Why a task cannot be cancelled like this.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CancelError {
-    /// A call of an actor was to be cancelled by force.
-    #[error(
-        "{name} is a call of an actor, which cannot be cancelled with force=True: leave out force, or kill() the actor"
-    )]
-    ForcedCall { name: String },
-}
-
-/// The failure of a cancelled task.
-pub(crate) fn cancelled_failure(name: &str) -> TaskFailure {
-    TaskFailure::new(ErrorCode::Cancelled, format!("task {name} was cancelled"))
-}
+use crate::core::tasks::{Cancel, CancelError, Cancelled, Target, TaskTable};
+use crate::core::{Core, Effects};
 
 impl Core {
     /// Cancels a task of this process; one that has ended stays as it is.
@@ -51,32 +19,32 @@ impl Core {
         how: Cancel,
         effects: &mut Effects,
     ) -> Result<(), CancelError> {
-        let Some(record) = self.tasks.records.get_mut(&task) else {
-            return Ok(());
-        };
-        let (target, place, name) = (record.template.target, record.place, record.name());
-        // One whose arguments are not there yet is in no queue of its class.
-        let is_in_queue = record.unresolved == 0;
-        if how.is_forced && matches!(target, Target::Actor(_)) {
-            return Err(CancelError::ForcedCall { name });
-        }
-        if place == Place::Lineage {
-            return Ok(());
-        }
-        record.is_cancelled = true;
-        record.retries_left = 0;
-        self.remember_cancelled(task);
-        match (place, target) {
-            (Place::Pushed(connection), _) => self.cancel_pushed(task, connection, how, effects),
-            (_, Target::Class(class)) => {
-                if is_in_queue {
-                    self.leave_queue(class, effects);
+        match self.tasks.cancel(task, how)? {
+            Cancelled::Ended => return Ok(()),
+            Cancelled::Pushed(connection) => {
+                if how.is_forced {
+                    // What would be pushed from now on would die with the worker.
+                    self.leases.condemn(connection, &mut self.clock);
                 }
-                self.fail_task(task, cancelled_failure(&name), effects);
+                TaskTable::tell_cancelled(task, connection, how, effects);
             }
-            (_, Target::Actor(actor)) => {
-                self.leave_calls(actor, task);
-                self.fail_task(task, cancelled_failure(&name), effects);
+            Cancelled::Waiting {
+                target: Target::Class(class),
+                is_in_queue,
+                failure,
+            } => {
+                if is_in_queue {
+                    self.leases.leave_queue(class, &self.tasks, effects);
+                }
+                self.fail_task(task, failure, effects);
+            }
+            Cancelled::Waiting {
+                target: Target::Actor(actor),
+                failure,
+                ..
+            } => {
+                self.actors.leave(actor, task, &self.tasks);
+                self.fail_task(task, failure, effects);
                 // It may have held up the calls behind it, or been the last one of an actor without handles.
                 self.pump_actor(actor, effects);
             }
@@ -87,59 +55,12 @@ impl Core {
 
     /// Cancels what a task that runs in this process has submitted.
     pub(crate) fn cancel_children(&mut self, parent: TaskId, how: Cancel, effects: &mut Effects) {
-        let children: Vec<(TaskId, Target)> = self
-            .tasks
-            .records
-            .iter()
-            .filter(|(_, record)| record.parent == Some(parent))
-            .map(|(id, record)| (*id, record.template.target))
-            .collect();
-        for (child, target) in children {
+        for (child, target) in self.tasks.children(parent) {
             let is_forced = how.is_forced && matches!(target, Target::Class(_));
             let how = Cancel { is_forced, ..how };
             self.cancel(child, how, effects)
                 .expect("calls of actors are not cancelled by force here");
         }
-    }
-
-    /// Whether a task was cancelled and did not end yet; the failure it ends with.
-    pub(in crate::core) fn cancelled_end(&self, task: TaskId) -> Option<TaskFailure> {
-        let record = self.tasks.records.get(&task)?;
-        record
-            .is_cancelled
-            .then(|| cancelled_failure(&record.name()))
-    }
-
-    fn cancel_pushed(
-        &mut self,
-        task: TaskId,
-        connection: ConnectionId,
-        how: Cancel,
-        effects: &mut Effects,
-    ) {
-        if how.is_forced {
-            // What would be pushed from now on would die with the worker.
-            self.lease_condemned(connection);
-        }
-        let cancel = wire::CancelTask {
-            task_id: task.to_wire(),
-            force: how.is_forced,
-            recursive: how.is_recursive,
-        };
-        let kind = Some(wire::lane_frame::Kind::CancelTask(cancel));
-        effects.push(Effect::Send {
-            connection,
-            frame: wire::LaneFrame { kind },
-            payload: PayloadParts::default(),
-            urgency: Urgency::Now,
-        });
-    }
-
-    fn remember_cancelled(&mut self, task: TaskId) {
-        if self.tasks.cancelled.len() == REMEMBERED {
-            self.tasks.cancelled.pop_front();
-        }
-        self.tasks.cancelled.push_back(task);
     }
 }
 
@@ -148,14 +69,19 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use aktis_common::error::ErrorCode;
     use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
+    use aktis_proto::v1 as wire;
     use wire::lane_frame::Kind;
 
     use super::*;
+    use crate::core::Effect;
     use crate::core::objects::ObjectState;
     use crate::core::tasks::{CallTemplate, TaskRecord};
+    use crate::error::TaskFailure;
     use crate::reference::ProcessAddress;
     use crate::value::Value;
+    use aktis_lane::ConnectionId;
 
     const LANE: ConnectionId = ConnectionId(7);
     const GENTLY: Cancel = Cancel {
@@ -189,9 +115,7 @@ mod tests {
         });
         let task = TaskId::next();
         let result = ObjectId::of_return(task, 0);
-        core.objects
-            .insert_owned(result, ObjectState::Pending)
-            .handles = 1;
+        core.objects.hold(result, ObjectState::Pending);
         let nothing = Value::native(bytes::Bytes::new());
         let record = TaskRecord::new(task, template, nothing, Vec::new());
         core.submit(record, &mut effects);
@@ -208,7 +132,7 @@ mod tests {
     }
 
     fn end_of(core: &Core, task: TaskId) -> Option<ErrorCode> {
-        match &core.objects.get(ObjectId::of_return(task, 0))?.state {
+        match core.objects.state(ObjectId::of_return(task, 0))? {
             ObjectState::Failed(failure) => Some(failure.code),
             _ => None,
         }
@@ -242,7 +166,7 @@ mod tests {
             1
         );
         assert_eq!(end_of(&core, task), None);
-        core.lease_lane_closed(LANE, &mut effects);
+        core.leases.lane_closed(LANE, &mut effects);
         let crash = TaskFailure::new(ErrorCode::WorkerCrashed, "killed");
         core.retry_or_fail(task, crash, &mut effects);
         assert_eq!(end_of(&core, task), Some(ErrorCode::Cancelled));
@@ -265,7 +189,7 @@ mod tests {
         core.tasks_returned(LANE, &[task], true, &mut effects);
         let later = core.clock.now() + Duration::from_secs(2);
         core.clock.set(later);
-        core.lease_tick(&mut effects);
+        core.leases.tick(&mut core.clock, &mut effects);
         let is_return = |effect: &Effect| matches!(effect, Effect::ReturnLease { .. });
         assert!(effects.list.iter().any(is_return));
     }

@@ -1,0 +1,189 @@
+//! What is kept of tasks that have ended, and for how long.
+//!
+//! A generator's items count like results, from the moment they come.
+
+use std::collections::VecDeque;
+
+use aktis_common::ids::{ObjectId, TaskId};
+
+use super::{Dependencies, Place, Target, TaskTable};
+use crate::core::Effects;
+use crate::core::sparse::shrink_if_sparse;
+
+/// The records that are kept, oldest first.
+#[derive(Debug)]
+pub(super) struct Lineage {
+    /// With some that were dropped since.
+    pub(super) tasks: VecDeque<TaskId>,
+    pub(super) bytes: u64,
+    limit_bytes: u64,
+    evicted: u64,
+}
+
+impl Lineage {
+    pub(super) fn new(limit_bytes: u64) -> Self {
+        Self {
+            tasks: VecDeque::new(),
+            bytes: 0,
+            limit_bytes,
+            evicted: 0,
+        }
+    }
+}
+
+/// A task that has ended.
+pub(in crate::core) struct Retired {
+    /// What it does not hold any more.
+    pub(in crate::core) dependencies: Dependencies,
+    /// It may run again, and pins what it needs.
+    pub(in crate::core) is_kept: bool,
+    /// Its name, if it ran to make results again.
+    pub(in crate::core) rerun: Option<String>,
+}
+
+/// Whether a lost result is made again.
+pub(in crate::core) enum Remake {
+    /// Its task is under way.
+    UnderWay,
+    /// Its task is queued again. It holds what it needs itself, instead of pinning it.
+    Again {
+        dependencies: Dependencies,
+        num_returns: u32,
+    },
+    Impossible(String),
+}
+
+impl TaskTable {
+    /// An item of a generator lies in a store: the generator is kept as long as somebody may miss it.
+    pub(in crate::core) fn item_is_stored(&mut self, id: TaskId) {
+        if let Some(record) = self.records.get_mut(&id)
+            && !record.is_rerun
+        {
+            record.live_results += 1;
+        }
+    }
+
+    /// The task has ended (`TASK-1`): keeps it as lineage if a result lies in a store, else forgets it. A generator's results
+    /// were counted when they came. `None`: it has ended before.
+    pub(in crate::core) fn retire(
+        &mut self,
+        id: TaskId,
+        stored_results: u32,
+        effects: &mut Effects,
+    ) -> Option<Retired> {
+        let record = self.records.get_mut(&id)?;
+        if record.place == Place::Lineage {
+            return None;
+        }
+        let stored_results = match record.template.shared.is_streaming {
+            true => record.live_results,
+            false => stored_results,
+        };
+        let rerun = record.is_rerun.then(|| record.name());
+        self.queued_bytes -= record.args_bytes();
+        let is_kept = stored_results > 0 && matches!(record.template.target, Target::Class(_));
+        let dependencies = if is_kept {
+            record.place = Place::Lineage;
+            record.live_results = stored_results;
+            self.lineage.bytes += record.lineage_bytes();
+            self.lineage.tasks.push_back(id);
+            record.dependencies.clone()
+        } else {
+            let record = self.records.remove(&id)?;
+            effects.discard_value(record.args);
+            shrink_if_sparse(&mut self.records, &mut self.peak);
+            record.dependencies
+        };
+        Some(Retired {
+            dependencies,
+            is_kept,
+            rerun,
+        })
+    }
+
+    /// Forgets the oldest task that is kept, if they take too much. Returns what it pinned.
+    pub(in crate::core) fn evict(&mut self, effects: &mut Effects) -> Option<Dependencies> {
+        while self.lineage.bytes > self.lineage.limit_bytes {
+            let oldest = self.lineage.tasks.pop_front()?;
+            if let Some(pinned) = self.drop_lineage(oldest, effects) {
+                self.lineage.evicted += 1;
+                return Some(pinned);
+            }
+        }
+        // Records that were dropped leave their ids behind; sweep them when they are the majority.
+        let (kept, records) = (&mut self.lineage.tasks, &self.records);
+        if kept.len() > 1024 && kept.len() > 2 * records.len() {
+            kept.retain(|id| {
+                let record = records.get(id);
+                record.is_some_and(|record| record.place == Place::Lineage)
+            });
+        }
+        None
+    }
+
+    /// A result of a task that lay in a store is not referenced any more. With the last one the task is forgotten: returns
+    /// what it pinned.
+    pub(in crate::core) fn forget_result(
+        &mut self,
+        object: ObjectId,
+        effects: &mut Effects,
+    ) -> Option<Dependencies> {
+        let id = object.task();
+        let record = self.records.get_mut(&id)?;
+        record.live_results = record.live_results.saturating_sub(1);
+        if record.live_results > 0 {
+            return None;
+        }
+        self.drop_lineage(id, effects)
+    }
+
+    /// Forgets how to recompute the task's results. `None`: it was forgotten before, or runs.
+    fn drop_lineage(&mut self, id: TaskId, effects: &mut Effects) -> Option<Dependencies> {
+        if self.place(id) != Some(Place::Lineage) {
+            return None;
+        }
+        let record = self.records.remove(&id)?;
+        self.lineage.bytes -= record.lineage_bytes();
+        effects.discard_value(record.args);
+        Some(record.dependencies)
+    }
+
+    /// All copies of a result are gone: runs its task again, or says why that is impossible.
+    pub(in crate::core) fn remake(&mut self, object: ObjectId) -> Remake {
+        let id = object.task();
+        let Some(record) = self.records.get_mut(&id) else {
+            return Remake::Impossible(self.why_forgotten(id));
+        };
+        if record.place != Place::Lineage {
+            return Remake::UnderWay;
+        }
+        if !record.take_retry() {
+            let name = record.name();
+            return Remake::Impossible(format!(
+                "task {name} has no retries left; raise max_retries"
+            ));
+        }
+        record.place = Place::Queued;
+        record.is_rerun = true;
+        self.lineage.bytes -= record.lineage_bytes();
+        self.queued_bytes += record.args_bytes();
+        Remake::Again {
+            dependencies: record.dependencies.clone(),
+            num_returns: record.template.shared.num_returns,
+        }
+    }
+
+    fn why_forgotten(&self, id: TaskId) -> String {
+        let (evicted, limit_bytes) = (self.lineage.evicted, self.lineage.limit_bytes);
+        if self.cancelled.contains(&id) {
+            "TASK_CANCELLED: the task that made it was cancelled".to_owned()
+        } else if evicted > 0 {
+            format!(
+                "lineage of {evicted} tasks was evicted to stay within {limit_bytes} bytes; raise AKTIS_LINEAGE_BYTES"
+            )
+        } else {
+            "it was made by put() or by an actor, which cannot be run again; compute it in a task instead"
+                .to_owned()
+        }
+    }
+}
