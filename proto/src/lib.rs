@@ -7,7 +7,7 @@
 //! ```text
 //!  v1          generated messages, clients and servers
 //!  convert     v1 messages <-> aktis_common types
-//!  transport   Address, Security, connect(), Listener, serve()
+//!  transport   Address, Security, connect(), Listener, serve(); streams beside gRPC
 //! ```
 
 pub mod convert;

@@ -115,7 +115,7 @@ fn check_user(peer: &UdsConnectInfo) -> Result<(), Status> {
 }
 
 /// Compares without telling by its duration where the first difference is.
-fn is_equal(left: &[u8], right: &[u8]) -> bool {
+pub(super) fn is_equal(left: &[u8], right: &[u8]) -> bool {
     let difference = left.iter().zip(right).fold(0, |all, (a, b)| all | (a ^ b));
     std::hint::black_box(difference) == 0 && left.len() == right.len()
 }

@@ -14,7 +14,7 @@ use crate::v1::gcs_client::GcsClient;
 use crate::v1::raylet_client::RayletClient;
 
 /// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that does not answer a ping for this long is gone.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent peer is pinged.
@@ -34,6 +34,14 @@ pub enum ConnectError {
         /// Where.
         address: Address,
         /// What the system said.
+        cause: String,
+    },
+    /// Whoever answers does not take the stream.
+    #[error("{address} refuses: {cause}")]
+    Refused {
+        /// Where.
+        address: Address,
+        /// What it said.
         cause: String,
     },
     /// Somebody else's process answers.
@@ -150,7 +158,7 @@ fn own_peers(address: &Address, security: &Security) -> Option<OwnPeers> {
     })
 }
 
-fn foreign(error: &(dyn std::error::Error + 'static)) -> Option<ForeignPeer> {
+pub(super) fn foreign(error: &(dyn std::error::Error + 'static)) -> Option<ForeignPeer> {
     let mut current = Some(error);
     while let Some(error) = current {
         // An io::Error shows what it wraps only when asked.

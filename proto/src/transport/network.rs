@@ -51,7 +51,7 @@ pub trait Carrier: fmt::Debug + Send + Sync + 'static {
 /// Where the connections of a process come from and go to. Cheap to clone; by default the system's sockets.
 #[derive(Debug, Clone, Default)]
 pub struct Network {
-    carrier: Option<Arc<dyn Carrier>>,
+    pub(super) carrier: Option<Arc<dyn Carrier>>,
 }
 
 impl Network {

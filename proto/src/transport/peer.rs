@@ -59,7 +59,7 @@ impl Service<Uri> for OwnPeers {
     }
 }
 
-async fn dial(address: &Address) -> io::Result<BoxedDuplex> {
+pub(super) async fn dial(address: &Address) -> io::Result<BoxedDuplex> {
     match address {
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await?;

@@ -1,14 +1,21 @@
 //! Who may talk to a process of the cluster.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aktis_common::config::{Secret, Settings};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 use super::address::Address;
 
 /// The name that certificates of a cluster are valid for, so that one serves all its nodes.
-const TLS_NAME: &str = "aktis";
+pub(super) const TLS_NAME: &str = "aktis";
 
 /// What a process needs to be part of a cluster; the same on all of its nodes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +52,14 @@ pub enum SecurityError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        cause: String,
+    },
+    /// A TLS file is not what it should be.
+    #[error("{path:?}, named by a TLS setting, cannot be used: {cause}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the transport said.
         cause: String,
     },
     /// A listener would be open to others without protection.
@@ -143,8 +158,69 @@ impl TlsPaths {
             .identity(self.identity()?))
     }
 
+    /// The same for streams that are no calls.
+    pub(super) fn stream_client(&self) -> Result<TlsConnector, SecurityError> {
+        let (chain, key) = self.chain_and_key()?;
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&self.cert, error))?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| unusable(&self.cert, error))?;
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// The same for streams that are no calls.
+    pub(super) fn stream_server(&self) -> Result<TlsAcceptor, SecurityError> {
+        let provider = Arc::new(ring::default_provider());
+        let (chain, key) = self.chain_and_key()?;
+        let clients = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(self.roots()?),
+            Arc::clone(&provider),
+        );
+        let clients = clients.build().map_err(|error| unusable(&self.ca, error))?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&self.cert, error))?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain, key)
+            .map_err(|error| unusable(&self.cert, error))?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, SecurityError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca)? {
+            roots
+                .add(certificate)
+                .map_err(|error| unusable(&self.ca, error))?;
+        }
+        Ok(roots)
+    }
+
+    fn chain_and_key(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), SecurityError> {
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|error| unusable(&self.key, error))?;
+        Ok((certificates(&self.cert)?, key))
+    }
+
     fn identity(&self) -> Result<Identity, SecurityError> {
         Ok(Identity::from_pem(read(&self.cert)?, read(&self.key)?))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
+    let pem = read(path)?;
+    let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    all.map_err(|error| unusable(path, error))
+}
+
+fn unusable(path: &Path, error: impl std::fmt::Display) -> SecurityError {
+    SecurityError::Unusable {
+        path: path.to_owned(),
+        cause: error.to_string(),
     }
 }
 

@@ -28,11 +28,11 @@ const WINDOW_BYTES: u32 = 16 << 20;
 
 /// A bound socket.
 pub struct Listener {
-    socket: Socket,
-    address: Address,
+    pub(super) socket: Socket,
+    pub(super) address: Address,
 }
 
-enum Socket {
+pub(super) enum Socket {
     Unix(UnixListener),
     Tcp(TcpListener),
     /// No socket of the system.
