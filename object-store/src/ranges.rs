@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  create answered ──► CreatingRange ── write(), write_at() ──► gone: the object may be sealed
-//!                           │   │
+//!                           │   │    split_off(): two of them
 //!                           │   └────── in_place() ──► WritableRange ── commit() ──► gone: likewise
 //!                           └────────── freeze() ───► SealedRange, pinned by the range itself
 //!  get answered ─────► SealedRange ── &[u8], as long as it lives ──► dropped, and its pin with it
@@ -121,6 +121,32 @@ impl<A: Borrow<ArenaMap>> CreatingRange<A> {
         let range = self.fits(at, parts, |given, room| given <= room)?;
         // SAFETY: the range is within the checked one, as long as the parts, and this range's alone (RANGE-1).
         unsafe { self.arena.borrow().write(range, parts) }
+    }
+
+    /// Takes the bytes from `at` on off this range: two that are written independently of each other.
+    ///
+    /// # Errors
+    /// If it is shorter.
+    pub fn split_off(&mut self, at: u64) -> Result<Self, ArenaError>
+    where
+        A: Clone,
+    {
+        let whole = self.len_bytes();
+        let middle = usize::try_from(at)
+            .ok()
+            .filter(|_| at <= whole)
+            .map(|at| self.range.start + at);
+        let middle = middle.ok_or(ArenaError::NotItsSize {
+            at,
+            given_bytes: 0,
+            object_bytes: whole,
+        })?;
+        let rest = Self {
+            arena: self.arena.clone(),
+            range: middle..self.range.end,
+        };
+        self.range.end = middle;
+        Ok(rest)
     }
 
     /// Memory in which the object can be built. The bytes are in the object after [`WritableRange::commit`].
