@@ -159,6 +159,17 @@ impl RayletConfig {
         self.node_dir().join("raylet.sock")
     }
 
+    /// Where it takes streams for copies: beside `listen`.
+    pub(crate) fn transfer_listen(&self) -> Address {
+        match &self.listen {
+            Address::Tcp { host, .. } => Address::Tcp {
+                host: host.clone(),
+                port: 0,
+            },
+            Address::Unix(_) => Address::Unix(self.node_dir().join("transfer.sock")),
+        }
+    }
+
     /// The socket that forwards lanes to other nodes.
     pub fn proxy_socket(&self) -> PathBuf {
         self.node_dir().join("proxy.sock")

@@ -1,8 +1,9 @@
 //! What reaches the loop, and the way there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aktis_common::ids::{NodeId, ObjectId, WorkerId};
+use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::IoDone;
 use aktis_proto::v1::{Failure, node_frame::Kind};
 use tokio::net::UnixStream;
@@ -11,10 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
 use crate::core::keys::{CallId, ConnectionId};
 use crate::io::frames::Frame;
-use crate::io::transfer::{PullPlace, ReadGrant};
+use crate::transfer::{Pull, PullPlace, ReadGrant};
 
 /// Frames that may wait for the loop before their readers wait too.
 const FRAME_CAPACITY: usize = 1024;
+/// Requests of other nodes that may wait for the loop before their callers wait too.
+const REQUEST_CAPACITY: usize = 256;
 
 /// Why a raylet ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +60,13 @@ pub(crate) enum Message {
     StoreIo(IoDone),
     /// A transfer knows the size of its object, and wants a place for it.
     PullSized {
-        object: ObjectId,
+        pull: Pull,
         total_bytes: u64,
         place: oneshot::Sender<Result<PullPlace, PullFailure>>,
     },
     /// A transfer from one node has ended.
     PullEnded {
-        object: ObjectId,
-        node: NodeId,
+        pull: Pull,
         result: Result<(), PullFailure>,
     },
     /// Another node wants to read an object.
@@ -108,17 +110,24 @@ pub(crate) enum ProcessNews {
 }
 
 /// Sends messages to the loop. Cheap to clone.
+///
+/// What others begin waits for room: frames of processes, and requests of other nodes. The rest is what the loop let begin, or
+/// asked for, and how that went: a few messages for each, which are never in anybody's way.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     messages: mpsc::UnboundedSender<Message>,
     processes: mpsc::Sender<(ConnectionId, ProcessNews)>,
+    requests: mpsc::Sender<Message>,
+    next_call: Arc<AtomicU64>,
 }
 
 /// The loop's end.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// Everything but news of processes.
+    /// How things went that the loop knows of.
     pub(crate) messages: mpsc::UnboundedReceiver<Message>,
+    /// What other nodes want. Bounded: one that floods waits.
+    pub(crate) requests: mpsc::Receiver<Message>,
     /// News of processes. Bounded: a process that floods waits.
     pub(crate) processes: mpsc::Receiver<(ConnectionId, ProcessNews)>,
 }
@@ -127,12 +136,16 @@ pub(crate) struct Inbox {
 pub(crate) fn channel() -> (Mailbox, Inbox) {
     let (message_sender, messages) = mpsc::unbounded_channel();
     let (process_sender, processes) = mpsc::channel(FRAME_CAPACITY);
+    let (request_sender, requests) = mpsc::channel(REQUEST_CAPACITY);
     let mailbox = Mailbox {
         messages: message_sender,
         processes: process_sender,
+        requests: request_sender,
+        next_call: Arc::new(AtomicU64::new(1)),
     };
     let inbox = Inbox {
         messages,
+        requests,
         processes,
     };
     (mailbox, inbox)
@@ -142,6 +155,16 @@ impl Mailbox {
     /// Sends a message. After the end of the loop nobody needs it.
     pub(crate) fn send(&self, message: Message) {
         let _ = self.messages.send(message);
+    }
+
+    /// Sends a request of another node, waiting while the loop is behind. After its end nobody answers.
+    pub(crate) async fn ask(&self, request: Message) {
+        let _ = self.requests.send(request).await;
+    }
+
+    /// A number for a call of another node.
+    pub(crate) fn next_call(&self) -> CallId {
+        CallId(self.next_call.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Sends an event for the core.

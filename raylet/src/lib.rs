@@ -47,6 +47,7 @@ mod main_loop;
 pub mod processes;
 mod service;
 mod start;
+mod transfer;
 
 pub use config::RayletConfig;
 pub use error::StartError;

@@ -9,7 +9,7 @@ use aktis_common::ids::{NodeId, SessionId};
 use aktis_common::machine;
 use aktis_common::resources::CPU;
 use aktis_proto::convert::fill_resources;
-use aktis_proto::transport::{Address, Listener, serve};
+use aktis_proto::transport::{Address, Listener, serve, serve_streams};
 use aktis_proto::v1::raylet_server::RayletServer;
 use aktis_proto::v1::{HelloReply, NodeInfo};
 use tokio::net::UnixListener;
@@ -32,6 +32,7 @@ use crate::io::zygote::ZygotePort;
 use crate::main_loop::{Ports, RayletLoop, Surroundings};
 use crate::processes::ZygoteCommand;
 use crate::service::RayletService;
+use crate::transfer::{self, TransferStreams};
 
 /// Longest path of a unix socket.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -179,6 +180,7 @@ struct Sockets {
     node: UnixListener,
     proxy: UnixListener,
     grpc: Listener,
+    transfers: Listener,
 }
 
 /// A raylet that does not run yet.
@@ -217,12 +219,14 @@ async fn assemble(
         address: config.gcs_address.clone(),
         cause: error.to_string(),
     })?;
+    let peers = Peers::new(config.network.clone(), config.security.clone());
     let ports = Ports {
         links: Links::default(),
+        streams: TransferStreams::new(peers.clone()),
+        peers,
         store,
         zygote,
         gcs,
-        peers: Peers::new(config.network.clone(), config.security.clone()),
         logs: LogPort::open(
             LogFolder::hold(
                 config.log_dir(),
@@ -255,17 +259,24 @@ async fn run(
         gcs_settings,
         grpc_address,
     } = assembled;
-    let Sockets { node, proxy, grpc } = sockets;
+    let Sockets {
+        node,
+        proxy,
+        grpc,
+        transfers,
+    } = sockets;
+    let transfer_door = advertised(config, transfers.address()).to_string();
     let lanes = LaneProxy {
         here: config.node_id,
         lane_dir: config.lane_dir(),
         peers: ports.peers.clone(),
     };
-    let service = RayletService::new(mailbox.clone(), lanes.clone());
+    let service = RayletService::new(mailbox.clone(), lanes.clone(), transfer_door);
     let listeners = vec![
         serve_processes(node, mailbox.clone()),
         lanes.serve(proxy),
         serve_calls(grpc, config, service),
+        serve_transfers(transfers, config, mailbox.clone()),
     ];
     let registered = ports.gcs.register(config.register_timeout).await;
     let reply = match registered {
@@ -363,7 +374,17 @@ async fn bind(config: &RayletConfig) -> Result<Sockets, StartError> {
         .bind(&config.listen, &config.security)
         .await
         .map_err(|cause| StartError::Listen { cause })?;
-    Ok(Sockets { node, proxy, grpc })
+    let transfers = config
+        .network
+        .bind(&config.transfer_listen(), &config.security)
+        .await
+        .map_err(|cause| StartError::Listen { cause })?;
+    Ok(Sockets {
+        node,
+        proxy,
+        grpc,
+        transfers,
+    })
 }
 
 /// The address that other nodes are told.
@@ -390,6 +411,16 @@ fn serve_calls(
     tokio::spawn(async move {
         if let Err(error) = serve(listener, &security, routes, std::future::pending()).await {
             tracing::error!(%error, "calls of other nodes are no longer served");
+        }
+    })
+}
+
+fn serve_transfers(listener: Listener, config: &RayletConfig, mailbox: Mailbox) -> JoinHandle<()> {
+    let security = config.security.clone();
+    let serve = move |stream| transfer::serve(stream, mailbox.clone());
+    tokio::spawn(async move {
+        if let Err(error) = serve_streams(listener, &security, serve).await {
+            tracing::error!(%error, "objects are no longer sent to other nodes");
         }
     })
 }

@@ -13,11 +13,11 @@ use aktis_proto::transport::{
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::raylet_server::{Raylet, RayletServer};
 use aktis_proto::v1::{
-    ActorOptions, ActorState, ActorUpdate, CreateActorRequest, FetchObjectRequest,
-    ForwardedLeaseRequest, FreeObjectsRequest, GetActorRequest, KillWorkerRequest, LaneBytes,
-    LeaseReply, LeaseReturn, NodeInfo, ObjectChunk, RayletEmpty, ReclaimLeaseRequest,
-    RegisterNodeRequest, ReportActorStartedRequest, ReportNodeRequest, ResourceRequest,
-    StartActorReply, StartActorRequest, TaskSpec, start_actor_reply::Outcome,
+    ActorOptions, ActorState, ActorUpdate, CreateActorRequest, ForwardedLeaseRequest,
+    FreeObjectsRequest, GetActorRequest, KillWorkerRequest, LaneBytes, LeaseReply, LeaseReturn,
+    NodeInfo, RayletEmpty, ReclaimLeaseRequest, RegisterNodeRequest, ReportActorStartedRequest,
+    ReportNodeRequest, ResourceRequest, StartActorReply, StartActorRequest, TaskSpec, TransferDoor,
+    start_actor_reply::Outcome,
 };
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -217,7 +217,6 @@ fn unused<T>() -> Reply<T> {
 #[tonic::async_trait]
 impl Raylet for FakeRaylet {
     type LaneStream = Never<LaneBytes>;
-    type FetchObjectStream = Never<ObjectChunk>;
 
     async fn start_actor(&self, request: Request<StartActorRequest>) -> Reply<StartActorReply> {
         let spec = request
@@ -264,7 +263,7 @@ impl Raylet for FakeRaylet {
         unused()
     }
 
-    async fn fetch_object(&self, _: Request<FetchObjectRequest>) -> Reply<Never<ObjectChunk>> {
+    async fn find_transfer_door(&self, _: Request<RayletEmpty>) -> Reply<TransferDoor> {
         unused()
     }
 

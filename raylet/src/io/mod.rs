@@ -10,5 +10,4 @@ pub(crate) mod orphans;
 pub(crate) mod peers;
 pub(crate) mod process_socket;
 pub(crate) mod store;
-pub(crate) mod transfer;
 pub(crate) mod zygote;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aktis_common::ids::NodeId;
 use aktis_proto::convert::is_refusal;
 use aktis_proto::transport::{
-    Address, AddressError, Channel, ConnectError, Network, Security, raylet_client,
+    Address, AddressError, BoxedDuplex, Channel, ConnectError, Network, Security, raylet_client,
 };
 use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{ForwardedLeaseRequest, FreeObjectsRequest, ReclaimLeaseRequest};
@@ -95,6 +95,14 @@ impl Peers {
         let client = raylet_client(channel);
         directory.clients.insert(node, client.clone());
         Ok(client)
+    }
+
+    /// Opens a stream to a node.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub(crate) async fn open_stream(&self, door: &Address) -> Result<BoxedDuplex, ConnectError> {
+        self.network.open_stream(door, &self.security).await
     }
 
     /// Forwards a lease request; the answer comes as an event. Aborting the task withdraws it.

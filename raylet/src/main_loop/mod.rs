@@ -34,9 +34,9 @@ use crate::io::links::{Leftover, Links};
 use crate::io::logs::LogPort;
 use crate::io::peers::Peers;
 use crate::io::store::StorePort;
-use crate::io::transfer::{PullPlace, ReadGrant};
 use crate::io::zygote::ZygotePort;
 use crate::processes::Processes;
+use crate::transfer::{PullPlace, ReadGrant, TransferStreams};
 
 /// Messages and frames of one round; then what they caused is written out.
 const ROUND: usize = 256;
@@ -50,6 +50,7 @@ pub(crate) struct Ports {
     pub(crate) zygote: ZygotePort,
     pub(crate) gcs: GcsPort,
     pub(crate) peers: Peers,
+    pub(crate) streams: TransferStreams,
     pub(crate) logs: LogPort,
 }
 
@@ -72,6 +73,7 @@ pub(crate) struct Surroundings {
 /// A copy that is being fetched.
 struct PullTask {
     task: AbortHandle,
+    attempt: u64,
     place: Option<PullPlace>,
     owner: aktis_proto::v1::Address,
     awaiting_place: Option<oneshot::Sender<Result<PullPlace, PullFailure>>>,
@@ -88,6 +90,7 @@ pub(crate) struct RayletLoop {
     calls: FxHashMap<CallId, oneshot::Sender<CallAnswer>>,
     forwards: FxHashMap<ReplyTo, AbortHandle>,
     pulls: FxHashMap<ObjectId, PullTask>,
+    next_attempt: u64,
     reads: FxHashMap<CallId, oneshot::Sender<Result<ReadGrant, aktis_proto::v1::Failure>>>,
     /// Workers that are gone from the pool, until all their lines are sent.
     epitaphs: FxHashMap<WorkerId, Epitaph>,
@@ -111,6 +114,7 @@ impl RayletLoop {
             calls: FxHashMap::default(),
             forwards: FxHashMap::default(),
             pulls: FxHashMap::default(),
+            next_attempt: 0,
             reads: FxHashMap::default(),
             epitaphs: FxHashMap::default(),
             leftovers: Vec::new(),
@@ -136,6 +140,10 @@ impl RayletLoop {
                 },
                 message = inbox.messages.recv() => match message {
                     Some(message) => self.on_message(message),
+                    None => None,
+                },
+                request = inbox.requests.recv() => match request {
+                    Some(request) => self.on_message(request),
                     None => None,
                 },
                 () = tokio::time::sleep_until(wake_at.into()) => None,
@@ -164,7 +172,8 @@ impl RayletLoop {
                 self.on_process(connection, news);
                 is_quiet = false;
             }
-            if let Ok(message) = inbox.messages.try_recv() {
+            for message in [inbox.messages.try_recv(), inbox.requests.try_recv()] {
+                let Ok(message) = message else { continue };
                 let end = self.on_message(message);
                 if end.is_some() {
                     return end;

@@ -124,27 +124,24 @@ impl RayletLoop {
                 request,
                 answer,
             } => {
-                self.calls.insert(call, answer);
-                self.handle(Event::Call { call, request });
+                // The caller may have gone while this waited; then it said so already.
+                if !answer.is_closed() {
+                    self.calls.insert(call, answer);
+                    self.handle(Event::Call { call, request });
+                }
             }
             Message::StoreIo(done) => {
                 self.ports.store.on_io(done);
                 self.take_store_outputs();
             }
             Message::PullSized {
-                object,
+                pull,
                 total_bytes,
                 place,
             } => {
-                self.on_pull_sized(object, total_bytes, place);
+                self.on_pull_sized(&pull, total_bytes, place);
             }
-            Message::PullEnded {
-                object,
-                node,
-                result,
-            } => {
-                self.on_pull_ended(object, node, result);
-            }
+            Message::PullEnded { pull, result } => self.on_pull_ended(&pull, result),
             Message::ReadObject {
                 call,
                 object,

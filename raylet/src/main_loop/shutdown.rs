@@ -39,6 +39,7 @@ impl RayletLoop {
             zygote,
             gcs,
             peers: _,
+            streams: _,
             logs,
         } = self.ports;
         links.close_all();

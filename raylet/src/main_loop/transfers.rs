@@ -11,7 +11,7 @@ use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, create_failure, get_failure};
-use crate::io::transfer::{PullPlace, ReadGrant, ReadPin, pull};
+use crate::transfer::{Pull, PullPlace, ReadGrant, ReadPin, pull};
 
 impl RayletLoop {
     /// What the store has to say: frames go to processes, news to the core.
@@ -45,10 +45,18 @@ impl RayletLoop {
         self.ports.store.begin_pull(object);
         // From an earlier source that stopped in the middle.
         let place = self.pulls.remove(&object).and_then(|before| before.place);
-        let (peers, mailbox) = (self.ports.peers.clone(), self.mailbox.clone());
-        let task = tokio::spawn(pull(object, node, place.clone(), peers, mailbox)).abort_handle();
+        self.next_attempt += 1;
+        let attempt = self.next_attempt;
+        let wanted = Pull {
+            object,
+            node,
+            attempt,
+        };
+        let (streams, mailbox) = (self.ports.streams.clone(), self.mailbox.clone());
+        let task = tokio::spawn(pull(wanted, place.clone(), streams, mailbox)).abort_handle();
         let pull = PullTask {
             task,
+            attempt,
             place,
             owner,
             awaiting_place: None,
@@ -71,12 +79,13 @@ impl RayletLoop {
 
     pub(super) fn on_pull_sized(
         &mut self,
-        object: ObjectId,
+        wanted: &Pull,
         total_bytes: u64,
         place: oneshot::Sender<Result<PullPlace, PullFailure>>,
     ) {
-        // Abandoned meanwhile: the task is aborted.
-        let Some(pull) = self.pulls.get_mut(&object) else {
+        let object = wanted.object;
+        // Given up meanwhile: the task is aborted.
+        let Some(pull) = self.current(wanted) else {
             return;
         };
         pull.awaiting_place = Some(place);
@@ -101,7 +110,8 @@ impl RayletLoop {
                 // SAFETY: RANGE-1 (alone-while-written): the store answered the create of this copy with the place, and the
                 // copy is sealed or aborted when the place is closed.
                 let range = unsafe { CreatingRange::new(arena, place.offset, place.len) };
-                let place = PullPlace::new(range.expect("the store places within its arena"));
+                let place = range.and_then(PullPlace::new);
+                let place = place.expect("the store places within its arena");
                 pull.place = Some(place.clone());
                 Ok(place)
             }
@@ -110,24 +120,22 @@ impl RayletLoop {
         let _ = waiting.send(answer);
     }
 
-    pub(super) fn on_pull_ended(
-        &mut self,
-        object: ObjectId,
-        node: NodeId,
-        result: Result<(), PullFailure>,
-    ) {
-        let Some(pull) = self.pulls.get(&object) else {
+    /// The transfer of this very attempt, unless it was given up.
+    fn current(&mut self, wanted: &Pull) -> Option<&mut PullTask> {
+        let pull = self.pulls.get_mut(&wanted.object)?;
+        (pull.attempt == wanted.attempt).then_some(pull)
+    }
+
+    pub(super) fn on_pull_ended(&mut self, ended: &Pull, result: Result<(), PullFailure>) {
+        let Pull { object, node, .. } = *ended;
+        // Not that of an attempt that was given up when it was just ending.
+        if self.current(ended).is_none() {
             return;
-        };
+        }
         let object_id = object.to_wire();
         match result {
             Ok(()) => {
-                // Nothing is written to what is sealed, and what is not whole is not sealed: then this is the end of an
-                // earlier transfer, which was given up when it was already there.
-                let is_whole = pull.place.as_ref().is_some_and(PullPlace::is_whole);
-                if !is_whole {
-                    return;
-                }
+                // Nothing is written to what is sealed.
                 if let Some(place) = self.pulls.remove(&object).and_then(|pull| pull.place) {
                     place.close();
                 }
@@ -166,6 +174,9 @@ impl RayletLoop {
         object: ObjectId,
         grant: oneshot::Sender<Result<ReadGrant, Failure>>,
     ) {
+        if grant.is_closed() {
+            return;
+        }
         self.reads.insert(call, grant);
         self.ports.store.read(ReplyTo::Call(call), object);
         self.take_store_outputs();

@@ -1,17 +1,14 @@
 //! The gRPC service of a raylet: every call becomes a message for the loop and waits for its answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::ObjectId;
 use aktis_proto::convert::status;
 use aktis_proto::v1::raylet_server::Raylet;
 use aktis_proto::v1::{
-    FetchObjectRequest, ForwardedLeaseRequest, FreeObjectsRequest, KillWorkerRequest, LaneBytes,
-    LeaseReply, LeaseReturn, NodeInfo, ObjectChunk, RayletEmpty, ReclaimLeaseRequest,
-    StartActorReply, StartActorRequest,
+    ForwardedLeaseRequest, FreeObjectsRequest, KillWorkerRequest, LaneBytes, LeaseReply,
+    LeaseReturn, NodeInfo, RayletEmpty, ReclaimLeaseRequest, StartActorReply, StartActorRequest,
+    TransferDoor,
 };
 use futures::Stream;
 use tokio::sync::oneshot;
@@ -30,7 +27,8 @@ type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct RayletService {
     mailbox: Mailbox,
     lanes: LaneProxy,
-    next_call: Arc<AtomicU64>,
+    /// Where streams for copies are taken.
+    transfer_door: String,
 }
 
 /// Tells the loop when the caller no longer waits.
@@ -50,31 +48,28 @@ impl Drop for WaitingCall {
 
 impl RayletService {
     /// A service that hands calls to `mailbox` and lanes to `lanes`.
-    pub(crate) fn new(mailbox: Mailbox, lanes: LaneProxy) -> Self {
+    pub(crate) fn new(mailbox: Mailbox, lanes: LaneProxy, transfer_door: String) -> Self {
         Self {
             mailbox,
             lanes,
-            next_call: Arc::new(AtomicU64::new(1)),
+            transfer_door,
         }
     }
 
-    fn next_call(&self) -> CallId {
-        CallId(self.next_call.fetch_add(1, Ordering::Relaxed))
-    }
-
     async fn ask(&self, request: CallRequest) -> Result<CallAnswer, Status> {
-        let call = self.next_call();
+        let call = self.mailbox.next_call();
         let (answer, receiver) = oneshot::channel();
         let mut waiting = WaitingCall {
             call,
             mailbox: self.mailbox.clone(),
             is_answered: false,
         };
-        self.mailbox.send(Message::Call {
+        let message = Message::Call {
             call,
             request,
             answer,
-        });
+        };
+        self.mailbox.ask(message).await;
         let answer = receiver.await.map_err(|_| ends());
         waiting.is_answered = true;
         answer
@@ -181,25 +176,12 @@ impl Raylet for RayletService {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    type FetchObjectStream = BoxStream<ObjectChunk>;
-
-    async fn fetch_object(
+    async fn find_transfer_door(
         &self,
-        request: Request<FetchObjectRequest>,
-    ) -> Result<Response<Self::FetchObjectStream>, Status> {
-        let FetchObjectRequest { object_id, offset } = request.into_inner();
-        let object = ObjectId::from_bytes(&object_id)
-            .map_err(|error| status(ErrorCode::InvalidArgument, error.to_string()))?;
-        let (grant, receiver) = oneshot::channel();
-        let call = self.next_call();
-        self.mailbox.send(Message::ReadObject {
-            call,
-            object,
-            grant,
-        });
-        let grant = receiver.await.map_err(|_| ends())?;
-        let grant = grant.map_err(|failure| status(failure.error_code(), failure.message))?;
-        Ok(Response::new(Box::pin(grant.chunks(offset)?)))
+        _request: Request<RayletEmpty>,
+    ) -> Result<Response<TransferDoor>, Status> {
+        let address = self.transfer_door.clone();
+        Ok(Response::new(TransferDoor { address }))
     }
 
     async fn free_objects(

@@ -1,0 +1,104 @@
+//! The source's side: answers the requests of one stream, one after the other.
+
+use std::io;
+use std::time::Duration;
+
+use aktis_common::ids::ObjectId;
+use aktis_object_store::SealedRange;
+use aktis_proto::transport::BoxedDuplex;
+use aktis_proto::v1::Failure;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+
+use super::wire::{CHUNK_BYTES, ChunkHead, Reply, Request};
+use crate::core::keys::CallId;
+use crate::inbox::{Mailbox, Message};
+
+/// A stream on which nobody asks for so long is closed.
+const IDLE: Duration = Duration::from_secs(120);
+/// The other side may take so long until it reads on: it may be waiting for room.
+const WRITE_PATIENCE: Duration = Duration::from_secs(120);
+/// How often the other side hears that its answer takes time, for example since the object is read back from a disk.
+const WAIT_PERIOD: Duration = Duration::from_secs(3);
+
+/// The reference to an object that the store holds for a transfer to another node; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct ReadPin {
+    pub(crate) call: CallId,
+    pub(crate) object: ObjectId,
+    pub(crate) mailbox: Mailbox,
+}
+
+impl Drop for ReadPin {
+    fn drop(&mut self) {
+        self.mailbox.send(Message::ReadEnded {
+            call: self.call,
+            object: self.object,
+        });
+    }
+}
+
+/// An object that is held in memory for another node.
+#[derive(Debug)]
+pub(crate) struct ReadGrant(pub(crate) SealedRange<ReadPin>);
+
+/// Serves a stream until its other end goes.
+pub(crate) async fn serve(mut stream: BoxedDuplex, mailbox: Mailbox) {
+    loop {
+        let request = tokio::time::timeout(IDLE, Request::read(&mut stream)).await;
+        let Ok(Ok(request)) = request else { return };
+        if let Err(error) = answer(&mut stream, request, &mailbox).await {
+            return tracing::debug!(object = %request.object, %error, "a transfer to another node ends early");
+        }
+    }
+}
+
+async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -> io::Result<()> {
+    let (grant, mut granted) = oneshot::channel();
+    let asked = mailbox.ask(Message::ReadObject {
+        call: mailbox.next_call(),
+        object: request.object,
+        grant,
+    });
+    asked.await;
+    let granted = loop {
+        match tokio::time::timeout(WAIT_PERIOD, &mut granted).await {
+            Ok(granted) => break granted,
+            Err(_) => Reply::Wait.write(stream).await?,
+        }
+    };
+    let grant = match granted {
+        Ok(Ok(grant)) => grant,
+        Ok(Err(Failure { message, .. })) => return Reply::Refused(message).write(stream).await,
+        Err(_) => {
+            return Reply::Refused("this node ends".to_owned())
+                .write(stream)
+                .await;
+        }
+    };
+    let bytes: &[u8] = &grant.0;
+    let begin = usize::try_from(request.offset).ok();
+    let Some(rest) = begin.and_then(|begin| bytes.get(begin..)) else {
+        let (offset, len) = (request.offset, bytes.len());
+        let why = format!("offset {offset} is behind the object's {len} bytes");
+        return Reply::Refused(why).write(stream).await;
+    };
+    let most = usize::try_from(request.most_bytes).unwrap_or(usize::MAX);
+    let wanted = &rest[..most.min(rest.len())];
+    let reply = Reply::Bytes {
+        total_bytes: bytes.len() as u64,
+        len_bytes: wanted.len() as u64,
+    };
+    reply.write(stream).await?;
+    for chunk in wanted.chunks(CHUNK_BYTES) {
+        let head = ChunkHead::of(chunk);
+        let writing = async {
+            head.write(stream).await?;
+            stream.write_all(chunk).await
+        };
+        tokio::time::timeout(WRITE_PATIENCE, writing)
+            .await
+            .map_err(io::Error::other)??;
+    }
+    stream.flush().await
+}
