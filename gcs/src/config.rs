@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aktis_common::config::Settings;
 use aktis_proto::transport::{Address, Network, Security};
+use tokio::runtime::Handle;
 
 /// Everything a gcs needs to know.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct GcsConfig {
     pub security: Security,
     /// What carries its connections.
     pub network: Network,
+    /// The runtime for its connections, beside the loop's. `None`: the loop's own.
+    pub beside: Option<Handle>,
     /// Whether it makes a token when `security` has none. It is kept with the tables, as nodes go on using it (`GCS-4`).
     pub makes_token: bool,
     /// Where the tables are kept.
@@ -50,6 +53,7 @@ impl GcsConfig {
             listen,
             security: Security::default(),
             network: Network::system(),
+            beside: None,
             makes_token: false,
             storage: StorageKind::Memory,
             node_timeout: Duration::ZERO,

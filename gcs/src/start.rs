@@ -6,6 +6,7 @@ use aktis_common::config::Secret;
 use aktis_common::ids::random_bytes;
 use aktis_proto::transport::{Address, Listener, Security, serve};
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -40,7 +41,7 @@ pub struct GcsHandle {
 }
 
 impl Gcs {
-    /// Starts a gcs on the current tokio runtime. When this returns it answers calls.
+    /// Starts a gcs on the current tokio runtime; its connections are served on [`GcsConfig::beside`]. When this returns it answers calls.
     ///
     /// # Errors
     /// When an address cannot be bound or is not protected, or the storage cannot be used.
@@ -104,7 +105,11 @@ async fn run(
     let publisher = Publisher::new(config.publication_capacity);
     let (stop, stopped) = watch::channel(false);
     let storage_name = storage.name();
-    let raylets = |port| Raylets::new(config.network.clone(), config.security.clone(), port);
+    let beside = config.beside.clone().unwrap_or_else(Handle::current);
+    let raylets = |port| {
+        let (network, security) = (config.network.clone(), config.security.clone());
+        Raylets::new(network, security, beside.clone(), port)
+    };
     let (port, main_loop) = GcsLoop::new(core, storage, publisher.clone(), raylets);
     let main_loop = tokio::spawn(main_loop.run(stopped.clone()));
     let service = GcsService::new(port, publisher, storage_name);
@@ -115,7 +120,7 @@ async fn run(
     let tasks = listeners
         .into_iter()
         .map(|listener| {
-            tokio::spawn(serve_until(
+            beside.spawn(serve_until(
                 listener,
                 config.clone(),
                 service.clone(),

@@ -11,6 +11,7 @@ use aktis_common::machine;
 use aktis_common::resources::NodeResources;
 use aktis_object_store::StoreConfig;
 use aktis_proto::transport::{Address, Network, Security};
+use tokio::runtime::Handle;
 
 pub use crate::io::logs::LogLimits;
 use crate::processes::{Processes, SystemProcesses};
@@ -33,6 +34,9 @@ pub struct RayletConfig {
     pub security: Security,
     /// What carries connections between nodes.
     pub network: Network,
+    /// The runtime for what may take its time, beside the loop's: connections with others, copies, lanes to other nodes,
+    /// output. `None`: the loop's own.
+    pub beside: Option<Handle>,
     /// What starts and ends processes.
     pub processes: Arc<dyn Processes>,
     /// What the node has, all free.
@@ -96,6 +100,7 @@ impl RayletConfig {
             advertised_host: None,
             security: Security::default(),
             network: Network::system(),
+            beside: None,
             processes: Arc::new(SystemProcesses::default()),
             resources,
             gpu_names: Vec::new(),

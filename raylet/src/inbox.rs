@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
-use crate::core::keys::{CallId, ConnectionId};
+use crate::core::keys::{CallId, ConnectionId, ReplyTo};
 use crate::io::frames::Frame;
 use crate::transfer::{Pull, PullPlace, ReadGrant};
 
@@ -86,6 +86,12 @@ pub(crate) enum Message {
         lines: Vec<String>,
         /// Given back when the lines are on their way: so many bytes may wait.
         room: Option<OwnedSemaphorePermit>,
+    },
+    /// What could not be started, with its last words.
+    NotStarted {
+        reply_to: ReplyTo,
+        is_actor_start: bool,
+        failure: Failure,
     },
     /// End everything, and say when it is done.
     Shutdown {

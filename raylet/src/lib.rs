@@ -18,8 +18,8 @@
 //!        ┌────────────┬───────────┬──────────┬───────────┐
 //!        ▼            ▼           ▼          ▼           ▼
 //!    io::zygote   io::store   io::gcs    io::peers    io::logs      io::lane_proxy
-//!    forks        NodeStore   link,      leases,      output of     lanes to other
-//!    workers                  reports    transfers    workers       nodes; no loop
+//!    forks        NodeStore   link,      leases       output of     lanes to other nodes,
+//!    workers                  reports                 workers       transfer: copies; no loop
 //! ```
 //!
 //! # Invariants
@@ -31,6 +31,7 @@
 //! - `HOST-1 (one-incarnation)`: [`core::hosting`]
 //! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::watches`]
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
+//! - `MOVE-1 (checked-then-written)`, `MOVE-2 (closed-is-closed)`, `MOVE-3 (each-byte-once)`: `transfer`
 //! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
 //!   workers it leased are killed.
 //! - `NODE-2 (gone-is-gone)`: what a process held (resources, GPUs, memory of the store that it was writing) is free when
@@ -46,6 +47,7 @@ mod io;
 mod main_loop;
 pub mod processes;
 mod service;
+mod sockets;
 mod start;
 mod transfer;
 

@@ -9,10 +9,9 @@ use aktis_common::ids::{NodeId, SessionId};
 use aktis_common::machine;
 use aktis_common::resources::CPU;
 use aktis_proto::convert::fill_resources;
-use aktis_proto::transport::{Address, Listener, serve, serve_streams};
-use aktis_proto::v1::raylet_server::RayletServer;
+use aktis_proto::transport::Address;
 use aktis_proto::v1::{HelloReply, NodeInfo};
-use tokio::net::UnixListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -26,13 +25,14 @@ use crate::io::lane_proxy::LaneProxy;
 use crate::io::links::Links;
 use crate::io::logs::{LogFolder, LogPort};
 use crate::io::peers::Peers;
-use crate::io::process_socket::{bind_private, serve_processes};
+use crate::io::process_socket::serve_processes;
 use crate::io::store::StorePort;
 use crate::io::zygote::ZygotePort;
 use crate::main_loop::{Ports, RayletLoop, Surroundings};
 use crate::processes::ZygoteCommand;
 use crate::service::RayletService;
-use crate::transfer::{self, TransferStreams};
+use crate::sockets::{Sockets, advertised, bind, serve_calls, serve_transfers};
+use crate::transfer::TransferStreams;
 
 /// Longest path of a unix socket.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -44,8 +44,6 @@ const REPORT_GAP: Duration = Duration::from_millis(20);
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// Workers being started at the same time.
 const MAX_STARTING: usize = 64;
-/// What tonic takes from one peer.
-const MAX_MESSAGE_BYTES: usize = aktis_proto::transport::MAX_MESSAGE_BYTES;
 
 /// The daemon of one node.
 #[derive(Debug)]
@@ -64,7 +62,8 @@ pub struct RayletHandle {
 }
 
 impl Raylet {
-    /// Starts a raylet on the current tokio runtime and registers it with the gcs.
+    /// Starts a raylet on the current tokio runtime and registers it with the gcs. What may take its time runs on
+    /// [`RayletConfig::beside`].
     ///
     /// Its sockets take connections before it is registered. The zygote and the first worker start in the background.
     ///
@@ -175,14 +174,6 @@ impl RayletHandle {
     }
 }
 
-/// Everything that listens.
-struct Sockets {
-    node: UnixListener,
-    proxy: UnixListener,
-    grpc: Listener,
-    transfers: Listener,
-}
-
 /// A raylet that does not run yet.
 struct Assembled {
     core: RayletCore,
@@ -198,6 +189,7 @@ async fn assemble(
     mailbox: &Mailbox,
 ) -> Result<Assembled, StartError> {
     aktis_object_store::sweep_stale();
+    let beside = beside(config);
     let sockets = bind(config).await?;
     let grpc_address = advertised(config, sockets.grpc.address());
     let mut store_config = config.store.clone();
@@ -214,12 +206,17 @@ async fn assemble(
         node_id: config.node_id,
         report_period: config.report_period,
         patience: config.head_patience,
+        beside: config.beside.clone(),
     };
     let gcs = GcsPort::open(&gcs_settings, node.clone()).map_err(|error| StartError::Refused {
         address: config.gcs_address.clone(),
         cause: error.to_string(),
     })?;
-    let peers = Peers::new(config.network.clone(), config.security.clone());
+    let peers = Peers::new(
+        config.network.clone(),
+        config.security.clone(),
+        beside.clone(),
+    );
     let ports = Ports {
         links: Links::default(),
         streams: TransferStreams::new(peers.clone()),
@@ -234,6 +231,7 @@ async fn assemble(
                 config.log_limits.clone(),
             ),
             mailbox.clone(),
+            &beside,
         ),
     };
     let core = RayletCore::new(core_settings(config, node), Instant::now());
@@ -272,11 +270,12 @@ async fn run(
         peers: ports.peers.clone(),
     };
     let service = RayletService::new(mailbox.clone(), lanes.clone(), transfer_door);
+    let beside = beside(config);
     let listeners = vec![
         serve_processes(node, mailbox.clone()),
-        lanes.serve(proxy),
-        serve_calls(grpc, config, service),
-        serve_transfers(transfers, config, mailbox.clone()),
+        lanes.serve(proxy, &beside),
+        serve_calls(grpc, config, service, &beside),
+        serve_transfers(transfers, config, mailbox.clone(), &beside),
     ];
     let registered = ports.gcs.register(config.register_timeout).await;
     let reply = match registered {
@@ -305,6 +304,11 @@ async fn run(
         mailbox,
         main_loop: Some(tokio::spawn(main_loop.run(inbox))),
     })
+}
+
+/// Where runs what may take its time.
+fn beside(config: &RayletConfig) -> Handle {
+    config.beside.clone().unwrap_or_else(Handle::current)
 }
 
 fn no_gcs(config: &RayletConfig, error: RegisterError) -> StartError {
@@ -362,67 +366,6 @@ fn make_log_folder(config: &mut RayletConfig) -> Result<(), StartError> {
             .map_err(|source| StartError::Folder { path, source })?;
     }
     Ok(())
-}
-
-async fn bind(config: &RayletConfig) -> Result<Sockets, StartError> {
-    let private =
-        |path: PathBuf| bind_private(&path).map_err(|source| StartError::Socket { path, source });
-    let node = private(config.node_socket())?;
-    let proxy = private(config.proxy_socket())?;
-    let grpc = config
-        .network
-        .bind(&config.listen, &config.security)
-        .await
-        .map_err(|cause| StartError::Listen { cause })?;
-    let transfers = config
-        .network
-        .bind(&config.transfer_listen(), &config.security)
-        .await
-        .map_err(|cause| StartError::Listen { cause })?;
-    Ok(Sockets {
-        node,
-        proxy,
-        grpc,
-        transfers,
-    })
-}
-
-/// The address that other nodes are told.
-fn advertised(config: &RayletConfig, bound: &Address) -> Address {
-    match (bound, &config.advertised_host) {
-        (Address::Tcp { port, .. }, Some(host)) => Address::Tcp {
-            host: host.clone(),
-            port: *port,
-        },
-        _ => bound.clone(),
-    }
-}
-
-fn serve_calls(
-    listener: Listener,
-    config: &RayletConfig,
-    service: RayletService,
-) -> JoinHandle<()> {
-    let server = RayletServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = tonic::service::Routes::new(server);
-    let security = config.security.clone();
-    tokio::spawn(async move {
-        if let Err(error) = serve(listener, &security, routes, std::future::pending()).await {
-            tracing::error!(%error, "calls of other nodes are no longer served");
-        }
-    })
-}
-
-fn serve_transfers(listener: Listener, config: &RayletConfig, mailbox: Mailbox) -> JoinHandle<()> {
-    let security = config.security.clone();
-    let serve = move |stream| transfer::serve(stream, mailbox.clone());
-    tokio::spawn(async move {
-        if let Err(error) = serve_streams(listener, &security, serve).await {
-            tracing::error!(%error, "objects are no longer sent to other nodes");
-        }
-    })
 }
 
 fn describe(config: &RayletConfig, grpc_address: &Address, store_capacity_bytes: u64) -> NodeInfo {
@@ -505,6 +448,7 @@ fn surroundings(config: &RayletConfig, listeners: Vec<JoinHandle<()>>) -> Surrou
         hostname: machine::host_name(),
         worker_env: config.worker_env.clone(),
         processes: Arc::clone(&config.processes),
+        beside: beside(config),
         listeners,
     }
 }

@@ -9,6 +9,7 @@
 mod ready;
 mod run;
 mod spawn;
+mod threads;
 
 pub(crate) use ready::Ready;
 pub(crate) use run::{run_daemon, run_here};

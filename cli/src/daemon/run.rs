@@ -11,6 +11,7 @@ use aktis_raylet::processes::SystemProcesses;
 use aktis_raylet::{Raylet, RayletEnd, RayletHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::threads::Threads;
 use super::{DaemonPlan, Part, Ready};
 use crate::laptop::with_causes;
 use crate::launcher::Launcher;
@@ -35,21 +36,20 @@ pub(crate) fn run_here(plan: &DaemonPlan, settings: &Settings, report: impl FnOn
 }
 
 fn run(plan: &DaemonPlan, settings: &Settings, report: impl FnOnce(&Ready)) -> u8 {
-    // One thread, as in laptop mode: calls between gcs and raylet wake nobody, and the CPUs are for tasks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let (runtime, threads) = match runtime.and_then(|runtime| Ok((runtime, Threads::start()?))) {
+        Ok(both) => both,
         Err(error) => {
             report(&Ready::Failed {
-                message: format!("cannot start a runtime: {error}"),
+                message: format!("cannot start the daemon's threads: {error}"),
             });
             return 1;
         }
     };
     let code = runtime.block_on(async {
-        match start(plan, settings).await {
+        match start(plan, settings, &threads).await {
             Ok(daemon) => {
                 report(&daemon.ready());
                 match daemon.serve().await {
@@ -80,11 +80,15 @@ struct Daemon {
     _announcement: Option<SessionFolder>,
 }
 
-async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String> {
+async fn start(
+    plan: &DaemonPlan,
+    settings: &Settings,
+    threads: &Threads,
+) -> Result<Daemon, String> {
     let folder = SessionFolder::create(settings, &plan.folder_name).map_err(|e| e.to_string())?;
     let spill = make_spill_folder(settings, folder.path()).map_err(|e| e.to_string())?;
     let security = Security::from_settings(settings).map_err(|error| error.to_string())?;
-    let (gcs, gcs_address) = start_gcs(plan, settings, &security, folder.path()).await?;
+    let (gcs, gcs_address) = start_gcs(plan, settings, &security, folder.path(), threads).await?;
     let security = gcs.as_ref().map_or(security, |gcs| gcs.security().clone());
     let token = security.token.clone().ok_or(NO_TOKEN)?;
     write_token(folder.path(), &token).map_err(|error| error.to_string())?;
@@ -104,6 +108,7 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
     };
     let mut config = node.raylet_config().map_err(|error| error.to_string())?;
     config.processes = Arc::new(SystemProcesses::of_daemon());
+    config.beside = Some(threads.beside());
     let owner = Owner {
         process: ProcessMark::own(),
         role: if gcs.is_some() {
@@ -122,9 +127,8 @@ async fn start(plan: &DaemonPlan, settings: &Settings) -> Result<Daemon, String>
         .write(folder.path())
         .map_err(|error| error.to_string())?;
     let announcement = announce(plan, settings, &owner, &token);
-    let raylet = Raylet::start(config)
-        .await
-        .map_err(|error| with_causes(&error))?;
+    let raylet = threads.raylet.run(Raylet::start(config)).await;
+    let raylet = raylet.map_err(|error| with_causes(&error))?;
     if let Some(output) = &plan.output {
         // Open descriptors follow the file: from here on the output goes with the folder.
         let _ = std::fs::rename(output, folder.path().join("daemon.log"));
@@ -157,6 +161,7 @@ async fn start_gcs(
     settings: &Settings,
     security: &Security,
     session_dir: &Path,
+    threads: &Threads,
 ) -> Result<(Option<GcsHandle>, Address), String> {
     let (port, storage) = match &plan.part {
         Part::Node { head } => return Ok((None, head.parse().map_err(|e| format!("{e}"))?)),
@@ -172,12 +177,12 @@ async fn start_gcs(
     let mut config = GcsConfig::new(plan.session_id.as_str(), listen).with_settings(settings);
     config.security = security.clone();
     config.makes_token = true;
+    config.beside = Some(threads.beside());
     config.storage = storage
         .clone()
         .map_or(StorageKind::Memory, StorageKind::File);
-    let gcs = Gcs::start(config)
-        .await
-        .map_err(|error| with_causes(&error))?;
+    let gcs = threads.gcs.run(Gcs::start(config)).await;
+    let gcs = gcs.map_err(|error| with_causes(&error))?;
     let address = gcs.address().clone();
     Ok((Some(gcs), address))
 }

@@ -10,6 +10,7 @@ use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{
     KillWorkerRequest, StartActorReply, StartActorRequest, start_actor_reply::Outcome,
 };
+use tokio::runtime::Handle;
 use tonic::Status;
 
 use crate::core::StartOutcome;
@@ -32,15 +33,17 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Raylets {
     network: Network,
     security: Security,
+    beside: Handle,
     clients: HashMap<String, RayletClient<Channel>>,
     port: GcsPort,
 }
 
 impl Raylets {
-    pub(crate) fn new(network: Network, security: Security, port: GcsPort) -> Self {
+    pub(crate) fn new(network: Network, security: Security, beside: Handle, port: GcsPort) -> Self {
         Self {
             network,
             security,
+            beside,
             clients: HashMap::new(),
             port,
         }
@@ -57,7 +60,7 @@ impl Raylets {
     ) {
         let client = self.client(raylet_address);
         let port = self.port.clone();
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let outcome = match client {
                 Ok(mut client) => {
                     let answer = client.start_actor(request);
@@ -82,7 +85,7 @@ impl Raylets {
         let Ok(client) = self.client(raylet_address) else {
             return;
         };
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             for _ in 0..KILL_TRIES {
                 let mut client = client.clone();
                 let answer = client.kill_worker(request.clone());
@@ -105,6 +108,8 @@ impl Raylets {
         let address: Address = raylet_address
             .parse()
             .map_err(|error| format!("raylet address: {error}"))?;
+        // What a channel runs is spawned where it is made.
+        let _beside = self.beside.enter();
         let channel = self
             .network
             .connect_lazy(&address, &self.security)

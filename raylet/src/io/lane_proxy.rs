@@ -21,6 +21,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -52,8 +53,8 @@ pub(crate) struct LaneProxy {
 
 impl LaneProxy {
     /// Accepts processes that want a lane to another node, until the task is aborted.
-    pub(crate) fn serve(self, listener: UnixListener) -> JoinHandle<()> {
-        tokio::spawn(async move {
+    pub(crate) fn serve(self, listener: UnixListener, beside: &Handle) -> JoinHandle<()> {
+        beside.spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) if is_own_user(&stream) => {

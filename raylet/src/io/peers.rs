@@ -12,6 +12,7 @@ use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{ForwardedLeaseRequest, FreeObjectsRequest, ReclaimLeaseRequest};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::core::effect::PeerMessage;
@@ -49,15 +50,17 @@ pub(crate) struct Peers {
     directory: Arc<Mutex<Directory>>,
     network: Network,
     security: Security,
+    beside: Handle,
 }
 
 impl Peers {
-    /// Knows nobody yet.
-    pub(crate) fn new(network: Network, security: Security) -> Self {
+    /// Knows nobody yet. Its connections live on `beside`.
+    pub(crate) fn new(network: Network, security: Security, beside: Handle) -> Self {
         Self {
             directory: Arc::default(),
             network,
             security,
+            beside,
         }
     }
 
@@ -88,6 +91,8 @@ impl Peers {
         let address: Address = text
             .parse()
             .map_err(|error| PeerError::Address(node, error))?;
+        // What a channel runs is spawned where it is made.
+        let _beside = self.beside.enter();
         let channel = self
             .network
             .connect_lazy(&address, &self.security)
@@ -114,7 +119,7 @@ impl Peers {
         mailbox: Mailbox,
     ) -> AbortHandle {
         let (peers, claim_id) = (self.clone(), request.claim_id);
-        let task = tokio::spawn(async move {
+        let task = self.beside.spawn(async move {
             let outcome = match peers.client(node) {
                 Ok(mut client) => client
                     .request_lease(request)
@@ -136,7 +141,7 @@ impl Peers {
     /// that is not freed, is held there for good.
     pub(crate) fn tell(&self, node: NodeId, message: PeerMessage) {
         let peers = self.clone();
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let mut pause = TELL_PAUSE;
             loop {
                 match peers.tell_once(node, message.clone()).await {

@@ -15,8 +15,9 @@ use super::RayletLoop;
 use crate::core::effect::{Effect, StoreEffect};
 use crate::core::event::{CallAnswer, Event};
 use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
+use crate::inbox::Message;
 use crate::io::lane_proxy::await_lane;
-use crate::io::logs::quote_file;
+use crate::io::logs::Quoted;
 
 impl RayletLoop {
     pub(super) fn carry_out(&mut self, effect: Effect) {
@@ -41,7 +42,8 @@ impl RayletLoop {
             }
             Effect::AwaitLane { worker } => {
                 let lane = self.surroundings.lane_dir.join(worker.to_string());
-                tokio::spawn(await_lane(lane, worker, self.mailbox.clone()));
+                let waiting = await_lane(lane, worker, self.mailbox.clone());
+                self.surroundings.beside.spawn(waiting);
             }
             Effect::Close { connection } => self.ports.links.close(connection),
             Effect::Answer { call, answer } => self.answer(call, answer),
@@ -249,13 +251,33 @@ impl RayletLoop {
         cause: &str,
     ) {
         let quoted = match worker {
-            Some(worker) => self.ports.logs.quote(worker),
-            None => {
-                let path = &self.surroundings.zygote_log;
-                format!("last lines of {}:\n{}", path.display(), quote_file(path))
-            }
+            Some(worker) => Quoted::Worker {
+                stdout: self.ports.logs.stdout_path(worker),
+            },
+            None => Quoted::Zygote {
+                log: self.surroundings.zygote_log.clone(),
+            },
         };
-        let failure = Failure::of(ErrorCode::RuntimeEnv, format!("{cause}; {quoted}"));
+        let (cause, mailbox) = (cause.to_owned(), self.mailbox.clone());
+        let beside = &self.surroundings.beside;
+        beside.spawn(async move {
+            let reading = tokio::task::spawn_blocking(move || quoted.read()).await;
+            let quoted = reading.unwrap_or_else(|error| error.to_string());
+            mailbox.send(Message::NotStarted {
+                reply_to,
+                is_actor_start,
+                failure: Failure::of(ErrorCode::RuntimeEnv, format!("{cause}; {quoted}")),
+            });
+        });
+    }
+
+    /// A worker could not be started for somebody.
+    pub(super) fn not_started(
+        &mut self,
+        reply_to: ReplyTo,
+        is_actor_start: bool,
+        failure: Failure,
+    ) {
         match reply_to {
             ReplyTo::Process {
                 connection,

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_proto::v1::HelloReply;
 use rustc_hash::FxHashMap;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -66,6 +67,8 @@ pub(crate) struct Surroundings {
     pub(crate) hostname: String,
     pub(crate) worker_env: std::collections::BTreeMap<String, String>,
     pub(crate) processes: Arc<dyn Processes>,
+    /// Where runs what may take its time.
+    pub(crate) beside: Handle,
     /// Accept loops and servers, ended first.
     pub(crate) listeners: Vec<JoinHandle<()>>,
 }

@@ -164,6 +164,11 @@ impl RayletLoop {
                 self.on_log_lines(worker, lines);
                 drop(room);
             }
+            Message::NotStarted {
+                reply_to,
+                is_actor_start,
+                failure,
+            } => self.not_started(reply_to, is_actor_start, failure),
             Message::Shutdown { end: why, done } => return Some(End { why, done }),
         }
         None

@@ -53,7 +53,8 @@ impl RayletLoop {
             attempt,
         };
         let (streams, mailbox) = (self.ports.streams.clone(), self.mailbox.clone());
-        let task = tokio::spawn(pull(wanted, place.clone(), streams, mailbox)).abort_handle();
+        let fetching = pull(wanted, place.clone(), streams, mailbox);
+        let task = self.surroundings.beside.spawn(fetching).abort_handle();
         let pull = PullTask {
             task,
             attempt,

@@ -26,6 +26,8 @@ mod fetch;
 mod place;
 mod serve;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use fetch::{Pull, pull};

@@ -55,6 +55,12 @@ impl TransferStreams {
         }
     }
 
+    /// A node that takes streams at `door`.
+    #[cfg(test)]
+    pub(super) fn note_door(&self, node: NodeId, door: Address) {
+        self.nodes.lock().entry(node).or_default().door = Some(door);
+    }
+
     /// A stream, one that is there or a fresh one. Waits while the node has as many as it may have.
     pub(super) async fn open(&self, node: NodeId, is_fresh: bool) -> Result<Line, String> {
         let room = self.room_of(node).acquire_owned().await;

@@ -26,6 +26,7 @@ use crate::process::DEADLINE;
 pub struct Memory {
     pub nodes: HashMap<Bytes, NodeInfo>,
     pub registrations: usize,
+    pub reports: usize,
     pub unregistered: Vec<Bytes>,
     pub jobs: Vec<AddJobRequest>,
     pub finished_jobs: Vec<FinishJobRequest>,
@@ -146,7 +147,11 @@ impl Gcs for FakeGcs {
 
     async fn report_node(&self, request: Request<ReportNodeRequest>) -> Answer<ReportNodeReply> {
         let node = request.into_inner().node.unwrap();
-        let is_known = self.memory.lock().nodes.contains_key(&node.node_id);
+        let is_known = {
+            let mut memory = self.memory.lock();
+            memory.reports += 1;
+            memory.nodes.contains_key(&node.node_id)
+        };
         if is_known {
             self.memory
                 .lock()

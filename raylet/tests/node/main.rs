@@ -7,6 +7,7 @@
 )]
 
 mod actors;
+mod beside;
 mod ends;
 mod fake_gcs;
 mod head_away;

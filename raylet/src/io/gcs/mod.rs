@@ -23,6 +23,7 @@ use aktis_proto::transport::{Address, Channel, ConnectError, Network, Security, 
 use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{GetActorRequest, NodeInfo, RegisterNodeReply, UnregisterNodeRequest};
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -51,12 +52,17 @@ pub(crate) struct GcsSettings {
     pub(crate) report_period: Duration,
     /// How long the gcs may be away, and calls of processes wait for it.
     pub(crate) patience: Duration,
+    /// The runtime for calls of processes, over a connection of their own. `None`: they share what there is.
+    pub(crate) beside: Option<Handle>,
 }
 
 /// Where messages to the gcs go.
 #[derive(Debug)]
 pub(crate) struct GcsPort {
     channel: Channel,
+    /// For calls of processes, which may be long: in a daemon, what says that the node lives is never behind them.
+    call_channel: Channel,
+    beside: Handle,
     reports: mpsc::UnboundedSender<GcsReport>,
     node: Arc<watch::Sender<NodeInfo>>,
     node_id: NodeId,
@@ -67,13 +73,24 @@ pub(crate) struct GcsPort {
 impl GcsPort {
     /// A port to the gcs; nothing is sent yet.
     pub(crate) fn open(settings: &GcsSettings, node: NodeInfo) -> Result<Self, ConnectError> {
-        let channel = settings
-            .network
-            .connect_lazy(&settings.address, &settings.security)?;
+        let connect = || {
+            let network = &settings.network;
+            network.connect_lazy(&settings.address, &settings.security)
+        };
+        let channel = connect()?;
+        let (call_channel, beside) = match &settings.beside {
+            Some(beside) => {
+                let _beside = beside.enter();
+                (connect()?, beside.clone())
+            }
+            None => (channel.clone(), Handle::current()),
+        };
         let (reports, receiver) = mpsc::unbounded_channel();
         let reporter = tokio::spawn(reports::deliver(gcs_client(channel.clone()), receiver));
         Ok(Self {
             channel,
+            call_channel,
+            beside,
             reports,
             node: Arc::new(watch::Sender::new(node)),
             node_id: settings.node_id,
@@ -131,8 +148,8 @@ impl GcsPort {
         body: Bytes,
         mailbox: Mailbox,
     ) {
-        let (channel, patience) = (self.channel.clone(), self.patience);
-        tokio::spawn(async move {
+        let (channel, patience) = (self.call_channel.clone(), self.patience);
+        self.beside.spawn(async move {
             let kind = calls::forward(channel, &method, body, patience).await;
             if request_id != 0 {
                 mailbox.send(Message::Send {
@@ -146,8 +163,8 @@ impl GcsPort {
 
     /// Asks for the state of an actor; the answer comes as an event.
     pub(crate) fn fetch_actor(&self, actor_id: Bytes, mailbox: Mailbox) {
-        let client = gcs_client(self.channel.clone());
-        tokio::spawn(async move {
+        let client = gcs_client(self.call_channel.clone());
+        self.beside.spawn(async move {
             let outcome = fetch_actor(client, actor_id.clone()).await;
             mailbox.event(Event::ActorFetched { actor_id, outcome });
         });

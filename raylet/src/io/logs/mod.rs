@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aktis_common::ids::{JobId, WorkerId};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -67,13 +68,13 @@ pub(crate) struct LogPort {
 }
 
 impl LogPort {
-    /// Follows files of `folder`.
-    pub(crate) fn open(folder: LogFolder, mailbox: Mailbox) -> Self {
+    /// Follows files of `folder`, on `beside`.
+    pub(crate) fn open(folder: LogFolder, mailbox: Mailbox, beside: &Handle) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
         let path = folder.path.clone();
         let room = Arc::new(Semaphore::new(follower::ROOM));
         let follower = follower::Follower::new(folder, mailbox, Arc::clone(&room));
-        let task = tokio::spawn(follower.run(receiver));
+        let task = beside.spawn(follower.run(receiver));
         Self {
             folder: path,
             orders,
@@ -100,16 +101,6 @@ impl LogPort {
     /// Reads what the workers of a job have written, and answers the driver after it has been sent the lines.
     pub(crate) fn flush(&self, flush: Flush) {
         let _ = self.orders.send(Order::Flush(flush));
-    }
-
-    /// The last lines of a worker's files, for an error message.
-    pub(crate) fn quote(&self, worker: WorkerId) -> String {
-        let stdout = self.stdout_path(worker);
-        let quoted = last_words(&stdout);
-        match quoted.is_empty() {
-            true => format!("its log files {} are empty", stderr_path(&stdout).display()),
-            false => quoted,
-        }
     }
 
     /// Ends the following, and leaves what is to be kept.
@@ -140,6 +131,32 @@ fn last_words(stdout: &Path) -> String {
 }
 
 /// The last lines of a file; empty if it has none.
-pub(crate) fn quote_file(path: &Path) -> String {
+fn quote_file(path: &Path) -> String {
     last_lines(path, QUOTED_LINES, QUOTED_BYTES)
+}
+
+/// Whose last lines are to be in an error.
+#[derive(Debug)]
+pub(crate) enum Quoted {
+    /// A worker, by the file of its standard output.
+    Worker { stdout: PathBuf },
+    /// The zygote, by its file.
+    Zygote { log: PathBuf },
+}
+
+impl Quoted {
+    /// Reads them: not on the thread of the loop, as a disk may take its time.
+    pub(crate) fn read(&self) -> String {
+        let stdout = match self {
+            Self::Zygote { log } => {
+                return format!("last lines of {}:\n{}", log.display(), quote_file(log));
+            }
+            Self::Worker { stdout } => stdout,
+        };
+        let quoted = last_words(stdout);
+        match quoted.is_empty() {
+            true => format!("its log files {} are empty", stderr_path(stdout).display()),
+            false => quoted,
+        }
+    }
 }
