@@ -4,6 +4,7 @@
     python benches/run.py core [--rows tasks_sync,put_small] [--rounds 2] [--windows 3]
     python benches/run.py data_map | embed | footprint | growth | account | promises [...]
     python benches/run.py builds OLD_PACKAGE [...]
+    python benches/run.py transfer [...]           as root
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -16,8 +17,8 @@ import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
 QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises")
-#: Questions that need an argument, so that `all` leaves them out.
-ASKED_FOR = ("builds",)
+#: Questions that need an argument or more rights, so that `all` leaves them out.
+ASKED_FOR = ("builds", "transfer")
 
 
 def load(question):
