@@ -1,6 +1,6 @@
 """Fetches an object from another node, several times, and prints the seconds of each as JSON.
 
-    transfer_job.py ADDRESS MEGABYTES TIMES
+transfer_job.py ADDRESS MEGABYTES TIMES
 """
 
 import json
