@@ -78,7 +78,7 @@ pub enum PlanError {
         available: Vec<String>,
     },
     /// An expression that cannot be understood.
-    #[error("filter(expr={expression:?}): {detail}; the columns are {} (text goes in single quotes)", quoted(.available))]
+    #[error("filter(expr={expression:?}): {detail}; the columns are {} (SQL: text goes in single quotes, AND and OR join conditions)", quoted(.available))]
     InvalidExpression {
         /// As the user wrote it.
         expression: String,

@@ -272,7 +272,7 @@ impl MapStream {
         });
         let boolean = boolean.ok_or_else(|| {
             TaskFailure::new(
-                ErrorCode::Application,
+                ErrorCode::InvalidArgument,
                 format!(
                     "{}: the function must return true or false for a row",
                     self.step.name
@@ -324,7 +324,7 @@ impl MapStream {
             "because it was declared with udf_modifying_row_count=False"
         };
         TaskFailure::new(
-            ErrorCode::Application,
+            ErrorCode::InvalidArgument,
             format!(
                 "{}: the function got {} rows and returned {rows}; it must return one row for one row, {why}",
                 self.step.name,

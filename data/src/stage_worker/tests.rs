@@ -194,7 +194,7 @@ fn function_that_loses_a_row_beside_kept_columns_is_told() {
         ..test_map("drop one")
     };
     let failure = fail(&Dataset::range(10).expect("plans").map(spec).expect("maps"));
-    assert_eq!(failure.code, ErrorCode::Application);
+    assert_eq!(failure.code, ErrorCode::InvalidArgument);
     assert!(failure.message.contains("one row for one row"), "{failure}");
 }
 
