@@ -70,6 +70,24 @@ impl Claim {
         }
     }
 
+    /// Which task or actor it is for, and why it waits, for people.
+    pub fn reason(&self) -> String {
+        let name = match &self.purpose {
+            Purpose::Tasks { request, .. } => request.function_name.clone(),
+            Purpose::Actor { start, .. } => start
+                .options
+                .as_ref()
+                .map(|options| format!("actor {}", options.class_name))
+                .unwrap_or_default(),
+        };
+        let why = if self.waits_for.is_empty() {
+            format!("needs {}; others came before", self.resources())
+        } else {
+            self.waits_for.clone()
+        };
+        format!("{name} {why}").trim_start().to_owned()
+    }
+
     /// Python modules that its process must not have to import itself.
     pub fn shared_modules(&self) -> &[String] {
         match &self.purpose {

@@ -419,18 +419,19 @@ impl LeaseTable {
 
     /// Why requests wait, for people: each reason once, with how many wait for it.
     pub fn waiting_reasons(&self) -> Vec<String> {
-        let mut counts: FxHashMap<&str, usize> = FxHashMap::default();
-        let mut reasons: Vec<&str> = Vec::new();
+        let mut counts: FxHashMap<String, usize> = FxHashMap::default();
+        let mut reasons: Vec<String> = Vec::new();
         for (_, claim) in self.queue.iter() {
-            let count = counts.entry(&claim.waits_for).or_insert(0);
+            let reason = claim.reason();
+            let count = counts.entry(reason.clone()).or_insert(0);
             if *count == 0 {
-                reasons.push(&claim.waits_for);
+                reasons.push(reason);
             }
             *count += 1;
         }
         reasons
             .into_iter()
-            .map(|reason| format!("{} x {reason}", counts[reason]))
+            .map(|reason| format!("{} x {reason}", counts[&reason]))
             .collect()
     }
 

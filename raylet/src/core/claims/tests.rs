@@ -96,6 +96,32 @@ fn claim_waits_until_a_lease_ends() {
 }
 
 #[test]
+fn what_waits_is_named_also_before_it_was_looked_at() {
+    let now = Instant::now();
+    let mut table = table(1, 0, now);
+    lease(&mut table, 1, cpus(1, 1.0, now), now);
+    for (number, name) in [(2, "load"), (3, "load"), (4, "train")] {
+        let mut claim = cpus(number, 1.0, now);
+        let Purpose::Tasks { request, .. } = &mut claim.purpose else {
+            panic!("a claim for tasks");
+        };
+        request.function_name = name.to_owned();
+        table.submit(key(u64::from(number)), claim);
+        if number == 2 {
+            assert!(table.pump(now).is_empty());
+        }
+    }
+    assert_eq!(
+        table.waiting_reasons(),
+        [
+            r#"1 x load needs {"CPU": 1}; free on the best node: {"CPU": 0}"#,
+            r#"1 x load needs {"CPU": 1}; others came before"#,
+            r#"1 x train needs {"CPU": 1}; others came before"#,
+        ]
+    );
+}
+
+#[test]
 fn infeasible_claim_is_told_once_and_granted_when_a_node_joins() {
     let now = Instant::now();
     let mut table = table(1, 0, now);

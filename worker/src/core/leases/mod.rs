@@ -58,6 +58,8 @@ struct Class {
     queue: queue::TaskQueue,
     leases: Vec<ConnectionId>,
     open_requests: Vec<LeaseRequestKey>,
+    /// What the task was called that waited first when workers were last asked for, for people.
+    first_name: String,
     /// Moving average of execution times; `None` until the first task ended.
     execution: Option<Duration>,
 }
@@ -146,6 +148,7 @@ impl LeaseTable {
                 queue: queue::TaskQueue::default(),
                 leases: Vec::new(),
                 open_requests: Vec::new(),
+                first_name: String::new(),
                 execution: None,
             });
             ClassId(u32::try_from(classes.len() - 1).expect("classes are few"))
@@ -241,8 +244,14 @@ impl LeaseTable {
     }
 
     /// After tasks have left, or more wait: asks for more workers or fewer, and for tasks that wait behind others.
-    pub(super) fn adjust(&mut self, class: ClassId, effects: &mut Effects) {
-        self.class_mut(class).queue.shrink();
+    pub(super) fn adjust(&mut self, class: ClassId, tasks: &TaskTable, effects: &mut Effects) {
+        let waiting = self.class_mut(class);
+        waiting.queue.shrink();
+        if waiting.open_requests.is_empty()
+            && let Some(name) = waiting.queue.first().and_then(|task| tasks.name(task))
+        {
+            waiting.first_name = name;
+        }
         self.adjust_requests(class, effects);
         self.steal_for_idle(class, effects);
     }
@@ -266,6 +275,7 @@ impl LeaseTable {
                 resources: Some(class.request.clone()),
                 job_id: class.job.to_wire(),
                 backlog: u32::try_from(class.queue.len()).unwrap_or(u32::MAX),
+                function_name: class.first_name.clone(),
                 ..Default::default()
             };
             effects.push(Effect::RequestLease { key, request });

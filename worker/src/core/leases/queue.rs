@@ -36,6 +36,11 @@ impl TaskQueue {
         self.tasks.push_front(task);
     }
 
+    /// The task that came first. It may have been cancelled.
+    pub(super) fn first(&self) -> Option<TaskId> {
+        self.tasks.front().copied()
+    }
+
     /// The task that is next. `is_left`: it waits, and was not cancelled.
     pub(super) fn pop(&mut self, is_left: impl Fn(TaskId) -> bool) -> Option<TaskId> {
         loop {

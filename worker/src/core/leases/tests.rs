@@ -49,6 +49,7 @@ impl Fixture {
         let template = Arc::new(CallTemplate {
             shared: wire::CallTemplate {
                 num_returns: 1,
+                name: "work".to_owned(),
                 ..Default::default()
             },
             target: Target::Class(self.class),
@@ -136,6 +137,17 @@ fn process() -> ProcessAddress {
         node: NodeId::random(),
         worker: WorkerId::random(),
     }
+}
+
+#[test]
+fn request_for_a_worker_names_the_task_that_waits_first() {
+    let mut fixture = Fixture::new();
+    fixture.submit();
+    let named = fixture.effects.list.iter().find_map(|effect| match effect {
+        Effect::RequestLease { request, .. } => Some(request.function_name.as_str()),
+        _ => None,
+    });
+    assert_eq!(named, Some("work"));
 }
 
 /// LEASE-2.

@@ -16,7 +16,7 @@ impl Core {
         while let Some((connection, task)) = self.leases.next_push(class, now, &self.tasks) {
             self.push_task(task, connection, effects);
         }
-        self.leases.adjust(class, effects);
+        self.leases.adjust(class, &self.tasks, effects);
     }
 
     fn push_task(&mut self, task: TaskId, connection: ConnectionId, effects: &mut Effects) {

@@ -103,6 +103,11 @@ impl TaskTable {
         Some(self.records.get(&id)?.template.retries)
     }
 
+    /// The function or "Class.method", for people.
+    pub(super) fn name(&self, id: TaskId) -> Option<String> {
+        self.records.get(&id).map(TaskRecord::name)
+    }
+
     /// It waits, and is to be run.
     pub(super) fn is_queued(&self, id: TaskId) -> bool {
         let record = self.records.get(&id);
