@@ -16,10 +16,10 @@
     reason = "raw memory that another process sees; every access is bounds-checked here"
 )]
 
-use std::collections::VecDeque;
+mod holders;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use aktis_common::fork::Kept;
 use bytes::Bytes;
@@ -29,7 +29,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use self::holders::{Slot, Slots, release};
 use crate::payload::PayloadParts;
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// Shorter payloads are copied by the kernel faster than another process's cache lines are fetched.
 const SHORTEST_BYTES: usize = 16 << 10;
@@ -41,9 +43,6 @@ const HEAD_BYTES: usize = 4096;
 const MAP_BYTES: usize = HEAD_BYTES + SLOTS * SLOT_BYTES;
 /// Lanes of one process that send this way; others use their sockets alone. Bounds what is mapped, 4 MiB each.
 const MOST_LANES: usize = 32;
-
-const FREE: u32 = 0;
-const TAKEN: u32 = 1;
 
 static LANES: AtomicUsize = AtomicUsize::new(0);
 
@@ -57,20 +56,11 @@ pub struct SlotRange {
 }
 
 impl SlotRange {
-    /// The slot and the length, if they are within the memory. Nothing else makes slots of numbers that a peer sent.
+    /// The slot and the length, if they are within the memory.
     fn checked(self) -> Option<(Slot, usize)> {
-        let (slot, len) = (self.slot as usize, self.len_bytes as usize);
-        (slot < SLOTS && len <= SLOT_BYTES).then_some((Slot(slot), len))
-    }
-}
-
-/// A slot that is there: its number is below [`SLOTS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot(usize);
-
-impl Slot {
-    fn all() -> impl DoubleEndedIterator<Item = Self> {
-        (0..SLOTS).map(Self)
+        let slot = Slot::checked(self.slot, SLOTS)?;
+        let len = self.len_bytes as usize;
+        (len <= SLOT_BYTES).then_some((slot, len))
     }
 }
 
@@ -85,16 +75,20 @@ impl Map {
     }
 
     fn state(&self, slot: Slot) -> &AtomicU32 {
-        // SAFETY: a slot's state is within the mapping.
-        let state = unsafe { self.0.as_mut_ptr().add(slot.0 * STATE_BYTES) };
+        // SAFETY: a slot's number is below `SLOTS`, so that its state is within the mapping.
+        let state = unsafe { self.0.as_mut_ptr().add(slot.index() * STATE_BYTES) };
         // SAFETY: the mapping lives as long as `self`; aligned, since the mapping begins on a page; both processes access it
         // atomically only.
         unsafe { AtomicU32::from_ptr(state.cast()) }
     }
 
     fn data(&self, slot: Slot) -> *mut u8 {
-        // SAFETY: a slot is within the mapping.
-        unsafe { self.0.as_mut_ptr().add(HEAD_BYTES + slot.0 * SLOT_BYTES) }
+        // SAFETY: a slot's number is below `SLOTS`, so that it is within the mapping.
+        unsafe {
+            self.0
+                .as_mut_ptr()
+                .add(HEAD_BYTES + slot.index() * SLOT_BYTES)
+        }
     }
 }
 
@@ -102,10 +96,7 @@ impl Map {
 #[derive(Debug)]
 pub(super) struct SentSlots {
     map: Map,
-    /// Never used, so that their pages need not exist, or found free while others were looked for.
-    free: Vec<Slot>,
-    /// Sent, in order; the receiver is likely to free them in that order.
-    taken: VecDeque<Slot>,
+    slots: Slots,
 }
 
 impl SentSlots {
@@ -131,8 +122,7 @@ impl SentSlots {
         fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
         let slots = Self {
             map: Map::new(&memory)?,
-            free: Slot::all().rev().collect(),
-            taken: VecDeque::with_capacity(SLOTS),
+            slots: Slots::new(SLOTS),
         };
         Ok((slots, memory))
     }
@@ -150,7 +140,7 @@ impl SentSlots {
             len_bytes: u32::try_from(payload.len_bytes()).ok()?,
         };
         range.checked()?;
-        let slot = self.take()?;
+        let slot = self.slots.take(|slot| self.map.state(slot))?;
         let mut to = self.map.data(slot);
         for part in payload.parts() {
             let part = part.as_slice();
@@ -162,25 +152,9 @@ impl SentSlots {
             to = unsafe { to.add(part.len()) };
         }
         Some(SlotRange {
-            slot: u32::try_from(slot.0).expect("slots are few"),
+            slot: slot.number(),
             ..range
         })
-    }
-
-    fn take(&mut self) -> Option<Slot> {
-        // The one that was sent first: its pages are there, and with few calls in flight it is in the caches.
-        let is_free = |slot: &Slot| self.map.state(*slot).load(Ordering::Acquire) == FREE;
-        let slot = match self.taken.front() {
-            Some(oldest) if is_free(oldest) => self.taken.pop_front(),
-            _ => self.free.pop().or_else(|| {
-                let position = self.taken.iter().position(is_free)?;
-                self.taken.remove(position)
-            }),
-        }?;
-        // The frame that tells the receiver comes by the socket, which puts this store before it.
-        self.map.state(slot).store(TAKEN, Ordering::Relaxed);
-        self.taken.push_back(slot);
-        Some(slot)
     }
 }
 
@@ -243,7 +217,7 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for HeldSlot {
     fn drop(&mut self) {
-        self.map.state(self.slot).store(FREE, Ordering::Release);
+        release(self.map.state(self.slot));
     }
 }
 
