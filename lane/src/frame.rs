@@ -11,7 +11,7 @@
 //! A received payload that is long lies in memory of its own, aligned for numpy and Arrow, so that values read from it stay
 //! valid as long as somebody holds them. A short one is handed out where it was read, and what is kept of it is copied.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use prost::Message;
 
 use super::slots::{ReceivedSlots, SlotRange};
@@ -29,6 +29,8 @@ const PREFIX_BYTES: usize = 8;
 const IS_SHARED: u32 = 1 << 31;
 const RANGE_BYTES: usize = 8;
 const READ_CHUNK_BYTES: usize = 64 << 10;
+/// What a decoder keeps of the memory that a long header needed.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// Bytes that are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,22 +66,22 @@ pub struct Frame<'a> {
 }
 
 /// Appends the prefix and header of a frame whose payload has `payload_bytes` bytes.
-pub fn encode_head<M: Message>(header: &M, payload_bytes: usize, out: &mut Vec<u8>) {
+pub fn encode_head<M: Message>(header: &M, payload_bytes: usize, out: &mut impl BufMut) {
     encode_prefix(header, payload_bytes, 0, out);
 }
 
 /// Appends a frame whose payload lies in shared memory.
-pub(super) fn encode_shared<M: Message>(header: &M, range: SlotRange, out: &mut Vec<u8>) {
+pub(super) fn encode_shared<M: Message>(header: &M, range: SlotRange, out: &mut impl BufMut) {
     encode_prefix(header, RANGE_BYTES, IS_SHARED, out);
-    out.extend_from_slice(&range.slot.to_le_bytes());
-    out.extend_from_slice(&range.len_bytes.to_le_bytes());
+    out.put_u32_le(range.slot);
+    out.put_u32_le(range.len_bytes);
 }
 
-fn encode_prefix<M: Message>(header: &M, payload_bytes: usize, flag: u32, out: &mut Vec<u8>) {
+fn encode_prefix<M: Message>(header: &M, payload_bytes: usize, flag: u32, out: &mut impl BufMut) {
     let header_bytes = header.encoded_len();
     let rest = 4 + header_bytes + payload_bytes;
-    out.extend_from_slice(&u32_prefix(rest).to_le_bytes());
-    out.extend_from_slice(&(u32_prefix(header_bytes) | flag).to_le_bytes());
+    out.put_u32_le(u32_prefix(rest));
+    out.put_u32_le(u32_prefix(header_bytes) | flag);
     header.encode_raw(out);
 }
 
@@ -186,6 +188,9 @@ impl Decoder {
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            if self.buffer.len() > KEPT_BYTES {
+                self.buffer = vec![0; READ_CHUNK_BYTES];
+            }
         } else if self.buffer.len() - self.end < READ_CHUNK_BYTES / 4 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -396,6 +401,22 @@ mod tests {
         assert!(frames.is_empty());
         frames = decode_all(&mut decoder, &tail, usize::MAX);
         assert_eq!(frames, [(1, vec![7; 5 << 20])]);
+    }
+
+    #[test]
+    fn memory_of_a_long_header_is_given_back() {
+        let mut decoder = Decoder::new();
+        let stream = encode_whole(&vec![7u8; 5 << 20], &PayloadParts::default());
+        let mut input = &stream[..];
+        while decoder.next_frame().expect("well-formed").is_none() {
+            let space = decoder.space();
+            let count = space.len().min(input.len());
+            space[..count].copy_from_slice(&input[..count]);
+            decoder.advance(count);
+            input = &input[count..];
+        }
+        assert!(input.is_empty());
+        assert!(decoder.space().len() <= KEPT_BYTES);
     }
 
     #[test]

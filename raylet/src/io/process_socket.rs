@@ -6,17 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
-use bytes::BytesMut;
+use aktis_lane::Decoder;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-use super::frames::take_frame;
+use super::frames::next_frame;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
 use crate::inbox::{Mailbox, ProcessNews};
-
-/// Room that a reader asks of its buffer.
-const READ_BYTES: usize = 64 << 10;
 
 /// Binds a unix socket that only this user can use.
 pub(crate) fn bind_private(path: &Path) -> io::Result<UnixListener> {
@@ -69,20 +66,20 @@ async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox:
     if !mailbox.process(connection, connected).await {
         return;
     }
-    let mut input = BytesMut::with_capacity(READ_BYTES);
+    let mut decoder = Decoder::new();
     'connection: loop {
         match stream
             .readable()
             .await
-            .and_then(|()| stream.try_read_buf(&mut input))
+            .and_then(|()| stream.try_read(decoder.space()))
         {
             Ok(0) => break,
-            Ok(_) => {}
+            Ok(count) => decoder.advance(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(_) => break,
         }
         loop {
-            match take_frame(&mut input) {
+            match next_frame(&mut decoder) {
                 Ok(Some(frame)) => {
                     if !mailbox.process(connection, ProcessNews::Frame(frame)).await {
                         break 'connection;
@@ -94,9 +91,6 @@ async fn read_frames(connection: ConnectionId, stream: Arc<UnixStream>, mailbox:
                     break 'connection;
                 }
             }
-        }
-        if input.capacity() - input.len() < READ_BYTES / 4 {
-            input.reserve(READ_BYTES);
         }
     }
     mailbox.process(connection, ProcessNews::Disconnected).await;
