@@ -17,7 +17,7 @@ use aktis_common::marks::{Point, mark};
 use aktis_common::process_title;
 use aktis_common::zygote::WorkerStart;
 use aktis_proto::v1::AcceleratorAssignment;
-use aktis_worker::native::{NativeHost, is_native};
+use aktis_worker::native::{NativeHost, NativeRegistry, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
 use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, Work, set_current_task};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use crate::exit::wanted_exit;
 use crate::failure::{describe, to_py_err};
 use crate::interpreter_end::detached;
 use crate::python_thread::CALLBACKS;
-use crate::session::{CURRENT_CALL, CurrentCall, native_registry, process_settings, signal_check};
+use crate::session::{CURRENT_CALL, CurrentCall, process_settings, signal_check};
 use crate::work_feed::WorkFeed;
 
 /// How long the executor waits before it lets Python look for signals.
@@ -69,6 +69,14 @@ pub(crate) struct Executor {
 /// The title of a worker that has nothing to do.
 const IDLE: &str = "idle";
 
+/// Native functions and actors that every Python worker offers.
+fn native_registry() -> Arc<NativeRegistry> {
+    let registry = NativeRegistry::default();
+    #[cfg(feature = "data")]
+    let registry = aktis_data::register(registry);
+    registry.into_shared()
+}
+
 /// Becomes a worker: joins the node and runs what comes until the process is to end.
 pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
     let worker_id = WorkerId::from_hex(&start.worker_id)
@@ -82,7 +90,6 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         worker_id,
         entrypoint: String::new(),
         namespace: String::new(),
-        registry: native_registry(),
         log_sink: None,
         interrupt: signal_check,
         queued_limit_bytes: settings.max_queued_bytes.0,
@@ -95,7 +102,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         .map_err(|failure| PyRuntimeError::new_err(failure.message))?;
     let mut executor = Executor {
         runtime,
-        native: NativeHost::default(),
+        native: NativeHost::new(native_registry()),
         functions: HashMap::new(),
         methods: HashMap::new(),
         executions: HashMap::new(),

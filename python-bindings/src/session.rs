@@ -15,7 +15,7 @@ use aktis_common::fork;
 use aktis_common::ids::{ActorId, TaskId, WorkerId};
 use aktis_common::marks;
 use aktis_proto::v1 as wire;
-use aktis_worker::{NativeRegistry, ProcessRole, Runtime, RuntimeConfig, TaskFailure};
+use aktis_worker::{ProcessRole, Runtime, RuntimeConfig, TaskFailure};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
@@ -99,14 +99,6 @@ pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
         );
         to_py_err(py, &failure)
     })
-}
-
-/// Native functions and actors that every Python worker offers.
-pub(crate) fn native_registry() -> Arc<NativeRegistry> {
-    let registry = NativeRegistry::default();
-    #[cfg(feature = "data")]
-    let registry = aktis_data::register(registry);
-    registry.into_shared()
 }
 
 /// What the environment says about this process.
@@ -257,7 +249,6 @@ pub(crate) fn connect(
         worker_id: WorkerId::random(),
         entrypoint,
         namespace,
-        registry: native_registry(),
         log_sink: log_sink.map(python_log_sink),
         interrupt: signal_check,
         queued_limit_bytes: settings.max_queued_bytes.0,

@@ -26,15 +26,11 @@ pub mod error;
 mod execution;
 mod inband;
 pub mod native;
-pub mod native_process;
 mod node_link;
 pub mod options;
 pub mod reference;
-pub mod registry;
-mod remote;
 pub mod runtime;
 mod store;
-pub mod stream;
 #[doc(hidden)]
 pub mod testing;
 mod trim;
@@ -45,8 +41,8 @@ pub use execution::{InterruptClaim, Work, current_task, set_current_task};
 pub use inband::Inband;
 pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
 pub use reference::{ObjectRef, ProcessAddress};
-pub use registry::{CallContext, NativeActor, NativeRegistry};
-pub use remote::{RemoteFunction, RemoteMethod};
-pub use runtime::{ActorHandle, GetError, ProcessRole, ReceivedCall, Runtime, RuntimeConfig};
-pub use stream::ObjectStream;
+pub use runtime::{
+    ActorHandle, GetError, ObjectStream, ProcessRole, ReceivedCall, RemoteFunction, RemoteMethod,
+    Runtime, RuntimeConfig,
+};
 pub use value::{Format, Value};

@@ -77,7 +77,7 @@ pub struct TaskOptions {
     pub max_calls: u32,
     /// Text for messages and events; empty: the function's name.
     pub name: String,
-    /// Results come one by one ([`crate::stream`]).
+    /// Results come one by one ([`ObjectStream`](crate::ObjectStream)).
     pub is_streaming: bool,
     /// A generator waits while this many of its items were not taken; 0: never.
     pub max_unread_items: u32,

@@ -23,7 +23,7 @@ pub(crate) use seen::SeenColumns;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_worker::registry::{CallContext, NativeActor, NativeRegistry};
+use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;

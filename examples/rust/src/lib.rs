@@ -9,8 +9,7 @@
 //!    └── Tally.add(hits, darts) ──► actor ◄┘ by reference: the driver never waits for the hits
 //! ```
 
-use aktis_common::error::ErrorCode;
-use aktis_worker::{CallContext, NativeActor, NativeRegistry, TaskFailure, Value};
+use aktis::{CallContext, ErrorCode, NativeActor, NativeRegistry, TaskFailure, Value};
 
 /// Name of the task.
 pub const THROW_DARTS: &str = "examples.throw_darts";

@@ -7,15 +7,14 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use aktis::{
+    ActorOptions, CallContext, CallOptions, ErrorCode, Function, NativeActor, NativeRegistry,
+    ObjectRef, RemoteFunction, RemoteMethod, Runtime, TaskFailure, TaskOptions, Value,
+    join_as_driver, run_if_zygote, zygote_command,
+};
 use aktis_cli::Launcher;
 use aktis_cli::laptop::{LaptopConfig, LaptopSession};
 use aktis_common::config::Settings;
-use aktis_common::error::ErrorCode;
-use aktis_worker::native_process::{join_as_driver, run_if_zygote, zygote_command};
-use aktis_worker::{
-    ActorOptions, CallContext, CallOptions, Function, NativeActor, NativeRegistry, ObjectRef,
-    RemoteFunction, RemoteMethod, Runtime, TaskFailure, TaskOptions, Value,
-};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -216,7 +215,7 @@ fn main() -> Outcome {
         },
         worker_env: BTreeMap::new(),
     })?;
-    let runtime = join_as_driver(session.raylet_socket(), registry())?;
+    let runtime = join_as_driver(session.raylet_socket())?;
     let folder = tempfile::tempdir()?;
     what_an_ending_task_made_is_kept(&runtime)?;
     what_a_dropped_actor_made_is_kept(&runtime)?;

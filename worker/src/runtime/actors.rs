@@ -11,7 +11,8 @@ use wire::node_frame::Kind;
 
 use super::lanes::LaneRole;
 use super::obituaries::Death;
-use super::{Left, Runtime, Unburied, resource_request};
+use super::submit::resource_request;
+use super::{Left, Runtime, Unburied};
 use crate::core::actors::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::objects::layout_of;

@@ -17,12 +17,11 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::calls::{CallOutcome, ReceivedCall};
 use super::executor::send_returned;
-use super::{ProcessRole, Runtime};
+use super::{ObjectStream, ProcessRole, Runtime};
 use crate::core::{Cancel, CancelError};
 use crate::error::TaskFailure;
 use crate::execution::{Cancelled, INTERRUPT_AGAIN, InterruptClaim, current_task};
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::stream::ObjectStream;
 
 /// How long a task that is cancelled by force may take to end by itself when others need what its process owns. Below the time
 /// after which its owner has the process killed.

@@ -3,6 +3,7 @@
 //! ```text
 //!   api        putting and watching objects
 //!   waiting    get and wait
+//!   remote     functions and methods with their options, to be called many times
 //!   submit     tasks and calls
 //!   control    questions to the raylet and the gcs
 //!   incoming   frames from lanes and from the raylet -> core
@@ -12,6 +13,7 @@
 //!   fetching   reading many stored objects side by side
 //!   recent     what was read from it a moment ago
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
+//!   object_stream  the items of a generator, for its consumer
 //!   streams    generators: consumers, and producers that wait for them
 //!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
@@ -34,8 +36,10 @@ mod lanes;
 mod lingering;
 mod node_events;
 mod obituaries;
+mod object_stream;
 mod objects;
 mod recent;
+mod remote;
 mod start;
 mod strangers;
 mod streams;
@@ -56,15 +60,15 @@ use parking_lot::Mutex;
 use crate::execution::ExecutionQueue;
 use crate::node_link::NodeLink;
 use crate::reference::ProcessAddress;
-use crate::registry::NativeRegistry;
 
 pub use actor_start::ActorStart;
 pub use actors::ActorHandle;
 pub use calls::{CallInputs, CallOutcome, ReceivedCall};
 pub use cancel::Canceller;
 pub use executor::LoopWatch;
+pub use object_stream::ObjectStream;
+pub use remote::{RemoteFunction, RemoteMethod};
 pub use start::{ProcessRole, RuntimeConfig};
-pub(crate) use submit::resource_request;
 pub use waiting::{GetError, Interrupt};
 
 /// How often it is looked whether a forked child has ended that could see what is not needed any more.
@@ -94,7 +98,6 @@ struct Inner {
     stream_windows: streams::StreamWindows,
     /// How the embedder ends user code that runs.
     canceller: OnceLock<cancel::Canceller>,
-    registry: Arc<NativeRegistry>,
     log_sink: Option<LogSink>,
     interrupt: fn() -> bool,
     queued_limit_bytes: u64,
@@ -206,10 +209,6 @@ impl Runtime {
     /// Whether the session is over. It is for the child of a fork: handles on its parent's session do nothing there.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed.load(Ordering::Acquire) || fork::is_abandoned()
-    }
-
-    pub(crate) fn registry(&self) -> &NativeRegistry {
-        &self.0.registry
     }
 
     pub(crate) fn queue(&self) -> &ExecutionQueue {

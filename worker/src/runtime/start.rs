@@ -30,7 +30,6 @@ use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
-use crate::registry::NativeRegistry;
 use aktis_common::marks::{Point, note};
 
 /// What a process is to its node.
@@ -57,8 +56,6 @@ pub struct RuntimeConfig {
     pub entrypoint: String,
     /// Driver: namespace of its named actors; empty: one of its own.
     pub namespace: String,
-    /// Native functions and actors of this binary.
-    pub registry: Arc<NativeRegistry>,
     /// Driver: receives the output of workers.
     pub log_sink: Option<LogSink>,
     /// Whether a handler of a signal wants the calling thread to give up what it waits for. Asked while it waits.
@@ -132,7 +129,6 @@ impl Runtime {
             queue: ExecutionQueue::default(),
             stream_windows: StreamWindows::default(),
             canceller: OnceLock::new(),
-            registry: config.registry,
             log_sink: config.log_sink,
             interrupt: config.interrupt,
             queued_limit_bytes: config.queued_limit_bytes,

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use aktis_common::ids::{JobId, ObjectId, TaskId};
 use aktis_proto::v1 as wire;
 
-use super::Runtime;
+use super::{ObjectStream, RemoteFunction, RemoteMethod, Runtime};
 use crate::core::leases::ClassId;
 use crate::core::objects::ObjectState;
 use crate::core::tasks::{CallTemplate, Target, TaskRecord};
 use crate::error::TaskFailure;
 use crate::options::{ResourceMap, Strategy};
 use crate::reference::ObjectRef;
-use crate::remote::{RemoteFunction, RemoteMethod};
-use crate::stream::ObjectStream;
 use crate::value::Value;
 
 /// Arguments below this never go to the object store: their place there would take as much.

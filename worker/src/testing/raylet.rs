@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::ids::{NodeId, WorkerId};
@@ -81,7 +80,6 @@ impl PretendedRaylet {
             worker_id: WorkerId::random(),
             entrypoint: String::new(),
             namespace: String::new(),
-            registry: Arc::default(),
             log_sink: None,
             interrupt: || false,
             queued_limit_bytes: u64::MAX,

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Instant;
 
+use aktis::{
+    ActorOptions, CallOptions, Function, RemoteFunction, RemoteMethod, Runtime, TaskOptions, Value,
+    join_as_driver, run_if_zygote, zygote_command,
+};
 use aktis_cli::Launcher;
 use aktis_cli::laptop::{LaptopConfig, LaptopSession};
 use aktis_common::config::Settings;
 use aktis_examples::{TALLY, THROW_DARTS, from_value, registry, to_value};
-use aktis_worker::native_process::{join_as_driver, run_if_zygote, zygote_command};
-use aktis_worker::{
-    ActorOptions, CallOptions, Function, RemoteFunction, RemoteMethod, Runtime, TaskOptions, Value,
-};
 
 const TASKS: u64 = 20;
 const DARTS_PER_TASK: u64 = 500_000;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
         worker_env: BTreeMap::new(),
     })?;
-    let runtime = join_as_driver(session.raylet_socket(), registry())?;
+    let runtime = join_as_driver(session.raylet_socket())?;
     throw_darts(&runtime)?;
     runtime.shutdown();
     session.shutdown();

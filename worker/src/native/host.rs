@@ -1,15 +1,15 @@
-//! Executing native functions and actors, and the main loop of a worker that knows nothing else.
+//! Executing native functions and actors.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_proto::v1 as wire;
 
 use crate::error::TaskFailure;
-use crate::execution::Work;
-use crate::registry::{CallContext, NativeActor};
+use crate::native::registry::{CallContext, NativeActor, NativeRegistry};
 use crate::runtime::CallOutcome;
 use crate::runtime::{ActorStart, ReceivedCall, Runtime};
 use crate::value::Value;
@@ -20,8 +20,8 @@ pub fn is_native(function: Option<&wire::FunctionDescriptor>) -> bool {
 }
 
 /// Runs native code in this process; holds the native actor, if it is one.
-#[derive(Default)]
 pub struct NativeHost {
+    registry: Arc<NativeRegistry>,
     actor: Option<Box<dyn NativeActor>>,
     gpu_ids: Vec<u32>,
     /// How often functions with `max_calls` have run.
@@ -29,6 +29,16 @@ pub struct NativeHost {
 }
 
 impl NativeHost {
+    /// Of a process that can run what is registered.
+    pub fn new(registry: Arc<NativeRegistry>) -> Self {
+        Self {
+            registry,
+            actor: None,
+            gpu_ids: Vec::new(),
+            executions: HashMap::new(),
+        }
+    }
+
     /// Whether this process is a native actor.
     pub fn has_actor(&self) -> bool {
         self.actor.is_some()
@@ -54,8 +64,8 @@ impl NativeHost {
             num_returns: 0,
         };
         let made = start.take_inputs().and_then(|inputs| {
-            let factory = runtime
-                .registry()
+            let factory = self
+                .registry
                 .actor(&name)
                 .ok_or_else(|| unregistered("actor", &name))?;
             catch(&name, || {
@@ -99,8 +109,8 @@ impl NativeHost {
                     gpu_ids: &held,
                     num_returns,
                 };
-                let function = runtime
-                    .registry()
+                let function = self
+                    .registry
                     .function(&name)
                     .ok_or_else(|| unregistered("function", &name))?;
                 catch(&name, || function(&context, args, dependencies))
@@ -164,55 +174,4 @@ fn unregistered(kind: &str, name: &str) -> TaskFailure {
             "no native {kind} {name} is registered in this worker: register it in the binary that starts workers"
         ),
     )
-}
-
-/// Shows the GPUs of the lease, and no others, to CUDA.
-#[allow(unsafe_code, reason = "there is no safe way to change the environment")]
-fn show_devices(work: &Work) {
-    let held = match work {
-        Work::Call(call) => call.accelerators(),
-        Work::StartActor(start) => start.start().accelerators.clone(),
-        Work::Exit(_) | Work::ExitForGood(_) => return,
-    };
-    let devices = held.map(|held| held.visible_devices).unwrap_or_default();
-    // SAFETY: no user code has run yet, and the only other thread, that of the lanes, reads no environment.
-    unsafe { std::env::set_var("CUDA_DEVICE_ORDER", "PCI_BUS_ID") };
-    // SAFETY: as above.
-    unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", devices) };
-}
-
-/// Main loop of a worker without Python. Returns why it ends.
-pub fn run_worker(runtime: &Runtime) -> String {
-    let mut host = NativeHost::default();
-    let mut shows_devices = false;
-    loop {
-        let work = runtime.next_work(None);
-        if let Some(work) = &work
-            && !shows_devices
-        {
-            // A worker serves leases of the same GPUs as long as it lives.
-            shows_devices = true;
-            show_devices(work);
-        }
-        match work {
-            None => {}
-            Some(Work::Call(call)) => {
-                let is_over = host.run(runtime, call);
-                if is_over {
-                    return "it has run as often as max_calls allows".to_owned();
-                }
-            }
-            Some(Work::StartActor(start)) => {
-                let is_alive = host.start_actor(runtime, start);
-                if !is_alive {
-                    return "the actor's constructor failed".to_owned();
-                }
-            }
-            Some(Work::Exit(reason)) => return reason,
-            Some(Work::ExitForGood(reason)) => {
-                runtime.linger_no_more();
-                return reason;
-            }
-        }
-    }
 }

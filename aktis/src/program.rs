@@ -7,7 +7,7 @@
 //!     └──────────────── zygote ──fork──► workers: run_worker
 //! ```
 //! The program calls [`run_if_zygote`] before anything else, gives [`zygote_command`] to the session it starts, and joins
-//! it with [`join_as_driver`]. All three take the same registry, so that driver and workers agree on names.
+//! it with [`join_as_driver`].
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -17,12 +17,11 @@ use aktis_common::config::Settings;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::WorkerId;
 use aktis_common::zygote::WorkerStart;
-
-use crate::error::TaskFailure;
-use crate::native::run_worker;
-use crate::registry::NativeRegistry;
-use crate::runtime::{ProcessRole, Runtime, RuntimeConfig};
 use aktis_forkserver::{Forked, Forker, Served, UNBORN_STATUS, serve};
+use aktis_worker::native::NativeRegistry;
+use aktis_worker::{ProcessRole, Runtime, RuntimeConfig, TaskFailure};
+
+use crate::work::run_worker;
 
 /// First argument of a program that is to be the zygote of its session.
 pub const ZYGOTE_ARGUMENT: &str = "--aktis-zygote";
@@ -89,15 +88,12 @@ pub fn run_if_zygote(registry: NativeRegistry) -> std::io::Result<bool> {
 ///
 /// # Errors
 /// When a setting is wrong, or no raylet answers.
-pub fn join_as_driver(
-    raylet_socket: &Path,
-    registry: NativeRegistry,
-) -> Result<Runtime, TaskFailure> {
+pub fn join_as_driver(raylet_socket: &Path) -> Result<Runtime, TaskFailure> {
     let entrypoint = std::env::args().collect::<Vec<_>>().join(" ");
     let role = ProcessRole::Driver;
     Runtime::start(RuntimeConfig {
         entrypoint,
-        ..config(raylet_socket, role, WorkerId::random(), registry)?
+        ..config(raylet_socket, role, WorkerId::random())?
     })
 }
 
@@ -107,8 +103,8 @@ fn work(start: &WorkerStart, registry: NativeRegistry) -> Result<(), TaskFailure
     let role = ProcessRole::Worker {
         startup_token: start.startup_token,
     };
-    let runtime = Runtime::start(config(&start.raylet_socket, role, worker_id, registry)?)?;
-    let reason = run_worker(&runtime);
+    let runtime = Runtime::start(config(&start.raylet_socket, role, worker_id)?)?;
+    let reason = run_worker(&runtime, registry.into_shared());
     runtime.linger();
     runtime.drain();
     tracing::debug!(%reason, "the worker ends");
@@ -119,7 +115,6 @@ fn config(
     raylet_socket: &Path,
     role: ProcessRole,
     worker_id: WorkerId,
-    registry: NativeRegistry,
 ) -> Result<RuntimeConfig, TaskFailure> {
     let settings = Settings::from_env_and_overrides(&BTreeMap::new())
         .map_err(|error| TaskFailure::new(ErrorCode::InvalidArgument, error.to_string()))?;
@@ -129,7 +124,6 @@ fn config(
         worker_id,
         entrypoint: String::new(),
         namespace: String::new(),
-        registry: registry.into_shared(),
         log_sink: None,
         interrupt: || false,
         queued_limit_bytes: settings.max_queued_bytes.0,

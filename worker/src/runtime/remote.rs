@@ -6,9 +6,10 @@ use aktis_common::ids::{JobId, WorkerId};
 use aktis_proto::v1 as wire;
 use parking_lot::Mutex;
 
+use super::submit::resource_request;
+use super::{ActorHandle, Runtime};
 use crate::core::tasks::{CallTemplate, Target};
 use crate::options::{CallOptions, Function, TaskOptions};
-use crate::runtime::{ActorHandle, Runtime, resource_request};
 
 /// A function with its options: everything of a task but its arguments. Submitted by [`Runtime::submit`].
 pub struct RemoteFunction {

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use aktis_common::ids::TaskId;
 
+use super::{GetError, Interrupt, Runtime};
 use crate::error::TaskFailure;
 use crate::reference::ObjectRef;
-use crate::runtime::{GetError, Interrupt, Runtime};
 use crate::value::Value;
 
 /// The items of a streaming task. Dropping it releases the items that were not taken.
@@ -16,7 +16,7 @@ pub struct ObjectStream {
 }
 
 impl ObjectStream {
-    pub(crate) fn new(task: TaskId, runtime: &Runtime) -> Self {
+    pub(super) fn new(task: TaskId, runtime: &Runtime) -> Self {
         Self {
             task,
             runtime: runtime.clone(),
