@@ -11,7 +11,6 @@ use crate::config::{Backend, CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET, Device, TextEm
 use crate::core::bucket::BucketPlan;
 use crate::core::pooling::normalize;
 use crate::core::token_batch::TokenBatch;
-use crate::cuda;
 use crate::embedding_array::embedding_array;
 use crate::encoder::Encoder;
 use crate::encoder::candle::{self, CandleEncoder, CandleOptions};
@@ -307,7 +306,9 @@ fn load_onnx(
     };
     let library = onnx_library::find(config.onnxruntime_path.as_deref())?;
     let device = match config.device {
-        Device::Auto if cuda::is_available() && OnnxEncoder::has_cuda(&library)? => Device::Cuda(0),
+        Device::Auto if aktis_cuda::is_available() && OnnxEncoder::has_cuda(&library)? => {
+            Device::Cuda(0)
+        }
         Device::Auto => Device::Cpu,
         device => device,
     };

@@ -1,7 +1,7 @@
 //! Native model actors: text embedders in Rust, with no Python on the data path.
 //!
-//! Owns: model folders, tokenising, batches, the two model backends, and the CUDA calls of the whole project. Does not
-//! own: where batches come from and go to (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`).
+//! Owns: model folders, tokenising, batches, the two model backends. Does not own: where batches come from and go to
+//! (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`), calls of the GPU's driver (`aktis-cuda`).
 //!
 //! ```text
 //!  TextEmbedderSpec (JSON, travels) ──start──► stream::BucketingEmbedder
@@ -29,11 +29,9 @@
 //! | INF-8 (bounded) | rows under way are bounded; `submit` blocks | [`stream`] |
 //! | INF-9 (one-batch-fails-alone) | an error ends the batches concerned, not the stream | [`stream`] |
 //! | INF-10 (nobody-waits-for-ever) | dropping the stream ends every wait | [`stream`] |
-//! | INF-11 (source-outlives-copy) | memory that a GPU copies from or to is freed after the copy | [`cuda`] |
 
 pub mod config;
 pub mod core;
-pub mod cuda;
 pub mod embedder;
 pub mod embedding_array;
 pub mod encoder;

@@ -1,14 +1,14 @@
-//! The CUDA module. Without a GPU, what it says then; with one, copies and pinning.
+//! Without a GPU, what it says then; with one, copies and pinning.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::ptr::NonNull;
 
-use aktis_inference::cuda::{self, CopyStream, CudaDevice, CudaError, HostAccess, PinnedRange};
+use aktis_cuda::{CopyStream, CudaDevice, CudaError, HostAccess, PinnedRange};
 
 /// The first GPU, or `None` with a loud message.
 fn gpu() -> Option<CudaDevice> {
-    if !cuda::is_available() {
+    if !aktis_cuda::is_available() {
         eprintln!("SKIPPED: no GPU");
         return None;
     }
@@ -24,9 +24,9 @@ fn noise(bytes: usize) -> Vec<u8> {
 #[test]
 fn asking_for_a_gpu_that_is_not_there_is_an_error_and_no_panic() {
     match CudaDevice::open(1000).unwrap_err() {
-        CudaError::LibraryMissing => assert!(!cuda::is_available()),
+        CudaError::LibraryMissing => assert!(!aktis_cuda::is_available()),
         CudaError::NoSuchDevice { ordinal, count } => assert!(ordinal == 1000 && count < 1000),
-        CudaError::Driver { .. } => assert!(!cuda::is_available()),
+        CudaError::Driver { .. } => assert!(!aktis_cuda::is_available()),
         other => panic!("unexpected: {other}"),
     }
 }
@@ -40,7 +40,7 @@ fn gpu_says_what_it_is() {
     assert!(info.compute_capability.0 >= 3);
 }
 
-/// INF-11 (source-outlives-copy)
+/// CUDA-1 (source-outlives-copy)
 #[test]
 fn bytes_survive_the_way_to_the_gpu_and_back() {
     let Some(gpu) = gpu() else { return };
@@ -57,7 +57,7 @@ fn bytes_survive_the_way_to_the_gpu_and_back() {
     }
 }
 
-/// INF-11 (source-outlives-copy)
+/// CUDA-1 (source-outlives-copy)
 #[test]
 fn bytes_inside_a_moved_value_are_copied_from_where_they_are() {
     let Some(gpu) = gpu() else { return };
@@ -72,7 +72,7 @@ fn bytes_inside_a_moved_value_are_copied_from_where_they_are() {
     }
 }
 
-/// INF-11 (source-outlives-copy)
+/// CUDA-1 (source-outlives-copy)
 #[test]
 fn dropped_upload_is_waited_for() {
     let Some(gpu) = gpu() else { return };

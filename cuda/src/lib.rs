@@ -1,7 +1,8 @@
 //! The CUDA calls of the project: what a GPU is, pinning host memory, and copies that cannot outlive their memory.
 //!
 //! Owns: every call into the NVIDIA driver library, which is found at run time; nothing of CUDA is needed to build. Does
-//! not own: discovery for scheduling (that is NVML's, in the raylet), kernels, and the contexts of the model backends.
+//! not own: discovery for scheduling (that is NVML's, in the raylet), kernels, the contexts of the model backends, and the
+//! memory that is pinned or copied. It is for whoever has such memory: the object store's clients, models.
 //!
 //! ```text
 //!  object store's arena ── PinnedRange ──► pages stay put, known to the GPU's copy engines
@@ -10,7 +11,7 @@
 //!     DeviceBuffer ──── CopyStream::to_host ────► Download { destination, event } ── wait ──► destination
 //! ```
 //!
-//! INF-11 (source-outlives-copy): over pinned memory a copy is truly asynchronous, so whatever is copied from or to is
+//! CUDA-1 (source-outlives-copy): over pinned memory a copy is truly asynchronous, so whatever is copied from or to is
 //! owned by the value that stands for the copy until an event says that it is done; if the driver cannot say so, the
 //! memory is leaked rather than freed.
 //!

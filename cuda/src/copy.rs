@@ -2,7 +2,7 @@
 //!
 //! cudarc's copies take any slice and believe it to be pageable, for which the driver returns only when the slice has
 //! been read. Over pinned memory it returns at once, and a source that is freed or reused then is read after free. Here
-//! source and destination move into the copy (INF-11).
+//! source and destination move into the copy (CUDA-1).
 
 use std::mem;
 use std::sync::Arc;
