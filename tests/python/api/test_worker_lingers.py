@@ -100,9 +100,13 @@ def test_cancellation_by_force_of_a_child_spares_the_parent():
 
 @aktis.remote(max_retries=0)
 def lend_and_go_on(holder, is_stubborn):
-    aktis.get(holder.hold.remote([aktis.put("kept")], os.getpid()))
+    refs = [aktis.put("kept")]
     while True:
         try:
+            if refs:
+                # Also this can be interrupted.
+                aktis.get(holder.hold.remote(refs, os.getpid()))
+                refs = None
             time.sleep(600)
         except KeyboardInterrupt:
             if not is_stubborn:
@@ -118,6 +122,11 @@ class Holder:
     def hold(self, refs, owner):
         self.refs, self.owner = refs, owner
 
+    def hold_and_go_on(self, refs, path):
+        self.refs = refs
+        path.touch()
+        time.sleep(2)
+
     def pid_of_owner(self):
         return self.owner
 
@@ -130,6 +139,20 @@ def test_worker_whose_task_is_cancelled_by_force_stays_for_what_it_lends():
     task = lend_and_go_on.remote(holder, is_stubborn=False)
     until(lambda: aktis.get(holder.pid_of_owner.remote()), "something is lent")
     aktis.cancel(task, force=True)
+    with pytest.raises(aktis.exceptions.TaskCancelledError):
+        aktis.get(task, timeout=DEADLINE_S)
+    assert aktis.get(holder.get.remote(), timeout=DEADLINE_S) == "kept"
+
+
+def test_worker_stays_for_what_a_call_took_along_that_is_under_way(tmp_path):
+    @aktis.remote(max_retries=0)
+    def lend(holder, path):
+        aktis.get(holder.hold_and_go_on.remote([aktis.put("kept")], path))
+
+    holder = Holder.remote()
+    task = lend.remote(holder, tmp_path / "held")
+    until((tmp_path / "held").exists, "something is lent")
+    aktis.cancel(task, force=True, recursive=False)
     with pytest.raises(aktis.exceptions.TaskCancelledError):
         aktis.get(task, timeout=DEADLINE_S)
     assert aktis.get(holder.get.remote(), timeout=DEADLINE_S) == "kept"

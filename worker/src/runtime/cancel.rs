@@ -129,8 +129,7 @@ impl Runtime {
     /// Ends this process with the task that it runs: at once, unless it owns what others need.
     fn end_by_force(&self, task: TaskId) {
         let canceller = self.0.canceller.get();
-        let Some(canceller) =
-            canceller.filter(|_| self.0.core.look(|core| core.objects.is_lending()))
+        let Some(canceller) = canceller.filter(|_| self.0.core.look(|core| core.may_be_lending()))
         else {
             return self.end_with(task);
         };

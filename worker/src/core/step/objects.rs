@@ -124,6 +124,12 @@ impl Core {
         self.pass_on(effects);
     }
 
+    /// Whether other processes need this one, or may: only the answer of a call that is under way says whether the references
+    /// that it took along were kept.
+    pub(crate) fn may_be_lending(&self) -> bool {
+        self.objects.is_lending() || self.tasks.have_taken_references()
+    }
+
     /// Whether other processes, or tasks of this one that have not ended, need this process.
     pub(crate) fn owes(&self) -> bool {
         self.objects.is_lending() || self.tasks.has_pending()

@@ -126,6 +126,14 @@ impl TaskTable {
         records.any(|record| record.place != Place::Lineage)
     }
 
+    /// Whether a task that was sent has references inside of its arguments.
+    pub(super) fn have_taken_references(&self) -> bool {
+        let mut records = self.records.values();
+        records.any(|record| {
+            matches!(record.place, Place::Pushed(_)) && !record.args.contained.is_empty()
+        })
+    }
+
     /// Tasks that have not ended.
     pub(super) fn pending(&self) -> Vec<TaskId> {
         let records = self.records.values();
