@@ -159,6 +159,56 @@ def test_random_columns_are_the_same_after_numpy_and_pandas(seed):
             assert comparable(back["c"].to_pylist()) == comparable(given["c"].to_pylist()), (seed, batch_format)
 
 
+def test_nulls_in_lists_of_a_fixed_size_pass_functions_of_rows():
+    for kind in (pyarrow.float64(), pyarrow.int16()):
+        given = pyarrow.array([[1, None, 3], None, [4, 5, 6], [None] * 3], pyarrow.list_(kind, 3))
+        ds = aktis.data.from_arrow(pyarrow.table({"c": given}))
+        for same in (ds.map(lambda row: row), ds.flat_map(lambda row: [dict(row)])):
+            assert same.to_arrow()["c"].combine_chunks().equals(given), kind
+    changed = aktis.data.from_arrow(pyarrow.table({"x": pyarrow.array([1.5, None])})).map(lambda _: {"x": NAN})
+    assert changed.to_arrow()["x"].null_count == 0, "a null that was made NaN is NaN"
+
+
+def in_lists(values, kind=None):
+    return pyarrow.array(values, pyarrow.list_(pyarrow.list_(kind or pyarrow.float64(), 2), 1))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        in_lists([[[1, 2]], [[3, None]], None, [None]]),
+        in_lists([[[1, 2]], None, [[3, 4]]], pyarrow.uint16()),
+        in_lists([[[1, NAN]], [[-0.0, 1e300]]]),
+        in_lists([[[1, 2]], None, [[None, NAN]]]),
+        in_lists([None, None]),
+    ],
+)
+def test_lists_in_lists_of_a_fixed_size_stay_what_they_are(column):
+    given = pyarrow.RecordBatch.from_arrays([column], ["c"])
+    for batch_format in ("numpy", "pandas"):
+        seen = _batches.from_arrow(given, batch_format)
+        back = _batches.to_arrow({"c": seen["c"]}, "f", given, batch_format)
+        assert back["c"].type == column.type
+        assert comparable(back["c"].to_pylist()) == comparable(column.to_pylist())
+    back = _batches.rows_to_arrow([dict(row) for row in _batches.rows_of(given)], "f", given)
+    assert comparable(back["c"].to_pylist()) == comparable(column.to_pylist())
+
+
+def test_arrays_have_the_type_that_their_column_came_with_whether_all_or_none_were_changed():
+    def first_half_negative(batch):
+        return {"c": numpy.where(batch["c"] < 50, -batch["c"], batch["c"])}
+
+    column = in_lists([[[row, row + 0.5]] for row in range(100)])
+    ds = aktis.data.from_arrow(pyarrow.table({"c": column}))
+    for changed in (
+        ds.map_batches(first_half_negative, batch_size=10),
+        ds.map(lambda row: {"c": -row["c"] if row["c"][0][0] < 50 else row["c"]}),
+    ):
+        found = changed.to_arrow()["c"]
+        assert found.type == column.type
+        assert sorted(row[0][0] for row in found.to_pylist()) == [-row for row in range(49, 0, -1)] + [0.0, *range(50, 100)]
+
+
 def test_column_that_was_changed_is_never_taken_for_the_one_that_it_was():
     changes = [
         (pyarrow.array([0.0, None]), lambda c: numpy.array([-0.0, NAN])),

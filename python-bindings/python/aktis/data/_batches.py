@@ -81,16 +81,16 @@ def columns_to_arrow(
     """A dict of columns as a record batch. ``given`` and ``given_format``: as in :func:`to_arrow`."""
     import pyarrow
 
-    from . import _from_python, _to_python
+    from . import _from_python
 
-    seen = {"numpy": _to_python.to_numpy, "pandas": _to_python.to_series}.get(given_format or "")
     arrays = {}
     for name, values in columns.items():
         if not isinstance(name, str):
             # One type for all wrong outputs, as in Ray.
             raise ValueError(f"{function} returned a column named {name!r}, which is no string")  # noqa: TRY004
         try:
-            arrays[name] = _from_python.to_column(values, *_given_column(given, name), seen)
+            column, metadata = _given_column(given, name)
+            arrays[name] = _from_python.to_column(values, column, metadata, _seen(column, given_format))
         except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
             reason = _wrong_outputs.no_column(values) or error
             raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {reason}") from None
@@ -109,6 +109,18 @@ def _given_column(given: Any, name: str) -> tuple[Any, Any]:
         return None, None
     index = given.schema.get_field_index(name)
     return (None, None) if index < 0 else (given.column(index), given.schema.field(index).metadata)
+
+
+def _seen(column: Any, given_format: str | None) -> Any:
+    """What makes of a column what functions get to see of it, where that may lose something: see ``_untouched``.
+
+    Values of rows lose nothing, but for lists of a fixed size, which are arrays there and have NaN for null.
+    """
+    from . import _to_python
+
+    if given_format == "rows":
+        return _to_python.to_values if column is not None and _to_python.is_array_list(column.type) else None
+    return {"numpy": _to_python.to_numpy, "pandas": _to_python.to_series}.get(given_format or "")
 
 
 def _each_column(batch: Any, convert: Callable[[Any, Any], Any]) -> dict[str, Any]:
@@ -151,4 +163,4 @@ def rows_to_arrow(
             raise wrong(row, function)
         names.update(dict.fromkeys(row))
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return columns_to_arrow(columns, function, given, rows=len(rows))
+    return columns_to_arrow(columns, function, given, rows=len(rows), given_format="rows")

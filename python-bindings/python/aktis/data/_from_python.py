@@ -6,7 +6,8 @@ The rules, which docs/data-types.md tells at length:
   batch. An array of two dimensions is a list of a fixed size per row, one of more is a tensor; arrays one by one, in a list
   or in an array of objects, are lists or tensors whose shapes may differ, also where they happen to be the same.
 - TYP-2 (like-it-came): what numpy and Python cannot tell (a time zone, nanoseconds, the places of a decimal, a map, unsigned
-  numbers of 64 bits, bytes of a fixed length) is taken from the column of the same name that the function got.
+  numbers of 64 bits, bytes of a fixed length, lists of a fixed size in each other, which are arrays of their shape) is taken
+  from the column of the same name that the function got.
 - TYP-3 (untouched-stays): a column that comes back under its name with the values that it had is the column that it was.
 
 Nothing is rounded, cut or wrapped: what has no exact place is a ``ValueError``.
@@ -81,6 +82,8 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     if values.ndim > 1:
+        if values.shape[1:] == _tensors.shape_of_lists(like):
+            return _tensors.in_lists(values)
         return _tensors.from_stacked(values, tensor)
     if values.dtype.kind in "mM":
         values = values.astype(_units_of_arrow(values.dtype))
@@ -124,6 +127,9 @@ def _from_list(values: list[Any], like: pyarrow.DataType | None, tensor: _tensor
     are_numbers = all(array.dtype.kind in "biufMm" for array in arrays)
     if are_numbers and len(arrays) == sum(value is not None for value in values):
         if any(array.ndim > 1 for array in arrays):
+            shape = _tensors.shape_of_lists(like)
+            if all(array.shape == shape for array in arrays):
+                return _tensors.rows_in_lists(values, shape)
             return _tensors.from_rows(values, tensor)
         column = _tensors.lists(values, _tensors.common_dtype(arrays))
         return _sized_like(column, like)

@@ -165,6 +165,33 @@ def from_stacked(values: numpy.ndarray, like: Tensor | None = None) -> pyarrow.A
     return pyarrow.ExtensionArray.from_storage(pyarrow.fixed_shape_tensor(flat.type, shape), storage)
 
 
+def shape_of_lists(kind: pyarrow.DataType | None) -> tuple[int, ...]:
+    """The lengths of lists of a fixed size in lists of a fixed size; empty for every other type."""
+    shape: tuple[int, ...] = ()
+    while kind is not None and types.is_fixed_size_list(kind):
+        shape, kind = (*shape, kind.list_size), kind.value_type
+    return shape if len(shape) > 1 and 0 not in shape else ()
+
+
+def in_lists(stacked: numpy.ndarray, mask: list[bool] | None = None) -> pyarrow.Array:
+    """Rows of one shape as lists of a fixed size in each other. ``mask``: which of them are null."""
+    column = pyarrow.array(numpy.ascontiguousarray(stacked).reshape(-1))
+    *outer, last = stacked.shape[1:]
+    column = pyarrow.FixedSizeListArray.from_arrays(column, last)
+    for length in reversed(outer[1:]):
+        column = pyarrow.FixedSizeListArray.from_arrays(column, length)
+    is_null = None if mask is None or not any(mask) else pyarrow.array(mask)
+    return pyarrow.FixedSizeListArray.from_arrays(column, outer[0], mask=is_null)
+
+
+def rows_in_lists(rows: list[numpy.ndarray | None], shape: tuple[int, ...]) -> pyarrow.Array:
+    """Arrays of this shape, or None, as :func:`in_lists`."""
+    dtype = common_dtype([row for row in rows if row is not None])
+    empty = numpy.zeros(shape, dtype)
+    stacked = numpy.stack([empty if row is None else row.astype(dtype, copy=False) for row in rows])
+    return in_lists(stacked, [row is None for row in rows])
+
+
 def from_rows(rows: list[numpy.ndarray | None], like: Tensor | None = None) -> pyarrow.Array:
     """Arrays of one rank and type, or None, as a column.
 

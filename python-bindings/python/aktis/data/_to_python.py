@@ -42,7 +42,7 @@ def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
     column = _plain(column)
     refuse_finer_times(column)
     kind = column.type
-    if is_array_list(kind):
+    if are_arrays(column):
         return _fixed_lists(column) if column.null_count == 0 else _tensors.objects(fixed_list_rows(column))
     if types.is_integer(kind):
         return _integers(column)
@@ -62,7 +62,7 @@ def to_values(column: Any, metadata: Any = None) -> list[Any]:
     if isinstance(column, pyarrow.ExtensionArray):
         column = column.storage
     refuse_finer_times(column)
-    return fixed_list_rows(column) if is_array_list(column.type) else column.to_pylist()
+    return fixed_list_rows(column) if are_arrays(column) else column.to_pylist()
 
 
 def to_pandas(table: Any) -> Any:
@@ -211,6 +211,18 @@ def is_array_list(kind: pyarrow.DataType) -> bool:
     inner = kind.value_type
     is_number = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
     return is_number or is_array_list(inner)
+
+
+def are_arrays(column: pyarrow.Array) -> bool:
+    """Whether its rows are arrays of one shape: of such a type, and no list inside of a row is null."""
+    if not is_array_list(column.type):
+        return False
+    inner = column.flatten()
+    while types.is_fixed_size_list(inner.type):
+        if inner.null_count:
+            return False
+        inner = inner.flatten()
+    return True
 
 
 def _fixed_lists(column: pyarrow.Array) -> numpy.ndarray:

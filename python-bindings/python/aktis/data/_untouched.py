@@ -49,6 +49,8 @@ def equal(one: pyarrow.Array, other: pyarrow.Array) -> bool:
     """Whether columns have the same type and values, where among floats NaN and null are the same."""
     if one.type != other.type or len(one) != len(other):
         return False
+    if isinstance(one, pyarrow.ExtensionArray):
+        return equal(one.storage, other.storage)
     if types.is_floating(one.type):
         return _equal_floats(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False))
     if not types.is_nested(one.type):
