@@ -39,10 +39,14 @@ pub(crate) fn get_error(py: Python<'_>, error: GetError, timeout: Option<f64>) -
         GetError::Interrupted => {
             raised_by_signal().unwrap_or_else(|| pyo3::exceptions::PyKeyboardInterrupt::new_err(()))
         }
-        GetError::TimedOut { missing, wanted } => {
-            let made = py
-                .import("aktis.exceptions")
-                .and_then(|module| module.call_method1("_timeout", (missing, wanted, timeout)));
+        GetError::TimedOut {
+            missing,
+            wanted,
+            waits_for,
+        } => {
+            let made = py.import("aktis.exceptions").and_then(|module| {
+                module.call_method1("_timeout", (missing, wanted, timeout, waits_for))
+            });
             match made {
                 Ok(exception) => PyErr::from_value(exception),
                 Err(error) => error,

@@ -79,9 +79,12 @@ pub(crate) fn get<'py>(
         let references = cloned(&refs, start..refs.len().min(start + GET_CHUNK))?;
         let values = get(&references).map_err(|error| {
             raise(match error {
-                GetError::TimedOut { missing, .. } => GetError::TimedOut {
+                GetError::TimedOut {
+                    missing, waits_for, ..
+                } => GetError::TimedOut {
                     missing: missing + later_missing(&runtime, &refs, start + GET_CHUNK),
                     wanted: refs.len(),
+                    waits_for,
                 },
                 error => error,
             })

@@ -352,7 +352,8 @@ def _raised(message: str, exception_bytes: bytes, traceback_text: str) -> TaskEr
     return TaskError(traceback_text or message, cause).as_cause()
 
 
-def _timeout(missing: int, wanted: int, seconds: float) -> GetTimeoutError:
+def _timeout(missing: int, wanted: int, seconds: float, waits_for: str | None = None) -> GetTimeoutError:
     """The exception for a ``get`` that ended at its timeout. Called by the native module."""
     what = "the object is" if wanted == 1 else f"{missing} of {wanted} objects are"
-    return GetTimeoutError(f"get() timed out after {seconds:g} s: {what} not ready yet")
+    reason = "" if waits_for is None else f"; {waits_for}" if missing == 1 else f"; of the first, {waits_for}"
+    return GetTimeoutError(f"get() timed out after {seconds:g} s: {what} not ready yet{reason}")

@@ -1,8 +1,11 @@
 """An actor that waits for itself is told so, and so is one that blocks its loop."""
 
+import os
+import signal
+
 import aktis
 import pytest
-from waiting import run
+from waiting import run, until
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60
@@ -101,3 +104,37 @@ def test_a_value_that_is_nested_too_deeply_is_named_as_such():
         aktis.put(deep)
     while deep:  # or its end would be as deep
         deep = deep.pop()
+
+
+def test_a_get_that_timed_out_says_what_is_waited_for(tmp_path):
+    @aktis.remote(num_cpus=4)
+    def waits_for(path):
+        until(path.exists, "it may go on")
+
+    @aktis.remote(num_cpus=0, max_restarts=1, max_task_retries=-1)
+    class SlowToComeBack:
+        def __init__(self, begun, may_go_on):
+            if begun.exists():
+                until(may_go_on.exists, "it may go on")
+            begun.touch()
+
+        def pid(self):
+            return os.getpid()
+
+    def reason(ref):
+        with pytest.raises(aktis.exceptions.GetTimeoutError) as caught:
+            aktis.get(ref, timeout=0.2)
+        return str(caught.value)
+
+    gate = tmp_path / "gate"
+    running = waits_for.remote(gate)
+    until(lambda: "was sent to a worker" in reason(running), "it has a worker")
+    behind = waits_for.options(num_cpus=3).remote(gate)
+    assert "waits_for waits for a worker; `aktis status` says" in reason([behind])
+    assert "waits for its arguments" in reason(waits_for.remote(behind))
+    actor = SlowToComeBack.remote(tmp_path / "begun", gate)
+    os.kill(get(actor.pid.remote()), signal.SIGKILL)
+    call = actor.pid.remote()
+    until(lambda: "pid waits for its actor, which is being started again" in reason(call), "the end is known")
+    gate.touch()
+    get([running, behind, call])

@@ -212,3 +212,4 @@ def test_names_of_ray_are_the_same_classes():
 def test_a_timeout_says_how_much_is_missing():
     assert "2 of 5 objects" in str(exceptions._timeout(2, 5, 1.5))
     assert "the object is not ready" in str(exceptions._timeout(1, 1, 0))
+    assert str(exceptions._timeout(1, 1, 0, "f waits")).endswith("not ready yet; f waits")

@@ -36,6 +36,8 @@ pub enum GetError {
         missing: usize,
         /// Objects asked for.
         wanted: usize,
+        /// What the first of them waits for, if this process knows.
+        waits_for: Option<String>,
     },
     /// The interrupt said so.
     #[error("interrupted")]
@@ -100,6 +102,7 @@ impl<'a> Waiting<'a> {
                     return Err(GetError::TimedOut {
                         missing: 1,
                         wanted: 1,
+                        waits_for: None,
                     });
                 }
                 WaitEnd::Interrupted if (self.interrupt)() => return Err(GetError::Interrupted),
@@ -304,6 +307,10 @@ impl Runtime {
         GetError::TimedOut {
             missing: self.count_missing(references),
             wanted: references.len(),
+            waits_for: self.0.core.look(|core| {
+                let mut ids = references.iter().map(ObjectRef::id);
+                core.waits_for(ids.find(|id| !core.objects.is_ready(*id))?)
+            }),
         }
     }
 

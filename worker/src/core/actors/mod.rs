@@ -133,6 +133,21 @@ pub(crate) struct ActorTable {
 }
 
 impl ActorTable {
+    /// What a call waits for that was not sent yet, for messages.
+    pub(super) fn waits_for(&self, actor: ActorId) -> &'static str {
+        match self.entries.get(&actor) {
+            Some(entry) if entry.is_restarting => {
+                "waits for its actor, which is being started again"
+            }
+            Some(entry) => match entry.reach {
+                Reach::Alive { .. } => "waits for its actor, which is busy with earlier calls",
+                Reach::Away => "waits for news of its actor, whose connection is lost",
+                _ => "waits for its actor, which has not started yet",
+            },
+            None => "waits for its actor",
+        }
+    }
+
     /// Notes an actor. True: it was not known, and is to be watched.
     pub(crate) fn know(&mut self, actor: ActorId, max_pending_calls: i32) -> bool {
         let mut is_new = false;

@@ -270,6 +270,26 @@ fn call_that_is_not_repeated_says_how_often_it_was() {
 }
 
 #[test]
+fn call_that_waits_says_for_what() {
+    let mut caller = Caller::new();
+    let call = caller.call(-1);
+    let reason = |caller: &Caller| {
+        let result = ObjectId::of_return(call, 0);
+        caller.core.waits_for(result).expect("it waits")
+    };
+    assert!(reason(&caller).contains("has not started yet"));
+    caller.alive_on(OLD_LANE);
+    assert!(reason(&caller).contains("has not ended"));
+    caller.close(OLD_LANE);
+    assert!(reason(&caller).contains("news of its actor"));
+    caller.restart();
+    assert!(reason(&caller).contains("is being started again"));
+    caller.alive_on(NEW_LANE);
+    caller.answer(NEW_LANE, call, None);
+    assert_eq!(caller.core.waits_for(ObjectId::of_return(call, 0)), None);
+}
+
+#[test]
 fn cancelled_calls_leave_the_others_in_their_order() {
     let mut caller = Caller::new();
     let calls: Vec<TaskId> = (0..9).map(|_| caller.call(0)).collect();

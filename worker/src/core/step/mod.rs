@@ -28,6 +28,7 @@ mod lineage;
 mod objects;
 mod streams;
 mod submit;
+mod waits;
 mod workers;
 
 use super::tasks::Target;

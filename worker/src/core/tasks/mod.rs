@@ -84,6 +84,11 @@ impl TaskTable {
         Some(self.records.get(&id)?.template.target)
     }
 
+    /// For messages.
+    pub(super) fn name(&self, id: TaskId) -> Option<String> {
+        Some(self.records.get(&id)?.name())
+    }
+
     pub(super) fn place(&self, id: TaskId) -> Option<Place> {
         Some(self.records.get(&id)?.place)
     }
