@@ -13,6 +13,7 @@ cannot be rebuilt (their ``__init__`` wants other arguments than ``args``). Its 
 from __future__ import annotations
 
 import pickle
+import reprlib
 from typing import Any
 
 #: Arguments and attributes that are larger than this do not travel twice.
@@ -21,6 +22,10 @@ _MAX_PART_BYTES = 64 << 10
 _MAX_PARTS = 64
 #: The descriptor, which checkers take for what it gives. It passes by what a class may call ``args`` itself.
 _ARGUMENTS: Any = BaseException.args
+#: Characters of an argument that stands for itself as text: one of a gigabyte may come in an error as well.
+_MAX_TEXT = 2000
+_TEXT = reprlib.Repr()
+_TEXT.maxstring = _TEXT.maxother = _TEXT.maxlong = _MAX_TEXT
 
 
 def pack(error: BaseException) -> bytes:
@@ -71,7 +76,7 @@ def _as_exception(loaded: Any) -> BaseException:
 
 
 def _parts_of(error: BaseException) -> bytes:
-    arguments = tuple(argument if _travels(argument) else repr(argument) for argument in _arguments_of(error))
+    arguments = tuple(argument if _travels(argument) else _TEXT.repr(argument) for argument in _arguments_of(error))
     attributes = dict(list(vars(error).items())[:_MAX_PARTS])
     return _dumps((type(error), arguments, {name: part for name, part in attributes.items() if _travels(part)}))
 

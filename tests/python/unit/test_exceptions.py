@@ -110,6 +110,21 @@ def test_an_error_that_cannot_travel_whole_keeps_what_can():
     assert arrived(raised(TwoArgumentsError(5, "reason"))).code == 5  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class Unspeakable:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def __reduce__(self):
+        raise RuntimeError("no pickle")
+
+
+def test_an_argument_that_cannot_travel_is_short_text_whatever_its_text_does():
+    caught = arrived(raised(HoldsLockError(Unspeakable())))
+    assert isinstance(caught, HoldsLockError) and "Unspeakable" in caught.cause.args[0]  # pyright: ignore[reportAttributeAccessIssue]
+    long = arrived(raised(HoldsLockError("x" * 10_000_000)))
+    assert isinstance(long, HoldsLockError) and len(long.cause.args[0]) < 10_000  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_an_error_of_a_type_that_cannot_travel_has_a_cause_that_holds_its_text(monkeypatch):
     monkeypatch.setattr(_carried, "_dumps", lambda _value: b"")
     caught = arrived(raised(TwoArgumentsError(5, "reason")))
