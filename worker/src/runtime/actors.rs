@@ -1,18 +1,16 @@
 //! Creating, calling, watching and ending actors.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, ObjectId, TaskId, WorkerId};
-use aktis_lane::{ConnectionId, Urgency};
+use aktis_common::ids::{ActorId, ObjectId, TaskId};
+use aktis_lane::Urgency;
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
 use super::lanes::LaneRole;
-use super::obituaries::Death;
+use super::Runtime;
 use super::submit::resource_request;
-use super::{Left, Runtime, Unburied};
 use crate::core::actors::CallLimits;
 use crate::core::objects::ObjectState;
 use crate::core::objects::layout_of;
@@ -20,9 +18,6 @@ use crate::error::TaskFailure;
 use crate::options::{ActorOptions, Function, ResourceMap};
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
-
-/// How long a closed lane may wait for the raylet to say why the worker died.
-const OBITUARY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handle on an actor. When the last counted handle of a non-detached actor goes, the actor ends after its calls.
 #[derive(Clone, Debug)]
@@ -262,130 +257,6 @@ impl Runtime {
             .filter(|failure| failure.code == ErrorCode::Unschedulable);
         self.with_core(|core, effects| core.actor_pending(actor, failure, effects));
     }
-
-    pub(super) fn on_lease_lane_closed(&self, id: ConnectionId) {
-        let closed = self.with_core(|core, effects| core.leases.lane_closed(id, effects));
-        let Some((worker, tasks)) = closed else {
-            return;
-        };
-        if tasks.is_empty() {
-            return;
-        }
-        match self.obituary(worker.worker) {
-            Some(death) => self.fail_or_retry(worker, &tasks, &death),
-            None => self.await_obituary(worker, "its connection closed", Left::Tasks(tasks)),
-        }
-    }
-
-    /// An owner cannot be asked any more.
-    pub(super) fn on_owner_lost(&self, owner: ProcessAddress, seen: &str) {
-        match self.obituary(owner.worker) {
-            Some(death) => {
-                self.with_core(|core, effects| core.owner_died(owner, &death.cause, effects));
-            }
-            // However many of its objects are asked for: it has one death.
-            None if self.is_awaited(owner) => {}
-            None => self.await_obituary(owner, seen, Left::Objects),
-        }
-    }
-
-    fn is_awaited(&self, owner: ProcessAddress) -> bool {
-        let unburied = self.0.unburied.lock();
-        let mut owners = unburied
-            .iter()
-            .filter(|dead| matches!(dead.left, Left::Objects));
-        owners.any(|dead| dead.worker == owner)
-    }
-
-    fn await_obituary(&self, worker: ProcessAddress, seen: &str, left: Left) {
-        self.0.unburied.lock().push(Unburied {
-            worker,
-            seen: seen.to_owned(),
-            left,
-            give_up_at: std::time::Instant::now() + OBITUARY_PATIENCE,
-        });
-        self.reactor().call_lane(OBITUARY_PATIENCE);
-    }
-
-    /// The raylet has said why a worker died.
-    pub(super) fn bury(&self, worker: WorkerId, death: &Death) {
-        let waiting: Vec<_> = self
-            .0
-            .unburied
-            .lock()
-            .extract_if(.., |dead| dead.worker.worker == worker)
-            .collect();
-        for dead in waiting {
-            self.settle_estate(&dead, death);
-        }
-    }
-
-    fn settle_estate(&self, dead: &Unburied, death: &Death) {
-        match &dead.left {
-            Left::Tasks(tasks) => self.fail_or_retry(dead.worker, tasks, death),
-            Left::Objects => self.with_core(|core, effects| {
-                core.owner_died(dead.worker, &death.cause, effects);
-            }),
-        }
-    }
-
-    /// What workers left whose death nobody explained. Says when to come again.
-    pub(super) fn bury_unexplained(&self, now: std::time::Instant) -> Option<Duration> {
-        let overdue: Vec<_> = self
-            .0
-            .unburied
-            .lock()
-            .extract_if(.., |dead| dead.give_up_at <= now)
-            .collect();
-        for dead in overdue {
-            self.settle_estate(&dead, &Death::of(&*dead.seen));
-        }
-        self.0
-            .unburied
-            .lock()
-            .iter()
-            .map(|dead| dead.give_up_at - now)
-            .min()
-    }
-
-    fn fail_or_retry(&self, worker: ProcessAddress, tasks: &[TaskId], death: &Death) {
-        let failure = task_failure(worker, death);
-        self.with_core(|core, effects| {
-            for task in tasks {
-                core.retry_or_fail(*task, failure.clone(), effects);
-            }
-        });
-    }
-}
-
-/// What the owner of a task is told when the worker that ran it died.
-fn task_failure(worker: ProcessAddress, death: &Death) -> TaskFailure {
-    let Death {
-        cause,
-        last_words,
-        is_out_of_memory,
-    } = death;
-    let (code, advice) = if *is_out_of_memory {
-        (
-            ErrorCode::OutOfMemory,
-            "run fewer tasks at a time (num_cpus, memory), or give each less to hold",
-        )
-    } else {
-        (
-            ErrorCode::WorkerCrashed,
-            "common causes: the function called os._exit or crashed in native code, or somebody killed the process",
-        )
-    };
-    let words = if last_words.is_empty() {
-        String::new()
-    } else {
-        format!("\n{last_words}")
-    };
-    let message = format!(
-        "the worker process {} on node {} died while it ran the task: {cause}; {advice}{words}",
-        worker.worker, worker.node
-    );
-    TaskFailure::new(code, message)
 }
 
 fn actor_options(

@@ -18,7 +18,8 @@
 //!   cancel     cancelling tasks, as their owner and as their worker
 //!   actors     creating, watching and ending actors
 //!   lingering  the end of a worker in good order
-//!   obituaries why workers died
+//!   departures processes that are gone, and what they leave
+//!   obituaries why workers died, and what waits to hear that
 //! ```
 
 mod actor_start;
@@ -28,6 +29,7 @@ mod calls;
 mod cancel;
 mod carry_out;
 mod control;
+mod departures;
 mod executor;
 mod fetching;
 mod gate;
@@ -51,7 +53,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aktis_common::fork;
-use aktis_common::ids::{JobId, ObjectId, TaskId};
+use aktis_common::ids::{JobId, ObjectId};
 use aktis_lane::{Reactor, Ticker};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
@@ -109,8 +111,6 @@ struct Inner {
     is_dismissed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
-    /// Tasks of dead workers that wait for the raylet to say what they died of.
-    unburied: Mutex<Vec<Unburied>>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -141,23 +141,6 @@ impl Assignment {
             waits_when_infeasible: options.waits_when_infeasible,
         }
     }
-}
-
-/// A process that seems to be gone, and of which the raylet has not said so yet.
-struct Unburied {
-    worker: ProcessAddress,
-    /// What there is to say if it never does.
-    seen: String,
-    left: Left,
-    give_up_at: Instant,
-}
-
-/// What a process that is gone has left.
-enum Left {
-    /// Tasks that it was running for this one.
-    Tasks(Vec<TaskId>),
-    /// Objects that this one has borrowed from it.
-    Objects,
 }
 
 static CURRENT: OnceLock<Mutex<Option<Runtime>>> = OnceLock::new();

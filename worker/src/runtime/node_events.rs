@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_common::ids::{ActorId, NodeId};
 use aktis_lane::{Connection, Frame, Handler, Urgency};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
@@ -19,7 +19,6 @@ use crate::core::leases::LeaseRequestKey;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use crate::node_link::Unclaimed;
-use crate::reference::ProcessAddress;
 
 pub(super) struct NodeHandler {
     pub(super) runtime: Runtime,
@@ -128,7 +127,7 @@ impl Runtime {
                     last_words: died.last_words,
                     is_out_of_memory: died.is_out_of_memory,
                 };
-                self.on_worker_died(worker, death);
+                self.on_worker_died(worker, &death);
             }
             NodeKind::NodeDied(died) => {
                 let node = NodeId::from_bytes(&died.node_id).map_err(|error| id_error(&error))?;
@@ -152,19 +151,6 @@ impl Runtime {
             other => tracing::debug!(?other, "ignoring a frame that is not an event"),
         }
         Ok(())
-    }
-
-    pub(super) fn obituary(&self, worker: WorkerId) -> Option<Death> {
-        self.0.obituaries.lock().death(worker).cloned()
-    }
-
-    fn on_worker_died(&self, worker: ProcessAddress, death: Death) {
-        self.0.obituaries.lock().add(worker.worker, death.clone());
-        self.bury(worker.worker, &death);
-        let cause = death.cause;
-        self.with_core(|core, effects| {
-            core.process_died(worker, &cause, effects);
-        });
     }
 
     fn on_node_died(&self, node: NodeId, cause: &str) {

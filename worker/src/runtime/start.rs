@@ -136,7 +136,6 @@ impl Runtime {
             is_closed: AtomicBool::new(false),
             is_dismissed: AtomicBool::new(false),
             obituaries: Mutex::default(),
-            unburied: Mutex::default(),
             lane_thread: Mutex::new(None),
         })))
     }
