@@ -10,7 +10,7 @@ use aktis_proto::transport::{
 };
 use aktis_proto::v1::{Empty, NodeInfo};
 
-use crate::session::{Owner, Role, known_daemons, owners, read_token};
+use crate::session::{Owner, Role, base_dir, known_daemons, owners, read_token};
 
 /// What a driver needs to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +192,8 @@ pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInf
         .into_iter()
         .filter(|node| node.is_alive && node.machine_id == here)
         .collect();
-    nodes.sort_by_key(|node| !node.is_head);
+    let own = base_dir(settings);
+    nodes.sort_by_key(|node| distance(node, &own));
     let address = || gcs_address.clone();
     if nodes.is_empty() {
         return Err(JoinError::NoNodeHere { address: address() });
@@ -207,6 +208,13 @@ pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInf
         session_dir: node.session_dir.into(),
         gcs_address,
     })
+}
+
+/// How far a node of this machine is from a driver whose sessions lie in `own`: the node that was started beside the driver, in one
+/// temporary folder, is its own; of several such the head's is taken, which is the last one to be replaced.
+fn distance(node: &NodeInfo, own: &Path) -> (bool, bool) {
+    let is_own = Path::new(&node.session_dir).starts_with(own);
+    (!is_own, !node.is_head)
 }
 
 /// Whether a process of this user serves the socket.
@@ -262,6 +270,35 @@ fn innermost(status: &tonic::Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use aktis_proto::v1::NodeInfo;
+
+    fn node(session_dir: &str, is_head: bool) -> NodeInfo {
+        NodeInfo {
+            session_dir: session_dir.to_owned(),
+            is_head,
+            ..NodeInfo::default()
+        }
+    }
+
+    #[test]
+    fn node_beside_the_driver_is_nearer_than_the_head_elsewhere() {
+        let nearest = |own: &str| {
+            let mut nodes = [
+                node("/b/aktis-0/2", false),
+                node("/a/aktis-0/1", true),
+                node("/a/aktis-0/3", false),
+            ];
+            nodes.sort_by_key(|node| super::distance(node, Path::new(own)));
+            nodes[0].session_dir.clone()
+        };
+        assert_eq!(nearest("/b/aktis-0"), "/b/aktis-0/2");
+        assert_eq!(nearest("/a/aktis-0"), "/a/aktis-0/1", "the head's of two");
+        assert_eq!(nearest("/c/aktis-0"), "/a/aktis-0/1", "none is its own");
+        assert_eq!(nearest("/a/aktis-00"), "/a/aktis-0/1", "a name that begins so");
+    }
+
     #[test]
     fn names_of_this_machine_mean_one_head_and_others_do_not() {
         let is_same = |left: &str, right: &str| {

@@ -6,7 +6,10 @@
 mod support;
 
 use std::net::TcpListener;
+use std::path::Path;
 
+use aktis_cli::join::find_raylet;
+use aktis_common::config::Settings;
 use serde_json::Value;
 use support::Place;
 
@@ -168,6 +171,25 @@ fn nodes_go_on_with_a_head_that_was_restarted() {
             .filter(|node| node["is_alive"] == true);
         alive.count() == 2
     });
+}
+
+#[test]
+fn driver_joins_the_node_beside_it_and_the_heads_where_there_is_none() {
+    let place = Place::new();
+    let head = place.run(&["start", "--head", "--port", "0"]).head_address();
+    let other = Place::new();
+    let joined = other.run(&["start", "--address", &head]);
+    assert!(joined.succeeded(), "{joined:?}");
+    let joins = |temp_dir: &Path| {
+        let settings = Settings {
+            temp_dir: temp_dir.to_owned(),
+            ..Settings::default()
+        };
+        find_raylet(Some(&head), &settings).unwrap().session_dir
+    };
+    assert!(joins(other.path()).starts_with(other.path()));
+    assert!(joins(place.path()).starts_with(place.path()));
+    assert!(joins(Place::new().path()).starts_with(place.path()));
 }
 
 #[test]

@@ -132,6 +132,6 @@ settings! {
     log_level: String = "warn".to_owned();
     /// Whether datasets show how far they are, on a terminal or in a notebook; elsewhere they never do.
     progress: bool = true;
-    /// Folder that holds the session folders.
+    /// Folder that holds the session folders. Of several nodes on its machine a driver joins the one that shares its folder.
     temp_dir: PathBuf = PathBuf::from("/tmp");
 }
