@@ -33,9 +33,13 @@ const REFERENCE: u8 = 10;
 const DEPENDENCY: u8 = 11;
 const ARRAY: u8 = 12;
 
+/// Of containers in containers.
 const MAX_DEPTH: u32 = 16;
 /// Containers beyond this many are left to pickle, which finds shared ones faster.
 const MAX_CONTAINERS: usize = 32;
+
+/// Items that memory is reserved for before they were read.
+const MOST_RESERVED: usize = 4096;
 
 /// Encodes plain data, and collects the references on the way.
 pub(crate) struct PlainEncoder {
@@ -186,6 +190,8 @@ pub(crate) struct PlainDecoder<'a, 'py> {
     contained: &'a [ObjectRef],
     dependencies: &'a [Py<PyAny>],
     buffers: &'a [Bytes],
+    /// Containers that are open.
+    depth: u32,
 }
 
 impl<'a, 'py> PlainDecoder<'a, 'py> {
@@ -202,6 +208,7 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
             contained: &value.contained,
             dependencies,
             buffers: &value.buffers,
+            depth: 0,
         }
     }
 
@@ -245,16 +252,7 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
                 let count = self.count()?;
                 PyBytes::new(py, self.take(count)?).into_any()
             }
-            TUPLE => PyTuple::new(py, self.items()?)?.into_any(),
-            LIST => PyList::new(py, self.items()?)?.into_any(),
-            DICT => {
-                let dict = PyDict::new(py);
-                for _ in 0..self.count()? {
-                    let key = self.decode()?;
-                    dict.set_item(key, self.decode()?)?;
-                }
-                dict.into_any()
-            }
+            TUPLE | LIST | DICT => self.container(tag)?,
             REFERENCE => {
                 let index = self.count()?;
                 let reference = self
@@ -291,10 +289,33 @@ impl<'a, 'py> PlainDecoder<'a, 'py> {
         super::serialization(self.py)?.call_method1("restore_ndarray", (buffer, type_code, shape))
     }
 
+    /// What lies deeper than any encoder writes was not written by one, and would overflow the stack.
+    fn container(&mut self, tag: u8) -> PyResult<Bound<'py, PyAny>> {
+        if self.depth == MAX_DEPTH {
+            return Err(broken("it is nested too deeply"));
+        }
+        self.depth += 1;
+        let py = self.py;
+        let container = match tag {
+            TUPLE => PyTuple::new(py, self.items()?)?.into_any(),
+            LIST => PyList::new(py, self.items()?)?.into_any(),
+            _ => {
+                let dict = PyDict::new(py);
+                for _ in 0..self.count()? {
+                    let key = self.decode()?;
+                    dict.set_item(key, self.decode()?)?;
+                }
+                dict.into_any()
+            }
+        };
+        self.depth -= 1;
+        Ok(container)
+    }
+
     fn items(&mut self) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let count = self.count()?;
-        // A broken count must not reserve memory that the input cannot fill.
-        let mut items = Vec::with_capacity(count.min(self.input.len()));
+        // A broken count must not reserve memory that the input does not fill, at each of the levels anew.
+        let mut items = Vec::with_capacity(count.min(self.input.len()).min(MOST_RESERVED));
         for _ in 0..count {
             items.push(self.decode()?);
         }
