@@ -296,7 +296,11 @@ mod tests {
         assert_eq!(nearest("/b/aktis-0"), "/b/aktis-0/2");
         assert_eq!(nearest("/a/aktis-0"), "/a/aktis-0/1", "the head's of two");
         assert_eq!(nearest("/c/aktis-0"), "/a/aktis-0/1", "none is its own");
-        assert_eq!(nearest("/a/aktis-00"), "/a/aktis-0/1", "a name that begins so");
+        assert_eq!(
+            nearest("/a/aktis-00"),
+            "/a/aktis-0/1",
+            "a name that begins so"
+        );
     }
 
     #[test]

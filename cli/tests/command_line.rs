@@ -176,7 +176,9 @@ fn nodes_go_on_with_a_head_that_was_restarted() {
 #[test]
 fn driver_joins_the_node_beside_it_and_the_heads_where_there_is_none() {
     let place = Place::new();
-    let head = place.run(&["start", "--head", "--port", "0"]).head_address();
+    let head = place
+        .run(&["start", "--head", "--port", "0"])
+        .head_address();
     let other = Place::new();
     let joined = other.run(&["start", "--address", &head]);
     assert!(joined.succeeded(), "{joined:?}");

@@ -2,7 +2,7 @@
 //!
 //! A step is a *promise* (an actor is made, a value is put) or a *fact* (a worker died, a job is over). A promise that the
 //! storage does not take is undone, and its caller hears why (`GCS-1`). A fact has happened all the same: it stays, and its
-//! caller hears nothing of the storage (`GCS-3`).
+//! caller hears that it is owed (`GCS-3`).
 
 use std::sync::Arc;
 
@@ -54,8 +54,7 @@ impl GcsPort {
         (Self { inbox }, steps)
     }
 
-    /// Lets the core do `step`, which tells or asks a fact; gives its result when what it changed is kept, or waits for the
-    /// storage to take something again.
+    /// Lets the core do `step`, which asks, or tells what its caller tells every head anew.
     ///
     /// # Errors
     /// When the gcs is going down.
@@ -63,11 +62,22 @@ impl GcsPort {
         &self,
         step: impl FnOnce(&mut GcsCore, &mut Turn) -> R + Send + 'static,
     ) -> Result<R, Status> {
+        self.fact(step).await.map(|(result, _)| result)
+    }
+
+    /// Lets the core do `step`, which tells a fact; gives its result, and whether the storage has what it changed (`GCS-3`).
+    ///
+    /// # Errors
+    /// When the gcs is going down.
+    pub(crate) async fn fact<R: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut GcsCore, &mut Turn) -> R + Send + 'static,
+    ) -> Result<(R, Result<(), NotKept>), Status> {
         let (sender, receiver) = oneshot::channel();
         let step: Step = Box::new(move |core, turn| {
             let result = step(core, turn);
-            let answer = Box::new(move |_| {
-                let _ = sender.send(result);
+            let answer = Box::new(move |kept| {
+                let _ = sender.send((result, kept));
             });
             Outcome { undo: None, answer }
         });

@@ -23,7 +23,8 @@
 //!   storage does not take is undone, and its caller is told.
 //! - `GCS-2 (restart-resumes)`: a head on the same storage goes on where the last one stopped.
 //! - `GCS-3 (facts-stay)`: while the storage takes nothing, what has happened all the same (deaths, starts, ends) is told,
-//!   and kept as soon as it takes something; the head goes on.
+//!   and kept as soon as it takes something; the head goes on. Who told it hears that it is owed, and tells the next head again;
+//!   who asked for it (`kill`) hears that as an error. What the head itself decided meanwhile (where an actor is) the nodes tell.
 //! - `GCS-4 (token-stays)`: a token that the gcs made itself stays with its tables: nodes that knew it still do.
 //! - `NODE-G1 (generations-grow)`: [`core::node_table`]
 //! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`,

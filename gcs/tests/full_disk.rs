@@ -132,7 +132,8 @@ async fn full_disk_fails_promises_with_a_clear_error_and_nothing_else() {
         no_restart: true,
         ..KillActorRequest::default()
     };
-    gcs.kill_actor(kill).await.unwrap();
+    let status = gcs.kill_actor(kill).await.unwrap_err();
+    assert!(status.message().contains("it was done"), "{status:?}");
     assert_eq!(
         raylet.started(),
         [kept],

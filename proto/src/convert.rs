@@ -233,6 +233,18 @@ fn carried_code(status: &tonic::Status) -> Option<ErrorCode> {
     Some(ErrorCode::from_u32(value.to_str().ok()?.parse().ok()?))
 }
 
+/// Whether no connection came about for the request: the other side has certainly not heard of it.
+pub fn is_unsent(status: &tonic::Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Whether the other side has heard the request and says no. Anything else means that it is away, and that the request may be
 /// sent again: a connection that breaks during a call ends it as `Unknown`, `Cancelled`, `Internal` or `Unavailable`, as the
 /// transport happens to see it, and a process that goes down in good order says `NotConnected`.

@@ -85,6 +85,7 @@ impl GcsCore {
             return;
         }
         record.restarts += 1;
+        self.unanswered.remove(&actor);
         match (record.phase.node(), record.phase.worker()) {
             (Some(node), Some(worker)) if loss.is_ending => {
                 record.phase = Phase::Ending { node, worker };
@@ -108,12 +109,14 @@ impl GcsCore {
         self.keep_actor(actor, turn);
     }
 
-    fn queue_again(&mut self, actor: ActorId, turn: &mut Turn) {
+    pub(super) fn queue_again(&mut self, actor: ActorId, turn: &mut Turn) {
         let Some(record) = self.actors.get_mut(actor) else {
             return;
         };
         record.phase = Phase::Queued;
         match placement_of(record) {
+            // The last head may have given it a place, and could not keep that: the node that has it will tell (`GCS-3`).
+            Ok(_) if self.nodes.has_unheard() => self.withheld.push(actor),
             Ok(placement) => self.waiting.push(actor, placement),
             Err(error) => {
                 self.bury(
@@ -129,7 +132,7 @@ impl GcsCore {
     /// The end of an actor (`ACT-1`). Its worker, if it has one, is killed.
     pub(super) fn bury(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
         if let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) {
-            self.kill_worker_of(record, &failure.message, turn);
+            self.kill_for_good(record, &failure.message, turn);
         }
         self.bury_ended(actor, failure, turn);
     }
@@ -138,6 +141,7 @@ impl GcsCore {
     pub(super) fn bury_ended(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
         self.waiting.remove(&actor);
         self.reasons.remove(&actor);
+        self.unanswered.remove(&actor);
         self.is_placing_due = true;
         let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
             return;

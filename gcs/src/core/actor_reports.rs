@@ -4,7 +4,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, JobId, NodeId, WorkerId};
 use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{
-    Address, Failure, ReportActorStartedRequest, ReportWorkerDeathRequest, publication::Kind,
+    Failure, ReportActorStartedRequest, ReportWorkerDeathRequest, publication::Kind,
 };
 
 use super::actor_life::{Loss, died};
@@ -12,90 +12,7 @@ use super::actor_table::Phase;
 use super::departed::Departure;
 use super::{GcsCore, GcsError, Turn, read_id};
 
-/// What came of asking a raylet to start an actor.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StartOutcome {
-    /// A worker has got the creating task.
-    Started {
-        /// The worker.
-        address: Address,
-        /// Its process id.
-        pid: u32,
-    },
-    /// There is not enough free there any more.
-    NoRoom,
-    /// The raylet could not do it.
-    Failed(Failure),
-    /// The raylet did not answer.
-    Unreachable(String),
-}
 impl GcsCore {
-    /// A raylet has answered a [`StartActor`](super::Effect::StartActor).
-    pub fn start_answered(
-        &mut self,
-        actor: ActorId,
-        asked: u64,
-        node: NodeId,
-        outcome: StartOutcome,
-        turn: &mut Turn,
-    ) {
-        let is_current = self.actors.get(actor).is_some_and(
-            |record| matches!(record.phase, Phase::Starting { attempt, .. } if attempt == asked),
-        );
-        if !is_current {
-            // Asked again, this node names the process that the actor is, maybe this one.
-            let is_asked_again = self.actors.get(actor).is_some_and(|record| {
-                matches!(record.phase, Phase::Starting { node: there, worker: None, .. } if there == node)
-            });
-            if let StartOutcome::Started { address, .. } = outcome
-                && !is_asked_again
-            {
-                self.kill_if_stale(actor, &address, turn);
-            }
-            return;
-        }
-        match outcome {
-            StartOutcome::Started { address, pid } => {
-                let worker = address.worker().ok();
-                if let Some(record) = self.actors.get_mut(actor) {
-                    record.phase = Phase::Starting {
-                        node,
-                        worker,
-                        attempt: asked,
-                    };
-                    record.pid = pid;
-                }
-                self.keep_actor(actor, turn);
-                // The news of its death may have overtaken this answer.
-                let end =
-                    worker.and_then(|worker| Some((worker, self.departed.get(worker)?.clone())));
-                if let Some((worker, end)) = end {
-                    let process = format!("its process {}", end.cause);
-                    let loss = Loss {
-                        is_ending: end.is_ending,
-                        ..Loss::from(if end.is_intended {
-                            &end.cause
-                        } else {
-                            &process
-                        })
-                    };
-                    self.actor_worker_died(actor, worker, loss, end.is_intended, turn);
-                }
-            }
-            StartOutcome::NoRoom => self.place_again(actor, node, turn),
-            StartOutcome::Unreachable(cause) => {
-                tracing::info!(%actor, %node, cause, "raylet did not start the actor");
-                self.place_again(actor, node, turn);
-            }
-            // Trying again helps only against what the system did.
-            StartOutcome::Failed(failure) if failure.error_code().is_system_failure() => {
-                self.nodes.unbook(node, actor, &ResourceRequest::default());
-                self.incarnation_lost(actor, &failure.message, turn);
-            }
-            StartOutcome::Failed(failure) => self.bury(actor, failure, turn),
-        }
-    }
-
     /// A constructor has ended.
     ///
     /// # Errors
@@ -111,17 +28,13 @@ impl GcsCore {
             .ok_or(GcsError::Missing { field: "address" })?;
         let reporter = read_id("address.node_id", address.node())?;
         let process = read_id("address.worker_id", address.worker())?;
-        let phase = self
-            .actors
-            .get(actor)
-            .map_or(Phase::Dead, |record| record.phase);
-        let is_expected = match phase {
-            Phase::Starting { node, worker, .. } => {
-                node == reporter && worker.is_none_or(|worker| worker == process)
-            }
-            _ => false,
-        };
-        if !is_expected {
+        let is_expected = self.actors.get(actor).is_some_and(|record| {
+            let is_asked = matches!(record.phase, Phase::Starting { node, worker, .. }
+                if node == reporter && worker.is_none_or(|worker| worker == process));
+            // News of an earlier life may come late.
+            is_asked && record.restarts == report.restarts
+        });
+        if !is_expected && !self.adopt(actor, reporter, report.restarts) {
             self.kill_if_stale(actor, &address, turn);
             return Ok(());
         }
@@ -140,14 +53,35 @@ impl GcsCore {
                 report.pid
             };
             record.failure = None;
+            record.restarts = record.restarts.max(report.restarts);
             let running = record.options.running_resources.clone();
             let running = running.unwrap_or_else(|| record.placing_resources());
             let kept = ResourceRequest::try_from(&running).unwrap_or_default();
             self.nodes.unbook(reporter, actor, &kept);
         }
         self.is_placing_due = true;
+        self.is_answered(actor);
         self.actor_changed(actor, turn);
         Ok(())
+    }
+
+    /// Whether a process that this head did not ask for is the actor all the same: the last head asked for it while it could not
+    /// keep that (`GCS-3`), or gave up an answer. What waited for a place has one then.
+    fn adopt(&mut self, actor: ActorId, reporter: NodeId, restarts: u32) -> bool {
+        let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
+            return false;
+        };
+        let is_newer = restarts > record.restarts;
+        let is_unplaced = restarts == record.restarts && record.phase == Phase::Queued;
+        if !(is_newer || is_unplaced) || self.nodes.living(reporter).is_none() {
+            return false;
+        }
+        if let Some(node) = record.phase.node() {
+            self.nodes.unbook(node, actor, &ResourceRequest::default());
+        }
+        self.waiting.remove(&actor);
+        self.reasons.remove(&actor);
+        true
     }
 
     /// A worker or driver process is lost: its connection has ended, and the process as well or soon.
@@ -209,7 +143,7 @@ impl GcsCore {
         Ok(())
     }
 
-    fn actor_worker_died(
+    pub(super) fn actor_worker_died(
         &mut self,
         actor: ActorId,
         worker: WorkerId,

@@ -17,6 +17,7 @@ mod node_events;
 pub mod node_table;
 mod placing;
 mod restore;
+mod starts;
 mod turn;
 mod undo;
 
@@ -30,11 +31,11 @@ use aktis_common::ids::{ActorId, InvalidId};
 use aktis_common::scheduling::{PlacementRequest, WaitQueue};
 use aktis_proto::v1::{ClusterStatusReply, publication::Kind};
 
-pub use actor_reports::StartOutcome;
 pub use error::GcsError;
 pub use kv_table::PutOutcome;
 pub use node_table::NodeTimeouts;
 pub use restore::{RestoreError, Row};
+pub use starts::StartOutcome;
 pub use turn::{Effect, Table, Turn, Write};
 
 use actor_table::ActorTable;
@@ -62,6 +63,10 @@ pub struct GcsCore {
     /// When the first waiting actor gives up the hope for a node that was lost.
     hope_ends: Option<Duration>,
     departed: Departed,
+    /// Actors that lost their place before all nodes of the last head were heard: one of those may have them.
+    withheld: Vec<ActorId>,
+    /// Starts that a raylet may have heard of and did not answer, and since when.
+    unanswered: BTreeMap<ActorId, Duration>,
     timeouts: NodeTimeouts,
 }
 
@@ -80,6 +85,8 @@ impl GcsCore {
             placements: 0,
             hope_ends: None,
             departed: Departed::default(),
+            withheld: Vec::new(),
+            unanswered: BTreeMap::new(),
             timeouts,
         }
     }

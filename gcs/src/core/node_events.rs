@@ -32,6 +32,7 @@ impl GcsCore {
         }
         self.jobs.came_back(id);
         self.is_placing_due = true;
+        self.withdraw_unanswered(id, turn);
         let departed = self.departed.workers();
         let dead_workers = departed.map(WorkerId::to_wire).filter(|_| !is_new);
         let reply = RegisterNodeReply {
@@ -70,6 +71,7 @@ impl GcsCore {
             && let Phase::Starting { attempt, .. } = &mut record.phase
         {
             *attempt = next;
+            self.unanswered.entry(actor).or_insert(turn.now);
             self.ask_to_start(actor, turn);
         }
     }
@@ -191,7 +193,20 @@ impl GcsCore {
         let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
             return;
         };
-        self.kill_worker(node, worker, record.id.to_wire(), cause, turn);
+        let request = kill_request(worker, record.id.to_wire(), cause);
+        self.push_kill(node, request, turn);
+    }
+
+    /// The same for an actor that does not begin anew.
+    pub(super) fn kill_for_good(&self, record: &ActorRecord, cause: &str, turn: &mut Turn) {
+        let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
+            return;
+        };
+        let request = KillWorkerRequest {
+            is_final: true,
+            ..kill_request(worker, record.id.to_wire(), cause)
+        };
+        self.push_kill(node, request, turn);
     }
 
     /// Asks the actor's worker, if it has one, to end in good order.
@@ -199,17 +214,12 @@ impl GcsCore {
         let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
             return;
         };
-        if let Some(info) = self.nodes.living(node) {
-            let raylet_address = info.raylet_address.clone();
-            let request = KillWorkerRequest {
-                is_graceful: true,
-                ..kill_request(worker, record.id.to_wire(), cause)
-            };
-            turn.push(Effect::KillWorker {
-                raylet_address,
-                request,
-            });
-        }
+        let request = KillWorkerRequest {
+            is_graceful: true,
+            is_final: true,
+            ..kill_request(worker, record.id.to_wire(), cause)
+        };
+        self.push_kill(node, request, turn);
     }
 
     pub(super) fn kill_worker(
@@ -220,8 +230,11 @@ impl GcsCore {
         cause: &str,
         turn: &mut Turn,
     ) {
+        self.push_kill(node, kill_request(worker, actor, cause), turn);
+    }
+
+    fn push_kill(&self, node: NodeId, request: KillWorkerRequest, turn: &mut Turn) {
         if let Some(info) = self.nodes.living(node) {
-            let request = kill_request(worker, actor, cause);
             let raylet_address = info.raylet_address.clone();
             turn.push(Effect::KillWorker {
                 raylet_address,
@@ -237,5 +250,6 @@ fn kill_request(worker: WorkerId, actor_id: bytes::Bytes, cause: &str) -> KillWo
         actor_id,
         cause: cause.to_owned(),
         is_graceful: false,
+        is_final: false,
     }
 }

@@ -62,6 +62,10 @@ struct NodeRecord {
     disconnected_at: Option<Duration>,
     /// It said that it has no room, whatever its last report says.
     is_full: bool,
+    /// Known from an earlier head only: it has not registered with this one.
+    is_unheard: bool,
+    /// Its next report is to be a registration.
+    must_register: bool,
     /// Once it is dead: until when it counts as one that may come back.
     lost_until: Duration,
     /// When the others were last told of it.
@@ -85,6 +89,7 @@ impl NodeTable {
         self.last_generation = self.last_generation.max(info.generation);
         let record = NodeRecord {
             is_full: true,
+            is_unheard: true,
             ..NodeRecord::new(info, now)
         };
         self.nodes.insert(id, record);
@@ -101,7 +106,8 @@ impl NodeTable {
 
     /// Adds a node, or a node anew; gives its generation.
     pub fn register(&mut self, id: NodeId, info: NodeInfo, now: Duration) -> u64 {
-        self.last_generation += 1;
+        // A head whose disk was full may have given more numbers than its tables tell.
+        self.last_generation = self.last_generation.max(info.generation) + 1;
         let before = self.nodes.get(&id);
         let info = NodeInfo {
             generation: self.last_generation,
@@ -113,6 +119,19 @@ impl NodeTable {
         };
         self.nodes.insert(id, NodeRecord::new(info, now));
         self.last_generation
+    }
+
+    /// Whether a node that was alive with an earlier head has neither registered with this one nor died.
+    pub fn has_unheard(&self) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.any(|record| record.is_unheard && record.info.is_alive)
+    }
+
+    /// The node is to register anew, whereupon it hears what is to be there, and ends everything else.
+    pub fn demand_registration(&mut self, id: NodeId) {
+        if let Some(record) = self.nodes.get_mut(&id) {
+            record.must_register = true;
+        }
     }
 
     /// Living nodes that share their process with a gcs.
@@ -135,7 +154,8 @@ impl NodeTable {
             .nodes
             .get_mut(&id)
             .filter(|record| record.info.is_alive)?;
-        if record.info.generation != report.generation {
+        let must_register = record.must_register || record.is_unheard;
+        if record.info.generation != report.generation || must_register {
             return None;
         }
         let merged = NodeInfo {
@@ -380,6 +400,8 @@ impl NodeRecord {
             subscription: 0,
             disconnected_at: None,
             is_full: false,
+            is_unheard: false,
+            must_register: false,
             lost_until: Duration::ZERO,
             told_at: now,
             is_untold: false,

@@ -23,6 +23,7 @@ pub(super) fn placement_of(record: &ActorRecord) -> Result<PlacementRequest, Con
 impl GcsCore {
     /// Ends a batch of events: tries the actors that wait, if anything happened that may help them.
     pub fn settle(&mut self, turn: &mut Turn) {
+        self.release_withheld();
         if !std::mem::take(&mut self.is_placing_due) || self.waiting.is_empty() {
             return;
         }
@@ -34,6 +35,23 @@ impl GcsCore {
             self.try_to_place(*actor, request, &mut view, turn)
         });
         self.waiting = waiting;
+    }
+
+    /// All nodes of the last head were heard: actors that none of them has wait for a place now.
+    fn release_withheld(&mut self) {
+        if self.withheld.is_empty() || self.nodes.has_unheard() {
+            return;
+        }
+        for actor in std::mem::take(&mut self.withheld) {
+            let record = self.actors.get(actor);
+            let queued = record.filter(|record| record.phase == Phase::Queued);
+            if let Some(Ok(placement)) = queued.map(placement_of) {
+                // Lost twice meanwhile, it waits once.
+                self.waiting.remove(&actor);
+                self.waiting.push(actor, placement);
+                self.is_placing_due = true;
+            }
+        }
     }
 
     fn try_to_place(

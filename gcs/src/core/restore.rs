@@ -10,7 +10,6 @@ use prost::Message;
 use super::actor_table::{ActorRecord, Phase, StoredActor};
 use super::job_table::Away;
 use super::kv_events::split_claim;
-use super::placing::placement_of;
 use super::{GcsCore, NodeTimeouts, Table, Turn};
 
 /// Key of the session id in [`Table::Meta`].
@@ -140,12 +139,7 @@ impl GcsCore {
                 continue;
             }
             match phase {
-                Phase::Queued => {
-                    let record = self.actors.get(actor);
-                    if let Some(Ok(placement)) = record.map(placement_of) {
-                        self.waiting.push(actor, placement);
-                    }
-                }
+                Phase::Queued => self.queue_again(actor, turn),
                 // The request may have been lost; a raylet that has the actor already says so.
                 Phase::Starting { node, .. } if self.nodes.living(node).is_some() => {
                     self.ask_again_to_start(actor, turn);

@@ -6,8 +6,10 @@ mod definitions;
 mod endings;
 mod makers;
 mod nodes;
+mod owed;
 mod properties;
 mod recovery;
+mod starts;
 
 use std::time::Duration;
 
@@ -190,11 +192,24 @@ impl Scene {
 
     /// The constructor of the actor has ended well.
     pub(super) fn construct(&mut self, actor: ActorId, node: NodeId, worker: WorkerId) {
+        let restarts = self.update(actor).restarts;
+        self.construct_after(restarts, actor, node, worker);
+    }
+
+    /// The same of a process that was asked for after so many restarts.
+    pub(super) fn construct_after(
+        &mut self,
+        restarts: u32,
+        actor: ActorId,
+        node: NodeId,
+        worker: WorkerId,
+    ) {
         let report = ReportActorStartedRequest {
             actor_id: actor.to_wire(),
             address: Some(Address::of(node, worker)),
             pid: 7,
             failure: None,
+            restarts,
         };
         self.step(|core, turn| core.actor_started(report, turn))
             .unwrap();

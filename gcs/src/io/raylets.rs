@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aktis_common::ids::{ActorId, NodeId};
-use aktis_proto::convert::{failure, is_refusal};
+use aktis_proto::convert::{failure, is_refusal, is_unsent};
 use aktis_proto::transport::{Address, Channel, Network, Security, raylet_client};
 use aktis_proto::v1::raylet_client::RayletClient;
 use aktis_proto::v1::{
@@ -26,7 +26,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_TRIES: u32 = 60;
 /// Pause before a kill is tried again.
 const KILL_PAUSE: Duration = Duration::from_millis(500);
-/// Pause before an actor goes back into the queue whose raylet did not answer.
+/// Pause before it is decided again on an actor whose raylet did not answer.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections to raylets, by address.
@@ -67,12 +67,12 @@ impl Raylets {
                     match tokio::time::timeout(START_TIMEOUT, answer).await {
                         Ok(Ok(reply)) => read(reply.into_inner()),
                         Ok(Err(status)) => refused(&status),
-                        Err(_) => StartOutcome::Unreachable("no answer in time".to_owned()),
+                        Err(_) => StartOutcome::Unanswered("no answer in time".to_owned()),
                     }
                 }
                 Err(cause) => StartOutcome::Unreachable(cause),
             };
-            if matches!(outcome, StartOutcome::Unreachable(_)) {
+            if let StartOutcome::Unreachable(_) | StartOutcome::Unanswered(_) = outcome {
                 tokio::time::sleep(UNREACHABLE_PAUSE).await;
             }
             port.tell(move |core, turn| core.start_answered(actor, attempt, node, outcome, turn));
@@ -132,7 +132,7 @@ fn read(reply: StartActorReply) -> StartOutcome {
         },
         Some(Outcome::NoRoom(_)) => StartOutcome::NoRoom,
         Some(Outcome::Failure(failure)) => StartOutcome::Failed(failure),
-        None => StartOutcome::Unreachable("the raylet's answer is empty".to_owned()),
+        None => StartOutcome::Unanswered("the raylet's answer is empty".to_owned()),
     }
 }
 
@@ -140,7 +140,9 @@ fn read(reply: StartActorReply) -> StartOutcome {
 fn refused(status: &Status) -> StartOutcome {
     if is_refusal(status) {
         StartOutcome::Failed(failure(status))
-    } else {
+    } else if is_unsent(status) {
         StartOutcome::Unreachable(status.to_string())
+    } else {
+        StartOutcome::Unanswered(status.to_string())
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aktis_common::ids::NodeId;
+use aktis_common::ids::{NodeId, random_bytes};
+use aktis_proto::convert::status;
 use aktis_proto::transport::MAX_MESSAGE_BYTES;
 use aktis_proto::v1::gcs_server::{Gcs, GcsServer};
 use aktis_proto::v1::{
-    ActorUpdate, AddJobReply, AddJobRequest, ClusterStatusReply, CreateActorReply,
-    CreateActorRequest, Empty, FinishJobRequest, GetActorRequest, KillActorRequest, KvGetReply,
-    KvGetRequest, KvKeysReply, KvKeysRequest, KvPutReply, KvPutRequest, ListActorsReply,
-    ListJobsReply, ListNodesReply, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest,
+    ActorUpdate, AddJobRequest, ClusterStatusReply, CreateActorReply, CreateActorRequest, Empty,
+    FactReply, FinishJobRequest, GetActorRequest, KillActorRequest, KvGetReply, KvGetRequest,
+    KvKeysReply, KvKeysRequest, KvPutReply, KvPutRequest, ListActorsReply, ListJobsReply,
+    ListNodesReply, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest,
     ReportActorStartedRequest, ReportNodeReply, ReportNodeRequest, ReportWorkerDeathRequest,
     SubscribeRequest, UnregisterNodeRequest, publication::Kind,
 };
@@ -18,7 +19,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::core::GcsError;
-use crate::inbox::GcsPort;
+use crate::inbox::{GcsPort, NotKept};
 use crate::io::publish::{Publisher, Subscription};
 
 /// Serves `aktis.v1.Gcs`.
@@ -28,6 +29,8 @@ pub(crate) struct GcsService {
     publisher: Publisher,
     storage_name: String,
     subscriptions: Arc<AtomicU64>,
+    /// Tells this process from other heads.
+    head: u64,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -39,6 +42,14 @@ impl GcsService {
             publisher,
             storage_name,
             subscriptions: Arc::default(),
+            head: u64::from_le_bytes(random_bytes()),
+        }
+    }
+
+    fn heard(&self, kept: &Result<(), NotKept>) -> FactReply {
+        FactReply {
+            is_owed: kept.is_err(),
+            head: self.head,
         }
     }
 
@@ -48,6 +59,14 @@ impl GcsService {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Routes::new(server)
     }
+}
+
+/// The answer to who asked for an end that has come, and that a head which ends now would forget.
+fn not_kept(error: &NotKept) -> Status {
+    let message = format!(
+        "it was done, but the head cannot keep that yet, and forgets it if it ends now: {error}"
+    );
+    status(error.code(), message)
 }
 
 fn node_of(node: Option<NodeInfo>) -> Result<NodeInfo, GcsError> {
@@ -122,20 +141,24 @@ impl Gcs for GcsService {
         )))
     }
 
-    async fn add_job(&self, request: Request<AddJobRequest>) -> Reply<AddJobReply> {
+    async fn add_job(&self, request: Request<AddJobRequest>) -> Reply<FactReply> {
         let request = request.into_inner();
-        self.port
-            .call(move |core, turn| core.add_job(request, turn))
-            .await??;
-        Ok(Response::new(AddJobReply {}))
+        let told = self
+            .port
+            .fact(move |core, turn| core.add_job(request, turn));
+        let (done, kept) = told.await?;
+        done?;
+        Ok(Response::new(self.heard(&kept)))
     }
 
-    async fn finish_job(&self, request: Request<FinishJobRequest>) -> Reply<Empty> {
+    async fn finish_job(&self, request: Request<FinishJobRequest>) -> Reply<FactReply> {
         let request = request.into_inner();
-        self.port
-            .call(move |core, turn| core.finish_job(&request, turn))
-            .await??;
-        Ok(Response::new(Empty {}))
+        let told = self
+            .port
+            .fact(move |core, turn| core.finish_job(&request, turn));
+        let (done, kept) = told.await?;
+        done?;
+        Ok(Response::new(self.heard(&kept)))
     }
 
     async fn list_jobs(&self, _request: Request<Empty>) -> Reply<ListJobsReply> {
@@ -171,32 +194,39 @@ impl Gcs for GcsService {
 
     async fn kill_actor(&self, request: Request<KillActorRequest>) -> Reply<Empty> {
         let request = request.into_inner();
-        self.port
-            .call(move |core, turn| core.kill_actor(&request, turn))
-            .await??;
+        let asked = self
+            .port
+            .fact(move |core, turn| core.kill_actor(&request, turn));
+        let (done, kept) = asked.await?;
+        done?;
+        kept.map_err(|error| not_kept(&error))?;
         Ok(Response::new(Empty {}))
     }
 
     async fn report_worker_death(
         &self,
         request: Request<ReportWorkerDeathRequest>,
-    ) -> Reply<Empty> {
+    ) -> Reply<FactReply> {
         let request = request.into_inner();
-        self.port
-            .call(move |core, turn| core.worker_died(request, turn))
-            .await??;
-        Ok(Response::new(Empty {}))
+        let told = self
+            .port
+            .fact(move |core, turn| core.worker_died(request, turn));
+        let (done, kept) = told.await?;
+        done?;
+        Ok(Response::new(self.heard(&kept)))
     }
 
     async fn report_actor_started(
         &self,
         request: Request<ReportActorStartedRequest>,
-    ) -> Reply<Empty> {
+    ) -> Reply<FactReply> {
         let request = request.into_inner();
-        self.port
-            .call(move |core, turn| core.actor_started(request, turn))
-            .await??;
-        Ok(Response::new(Empty {}))
+        let told = self
+            .port
+            .fact(move |core, turn| core.actor_started(request, turn));
+        let (done, kept) = told.await?;
+        done?;
+        Ok(Response::new(self.heard(&kept)))
     }
 
     async fn kv_put(&self, request: Request<KvPutRequest>) -> Reply<KvPutReply> {
@@ -219,9 +249,9 @@ impl Gcs for GcsService {
 
     async fn kv_delete(&self, request: Request<KvGetRequest>) -> Reply<Empty> {
         let key = request.into_inner().key;
-        self.port
-            .call(move |core, turn| core.kv_delete(key, turn))
-            .await?;
+        let asked = self.port.fact(move |core, turn| core.kv_delete(key, turn));
+        let ((), kept) = asked.await?;
+        kept.map_err(|error| not_kept(&error))?;
         Ok(Response::new(Empty {}))
     }
 

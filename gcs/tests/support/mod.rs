@@ -219,11 +219,8 @@ impl Raylet for FakeRaylet {
     type LaneStream = Never<LaneBytes>;
 
     async fn start_actor(&self, request: Request<StartActorRequest>) -> Reply<StartActorReply> {
-        let spec = request
-            .into_inner()
-            .start
-            .and_then(|start| start.spec)
-            .unwrap_or_default();
+        let start = request.into_inner().start.unwrap_or_default();
+        let spec = start.spec.unwrap_or_default();
         let actor = ActorId::from_bytes(&spec.actor_id).unwrap();
         self.started.lock().unwrap().push(actor);
         let address = aktis_proto::v1::Address::of(self.node, WorkerId::random());
@@ -232,6 +229,7 @@ impl Raylet for FakeRaylet {
             address: Some(address.clone()),
             pid: 1,
             failure: None,
+            restarts: start.restarts,
         };
         let mut gcs = self.gcs.clone();
         tokio::spawn(async move { gcs.report_actor_started(report).await });

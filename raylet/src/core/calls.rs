@@ -215,6 +215,9 @@ impl RayletCore {
             return;
         }
         self.pool.note_kill(worker, &request.cause);
+        if request.is_final {
+            self.pool.note_final(worker);
+        }
         if request.is_graceful {
             self.retire(worker, &request.cause, now, effects);
         } else {

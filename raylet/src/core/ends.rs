@@ -145,7 +145,7 @@ impl RayletCore {
                 ..WorkerDied::default()
             }),
             actor_id,
-            is_intended: worker.is_leaving,
+            is_intended: worker.is_leaving || worker.is_final,
             is_ending: true,
             ..ReportWorkerDeathRequest::default()
         }

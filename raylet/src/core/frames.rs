@@ -365,6 +365,7 @@ impl RayletCore {
         if started.actor_id != actor.as_bytes()[..] {
             return;
         }
+        let restarts = self.actors.get(actor).map_or(0, |hosted| hosted.restarts);
         if started.failure.is_some() {
             self.actors.remove(actor, worker);
             self.retire(worker, "the actor's constructor failed", now, effects);
@@ -378,6 +379,7 @@ impl RayletCore {
                 address: Some(Address::of(self.settings.node_id, worker)),
                 pid,
                 failure: started.failure,
+                restarts,
             },
         )));
     }

@@ -27,7 +27,8 @@ impl RayletCore {
         let Some(process) = self.processes.get(connection) else {
             return;
         };
-        let (worker, is_intended) = (process.worker, process.is_leaving);
+        let (worker, is_leaving) = (process.worker, process.is_leaving);
+        let is_final = self.pool.get(worker).is_some_and(|worker| worker.is_final);
         let Some(cause) = self.pool.linger(worker, lingering.holds_devices) else {
             return;
         };
@@ -44,7 +45,7 @@ impl RayletCore {
         self.report.want();
         if let Some(actor) = self.actors.of_worker(worker) {
             self.actors.remove(actor, worker);
-            self.report_end_of_actor(actor, worker, cause, is_intended, effects);
+            self.report_end_of_actor(actor, worker, cause, is_leaving || is_final, effects);
             for (call, request) in self.actors.take_held_starts() {
                 self.on_start_actor(call, request, now, effects);
             }

@@ -36,12 +36,9 @@ impl RayletCore {
         self.take_snapshot(nodes, now_unix_millis, now, effects);
         if was_given_up {
             self.free_what_others_gave_up(effects);
-            for call in self.actors.waiting_starts() {
-                self.give_up_start(call, effects);
-            }
         }
         self.forget_owners(&reply.dead_workers, effects);
-        self.end_actors_but(&reply.actors, effects);
+        self.end_actors_but(&reply.actors, was_given_up, effects);
         for actor in self.board.refetch() {
             effects.push(Effect::FetchActor {
                 actor_id: actor.to_wire(),
@@ -101,8 +98,8 @@ impl RayletCore {
         );
     }
 
-    /// Ends the actors that live elsewhere now, or nowhere.
-    fn end_actors_but(&mut self, kept: &[HostedActor], effects: &mut Effects) {
+    /// Ends the actors that live elsewhere now, or nowhere, and what was to become one.
+    fn end_actors_but(&mut self, kept: &[HostedActor], is_given_up: bool, effects: &mut Effects) {
         let kept: FxHashMap<ActorId, Option<WorkerId>> = kept
             .iter()
             .filter_map(|hosted| {
@@ -110,6 +107,12 @@ impl RayletCore {
                 Some((actor, WorkerId::from_bytes(&hosted.worker_id).ok()))
             })
             .collect();
+        for call in self
+            .actors
+            .waiting_starts(|actor| is_given_up || !kept.contains_key(&actor))
+        {
+            self.give_up_start(call, effects);
+        }
         for (actor, worker) in self.actors.all() {
             let is_kept = kept
                 .get(&actor)

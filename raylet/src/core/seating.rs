@@ -262,7 +262,12 @@ impl RayletCore {
         args_payload: Bytes,
         effects: &mut Effects,
     ) {
-        self.actors.host(actor_of(&start), Hosted { worker, lease });
+        let hosted = Hosted {
+            worker,
+            lease,
+            restarts: start.restarts,
+        };
+        self.actors.host(actor_of(&start), hosted);
         let seated = self
             .pool
             .get(worker)

@@ -105,7 +105,7 @@ async fn killed_actor_is_reported_with_actor_and_cause() {
         worker_id: worker_id.clone(),
         actor_id,
         cause: "killed by its owner".to_owned(),
-        is_graceful: false,
+        ..KillWorkerRequest::default()
     };
     raylet
         .kill_worker(kill(ActorId::random().to_wire()))

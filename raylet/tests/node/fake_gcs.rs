@@ -118,6 +118,10 @@ impl FakeGcs {
 
 type Answer<T> = Result<Response<T>, Status>;
 
+fn fact() -> Answer<FactReply> {
+    Ok(Response::new(FactReply::default()))
+}
+
 fn empty() -> Answer<Empty> {
     Ok(Response::new(Empty {}))
 }
@@ -188,14 +192,14 @@ impl Gcs for FakeGcs {
         Ok(Response::new(Box::pin(publications)))
     }
 
-    async fn add_job(&self, request: Request<AddJobRequest>) -> Answer<AddJobReply> {
+    async fn add_job(&self, request: Request<AddJobRequest>) -> Answer<FactReply> {
         self.memory.lock().jobs.push(request.into_inner());
-        Ok(Response::new(AddJobReply {}))
+        fact()
     }
 
-    async fn finish_job(&self, request: Request<FinishJobRequest>) -> Answer<Empty> {
+    async fn finish_job(&self, request: Request<FinishJobRequest>) -> Answer<FactReply> {
         self.memory.lock().finished_jobs.push(request.into_inner());
-        empty()
+        fact()
     }
 
     async fn list_jobs(&self, _: Request<Empty>) -> Answer<ListJobsReply> {
@@ -226,22 +230,22 @@ impl Gcs for FakeGcs {
     async fn report_worker_death(
         &self,
         request: Request<ReportWorkerDeathRequest>,
-    ) -> Answer<Empty> {
+    ) -> Answer<FactReply> {
         self.fail_if_told()?;
         let report = request.into_inner();
         self.memory.lock().deaths.push(report.clone());
         if let Some(death) = report.death {
             self.publish(publication::Kind::WorkerDied(death));
         }
-        empty()
+        fact()
     }
 
     async fn report_actor_started(
         &self,
         request: Request<ReportActorStartedRequest>,
-    ) -> Answer<Empty> {
+    ) -> Answer<FactReply> {
         self.memory.lock().started.push(request.into_inner());
-        empty()
+        fact()
     }
 
     async fn kv_put(&self, request: Request<KvPutRequest>) -> Answer<KvPutReply> {

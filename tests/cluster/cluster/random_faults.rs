@@ -127,15 +127,12 @@ async fn fault(cluster: &mut Cluster) {
     }
 }
 
-/// A head that ends while its disk is full loses the facts that it was told meanwhile (`GCS-3`): nothing is promised then, so
-/// it does not happen here.
 async fn fault_of_processes(cluster: &mut Cluster) {
     let host = Host(1 + cluster.chance.below(u64::from(NODES)) as u8);
     let is_running = cluster.hosts().contains(&host);
-    let has_room = !cluster.disk.is_full();
     match cluster.chance.below(6) {
-        0 if has_room => cluster.crash_head(),
-        1 if has_room => cluster.stop_head().await,
+        0 => cluster.crash_head(),
+        1 => cluster.stop_head().await,
         2 | 3 if !cluster.has_head() => cluster.start_head().await,
         4 if host != HOME => cluster.crash_node(host),
         5 if !is_running && cluster.has_head() => {

@@ -178,6 +178,7 @@ fn raising_constructor_kills_the_actor_with_its_exception() {
         address: Some(Address::of(start.2, worker)),
         pid: 7,
         failure: Some(failure.clone()),
+        ..ReportActorStartedRequest::default()
     };
     scene
         .step(|core, turn| core.actor_started(report, turn))

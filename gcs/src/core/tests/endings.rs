@@ -86,6 +86,7 @@ fn restarted_head_waits_for_the_end_of_a_process_as_well() {
     assert_eq!(again.state(actor), ActorState::Restarting);
     assert!(again.starts().is_empty(), "ACT-3");
     again.worker_dies(actor, node, worker);
+    again.register(node, 4);
     again.bring_up(actor);
     assert_eq!(again.update(actor).restarts, 1);
 }

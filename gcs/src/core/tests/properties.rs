@@ -20,6 +20,7 @@ enum Move {
     Accept(usize),
     NoRoom(usize),
     Unreachable(usize),
+    Unanswered(usize),
     Construct(usize),
     WorkerDies(usize),
     Kill {
@@ -41,6 +42,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         4 => index.clone().prop_map(Move::Accept),
         1 => index.clone().prop_map(Move::NoRoom),
         1 => index.clone().prop_map(Move::Unreachable),
+        1 => index.clone().prop_map(Move::Unanswered),
         4 => index.clone().prop_map(Move::Construct),
         2 => index.clone().prop_map(Move::WorkerDies),
         1 => (index, any::<bool>()).prop_map(|(actor, no_restart)| Move::Kill { actor, no_restart }),
@@ -55,7 +57,8 @@ struct World {
     nodes: Vec<NodeId>,
     actors: Vec<ActorId>,
     open: Vec<(ActorId, u64, NodeId)>,
-    running: Vec<(ActorId, NodeId, WorkerId)>,
+    /// Each with the number of restarts before it.
+    running: Vec<(ActorId, NodeId, WorkerId, u32)>,
     dead: BTreeSet<ActorId>,
     restarts: BTreeMap<ActorId, u32>,
 }
@@ -102,19 +105,23 @@ impl World {
             }
             Move::Accept(n) if !self.open.is_empty() => {
                 let start = self.open.remove(n % self.open.len());
+                let restarts = scene.update(start.0).restarts;
                 let worker = scene.accept(start);
-                self.running.push((start.0, start.2, worker));
+                self.running.push((start.0, start.2, worker, restarts));
             }
             Move::NoRoom(n) => self.refuse(scene, n, StartOutcome::NoRoom),
             Move::Unreachable(n) => {
                 self.refuse(scene, n, StartOutcome::Unreachable("away".to_owned()));
             }
+            Move::Unanswered(n) => {
+                self.refuse(scene, n, StartOutcome::Unanswered("away".to_owned()));
+            }
             Move::Construct(n) if !self.running.is_empty() => {
-                let (actor, node, worker) = self.running[n % self.running.len()];
-                scene.construct(actor, node, worker);
+                let (actor, node, worker, restarts) = self.running[n % self.running.len()];
+                scene.construct_after(restarts, actor, node, worker);
             }
             Move::WorkerDies(n) if !self.running.is_empty() => {
-                let (actor, node, worker) = self.running.remove(n % self.running.len());
+                let (actor, node, worker, _) = self.running.remove(n % self.running.len());
                 scene.worker_dies(actor, node, worker);
             }
             Move::Kill { actor, no_restart } if !self.actors.is_empty() => {

@@ -32,12 +32,15 @@ fn restarted_head_knows_everything_it_knew() {
 }
 
 #[test]
-fn nodes_go_on_reporting_to_a_restarted_head() {
+fn nodes_register_with_a_restarted_head() {
     let mut scene = Scene::new();
     let node = NodeId::random();
     let generation = scene.register(node, 4);
     let mut again = scene.restarted();
-    assert!(!again.report(node, generation, 4));
+    assert!(
+        again.report(node, generation, 4),
+        "what they have is heard first"
+    );
     let next = again.register(NodeId::random(), 4);
     assert!(next > generation, "NODE-G1");
 }
@@ -54,7 +57,7 @@ fn restarted_head_does_not_list_its_dead_self_as_alive() {
         .step(|core, turn| core.register_node(info, turn))
         .unwrap();
     let (actor, ..) = scene.living(restarting(1));
-    scene.node(4);
+    let other = scene.node(4);
     let mut again = scene.restarted();
     let alive: Vec<bool> = again
         .core
@@ -68,7 +71,8 @@ fn restarted_head_does_not_list_its_dead_self_as_alive() {
         ActorState::Restarting,
         "its process went with it"
     );
-    again.node(4);
+    assert!(again.starts().is_empty(), "the other one may have it");
+    again.register(other, 4);
     again.bring_up(actor);
 }
 
@@ -76,17 +80,24 @@ fn restarted_head_does_not_list_its_dead_self_as_alive() {
 fn restarted_head_starts_what_it_had_not_started() {
     let mut scene = Scene::new();
     let only = NodeId::random();
-    let generation = scene.register(only, 1);
+    scene.register(only, 1);
     let starting = scene.create(ActorOptions::default(), 1);
     let queued = scene.create(ActorOptions::default(), 1);
     scene.starts();
     let mut again = scene.restarted();
+    again.starts();
+    let full = NodeInfo {
+        available: info(only, 0).available,
+        ..info(only, 1)
+    };
+    let reply = again.step(|core, turn| core.register_node(full, turn));
+    let generation = reply.unwrap().generation;
     let (node, worker) = again.bring_up(starting);
     assert_eq!(again.state(queued), ActorState::Pending);
     again.worker_dies(starting, node, worker);
     assert!(
         again.starts().is_empty(),
-        "nobody knows yet what is free there"
+        "the node has not said yet that it is free"
     );
     again.report(only, generation, 1);
     again.bring_up(queued);

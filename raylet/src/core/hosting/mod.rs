@@ -17,6 +17,8 @@ pub struct Hosted {
     pub worker: WorkerId,
     /// The lease that carries its resources.
     pub lease: LeaseId,
+    /// How often the actor had been restarted when this worker was asked for.
+    pub restarts: u32,
 }
 
 /// All actors of the node.
@@ -59,9 +61,11 @@ impl ActorHosting {
             .map(|(call, _)| *call)
     }
 
-    /// All starts that wait.
-    pub fn waiting_starts(&self) -> Vec<CallId> {
-        self.waiting.keys().copied().collect()
+    /// The starts that wait of actors for which `is_meant` says so.
+    pub fn waiting_starts(&self, is_meant: impl Fn(ActorId) -> bool) -> Vec<CallId> {
+        let waiting = self.waiting.iter();
+        let meant = waiting.filter(|(_, (actor, _))| is_meant(*actor));
+        meant.map(|(call, _)| *call).collect()
     }
 
     /// Starts whose time for resources is over.

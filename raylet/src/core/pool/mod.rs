@@ -196,6 +196,7 @@ impl WorkerPool {
                 is_cut_off: false,
                 exit: None,
                 is_leaving: false,
+                is_final: false,
             },
         );
         self.by_token.insert(token, id);
@@ -383,6 +384,13 @@ impl WorkerPool {
     pub fn note_kill(&mut self, id: WorkerId, cause: &str) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.kill_cause.get_or_insert_with(|| cause.to_owned());
+        }
+    }
+
+    /// Notes that the actor of a worker does not begin anew, however the worker ends.
+    pub fn note_final(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_final = true;
         }
     }
 

@@ -98,6 +98,8 @@ pub struct Worker {
     pub exit: Option<Exit>,
     /// It announced its end.
     pub is_leaving: bool,
+    /// The gcs ends its actor for good.
+    pub is_final: bool,
 }
 
 impl Worker {

@@ -10,12 +10,16 @@ use aktis_proto::v1::{
     Empty, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest, ReportNodeRequest,
     SubscribeRequest, publication,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
+use super::reports::Errand;
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::core::event::{Event, Registration};
 use crate::inbox::{Mailbox, Message, RayletEnd};
+
+/// How long a registration waits for earlier news to arrive.
+const REPEAT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the first registration failed.
 #[derive(Debug)]
@@ -85,6 +89,9 @@ pub(super) struct Link {
     pub(super) patience: Duration,
     /// Since when it is, as far as this node has tried.
     pub(super) away_since: Option<Instant>,
+    /// The number of this node's last registration.
+    pub(super) generation: u64,
+    pub(super) reports: mpsc::UnboundedSender<Errand>,
     pub(super) mailbox: Mailbox,
 }
 
@@ -150,8 +157,18 @@ impl Link {
         std::future::pending().await
     }
 
+    /// Once the gcs has heard what an earlier one may have owed: then it knows what is here.
     async fn register(&mut self) -> Result<RegisterNodeReply, Status> {
-        let node = self.node.borrow().clone();
+        let (done, heard) = oneshot::channel();
+        let _ = self.reports.send(Errand::Repeat(done));
+        let heard = tokio::time::timeout(REPEAT_PATIENCE, heard).await;
+        if !matches!(heard, Ok(Ok(()))) {
+            return Err(Status::unavailable("the head does not take reports"));
+        }
+        let node = NodeInfo {
+            generation: self.generation,
+            ..self.node.borrow().clone()
+        };
         let request = RegisterNodeRequest { node: Some(node) };
         Ok(self.client.register_node(request).await?.into_inner())
     }
@@ -159,6 +176,7 @@ impl Link {
     /// Subscribed and reporting, until something breaks.
     async fn live(&mut self, reply: RegisterNodeReply) -> Broken {
         let generation = reply.generation;
+        self.generation = generation;
         let mut publications = match self.subscribe(reply).await {
             Ok(publications) => publications,
             Err(status) => return Broken::Subscription(status.message().to_owned()),

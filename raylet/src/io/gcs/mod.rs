@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  link     registration, subscription, the node's state: begun anew whenever they break
-//!  reports  deaths, started actors, jobs: one after the other, each until the gcs has heard it
+//!  reports  deaths, started actors, jobs: one after the other, each until the gcs has heard it and its storage has it
 //!  calls    what processes ask, forwarded as bytes
 //! ```
 //! While the gcs is away the node goes on working; calls wait for it to come back. Away is every end of a call that is no
@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::link::RegisterError;
+use self::reports::Errand;
 use crate::core::effect::GcsReport;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
@@ -63,7 +64,7 @@ pub(crate) struct GcsPort {
     /// For calls of processes, which may be long: in a daemon, what says that the node lives is never behind them.
     call_channel: Channel,
     beside: Handle,
-    reports: mpsc::UnboundedSender<GcsReport>,
+    reports: mpsc::UnboundedSender<Errand>,
     node: Arc<watch::Sender<NodeInfo>>,
     node_id: NodeId,
     patience: Duration,
@@ -124,6 +125,8 @@ impl GcsPort {
             session_id: first.session_id.clone(),
             patience: settings.patience,
             away_since: None,
+            generation: 0,
+            reports: self.reports.clone(),
             mailbox,
         };
         self.tasks.push(tokio::spawn(link.run(first)));
@@ -134,9 +137,9 @@ impl GcsPort {
         self.node.send_replace(node);
     }
 
-    /// Tells the gcs; kept until it has heard.
+    /// Tells the gcs; kept until its storage has it.
     pub(crate) fn report(&self, report: GcsReport) {
-        let _ = self.reports.send(report);
+        let _ = self.reports.send(Errand::Tell(report));
     }
 
     /// Forwards a call of a process; the answer goes to it.

@@ -108,7 +108,7 @@ impl Driver {
             namespace: "tests".to_owned(),
             driver_pid: GONE_PID,
         };
-        let added: Result<AddJobReply, _> = driver.link.call_gcs("AddJob", &add).await;
+        let added: Result<FactReply, _> = driver.link.call_gcs("AddJob", &add).await;
         added.map_err(|failure| failure.message)?;
         Ok(driver)
     }

@@ -4,5 +4,7 @@ mod copies;
 mod cut_off;
 mod head;
 mod head_news;
+mod head_owes;
 mod processes;
 mod sandbox_itself;
+mod starts;

@@ -1,0 +1,94 @@
+//! What a head could not keep before it ended, and the next one hears from the nodes (`GCS-3`).
+
+use super::*;
+
+impl Scene {
+    /// The head ends, and its storage has taken nothing since it held `kept`.
+    fn restarted_on(mut self, kept: BTreeMap<(Table, Bytes), Bytes>) -> Self {
+        self.kept = kept;
+        self.restarted()
+    }
+}
+
+#[test]
+fn restart_that_was_not_kept_is_the_actor_all_the_same() {
+    for is_other_first in [false, true] {
+        let mut scene = Scene::new();
+        scene.node(1);
+        scene.node(1);
+        let actor = scene.create(restarting(1), 1);
+        let (node, first) = scene.bring_up(actor);
+        let kept = scene.kept.clone();
+        scene.worker_dies(actor, node, first);
+        let (other, second) = scene.bring_up(actor);
+        assert_ne!(node, other, "the first one has not said that it is free");
+
+        let mut again = scene.restarted_on(kept);
+        let death = |scene: &mut Scene| {
+            scene.worker_dies(actor, node, first);
+            scene.register(node, 1);
+            assert!(scene.starts().is_empty(), "GCS-3: another node may have it");
+        };
+        if is_other_first {
+            again.construct_after(1, actor, other, second);
+            again.register(other, 1);
+        }
+        death(&mut again);
+        if !is_other_first {
+            again.construct_after(1, actor, other, second);
+            again.register(other, 1);
+        }
+        assert_eq!(again.state(actor), ActorState::Alive);
+        assert_eq!(again.update(actor).restarts, 1);
+        assert!(again.starts().is_empty() && !again.kills().contains(&second));
+    }
+}
+
+#[test]
+fn place_that_was_not_kept_is_found_again() {
+    let mut scene = Scene::new();
+    let node = NodeId::random();
+    let generation = scene.register(node, 1);
+    scene.report(node, generation, 0);
+    let actor = scene.create(ActorOptions::default(), 1);
+    let kept = scene.kept.clone();
+    scene.report(node, generation, 1);
+    let (_, worker) = scene.bring_up(actor);
+    let mut again = scene.restarted_on(kept);
+    again.construct(actor, node, worker);
+    let reply = again.take_in(node, 0);
+    assert_eq!(reply.actors[0].worker_id, worker.to_wire());
+    assert!(again.starts().is_empty() && again.kills().is_empty());
+    assert_eq!(again.state(actor), ActorState::Alive);
+}
+
+#[test]
+fn process_of_a_life_that_was_given_up_is_not_the_actor() {
+    let mut scene = Scene::new();
+    let node = scene.node(4);
+    let (actor, _, worker) = scene.living(restarting(2));
+    scene.worker_dies(actor, node, worker);
+    let start = scene.starts()[0];
+    scene.step(|core, turn| {
+        core.start_answered(start.0, start.1, start.2, StartOutcome::NoRoom, turn);
+    });
+    assert_eq!(scene.state(actor), ActorState::Restarting);
+    scene.construct_after(0, actor, node, worker);
+    assert_eq!(scene.state(actor), ActorState::Restarting);
+    assert_eq!(scene.kills(), [worker], "ACT-3");
+}
+
+#[test]
+fn numbers_of_registrations_that_were_not_kept_are_not_given_again() {
+    let mut scene = Scene::new();
+    let kept = scene.kept.clone();
+    let node = NodeId::random();
+    let lost = scene.register(node, 1);
+    let mut again = scene.restarted_on(kept);
+    let info = NodeInfo {
+        generation: lost,
+        ..info(node, 1)
+    };
+    let reply = again.step(|core, turn| core.register_node(info, turn));
+    assert!(reply.unwrap().generation > lost, "NODE-G1");
+}
