@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use aktis_common::ids::ActorId;
-use aktis_lane::{Connection, PayloadParts, Urgency};
+use aktis_lane::{Connection, Urgency};
 use aktis_proto::v1 as wire;
 use prost::Message;
 use wire::node_frame::Kind;
 
 use super::Runtime;
+use super::postponed::Said;
 use crate::core::{Effect, Effects};
 use crate::reference::ProcessAddress;
 
@@ -61,7 +62,7 @@ impl Runtime {
             Effect::ReturnLease { returned } => {
                 self.0.node.tell(Kind::LeaseReturn(returned), Urgency::Now)
             }
-            Effect::AskOwner { owner, object } => self.ask_owner(owner, object),
+            Effect::AskOwner { owner, object } => self.say(owner, Said::Question(object)),
             Effect::BorrowDelta {
                 owner,
                 object,
@@ -100,10 +101,7 @@ impl Runtime {
 
     /// Sends a frame to another process without an answer. A peer that is gone needs to know nothing.
     pub(super) fn tell_peer(&self, peer: ProcessAddress, kind: wire::lane_frame::Kind) {
-        if let Ok(lane) = self.peer_lane(peer) {
-            let frame = wire::LaneFrame { kind: Some(kind) };
-            let _ = lane.send(&frame, &PayloadParts::default(), Urgency::Soon);
-        }
+        self.say(peer, Said::News(kind));
     }
 
     fn kill_unreferenced(&self, actor: ActorId) {

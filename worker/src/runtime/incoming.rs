@@ -393,11 +393,8 @@ impl Runtime {
         ObjectRef::from_counted(id, owner, self)
     }
 
-    pub(super) fn ask_owner(&self, owner: ProcessAddress, object: ObjectId) {
-        let lane = match self.peer_lane(owner) {
-            Ok(lane) => lane,
-            Err(failure) => return self.on_owner_lost(owner, &failure.message),
-        };
+    /// Asks the owner at the other end of the lane for an object.
+    pub(super) fn ask_on(&self, lane: &Arc<Connection>, owner: ProcessAddress, object: ObjectId) {
         let mut lanes = self.0.lanes.lock();
         lanes.next_question += 1;
         let request_id = lanes.next_question;

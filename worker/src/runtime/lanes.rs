@@ -1,5 +1,6 @@
 //! The lanes of this process: who is at the other end, and how one is opened.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -78,22 +79,19 @@ impl Runtime {
 
     /// The lane to another process's objects, opened at first use. There is never more than one: what is said about references
     /// has to arrive in order (`REF-1`).
-    pub(super) fn peer_lane(&self, peer: ProcessAddress) -> Result<Arc<Connection>, TaskFailure> {
+    pub(super) fn peer_lane(&self, peer: ProcessAddress) -> Result<Arc<Connection>, Unreachable> {
         if let Some(known) = self.0.lanes.lock().to_peer(peer) {
             return Ok(known);
         }
         // Connecting may take a while, in which no other send of this process is held up.
-        let crashed = |unreachable: Unreachable| unreachable.failure(ErrorCode::WorkerCrashed);
-        let socket = self.connect(peer).map_err(crashed)?;
+        let socket = self.connect(peer)?;
         let hello = self.plain_hello();
         let mut lanes = self.0.lanes.lock();
         if let Some(known) = lanes.to_peer(peer) {
             // Another thread was faster.
             return Ok(known);
         }
-        let connection = self
-            .enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)
-            .map_err(crashed)?;
+        let connection = self.enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)?;
         lanes.peers.insert(peer.worker, connection.id);
         Ok(connection)
     }
@@ -200,15 +198,19 @@ impl Unreachable {
 
     /// What calls are told with the code given.
     pub(super) fn failure(&self, code: ErrorCode) -> TaskFailure {
+        TaskFailure::new(code, self.to_string())
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { peer, cause } = self;
-        let advice = if self.is_shortage() {
-            format!("; {}", descriptor_advice())
-        } else {
-            String::new()
-        };
         let (worker, node) = (peer.worker, peer.node);
-        let message = format!("cannot reach process {worker} on node {node}: {cause}{advice}");
-        TaskFailure::new(code, message)
+        write!(f, "cannot reach process {worker} on node {node}: {cause}")?;
+        if self.is_shortage() {
+            write!(f, "; {}", descriptor_advice())?;
+        }
+        Ok(())
     }
 }
 

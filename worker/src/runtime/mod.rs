@@ -40,6 +40,7 @@ mod node_events;
 mod obituaries;
 mod object_stream;
 mod objects;
+mod postponed;
 mod recent;
 mod remote;
 mod start;
@@ -111,6 +112,8 @@ struct Inner {
     is_dismissed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
+    /// What waits for a descriptor.
+    postponed: Mutex<postponed::Postponed>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -231,6 +234,7 @@ impl Ticker for RuntimeTicker {
         let trim = self.0.trim_if_due(now);
         let kept = fork::drop_unseen().then_some(KEPT_PAUSE);
         let interrupt = self.0.repeat_interrupt(now);
+        let postponed = self.0.say_postponed(now);
         unexplained
             .into_iter()
             .chain(core)
@@ -238,6 +242,7 @@ impl Ticker for RuntimeTicker {
             .chain(trim)
             .chain(kept)
             .chain(interrupt)
+            .chain(postponed)
             .min()
     }
 }

@@ -94,16 +94,23 @@ impl Runtime {
             Some(Ok(lane)) => self.with_core(|core, effects| {
                 core.lease_granted(key, grant.lease_id, worker, lane, effects);
             }),
-            None | Some(Err(_)) => {
+            unreached => {
+                let is_short = unreached.is_some_and(|unreached| {
+                    unreached.is_err_and(|unreachable| unreachable.is_shortage())
+                });
                 let returned = wire::LeaseReturn {
                     lease_id: grant.lease_id,
                     node_id: worker.node.to_wire(),
                     // A worker whose lane cannot be opened has just died.
-                    is_worker_unusable: is_wanted,
+                    is_worker_unusable: is_wanted && !is_short,
                 };
                 self.0
                     .node
                     .tell(NodeKind::LeaseReturn(returned), Urgency::Now);
+                if is_short {
+                    // It lives, and another would not be reached either.
+                    return self.postpone_lease(key);
+                }
                 self.with_core(|core, effects| core.leases.retracted(key, effects));
             }
         }

@@ -136,6 +136,7 @@ impl Runtime {
             is_closed: AtomicBool::new(false),
             is_dismissed: AtomicBool::new(false),
             obituaries: Mutex::default(),
+            postponed: Mutex::default(),
             lane_thread: Mutex::new(None),
         })))
     }

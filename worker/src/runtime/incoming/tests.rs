@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::mem::ManuallyDrop;
 
 use super::*;
 use crate::testing::PretendedRaylet;
@@ -25,7 +26,8 @@ fn lane_on_which_a_task_fails_with_results_is_closed() {
     let node = PretendedRaylet::new(folder.path()).expect("a raylet");
     let (runtime, _raylet) = node.join().expect("joined");
     let mut lane = node.lane_to(&runtime).expect("a lane");
-    let kept = runtime.put(Value::default()).expect("an object");
+    // Not dropped: if the core stays locked, the failure is to be heard of.
+    let kept = ManuallyDrop::new(runtime.put(Value::default()).expect("an object"));
     // The result holds a reference, which locks the core when it is dropped.
     let stored = wire::StoredObject {
         node_id: runtime.address().node.to_wire(),
