@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use aktis_common::offspring::{children, kill_group};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
-use super::memory::MemoryWatch;
+use super::memory::{MemoryWatch, resident_bytes};
 
 /// How long processes get to disappear after they were killed.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +48,7 @@ impl Children {
     /// The workers that have ended since the last time. What they have left is killed.
     pub(super) fn reap(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
+        self.memory.look_again(Instant::now());
         while let Some(end) = wait_for_any() {
             if self.workers.remove(&end.pid).is_some() {
                 kill_group(end.pid);
@@ -64,8 +65,20 @@ impl Children {
         // Lines that workers print carry their process ids, lists of actors too.
         let cause = format!("{} (pid {})", describe(end.status), end.pid);
         let is_killed = end.status == Status::Killed(libc::SIGKILL);
+        let workers = &self.workers;
+        let rival_bytes = || {
+            workers
+                .keys()
+                .copied()
+                .map(resident_bytes)
+                .max()
+                .unwrap_or(0)
+        };
         let figures = is_killed
-            .then(|| self.memory.explain(end.peak_bytes))
+            .then(|| {
+                self.memory
+                    .explain(end.peak_bytes, rival_bytes, Instant::now())
+            })
             .flatten();
         Ended {
             pid: end.pid,

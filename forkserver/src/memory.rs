@@ -1,19 +1,31 @@
 //! Whether the kernel killed a process because memory ran out.
 //!
-//! The kernel does not say so to the parent, but counts: per cgroup, of either version, and for the machine. A process
-//! that SIGKILL ended while the count grew is taken for its victim. The count of the machine is looked at only where no
-//! cgroup has one, for it counts what happens in other containers, too.
+//! The kernel does not say so to the parent, but counts: per cgroup, of either version, and for the machine. The count is looked
+//! at all the time, so it is known about when it grew. A process that SIGKILL ended then is taken for the victim if the kernel
+//! could have chosen it, which takes the largest: a kill of something else in the group, or one of long ago, explains nothing.
+//! The count of the machine is looked at only where no cgroup has one, for it counts what happens in other containers, too.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aktis_common::machine::memory_bytes;
 use aktis_common::resources::format_bytes;
 
-/// The count, as of the last look.
+/// How long a process that the kernel kills may take to be gone: large ones take a while.
+const DYING: Duration = Duration::from_secs(10);
+
+/// How often it is looked at, at least.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// The count, as of the last look, and what it tells.
 #[derive(Debug)]
 pub(super) struct MemoryWatch {
     source: Option<PathBuf>,
     seen: u64,
+    looked_at: Option<Instant>,
+    /// When kills were noticed that have not explained a death.
+    kills: VecDeque<Instant>,
 }
 
 impl Default for MemoryWatch {
@@ -30,23 +42,61 @@ impl MemoryWatch {
     fn of(sources: Vec<PathBuf>) -> Self {
         let source = sources.into_iter().find(|source| count(source).is_some());
         let seen = source.as_deref().and_then(count).unwrap_or(0);
-        Self { source, seen }
+        Self {
+            source,
+            seen,
+            looked_at: None,
+            kills: VecDeque::new(),
+        }
     }
 
-    /// The figures, if a kill since the last look explains a process that held `peak_bytes` at most. One kill explains one
-    /// process.
-    pub(super) fn explain(&mut self, peak_bytes: u64) -> Option<String> {
-        let now = self.source.as_deref().and_then(count)?;
-        if now <= self.seen {
+    /// [`Self::look`], if the last one is a while ago.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        if self.looked_at.is_none_or(|at| at + LOOK_PAUSE <= now) {
+            self.look(now);
+        }
+    }
+
+    /// Looks whether the kernel has killed something.
+    fn look(&mut self, now: Instant) {
+        self.looked_at = Some(now);
+        let count = self.source.as_deref().and_then(count).unwrap_or(self.seen);
+        for _ in self.seen..count {
+            self.kills.push_back(now);
+        }
+        self.seen = count;
+        while self.kills.front().is_some_and(|at| *at + DYING < now) {
+            self.kills.pop_front();
+        }
+    }
+
+    /// The figures, if a kill explains the end of a process that held `peak_bytes` at most, beside others the largest of which
+    /// holds `rival_bytes`. One kill explains one process.
+    pub(super) fn explain(
+        &mut self,
+        peak_bytes: u64,
+        rival_bytes: impl FnOnce() -> u64,
+        now: Instant,
+    ) -> Option<String> {
+        self.look(now);
+        // A rival may have grown since.
+        if self.kills.is_empty() || peak_bytes < rival_bytes() / 2 {
             return None;
         }
-        self.seen += 1;
+        self.kills.pop_front();
         Some(format!(
             "it held {} at its peak, and the processes of this node may have {} together",
             format_bytes(peak_bytes),
             format_bytes(memory_bytes())
         ))
     }
+}
+
+/// Memory that a process holds now.
+pub(super) fn resident_bytes(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }
 
 /// Where kills are counted for the cgroup of this process: version 2, then version 1, each also where a container sees
@@ -84,25 +134,82 @@ fn count(file: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// A group whose count the test says.
+    struct Group {
+        folder: tempfile::TempDir,
+        watch: MemoryWatch,
+        now: Instant,
+    }
+
+    impl Group {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+            say(folder.path(), 2);
+            let watch = MemoryWatch::of(sources(folder.path(), "0::/a/b\n"));
+            let now = Instant::now();
+            Self { folder, watch, now }
+        }
+
+        fn counts(&self, count: u32) {
+            say(self.folder.path(), count);
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.watch.look(self.now);
+        }
+
+        fn explains(&mut self, peak_bytes: u64, rival_bytes: u64) -> Option<String> {
+            self.watch.explain(peak_bytes, || rival_bytes, self.now)
+        }
+    }
+
+    fn say(root: &Path, count: u32) {
+        let text = format!("low 0\nmax 3\noom 9\noom_kill {count}\n");
+        std::fs::write(root.join("a/b/memory.events"), text).unwrap();
+    }
+
     #[test]
     fn a_kill_that_the_group_has_counted_explains_one_death() {
-        let folder = tempfile::tempdir().unwrap();
-        let group = folder.path().join("a").join("b");
-        std::fs::create_dir_all(&group).unwrap();
-        let events = group.join("memory.events");
-        let say = |count: u32| {
-            std::fs::write(&events, format!("low 0\nmax 3\noom 9\noom_kill {count}\n")).unwrap();
-        };
-        say(2);
-        let mut watch = MemoryWatch::of(sources(folder.path(), "0::/a/b\n"));
-        assert_eq!(watch.explain(1 << 30), None, "nothing was killed since");
-        say(3);
-        let figures = watch.explain(3 << 30).unwrap();
+        let mut group = Group::new();
+        assert_eq!(group.explains(1 << 30, 0), None, "nothing was killed since");
+        group.counts(3);
+        let figures = group.explains(3 << 30, 1 << 30).unwrap();
         assert!(
             figures.contains("3 GiB") || figures.contains("3.0 GiB"),
             "{figures}"
         );
-        assert_eq!(watch.explain(1 << 30), None);
+        assert_eq!(group.explains(1 << 30, 0), None);
+    }
+
+    #[test]
+    fn kill_of_long_ago_does_not_explain_a_death() {
+        let mut group = Group::new();
+        group.counts(3);
+        group.pass(Duration::from_secs(1));
+        group.pass(DYING);
+        assert!(
+            group.explains(1 << 30, 0).is_some(),
+            "a large one dies slowly"
+        );
+        group.counts(4);
+        group.pass(Duration::from_secs(1));
+        group.pass(DYING + Duration::from_secs(1));
+        assert_eq!(group.explains(1 << 30, 0), None);
+    }
+
+    #[test]
+    fn process_that_the_kernel_would_not_have_chosen_is_not_its_victim() {
+        let mut group = Group::new();
+        group.counts(3);
+        assert_eq!(group.explains(10 << 20, 1 << 30), None);
+        assert!(group.explains(2 << 30, 1 << 30).is_some());
+    }
+
+    #[test]
+    fn memory_of_a_process_is_known() {
+        assert!(resident_bytes(std::process::id()) > 1 << 20);
     }
 
     #[test]
