@@ -28,5 +28,6 @@ pub use security::{Security, SecurityError, TlsPaths};
 pub use server::{ListenError, Listener, serve};
 pub use streams::serve_streams;
 
-/// Most bytes of one message; arguments of actors travel inside.
-pub const MAX_MESSAGE_BYTES: usize = 1 << 30;
+/// Most bytes of one message: definitions of functions (100 MB at most) and arguments of actors travel inside. Whoever reads one
+/// reserves what is announced, if not its pages, so it is no more than messages have.
+pub const MAX_MESSAGE_BYTES: usize = 256 << 20;

@@ -52,6 +52,10 @@ impl Head {
         }
     }
 
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        self.folder.join("gcs.sock")
+    }
+
     pub(crate) fn client(&self) -> GcsClient<Channel> {
         gcs_client(connect_lazy(self.handle.address(), &Security::default()).unwrap())
     }
