@@ -79,6 +79,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(codec::restore_reference, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_dependency, module)?)?;
     module.add_function(wrap_pyfunction!(codec::restore_loose_reference, module)?)?;
+    module.add_function(wrap_pyfunction!(codec::decode_plain, module)?)?;
     module.add_function(wrap_pyfunction!(session::start_laptop, module)?)?;
     module.add_function(wrap_pyfunction!(session::find_node, module)?)?;
     module.add_function(wrap_pyfunction!(session::connect, module)?)?;

@@ -70,6 +70,13 @@ pub(crate) fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<
     }
 }
 
+/// What bytes of plain data mean. For tests: nobody but a peer sends ones that [`to_value`] has not written.
+#[pyfunction]
+#[pyo3(name = "_decode_plain")]
+pub(crate) fn decode_plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    from_value(py, &Value::inband(Format::Plain, bytes))
+}
+
 fn first_buffer(value: &Value) -> PyResult<&Bytes> {
     value
         .buffers

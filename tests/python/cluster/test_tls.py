@@ -10,13 +10,13 @@ import numpy
 import pytest
 from waiting import DEADLINE_S
 
-from .certificates import Authority
+from .certificates import NO_TIME, VALID_FOR, Authority
 
 TOKEN = "a token that only the cluster has"
 
 
-def settings_of(authority, dns_name="aktis", token=TOKEN):
-    certificate, key = authority.sign(dns_name)
+def settings_of(authority, dns_name="aktis", token=TOKEN, age=NO_TIME):
+    certificate, key = authority.sign(dns_name, age)
     return {
         "AKTIS_TOKEN": token,
         "AKTIS_TLS_CERT": str(certificate),
@@ -102,3 +102,10 @@ def test_who_does_not_belong_to_the_cluster_is_refused(secured, authority, tmp_p
     done = status(secured, **stranger)
     assert done.returncode != 0
     assert "error" in done.stderr, done.stderr
+
+
+def test_a_certificate_that_has_expired_is_one_of_the_causes_that_are_named(secured, authority):
+    assert status(secured).returncode == 0
+    done = status(secured, **settings_of(authority, age=3 * VALID_FOR))
+    assert done.returncode != 0
+    assert "AKTIS_TLS_CERT" in done.stderr and "expired" in done.stderr, done.stderr
