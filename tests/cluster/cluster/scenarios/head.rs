@@ -188,11 +188,15 @@ fn nothing_runs_on_that_a_new_session_does_not_know() {
                 cluster.world.hosts_of(&id).len() == 1
             })
             .await;
-        drop(driver);
+        let node = cluster.node(Host(1)).id;
         cluster.stop_head().await;
         cluster.disk = Default::default();
         cluster.start_head().await;
         pass(60).await;
+        assert!(
+            !cluster.is_alive(node).await,
+            "what its drivers ask for, their jobs and functions, only the last session knows"
+        );
         let living = cluster.world.hosts_of(&id);
         assert!(
             living.is_empty(),

@@ -41,33 +41,46 @@ fn death_that_an_ending_head_refused_is_heard_by_the_next_one() {
     });
 }
 
-/// D4: the answer is lost, so that it is told twice.
+/// D4: the answer is lost, so that it is told twice: that the process is lost.
 #[test]
 fn death_that_is_told_twice_costs_one_restart() {
+    run(async |cluster| told_twice(cluster, Duration::ZERO).await);
+}
+
+/// The same of the news that follows: that the process has ended, and the actor may begin anew.
+#[test]
+fn end_of_a_process_that_is_told_twice_costs_one_restart() {
     run(async |cluster| {
-        cluster.with_nodes(&[2]).await;
-        let driver = cluster.driver(Host(1)).await;
-        let actor = driver.create(&restartable(3)).await.unwrap();
-        let id = actor.to_wire();
-        cluster
-            .until("it runs", 10, async |cluster| {
-                cluster.world.hosts_of(&id).len() == 1
-            })
-            .await;
-        pass(1).await;
-        let net = cluster.net.clone();
-        let lost = tokio::spawn(async move {
-            net.lose_answers(Host(1), Host(0), Duration::from_secs(2))
-                .await
-        });
-        cluster.world.kill(cluster.world.hosts_of(&id)[0].pid);
-        lost.await.unwrap();
-        pass(60).await;
-        let update = driver.actor(actor).await.unwrap();
-        assert_eq!((update.state(), update.restarts), (ActorState::Alive, 1));
-        assert_eq!(cluster.world.begun(&id), 2);
-        cluster.check().await;
+        cluster.world.set_dying(Duration::from_secs(1));
+        told_twice(cluster, Duration::from_millis(500)).await;
     });
+}
+
+/// Answers are lost from so long after the kill on.
+async fn told_twice(cluster: &mut Cluster, after: Duration) {
+    cluster.with_nodes(&[2]).await;
+    let driver = cluster.driver(Host(1)).await;
+    let actor = driver.create(&restartable(3)).await.unwrap();
+    let id = actor.to_wire();
+    cluster
+        .until("it runs", 10, async |cluster| {
+            cluster.world.hosts_of(&id).len() == 1
+        })
+        .await;
+    pass(1).await;
+    let net = cluster.net.clone();
+    let lost = tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        net.lose_answers(Host(1), Host(0), Duration::from_secs(2))
+            .await
+    });
+    cluster.world.kill(cluster.world.hosts_of(&id)[0].pid);
+    lost.await.unwrap();
+    pass(60).await;
+    let update = driver.actor(actor).await.unwrap();
+    assert_eq!((update.state(), update.restarts), (ActorState::Alive, 1));
+    assert_eq!(cluster.world.begun(&id), 2);
+    cluster.check().await;
 }
 
 fn restartable(max_restarts: i32) -> ActorPlan {
