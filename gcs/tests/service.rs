@@ -239,8 +239,8 @@ async fn restarted_head_takes_up_its_file_and_its_nodes() {
     let head = Head::start_at(folder.path(), storage).await;
     assert_eq!(head.until_alive(actor, 0).await.address, before.address);
     assert!(
-        !raylet.report(&head).await,
-        "the node need not register again"
+        raylet.report(&head).await,
+        "the node is to register: before that it says what the last head may have owed"
     );
     let jobs = head
         .client()

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aktis_common::config::Secret;
+use aktis_proto::convert::is_unsent;
 use aktis_proto::transport::{
-    Address, ConnectError, Listener, Security, connect, gcs_client, serve,
+    Address, ConnectError, Listener, Security, connect, connect_lazy, gcs_client, serve,
 };
 use aktis_proto::v1::Empty;
 use tonic::metadata::MetadataValue;
@@ -198,4 +199,30 @@ async fn client_without_tls_does_not_go_to_other_machines() {
     let address: Address = "192.0.2.1:6379".parse().unwrap();
     let error = connect(&address, &security("secret")).await.unwrap_err();
     assert!(matches!(error, ConnectError::Security(_)), "NET-1: {error}");
+}
+
+/// Whether a call may have arrived decides whether it may be made elsewhere.
+#[tokio::test]
+async fn call_for_which_no_connection_came_about_is_told_from_one_that_broke() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let channel = connect_lazy(&Address::Unix(path.clone()), &Security::default()).unwrap();
+    let mut client = gcs_client(channel);
+    let nobody = client.list_nodes(Empty {}).await.unwrap_err();
+    assert!(is_unsent(&nobody), "{nobody:?}");
+    // Somebody who takes the call and hangs up.
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let hangs_up = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 4096];
+        let mut heard = Vec::new();
+        // The frame with the headers of the call comes after those that begin a connection.
+        while !heard.windows(9).any(|frame| frame[3] == 1 && frame[8] == 1) {
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await;
+            heard.extend_from_slice(&bytes[..read.unwrap()]);
+        }
+    });
+    let broken = client.list_nodes(Empty {}).await.unwrap_err();
+    hangs_up.await.unwrap();
+    assert!(!is_unsent(&broken), "{broken:?}");
 }

@@ -140,12 +140,10 @@ impl GcsCore {
             }
             match phase {
                 Phase::Queued => self.queue_again(actor, turn),
-                // The request may have been lost; a raylet that has the actor already says so.
-                Phase::Starting { node, .. } if self.nodes.living(node).is_some() => {
-                    self.ask_again_to_start(actor, turn);
-                }
-                // The raylet says it when the process ends.
-                Phase::Alive { node, .. } | Phase::Ending { node, .. }
+                // The raylet says what became of it before it registers, and is then asked again to start it (`start_held`).
+                Phase::Starting { node, .. }
+                | Phase::Alive { node, .. }
+                | Phase::Ending { node, .. }
                     if self.nodes.living(node).is_some() => {}
                 Phase::Starting { .. } | Phase::Alive { .. } | Phase::Ending { .. }
                     if self.is_held(actor) => {}

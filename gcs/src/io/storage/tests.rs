@@ -81,5 +81,8 @@ async fn file_that_is_no_database_is_refused_by_name() {
     )
     .unwrap();
     let error = FileStorage::open(&path).unwrap_err().to_string();
-    assert!(error.contains("gcs.redb"), "{error}");
+    assert!(
+        error.contains("gcs.redb") && error.contains("--fresh"),
+        "{error}"
+    );
 }

@@ -1,8 +1,8 @@
 //! News that the gcs must hear, in order, and that every further one hears until a storage has it.
 //!
 //! A head whose storage takes nothing goes on, and owes what it was told (`GCS-3`). Should it end then, only who told it knows.
-//! So what is owed stays here, and is told again to whoever answers after a break: before anything newer, and before this node
-//! registers, so that the head decides on this node's actors when it has heard what became of them.
+//! So what is owed stays here, and is told again to a head that is another one, in order, and before this node registers: that
+//! head decides on this node's actors when it has heard what became of them.
 
 use std::collections::VecDeque;
 
