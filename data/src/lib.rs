@@ -22,7 +22,7 @@
 //! | [`plan`] | what the user writes, the nodes that DataFusion lacks, expressions |
 //! | [`graph`] | the plan cut into stages, and what of it fits into the cluster |
 //! | `wire` | what travels to stage workers and back |
-//! | [`sources`], `sinks` | where rows begin and end |
+//! | [`sources`], [`sinks`] | where rows begin and end |
 //! | [`operators`] | what happens to rows inside of a stage |
 //! | [`executor`] | who does what when, in which workers, within which memory |
 //! | [`ledger`] | the output of a job: visible as a whole or not at all |
@@ -54,7 +54,8 @@ pub mod operators;
 mod os_error;
 mod panics;
 pub mod plan;
-mod sinks;
+mod registered;
+pub mod sinks;
 pub mod sources;
 pub mod stage_worker;
 pub mod stats;
@@ -65,7 +66,7 @@ mod wire;
 
 pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, Next};
-pub use graph::{ParquetOutput, Sink};
 pub use ledger::{PreparedFolder, SaveMode, prepare_folder};
 pub use plan::Dataset;
+pub use sinks::{ParquetOutput, Sink};
 pub use stage_worker::register;

@@ -18,12 +18,12 @@ use crate::executor::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
 use crate::executor::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
-use crate::ledger::FolderSink;
-use crate::sources::SourceBlock;
-use crate::sources::splits::Split;
+use crate::ledger::FolderOutput;
+use crate::sources::blocks::{self, BlockPart};
+use crate::sources::{SourceBlock, Split};
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
-use crate::wire::spec::{BlockPart, InputSpec, Report, StageSpec};
+use crate::wire::spec::{InputSpec, Report, StageSpec};
 
 /// To the loop.
 pub(crate) enum Message {
@@ -37,8 +37,11 @@ pub(crate) enum Message {
 /// What the workers of a stage are started with.
 pub(crate) struct StageStart {
     pub(crate) spec: StageSpec,
+    pub(crate) calls_python: bool,
     pub(crate) resources: ResourceMap,
     pub(crate) captured: Vec<BlockHandle>,
+    /// Whether what it gives is what the job gives.
+    pub(crate) is_last: bool,
 }
 
 /// One execution.
@@ -46,11 +49,12 @@ pub(crate) struct ExecutionLoop {
     pub(crate) executor: Executor,
     pub(crate) pool: Box<dyn WorkerPool>,
     pub(crate) stages: Vec<StageStart>,
-    pub(crate) splits: Vec<Split>,
+    /// Of each stage: those of its source.
+    pub(crate) splits: Vec<Vec<Split>>,
     pub(crate) stats: Arc<Mutex<ExecutionStats>>,
     pub(crate) messages: Receiver<Message>,
     pub(crate) delivered: Sender<Delivery>,
-    pub(crate) folder: Option<FolderSink>,
+    pub(crate) output: Option<FolderOutput>,
     /// The columns that come out, if they are known.
     pub(crate) schema: Option<SchemaRef>,
     pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
@@ -145,8 +149,8 @@ impl ExecutionLoop {
     }
 
     fn end(mut self, outcome: Result<(), TaskFailure>) {
-        let outcome = match self.folder.take() {
-            Some(folder) => {
+        let outcome = match self.output.take() {
+            Some(output) => {
                 let outcome = outcome.and(if self.is_cancelled {
                     Err(given_up())
                 } else {
@@ -158,7 +162,7 @@ impl ExecutionLoop {
                 // If nobody ever told columns, there are none: what was written can be read all the same.
                 let seen = self.seen.lock().schema();
                 let schema = self.schema.clone().or(seen);
-                folder.close(
+                output.close(
                     outcome,
                     Some(&schema.unwrap_or_else(|| Arc::new(Schema::empty()))),
                 )
@@ -211,7 +215,7 @@ impl ExecutionLoop {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
             self.count_sunk(worker, stage, report);
-            if stage + 1 == self.stages.len() {
+            if self.stages[stage].is_last {
                 self.seen.lock().hear(&report.schema);
             }
         }
@@ -240,8 +244,8 @@ impl ExecutionLoop {
         *rows += report.rows;
         if report.is_last {
             self.stats.lock().rows_sunk += std::mem::take(rows);
-            if let Some(folder) = &mut self.folder {
-                folder.add(report.files.iter().cloned());
+            if let Some(output) = &mut self.output {
+                output.add(report.files.iter().cloned());
             }
         }
     }
@@ -304,11 +308,14 @@ impl ExecutionLoop {
     fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
         let StageStart {
             spec,
+            calls_python,
             resources,
             captured,
+            is_last: _,
         } = &self.stages[stage];
         let start = WorkerStart {
             spec,
+            calls_python: *calls_python,
             resources,
             captured,
             name: &spec.name,
@@ -332,21 +339,22 @@ impl ExecutionLoop {
     }
 
     fn input_of(&self, start: StartInput) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
-        let (input, blocks) = match start.content {
+        let (position, rows, blocks) = match start.content {
             InputContent::Split(index) => {
-                let split = &self.splits[index];
+                let split = &self.splits[start.stage][index];
                 let mut handles = Vec::with_capacity(split.blocks.len());
                 for block in &split.blocks {
                     handles.push(self.stored(block)?);
                 }
-                (split.input.clone(), handles)
+                (split.position.clone(), split.rows, handles)
             }
             InputContent::Blocks(parts) => {
                 let part = |part: &BlockSlice| BlockPart {
                     first_row: part.first_row,
                     rows: part.rows,
                 };
-                let blocks = parts.iter().map(part).collect();
+                let position = blocks::position_of(parts.iter().map(part));
+                let rows = parts.iter().map(|part| part.rows).sum();
                 let handles: Option<Vec<BlockHandle>> = parts
                     .iter()
                     .map(|part| self.blocks.get(&part.block).cloned())
@@ -357,13 +365,7 @@ impl ExecutionLoop {
                         "an input names a block that was released",
                     )
                 })?;
-                (
-                    InputSpec {
-                        blocks,
-                        ..InputSpec::default()
-                    },
-                    handles,
-                )
+                (position, rows, handles)
             }
         };
         let input = InputSpec {
@@ -371,7 +373,8 @@ impl ExecutionLoop {
             skip_blocks: start.skip_blocks,
             skip_rows: start.skip_rows,
             attempt: self.next_attempt,
-            ..input
+            position,
+            rows,
         };
         Ok((input, blocks))
     }

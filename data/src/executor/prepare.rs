@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
+use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
-use crate::block;
+use crate::error::PlanError;
 use crate::executor::core::sizing::{self, NodeCapacity, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup};
 use crate::executor::pool::{PoolAnswers, WorkerPool};
-use crate::graph::{JobPlan, Sink, StagePlan, awaited_nodes, fit_with_lost, plan_job};
-use crate::ledger::FolderSink;
+use crate::graph::{JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job};
+use crate::ledger::FolderOutput;
 use crate::panics;
 use crate::plan::{ComputeKind, Dataset, RESOURCE_UNIT};
-use crate::sources::splits::{Split, SplitOptions, cut_splits};
-use crate::sources::{BlocksTable, ParquetTable};
+use crate::registered::Registered;
+use crate::sinks::Sink;
+use crate::sources::{self, Split, SplitOptions, Wanted, blocks};
 use crate::stage_worker::SeenColumns;
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
-use crate::wire::spec::{ScanSpec, StageSpec};
+use crate::wire::encode_task;
 
 /// The budget where nobody knows the size of the store.
 const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
@@ -32,10 +32,6 @@ const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
 const MAX_BLOCK_BYTES: u64 = 32 << 20;
 /// The smallest, unless asked for.
 const MIN_BLOCK_BYTES: u64 = 64 << 10;
-/// What a batch has where no size was asked for.
-const BATCH_BYTES: u64 = 8 << 20;
-/// Batches that were asked for smaller than this are read together and cut without copying.
-const MIN_READ_BYTES: u64 = 1 << 20;
 /// How far a reader runs ahead of a model.
 const PREFETCH_BATCHES: u32 = 2;
 
@@ -45,49 +41,52 @@ pub(super) fn start(
     pool: Box<dyn WorkerPool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
-    let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
+    let job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
+    job.check().map_err(ExecuteError::Plan)?;
     let nodes = pool.nodes().map_err(ExecuteError::Failed)?;
     let mut lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
     if pool.waits_when_infeasible() {
         lost.extend(awaited_nodes(&job.stages));
     }
-    let (stages, nodes) = fit_with_lost(job.stages, nodes, &lost).map_err(ExecuteError::Fit)?;
-    job.stages = stages;
+    let (job, nodes) = fit_with_lost(job, nodes, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job
         .stages
         .iter()
         .map(|stage| demand(stage, &nodes))
         .collect();
     let workers = sizing::solve(&demands, &nodes);
-    let splits = cut_splits(
-        &job.source,
-        split_options(&job.stages[0], workers[0], options.parts),
-    );
-    let folder = FolderSink::open(sink).map_err(ExecuteError::Plan)?;
+    let splits: Vec<Vec<Split>> = job
+        .stages
+        .iter()
+        .zip(&workers)
+        .map(|(stage, &workers)| splits(stage, workers, options.parts))
+        .collect();
+    let output = sink.begin().map_err(ExecuteError::Plan)?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
-    let specs = stage_specs(&job, sizes.block_bytes)?;
+    let starts: Result<Vec<StageStart>, DataFusionError> = job
+        .stages
+        .iter()
+        .map(|stage| stage_start(stage, sizes.block_bytes))
+        .collect();
+    let starts = starts.map_err(|error| ExecuteError::Plan(PlanError::planner(error)))?;
     let setup = ExecutorSetup {
         budget_bytes: sizes.budget_bytes,
         keep_order: options.keep_order,
         max_deaths: options.max_deaths,
         nodes,
     };
-    let stages = job
-        .stages
-        .iter()
-        .zip(&specs)
-        .map(|(stage, spec)| stage_setup(stage, spec));
-    let executor = Executor::new(setup, stages.zip(demands).collect(), splits.len());
-    let stats = initial_stats(&job, &specs, &splits, sizes.budget_bytes);
+    let stages = job.stages.iter().map(stage_setup);
+    let executor = Executor::new(setup, stages.zip(demands).collect(), splits[0].len());
+    let stats = initial_stats(&job, &splits, sizes.budget_bytes);
     launch(
         job,
         Launch {
             executor,
             pool,
-            specs,
+            starts,
             splits,
             stats,
-            folder,
+            output,
         },
     )
 }
@@ -96,10 +95,10 @@ pub(super) fn start(
 struct Launch {
     executor: Executor,
     pool: Box<dyn WorkerPool>,
-    specs: Vec<StageSpec>,
-    splits: Vec<Split>,
+    starts: Vec<StageStart>,
+    splits: Vec<Vec<Split>>,
     stats: ExecutionStats,
-    folder: Option<FolderSink>,
+    output: Option<FolderOutput>,
 }
 
 /// Starts the loop's thread.
@@ -107,10 +106,10 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let Launch {
         executor,
         mut pool,
-        specs,
+        starts,
         splits,
         stats,
-        folder,
+        output,
     } = launch;
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
@@ -122,22 +121,15 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let (reader, session) = (pool.reader(), pool.session());
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
-    let starts = specs.into_iter().zip(&job.stages);
     let execution = ExecutionLoop {
         executor,
         pool,
-        stages: starts
-            .map(|(spec, stage)| StageStart {
-                spec,
-                resources: stage.compute.resources.clone(),
-                captured: stage.to_steps().1,
-            })
-            .collect(),
+        stages: starts,
         splits,
         stats: Arc::clone(&stats),
         messages: inbox,
         delivered,
-        folder,
+        output,
         schema: job.schema.clone(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),
@@ -205,23 +197,33 @@ impl Sizes {
     }
 }
 
-fn stage_setup(stage: &StagePlan, spec: &StageSpec) -> StageSetup {
+fn stage_setup(stage: &StagePlan) -> StageSetup {
     StageSetup {
-        name: spec.name.clone(),
+        name: stage.name(),
         bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
         row_limit: stage.row_limit,
-        makes_blocks: stage.sink.is_none(),
+        makes_blocks: stage.makes_blocks(),
     }
 }
 
-fn split_options(stage: &StagePlan, workers: usize, parts: Option<u64>) -> SplitOptions {
-    SplitOptions {
+/// The rows of the stage's source as inputs.
+fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
+    let options = SplitOptions {
         parts,
         workers,
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
         has_map: stage.has_map,
-    }
+    };
+    let Some(plan) = &stage.source else {
+        return Vec::new();
+    };
+    let source = plan.table.as_deref().and_then(sources::of_table);
+    // With filters nobody knows how many rows must be read to find enough.
+    let row_limit = plan.row_limit.filter(|_| plan.filters.is_empty());
+    source.map_or_else(Vec::new, |source| {
+        source.splits(row_limit.unwrap_or(u64::MAX), options)
+    })
 }
 
 fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
@@ -244,123 +246,74 @@ fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
     }
 }
 
-fn stage_specs(job: &JobPlan, block_bytes: u64) -> Result<Vec<StageSpec>, ExecuteError> {
-    let mut specs = Vec::with_capacity(job.stages.len());
-    for (index, stage) in job.stages.iter().enumerate() {
-        let is_first = index == 0;
-        let has_model = stage.has_map
-            && (stage.compute.kind == ComputeKind::Actors
-                || stage.compute.resources.contains_key("GPU"));
-        specs.push(StageSpec {
-            name: stage.name(is_first),
-            scan: if is_first { scan_spec(job)? } else { None },
-            block_schema: if is_first {
-                block_schema(job)?
-            } else {
-                Bytes::new()
-            },
-            steps: stage.to_steps().0,
-            sink: stage.sink.clone(),
-            block_bytes,
-            row_limit: stage.row_limit.unwrap_or(0),
-            prefetch_batches: if is_first && has_model {
-                PREFETCH_BATCHES
-            } else {
-                0
-            },
-        });
-    }
-    Ok(specs)
-}
-
-/// The columns that the rows of a mixed table of blocks shall have.
-fn block_schema(job: &JobPlan) -> Result<Bytes, ExecuteError> {
-    let table = job.source.table.as_ref();
-    let table = table.and_then(|table| table.downcast_ref::<BlocksTable>());
-    let Some(table) = table.filter(|table| table.is_mixed) else {
-        return Ok(Bytes::new());
+/// What the workers of a stage are started with.
+fn stage_start(stage: &StagePlan, block_bytes: u64) -> Result<StageStart, DataFusionError> {
+    let has_model = stage.has_map
+        && (stage.compute.kind == ComputeKind::Actors
+            || stage.compute.resources.contains_key("GPU"));
+    let (steps, captured) = stage.to_steps();
+    let task = StageTask {
+        name: stage.name(),
+        source: source_settings(stage)?,
+        steps,
+        sink: stage.sink.as_ref().and_then(Sink::settings),
+        block_bytes,
+        row_limit: stage.row_limit,
+        prefetch_batches: if stage.source.is_some() && has_model {
+            PREFETCH_BATCHES
+        } else {
+            0
+        },
     };
-    encode(&table.schema)
+    Ok(StageStart {
+        spec: encode_task(&task)?,
+        calls_python: task.calls_python(),
+        resources: stage.compute.resources.clone(),
+        captured,
+        is_last: stage.sink.is_some(),
+    })
 }
 
-fn encode(schema: &SchemaRef) -> Result<Bytes, ExecuteError> {
-    block::encode_schema(schema)
-        .map_err(|error| ExecuteError::internal(format!("write a schema: {error}")))
-}
-
-fn scan_spec(job: &JobPlan) -> Result<Option<ScanSpec>, ExecuteError> {
-    let table = job
+fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
+    let Some((plan, table)) = stage
         .source
-        .table
         .as_ref()
-        .and_then(|table| table.downcast_ref::<ParquetTable>());
-    let Some(table) = table else { return Ok(None) };
-    let file_schemas = if table.is_uniform() {
-        Vec::new()
-    } else {
-        table
-            .file_schemas
-            .iter()
-            .map(encode)
-            .collect::<Result<_, _>>()?
+        .and_then(|plan| Some((plan, plan.table.as_deref()?)))
+    else {
+        return Ok(blocks::handed_on());
     };
-    let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
-    let groups = || table.files.iter().flat_map(|file| file.row_groups.iter());
-    let row_bytes = groups().map(|group| group.bytes).sum::<u64>() / table.rows().max(1);
-    Ok(Some(ScanSpec {
-        schema: encode(&table.schema)?,
-        file_schemas,
-        partitions: table.partitions.clone(),
-        columns: job.source.columns.iter().map(column).collect(),
-        predicate: job.source.predicate.clone(),
-        batch_rows: batch_rows(row_bytes.max(1), job.stages[0].batch_rows),
-    }))
+    let wanted = Wanted {
+        columns: &plan.columns,
+        filters: &plan.filters,
+        batch_rows: stage.batch_rows,
+    };
+    sources::settings_of(table, &wanted)
 }
 
-/// Rows to read at once: a multiple of what the first function wants.
-fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
-    match wanted {
-        Some(rows) => {
-            let rows = rows.max(1) as u64;
-            rows * (MIN_READ_BYTES / (rows * row_bytes)).clamp(1, 1024)
-        }
-        None => (BATCH_BYTES / row_bytes).clamp(1, 1 << 20),
-    }
-}
-
-fn initial_stats(
-    job: &JobPlan,
-    specs: &[StageSpec],
-    splits: &[Split],
-    budget_bytes: u64,
-) -> ExecutionStats {
+fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> ExecutionStats {
     let operator = |name: &str| OperatorStats {
         name: name.to_owned(),
         ..OperatorStats::default()
     };
-    let stages = job
-        .stages
-        .iter()
-        .zip(specs)
-        .enumerate()
-        .map(|(index, (stage, spec))| {
-            let source = if index == 0 { "Read" } else { "Receive" };
-            let mut operators = vec![operator(source)];
-            operators.extend(stage.steps.iter().map(|step| operator(&step.name)));
-            if stage.sink.is_some() {
-                let is_count = spec.name.ends_with("Count");
-                operators.push(operator(if is_count { "Count" } else { "Write" }));
-            }
-            StageStats {
-                name: spec.name.clone(),
-                operators,
-                ..StageStats::default()
-            }
-        });
+    let stages = job.stages.iter().map(|stage| {
+        let source = if stage.source.is_some() {
+            "Read"
+        } else {
+            "Receive"
+        };
+        let steps = stage.steps.iter().map(|step| step.name.as_str());
+        let sink = stage.sink.as_ref().and_then(Sink::step);
+        let names = [source].into_iter().chain(steps).chain(sink);
+        StageStats {
+            name: stage.name(),
+            operators: names.map(operator).collect(),
+            ..StageStats::default()
+        }
+    });
     ExecutionStats {
         stages: stages.collect(),
         rows_sunk: 0,
-        source_rows: splits.iter().map(|split| split.rows).sum(),
+        source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
         bytes_read: 0,
         files: Vec::new(),
         most_block_bytes: 0,

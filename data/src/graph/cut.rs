@@ -1,135 +1,23 @@
 //! Cutting an optimised plan into stages.
 //!
-//! A stage is a chain of steps that run in one worker without moving a block. A new stage begins where the next map
-//! wants other workers than the one before, and behind a limit, which only the executor can count. So reading, a map and
-//! writing are one stage.
+//! A new stage begins where the next map wants other workers than the one before, and behind a limit, which only the
+//! executor can count. So reading, a map and writing are one stage.
 
 use std::sync::Arc;
 
-use aktis_worker::options::ResourceMap;
-use arrow::datatypes::SchemaRef;
-use datafusion_expr::{Expr, LogicalPlan, TableScan, TableSource};
+use datafusion_expr::{Expr, FetchType, Limit, LogicalPlan, TableScan};
 
-use crate::block::BlockHandle;
+use super::job::{Edge, JobPlan, PlannedStep, SourcePlan, StagePlan};
+use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
-use crate::ledger::SaveMode;
-use crate::plan::expressions;
-use crate::plan::{
-    Compute, ComputeKind, Dataset, LateNode, LateStep, MapFunction, MapNode, MapSpec, Produces,
-};
-use crate::sources::parquet::prune;
-use crate::wire::lower;
-use crate::wire::spec::{
-    NamedExpression, NamesStep, ProjectStep, SinkKind, SinkSpec, Step, StepKind,
-};
-
-/// Where the rows of a job end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sink {
-    /// With the consumer, as blocks.
-    Consumer,
-    /// Counted and forgotten.
-    Count,
-    /// In Parquet files.
-    Parquet(ParquetOutput),
-}
-
-/// A folder of Parquet files, one per input of the last stage unless more or fewer are asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParquetOutput {
-    /// Absolute path of the folder.
-    pub folder: String,
-    /// What the files' names begin with; no other job may use it.
-    pub prefix: String,
-    /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
-    pub compression: String,
-    /// Rows per row group at most; `None`: by size.
-    pub row_group_rows: Option<u64>,
-    /// Rows per file at least, but for the last one.
-    pub min_rows_per_file: Option<u64>,
-    /// Rows per file at most.
-    pub max_rows_per_file: Option<u64>,
-    /// Workers that write at once, at most.
-    pub max_writers: Option<usize>,
-    /// What becomes of files that are there.
-    pub mode: SaveMode,
-}
-
-impl ParquetOutput {
-    /// Files beside those that are there, compressed with snappy.
-    pub fn new(folder: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self {
-            folder: folder.into(),
-            prefix: prefix.into(),
-            compression: "snappy".to_owned(),
-            row_group_rows: None,
-            min_rows_per_file: None,
-            max_rows_per_file: None,
-            max_writers: None,
-            mode: SaveMode::Append,
-        }
-    }
-}
-
-/// A step and its name for people.
-#[derive(Debug, Clone)]
-pub struct PlannedStep {
-    /// For messages and statistics.
-    pub name: String,
-    pub(crate) kind: StepKind,
-    /// The object that holds the references of its function.
-    pub(crate) captured: Option<BlockHandle>,
-}
-
-/// What one kind of worker does.
-#[derive(Debug, Clone)]
-pub struct StagePlan {
-    /// In order.
-    pub steps: Vec<PlannedStep>,
-    /// Where and how wide.
-    pub compute: Compute,
-    /// Whether a function runs here; if not, it is only reading, relational work and writing.
-    pub has_map: bool,
-    /// Whether the map is the native embedder.
-    pub is_native: bool,
-    /// Rows of the first map's batches.
-    pub batch_rows: Option<usize>,
-    /// Rows that an input should have at least.
-    pub window_rows: usize,
-    /// Most rows that leave as a whole.
-    pub row_limit: Option<u64>,
-    pub(crate) sink: Option<SinkSpec>,
-    /// Its inputs must be put together of those of the stage before, so it never becomes one with that.
-    pub(crate) is_apart: bool,
-}
-
-/// Where the rows of a job begin.
-#[derive(Clone)]
-pub(crate) struct SourcePlan {
-    pub(crate) table: Option<Arc<dyn TableSource>>,
-    pub(crate) columns: Vec<usize>,
-    /// SQL; empty: all rows.
-    pub(crate) predicate: String,
-    /// Most rows that the source needs to give.
-    pub(crate) row_limit: Option<u64>,
-}
-
-/// A job: a source and stages.
-#[derive(Clone)]
-pub struct JobPlan {
-    pub(crate) source: SourcePlan,
-    /// In order.
-    pub stages: Vec<StagePlan>,
-    /// The columns, if they are all known.
-    pub schema: Option<SchemaRef>,
-    /// Rows that come out, where the footers alone tell.
-    pub known_rows: Option<u64>,
-}
+use crate::plan::{Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces};
+use crate::sinks::{OwnStage, Sink};
+use crate::sources;
 
 /// Optimises `dataset` and cuts it.
 pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
     // Whoever only counts wants no columns.
-    let counted = (*sink == Sink::Count && !dataset.is_open()).then(|| dataset.select(&[]));
+    let counted = (!sink.wants_columns() && !dataset.is_open()).then(|| dataset.select(&[]));
     let plan = counted
         .transpose()?
         .as_ref()
@@ -138,121 +26,22 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
     let mut cutter = Cutter::default();
     cutter.visit(&plan)?;
     cutter.end_with(sink);
-    let schema = dataset.schema();
-    let source = cutter
-        .source
-        .expect("every plan has a leaf, and visiting it sets the source");
     Ok(JobPlan {
-        source,
         stages: cutter.stages,
-        schema,
+        edges: cutter.edges,
+        schema: dataset.schema(),
         known_rows: cutter.known_rows,
     })
 }
 
 #[derive(Default)]
 struct Cutter {
+    /// Until a stage takes it.
     source: Option<SourcePlan>,
     stages: Vec<StagePlan>,
+    edges: Vec<Edge>,
     /// Rows so far, as long as every step keeps them.
     known_rows: Option<u64>,
-}
-
-impl StagePlan {
-    fn new() -> Self {
-        Self {
-            steps: Vec::new(),
-            compute: Compute::tasks(),
-            has_map: false,
-            is_native: true,
-            batch_rows: None,
-            window_rows: 0,
-            row_limit: None,
-            sink: None,
-            is_apart: false,
-        }
-    }
-
-    /// For messages: the names of its maps, or what else it does.
-    pub fn name(&self, is_first: bool) -> String {
-        let mut names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
-        if is_first {
-            names.insert(0, "Read");
-        }
-        match self.sink.as_ref().and_then(|sink| sink.kind.as_ref()) {
-            Some(SinkKind::Parquet(_)) => names.push("Write"),
-            Some(SinkKind::Count(_)) => names.push("Count"),
-            None => {}
-        }
-        if names.is_empty() {
-            "Pass".to_owned()
-        } else {
-            names.join("->")
-        }
-    }
-
-    /// Whether `map` may join this stage.
-    fn takes(&self, map: &MapSpec) -> bool {
-        if !self.has_map {
-            return true;
-        }
-        let same_workers = self.compute.resources == map.compute.resources;
-        match (self.compute.kind, map.compute.kind) {
-            (ComputeKind::Tasks, ComputeKind::Tasks) => {
-                same_workers
-                    && self.compute.min_workers == map.compute.min_workers
-                    && self.compute.max_workers == map.compute.max_workers
-            }
-            (ComputeKind::Tasks, ComputeKind::Actors) => {
-                same_workers && self.compute.max_workers.is_none()
-            }
-            // Two models stay apart, and a function after a model must not hold up the model.
-            (ComputeKind::Actors, _) => false,
-        }
-    }
-
-    fn push_map(&mut self, map: &MapSpec) {
-        self.is_native &= matches!(map.function, MapFunction::Embedder(_));
-        self.compute = map.compute.clone();
-        if !self.has_map {
-            self.batch_rows = map.batch_rows;
-        }
-        self.window_rows = self.window_rows.max(map.window_rows);
-        self.has_map = true;
-        let kind = StepKind::Map(lower::map_step(map));
-        let captured = match &map.function {
-            MapFunction::Python(python) => python.captured.clone(),
-            MapFunction::Embedder(_) => None,
-        };
-        self.steps.push(PlannedStep {
-            name: map.name.clone(),
-            kind,
-            captured,
-        });
-    }
-
-    /// Two stages as one, where there is no room for both.
-    pub(crate) fn merged(mut self, next: Self) -> Self {
-        let mut resources: ResourceMap = self.compute.resources.clone();
-        for (name, amount) in &next.compute.resources {
-            let most = resources.entry(name.clone()).or_default();
-            *most = (*most).max(*amount);
-        }
-        let wider = if next.has_map {
-            next.compute.clone()
-        } else {
-            self.compute.clone()
-        };
-        self.compute = Compute { resources, ..wider };
-        self.batch_rows = self.batch_rows.or(next.batch_rows);
-        self.window_rows = self.window_rows.max(next.window_rows);
-        self.has_map |= next.has_map;
-        self.is_native &= next.is_native;
-        self.steps.extend(next.steps);
-        self.row_limit = next.row_limit;
-        self.sink = next.sink;
-        self
-    }
 }
 
 impl Cutter {
@@ -265,25 +54,26 @@ impl Cutter {
                 self.source = Some(SourcePlan {
                     table: None,
                     columns: Vec::new(),
-                    predicate: String::new(),
+                    filters: Vec::new(),
                     row_limit: Some(0),
                 });
                 Ok(())
             }
             LogicalPlan::Projection(projection) => {
                 self.visit(&projection.input)?;
-                self.project(&projection.expr, plan)
+                self.project(&projection.expr, plan);
+                Ok(())
             }
             LogicalPlan::Filter(filter) => {
                 self.visit(&filter.input)?;
                 self.known_rows = None;
-                let text = unparse(&filter.predicate)?;
-                self.relational("Filter", StepKind::Filter(text));
+                let predicate = Expression::Planned(filter.predicate.clone());
+                self.relational("Filter", Operator::Filter(predicate));
                 Ok(())
             }
             LogicalPlan::Limit(limit) => {
                 self.visit(&limit.input)?;
-                self.limit(lower::limit_rows(limit)?);
+                self.limit(limit_rows(limit)?);
                 Ok(())
             }
             LogicalPlan::SubqueryAlias(alias) => self.visit(&alias.input),
@@ -311,34 +101,32 @@ impl Cutter {
             .projection
             .clone()
             .unwrap_or_else(|| (0..all.fields().len()).collect());
-        let predicate: Result<Vec<String>, PlanError> = scan
-            .filters
-            .iter()
-            .map(|filter| Ok(format!("({})", unparse(filter)?)))
-            .collect();
-        let predicate = predicate?.join(" AND ");
-        let pruned = prune::prune(scan.source.as_ref(), &scan.filters)?;
+        let pruned = match sources::of_table(scan.source.as_ref()) {
+            Some(source) => source.pruned(&scan.filters).map_err(PlanError::planner)?,
+            None => None,
+        };
         let table = pruned.unwrap_or_else(|| Arc::clone(&scan.source));
-        let rows = lower::table_rows(table.as_ref());
+        let Some(source) = sources::of_table(table.as_ref()) else {
+            return Err(unsupported(&LogicalPlan::TableScan(scan.clone())));
+        };
         let limit = scan.fetch.map(|rows| rows as u64);
-        if predicate.is_empty() {
+        if scan.filters.is_empty() {
+            let rows = source.rows();
             self.known_rows = rows.map(|rows| rows.min(limit.unwrap_or(u64::MAX)));
         }
-        let reads_columns = scan.source.is::<crate::sources::ParquetTable>();
         let is_identity = columns.iter().copied().eq(0..all.fields().len());
-        if !reads_columns && !is_identity {
-            let names = columns
-                .iter()
-                .map(|&index| all.field(index).name().clone())
-                .collect();
-            self.relational("Select", StepKind::Select(NamesStep { names }));
-        }
+        let names = columns.iter().map(|&index| all.field(index).name().clone());
+        let selected =
+            (!source.reads_columns() && !is_identity).then(|| names.collect::<Vec<String>>());
         self.source = Some(SourcePlan {
-            table: Some(table),
+            table: Some(Arc::clone(&table)),
             columns,
-            predicate,
+            filters: scan.filters.clone(),
             row_limit: limit,
         });
+        if let Some(names) = selected {
+            self.relational("Select", Operator::Select(names));
+        }
         Ok(())
     }
 
@@ -349,43 +137,51 @@ impl Cutter {
             .last()
             .is_some_and(|stage| stage.row_limit.is_none());
         if !is_open {
-            self.stages.push(StagePlan::new());
+            self.begin_stage();
         }
         self.stages.last_mut().expect("there is one now")
     }
 
-    fn relational(&mut self, name: &str, kind: StepKind) {
+    /// One more stage, whose rows are those of the source or of the stage before.
+    fn begin_stage(&mut self) {
+        let source = self.source.take();
+        let to = self.stages.len();
+        if source.is_none() {
+            self.edges.push(Edge::forward(to - 1, to));
+        }
+        self.stages.push(StagePlan::new(source));
+    }
+
+    fn relational(&mut self, name: &str, operator: Operator) {
         self.stage().steps.push(PlannedStep {
             name: name.to_owned(),
-            kind,
+            operator,
             captured: None,
         });
     }
 
-    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) -> Result<(), PlanError> {
-        let mut columns = Vec::with_capacity(expressions.len());
-        for (expression, field) in expressions.iter().zip(plan.schema().fields()) {
-            columns.push(NamedExpression {
-                sql: unparse(expression)?,
-                name: field.name().clone(),
-            });
+    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) {
+        let names = plan.schema().fields().iter();
+        let names: Vec<String> = names.map(|field| field.name().clone()).collect();
+        let is_plain = |(expression, name): (&Expr, &String)| matches!(expression, Expr::Column(source) if source.name == *name);
+        if expressions.iter().zip(&names).all(is_plain) {
+            self.relational("Select", Operator::Select(names));
+            return;
         }
-        let is_plain = |(expression, column): (&Expr, &NamedExpression)| matches!(expression, Expr::Column(source) if source.name == column.name);
-        if expressions.iter().zip(&columns).all(is_plain) {
-            let names = columns.into_iter().map(|column| column.name).collect();
-            self.relational("Select", StepKind::Select(NamesStep { names }));
-        } else {
-            self.relational("Project", StepKind::Project(ProjectStep { columns }));
-        }
-        Ok(())
+        let column = |(expression, name): (&Expr, String)| NamedExpression {
+            name,
+            expression: Expression::Planned(expression.clone()),
+        };
+        let columns = expressions.iter().zip(names).map(column).collect();
+        self.relational("Project", Operator::Project(columns));
     }
 
     fn late(&mut self, step: &LateStep) {
         if matches!(step, LateStep::Filter(_)) {
             self.known_rows = None;
         }
-        let (name, kind) = lower::late_step(step);
-        self.relational(name, kind);
+        let (name, operator) = Operator::late(step);
+        self.relational(name, operator);
     }
 
     fn limit(&mut self, rows: u64) {
@@ -405,61 +201,51 @@ impl Cutter {
             self.known_rows = None;
         }
         if !self.stage().takes(map) {
-            self.stages.push(StagePlan::new());
+            self.begin_stage();
         }
         self.stage().push_map(map);
     }
 
-    /// A stage that only writes: it has its own number of workers, and rows of several inputs come together in it.
-    fn begin_write(&mut self, output: &ParquetOutput) {
+    /// A stage that only writes.
+    fn begin_write(&mut self, own: OwnStage) {
         if self.stages.is_empty() {
-            self.stages.push(StagePlan::new());
+            self.begin_stage();
         }
-        let rows = output.min_rows_per_file.unwrap_or(0);
-        let mut write = StagePlan {
-            window_rows: usize::try_from(rows).unwrap_or(usize::MAX),
-            is_apart: true,
-            ..StagePlan::new()
-        };
-        write.compute.max_workers = output.max_writers;
-        self.stages.push(write);
+        self.begin_stage();
+        let write = self.stages.last_mut().expect("begun just above");
+        write.window_rows = usize::try_from(own.min_rows).unwrap_or(usize::MAX);
+        write.is_apart = true;
+        write.compute.max_workers = own.max_writers;
     }
 
     fn end_with(&mut self, sink: &Sink) {
-        if let Sink::Parquet(output) = sink
-            && (output.min_rows_per_file.is_some() || output.max_writers.is_some())
-        {
-            self.begin_write(output);
+        if let Some(own) = sink.own_stage() {
+            self.begin_write(own);
         }
-        match lower::sink_kind(sink) {
-            Some(kind) => self.stage().sink = Some(SinkSpec { kind: Some(kind) }),
-            // Even a bare source has somebody who reads it.
-            None if self.stages.is_empty() => self.stages.push(StagePlan::new()),
-            None => {}
+        // Behind a limit that only the executor can count, a consumer reads from the stage itself.
+        let needs_stage = sink.settings().is_some() || self.stages.is_empty();
+        let last = if needs_stage {
+            Some(self.stage())
+        } else {
+            self.stages.last_mut()
+        };
+        if let Some(last) = last {
+            last.sink = Some(sink.clone());
         }
     }
 }
 
-fn unparse(expression: &Expr) -> Result<String, PlanError> {
-    expressions::unparse(expression).map_err(PlanError::planner)
+/// The number in a limit.
+fn limit_rows(limit: &Limit) -> Result<u64, PlanError> {
+    match limit.get_fetch_type().map_err(PlanError::planner)? {
+        FetchType::Literal(Some(rows)) => Ok(rows as u64),
+        FetchType::Literal(None) => Ok(u64::MAX),
+        FetchType::UnsupportedExpr => Err(PlanError::InvalidArgument(
+            "limit() needs a number".to_owned(),
+        )),
+    }
 }
 
 fn unsupported(plan: &LogicalPlan) -> PlanError {
     PlanError::InvalidArgument(format!("this step cannot be run yet: {}", plan.display()))
-}
-
-impl StagePlan {
-    /// Its steps for workers, and the objects that a worker is made with: those that hold references of functions.
-    pub(crate) fn to_steps(&self) -> (Vec<Step>, Vec<BlockHandle>) {
-        let (mut steps, mut captured) = (Vec::with_capacity(self.steps.len()), Vec::new());
-        for step in &self.steps {
-            let mut kind = step.kind.clone();
-            if let (StepKind::Map(map), Some(handle)) = (&mut kind, &step.captured) {
-                captured.push(handle.clone());
-                map.captured = u32::try_from(captured.len()).expect("a stage has few steps");
-            }
-            steps.push(Step { kind: Some(kind) });
-        }
-        (steps, captured)
-    }
 }

@@ -1,6 +1,6 @@
 //! Making the stages fit into the cluster.
 
-use super::cut::StagePlan;
+use super::job::{Edge, JobPlan, StagePlan};
 use crate::executor::core::sizing::{NodeCapacity, Placement};
 use crate::plan::RESOURCE_UNIT;
 
@@ -22,46 +22,43 @@ pub struct FitError {
 ///
 /// 1. a stage without functions needs no processor of its own (it waits for the disk, or the others do);
 /// 2. neighbours become one stage with the larger of both requests.
-pub fn fit(mut stages: Vec<StagePlan>, nodes: &[NodeCapacity]) -> Result<Vec<StagePlan>, FitError> {
-    for (index, stage) in stages.iter().enumerate().filter(|(_, stage)| stage.has_map) {
-        check_feasible(stage, index == 0, nodes)?;
+pub fn fit(mut job: JobPlan, nodes: &[NodeCapacity]) -> Result<JobPlan, FitError> {
+    for stage in job.stages.iter().filter(|stage| stage.has_map) {
+        check_feasible(stage, nodes)?;
     }
-    if all_fit(&stages, nodes) {
-        return Ok(stages);
+    if all_fit(&job.stages, nodes) {
+        return Ok(job);
     }
-    for stage in stages.iter_mut().filter(|stage| !stage.has_map) {
+    for stage in job.stages.iter_mut().filter(|stage| !stage.has_map) {
         stage.compute.resources.clear();
     }
-    while stages.len() > 1 && !all_fit(&stages, nodes) {
-        let Some(index) = mergeable(&stages, nodes) else {
-            return Ok(stages);
+    while !all_fit(&job.stages, nodes) {
+        let Some((edge, merged)) = mergeable(&job, nodes) else {
+            return Ok(job);
         };
-        let next = stages.remove(index + 1);
-        let first = stages.remove(index);
-        let names = (first.name(index == 0), next.name(false));
         tracing::warn!(
             "{} and {} run in the same workers: there is no room for both",
-            names.0,
-            names.1
+            job.stages[edge.from].name(),
+            job.stages[edge.to].name()
         );
-        stages.insert(index, first.merged(next));
+        job.merge(edge, merged);
     }
-    Ok(stages)
+    Ok(job)
 }
 
 /// The same for a cluster that has lost nodes lately. If a stage only fits on those, all are planned with: its workers wait for
 /// them, or for others in their place. Gives the nodes that were planned with.
 pub fn fit_with_lost(
-    stages: Vec<StagePlan>,
+    job: JobPlan,
     nodes: Vec<NodeCapacity>,
     lost: &[NodeCapacity],
-) -> Result<(Vec<StagePlan>, Vec<NodeCapacity>), FitError> {
-    let missing = match fit(stages.clone(), &nodes) {
+) -> Result<(JobPlan, Vec<NodeCapacity>), FitError> {
+    let missing = match fit(job.clone(), &nodes) {
         Ok(fitted) => return Ok((fitted, nodes)),
         Err(missing) => missing,
     };
     let all = [&nodes[..], lost].concat();
-    match fit(stages, &all) {
+    match fit(job, &all) {
         Ok(fitted) => Ok((fitted, all)),
         Err(_) => Err(missing),
     }
@@ -82,21 +79,16 @@ fn all_fit(stages: &[StagePlan], nodes: &[NodeCapacity]) -> bool {
         .all(|stage| placement.place(&stage.compute.resources))
 }
 
-/// The first neighbours that fit on a node together. A limit between two stages keeps them apart.
-fn mergeable(stages: &[StagePlan], nodes: &[NodeCapacity]) -> Option<usize> {
-    (0..stages.len() - 1).find(|&index| {
-        let merged = stages[index].clone().merged(stages[index + 1].clone());
+/// The first edge whose ends fit on a node together, and what they are as one stage.
+fn mergeable(job: &JobPlan, nodes: &[NodeCapacity]) -> Option<(Edge, StagePlan)> {
+    job.edges.iter().find_map(|&edge| {
+        let merged = job.merged(edge)?;
         let has_room = Placement::new(nodes).place(&merged.compute.resources);
-        let may_join = stages[index].row_limit.is_none() && !stages[index + 1].is_apart;
-        may_join && has_room
+        has_room.then_some((edge, merged))
     })
 }
 
-fn check_feasible(
-    stage: &StagePlan,
-    is_first: bool,
-    nodes: &[NodeCapacity],
-) -> Result<(), FitError> {
+fn check_feasible(stage: &StagePlan, nodes: &[NodeCapacity]) -> Result<(), FitError> {
     if Placement::new(nodes).place(&stage.compute.resources) {
         return Ok(());
     }
@@ -133,7 +125,7 @@ fn check_feasible(
         }
     };
     Err(FitError {
-        stage: stage.name(is_first),
+        stage: stage.name(),
         resource,
         needed,
         there,

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use aktis_worker::options::ResourceMap;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
+use prost::Message;
 
-use super::cut::SourcePlan;
 use super::*;
 use crate::executor::core::sizing::NodeCapacity;
 use crate::plan::{
     Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
 };
-use crate::sources::ParquetTable;
-use crate::sources::splits::{Split, SplitOptions, cut_splits};
+use crate::sinks::{ParquetOutput, Sink};
+use crate::sources::parquet::spec::FilesPosition;
+use crate::sources::{ParquetTable, Split, SplitOptions, of_table};
+
 use crate::storage::{DataFile, FileFooter, RowGroupInfo};
 
 fn map(name: &str, compute: Compute) -> MapSpec {
@@ -53,11 +55,8 @@ fn chain(maps: Vec<MapSpec>) -> Dataset {
 
 fn stage_names(dataset: &Dataset, sink: &Sink) -> Vec<String> {
     let job = plan_job(dataset, sink).expect("plans");
-    job.stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| stage.name(index == 0))
-        .collect()
+    job.check().expect("can be carried out");
+    job.stages.iter().map(StagePlan::name).collect()
 }
 
 fn folder() -> Sink {
@@ -106,7 +105,12 @@ fn limit_over_a_source_is_cut_from_the_splits() {
         (job.stages.len(), job.stages[0].row_limit, job.known_rows),
         (1, None, Some(10))
     );
-    let splits = cut_splits(&job.source, options(2));
+    let source = job.stages[0].source.as_ref().expect("begins here");
+    assert_eq!((source.row_limit, source.filters.len()), (Some(10), 0));
+    let table = source.table.as_deref().expect("has rows");
+    let splits = of_table(table)
+        .expect("is registered")
+        .splits(10, options(2));
     assert_eq!(splits.iter().map(|split| split.rows).sum::<u64>(), 10);
 }
 
@@ -120,7 +124,7 @@ fn options(workers: usize) -> SplitOptions {
     }
 }
 
-fn files(groups: &[(u64, u64)]) -> SourcePlan {
+fn files(groups: &[(u64, u64)]) -> ParquetTable {
     let footer = |index: usize| FileFooter {
         file: DataFile {
             path: format!("/data/{index}.parquet"),
@@ -132,13 +136,13 @@ fn files(groups: &[(u64, u64)]) -> SourcePlan {
             .map(|&(rows, bytes)| RowGroupInfo { rows, bytes })
             .collect(),
     };
-    let table = ParquetTable::new(vec![footer(0), footer(1)], false).expect("one schema");
-    SourcePlan {
-        table: Some(Arc::new(table)),
-        columns: vec![0],
-        predicate: String::new(),
-        row_limit: None,
-    }
+    ParquetTable::new(vec![footer(0), footer(1)], false).expect("one schema")
+}
+
+fn cut_splits(table: &ParquetTable, options: SplitOptions) -> Vec<Split> {
+    of_table(table)
+        .expect("is registered")
+        .splits(u64::MAX, options)
 }
 
 /// Every row of every row group once, in order.
@@ -150,11 +154,14 @@ fn assert_complete(splits: &[Split], groups: &[(u64, u64)]) {
                 .extend((0..rows).map(|row| (format!("/data/{file}.parquet"), group as u32, row)));
         }
     }
-    let parts = splits.iter().flat_map(|split| &split.input.files);
+    let parts = splits.iter().flat_map(|split| {
+        let position = FilesPosition::decode(split.position.clone());
+        position.expect("was encoded by the source").parts
+    });
     let actual: Vec<_> = parts
         .flat_map(|part| {
             (part.first_row..part.first_row + part.rows)
-                .map(|row| (part.path.clone(), part.row_group, row))
+                .map(move |row| (part.path.clone(), part.row_group, row))
         })
         .collect();
     assert_eq!(actual, expected);
@@ -221,7 +228,7 @@ fn impossible_request_names_what_is_missing() {
         Compute::actors().with_resources(units(1, 2)),
     )]);
     let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
-    let error = fit(job.stages, &[node(8, 1)]).expect_err("there is one GPU");
+    let error = fit(job, &[node(8, 1)]).expect_err("there is one GPU");
     let text = error.to_string();
     assert!(
         text.contains("Model")
@@ -237,16 +244,16 @@ fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
     let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
     let alive = vec![node(8, 0)];
     let (_, planned) =
-        fit_with_lost(job.stages.clone(), alive.clone(), &[node(4, 2)]).expect("it may come back");
+        fit_with_lost(job.clone(), alive.clone(), &[node(4, 2)]).expect("it may come back");
     assert_eq!(planned.len(), 2);
-    let error = fit_with_lost(job.stages, alive.clone(), &[node(4, 0)]).expect_err("never there");
+    let error = fit_with_lost(job, alive.clone(), &[node(4, 0)]).expect_err("never there");
     assert!(
         error.to_string().contains("no node has more than 0"),
         "{error}"
     );
     let cpu = map("Model", Compute::actors().with_resources(units(1, 0)));
     let job = plan_job(&chain(vec![cpu]), &Sink::Consumer).expect("plans");
-    let (_, planned) = fit_with_lost(job.stages, alive.clone(), &[node(4, 2)]).expect("fits");
+    let (_, planned) = fit_with_lost(job, alive.clone(), &[node(4, 2)]).expect("fits");
     assert_eq!(planned, alive, "what fits now waits for nobody");
 }
 
@@ -255,7 +262,7 @@ fn job_that_waits_for_the_impossible_is_planned_with_a_node_that_can_take_it() {
     let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
     let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
     let awaited = awaited_nodes(&job.stages);
-    let (_, planned) = fit_with_lost(job.stages, vec![node(8, 0)], &awaited).expect("it waits");
+    let (_, planned) = fit_with_lost(job, vec![node(8, 0)], &awaited).expect("it waits");
     assert_eq!(planned.len(), 2);
 }
 
@@ -268,17 +275,63 @@ fn neighbours_share_workers_where_there_is_no_room_for_both() {
     let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
     assert_eq!(job.stages.len(), 2);
     assert_eq!(
-        fit(job.stages.clone(), &[node(2, 0)]).expect("fits").len(),
+        fit(job.clone(), &[node(2, 0)]).expect("fits").stages.len(),
         2
     );
-    let merged = fit(job.stages, &[node(1, 0)]).expect("fits");
-    assert_eq!(merged.len(), 1);
-    assert_eq!(merged[0].steps.len(), 2);
+    let merged = fit(job, &[node(1, 0)]).expect("fits");
+    merged.check().expect("can be carried out");
+    assert_eq!(merged.stages.len(), 1);
+    assert_eq!(merged.stages[0].steps.len(), 2);
 }
 
 #[test]
 fn reading_needs_no_processor_of_its_own() {
     let job = plan_job(&Dataset::range(10).expect("plans"), &folder()).expect("plans");
-    let stages = fit(job.stages, &[NodeCapacity::default()]).expect("fits");
-    assert!(stages[0].compute.resources.is_empty());
+    let fitted = fit(job, &[NodeCapacity::default()]).expect("fits");
+    assert!(fitted.stages[0].compute.resources.is_empty());
+}
+
+#[test]
+fn merging_in_the_middle_keeps_the_other_edges() {
+    let maps = vec![
+        map("A", Compute::actors()),
+        map("B", Compute::actors()),
+        map("C", gpu_actors()),
+    ];
+    let job = plan_job(&chain(maps), &Sink::Consumer).expect("plans");
+    assert_eq!(job.edges, [Edge::forward(0, 1), Edge::forward(1, 2)]);
+    let merged = fit(job, &[node(1, 1)]).expect("fits");
+    merged.check().expect("can be carried out");
+    let names: Vec<String> = merged.stages.iter().map(StagePlan::name).collect();
+    assert_eq!(names, ["Read->A->B", "C"]);
+    assert_eq!(merged.edges, [Edge::forward(0, 1)]);
+}
+
+#[test]
+fn job_that_is_more_than_a_chain_is_refused_by_name() {
+    let maps = vec![map("A", Compute::actors()), map("B", gpu_actors())];
+    let chain = plan_job(&chain(maps), &Sink::Consumer).expect("plans");
+    chain.check().expect("can be carried out");
+    let mut fork = chain.clone();
+    fork.stages.push(fork.stages[1].clone());
+    fork.edges.push(Edge::forward(0, 2));
+    let mut union = chain.clone();
+    union.stages.insert(0, union.stages[0].clone());
+    union.edges = vec![Edge::forward(0, 2), Edge::forward(1, 2)];
+    let mut two_jobs = chain.clone();
+    two_jobs.stages.extend(chain.stages.clone());
+    two_jobs.edges.push(Edge::forward(2, 3));
+    let mut backward = chain;
+    backward.stages.reverse();
+    backward.edges = vec![Edge::forward(1, 0)];
+    for (job, why) in [
+        (fork, "Read->A has 2 outputs"),
+        (union, "B has 2 inputs"),
+        (two_jobs, "2 sources and 2 sinks"),
+        (backward, "B comes before"),
+    ] {
+        let refusal = job.check().expect_err("is more than a chain").to_string();
+        assert!(refusal.contains("cannot be run yet"), "{refusal}");
+        assert!(refusal.contains(why), "{refusal}");
+    }
 }

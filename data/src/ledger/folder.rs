@@ -27,11 +27,16 @@ use arrow::datatypes::SchemaRef;
 
 use super::SaveMode;
 use crate::error::PlanError;
-use crate::graph::{ParquetOutput, Sink};
 use crate::os_error;
-use crate::sinks::parquet::{UNFINISHED, empty_file, make_alike, properties, unfinished_folder};
-use crate::wire::lower::parquet_sink;
-use crate::wire::spec::{ParquetSink, WrittenFile};
+use crate::wire::spec::WrittenFile;
+
+/// The folder inside of a job's target that holds what a job has not finished: hidden, so that nobody reads it.
+pub(crate) fn unfinished_folder(prefix: &str) -> String {
+    format!("{UNFINISHED}{prefix}")
+}
+
+/// What the names of such folders begin with.
+pub(crate) const UNFINISHED: &str = ".unfinished-";
 
 /// What the names of folders of committed jobs begin with.
 pub(super) const FINISHED: &str = ".finished-";
@@ -46,11 +51,23 @@ pub(super) const JOB_FILE: &str = "job";
 /// What the new files replace, while they do.
 pub(super) const OLD_FOLDER: &str = "old";
 
-/// The folder of a running sink. Dropped without a commit, it takes everything back.
-pub(crate) struct FolderSink {
+/// What only the format of the files knows.
+pub(crate) trait FileFormat: Send {
+    /// The call of the user, for messages.
+    fn operation(&self) -> &'static str;
+
+    /// A file without rows, so that what was written can be read again with its columns.
+    fn empty_file(&self, schema: &SchemaRef) -> Result<WrittenFile, TaskFailure>;
+
+    /// Makes all files have the columns that all of them fit into. Blocks.
+    fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure>;
+}
+
+/// The folder that a job writes into. Dropped without a commit, it takes everything back.
+pub(crate) struct FolderOutput {
     target: PathBuf,
     prefix: String,
-    spec: ParquetSink,
+    format: Box<dyn FileFormat>,
     mode: SaveMode,
     /// The target was not there before this job.
     is_new: bool,
@@ -59,35 +76,31 @@ pub(crate) struct FolderSink {
     files: Vec<WrittenFile>,
 }
 
-impl FolderSink {
-    /// The folder of `sink`, if it writes files.
-    pub(crate) fn open(sink: &Sink) -> Result<Option<Self>, PlanError> {
-        let Sink::Parquet(output) = sink else {
-            return Ok(None);
-        };
-        let ParquetOutput {
-            folder,
-            prefix,
-            mode,
-            ..
-        } = output;
-        let storage = |error: io::Error| PlanError::storage(folder, &error);
+impl FolderOutput {
+    /// Begins a job's output in `folder`.
+    pub(crate) fn begin(
+        folder: &str,
+        prefix: &str,
+        mode: SaveMode,
+        format: Box<dyn FileFormat>,
+    ) -> Result<Self, PlanError> {
         let target = PathBuf::from(folder);
         let mut made = Self {
             is_new: !target.is_dir(),
             target,
-            prefix: prefix.clone(),
-            spec: parquet_sink(output),
-            mode: *mode,
+            prefix: prefix.to_owned(),
+            format,
+            mode,
             job_file: None,
             files: Vec::new(),
         };
-        made.begin().map_err(storage)?;
-        Ok(Some(made))
+        made.make_folder()
+            .map_err(|error| PlanError::storage(folder, &error))?;
+        Ok(made)
     }
 
     /// Makes the job's folder. It gets its name when it is locked, so that nobody takes it for that of a dead job.
-    fn begin(&mut self) -> io::Result<()> {
+    fn make_folder(&mut self) -> io::Result<()> {
         let begun = self.target.join(format!("{BEGUN}{}", self.prefix));
         let mut beginnings = 0;
         let outcome = loop {
@@ -133,10 +146,9 @@ impl FolderSink {
         if let Some(schema) = schema
             && self.files.is_empty()
         {
-            self.files.push(empty_file(&self.spec, schema)?);
+            self.files.push(self.format.empty_file(schema)?);
         }
-        let properties = properties(&self.spec.compression, self.spec.row_group_rows)?;
-        make_alike(&mut self.files, &properties)?;
+        self.format.make_alike(&mut self.files)?;
         let committed = self.commit();
         if committed.is_ok() {
             // From here on there is nothing to take back.
@@ -144,7 +156,8 @@ impl FolderSink {
         }
         committed.map_err(|error| {
             let what = format!(
-                "write_parquet(): make the files of {} visible",
+                "{}: make the files of {} visible",
+                self.format.operation(),
                 self.target.display()
             );
             os_error::failure(&what, &error, ErrorCode::InvalidArgument)
@@ -178,7 +191,7 @@ impl FolderSink {
     }
 }
 
-impl Drop for FolderSink {
+impl Drop for FolderOutput {
     fn drop(&mut self) {
         // Held until the folder has another name: a lock that is free says that its job is dead.
         let Some(_locked) = self.job_file.take() else {

@@ -6,14 +6,13 @@
 //!
 //! A folder that was begun and never locked holds nothing. Whether its job is dead cannot be told for certain, because a living
 //! one is in that state for a moment; so it is swept unless it is locked, and a job that loses its folder in that moment makes
-//! it anew ([`FolderSink`](super::folder::FolderSink)).
+//! it anew ([`FolderOutput`](super::folder::FolderOutput)).
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::folder::{BEGUN, FINISHED, JOB_FILE, machine, take_back};
-use crate::sinks::parquet::UNFINISHED;
+use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, take_back};
 
 /// Takes back what dead jobs have done in `target`. Returns what was found, in words.
 pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {

@@ -6,5 +6,5 @@ mod prepare;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use folder::FolderSink;
+pub(crate) use folder::{FileFormat, FolderOutput, unfinished_folder};
 pub use prepare::{PreparedFolder, SaveMode, prepare_folder};

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::folder::{FolderSink, JOB_FILE, machine};
+use super::folder::{JOB_FILE, machine};
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::graph::{ParquetOutput, Sink};
 use crate::plan::Dataset;
 use crate::plan::MapSpec;
+use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, test_map, write_file};
 use crate::wire::spec::WrittenFile;
 use aktis_common::error::ErrorCode;
@@ -127,9 +127,7 @@ fn folder_is_overwritten_by_what_is_read_from_it() {
 fn commit_that_fails_half_way_is_taken_back() {
     let folder = used_folder();
     let sink = Sink::Parquet(output(folder.path(), SaveMode::Overwrite));
-    let mut open = FolderSink::open(&sink)
-        .expect("opens")
-        .expect("writes files");
+    let mut open = sink.begin().expect("opens").expect("writes files");
     let hidden = folder.path().join(".unfinished-new/1-a.parquet");
     fs::write(&hidden, "rows").expect("writes");
     for (name, unfinished) in [
@@ -181,7 +179,7 @@ fn what_a_killed_job_has_left_is_named_and_taken_back() {
 fn job_that_lives_or_is_of_another_machine_is_left_alone() {
     let folder = used_folder();
     let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
-    let _living = FolderSink::open(&sink).expect("opens");
+    let _living = sink.begin().expect("opens");
     let foreign = folder.path().join(".unfinished-foreign");
     fs::create_dir_all(&foreign).expect("makes a folder");
     fs::write(foreign.join(JOB_FILE), "another machine").expect("writes");
@@ -224,7 +222,7 @@ fn job_whose_folder_is_swept_before_it_was_locked_begins_anew() {
     let job_file = folder.path().join(".unfinished-new").join(JOB_FILE);
     let is_over = AtomicBool::new(false);
     let opens = || {
-        let open = FolderSink::open(&sink);
+        let open = sink.begin();
         open.is_ok_and(|open| open.is_some() && job_file.is_file())
     };
     let opened: Vec<bool> = std::thread::scope(|scope| {
@@ -249,7 +247,7 @@ fn job_that_cannot_begin_leaves_nothing() {
     fs::create_dir(&taken).expect("makes a folder");
     fs::write(taken.join("something"), "").expect("writes");
     let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
-    let refused = FolderSink::open(&sink).err().expect("the name is taken");
+    let refused = sink.begin().err().expect("the name is taken");
     assert!(refused.os_error().is_some(), "{refused}");
     let left = [".unfinished-new", "old.parquet"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(left));

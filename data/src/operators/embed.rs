@@ -99,14 +99,3 @@ fn failure(error: &dyn std::error::Error) -> TaskFailure {
     let text = aktis_inference::explain(error);
     TaskFailure::new(ErrorCode::InvalidArgument, format!("TextEmbedder: {text}"))
 }
-
-/// Loads the function of a map step.
-pub(crate) fn load(spec: &str) -> Result<Box<dyn BatchFunction>, TaskFailure> {
-    let spec = TextEmbedderSpec::from_json(spec).map_err(|error| {
-        TaskFailure::new(
-            ErrorCode::Internal,
-            format!("read embedder options: {error}"),
-        )
-    })?;
-    Ok(Box::new(EmbedFunction::load(spec)?))
-}

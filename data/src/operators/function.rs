@@ -2,31 +2,24 @@
 
 use std::sync::Arc;
 
-use aktis_common::error::ErrorCode;
 use aktis_worker::{TaskFailure, Value};
 use parking_lot::Mutex;
 
-use crate::operators::embed;
+use super::embed::EmbedFunction;
+use crate::graph::Function;
 use crate::operators::udf::{self, BatchFunction};
-use crate::wire::spec::{FunctionKind, MapStep};
 
 /// A loaded function. Only one input uses it at a time.
 pub(crate) type SharedFunction = Arc<Mutex<Box<dyn BatchFunction>>>;
 
-/// Makes the function of a step ready.
+/// Makes a function ready.
 pub(crate) fn load(
-    step: &MapStep,
+    function: &Function,
     captured: Option<&Value>,
 ) -> Result<SharedFunction, TaskFailure> {
-    let function: Box<dyn BatchFunction> = match &step.function {
-        Some(FunctionKind::Python(definition)) => udf::load(definition, captured)?,
-        Some(FunctionKind::Embedder(spec)) => embed::load(spec)?,
-        None => {
-            return Err(TaskFailure::new(
-                ErrorCode::Internal,
-                "a map step has no function",
-            ));
-        }
+    let function: Box<dyn BatchFunction> = match function {
+        Function::Python(definition) => udf::load(definition, captured)?,
+        Function::Embedder(spec) => Box::new(EmbedFunction::load((**spec).clone())?),
     };
     Ok(Arc::new(Mutex::new(function)))
 }

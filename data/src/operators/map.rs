@@ -14,14 +14,15 @@ use super::function::SharedFunction;
 use super::relational::{assemble, index_of};
 use super::stream::BatchStream;
 use crate::block::data_bytes;
-use crate::wire::spec::{KeepsKind, MapStep};
+use crate::graph::MapCall;
+use crate::plan::Kept;
 
 /// With no batch size asked for, smaller batches than this are put together.
 const SMALL_BATCH_BYTES: u64 = 1 << 20;
 
 /// Calls a function over a stream.
 pub(crate) fn open(
-    step: MapStep,
+    step: &MapCall,
     function: SharedFunction,
     input: Box<dyn BatchStream>,
     block_bytes: u64,
@@ -30,20 +31,20 @@ pub(crate) fn open(
     let calls = function.lock().calls_ahead() as u64;
     let batch_rows = match step.batch_rows {
         // Where calls overlap, "as many as there are at hand" must leave something for the others.
-        0 if calls > 1 => input_rows.div_ceil(calls),
+        None if calls > 1 => Some(input_rows.div_ceil(calls)),
         rows => rows,
     };
-    let rows = usize::try_from(batch_rows).unwrap_or(usize::MAX);
+    let rows = batch_rows.map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
     let rebatch = Rebatch {
         input,
-        rows: (rows > 0).then_some(rows),
+        rows: rows.filter(|&rows| rows > 0),
         enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
         held: VecDeque::new(),
         held_rows: 0,
         is_over: false,
     };
     Box::new(MapStream {
-        step: Arc::new(step),
+        step: Arc::new(step.clone()),
         function,
         rebatch,
         calls: VecDeque::new(),
@@ -125,7 +126,7 @@ impl Rebatch {
 }
 
 struct MapStream {
-    step: Arc<MapStep>,
+    step: Arc<MapCall>,
     function: SharedFunction,
     rebatch: Rebatch,
     calls: VecDeque<Call>,
@@ -199,13 +200,11 @@ impl MapStream {
 
     /// The columns that the function gets.
     fn given(&self, input: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
-        if !self.step.reads_some {
+        let Some(reads) = &self.step.reads else {
             return Ok(input.clone());
-        }
+        };
         let schema = input.schema();
-        let indices: Result<Vec<usize>, TaskFailure> = self
-            .step
-            .reads
+        let indices: Result<Vec<usize>, TaskFailure> = reads
             .iter()
             .map(|name| index_of(&self.step.name, name, &schema))
             .collect();
@@ -260,7 +259,7 @@ impl MapStream {
     }
 
     fn keeps_columns(&self) -> bool {
-        self.step.keeps() != KeepsKind::Nothing
+        self.step.keeps != Kept::Nothing
     }
 
     fn masked(&self, input: &RecordBatch, mask: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
@@ -298,7 +297,7 @@ impl MapStream {
         let produced = output.schema();
         let schema = input.schema();
         for (field, column) in schema.fields().iter().zip(input.columns()) {
-            if self.keeps(field.name()) && produced.index_of(field.name()).is_err() {
+            if self.step.keeps.keeps(field.name()) && produced.index_of(field.name()).is_err() {
                 fields.push(Arc::clone(field));
                 columns.push(Arc::clone(column));
             }
@@ -306,15 +305,6 @@ impl MapStream {
         fields.extend(produced.fields().iter().cloned());
         columns.extend(output.columns().iter().cloned());
         assemble(Arc::new(Schema::new(fields)), columns, output.num_rows())
-    }
-
-    fn keeps(&self, name: &str) -> bool {
-        let is_named = self.step.keeps_names.iter().any(|named| named == name);
-        match self.step.keeps() {
-            KeepsKind::Nothing => false,
-            KeepsKind::Named => is_named,
-            KeepsKind::AllExcept => !is_named,
-        }
     }
 
     fn wrong_rows(&self, input: &RecordBatch, rows: usize) -> TaskFailure {

@@ -11,11 +11,11 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::stream::BatchStream;
 use crate::error::{first_line, quoted};
-use crate::plan::expressions;
-use crate::wire::spec::{NamedExpression, StepKind};
+use crate::graph::{NamedExpression, Operator};
+use crate::plan::Expression;
 
 /// Applies a relational step to a stream.
-pub(crate) fn open(step: StepKind, input: Box<dyn BatchStream>) -> Box<dyn BatchStream> {
+pub(crate) fn open(step: Operator, input: Box<dyn BatchStream>) -> Box<dyn BatchStream> {
     Box::new(RelationalStream {
         step,
         input,
@@ -26,7 +26,7 @@ pub(crate) fn open(step: StepKind, input: Box<dyn BatchStream>) -> Box<dyn Batch
 }
 
 struct RelationalStream {
-    step: StepKind,
+    step: Operator,
     input: Box<dyn BatchStream>,
     bound: Option<(SchemaRef, Bound)>,
     /// The last batch without rows.
@@ -72,41 +72,43 @@ impl RelationalStream {
     }
 }
 
-fn bind_step(step: &StepKind, schema: &Schema) -> Result<Bound, TaskFailure> {
+fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
     match step {
-        StepKind::Filter(text) => {
-            let expression = bind_expression(text, schema)?;
+        Operator::Filter(predicate) => {
+            let expression = bind_expression(predicate, schema)?;
             let kind = expression
                 .data_type(schema)
-                .map_err(|error| invalid(text, &error, schema))?;
+                .map_err(|error| invalid(predicate, &error, schema))?;
             if kind != DataType::Boolean {
                 return Err(TaskFailure::new(
                     ErrorCode::InvalidArgument,
-                    format!("filter(expr={text:?}): it gives {kind} and not true or false"),
+                    format!(
+                        "filter(expr={:?}): it gives {kind} and not true or false",
+                        predicate.to_string()
+                    ),
                 ));
             }
             Ok(Bound::Filter(expression))
         }
-        StepKind::Project(step) => bind_project(&step.columns, schema),
-        StepKind::Select(step) => {
-            let indices: Result<Vec<usize>, TaskFailure> = step
-                .names
+        Operator::Project(columns) => bind_project(columns, schema),
+        Operator::Select(names) => {
+            let indices: Result<Vec<usize>, TaskFailure> = names
                 .iter()
                 .map(|name| index_of("select_columns()", name, schema))
                 .collect();
             Ok(columns(schema, indices?))
         }
-        StepKind::Drop(step) => {
-            for name in &step.names {
+        Operator::Drop(names) => {
+            for name in names {
                 index_of("drop_columns()", name, schema)?;
             }
             let fields = schema.fields().iter().enumerate();
-            let rest = fields.filter(|(_, field)| !step.names.contains(field.name()));
+            let rest = fields.filter(|(_, field)| !names.contains(field.name()));
             let rest = rest.map(|(index, _)| index).collect();
             Ok(columns(schema, rest))
         }
-        StepKind::Rename(step) => bind_rename(&step.pairs, schema),
-        StepKind::Map(_) => Err(TaskFailure::new(
+        Operator::Rename(pairs) => bind_rename(pairs, schema),
+        Operator::Map(_) => Err(TaskFailure::new(
             ErrorCode::Internal,
             "a map is not a relational step",
         )),
@@ -117,25 +119,25 @@ fn bind_project(columns: &[NamedExpression], schema: &Schema) -> Result<Bound, T
     let mut fields: Vec<FieldRef> = Vec::with_capacity(columns.len());
     let mut expressions = Vec::with_capacity(columns.len());
     for column in columns {
-        let expression = bind_expression(&column.sql, schema)?;
+        let expression = bind_expression(&column.expression, schema)?;
         let field = expression
             .return_field(schema)
-            .map_err(|error| invalid(&column.sql, &error, schema))?;
+            .map_err(|error| invalid(&column.expression, &error, schema))?;
         fields.push(Arc::new(Field::clone(&field).with_name(&column.name)));
         expressions.push(expression);
     }
     Ok(Bound::Compute(Arc::new(Schema::new(fields)), expressions))
 }
 
-fn bind_rename(pairs: &[NamedExpression], schema: &Schema) -> Result<Bound, TaskFailure> {
-    for pair in pairs {
-        index_of("rename_columns()", &pair.sql, schema)?;
+fn bind_rename(pairs: &[(String, String)], schema: &Schema) -> Result<Bound, TaskFailure> {
+    for (old, _) in pairs {
+        index_of("rename_columns()", old, schema)?;
     }
     let rename = |field: &FieldRef| {
-        let pair = pairs.iter().find(|pair| pair.sql == *field.name());
+        let pair = pairs.iter().find(|(old, _)| old == field.name());
         pair.map_or_else(
             || Arc::clone(field),
-            |pair| Arc::new(Field::clone(field).with_name(&pair.name)),
+            |(_, new)| Arc::new(Field::clone(field).with_name(new)),
         )
     };
     let fields: Vec<FieldRef> = schema.fields().iter().map(rename).collect();
@@ -151,8 +153,13 @@ fn columns(schema: &Schema, indices: Vec<usize>) -> Bound {
     Bound::Columns(Arc::new(Schema::new(fields)), indices)
 }
 
-fn bind_expression(text: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, TaskFailure> {
-    expressions::bind(text, schema).map_err(|error| invalid(text, &error, schema))
+fn bind_expression(
+    expression: &Expression,
+    schema: &Schema,
+) -> Result<Arc<dyn PhysicalExpr>, TaskFailure> {
+    expression
+        .bind(schema)
+        .map_err(|error| invalid(expression, &error, schema))
 }
 
 impl Bound {
@@ -237,11 +244,16 @@ fn names(schema: &Schema) -> String {
     quoted(&names)
 }
 
-fn invalid(text: &str, error: &datafusion_common::DataFusionError, schema: &Schema) -> TaskFailure {
+fn invalid(
+    expression: &Expression,
+    error: &datafusion_common::DataFusionError,
+    schema: &Schema,
+) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::InvalidArgument,
         format!(
-            "bind {text:?}: {}; the columns are {}",
+            "bind {:?}: {}; the columns are {}",
+            expression.to_string(),
             first_line(error),
             names(schema)
         ),

@@ -12,10 +12,11 @@ use datafusion_expr::{
 
 use super::expressions;
 use super::nodes::late::{LateNode, LateStep};
-use super::nodes::map::{Kept, MapNode, MapSpec, is_open};
+use super::nodes::map::{Kept, MapNode, MapSpec};
+use super::nodes::openness::is_open;
 use super::planner::planner;
 use crate::error::{PlanError, first_line};
-use crate::sources::{BlocksTable, ParquetTable, RangeTable, SourceBlock};
+use crate::sources::{self, BlocksTable, ParquetTable, RangeTable, SourceBlock};
 use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
 
 /// The name of every source in its plan.
@@ -229,57 +230,44 @@ impl Dataset {
 
     /// The files that are read.
     pub fn input_files(&self) -> Vec<String> {
-        let paths = |table: &dyn TableSource| -> Option<Vec<String>> {
-            let table = table.downcast_ref::<ParquetTable>()?;
-            Some(
-                table
-                    .files
-                    .iter()
-                    .map(|file| file.file.path.clone())
-                    .collect(),
-            )
-        };
-        self.source()
-            .and_then(|table| paths(table.as_ref()))
-            .unwrap_or_default()
+        let tables = self.tables();
+        let sources = tables
+            .iter()
+            .filter_map(|table| sources::of_table(table.as_ref()));
+        sources.flat_map(|source| source.files()).collect()
     }
 
-    /// Blocks of the source; row groups, where it is files.
+    /// Blocks of the sources; row groups, where they are files.
     pub fn num_blocks(&self) -> usize {
-        let count = |table: &dyn TableSource| {
-            if let Some(parquet) = table.downcast_ref::<ParquetTable>() {
-                parquet.files.iter().map(|file| file.row_groups.len()).sum()
-            } else if let Some(blocks) = table.downcast_ref::<BlocksTable>() {
-                blocks.blocks.len()
-            } else {
-                1
-            }
-        };
-        self.source().map_or(0, |table| count(table.as_ref()))
+        let tables = self.tables();
+        let sources = tables
+            .iter()
+            .filter_map(|table| sources::of_table(table.as_ref()));
+        sources.map(|source| source.num_blocks()).sum()
     }
 
-    /// The table at the bottom of the plan.
-    fn source(&self) -> Option<Arc<dyn TableSource>> {
-        let mut plan = &self.plan;
-        loop {
+    /// The tables at the bottom of the plan.
+    fn tables(&self) -> Vec<Arc<dyn TableSource>> {
+        let mut tables = Vec::new();
+        let mut plans = vec![&self.plan];
+        while let Some(plan) = plans.pop() {
             match plan {
-                LogicalPlan::TableScan(scan) => return Some(Arc::clone(&scan.source)),
-                other => plan = other.inputs().into_iter().next()?,
+                LogicalPlan::TableScan(scan) => tables.push(Arc::clone(&scan.source)),
+                other => plans.extend(other.inputs().into_iter().rev()),
             }
         }
+        tables
     }
 
     /// The plan after optimisation and the stages it is cut into, as text.
     pub fn explain(&self) -> Result<String, PlanError> {
         let plan = self.optimized()?.display_indent().to_string();
-        let job = crate::graph::plan_job(self, &crate::graph::Sink::Consumer)?;
+        let job = crate::graph::plan_job(self, &crate::sinks::Sink::Consumer)?;
         let stages: Vec<String> = job
             .stages
             .iter()
             .enumerate()
-            .map(|(index, stage)| {
-                format!("  {index}: {} ({})", stage.name(index == 0), stage.compute)
-            })
+            .map(|(index, stage)| format!("  {index}: {} ({})", stage.name(), stage.compute))
             .collect();
         Ok(format!("Plan:\n{plan}\nStages:\n{}", stages.join("\n")))
     }

@@ -1,8 +1,9 @@
-//! Expressions: text to logical to physical and back.
+//! Expressions: text to logical to physical, and to text where they leave the process.
 //!
-//! Between processes an expression travels as SQL text. The worker binds it to the columns that a block really has, so
-//! that the same path serves expressions over columns whose types nobody knows before a function has returned them.
+//! Between processes an expression travels as SQL text (ADR 014). The worker binds it to the columns that a block really has,
+//! so that the same path serves expressions over columns whose types nobody knows before a function has returned them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -28,26 +29,66 @@ pub(crate) fn check_syntax(text: &str) -> Result<(), DataFusionError> {
     planner().syntax(text).map(|_| ())
 }
 
+/// An expression on its way from the plan to the worker that computes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression {
+    /// Over columns that the plan knows.
+    Planned(Expr),
+    /// As SQL text, over columns that only a run will show.
+    Text(String),
+}
+
+impl Expression {
+    /// The text from which a worker makes the same expression again.
+    pub(crate) fn to_text(&self) -> Result<String, DataFusionError> {
+        match self {
+            Self::Planned(expr) => unparse(expr),
+            Self::Text(text) => Ok(text.clone()),
+        }
+    }
+
+    /// Makes it executable over batches of `schema`.
+    pub(crate) fn bind(&self, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+        match self {
+            Self::Planned(expr) => {
+                let schema = DFSchema::try_from(schema.clone())?;
+                planner().physical(unqualified(expr)?, &schema)
+            }
+            Self::Text(text) => bind(text, schema),
+        }
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned(expr) => write!(f, "{expr}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Without the names of tables, and without other names for the whole.
+fn unqualified(expr: &Expr) -> Result<Expr, DataFusionError> {
+    let transformed = expr.clone().transform(|node| {
+        Ok(match node {
+            Expr::Column(column) if column.relation.is_some() => {
+                Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
+            }
+            Expr::Alias(alias) => Transformed::yes(*alias.expr),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(transformed.data)
+}
+
 /// The text from which [`bind`] makes the same expression again.
 pub(crate) fn unparse(expr: &Expr) -> Result<String, DataFusionError> {
-    let unqualified = expr
-        .clone()
-        .transform(|node| {
-            Ok(match node {
-                Expr::Column(column) if column.relation.is_some() => {
-                    Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
-                }
-                Expr::Alias(alias) => Transformed::yes(*alias.expr),
-                other => Transformed::no(other),
-            })
-        })?
-        .data;
     let dialect = CustomDialectBuilder::new()
         .with_identifier_quote_style('"')
         .build();
-    Ok(Unparser::new(&dialect)
-        .expr_to_sql(&unqualified)?
-        .to_string())
+    let sql = Unparser::new(&dialect).expr_to_sql(&unqualified(expr)?)?;
+    Ok(sql.to_string())
 }
 
 /// Makes `text` executable over batches of `schema`.

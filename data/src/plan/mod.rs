@@ -10,6 +10,7 @@ mod tests;
 
 pub use compute::{Compute, ComputeKind, RESOURCE_UNIT};
 pub use dataset::Dataset;
+pub use expressions::Expression;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{
     EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,

@@ -1,3 +1,153 @@
 //! Where rows end.
+//!
+//! ```text
+//!  plan      what was asked for                         Sink, a case per sink
+//!  graph     whether it wants a stage, columns, a step  SinkKind
+//!            │ settings: bytes that only the sink understands
+//!  worker    takes the rows of an input                 SinkWriter
+//!  ledger    makes all of them visible                  SinkKind::begin
+//! ```
+//! A sink is a file (or a folder) here that has all of this, a case of [`Sink`] and a line in [`WRITERS`].
 
-pub(crate) mod parquet;
+mod consumer;
+mod count;
+mod parquet;
+
+pub use parquet::ParquetOutput;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::PlanError;
+use crate::ledger::FolderOutput;
+use crate::registered::Registered;
+use crate::wire::spec::WrittenFile;
+
+/// Where the rows of a job end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// With the consumer, as blocks.
+    Consumer,
+    /// Counted and forgotten.
+    Count,
+    /// In Parquet files.
+    Parquet(ParquetOutput),
+}
+
+/// Makes the writer of an input.
+type OpenWriter = fn(&Bytes, Written) -> Result<Box<dyn SinkWriter>, TaskFailure>;
+
+/// What workers write with, by the name of the sink.
+static WRITERS: [(&str, OpenWriter); 2] =
+    [(count::NAME, count::open), (parquet::NAME, parquet::open)];
+
+/// What the graph of stages knows of a sink.
+trait SinkKind {
+    /// Its step, for people; `None`: it is no work of the last stage.
+    fn step(&self) -> Option<&'static str>;
+
+    /// How workers write; `None`: rows leave the last stage as blocks.
+    fn settings(&self) -> Option<Registered>;
+
+    /// Whether anybody looks at the columns.
+    fn wants_columns(&self) -> bool {
+        true
+    }
+
+    /// What a stage that only writes is like, if the sink needs one.
+    fn own_stage(&self) -> Option<OwnStage> {
+        None
+    }
+
+    /// Begins the output of a job, if it is to become visible as a whole.
+    fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
+        Ok(None)
+    }
+}
+
+/// A stage that only writes: it has its own number of workers, and rows of several inputs come together in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnStage {
+    /// Rows that an input should have at least.
+    pub(crate) min_rows: u64,
+    /// Workers that write at once, at most.
+    pub(crate) max_writers: Option<usize>,
+}
+
+impl Sink {
+    fn kind(&self) -> &dyn SinkKind {
+        match self {
+            Self::Consumer => &consumer::Consumer,
+            Self::Count => &count::Count,
+            Self::Parquet(output) => output,
+        }
+    }
+
+    /// Its step in the last stage, for people.
+    pub(crate) fn step(&self) -> Option<&'static str> {
+        self.kind().step()
+    }
+
+    /// How workers write; `None`: rows leave the last stage as blocks.
+    pub(crate) fn settings(&self) -> Option<Registered> {
+        self.kind().settings()
+    }
+
+    /// Whether anybody looks at the columns.
+    pub(crate) fn wants_columns(&self) -> bool {
+        self.kind().wants_columns()
+    }
+
+    /// What a stage that only writes is like, if the sink needs one.
+    pub(crate) fn own_stage(&self) -> Option<OwnStage> {
+        self.kind().own_stage()
+    }
+
+    /// Begins the output of a job, if it is to become visible as a whole.
+    pub(crate) fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
+        self.kind().begin()
+    }
+}
+
+/// Takes the rows of one input.
+pub(crate) trait SinkWriter: Send {
+    /// Takes a batch.
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
+
+    /// Makes what was written whole; it gets its name when the job is over.
+    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure>;
+}
+
+/// The input whose rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Its place in the order of its stage.
+    pub(crate) sequence: u64,
+    /// Which attempt this is, counted over all inputs of the job.
+    pub(crate) attempt: u64,
+}
+
+/// Opens a registered sink for one input.
+pub(crate) fn open(sink: &Registered, input: Written) -> Result<Box<dyn SinkWriter>, TaskFailure> {
+    let writer = WRITERS.iter().find(|(name, _)| *name == sink.kind);
+    let (_, open) = writer.ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("a stage worker knows no sink {:?}", sink.kind),
+        )
+    })?;
+    open(&sink.settings, input)
+}
+
+/// A message of a sink that another process of this build has written.
+fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, TaskFailure> {
+    M::decode(bytes.clone()).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read a message for a stage worker: {error}"),
+        )
+    })
+}

@@ -1,13 +1,29 @@
-//! What a plan begins with.
+//! Blocks: those that exist before a plan runs, and those that stages hand on.
 
 use std::sync::Arc;
 
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion_common::DataFusionError;
 use datafusion_expr::TableSource;
 use parking_lot::Mutex;
+use prost::Message;
 
-use crate::block::BlockHandle;
+use super::splits::Cutter;
+use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
+use crate::block::{self, BlockHandle};
+use crate::columns;
+use crate::operators::stream::{BatchStream, Batches};
+use crate::registered::Registered;
+
+pub(super) const KIND: SourceKind = SourceKind {
+    name: "blocks",
+    of_table: |table| Some(table.downcast_ref::<BlocksTable>()?),
+    reader: |settings| Ok(Box::new(BlocksReader::new(settings)?)),
+};
 
 /// A block that exists before the plan runs.
 #[derive(Debug)]
@@ -86,24 +102,163 @@ impl TableSource for BlocksTable {
     }
 }
 
-/// The numbers from zero up, in the column `id`.
-#[derive(Debug)]
-pub struct RangeTable {
-    /// How many.
-    pub rows: u64,
-    schema: SchemaRef,
+/// How blocks are read.
+#[derive(Clone, PartialEq, Message)]
+struct BlocksSettings {
+    /// The columns of the blocks, where not all of them have just these.
+    #[prost(bytes = "bytes", tag = "1")]
+    schema: Bytes,
 }
 
-impl RangeTable {
-    /// The first `rows` numbers.
-    pub fn new(rows: u64) -> Self {
-        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
-        Self { rows, schema }
+/// Rows of blocks, in the order of the blocks that come along.
+#[derive(Clone, PartialEq, Message)]
+struct BlocksPosition {
+    #[prost(message, repeated, tag = "1")]
+    parts: Vec<BlockPart>,
+}
+
+/// Rows of a block.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct BlockPart {
+    /// First row.
+    #[prost(uint64, tag = "1")]
+    pub(crate) first_row: u64,
+    /// Rows.
+    #[prost(uint64, tag = "2")]
+    pub(crate) rows: u64,
+}
+
+/// How workers read the blocks of other stages.
+pub(crate) fn handed_on() -> Registered {
+    Registered {
+        kind: KIND.name.to_owned(),
+        settings: Bytes::new(),
     }
 }
 
-impl TableSource for RangeTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+/// These rows of the blocks that come along.
+pub(crate) fn position_of(parts: impl IntoIterator<Item = BlockPart>) -> Bytes {
+    let parts = parts.into_iter().collect();
+    super::encode(&BlocksPosition { parts })
+}
+
+impl Source for BlocksTable {
+    fn rows(&self) -> Option<u64> {
+        Some(self.blocks.iter().map(|block| block.rows).sum())
     }
+
+    fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
+        let rows = self.blocks.iter().map(|block| block.rows).sum();
+        let bytes = self.blocks.iter().map(|block| block.bytes).sum();
+        let target = options.target(rows, bytes);
+        let mut cutter = Cutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
+        for block in &self.blocks {
+            cutter.run(block.rows, |split, first_row, rows| {
+                split.push((BlockPart { first_row, rows }, Arc::clone(block)));
+            });
+        }
+        let split = |(parts, rows): (Vec<(BlockPart, Arc<SourceBlock>)>, u64)| {
+            let (parts, blocks): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+            Split {
+                position: position_of(parts),
+                blocks,
+                rows,
+            }
+        };
+        cutter.finish().into_iter().map(split).collect()
+    }
+
+    fn settings(&self, _wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError> {
+        if !self.is_mixed {
+            return Ok(Bytes::new());
+        }
+        let schema = block::encode_schema(&self.schema)?;
+        Ok(super::encode(&BlocksSettings { schema }))
+    }
+}
+
+struct BlocksReader {
+    /// The columns that the rows shall have, where blocks differ.
+    schema: Option<SchemaRef>,
+}
+
+impl BlocksReader {
+    fn new(settings: &Bytes) -> Result<Self, TaskFailure> {
+        let settings: BlocksSettings = super::decode(settings)?;
+        if settings.schema.is_empty() {
+            return Ok(Self { schema: None });
+        }
+        let schema = block::decode_schema(settings.schema).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
+        })?;
+        Ok(Self {
+            schema: Some(schema),
+        })
+    }
+}
+
+impl SourceReader for BlocksReader {
+    fn open(
+        &mut self,
+        input: Opened,
+        _row_limit: Option<usize>,
+    ) -> Result<Box<dyn BatchStream>, TaskFailure> {
+        let position: BlocksPosition = super::decode(&input.position)?;
+        let mut rows = read_blocks(&position.parts, input.blocks)?;
+        if let Some(schema) = &self.schema {
+            rows = with_columns(rows, schema)?;
+        }
+        Ok(Box::new(Batches(rows.into_iter())))
+    }
+}
+
+fn read_blocks(parts: &[BlockPart], blocks: Vec<Bytes>) -> Result<Vec<RecordBatch>, TaskFailure> {
+    if parts.len() != blocks.len() {
+        return Err(TaskFailure::new(
+            ErrorCode::Internal,
+            format!(
+                "an input names {} blocks and came with {}",
+                parts.len(),
+                blocks.len()
+            ),
+        ));
+    }
+    let mut rows = Vec::new();
+    for (part, stream) in parts.iter().zip(blocks) {
+        let (_, batches) = block::decode(stream).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
+        })?;
+        let mut skip = part.first_row;
+        let mut left = part.rows;
+        for batch in batches {
+            let length = batch.num_rows() as u64;
+            let first = skip.min(length);
+            let taken = left.min(length - first);
+            skip -= first;
+            left -= taken;
+            if taken > 0 {
+                let index = |rows| usize::try_from(rows).expect("no more than the batch has");
+                rows.push(batch.slice(index(first), index(taken)));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Blocks that came of one run as rows of one dataset.
+fn with_columns(
+    rows: Vec<RecordBatch>,
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>, TaskFailure> {
+    let conform = |batch: RecordBatch| {
+        columns::conform(&batch, schema).map_err(|misfit| {
+            let between = misfit.between("in the dataset", "in one of its blocks");
+            TaskFailure::new(ErrorCode::Application, format!("read a block: {between}"))
+        })
+    };
+    rows.into_iter().map(conform).collect()
 }

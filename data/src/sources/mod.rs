@@ -1,8 +1,165 @@
 //! Where rows come from.
+//!
+//! ```text
+//!  plan      a table: its columns                             TableSource of DataFusion
+//!  graph     its rows, what of it is not wanted, positions    Source
+//!            │ settings, positions: bytes that only the source understands
+//!  worker    opens positions                                  SourceReader
+//! ```
+//! A source is a file (or a folder) here that has all three, and a line in [`KINDS`].
 
 pub(crate) mod blocks;
 pub(crate) mod parquet;
-pub(crate) mod splits;
+mod range;
+mod splits;
 
-pub use blocks::{BlocksTable, RangeTable, SourceBlock};
+pub use blocks::{BlocksTable, SourceBlock};
 pub use parquet::ParquetTable;
+pub use range::RangeTable;
+pub(crate) use splits::{Split, SplitOptions};
+
+use std::sync::Arc;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use bytes::Bytes;
+use datafusion_common::DataFusionError;
+use datafusion_expr::{Expr, TableSource};
+use prost::Message;
+
+use crate::operators::stream::BatchStream;
+use crate::registered::Registered;
+
+/// All sources.
+static KINDS: [SourceKind; 3] = [parquet::KIND, blocks::KIND, range::KIND];
+
+/// A source, as it is registered.
+pub(crate) struct SourceKind {
+    /// What workers know it by.
+    pub(crate) name: &'static str,
+    /// The table, if it is one of this source.
+    pub(crate) of_table: fn(&dyn TableSource) -> Option<&dyn Source>,
+    /// Reads the settings that [`Source::settings`] made.
+    pub(crate) reader: fn(&Bytes) -> Result<Box<dyn SourceReader>, TaskFailure>,
+}
+
+/// A table, as the graph of stages knows it.
+pub(crate) trait Source: Send + Sync {
+    /// Rows, where they are known before it is read.
+    fn rows(&self) -> Option<u64>;
+
+    /// Pieces that it has by itself: blocks, row groups.
+    fn num_blocks(&self) -> usize;
+
+    /// The files that are read.
+    fn files(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether only the wanted columns are read; if not, the others are dropped afterwards.
+    fn reads_columns(&self) -> bool {
+        false
+    }
+
+    /// The table without what certainly has no row for which all filters are true; `None`: just as it is.
+    fn pruned(&self, _filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
+        Ok(None)
+    }
+
+    /// Its rows as inputs, in order: the first `row_limit` of them at least.
+    fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split>;
+
+    /// What workers must know to open positions.
+    fn settings(&self, wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError>;
+}
+
+/// What is wanted of a source.
+pub(crate) struct Wanted<'a> {
+    /// Columns by position.
+    pub(crate) columns: &'a [usize],
+    /// Only rows for which all of these are true.
+    pub(crate) filters: &'a [Expr],
+    /// Rows that the first function gets at once, if that was asked for.
+    pub(crate) batch_rows: Option<usize>,
+}
+
+/// What one worker reads a source with; may keep what it learns between inputs.
+pub(crate) trait SourceReader: Send {
+    /// The rows of an input. `row_limit`: more of them are not needed.
+    fn open(
+        &mut self,
+        input: Opened,
+        row_limit: Option<usize>,
+    ) -> Result<Box<dyn BatchStream>, TaskFailure>;
+
+    /// Bytes read from storage so far.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+
+    /// Whether reading takes a while, so that it is worth a thread that runs ahead.
+    fn may_run_ahead(&self) -> bool {
+        false
+    }
+}
+
+/// An input in a worker.
+pub(crate) struct Opened {
+    /// As the source's splits say it.
+    pub(crate) position: Bytes,
+    /// The blocks that came with it.
+    pub(crate) blocks: Vec<Bytes>,
+}
+
+fn registered(table: &dyn TableSource) -> Option<(&'static SourceKind, &dyn Source)> {
+    KINDS
+        .iter()
+        .find_map(|kind| Some((kind, (kind.of_table)(table)?)))
+}
+
+/// The table as a source; `None`: the plan cannot be run.
+pub(crate) fn of_table(table: &dyn TableSource) -> Option<&dyn Source> {
+    registered(table).map(|(_, source)| source)
+}
+
+/// How workers open positions of the table.
+pub(crate) fn settings_of(
+    table: &dyn TableSource,
+    wanted: &Wanted<'_>,
+) -> Result<Registered, DataFusionError> {
+    let Some((kind, source)) = registered(table) else {
+        return Err(DataFusionError::Plan(
+            "this table cannot be read".to_owned(),
+        ));
+    };
+    Ok(Registered {
+        kind: kind.name.to_owned(),
+        settings: source.settings(wanted)?,
+    })
+}
+
+/// The reader of a registered source.
+pub(crate) fn reader_of(source: &Registered) -> Result<Box<dyn SourceReader>, TaskFailure> {
+    let kind = KINDS.iter().find(|kind| kind.name == source.kind);
+    let kind = kind.ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("a stage worker knows no source {:?}", source.kind),
+        )
+    })?;
+    (kind.reader)(&source.settings)
+}
+
+/// A message of a source that another process of this build has written.
+fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, TaskFailure> {
+    M::decode(bytes.clone()).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read a message for a stage worker: {error}"),
+        )
+    })
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    Bytes::from(message.encode_to_vec())
+}

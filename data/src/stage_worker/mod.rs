@@ -17,8 +17,9 @@
 mod meter;
 mod seen;
 
-pub(crate) use meter::StageMeters;
 pub(crate) use seen::SeenColumns;
+
+use meter::StageMeters;
 
 use std::time::{Duration, Instant};
 
@@ -30,14 +31,15 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::block;
+use crate::graph::{MapCall, Operator, StageTask};
 use crate::operators::blocks::{BlockCutter, CutBlock};
 use crate::operators::function::{self, SharedFunction};
-use crate::operators::stream::BatchStream;
+use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{map, relational};
-use crate::sinks::parquet as sink;
-use crate::sinks::parquet::Sink;
-use crate::sources::parquet::read::SourceReader;
-use crate::wire::spec::{InputSpec, MapStep, Report, StageSpec, StepKind};
+use crate::sinks::{self, SinkWriter, Written};
+use crate::sources::{self, Opened, SourceReader};
+use crate::wire::decode_task;
+use crate::wire::spec::{InputSpec, Report, StageSpec};
 
 /// The actor's name in the registry.
 pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
@@ -56,7 +58,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 pub fn register(registry: NativeRegistry) -> NativeRegistry {
     registry.with_actor(STAGE_WORKER, |_context, input, captured| {
         let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-        Ok(Box::new(StageWorker::new(spec, captured)))
+        Ok(Box::new(StageWorker::new(spec, captured)?))
     })
 }
 
@@ -69,11 +71,13 @@ fn broken_message(error: &prost::DecodeError) -> TaskFailure {
 
 /// One worker of a stage. Needs nothing of a cluster: tests call it directly.
 pub struct StageWorker {
-    spec: StageSpec,
+    task: StageTask,
     /// What holds the references of its functions, until they are loaded.
     captured: Vec<Value>,
     functions: Option<Vec<Option<SharedFunction>>>,
-    reader: SourceReader,
+    reader: Box<dyn SourceReader>,
+    /// Bytes that the reader had read when it was last asked.
+    reported_bytes: u64,
     running: Option<RunningInput>,
 }
 
@@ -90,19 +94,21 @@ struct RunningInput {
 
 enum Output {
     Blocks(BlockCutter),
-    Sink(Box<dyn Sink>),
+    Sink(Box<dyn SinkWriter>),
 }
 
 impl StageWorker {
     /// A worker for the stage; functions are loaded by the first call.
-    pub fn new(spec: StageSpec, captured: Vec<Value>) -> Self {
-        Self {
-            spec,
+    pub fn new(spec: StageSpec, captured: Vec<Value>) -> Result<Self, TaskFailure> {
+        let task = decode_task(spec)?;
+        Ok(Self {
+            reader: sources::reader_of(&task.source)?,
+            task,
             captured,
             functions: None,
-            reader: SourceReader::default(),
+            reported_bytes: 0,
             running: None,
-        }
+        })
     }
 
     /// Loads the functions, which for classes means constructing them.
@@ -119,25 +125,29 @@ impl StageWorker {
     pub fn start(&mut self, input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
         self.running = None;
         let functions = self.load_functions()?.clone();
-        let mut meters = StageMeters::new(self.spec.steps.len());
-        let source = self.reader.open(&self.spec, &input, blocks, &mut meters)?;
-        let mut stream = source;
-        for (index, (step, function)) in self.spec.steps.iter().zip(functions).enumerate() {
-            let kind = step.kind.clone().ok_or_else(|| {
-                TaskFailure::new(ErrorCode::Internal, "a step of a stage has no kind")
-            })?;
-            let next = match kind {
-                StepKind::Map(step) => {
+        let mut meters = StageMeters::new(self.task.steps.len());
+        let opened = Opened {
+            position: input.position,
+            blocks,
+        };
+        let mut stream = self.open(opened, &mut meters)?;
+        for (index, (step, function)) in self.task.steps.iter().zip(functions).enumerate() {
+            let next = match step {
+                Operator::Map(call) => {
                     let function = function.expect("every map's function was loaded");
-                    map::open(step, function, stream, self.spec.block_bytes, input.rows())
+                    map::open(call, function, stream, self.task.block_bytes, input.rows)
                 }
-                relational => relational::open(relational, stream),
+                relational => relational::open(relational.clone(), stream),
             };
             stream = meters.wrap_step(index, next);
         }
-        let output = match &self.spec.sink {
-            Some(sink) => Output::Sink(sink::open(sink, &input)?),
-            None => Output::Blocks(BlockCutter::new(self.spec.block_bytes)),
+        let written = Written {
+            sequence: input.sequence,
+            attempt: input.attempt,
+        };
+        let output = match &self.task.sink {
+            Some(sink) => Output::Sink(sinks::open(sink, written)?),
+            None => Output::Blocks(BlockCutter::new(self.task.block_bytes)),
         };
         self.running = Some(RunningInput {
             stream,
@@ -146,20 +156,42 @@ impl StageWorker {
             seen: SeenColumns::default(),
             skip_blocks: input.skip_blocks,
             skip_rows: input.skip_rows,
-            rows_left: (self.spec.row_limit > 0).then_some(self.spec.row_limit),
+            rows_left: self.task.row_limit,
         });
         Ok(())
     }
 
+    /// The rows of an input, read ahead where that is worth a thread.
+    fn open(
+        &mut self,
+        input: Opened,
+        meters: &mut StageMeters,
+    ) -> Result<Box<dyn BatchStream>, TaskFailure> {
+        let stream = self.reader.open(input, self.task.row_limit_of_source())?;
+        let stream = meters.wrap_source(stream);
+        let ahead = self.task.prefetch_batches as usize;
+        if ahead == 0 || !self.reader.may_run_ahead() {
+            return Ok(stream);
+        }
+        let prefetched: Box<dyn BatchStream> = Box::new(Prefetched::spawn(stream, ahead)?);
+        Ok(meters.wrap_wait(prefetched))
+    }
+
+    /// Bytes read from storage since this was last asked.
+    fn bytes_read_since_report(&mut self) -> u64 {
+        let all = self.bytes_read();
+        all - std::mem::replace(&mut self.reported_bytes, all)
+    }
+
     /// Goes on until there is a block, or the input is used up, or there is progress to tell.
     pub fn pull(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let read_before = self.bytes_read_since_report();
         let running = self.running.as_mut().ok_or_else(|| {
             TaskFailure::new(
                 ErrorCode::Internal,
                 "a stage worker was pulled without an input",
             )
         })?;
-        let read_before = self.reader.bytes_read_since_report();
         let outcome = running.advance();
         let finished = match &outcome {
             Ok((report, _)) => report.is_last,
@@ -169,19 +201,20 @@ impl StageWorker {
             self.running = None;
         }
         let (mut report, block) = outcome?;
-        report.bytes_read = read_before + self.reader.bytes_read_since_report();
+        report.bytes_read = read_before + self.bytes_read_since_report();
         Ok((report, block))
     }
 
     fn load_functions(&mut self) -> Result<&Vec<Option<SharedFunction>>, TaskFailure> {
         if self.functions.is_none() {
             let loaded: Result<Vec<_>, TaskFailure> = self
-                .spec
+                .task
                 .steps
                 .iter()
-                .map(|step| match &step.kind {
-                    Some(StepKind::Map(map)) => {
-                        function::load(map, captured_of(map, &self.captured)?).map(Some)
+                .map(|step| match step {
+                    Operator::Map(call) => {
+                        let captured = captured_of(call, &self.captured)?;
+                        function::load(&call.function, captured).map(Some)
                     }
                     _ => Ok(None),
                 })
@@ -318,8 +351,8 @@ impl RunningInput {
 }
 
 /// What holds the references of the step's function.
-fn captured_of<'a>(map: &MapStep, all: &'a [Value]) -> Result<Option<&'a Value>, TaskFailure> {
-    let Some(index) = map.captured.checked_sub(1) else {
+fn captured_of<'a>(call: &MapCall, all: &'a [Value]) -> Result<Option<&'a Value>, TaskFailure> {
+    let Some(index) = call.captured else {
         return Ok(None);
     };
     let value = all.get(index as usize).ok_or_else(|| {

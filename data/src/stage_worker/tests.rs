@@ -8,8 +8,8 @@ use super::*;
 use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
-use crate::graph::{ParquetOutput, Sink};
 use crate::plan::{Dataset, Kept, MapSpec, Produces};
+use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, rows, test_map, whole, write_file};
 
 fn read(folder: &Path) -> Dataset {
@@ -367,41 +367,51 @@ fn counting_reads_no_columns() {
 /// STG-2 (same-cut-every-time).
 #[test]
 fn repeated_input_leaves_out_what_was_delivered() {
-    let spec = StageSpec {
+    let range = crate::sources::RangeTable::new(1000);
+    let wanted = crate::sources::Wanted {
+        columns: &[0],
+        filters: &[],
+        batch_rows: None,
+    };
+    let task = StageTask {
+        name: "Read".to_owned(),
+        source: sources::settings_of(&range, &wanted).expect("is registered"),
+        steps: Vec::new(),
+        sink: None,
         block_bytes: 800,
-        ..StageSpec::default()
+        row_limit: None,
+        prefetch_batches: 0,
     };
-    let numbers = crate::wire::spec::NumberPart {
-        start: 0,
-        end: 1000,
+    let spec = crate::wire::encode_task(&task).expect("has no expressions");
+    let worker = || StageWorker::new(spec.clone(), Vec::new()).expect("understands it");
+    let options = crate::sources::SplitOptions {
+        workers: 1,
+        batch_rows: None,
+        window_rows: 0,
+        has_map: false,
+        parts: Some(1),
     };
+    let source = sources::of_table(&range).expect("is registered");
+    let splits = source.splits(u64::MAX, options);
     let input = InputSpec {
-        numbers: Some(numbers),
+        position: splits[0].position.clone(),
+        rows: splits[0].rows,
         ..InputSpec::default()
     };
-    let all = pull_all(
-        &mut StageWorker::new(spec.clone(), Vec::new()),
-        input.clone(),
-    )
-    .expect("runs");
+    let all = pull_all(&mut worker(), input.clone()).expect("runs");
     let first: u64 = all[..3].iter().map(|(rows, _)| rows).sum();
     let again = InputSpec {
         skip_blocks: 3,
         skip_rows: first,
         ..input.clone()
     };
-    let rest = pull_all(
-        &mut StageWorker::new(spec.clone(), Vec::new()),
-        again.clone(),
-    )
-    .expect("runs");
+    let rest = pull_all(&mut worker(), again.clone()).expect("runs");
     assert_eq!(rest, all[3..]);
     let other = InputSpec {
         skip_rows: first + 1,
         ..again
     };
-    let failure =
-        pull_all(&mut StageWorker::new(spec, Vec::new()), other).expect_err("rows differ");
+    let failure = pull_all(&mut worker(), other).expect_err("rows differ");
     assert!(failure.message.contains("other rows"), "{failure}");
 }
 

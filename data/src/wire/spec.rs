@@ -4,56 +4,41 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-/// What one worker does with every input it gets: read, steps, sink.
+/// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
 pub struct StageSpec {
     /// For messages.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// How files are read, where inputs are parts of files.
+    /// How inputs are opened.
     #[prost(message, optional, tag = "2")]
-    pub scan: Option<ScanSpec>,
+    pub source: Option<RegisteredSpec>,
     /// In order.
     #[prost(message, repeated, tag = "3")]
     pub steps: Vec<Step>,
     /// Absent: rows leave as blocks.
     #[prost(message, optional, tag = "4")]
-    pub sink: Option<SinkSpec>,
+    pub sink: Option<RegisteredSpec>,
     /// Blocks are cut at this size.
     #[prost(uint64, tag = "5")]
     pub block_bytes: u64,
-    /// Most rows that leave per input; 0 is no limit.
-    #[prost(uint64, tag = "6")]
-    pub row_limit: u64,
+    /// Most rows that leave per input.
+    #[prost(uint64, optional, tag = "6")]
+    pub row_limit: Option<u64>,
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     #[prost(uint32, tag = "7")]
     pub prefetch_batches: u32,
-    /// The columns of the blocks that the job begins with, where not all of them have just these.
-    #[prost(bytes = "bytes", tag = "8")]
-    pub block_schema: Bytes,
 }
 
-/// How Parquet files are read.
+/// As [`Registered`](crate::registered::Registered).
 #[derive(Clone, PartialEq, Message)]
-pub struct ScanSpec {
-    /// The files' columns.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub schema: Bytes,
-    /// The columns to read, by position.
-    #[prost(uint32, repeated, tag = "2")]
-    pub columns: Vec<u32>,
-    /// SQL; empty: all rows.
-    #[prost(string, tag = "3")]
-    pub predicate: String,
-    /// Rows per batch.
-    #[prost(uint64, tag = "4")]
-    pub batch_rows: u64,
-    /// The columns that files have themselves, each kind once; empty: all have those of `schema`.
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    pub file_schemas: Vec<Bytes>,
-    /// The columns that the names of folders tell.
-    #[prost(string, repeated, tag = "6")]
-    pub partitions: Vec<String>,
+pub struct RegisteredSpec {
+    /// What it is registered under.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// A message of its own.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub settings: Bytes,
 }
 
 /// One step of a stage.
@@ -149,12 +134,12 @@ pub struct MapStep {
     /// One row out for one row in.
     #[prost(bool, tag = "9")]
     pub keeps_rows: bool,
-    /// Rows per call; 0: as many as there are in a block.
-    #[prost(uint64, tag = "10")]
-    pub batch_rows: u64,
-    /// Which of the values that the worker is made with holds the references of the function; 0: none, 1: the first.
-    #[prost(uint32, tag = "11")]
-    pub captured: u32,
+    /// Rows per call; absent: as many as there are in a block.
+    #[prost(uint64, optional, tag = "10")]
+    pub batch_rows: Option<u64>,
+    /// Which of the values that the worker is made with holds the references of the function.
+    #[prost(uint32, optional, tag = "11")]
+    pub captured: Option<u32>,
 }
 
 /// A function.
@@ -180,64 +165,18 @@ pub enum KeepsKind {
     AllExcept = 2,
 }
 
-/// Where rows end.
-#[derive(Clone, PartialEq, Message)]
-pub struct SinkSpec {
-    /// The kind.
-    #[prost(oneof = "SinkKind", tags = "1, 2")]
-    pub kind: Option<SinkKind>,
-}
-
-/// Where rows end.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum SinkKind {
-    /// Rows are counted and forgotten.
-    #[prost(message, tag = "1")]
-    Count(CountSink),
-    /// Rows become Parquet files.
-    #[prost(message, tag = "2")]
-    Parquet(ParquetSink),
-}
-
-/// Counts rows.
-#[derive(Clone, PartialEq, Message)]
-pub struct CountSink {}
-
-/// Writes one file per input, or more where their rows are limited.
-#[derive(Clone, PartialEq, Message)]
-pub struct ParquetSink {
-    /// Absolute path of the folder.
-    #[prost(string, tag = "1")]
-    pub folder: String,
-    /// What the files' names begin with.
-    #[prost(string, tag = "2")]
-    pub prefix: String,
-    /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
-    #[prost(string, tag = "3")]
-    pub compression: String,
-    /// Rows per row group at most.
-    #[prost(uint64, tag = "4")]
-    pub row_group_rows: u64,
-    /// Rows per file at most; 0 is no limit.
-    #[prost(uint64, tag = "5")]
-    pub max_rows_per_file: u64,
-}
-
 /// One unit of work for a worker: done again as a whole when the worker dies.
 #[derive(Clone, PartialEq, Message)]
 pub struct InputSpec {
     /// Position in the stage's order; names the output file.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
-    /// Parts of files, in order.
-    #[prost(message, repeated, tag = "2")]
-    pub files: Vec<FilePart>,
-    /// Numbers, for the range source.
-    #[prost(message, optional, tag = "3")]
-    pub numbers: Option<NumberPart>,
-    /// Blocks, in the order of the call's dependencies.
-    #[prost(message, repeated, tag = "4")]
-    pub blocks: Vec<BlockPart>,
+    /// Where it lies, as its source says.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub position: Bytes,
+    /// Rows that it begins with, as far as anybody knows.
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
     /// Blocks that an earlier attempt has delivered: they are made again but not sent again.
     #[prost(uint64, tag = "5")]
     pub skip_blocks: u64,
@@ -247,57 +186,6 @@ pub struct InputSpec {
     /// Which attempt this is, counted over all inputs of the job: no two share a file.
     #[prost(uint64, tag = "7")]
     pub attempt: u64,
-}
-
-/// Rows of one row group of a file.
-#[derive(Clone, PartialEq, Message)]
-pub struct FilePart {
-    /// Absolute path.
-    #[prost(string, tag = "1")]
-    pub path: String,
-    /// Length of the file.
-    #[prost(uint64, tag = "2")]
-    pub size_bytes: u64,
-    /// Row groups in the file.
-    #[prost(uint32, tag = "3")]
-    pub row_groups: u32,
-    /// Which one.
-    #[prost(uint32, tag = "4")]
-    pub row_group: u32,
-    /// Its rows.
-    #[prost(uint64, tag = "5")]
-    pub row_group_rows: u64,
-    /// First row within the row group.
-    #[prost(uint64, tag = "6")]
-    pub first_row: u64,
-    /// Rows.
-    #[prost(uint64, tag = "7")]
-    pub rows: u64,
-    /// Which of the scan's `file_schemas` the file has.
-    #[prost(uint32, tag = "8")]
-    pub file_schema: u32,
-}
-
-/// The numbers from `start` until `end`.
-#[derive(Clone, PartialEq, Message)]
-pub struct NumberPart {
-    /// First number.
-    #[prost(uint64, tag = "1")]
-    pub start: u64,
-    /// One after the last.
-    #[prost(uint64, tag = "2")]
-    pub end: u64,
-}
-
-/// Rows of a block.
-#[derive(Clone, PartialEq, Message)]
-pub struct BlockPart {
-    /// First row.
-    #[prost(uint64, tag = "1")]
-    pub first_row: u64,
-    /// Rows.
-    #[prost(uint64, tag = "2")]
-    pub rows: u64,
 }
 
 /// What a pull tells besides its block.

@@ -2,11 +2,12 @@
 
 use aktis_data::SaveMode;
 use aktis_data::executor::pool::RuntimePool;
-use aktis_data::graph::{ParquetOutput, Sink, plan_job};
+use aktis_data::graph::plan_job;
 use aktis_data::plan::Dataset;
 use aktis_data::storage::ReadOptions;
 use aktis_data::{
-    ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, prepare_folder,
+    ExecuteError, Execution, ExecutionOptions, ParquetOutput, PlanError, PlanErrorKind, Sink,
+    prepare_folder,
 };
 use aktis_worker::Runtime;
 use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};

@@ -96,7 +96,10 @@ impl WorkerPool for InProcessPool {
             ));
         }
         let work = move || {
-            let mut worker = StageWorker::new(spec, Vec::new());
+            let mut worker = match StageWorker::new(spec, Vec::new()) {
+                Ok(worker) => worker,
+                Err(failure) => return answers(key, Answer::Ready(Err(failure))),
+            };
             while let Ok(request) = requests.recv() {
                 let is_ready_call = matches!(request, Request::Ready);
                 let work = || Ok(serve(&mut worker, request));

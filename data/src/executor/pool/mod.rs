@@ -114,6 +114,7 @@ pub struct PoolAnswers(pub(crate) AnswerSink);
 /// What a new worker does.
 pub struct WorkerStart<'a> {
     pub(crate) spec: &'a StageSpec,
+    pub(crate) calls_python: bool,
     pub(crate) resources: &'a ResourceMap,
     /// Objects that hold the references of its functions.
     pub(crate) captured: &'a [BlockHandle],

@@ -218,7 +218,7 @@ impl WorkerPool for RuntimePool {
     fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
         let options = ActorOptions {
             resources: Some(start.resources.clone()),
-            shared_modules: if start.spec.calls_python() {
+            shared_modules: if start.calls_python {
                 self.python_modules.clone()
             } else {
                 Vec::new()

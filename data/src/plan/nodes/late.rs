@@ -13,7 +13,7 @@ use arrow::datatypes::Field;
 use datafusion_common::{DFSchema, DFSchemaRef, Result};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use super::map::is_open;
+use super::openness::is_open;
 
 /// A step bound at run time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use datafusion_common::{DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use super::late::LateNode;
+use super::openness::is_open;
 use crate::block::BlockHandle;
 use crate::plan::Compute;
 
@@ -163,26 +163,6 @@ impl MapNode {
 
 fn is_produced(spec: &MapSpec, name: &str) -> bool {
     matches!(&spec.produces, Produces::Fields(fields) if fields.iter().any(|field| field.name() == name))
-}
-
-/// Whether `plan` may have columns that its schema does not know.
-pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Extension(extension) => {
-            let node = extension.node.as_any();
-            if let Some(map) = node.downcast_ref::<MapNode>() {
-                map.is_open
-            } else if let Some(late) = node.downcast_ref::<LateNode>() {
-                late.is_open()
-            } else {
-                false
-            }
-        }
-        LogicalPlan::Filter(filter) => is_open(&filter.input),
-        LogicalPlan::Limit(limit) => is_open(&limit.input),
-        // A projection lists all of its columns.
-        _ => false,
-    }
 }
 
 /// A column of embeddings: one fixed-size list of floats per row.

@@ -2,3 +2,4 @@
 
 pub(crate) mod late;
 pub(crate) mod map;
+pub(crate) mod openness;

@@ -26,7 +26,7 @@ use crate::os_error;
 use crate::wire::spec::WrittenFile;
 
 /// Makes all files have the columns that all of them fit into. Blocks.
-pub(crate) fn make_alike(
+pub(super) fn make_alike(
     files: &mut [WrittenFile],
     properties: &WriterProperties,
 ) -> Result<(), TaskFailure> {
@@ -168,7 +168,7 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
-    use crate::sinks::parquet::properties;
+    use crate::sinks::parquet::write::properties;
 
     fn part(folder: &Path, number: usize, column: ArrayRef) -> WrittenFile {
         let batch =

@@ -2,7 +2,7 @@
 //!
 //! STG-1 (nothing-half-done): workers write only into the hidden folder of their job, each attempt at an input under a
 //! name of its own, so that two attempts never write one file, even if the first is wrongly taken for dead. Names that
-//! readers see are given by the driver, when all rows of the job are whole (`execution::folder`).
+//! readers see are given by the driver, when all rows of the job are whole (`ledger::folder`).
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -15,9 +15,11 @@ use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
+use super::spec::ParquetSink;
 use crate::block;
+use crate::ledger::unfinished_folder;
 use crate::os_error;
-use crate::wire::spec::{ParquetSink, WrittenFile};
+use crate::wire::spec::WrittenFile;
 
 /// A file beyond this is brought to the disk by the worker that wrote it, beside the work of others. What is smaller waits for
 /// the end of the job: the disk takes many small files as fast as one.
@@ -25,14 +27,6 @@ const LARGE_BYTES: u64 = 8 << 20;
 
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
 pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
-
-/// The folder inside of a sink's folder that holds what a job has not finished: hidden, so that nobody reads it.
-pub(crate) fn unfinished_folder(prefix: &str) -> String {
-    format!("{UNFINISHED}{prefix}")
-}
-
-/// What the names of such folders begin with.
-pub(crate) const UNFINISHED: &str = ".unfinished-";
 
 /// The name that readers will see.
 pub(crate) fn file_name(prefix: &str, sequence: u64, part: u64) -> String {

@@ -1,4 +1,4 @@
-//! Where rows end.
+//! Writing the rows of one input.
 
 use std::sync::Arc;
 
@@ -10,44 +10,16 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::part::{Part, PartPath};
+use super::spec::ParquetSink;
 use crate::columns::{Misfit, conform, unify};
-use crate::wire::spec::{InputSpec, ParquetSink, SinkKind, SinkSpec, WrittenFile};
+use crate::sinks::{SinkWriter, Written};
+use crate::wire::spec::WrittenFile;
 
 /// Batches of unknown type that wait at most.
 const MAX_UNTYPED_BATCHES: usize = 64;
 
-/// Takes the rows of one input.
-pub(crate) trait Sink: Send {
-    /// Takes a batch.
-    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
-
-    /// Makes what was written whole; the driver gives it its name when the job is over.
-    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure>;
-}
-
-/// Opens the sink for one input.
-pub(crate) fn open(spec: &SinkSpec, input: &InputSpec) -> Result<Box<dyn Sink>, TaskFailure> {
-    match &spec.kind {
-        Some(SinkKind::Count(_)) => Ok(Box::new(Count)),
-        Some(SinkKind::Parquet(sink)) => Ok(Box::new(ParquetFile::new(sink, input)?)),
-        None => Err(TaskFailure::new(ErrorCode::Internal, "a sink has no kind")),
-    }
-}
-
-struct Count;
-
-impl Sink for Count {
-    fn write(&mut self, _batch: RecordBatch) -> Result<(), TaskFailure> {
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<Vec<WrittenFile>, TaskFailure> {
-        Ok(Vec::new())
-    }
-}
-
 /// Parquet files of one input: one, or as many as its rows need.
-struct ParquetFile {
+pub(super) struct ParquetFile {
     spec: ParquetSink,
     sequence: u64,
     attempt: u64,
@@ -62,20 +34,12 @@ struct ParquetFile {
     rows: u64,
 }
 
-/// A file without rows, so that what was written can be read again with its columns.
-pub(crate) fn empty_file(
-    sink: &ParquetSink,
-    schema: &SchemaRef,
-) -> Result<WrittenFile, TaskFailure> {
-    let properties = properties(&sink.compression, sink.row_group_rows)?;
-    Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?.finish()
-}
-
 impl ParquetFile {
-    fn new(sink: &ParquetSink, input: &InputSpec) -> Result<Self, TaskFailure> {
+    /// The files of an input.
+    pub(super) fn new(sink: ParquetSink, input: Written) -> Result<Self, TaskFailure> {
         let properties = properties(&sink.compression, sink.row_group_rows)?;
         Ok(Self {
-            spec: sink.clone(),
+            spec: sink,
             sequence: input.sequence,
             attempt: input.attempt,
             properties,
@@ -110,7 +74,7 @@ impl ParquetFile {
 }
 
 /// What files of these settings are written with.
-pub(crate) fn properties(
+pub(super) fn properties(
     compression_name: &str,
     row_group_rows: u64,
 ) -> Result<WriterProperties, TaskFailure> {
@@ -154,7 +118,7 @@ fn compression(name: &str) -> Result<Compression, TaskFailure> {
     })
 }
 
-impl Sink for ParquetFile {
+impl SinkWriter for ParquetFile {
     fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         if batch.num_rows() == 0 {
             return Ok(());

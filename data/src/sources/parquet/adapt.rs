@@ -16,13 +16,13 @@ use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
 
+use super::spec::{FilePart, ScanSpec};
 use crate::block;
 use crate::columns;
 use crate::error::first_line;
 use crate::operators::relational::assemble;
 use crate::plan::expressions;
 use crate::storage::partition_values;
-use crate::wire::spec::{FilePart, ScanSpec};
 
 /// A [`ScanSpec`], read.
 pub(crate) struct ScanColumns {

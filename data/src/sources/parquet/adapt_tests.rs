@@ -13,8 +13,8 @@ use parquet::arrow::ArrowWriter;
 use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
-use crate::graph::Sink;
 use crate::plan::Dataset;
+use crate::sinks::Sink;
 
 fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) {
     std::fs::create_dir_all(path.parent().expect("in a folder")).expect("makes folders");

@@ -1,10 +1,20 @@
-//! Parquet files.
+//! Parquet files, also where their columns differ.
 
 mod adapt;
 #[cfg(test)]
 mod adapt_tests;
-pub(crate) mod prune;
-pub(crate) mod read;
+mod positions;
+mod prune;
+mod read;
+pub(crate) mod spec;
 mod table;
 
 pub use table::ParquetTable;
+
+use super::SourceKind;
+
+pub(super) const KIND: SourceKind = SourceKind {
+    name: "parquet",
+    of_table: |table| Some(table.downcast_ref::<ParquetTable>()?),
+    reader: |settings| Ok(Box::new(read::FileReader::new(settings)?)),
+};

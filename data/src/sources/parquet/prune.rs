@@ -9,18 +9,14 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::{Expr, TableSource};
 
 use super::ParquetTable;
-use crate::error::PlanError;
-use crate::plan::expressions;
+use crate::plan::Expression;
 use crate::storage::partition_values;
 
 /// The table with only those files that may have rows for which all filters are true; `None`: just as it is.
-pub(crate) fn prune(
-    source: &dyn TableSource,
+pub(super) fn prune(
+    table: &ParquetTable,
     filters: &[Expr],
-) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
-    let Some(table) = source.downcast_ref::<ParquetTable>() else {
-        return Ok(None);
-    };
+) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
     let tells = |filter: &&Expr| {
         let columns = filter.column_refs();
         !columns.is_empty()
@@ -32,7 +28,7 @@ pub(crate) fn prune(
     if filters.is_empty() {
         return Ok(None);
     }
-    let kept = matching(table, &filters).map_err(PlanError::planner)?;
+    let kept = matching(table, &filters)?;
     Ok(Some(Arc::new(table.with_files(&kept))))
 }
 
@@ -60,7 +56,7 @@ fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFu
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let mut mask = BooleanArray::from(vec![true; batch.num_rows()]);
     for filter in filters {
-        let expression = expressions::bind(&expressions::unparse(filter)?, &schema)?;
+        let expression = Expression::Planned((*filter).clone()).bind(&schema)?;
         let matches = expression.evaluate(&batch)?.into_array(batch.num_rows())?;
         mask = and_kleene(&mask, matches.as_boolean())?;
     }

@@ -1,12 +1,11 @@
-//! What an input begins with: parts of Parquet files, numbers, or blocks.
+//! Reading parts of Parquet files.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use datafusion_common::DataFusionError;
 use datafusion_datasource::PartitionedFile;
@@ -24,185 +23,46 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use tokio::runtime::Runtime as TokioRuntime;
 
 use super::adapt::{Adapter, ScanColumns};
-use crate::block;
-use crate::columns;
+use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::error::first_line;
-use crate::operators::stream::{BatchStream, Batches, Prefetched};
+use crate::operators::stream::BatchStream;
 use crate::os_error;
 use crate::panics;
-use crate::stage_worker::StageMeters;
+use crate::sources::{Opened, SourceReader};
 use crate::storage::{DataFile, MeteredStore, local_store};
-use crate::wire::spec::{BlockPart, FilePart, InputSpec, NumberPart, ScanSpec, StageSpec};
 
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
-/// Numbers per batch.
-const NUMBERS_PER_BATCH: u64 = 64 << 10;
-
-/// Opens the inputs of one worker; keeps footers between them.
-#[derive(Default)]
-pub(crate) struct SourceReader {
-    files: Option<FileReader>,
-    reported_bytes: u64,
-}
-
-impl SourceReader {
-    /// The rows of `input`.
-    pub(crate) fn open(
-        &mut self,
-        stage: &StageSpec,
-        input: &InputSpec,
-        blocks: Vec<Bytes>,
-        meters: &mut StageMeters,
-    ) -> Result<Box<dyn BatchStream>, TaskFailure> {
-        let stream: Box<dyn BatchStream> = if let Some(numbers) = &input.numbers {
-            Box::new(Numbers::new(numbers))
-        } else if input.files.is_empty() {
-            let mut rows = read_blocks(&input.blocks, blocks)?;
-            if !stage.block_schema.is_empty() {
-                rows = with_columns(rows, &stage.block_schema)?;
-            }
-            Box::new(Batches(rows.into_iter()))
-        } else {
-            let scan = stage.scan.as_ref().ok_or_else(|| {
-                TaskFailure::new(
-                    ErrorCode::Internal,
-                    "a stage without a scan got parts of files",
-                )
-            })?;
-            let reader = match &mut self.files {
-                Some(reader) => reader,
-                None => self.files.insert(FileReader::new()),
-            };
-            reader.open(scan, &input.files, stage.row_limit_of_scan())?
-        };
-        let stream = meters.wrap_source(stream);
-        let ahead = stage.prefetch_batches as usize;
-        if ahead == 0 || input.files.is_empty() {
-            return Ok(stream);
-        }
-        let prefetched: Box<dyn BatchStream> = Box::new(Prefetched::spawn(stream, ahead)?);
-        Ok(meters.wrap_wait(prefetched))
-    }
-
-    /// Bytes read from storage so far.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        self.files
-            .as_ref()
-            .map_or(0, |files| files.store.bytes_read())
-    }
-
-    /// Bytes read since this was last asked.
-    pub(crate) fn bytes_read_since_report(&mut self) -> u64 {
-        let all = self.bytes_read();
-        all - std::mem::replace(&mut self.reported_bytes, all)
-    }
-}
-
-fn read_blocks(parts: &[BlockPart], blocks: Vec<Bytes>) -> Result<Vec<RecordBatch>, TaskFailure> {
-    if parts.len() != blocks.len() {
-        return Err(TaskFailure::new(
-            ErrorCode::Internal,
-            format!(
-                "an input names {} blocks and came with {}",
-                parts.len(),
-                blocks.len()
-            ),
-        ));
-    }
-    let mut rows = Vec::new();
-    for (part, stream) in parts.iter().zip(blocks) {
-        let (_, batches) = block::decode(stream).map_err(|error| {
-            TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
-        })?;
-        let mut skip = part.first_row;
-        let mut left = part.rows;
-        for batch in batches {
-            let length = batch.num_rows() as u64;
-            let first = skip.min(length);
-            let taken = left.min(length - first);
-            skip -= first;
-            left -= taken;
-            if taken > 0 {
-                let index = |rows| usize::try_from(rows).expect("no more than the batch has");
-                rows.push(batch.slice(index(first), index(taken)));
-            }
-        }
-    }
-    Ok(rows)
-}
-
-/// Blocks that came of one run as rows of one dataset.
-fn with_columns(rows: Vec<RecordBatch>, schema: &Bytes) -> Result<Vec<RecordBatch>, TaskFailure> {
-    let schema = block::decode_schema(schema.clone()).map_err(|error| {
-        TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
-    })?;
-    let conform = |batch: RecordBatch| {
-        columns::conform(&batch, &schema).map_err(|misfit| {
-            let between = misfit.between("in the dataset", "in one of its blocks");
-            TaskFailure::new(ErrorCode::Application, format!("read a block: {between}"))
-        })
-    };
-    rows.into_iter().map(conform).collect()
-}
-
-/// The range source.
-struct Numbers {
-    schema: SchemaRef,
-    next: u64,
-    end: u64,
-}
-
-impl Numbers {
-    fn new(part: &NumberPart) -> Self {
-        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
-        Self {
-            schema,
-            next: part.start,
-            end: part.end,
-        }
-    }
-}
-
-impl BatchStream for Numbers {
-    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        if self.next >= self.end {
-            return Ok(None);
-        }
-        let end = self.end.min(self.next + NUMBERS_PER_BATCH);
-        let number = |n: u64| i64::try_from(n).expect("range() refuses more than 2^63 rows");
-        let ids = Int64Array::from_iter_values(number(self.next)..number(end));
-        self.next = end;
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(ids)]);
-        batch.map(Some).map_err(|error| {
-            TaskFailure::new(ErrorCode::Internal, format!("make numbers: {error}"))
-        })
-    }
-}
 
 /// Reads parts of Parquet files: row groups are skipped by their statistics, pages by the page index, rows by the
-/// predicate while they are decoded.
-#[derive(Clone)]
-struct FileReader {
-    store: Arc<MeteredStore>,
-    context: Arc<TaskContext>,
+/// predicate while they are decoded. Keeps footers between inputs.
+pub(super) struct FileReader {
+    scan: ScanSpec,
+    files: Files,
 }
 
 impl FileReader {
-    fn new() -> Self {
+    /// A reader with the settings of a table.
+    pub(super) fn new(settings: &Bytes) -> Result<Self, TaskFailure> {
         let store = Arc::new(MeteredStore::new(local_store()));
         let context =
             Arc::new(TaskContext::default().with_runtime(Arc::new(RuntimeEnv::default())));
-        Self { store, context }
+        Ok(Self {
+            scan: crate::sources::decode(settings)?,
+            files: Files { store, context },
+        })
     }
+}
 
+impl SourceReader for FileReader {
     fn open(
-        &self,
-        scan: &ScanSpec,
-        parts: &[FilePart],
+        &mut self,
+        input: Opened,
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
-        let columns = ScanColumns::new(scan).map_err(|error| Paths::of(parts).failure(&error))?;
+        let FilesPosition { parts } = crate::sources::decode(&input.position)?;
+        let columns =
+            ScanColumns::new(&self.scan).map_err(|error| Paths::of(&parts).failure(&error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| {
@@ -210,8 +70,8 @@ impl FileReader {
             })?;
         let runs = parts.chunk_by(|one, next| columns.is_one_run(one, next));
         Ok(Box::new(FileStream {
-            reader: self.clone(),
-            batch_rows: scan.batch_rows,
+            files: self.files.clone(),
+            batch_rows: self.scan.batch_rows,
             row_limit,
             runs: runs.map(<[FilePart]>::to_vec).collect(),
             columns,
@@ -220,6 +80,23 @@ impl FileReader {
         }))
     }
 
+    fn bytes_read(&self) -> u64 {
+        self.files.store.bytes_read()
+    }
+
+    fn may_run_ahead(&self) -> bool {
+        true
+    }
+}
+
+/// Where files lie, and what is known of them.
+#[derive(Clone)]
+struct Files {
+    store: Arc<MeteredStore>,
+    context: Arc<TaskContext>,
+}
+
+impl Files {
     fn stream(
         &self,
         adapter: &Adapter,
@@ -353,7 +230,7 @@ impl Paths {
 
 /// The rows of parts of files, run by run: those of a run have the same columns.
 struct FileStream {
-    reader: FileReader,
+    files: Files,
     columns: ScanColumns,
     batch_rows: u64,
     row_limit: Option<usize>,
@@ -404,9 +281,9 @@ impl FileStream {
         let open = || {
             let adapter = self.columns.adapter(&parts[0]);
             let stream = adapter.and_then(|adapter| {
-                let stream =
-                    self.reader
-                        .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
+                let stream = self
+                    .files
+                    .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
                 Ok((adapter, stream))
             });
             stream.map_err(|error| paths.failure(&error))

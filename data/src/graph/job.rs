@@ -1,0 +1,308 @@
+//! A job as a graph of stages.
+//!
+//! A stage is a chain of steps that run in one worker without moving a block. Its rows come from a source or along edges of
+//! other stages, and go along edges or end in a sink. Free of messages: how a stage travels is the business of `wire`.
+//!
+//! The form can say more than is carried out today: [`JobPlan::check`] refuses what is not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion_expr::{Expr, TableSource};
+
+use super::operator::{MapCall, Operator};
+use aktis_worker::options::ResourceMap;
+use arrow::datatypes::SchemaRef;
+
+use crate::block::BlockHandle;
+use crate::error::PlanError;
+use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
+use crate::sinks::Sink;
+
+/// A step and its name for people.
+#[derive(Debug, Clone)]
+pub struct PlannedStep {
+    /// For messages and statistics.
+    pub name: String,
+    pub(crate) operator: Operator,
+    /// The object that holds the references of its function.
+    pub(crate) captured: Option<BlockHandle>,
+}
+
+/// Where the rows of a stage begin.
+#[derive(Clone)]
+pub(crate) struct SourcePlan {
+    /// `None`: there are no rows.
+    pub(crate) table: Option<Arc<dyn TableSource>>,
+    pub(crate) columns: Vec<usize>,
+    /// Only rows for which all of these are true.
+    pub(crate) filters: Vec<Expr>,
+    /// Most rows that the source needs to give.
+    pub(crate) row_limit: Option<u64>,
+}
+
+impl fmt::Debug for SourcePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourcePlan")
+            .field("columns", &self.columns)
+            .field("filters", &self.filters)
+            .field("row_limit", &self.row_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one kind of worker does.
+#[derive(Debug, Clone)]
+pub struct StagePlan {
+    /// Where its rows begin; `None`: they come along edges.
+    pub(crate) source: Option<SourcePlan>,
+    /// In order.
+    pub steps: Vec<PlannedStep>,
+    /// Where and how wide.
+    pub compute: Compute,
+    /// Whether a function runs here; if not, it is only reading, relational work and writing.
+    pub has_map: bool,
+    /// Whether the map is the native embedder.
+    pub is_native: bool,
+    /// Rows of the first map's batches.
+    pub batch_rows: Option<usize>,
+    /// Rows that an input should have at least.
+    pub window_rows: usize,
+    /// Most rows that leave as a whole.
+    pub row_limit: Option<u64>,
+    /// Where its rows end; `None`: they go along edges.
+    pub(crate) sink: Option<Sink>,
+    /// Its inputs must be put together of those of the stage before, so it never becomes one with that.
+    pub(crate) is_apart: bool,
+}
+
+/// How rows go from one stage to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeKind {
+    /// Block by block, as they are made.
+    Forward,
+}
+
+/// Rows of one stage are those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// The stage that gives, by its position in the job.
+    pub from: usize,
+    /// The stage that gets.
+    pub to: usize,
+    /// How.
+    pub kind: EdgeKind,
+}
+
+/// A job.
+#[derive(Debug, Clone)]
+pub struct JobPlan {
+    /// Each after those that its rows come from.
+    pub stages: Vec<StagePlan>,
+    /// In any order.
+    pub edges: Vec<Edge>,
+    /// The columns, if they are all known.
+    pub schema: Option<SchemaRef>,
+    /// Rows that come out, where the footers alone tell.
+    pub known_rows: Option<u64>,
+}
+
+impl StagePlan {
+    /// A stage that does nothing yet.
+    pub(crate) fn new(source: Option<SourcePlan>) -> Self {
+        Self {
+            source,
+            steps: Vec::new(),
+            compute: Compute::tasks(),
+            has_map: false,
+            is_native: true,
+            batch_rows: None,
+            window_rows: 0,
+            row_limit: None,
+            sink: None,
+            is_apart: false,
+        }
+    }
+
+    /// For messages: the names of its maps, or what else it does.
+    pub fn name(&self) -> String {
+        let mut names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        if self.source.is_some() {
+            names.insert(0, "Read");
+        }
+        names.extend(self.sink.as_ref().and_then(Sink::step));
+        if names.is_empty() {
+            "Pass".to_owned()
+        } else {
+            names.join("->")
+        }
+    }
+
+    /// Whether `map` may join this stage.
+    pub(super) fn takes(&self, map: &MapSpec) -> bool {
+        if !self.has_map {
+            return true;
+        }
+        let same_workers = self.compute.resources == map.compute.resources;
+        match (self.compute.kind, map.compute.kind) {
+            (ComputeKind::Tasks, ComputeKind::Tasks) => {
+                same_workers
+                    && self.compute.min_workers == map.compute.min_workers
+                    && self.compute.max_workers == map.compute.max_workers
+            }
+            (ComputeKind::Tasks, ComputeKind::Actors) => {
+                same_workers && self.compute.max_workers.is_none()
+            }
+            // Two models stay apart, and a function after a model must not hold up the model.
+            (ComputeKind::Actors, _) => false,
+        }
+    }
+
+    /// Adds a call of a function.
+    pub(super) fn push_map(&mut self, map: &MapSpec) {
+        self.is_native &= matches!(map.function, MapFunction::Embedder(_));
+        self.compute = map.compute.clone();
+        if !self.has_map {
+            self.batch_rows = map.batch_rows;
+        }
+        self.window_rows = self.window_rows.max(map.window_rows);
+        self.has_map = true;
+        let captured = match &map.function {
+            MapFunction::Python(python) => python.captured.clone(),
+            MapFunction::Embedder(_) => None,
+        };
+        self.steps.push(PlannedStep {
+            name: map.name.clone(),
+            operator: Operator::Map(MapCall::of(map)),
+            captured,
+        });
+    }
+
+    /// Two stages as one, where there is no room for both.
+    fn merged(mut self, next: Self) -> Self {
+        let mut resources: ResourceMap = self.compute.resources.clone();
+        for (name, amount) in &next.compute.resources {
+            let most = resources.entry(name.clone()).or_default();
+            *most = (*most).max(*amount);
+        }
+        let wider = if next.has_map {
+            next.compute.clone()
+        } else {
+            self.compute.clone()
+        };
+        self.compute = Compute { resources, ..wider };
+        self.batch_rows = self.batch_rows.or(next.batch_rows);
+        self.window_rows = self.window_rows.max(next.window_rows);
+        self.has_map |= next.has_map;
+        self.is_native &= next.is_native;
+        self.steps.extend(next.steps);
+        self.row_limit = next.row_limit;
+        self.sink = next.sink;
+        self
+    }
+
+    /// Whether its rows leave as blocks.
+    pub(crate) fn makes_blocks(&self) -> bool {
+        let settings = self.sink.as_ref().and_then(Sink::settings);
+        settings.is_none()
+    }
+
+    /// Its steps for workers, and the objects that a worker is made with: those that hold references of functions.
+    pub(crate) fn to_steps(&self) -> (Vec<Operator>, Vec<BlockHandle>) {
+        let (mut steps, mut captured) = (Vec::with_capacity(self.steps.len()), Vec::new());
+        for step in &self.steps {
+            let mut operator = step.operator.clone();
+            if let (Operator::Map(call), Some(handle)) = (&mut operator, &step.captured) {
+                call.captured = u32::try_from(captured.len()).ok();
+                captured.push(handle.clone());
+            }
+            steps.push(operator);
+        }
+        (steps, captured)
+    }
+}
+
+impl Edge {
+    /// Rows go on block by block.
+    pub fn forward(from: usize, to: usize) -> Self {
+        let kind = EdgeKind::Forward;
+        Self { from, to, kind }
+    }
+}
+
+impl JobPlan {
+    /// Fails if the job is more than can be carried out: so far every stage has one input and one output, and there is one
+    /// source and one sink.
+    pub fn check(&self) -> Result<(), PlanError> {
+        for (index, stage) in self.stages.iter().enumerate() {
+            let inputs = self.edges_to(index).count() + usize::from(stage.source.is_some());
+            let outputs = self.edges_from(index).count() + usize::from(stage.sink.is_some());
+            for (what, count) in [("inputs", inputs), ("outputs", outputs)] {
+                if count != 1 {
+                    return Err(refused(&format!(
+                        "{} has {count} {what}, and a stage must have one",
+                        stage.name()
+                    )));
+                }
+            }
+        }
+        if let Some(edge) = self.edges.iter().find(|edge| edge.from >= edge.to) {
+            let name = self.stages[edge.to].name();
+            return Err(refused(&format!("{name} comes before what it reads from")));
+        }
+        let ends = |is_one: fn(&StagePlan) -> bool| {
+            self.stages.iter().filter(|stage| is_one(stage)).count()
+        };
+        let sources = ends(|stage| stage.source.is_some());
+        let sinks = ends(|stage| stage.sink.is_some());
+        if (sources, sinks) != (1, 1) {
+            return Err(refused(&format!(
+                "it has {sources} sources and {sinks} sinks, and there must be one of each"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where rows of the stage come from.
+    pub(crate) fn edges_to(&self, stage: usize) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.to == stage)
+    }
+
+    /// Where rows of the stage go.
+    pub(crate) fn edges_from(&self, stage: usize) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.from == stage)
+    }
+
+    /// Both ends of an edge as one stage; `None`: they cannot be one, because others read from or write to them, or because
+    /// something between them must stay between them.
+    pub(super) fn merged(&self, edge: Edge) -> Option<StagePlan> {
+        let (from, to) = (&self.stages[edge.from], &self.stages[edge.to]);
+        let are_alone = self.edges_from(edge.from).count() == 1
+            && self.edges_to(edge.to).count() == 1
+            && to.source.is_none()
+            && from.sink.is_none();
+        // A limit between two stages keeps them apart.
+        let may_join = from.row_limit.is_none() && !to.is_apart;
+        (are_alone && may_join).then(|| from.clone().merged(to.clone()))
+    }
+
+    /// Puts `stage` in the place of both ends of an edge.
+    pub(super) fn merge(&mut self, edge: Edge, stage: StagePlan) {
+        self.stages[edge.from] = stage;
+        self.stages.remove(edge.to);
+        self.edges.retain(|other| *other != edge);
+        for other in &mut self.edges {
+            for end in [&mut other.from, &mut other.to] {
+                if *end == edge.to {
+                    *end = edge.from;
+                } else if *end > edge.to {
+                    *end -= 1;
+                }
+            }
+        }
+    }
+}
+
+fn refused(why: &str) -> PlanError {
+    PlanError::InvalidArgument(format!("this job cannot be run yet: {why}"))
+}

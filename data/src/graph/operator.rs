@@ -1,0 +1,110 @@
+//! What happens to rows inside of a stage, one step after the other. How a step is carried out is told in
+//! [`operators`](crate::operators), how it travels in `wire`.
+
+use aktis_inference::TextEmbedderSpec;
+use bytes::Bytes;
+
+use crate::plan::{Expression, Kept, LateStep, MapFunction, MapSpec, Produces};
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operator {
+    /// Keeps the rows for which the expression is true.
+    Filter(Expression),
+    /// Computes columns, in this order.
+    Project(Vec<NamedExpression>),
+    /// Keeps these columns, in this order.
+    Select(Vec<String>),
+    /// Drops these columns.
+    Drop(Vec<String>),
+    /// Gives columns other names: old name, new name.
+    Rename(Vec<(String, String)>),
+    /// Calls a function.
+    Map(MapCall),
+}
+
+/// An expression and the name of its column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedExpression {
+    /// The column.
+    pub name: String,
+    /// What is in it.
+    pub expression: Expression,
+}
+
+/// A call of a function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapCall {
+    /// For messages.
+    pub name: String,
+    /// What to call.
+    pub function: Function,
+    /// The columns that the function gets; `None`: all.
+    pub reads: Option<Vec<String>>,
+    /// The columns that pass by.
+    pub keeps: Kept,
+    /// Whether the function tells which rows stay.
+    pub is_mask: bool,
+    /// Whether one row comes out for one row in.
+    pub keeps_rows: bool,
+    /// Rows per call; `None`: as many as there are in a block.
+    pub batch_rows: Option<u64>,
+    /// Which of the values that the worker is made with holds the references of the function.
+    pub captured: Option<u32>,
+}
+
+/// A function.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Function {
+    /// For the [`UdfHost`](crate::operators::udf::UdfHost).
+    Python(Bytes),
+    /// The native text embedder.
+    Embedder(Box<TextEmbedderSpec>),
+}
+
+impl MapCall {
+    /// The call of `map`'s function.
+    pub(crate) fn of(map: &MapSpec) -> Self {
+        let function = match &map.function {
+            MapFunction::Python(python) => Function::Python(python.definition.clone()),
+            MapFunction::Embedder(embedder) => Function::Embedder(Box::new(embedder.spec.clone())),
+        };
+        Self {
+            name: map.name.clone(),
+            function,
+            reads: map.reads.clone(),
+            keeps: map.keeps.clone(),
+            is_mask: map.produces == Produces::Mask,
+            keeps_rows: map.keeps_rows,
+            batch_rows: map.batch_rows.map(|rows| rows as u64),
+            // Known when all steps of a stage are.
+            captured: None,
+        }
+    }
+}
+
+impl Operator {
+    /// A step that is bound at run time, and its name.
+    pub(crate) fn late(step: &LateStep) -> (&'static str, Self) {
+        match step {
+            LateStep::Filter(text) => ("Filter", Self::Filter(Expression::Text(text.clone()))),
+            LateStep::Select(names) => ("Select", Self::Select(names.clone())),
+            LateStep::Drop(names) => ("Drop", Self::Drop(names.clone())),
+            LateStep::Rename(pairs) => ("Rename", Self::Rename(pairs.clone())),
+        }
+    }
+
+    /// Whether one row comes out for one row in.
+    pub(crate) fn keeps_rows(&self) -> bool {
+        match self {
+            Self::Filter(_) => false,
+            Self::Map(map) => map.keeps_rows && !map.is_mask,
+            Self::Project(_) | Self::Select(_) | Self::Drop(_) | Self::Rename(_) => true,
+        }
+    }
+
+    /// Whether it calls a Python function.
+    pub(crate) fn calls_python(&self) -> bool {
+        matches!(self, Self::Map(map) if matches!(map.function, Function::Python(_)))
+    }
+}

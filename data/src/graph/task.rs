@@ -1,0 +1,36 @@
+//! What one worker of a stage does with every input that it gets: read, steps, sink.
+
+use super::operator::Operator;
+use crate::registered::Registered;
+
+/// What one worker of a stage does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageTask {
+    /// For messages.
+    pub name: String,
+    /// How inputs are opened.
+    pub source: Registered,
+    /// In order.
+    pub steps: Vec<Operator>,
+    /// How rows are written; `None`: they leave as blocks.
+    pub sink: Option<Registered>,
+    /// Blocks are cut at this size.
+    pub block_bytes: u64,
+    /// Most rows that leave per input.
+    pub row_limit: Option<u64>,
+    /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
+    pub prefetch_batches: u32,
+}
+
+impl StageTask {
+    /// Rows that a source needs to give at most, where every row that is read leaves the stage.
+    pub(crate) fn row_limit_of_source(&self) -> Option<usize> {
+        let limit = self.row_limit.and_then(|rows| usize::try_from(rows).ok());
+        limit.filter(|_| self.steps.iter().all(Operator::keeps_rows))
+    }
+
+    /// Whether a step calls a Python function.
+    pub(crate) fn calls_python(&self) -> bool {
+        self.steps.iter().any(Operator::calls_python)
+    }
+}

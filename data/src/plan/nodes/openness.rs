@@ -1,0 +1,26 @@
+//! Whether a plan may have columns that only a run will show.
+
+use datafusion_expr::LogicalPlan;
+
+use super::late::LateNode;
+use super::map::MapNode;
+
+/// Whether `plan` may have columns that its schema does not know.
+pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            if let Some(map) = node.downcast_ref::<MapNode>() {
+                map.is_open
+            } else if let Some(late) = node.downcast_ref::<LateNode>() {
+                late.is_open()
+            } else {
+                false
+            }
+        }
+        LogicalPlan::Filter(filter) => is_open(&filter.input),
+        LogicalPlan::Limit(limit) => is_open(&limit.input),
+        // A projection lists all of its columns.
+        _ => false,
+    }
+}

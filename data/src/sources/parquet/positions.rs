@@ -1,0 +1,118 @@
+//! Parquet files as a source: rows, positions, and what workers must know.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion_common::DataFusionError;
+use datafusion_expr::{Expr, TableSource};
+
+use super::ParquetTable;
+use super::prune::prune;
+use super::spec::{FilePart, FilesPosition, ScanSpec};
+use crate::block;
+use crate::plan::expressions;
+use crate::sources::splits::Cutter;
+use crate::sources::{Source, Split, SplitOptions, Wanted};
+
+/// What a batch has where no size was asked for.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Batches that were asked for smaller than this are read together and cut without copying.
+const MIN_READ_BYTES: u64 = 1 << 20;
+
+impl Source for ParquetTable {
+    fn rows(&self) -> Option<u64> {
+        Some(Self::rows(self))
+    }
+
+    fn num_blocks(&self) -> usize {
+        self.files.iter().map(|file| file.row_groups.len()).sum()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let path = |file: &crate::storage::FileFooter| file.file.path.clone();
+        self.files.iter().map(path).collect()
+    }
+
+    fn reads_columns(&self) -> bool {
+        true
+    }
+
+    fn pruned(&self, filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
+        prune(self, filters)
+    }
+
+    fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
+        let target = options.target(Self::rows(self), self.bytes());
+        let mut cutter = Cutter::<Vec<FilePart>>::new(target, row_limit);
+        for (file_index, file) in self.files.iter().enumerate() {
+            for (index, group) in file.row_groups.iter().enumerate() {
+                cutter.run(group.rows, |parts, first_row, rows| {
+                    parts.push(FilePart {
+                        path: file.file.path.clone(),
+                        size_bytes: file.file.size_bytes,
+                        row_groups: count(file.row_groups.len()),
+                        row_group: count(index),
+                        row_group_rows: group.rows,
+                        first_row,
+                        rows,
+                        file_schema: self.schema_of(file_index),
+                    });
+                });
+            }
+        }
+        let split = |(parts, rows): (Vec<FilePart>, u64)| Split {
+            position: crate::sources::encode(&FilesPosition { parts }),
+            blocks: Vec::new(),
+            rows,
+        };
+        cutter.finish().into_iter().map(split).collect()
+    }
+
+    fn settings(&self, wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError> {
+        let encode = |schema: &SchemaRef| block::encode_schema(schema);
+        let file_schemas: Result<_, _> = if self.is_uniform() {
+            Ok(Vec::new())
+        } else {
+            self.file_schemas.iter().map(encode).collect()
+        };
+        let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
+        let predicate: Result<Vec<String>, DataFusionError> = wanted
+            .filters
+            .iter()
+            .map(|filter| Ok(format!("({})", expressions::unparse(filter)?)))
+            .collect();
+        let row_bytes = self.bytes() / Self::rows(self).max(1);
+        Ok(crate::sources::encode(&ScanSpec {
+            schema: encode(&self.schema)?,
+            file_schemas: file_schemas?,
+            partitions: self.partitions.clone(),
+            columns: wanted.columns.iter().map(column).collect(),
+            predicate: predicate?.join(" AND "),
+            batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows),
+        }))
+    }
+}
+
+impl ParquetTable {
+    /// Bytes of all row groups before compression.
+    fn bytes(&self) -> u64 {
+        let groups = self.files.iter().flat_map(|file| file.row_groups.iter());
+        groups.map(|group| group.bytes).sum()
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("a file has fewer than 2^32 row groups")
+}
+
+/// Rows to read at once: a multiple of what the first function wants.
+fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
+    match wanted {
+        Some(rows) => {
+            let rows = rows.max(1) as u64;
+            rows * (MIN_READ_BYTES / (rows * row_bytes)).clamp(1, 1024)
+        }
+        None => (BATCH_BYTES / row_bytes).clamp(1, 1 << 20),
+    }
+}

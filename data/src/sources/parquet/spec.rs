@@ -1,0 +1,63 @@
+//! What travels to workers that read Parquet files.
+
+use bytes::Bytes;
+use prost::Message;
+
+/// How files are read.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ScanSpec {
+    /// The files' columns.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) schema: Bytes,
+    /// The columns to read, by position.
+    #[prost(uint32, repeated, tag = "2")]
+    pub(crate) columns: Vec<u32>,
+    /// SQL; empty: all rows.
+    #[prost(string, tag = "3")]
+    pub(crate) predicate: String,
+    /// Rows per batch.
+    #[prost(uint64, tag = "4")]
+    pub(crate) batch_rows: u64,
+    /// The columns that files have themselves, each kind once; empty: all have those of `schema`.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(crate) file_schemas: Vec<Bytes>,
+    /// The columns that the names of folders tell.
+    #[prost(string, repeated, tag = "6")]
+    pub(crate) partitions: Vec<String>,
+}
+
+/// Parts of files, in order.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FilesPosition {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) parts: Vec<FilePart>,
+}
+
+/// Rows of one row group of a file.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FilePart {
+    /// Absolute path.
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
+    /// Length of the file.
+    #[prost(uint64, tag = "2")]
+    pub(crate) size_bytes: u64,
+    /// Row groups in the file.
+    #[prost(uint32, tag = "3")]
+    pub(crate) row_groups: u32,
+    /// Which one.
+    #[prost(uint32, tag = "4")]
+    pub(crate) row_group: u32,
+    /// Its rows.
+    #[prost(uint64, tag = "5")]
+    pub(crate) row_group_rows: u64,
+    /// First row within the row group.
+    #[prost(uint64, tag = "6")]
+    pub(crate) first_row: u64,
+    /// Rows.
+    #[prost(uint64, tag = "7")]
+    pub(crate) rows: u64,
+    /// Which of the scan's `file_schemas` the file has.
+    #[prost(uint32, tag = "8")]
+    pub(crate) file_schema: u32,
+}

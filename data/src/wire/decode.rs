@@ -1,0 +1,94 @@
+//! From messages to the work of a stage.
+
+use aktis_common::error::ErrorCode;
+use aktis_inference::TextEmbedderSpec;
+use aktis_worker::TaskFailure;
+
+use super::spec::{
+    FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, StageSpec, Step, StepKind,
+};
+use crate::graph::{Function, MapCall, Operator, StageTask};
+use crate::plan::{Expression, Kept};
+use crate::registered::Registered;
+
+/// The work that the message tells.
+pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
+    let source = spec.source.ok_or_else(|| incomplete("a stage", "source"))?;
+    let steps: Result<_, TaskFailure> = spec.steps.into_iter().map(operator).collect();
+    Ok(StageTask {
+        name: spec.name,
+        source: registered(source),
+        steps: steps?,
+        sink: spec.sink.map(registered),
+        block_bytes: spec.block_bytes,
+        row_limit: spec.row_limit,
+        prefetch_batches: spec.prefetch_batches,
+    })
+}
+
+fn incomplete(message: &str, field: &str) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("read a message for a stage worker: {message} has no {field}"),
+    )
+}
+
+fn registered(spec: RegisteredSpec) -> Registered {
+    Registered {
+        kind: spec.kind,
+        settings: spec.settings,
+    }
+}
+
+fn operator(step: Step) -> Result<Operator, TaskFailure> {
+    let kind = step.kind.ok_or_else(|| incomplete("a step", "kind"))?;
+    Ok(match kind {
+        StepKind::Filter(text) => Operator::Filter(Expression::Text(text)),
+        StepKind::Project(step) => {
+            let column = |column: NamedExpression| crate::graph::NamedExpression {
+                name: column.name,
+                expression: Expression::Text(column.sql),
+            };
+            Operator::Project(step.columns.into_iter().map(column).collect())
+        }
+        StepKind::Select(step) => Operator::Select(step.names),
+        StepKind::Drop(step) => Operator::Drop(step.names),
+        StepKind::Rename(step) => {
+            let pairs = step.pairs.into_iter();
+            Operator::Rename(pairs.map(|pair| (pair.sql, pair.name)).collect())
+        }
+        StepKind::Map(step) => Operator::Map(map_call(step)?),
+    })
+}
+
+fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
+    let keeps = match step.keeps() {
+        KeepsKind::Nothing => Kept::Nothing,
+        KeepsKind::Named => Kept::Named(step.keeps_names),
+        KeepsKind::AllExcept => Kept::AllExcept(step.keeps_names),
+    };
+    let function = match step.function {
+        Some(FunctionKind::Python(definition)) => Function::Python(definition),
+        Some(FunctionKind::Embedder(json)) => Function::Embedder(Box::new(embedder(&json)?)),
+        None => return Err(incomplete("a map", "function")),
+    };
+    Ok(MapCall {
+        name: step.name,
+        function,
+        reads: step.reads_some.then_some(step.reads),
+        keeps,
+        is_mask: step.is_mask,
+        keeps_rows: step.keeps_rows,
+        batch_rows: step.batch_rows,
+        captured: step.captured,
+    })
+}
+
+fn embedder(json: &str) -> Result<TextEmbedderSpec, TaskFailure> {
+    TextEmbedderSpec::from_json(json).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read embedder options: {error}"),
+        )
+    })
+}

@@ -1,0 +1,86 @@
+//! From the work of a stage to messages.
+
+use datafusion_common::DataFusionError;
+
+use super::spec::{
+    FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ProjectStep, RegisteredSpec,
+    RenameStep, StageSpec, Step, StepKind,
+};
+use crate::graph::{Function, MapCall, Operator, StageTask};
+use crate::plan::Kept;
+use crate::registered::Registered;
+
+/// The message for the workers of a stage. Fails where an expression cannot be told in SQL.
+pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError> {
+    let steps = task.steps.iter().map(step);
+    Ok(StageSpec {
+        name: task.name.clone(),
+        source: Some(registered(&task.source)),
+        steps: steps.collect::<Result<_, _>>()?,
+        sink: task.sink.as_ref().map(registered),
+        block_bytes: task.block_bytes,
+        row_limit: task.row_limit,
+        prefetch_batches: task.prefetch_batches,
+    })
+}
+
+fn registered(registered: &Registered) -> RegisteredSpec {
+    RegisteredSpec {
+        kind: registered.kind.clone(),
+        settings: registered.settings.clone(),
+    }
+}
+
+fn step(operator: &Operator) -> Result<Step, DataFusionError> {
+    let names = |names: &[String]| NamesStep {
+        names: names.to_vec(),
+    };
+    let kind = match operator {
+        Operator::Filter(expression) => StepKind::Filter(expression.to_text()?),
+        Operator::Project(columns) => {
+            let column = |column: &crate::graph::NamedExpression| {
+                let sql = column.expression.to_text()?;
+                let name = column.name.clone();
+                Ok(NamedExpression { sql, name })
+            };
+            let columns: Result<_, DataFusionError> = columns.iter().map(column).collect();
+            StepKind::Project(ProjectStep { columns: columns? })
+        }
+        Operator::Select(selected) => StepKind::Select(names(selected)),
+        Operator::Drop(dropped) => StepKind::Drop(names(dropped)),
+        Operator::Rename(pairs) => {
+            let pair = |(old, new): &(String, String)| NamedExpression {
+                sql: old.clone(),
+                name: new.clone(),
+            };
+            let pairs = pairs.iter().map(pair).collect();
+            StepKind::Rename(RenameStep { pairs })
+        }
+        Operator::Map(call) => StepKind::Map(map_step(call)),
+    };
+    Ok(Step { kind: Some(kind) })
+}
+
+fn map_step(call: &MapCall) -> MapStep {
+    let function = match &call.function {
+        Function::Python(definition) => FunctionKind::Python(definition.clone()),
+        Function::Embedder(spec) => FunctionKind::Embedder(spec.to_json()),
+    };
+    let (keeps, keeps_names) = match &call.keeps {
+        Kept::Nothing => (KeepsKind::Nothing, Vec::new()),
+        Kept::Named(names) => (KeepsKind::Named, names.clone()),
+        Kept::AllExcept(names) => (KeepsKind::AllExcept, names.clone()),
+    };
+    MapStep {
+        name: call.name.clone(),
+        function: Some(function),
+        reads_some: call.reads.is_some(),
+        reads: call.reads.clone().unwrap_or_default(),
+        keeps: keeps.into(),
+        keeps_names,
+        is_mask: call.is_mask,
+        keeps_rows: call.keeps_rows,
+        batch_rows: call.batch_rows,
+        captured: call.captured,
+    }
+}

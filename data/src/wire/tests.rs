@@ -1,0 +1,129 @@
+//! What was encoded is decoded again.
+
+use bytes::Bytes;
+use datafusion_expr::{col, lit};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::spec::StageSpec;
+use super::{decode_task, encode_task};
+use crate::graph::{Function, MapCall, NamedExpression, Operator, StageTask};
+use crate::plan::{Expression, Kept};
+use crate::registered::Registered;
+
+fn names() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("[a-zA-Z. ]{0,6}", 0..3)
+}
+
+fn calls() -> impl Strategy<Value = Operator> {
+    let kept = prop_oneof![
+        Just(Kept::Nothing),
+        names().prop_map(Kept::Named),
+        names().prop_map(Kept::AllExcept),
+    ];
+    let numbers = (
+        prop::option::of(any::<u64>()),
+        prop::option::of(any::<u32>()),
+    );
+    let flags = (any::<bool>(), any::<bool>());
+    (
+        ".*",
+        any::<Vec<u8>>(),
+        prop::option::of(names()),
+        kept,
+        numbers,
+        flags,
+    )
+        .prop_map(
+            |(name, definition, reads, keeps, (batch_rows, captured), (is_mask, keeps_rows))| {
+                Operator::Map(MapCall {
+                    name,
+                    function: Function::Python(Bytes::from(definition)),
+                    reads,
+                    keeps,
+                    is_mask,
+                    keeps_rows,
+                    batch_rows,
+                    captured,
+                })
+            },
+        )
+}
+
+fn operators() -> impl Strategy<Value = Operator> {
+    let text = || "[a-z]{1,4}".prop_map(Expression::Text);
+    let column = (".*", text()).prop_map(|(name, expression)| NamedExpression { name, expression });
+    prop_oneof![
+        text().prop_map(Operator::Filter),
+        prop::collection::vec(column, 0..3).prop_map(Operator::Project),
+        names().prop_map(Operator::Select),
+        names().prop_map(Operator::Drop),
+        prop::collection::vec(("[a-z]*", "[a-z]*"), 0..3).prop_map(Operator::Rename),
+        calls(),
+    ]
+}
+
+fn registered() -> impl Strategy<Value = Registered> {
+    ("[a-z]*", any::<Vec<u8>>()).prop_map(|(kind, settings)| Registered {
+        kind,
+        settings: Bytes::from(settings),
+    })
+}
+
+fn tasks() -> impl Strategy<Value = StageTask> {
+    let numbers = (any::<u64>(), prop::option::of(any::<u64>()), any::<u32>());
+    let steps = prop::collection::vec(operators(), 0..5);
+    (
+        ".*",
+        registered(),
+        steps,
+        prop::option::of(registered()),
+        numbers,
+    )
+        .prop_map(
+            |(name, source, steps, sink, (block_bytes, row_limit, prefetch_batches))| StageTask {
+                name,
+                source,
+                steps,
+                sink,
+                block_bytes,
+                row_limit,
+                prefetch_batches,
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn work_of_a_stage_survives_the_way_to_its_workers(task in tasks()) {
+        let bytes = encode_task(&task).expect("text stays text").encode_to_vec();
+        let spec = StageSpec::decode(&*bytes).expect("was encoded just now");
+        prop_assert_eq!(decode_task(spec).expect("is whole"), task);
+    }
+}
+
+#[test]
+fn planned_expression_travels_as_text_without_the_name_of_its_table() {
+    let filter = col("source.id").gt(lit(3));
+    let task = StageTask {
+        name: String::new(),
+        source: Registered {
+            kind: String::new(),
+            settings: Bytes::new(),
+        },
+        steps: vec![Operator::Filter(Expression::Planned(filter))],
+        sink: None,
+        block_bytes: 0,
+        row_limit: None,
+        prefetch_batches: 0,
+    };
+    let decoded = decode_task(encode_task(&task).expect("can be told in SQL")).expect("is whole");
+    let text = Expression::Text("(\"id\" > 3)".to_owned());
+    assert_eq!(decoded.steps, [Operator::Filter(text)]);
+}
+
+#[test]
+fn message_that_lacks_something_is_a_failure() {
+    let failure = decode_task(StageSpec::default()).expect_err("has no source");
+    assert!(failure.message.contains("has no source"), "{failure}");
+}
