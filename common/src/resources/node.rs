@@ -139,9 +139,24 @@ impl NodeResources {
 
     /// Whether the request fits into what is free now.
     pub fn fits(&self, request: &ResourceRequest) -> bool {
-        self.available
-            .covers(&request.resources().clone().without(GPU))
-            && self.pick_gpus(request).is_some()
+        let has =
+            |(name, wanted): (&str, Quantity)| name == GPU || wanted <= self.available.get(name);
+        request.resources().iter().all(has) && self.pick_gpus(request).is_some()
+    }
+
+    /// Share in use of the resource that is used most.
+    pub fn utilisation(&self) -> Quantity {
+        let share = |total: Quantity, free: Quantity| {
+            let used = i128::from((total - free).units()) * i128::from(Quantity::SCALE);
+            let share = used / i128::from(total.units().max(1));
+            Quantity::from_units(i64::try_from(share).unwrap_or(i64::MAX))
+        };
+        let named = self.total.iter();
+        let named = named.map(|(name, total)| share(total, self.available.get(name)));
+        let count = Quantity::from_whole(i64::try_from(self.gpus.len()).unwrap_or(i64::MAX));
+        let gpus = (!self.gpus.is_empty())
+            .then(|| share(count, self.gpus.iter().map(|gpu| gpu.free).sum()));
+        named.chain(gpus).max().unwrap_or_default()
     }
 
     /// Whether the request would fit if all of the node were free.

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use super::explain;
 use super::view::{ClusterView, NodeView, Placement, PlacementRequest, Strategy};
 use crate::ids::NodeId;
-use crate::resources::{NodeResources, Quantity};
+use crate::resources::Quantity;
 
 /// Below this utilisation nodes count as equally empty.
 const PACK_BELOW: Quantity = Quantity::from_units(Quantity::SCALE / 2);
@@ -74,7 +74,7 @@ fn pick_hybrid(nodes: &[&NodeView], request: &PlacementRequest) -> Option<NodeId
     let mut ranked: Vec<(bool, Quantity, NodeId)> = nodes
         .iter()
         .map(|node| {
-            let used = utilisation(&node.resources);
+            let used = node.resources.utilisation();
             let score = if used < PACK_BELOW {
                 Quantity::ZERO
             } else {
@@ -102,11 +102,11 @@ fn pick_hybrid(nodes: &[&NodeView], request: &PlacementRequest) -> Option<NodeId
 fn pick_spread(nodes: &[&NodeView], seed: u64) -> Option<NodeId> {
     let least = nodes
         .iter()
-        .map(|node| utilisation(&node.resources))
+        .map(|node| node.resources.utilisation())
         .min()?;
     let equals: Vec<NodeId> = nodes
         .iter()
-        .filter(|node| utilisation(&node.resources) == least)
+        .filter(|node| node.resources.utilisation() == least)
         .map(|node| node.id)
         .collect();
     Some(equals[pick(seed, equals.len())])
@@ -115,21 +115,6 @@ fn pick_spread(nodes: &[&NodeView], seed: u64) -> Option<NodeId> {
 /// A position below `len`, spread evenly over consecutive seeds.
 fn pick(seed: u64, len: usize) -> usize {
     usize::try_from(seed % len.max(1) as u64).unwrap_or(0)
-}
-
-/// Share in use of the resource that is used most.
-fn utilisation(node: &NodeResources) -> Quantity {
-    let available = node.available();
-    let used = node
-        .total()
-        .iter()
-        .map(|(name, total)| {
-            let used = i128::from((total - available.get(name)).units());
-            let share = used * i128::from(Quantity::SCALE) / i128::from(total.units().max(1));
-            Quantity::from_units(i64::try_from(share).unwrap_or(i64::MAX))
-        })
-        .max();
-    used.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! The problem that [`solve`](super::solve) is given, and its answer.
 
+use super::solve::solve;
 use crate::ids::NodeId;
 use crate::resources::{NodeResources, ResourceRequest};
 
 /// The nodes that are alive, in any order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
     nodes: Vec<NodeView>,
 }
 
 /// One node that is alive.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     /// Which node.
     pub id: NodeId,
@@ -52,6 +53,28 @@ impl ClusterView {
     pub fn remove(&mut self, id: NodeId) -> Option<NodeView> {
         let at = self.position(id).ok()?;
         Some(self.nodes.remove(at))
+    }
+
+    /// The same nodes with everything free: what there is room for in all.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let emptied = |node: &NodeView| NodeView {
+            id: node.id,
+            resources: node.resources.emptied(),
+        };
+        Self {
+            nodes: self.nodes.iter().map(emptied).collect(),
+        }
+    }
+
+    /// Places the request and takes what it needs, so that the next one finds the rest. `None`: there is no room for it now.
+    pub fn book(&mut self, request: &PlacementRequest) -> Option<NodeId> {
+        let Placement::Node(id) = solve(self, request) else {
+            return None;
+        };
+        // SCH-1 (fits-now).
+        let node = self.node_mut(id)?;
+        node.resources.allocate(&request.resources).map(|_| id)
     }
 
     fn position(&self, id: NodeId) -> Result<usize, usize> {

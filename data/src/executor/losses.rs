@@ -45,8 +45,8 @@ impl ExecutionLoop {
 
     /// What the cluster has now, if a death may have changed it.
     pub(super) fn look_at_nodes(&mut self) -> Option<Event> {
-        match self.pool.nodes() {
-            Ok(nodes) => Some(Event::NodesChanged(nodes)),
+        match self.pool.look()() {
+            Ok(view) => Some(Event::NodesChanged(view)),
             Err(failure) => {
                 tracing::debug!(%failure, "the nodes cannot be asked for");
                 None

@@ -6,11 +6,13 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::resources::ResourceRequest;
+use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
-use aktis_worker::options::ResourceMap;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
+use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
 use crate::executor::core::Executor;
@@ -31,6 +33,8 @@ pub(crate) enum Message {
     Taken(BlockKey),
     /// A delivered block cannot be read; where it lies when it was made again goes there.
     Lost(BlockKey, Sender<BlockHandle>),
+    /// The cluster has other nodes than before.
+    Nodes(ClusterView),
     Cancel,
 }
 
@@ -38,7 +42,7 @@ pub(crate) enum Message {
 pub(crate) struct StageStart {
     pub(crate) spec: StageSpec,
     pub(crate) calls_python: bool,
-    pub(crate) resources: ResourceMap,
+    pub(crate) resources: ResourceRequest,
     pub(crate) captured: Vec<BlockHandle>,
     /// Whether what it gives is what the job gives.
     pub(crate) is_last: bool,
@@ -72,6 +76,8 @@ pub(crate) struct ExecutionLoop {
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
     /// Workers that are started later.
     pub(crate) late_starts: Vec<LateStart>,
+    /// Looks for other nodes while the job runs.
+    pub(crate) watch: NodeWatch,
     /// The columns of what the last stage gave so far.
     pub(crate) seen: Arc<Mutex<SeenColumns>>,
 }
@@ -124,15 +130,19 @@ impl ExecutionLoop {
         }
     }
 
-    /// The next message; `None` when it is time to start a worker.
-    fn receive(&self) -> Result<Option<Message>, RecvError> {
-        let Some(at) = self.late_starts.iter().map(|late| late.at).min() else {
+    /// The next message; `None` when it is time to do something without one.
+    fn receive(&mut self) -> Result<Option<Message>, RecvError> {
+        let starts = self.late_starts.iter().map(|late| late.at);
+        let Some(at) = starts.chain(self.watch.begins_at()).min() else {
             return self.messages.recv().map(Some);
         };
         let patience = at.saturating_duration_since(Instant::now());
         match self.messages.recv_timeout(patience) {
             Ok(message) => Ok(Some(message)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                self.watch.begin_if_due();
+                Ok(None)
+            }
             Err(RecvTimeoutError::Disconnected) => Err(RecvError),
         }
     }
@@ -140,6 +150,9 @@ impl ExecutionLoop {
     /// Starts the worker whose time has come.
     fn start_late(&mut self) -> Option<Event> {
         let first = (0..self.late_starts.len()).min_by_key(|&index| self.late_starts[index].at)?;
+        if self.late_starts[first].at > Instant::now() {
+            return None;
+        }
         let LateStart { stage, worker, .. } = self.late_starts.swap_remove(first);
         // It may have been ended before it began.
         let is_wanted = self.stage_of.contains_key(&worker);
@@ -186,6 +199,7 @@ impl ExecutionLoop {
     fn read_message(&mut self, message: Message) -> Option<Event> {
         let (worker, answer) = match message {
             Message::Taken(block) => return Some(Event::Taken(block)),
+            Message::Nodes(view) => return Some(Event::NodesChanged(view)),
             Message::Cancel => {
                 self.is_cancelled = true;
                 return Some(Event::Cancelled);

@@ -5,6 +5,7 @@ mod losses;
 mod main_loop;
 pub mod pool;
 mod prepare;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

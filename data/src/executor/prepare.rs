@@ -9,16 +9,17 @@ use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
 use super::main_loop::{ExecutionLoop, Message, StageStart};
+use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
 use crate::error::PlanError;
-use crate::executor::core::sizing::{self, NodeCapacity, StageDemand};
+use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup};
 use crate::executor::pool::{PoolAnswers, WorkerPool};
 use crate::graph::{JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job};
 use crate::ledger::FolderOutput;
 use crate::panics;
-use crate::plan::{ComputeKind, Dataset, RESOURCE_UNIT};
+use crate::plan::{ComputeKind, Dataset};
 use crate::registered::Registered;
 use crate::sinks::Sink;
 use crate::sources::{self, Split, SplitOptions, Wanted, blocks};
@@ -43,18 +44,15 @@ pub(super) fn start(
 ) -> Result<Execution, ExecuteError> {
     let job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
-    let nodes = pool.nodes().map_err(ExecuteError::Failed)?;
+    let look = pool.look();
+    let view = look().map_err(ExecuteError::Failed)?;
     let mut lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
     if pool.waits_when_infeasible() {
         lost.extend(awaited_nodes(&job.stages));
     }
-    let (job, nodes) = fit_with_lost(job, nodes, &lost).map_err(ExecuteError::Fit)?;
-    let demands: Vec<StageDemand> = job
-        .stages
-        .iter()
-        .map(|stage| demand(stage, &nodes))
-        .collect();
-    let workers = sizing::solve(&demands, &nodes);
+    let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
+    let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
+    let workers = sizing::pool_sizes(&demands, &view);
     let splits: Vec<Vec<Split>> = job
         .stages
         .iter()
@@ -73,7 +71,7 @@ pub(super) fn start(
         budget_bytes: sizes.budget_bytes,
         keep_order: options.keep_order,
         max_deaths: options.max_deaths,
-        nodes,
+        view,
     };
     let stages = job.stages.iter().map(stage_setup);
     let executor = Executor::new(setup, stages.zip(demands).collect(), splits[0].len());
@@ -119,6 +117,11 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         let _ = answers.send(Message::Answer(worker, answer));
     })));
     let (reader, session) = (pool.reader(), pool.session());
+    let news = messages.clone();
+    let watch = NodeWatch::new(pool.look(), move |view| {
+        // An execution that is over does not listen any more.
+        news.send(Message::Nodes(view)).is_ok()
+    });
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let execution = ExecutionLoop {
@@ -140,6 +143,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         given: HashMap::new(),
         readers: Vec::new(),
         late_starts: Vec::new(),
+        watch,
         seen: Arc::clone(&seen),
     };
     std::thread::Builder::new()
@@ -226,21 +230,13 @@ fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
     })
 }
 
-fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
-    let cpus: i64 = nodes.iter().filter_map(|node| node.totals.get("CPU")).sum();
-    let cpus = usize::try_from(cpus / RESOURCE_UNIT).unwrap_or(1).max(1);
-    // What needs nothing would otherwise grow without end.
-    let unlimited = if stage.compute.resources.is_empty() {
-        cpus
-    } else {
-        usize::MAX
-    };
-    let most = stage.compute.max_workers.unwrap_or(unlimited);
+fn demand(stage: &StagePlan) -> StageDemand {
+    let compute = &stage.compute;
     StageDemand {
-        resources: stage.compute.resources.clone(),
-        min_workers: stage.compute.min_workers.min(most),
-        initial_workers: stage.compute.initial_workers,
-        max_workers: most,
+        resources: compute.resources.clone(),
+        min_workers: compute.min_workers,
+        initial_workers: compute.initial_workers,
+        max_workers: compute.max_workers,
         cost: None,
         is_done: false,
     }
@@ -249,8 +245,7 @@ fn demand(stage: &StagePlan, nodes: &[NodeCapacity]) -> StageDemand {
 /// What the workers of a stage are started with.
 fn stage_start(stage: &StagePlan, block_bytes: u64) -> Result<StageStart, DataFusionError> {
     let has_model = stage.has_map
-        && (stage.compute.kind == ComputeKind::Actors
-            || stage.compute.resources.contains_key("GPU"));
+        && (stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu());
     let (steps, captured) = stage.to_steps();
     let task = StageTask {
         name: stage.name(),

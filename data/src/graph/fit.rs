@@ -1,8 +1,12 @@
 //! Making the stages fit into the cluster.
 
+use aktis_common::ids::NodeId;
+use aktis_common::resources::{
+    GPU, GpuDevice, NodeResources, Quantity, ResourceRequest, format_bytes,
+};
+use aktis_common::scheduling::{ClusterView, NodeView, PlacementRequest};
+
 use super::job::{Edge, JobPlan, StagePlan};
-use crate::executor::core::sizing::{NodeCapacity, Placement};
-use crate::plan::RESOURCE_UNIT;
 
 /// A stage that no node can ever run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,18 +26,18 @@ pub struct FitError {
 ///
 /// 1. a stage without functions needs no processor of its own (it waits for the disk, or the others do);
 /// 2. neighbours become one stage with the larger of both requests.
-pub fn fit(mut job: JobPlan, nodes: &[NodeCapacity]) -> Result<JobPlan, FitError> {
+pub fn fit(mut job: JobPlan, view: &ClusterView) -> Result<JobPlan, FitError> {
     for stage in job.stages.iter().filter(|stage| stage.has_map) {
-        check_feasible(stage, nodes)?;
+        check_feasible(stage, view)?;
     }
-    if all_fit(&job.stages, nodes) {
+    if all_fit(&job.stages, view) {
         return Ok(job);
     }
     for stage in job.stages.iter_mut().filter(|stage| !stage.has_map) {
-        stage.compute.resources.clear();
+        stage.compute.resources = ResourceRequest::default();
     }
-    while !all_fit(&job.stages, nodes) {
-        let Some((edge, merged)) = mergeable(&job, nodes) else {
+    while !all_fit(&job.stages, view) {
+        let Some((edge, merged)) = mergeable(&job, view) else {
             return Ok(job);
         };
         tracing::warn!(
@@ -50,14 +54,15 @@ pub fn fit(mut job: JobPlan, nodes: &[NodeCapacity]) -> Result<JobPlan, FitError
 /// them, or for others in their place. Gives the nodes that were planned with.
 pub fn fit_with_lost(
     job: JobPlan,
-    nodes: Vec<NodeCapacity>,
-    lost: &[NodeCapacity],
-) -> Result<(JobPlan, Vec<NodeCapacity>), FitError> {
-    let missing = match fit(job.clone(), &nodes) {
-        Ok(fitted) => return Ok((fitted, nodes)),
+    view: ClusterView,
+    lost: &[NodeView],
+) -> Result<(JobPlan, ClusterView), FitError> {
+    let missing = match fit(job.clone(), &view) {
+        Ok(fitted) => return Ok((fitted, view)),
         Err(missing) => missing,
     };
-    let all = [&nodes[..], lost].concat();
+    let mut all = view;
+    lost.iter().for_each(|node| all.set(node.clone()));
     match fit(job, &all) {
         Ok(fitted) => Ok((fitted, all)),
         Err(_) => Err(missing),
@@ -66,56 +71,86 @@ pub fn fit_with_lost(
 
 /// What a job that waits for the impossible plans with beside the nodes that it knows: for each stage a node that can take one
 /// worker of it.
-pub fn awaited_nodes(stages: &[StagePlan]) -> Vec<NodeCapacity> {
+pub fn awaited_nodes(stages: &[StagePlan]) -> Vec<NodeView> {
     let stages = stages.iter().filter(|stage| stage.has_map);
-    let needs = stages.map(|stage| stage.compute.resources.clone());
-    needs.map(|totals| NodeCapacity { totals }).collect()
+    stages
+        .map(|stage| awaited(&stage.compute.resources))
+        .collect()
 }
 
-fn all_fit(stages: &[StagePlan], nodes: &[NodeCapacity]) -> bool {
-    let mut placement = Placement::new(nodes);
+fn awaited(request: &ResourceRequest) -> NodeView {
+    let bytes = request.gpu_memory_bytes();
+    let device = (bytes > 0).then(|| GpuDevice::new(0, bytes));
+    let mut total = request.resources().clone();
+    if request.wants_gpu() {
+        let count = i64::try_from(request.gpu_count()).unwrap_or(i64::MAX);
+        total.set(GPU, Quantity::from_whole(count));
+    }
+    NodeView {
+        id: NodeId::random(),
+        resources: NodeResources::new(total, device.into_iter().collect(), [].into()),
+    }
+}
+
+fn all_fit(stages: &[StagePlan], view: &ClusterView) -> bool {
+    let mut room = view.emptied();
     stages
         .iter()
-        .all(|stage| placement.place(&stage.compute.resources))
+        .all(|stage| has_room(&mut room, &stage.compute.resources))
+}
+
+/// Takes the room of one worker.
+fn has_room(room: &mut ClusterView, request: &ResourceRequest) -> bool {
+    let request = PlacementRequest {
+        resources: request.clone(),
+        ..PlacementRequest::default()
+    };
+    room.book(&request).is_some()
 }
 
 /// The first edge whose ends fit on a node together, and what they are as one stage.
-fn mergeable(job: &JobPlan, nodes: &[NodeCapacity]) -> Option<(Edge, StagePlan)> {
+fn mergeable(job: &JobPlan, view: &ClusterView) -> Option<(Edge, StagePlan)> {
     job.edges.iter().find_map(|&edge| {
         let merged = job.merged(edge)?;
-        let has_room = Placement::new(nodes).place(&merged.compute.resources);
-        has_room.then_some((edge, merged))
+        let fits = has_room(&mut view.emptied(), &merged.compute.resources);
+        fits.then_some((edge, merged))
     })
 }
 
-fn check_feasible(stage: &StagePlan, nodes: &[NodeCapacity]) -> Result<(), FitError> {
-    if Placement::new(nodes).place(&stage.compute.resources) {
+fn check_feasible(stage: &StagePlan, view: &ClusterView) -> Result<(), FitError> {
+    let request = &stage.compute.resources;
+    let nodes = || view.nodes().iter().map(|node| &node.resources);
+    if nodes().any(|node| node.could_ever_fit(request)) {
         return Ok(());
     }
     let most = |name: &str| {
-        nodes
-            .iter()
-            .map(|node| node.totals.get(name).copied().unwrap_or(0))
-            .max()
-            .unwrap_or(0)
+        let totals = nodes().map(|node| node.total().get(name));
+        totals.max().unwrap_or_default()
     };
-    let missing = stage
-        .compute
-        .resources
-        .iter()
-        .find(|(name, amount)| **amount > most(name));
+    let most_gpu_bytes = nodes()
+        .flat_map(|node| node.gpus())
+        .map(|gpu| gpu.memory_total_bytes)
+        .max();
+    let mut wanted = request.resources().iter();
+    let missing = wanted.find(|(name, amount)| *amount > most(name));
     let (resource, needed, there) = match missing {
         Some((name, amount)) => (
-            name.clone(),
-            whole(*amount),
+            name.to_owned(),
+            whole(amount),
             format!("no node has more than {}", whole(most(name))),
         ),
+        None if request.gpu_memory_bytes() > most_gpu_bytes.unwrap_or(0) => (
+            "of GPU memory".to_owned(),
+            format_bytes(request.gpu_memory_bytes()),
+            format!(
+                "no GPU has more than {}",
+                format_bytes(most_gpu_bytes.unwrap_or(0))
+            ),
+        ),
         None => {
-            let all: Vec<String> = stage
-                .compute
-                .resources
-                .iter()
-                .map(|(name, amount)| format!("{} {name}", whole(*amount)))
+            let wanted = request.resources().iter();
+            let all: Vec<String> = wanted
+                .map(|(name, amount)| format!("{} {name}", whole(amount)))
                 .collect();
             (
                 String::new(),
@@ -132,8 +167,6 @@ fn check_feasible(stage: &StagePlan, nodes: &[NodeCapacity]) -> Result<(), FitEr
     })
 }
 
-fn whole(amount: i64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let number = amount as f64 / RESOURCE_UNIT as f64;
-    number.to_string()
+fn whole(amount: Quantity) -> String {
+    amount.as_f64().to_string()
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use datafusion_expr::{Expr, TableSource};
 
 use super::operator::{MapCall, Operator};
-use aktis_worker::options::ResourceMap;
+use aktis_common::resources::ResourceRequest;
 use arrow::datatypes::SchemaRef;
 
 use crate::block::BlockHandle;
@@ -178,13 +178,16 @@ impl StagePlan {
         });
     }
 
-    /// Two stages as one, where there is no room for both.
-    fn merged(mut self, next: Self) -> Self {
-        let mut resources: ResourceMap = self.compute.resources.clone();
-        for (name, amount) in &next.compute.resources {
-            let most = resources.entry(name.clone()).or_default();
-            *most = (*most).max(*amount);
+    /// Two stages as one, where there is no room for both; `None`: nobody could serve both requests at once.
+    fn merged(mut self, next: Self) -> Option<Self> {
+        let (one, other) = (&self.compute.resources, &next.compute.resources);
+        let mut resources = one.resources().clone();
+        for (name, amount) in other.resources().iter() {
+            let most = resources.get(name).max(amount);
+            resources.set(name, most);
         }
+        let gpu_memory_bytes = one.gpu_memory_bytes().max(other.gpu_memory_bytes());
+        let resources = ResourceRequest::new(resources, gpu_memory_bytes).ok()?;
         let wider = if next.has_map {
             next.compute.clone()
         } else {
@@ -198,7 +201,7 @@ impl StagePlan {
         self.steps.extend(next.steps);
         self.row_limit = next.row_limit;
         self.sink = next.sink;
-        self
+        Some(self)
     }
 
     /// Whether its rows leave as blocks.
@@ -283,7 +286,10 @@ impl JobPlan {
             && from.sink.is_none();
         // A limit between two stages keeps them apart.
         let may_join = from.row_limit.is_none() && !to.is_apart;
-        (are_alone && may_join).then(|| from.clone().merged(to.clone()))
+        if !are_alone || !may_join {
+            return None;
+        }
+        from.clone().merged(to.clone())
     }
 
     /// Puts `stage` in the place of both ends of an edge.

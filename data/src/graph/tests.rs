@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use aktis_worker::options::ResourceMap;
+use aktis_common::ids::NodeId;
+use aktis_common::resources::{
+    CPU, GPU, GpuDevice, NodeResources, Quantity, ResourceRequest, ResourceSet,
+};
+use aktis_common::scheduling::{ClusterView, NodeView};
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use prost::Message;
 
 use super::*;
-use crate::executor::core::sizing::NodeCapacity;
-use crate::plan::{
-    Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
-};
+use crate::plan::{Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::sources::parquet::spec::FilesPosition;
 use crate::sources::{ParquetTable, Split, SplitOptions, of_table};
@@ -35,15 +36,19 @@ fn map(name: &str, compute: Compute) -> MapSpec {
     }
 }
 
-fn units(cpus: i64, gpus: i64) -> ResourceMap {
-    ResourceMap::from([
-        ("CPU".to_owned(), cpus * RESOURCE_UNIT),
-        ("GPU".to_owned(), gpus * RESOURCE_UNIT),
-    ])
+fn units(cpus: i64, gpus: i64) -> ResourceSet {
+    let gpus = Quantity::from_whole(gpus);
+    ResourceSet::new()
+        .with(CPU, Quantity::from_whole(cpus))
+        .with(GPU, gpus)
+}
+
+fn request(cpus: i64, gpus: i64) -> ResourceRequest {
+    ResourceRequest::new(units(cpus, gpus), 0).expect("makes sense")
 }
 
 fn gpu_actors() -> Compute {
-    Compute::actors().with_resources(units(0, 1))
+    Compute::actors().with_resources(request(0, 1))
 }
 
 fn chain(maps: Vec<MapSpec>) -> Dataset {
@@ -215,20 +220,25 @@ fn rows_for_one_window_are_not_cut_further() {
     assert_eq!(cut_splits(&files(&[(1000, 1 << 20)]), wanted).len(), 1);
 }
 
-fn node(cpus: i64, gpus: i64) -> NodeCapacity {
-    NodeCapacity {
-        totals: units(cpus, gpus),
+fn node(cpus: i64, gpus: i64) -> NodeView {
+    NodeView {
+        id: NodeId::random(),
+        resources: NodeResources::new(units(cpus, gpus), Vec::new(), [].into()),
     }
+}
+
+fn view(cpus: i64, gpus: i64) -> ClusterView {
+    ClusterView::new(vec![node(cpus, gpus)])
 }
 
 #[test]
 fn impossible_request_names_what_is_missing() {
     let dataset = chain(vec![map(
         "Model",
-        Compute::actors().with_resources(units(1, 2)),
+        Compute::actors().with_resources(request(1, 2)),
     )]);
     let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
-    let error = fit(job, &[node(8, 1)]).expect_err("there is one GPU");
+    let error = fit(job, &view(8, 1)).expect_err("there is one GPU");
     let text = error.to_string();
     assert!(
         text.contains("Model")
@@ -240,30 +250,53 @@ fn impossible_request_names_what_is_missing() {
 
 #[test]
 fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
-    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let gpu = map("Model", Compute::actors().with_resources(request(1, 1)));
     let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
-    let alive = vec![node(8, 0)];
+    let alive = view(8, 0);
     let (_, planned) =
         fit_with_lost(job.clone(), alive.clone(), &[node(4, 2)]).expect("it may come back");
-    assert_eq!(planned.len(), 2);
+    assert_eq!(planned.nodes().len(), 2);
     let error = fit_with_lost(job, alive.clone(), &[node(4, 0)]).expect_err("never there");
     assert!(
         error.to_string().contains("no node has more than 0"),
         "{error}"
     );
-    let cpu = map("Model", Compute::actors().with_resources(units(1, 0)));
+    let cpu = map("Model", Compute::actors().with_resources(request(1, 0)));
     let job = plan_job(&chain(vec![cpu]), &Sink::Consumer).expect("plans");
-    let (_, planned) = fit_with_lost(job, alive.clone(), &[node(4, 2)]).expect("fits");
+    let (_, planned) = fit_with_lost(job, alive.clone(), &view(4, 2)).expect("fits");
     assert_eq!(planned, alive, "what fits now waits for nobody");
 }
 
 #[test]
 fn job_that_waits_for_the_impossible_is_planned_with_a_node_that_can_take_it() {
-    let gpu = map("Model", Compute::actors().with_resources(units(1, 1)));
+    let gpu = map("Model", Compute::actors().with_resources(request(1, 1)));
     let job = plan_job(&chain(vec![gpu]), &Sink::Consumer).expect("plans");
     let awaited = awaited_nodes(&job.stages);
-    let (_, planned) = fit_with_lost(job, vec![node(8, 0)], &awaited).expect("it waits");
-    assert_eq!(planned.len(), 2);
+    let (_, planned) = fit_with_lost(job, view(8, 0), &awaited).expect("it waits");
+    assert_eq!(planned.nodes().len(), 2);
+}
+
+#[test]
+fn device_memory_that_no_gpu_has_is_named() {
+    let wanted = ResourceRequest::new(ResourceSet::new(), 24 << 30).expect("makes sense");
+    let model = map("Model", Compute::actors().with_resources(wanted));
+    let job = plan_job(&chain(vec![model]), &Sink::Consumer).expect("plans");
+    let with_gpu = |bytes| {
+        let gpus = vec![GpuDevice::new(0, bytes)];
+        let resources = NodeResources::new(units(8, 1), gpus, [].into());
+        ClusterView::new(vec![NodeView {
+            id: NodeId::random(),
+            resources,
+        }])
+    };
+    let error = fit(job.clone(), &with_gpu(16 << 30)).expect_err("is too small");
+    assert_eq!(
+        error.to_string(),
+        "Read->Model: each worker needs 24 GiB of GPU memory, but no GPU has more than 16 GiB"
+    );
+    fit(job.clone(), &with_gpu(24 << 30)).expect("fits");
+    let awaited = awaited_nodes(&job.stages);
+    fit_with_lost(job, with_gpu(16 << 30), &awaited).expect("it waits for a larger one");
 }
 
 #[test]
@@ -274,11 +307,8 @@ fn neighbours_share_workers_where_there_is_no_room_for_both() {
     ]);
     let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
     assert_eq!(job.stages.len(), 2);
-    assert_eq!(
-        fit(job.clone(), &[node(2, 0)]).expect("fits").stages.len(),
-        2
-    );
-    let merged = fit(job, &[node(1, 0)]).expect("fits");
+    assert_eq!(fit(job.clone(), &view(2, 0)).expect("fits").stages.len(), 2);
+    let merged = fit(job, &view(1, 0)).expect("fits");
     merged.check().expect("can be carried out");
     assert_eq!(merged.stages.len(), 1);
     assert_eq!(merged.stages[0].steps.len(), 2);
@@ -287,7 +317,7 @@ fn neighbours_share_workers_where_there_is_no_room_for_both() {
 #[test]
 fn reading_needs_no_processor_of_its_own() {
     let job = plan_job(&Dataset::range(10).expect("plans"), &folder()).expect("plans");
-    let fitted = fit(job, &[NodeCapacity::default()]).expect("fits");
+    let fitted = fit(job, &view(0, 0)).expect("fits");
     assert!(fitted.stages[0].compute.resources.is_empty());
 }
 
@@ -300,7 +330,7 @@ fn merging_in_the_middle_keeps_the_other_edges() {
     ];
     let job = plan_job(&chain(maps), &Sink::Consumer).expect("plans");
     assert_eq!(job.edges, [Edge::forward(0, 1), Edge::forward(1, 2)]);
-    let merged = fit(job, &[node(1, 1)]).expect("fits");
+    let merged = fit(job, &view(1, 1)).expect("fits");
     merged.check().expect("can be carried out");
     let names: Vec<String> = merged.stages.iter().map(StagePlan::name).collect();
     assert_eq!(names, ["Read->A->B", "C"]);

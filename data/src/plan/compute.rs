@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use aktis_worker::options::ResourceMap;
-
-/// Units of one whole resource in a [`ResourceMap`].
-pub const RESOURCE_UNIT: i64 = 10_000;
+use aktis_common::resources::{ResourceRequest, ResourceSet, format_bytes};
 
 /// Whether a function keeps state between calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,8 +24,8 @@ pub struct Compute {
     pub initial_workers: Option<usize>,
     /// Most workers; `None`: as many as fit and find work.
     pub max_workers: Option<usize>,
-    /// What each worker holds, in 1/10000.
-    pub resources: ResourceMap,
+    /// What each worker holds.
+    pub resources: ResourceRequest,
     /// Whether the user asked for a width or for resources; if not, neighbours may be merged freely.
     pub is_default: bool,
 }
@@ -41,7 +38,8 @@ impl Compute {
             min_workers: 1,
             initial_workers: None,
             max_workers: None,
-            resources: ResourceMap::from([("CPU".to_owned(), RESOURCE_UNIT)]),
+            resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0)
+                .expect("a whole CPU can be asked for"),
             is_default: true,
         }
     }
@@ -65,11 +63,8 @@ impl Compute {
 
     /// With these resources per worker.
     #[must_use]
-    pub fn with_resources(mut self, resources: ResourceMap) -> Self {
-        self.resources = resources
-            .into_iter()
-            .filter(|(_, amount)| *amount > 0)
-            .collect();
+    pub fn with_resources(mut self, resources: ResourceRequest) -> Self {
+        self.resources = resources;
         self.is_default = false;
         self
     }
@@ -85,11 +80,12 @@ impl fmt::Display for Compute {
             .max_workers
             .map_or_else(|| "*".to_owned(), |max| max.to_string());
         write!(f, "{kind}={}..{most}", self.min_workers)?;
-        for (name, amount) in &self.resources {
-            #[expect(clippy::cast_precision_loss, reason = "for people")]
-            let whole = *amount as f64 / RESOURCE_UNIT as f64;
-            write!(f, " {name}={whole}")?;
+        for (name, amount) in self.resources.resources().iter() {
+            write!(f, " {name}={amount}")?;
         }
-        Ok(())
+        match self.resources.gpu_memory_bytes() {
+            0 => Ok(()),
+            bytes => write!(f, " gpu_memory={}", format_bytes(bytes)),
+        }
     }
 }

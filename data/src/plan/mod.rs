@@ -8,7 +8,7 @@ pub(crate) mod planner;
 #[cfg(test)]
 mod tests;
 
-pub use compute::{Compute, ComputeKind, RESOURCE_UNIT};
+pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
 pub use expressions::Expression;
 pub use nodes::late::{LateNode, LateStep};

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use aktis_common::resources::{Quantity, ResourceRequest, ResourceSet};
 use aktis_data::block::BlockHandle;
 use aktis_data::plan::{
-    Compute, ComputeKind, Kept, MapFunction, MapSpec, Produces, PythonFunction, RESOURCE_UNIT,
+    Compute, ComputeKind, Kept, MapFunction, MapSpec, Produces, PythonFunction,
 };
 use aktis_worker::ObjectRef;
-use aktis_worker::options::ResourceMap;
 use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// Workers and resources, as `_functions.compute_of` makes them.
@@ -24,19 +25,18 @@ pub(crate) struct ComputeOptions {
 }
 
 impl ComputeOptions {
-    pub(crate) fn to_compute(&self) -> Compute {
+    pub(crate) fn to_compute(&self) -> PyResult<Compute> {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             reason = "amounts of resources are small"
         )]
-        let units = |amount: f64| (amount * RESOURCE_UNIT as f64).round() as i64;
-        let resources = self
-            .resources
-            .iter()
-            .map(|(name, amount)| (name.clone(), units(*amount)));
-        let resources: ResourceMap = resources.filter(|(_, units)| *units > 0).collect();
-        Compute {
+        let units = |amount: f64| (amount * Quantity::SCALE as f64).round() as i64;
+        let amounts = self.resources.iter();
+        let amounts = amounts.map(|(name, amount)| (name.clone(), units(*amount)));
+        let resources = ResourceRequest::new(ResourceSet::from_units(amounts), 0)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Compute {
             kind: if self.is_actors {
                 ComputeKind::Actors
             } else {
@@ -47,7 +47,7 @@ impl ComputeOptions {
             max_workers: self.max_workers,
             resources,
             is_default: self.is_default,
-        }
+        })
     }
 }
 

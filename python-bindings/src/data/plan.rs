@@ -120,7 +120,7 @@ impl PyPlan {
         keeps_rows: bool,
         is_mask: bool,
     ) -> PyResult<Self> {
-        let compute = compute.to_compute();
+        let compute = compute.to_compute()?;
         let options = MapOptions {
             definition,
             captured: captured.map(|captured| captured.reference().clone()),
@@ -141,7 +141,7 @@ impl PyPlan {
     fn embed(&self, spec: &str, compute: ComputeOptions) -> PyResult<Self> {
         let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
-        let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute());
+        let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute()?);
         self.then(map.and_then(|map| self.dataset.map(map)))
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as Generator;
 
 use super::*;
-use crate::resources::{CPU, GPU, GpuDevice, ResourceRequest, ResourceSet};
+use crate::resources::{CPU, GPU, GpuDevice, NodeResources, ResourceRequest, ResourceSet};
 
 fn id(n: u8) -> NodeId {
     NodeId::new([n; 16])
@@ -71,6 +71,18 @@ fn infeasible_request_names_what_is_missing() {
     );
     let empty = ClusterView::default();
     assert!(missing(&empty, &asking(&[(CPU, 1.0)])).ends_with("the cluster has no nodes"));
+}
+
+#[test]
+fn booking_fills_a_view_until_there_is_no_room_and_an_emptied_one_has_all_of_it() {
+    let mut view = ClusterView::new(vec![node(1, 2, 0), node(2, 1, 1)]);
+    let whole = view.clone();
+    let one = asking(&[(CPU, 1.0)]);
+    let booked: Vec<_> = std::iter::from_fn(|| view.book(&one)).collect();
+    assert_eq!(booked, [id(1), id(1), id(2)], "the GPU's node comes last");
+    assert_eq!(view.book(&asking(&[(GPU, 0.5)])), Some(id(2)));
+    assert_ne!(view, whole);
+    assert_eq!(view.emptied(), whole);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aktis_worker::TaskFailure;
 
-use super::sizing::NodeCapacity;
+use aktis_common::scheduling::ClusterView;
 
 /// A worker of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ pub enum Event {
     /// A delivered block cannot be read: its node is gone. Answered by `Restored`, or the job fails.
     BlockLost(BlockKey),
     /// The cluster has other nodes than before.
-    NodesChanged(Vec<NodeCapacity>),
+    NodesChanged(ClusterView),
     /// A pull came back.
     Pulled(Pulled),
     /// The consumer has read a delivered block, and it is free.

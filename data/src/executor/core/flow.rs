@@ -4,6 +4,7 @@ use super::Executor;
 use super::event::{BlockSlice, Effect, WorkerKey};
 use super::lineage::{Ingredient, Ingredients};
 use super::stage::{Active, Stage, Work};
+use super::workers::WorkerState;
 
 impl Executor {
     /// Does everything that may be done now.
@@ -19,7 +20,7 @@ impl Executor {
             let acted = (0..self.stages.len())
                 .rev()
                 .any(|stage| self.advance_stage(stage, false));
-            if !acted && !self.take_forced_step() {
+            if !acted && !self.make_room() && !self.take_forced_step() {
                 return;
             }
         }
@@ -82,6 +83,27 @@ impl Executor {
             || self.start_input(index, is_forced)
             || self.pull_more(index, is_forced)
             || self.make_input(index, is_forced)
+    }
+
+    /// When all that is awaited are workers that have no room: a worker beyond the size of its pool goes, though it has an
+    /// input. The cluster may have become smaller than the pools.
+    fn make_room(&mut self) -> bool {
+        let starts = self.stages.iter().any(|stage| stage.workers.starting() > 0);
+        let pulls = self.stages.iter().any(|stage| stage.workers.pulling() > 0);
+        if !starts || pulls || !self.delivered.is_empty() {
+            return false;
+        }
+        self.stages.iter_mut().any(|stage| {
+            let is_beyond = stage.workers.count() > stage.target_workers;
+            let Some(worker) = stage.workers.last_paused().filter(|_| is_beyond) else {
+                return false;
+            };
+            if let Some(WorkerState::Busy(active)) = stage.workers.remove(worker) {
+                stage.put_back(active);
+            }
+            self.effects.push(Effect::StopWorker(worker));
+            true
+        })
     }
 
     /// When nothing is under way and nothing may start: one step beyond the budget, as late in the pipeline as possible.

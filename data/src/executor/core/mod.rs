@@ -35,11 +35,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
+use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
 use lineage::{BlockTable, Ingredients, Recipe};
-use sizing::{NodeCapacity, StageDemand};
+use sizing::StageDemand;
 use stage::{Active, Stage, StageSetup, Work};
 use workers::WorkerState;
 
@@ -56,7 +57,7 @@ pub struct ExecutorSetup {
     /// Workers that may die over one input before it is given up.
     pub max_deaths: u32,
     /// What the cluster has.
-    pub nodes: Vec<NodeCapacity>,
+    pub view: ClusterView,
 }
 
 /// The executor.
@@ -141,10 +142,7 @@ impl Executor {
             Event::Pulled(pulled) => self.pulled(&pulled),
             Event::InputLost { worker, blocks } => self.input_lost(worker, blocks),
             Event::BlockLost(block) => self.block_lost(block),
-            Event::NodesChanged(nodes) => {
-                self.setup.nodes = nodes;
-                self.size_pools();
-            }
+            Event::NodesChanged(view) => self.nodes_changed(view),
             Event::Taken(_) => {}
             Event::Cancelled => self.finish(Ok(())),
         }
@@ -177,6 +175,23 @@ impl Executor {
     /// Whether somebody needs the block.
     pub fn needs(&self, block: BlockKey) -> bool {
         self.blocks.contains(block)
+    }
+
+    /// New nodes are used, and workers that had been meant for lost ones are not waited for.
+    fn nodes_changed(&mut self, view: ClusterView) {
+        if self.setup.view == view {
+            return;
+        }
+        self.setup.view = view;
+        self.size_pools();
+        for stage in &mut self.stages {
+            while stage.workers.count() > stage.target_workers
+                && let Some(worker) = stage.workers.last_starting()
+            {
+                stage.workers.remove(worker);
+                self.effects.push(Effect::StopWorker(worker));
+            }
+        }
     }
 
     fn stage_of(&self, worker: WorkerKey) -> Option<usize> {
@@ -334,7 +349,7 @@ impl Executor {
             self.demands[index].is_done = stage.is_done;
             self.demands[index].cost = self.cost_per_source_row(index);
         }
-        let targets = sizing::solve(&self.demands, &self.setup.nodes);
+        let targets = sizing::pool_sizes(&self.demands, &self.setup.view);
         for (stage, target) in self.stages.iter_mut().zip(targets) {
             stage.target_workers = target;
         }

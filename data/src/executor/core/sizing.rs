@@ -1,137 +1,72 @@
 //! How many workers each stage gets: a pure function of what they need and what the cluster has.
 
-use aktis_worker::options::ResourceMap;
-
-/// Units of one whole GPU.
-const DEVICE_UNITS: i64 = 10_000;
-const GPU: &str = "GPU";
-
-/// What one node has in all.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NodeCapacity {
-    /// Totals by resource, in 1/10000.
-    pub totals: ResourceMap,
-}
+use aktis_common::resources::{CPU, ResourceRequest};
+use aktis_common::scheduling::{ClusterView, PlacementRequest};
 
 /// What a stage needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageDemand {
     /// For each worker.
-    pub resources: ResourceMap,
+    pub resources: ResourceRequest,
     /// Fewest workers.
     pub min_workers: usize,
     /// Most workers as long as the cost is not known, if that was asked for.
     pub initial_workers: Option<usize>,
-    /// Most workers.
-    pub max_workers: usize,
+    /// Most workers, if that was asked for.
+    pub max_workers: Option<usize>,
     /// Work for each row of the source, in any unit, if it is known.
     pub cost: Option<f64>,
     /// Whether it is over.
     pub is_done: bool,
 }
 
-/// Free resources while workers are placed one by one.
-#[derive(Debug, Clone)]
-pub struct Placement {
-    nodes: Vec<FreeNode>,
-}
-
-#[derive(Debug, Clone)]
-struct FreeNode {
-    free: ResourceMap,
-    devices: Vec<i64>,
-}
-
-impl Placement {
-    /// Nothing placed yet.
-    pub fn new(nodes: &[NodeCapacity]) -> Self {
-        let free_node = |node: &NodeCapacity| {
-            let gpus = node.totals.get(GPU).copied().unwrap_or(0) / DEVICE_UNITS;
-            let devices = vec![DEVICE_UNITS; usize::try_from(gpus).unwrap_or(0)];
-            FreeNode {
-                free: node.totals.clone(),
-                devices,
-            }
-        };
-        Self {
-            nodes: nodes.iter().map(free_node).collect(),
-        }
-    }
-
-    /// Places one worker on the first node that has room.
-    pub fn place(&mut self, demand: &ResourceMap) -> bool {
-        self.nodes.iter_mut().any(|node| node.place(demand))
-    }
-}
-
-impl FreeNode {
-    fn place(&mut self, demand: &ResourceMap) -> bool {
-        let has = |(name, amount): (&String, &i64)| {
-            name == GPU || *amount <= self.free.get(name).copied().unwrap_or(0)
-        };
-        if !demand.iter().all(has) || !self.place_on_devices(demand.get(GPU).copied().unwrap_or(0))
-        {
-            return false;
-        }
-        for (name, amount) in demand.iter().filter(|(name, _)| *name != GPU) {
-            if let Some(free) = self.free.get_mut(name) {
-                *free -= amount;
-            }
-        }
-        true
-    }
-
-    /// A fraction goes on one device, whole devices must be untouched.
-    fn place_on_devices(&mut self, amount: i64) -> bool {
-        if amount <= 0 {
-            return true;
-        }
-        if amount < DEVICE_UNITS {
-            // Best fit: the fullest device that has room.
-            let fitting = self.devices.iter_mut().filter(|free| **free >= amount);
-            return fitting
-                .min_by_key(|free| **free)
-                .map(|free| *free -= amount)
-                .is_some();
-        }
-        let wanted = usize::try_from(amount / DEVICE_UNITS).unwrap_or(usize::MAX);
-        let whole: Vec<usize> = (0..self.devices.len())
-            .filter(|&index| self.devices[index] == DEVICE_UNITS)
-            .take(wanted)
-            .collect();
-        if whole.len() < wanted {
-            return false;
-        }
-        whole.into_iter().for_each(|index| self.devices[index] = 0);
-        true
-    }
-}
-
 impl StageDemand {
-    fn most(&self) -> usize {
+    /// Most workers on a cluster with so many processors.
+    fn most(&self, cpus: usize) -> usize {
+        let unlimited = if self.resources.is_empty() {
+            // What needs nothing would otherwise grow without end.
+            cpus.max(1)
+        } else {
+            usize::MAX
+        };
+        let most = self.max_workers.unwrap_or(unlimited);
         match (self.cost, self.initial_workers) {
-            (None, Some(initial)) => initial.clamp(self.min_workers, self.max_workers),
-            _ => self.max_workers,
+            (None, Some(initial)) => initial.max(self.min_workers).min(most),
+            _ => most,
+        }
+    }
+
+    fn placement(&self) -> PlacementRequest {
+        PlacementRequest {
+            resources: self.resources.clone(),
+            ..PlacementRequest::default()
         }
     }
 }
 
 /// Workers for every stage: one each first, then up to the minima, then one by one to the stage that is the bottleneck,
-/// as long as there is room. Stages whose cost is not known count as equal.
-pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
-    let mut placement = Placement::new(nodes);
-    let mut counts = vec![0usize; stages.len()];
-    for round in 0..stages
+/// as long as there is room: they are placed as the cluster would place them. Stages whose cost is not known count as
+/// equal.
+pub fn pool_sizes(stages: &[StageDemand], view: &ClusterView) -> Vec<usize> {
+    let mut room = view.emptied();
+    let cpus = room
+        .nodes()
         .iter()
-        .map(|stage| stage.min_workers)
-        .max()
-        .unwrap_or(0)
-    {
-        for (stage, count) in stages.iter().zip(&mut counts) {
-            let wants = !stage.is_done && round < stage.min_workers.min(stage.max_workers);
+        .map(|node| node.resources.total().get(CPU).whole());
+    let cpus = usize::try_from(cpus.sum::<i64>()).unwrap_or(0);
+    let requests: Vec<PlacementRequest> = stages.iter().map(StageDemand::placement).collect();
+    let most: Vec<usize> = stages.iter().map(|stage| stage.most(cpus)).collect();
+    let mut counts = vec![0usize; stages.len()];
+    let rounds = stages.iter().map(|stage| stage.min_workers).max();
+    for round in 0..rounds.unwrap_or(0) {
+        for (index, stage) in stages.iter().enumerate() {
+            let least = stage
+                .min_workers
+                .min(stage.max_workers.unwrap_or(usize::MAX));
+            let wants = !stage.is_done && round < least;
             // The first worker is owed even where there is no room now: it will wait for it.
-            if wants && (placement.place(&stage.resources) || round == 0) {
-                *count += 1;
+            if wants && (room.book(&requests[index]).is_some() || round == 0) {
+                counts[index] += 1;
             }
         }
     }
@@ -145,10 +80,8 @@ pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
             1.0
         }
     };
-    let mut is_full: Vec<bool> = stages
-        .iter()
-        .zip(&counts)
-        .map(|(s, &count)| s.is_done || count >= s.most())
+    let mut is_full: Vec<bool> = (0..stages.len())
+        .map(|index| stages[index].is_done || counts[index] >= most[index])
         .collect();
     loop {
         #[expect(clippy::cast_precision_loss, reason = "a handful of workers")]
@@ -158,9 +91,9 @@ pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
             return counts;
         };
         // More workers beside a slower stage that cannot grow would only wait.
-        if placement.place(&stages[next].resources) {
+        if room.book(&requests[next]).is_some() {
             counts[next] += 1;
-            is_full[next] = counts[next] >= stages[next].most();
+            is_full[next] = counts[next] >= most[next];
         } else {
             is_full[next] = true;
         }
@@ -171,30 +104,35 @@ pub fn solve(stages: &[StageDemand], nodes: &[NodeCapacity]) -> Vec<usize> {
 mod tests {
     use proptest::prelude::*;
 
+    use aktis_common::ids::NodeId;
+    use aktis_common::resources::{GPU, GpuDevice, NodeResources, Quantity, ResourceSet};
+    use aktis_common::scheduling::NodeView;
+
     use super::*;
 
-    fn resources(cpus: f64, gpus: f64) -> ResourceMap {
-        #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
-        let units = |amount: f64| (amount * 10_000.0).round() as i64;
-        let all = [
-            ("CPU".to_owned(), units(cpus)),
-            (GPU.to_owned(), units(gpus)),
-        ];
-        all.into_iter().filter(|(_, amount)| *amount > 0).collect()
+    fn resources(cpus: f64, gpus: f64) -> ResourceSet {
+        ResourceSet::from_numbers([(CPU, cpus), (GPU, gpus)]).expect("are quantities")
     }
 
-    fn node(cpus: f64, gpus: f64) -> NodeCapacity {
-        NodeCapacity {
-            totals: resources(cpus, gpus),
+    fn node(id: u8, total: ResourceSet, gpus: Vec<GpuDevice>) -> NodeView {
+        NodeView {
+            id: NodeId::new([id; 16]),
+            resources: NodeResources::new(total, gpus, [].into()),
         }
+    }
+
+    fn view(nodes: &[(f64, f64)]) -> ClusterView {
+        let nodes = (1..).zip(nodes);
+        let node = |(id, &(cpus, gpus))| node(id, resources(cpus, gpus), Vec::new());
+        ClusterView::new(nodes.map(node).collect())
     }
 
     fn stage(cpus: f64, gpus: f64, min: usize, max: usize, cost: Option<f64>) -> StageDemand {
         StageDemand {
-            resources: resources(cpus, gpus),
+            resources: ResourceRequest::new(resources(cpus, gpus), 0).expect("makes sense"),
             min_workers: min,
             initial_workers: None,
-            max_workers: max,
+            max_workers: Some(max),
             cost,
             is_done: false,
         }
@@ -203,9 +141,9 @@ mod tests {
     #[test]
     fn one_stage_fills_the_machine() {
         assert_eq!(
-            solve(
+            pool_sizes(
                 &[stage(1.0, 0.0, 1, 100, None)],
-                &[node(2.0, 0.0), node(4.0, 0.0)]
+                &view(&[(2.0, 0.0), (4.0, 0.0)])
             ),
             [6]
         );
@@ -215,9 +153,12 @@ mod tests {
     fn pool_begins_with_its_first_size_and_grows_when_its_cost_is_known() {
         let mut pool = stage(1.0, 0.0, 1, 100, None);
         pool.initial_workers = Some(2);
-        assert_eq!(solve(std::slice::from_ref(&pool), &[node(8.0, 0.0)]), [2]);
+        assert_eq!(
+            pool_sizes(std::slice::from_ref(&pool), &view(&[(8.0, 0.0)])),
+            [2]
+        );
         pool.cost = Some(1.0);
-        assert_eq!(solve(&[pool], &[node(8.0, 0.0)]), [8]);
+        assert_eq!(pool_sizes(&[pool], &view(&[(8.0, 0.0)])), [8]);
     }
 
     #[test]
@@ -226,32 +167,59 @@ mod tests {
             stage(1.0, 0.0, 1, 100, Some(1.0)),
             stage(1.0, 0.0, 1, 100, Some(3.0)),
         ];
-        assert_eq!(solve(&stages, &[node(8.0, 0.0)]), [2, 6]);
+        assert_eq!(pool_sizes(&stages, &view(&[(8.0, 0.0)])), [2, 6]);
     }
 
     #[test]
     fn fractions_never_straddle_devices() {
         let stages = [stage(0.0, 0.6, 1, 100, None)];
-        assert_eq!(solve(&stages, &[node(8.0, 3.0)]), [3]);
+        assert_eq!(pool_sizes(&stages, &view(&[(8.0, 3.0)])), [3]);
     }
 
     #[test]
     fn processors_and_devices_do_not_compete() {
         let stages = [stage(1.0, 0.0, 1, 100, None), stage(0.0, 0.5, 1, 4, None)];
-        assert_eq!(solve(&stages, &[node(2.0, 2.0)]), [2, 4]);
+        assert_eq!(pool_sizes(&stages, &view(&[(2.0, 2.0)])), [2, 4]);
     }
 
     #[test]
     fn finished_stage_leaves_its_room_to_others() {
         let mut stages = [stage(1.0, 0.0, 1, 100, None), stage(1.0, 0.0, 1, 100, None)];
         stages[0].is_done = true;
-        assert_eq!(solve(&stages, &[node(4.0, 0.0)]), [0, 4]);
+        assert_eq!(pool_sizes(&stages, &view(&[(4.0, 0.0)])), [0, 4]);
     }
 
     #[test]
     fn every_stage_gets_a_worker_even_without_room() {
         let stages = [stage(2.0, 0.0, 1, 1, None), stage(2.0, 0.0, 1, 1, None)];
-        assert_eq!(solve(&stages, &[node(2.0, 0.0)]), [1, 1]);
+        assert_eq!(pool_sizes(&stages, &view(&[(2.0, 0.0)])), [1, 1]);
+    }
+
+    /// What only some nodes have is counted there, and nowhere else.
+    #[test]
+    fn custom_resources_and_gpu_memory_bound_a_pool() {
+        let licences = ResourceSet::of_cpus(8).with("licence", Quantity::from_whole(3));
+        let gpus = vec![GpuDevice::new(0, 40 << 30), GpuDevice::new(1, 16 << 30)];
+        let nodes = vec![
+            node(1, licences, Vec::new()),
+            node(2, ResourceSet::of_cpus(8), gpus),
+        ];
+        let view = ClusterView::new(nodes);
+        let one = ResourceSet::new().with("licence", Quantity::ONE);
+        let mut licensed = stage(0.0, 0.0, 1, 100, None);
+        licensed.resources = ResourceRequest::new(one, 0).expect("makes sense");
+        let mut model = stage(0.0, 0.0, 1, 100, None);
+        model.resources = ResourceRequest::new(ResourceSet::new(), 12 << 30).expect("makes sense");
+        assert_eq!(pool_sizes(&[licensed, model], &view), [3, 4]);
+    }
+
+    #[test]
+    fn stage_that_needs_nothing_is_as_wide_as_the_cluster_has_processors() {
+        let mut reading = stage(0.0, 0.0, 1, 1, None);
+        reading.max_workers = None;
+        let sizes = |nodes| pool_sizes(std::slice::from_ref(&reading), &view(nodes));
+        assert_eq!(sizes(&[(2.0, 0.0)]), [2]);
+        assert_eq!(sizes(&[(2.0, 0.0), (4.0, 0.0)]), [6]);
     }
 
     proptest! {
@@ -268,14 +236,13 @@ mod tests {
                 })
                 // Without bounds, stages that need nothing would grow to their maximum: they have one here.
                 .collect();
-            let nodes = [node(f64::from(cpus), f64::from(gpus))];
-            let counts = solve(&stages, &nodes);
-            let mut placement = Placement::new(&nodes);
+            let mut room = view(&[(f64::from(cpus), f64::from(gpus))]);
+            let counts = pool_sizes(&stages, &room);
             for (stage, &count) in stages.iter().zip(&counts) {
-                prop_assert!(count >= 1 && count <= stage.max_workers);
+                prop_assert!(count >= 1 && Some(count) <= stage.max_workers);
                 for _ in 1..count {
                     // All but the first, which is owed, have room.
-                    prop_assert!(placement.place(&stage.resources));
+                    prop_assert!(room.book(&stage.placement()).is_some());
                 }
             }
         }

@@ -35,7 +35,7 @@ fn paused(worker: WorkerKey, active: &Active) -> Paused {
 pub(crate) struct WorkerTable {
     states: BTreeMap<WorkerKey, WorkerState>,
     idle: BTreeSet<WorkerKey>,
-    starting: usize,
+    starting: BTreeSet<WorkerKey>,
     /// Busy workers without a pull under way.
     paused: BTreeSet<Paused>,
 }
@@ -54,7 +54,7 @@ impl WorkerTable {
     /// Adds a worker that loads its functions.
     pub(crate) fn add(&mut self, worker: WorkerKey) {
         self.states.insert(worker, WorkerState::Starting);
-        self.starting += 1;
+        self.starting.insert(worker);
     }
 
     /// Takes a worker out.
@@ -89,7 +89,9 @@ impl WorkerTable {
 
     fn leave(&mut self, worker: WorkerKey, state: &WorkerState) {
         match state {
-            WorkerState::Starting => self.starting -= 1,
+            WorkerState::Starting => {
+                self.starting.remove(&worker);
+            }
             WorkerState::Idle => {
                 self.idle.remove(&worker);
             }
@@ -165,12 +167,17 @@ impl WorkerTable {
 
     /// Those that load their functions.
     pub(crate) fn starting(&self) -> usize {
-        self.starting
+        self.starting.len()
+    }
+
+    /// The one of them that was started last.
+    pub(crate) fn last_starting(&self) -> Option<WorkerKey> {
+        self.starting.last().copied()
     }
 
     /// Those with an input.
     pub(crate) fn busy(&self) -> usize {
-        self.states.len() - self.starting - self.idle.len()
+        self.states.len() - self.starting.len() - self.idle.len()
     }
 
     /// Those with a pull under way.
@@ -190,7 +197,7 @@ impl WorkerTable {
             self.states.values().filter(|state| is_it(state)).count()
         };
         assert_eq!(
-            self.starting,
+            self.starting.len(),
             count(|state| matches!(state, WorkerState::Starting))
         );
         assert_eq!(

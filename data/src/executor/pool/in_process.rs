@@ -7,23 +7,25 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use aktis_common::ids::NodeId;
+use aktis_common::resources::{NodeResources, ResourceSet};
+use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_worker::TaskFailure;
-use aktis_worker::options::ResourceMap;
 use bytes::Bytes;
 
-use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPool, WorkerStart};
+use super::{
+    Answer, AnswerSink, BlockReader, Look, PoolAnswers, WorkerInput, WorkerPool, WorkerStart,
+};
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
-use crate::executor::core::sizing::NodeCapacity;
 use crate::panics;
-use crate::plan::RESOURCE_UNIT;
 use crate::sources::SourceBlock;
 use crate::stage_worker::StageWorker;
 use crate::wire::spec::{InputSpec, StageSpec};
 
 /// Threads instead of actors.
 pub struct InProcessPool {
-    node: NodeCapacity,
+    view: ClusterView,
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningThread>,
     /// Threads of workers that were stopped.
@@ -44,9 +46,13 @@ enum Request {
 impl InProcessPool {
     /// A pool that pretends to be one node with so many processors.
     pub fn new(cpus: u16) -> Self {
-        let totals = ResourceMap::from([("CPU".to_owned(), i64::from(cpus) * RESOURCE_UNIT)]);
+        let total = ResourceSet::of_cpus(i64::from(cpus));
+        let node = NodeView {
+            id: NodeId::NIL,
+            resources: NodeResources::new(total, Vec::new(), [].into()),
+        };
         Self {
-            node: NodeCapacity { totals },
+            view: ClusterView::new(vec![node]),
             answers: None,
             workers: HashMap::new(),
             stopped: Vec::new(),
@@ -66,8 +72,9 @@ impl InProcessPool {
 }
 
 impl WorkerPool for InProcessPool {
-    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
-        Ok(vec![self.node.clone()])
+    fn look(&self) -> Look {
+        let view = self.view.clone();
+        Arc::new(move || Ok(view.clone()))
     }
 
     fn store_bytes(&self) -> Option<u64> {

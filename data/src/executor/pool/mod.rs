@@ -9,13 +9,13 @@ pub use runtime::RuntimePool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aktis_common::resources::ResourceRequest;
+use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_worker::TaskFailure;
-use aktis_worker::options::ResourceMap;
 use bytes::Bytes;
 
 use crate::block::BlockHandle;
 use crate::executor::core::event::WorkerKey;
-use crate::executor::core::sizing::NodeCapacity;
 use crate::sources::SourceBlock;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
 
@@ -34,11 +34,11 @@ pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, Answer) + Send + Sync>;
 
 /// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`].
 pub trait WorkerPool: Send {
-    /// What the cluster has.
-    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure>;
+    /// Looks what the cluster has, from any thread; as if nobody used anything of it.
+    fn look(&self) -> Look;
 
     /// What nodes had that were lost lately: workers that only those can take are waited for.
-    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
+    fn lost_nodes(&self) -> Result<Vec<NodeView>, TaskFailure> {
         Ok(Vec::new())
     }
 
@@ -105,6 +105,9 @@ fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Tells what the cluster has now. May block for a while.
+pub type Look = Arc<dyn Fn() -> Result<ClusterView, TaskFailure> + Send + Sync>;
+
 /// Reads a block as an Arrow IPC stream.
 pub type BlockReader = Arc<dyn Fn(&BlockHandle) -> Result<Bytes, TaskFailure> + Send + Sync>;
 
@@ -115,7 +118,7 @@ pub struct PoolAnswers(pub(crate) AnswerSink);
 pub struct WorkerStart<'a> {
     pub(crate) spec: &'a StageSpec,
     pub(crate) calls_python: bool,
-    pub(crate) resources: &'a ResourceMap,
+    pub(crate) resources: &'a ResourceRequest,
     /// Objects that hold the references of its functions.
     pub(crate) captured: &'a [BlockHandle],
     pub(crate) name: &'a str,

@@ -7,6 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::scheduling::{ClusterView, NodeView};
+use aktis_proto::convert::node_view;
+use aktis_proto::v1::NodeInfo;
 use aktis_worker::{
     ActorHandle, ActorOptions, CallOptions, Function, ObjectRef, RemoteMethod, Runtime,
     TaskFailure, Value,
@@ -14,10 +17,11 @@ use aktis_worker::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Answer, AnswerSink, BlockReader, PoolAnswers, WorkerInput, WorkerPool, WorkerStart};
+use super::{
+    Answer, AnswerSink, BlockReader, Look, PoolAnswers, WorkerInput, WorkerPool, WorkerStart,
+};
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
-use crate::executor::core::sizing::NodeCapacity;
 use crate::sources::SourceBlock;
 use crate::stage_worker::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER};
 use crate::wire::spec::Report;
@@ -165,30 +169,33 @@ fn reference(handle: &BlockHandle) -> Result<ObjectRef, TaskFailure> {
     })
 }
 
-fn capacity_of(node: aktis_proto::v1::NodeInfo) -> NodeCapacity {
-    NodeCapacity {
-        totals: node
-            .total
-            .unwrap_or_default()
-            .quantities
-            .into_iter()
-            .collect(),
-    }
+/// The node with everything free; its user's share of the cluster is for the scheduler to find out.
+fn view_of(node: &NodeInfo) -> Result<NodeView, TaskFailure> {
+    let view = node_view(node).map_err(|error| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            format!("read a list of nodes: {error}"),
+        )
+    })?;
+    Ok(NodeView {
+        id: view.id,
+        resources: view.resources.emptied(),
+    })
 }
 
 impl WorkerPool for RuntimePool {
-    fn nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
-        let alive = self
-            .runtime
-            .nodes()?
-            .into_iter()
-            .filter(|node| node.is_alive);
-        Ok(alive.map(capacity_of).collect())
+    fn look(&self) -> Look {
+        let runtime = self.runtime.clone();
+        Arc::new(move || {
+            let nodes = runtime.nodes()?;
+            let alive = nodes.iter().filter(|node| node.is_alive);
+            let alive: Result<_, TaskFailure> = alive.map(view_of).collect();
+            Ok(ClusterView::new(alive?))
+        })
     }
 
-    fn lost_nodes(&self) -> Result<Vec<NodeCapacity>, TaskFailure> {
-        let lost = self.runtime.lost_nodes()?.into_iter();
-        Ok(lost.map(capacity_of).collect())
+    fn lost_nodes(&self) -> Result<Vec<NodeView>, TaskFailure> {
+        self.runtime.lost_nodes()?.iter().map(view_of).collect()
     }
 
     fn waits_when_infeasible(&self) -> bool {
@@ -217,7 +224,8 @@ impl WorkerPool for RuntimePool {
 
     fn start_worker(&mut self, key: WorkerKey, start: WorkerStart<'_>) -> Result<(), TaskFailure> {
         let options = ActorOptions {
-            resources: Some(start.resources.clone()),
+            resources: Some(start.resources.resources().units().collect()),
+            gpu_memory_bytes: start.resources.gpu_memory_bytes(),
             shared_modules: if start.calls_python {
                 self.python_modules.clone()
             } else {

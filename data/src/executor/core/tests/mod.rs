@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::event::*;
 use super::*;
-use world::{ROW_BYTES, Scenario, Shape, World};
+use world::{ROW_BYTES, Scenario, Shape, World, view};
 
 fn shapes() -> impl Strategy<Value = Shape> {
     (
@@ -33,18 +33,23 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
         0usize..6,
         0usize..8,
+        (prop::collection::vec(0i64..4, 0..3), 0usize..6),
         prop::collection::vec(any::<u16>(), 50..300),
     )
         .prop_map(
-            |(splits, stages, keep_order, budget_bytes, deaths, losses, choices)| Scenario {
-                splits,
-                stages,
-                has_sink: false,
-                keep_order,
-                budget_bytes,
-                deaths,
-                losses,
-                choices,
+            |(splits, stages, keep_order, budget_bytes, deaths, losses, (more, moves), choices)| {
+                Scenario {
+                    nodes: [stages.len() as i64].into_iter().chain(more).collect(),
+                    moves,
+                    splits,
+                    stages,
+                    has_sink: false,
+                    keep_order,
+                    budget_bytes,
+                    deaths,
+                    losses,
+                    choices,
+                }
             },
         )
 }
@@ -92,6 +97,8 @@ fn two_stages(splits: usize) -> Scenario {
         budget_bytes: 1000,
         deaths: 0,
         losses: 0,
+        nodes: vec![100],
+        moves: 0,
         choices: vec![0],
     }
 }
@@ -262,4 +269,53 @@ fn block_that_comes_back_with_other_rows_ends_the_job() {
     world.run_on();
     let failure = world.outcome.expect("ended").expect_err("failed");
     assert!(failure.message.contains("gave other rows"), "{failure}");
+}
+
+fn one_wide_stage(nodes: Vec<i64>) -> Scenario {
+    let mut scenario = two_stages(40);
+    scenario.stages.truncate(1);
+    scenario.stages[0].workers = 8;
+    scenario.nodes = nodes;
+    scenario
+}
+
+#[test]
+fn node_that_comes_while_a_job_runs_gets_work() {
+    let mut world = World::new(one_wide_stage(vec![2]));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    assert_eq!(world.executor.workers(0), (2, 2));
+    let effects = world.executor.handle(Event::NodesChanged(view(&[2, 3])));
+    world.nodes = vec![2, 3];
+    world.carry_out(effects);
+    assert_eq!(world.executor.workers(0), (5, 5));
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received, (0..800).collect::<Vec<_>>());
+}
+
+/// They wait for room that is not there any more, and without them a smaller pool does the work.
+#[test]
+fn workers_that_were_meant_for_a_node_that_went_are_not_waited_for() {
+    let mut world = World::new(one_wide_stage(vec![1, 3]));
+    world.nodes = vec![1];
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    assert_eq!((world.live_workers.len(), world.roomless.len()), (4, 3));
+    let effects = world.executor.handle(Event::NodesChanged(view(&[1])));
+    world.carry_out(effects);
+    assert_eq!((world.live_workers.len(), world.roomless.len()), (1, 0));
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received.len(), 800);
+}
+
+#[test]
+fn same_nodes_once_more_are_no_news() {
+    let mut world = World::new(one_wide_stage(vec![2]));
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    let sizings = world.executor.sizings;
+    let effects = world.executor.handle(Event::NodesChanged(view(&[2])));
+    assert_eq!((effects, world.executor.sizings), (Vec::new(), sizings));
 }

@@ -1,10 +1,14 @@
 //! Simulated workers, blocks and a consumer around the executor.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::super::event::*;
-use super::super::sizing::{NodeCapacity, StageDemand};
+use aktis_common::ids::NodeId;
+use aktis_common::resources::{NodeResources, ResourceRequest, ResourceSet};
+use aktis_common::scheduling::{ClusterView, NodeView};
+
+use super::super::sizing::StageDemand;
 use super::super::stage::StageSetup;
 use super::super::*;
 
@@ -29,7 +33,20 @@ pub(super) struct Scenario {
     pub(super) deaths: usize,
     /// Blocks that get lost with their nodes.
     pub(super) losses: usize,
+    /// Processors of the nodes at first.
+    pub(super) nodes: Vec<i64>,
+    /// Nodes that come or go.
+    pub(super) moves: usize,
     pub(super) choices: Vec<u16>,
+}
+
+/// A cluster of nodes with so many processors.
+pub(super) fn view(nodes: &[i64]) -> ClusterView {
+    let node = |(id, &cpus): (u8, &i64)| NodeView {
+        id: NodeId::new([id; 16]),
+        resources: NodeResources::new(ResourceSet::of_cpus(cpus), Vec::new(), [].into()),
+    };
+    ClusterView::new((1..).zip(nodes).map(node).collect())
 }
 
 /// An input inside a simulated worker: blocks it has still to give.
@@ -55,7 +72,13 @@ pub(super) struct World {
     /// The consumer waits for its first block to be made again.
     pub(super) is_consumer_waiting: bool,
     pub(super) received: Vec<u64>,
+    /// Workers that were started and not ended.
     pub(super) live_workers: BTreeSet<WorkerKey>,
+    /// Those of them that have no room yet.
+    pub(super) roomless: VecDeque<WorkerKey>,
+    /// Processors of the nodes now.
+    pub(super) nodes: Vec<i64>,
+    pub(super) moves_left: usize,
     pub(super) next_block: u64,
     pub(super) deaths_left: usize,
     pub(super) choice: usize,
@@ -80,23 +103,20 @@ impl World {
                 makes_blocks: !(scenario.has_sink && index == last),
             };
             let demand = StageDemand {
-                resources: BTreeMap::from([("CPU".to_owned(), 1)]),
+                resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
                 min_workers: 1,
                 initial_workers: None,
-                max_workers: shape.workers,
+                max_workers: Some(shape.workers),
                 cost: None,
                 is_done: false,
             };
             (setup, demand)
         });
-        let nodes = vec![NodeCapacity {
-            totals: BTreeMap::from([("CPU".to_owned(), 100)]),
-        }];
         let setup = ExecutorSetup {
             budget_bytes: scenario.budget_bytes,
             keep_order: scenario.keep_order,
             max_deaths: u32::MAX,
-            nodes,
+            view: view(&scenario.nodes),
         };
         let executor = Executor::new(setup, stages.collect(), scenario.splits.len());
         Self {
@@ -113,6 +133,9 @@ impl World {
             is_consumer_waiting: false,
             received: Vec::new(),
             live_workers: BTreeSet::new(),
+            roomless: VecDeque::new(),
+            nodes: scenario.nodes.clone(),
+            moves_left: scenario.moves,
             next_block: 0,
             choice: 0,
             most_used: 0,
@@ -155,6 +178,7 @@ impl World {
 
     pub(super) fn step(&mut self) {
         self.maybe_lose();
+        self.maybe_move();
         let consumer = if self.can_consumer_act() { 2 } else { 0 };
         let pick = self.choose(self.answers.len() + consumer);
         let event = if pick < self.answers.len() {
@@ -228,12 +252,98 @@ impl World {
             self.contents.remove(&block);
             self.lost.remove(&block);
         }
-        self.work.remove(&worker);
-        self.live_workers.remove(&worker);
+        self.end(worker);
         Event::WorkerLost {
             worker,
             failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
         }
+    }
+
+    /// A worker is no more, and another may have its room.
+    pub(super) fn end(&mut self, worker: WorkerKey) {
+        self.work.remove(&worker);
+        self.live_workers.remove(&worker);
+        self.roomless.retain(|other| *other != worker);
+        self.give_room();
+    }
+
+    fn with_room(&self) -> usize {
+        self.live_workers.len() - self.roomless.len()
+    }
+
+    fn room(&self) -> usize {
+        usize::try_from(self.nodes.iter().sum::<i64>()).expect("some processors")
+    }
+
+    fn give_room(&mut self) {
+        while self.with_room() < self.room()
+            && let Some(worker) = self.roomless.pop_front()
+        {
+            self.answers.push(Event::WorkerReady(worker));
+        }
+    }
+
+    /// A node may come, or go with those of the workers that had room there. There is always room for one worker of each
+    /// stage.
+    pub(super) fn maybe_move(&mut self) {
+        if self.moves_left == 0 || self.choose(3) > 0 {
+            return;
+        }
+        self.moves_left -= 1;
+        let extra = i64::try_from(self.choose(4)).expect("small");
+        if self.nodes.len() > 1 && self.choose(2) == 0 {
+            self.lose_node();
+        } else {
+            self.add_node(1 + extra);
+        }
+    }
+
+    pub(super) fn add_node(&mut self, cpus: i64) {
+        self.nodes.push(cpus);
+        self.answers.push(Event::NodesChanged(view(&self.nodes)));
+        self.give_room();
+    }
+
+    pub(super) fn lose_node(&mut self) {
+        self.nodes.pop();
+        while self.with_room() > self.room() {
+            let has_room = |worker: &WorkerKey| !self.roomless.contains(worker);
+            let placed: Vec<WorkerKey> =
+                self.live_workers.iter().copied().filter(has_room).collect();
+            let worker = placed[self.choose(placed.len())];
+            self.kill(worker);
+        }
+        self.answers.push(Event::NodesChanged(view(&self.nodes)));
+    }
+
+    /// Ends a worker whatever it does. What it was about to answer is lost.
+    fn kill(&mut self, worker: WorkerKey) {
+        let (mine, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.answers)
+            .into_iter()
+            .partition(|event| match event {
+                Event::WorkerReady(answering) => *answering == worker,
+                Event::Pulled(pulled) => pulled.worker == worker,
+                Event::InputLost {
+                    worker: answering, ..
+                } => *answering == worker,
+                _ => false,
+            });
+        self.answers = others;
+        for event in mine {
+            if let Event::Pulled(Pulled {
+                block: Some((block, ..)),
+                ..
+            }) = event
+            {
+                self.contents.remove(&block);
+                self.lost.remove(&block);
+            }
+        }
+        self.end(worker);
+        self.answers.push(Event::WorkerLost {
+            worker,
+            failure: TaskFailure::new(ErrorCode::NodeDied, "its node is gone"),
+        });
     }
 
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -241,11 +351,11 @@ impl World {
             match effect {
                 Effect::StartWorker { worker, .. } => {
                     self.live_workers.insert(worker);
-                    self.answers.push(Event::WorkerReady(worker));
+                    self.roomless.push_back(worker);
+                    self.give_room();
                 }
                 Effect::StopWorker(worker) => {
-                    self.live_workers.remove(&worker);
-                    self.work.remove(&worker);
+                    self.end(worker);
                     self.answers
                         .retain(|event| !matches!(event, Event::WorkerReady(w) if *w == worker));
                 }
@@ -288,6 +398,10 @@ impl World {
     }
 
     pub(super) fn start_input(&mut self, start: StartInput) {
+        if !self.live_workers.contains(&start.worker) {
+            // It died, and the executor is about to hear of it.
+            return;
+        }
         if let InputContent::Blocks(parts) = &start.content {
             let blocks = parts.iter().map(|part| part.block);
             let blocks: Vec<BlockKey> = blocks.filter(|block| self.lost.contains(block)).collect();
@@ -321,6 +435,9 @@ impl World {
     }
 
     pub(super) fn pull(&mut self, worker: WorkerKey) {
+        if !self.live_workers.contains(&worker) {
+            return;
+        }
         let is_sink = {
             let stage = self.work[&worker].stage;
             self.scenario.has_sink && stage + 1 == self.scenario.stages.len()
