@@ -14,7 +14,7 @@ use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
 use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
-use crate::executor::core::{Executor, ExecutorSetup};
+use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::{PoolAnswers, WorkerPool};
 use crate::graph::{JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job};
 use crate::ledger::FolderOutput;
@@ -73,8 +73,13 @@ pub(super) fn start(
         max_deaths: options.max_deaths,
         view,
     };
-    let stages = job.stages.iter().map(stage_setup);
-    let executor = Executor::new(setup, stages.zip(demands).collect(), splits[0].len());
+    let stages = job.stages.iter().zip(demands).zip(&splits);
+    let stages = stages.map(|((stage, demand), splits)| ExecutorStage {
+        setup: stage_setup(stage),
+        demand,
+        splits: splits.len(),
+    });
+    let executor = Executor::new(setup, stages.collect(), &job.edges);
     let stats = initial_stats(&job, &splits, sizes.budget_bytes);
     launch(
         job,

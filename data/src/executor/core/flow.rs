@@ -42,31 +42,51 @@ impl Executor {
             if !self.stages[index].is_drained() {
                 continue;
             }
-            self.close_up_to(index);
-            if let Some(next) = self.stages.get_mut(index + 1) {
-                next.is_fed = true;
-            }
+            self.close_with_feeders(index);
+            self.end_edges_from(index);
         }
         // Delivered blocks may get lost until they are read.
-        if self.stages.last().is_some_and(|last| last.is_done) && self.delivered.is_empty() {
+        let mut ends = self.stages.iter().filter(|stage| stage.next.is_empty());
+        if ends.all(|stage| stage.is_done) && self.delivered.is_empty() {
             self.finish(Ok(()));
         }
     }
 
+    /// Gives rows to every stage that they go to, or to the consumer.
     fn hand_on(&mut self, from: usize, part: BlockSlice) {
-        match self.stages.get_mut(from + 1) {
-            Some(next) => next.incoming.push_back(part),
-            None => {
-                self.delivered.insert(part.block);
-                self.effects.push(Effect::Deliver(part));
+        let count = self.stages[from].next.len();
+        if count == 0 {
+            self.delivered.insert(part.block);
+            self.effects.push(Effect::Deliver(part));
+        }
+        for others in 0..count {
+            let to = self.stages[from].next[others];
+            if others > 0 {
+                self.blocks.share(part.block);
+            }
+            let mut feeds = self.stages[to].feeds.iter_mut();
+            if let Some(feed) = feeds.find(|feed| feed.from == from) {
+                feed.blocks.push_back(part);
             }
         }
     }
 
-    /// A stage that has given all its rows needs nothing from those before it either.
-    fn close_up_to(&mut self, last: usize) {
-        for index in 0..=last {
-            if !self.stages[index].is_done {
+    fn end_edges_from(&mut self, index: usize) {
+        for to in self.stages[index].next.clone() {
+            let feeds = self.stages[to].feeds.iter_mut();
+            feeds
+                .filter(|feed| feed.from == index)
+                .for_each(|feed| feed.is_over = true);
+        }
+    }
+
+    /// A stage that has given all its rows needs nothing from those before it either; they are over unless others need them.
+    fn close_with_feeders(&mut self, last: usize) {
+        for index in (0..=last).rev() {
+            let stage = &self.stages[index];
+            let mut next = stage.next.iter();
+            let is_needed = next.len() == 0 || next.any(|&next| !self.stages[next].is_done);
+            if !stage.is_done && (index == last || !is_needed) {
                 self.close_stage(index);
             }
         }
@@ -125,7 +145,7 @@ impl Executor {
         if !stage.pending.is_empty() || is_early {
             return false;
         }
-        let Some(bundle) = stage.next_bundle(is_forced) else {
+        let Some(bundle) = stage.next_bundle(self.setup.keep_order, is_forced) else {
             return false;
         };
         let ingredient = |part: BlockSlice| {
@@ -236,14 +256,12 @@ impl Executor {
 
     /// Starts workers that have something to do, ends those that have not.
     fn resize(&mut self, index: usize) -> bool {
-        let is_source = index == 0;
         let stage = &mut self.stages[index];
         let have = stage.workers.count();
-        let waiting =
-            stage.pending.len() + stage.reruns.len() + usize::from(!stage.incoming.is_empty());
+        let waiting = stage.pending.len() + stage.reruns.len() + usize::from(stage.has_incoming());
         let active = stage.workers.busy();
         // Later stages start one worker early: it loads its model while the first rows are read.
-        let early = usize::from(!is_source && !stage.is_fed);
+        let early = usize::from(!stage.is_source() && !stage.is_fed());
         let useful = (waiting + active).max(early).min(stage.target_workers);
         if have < useful {
             let worker = WorkerKey(self.next_worker);
@@ -257,7 +275,7 @@ impl Executor {
             return true;
         }
         let is_spare =
-            have > stage.target_workers || (stage.is_fed && waiting == 0 && have > active);
+            have > stage.target_workers || (stage.is_fed() && waiting == 0 && have > active);
         if is_spare && let Some(worker) = stage.workers.first_idle() {
             stage.workers.remove(worker);
             self.effects.push(Effect::StopWorker(worker));

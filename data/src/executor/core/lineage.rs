@@ -107,6 +107,13 @@ impl BlockTable {
         self.blocks.insert(block, live);
     }
 
+    /// One more stage that the block goes to.
+    pub(crate) fn share(&mut self, block: BlockKey) {
+        if let Some(live) = self.blocks.get_mut(&block) {
+            live.users += 1;
+        }
+    }
+
     /// One more user. A block that is free comes back, as one that is lost: `true`.
     pub(crate) fn use_again(&mut self, ingredient: &Ingredient) -> bool {
         let block = ingredient.part.block;

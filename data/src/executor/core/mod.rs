@@ -1,9 +1,9 @@
 //! The streaming executor as a state machine: events in, effects out; no clock, no threads, no data.
 //!
 //! ```text
-//!           splits                blocks                 blocks
-//!  source ─────────► stage 0 ───────────────► stage 1 ───────────────► consumer (or the last stage's sink)
-//!                    pending                  incoming ► pending
+//!           splits             edge: blocks              edge: blocks
+//!  source ─────────► stage  ───────────────► stage ───────────────► consumer (or the stage's sink)
+//!                    pending                  feeds ► pending
 //!                    workers                  workers
 //!                    held, by order           held, by order
 //! ```
@@ -38,10 +38,12 @@ use aktis_common::error::ErrorCode;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
+use crate::graph::{Edge, EdgeKind};
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
 use lineage::{BlockTable, Ingredients, Recipe};
 use sizing::StageDemand;
-use stage::{Active, Stage, StageSetup, Work};
+use stage::{Active, Feed, Stage, StageSetup, Work};
+
 use workers::WorkerState;
 
 /// How much an estimate must change before the sizes of the pools are thought over: a tenth.
@@ -58,6 +60,17 @@ pub struct ExecutorSetup {
     pub max_deaths: u32,
     /// What the cluster has.
     pub view: ClusterView,
+}
+
+/// A stage of an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutorStage {
+    /// What it does.
+    pub setup: StageSetup,
+    /// What its workers need.
+    pub demand: StageDemand,
+    /// Inputs that its source has; 0 for stages whose rows come along edges.
+    pub splits: usize,
 }
 
 /// The executor.
@@ -78,19 +91,23 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// An execution of `stages` over so many splits; the first effects come from [`start`](Self::start).
-    pub fn new(
-        setup: ExecutorSetup,
-        stages: Vec<(StageSetup, StageDemand)>,
-        splits: usize,
-    ) -> Self {
-        let (setups, demands): (Vec<_>, Vec<_>) = stages.into_iter().unzip();
-        let mut stages: Vec<Stage> = setups.into_iter().map(Stage::new).collect();
-        let first = stages
-            .first_mut()
-            .expect("an execution has at least one stage");
-        (0..splits).for_each(|split| first.add_input(0, Ingredients::Split(split)));
-        first.is_fed = true;
+    /// An execution of `stages`, each after those that it gets rows from, along `edges`; the first effects come from
+    /// [`start`](Self::start).
+    pub fn new(setup: ExecutorSetup, parts: Vec<ExecutorStage>, edges: &[Edge]) -> Self {
+        let (mut stages, mut demands) = (Vec::new(), Vec::new());
+        for (index, part) in parts.into_iter().enumerate() {
+            let mut stage = Stage::new(part.setup);
+            (0..part.splits).for_each(|split| stage.add_input(index, Ingredients::Split(split)));
+            stages.push(stage);
+            demands.push(part.demand);
+        }
+        for edge in edges {
+            // The one kind that there is: block by block, as they are made.
+            let EdgeKind::Forward = edge.kind;
+            debug_assert!(edge.from < edge.to, "stages come after what they read from");
+            stages[edge.from].next.push(edge.to);
+            stages[edge.to].feeds.push(Feed::new(edge.from));
+        }
         Self {
             setup,
             stages,
@@ -376,21 +393,32 @@ impl Executor {
         assert_eq!(self.blocks.used_bytes(), stages);
     }
 
-    /// How long a stage works for one row of the source, as far as it can be told.
+    /// How long a stage works for one row of the sources, as far as it can be told.
     fn cost_per_source_row(&self, index: usize) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let rows = |rows: u64| rows as f64;
-        let mut rows_per_source_row = 1.0;
-        for stage in &self.stages[..index] {
-            if stage.load.rows_in == 0 {
-                return None;
-            }
-            rows_per_source_row *= rows(stage.load.rows_out) / rows(stage.load.rows_in);
-        }
         let load = self.stages[index].load;
         let is_known = load.rows_in > 0 && !load.busy.is_zero();
-        is_known.then(|| load.busy.as_secs_f64() / rows(load.rows_in) * rows_per_source_row)
+        let rows_per_source_row = self.rows_per_source_row(index)?;
+        is_known.then(|| load.busy.as_secs_f64() / as_f64(load.rows_in) * rows_per_source_row)
     }
+
+    /// How many rows come to a stage for one row of the sources.
+    fn rows_per_source_row(&self, index: usize) -> Option<f64> {
+        let stage = &self.stages[index];
+        if stage.is_source() {
+            return Some(1.0);
+        }
+        let along = |feed: &Feed| {
+            let load = self.stages[feed.from].load;
+            let growth = (load.rows_in > 0).then(|| as_f64(load.rows_out) / as_f64(load.rows_in));
+            Some(self.rows_per_source_row(feed.from)? * growth?)
+        };
+        stage.feeds.iter().map(along).sum()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn as_f64(rows: u64) -> f64 {
+    rows as f64
 }
 
 fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> TaskFailure {

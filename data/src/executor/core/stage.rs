@@ -22,6 +22,28 @@ pub struct StageSetup {
     pub makes_blocks: bool,
 }
 
+/// Rows that come along an edge.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// The stage that gives.
+    pub(crate) from: usize,
+    /// Blocks that no input has been made of yet.
+    pub(crate) blocks: VecDeque<BlockSlice>,
+    /// Nothing more comes.
+    pub(crate) is_over: bool,
+}
+
+impl Feed {
+    /// An edge along which nothing has come.
+    pub(crate) fn new(from: usize) -> Self {
+        Self {
+            from,
+            blocks: VecDeque::new(),
+            is_over: false,
+        }
+    }
+}
+
 /// An input and what has become of it.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -89,10 +111,10 @@ pub(crate) struct Stage {
     /// Runs for what was lost, without a worker.
     pub(crate) reruns: BTreeMap<u64, Rerun>,
     pub(crate) workers: WorkerTable,
-    /// Blocks that no input has been made of yet.
-    pub(crate) incoming: VecDeque<BlockSlice>,
-    /// Nothing more comes in.
-    pub(crate) is_fed: bool,
+    /// Edges that rows come along, in the order of the rows; none: they come from a source.
+    pub(crate) feeds: Vec<Feed>,
+    /// Stages that rows go to; none: they go to the consumer or end here.
+    pub(crate) next: Vec<usize>,
     pub(crate) is_done: bool,
     /// Bytes of blocks that the stage made and that are not free yet.
     pub(crate) output_bytes: u64,
@@ -149,8 +171,8 @@ impl Stage {
             pending: BTreeMap::new(),
             reruns: BTreeMap::new(),
             workers: WorkerTable::default(),
-            incoming: VecDeque::new(),
-            is_fed: false,
+            feeds: Vec::new(),
+            next: Vec::new(),
             is_done: false,
             output_bytes: 0,
             largest_block_bytes: 0,
@@ -161,6 +183,21 @@ impl Stage {
             next_sequence: 0,
             rows_released: 0,
         }
+    }
+
+    /// Whether its rows come from a source.
+    pub(crate) fn is_source(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    /// Whether nothing more comes in.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.is_over)
+    }
+
+    /// Whether there are blocks that no input has been made of yet.
+    pub(crate) fn has_incoming(&self) -> bool {
+        self.feeds.iter().any(|feed| !feed.blocks.is_empty())
     }
 
     /// Adds an input at the end of the order.
@@ -237,8 +274,8 @@ impl Stage {
         let has_all = self.rows_wanted() == Some(0);
         !runs_again
             && (has_all
-                || (self.is_fed
-                    && self.incoming.is_empty()
+                || (self.is_fed()
+                    && !self.has_incoming()
                     && self.pending.is_empty()
                     && self.workers.busy() == 0
                     && self.outputs.is_drained()))
@@ -246,7 +283,7 @@ impl Stage {
 
     fn is_rerunning(&self) -> bool {
         // Only a stage that has nothing else to do asks, so that few workers are looked at.
-        let may_be = self.pending.is_empty() && self.incoming.is_empty();
+        let may_be = self.pending.is_empty() && !self.has_incoming();
         let limit_is_reached = self.rows_wanted() == Some(0);
         (may_be || limit_is_reached)
             && self
@@ -257,7 +294,8 @@ impl Stage {
 
     /// All blocks that wait for something here, and all workers.
     pub(crate) fn drain(&mut self) -> (Vec<BlockKey>, Vec<WorkerKey>) {
-        let mut blocks: Vec<BlockKey> = self.incoming.drain(..).map(|part| part.block).collect();
+        let incoming = self.feeds.iter_mut().flat_map(|feed| feed.blocks.drain(..));
+        let mut blocks: Vec<BlockKey> = incoming.map(|part| part.block).collect();
         let mut origins: Vec<Arc<Origin>> = Vec::new();
         let mut workers = Vec::new();
         for (worker, state) in self.workers.drain() {
@@ -279,19 +317,36 @@ impl Stage {
         (blocks, workers)
     }
 
-    /// The blocks of the next input, if there are enough for one.
-    pub(crate) fn next_bundle(&mut self, is_forced: bool) -> Option<Vec<BlockSlice>> {
-        let mut rows = 0;
-        let mut count = 0;
-        for block in &self.incoming {
-            rows += block.rows;
-            count += 1;
-            if rows >= self.setup.bundle_rows {
+    /// The blocks of the next input, if there are enough for one. In order, those of an edge wait for all of the edges before.
+    pub(crate) fn next_bundle(
+        &mut self,
+        keep_order: bool,
+        is_forced: bool,
+    ) -> Option<Vec<BlockSlice>> {
+        let (mut rows, mut counts) = (0, Vec::with_capacity(self.feeds.len()));
+        let is_full = |rows: u64, count: usize| count > 0 && rows >= self.setup.bundle_rows;
+        for feed in &self.feeds {
+            let mut count = 0;
+            for block in &feed.blocks {
+                if is_full(rows, counts.iter().sum::<usize>() + count) {
+                    break;
+                }
+                rows += block.rows;
+                count += 1;
+            }
+            counts.push(count);
+            if keep_order && !feed.is_over {
                 break;
             }
         }
-        let is_enough = count > 0 && (rows >= self.setup.bundle_rows || self.is_fed || is_forced);
-        is_enough.then(|| self.incoming.drain(..count).collect())
+        let count = counts.iter().sum();
+        let is_enough = count > 0 && (is_full(rows, count) || self.is_fed() || is_forced);
+        let taken = self.feeds.iter_mut().zip(counts);
+        is_enough.then(|| {
+            taken
+                .flat_map(|(feed, count)| feed.blocks.drain(..count))
+                .collect()
+        })
     }
 }
 

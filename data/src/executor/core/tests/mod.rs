@@ -5,9 +5,11 @@ mod world;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 
 use super::event::*;
 use super::*;
+use crate::graph::Edge;
 use world::{ROW_BYTES, Scenario, Shape, World, view};
 
 fn shapes() -> impl Strategy<Value = Shape> {
@@ -38,20 +40,53 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     )
         .prop_map(
             |(splits, stages, keep_order, budget_bytes, deaths, losses, (more, moves), choices)| {
+                // Always room for one worker of each stage.
+                let least = i64::try_from(stages.len()).expect("few stages");
                 Scenario {
-                    nodes: [stages.len() as i64].into_iter().chain(more).collect(),
+                    nodes: [least].into_iter().chain(more).collect(),
                     moves,
-                    splits,
-                    stages,
-                    has_sink: false,
                     keep_order,
                     budget_bytes,
                     deaths,
                     losses,
                     choices,
+                    ..Scenario::chain(splits, stages)
                 }
             },
         )
+}
+
+/// Graphs: a stage gets rows of up to two of those before it, or has a source. Not in order: rows of a later input would wait
+/// for all of an earlier one, within no budget.
+fn graphs() -> impl Strategy<Value = Scenario> {
+    let inputs =
+        prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..3), 7);
+    (scenarios(), inputs, prop::collection::vec(shapes(), 1..7)).prop_map(
+        |(scenario, inputs, mut stages)| {
+            stages.iter_mut().for_each(|shape| shape.row_limit = None);
+            let rows = scenario.splits[0].clone();
+            let mut graph = Scenario::chain(rows.clone(), stages);
+            graph.edges.clear();
+            for (to, inputs) in (1..graph.stages.len()).zip(&inputs) {
+                let from: BTreeSet<usize> = inputs.iter().map(|input| input.index(to)).collect();
+                let edges = from.into_iter().map(|from| Edge::forward(from, to));
+                graph.edges.extend(edges);
+                if inputs.is_empty() {
+                    graph.splits[to].clone_from(&rows);
+                }
+            }
+            let least = i64::try_from(graph.stages.len()).expect("few stages");
+            let more = scenario.nodes[1..].iter().copied();
+            Scenario {
+                nodes: [least].into_iter().chain(more).collect(),
+                splits: graph.splits,
+                stages: graph.stages,
+                edges: graph.edges,
+                keep_order: false,
+                ..scenario
+            }
+        },
+    )
 }
 
 proptest! {
@@ -63,7 +98,7 @@ proptest! {
         let mut world = World::new(scenario.clone());
         world.run();
         prop_assert_eq!(world.outcome.clone(), Some(Ok(())));
-        let total: u64 = scenario.splits.iter().map(|&rows| rows as u64).sum();
+        let total: u64 = scenario.splits[0].iter().map(|&rows| rows as u64).sum();
         let limit = scenario.stages.iter().filter_map(|shape| shape.row_limit).min();
         let wanted = total.min(limit.unwrap_or(u64::MAX));
         let distinct: BTreeSet<u64> = world.received.iter().copied().collect();
@@ -72,14 +107,44 @@ proptest! {
         if scenario.keep_order {
             prop_assert_eq!(&world.received, &(0..wanted).collect::<Vec<_>>(), "EXE-4");
         }
-        let largest = scenario.stages.iter().map(|shape| shape.rows_per_block as u64).max().unwrap_or(0);
-        let workers: u64 = scenario.stages.iter().map(|shape| shape.workers as u64).sum();
-        let most = scenario.budget_bytes + workers * largest * ROW_BYTES;
-        prop_assert!(scenario.losses > 0 || world.most_used <= most, "EXE-1: {} > {}", world.most_used, most);
-        prop_assert!(world.contents.is_empty(), "every block is released: {:?}", world.contents);
-        prop_assert!(world.lost.is_empty(), "every lost block is released: {:?}", world.lost);
-        prop_assert!(world.live_workers.is_empty(), "every worker is ended");
+        check_end(&world)?;
     }
+
+    /// EXE-1 (budget-holds), EXE-2 (never-stuck), EXE-3 (every-split-once), where stages have several inputs and outputs.
+    #[test]
+    fn every_row_of_a_graph_arrives_once_along_every_way(scenario in graphs()) {
+        let mut world = World::new(scenario.clone());
+        world.run();
+        prop_assert_eq!(world.outcome.clone(), Some(Ok(())));
+        let mut expected = Vec::new();
+        for (stage, splits) in world.split_rows.iter().enumerate() {
+            let rows = splits.iter().flatten();
+            expected.extend(rows.flat_map(|&row| std::iter::repeat_n(row, scenario.ways(stage))));
+        }
+        let mut received = world.received.clone();
+        received.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(received, expected, "EXE-3");
+        check_end(&world)?;
+    }
+}
+
+/// EXE-1 (budget-holds), and nothing is left.
+fn check_end(world: &World) -> Result<(), TestCaseError> {
+    let shapes = world.scenario.stages.iter();
+    let largest = shapes
+        .clone()
+        .map(|shape| shape.rows_per_block as u64)
+        .max();
+    let workers: u64 = shapes.map(|shape| shape.workers as u64).sum();
+    let most = world.scenario.budget_bytes + workers * largest.unwrap_or(0) * ROW_BYTES;
+    let is_within = world.scenario.losses > 0 || world.most_used <= most;
+    prop_assert!(is_within, "EXE-1: {} > {}", world.most_used, most);
+    let (contents, lost) = (&world.contents, &world.lost);
+    prop_assert!(contents.is_empty(), "every block is released: {contents:?}");
+    prop_assert!(lost.is_empty(), "every lost block is released: {lost:?}");
+    prop_assert!(world.live_workers.is_empty(), "every worker is ended");
+    Ok(())
 }
 
 fn two_stages(splits: usize) -> Scenario {
@@ -89,24 +154,17 @@ fn two_stages(splits: usize) -> Scenario {
         bundle_rows: 0,
         row_limit: None,
     };
-    Scenario {
-        splits: vec![20; splits],
-        stages: vec![shape.clone(), shape],
-        has_sink: false,
-        keep_order: true,
-        budget_bytes: 1000,
-        deaths: 0,
-        losses: 0,
-        nodes: vec![100],
-        moves: 0,
-        choices: vec![0],
-    }
+    Scenario::chain(vec![20; splits], vec![shape.clone(), shape])
+}
+
+fn one_stage(splits: usize) -> Scenario {
+    let two = two_stages(splits);
+    Scenario::chain(vec![20; splits], two.stages[..1].to_vec())
 }
 
 #[test]
 fn fused_sink_moves_no_block() {
-    let mut scenario = two_stages(5);
-    scenario.stages.truncate(1);
+    let mut scenario = one_stage(5);
     scenario.has_sink = true;
     let mut world = World::new(scenario);
     world.run();
@@ -192,10 +250,9 @@ fn cancelling_frees_all_but_what_was_delivered() {
 #[test]
 fn cost_of_an_event_does_not_grow_with_the_inputs_that_wait() {
     let splits = 3000;
-    let mut scenario = two_stages(splits);
-    scenario.stages.truncate(1);
+    let mut scenario = one_stage(splits);
     scenario.keep_order = false;
-    scenario.splits = vec![10; splits];
+    scenario.splits = vec![vec![10; splits]];
     let mut world = World::new(scenario);
     world.run();
     assert_eq!(world.outcome, Some(Ok(())));
@@ -214,8 +271,7 @@ fn cost_of_an_event_does_not_grow_with_the_inputs_that_wait() {
 /// Four workers that go with one node are one incident, not four.
 #[test]
 fn workers_that_die_together_are_one_incident() {
-    let mut scenario = two_stages(40);
-    scenario.stages.truncate(1);
+    let mut scenario = one_stage(40);
     scenario.stages[0].workers = 4;
     let mut world = World::new(scenario);
     world.executor.setup.max_deaths = 1;
@@ -272,8 +328,7 @@ fn block_that_comes_back_with_other_rows_ends_the_job() {
 }
 
 fn one_wide_stage(nodes: Vec<i64>) -> Scenario {
-    let mut scenario = two_stages(40);
-    scenario.stages.truncate(1);
+    let mut scenario = one_stage(40);
     scenario.stages[0].workers = 8;
     scenario.nodes = nodes;
     scenario

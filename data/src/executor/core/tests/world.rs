@@ -11,6 +11,7 @@ use aktis_common::scheduling::{ClusterView, NodeView};
 use super::super::sizing::StageDemand;
 use super::super::stage::StageSetup;
 use super::super::*;
+use crate::graph::Edge;
 
 pub(super) const ROW_BYTES: u64 = 10;
 
@@ -25,8 +26,10 @@ pub(super) struct Shape {
 
 #[derive(Debug, Clone)]
 pub(super) struct Scenario {
-    pub(super) splits: Vec<usize>,
+    /// Rows of the splits of each stage; none for stages whose rows come along edges.
+    pub(super) splits: Vec<Vec<usize>>,
     pub(super) stages: Vec<Shape>,
+    pub(super) edges: Vec<Edge>,
     pub(super) has_sink: bool,
     pub(super) keep_order: bool,
     pub(super) budget_bytes: u64,
@@ -38,6 +41,45 @@ pub(super) struct Scenario {
     /// Nodes that come or go.
     pub(super) moves: usize,
     pub(super) choices: Vec<u16>,
+}
+
+impl Scenario {
+    /// One stage after the other.
+    pub(super) fn chain(splits: Vec<usize>, stages: Vec<Shape>) -> Self {
+        let mut all_splits = vec![Vec::new(); stages.len()];
+        all_splits[0] = splits;
+        Self {
+            splits: all_splits,
+            edges: (1..stages.len())
+                .map(|to| Edge::forward(to - 1, to))
+                .collect(),
+            nodes: vec![100],
+            stages,
+            has_sink: false,
+            keep_order: true,
+            budget_bytes: 1000,
+            deaths: 0,
+            losses: 0,
+            moves: 0,
+            choices: vec![0],
+        }
+    }
+
+    /// Whether rows end in the stage.
+    pub(super) fn is_sink(&self, stage: usize) -> bool {
+        self.has_sink && self.edges.iter().all(|edge| edge.from != stage)
+    }
+
+    /// Along how many ways a row of the stage reaches the consumer.
+    pub(super) fn ways(&self, stage: usize) -> usize {
+        let next = self.edges.iter().filter(|edge| edge.from == stage);
+        let next: Vec<usize> = next.map(|edge| self.ways(edge.to)).collect();
+        if next.is_empty() {
+            1
+        } else {
+            next.iter().sum()
+        }
+    }
 }
 
 /// A cluster of nodes with so many processors.
@@ -60,7 +102,7 @@ pub(super) struct Work {
 pub(super) struct World {
     pub(super) scenario: Scenario,
     pub(super) executor: Executor,
-    pub(super) split_rows: Vec<Vec<u64>>,
+    pub(super) split_rows: Vec<Vec<Vec<u64>>>,
     pub(super) work: HashMap<WorkerKey, Work>,
     pub(super) contents: HashMap<BlockKey, Vec<u64>>,
     pub(super) answers: Vec<Event>,
@@ -89,18 +131,21 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scenario: Scenario) -> Self {
         let mut next_row = 0;
-        let mut split_rows = Vec::new();
-        for &rows in &scenario.splits {
-            split_rows.push((next_row..next_row + rows as u64).collect());
+        let mut take = |rows: usize| -> Vec<u64> {
+            let first = next_row;
             next_row += rows as u64;
-        }
-        let last = scenario.stages.len() - 1;
+            (first..next_row).collect()
+        };
+        let splits = scenario.splits.iter();
+        let split_rows = splits
+            .map(|splits| splits.iter().map(|&rows| take(rows)).collect())
+            .collect();
         let stages = scenario.stages.iter().enumerate().map(|(index, shape)| {
             let setup = StageSetup {
                 name: format!("stage {index}"),
                 bundle_rows: shape.bundle_rows,
                 row_limit: shape.row_limit,
-                makes_blocks: !(scenario.has_sink && index == last),
+                makes_blocks: !scenario.is_sink(index),
             };
             let demand = StageDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
@@ -110,7 +155,11 @@ impl World {
                 cost: None,
                 is_done: false,
             };
-            (setup, demand)
+            ExecutorStage {
+                setup,
+                demand,
+                splits: scenario.splits[index].len(),
+            }
         });
         let setup = ExecutorSetup {
             budget_bytes: scenario.budget_bytes,
@@ -118,7 +167,7 @@ impl World {
             max_deaths: u32::MAX,
             view: view(&scenario.nodes),
         };
-        let executor = Executor::new(setup, stages.collect(), scenario.splits.len());
+        let executor = Executor::new(setup, stages.collect(), &scenario.edges);
         Self {
             deaths_left: scenario.deaths,
             scenario: scenario.clone(),
@@ -413,7 +462,7 @@ impl World {
             }
         }
         let rows: Vec<u64> = match &start.content {
-            InputContent::Split(split) => self.split_rows[*split].clone(),
+            InputContent::Split(split) => self.split_rows[start.stage][*split].clone(),
             InputContent::Blocks(parts) => {
                 parts.iter().flat_map(|part| self.rows_of(part)).collect()
             }
@@ -438,10 +487,7 @@ impl World {
         if !self.live_workers.contains(&worker) {
             return;
         }
-        let is_sink = {
-            let stage = self.work[&worker].stage;
-            self.scenario.has_sink && stage + 1 == self.scenario.stages.len()
-        };
+        let is_sink = self.scenario.is_sink(self.work[&worker].stage);
         let work = self.work.get_mut(&worker).expect("pulled with an input");
         let mut pulled = Pulled {
             worker,
