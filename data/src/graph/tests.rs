@@ -263,7 +263,7 @@ fn stage_for_a_node_that_was_lost_lately_is_planned_with_it() {
     );
     let cpu = map("Model", Compute::actors().with_resources(request(1, 0)));
     let job = plan_job(&chain(vec![cpu]), &Sink::Consumer).expect("plans");
-    let (_, planned) = fit_with_lost(job, alive.clone(), &view(4, 2)).expect("fits");
+    let (_, planned) = fit_with_lost(job, alive.clone(), &[node(4, 2)]).expect("fits");
     assert_eq!(planned, alive, "what fits now waits for nobody");
 }
 

@@ -76,3 +76,27 @@ def test_rows_that_were_made_and_not_read_survive_their_node(two_nodes, tmp_path
     for batch in batches:
         ids.extend(batch["id"])
     assert ids == list(range(ROWS))
+
+
+def test_node_that_comes_while_a_dataset_runs_gets_work(two_nodes, tmp_path):
+    """Both workers of the first node are at work until the rows are worked on elsewhere too."""
+    log = tmp_path / "log"
+
+    def work(batch):
+        with open(log, "a") as file:
+            file.write(f"{aktis.get_runtime_context().get_node_id()}\n")
+        deadline = time.monotonic() + DEADLINE_S
+        while len(set(log.read_text().splitlines())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return {"id": batch["id"]}
+
+    ds = aktis.data.range(ROWS, override_num_blocks=16)
+    ds = ds.map_batches(work, batch_size=50, num_cpus=0, resources={"b": 1})
+    rows = []
+    consumer = threading.Thread(target=lambda: rows.extend(row["id"] for row in ds.take_all()))
+    consumer.start()
+    until(lambda: lines(log) == 2, "all workers that there is room for are at work")
+    two_nodes.start_node("--num-cpus", "1", "--resources", '{"b": 2}')
+    consumer.join(2 * DEADLINE_S)
+    assert rows == list(range(ROWS))
+    assert len(set(log.read_text().splitlines())) == 2
