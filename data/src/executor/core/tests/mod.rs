@@ -1,5 +1,6 @@
 //! The executor against simulated workers that answer in any order and die at any time.
 
+mod nodes;
 mod world;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use proptest::test_runner::TestCaseError;
 use super::event::*;
 use super::*;
 use crate::graph::Edge;
-use world::{ROW_BYTES, Scenario, Shape, World, view};
+use nodes::view;
+use world::{ROW_BYTES, Scenario, Shape, World};
 
 fn shapes() -> impl Strategy<Value = Shape> {
     (

@@ -3,14 +3,13 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::super::event::*;
-use aktis_common::ids::NodeId;
-use aktis_common::resources::{NodeResources, ResourceRequest, ResourceSet};
-use aktis_common::scheduling::{ClusterView, NodeView};
+use aktis_common::resources::{ResourceRequest, ResourceSet};
 
+use super::super::event::*;
 use super::super::sizing::StageDemand;
 use super::super::stage::StageSetup;
 use super::super::*;
+use super::nodes::view;
 use crate::graph::Edge;
 
 pub(super) const ROW_BYTES: u64 = 10;
@@ -80,15 +79,6 @@ impl Scenario {
             next.iter().sum()
         }
     }
-}
-
-/// A cluster of nodes with so many processors.
-pub(super) fn view(nodes: &[i64]) -> ClusterView {
-    let node = |(id, &cpus): (u8, &i64)| NodeView {
-        id: NodeId::new([id; 16]),
-        resources: NodeResources::new(ResourceSet::of_cpus(cpus), Vec::new(), [].into()),
-    };
-    ClusterView::new((1..).zip(nodes).map(node).collect())
 }
 
 /// An input inside a simulated worker: blocks it has still to give.
@@ -306,93 +296,6 @@ impl World {
             worker,
             failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
         }
-    }
-
-    /// A worker is no more, and another may have its room.
-    pub(super) fn end(&mut self, worker: WorkerKey) {
-        self.work.remove(&worker);
-        self.live_workers.remove(&worker);
-        self.roomless.retain(|other| *other != worker);
-        self.give_room();
-    }
-
-    fn with_room(&self) -> usize {
-        self.live_workers.len() - self.roomless.len()
-    }
-
-    fn room(&self) -> usize {
-        usize::try_from(self.nodes.iter().sum::<i64>()).expect("some processors")
-    }
-
-    fn give_room(&mut self) {
-        while self.with_room() < self.room()
-            && let Some(worker) = self.roomless.pop_front()
-        {
-            self.answers.push(Event::WorkerReady(worker));
-        }
-    }
-
-    /// A node may come, or go with those of the workers that had room there. There is always room for one worker of each
-    /// stage.
-    pub(super) fn maybe_move(&mut self) {
-        if self.moves_left == 0 || self.choose(3) > 0 {
-            return;
-        }
-        self.moves_left -= 1;
-        let extra = i64::try_from(self.choose(4)).expect("small");
-        if self.nodes.len() > 1 && self.choose(2) == 0 {
-            self.lose_node();
-        } else {
-            self.add_node(1 + extra);
-        }
-    }
-
-    pub(super) fn add_node(&mut self, cpus: i64) {
-        self.nodes.push(cpus);
-        self.answers.push(Event::NodesChanged(view(&self.nodes)));
-        self.give_room();
-    }
-
-    pub(super) fn lose_node(&mut self) {
-        self.nodes.pop();
-        while self.with_room() > self.room() {
-            let has_room = |worker: &WorkerKey| !self.roomless.contains(worker);
-            let placed: Vec<WorkerKey> =
-                self.live_workers.iter().copied().filter(has_room).collect();
-            let worker = placed[self.choose(placed.len())];
-            self.kill(worker);
-        }
-        self.answers.push(Event::NodesChanged(view(&self.nodes)));
-    }
-
-    /// Ends a worker whatever it does. What it was about to answer is lost.
-    fn kill(&mut self, worker: WorkerKey) {
-        let (mine, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.answers)
-            .into_iter()
-            .partition(|event| match event {
-                Event::WorkerReady(answering) => *answering == worker,
-                Event::Pulled(pulled) => pulled.worker == worker,
-                Event::InputLost {
-                    worker: answering, ..
-                } => *answering == worker,
-                _ => false,
-            });
-        self.answers = others;
-        for event in mine {
-            if let Event::Pulled(Pulled {
-                block: Some((block, ..)),
-                ..
-            }) = event
-            {
-                self.contents.remove(&block);
-                self.lost.remove(&block);
-            }
-        }
-        self.end(worker);
-        self.answers.push(Event::WorkerLost {
-            worker,
-            failure: TaskFailure::new(ErrorCode::NodeDied, "its node is gone"),
-        });
     }
 
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
