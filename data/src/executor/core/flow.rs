@@ -108,7 +108,7 @@ impl Executor {
     /// When all that is awaited are workers that have no room: a worker beyond the size of its pool goes, though it has an
     /// input. The cluster may have become smaller than the pools.
     fn make_room(&mut self) -> bool {
-        let starts = self.stages.iter().any(|stage| stage.workers.starting() > 0);
+        let starts = self.stages.iter().any(Stage::awaits_first_worker);
         let pulls = self.stages.iter().any(|stage| stage.workers.pulling() > 0);
         if !starts || pulls || !self.delivered.is_empty() {
             return false;

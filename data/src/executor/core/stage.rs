@@ -235,9 +235,16 @@ impl Stage {
         }
     }
 
-    /// Whether something is under way that will come back by itself.
+    /// Whether something is under way that will come back by itself and may change what can be done. One more worker beside
+    /// others cannot, and may wait for room for long.
     pub(crate) fn awaits_answer(&self) -> bool {
-        self.workers.starting() > 0 || self.workers.pulling() > 0
+        self.awaits_first_worker() || self.workers.pulling() > 0
+    }
+
+    /// Whether there are workers, but none that has loaded its functions.
+    pub(crate) fn awaits_first_worker(&self) -> bool {
+        let starting = self.workers.starting();
+        starting > 0 && starting == self.workers.count()
     }
 
     /// A block of the input at `sequence`.

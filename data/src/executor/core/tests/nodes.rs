@@ -59,7 +59,7 @@ impl World {
 
     pub(super) fn add_node(&mut self, cpus: i64) {
         self.nodes.push(cpus);
-        self.answers.push(Event::NodesChanged(view(&self.nodes)));
+        self.tell_nodes();
         self.give_room();
     }
 
@@ -72,6 +72,13 @@ impl World {
             let worker = placed[self.choose(placed.len())];
             self.kill(worker);
         }
+        self.tell_nodes();
+    }
+
+    /// Who asks later hears what is newer.
+    fn tell_nodes(&mut self) {
+        let is_news = |event: &Event| matches!(event, Event::NodesChanged(_));
+        self.answers.retain(|event| !is_news(event));
         self.answers.push(Event::NodesChanged(view(&self.nodes)));
     }
 
