@@ -8,8 +8,8 @@ use aktis_lane::Urgency;
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
-use super::lanes::LaneRole;
 use super::Runtime;
+use super::lanes::LaneRole;
 use super::submit::resource_request;
 use crate::core::actors::CallLimits;
 use crate::core::objects::ObjectState;
