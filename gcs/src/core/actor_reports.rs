@@ -34,7 +34,9 @@ impl GcsCore {
             // News of an earlier life may come late.
             is_asked && record.restarts == report.restarts
         });
-        if !is_expected && !self.adopt(actor, reporter, report.restarts) {
+        // The news of its death may have overtaken this: a process that is gone takes nobody's place.
+        let is_gone = self.departed.get(process).is_some();
+        if !is_expected && (is_gone || !self.adopt(actor, reporter, report.restarts, turn)) {
             self.kill_if_stale(actor, &address, turn);
             return Ok(());
         }
@@ -67,7 +69,7 @@ impl GcsCore {
 
     /// Whether a process that this head did not ask for is the actor all the same: the last head asked for it while it could not
     /// keep that (`GCS-3`), or gave up an answer. What waited for a place has one then.
-    fn adopt(&mut self, actor: ActorId, reporter: NodeId, restarts: u32) -> bool {
+    fn adopt(&mut self, actor: ActorId, reporter: NodeId, restarts: u32, turn: &mut Turn) -> bool {
         let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
             return false;
         };
@@ -76,6 +78,8 @@ impl GcsCore {
         if !(is_newer || is_unplaced) || self.nodes.living(reporter).is_none() {
             return false;
         }
+        // One that was begun since is one too many (`ACT-3`); where none is known yet, its answer will be met with this.
+        self.kill_worker_of(record, "a process of a later restart is the actor", turn);
         if let Some(node) = record.phase.node() {
             self.nodes.unbook(node, actor, &ResourceRequest::default());
         }

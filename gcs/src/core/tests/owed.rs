@@ -92,3 +92,48 @@ fn numbers_of_registrations_that_were_not_kept_are_not_given_again() {
     let reply = again.step(|core, turn| core.register_node(info, turn));
     assert!(reply.unwrap().generation > lost, "NODE-G1");
 }
+
+/// An actor that is alive on its first node, while the last head had restarted it on another one and could not keep that.
+fn twice_begun() -> (Scene, ActorId, WorkerId, (NodeId, WorkerId)) {
+    let mut scene = Scene::new();
+    scene.node(1);
+    scene.node(1);
+    let actor = scene.create(restarting(1), 1);
+    let kept = scene.kept.clone();
+    let (first_node, first) = scene.bring_up(actor);
+    scene.worker_dies(actor, first_node, first);
+    let (other, second) = scene.bring_up(actor);
+    let mut again = scene.restarted_on(kept);
+    again.register(other, 1);
+    again.register(first_node, 1);
+    again.construct(actor, first_node, first);
+    assert_eq!(
+        again.update(actor).address.unwrap().worker().unwrap(),
+        first
+    );
+    (again, actor, first, (other, second))
+}
+
+#[test]
+fn process_that_is_known_to_be_gone_takes_nobodys_place() {
+    let (mut scene, actor, first, (other, second)) = twice_begun();
+    scene.worker_dies(actor, other, second);
+    scene.construct_after(1, actor, other, second);
+    assert_eq!(scene.state(actor), ActorState::Alive);
+    assert_eq!(
+        scene.update(actor).address.unwrap().worker().unwrap(),
+        first
+    );
+    assert!(!scene.kills().contains(&first));
+}
+
+#[test]
+fn process_whose_place_a_later_one_has_is_killed() {
+    let (mut scene, actor, first, (other, second)) = twice_begun();
+    scene.construct_after(1, actor, other, second);
+    assert_eq!(
+        scene.update(actor).address.unwrap().worker().unwrap(),
+        second
+    );
+    assert_eq!(scene.kills(), [first], "ACT-3");
+}

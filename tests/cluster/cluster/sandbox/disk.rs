@@ -31,10 +31,6 @@ impl Disk {
         self.state.lock().unwrap().is_full = is_full;
     }
 
-    pub fn is_full(&self) -> bool {
-        self.state.lock().unwrap().is_full
-    }
-
     /// Every flush takes so long.
     pub fn set_delay(&self, delay: Duration) {
         self.state.lock().unwrap().delay = delay;

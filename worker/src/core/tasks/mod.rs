@@ -84,7 +84,7 @@ impl TaskTable {
         Some(self.records.get(&id)?.template.target)
     }
 
-    /// For messages.
+    /// The function or "Class.method", for people.
     pub(super) fn name(&self, id: TaskId) -> Option<String> {
         Some(self.records.get(&id)?.name())
     }
@@ -106,11 +106,6 @@ impl TaskTable {
     /// Attempts that it had to begin with, besides the first.
     pub(super) fn retries_given(&self, id: TaskId) -> Option<i32> {
         Some(self.records.get(&id)?.template.retries)
-    }
-
-    /// The function or "Class.method", for people.
-    pub(super) fn name(&self, id: TaskId) -> Option<String> {
-        self.records.get(&id).map(TaskRecord::name)
     }
 
     /// It waits, and is to be run.
