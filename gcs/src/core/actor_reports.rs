@@ -34,9 +34,7 @@ impl GcsCore {
             // News of an earlier life may come late.
             is_asked && record.restarts == report.restarts
         });
-        // The news of its death may have overtaken this: a process that is gone takes nobody's place.
-        let is_gone = self.departed.get(process).is_some();
-        if !is_expected && (is_gone || !self.adopt(actor, reporter, report.restarts, turn)) {
+        if !is_expected && !self.adopt(actor, reporter, report.restarts, turn) {
             self.kill_if_stale(actor, &address, turn);
             return Ok(());
         }
@@ -64,6 +62,7 @@ impl GcsCore {
         self.is_placing_due = true;
         self.is_answered(actor);
         self.actor_changed(actor, turn);
+        self.die_if_departed(actor, process, turn);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! stays silent all the same is to register anew: it hears then that the actor is not there, ends what it may have begun, and
 //! the actor is placed anew.
 
-use aktis_common::ids::{ActorId, NodeId};
+use aktis_common::ids::{ActorId, NodeId, WorkerId};
 use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{Address, Failure};
 
@@ -103,20 +103,27 @@ impl GcsCore {
             record.pid = pid;
         }
         self.keep_actor(actor, turn);
-        // The news of its death may have overtaken this answer.
-        let end = worker.and_then(|worker| Some((worker, self.departed.get(worker)?.clone())));
-        if let Some((worker, end)) = end {
-            let process = format!("its process {}", end.cause);
-            let loss = Loss {
-                is_ending: end.is_ending,
-                ..Loss::from(if end.is_intended {
-                    &end.cause
-                } else {
-                    &process
-                })
-            };
-            self.actor_worker_died(actor, worker, loss, end.is_intended, turn);
+        if let Some(worker) = worker {
+            self.die_if_departed(actor, worker, turn);
         }
+    }
+
+    /// The news of a process's death may have overtaken that of its start, and is heard now.
+    pub(super) fn die_if_departed(&mut self, actor: ActorId, worker: WorkerId, turn: &mut Turn) {
+        let Some(end) = self.departed.get(worker).cloned() else {
+            return;
+        };
+        let process = format!("its process {}", end.cause);
+        let cause = if end.is_intended {
+            &end.cause
+        } else {
+            &process
+        };
+        let loss = Loss {
+            is_ending: end.is_ending,
+            ..Loss::from(cause)
+        };
+        self.actor_worker_died(actor, worker, loss, end.is_intended, turn);
     }
 
     /// Asks again; and if that was in vain for too long, the node is to register anew.

@@ -115,16 +115,14 @@ fn twice_begun() -> (Scene, ActorId, WorkerId, (NodeId, WorkerId)) {
 }
 
 #[test]
-fn process_that_is_known_to_be_gone_takes_nobodys_place() {
+fn later_life_whose_end_is_told_before_its_start_is_over_all_the_same() {
     let (mut scene, actor, first, (other, second)) = twice_begun();
     scene.worker_dies(actor, other, second);
-    scene.construct_after(1, actor, other, second);
     assert_eq!(scene.state(actor), ActorState::Alive);
-    assert_eq!(
-        scene.update(actor).address.unwrap().worker().unwrap(),
-        first
-    );
-    assert!(!scene.kills().contains(&first));
+    scene.construct_after(1, actor, other, second);
+    assert_eq!(scene.update(actor).restarts, 1, "WATCH-1: no step back");
+    assert_eq!(scene.state(actor), ActorState::Dead, "ACT-4");
+    assert!(scene.kills().contains(&first), "ACT-3");
 }
 
 #[test]
