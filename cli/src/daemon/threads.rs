@@ -57,7 +57,9 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Work that hangs must not keep the process.
-        self.beside.take().map(Runtime::shutdown_background);
+        if let Some(beside) = self.beside.take() {
+            beside.shutdown_background();
+        }
     }
 }
 

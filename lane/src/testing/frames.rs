@@ -5,13 +5,8 @@ use prost::Message;
 use crate::frame::Decoder;
 
 /// Cuts a stream of bytes into frames, as a connection does with what it reads.
+#[derive(Default)]
 pub struct FrameStream(Decoder);
-
-impl Default for FrameStream {
-    fn default() -> Self {
-        Self(Decoder::new())
-    }
-}
 
 impl FrameStream {
     /// Takes bytes from the stream and decodes the headers of the frames that they complete. Returns how many these are.

@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What one process has to say to another about objects.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is said at once and rarely kept: a box would cost every one of them"
+)]
 pub(super) enum Said {
     /// It asks the owner for an object.
     Question(ObjectId),
