@@ -206,7 +206,10 @@ def test_arrays_have_the_type_that_their_column_came_with_whether_all_or_none_we
     ):
         found = changed.to_arrow()["c"]
         assert found.type == column.type
-        assert sorted(row[0][0] for row in found.to_pylist()) == [-row for row in range(49, 0, -1)] + [0.0, *range(50, 100)]
+        assert sorted(row[0][0] for row in found.to_pylist()) == [-row for row in range(49, 0, -1)] + [
+            0.0,
+            *range(50, 100),
+        ]
 
 
 def test_column_that_was_changed_is_never_taken_for_the_one_that_it_was():
