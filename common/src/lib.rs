@@ -12,6 +12,7 @@
 //!  resources    fixed-point resources: requests, nodes, allocations
 //!  scheduling   solve(view, request) -> placement, and the order of waiting requests
 //!  config       the one registry of settings; the only reader of environment variables
+//!  checks       invariants as functions, and how often a daemon looks at its own state
 //!  machine      machine id, CPUs and memory of this machine, within its cgroup
 //!  limits       descriptors that this process may have
 //!  gpu          GPUs of this machine, by NVML
@@ -23,6 +24,7 @@
 //!
 //! Labelled invariants: `RES-*` in [`resources`], `SCH-*` in [`scheduling`].
 
+pub mod checks;
 pub mod config;
 pub mod end_deadline;
 pub mod error;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_common::checks::Rhythm;
 use aktis_common::config::Settings;
 use aktis_common::ids::NodeId;
 use aktis_common::machine;
@@ -79,6 +80,8 @@ pub struct RayletConfig {
     pub head_patience: Duration,
     /// How long a node that is gone counts as one that may come back.
     pub lost_node_memory: Duration,
+    /// How often this raylet checks its own state.
+    pub checks: Rhythm,
 }
 
 impl RayletConfig {
@@ -120,6 +123,7 @@ impl RayletConfig {
             actor_patience: Duration::from_secs(1),
             head_patience: settings.head_reconnect_timeout,
             lost_node_memory: settings.lost_node_memory,
+            checks: Rhythm::default(),
             log_root: None,
             log_limits: log_limits(&settings),
             session_dir,

@@ -13,8 +13,8 @@
 //!        └───────────► main_loop: the one loop ◄───┘
 //!                         │ Event    ▲
 //!                         ▼          │ Effect
-//!                       core: process table, worker pool, lease table,
-//!                         actor hosting, actor board, pulls, cluster
+//!                       core: processes, pool, claims, hosting,
+//!                         watches, pulls, deaths, node
 //!        ┌────────────┬───────────┬──────────┬───────────┐
 //!        ▼            ▼           ▼          ▼           ▼
 //!    io::zygote   io::store   io::gcs    io::peers    io::logs      io::lane_proxy
@@ -23,21 +23,23 @@
 //! ```
 //!
 //! # Invariants
-//! - `PROC-1 (one-connection)`, [`core::processes`]
+//! - `PROC-1 (one-connection)`, `PROC-2 (ended-once)`: [`core::processes`]
 //! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`, `POOL-4 (modules-only-grow)`,
 //!   `POOL-5 (vacated-first)`: [`core::pool`]
 //! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`,
 //!   `LEASE-4 (now-is-not-for-ever)`: [`core::claims`]
-//! - `HOST-1 (one-incarnation)`: [`core::hosting`]
+//! - `HOST-1 (one-incarnation)`, `HOST-2 (hosted-or-waiting)`: [`core::hosting`]
 //! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::watches`]
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
 //! - `MOVE-1 (checked-then-written)`, `MOVE-2 (closed-is-closed)`, `MOVE-3 (each-byte-once)`: `transfer`
+//! - `DEATH-1 (awaited-once)`: [`core::deaths`]
 //! - `NODE-1 (owner-takes-all)`: when a process ends, its claims, leases, references and objects end with it, and the
 //!   workers it leased are killed.
 //! - `NODE-2 (gone-is-gone)`: what a process held (resources, GPUs, memory of the store that it was writing) is free when
 //!   the process is gone or it was returned, and not when its connection ends.
 //! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for
-//!   it has given up.
+//!   it has given up: [`core::node::registration`]
+//! - `NODE-4 (others-only)`: [`core::node`]
 
 pub mod config;
 pub mod core;

@@ -404,6 +404,7 @@ fn core_settings(config: &RayletConfig, node: NodeInfo) -> CoreSettings {
         cause_patience: CAUSE_PATIENCE,
         report_gap: REPORT_GAP,
         lost_node_memory: config.lost_node_memory,
+        checks: config.checks,
         id_prefix: prefix_of(config.node_id),
     }
 }

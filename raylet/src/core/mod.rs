@@ -1,53 +1,59 @@
 //! The decisions of a raylet: state + event -> effects. No sockets, files, clocks or randomness.
 //!
+//! The state is eight tables. What a table holds is private to its folder; others ask its verbs. A verb changes its own table,
+//! says what is to be done (effects), and tells what happened ([`out::TableEvent`]); `step` gives events to tables
+//! and passes on what they tell, and decides nothing.
+//!
 //! ```text
-//!  Event ──► RayletCore::handle ──► settle ──► Vec<Effect>
-//!               │                     │
-//!               │ frames, calls,      │ serve the queue of claims, seat workers,
-//!               │ publications,       │ fork what is short, ask leases back,
-//!               │ zygote, store       │ report the node
-//!               ▼
-//!  ProcessTable  WorkerPool  LeaseTable  ActorHosting  ActorBoard  PullTable  ClusterDirectory
+//!  Event ──► step::route ──► a verb ──┬──► effects
+//!                              ▲      └──► TableEvent ──► step::news ──► verbs of others
+//!                              └──────────────────────────────┘
+//!            step::settle ──► claims are served and seated, workers forked, the node reports
 //! ```
+//!
+//! | table | holds | takes | tells |
+//! |---|---|---|---|
+//! | [`processes`] | who is behind which connection; drivers whose end is awaited | hellos, goodbyes, ends of connections and drivers | `Gone`: to claims, pool |
+//! | [`pool`] | the life of each worker, idle ones, shared modules, failures of the zygote | the zygote's news, lanes, lingering, orders to end | `StartFailed`, `NoneCanStart`: to claims. `CutOff`: to deaths. `Ended`, `Lingers`: to claims, deaths, hosting |
+//! | [`claims`] | the queue, what is placed or sent elsewhere, leases, what is free here and there, lost nodes | lease requests, returns and withdrawals, answers of other nodes | `Demand`, `GivenBack`, `Orphaned`: to pool. `HasRoom`, `Failed`: to hosting. `AskedBack`: to processes |
+//! | [`hosting`] | which worker is which actor; starts that wait or are held | starts, ends of constructors | `Wanted`, `GivenUp`, `Constructed`: to claims. `Broken`: to pool |
+//! | [`watches`] | who watches which actor, and its newest state | watches, publications, what was fetched | |
+//! | [`pulls`] | who waits for which object, and which sources it has | what the store and transfers report | `Arrived`: the node reports |
+//! | [`deaths`] | deaths that wait for their cause, and those told too early | last words, ends of processes | `Told`: to processes |
+//! | [`node`] | this incarnation's number, the other nodes, the next report | registrations, news of nodes and of processes elsewhere | `Listed`, `Seen`, `LostBefore`, `OwnersDied`: to claims. `Lost`, `WorkerDied`: to claims, processes. `GivenUp`: to claims, hosting. `Kept`: to hosting, pool. `InStep`: to watches, hosting |
+//!
+//! Each table has a `check` of what holds in all its states; [`RayletCore::check`] calls them all, and adds what holds between
+//! tables. It is called after every event by tests, and as often as [`CoreSettings::checks`] says by the core itself.
+//!
+//! Two things take two tables at once and stand in `step`: a claim gets its worker (`settle`: claims say what they wish, the pool
+//! offers), and an actor's start is judged by the state of the worker that was the actor (`calls`).
 
-mod calls;
+mod check;
 pub mod claims;
 pub mod deaths;
 pub mod effect;
-mod ends;
 pub mod event;
-mod frames;
 pub mod hosting;
 pub mod keys;
-mod lingering;
 pub mod node;
+pub mod out;
 pub mod pool;
 pub mod processes;
-mod publications;
 pub mod pulls;
-mod registration;
-mod seating;
-mod staffing;
-mod transfers;
+mod step;
 pub mod watches;
-mod zygote_news;
 
 use std::time::{Duration, Instant};
 
+use aktis_common::checks::{Lookout, Rhythm};
 use aktis_common::ids::NodeId;
 use aktis_common::resources::NodeResources;
-use aktis_proto::v1::{LeaseReply, NodeInfo, node_frame};
-use bytes::Bytes;
-use rustc_hash::FxHashSet;
+use aktis_proto::v1::NodeInfo;
 
 use self::claims::LeaseTable;
 use self::deaths::Obituaries;
-use self::effect::Effect;
-use self::event::{CallAnswer, Event, Exit};
 use self::hosting::ActorHosting;
-use self::keys::{ConnectionId, ReplyTo};
-use self::node::cluster::ClusterDirectory;
-use self::node::report::ReportSchedule;
+use self::node::Membership;
 use self::pool::{PoolLimits, WorkerPool};
 use self::processes::ProcessTable;
 use self::pulls::PullTable;
@@ -76,120 +82,66 @@ pub struct CoreSettings {
     pub lost_node_memory: Duration,
     /// First bytes of the ids of workers.
     pub id_prefix: [u8; 8],
+    /// How often its own state is checked.
+    pub checks: Rhythm,
 }
 
-/// The state of a raylet.
+/// The state of a raylet. What a table holds only that table changes; `step` passes on what follows.
 #[derive(Debug)]
 pub struct RayletCore {
-    settings: CoreSettings,
-    generation: u64,
     processes: ProcessTable,
     pool: WorkerPool,
-    leases: LeaseTable,
-    actors: ActorHosting,
-    board: ActorBoard,
+    claims: LeaseTable,
+    hosting: ActorHosting,
+    watches: ActorBoard,
     pulls: PullTable,
-    cluster: ClusterDirectory,
-    obituaries: Obituaries,
-    /// Connections of drivers that have ended, while their processes may be using the store.
-    unended: FxHashSet<ConnectionId>,
-    report: ReportSchedule,
-    zygote_failures: u32,
+    deaths: Obituaries,
+    node: Membership,
+    began: Instant,
+    lookout: Lookout,
 }
-
-/// Where the parts of the core put what is to be done.
-type Effects = Vec<Effect>;
 
 impl RayletCore {
     /// A raylet with nothing connected. `now` is where its clock begins.
     pub fn new(settings: CoreSettings, now: Instant) -> Self {
+        let here = settings.node_id;
         let prefix = settings.id_prefix;
         let lease_prefix = u32::from_le_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
+        let start_timeout = settings.pool.start_timeout;
         Self {
-            generation: 0,
-            processes: ProcessTable::default(),
-            pool: WorkerPool::new(settings.pool.clone(), prefix),
-            leases: LeaseTable::new(
-                settings.node_id,
-                settings.resources.clone(),
-                lease_prefix,
-                now,
-            )
-            .remembering_lost_nodes(settings.lost_node_memory),
-            actors: ActorHosting::default(),
-            board: ActorBoard::default(),
-            pulls: PullTable::default(),
-            cluster: ClusterDirectory::default(),
-            obituaries: Obituaries::default(),
-            unended: FxHashSet::default(),
-            report: ReportSchedule::new(settings.report_gap),
-            zygote_failures: 0,
-            settings,
+            processes: ProcessTable::new(here),
+            pool: WorkerPool::new(settings.pool, prefix),
+            claims: LeaseTable::new(here, settings.resources, lease_prefix, now)
+                .remembering_lost_nodes(settings.lost_node_memory)
+                .naming_gpus(settings.gpu_names),
+            hosting: ActorHosting::new(here, settings.actor_patience, start_timeout),
+            watches: ActorBoard::default(),
+            pulls: PullTable::new(here),
+            deaths: Obituaries::new(here, settings.cause_patience),
+            node: Membership::new(here, settings.node, settings.report_gap),
+            began: now,
+            lookout: Lookout::new(settings.checks),
         }
     }
 
-    /// Takes note of an event, and says what is to be done.
-    pub fn handle(&mut self, event: Event, now: Instant, effects: &mut Effects) {
-        match event {
-            Event::Frame {
-                connection,
-                request_id,
-                kind,
-                payload,
-            } => {
-                self.on_frame(connection, request_id, kind, payload, now, effects);
-            }
-            Event::Disconnected { connection } => self.on_disconnected(connection, now, effects),
-            Event::ClientEnded { connection } => self.on_client_ended(connection, effects),
-            Event::ProcessEnded { pid } => {
-                self.on_exited(pid, Exit::of("ended with the zygote"), now, effects);
-            }
-            Event::LogEnded { worker, last_words } => {
-                self.on_log_ended(worker, last_words, effects);
-            }
-            Event::OutOfDescriptors { cause } => {
-                self.on_out_of_descriptors(&cause, now, effects);
-            }
-            Event::LaneOpen { worker } => self.pool.lane_open(worker, now),
-            Event::Zygote(news) => self.on_zygote(news, now, effects),
-            Event::Call { call, request } => self.on_call(call, request, now, effects),
-            Event::CallDropped { call } => self.on_call_dropped(call, effects),
-            Event::GrantUntaken { lease } => self.return_lease(lease, false, now, effects),
-            Event::ForwardEnded {
-                reply_to,
-                claim_id,
-                outcome,
-            } => {
-                self.on_forward_ended(reply_to, claim_id, outcome, now, effects);
-            }
-            Event::Published(publication) => self.on_publication(publication, now, effects),
-            Event::Registered(registration) => self.on_registered(*registration, now, effects),
-            Event::ActorFetched { actor_id, outcome } => {
-                self.on_actor_fetched(&actor_id, outcome, effects);
-            }
-            Event::Store(news) => self.on_store(news, effects),
-            Event::Tick => self.on_tick(now, effects),
-        }
-        self.settle(now, effects);
-    }
-
-    /// When [`Event::Tick`] is wanted next.
+    /// When [`Event::Tick`](event::Event::Tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
         [
             self.pool.next_deadline(),
-            self.leases.next_deadline(),
-            self.actors.next_deadline(),
-            self.obituaries.next_deadline(),
-            self.report.next_deadline(),
+            self.claims.next_deadline(),
+            self.hosting.next_deadline(),
+            self.deaths.next_deadline(),
+            self.node.next_deadline(),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    /// The node this core decides for.
-    pub fn node_id(&self) -> NodeId {
-        self.settings.node_id
+    /// This node as of now. Figures of the store are filled in by whoever has the store.
+    pub fn node_info(&self) -> NodeInfo {
+        let waiting = self.claims.waiting_reasons();
+        self.node.info(self.claims.resources(), waiting)
     }
 
     /// The processes that are connected.
@@ -204,66 +156,7 @@ impl RayletCore {
 
     /// The leases of the node.
     pub fn leases(&self) -> &LeaseTable {
-        &self.leases
-    }
-
-    fn on_tick(&mut self, now: Instant, effects: &mut Effects) {
-        self.do_pool_chores(now, effects);
-        for report in self.obituaries.overdue(now) {
-            self.announce_death(report, effects);
-        }
-        self.give_up_overdue_starts(now, effects);
-    }
-
-    /// Brings claims, workers and news into order after an event.
-    fn settle(&mut self, now: Instant, effects: &mut Effects) {
-        if self.leases.needs_pump(now) {
-            self.serve_claims(now, effects);
-        }
-        let without_worker = self.seat_claims(now, effects);
-        if self.leases.are_reclaims_due() {
-            self.ask_leases_back(effects);
-        }
-        self.fork_what_is_short(without_worker, now, effects);
-        self.report_if_due(now, effects);
-    }
-}
-
-/// Sends a frame that answers a request of a process.
-fn reply(connection: ConnectionId, request_id: u64, kind: node_frame::Kind, effects: &mut Effects) {
-    effects.push(Effect::Send {
-        connection,
-        request_id,
-        kind,
-        payload: Bytes::new(),
-    });
-}
-
-/// Sends a frame that nobody asked for.
-fn notify(connection: ConnectionId, kind: node_frame::Kind, effects: &mut Effects) {
-    reply(connection, 0, kind, effects);
-}
-
-/// Answers whoever claims a worker.
-fn answer_claim(reply_to: ReplyTo, outcome: LeaseReply, effects: &mut Effects) {
-    match reply_to {
-        ReplyTo::Process {
-            connection,
-            request_id,
-        } => {
-            reply(
-                connection,
-                request_id,
-                node_frame::Kind::LeaseReply(outcome),
-                effects,
-            );
-        }
-        ReplyTo::Call(call) => {
-            effects.push(Effect::Answer {
-                call,
-                answer: CallAnswer::Lease(outcome),
-            });
-        }
+        &self.claims
     }
 }
 

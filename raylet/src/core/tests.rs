@@ -12,6 +12,7 @@ mod random;
 
 use std::collections::BTreeMap;
 
+use aktis_common::checks::Rhythm;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, JobId, WorkerId};
 use aktis_common::resources::{CPU, GPU, Quantity, ResourceRequest, ResourceSet};
@@ -22,13 +23,13 @@ use aktis_proto::v1::{
     StartActor, StartActorRequest, TaskSpec, Unblocked, WorkerDied, lease_reply, publication,
     start_actor_reply,
 };
+use bytes::Bytes;
 use prost::Message;
 
 use self::bench::{Bench, give_back, owner, request, start_request};
-use super::effect::{GcsReport, PeerMessage, StoreEffect};
-use super::event::{CallRequest, Exit, Registration, ZygoteEvent};
-use super::keys::{CallId, LeaseId, StartupToken};
-use super::pool::{Duty, WorkerState};
+use super::effect::{Effect, GcsReport, PeerMessage, StoreEffect};
+use super::event::{CallAnswer, CallRequest, Event, Exit, Registration, ZygoteEvent};
+use super::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use super::*;
 
 const HERE: NodeId = NodeId::new([1; 16]);

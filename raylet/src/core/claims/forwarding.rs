@@ -18,7 +18,7 @@ impl LeaseTable {
 
     /// Claims that have waited elsewhere for a while and could be served at once by another node now: they are back in
     /// the queue.
-    pub fn take_back_forwarded(&mut self, now: Instant) -> Vec<(ReplyTo, Sent)> {
+    pub(super) fn take_back_forwarded(&mut self, now: Instant) -> Vec<(ReplyTo, Sent)> {
         let is_movable = |(claim, sent): &(Claim, Sent)| {
             now >= sent.since + PATIENCE_ELSEWHERE
                 && matches!(self.place(claim), Placement::Node(node) if node != sent.node)
@@ -41,13 +41,13 @@ impl LeaseTable {
     }
 
     /// The other node has answered for good.
-    pub fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<Sent> {
+    pub(super) fn forward_answered(&mut self, reply_to: ReplyTo) -> Option<Sent> {
         self.forwarded.remove(&reply_to).map(|(_, sent)| sent)
     }
 
     /// The other node cannot serve the claim: it is back in the queue, and the node is not asked until it reports. Until then it
     /// counts as lost, and not as if it had never been there.
-    pub fn forward_failed(&mut self, reply_to: ReplyTo, now: Instant) {
+    pub(super) fn forward_failed(&mut self, reply_to: ReplyTo, now: Instant) {
         let Some((claim, sent)) = self.forwarded.remove(&reply_to) else {
             return;
         };

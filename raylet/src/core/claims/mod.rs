@@ -10,19 +10,22 @@
 //!            forwarded ──► answered by the other node
 //! ```
 //!
-//! Invariants
 //! - `LEASE-1 (never-over-commits)`: a grant is only made out of free resources; the sum of all grants never exceeds
 //!   the node's total, but for CPUs that a woken worker takes back.
 //! - `LEASE-2 (end-gives-back)`: ending a grant gives back exactly what it holds.
 //! - `LEASE-3 (one-place)`: a claim is in exactly one of: queue, placed, forwarded.
 //! - `LEASE-4 (now-is-not-for-ever)`: a claim that a node could serve which was there lately is not called infeasible.
 
+mod check;
 mod claim;
 mod forwarding;
 mod grant;
 mod lost;
+mod owners;
 mod placing;
 mod reclaim;
+mod requests;
+mod serving;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -30,22 +33,57 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{NodeId, WorkerId};
 use aktis_common::resources::NodeResources;
 use aktis_common::scheduling::{ClusterView, NodeView, WaitQueue};
+use aktis_proto::v1::LeaseReclaim;
 use rustc_hash::FxHashMap;
 
 pub use self::claim::{Claim, Owner, Purpose};
 pub use self::grant::{Grant, Holder};
 use self::lost::LostNodes;
 use self::placing::Granted;
-use super::keys::{LeaseId, ReplyTo};
+use crate::core::keys::{CallId, LeaseId, ReplyTo};
 
 /// Least time between two rounds that only the clock asks for: a claim that another one holds back is not tried.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request that this node cannot serve waits for the first snapshot of the cluster.
 const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
 
+/// What happens to claims and leases.
+#[derive(Debug)]
+pub enum ClaimEvent {
+    /// An owner claims a worker: more will be wanted.
+    Demand,
+    /// The claim that this call made has its resources.
+    HasRoom(CallId),
+    /// The claim that this call made has ended without a worker.
+    Failed(CallId),
+    /// The owner that leased a worker is gone.
+    Orphaned {
+        /// The worker, which may be running that owner's tasks.
+        worker: WorkerId,
+        /// What became of its owner.
+        cause: String,
+    },
+    /// An owner gives a lease of a worker back.
+    GivenBack {
+        /// The lease.
+        lease: LeaseId,
+        /// Its worker.
+        worker: WorkerId,
+        /// The owner cannot use that any more.
+        is_unusable: bool,
+    },
+    /// Others wait for what a process of this node leases.
+    AskedBack {
+        /// The process.
+        owner: WorkerId,
+        /// What to tell it.
+        reclaim: LeaseReclaim,
+    },
+}
+
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+enum Decision {
     /// It holds resources here, and wants a worker.
     Placed(ReplyTo),
     /// It is to be sent to another node.
@@ -67,7 +105,7 @@ pub struct Placed {
 
 /// Where a withdrawn claim was.
 #[derive(Debug)]
-pub enum Withdrawn {
+enum Withdrawn {
     /// It waited here, maybe with resources.
     Here,
     /// It was sent to another node.
@@ -89,6 +127,8 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct LeaseTable {
     here: NodeId,
+    /// How CUDA names the GPUs of this node, by their ids.
+    gpu_names: Vec<String>,
     /// Where the clock of the queue begins.
     origin: Instant,
     view: ClusterView,
@@ -118,6 +158,7 @@ impl LeaseTable {
     pub fn new(here: NodeId, resources: NodeResources, lease_prefix: u32, origin: Instant) -> Self {
         Self {
             here,
+            gpu_names: Vec::new(),
             origin,
             view: ClusterView::new(vec![NodeView {
                 id: here,
@@ -147,6 +188,12 @@ impl LeaseTable {
             lost: LostNodes::remembering(memory),
             ..self
         }
+    }
+
+    /// The same that tells workers these names of GPUs.
+    #[must_use]
+    pub fn naming_gpus(self, gpu_names: Vec<String>) -> Self {
+        Self { gpu_names, ..self }
     }
 
     /// The resources of this node.
@@ -214,6 +261,12 @@ impl LeaseTable {
         }
     }
 
+    /// The other nodes that claims may be sent to.
+    pub fn other_nodes(&self) -> impl Iterator<Item = NodeId> {
+        let nodes = self.view.nodes().iter().map(|node| node.id);
+        nodes.filter(|node| *node != self.here)
+    }
+
     /// Nodes that were lost lately.
     pub fn lost_nodes(&self, now: Instant) -> impl Iterator<Item = &NodeView> {
         self.lost.nodes(now)
@@ -239,7 +292,7 @@ impl LeaseTable {
     }
 
     /// Serves the queue, if anything has changed for it.
-    pub fn pump(&mut self, now: Instant) -> Vec<Decision> {
+    fn pump(&mut self, now: Instant) -> Vec<Decision> {
         if !self.needs_pump(now) {
             return Vec::new();
         }
@@ -309,14 +362,14 @@ impl LeaseTable {
     }
 
     /// No worker could be started for the claim at `position` of [`Self::placed`]: it ends.
-    pub fn drop_placed(&mut self, position: usize) -> Option<Placed> {
+    fn drop_placed(&mut self, position: usize) -> Option<Placed> {
         let placed = self.placed.remove(position)?;
         self.end(placed.lease);
         Some(placed)
     }
 
     /// A claim is withdrawn by whoever made it, or because they are gone.
-    pub fn withdraw(&mut self, reply_to: ReplyTo) -> Option<Withdrawn> {
+    fn withdraw(&mut self, reply_to: ReplyTo) -> Option<Withdrawn> {
         if self.queue.remove(&reply_to).is_some() {
             self.is_stale = true;
             return Some(Withdrawn::Here);
@@ -374,13 +427,13 @@ impl LeaseTable {
     }
 
     /// The worker of a lease waits for others.
-    pub fn block(&mut self, lease: LeaseId) {
+    fn block(&mut self, lease: LeaseId) {
         self.with_allocation(lease, NodeResources::block);
         self.is_stale = true;
     }
 
     /// The worker of a lease goes on.
-    pub fn unblock(&mut self, lease: LeaseId) {
+    fn unblock(&mut self, lease: LeaseId) {
         self.with_allocation(lease, NodeResources::unblock);
         self.are_reclaims_due = true;
     }

@@ -42,7 +42,7 @@ impl LeaseTable {
     }
 
     /// Leases whose owners are to be asked for them now, each at most once.
-    pub fn take_reclaims(&mut self) -> Vec<(LeaseId, Owner)> {
+    pub(super) fn take_reclaims(&mut self) -> Vec<(LeaseId, Owner)> {
         self.are_reclaims_due = false;
         let mut chosen = Vec::new();
         let mut taken = HashSet::new();
@@ -54,7 +54,10 @@ impl LeaseTable {
     }
 
     /// The same for somebody who waits elsewhere for room on this node.
-    pub fn take_reclaims_for(&mut self, resources: &ResourceRequest) -> Vec<(LeaseId, Owner)> {
+    pub(super) fn take_reclaims_for(
+        &mut self,
+        resources: &ResourceRequest,
+    ) -> Vec<(LeaseId, Owner)> {
         let mut chosen = Vec::new();
         self.choose(
             &Want {

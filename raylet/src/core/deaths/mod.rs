@@ -10,42 +10,63 @@
 //! Processes may take their time to end: a driver of a GPU, or a file system that does not answer, holds them. Others are told
 //! soon that nobody answers there any more. What must not begin before the process has ended waits for the second news.
 
-use std::time::Instant;
+//!
+//! Owns: what is known of each such death. Does not own: the workers (the pool), and who is told (processes, the gcs).
+//!
+//! - `DEATH-1 (awaited-once)`: a death waits for its cause, or for the end of the process, and only once.
 
-use aktis_common::ids::WorkerId;
+mod check;
+mod telling;
+
+use std::time::{Duration, Instant};
+
+use aktis_common::ids::{NodeId, WorkerId};
 use aktis_proto::v1::ReportWorkerDeathRequest;
 
 use crate::core::event::Exit;
 
 /// A death to be told.
 #[derive(Debug)]
-pub struct Obituary {
-    /// The dead.
-    pub worker: WorkerId,
+struct Obituary {
+    worker: WorkerId,
     /// What to tell; its cause is what is known so far.
-    pub report: ReportWorkerDeathRequest,
+    report: ReportWorkerDeathRequest,
     /// It said why it ends, or this raylet ended it: the system knows less.
-    pub is_cause_known: bool,
+    is_cause_known: bool,
     /// When to tell it at the latest.
-    pub until: Instant,
+    until: Instant,
+}
+
+/// What happens to a death.
+#[derive(Debug)]
+pub enum DeathEvent {
+    /// All that is known of it is to be told, to the processes of this node and to the gcs.
+    Told(ReportWorkerDeathRequest),
 }
 
 /// Deaths that wait for their cause, and those that were told before the process had ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Obituaries {
+    here: NodeId,
+    patience: Duration,
     waiting: Vec<Obituary>,
     ending: Vec<(WorkerId, ReportWorkerDeathRequest)>,
 }
 
 impl Obituaries {
-    /// A death whose cause is to come.
-    pub fn push(&mut self, obituary: Obituary) {
-        self.waiting.push(obituary);
+    /// Nobody on node `here` has died. The news of a death waits so long for its cause.
+    pub fn new(here: NodeId, patience: Duration) -> Self {
+        Self {
+            here,
+            patience,
+            waiting: Vec::new(),
+            ending: Vec::new(),
+        }
     }
 
     /// The process of a dead worker has ended, and so its cause is known; its last words are awaited. If its death was told
     /// before, gives what the gcs is still to hear.
-    pub fn note_end(&mut self, worker: WorkerId, exit: &Exit) -> Option<ReportWorkerDeathRequest> {
+    fn note_end(&mut self, worker: WorkerId, exit: &Exit) -> Option<ReportWorkerDeathRequest> {
         let mut waiting = self.waiting.iter_mut();
         if let Some(obituary) = waiting.find(|obituary| obituary.worker == worker) {
             let report = &mut obituary.report;
@@ -66,7 +87,7 @@ impl Obituaries {
     }
 
     /// The last words of the dead are known, and so everything.
-    pub fn with_last_words(
+    fn with_last_words(
         &mut self,
         worker: WorkerId,
         last_words: String,
@@ -81,7 +102,7 @@ impl Obituaries {
     }
 
     /// Deaths that are to be told with what is known.
-    pub fn overdue(&mut self, now: Instant) -> Vec<ReportWorkerDeathRequest> {
+    fn overdue(&mut self, now: Instant) -> Vec<ReportWorkerDeathRequest> {
         let due: Vec<Obituary> = self
             .waiting
             .extract_if(.., |obituary| obituary.until <= now)

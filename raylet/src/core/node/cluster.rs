@@ -8,18 +8,20 @@ use rustc_hash::FxHashMap;
 
 /// The other nodes that are alive.
 #[derive(Debug, Default)]
-pub struct ClusterDirectory {
+pub(super) struct ClusterDirectory {
     nodes: FxHashMap<NodeId, NodeInfo>,
 }
 
 impl ClusterDirectory {
-    /// A node that is known.
-    pub fn get(&self, id: NodeId) -> Option<&NodeInfo> {
-        self.nodes.get(&id)
+    /// Whether the node that is known was declared dead since, and came back before this node heard of it.
+    pub(super) fn was_given_up(&self, id: NodeId, given_up_generation: u64) -> bool {
+        let known = self.nodes.get(&id);
+        given_up_generation != 0
+            && known.is_some_and(|known| known.generation <= given_up_generation)
     }
 
     /// Replaces everything that is known. Gives the nodes that are no longer there, and those that were not all the while.
-    pub fn replace(&mut self, nodes: Vec<NodeInfo>, here: NodeId) -> Vec<NodeId> {
+    pub(super) fn replace(&mut self, nodes: Vec<NodeInfo>, here: NodeId) -> Vec<NodeId> {
         let alive: FxHashMap<NodeId, NodeInfo> = nodes
             .into_iter()
             .filter(|node| node.is_alive)
@@ -37,22 +39,22 @@ impl ClusterDirectory {
     }
 
     /// News of a node.
-    pub fn insert(&mut self, id: NodeId, node: NodeInfo) {
+    pub(super) fn insert(&mut self, id: NodeId, node: NodeInfo) {
         self.nodes.insert(id, node);
     }
 
-    /// A node is gone. False if it was not known.
-    pub fn remove(&mut self, id: NodeId) -> bool {
-        self.nodes.remove(&id).is_some()
+    /// A node is gone.
+    pub(super) fn remove(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
     }
 
     /// The other nodes, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.nodes.iter().map(|(id, node)| (*id, node))
     }
 
     /// The other nodes as the placement policy sees them.
-    pub fn views(&self) -> Vec<NodeView> {
+    pub(super) fn views(&self) -> Vec<NodeView> {
         self.nodes
             .values()
             .filter_map(|node| node_view(node).ok())

@@ -8,6 +8,7 @@
 
 use aktis_common::ids::WorkerId;
 use aktis_common::resources::{Allocation, Quantity};
+use rustc_hash::FxHashSet;
 
 use super::{Worker, WorkerPool, WorkerState};
 
@@ -39,18 +40,27 @@ impl From<&Allocation> for Devices {
     }
 }
 
+/// What leases leave of some devices.
+#[derive(Debug, Default)]
+pub struct DevicesInUse {
+    /// The share of each that no lease holds.
+    pub free: Vec<(u32, Quantity)>,
+    /// Workers that have a lease.
+    pub leased: FxHashSet<WorkerId>,
+}
+
 /// What processes without a lease hold of a device.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(super) struct Held {
     /// Workers that are ending, or stay for what they own with memory of the device.
-    pub by_ending: Quantity,
+    pub(super) by_ending: Quantity,
     /// Idle workers, the longest idle first, each with what it holds.
-    pub by_idle: Vec<(WorkerId, Quantity)>,
+    pub(super) by_idle: Vec<(WorkerId, Quantity)>,
 }
 
 impl Held {
     /// The idle workers that are to end so that no more than `free` is held; `None` when it is not more.
-    pub fn too_much(&self, free: Quantity) -> Option<Vec<WorkerId>> {
+    pub(super) fn too_much(&self, free: Quantity) -> Option<Vec<WorkerId>> {
         let idle = || self.by_idle.iter();
         let mut kept: Quantity = idle().map(|(_, share)| *share).sum();
         if self.by_ending + kept <= free {
@@ -71,7 +81,7 @@ impl Held {
 
 impl WorkerPool {
     /// What workers other than `guest` hold of a device that no lease accounts for.
-    pub fn held_of(
+    pub(super) fn held_of(
         &self,
         device: u32,
         guest: Option<WorkerId>,

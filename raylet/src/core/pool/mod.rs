@@ -9,19 +9,26 @@
 //! - `POOL-3 (gpus-for-life)`: the GPUs of a worker, and its share of them, never change after it has served.
 //! - `POOL-4 (modules-only-grow)`: modules that were shared once are shared by all workers started later.
 //! - `POOL-5 (vacated-first)`, [`devices`]
+//! - `POOL-6 (one-under-each-name)`: each worker is found by its id, its token and, once that is known, its process; those that
+//!   are starting are counted.
 
+mod check;
 mod devices;
+mod ending;
+mod seating;
+mod starting;
 mod worker;
 
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::{JobId, WorkerId};
+use aktis_common::ids::WorkerId;
 use rustc_hash::FxHashMap;
 
-pub use self::devices::{Devices, Held};
+pub use self::devices::{Devices, DevicesInUse};
+pub use self::seating::{Guest, Offer, Seat, Wish};
 pub use self::worker::{Duty, Worker, WorkerState};
-use super::event::Exit;
-use super::keys::{ConnectionId, StartupToken};
+use crate::core::event::Exit;
+use crate::core::keys::{ConnectionId, LeaseId, StartupToken};
 
 /// How many workers to keep, and how long.
 #[derive(Debug, Clone)]
@@ -42,31 +49,58 @@ pub struct PoolLimits {
 
 /// A worker to ask of the zygote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartingWorker {
+struct StartingWorker {
     /// The number it must name in its hello.
-    pub token: StartupToken,
-    /// Its id.
-    pub worker: WorkerId,
+    token: StartupToken,
+    worker: WorkerId,
 }
 
-/// For whom a worker is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guest {
-    /// An actor, which ends with the process.
-    Actor,
-    /// Tasks of this process, which may have them cancelled by force. It is not to be killed on its own account.
-    TasksOf(WorkerId),
+/// What happens to workers.
+#[derive(Debug)]
+pub enum PoolEvent {
+    /// A worker could not be started.
+    StartFailed {
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        cause: String,
+    },
+    /// None can be started.
+    NoneCanStart {
+        /// Why.
+        cause: String,
+    },
+    /// One that has served has lost its connection, and will end.
+    CutOff(Box<Worker>),
+    /// The connection and the process of a worker have ended: what it held is free (`NODE-2`).
+    Ended {
+        /// The worker.
+        worker: WorkerId,
+        /// How.
+        exit: Exit,
+    },
+    /// A worker runs nothing any more, and stays for what it owns.
+    Lingers {
+        /// The worker.
+        worker: WorkerId,
+        /// It may still use memory of its GPUs.
+        holds_devices: bool,
+        /// Why it runs nothing any more.
+        cause: String,
+        /// It said so itself before.
+        is_intended: bool,
+    },
 }
 
 /// What the passing of time asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PoolChores {
+struct PoolChores {
     /// Workers that were not ready in time.
-    pub overdue: Vec<WorkerId>,
+    overdue: Vec<WorkerId>,
     /// Idle workers to ask to end.
-    pub surplus: Vec<WorkerId>,
+    surplus: Vec<WorkerId>,
     /// Workers that were asked to end and did not.
-    pub stubborn: Vec<WorkerId>,
+    stubborn: Vec<WorkerId>,
 }
 
 /// All worker processes of the node.
@@ -85,6 +119,8 @@ pub struct WorkerPool {
     paused_until: Option<Instant>,
     /// Python modules that new workers share; only ever longer, so that a worker's are the first so many of these.
     shared_modules: Vec<String>,
+    /// Zygotes that could not be started, one after the other.
+    zygote_failures: u32,
 }
 
 impl WorkerPool {
@@ -102,6 +138,7 @@ impl WorkerPool {
             starting: 0,
             paused_until: None,
             shared_modules: Vec::new(),
+            zygote_failures: 0,
         }
     }
 
@@ -116,8 +153,13 @@ impl WorkerPool {
     }
 
     /// The worker that was started under this number.
-    pub fn by_token(&self, token: StartupToken) -> Option<&Worker> {
+    fn by_token(&self, token: StartupToken) -> Option<&Worker> {
         self.workers.get(self.by_token.get(&token)?)
+    }
+
+    /// The lease under which a worker is busy.
+    pub fn lease_of(&self, worker: WorkerId) -> Option<LeaseId> {
+        self.get(worker)?.duty().map(Duty::lease)
     }
 
     /// All workers, in no order.
@@ -126,25 +168,14 @@ impl WorkerPool {
     }
 
     /// Workers that are being started.
-    pub fn starting_count(&self) -> usize {
+    #[cfg(test)]
+    fn starting_count(&self) -> usize {
         self.starting
     }
 
     /// Leases are being asked for: from now on as many idle workers as CPUs are kept.
     pub fn note_demand(&mut self) {
         self.warm_target = self.limits.warm_max;
-    }
-
-    /// How many workers to ask of the zygote when `awaiting` requests hold resources but no worker.
-    pub fn shortage(&self, awaiting: usize, now: Instant) -> usize {
-        let is_paused = self.paused_until.is_some_and(|until| now < until);
-        let warm = if is_paused {
-            0
-        } else {
-            self.warm_target.saturating_sub(self.warm_count())
-        };
-        let wanted = (awaiting + warm).saturating_sub(self.starting);
-        wanted.min(self.limits.max_starting.saturating_sub(self.starting))
     }
 
     /// Workers started from now on share these Python modules.
@@ -156,20 +187,8 @@ impl WorkerPool {
         }
     }
 
-    /// What a worker that is started now shares.
-    pub fn shared_modules(&self) -> &[String] {
-        &self.shared_modules
-    }
-
-    fn warm_count(&self) -> usize {
-        self.idle
-            .iter()
-            .filter(|id| self.workers[*id].devices.ids().is_empty())
-            .count()
-    }
-
     /// Enters a worker that the zygote is asked for.
-    pub fn begin_start(&mut self, now: Instant) -> StartingWorker {
+    fn begin_start(&mut self, now: Instant) -> StartingWorker {
         let token = StartupToken(self.next_token);
         self.next_token += 1;
         let mut id_bytes = [0; WorkerId::LEN];
@@ -205,7 +224,7 @@ impl WorkerPool {
     }
 
     /// The zygote names the process of a start. False if the pool has given that start up: the process is to be killed.
-    pub fn forked(&mut self, token: StartupToken, pid: u32) -> bool {
+    fn forked(&mut self, token: StartupToken, pid: u32) -> bool {
         let Some(id) = self.by_token.get(&token) else {
             return false;
         };
@@ -253,75 +272,8 @@ impl WorkerPool {
         }
     }
 
-    /// An idle worker for `job` with exactly these `devices` that shares `modules`: one of the same job first, then a fresh one.
-    /// One that lends nothing if it is to be killed one day (`guest`).
-    pub fn find_idle(
-        &self,
-        job: JobId,
-        devices: &Devices,
-        modules: &[String],
-        guest: Guest,
-    ) -> Option<WorkerId> {
-        let suits = |id: &&WorkerId| {
-            let worker = &self.workers[*id];
-            let shared = &self.shared_modules[..worker.shared_modules];
-            let spares = match guest {
-                Guest::Actor => !worker.is_lending,
-                Guest::TasksOf(owner) => worker.id != owner,
-            };
-            spares
-                && worker.suits(job, devices)
-                && modules.iter().all(|module| shared.contains(module))
-        };
-        let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
-        let newest_first = || self.idle.iter().rev();
-        newest_first()
-            .filter(suits)
-            .find(is_of_job)
-            .or_else(|| newest_first().find(suits))
-            .copied()
-    }
-
-    /// Gives an idle worker away.
-    pub fn assign(&mut self, id: WorkerId, duty: Duty, job: JobId, devices: &Devices) {
-        self.leave_idle(id);
-        let worker = self
-            .workers
-            .get_mut(&id)
-            .expect("assign names a worker of the pool");
-        debug_assert!(worker.suits(job, devices), "POOL-2, POOL-3: {worker:?}");
-        worker.state = WorkerState::Busy(duty);
-        worker.job = Some(job);
-        worker.devices.clone_from(devices);
-        worker.has_served = true;
-    }
-
-    /// Names what a worker does, for people.
-    pub fn set_label(&mut self, id: WorkerId, label: &str) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            label.clone_into(&mut worker.label);
-        }
-    }
-
-    /// A busy worker is free again. False if it is gone or ending.
-    pub fn release(&mut self, id: WorkerId, now: Instant) -> bool {
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return false;
-        };
-        if worker.duty().is_none() {
-            return false;
-        }
-        if worker.exit.is_some() {
-            worker.state = WorkerState::Retiring { since: now };
-            return false;
-        }
-        worker.state = WorkerState::Idle { since: now };
-        self.idle.push(id);
-        true
-    }
-
     /// A worker is asked to end.
-    pub fn retire(&mut self, id: WorkerId, now: Instant) {
+    fn retire(&mut self, id: WorkerId, now: Instant) {
         self.leave_idle(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             if matches!(worker.state, WorkerState::Starting { .. }) {
@@ -332,7 +284,7 @@ impl WorkerPool {
     }
 
     /// The connection of a worker has ended. Its process is to end, too.
-    pub fn cut_off(&mut self, id: WorkerId, is_leaving: bool, now: Instant) {
+    fn cut_off(&mut self, id: WorkerId, is_leaving: bool, now: Instant) {
         self.retire(id, now);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.is_cut_off = true;
@@ -341,7 +293,7 @@ impl WorkerPool {
     }
 
     /// The process of a worker has ended. Its connection may still hold what it said last, but nobody is sent there any more.
-    pub fn note_exit(&mut self, id: WorkerId, exit: Exit, now: Instant) {
+    fn note_exit(&mut self, id: WorkerId, exit: Exit, now: Instant) {
         self.leave_idle(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.exit.get_or_insert(exit);
@@ -352,7 +304,7 @@ impl WorkerPool {
     }
 
     /// A worker is asked to end, and not to linger.
-    pub fn retire_for_good(&mut self, id: WorkerId, now: Instant) {
+    fn retire_for_good(&mut self, id: WorkerId, now: Instant) {
         self.retire(id, now);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.is_dismissed = true;
@@ -368,7 +320,7 @@ impl WorkerPool {
 
     /// A worker stays only for what it owns, maybe with memory of its devices. Returns why it does not run anything any more;
     /// `None`: it is to end.
-    pub fn linger(&mut self, id: WorkerId, holds_devices: bool) -> Option<String> {
+    fn linger(&mut self, id: WorkerId, holds_devices: bool) -> Option<String> {
         self.leave_idle(id);
         let worker = self.workers.get_mut(&id)?;
         if worker.is_dismissed {
@@ -395,7 +347,7 @@ impl WorkerPool {
     }
 
     /// Strikes a worker out.
-    pub fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+    fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         self.leave_idle(id);
         let worker = self.workers.remove(&id)?;
         self.by_token.remove(&worker.token);
@@ -409,40 +361,8 @@ impl WorkerPool {
     }
 
     /// A worker could not start: prestarting pauses, so that a broken worker is not forked in a loop.
-    pub fn note_start_failure(&mut self, now: Instant) {
+    fn note_start_failure(&mut self, now: Instant) {
         self.paused_until = Some(now + self.limits.failure_pause);
-    }
-
-    /// What is due at `now`.
-    pub fn chores(&self, now: Instant) -> PoolChores {
-        let mut chores = PoolChores::default();
-        for worker in self.workers.values() {
-            match worker.state {
-                WorkerState::Starting { since } if now >= since + self.limits.start_timeout => {
-                    chores.overdue.push(worker.id);
-                }
-                WorkerState::Retiring { since } if now >= since + self.limits.exit_grace => {
-                    chores.stubborn.push(worker.id);
-                }
-                _ => {}
-            }
-        }
-        let beyond_warm = self.idle.len().saturating_sub(self.limits.warm_max);
-        chores.surplus = self.expired_idle(now).take(beyond_warm).collect();
-        chores
-    }
-
-    /// Idle workers past their time, the longest idle first. One that lends what it owns to others stays. One that begins to
-    /// lend at this very moment lingers when it is asked to end.
-    fn expired_idle(&self, now: Instant) -> impl Iterator<Item = WorkerId> {
-        let is_expired = move |worker: &&Worker| match worker.state {
-            WorkerState::Idle { since } => {
-                !worker.is_lending && now >= since + self.limits.idle_timeout
-            }
-            _ => false,
-        };
-        let idle = self.idle.iter().map(|id| &self.workers[id]);
-        idle.filter(is_expired).map(|worker| worker.id)
     }
 
     /// When [`Self::chores`] may next have something to say.
@@ -463,7 +383,7 @@ impl WorkerPool {
     }
 
     /// The end of the pause after a failed start has come.
-    pub fn end_pause(&mut self, now: Instant) {
+    fn end_pause(&mut self, now: Instant) {
         self.paused_until = self.paused_until.filter(|until| now < *until);
     }
 
@@ -471,25 +391,6 @@ impl WorkerPool {
         if let Some(position) = self.idle.iter().position(|idle| *idle == id) {
             self.idle.remove(position);
         }
-    }
-
-    /// Panics if an invariant is broken.
-    #[cfg(test)]
-    pub fn check(&self) {
-        for id in &self.idle {
-            let worker = &self.workers[id];
-            assert!(
-                matches!(worker.state, WorkerState::Idle { .. }),
-                "POOL-1: {worker:?}"
-            );
-            assert!(worker.connection.is_some(), "POOL-1: {worker:?}");
-        }
-        let starting = self
-            .workers
-            .values()
-            .filter(|w| matches!(w.state, WorkerState::Starting { .. }))
-            .count();
-        assert_eq!(starting, self.starting);
     }
 }
 

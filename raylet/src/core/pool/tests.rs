@@ -4,6 +4,7 @@ use aktis_common::ids::JobId;
 use aktis_common::resources::Quantity;
 use proptest::prelude::*;
 
+use super::devices::Held;
 use super::*;
 use crate::core::keys::LeaseId;
 
@@ -275,7 +276,7 @@ proptest! {
                 Step::Retire(index) => if let Some(id) = pick(index) { pool.retire(id, now); },
                 Step::Remove(index) => if let Some(id) = pick(index) { pool.remove(id); },
             }
-            pool.check();
+            pool.check().unwrap();
         }
     }
 }

@@ -1,11 +1,21 @@
-//! The processes that are connected to this node: who they are.
+//! The processes that are connected to this node: who they are, and what all of them are told.
+//!
+//! Owns: who is behind which connection, and the connections of drivers that ended before their processes. Does not own:
+//! the lives of worker processes (the pool).
 //!
 //! - `PROC-1 (one-connection)`: a worker id names at most one connection.
+//! - `PROC-2 (ended-once)`: a process whose end is awaited is connected no more.
 
-use aktis_common::ids::{JobId, WorkerId};
-use rustc_hash::FxHashMap;
+mod check;
+mod greeting;
+mod parting;
+
+use aktis_common::ids::{JobId, NodeId, WorkerId};
+use aktis_proto::v1::{LeaseReclaim, node_frame};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::core::keys::ConnectionId;
+use crate::core::out::Out;
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +27,7 @@ pub enum Role {
 }
 
 /// A process that said hello.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Process {
     /// Its connection.
     pub connection: ConnectionId,
@@ -35,16 +45,36 @@ pub struct Process {
     pub has_ended: bool,
 }
 
+/// What happens to a process.
+#[derive(Debug)]
+pub enum ProcessEvent {
+    /// Its connection has ended.
+    Gone(Process),
+}
+
 /// All connected processes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ProcessTable {
+    here: NodeId,
     by_connection: FxHashMap<ConnectionId, Process>,
     by_worker: FxHashMap<WorkerId, ConnectionId>,
+    /// Connections of drivers that have ended, while their processes may be using the store.
+    unended: FxHashSet<ConnectionId>,
 }
 
 impl ProcessTable {
+    /// A table of node `here`, to which nobody is connected.
+    pub fn new(here: NodeId) -> Self {
+        Self {
+            here,
+            by_connection: FxHashMap::default(),
+            by_worker: FxHashMap::default(),
+            unended: FxHashSet::default(),
+        }
+    }
+
     /// Enters a process. False if its id or its connection is in the table already (`PROC-1`).
-    pub fn insert(&mut self, process: Process) -> bool {
+    fn insert(&mut self, process: Process) -> bool {
         let is_known = self.by_worker.contains_key(&process.worker)
             || self.by_connection.contains_key(&process.connection);
         if is_known {
@@ -67,22 +97,30 @@ impl ProcessTable {
         }
     }
 
-    /// Notes that a process has ended, or cannot be watched. False if it is not in the table.
-    pub fn note_ended(&mut self, connection: ConnectionId) -> bool {
-        let process = self.by_connection.get_mut(&connection);
-        process.map(|process| process.has_ended = true).is_some()
-    }
-
-    /// The connection of a process.
-    pub fn connection_of(&self, worker: WorkerId) -> Option<ConnectionId> {
-        self.by_worker.get(&worker).copied()
-    }
-
     /// Strikes a process out.
-    pub fn remove(&mut self, connection: ConnectionId) -> Option<Process> {
+    fn remove(&mut self, connection: ConnectionId) -> Option<Process> {
         let process = self.by_connection.remove(&connection)?;
         self.by_worker.remove(&process.worker);
         Some(process)
+    }
+
+    /// Every process is told this.
+    pub fn tell_all(&self, kind: &node_frame::Kind, out: &mut Out) {
+        for process in self.by_connection.values() {
+            out.notify(process.connection, kind.clone());
+        }
+    }
+
+    /// Others wait for a lease that this process holds, here or elsewhere.
+    pub fn ask_back(&self, owner: WorkerId, reclaim: LeaseReclaim, out: &mut Out) {
+        if let Some(connection) = self.by_worker.get(&owner) {
+            out.notify(*connection, node_frame::Kind::LeaseReclaim(reclaim));
+        }
+    }
+
+    /// Whether a process is connected.
+    pub fn is_connected(&self, worker: WorkerId) -> bool {
+        self.by_worker.contains_key(&worker)
     }
 
     /// All processes, in no order.
@@ -116,7 +154,7 @@ mod tests {
 
     #[test]
     fn second_connection_under_a_taken_id_is_refused() {
-        let mut table = ProcessTable::default();
+        let mut table = ProcessTable::new(NodeId::NIL);
         assert!(table.insert(process(1, 7)));
         assert!(!table.insert(process(2, 7)), "PROC-1");
         assert!(!table.insert(process(1, 8)), "PROC-1");

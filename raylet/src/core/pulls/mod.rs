@@ -8,18 +8,23 @@
 //! ```
 //! A source is asked again when somebody new names it: the object may have been made again there.
 //!
+//! Owns: who waits for which object, and which sources it has. Does not own: bytes, and the transfer itself.
+//!
 //! - `PULL-1 (one-transfer)`: an object is fetched by at most one transfer at a time, however many wait.
 //! - `PULL-2 (no-idle-transfer)`: a transfer that nobody waits for is given up.
+
+mod check;
+mod transfers;
 
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_proto::v1::Address;
 use rustc_hash::FxHashMap;
 
-use super::keys::ReplyTo;
+use crate::core::keys::{ConnectionId, ReplyTo};
 
 /// What to do next for an object.
 #[derive(Debug, PartialEq, Eq)]
-pub enum PullStep {
+enum PullStep {
     /// Fetch it, or the rest of it, from this node.
     From(NodeId),
     /// A transfer is under way: nothing to do.
@@ -33,6 +38,13 @@ pub enum PullStep {
     },
 }
 
+/// What happens to a copy.
+#[derive(Debug)]
+pub enum PullEvent {
+    /// It is here.
+    Arrived,
+}
+
 #[derive(Debug)]
 struct Pull {
     owner: Address,
@@ -43,14 +55,21 @@ struct Pull {
 }
 
 /// All transfers into this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PullTable {
+    here: NodeId,
     pulls: FxHashMap<ObjectId, Pull>,
 }
 
 impl PullTable {
+    /// A table of node `here`, to which nothing is copied.
+    pub fn new(here: NodeId) -> Self {
+        let pulls = FxHashMap::default();
+        Self { here, pulls }
+    }
+
     /// `waiter` wants an object of which `sources` have copies.
-    pub fn want(
+    fn want(
         &mut self,
         object: ObjectId,
         owner: Address,
@@ -77,7 +96,7 @@ impl PullTable {
     }
 
     /// The current source failed.
-    pub fn failed(&mut self, object: ObjectId, node: NodeId) -> PullStep {
+    fn failed(&mut self, object: ObjectId, node: NodeId) -> PullStep {
         let Some(pull) = self.pulls.get_mut(&object) else {
             return PullStep::Wait;
         };
@@ -110,20 +129,26 @@ impl PullTable {
     }
 
     /// The owner of an object that is being fetched.
-    pub fn owner_of(&self, object: ObjectId) -> Option<&Address> {
+    fn owner_of(&self, object: ObjectId) -> Option<&Address> {
         self.pulls.get(&object).map(|pull| &pull.owner)
     }
 
     /// The object is here, or cannot be: who waited.
-    pub fn end(&mut self, object: ObjectId) -> Vec<ReplyTo> {
+    fn end(&mut self, object: ObjectId) -> Vec<ReplyTo> {
         self.pulls
             .remove(&object)
             .map(|pull| pull.waiters)
             .unwrap_or_default()
     }
 
+    /// The connections of this node that wait for something.
+    pub fn readers(&self) -> impl Iterator<Item = ConnectionId> {
+        let waiters = self.pulls.values().flat_map(|pull| &pull.waiters);
+        waiters.filter_map(|waiter| waiter.connection())
+    }
+
     /// Waiters for which `is_gone` says so wait no longer; gives the transfers that nobody wants now (`PULL-2`).
-    pub fn forget(&mut self, is_gone: impl Fn(ReplyTo) -> bool) -> Vec<ObjectId> {
+    fn forget(&mut self, is_gone: impl Fn(ReplyTo) -> bool) -> Vec<ObjectId> {
         let mut idle = Vec::new();
         for (object, pull) in &mut self.pulls {
             pull.waiters.retain(|waiter| !is_gone(*waiter));
@@ -153,7 +178,7 @@ mod tests {
 
     #[test]
     fn second_reader_joins_the_transfer_that_runs() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         let first = pulls.want(object, Address::default(), [node(1)], waiter(1));
         assert_eq!(first, PullStep::From(node(1)));
@@ -164,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_source_is_tried_before_the_object_counts_as_lost() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
         assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
@@ -177,7 +202,7 @@ mod tests {
 
     #[test]
     fn source_that_a_later_reader_names_is_asked_again() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
         assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
@@ -194,7 +219,7 @@ mod tests {
 
     #[test]
     fn late_failure_of_an_earlier_source_changes_nothing() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
         pulls.failed(object, node(1));
@@ -203,7 +228,7 @@ mod tests {
 
     #[test]
     fn transfer_without_waiters_is_given_up() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1)], waiter(1));
         pulls.want(object, Address::default(), [node(1)], waiter(2));
@@ -213,7 +238,7 @@ mod tests {
 
     #[test]
     fn object_without_sources_is_lost_at_once() {
-        let mut pulls = PullTable::default();
+        let mut pulls = PullTable::new(node(9));
         let step = pulls.want(ObjectId::for_put(), Address::default(), [], waiter(1));
         assert_eq!(
             step,

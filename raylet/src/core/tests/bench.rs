@@ -45,6 +45,7 @@ impl Bench {
             report_gap: Duration::from_millis(20),
             lost_node_memory: Duration::from_secs(300),
             id_prefix: [3; 8],
+            checks: Rhythm::EveryEvent,
         };
         let mut bench = Self {
             core: RayletCore::new(settings, now),
@@ -236,32 +237,6 @@ impl Bench {
 
     pub(super) fn free_cpus(&self) -> f64 {
         self.core.leases().resources().available().get(CPU).as_f64()
-    }
-
-    /// Panics if what must always hold does not.
-    pub(super) fn check(&self) {
-        self.core.pool().check();
-        for (lease, grant) in self.core.leases().grants() {
-            if let Some(worker) = grant.worker {
-                let worker = self
-                    .core
-                    .pool()
-                    .get(worker)
-                    .expect("no lease of a dead worker");
-                let is_its = worker.duty().map(Duty::lease) == Some(lease);
-                let is_ending = matches!(worker.state, WorkerState::Retiring { .. });
-                assert!(
-                    is_its || is_ending,
-                    "a lease and its worker agree: {worker:?}"
-                );
-            }
-        }
-        for worker in self.core.pool().iter() {
-            if let Some(duty) = worker.duty() {
-                let grant = self.core.leases().get(duty.lease());
-                assert_eq!(grant.and_then(|grant| grant.worker), Some(worker.id));
-            }
-        }
     }
 }
 

@@ -76,7 +76,6 @@ fn leases_and_objects_that_others_gave_up_are_freed_when_the_node_is_back() {
     let are_freed =
         |effect: &Effect| matches!(effect, Effect::Store(StoreEffect::ForeignOwnersGone));
     assert!(bench.effects.iter().any(are_freed), "NODE-3");
-    bench.check();
     // The node registers once more, and nothing was given up since.
     bench.lease_of(THERE, 8);
     bench.effects.clear();
@@ -99,7 +98,6 @@ fn leases_of_owners_that_ended_meanwhile_are_freed() {
     bench.lease_of(THERE, 7);
     bench.register(2, |said| said.reply.dead_workers = vec![owner(7).to_wire()]);
     assert_eq!(bench.free_cpus(), 1.0, "NODE-3");
-    bench.check();
 }
 
 #[test]
@@ -114,7 +112,6 @@ fn actors_that_are_elsewhere_now_end_and_the_others_stay() {
         let worker = bench.hosted(0);
         bench.register(2, |registration| registration.reply.actors = said);
         assert_eq!(bench.core.pool().get(worker).is_some(), stays, "NODE-3");
-        bench.check();
     }
     let mut bench = Bench::new(1);
     bench.start_actor(1, 1);
@@ -142,7 +139,6 @@ fn doomed_worker_is_never_the_answer_to_a_start() {
     );
     bench.exit(pid, "killed by signal 9");
     assert_ne!(bench.hosted(1), doomed);
-    bench.check();
 }
 
 #[test]

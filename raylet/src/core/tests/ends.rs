@@ -23,7 +23,6 @@ fn killed_worker_releases_its_lease() {
     assert!(bench.has_left_the_store(connection));
     let next = bench.grant(driver, 3).expect("the CPU is free again");
     assert_ne!(next.worker, grant.worker);
-    bench.check();
 }
 
 #[test]
@@ -60,7 +59,6 @@ fn end_of_an_owner_withdraws_its_claims_and_kills_its_workers() {
         bench.core.leases().claims_where(|_, _| true).is_empty(),
         "NODE-1"
     );
-    bench.check();
 }
 
 #[test]
@@ -85,7 +83,6 @@ fn lease_of_a_remote_owner_ends_when_its_death_is_published() {
     let kind = Some(publication::Kind::WorkerDied(died));
     bench.happen(Event::Published(Publication { kind }));
     assert_eq!(bench.free_cpus(), 1.0, "NODE-1");
-    bench.check();
 }
 
 #[test]
@@ -192,7 +189,6 @@ fn actor_whose_process_takes_long_to_end_is_told_of_as_ending_and_then_as_ended(
         bench.exit(pid, "killed by signal 9");
         assert_eq!(told(&bench), [true, false]);
         assert_ne!(bench.hosted(1), worker);
-        bench.check();
     }
 }
 
@@ -218,7 +214,6 @@ fn worker_that_has_ended_is_given_to_nobody_while_its_connection_lasts() {
     bench.frame(driver, 5, give_back(&next));
     bench.ask(driver, 6, 1.0);
     assert_ne!(bench.grant(driver, 6).unwrap().pid, next.pid);
-    bench.check();
 }
 
 #[test]

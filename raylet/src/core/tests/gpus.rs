@@ -84,7 +84,6 @@ fn idle_worker_of_another_job_ends_before_its_gpu_is_used() {
     assert!(bench.grant(driver, 2).is_none(), "POOL-5");
     bench.exit(idle, "exited with code 0");
     assert_ne!(bench.grant(driver, 2).unwrap().pid, idle);
-    bench.check();
 }
 
 /// It becomes no actor, since that one may be killed.
@@ -107,7 +106,6 @@ fn idle_worker_that_lends_something_ends_before_an_actor_gets_its_gpu() {
     assert!(bench.start_answers().is_empty(), "POOL-5");
     bench.exit(idle, "exited with code 0");
     assert_eq!(bench.start_answers().len(), 1);
-    bench.check();
 }
 
 #[test]
@@ -120,7 +118,6 @@ fn worker_that_lingers_without_its_gpu_is_not_waited_for() {
     let holds_devices = false;
     bench.frame(connection, 0, Kind::Lingering(Lingering { holds_devices }));
     assert!(bench.grant(driver, 2).is_some());
-    bench.check();
 }
 
 #[test]
@@ -137,5 +134,4 @@ fn idle_worker_with_a_part_of_a_gpu_stays_while_there_is_room_beside_it() {
     assert!(bench.is_asked_to_end(connection));
     bench.end(half);
     assert!(bench.grant(driver, 3).is_some());
-    bench.check();
 }

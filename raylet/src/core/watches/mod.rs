@@ -5,8 +5,14 @@
 //!              │ no
 //!              └─► fetch from the gcs ──► the state, unless a publication came first
 //! ```
+//! Owns: who wants to hear of whom. Does not own: actors (the gcs), processes.
+//!
 //! - `WATCH-1 (dead-is-final)`: after DEAD no other state of an actor is told.
 //! - `WATCH-2 (no-step-back)`: a fetched state is dropped when a publication arrived since the fetch began.
+//! - `WATCH-3 (somebody-and-something)`: a watched actor has watchers, and is known or being asked for.
+
+mod check;
+mod telling;
 
 use aktis_common::ids::ActorId;
 use aktis_proto::v1::{ActorState, ActorUpdate};
@@ -23,7 +29,7 @@ struct Notice {
 
 /// What a process that begins to watch gets.
 #[derive(Debug, PartialEq)]
-pub enum WatchAnswer {
+enum WatchAnswer {
     /// This state, now.
     Known(Box<ActorUpdate>),
     /// The state is to be fetched; it comes as an event.
@@ -40,7 +46,7 @@ pub struct ActorBoard {
 
 impl ActorBoard {
     /// `watcher` wants to hear of `actor` from now on.
-    pub fn watch(&mut self, actor: ActorId, watcher: ConnectionId) -> WatchAnswer {
+    fn watch(&mut self, actor: ActorId, watcher: ConnectionId) -> WatchAnswer {
         let notice = self.notices.entry(actor).or_default();
         if !notice.watchers.contains(&watcher) {
             notice.watchers.push(watcher);
@@ -56,7 +62,7 @@ impl ActorBoard {
     }
 
     /// The gcs published a state: who is to hear of it.
-    pub fn published(&mut self, actor: ActorId, update: &ActorUpdate) -> &[ConnectionId] {
+    fn published(&mut self, actor: ActorId, update: &ActorUpdate) -> &[ConnectionId] {
         let Some(notice) = self.notices.get_mut(&actor) else {
             return &[];
         };
@@ -69,7 +75,7 @@ impl ActorBoard {
     }
 
     /// The answer to a fetch: who is to hear of it.
-    pub fn fetched(&mut self, actor: ActorId, update: &ActorUpdate) -> &[ConnectionId] {
+    fn fetched(&mut self, actor: ActorId, update: &ActorUpdate) -> &[ConnectionId] {
         let Some(notice) = self.notices.get_mut(&actor) else {
             return &[];
         };
@@ -82,7 +88,7 @@ impl ActorBoard {
     }
 
     /// A fetch failed for good: who is to hear of it. Nobody watches the actor any more.
-    pub fn fetch_failed(&mut self, actor: ActorId) -> Vec<ConnectionId> {
+    fn fetch_failed(&mut self, actor: ActorId) -> Vec<ConnectionId> {
         self.notices
             .remove(&actor)
             .map(|notice| notice.watchers)
@@ -90,7 +96,7 @@ impl ActorBoard {
     }
 
     /// Publications may have been lost: the actors to fetch again.
-    pub fn refetch(&mut self) -> Vec<ActorId> {
+    fn refetch(&mut self) -> Vec<ActorId> {
         let mut stale = Vec::new();
         for (actor, notice) in &mut self.notices {
             if !notice.is_dead() {
@@ -99,6 +105,12 @@ impl ActorBoard {
             }
         }
         stale
+    }
+
+    /// All who watch something, once for each actor.
+    pub fn watchers(&self) -> impl Iterator<Item = ConnectionId> {
+        let notices = self.notices.values();
+        notices.flat_map(|notice| notice.watchers.iter().copied())
     }
 
     /// A process is gone. Actors that nobody watches are forgotten.

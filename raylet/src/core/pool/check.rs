@@ -1,0 +1,121 @@
+//! What holds in every state of the pool.
+
+use aktis_common::checks::Broken;
+use aktis_common::holds;
+
+use super::{DevicesInUse, Worker, WorkerPool, WorkerState};
+
+impl WorkerPool {
+    /// # Errors
+    /// Which invariant does not hold.
+    pub fn check(&self) -> Result<(), Broken> {
+        self.check_idle()?;
+        self.check_names()?;
+        for worker in self.workers.values() {
+            self.check_worker(worker)?;
+        }
+        Ok(())
+    }
+
+    /// POOL-1 (idle-is-connected).
+    fn check_idle(&self) -> Result<(), Broken> {
+        let is_idle = |worker: &&Worker| matches!(worker.state, WorkerState::Idle { .. });
+        let idle = self.workers.values().filter(is_idle).count();
+        holds!(
+            idle == self.idle.len(),
+            "POOL-1",
+            "{idle} workers are idle, {} on the stack",
+            self.idle.len()
+        );
+        for (position, id) in self.idle.iter().enumerate() {
+            let worker = self.workers.get(id);
+            let may_serve = worker.is_some_and(|worker| {
+                is_idle(&worker)
+                    && worker.connection.is_some()
+                    && worker.exit.is_none()
+                    && !worker.is_cut_off
+            });
+            let is_there_once = !self.idle[..position].contains(id);
+            holds!(
+                may_serve && is_there_once,
+                "POOL-1",
+                "{id} is on the idle stack as {worker:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// POOL-6 (one-under-each-name).
+    fn check_names(&self) -> Result<(), Broken> {
+        let starting = self
+            .workers
+            .values()
+            .filter(|worker| matches!(worker.state, WorkerState::Starting { .. }))
+            .count();
+        holds!(
+            starting == self.starting,
+            "POOL-6",
+            "{starting} workers are starting, counted {}",
+            self.starting
+        );
+        let known = self.workers.values().filter(|it| it.pid.is_some()).count();
+        let sizes = (self.workers.len(), self.by_token.len(), self.by_pid.len());
+        holds!(
+            sizes.0 == sizes.1 && known == sizes.2,
+            "POOL-6",
+            "(workers, tokens, process ids) {sizes:?}, of {known} workers the process is known"
+        );
+        for (id, worker) in &self.workers {
+            let by_token = self.by_token.get(&worker.token);
+            let by_pid = worker.pid.map(|pid| self.by_pid.get(&pid));
+            holds!(
+                worker.id == *id && by_token == Some(id) && by_pid.is_none_or(|by| by == Some(id)),
+                "POOL-6",
+                "{id} is {worker:?}; its token leads to {by_token:?}, its process to {by_pid:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// POOL-5 (vacated-first): of no device more is held than there is. `seated`: what leases with a worker leave.
+    ///
+    /// # Errors
+    /// Which device is held by too many.
+    pub fn check_devices(&self, seated: &DevicesInUse) -> Result<(), Broken> {
+        for (device, free) in &seated.free {
+            let held = self.held_of(*device, None, |worker| seated.leased.contains(&worker));
+            holds!(
+                held.too_much(*free).is_none(),
+                "POOL-5",
+                "leases leave {free} of GPU {device}, and more is held: {held:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// POOL-2 (one-job), POOL-3 (gpus-for-life), POOL-4 (modules-only-grow), as far as one state shows it.
+    fn check_worker(&self, worker: &Worker) -> Result<(), Broken> {
+        holds!(
+            worker.has_served == worker.job.is_some(),
+            "POOL-2",
+            "{worker:?}"
+        );
+        holds!(
+            worker.duty().is_none() || worker.has_served,
+            "POOL-2",
+            "{worker:?}"
+        );
+        holds!(
+            worker.has_served || worker.devices.ids().is_empty(),
+            "POOL-3",
+            "{worker:?}"
+        );
+        holds!(
+            worker.shared_modules <= self.shared_modules.len(),
+            "POOL-4",
+            "{worker:?} shares more than {:?}",
+            self.shared_modules
+        );
+        Ok(())
+    }
+}
