@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aktis_common::checks::Rhythm;
 use aktis_common::config::Settings;
 use aktis_proto::transport::{Address, Network, Security};
 use tokio::runtime::Handle;
@@ -34,6 +35,8 @@ pub struct GcsConfig {
     pub lost_node_memory: Duration,
     /// Publications kept for a slow subscriber.
     pub publication_capacity: usize,
+    /// How often it checks its own state.
+    pub checks: Rhythm,
 }
 
 /// Where the tables are kept.
@@ -61,6 +64,7 @@ impl GcsConfig {
             driver_grace: Duration::ZERO,
             lost_node_memory: Duration::ZERO,
             publication_capacity: 0,
+            checks: Rhythm::default(),
         };
         config.with_settings(&Settings::default())
     }

@@ -99,7 +99,8 @@ async fn run(
         driver_grace: config.driver_grace,
     };
     let core = GcsCore::restore(config.session_id.clone(), timeouts, rows, Duration::ZERO)
-        .map_err(StartError::Restore)?;
+        .map_err(StartError::Restore)?
+        .checked(config.checks);
     let session_id = core.session_id().to_owned();
 
     let publisher = Publisher::new(config.publication_capacity);

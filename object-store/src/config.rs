@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aktis_common::checks::Rhythm;
+
 /// Ray's bounds, which people know: 30 % of memory, at least 75 MB, at most 200 GB.
 const CAPACITY_SHARE_PERCENT: u64 = 30;
 const MIN_CAPACITY_BYTES: u64 = 75_000_000;
@@ -57,6 +59,8 @@ pub struct StoreConfig {
     pub idle_discard_after: Duration,
     /// The most memory that is made ready ahead of its use (at most an eighth of the capacity).
     pub max_prefault_bytes: u64,
+    /// How often the store checks its own state.
+    pub checks: Rhythm,
 }
 
 impl StoreConfig {
@@ -74,6 +78,7 @@ impl StoreConfig {
             full_grace: Duration::from_secs(5),
             idle_discard_after: Duration::from_secs(30),
             max_prefault_bytes: 512 << 20,
+            checks: Rhythm::default(),
         }
     }
 }

@@ -65,6 +65,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aktis_common::checks::{Broken, Lookout, insist};
 use aktis_common::ids::{ObjectId, WorkerId};
 
 use crate::arena::{Arena, ArenaError, ArenaHandle, NamedArena, ProcessLocalArena, page_bytes};
@@ -99,6 +100,7 @@ pub struct NodeStore {
     pages: IoPool,
     notify: Box<dyn Fn(StoreReply) + Send>,
     started: Instant,
+    lookout: Lookout,
 }
 
 impl fmt::Debug for NodeStore {
@@ -140,6 +142,7 @@ impl NodeStore {
             arena,
             notify: Box::new(notify),
             started: Instant::now(),
+            lookout: Lookout::new(config.checks),
         })
     }
 
@@ -265,13 +268,16 @@ impl NodeStore {
     }
 
     /// See [`ObjectTable::check_invariants`].
-    pub fn check_invariants(&self) -> Result<(), String> {
+    pub fn check_invariants(&self) -> Result<(), Broken> {
         self.table.check_invariants()
     }
 
     /// One step: event in, effects out.
     fn drive<T>(&mut self, event: impl FnOnce(&mut ObjectTable) -> T) -> T {
         let answer = event(&mut self.table);
+        if self.lookout.is_due(self.started.elapsed()) {
+            insist(self.table.check_invariants());
+        }
         for effect in self.table.drain_effects() {
             self.carry_out(effect);
         }

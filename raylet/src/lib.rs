@@ -25,11 +25,11 @@
 //! # Invariants
 //! - `PROC-1 (one-connection)`, `PROC-2 (ended-once)`: [`core::processes`]
 //! - `POOL-1 (idle-is-connected)`, `POOL-2 (one-job)`, `POOL-3 (gpus-for-life)`, `POOL-4 (modules-only-grow)`,
-//!   `POOL-5 (vacated-first)`: [`core::pool`]
+//!   `POOL-5 (vacated-first)`, `POOL-6 (one-under-each-name)`: [`core::pool`]
 //! - `LEASE-1 (never-over-commits)`, `LEASE-2 (end-gives-back)`, `LEASE-3 (one-place)`,
 //!   `LEASE-4 (now-is-not-for-ever)`: [`core::claims`]
 //! - `HOST-1 (one-incarnation)`, `HOST-2 (hosted-or-waiting)`: [`core::hosting`]
-//! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`: [`core::watches`]
+//! - `WATCH-1 (dead-is-final)`, `WATCH-2 (no-step-back)`, `WATCH-3 (somebody-and-something)`: [`core::watches`]
 //! - `PULL-1 (one-transfer)`, `PULL-2 (no-idle-transfer)`: [`core::pulls`]
 //! - `MOVE-1 (checked-then-written)`, `MOVE-2 (closed-is-closed)`, `MOVE-3 (each-byte-once)`: `transfer`
 //! - `DEATH-1 (awaited-once)`: [`core::deaths`]
@@ -40,6 +40,8 @@
 //! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for
 //!   it has given up: [`core::node::registration`]
 //! - `NODE-4 (others-only)`: [`core::node`]
+//! - between tables: `LEASE-5 (a-worker-per-lease)`, `HOST-3 (a-start-has-its-claim)`, `NODE-5 (nobody-unknown)`:
+//!   [`core::RayletCore::check`]
 
 pub mod config;
 pub mod core;

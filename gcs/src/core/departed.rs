@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use aktis_common::checks::Broken;
+use aktis_common::holds;
 use aktis_common::ids::WorkerId;
 
 /// Ends that are remembered.
@@ -48,8 +50,43 @@ impl Departed {
         self.ends.get(&worker)
     }
 
+    /// `GONE-1 (each-once)`: each end is remembered once, and no more of them than [`KEPT`].
+    pub(super) fn check(&self) -> Result<(), Broken> {
+        let (ends, order) = (self.ends.len(), self.order.len());
+        let is_known = self
+            .order
+            .iter()
+            .all(|worker| self.ends.contains_key(worker));
+        holds!(
+            ends == order && is_known && order <= KEPT,
+            "GONE-1",
+            "{ends} ends in an order of {order}"
+        );
+        Ok(())
+    }
+
     /// All of them.
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> {
         self.order.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_that_is_remembered_twice_is_seen() {
+        let mut departed = Departed::default();
+        let end = Departure {
+            cause: String::new(),
+            is_intended: false,
+            is_ending: true,
+        };
+        departed.note(WorkerId::NIL, end.clone());
+        departed.note(WorkerId::NIL, end);
+        assert_eq!(departed.check(), Ok(()));
+        departed.order.push_back(WorkerId::NIL);
+        assert_eq!(departed.check().unwrap_err().label, "GONE-1");
     }
 }

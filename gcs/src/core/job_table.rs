@@ -1,8 +1,13 @@
 //! Jobs: what each driver started.
+//!
+//! - `JOB-1 (away-with-its-node)`: a running job whose driver is away is one whose driver is on that node.
+//! - `JOB-2 (ends-once)`: a job that runs has not ended before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aktis_common::checks::Broken;
+use aktis_common::holds;
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_proto::v1::{AddJobRequest, JobInfo};
 
@@ -143,6 +148,28 @@ impl JobTable {
             self.jobs.remove(id);
         });
         over.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// # Errors
+    /// Which invariant does not hold.
+    pub fn check(&self) -> Result<(), Broken> {
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.is_running) {
+            holds!(
+                job.finished_unix_millis == 0 && job.cause.is_empty(),
+                "JOB-2",
+                "job {id} runs, and has ended: {job:?}"
+            );
+            let Some(away) = self.away.get(id) else {
+                continue;
+            };
+            let node = job.driver.as_ref().and_then(|driver| driver.node().ok());
+            holds!(
+                node == Some(away.node),
+                "JOB-1",
+                "the driver of job {id} is away: {away:?}, {job:?}"
+            );
+        }
+        Ok(())
     }
 
     /// All jobs.

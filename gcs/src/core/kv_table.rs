@@ -60,6 +60,12 @@ impl KvTable {
         released
     }
 
+    /// The jobs that put something.
+    pub fn jobs(&self) -> BTreeSet<JobId> {
+        let rows = self.rows.values();
+        rows.flat_map(|row| row.jobs.iter().copied()).collect()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
         self.rows.get(key).map(|row| row.value.clone())

@@ -7,6 +7,7 @@ mod actor_life;
 mod actor_reports;
 mod actor_requests;
 pub mod actor_table;
+mod check;
 mod departed;
 mod error;
 mod job_events;
@@ -27,6 +28,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aktis_common::checks::{Lookout, Rhythm};
 use aktis_common::ids::{ActorId, InvalidId};
 use aktis_common::scheduling::{PlacementRequest, WaitQueue};
 use aktis_proto::v1::{ClusterStatusReply, publication::Kind};
@@ -68,6 +70,7 @@ pub struct GcsCore {
     /// Starts that a raylet may have heard of and did not answer, and since when.
     unanswered: BTreeMap<ActorId, Duration>,
     timeouts: NodeTimeouts,
+    lookout: Lookout,
 }
 
 impl GcsCore {
@@ -88,6 +91,16 @@ impl GcsCore {
             withheld: Vec::new(),
             unanswered: BTreeMap::new(),
             timeouts,
+            lookout: Lookout::new(Rhythm::default()),
+        }
+    }
+
+    /// The same that checks its own state as often as this.
+    #[must_use]
+    pub fn checked(self, rhythm: Rhythm) -> Self {
+        Self {
+            lookout: Lookout::new(rhythm),
+            ..self
         }
     }
 

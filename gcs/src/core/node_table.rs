@@ -8,6 +8,10 @@
 //! ```
 //! - `NODE-G1 (generations-grow)`: every registration gets a number higher than any before; reports under another
 //!   number than the node's last are answered with `must_register`.
+//! - `NODE-G2 (booked-until-reported)`: what is free on a node is what it reported, less what was placed there since.
+//! - `NODE-G3 (dead-is-told-once)`: of a dead node only its death is told.
+
+mod check;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

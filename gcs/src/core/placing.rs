@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aktis_common::checks::insist;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, NodeId};
 use aktis_common::resources::{GPU, ResourceRequest};
@@ -24,6 +25,13 @@ impl GcsCore {
     /// Ends a batch of events: tries the actors that wait, if anything happened that may help them.
     pub fn settle(&mut self, turn: &mut Turn) {
         self.release_withheld();
+        self.place_waiting(turn);
+        if self.lookout.is_due(turn.now) {
+            insist(self.check());
+        }
+    }
+
+    fn place_waiting(&mut self, turn: &mut Turn) {
         if !std::mem::take(&mut self.is_placing_due) || self.waiting.is_empty() {
             return;
         }

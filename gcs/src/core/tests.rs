@@ -1,6 +1,7 @@
 //! Scenarios of the core: a cluster of messages, without a clock or a network.
 
 mod actors;
+mod check;
 mod cut_off;
 mod definitions;
 mod endings;
@@ -44,7 +45,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        let core = GcsCore::new("session".to_owned(), TIMEOUTS);
+        let core = GcsCore::new("session".to_owned(), TIMEOUTS).checked(Rhythm::EveryEvent);
         let mut scene = Self {
             core,
             now: Duration::ZERO,
@@ -352,7 +353,9 @@ impl Scene {
             value: value.clone(),
         };
         let rows = self.kept.iter().map(row).collect();
-        let core = GcsCore::restore("new".to_owned(), TIMEOUTS, rows, Duration::ZERO).unwrap();
+        let core = GcsCore::restore("new".to_owned(), TIMEOUTS, rows, Duration::ZERO)
+            .unwrap()
+            .checked(Rhythm::EveryEvent);
         let mut scene = Self {
             core,
             now: Duration::ZERO,

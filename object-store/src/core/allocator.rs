@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aktis_common::checks::Broken;
 use rustc_hash::FxHashMap;
 
 /// Every extent starts at a multiple of this many bytes: a cache line, and what Arrow asks for.
@@ -195,7 +196,7 @@ impl Allocator {
     }
 
     /// Checks `OBJ-2 (no-overlap)` and the allocator's half of `OBJ-5 (no-leak)`.
-    pub fn check_invariants(&self) -> Result<(), String> {
+    pub fn check_invariants(&self) -> Result<(), Broken> {
         let mut pieces: Vec<(u64, u64, bool)> = self
             .free
             .iter()
@@ -211,31 +212,38 @@ impl Allocator {
         let mut previous_is_free = false;
         for (offset, len, is_free) in pieces {
             if offset != end || len == 0 {
-                return Err(format!(
-                    "OBJ-2: piece at {offset} follows one that ends at {end}"
-                ));
+                return Err(Broken {
+                    label: "OBJ-2",
+                    state: format!("piece at {offset} follows one that ends at {end}"),
+                });
             }
             if is_free && previous_is_free {
-                return Err(format!("OBJ-5: free pieces are not merged at {offset}"));
+                return Err(Broken {
+                    label: "OBJ-5",
+                    state: format!("free pieces are not merged at {offset}"),
+                });
             }
             if offset % ALIGNMENT_BYTES != 0 {
-                return Err(format!("OBJ-2: offset {offset} is not aligned"));
+                return Err(Broken {
+                    label: "OBJ-2",
+                    state: format!("offset {offset} is not aligned"),
+                });
             }
             end = offset + len;
             previous_is_free = is_free;
         }
         if end != self.high_water || end > self.capacity_bytes {
-            return Err(format!(
-                "OBJ-2: pieces end at {end}, high water is {}",
-                self.high_water
-            ));
+            return Err(Broken {
+                label: "OBJ-2",
+                state: format!("pieces end at {end}, high water is {}", self.high_water),
+            });
         }
         let used: u64 = self.allocated.values().sum();
         if used != self.used_bytes || self.by_size.len() != self.free.len() {
-            return Err(format!(
-                "OBJ-5: {used} bytes allocated, counted {}",
-                self.used_bytes
-            ));
+            return Err(Broken {
+                label: "OBJ-5",
+                state: format!("{used} bytes allocated, counted {}", self.used_bytes),
+            });
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Spill files and how many objects still need each.
 
+use aktis_common::checks::Broken;
 use aktis_common::ids::ObjectId;
 use rustc_hash::FxHashMap;
 
@@ -105,7 +106,7 @@ impl SpillFiles {
     pub(crate) fn check_invariants(
         &self,
         slots_in_use: &FxHashMap<SpillFileId, u64>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Broken> {
         for (file, state) in &self.files {
             let used = slots_in_use.get(file).copied().unwrap_or(0);
             let expected = match state {
@@ -121,16 +122,20 @@ impl SpillFiles {
                     }
                 )
             {
-                return Err(format!(
-                    "OBJ-6: {file:?} counts {expected} objects, {used} use it"
-                ));
+                return Err(Broken {
+                    label: "OBJ-6",
+                    state: format!("{file:?} counts {expected} objects, {used} use it"),
+                });
             }
         }
         match slots_in_use
             .keys()
             .find(|file| !self.files.contains_key(file))
         {
-            Some(file) => Err(format!("OBJ-6: {file:?} is used but does not exist")),
+            Some(file) => Err(Broken {
+                label: "OBJ-6",
+                state: format!("{file:?} is used but does not exist"),
+            }),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod actors;
 mod bench;
+mod check;
 mod cut_off;
 mod ends;
 mod gpus;

@@ -18,6 +18,7 @@
 //! - `ACT-4 (restarts-are-bounded)`: an actor is restarted at most `max_restarts` times, -1 is without end.
 //! - `ACT-5 (ends-with-its-maker)`: an actor that is not detached ends when the process that made it does.
 
+mod check;
 mod record;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use aktis_common::checks::Broken;
 use aktis_common::ids::ObjectId;
 
 use super::ObjectTable;
@@ -15,7 +16,7 @@ impl ObjectTable {
     ///
     /// Takes time in proportion to the number of objects: for tests, and for a node that
     /// suspects itself.
-    pub fn check_invariants(&self) -> Result<(), String> {
+    pub fn check_invariants(&self) -> Result<(), Broken> {
         self.allocator.check_invariants()?;
         self.check_extents()?;
         self.check_readers()?;
@@ -26,7 +27,7 @@ impl ObjectTable {
     }
 
     /// OBJ-2 (no-overlap), OBJ-5 (no-leak).
-    fn check_extents(&self) -> Result<(), String> {
+    fn check_extents(&self) -> Result<(), Broken> {
         let objects = self.objects.values().filter_map(|entry| entry.extent());
         let mut extents: Vec<Extent> = objects.chain(self.warmth.reserved()).collect();
         extents.sort_unstable();
@@ -34,14 +35,18 @@ impl ObjectTable {
             .windows(2)
             .find(|pair| pair[0].end() > pair[1].offset)
         {
-            return Err(format!("OBJ-2: {:?} and {:?} overlap", pair[0], pair[1]));
+            return Err(Broken {
+                label: "OBJ-2",
+                state: format!("{:?} and {:?} overlap", pair[0], pair[1]),
+            });
         }
         let held: u64 = extents.iter().map(|extent| extent.len).sum();
         if held != self.allocator.used_bytes() {
             let used = self.allocator.used_bytes();
-            return Err(format!(
-                "OBJ-5: {used} bytes allocated, {held} belong to something"
-            ));
+            return Err(Broken {
+                label: "OBJ-5",
+                state: format!("{used} bytes allocated, {held} belong to something"),
+            });
         }
         let unused = self.objects.iter().find(|(_, entry)| {
             let is_at_rest = !matches!(
@@ -51,15 +56,16 @@ impl ObjectTable {
             entry.is_freed && entry.reader_count == 0 && is_at_rest
         });
         match unused {
-            Some((oid, _)) => Err(format!(
-                "OBJ-5: freed object {oid} is unused but still here"
-            )),
+            Some((oid, _)) => Err(Broken {
+                label: "OBJ-5",
+                state: format!("freed object {oid} is unused but still here"),
+            }),
             None => Ok(()),
         }
     }
 
     /// OBJ-4 (readers-pin).
-    fn check_readers(&self) -> Result<(), String> {
+    fn check_readers(&self) -> Result<(), Broken> {
         let mut held: FxHashMap<ObjectId, u64> = FxHashMap::default();
         for (_, oid, count) in self.reads.iter() {
             *held.entry(oid).or_default() += count;
@@ -67,23 +73,29 @@ impl ObjectTable {
         for (oid, entry) in &self.objects {
             let count = held.remove(oid).unwrap_or(0);
             if count != entry.reader_count {
-                return Err(format!(
-                    "OBJ-4: {oid}: {count} held, counted {}",
-                    entry.reader_count
-                ));
+                return Err(Broken {
+                    label: "OBJ-4",
+                    state: format!("{oid}: {count} held, counted {}", entry.reader_count),
+                });
             }
             if count > 0 && !matches!(entry.class(), Class::Reading | Class::Spilling) {
-                return Err(format!("OBJ-4: {oid} is read but {:?}", entry.class()));
+                return Err(Broken {
+                    label: "OBJ-4",
+                    state: format!("{oid} is read but {:?}", entry.class()),
+                });
             }
         }
         match held.keys().next() {
-            Some(oid) => Err(format!("OBJ-4: {oid} is read but not here")),
+            Some(oid) => Err(Broken {
+                label: "OBJ-4",
+                state: format!("{oid} is read but not here"),
+            }),
             None => Ok(()),
         }
     }
 
     /// OBJ-1 (single-writer), OBJ-9 (fifo): each queued object is queued once.
-    fn check_writers_and_queue(&self) -> Result<(), String> {
+    fn check_writers_and_queue(&self) -> Result<(), Broken> {
         let mut written = 0;
         for (client, oid, count) in self.writes.iter() {
             written += 1;
@@ -97,17 +109,19 @@ impl ObjectTable {
                     _ => None,
                 });
             if writer != Some(client) || count != 1 {
-                return Err(format!(
-                    "OBJ-1: {oid} is written by {writer:?}, noted {client}"
-                ));
+                return Err(Broken {
+                    label: "OBJ-1",
+                    state: format!("{oid} is written by {writer:?}, noted {client}"),
+                });
             }
         }
         let classes = [Class::Queued, Class::Creating];
         let expected: u64 = classes.iter().map(|class| self.index.count(*class)).sum();
         if written != expected {
-            return Err(format!(
-                "OBJ-1: {expected} objects being written, {written} writers"
-            ));
+            return Err(Broken {
+                label: "OBJ-1",
+                state: format!("{expected} objects being written, {written} writers"),
+            });
         }
         let mut queued: Vec<MemoryRequest> = self.queue.iter().collect();
         let queue_len = queued.len();
@@ -125,15 +139,16 @@ impl ObjectTable {
             || queue_len as u64 != expected
             || !queued.iter().all(is_queued)
         {
-            return Err(format!(
-                "OBJ-9: {expected} objects wait for room, queue is {queued:?}"
-            ));
+            return Err(Broken {
+                label: "OBJ-9",
+                state: format!("{expected} objects wait for room, queue is {queued:?}"),
+            });
         }
         Ok(())
     }
 
     /// OBJ-8 (every-request-answered): a get waits only for what is not readable now.
-    fn check_waiters(&self) -> Result<(), String> {
+    fn check_waiters(&self) -> Result<(), Broken> {
         for (oid, clients) in self.waiters.iter() {
             let class = self.objects.get(&oid).map(|entry| entry.class());
             let may_wait = matches!(
@@ -143,48 +158,51 @@ impl ObjectTable {
                 )
             );
             if !may_wait || clients.is_empty() {
-                return Err(format!(
-                    "OBJ-8: {} gets wait for {oid} in {class:?}",
-                    clients.len()
-                ));
+                return Err(Broken {
+                    label: "OBJ-8",
+                    state: format!("{} gets wait for {oid} in {class:?}", clients.len()),
+                });
             }
         }
         let unwanted = self.objects.iter().find(|(oid, entry)| {
             entry.class() == Class::RestoreQueued && self.waiters.count(**oid) == 0
         });
         match unwanted {
-            Some((oid, _)) => Err(format!("OBJ-8: nobody waits for queued restore of {oid}")),
+            Some((oid, _)) => Err(Broken {
+                label: "OBJ-8",
+                state: format!("nobody waits for queued restore of {oid}"),
+            }),
             None => Ok(()),
         }
     }
 
     /// OBJ-6 (files-are-counted).
-    fn check_spill_files(&self) -> Result<(), String> {
+    fn check_spill_files(&self) -> Result<(), Broken> {
         let mut slots: FxHashMap<SpillFileId, u64> = FxHashMap::default();
         for slot in self.objects.values().filter_map(|entry| entry.slot()) {
             *slots.entry(slot.file).or_default() += 1;
         }
         self.spill_files.check_invariants(&slots)?;
         match self.config.spill_limit_bytes {
-            Some(limit) if self.spill_files.total_bytes() > limit => Err(format!(
-                "OBJ-6: {} bytes on disk",
-                self.spill_files.total_bytes()
-            )),
+            Some(limit) if self.spill_files.total_bytes() > limit => Err(Broken {
+                label: "OBJ-6",
+                state: format!("{} bytes on disk", self.spill_files.total_bytes()),
+            }),
             _ => Ok(()),
         }
     }
 
     /// OBJ-10 (classes-add-up).
-    fn check_index(&self) -> Result<(), String> {
+    fn check_index(&self) -> Result<(), Broken> {
         let mut index = ClassIndex::default();
         for (oid, entry) in &self.objects {
             index.insert(*oid, entry);
         }
         if index != self.index {
-            return Err(format!(
-                "OBJ-10: index is {:?}, should be {index:?}",
-                self.index
-            ));
+            return Err(Broken {
+                label: "OBJ-10",
+                state: format!("index is {:?}, should be {index:?}", self.index),
+            });
         }
         let in_arena: u64 = Class::ALL
             .iter()
@@ -192,7 +210,10 @@ impl ObjectTable {
             .map(|class| self.index.bytes(*class))
             .sum();
         if in_arena + self.warmth.reserved_bytes() != self.allocator.used_bytes() {
-            return Err(format!("OBJ-10: classes hold {in_arena} bytes"));
+            return Err(Broken {
+                label: "OBJ-10",
+                state: format!("classes hold {in_arena} bytes"),
+            });
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::keys::{CallId, ConnectionId};
 
-const HERE: NodeId = NodeId::new([1; 16]);
-const THERE: NodeId = NodeId::new([2; 16]);
+pub(super) const HERE: NodeId = NodeId::new([1; 16]);
+pub(super) const THERE: NodeId = NodeId::new([2; 16]);
 const JOB: JobId = JobId::new([9; 16]);
 
 fn node(cpus: i64, gpus: u32) -> NodeResources {
@@ -19,7 +19,7 @@ fn node(cpus: i64, gpus: u32) -> NodeResources {
     NodeResources::new(ResourceSet::of_cpus(cpus), devices, BTreeMap::new())
 }
 
-fn table(cpus: i64, gpus: u32, now: Instant) -> LeaseTable {
+pub(super) fn table(cpus: i64, gpus: u32, now: Instant) -> LeaseTable {
     let mut table = LeaseTable::new(HERE, node(cpus, gpus), 5, now);
     table.set_other_nodes(Vec::new(), now);
     table.pump(now);
@@ -33,18 +33,18 @@ fn owner(n: u8) -> Owner {
     }
 }
 
-fn key(n: u64) -> ReplyTo {
+pub(super) fn key(n: u64) -> ReplyTo {
     ReplyTo::Process {
         connection: ConnectionId(1),
         request_id: n,
     }
 }
 
-fn request(numbers: &[(&str, f64)]) -> ResourceRequest {
+pub(super) fn request(numbers: &[(&str, f64)]) -> ResourceRequest {
     ResourceRequest::from_numbers(numbers.iter().copied(), 0).unwrap()
 }
 
-fn claim(by: u8, resources: ResourceRequest, now: Instant) -> Claim {
+pub(super) fn claim(by: u8, resources: ResourceRequest, now: Instant) -> Claim {
     Claim {
         purpose: Purpose::Tasks {
             owner: owner(by),
@@ -64,12 +64,12 @@ fn claim(by: u8, resources: ResourceRequest, now: Instant) -> Claim {
     }
 }
 
-fn cpus(by: u8, count: f64, now: Instant) -> Claim {
+pub(super) fn cpus(by: u8, count: f64, now: Instant) -> Claim {
     claim(by, request(&[(CPU, count)]), now)
 }
 
 /// Submits and gives the first placed claim a worker.
-fn lease(table: &mut LeaseTable, n: u64, claim: Claim, now: Instant) -> LeaseId {
+pub(super) fn lease(table: &mut LeaseTable, n: u64, claim: Claim, now: Instant) -> LeaseId {
     table.submit(key(n), claim);
     assert_eq!(table.pump(now), [Decision::Placed(key(n))]);
     let worker = WorkerId::new([u8::try_from(n).unwrap(); 16]);

@@ -30,3 +30,30 @@ impl Obituaries {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aktis_common::ids::{NodeId, WorkerId};
+    use aktis_proto::v1::ReportWorkerDeathRequest;
+
+    use super::*;
+
+    #[test]
+    fn death_that_is_awaited_twice_or_for_nobody_is_seen() {
+        let mut table = Obituaries::new(NodeId::NIL, Duration::ZERO);
+        let of_actor = ReportWorkerDeathRequest {
+            is_ending: true,
+            actor_id: vec![1; 16].into(),
+            ..ReportWorkerDeathRequest::default()
+        };
+        table.ending.push((WorkerId::NIL, of_actor.clone()));
+        assert_eq!(table.check(), Ok(()));
+        table.ending.push((WorkerId::NIL, of_actor));
+        assert_eq!(table.check().unwrap_err().label, "DEATH-1");
+        table.ending.truncate(1);
+        table.ending[0].1.actor_id.clear();
+        assert_eq!(table.check().unwrap_err().label, "DEATH-1");
+    }
+}

@@ -35,3 +35,52 @@ impl ActorHosting {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use aktis_common::ids::{ActorId, NodeId, WorkerId};
+
+    use super::*;
+    use crate::core::hosting::Hosted;
+    use crate::core::keys::CallId;
+
+    const ACTOR: ActorId = ActorId::new([3; 16]);
+    const WORKER: Hosted = Hosted {
+        worker: WorkerId::new([4; 16]),
+        pid: 1,
+        restarts: 0,
+    };
+
+    fn table() -> ActorHosting {
+        let mut table = ActorHosting::new(NodeId::NIL, Duration::ZERO, Duration::ZERO);
+        table.hosted.insert(ACTOR, WORKER);
+        assert_eq!(table.check(), Ok(()));
+        table
+    }
+
+    #[test]
+    fn worker_that_is_two_actors_is_seen() {
+        let mut table = table();
+        table.hosted.insert(ActorId::new([5; 16]), WORKER);
+        assert_eq!(table.check().unwrap_err().label, "HOST-1");
+    }
+
+    #[test]
+    fn actor_that_is_here_and_waits_to_be_is_seen() {
+        let mut table = table();
+        table.waiting.insert(CallId(1), (ACTOR, Instant::now()));
+        assert_eq!(table.check().unwrap_err().label, "HOST-2");
+    }
+
+    #[test]
+    fn actor_that_waits_twice_is_seen() {
+        let mut table = table();
+        table.hosted.clear();
+        for call in [CallId(1), CallId(2)] {
+            table.waiting.insert(call, (ACTOR, Instant::now()));
+        }
+        assert_eq!(table.check().unwrap_err().label, "HOST-2");
+    }
+}

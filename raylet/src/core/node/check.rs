@@ -21,3 +21,38 @@ impl Membership {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aktis_common::ids::NodeId;
+    use aktis_proto::v1::NodeInfo;
+
+    use super::*;
+
+    const HERE: NodeId = NodeId::new([1; 16]);
+    const THERE: NodeId = NodeId::new([2; 16]);
+
+    fn info(id: NodeId, is_alive: bool) -> NodeInfo {
+        NodeInfo {
+            node_id: id.to_wire(),
+            is_alive,
+            ..NodeInfo::default()
+        }
+    }
+
+    #[test]
+    fn directory_that_lists_this_node_or_a_dead_one_is_seen() {
+        for (id, is_alive, is_right) in [
+            (THERE, true, true),
+            (HERE, true, false),
+            (THERE, false, false),
+        ] {
+            let mut table = Membership::new(HERE, NodeInfo::default(), Duration::ZERO);
+            table.others.insert(id, info(id, is_alive));
+            let broken = table.check().err().map(|broken| broken.label);
+            assert_eq!(broken, (!is_right).then_some("NODE-4"));
+        }
+    }
+}

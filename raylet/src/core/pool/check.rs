@@ -119,3 +119,74 @@ impl WorkerPool {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use aktis_common::ids::WorkerId;
+    use aktis_common::resources::Quantity;
+
+    use super::*;
+    use crate::core::keys::LeaseId;
+    use crate::core::pool::Duty;
+    use crate::core::pool::tests::{JOB, connect, pool, whole};
+
+    /// The label of what is broken once `spoil` has changed the pool and its one idle worker.
+    fn broken(spoil: impl FnOnce(&mut WorkerPool, WorkerId)) -> &'static str {
+        let mut pool = pool();
+        let worker = connect(&mut pool, Instant::now());
+        assert_eq!(pool.check(), Ok(()));
+        spoil(&mut pool, worker);
+        pool.check().unwrap_err().label
+    }
+
+    fn with_worker(spoil: impl FnOnce(&mut Worker)) -> &'static str {
+        broken(|pool, worker| spoil(pool.workers.get_mut(&worker).unwrap()))
+    }
+
+    #[test]
+    fn idle_worker_that_cannot_serve_is_seen() {
+        assert_eq!(with_worker(|worker| worker.connection = None), "POOL-1");
+        assert_eq!(with_worker(|worker| worker.is_cut_off = true), "POOL-1");
+        assert_eq!(broken(|pool, _| pool.idle.clear()), "POOL-1");
+    }
+
+    #[test]
+    fn worker_that_serves_nobody_s_job_is_seen() {
+        assert_eq!(with_worker(|worker| worker.job = Some(JOB)), "POOL-2");
+    }
+
+    #[test]
+    fn fresh_worker_with_devices_is_seen() {
+        assert_eq!(with_worker(|worker| worker.devices = whole(&[1])), "POOL-3");
+    }
+
+    #[test]
+    fn worker_that_shares_more_than_there_is_is_seen() {
+        assert_eq!(with_worker(|worker| worker.shared_modules = 1), "POOL-4");
+    }
+
+    #[test]
+    fn worker_that_is_not_found_or_not_counted_is_seen() {
+        assert_eq!(broken(|pool, _| pool.by_token.clear()), "POOL-6");
+        assert_eq!(broken(|pool, _| pool.by_pid.clear()), "POOL-6");
+        assert_eq!(broken(|pool, _| pool.starting = 1), "POOL-6");
+    }
+
+    #[test]
+    fn device_that_is_held_by_too_many_is_seen() {
+        let (mut pool, now) = (pool(), Instant::now());
+        let worker = connect(&mut pool, now);
+        pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[1]));
+        pool.release(worker, now);
+        let mut seated = DevicesInUse {
+            free: vec![(1, Quantity::ONE)],
+            ..DevicesInUse::default()
+        };
+        assert_eq!(pool.check_devices(&seated), Ok(()));
+        // Somebody has a lease for it as well.
+        seated.free = vec![(1, Quantity::ZERO)];
+        assert_eq!(pool.check_devices(&seated).unwrap_err().label, "POOL-5");
+    }
+}

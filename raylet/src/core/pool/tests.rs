@@ -8,11 +8,11 @@ use super::devices::Held;
 use super::*;
 use crate::core::keys::LeaseId;
 
-const JOB: JobId = JobId::new([1; 16]);
+pub(super) const JOB: JobId = JobId::new([1; 16]);
 const OTHER_JOB: JobId = JobId::new([2; 16]);
 
 /// All of these devices.
-fn whole(ids: &[u32]) -> Devices {
+pub(super) fn whole(ids: &[u32]) -> Devices {
     let share = if ids.is_empty() {
         Quantity::ZERO
     } else {
@@ -32,11 +32,11 @@ fn limits() -> PoolLimits {
     }
 }
 
-fn pool() -> WorkerPool {
+pub(super) fn pool() -> WorkerPool {
     WorkerPool::new(limits(), [7; 8])
 }
 
-fn connect(pool: &mut WorkerPool, now: Instant) -> WorkerId {
+pub(super) fn connect(pool: &mut WorkerPool, now: Instant) -> WorkerId {
     let starting = pool.begin_start(now);
     let token = starting.token.0;
     let pid = u32::try_from(token).unwrap() + 1000;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_common::checks::Rhythm;
 use aktis_common::config::Secret;
 use aktis_common::ids::NodeId;
 use aktis_common::resources::{NodeResources, ResourceSet};
@@ -113,6 +114,7 @@ impl Cluster {
         );
         config.security = security();
         config.network = network;
+        config.checks = Rhythm::EveryEvent;
         self.log.note("the head starts");
         let handle = Gcs::start_on(config, storage).await.unwrap();
         self.head = Some(Head { handle, process });
@@ -171,7 +173,9 @@ impl Cluster {
         // How long a node waits for a head is the command line's to test (`cli/tests`); here it is as long as the fault.
         config.head_patience = Duration::from_secs(24 * 3600);
         config.processes = Arc::new(Handle(Arc::clone(&processes)));
+        config.checks = Rhythm::EveryEvent;
         config.store = StoreConfig::new(16 << 20);
+        config.store.checks = Rhythm::EveryEvent;
         // Threads of the store would work in real time.
         config.store.max_prefault_bytes = 0;
         config.store.idle_discard_after = Duration::MAX;

@@ -20,9 +20,17 @@ impl Log {
 
     /// All of it, a line each.
     pub fn text(&self) -> String {
-        let lines = self.lines.lock().unwrap();
-        let line =
-            |(at, what): &(Duration, String)| format!("{:>9.3} s  {what}\n", at.as_secs_f64());
-        lines.iter().map(line).collect()
+        text_of(&self.lines.lock().unwrap())
     }
+
+    /// The same for a thread that may be writing to it right now, and then gets nothing.
+    pub fn text_if_free(&self) -> String {
+        let lines = self.lines.try_lock();
+        lines.map(|lines| text_of(&lines)).unwrap_or_default()
+    }
+}
+
+fn text_of(lines: &[(Duration, String)]) -> String {
+    let line = |(at, what): &(Duration, String)| format!("{:>9.3} s  {what}\n", at.as_secs_f64());
+    lines.iter().map(line).collect()
 }

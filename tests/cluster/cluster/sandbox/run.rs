@@ -5,7 +5,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::panic::resume_unwind;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -142,6 +141,7 @@ where
 {
     let log = Log::default();
     let written = log.clone();
+    end_with_the_first_panic(log.clone());
     let run = std::thread::spawn(move || {
         clock::begin(seed);
         let _printing = print_daemons();
@@ -160,11 +160,23 @@ where
         runtime.shutdown_background();
         assert!(in_time, "the run has no end");
     });
-    let outcome = run.join();
+    run.join().expect("a panic ends this process");
     println!("{}", written.text());
-    if let Err(panic) = outcome {
-        resume_unwind(panic);
-    }
+}
+
+/// A panic of a daemon would end its task alone, and the run might go on without it. It is a fault of the run, in whatever
+/// thread it happens: so a broken invariant is seen where it was broken.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this process is one run, and a panic in any of its threads ends it"
+)]
+fn end_with_the_first_panic(log: Log) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        println!("{}", log.text_if_free());
+        print(panic);
+        std::process::exit(101);
+    }));
 }
 
 fn print_daemons() -> Option<tracing::subscriber::DefaultGuard> {
