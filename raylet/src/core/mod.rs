@@ -15,7 +15,7 @@
 //! |---|---|---|---|
 //! | [`processes`] | who is behind which connection; drivers whose end is awaited | hellos, goodbyes, ends of connections and drivers | `Gone`: to claims, pool |
 //! | [`pool`] | the life of each worker, idle ones, shared modules, failures of the zygote | the zygote's news, lanes, lingering, orders to end | `StartFailed`, `NoneCanStart`: to claims. `CutOff`: to deaths. `Ended`, `Lingers`: to claims, deaths, hosting |
-//! | [`claims`] | the queue, what is placed or sent elsewhere, leases, what is free here and there, lost nodes | lease requests, returns and withdrawals, answers of other nodes | `Demand`, `GivenBack`, `Orphaned`: to pool. `HasRoom`, `Failed`: to hosting. `AskedBack`: to processes |
+//! | [`claims`] | the queue, what is placed or sent elsewhere, leases, what is free here and there, lost nodes | lease requests, returns and withdrawals, answers of other nodes | `Demand`, `GivenBack`, `Orphaned`: to pool. `HasRoom`, `Infeasible`, `Failed`: to hosting. `AskedBack`: to processes |
 //! | [`hosting`] | which worker is which actor; starts that wait or are held | starts, ends of constructors | `Wanted`, `GivenUp`, `Constructed`: to claims. `Broken`: to pool |
 //! | [`watches`] | who watches which actor, and its newest state | watches, publications, what was fetched | |
 //! | [`pulls`] | who waits for which object, and which sources it has | what the store and transfers report | `Arrived`: the node reports |

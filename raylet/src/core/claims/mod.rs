@@ -54,7 +54,9 @@ pub enum ClaimEvent {
     Demand,
     /// The claim that this call made has its resources.
     HasRoom(CallId),
-    /// The claim that this call made has ended without a worker.
+    /// The claim that this call made for an actor has ended: this node can never serve it.
+    Infeasible(CallId),
+    /// The claim that this call made has ended without a worker, and was answered.
     Failed(CallId),
     /// The owner that leased a worker is gone.
     Orphaned {

@@ -29,17 +29,26 @@ impl LeaseTable {
                 Decision::Placed(ReplyTo::Process { .. }) => {}
                 Decision::Forward(reply_to, node) => self.forward(reply_to, node, out),
                 Decision::Infeasible(reply_to, missing) => {
-                    let message = format!("no node of the cluster can run it: {missing}");
-                    let outcome = Some(lease_reply::Outcome::Infeasible(Infeasible { message }));
-                    out.answer_claim(reply_to, LeaseReply { outcome });
-                    // The other raylet decides anew; here nobody waits any more.
-                    if let ReplyTo::Call(_) = reply_to {
-                        self.withdraw(reply_to);
-                    }
+                    self.call_infeasible(reply_to, &missing, out);
                 }
             }
         }
         self.ask_all_back(out);
+    }
+
+    fn call_infeasible(&mut self, reply_to: ReplyTo, missing: &str, out: &mut Out) {
+        let claim = self.queue.get(&reply_to);
+        let is_of_owner = claim.is_some_and(|claim| claim.owner().is_some());
+        if let ReplyTo::Call(call) = reply_to {
+            // Whoever called decides anew; here nobody waits any more.
+            self.withdraw(reply_to);
+            if !is_of_owner {
+                return out.tell(ClaimEvent::Infeasible(call));
+            }
+        }
+        let message = format!("no node of the cluster can run it: {missing}");
+        let outcome = Some(lease_reply::Outcome::Infeasible(Infeasible { message }));
+        out.answer_claim(reply_to, LeaseReply { outcome });
     }
 
     /// Asks leases back for the claims that wait.

@@ -71,7 +71,7 @@ impl ActorHosting {
     }
 
     /// A start that waits is withdrawn, and answered: the gcs is to place the actor anew.
-    fn give_up(&mut self, call: CallId, out: &mut Out) {
+    pub fn give_up(&mut self, call: CallId, out: &mut Out) {
         self.leave(call);
         out.tell(HostingEvent::GivenUp(call));
         out.answer_start(call, start_actor_reply::Outcome::NoRoom(true), 0);

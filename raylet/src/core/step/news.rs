@@ -86,6 +86,7 @@ impl RayletCore {
         match event {
             ClaimEvent::Demand => self.pool.note_demand(),
             ClaimEvent::HasRoom(call) => self.hosting.has_room(call, out),
+            ClaimEvent::Infeasible(call) => self.hosting.give_up(call, out),
             ClaimEvent::Failed(call) => self.hosting.leave(call),
             ClaimEvent::Orphaned { worker, cause } => self.pool.end_orphan(worker, &cause, out),
             ClaimEvent::GivenBack {

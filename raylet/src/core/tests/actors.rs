@@ -19,3 +19,15 @@ fn start_that_is_asked_for_twice_makes_one_actor() {
     assert!(matches!(answers[1], start_actor_reply::Outcome::Address(_)));
     assert_eq!(answers[2], answers[1], "HOST-1");
 }
+
+#[test]
+fn start_that_this_node_can_never_serve_is_to_be_placed_anew() {
+    let mut bench = Bench::new(0);
+    bench.now += Duration::from_secs(1);
+    let request = Box::new(start_request(ActorId::new([5; 16]), 1));
+    bench.call(1, CallRequest::StartActor(request));
+    assert_eq!(
+        bench.start_answers(),
+        [start_actor_reply::Outcome::NoRoom(true)]
+    );
+}
