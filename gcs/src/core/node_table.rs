@@ -366,9 +366,14 @@ impl NodeTable {
 
     /// An actor was placed there: what it takes is not free any more, until a report says so itself.
     pub fn book(&mut self, id: NodeId, actor: ActorId, request: &ResourceRequest) {
-        if let Some(record) = self.nodes.get_mut(&id)
-            && let Some(allocation) = record.resources.allocate(request)
-        {
+        let Some(record) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        // One that begins anew there takes what it had.
+        if let Some(before) = record.bookings.remove(&actor) {
+            record.resources.release(&before);
+        }
+        if let Some(allocation) = record.resources.allocate(request) {
             record.bookings.insert(actor, allocation);
         }
     }

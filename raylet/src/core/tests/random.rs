@@ -93,6 +93,8 @@ impl Bench {
             Step::EndDriver(driver) => {
                 let connection = ConnectionId(driver);
                 self.happen(Event::Disconnected { connection });
+                // Connections are never used twice, but here.
+                self.happen(Event::ClientEnded { connection });
             }
             Step::EndZygote => {
                 let (cause, is_start_failure) = ("it ended".to_owned(), false);
