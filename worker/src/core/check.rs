@@ -29,6 +29,7 @@ impl Core {
         self.streams.check()?;
         self.tasks.check()?;
         self.tasks.check_arguments(&self.objects)?;
+        self.tasks.check_results(&self.objects)?;
         self.leases.check()?;
         self.actors.check(&self.tasks)?;
         self.check_places()

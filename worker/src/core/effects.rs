@@ -82,7 +82,9 @@ pub(crate) enum Watcher {
 pub(super) enum Consequence {
     /// An argument that the task waits for is there.
     ArgumentReady(TaskId),
-    /// A result of a task that lay in a store is not referenced any more.
+    /// A result of a task lies in a store: it may have to be made again.
+    ResultStored(ObjectId),
+    /// It will not be made again: nobody refers to it, or it came inline, or cannot be had.
     ResultForgotten(ObjectId),
     /// Somebody waits for an own object, all copies of which are gone.
     Missed(ObjectId),

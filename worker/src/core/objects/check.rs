@@ -34,6 +34,12 @@ impl ObjectTable {
         Ok(())
     }
 
+    /// Results that their tasks are kept for.
+    pub(in crate::core) fn claims(&self) -> impl Iterator<Item = ObjectId> {
+        let claiming = self.entries.iter().filter(|(_, entry)| entry.claims_task());
+        claiming.map(|(id, _)| *id)
+    }
+
     /// Handles of this process on an object, and results kept as lineage that need it.
     pub(in crate::core) fn counts(&self, id: ObjectId) -> (u32, u32) {
         let counts = |entry: &ObjectEntry| (entry.handles, entry.lineage_pins);

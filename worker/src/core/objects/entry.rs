@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use aktis_common::ids::{ActorId, NodeId, WorkerId};
+use aktis_common::ids::{ActorId, NodeId, ObjectId, WorkerId};
 use rustc_hash::FxHashMap;
 use thin_vec::ThinVec;
 
-use crate::core::Watcher;
+use crate::core::{Consequence, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
 use crate::value::Value;
@@ -77,6 +77,8 @@ pub(crate) struct ObjectEntry {
     pub(super) handles: u32,
     /// Results kept as lineage that were computed from this object.
     pub(super) lineage_pins: u32,
+    /// It counts among the results that its task is kept for (own objects only).
+    claims_task: bool,
     pub(super) state: ObjectState,
     pub(super) watchers: ThinVec<Watcher>,
     /// Most objects are this process's own, and no other process knows of them.
@@ -103,6 +105,7 @@ impl ObjectEntry {
         Self {
             handles: 0,
             lineage_pins: 0,
+            claims_task: false,
             state,
             watchers: ThinVec::new(),
             elsewhere: None,
@@ -117,6 +120,30 @@ impl ObjectEntry {
 
     pub(crate) fn state(&self) -> &ObjectState {
         &self.state
+    }
+
+    /// To be called when the object has become ready: its task is kept for it while it lies in a store, and after that until
+    /// it is ready in another way.
+    pub(super) fn review_claim(&mut self, id: ObjectId, effects: &mut Effects) {
+        match self.state {
+            ObjectState::Stored(_) if self.owner().is_none() && !self.claims_task => {
+                self.claims_task = true;
+                effects.follow(Consequence::ResultStored(id));
+            }
+            ObjectState::Inline(_) | ObjectState::Failed(_) => self.drop_claim(id, effects),
+            ObjectState::Stored(_) | ObjectState::Pending | ObjectState::Lost => {}
+        }
+    }
+
+    /// The object is not to be made again.
+    pub(super) fn drop_claim(&mut self, id: ObjectId, effects: &mut Effects) {
+        if std::mem::take(&mut self.claims_task) {
+            effects.follow(Consequence::ResultForgotten(id));
+        }
+    }
+
+    pub(super) fn claims_task(&self) -> bool {
+        self.claims_task
     }
 
     /// The process that owns the object; `None` if it is this one.

@@ -152,6 +152,13 @@ impl ObjectTable {
         })
     }
 
+    /// Those of them that somebody waits for.
+    pub(super) fn waited_for_of(&self, task: TaskId) -> Vec<ObjectId> {
+        let mut unready = self.unready_of(task);
+        unready.retain(|id| !self.entries[id].watchers.is_empty());
+        unready
+    }
+
     /// Owners on a node of what this process has borrowed.
     pub(super) fn owners_on(&self, node: NodeId) -> Vec<ProcessAddress> {
         let owners = self.entries.values().filter_map(ObjectEntry::owner);

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 
 use super::{ObjectEntry, ObjectState, ObjectTable};
 use crate::core::clock::Clock;
-use crate::core::{Consequence, Effect, Effects};
+use crate::core::{Effect, Effects};
 use crate::reference::ProcessAddress;
 
 impl ObjectTable {
@@ -165,34 +165,29 @@ impl ObjectTable {
         }
         let is_lineage = entry.lineage_pins > 0;
         let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
-        let was_stored = matches!(state, ObjectState::Stored(_) | ObjectState::Lost);
         let (owner, credits, actor) = entry.part_with();
         if is_lineage && owner.is_none() {
             if matches!(state, ObjectState::Pending) {
                 entry.state = ObjectState::Pending;
             }
         } else {
+            entry.drop_claim(id, effects);
             self.remove(id);
         }
         discard_state(id, state, owner.is_none(), effects);
         if let Some(actor) = actor {
             effects.push(Effect::EndActor { actor });
         }
-        match owner {
-            Some(owner) if credits != 0 => {
-                let (borrower, delta) = (self.me, -credits);
-                effects.push(Effect::BorrowDelta {
-                    owner,
-                    object: id,
-                    borrower,
-                    delta,
-                });
-            }
-            Some(_) => {}
-            None if !is_lineage && was_stored => {
-                effects.follow(Consequence::ResultForgotten(id));
-            }
-            None => {}
+        if let Some(owner) = owner
+            && credits != 0
+        {
+            let (borrower, delta) = (self.me, -credits);
+            effects.push(Effect::BorrowDelta {
+                owner,
+                object: id,
+                borrower,
+                delta,
+            });
         }
     }
 }

@@ -51,13 +51,13 @@ impl ObjectTable {
         }
     }
 
-    /// The object has its value. False: nobody holds it any more, and it is freed.
+    /// The object has its value; one that nobody holds any more is freed.
     pub(in crate::core) fn resolve(
         &mut self,
         id: ObjectId,
         result: ResultValue,
         effects: &mut Effects,
-    ) -> bool {
+    ) {
         let mut state = result.into_state();
         if let ObjectState::Stored(stored) = &mut state
             && stored.making == 0
@@ -78,7 +78,7 @@ impl ObjectTable {
                 ObjectState::Inline(value) => effects.discard_value(value),
                 _ => {}
             }
-            return false;
+            return;
         };
         match (&mut entry.state, state) {
             (ObjectState::Pending | ObjectState::Lost, state) => entry.state = state,
@@ -91,13 +91,18 @@ impl ObjectTable {
                 effects.discard_refs(new.contained);
             }
             (_, ObjectState::Inline(value)) => effects.discard_value(value),
-            (_, ObjectState::Stored(stored)) => effects.discard_refs(stored.contained),
+            (_, ObjectState::Stored(stored)) => {
+                // Nobody will read this copy.
+                if entry.owner().is_none() {
+                    let nodes = stored.nodes;
+                    effects.push(Effect::FreeStored { object: id, nodes });
+                }
+                effects.discard_refs(stored.contained);
+            }
             (_, _) => {}
         }
-        self.tell_all(id, effects);
-        // An unreferenced object that is only kept as lineage does not need its value.
-        self.free_if_unreferenced(id, effects);
-        true
+        entry.review_claim(id, effects);
+        self.tell_ready(id, effects);
     }
 
     /// The object cannot be had.
@@ -114,9 +119,9 @@ impl ObjectTable {
             return;
         }
         entry.state = ObjectState::Failed(Arc::new(failure));
+        entry.review_claim(id, effects);
         self.getters.tell(id);
-        self.tell_all(id, effects);
-        self.free_if_unreferenced(id, effects);
+        self.tell_ready(id, effects);
     }
 
     /// An owner died: what was borrowed from it cannot be had any more.
@@ -201,12 +206,19 @@ impl ObjectTable {
         self.losses.remove(&id)
     }
 
-    fn tell_all(&mut self, id: ObjectId, effects: &mut Effects) {
+    /// Tells everybody who waits for the object.
+    fn tell_ready(&mut self, id: ObjectId, effects: &mut Effects) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        for watcher in std::mem::take(&mut entry.watchers) {
+        let (watchers, is_referenced) =
+            (std::mem::take(&mut entry.watchers), entry.is_referenced());
+        for watcher in watchers {
             self.tell(id, watcher, effects);
+        }
+        if !is_referenced {
+            // One that is only kept as lineage does not need its value.
+            self.free_if_unreferenced(id, effects);
         }
     }
 

@@ -65,15 +65,11 @@ impl Core {
         results: Vec<ResultValue>,
         effects: &mut Effects,
     ) {
-        let mut stored_results = 0;
         for (index, result) in (0u32..).zip(results) {
             let object = ObjectId::of_return(id, index);
-            let is_stored = matches!(result, ResultValue::Stored { .. });
-            if self.resolve_object(object, result, effects) && is_stored {
-                stored_results += 1;
-            }
+            self.resolve_object(object, result, effects);
         }
-        self.retire(id, stored_results, effects);
+        self.retire(id, effects);
         self.settle(effects);
     }
 
@@ -89,7 +85,7 @@ impl Core {
             self.fail_missing(id, &failure, effects);
         }
         self.end_stream(id, 0, Some(failure), effects);
-        self.retire(id, 0, effects);
+        self.retire(id, effects);
         self.settle(effects);
     }
 

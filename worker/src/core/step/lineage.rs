@@ -9,8 +9,8 @@ use crate::error::TaskFailure;
 
 impl Core {
     /// After a task has ended: keeps it as lineage if a result lies in a store, else forgets it.
-    pub(super) fn retire(&mut self, id: TaskId, stored_results: u32, effects: &mut Effects) {
-        let Some(retired) = self.tasks.retire(id, stored_results, effects) else {
+    pub(super) fn retire(&mut self, id: TaskId, effects: &mut Effects) {
+        let Some(retired) = self.tasks.retire(id, effects) else {
             return;
         };
         if retired.is_kept {
@@ -24,13 +24,18 @@ impl Core {
         if let Some(name) = retired.rerun {
             self.fail_missing(id, &not_made_again(&name), effects);
         }
+        if retired.is_missed {
+            for object in self.objects.waited_for_of(id) {
+                self.bring_about(object, effects);
+            }
+        }
         while let Some(pinned) = self.tasks.evict(effects) {
             self.unpin(pinned, effects);
             self.pass_on(effects);
         }
     }
 
-    /// A result of a task that lay in a store is not referenced any more.
+    /// A result of a task that lay in a store will not be made again.
     pub(super) fn forget_result(&mut self, object: ObjectId, effects: &mut Effects) {
         if let Some(pinned) = self.tasks.forget_result(object, effects) {
             self.unpin(pinned, effects);
@@ -106,12 +111,14 @@ mod tests {
     use thin_vec::ThinVec;
 
     use super::*;
-    use crate::core::Watcher;
     use crate::core::objects::{ObjectState, ResultValue};
     use crate::core::tasks::{CallTemplate, Place, Target, TaskRecord};
+    use crate::core::{Effect, Watcher};
     use crate::reference::ProcessAddress;
     use crate::value::Value;
     use aktis_lane::Waiter;
+
+    const RETRIES: i32 = 3;
 
     struct Fixture {
         core: Core,
@@ -121,6 +128,10 @@ mod tests {
 
     impl Fixture {
         fn new(is_streaming: bool) -> Self {
+            Self::with(is_streaming, RETRIES, Vec::new())
+        }
+
+        fn with(is_streaming: bool, retries: i32, given: Dependencies) -> Self {
             let me = ProcessAddress {
                 node: NodeId::random(),
                 worker: WorkerId::random(),
@@ -138,7 +149,7 @@ mod tests {
                 },
                 target: Target::Class(class),
                 group: String::new(),
-                retries: 3,
+                retries,
             });
             let (task, mut effects) = (TaskId::next(), Effects::default());
             if is_streaming {
@@ -147,7 +158,7 @@ mod tests {
                 let result = ObjectId::of_return(task, 0);
                 core.objects.hold(result, ObjectState::Pending);
             }
-            let record = TaskRecord::new(task, template, Value::default(), Vec::new());
+            let record = TaskRecord::new(task, template, Value::default(), given);
             core.submit(record, &mut effects);
             Self {
                 core,
@@ -274,5 +285,108 @@ mod tests {
         };
         assert_eq!(failure.code, ErrorCode::ReconstructionFailed);
         assert!(failure.message.contains("same items"), "{failure}");
+    }
+
+    /// TASK-4.
+    #[test]
+    fn task_is_forgotten_with_a_lost_result_that_it_may_not_make_again() {
+        let (given, elsewhere) = (ObjectId::for_put(), NodeId::random());
+        let owner = ProcessAddress {
+            node: elsewhere,
+            worker: WorkerId::random(),
+        };
+        let mut fixture = Fixture::with(false, 0, vec![(given, owner)]);
+        let (task, core, effects) = (fixture.task, &mut fixture.core, &mut fixture.effects);
+        let inline = ResultValue::Inline(Value::default());
+        core.owner_answered(given, Ok(inline), effects);
+        core.finish_task(task, vec![Fixture::stored(elsewhere)], effects);
+        assert_eq!(fixture.place(), Some(Place::Lineage));
+        fixture
+            .core
+            .objects
+            .node_died(elsewhere, &mut fixture.effects);
+        let waiter = fixture.ask_for(0);
+        assert!(waiter.is_done());
+        assert!(matches!(fixture.state(0), ObjectState::Failed(_)));
+        assert_eq!(fixture.place(), None);
+        assert_eq!(fixture.core.objects.counts(given), (0, 0));
+    }
+
+    /// TASK-4.
+    #[test]
+    fn generator_is_forgotten_when_its_items_fail_or_come_inline_the_second_time() {
+        let mut fixture = Fixture::new(true);
+        let node = NodeId::random();
+        (0..2).for_each(|index| fixture.item(index, node));
+        fixture.end(2);
+        fixture.core.node_died(node, "lost", &mut fixture.effects);
+        let waiter = fixture.ask_for(0);
+        let inline = ResultValue::Inline(Value::default());
+        let (task, core, effects) = (fixture.task, &mut fixture.core, &mut fixture.effects);
+        core.stream_item(task, 0, inline, effects)
+            .expect("in order");
+        assert!(waiter.is_done());
+        fixture.end(1);
+        assert!(matches!(fixture.state(1), ObjectState::Failed(_)));
+        assert_eq!(fixture.place(), None);
+    }
+
+    /// TASK-4.
+    #[test]
+    fn reference_to_a_result_that_is_gone_costs_the_others_nothing() {
+        let mut fixture = Fixture::new(false);
+        let (task, core, effects) = (fixture.task, &mut fixture.core, &mut fixture.effects);
+        core.finish_task(task, vec![Fixture::stored(NodeId::random())], effects);
+        let (gone, me) = (ObjectId::of_return(task, 1), core.objects.me());
+        core.objects.count_handle(gone, me, false);
+        core.release_handle(gone, effects);
+        assert_eq!(fixture.place(), Some(Place::Lineage));
+    }
+
+    /// TASK-4.
+    #[test]
+    fn result_that_was_left_when_its_task_failed_the_second_time_can_still_be_made_again() {
+        let mut fixture = Fixture::new(false);
+        let nodes = [NodeId::random(), NodeId::random()];
+        let (task, core, effects) = (fixture.task, &mut fixture.core, &mut fixture.effects);
+        let second = ObjectId::of_return(task, 1);
+        core.objects.hold(second, ObjectState::Pending);
+        core.finish_task(task, nodes.map(Fixture::stored).into(), effects);
+        core.node_died(nodes[0], "lost", effects);
+        let waiter = fixture.ask_for(0);
+        let failure = TaskFailure::new(ErrorCode::Application, "raised");
+        fixture.core.fail_task(task, failure, &mut fixture.effects);
+        assert!(waiter.is_done());
+        assert_eq!(fixture.place(), Some(Place::Lineage));
+        fixture.core.release_handle(second, &mut fixture.effects);
+        assert_eq!(fixture.place(), None);
+    }
+
+    #[test]
+    fn item_that_is_lost_while_its_generator_still_runs_is_made_again_after_its_end() {
+        let mut fixture = Fixture::new(true);
+        let (old, new) = (NodeId::random(), NodeId::random());
+        fixture.item(0, old);
+        fixture.core.node_died(old, "lost", &mut fixture.effects);
+        let waiter = fixture.ask_for(0);
+        fixture.item(1, new);
+        fixture.end(2);
+        assert_eq!(fixture.place(), Some(Place::Queued));
+        (0..2).for_each(|index| fixture.item(index, new));
+        fixture.end(2);
+        assert!(waiter.is_done());
+        assert!(matches!(fixture.state(0), ObjectState::Stored(_)));
+    }
+
+    #[test]
+    fn copy_that_comes_when_its_result_has_failed_is_freed() {
+        let mut fixture = Fixture::new(false);
+        let (result, node) = (ObjectId::of_return(fixture.task, 0), NodeId::random());
+        let (core, effects) = (&mut fixture.core, &mut fixture.effects);
+        let failure = TaskFailure::new(ErrorCode::WorkerCrashed, "killed");
+        core.fail_object(result, failure, effects);
+        core.resolve_object(result, Fixture::stored(node), effects);
+        let is_freed = |effect: &Effect| matches!(effect, Effect::FreeStored { object, nodes } if *object == result && *nodes == [node]);
+        assert!(effects.list.iter().any(is_freed));
     }
 }

@@ -1,7 +1,7 @@
 //! One thin step: what has happened goes to the table that it concerns, and what follows goes on to the others.
 //!
 //! ```text
-//!            ArgumentReady, ResultForgotten, Missed            runnable
+//!            ArgumentReady, Result…, Missed                    runnable
 //!  objects ─────────────────────────────────────────► tasks ────────────► leases, actors
 //!     ▲                                                 ▲                       │
 //!     └── values, failures, handles given back ─────────┴── results, ends, ─────┘
@@ -51,6 +51,7 @@ impl Core {
                             effects.runnable.push(task);
                         }
                     }
+                    Consequence::ResultStored(object) => self.tasks.result_stored(object),
                     Consequence::ResultForgotten(object) => self.forget_result(object, effects),
                     Consequence::Missed(object) => self.reconstruct(object, effects),
                 }

@@ -94,24 +94,21 @@ impl Core {
         effects: &mut Effects,
     ) {
         match answer {
-            Ok(result) => {
-                self.resolve_object(object, result, effects);
-            }
+            Ok(result) => self.resolve_object(object, result, effects),
             Err(failure) => self.fail_object(object, failure, effects),
         }
         self.settle(effects);
     }
 
-    /// An own object has its value. False: nobody holds it any more, and it is freed.
+    /// An object has its value; one that nobody holds any more is freed.
     pub(crate) fn resolve_object(
         &mut self,
         object: ObjectId,
         result: ResultValue,
         effects: &mut Effects,
-    ) -> bool {
-        let is_held = self.objects.resolve(object, result, effects);
+    ) {
+        self.objects.resolve(object, result, effects);
         self.pass_on(effects);
-        is_held
     }
 
     pub(super) fn fail_object(

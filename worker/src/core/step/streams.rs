@@ -39,9 +39,6 @@ impl Core {
             }
             Ok(Arrival::New(item)) => {
                 self.objects.hold(item, ObjectState::Pending);
-                if matches!(result, ResultValue::Stored { .. }) {
-                    self.tasks.item_is_stored(task);
-                }
                 item
             }
         };
@@ -82,7 +79,7 @@ impl Core {
             Some(failure) if failure.code != ErrorCode::Application => {
                 self.fail_object(end, failure, effects);
             }
-            _ => drop(self.resolve_object(end, ResultValue::Inline(nothing), effects)),
+            _ => self.resolve_object(end, ResultValue::Inline(nothing), effects),
         }
     }
 

@@ -67,6 +67,24 @@ impl TaskTable {
         Ok(())
     }
 
+    /// Whether tasks know how many results they are kept for, and are not kept for none (`TASK-4`).
+    pub(in crate::core) fn check_results(&self, objects: &ObjectTable) -> Result<(), String> {
+        let mut claims: FxHashMap<TaskId, u32> = FxHashMap::default();
+        for object in objects.claims() {
+            *claims.entry(object.task()).or_default() += 1;
+        }
+        for (id, record) in &self.records {
+            let (live, claims) = (record.live_results, claims.get(id).copied().unwrap_or(0));
+            if live != claims || (live == 0 && record.place == Place::Lineage) {
+                let place = record.place;
+                return Err(format!(
+                    "TASK-4: task {id}, which is {place:?}, is kept for {live} results, not {claims}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Tasks with all their arguments that wait for somebody to run them.
     pub(in crate::core) fn waiting(&self) -> impl Iterator<Item = (TaskId, Target)> {
         let is_waiting =

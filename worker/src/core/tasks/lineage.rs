@@ -1,6 +1,7 @@
 //! What is kept of tasks that have ended, and for how long.
 //!
-//! A generator's items count like results, from the moment they come.
+//! A task is kept for those of its results that lie in a store, or did and may be made again: they say when that begins and
+//! ends ([`Consequence`](crate::core::Consequence)). A generator's items count like results.
 
 use std::collections::VecDeque;
 
@@ -39,11 +40,13 @@ pub(in crate::core) struct Retired {
     pub(in crate::core) is_kept: bool,
     /// Its name, if it ran to make results again.
     pub(in crate::core) rerun: Option<String>,
+    /// A result was lost while it ran, and somebody waits for it.
+    pub(in crate::core) is_missed: bool,
 }
 
 /// Whether a lost result is made again.
 pub(in crate::core) enum Remake {
-    /// Its task is under way.
+    /// Its task is under way, and may make it; if it does not, it runs again after its end.
     UnderWay,
     /// Its task is queued again. It holds what it needs itself, instead of pinning it.
     Again {
@@ -54,37 +57,26 @@ pub(in crate::core) enum Remake {
 }
 
 impl TaskTable {
-    /// An item of a generator lies in a store: the generator is kept as long as somebody may miss it.
-    pub(in crate::core) fn item_is_stored(&mut self, id: TaskId) {
-        if let Some(record) = self.records.get_mut(&id)
-            && !record.is_rerun
-        {
+    /// A result lies in a store: its task is kept as long as somebody may miss it.
+    pub(in crate::core) fn result_stored(&mut self, object: ObjectId) {
+        if let Some(record) = self.records.get_mut(&object.task()) {
             record.live_results += 1;
         }
     }
 
-    /// The task has ended (`TASK-1`): keeps it as lineage if a result lies in a store, else forgets it. A generator's results
-    /// were counted when they came. `None`: it has ended before.
-    pub(in crate::core) fn retire(
-        &mut self,
-        id: TaskId,
-        stored_results: u32,
-        effects: &mut Effects,
-    ) -> Option<Retired> {
+    /// The task has ended (`TASK-1`): keeps it as lineage if a result lies in a store, else forgets it. `None`: it has ended
+    /// before.
+    pub(in crate::core) fn retire(&mut self, id: TaskId, effects: &mut Effects) -> Option<Retired> {
         let record = self.records.get_mut(&id)?;
         if record.place == Place::Lineage {
             return None;
         }
-        let stored_results = match record.template.shared.is_streaming {
-            true => record.live_results,
-            false => stored_results,
-        };
         let rerun = record.is_rerun.then(|| record.name());
+        let is_missed = std::mem::take(&mut record.is_missed);
         self.queued_bytes -= record.args_bytes();
-        let is_kept = stored_results > 0 && matches!(record.template.target, Target::Class(_));
+        let is_kept = record.live_results > 0 && matches!(record.template.target, Target::Class(_));
         let dependencies = if is_kept {
             record.place = Place::Lineage;
-            record.live_results = stored_results;
             self.lineage.bytes += record.lineage_bytes();
             self.lineage.tasks.push_back(id);
             record.dependencies.clone()
@@ -98,6 +90,7 @@ impl TaskTable {
             dependencies,
             is_kept,
             rerun,
+            is_missed,
         })
     }
 
@@ -121,8 +114,7 @@ impl TaskTable {
         None
     }
 
-    /// A result of a task that lay in a store is not referenced any more. With the last one the task is forgotten: returns
-    /// what it pinned.
+    /// A result that lay in a store will not be made again. With the last one the task is forgotten: returns what it pinned.
     pub(in crate::core) fn forget_result(
         &mut self,
         object: ObjectId,
@@ -155,6 +147,7 @@ impl TaskTable {
             return Remake::Impossible(self.why_forgotten(id));
         };
         if record.place != Place::Lineage {
+            record.is_missed = true;
             return Remake::UnderWay;
         }
         if !record.take_retry() {

@@ -15,6 +15,7 @@
 //! - `TASK-1 (one-end)`: every submitted task ends exactly once for its results: with values or with a failure.
 //! - `TASK-2 (retries-bounded)`: a task is attempted at most `1 + max_retries` times after system failures.
 //! - `TASK-3 (cancelled-for-good)`: a cancelled task is never pushed again.
+//! - `TASK-4 (kept-for-results)`: a task that has ended is kept no longer than a result may have to be made again.
 
 mod cancel;
 mod check;

@@ -57,10 +57,12 @@ pub(crate) struct TaskRecord {
     pub(super) retries_left: i32,
     /// Position of an actor call in this process's sequence.
     pub(super) sequence: u64,
-    /// Results in object stores that are still referenced: of a task that has ended, and of a generator while it runs.
+    /// Results that it is kept for when it has ended: see `lineage`.
     pub(super) live_results: u32,
     /// It has ended before, and runs to make results again that were lost.
     pub(super) is_rerun: bool,
+    /// Somebody asked for a result that was lost while it runs: a generator does not go back to an item.
+    pub(super) is_missed: bool,
     /// The task of this process that submitted it, if one did.
     pub(super) parent: Option<TaskId>,
     /// It is not to be run again, whatever becomes of it.
@@ -85,6 +87,7 @@ impl TaskRecord {
             sequence: 0,
             live_results: 0,
             is_rerun: false,
+            is_missed: false,
             parent: None,
             is_cancelled: false,
         }
