@@ -31,6 +31,8 @@ mod sparse;
 mod step;
 mod streams;
 pub(crate) mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

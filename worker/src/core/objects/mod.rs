@@ -174,6 +174,11 @@ impl ObjectTable {
     }
 
     #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn me(&self) -> ProcessAddress {
         self.me
     }

@@ -194,6 +194,11 @@ impl TaskTable {
     }
 
     #[cfg(test)]
+    pub(super) fn ids(&self) -> impl Iterator<Item = TaskId> {
+        self.records.keys().copied()
+    }
+
+    #[cfg(test)]
     pub(super) fn template(&self, id: TaskId) -> &std::sync::Arc<CallTemplate> {
         &self.records[&id].template
     }
