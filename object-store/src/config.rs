@@ -46,8 +46,11 @@ pub struct StoreConfig {
     pub min_spill_batch_bytes: u64,
     /// Small objects are fused into files of at most this size.
     pub max_spill_file_bytes: u64,
-    /// Spilling stops when less than this share of the disk would be left.
+    /// Spilling stops when less than this share of the disk would be left, or less than `min_free_disk_bytes`, whichever
+    /// is smaller: a twentieth of a large disk is more than anything else on it will ever ask for.
     pub min_free_disk_fraction: f64,
+    /// The most that is kept free, however large the disk is.
+    pub min_free_disk_bytes: u64,
     /// Threads that read and write spill files.
     pub io_threads: usize,
     /// For how long a request waits for clients to let go of objects, when nothing can be
@@ -74,6 +77,7 @@ impl StoreConfig {
             min_spill_batch_bytes: 100_000_000,
             max_spill_file_bytes: 64_000_000,
             min_free_disk_fraction: 0.05,
+            min_free_disk_bytes: 4 << 30,
             io_threads: 2,
             full_grace: Duration::from_secs(5),
             idle_discard_after: Duration::from_secs(30),

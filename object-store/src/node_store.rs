@@ -77,7 +77,9 @@ use crate::core::{
     StoreStats, TableConfig,
 };
 use crate::error::StoreOpenError;
-use crate::io::{HeldByTable, IdlePages, IoJob, IoOutcome, IoPool, SpillFolder, Workplace};
+use crate::io::{
+    HeldByTable, IdlePages, IoJob, IoOutcome, IoPool, MinFree, SpillFolder, Workplace,
+};
 use crate::ranges::{CreatingRange, SealedRange};
 
 /// A batch to spill, and memory to make ready, is at most this share of the store.
@@ -366,12 +368,14 @@ fn create_arena(config: &StoreConfig) -> Result<Box<dyn Arena>, StoreOpenError> 
 }
 
 fn open_spill_folder(config: &StoreConfig) -> Result<Option<SpillFolder>, StoreOpenError> {
+    let min_free = MinFree {
+        fraction: config.min_free_disk_fraction,
+        bytes: config.min_free_disk_bytes,
+    };
     let open = |path: &std::path::PathBuf| {
-        SpillFolder::open(path, config.min_free_disk_fraction).map_err(|source| {
-            StoreOpenError::SpillFolder {
-                path: path.clone(),
-                source,
-            }
+        SpillFolder::open(path, min_free).map_err(|source| StoreOpenError::SpillFolder {
+            path: path.clone(),
+            source,
         })
     };
     config.spill_dir.as_ref().map(open).transpose()

@@ -324,6 +324,7 @@ fn a_disk_without_room_is_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = Node::new(StoreConfig {
         min_free_disk_fraction: 1.0,
+        min_free_disk_bytes: u64::MAX,
         ..config(16 * MIB, Some(folder.path()))
     });
     let kept = node.put(&value(1, 12 * MIB)).unwrap();
@@ -332,6 +333,21 @@ fn a_disk_without_room_is_named_in_the_error() {
     };
     assert!(error.to_string().contains("is nearly full"), "{error}");
     assert_eq!(spill_files(folder.path()), 0);
+    assert!(node.read_and_release(kept).unwrap() == value(1, 12 * MIB));
+}
+
+/// A twentieth of a large disk may be more than is free on it, and nothing else would ever need so much.
+#[test]
+fn a_large_disk_is_not_kept_free_beyond_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(StoreConfig {
+        min_free_disk_fraction: 1.0,
+        min_free_disk_bytes: 1,
+        ..config(16 * MIB, Some(folder.path()))
+    });
+    let kept = node.put(&value(1, 12 * MIB)).unwrap();
+    node.put(&value(2, 12 * MIB)).unwrap();
+    assert!(spill_files(folder.path()) > 0);
     assert!(node.read_and_release(kept).unwrap() == value(1, 12 * MIB));
 }
 

@@ -1,8 +1,9 @@
-"""A deadline on every test: whatever goes wrong must go wrong in bounded time."""
+"""A deadline on every test: whatever goes wrong must go wrong in bounded time; and no file leaves a session to the next one."""
 
 import faulthandler
 import signal
 
+import aktis
 import pytest
 
 #: Seconds one test may take before it is interrupted, and then before the whole run is ended with all stacks printed.
@@ -24,3 +25,13 @@ def deadline():
     faulthandler.cancel_dump_traceback_later()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_session_left():
+    """A session that a file leaves behind would fail files which begin one of their own, and only where both run."""
+    was_initialized = aktis.is_initialized()
+    yield
+    if aktis.is_initialized() and not was_initialized:
+        aktis.shutdown()
+        pytest.fail("a test of this file left its session to the next one: call aktis.shutdown() at its end")

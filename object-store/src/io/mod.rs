@@ -6,4 +6,4 @@ mod spill;
 
 pub(crate) use pages::IdlePages;
 pub(crate) use pool::{HeldByTable, IoJob, IoOutcome, IoPool, Workplace};
-pub(crate) use spill::SpillFolder;
+pub(crate) use spill::{MinFree, SpillFolder};

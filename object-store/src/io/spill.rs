@@ -94,17 +94,29 @@ impl SpillError {
 #[derive(Debug, Clone)]
 pub(crate) struct SpillFolder {
     path: PathBuf,
-    /// This share of the disk is left free.
-    min_free_fraction: f64,
+    min_free: MinFree,
+}
+
+/// What is left free of the disk: the smaller of the two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MinFree {
+    pub(crate) fraction: f64,
+    pub(crate) bytes: u64,
+}
+
+impl MinFree {
+    fn of_disk(self, total_bytes: u64) -> u64 {
+        ((total_bytes as f64 * self.fraction) as u64).min(self.bytes)
+    }
 }
 
 impl SpillFolder {
     /// Makes the folder, and removes spill files that an earlier store left in it.
-    pub(crate) fn open(path: &Path, min_free_fraction: f64) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, min_free: MinFree) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let folder = Self {
             path: path.to_owned(),
-            min_free_fraction,
+            min_free,
         };
         folder.remove_files()?;
         Ok(folder)
@@ -216,7 +228,7 @@ impl SpillFolder {
             .map_err(|error| file_error("look at the disk of", &path)(error.into()))?;
         let available_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
         let total_bytes = stat.f_blocks.saturating_mul(stat.f_frsize);
-        let reserved_bytes = (total_bytes as f64 * self.min_free_fraction) as u64;
+        let reserved_bytes = self.min_free.of_disk(total_bytes);
         if available_bytes < needed_bytes.saturating_add(reserved_bytes) {
             let full = SpillError::DiskFull {
                 path,

@@ -6,9 +6,9 @@ import pytest
 from pyarrow import parquet
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def session():
-    """A laptop session of two CPUs and one logical GPU."""
+    """A laptop session of two CPUs and one logical GPU; it ends before another folder's tests begin."""
     aktis.shutdown()
     aktis.init(num_cpus=2, num_gpus=1, log_to_driver=False)
     yield
