@@ -7,7 +7,10 @@ import pathlib
 
 import aktis
 import aktis.data
+import pytest
 from waiting import until
+
+pytestmark = pytest.mark.usefixtures("session")
 
 
 def title_of(pid):
