@@ -61,13 +61,12 @@ impl Cutter {
             }
             LogicalPlan::Projection(projection) => {
                 self.visit(&projection.input)?;
-                self.project(&projection.expr, plan);
-                Ok(())
+                self.project(&projection.expr, plan)
             }
             LogicalPlan::Filter(filter) => {
                 self.visit(&filter.input)?;
                 self.known_rows = None;
-                let predicate = Expression::Planned(filter.predicate.clone());
+                let predicate = planned(&filter.predicate)?;
                 self.relational("Filter", Operator::Filter(predicate));
                 Ok(())
             }
@@ -109,6 +108,9 @@ impl Cutter {
         let Some(source) = sources::of_table(table.as_ref()) else {
             return Err(unsupported(&LogicalPlan::TableScan(scan.clone())));
         };
+        for filter in &scan.filters {
+            planned(filter)?;
+        }
         let limit = scan.fetch.map(|rows| rows as u64);
         if scan.filters.is_empty() {
             let rows = source.rows();
@@ -160,20 +162,21 @@ impl Cutter {
         });
     }
 
-    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) {
+    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) -> Result<(), PlanError> {
         let names = plan.schema().fields().iter();
         let names: Vec<String> = names.map(|field| field.name().clone()).collect();
         let is_plain = |(expression, name): (&Expr, &String)| matches!(expression, Expr::Column(source) if source.name == *name);
         if expressions.iter().zip(&names).all(is_plain) {
             self.relational("Select", Operator::Select(names));
-            return;
+            return Ok(());
         }
-        let column = |(expression, name): (&Expr, String)| NamedExpression {
-            name,
-            expression: Expression::Planned(expression.clone()),
+        let column = |(expression, name): (&Expr, String)| {
+            let expression = planned(expression)?;
+            Ok(NamedExpression { name, expression })
         };
-        let columns = expressions.iter().zip(names).map(column).collect();
-        self.relational("Project", Operator::Project(columns));
+        let columns: Result<_, PlanError> = expressions.iter().zip(names).map(column).collect();
+        self.relational("Project", Operator::Project(columns?));
+        Ok(())
     }
 
     fn late(&mut self, step: &LateStep) {
@@ -233,6 +236,11 @@ impl Cutter {
             last.sink = Some(sink.clone());
         }
     }
+}
+
+/// The expression, if workers can compute it.
+fn planned(expr: &Expr) -> Result<Expression, PlanError> {
+    Expression::planned(expr).map_err(PlanError::planner)
 }
 
 /// The number in a limit.

@@ -87,7 +87,7 @@ impl Operator {
     /// A step that is bound at run time, and its name.
     pub(crate) fn late(step: &LateStep) -> (&'static str, Self) {
         match step {
-            LateStep::Filter(text) => ("Filter", Self::Filter(Expression::Text(text.clone()))),
+            LateStep::Filter(predicate) => ("Filter", Self::Filter(predicate.clone())),
             LateStep::Select(names) => ("Select", Self::Select(names.clone())),
             LateStep::Drop(names) => ("Drop", Self::Drop(names.clone())),
             LateStep::Rename(pairs) => ("Rename", Self::Rename(pairs.clone())),

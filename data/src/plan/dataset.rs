@@ -10,7 +10,7 @@ use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
 };
 
-use super::expressions;
+use super::expressions::{self, Expression};
 use super::nodes::late::{LateNode, LateStep};
 use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
@@ -159,7 +159,7 @@ impl Dataset {
             }
             Err(_) if self.is_open() => {
                 expressions::check_syntax(expression).map_err(|error| invalid(&error))?;
-                self.late(LateStep::Filter(expression.to_owned()))
+                self.late(LateStep::Filter(Expression::from(expression)))
             }
             Err(error) => Err(invalid(&error)),
         }

@@ -1,7 +1,8 @@
-//! Expressions: text to logical to physical, and to text where they leave the process.
+//! Expressions: text to logical to physical.
 //!
-//! Between processes an expression travels as SQL text (ADR 014). The worker binds it to the columns that a block really has,
-//! so that the same path serves expressions over columns whose types nobody knows before a function has returned them.
+//! An expression is a tree from where it is written to where it is computed, and travels as one (ADR 099). Only text over columns
+//! that nobody knows before a function has returned them stays text: the worker reads and binds it to the columns that a batch
+//! really has.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +12,9 @@ use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::Expr;
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_sql::unparser::Unparser;
-use datafusion_sql::unparser::dialect::CustomDialectBuilder;
 
 use crate::plan::planner::planner;
+use crate::wire;
 
 /// Reads `text` as an expression over `schema`.
 pub(crate) fn parse(text: &str, schema: &DFSchema) -> Result<Expr, DataFusionError> {
@@ -30,39 +30,44 @@ pub(crate) fn check_syntax(text: &str) -> Result<(), DataFusionError> {
 }
 
 /// An expression on its way from the plan to the worker that computes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Expression {
-    /// Over columns that the plan knows.
+    /// A tree. Its types are made to fit when it is bound.
     Planned(Expr),
     /// As SQL text, over columns that only a run will show.
     Text(String),
 }
 
 impl Expression {
-    /// The text from which a worker makes the same expression again.
-    pub(crate) fn to_text(&self) -> Result<String, DataFusionError> {
-        match self {
-            Self::Planned(expr) => unparse(expr),
-            Self::Text(text) => Ok(text.clone()),
-        }
+    /// `expr` over the columns of batches, which belong to no table. Fails if it holds what no worker can compute.
+    pub(crate) fn planned(expr: &Expr) -> Result<Self, DataFusionError> {
+        let planned = unqualified(expr)?;
+        wire::expression::encode_expression(&planned)?;
+        Ok(Self::Planned(planned))
     }
 
     /// Makes it executable over batches of `schema`.
     pub(crate) fn bind(&self, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-        match self {
-            Self::Planned(expr) => {
-                let schema = DFSchema::try_from(schema.clone())?;
-                planner().physical(unqualified(expr)?, &schema)
-            }
-            Self::Text(text) => bind(text, schema),
-        }
+        let schema = DFSchema::try_from(schema.clone())?;
+        let expr = match self {
+            Self::Planned(expr) => unqualified(expr)?,
+            Self::Text(text) => planner().logical(text, &schema)?,
+        };
+        planner().physical(expr, &schema)
+    }
+}
+
+impl From<&str> for Expression {
+    /// SQL.
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
     }
 }
 
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Planned(expr) => write!(f, "{expr}"),
+            Self::Planned(expr) => write!(f, "{}", expr.human_display()),
             Self::Text(text) => f.write_str(text),
         }
     }
@@ -82,60 +87,34 @@ fn unqualified(expr: &Expr) -> Result<Expr, DataFusionError> {
     Ok(transformed.data)
 }
 
-/// The text from which [`bind`] makes the same expression again.
-pub(crate) fn unparse(expr: &Expr) -> Result<String, DataFusionError> {
-    let dialect = CustomDialectBuilder::new()
-        .with_identifier_quote_style('"')
-        .build();
-    let sql = Unparser::new(&dialect).expr_to_sql(&unqualified(expr)?)?;
-    Ok(sql.to_string())
-}
-
-/// Makes `text` executable over batches of `schema`.
-pub(crate) fn bind(text: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-    let schema = DFSchema::try_from(schema.clone())?;
-    let expr = planner().logical(text, &schema)?;
-    planner().physical(expr, &schema)
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{DataType, Field, TimeUnit};
+    use arrow::datatypes::{DataType, Field};
 
     use super::*;
 
     fn schema() -> DFSchema {
-        let fields = vec![
-            Field::new("Id", DataType::Int32, true),
-            Field::new("text", DataType::Utf8, true),
-            Field::new("a.b", DataType::Float64, true),
-            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
-        ];
+        let fields = vec![Field::new("Id", DataType::Int32, true)];
         DFSchema::try_from(Schema::new(fields)).expect("names are distinct")
-    }
-
-    #[test]
-    fn expressions_survive_the_way_through_text() {
-        for text in [
-            "Id > 3",
-            "Id == 3 AND text <> 'it''s'",
-            "\"a.b\" / 2 >= 0.25 OR text IS NULL",
-            "text LIKE 'a%' AND length(text) < 10",
-            "Id IN (1, 2, 3)",
-            "at >= '2026-01-01T00:00:00'",
-            "CAST(Id AS VARCHAR) = '7'",
-            "NOT (Id BETWEEN 1 AND 5)",
-        ] {
-            let expr = parse(text, &schema()).expect(text);
-            let again = unparse(&expr).expect(text);
-            let reparsed = parse(&again, &schema()).expect(&again);
-            assert_eq!(unparse(&reparsed).expect(text), again);
-        }
     }
 
     #[test]
     fn capitals_in_names_are_kept() {
         assert!(parse("id > 3", &schema()).is_err());
         assert!(parse("Id > 3", &schema()).is_ok());
+    }
+
+    #[test]
+    fn what_no_worker_can_compute_is_refused_where_it_is_planned() {
+        let placeholder = Expr::Placeholder(datafusion_expr::expr::Placeholder::new_with_field(
+            "$1".to_owned(),
+            None,
+        ));
+        let failure = Expression::planned(&placeholder).expect_err("has no value");
+        assert!(
+            failure
+                .to_string()
+                .contains("cannot be computed by workers")
+        );
     }
 }

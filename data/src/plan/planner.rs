@@ -85,6 +85,16 @@ impl Planner {
         }
     }
 
+    /// The function of this name.
+    pub(crate) fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars.get(name).cloned()
+    }
+
+    /// The function of this name that takes functions.
+    pub(crate) fn higher_order(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.higher_orders.get(name).cloned()
+    }
+
     /// `text` as a tree of SQL, whatever its columns are.
     pub(crate) fn syntax(&self, text: &str) -> Result<ExprWithAlias> {
         DFParserBuilder::new(text)
@@ -164,11 +174,11 @@ impl ContextProvider for Planner {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalars.get(name).cloned()
+        self.scalar(name)
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_orders.get(name).cloned()
+        self.higher_order(name)
     }
 
     fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {

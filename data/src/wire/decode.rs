@@ -4,9 +4,11 @@ use aktis_common::error::ErrorCode;
 use aktis_inference::TextEmbedderSpec;
 use aktis_worker::TaskFailure;
 
+use super::expression::ExpressionSpec;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, StageSpec, Step, StepKind,
 };
+use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::{Expression, Kept};
 use crate::registered::Registered;
@@ -43,22 +45,32 @@ fn registered(spec: RegisteredSpec) -> Registered {
 fn operator(step: Step) -> Result<Operator, TaskFailure> {
     let kind = step.kind.ok_or_else(|| incomplete("a step", "kind"))?;
     Ok(match kind {
-        StepKind::Filter(text) => Operator::Filter(Expression::Text(text)),
+        StepKind::Filter(spec) => Operator::Filter(expression(Some(spec))?),
         StepKind::Project(step) => {
-            let column = |column: NamedExpression| crate::graph::NamedExpression {
-                name: column.name,
-                expression: Expression::Text(column.sql),
-            };
-            Operator::Project(step.columns.into_iter().map(column).collect())
+            let columns = step.columns.into_iter().map(named_expression);
+            Operator::Project(columns.collect::<Result<_, _>>()?)
         }
         StepKind::Select(step) => Operator::Select(step.names),
         StepKind::Drop(step) => Operator::Drop(step.names),
         StepKind::Rename(step) => {
             let pairs = step.pairs.into_iter();
-            Operator::Rename(pairs.map(|pair| (pair.sql, pair.name)).collect())
+            Operator::Rename(pairs.map(|pair| (pair.old, pair.new)).collect())
         }
         StepKind::Map(step) => Operator::Map(map_call(step)?),
     })
+}
+
+fn named_expression(column: NamedExpression) -> Result<crate::graph::NamedExpression, TaskFailure> {
+    Ok(crate::graph::NamedExpression {
+        name: column.name,
+        expression: expression(column.expression)?,
+    })
+}
+
+fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {
+    let spec = spec.ok_or_else(|| incomplete("a step", "expression"))?;
+    let expression = spec.into_expression();
+    expression.map_err(|error| TaskFailure::new(ErrorCode::Internal, first_line(&error)))
 }
 
 fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {

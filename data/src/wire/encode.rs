@@ -2,15 +2,16 @@
 
 use datafusion_common::DataFusionError;
 
+use super::expression::ExpressionSpec;
 use super::spec::{
-    FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, ProjectStep, RegisteredSpec,
-    RenameStep, StageSpec, Step, StepKind,
+    FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
+    RegisteredSpec, RenameStep, StageSpec, Step, StepKind,
 };
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::Kept;
 use crate::registered::Registered;
 
-/// The message for the workers of a stage. Fails where an expression cannot be told in SQL.
+/// The message for the workers of a stage. Fails where an expression cannot travel; none of a cut plan is such.
 pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError> {
     let steps = task.steps.iter().map(step);
     Ok(StageSpec {
@@ -36,12 +37,13 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         names: names.to_vec(),
     };
     let kind = match operator {
-        Operator::Filter(expression) => StepKind::Filter(expression.to_text()?),
+        Operator::Filter(expression) => StepKind::Filter(ExpressionSpec::of(expression)?),
         Operator::Project(columns) => {
             let column = |column: &crate::graph::NamedExpression| {
-                let sql = column.expression.to_text()?;
-                let name = column.name.clone();
-                Ok(NamedExpression { sql, name })
+                Ok(NamedExpression {
+                    expression: Some(ExpressionSpec::of(&column.expression)?),
+                    name: column.name.clone(),
+                })
             };
             let columns: Result<_, DataFusionError> = columns.iter().map(column).collect();
             StepKind::Project(ProjectStep { columns: columns? })
@@ -49,9 +51,9 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         Operator::Select(selected) => StepKind::Select(names(selected)),
         Operator::Drop(dropped) => StepKind::Drop(names(dropped)),
         Operator::Rename(pairs) => {
-            let pair = |(old, new): &(String, String)| NamedExpression {
-                sql: old.clone(),
-                name: new.clone(),
+            let pair = |(old, new): &(String, String)| NewName {
+                old: old.clone(),
+                new: new.clone(),
             };
             let pairs = pairs.iter().map(pair).collect();
             StepKind::Rename(RenameStep { pairs })

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+pub(crate) mod expression;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;

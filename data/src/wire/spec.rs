@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::expression::ExpressionSpec;
+
 /// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
 pub struct StageSpec {
@@ -52,9 +54,9 @@ pub struct Step {
 /// What a step does.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum StepKind {
-    /// Keeps the rows for which the SQL expression is true.
-    #[prost(string, tag = "1")]
-    Filter(String),
+    /// Keeps the rows for which the expression is true.
+    #[prost(message, tag = "1")]
+    Filter(ExpressionSpec),
     /// Computes columns.
     #[prost(message, tag = "2")]
     Project(ProjectStep),
@@ -83,9 +85,9 @@ pub struct ProjectStep {
 /// An expression and the name of its column.
 #[derive(Clone, PartialEq, Message)]
 pub struct NamedExpression {
-    /// SQL.
-    #[prost(string, tag = "1")]
-    pub sql: String,
+    /// The expression.
+    #[prost(message, optional, tag = "1")]
+    pub expression: Option<ExpressionSpec>,
     /// The column.
     #[prost(string, tag = "2")]
     pub name: String,
@@ -102,9 +104,20 @@ pub struct NamesStep {
 /// New names of columns.
 #[derive(Clone, PartialEq, Message)]
 pub struct RenameStep {
-    /// `sql` is the old name as it is, `name` the new one.
+    /// In any order.
     #[prost(message, repeated, tag = "1")]
-    pub pairs: Vec<NamedExpression>,
+    pub pairs: Vec<NewName>,
+}
+
+/// A column's new name.
+#[derive(Clone, PartialEq, Message)]
+pub struct NewName {
+    /// What it is called.
+    #[prost(string, tag = "1")]
+    pub old: String,
+    /// What it shall be called.
+    #[prost(string, tag = "2")]
+    pub new: String,
 }
 
 /// A call of a function.

@@ -14,12 +14,13 @@ use datafusion_common::{DFSchema, DFSchemaRef, Result};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::openness::is_open;
+use crate::plan::Expression;
 
 /// A step bound at run time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LateStep {
-    /// Rows for which the SQL expression is true.
-    Filter(String),
+    /// Rows for which the expression is true.
+    Filter(Expression),
     /// These columns, in this order.
     Select(Vec<String>),
     /// All but these columns.
@@ -127,7 +128,7 @@ impl UserDefinedLogicalNodeCore for LateNode {
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &self.step {
-            LateStep::Filter(text) => write!(f, "Filter (bound at run time): {text}"),
+            LateStep::Filter(predicate) => write!(f, "Filter (bound at run time): {predicate}"),
             LateStep::Select(names) => {
                 write!(f, "Select (bound at run time): {}", names.join(", "))
             }
@@ -147,7 +148,7 @@ impl UserDefinedLogicalNodeCore for LateNode {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        // The columns of a filter are only known by its text.
+        // The columns of a filter may only be known by its text.
         if matches!(self.step, LateStep::Filter(_)) {
             return None;
         }

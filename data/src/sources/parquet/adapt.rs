@@ -21,8 +21,9 @@ use crate::block;
 use crate::columns;
 use crate::error::first_line;
 use crate::operators::relational::assemble;
-use crate::plan::expressions;
+use crate::plan::Expression;
 use crate::storage::partition_values;
+use crate::wire::expression::ExpressionSpec;
 
 /// A [`ScanSpec`], read.
 pub(crate) struct ScanColumns {
@@ -30,19 +31,21 @@ pub(crate) struct ScanColumns {
     files: Vec<SchemaRef>,
     partitions: Vec<String>,
     columns: Vec<usize>,
-    predicate: String,
+    predicate: Option<Expression>,
 }
 
 impl ScanColumns {
     /// Reads the schemas of `scan`.
     pub(crate) fn new(scan: &ScanSpec) -> Result<Self, DataFusionError> {
         let files = scan.file_schemas.iter().cloned().map(block::decode_schema);
+        let predicate = scan.predicate.clone();
+        let predicate = predicate.map(ExpressionSpec::into_expression);
         Ok(Self {
             table: block::decode_schema(scan.schema.clone())?,
             files: files.collect::<Result<_, _>>()?,
             partitions: scan.partitions.clone(),
             columns: scan.columns.iter().map(|&column| column as usize).collect(),
-            predicate: scan.predicate.clone(),
+            predicate: predicate.transpose()?,
         })
     }
 
@@ -64,14 +67,14 @@ impl ScanColumns {
             .collect();
         let mut fields = wanted.clone();
         let (mut pushed, mut filter) = (None, None);
-        if !self.predicate.is_empty() {
-            let names = self.predicate_columns()?;
+        if let Some(predicate) = &self.predicate {
+            let names = self.columns_of(predicate)?;
             let is_as_in_table = |name: &String| {
                 let both = (own.field_with_name(name), self.table.field_with_name(name));
                 matches!(both, (Ok(own), Ok(table)) if own.data_type() == table.data_type())
             };
             if names.iter().all(is_as_in_table) {
-                pushed = Some(expressions::bind(&self.predicate, own)?);
+                pushed = Some(predicate.bind(own)?);
             } else {
                 let missing = |name: &&String| fields.iter().all(|field| field.name() != *name);
                 let more: Vec<usize> = names
@@ -83,10 +86,7 @@ impl ScanColumns {
                     more.iter()
                         .map(|&index| Arc::clone(&self.table.fields()[index])),
                 );
-                filter = Some(expressions::bind(
-                    &self.predicate,
-                    &Schema::new(fields.clone()),
-                )?);
+                filter = Some(predicate.bind(&Schema::new(fields.clone()))?);
             }
         }
         let read = fields
@@ -110,8 +110,8 @@ impl ScanColumns {
         })
     }
 
-    fn predicate_columns(&self) -> Result<Vec<String>, DataFusionError> {
-        let columns = collect_columns(&expressions::bind(&self.predicate, &self.table)?);
+    fn columns_of(&self, predicate: &Expression) -> Result<Vec<String>, DataFusionError> {
+        let columns = collect_columns(&predicate.bind(&self.table)?);
         let mut names: Vec<String> = columns
             .iter()
             .map(|column| column.name().to_owned())

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion_common::DataFusionError;
+use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableSource};
 
 use super::ParquetTable;
 use super::prune::prune;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::block;
-use crate::plan::expressions;
+use crate::plan::Expression;
 use crate::sources::splits::Cutter;
 use crate::sources::{Source, Split, SplitOptions, Wanted};
+use crate::wire::expression::ExpressionSpec;
 
 /// What a batch has where no size was asked for.
 const BATCH_BYTES: u64 = 8 << 20;
@@ -77,18 +79,15 @@ impl Source for ParquetTable {
             self.file_schemas.iter().map(encode).collect()
         };
         let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
-        let predicate: Result<Vec<String>, DataFusionError> = wanted
-            .filters
-            .iter()
-            .map(|filter| Ok(format!("({})", expressions::unparse(filter)?)))
-            .collect();
+        let predicate = conjunction(wanted.filters.iter().cloned());
+        let predicate = predicate.map(|all| ExpressionSpec::of(&Expression::planned(&all)?));
         let row_bytes = self.bytes() / Self::rows(self).max(1);
         Ok(crate::sources::encode(&ScanSpec {
             schema: encode(&self.schema)?,
             file_schemas: file_schemas?,
             partitions: self.partitions.clone(),
             columns: wanted.columns.iter().map(column).collect(),
-            predicate: predicate?.join(" AND "),
+            predicate: predicate.transpose()?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows),
         }))
     }

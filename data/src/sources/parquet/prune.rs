@@ -56,7 +56,7 @@ fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFu
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let mut mask = BooleanArray::from(vec![true; batch.num_rows()]);
     for filter in filters {
-        let expression = Expression::Planned((*filter).clone()).bind(&schema)?;
+        let expression = Expression::planned(filter)?.bind(&schema)?;
         let matches = expression.evaluate(&batch)?.into_array(batch.num_rows())?;
         mask = and_kleene(&mask, matches.as_boolean())?;
     }

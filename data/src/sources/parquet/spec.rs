@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
+use crate::wire::expression::ExpressionSpec;
+
 /// How files are read.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ScanSpec {
@@ -12,9 +14,9 @@ pub(crate) struct ScanSpec {
     /// The columns to read, by position.
     #[prost(uint32, repeated, tag = "2")]
     pub(crate) columns: Vec<u32>,
-    /// SQL; empty: all rows.
-    #[prost(string, tag = "3")]
-    pub(crate) predicate: String,
+    /// Which rows; absent: all.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) predicate: Option<ExpressionSpec>,
     /// Rows per batch.
     #[prost(uint64, tag = "4")]
     pub(crate) batch_rows: u64,

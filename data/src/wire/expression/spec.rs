@@ -1,0 +1,185 @@
+//! The form in which an expression travels.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+/// An expression: either a tree or a text.
+///
+/// The tree is a list in the order in which it is written down, each node before its children. A message in a message would
+/// end at the depth that a decoder allows, and a filter of a hundred conditions is a tree a hundred deep.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ExpressionSpec {
+    /// Each before its children; empty: it is a text.
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) nodes: Vec<Node>,
+    /// The values in it: an Arrow stream per type, with one column.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(crate) literals: Vec<Bytes>,
+    /// SQL over columns that only a run will show.
+    #[prost(string, tag = "3")]
+    pub(crate) text: String,
+}
+
+/// One node of the tree.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Node {
+    /// How many of the nodes behind it, each with what is below it, are its children.
+    #[prost(uint32, tag = "1")]
+    pub(crate) children: u32,
+    /// What it is.
+    #[prost(
+        oneof = "NodeKind",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
+    pub(crate) kind: Option<NodeKind>,
+}
+
+/// What a node is.
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum NodeKind {
+    /// A column, by its name.
+    #[prost(string, tag = "2")]
+    Column(String),
+    /// A value.
+    #[prost(message, tag = "3")]
+    Literal(LiteralNode),
+    /// An operator between two, by its place in `symbols::OPERATORS`.
+    #[prost(uint32, tag = "4")]
+    Binary(u32),
+    /// A test or a sign of one.
+    #[prost(enumeration = "UnaryKind", tag = "5")]
+    Unary(i32),
+    /// `LIKE`, `ILIKE` or `SIMILAR TO`.
+    #[prost(message, tag = "6")]
+    Like(LikeNode),
+    /// `BETWEEN`; true: `NOT BETWEEN`.
+    #[prost(bool, tag = "7")]
+    Between(bool),
+    /// `IN`; true: `NOT IN`.
+    #[prost(bool, tag = "8")]
+    InList(bool),
+    /// `CASE`.
+    #[prost(message, tag = "9")]
+    Case(CaseNode),
+    /// `CAST` or `TRY_CAST`.
+    #[prost(message, tag = "10")]
+    Cast(CastNode),
+    /// A function, by its name.
+    #[prost(string, tag = "11")]
+    Call(String),
+    /// A function with functions among its arguments, by its name.
+    #[prost(string, tag = "12")]
+    HigherOrderCall(String),
+    /// A function among arguments.
+    #[prost(message, tag = "13")]
+    Lambda(LambdaNode),
+    /// A parameter of one: an Arrow schema of one field, which has its name.
+    #[prost(bytes = "bytes", tag = "14")]
+    LambdaVariable(Bytes),
+    /// Another name.
+    #[prost(message, tag = "15")]
+    Alias(AliasNode),
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct LiteralNode {
+    /// In which of the streams.
+    #[prost(uint32, tag = "1")]
+    pub(crate) stream: u32,
+    /// In which of its rows.
+    #[prost(uint32, tag = "2")]
+    pub(crate) row: u32,
+    /// Whether the field of its stream has metadata that is the value's, if only an empty one.
+    #[prost(bool, tag = "3")]
+    pub(crate) has_metadata: bool,
+}
+
+/// A test or a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum UnaryKind {
+    /// `NOT`.
+    Not = 0,
+    /// `-`.
+    Negative = 1,
+    /// `IS NULL`.
+    IsNull = 2,
+    /// `IS NOT NULL`.
+    IsNotNull = 3,
+    /// `IS TRUE`.
+    IsTrue = 4,
+    /// `IS NOT TRUE`.
+    IsNotTrue = 5,
+    /// `IS FALSE`.
+    IsFalse = 6,
+    /// `IS NOT FALSE`.
+    IsNotFalse = 7,
+    /// `IS UNKNOWN`.
+    IsUnknown = 8,
+    /// `IS NOT UNKNOWN`.
+    IsNotUnknown = 9,
+}
+
+/// A pattern.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LikeNode {
+    /// Whether it must not match.
+    #[prost(bool, tag = "1")]
+    pub(crate) is_negated: bool,
+    /// Whether capitals do not matter.
+    #[prost(bool, tag = "2")]
+    pub(crate) ignores_case: bool,
+    /// `SIMILAR TO`.
+    #[prost(bool, tag = "3")]
+    pub(crate) is_similar: bool,
+    /// The character that takes the meaning of the next; absent: the usual one.
+    #[prost(uint32, optional, tag = "4")]
+    pub(crate) escape: Option<u32>,
+}
+
+/// The shape of a `CASE`.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct CaseNode {
+    /// Whether the first child is what is compared.
+    #[prost(bool, tag = "1")]
+    pub(crate) has_operand: bool,
+    /// Whether the last child is the `ELSE`.
+    #[prost(bool, tag = "2")]
+    pub(crate) has_else: bool,
+}
+
+/// A change of type.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CastNode {
+    /// An Arrow schema of one field: the type.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) field: Bytes,
+    /// Whether what does not fit becomes null.
+    #[prost(bool, tag = "2")]
+    pub(crate) is_try: bool,
+}
+
+/// The parameters of a function among arguments.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LambdaNode {
+    /// Their names.
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) params: Vec<String>,
+}
+
+/// Another name.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AliasNode {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    /// What the column is marked with.
+    #[prost(map = "string, string", tag = "2")]
+    pub(crate) metadata: HashMap<String, String>,
+    /// Whether it is marked, if only with nothing.
+    #[prost(bool, tag = "3")]
+    pub(crate) has_metadata: bool,
+}
