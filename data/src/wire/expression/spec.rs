@@ -10,35 +10,35 @@ use prost::{Message, Oneof};
 /// The tree is a list in the order in which it is written down, each node before its children. A message in a message would
 /// end at the depth that a decoder allows, and a filter of a hundred conditions is a tree a hundred deep.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ExpressionSpec {
+pub struct ExpressionSpec {
     /// Each before its children; empty: it is a text.
     #[prost(message, repeated, tag = "1")]
-    pub(crate) nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     /// The values in it: an Arrow stream per type, with one column.
     #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub(crate) literals: Vec<Bytes>,
+    pub literals: Vec<Bytes>,
     /// SQL over columns that only a run will show.
     #[prost(string, tag = "3")]
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// One node of the tree.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Node {
+pub struct Node {
     /// How many of the nodes behind it, each with what is below it, are its children.
     #[prost(uint32, tag = "1")]
-    pub(crate) children: u32,
+    pub children: u32,
     /// What it is.
     #[prost(
         oneof = "NodeKind",
         tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
     )]
-    pub(crate) kind: Option<NodeKind>,
+    pub kind: Option<NodeKind>,
 }
 
 /// What a node is.
 #[derive(Clone, PartialEq, Oneof)]
-pub(crate) enum NodeKind {
+pub enum NodeKind {
     /// A column, by its name.
     #[prost(string, tag = "2")]
     Column(String),
@@ -85,22 +85,22 @@ pub(crate) enum NodeKind {
 
 /// Where a value lies.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(crate) struct LiteralNode {
+pub struct LiteralNode {
     /// In which of the streams.
     #[prost(uint32, tag = "1")]
-    pub(crate) stream: u32,
+    pub stream: u32,
     /// In which of its rows.
     #[prost(uint32, tag = "2")]
-    pub(crate) row: u32,
+    pub row: u32,
     /// Whether the field of its stream has metadata that is the value's, if only an empty one.
     #[prost(bool, tag = "3")]
-    pub(crate) has_metadata: bool,
+    pub has_metadata: bool,
 }
 
 /// A test or a sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
-pub(crate) enum UnaryKind {
+pub enum UnaryKind {
     /// `NOT`.
     Not = 0,
     /// `-`.
@@ -125,61 +125,61 @@ pub(crate) enum UnaryKind {
 
 /// A pattern.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct LikeNode {
+pub struct LikeNode {
     /// Whether it must not match.
     #[prost(bool, tag = "1")]
-    pub(crate) is_negated: bool,
+    pub is_negated: bool,
     /// Whether capitals do not matter.
     #[prost(bool, tag = "2")]
-    pub(crate) ignores_case: bool,
+    pub ignores_case: bool,
     /// `SIMILAR TO`.
     #[prost(bool, tag = "3")]
-    pub(crate) is_similar: bool,
+    pub is_similar: bool,
     /// The character that takes the meaning of the next; absent: the usual one.
     #[prost(uint32, optional, tag = "4")]
-    pub(crate) escape: Option<u32>,
+    pub escape: Option<u32>,
 }
 
 /// The shape of a `CASE`.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(crate) struct CaseNode {
+pub struct CaseNode {
     /// Whether the first child is what is compared.
     #[prost(bool, tag = "1")]
-    pub(crate) has_operand: bool,
+    pub has_operand: bool,
     /// Whether the last child is the `ELSE`.
     #[prost(bool, tag = "2")]
-    pub(crate) has_else: bool,
+    pub has_else: bool,
 }
 
 /// A change of type.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct CastNode {
+pub struct CastNode {
     /// An Arrow schema of one field: the type.
     #[prost(bytes = "bytes", tag = "1")]
-    pub(crate) field: Bytes,
+    pub field: Bytes,
     /// Whether what does not fit becomes null.
     #[prost(bool, tag = "2")]
-    pub(crate) is_try: bool,
+    pub is_try: bool,
 }
 
 /// The parameters of a function among arguments.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct LambdaNode {
+pub struct LambdaNode {
     /// Their names.
     #[prost(string, repeated, tag = "1")]
-    pub(crate) params: Vec<String>,
+    pub params: Vec<String>,
 }
 
 /// Another name.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct AliasNode {
+pub struct AliasNode {
     /// The name.
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    pub name: String,
     /// What the column is marked with.
     #[prost(map = "string, string", tag = "2")]
-    pub(crate) metadata: HashMap<String, String>,
+    pub metadata: HashMap<String, String>,
     /// Whether it is marked, if only with nothing.
     #[prost(bool, tag = "3")]
-    pub(crate) has_metadata: bool,
+    pub has_metadata: bool,
 }
