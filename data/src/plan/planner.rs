@@ -90,11 +90,6 @@ impl Planner {
         self.scalars.get(name).cloned()
     }
 
-    /// The function of this name that takes functions.
-    pub(crate) fn higher_order(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_orders.get(name).cloned()
-    }
-
     /// `text` as a tree of SQL, whatever its columns are.
     pub(crate) fn syntax(&self, text: &str) -> Result<ExprWithAlias> {
         DFParserBuilder::new(text)
@@ -178,7 +173,7 @@ impl ContextProvider for Planner {
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_order(name)
+        self.higher_orders.get(name).cloned()
     }
 
     fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {

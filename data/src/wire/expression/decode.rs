@@ -10,8 +10,7 @@ use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::{Column, Result, ScalarValue, internal_datafusion_err};
 use datafusion_expr::Expr;
 use datafusion_expr::expr::{
-    Alias, Between, BinaryExpr, Case, Cast, HigherOrderFunction, InList, Lambda, LambdaVariable,
-    Like, ScalarFunction, TryCast,
+    Alias, Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast,
 };
 
 use super::spec::{
@@ -112,20 +111,6 @@ fn expression(
             let func = func.ok_or_else(|| broken(&format!("there is no function {name}")))?;
             let args = children.rest();
             Expr::ScalarFunction(ScalarFunction { func, args })
-        }
-        NodeKind::HigherOrderCall(name) => {
-            let func = planner().higher_order(&name);
-            let func = func.ok_or_else(|| broken(&format!("there is no function {name}")))?;
-            Expr::HigherOrderFunction(HigherOrderFunction::new(func, children.rest()))
-        }
-        NodeKind::Lambda(node) => Expr::Lambda(Lambda {
-            params: node.params,
-            body: children.boxed()?,
-        }),
-        NodeKind::LambdaVariable(bytes) => {
-            let field = field(bytes)?;
-            let name = field.name().clone();
-            Expr::LambdaVariable(LambdaVariable::new(name, Some(field)))
         }
         NodeKind::Alias(node) => alias(node, children.boxed()?),
     };

@@ -14,8 +14,7 @@ use datafusion_expr::expr::{Alias, Case, Like};
 use datafusion_expr::{Expr, ScalarUDF};
 
 use super::spec::{
-    AliasNode, CaseNode, CastNode, ExpressionSpec, LambdaNode, LikeNode, LiteralNode, Node,
-    NodeKind, UnaryKind,
+    AliasNode, CaseNode, CastNode, ExpressionSpec, LikeNode, LiteralNode, Node, NodeKind, UnaryKind,
 };
 use super::symbols;
 use crate::block;
@@ -92,22 +91,6 @@ impl Encoder {
                 check_known(expr, &call.func)?;
                 NodeKind::Call(call.func.name().to_owned())
             }
-            Expr::HigherOrderFunction(call) => {
-                if planner().higher_order(call.name()).as_ref() != Some(&call.func) {
-                    return refused(expr, &format!("workers know no function {}", call.name()));
-                }
-                NodeKind::HigherOrderCall(call.name().to_owned())
-            }
-            Expr::Lambda(lambda) => NodeKind::Lambda(LambdaNode {
-                params: lambda.params.clone(),
-            }),
-            Expr::LambdaVariable(variable) => match &variable.field {
-                Some(field) => {
-                    let field = Field::clone(field).with_name(&variable.name);
-                    NodeKind::LambdaVariable(block::encode_schema(&Schema::new(vec![field]))?)
-                }
-                None => return refused(expr, "a parameter in it has no type"),
-            },
             Expr::Alias(node) => NodeKind::Alias(alias(node)),
             other => match unary(other) {
                 Some(kind) => NodeKind::Unary(kind.into()),

@@ -29,10 +29,7 @@ pub struct Node {
     #[prost(uint32, tag = "1")]
     pub children: u32,
     /// What it is.
-    #[prost(
-        oneof = "NodeKind",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
-    )]
+    #[prost(oneof = "NodeKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: Option<NodeKind>,
 }
 
@@ -69,17 +66,8 @@ pub enum NodeKind {
     /// A function, by its name.
     #[prost(string, tag = "11")]
     Call(String),
-    /// A function with functions among its arguments, by its name.
-    #[prost(string, tag = "12")]
-    HigherOrderCall(String),
-    /// A function among arguments.
-    #[prost(message, tag = "13")]
-    Lambda(LambdaNode),
-    /// A parameter of one: an Arrow schema of one field, which has its name.
-    #[prost(bytes = "bytes", tag = "14")]
-    LambdaVariable(Bytes),
     /// Another name.
-    #[prost(message, tag = "15")]
+    #[prost(message, tag = "12")]
     Alias(AliasNode),
 }
 
@@ -160,14 +148,6 @@ pub struct CastNode {
     /// Whether what does not fit becomes null.
     #[prost(bool, tag = "2")]
     pub is_try: bool,
-}
-
-/// The parameters of a function among arguments.
-#[derive(Clone, PartialEq, Message)]
-pub struct LambdaNode {
-    /// Their names.
-    #[prost(string, repeated, tag = "1")]
-    pub params: Vec<String>,
 }
 
 /// Another name.

@@ -242,7 +242,6 @@ fn what_sql_can_say_arrives_as_it_left() {
         "CAST(Id AS VARCHAR) = '7' OR TRY_CAST(text AS INT) = 7",
         "CASE WHEN Id > 1 THEN text ELSE upper(text) END IS NOT NULL",
         "tags[1] = 'x' AND array_length(tags) > 1 AND text ~ '^a' AND EXTRACT(YEAR FROM at) = 2026",
-        "array_any_match(tags, x -> x = 'b')",
     ] {
         let expr = planner().logical(text, &schema).expect(text);
         let again = there_and_back(&expr);
@@ -264,7 +263,8 @@ fn tree_of_a_thousand_conditions_travels() {
 
 #[test]
 fn damaged_message_is_an_error() {
-    let spec = encode_expression(&col("a").gt(lit(1)).and(col("b").is_null())).expect("can travel");
+    let spec =
+        encode_expression(&col("a").gt(lit(1)).and(col("b").lt(lit(2)))).expect("can travel");
     for index in 0..spec.nodes.len() {
         let mut shorter = spec.clone();
         shorter.nodes.remove(index);
