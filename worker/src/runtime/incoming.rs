@@ -99,7 +99,7 @@ impl Handler for LaneHandler {
         }
         match kind {
             LaneKind::PushTask(push) => self.on_push(connection, push, &frame.payload),
-            LaneKind::CallTemplate(template) => self.on_template(connection, template),
+            LaneKind::CallTemplate(template) => self.on_template(connection, *template),
             kind => self.runtime.on_lane_frame(connection, kind, &frame.payload),
         }
     }
@@ -142,7 +142,7 @@ impl Runtime {
     ) -> Result<(), String> {
         let id = connection.id;
         match kind {
-            LaneKind::Hello(hello) => self.on_hello(id, hello),
+            LaneKind::Hello(hello) => self.on_hello(id, *hello),
             LaneKind::TaskDone(done) => self.on_task_done(id, done, payload),
             LaneKind::TasksReturned(returned) => {
                 let tasks: Result<Vec<_>, _> =

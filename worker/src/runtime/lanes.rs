@@ -112,7 +112,7 @@ impl Runtime {
             connection.share_memory();
         }
         let frame = wire::LaneFrame {
-            kind: Some(wire::lane_frame::Kind::Hello(hello)),
+            kind: Some(wire::lane_frame::Kind::Hello(Box::new(hello))),
         };
         // It leaves with what is sent next. If the peer is gone already the reactor reports the lane closed.
         let _ = connection.enqueue(&frame, &PayloadParts::default(), Urgency::Soon);

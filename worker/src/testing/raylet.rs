@@ -133,7 +133,7 @@ impl PretendedRaylet {
             caller: Some(caller),
             ..Default::default()
         };
-        let kind = Some(wire::lane_frame::Kind::Hello(hello));
+        let kind = Some(wire::lane_frame::Kind::Hello(Box::new(hello)));
         lane.send(&wire::LaneFrame { kind }, &Value::default())
     }
 }

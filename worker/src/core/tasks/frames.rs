@@ -150,7 +150,7 @@ fn send_push(
             slot,
             ..template.shared.clone()
         };
-        let kind = wire::lane_frame::Kind::CallTemplate(told);
+        let kind = wire::lane_frame::Kind::CallTemplate(Box::new(told));
         send(connection, kind, Urgency::Soon, effects);
     }
     push.template_slot = slot;
