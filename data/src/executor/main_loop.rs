@@ -353,14 +353,14 @@ impl ExecutionLoop {
     }
 
     fn input_of(&self, start: StartInput) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
-        let (position, rows, blocks) = match start.content {
+        let (position, rows, blocks, feed_blocks) = match start.content {
             InputContent::Split(index) => {
                 let split = &self.splits[start.stage][index];
                 let mut handles = Vec::with_capacity(split.blocks.len());
                 for block in &split.blocks {
                     handles.push(self.stored(block)?);
                 }
-                (split.position.clone(), split.rows, handles)
+                (split.position.clone(), split.rows, handles, Vec::new())
             }
             InputContent::Blocks(parts) => {
                 let part = |part: &BlockSlice| BlockPart {
@@ -379,7 +379,8 @@ impl ExecutionLoop {
                         "an input names a block that was released",
                     )
                 })?;
-                (position, rows, handles)
+                let feed_blocks = vec![u32::try_from(parts.len()).unwrap_or(u32::MAX)];
+                (position, rows, handles, feed_blocks)
             }
         };
         let input = InputSpec {
@@ -389,6 +390,8 @@ impl ExecutionLoop {
             attempt: self.next_attempt,
             position,
             rows,
+            feed_blocks,
+            ..InputSpec::default()
         };
         Ok((input, blocks))
     }

@@ -264,6 +264,7 @@ fn stage_start(stage: &StagePlan, block_bytes: u64) -> Result<StageStart, DataFu
         } else {
             0
         },
+        partitioner: stage.partitioner.clone(),
     };
     Ok(StageStart {
         spec: encode_task(&task)?,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use datafusion_expr::{Expr, FetchType, Limit, LogicalPlan, TableScan};
 
-use super::job::{Edge, JobPlan, PlannedStep, SourcePlan, StagePlan};
+use super::edge::Edge;
+use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
 use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
 use crate::plan::{Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces};

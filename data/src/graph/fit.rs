@@ -6,7 +6,8 @@ use aktis_common::resources::{
 };
 use aktis_common::scheduling::{ClusterView, NodeView, PlacementRequest};
 
-use super::job::{Edge, JobPlan, StagePlan};
+use super::edge::Edge;
+use super::job::{JobPlan, StagePlan};
 
 /// A stage that no node can ever run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,19 +3,20 @@
 //! A stage is a chain of steps that run in one worker without moving a block. Its rows come from a source or along edges of
 //! other stages, and go along edges or end in a sink. Free of messages: how a stage travels is the business of `wire`.
 //!
-//! The form can say more than is carried out today: [`JobPlan::check`] refuses what is not.
+//! Not every graph can be carried out: [`JobPlan::check`] says which can.
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion_expr::{Expr, TableSource};
 
+use super::edge::{Edge, EdgeKind};
 use super::operator::{MapCall, Operator};
+use super::partition::Partitioner;
 use aktis_common::resources::ResourceRequest;
 use arrow::datatypes::SchemaRef;
 
 use crate::block::BlockHandle;
-use crate::error::PlanError;
 use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
 use crate::sinks::Sink;
 
@@ -74,24 +75,12 @@ pub struct StagePlan {
     pub(crate) sink: Option<Sink>,
     /// Its inputs must be put together of those of the stage before, so it never becomes one with that.
     pub(crate) is_apart: bool,
-}
-
-/// How rows go from one stage to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EdgeKind {
-    /// Block by block, as they are made.
-    Forward,
-}
-
-/// Rows of one stage are those of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edge {
-    /// The stage that gives, by its position in the job.
-    pub from: usize,
-    /// The stage that gets.
-    pub to: usize,
-    /// How.
-    pub kind: EdgeKind,
+    /// Which partition a row that leaves belongs to, where an exchange comes next; `None`: all rows belong to the first.
+    pub(crate) partitioner: Option<Partitioner>,
+    /// Rows leave in the order of the inputs, whatever the options of the run say: they were sorted.
+    pub(crate) is_ordered: bool,
+    /// Each partition is an input of its own, however small it is.
+    pub(crate) keeps_partitions: bool,
 }
 
 /// A job.
@@ -99,7 +88,7 @@ pub struct Edge {
 pub struct JobPlan {
     /// Each after those that its rows come from.
     pub stages: Vec<StagePlan>,
-    /// In any order.
+    /// Those to one stage are in the order of its feeds.
     pub edges: Vec<Edge>,
     /// The columns, if they are all known.
     pub schema: Option<SchemaRef>,
@@ -121,6 +110,9 @@ impl StagePlan {
             row_limit: None,
             sink: None,
             is_apart: false,
+            partitioner: None,
+            is_ordered: false,
+            keeps_partitions: false,
         }
     }
 
@@ -201,6 +193,8 @@ impl StagePlan {
         self.steps.extend(next.steps);
         self.row_limit = next.row_limit;
         self.sink = next.sink;
+        self.partitioner = next.partitioner;
+        self.is_ordered |= next.is_ordered;
         Some(self)
     }
 
@@ -225,47 +219,7 @@ impl StagePlan {
     }
 }
 
-impl Edge {
-    /// Rows go on block by block.
-    pub fn forward(from: usize, to: usize) -> Self {
-        let kind = EdgeKind::Forward;
-        Self { from, to, kind }
-    }
-}
-
 impl JobPlan {
-    /// Fails if the job is more than can be carried out: so far every stage has one input and one output, and there is one
-    /// source and one sink.
-    pub fn check(&self) -> Result<(), PlanError> {
-        for (index, stage) in self.stages.iter().enumerate() {
-            let inputs = self.edges_to(index).count() + usize::from(stage.source.is_some());
-            let outputs = self.edges_from(index).count() + usize::from(stage.sink.is_some());
-            for (what, count) in [("inputs", inputs), ("outputs", outputs)] {
-                if count != 1 {
-                    return Err(refused(&format!(
-                        "{} has {count} {what}, and a stage must have one",
-                        stage.name()
-                    )));
-                }
-            }
-        }
-        if let Some(edge) = self.edges.iter().find(|edge| edge.from >= edge.to) {
-            let name = self.stages[edge.to].name();
-            return Err(refused(&format!("{name} comes before what it reads from")));
-        }
-        let ends = |is_one: fn(&StagePlan) -> bool| {
-            self.stages.iter().filter(|stage| is_one(stage)).count()
-        };
-        let sources = ends(|stage| stage.source.is_some());
-        let sinks = ends(|stage| stage.sink.is_some());
-        if (sources, sinks) != (1, 1) {
-            return Err(refused(&format!(
-                "it has {sources} sources and {sinks} sinks, and there must be one of each"
-            )));
-        }
-        Ok(())
-    }
-
     /// Where rows of the stage come from.
     pub(crate) fn edges_to(&self, stage: usize) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.to == stage)
@@ -280,7 +234,8 @@ impl JobPlan {
     /// something between them must stay between them.
     pub(super) fn merged(&self, edge: Edge) -> Option<StagePlan> {
         let (from, to) = (&self.stages[edge.from], &self.stages[edge.to]);
-        let are_alone = self.edges_from(edge.from).count() == 1
+        let are_alone = edge.kind == EdgeKind::Forward
+            && self.edges_from(edge.from).count() == 1
             && self.edges_to(edge.to).count() == 1
             && to.source.is_none()
             && from.sink.is_none();
@@ -307,8 +262,4 @@ impl JobPlan {
             }
         }
     }
-}
-
-fn refused(why: &str) -> PlanError {
-    PlanError::InvalidArgument(format!("this job cannot be run yet: {why}"))
 }

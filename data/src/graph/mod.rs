@@ -1,15 +1,20 @@
 //! The intermediate form of a job: a graph of stages, cut from a plan, fitted to a cluster.
 
+mod check;
 mod cut;
+mod edge;
 mod fit;
 mod job;
 mod operator;
+mod partition;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use cut::plan_job;
+pub use edge::{Edge, EdgeKind};
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
-pub use job::{Edge, EdgeKind, JobPlan, PlannedStep, StagePlan};
+pub use job::{JobPlan, PlannedStep, StagePlan};
 pub use operator::{Function, MapCall, NamedExpression, Operator};
+pub use partition::{PartitionBy, Partitioner, RangeKey};
 pub use task::StageTask;

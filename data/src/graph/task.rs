@@ -1,6 +1,7 @@
 //! What one worker of a stage does with every input that it gets: read, steps, sink.
 
 use super::operator::Operator;
+use super::partition::Partitioner;
 use crate::registered::Registered;
 
 /// What one worker of a stage does.
@@ -20,6 +21,8 @@ pub struct StageTask {
     pub row_limit: Option<u64>,
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     pub prefetch_batches: u32,
+    /// Which partition a row that leaves belongs to; `None`: all belong to the first.
+    pub partitioner: Option<Partitioner>,
 }
 
 impl StageTask {

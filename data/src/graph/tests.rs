@@ -337,31 +337,93 @@ fn merging_in_the_middle_keeps_the_other_edges() {
     assert_eq!(merged.edges, [Edge::forward(0, 1)]);
 }
 
+/// A source, something behind it, and a sink.
+fn three_stages() -> JobPlan {
+    let maps = vec![
+        map("A", Compute::actors()),
+        map("B", Compute::actors()),
+        map("C", gpu_actors()),
+    ];
+    plan_job(&chain(maps), &Sink::Consumer).expect("plans")
+}
+
+fn by_turns(partitions: u32) -> Partitioner {
+    let by = PartitionBy::RoundRobin;
+    Partitioner { partitions, by }
+}
+
+fn edge(from: usize, to: usize, kind: EdgeKind) -> Edge {
+    Edge { from, to, kind }
+}
+
 #[test]
-fn job_that_is_more_than_a_chain_is_refused_by_name() {
-    let maps = vec![map("A", Compute::actors()), map("B", gpu_actors())];
-    let chain = plan_job(&chain(maps), &Sink::Consumer).expect("plans");
-    chain.check().expect("can be carried out");
-    let mut fork = chain.clone();
-    fork.stages.push(fork.stages[1].clone());
-    fork.edges.push(Edge::forward(0, 2));
-    let mut union = chain.clone();
-    union.stages.insert(0, union.stages[0].clone());
-    union.edges = vec![Edge::forward(0, 2), Edge::forward(1, 2)];
-    let mut two_jobs = chain.clone();
-    two_jobs.stages.extend(chain.stages.clone());
-    two_jobs.edges.push(Edge::forward(2, 3));
-    let mut backward = chain;
-    backward.stages.reverse();
-    backward.edges = vec![Edge::forward(1, 0)];
-    for (job, why) in [
-        (fork, "Read->A has 2 outputs"),
-        (union, "B has 2 inputs"),
-        (two_jobs, "2 sources and 2 sinks"),
-        (backward, "B comes before"),
-    ] {
-        let refusal = job.check().expect_err("is more than a chain").to_string();
-        assert!(refusal.contains("cannot be run yet"), "{refusal}");
+fn graph_that_is_none_is_refused_by_name() {
+    let exchange = |partitions| EdgeKind::Exchange { partitions };
+    let cases: [(fn(&mut JobPlan), &str); 9] = [
+        (|job| job.stages[0].sink = Some(Sink::Consumer), "2 sinks"),
+        (|job| job.stages[2].sink = None, "0 sinks"),
+        (
+            |job| job.edges[0] = edge(1, 0, EdgeKind::Forward),
+            "Read->A comes before",
+        ),
+        (
+            |job| drop(job.edges.remove(1)),
+            "B has neither a sink nor stages",
+        ),
+        (
+            |job| job.edges.push(edge(0, 2, EdgeKind::GATHER)),
+            "C has forward edges beside exchanges",
+        ),
+        (
+            |job| job.edges[1].kind = EdgeKind::Broadcast,
+            "C has nothing to begin its inputs with",
+        ),
+        (
+            |job| job.stages[1].partitioner = Some(by_turns(0)),
+            "B tells rows apart by no partition",
+        ),
+        (
+            |job| {
+                job.stages[1].partitioner = Some(by_turns(2));
+                job.stages[1].row_limit = Some(7);
+            },
+            "B has a limit and partitions",
+        ),
+        (
+            |job| {
+                let keys = Vec::new();
+                let by = PartitionBy::Range {
+                    keys,
+                    bounds_feed: 0,
+                };
+                job.stages[1].partitioner = Some(Partitioner { partitions: 3, by });
+            },
+            "B has no broadcast edge for its bounds",
+        ),
+    ];
+    for (spoil, why) in cases {
+        let mut job = three_stages();
+        job.check().expect("can be carried out");
+        spoil(&mut job);
+        let refusal = job.check().expect_err(why).to_string();
+        assert!(refusal.contains("this job cannot be run"), "{refusal}");
         assert!(refusal.contains(why), "{refusal}");
     }
+    let mut other_number = three_stages();
+    other_number.stages[0].partitioner = Some(by_turns(3));
+    other_number.edges[0].kind = exchange(4);
+    let refusal = other_number.check().expect_err("3 are not 4").to_string();
+    assert!(
+        refusal.contains("Read->A goes into an exchange of 4 partitions"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn stages_on_both_sides_of_an_exchange_never_become_one() {
+    let mut job = three_stages();
+    job.edges[0].kind = EdgeKind::GATHER;
+    let merged = fit(job, &view(1, 1)).expect("fits");
+    let names: Vec<String> = merged.stages.iter().map(StagePlan::name).collect();
+    assert_eq!(names, ["Read->A", "B->C"]);
 }

@@ -5,6 +5,7 @@ use aktis_inference::TextEmbedderSpec;
 use aktis_worker::TaskFailure;
 
 use super::expression::ExpressionSpec;
+use super::partition;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, StageSpec, Step, StepKind,
 };
@@ -17,6 +18,7 @@ use crate::registered::Registered;
 pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
     let source = spec.source.ok_or_else(|| incomplete("a stage", "source"))?;
     let steps: Result<_, TaskFailure> = spec.steps.into_iter().map(operator).collect();
+    let partitioner = spec.partitioner.map(partition::decode).transpose()?;
     Ok(StageTask {
         name: spec.name,
         source: registered(source),
@@ -25,10 +27,11 @@ pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
         block_bytes: spec.block_bytes,
         row_limit: spec.row_limit,
         prefetch_batches: spec.prefetch_batches,
+        partitioner,
     })
 }
 
-fn incomplete(message: &str, field: &str) -> TaskFailure {
+pub(super) fn incomplete(message: &str, field: &str) -> TaskFailure {
     TaskFailure::new(
         ErrorCode::Internal,
         format!("read a message for a stage worker: {message} has no {field}"),

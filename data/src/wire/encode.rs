@@ -3,6 +3,7 @@
 use datafusion_common::DataFusionError;
 
 use super::expression::ExpressionSpec;
+use super::partition;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, StageSpec, Step, StepKind,
@@ -22,6 +23,7 @@ pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError
         block_bytes: task.block_bytes,
         row_limit: task.row_limit,
         prefetch_batches: task.prefetch_batches,
+        partitioner: task.partitioner.as_ref().map(partition::encode),
     })
 }
 

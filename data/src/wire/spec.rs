@@ -30,6 +30,62 @@ pub struct StageSpec {
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     #[prost(uint32, tag = "7")]
     pub prefetch_batches: u32,
+    /// Absent: all rows belong to the first partition.
+    #[prost(message, optional, tag = "8")]
+    pub partitioner: Option<PartitionerSpec>,
+}
+
+/// As [`Partitioner`](crate::graph::Partitioner).
+#[derive(Clone, PartialEq, Message)]
+pub struct PartitionerSpec {
+    /// How many partitions there are.
+    #[prost(uint32, tag = "1")]
+    pub partitions: u32,
+    /// How a row finds its own.
+    #[prost(oneof = "PartitionKind", tags = "2, 3, 4, 5")]
+    pub kind: Option<PartitionKind>,
+}
+
+/// How a row finds its partition.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum PartitionKind {
+    /// Rows with equal values of these columns meet.
+    #[prost(message, tag = "2")]
+    Hash(NamesStep),
+    /// Rows between the same two bounds meet.
+    #[prost(message, tag = "3")]
+    Range(RangeSpec),
+    /// In turn.
+    #[prost(message, tag = "4")]
+    RoundRobin(()),
+    /// By chance, from this seed.
+    #[prost(uint64, tag = "5")]
+    Random(u64),
+}
+
+/// Partitions by order.
+#[derive(Clone, PartialEq, Message)]
+pub struct RangeSpec {
+    /// The most important first.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: Vec<RangeKeySpec>,
+    /// Which feed of an input brings the bounds.
+    #[prost(uint32, tag = "2")]
+    pub bounds_feed: u32,
+}
+
+/// As [`RangeKey`](crate::graph::RangeKey).
+#[derive(Clone, PartialEq, Message)]
+pub struct RangeKeySpec {
+    /// The column.
+    #[prost(string, tag = "1")]
+    pub column: String,
+    /// Large values first.
+    #[prost(bool, tag = "2")]
+    pub is_descending: bool,
+    /// Nulls first.
+    #[prost(bool, tag = "3")]
+    pub has_nulls_first: bool,
 }
 
 /// As [`Registered`](crate::registered::Registered).
@@ -199,6 +255,18 @@ pub struct InputSpec {
     /// Which attempt this is, counted over all inputs of the job: no two share a file.
     #[prost(uint64, tag = "7")]
     pub attempt: u64,
+    /// How many of its blocks belong to each of the stage's feeds, in the order of the edges; nothing where a source begins.
+    #[prost(uint32, repeated, tag = "8")]
+    pub feed_blocks: Vec<u32>,
+    /// Where there are exchanges: its partition, or the first of neighbours that were put together.
+    #[prost(uint32, tag = "9")]
+    pub partition: u32,
+    /// Of each feed: the columns that its stage has told so far, or nothing. Left out where the one feed has blocks.
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    pub feed_schemas: Vec<Bytes>,
+    /// If there are any: only these blocks are sent, by their number, those that are skipped counted.
+    #[prost(uint64, repeated, tag = "11")]
+    pub wanted_blocks: Vec<u64>,
 }
 
 /// What a pull tells besides its block.
@@ -228,6 +296,9 @@ pub struct Report {
     /// The columns that came out so far, if the last report did not tell; also where no row came out.
     #[prost(bytes = "bytes", tag = "8")]
     pub schema: Bytes,
+    /// Of the block.
+    #[prost(uint32, tag = "9")]
+    pub partition: u32,
 }
 
 /// What one step did.

@@ -7,7 +7,9 @@ use prost::Message;
 
 use super::spec::StageSpec;
 use super::{decode_task, encode_task};
-use crate::graph::{Function, MapCall, NamedExpression, Operator, StageTask};
+use crate::graph::{
+    Function, MapCall, NamedExpression, Operator, PartitionBy, Partitioner, RangeKey, StageTask,
+};
 use crate::plan::{Expression, Kept};
 use crate::registered::Registered;
 
@@ -70,6 +72,24 @@ fn registered() -> impl Strategy<Value = Registered> {
     })
 }
 
+fn partitioners() -> impl Strategy<Value = Partitioner> {
+    let key = (".*", any::<bool>(), any::<bool>()).prop_map(
+        |(column, is_descending, has_nulls_first)| RangeKey {
+            column,
+            is_descending,
+            has_nulls_first,
+        },
+    );
+    let range = (prop::collection::vec(key, 0..3), any::<u32>());
+    let by = prop_oneof![
+        names().prop_map(|keys| PartitionBy::Hash { keys }),
+        range.prop_map(|(keys, bounds_feed)| PartitionBy::Range { keys, bounds_feed }),
+        Just(PartitionBy::RoundRobin),
+        any::<u64>().prop_map(|seed| PartitionBy::Random { seed }),
+    ];
+    (any::<u32>(), by).prop_map(|(partitions, by)| Partitioner { partitions, by })
+}
+
 fn tasks() -> impl Strategy<Value = StageTask> {
     let numbers = (any::<u64>(), prop::option::of(any::<u64>()), any::<u32>());
     let steps = prop::collection::vec(operators(), 0..5);
@@ -79,9 +99,11 @@ fn tasks() -> impl Strategy<Value = StageTask> {
         steps,
         prop::option::of(registered()),
         numbers,
+        prop::option::of(partitioners()),
     )
-        .prop_map(
-            |(name, source, steps, sink, (block_bytes, row_limit, prefetch_batches))| StageTask {
+        .prop_map(|(name, source, steps, sink, numbers, partitioner)| {
+            let (block_bytes, row_limit, prefetch_batches) = numbers;
+            StageTask {
                 name,
                 source,
                 steps,
@@ -89,8 +111,9 @@ fn tasks() -> impl Strategy<Value = StageTask> {
                 block_bytes,
                 row_limit,
                 prefetch_batches,
-            },
-        )
+                partitioner,
+            }
+        })
 }
 
 proptest! {
@@ -116,6 +139,7 @@ fn planned_expression_travels_without_the_name_of_its_table() {
         block_bytes: 0,
         row_limit: None,
         prefetch_batches: 0,
+        partitioner: None,
     };
     let decoded = decode_task(encode_task(&task).expect("was planned")).expect("is whole");
     let unqualified = Expression::Planned(col("id").gt(lit(3)));

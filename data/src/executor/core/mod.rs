@@ -102,8 +102,7 @@ impl Executor {
             demands.push(part.demand);
         }
         for edge in edges {
-            // The one kind that there is: block by block, as they are made.
-            let EdgeKind::Forward = edge.kind;
+            debug_assert_eq!(edge.kind, EdgeKind::Forward, "as the check says");
             debug_assert!(edge.from < edge.to, "stages come after what they read from");
             stages[edge.from].next.push(edge.to);
             stages[edge.to].feeds.push(Feed::new(edge.from));

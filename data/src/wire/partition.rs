@@ -1,0 +1,56 @@
+//! How rows find their partitions, there and back.
+
+use aktis_worker::TaskFailure;
+
+use super::decode::incomplete;
+use super::spec::{NamesStep, PartitionKind, PartitionerSpec, RangeKeySpec, RangeSpec};
+use crate::graph::{PartitionBy, Partitioner, RangeKey};
+
+pub(super) fn encode(partitioner: &Partitioner) -> PartitionerSpec {
+    let kind = match &partitioner.by {
+        PartitionBy::Hash { keys } => PartitionKind::Hash(NamesStep {
+            names: keys.clone(),
+        }),
+        PartitionBy::Range { keys, bounds_feed } => {
+            let key = |key: &RangeKey| RangeKeySpec {
+                column: key.column.clone(),
+                is_descending: key.is_descending,
+                has_nulls_first: key.has_nulls_first,
+            };
+            PartitionKind::Range(RangeSpec {
+                keys: keys.iter().map(key).collect(),
+                bounds_feed: *bounds_feed,
+            })
+        }
+        PartitionBy::RoundRobin => PartitionKind::RoundRobin(()),
+        PartitionBy::Random { seed } => PartitionKind::Random(*seed),
+    };
+    PartitionerSpec {
+        partitions: partitioner.partitions,
+        kind: Some(kind),
+    }
+}
+
+pub(super) fn decode(spec: PartitionerSpec) -> Result<Partitioner, TaskFailure> {
+    let by = match spec
+        .kind
+        .ok_or_else(|| incomplete("a partitioner", "kind"))?
+    {
+        PartitionKind::Hash(keys) => PartitionBy::Hash { keys: keys.names },
+        PartitionKind::Range(RangeSpec { keys, bounds_feed }) => {
+            let key = |key: RangeKeySpec| RangeKey {
+                column: key.column,
+                is_descending: key.is_descending,
+                has_nulls_first: key.has_nulls_first,
+            };
+            let keys = keys.into_iter().map(key).collect();
+            PartitionBy::Range { keys, bounds_feed }
+        }
+        PartitionKind::RoundRobin(()) => PartitionBy::RoundRobin,
+        PartitionKind::Random(seed) => PartitionBy::Random { seed },
+    };
+    Ok(Partitioner {
+        partitions: spec.partitions,
+        by,
+    })
+}
