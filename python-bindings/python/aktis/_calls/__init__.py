@@ -1,0 +1,1 @@
+"""Calls from the side of the caller: what `remote` makes, its options and arguments, and the objects that come back."""

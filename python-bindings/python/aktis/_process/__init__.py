@@ -1,0 +1,1 @@
+"""What runs in processes that the session starts: the zygote, workers, and the actors inside them."""

@@ -1,0 +1,1 @@
+"""Values, functions and errors on their way between processes."""
