@@ -3,8 +3,9 @@
 Run it by ``python examples/tasks_and_actors.py``.
 """
 
-import aktis as ray
 import numpy as np
+
+import aktis as ray
 
 
 @ray.remote

@@ -20,7 +20,7 @@ GONE_DEADLINE_S = 30.0
 #: Has imported what the zygote has. A byte asks for children; each writes one when it runs, and ends when the next byte comes.
 BARE_ZYGOTE = """
 import gc, os, sys
-import aktis._zygote
+import aktis._process.zygote
 gc.collect()
 gc.freeze()
 gc.disable()

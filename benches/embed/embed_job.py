@@ -51,9 +51,10 @@ def ray_job(options):
 
 
 def aktis_job(options):
-    import aktis
     import aktis.data
     import aktis.models
+
+    import aktis
 
     aktis.init(num_cpus=options.cpus)
 

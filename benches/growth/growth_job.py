@@ -11,8 +11,9 @@ import json
 import statistics
 import time
 
-import aktis
 import bare
+
+import aktis
 
 #: A window is repeated as often as asked for, and until so many seconds are spent on one `n`: a short one is a noisy one.
 LEAST_S = 0.2

@@ -128,7 +128,7 @@ def bare_program():
 
 
 def certificates(folder):
-    from certificates import Authority  # noqa: PLC0415
+    from certificates import Authority
 
     authority = Authority(folder / "authority")
     return [str(path) for path in (*authority.sign("aktis"), authority.path)]

@@ -7,8 +7,9 @@ import json
 import sys
 import time
 
-import aktis
 import numpy
+
+import aktis
 
 
 @aktis.remote(num_cpus=0, resources={"far": 0.001})

@@ -7,7 +7,7 @@ fn main() -> std::process::ExitCode {
     let called = arguments.next().unwrap_or_else(|| "aktis".to_owned());
     let own = std::env::current_exe().map_or(called, |path| path.display().to_string());
     let arguments: Vec<String> = arguments.collect();
-    let zygote = ["python3", "-m", "aktis._zygote"]
+    let zygote = ["python3", "-m", "aktis._process.zygote"]
         .map(str::to_owned)
         .to_vec();
     let launcher = Launcher {

@@ -183,7 +183,7 @@ impl CallDone {
 /// User code forked, and its child returned from it: only its parent answers the call.
 pub(crate) fn end_forked_child(py: Python<'_>, error: Option<PyErr>) -> ! {
     let ended = py
-        .import("aktis._worker")
+        .import("aktis._process.worker")
         .and_then(|module| module.call_method1("end_forked_child", (error,)));
     if let Err(error) = ended {
         error.write_unraisable(py, None);

@@ -126,7 +126,7 @@ pub(crate) fn cancelled_end<T>(
 }
 
 fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
-    let asked = py.import("aktis._worker").and_then(|module| {
+    let asked = py.import("aktis._process.worker").and_then(|module| {
         module
             .call_method1("is_cancellation", (error.value(py),))?
             .extract::<bool>()

@@ -229,7 +229,7 @@ impl Executor {
                     .as_ref()
                     .map_or(0, |options| options.max_concurrency);
                 let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
-                py.import("aktis._worker")?
+                py.import("aktis._process.worker")?
                     .call_method1("make_actor", (class, args, kwargs, concurrency))
             });
         let result = made
@@ -334,7 +334,7 @@ impl Executor {
                     return Ok(known.bind(py).clone());
                 }
                 let found = py
-                    .import("aktis._actor_host")?
+                    .import("aktis._process.actor_host")?
                     .call_method1("find_method", (instance, name))?;
                 self.methods.insert(name.to_owned(), found.clone().unbind());
                 Ok(found)
@@ -366,7 +366,7 @@ impl Executor {
                 PyRuntimeError::new_err("the function's definition is not in the gcs table")
             })?;
         let loaded = py
-            .import("aktis._worker")?
+            .import("aktis._process.worker")?
             .call_method1("load_definition", (PyBytes::new(py, &bytes),))?;
         self.functions.insert(id.clone(), loaded.clone().unbind());
         Ok(loaded)
@@ -397,7 +397,7 @@ impl Executor {
         } = held;
         if gpu_ids != self.gpu_ids {
             let set = py
-                .import("aktis._worker")
+                .import("aktis._process.worker")
                 .and_then(|module| module.call_method1("set_accelerators", (visible_devices,)));
             if let Err(error) = set {
                 error.write_unraisable(py, None);
@@ -410,7 +410,7 @@ impl Executor {
         let threads = self.runtime.held_cpus().max(1);
         if threads != self.threads {
             let set = py
-                .import("aktis._thread_limits")
+                .import("aktis._process.thread_limits")
                 .and_then(|module| module.call_method1("set_threads", (threads,)));
             if let Err(error) = set {
                 error.write_unraisable(py, None);

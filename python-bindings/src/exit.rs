@@ -71,7 +71,7 @@ pub(crate) fn leave_if_asked<T>(
 }
 
 fn wish_of(py: Python<'_>, call: &ReceivedCall, error: &PyErr) -> Exit {
-    let asked = py.import("aktis._worker").and_then(|module| {
+    let asked = py.import("aktis._process.worker").and_then(|module| {
         module
             .call_method1("exit_code", (error.value(py),))?
             .extract::<(i32, bool)>()

@@ -68,7 +68,7 @@ pub(crate) fn describe(
     name: &str,
     retry_on: Option<&[u8]>,
 ) -> Described {
-    let described = py.import("aktis._worker").and_then(|module| {
+    let described = py.import("aktis._process.worker").and_then(|module| {
         // Before Python 3.12 a fetched exception carries its traceback beside it.
         if let Some(traceback) = error.traceback(py) {
             error.value(py).setattr("__traceback__", traceback)?;

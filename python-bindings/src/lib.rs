@@ -61,7 +61,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     note(Point::Loaded);
     // Of everything below: a panic is an ordinary exception (ADR 069).
     let panic_exception = module.py().get_type::<pyo3::panic::PanicException>();
-    let panics = module.py().import("aktis._panics")?;
+    let panics = module.py().import("aktis._values.panics")?;
     panics.call_method1("adopt", (panic_exception,))?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("SOURCE_MARK", aktis_common::zygote::SOURCE_MARK)?;

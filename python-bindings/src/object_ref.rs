@@ -167,13 +167,13 @@ impl PyObjectRef {
     /// 'one'
     fn future<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
-            .import("aktis._futures")?
+            .import("aktis._calls.futures")?
             .call_method1("future", (slf,))
     }
 
     fn __await__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
-            .import("aktis._futures")?
+            .import("aktis._calls.futures")?
             .call_method1("await_ref", (slf,))
     }
 
@@ -204,7 +204,7 @@ impl PyObjectRef {
     /// What notebooks show.
     fn _repr_html_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
-            .import("aktis._html")?
+            .import("aktis._messages.html")?
             .call_method1("reference", (slf,))
     }
 
@@ -406,7 +406,7 @@ impl PyObjectStream {
 
     fn __anext__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py()
-            .import("aktis._futures")?
+            .import("aktis._calls.futures")?
             .call_method1("anext_ref", (slf,))
     }
 }

@@ -6,7 +6,7 @@
 //! where a handler of a signal would raise into the runtime's code instead of the user's.
 //!
 //! ```text
-//!   polling thread ─► PythonThread.run(work) ─► queue ─► aktis._threads: take() one after the other, and call it
+//!   polling thread ─► PythonThread.run(work) ─► queue ─► aktis._process.threads: take() one after the other, and call it
 //! ```
 //! The threads are Python's, since the interpreter, when it ends, unwinds every other thread that wants its lock, and must not
 //! do so through frames of Rust.
@@ -73,7 +73,7 @@ impl PythonThread {
                 _alive: alive,
             }
         };
-        let threads = py.import("aktis._threads")?;
+        let threads = py.import("aktis._process.threads")?;
         threads.call_method1("start", (self.name, queue)).map(drop)
     }
 
@@ -113,7 +113,7 @@ impl PythonThread {
     }
 }
 
-/// What a thread of `aktis._threads` works off.
+/// What a thread of `aktis._process.threads` works off.
 #[pyclass(module = "aktis._aktis", frozen)]
 pub(crate) struct WorkQueue {
     work: Mutex<Receiver<(Work, Arc<()>)>>,

@@ -57,7 +57,8 @@ thread_local! {
 /// On the loop of an async actor, makes the calling thread run on behalf of the call whose turn it is.
 pub(crate) fn resume_on_loop(py: Python<'_>) -> PyResult<()> {
     if CURRENT_CALL.with_borrow(|call| call.is_on_loop) {
-        py.import("aktis._actor_host")?.call_method0("resume")?;
+        py.import("aktis._process.actor_host")?
+            .call_method0("resume")?;
     }
     Ok(())
 }
@@ -83,7 +84,7 @@ pub(crate) fn after_fork_in_parent() {
 /// Raises in a process that was forked from one with a session: its locks must not be touched.
 pub(crate) fn refuse_in_forked_child(py: Python<'_>) -> PyResult<()> {
     if fork::is_abandoned() {
-        py.import("aktis._session")?
+        py.import("aktis._session.session")?
             .call_method0("refuse_in_forked_child")?;
     }
     Ok(())

@@ -116,7 +116,7 @@ impl RayletConfig {
             worker_env: BTreeMap::new(),
             worker_start_timeout: settings.worker_start_timeout,
             worker_idle: settings.worker_idle,
-            // What user code may take for its clean-up (`_worker_end.py`), and some more.
+            // What user code may take for its clean-up (`_process/end.py`), and some more.
             worker_exit_grace: Duration::from_secs(35),
             report_period: settings.node_report_period,
             register_timeout: settings.connect_timeout,

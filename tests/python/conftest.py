@@ -3,8 +3,9 @@
 import faulthandler
 import signal
 
-import aktis
 import pytest
+
+import aktis
 
 #: Seconds one test may take before it is interrupted, and then before the whole run is ended with all stacks printed.
 TEST_DEADLINE_S = 150

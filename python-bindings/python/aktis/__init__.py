@@ -25,10 +25,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import actor, data, exceptions, models, remote_function, runtime_context, util
     from ._aktis import ObjectRef, ObjectRefGenerator
-    from ._cluster import available_resources, cluster_resources, get_gpu_ids, nodes
-    from ._objects import cancel, get, put, wait
-    from ._remote import method, remote
-    from ._session import init, is_initialized, shutdown
+    from ._calls.decorators import method, remote
+    from ._calls.objects import cancel, get, put, wait
+    from ._session.cluster import available_resources, cluster_resources, get_gpu_ids, nodes
+    from ._session.session import init, is_initialized, shutdown
     from .actor import ActorClass, ActorHandle, get_actor, kill
     from .runtime_context import get_runtime_context
 
@@ -38,22 +38,22 @@ _MODULE_OF = {
     "ActorHandle": "actor",
     "ObjectRef": "_aktis",
     "ObjectRefGenerator": "_aktis",
-    "available_resources": "_cluster",
-    "cancel": "_objects",
-    "cluster_resources": "_cluster",
-    "get": "_objects",
+    "available_resources": "_session.cluster",
+    "cancel": "_calls.objects",
+    "cluster_resources": "_session.cluster",
+    "get": "_calls.objects",
     "get_actor": "actor",
-    "get_gpu_ids": "_cluster",
+    "get_gpu_ids": "_session.cluster",
     "get_runtime_context": "runtime_context",
-    "init": "_session",
-    "is_initialized": "_session",
+    "init": "_session.session",
+    "is_initialized": "_session.session",
     "kill": "actor",
-    "method": "_remote",
-    "nodes": "_cluster",
-    "put": "_objects",
-    "remote": "_remote",
-    "shutdown": "_session",
-    "wait": "_objects",
+    "method": "_calls.decorators",
+    "nodes": "_session.cluster",
+    "put": "_calls.objects",
+    "remote": "_calls.decorators",
+    "shutdown": "_session.session",
+    "wait": "_calls.objects",
 }
 _SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
 __all__ = [
@@ -95,7 +95,7 @@ def __getattr__(name: str) -> object:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
-    from ._missing import explained
+    from ._messages.missing import explained
 
     raise AttributeError(explained(__name__, name, __all__))
 
@@ -110,7 +110,7 @@ class _ExplainsMissing:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         if name.startswith(f"{__name__}."):
-            from ._missing import refuse_module
+            from ._messages.missing import refuse_module
 
             refuse_module(name)
 

@@ -53,7 +53,7 @@ class Arrivals:
     def take(self) -> list[int]: ...
 
 class WorkQueue:
-    """What a thread of ``_threads`` works off."""
+    """What a thread of ``_process.threads`` works off."""
 
     def take(self) -> tuple[Callable[..., object], tuple[Any, ...]] | None: ...
 

@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Runs the command line of this process; returns its exit status."""
     from . import _aktis
-    from ._worker_command import zygote_command
+    from ._process.command import zygote_command
 
     self_command = [sys.executable, "-m", "aktis._cli"]
     return _aktis.cli(sys.argv[1:], self_command, zygote_command())

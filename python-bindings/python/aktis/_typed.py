@@ -1,7 +1,8 @@
 """What only type checkers and editors read: options as typed dictionaries, and the decorators that `remote` returns.
 
-Nothing imports this module when a program runs. The tests hold the names against those that `_options` and `_init_arguments`
-accept. An option of Ray that Aktis does not have is here with the values that ask for nothing, so that a checker reports others.
+Nothing imports this module when a program runs. The tests hold the names against those that `_calls.options` and
+`_session.init_arguments` accept. An option of Ray that Aktis does not have is here with the values that ask for nothing, so
+that a checker reports others.
 """
 
 # Forms of a call overlap where a type is Any, or a number: the first one that fits is taken.

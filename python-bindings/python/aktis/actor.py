@@ -20,13 +20,13 @@ import inspect
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
-from . import _session
-from ._actor_host import ActorExit, call_limits, request_exit
-from ._actor_method import ActorMethod
-from ._definition import Definition, Payload
-from ._methods import ClassSpec, class_spec_from, class_spec_of
-from ._options import ACTOR_OPTIONS, check_options, native_actor_options
-from ._signature import check, parameters_of
+from ._calls.actor_method import ActorMethod
+from ._calls.methods import ClassSpec, class_spec_from, class_spec_of
+from ._calls.options import ACTOR_OPTIONS, check_options, native_actor_options
+from ._calls.signature import check, parameters_of
+from ._process.actor_host import ActorExit, call_limits, request_exit
+from ._session import session
+from ._values.definition import Definition, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +164,7 @@ class ActorClass(Generic[Class_co]):
         options = self._options
         self._check_combinations()
         check(self._class.__name__, self._constructor_parameters(), args, kwargs)
-        _session.ensure_connected()
+        session.ensure_connected()
         from ._aktis import ActorCore, context
 
         if self._definition is None:
@@ -338,7 +338,7 @@ class ActorHandle(Generic[T_co]):
         self._core = core
         self._spec = spec
         self._state = state
-        self._address = _session.address()
+        self._address = session.address()
 
     @property
     def _actor_id(self) -> ActorId:
@@ -371,9 +371,9 @@ class ActorHandle(Generic[T_co]):
         return f"Actor({self._spec.class_name}, {self._core.id()})"
 
     def _repr_html_(self) -> str:
-        from . import _html
+        from ._messages import html
 
-        return _html.actor(self)
+        return html.actor(self)
 
     def __reduce__(self) -> Any:
         return _restore_handle, (self._core.state(), self._state)
@@ -412,7 +412,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
         raise ValueError(f"the name of an actor cannot be empty: got {name!r}")
     if not isinstance(name, str):
         raise TypeError(f"the name of an actor must be a string: got {name!r}")
-    _session.ensure_connected()
+    session.ensure_connected()
     from ._aktis import ActorCore, context
 
     core, state = ActorCore.by_name(name, namespace or context()["namespace"])
@@ -466,9 +466,9 @@ def exit_actor() -> NoReturn:
     ...     print("closed")
     closed
     """
-    from . import _worker
+    from ._process import worker
 
-    if _worker.actor_class is None:
+    if worker.actor_class is None:
         raise TypeError("exit_actor() can only be called in a method of an actor")
     request_exit()
     raise ActorExit(0)

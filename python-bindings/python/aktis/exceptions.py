@@ -40,7 +40,7 @@ An exception raised by a task arrives at its caller as two things at once, the o
 
 from __future__ import annotations
 
-from ._dual_exception import dual_exception
+from ._values.dual_exception import dual_exception
 
 # As type checkers know it: every session waits for what is imported here.
 TYPE_CHECKING = False
@@ -339,14 +339,14 @@ def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_tex
         died.__cause__ = _raised(message, exception_bytes, traceback_text)
         return died
     if code == _UNSCHEDULABLE:
-        from ._way_out import of_shortage
+        from ._messages.way_out import of_shortage
 
         message += of_shortage(message)
     return _CLASS_OF_CODE.get(code, RuntimeSystemError)(message)
 
 
 def _raised(message: str, exception_bytes: bytes, traceback_text: str) -> TaskError:
-    from ._carried import unpack
+    from ._values.carried import unpack
 
     cause = unpack(exception_bytes) or UnserializableException(message)
     return TaskError(traceback_text or message, cause).as_cause()

@@ -32,12 +32,12 @@ from mypy.types import (
     get_proper_type,
 )  # fmt: skip
 
-_REMOTE = "aktis._remote.remote"
+_REMOTE = "aktis._calls.decorators.remote"
 _REFERENCE = "aktis._aktis.ObjectRef"
 _STREAM = "aktis._aktis.ObjectRefGenerator"
 _CLASS = "aktis.actor.ActorClass"
 _HANDLE = "aktis.actor.ActorHandle"
-_METHOD = "aktis._actor_method.ActorMethod"
+_METHOD = "aktis._calls.actor_method.ActorMethod"
 _FUNCTION = "aktis.remote_function.RemoteFunction"
 #: What a remote class has of :class:`aktis.ActorClass`.
 _OF_REMOTE_CLASSES = ("remote", "options")

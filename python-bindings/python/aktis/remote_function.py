@@ -10,10 +10,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from . import _session
-from ._definition import Definition, Payload
-from ._options import TASK_OPTIONS, check_options, native_task_options
-from ._signature import checked, parameters_of
+from ._calls.options import TASK_OPTIONS, check_options, native_task_options
+from ._calls.signature import checked, parameters_of
+from ._session import session
+from ._values.definition import Definition, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ class RemoteFunction(Generic[Function_co, Out_co]):
 
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`, for this session."""
-        _session.ensure_connected()
+        session.ensure_connected()
         from ._aktis import TaskTemplate
 
         function_id, captured = self._definition.export(self)
@@ -148,7 +148,7 @@ class RemoteFunction(Generic[Function_co, Out_co]):
         template = TaskTemplate(function_id, name, native_task_options(self._options, is_generator=is_generator))
         call = functools.partial(template.remote, *captured) if captured else template.remote
         self.__dict__["remote"] = checked(call, name, parameters_of(self._function))
-        _session.bind(self)
+        session.bind(self)
 
     def _unbind(self) -> None:
         self.__dict__.pop("remote", None)

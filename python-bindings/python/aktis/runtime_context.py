@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _aktis, _session
+from . import _aktis
+from ._session import session
 
 if TYPE_CHECKING:
     from .actor import ActorHandle
@@ -31,7 +32,7 @@ class RuntimeContext:
     """
 
     def _get(self) -> dict[str, Any]:
-        _session.ensure_connected()
+        session.ensure_connected()
         return _aktis.context()
 
     def get_job_id(self) -> str:
@@ -93,15 +94,15 @@ class RuntimeContext:
         Raises:
             RuntimeError: this process is not an actor.
         """
-        from . import _worker
         from ._aktis import ActorCore
-        from ._methods import class_spec_of
+        from ._calls.methods import class_spec_of
+        from ._process import worker
         from .actor import ActorHandle
 
         actor_id = self.get_actor_id()
-        if actor_id is None or _worker.actor_class is None:
+        if actor_id is None or worker.actor_class is None:
             raise RuntimeError("current_actor can only be used in a method of an actor")
-        spec = class_spec_of(_worker.actor_class)
+        spec = class_spec_of(worker.actor_class)
         core = ActorCore.restore((bytes.fromhex(actor_id), 0, spec.class_name, None))
         return ActorHandle(core, spec, spec.pickled())
 
@@ -149,7 +150,7 @@ class RuntimeContext:
         Raises:
             RuntimeError: this is a driver, or an async actor, whose methods get an ``asyncio.CancelledError`` instead.
         """
-        _session.ensure_connected()
+        session.ensure_connected()
         return _aktis.is_cancelled()
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:

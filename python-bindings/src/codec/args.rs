@@ -43,7 +43,7 @@ pub(crate) fn encode_args(
     };
     if encoded.value.data_bytes() >= LARGE_BYTES {
         args.py()
-            .import("aktis._large_arguments")?
+            .import("aktis._messages.large_arguments")?
             .call_method1("note", (callee.join("."), args, kwargs))?;
     }
     if runtime.is_to_be_stored(encoded.value.data_bytes()) {

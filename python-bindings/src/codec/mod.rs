@@ -86,5 +86,5 @@ fn first_buffer(value: &Value) -> PyResult<&Bytes> {
 
 /// The Python half of serialisation.
 fn serialization(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(pyo3::intern!(py, "aktis._serialization"))
+    py.import(pyo3::intern!(py, "aktis._values.serialization"))
 }

@@ -232,7 +232,7 @@ impl PyPlan {
             max_deaths,
         };
         let modules = py
-            .import("aktis._shared_modules")?
+            .import("aktis._process.shared_modules")?
             .getattr("MODULES")?
             .extract()?;
         let pool = Box::new(RuntimePool::new(runtime).with_python_modules(modules));

@@ -1,7 +1,8 @@
 """A session per file."""
 
-import aktis
 import pytest
+
+import aktis
 
 
 @pytest.fixture(scope="module")

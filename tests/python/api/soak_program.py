@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 
-import aktis
 import numpy as np
+
+import aktis
 
 DEADLINE_S = 60
 #: A round of single calls ends after this many seconds, however few they were.

@@ -3,8 +3,9 @@
 import asyncio
 import time
 
-import aktis
 import pytest
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -6,8 +6,9 @@ import random
 import threading
 import time
 
-import aktis
 import pytest
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

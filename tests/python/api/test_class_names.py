@@ -3,9 +3,10 @@
 import copy
 import pickle
 
-import aktis
 import cloudpickle
 import pytest
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

@@ -4,8 +4,9 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import aktis
 import pytest
+
+import aktis
 from aktis import exceptions
 
 pytestmark = pytest.mark.usefixtures("session")

@@ -1,7 +1,8 @@
 """What functions and classes may refer to: themselves, each other, references, actors, imported and local things."""
 
-import aktis
 import pytest
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 30

@@ -12,8 +12,9 @@ import inspect
 import re
 import textwrap
 
-import aktis
 import pytest
+
+import aktis
 
 MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.models", "aktis.remote_function", "aktis.runtime_context",
            "aktis.util", "aktis.util.actor_pool", "aktis.util.named_actors", "aktis.util.queue",

@@ -4,8 +4,9 @@ import asyncio
 import os
 import time
 
-import aktis
 import pytest
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -6,10 +6,11 @@ import signal
 import threading
 import time
 
-import aktis
 import pytest
-from aktis import exceptions
 from waiting import DEADLINE_S, until
+
+import aktis
+from aktis import exceptions
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -3,10 +3,11 @@
 import asyncio
 import threading
 
-import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

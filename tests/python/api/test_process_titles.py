@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pathlib
 
-import aktis
 import aktis.data
 import pytest
 from waiting import until
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -3,8 +3,9 @@
 import sys
 import time
 
-import aktis
 import numpy  # noqa: F401 - the driver has it when its session begins
+
+import aktis
 
 DEADLINE_S = 30
 

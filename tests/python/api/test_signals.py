@@ -8,10 +8,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import aktis
 import pytest
-from aktis import exceptions
 from waiting import DEADLINE_S, driver, is_running, run, until
+
+import aktis
+from aktis import exceptions
 
 pytestmark = pytest.mark.usefixtures("session")
 

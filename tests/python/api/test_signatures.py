@@ -6,10 +6,13 @@ a named parameter of the function; so none can be accepted and forgotten.
 
 import inspect
 
-import aktis
 import pytest
-from aktis import _actor_host, _init_arguments, _options
+from aktis._calls import options as known_options
+from aktis._process import actor_host
+from aktis._session import init_arguments
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("no_session")
 NODE = NodeAffinitySchedulingStrategy("ab" * 16, soft=False)
@@ -49,7 +52,11 @@ REFUSED = {
     },
 }
 HONOURED = {"task": TASK, "actor": ACTOR, "method": METHOD}
-KNOWN = {"task": _options.TASK_OPTIONS, "actor": _options.ACTOR_OPTIONS, "method": _options.METHOD_OPTIONS}
+KNOWN = {
+    "task": known_options.TASK_OPTIONS,
+    "actor": known_options.ACTOR_OPTIONS,
+    "method": known_options.METHOD_OPTIONS,
+}
 #: What Aktis adds to Ray's.
 OWN = {"gpu_memory"}
 
@@ -57,30 +64,30 @@ OWN = {"gpu_memory"}
 def told(what, options):
     """What the native module is told about options."""
     if what == "task":
-        return _options.native_task_options(options, is_generator=False)
+        return known_options.native_task_options(options, is_generator=False)
     if what == "method":
-        return _options.native_method_options(options, is_generator=False)
-    limits = _actor_host.call_limits(object, options)
-    return _options.native_actor_options(options, "default") | limits
+        return known_options.native_method_options(options, is_generator=False)
+    limits = actor_host.call_limits(object, options)
+    return known_options.native_actor_options(options, "default") | limits
 
 
 @pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in HONOURED.items() for name in names])
 def test_an_option_that_is_accepted_changes_what_happens(what, name):
     options = {name: HONOURED[what][name]}
-    _options.check_options(what, KNOWN[what], options)
+    known_options.check_options(what, KNOWN[what], options)
     assert told(what, options) != told(what, {})
 
 
 @pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in REFUSED.items() for name in names])
 def test_an_option_that_aktis_does_not_have_is_refused_by_name_with_the_way_out(what, name):
     with pytest.raises(ValueError, match=name) as refused:
-        _options.check_options(what, KNOWN[what], {name: REFUSED[what][name]})
+        known_options.check_options(what, KNOWN[what], {name: REFUSED[what][name]})
     assert len(str(refused.value).partition(": ")[2]) > len("leave it out"), "it says what to do instead"
 
 
 @pytest.mark.parametrize("what", KNOWN)
 def test_there_is_no_option_besides_those(what):
-    harmless = {name for name, reason in _options.HARMLESS.items() if reason}
+    harmless = {name for name, reason in known_options.HARMLESS.items() if reason}
     assert KNOWN[what] - OWN == {*HONOURED[what], *REFUSED[what], *harmless}
 
 
@@ -109,8 +116,8 @@ def test_an_argument_of_init_that_is_accepted_has_a_parameter_or_a_setting(name)
     parameters = inspect.signature(aktis.init).parameters
     if name in parameters:
         return
-    _init_arguments.check_init_arguments({name: INIT_HONOURED[name]}, local_mode=False)
-    laptop = _init_arguments.LaptopArguments(None, None, None, None, None, None, {name: INIT_HONOURED[name]})
+    init_arguments.check_init_arguments({name: INIT_HONOURED[name]}, local_mode=False)
+    laptop = init_arguments.LaptopArguments(None, None, None, None, None, None, {name: INIT_HONOURED[name]})
     assert INIT_HONOURED[name] in laptop.options([]).values()
 
 
@@ -122,9 +129,9 @@ def test_an_argument_of_init_that_aktis_does_not_have_is_refused_by_name(name):
 
 
 def test_harmless_arguments_of_init_are_listed_with_their_reason():
-    assert set(_init_arguments.HARMLESS) == INIT_HARMLESS and all(_init_arguments.HARMLESS.values())
-    _init_arguments.check_init_arguments(dict.fromkeys(INIT_HARMLESS, "x"), local_mode=False)
-    refused = set(_init_arguments._ONLY_DEFAULT)
+    assert set(init_arguments.HARMLESS) == INIT_HARMLESS and all(init_arguments.HARMLESS.values())
+    init_arguments.check_init_arguments(dict.fromkeys(INIT_HARMLESS, "x"), local_mode=False)
+    refused = set(init_arguments._ONLY_DEFAULT)
     assert refused == set(INIT_REFUSED)
 
 

@@ -2,9 +2,10 @@
 
 import os
 
-import aktis
 import pytest
 from waiting import driver
+
+import aktis
 
 DEADLINE_S = 60
 
@@ -70,9 +71,9 @@ def test_loaded_libraries_are_told(no_session):
         import ctypes
 
         import numpy  # noqa: F401
-        from aktis import _thread_limits
+        from aktis._process import thread_limits
 
-        (path,) = _thread_limits._loaded_openblas()
+        (path,) = thread_limits._loaded_openblas()
         return ctypes.CDLL(path).scipy_openblas_get_num_threads64_()
 
     aktis.init(num_cpus=2, log_to_driver=False)

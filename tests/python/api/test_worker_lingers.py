@@ -4,9 +4,10 @@ import os
 import signal
 import time
 
-import aktis
 import pytest
 from waiting import DEADLINE_S, is_running, until
+
+import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -9,8 +9,9 @@ import json
 import sys
 import threading
 
-import aktis
 import numpy as np
+
+import aktis
 
 DEADLINE_S = 120
 

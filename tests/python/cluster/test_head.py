@@ -7,10 +7,11 @@ import subprocess
 import sys
 import textwrap
 
-import aktis
 import pytest
-from aktis import _aktis
 from waiting import DEADLINE_S, until
+
+import aktis
+from aktis import _aktis
 
 from .conftest import processes_with
 

@@ -9,10 +9,11 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import aktis
 import aktis.data
 import pytest
 from waiting import DEADLINE_S, until
+
+import aktis
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_a_stopped_node_costs_one_restart_and_frees_what_was_given_up(lone_b, tm
 DRIVER = """
     import os, sys
     import aktis
-    import aktis._session
+    import aktis._session.session
 
     @aktis.remote(num_cpus=0, resources={"b": 1})
     class Counter:
@@ -147,7 +148,7 @@ DRIVER = """
             return os.getpid()
 
     # A driver joins the raylet of the head where there is one. This one is to be elsewhere.
-    aktis._session._find_raylet = lambda address, laptop: os.environ["NODE_SOCKET"]
+    aktis._session.session._find_raylet = lambda address, laptop: os.environ["NODE_SOCKET"]
     aktis.init(address=os.environ["CLUSTER"], log_to_driver=False)
     plain, detached = Counter.remote(), Counter.options(name="kept", lifetime="detached").remote()
     before = aktis.get([plain.pid.remote(), detached.pid.remote()])

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from aktis._worker_logs import print_worker_lines
+from aktis._session.worker_logs import print_worker_lines
 from aktis.data import DataContext, _consume, _progress
 
 _progress.QUIET_S = 0.0

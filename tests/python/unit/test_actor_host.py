@@ -8,8 +8,8 @@ import select
 import threading
 
 import pytest
-from aktis import _actor_host, _async_host
-from aktis._actor_host import ActorExit, find_method, host_actor
+from aktis._process import actor_host, async_host
+from aktis._process.actor_host import ActorExit, find_method, host_actor
 
 DEADLINE_S = 20
 #: Methods that are called for their items.
@@ -142,7 +142,7 @@ class Async:
 
 
 def test_a_plain_class_is_hosted_by_the_native_loop(monkeypatch):
-    monkeypatch.setattr(_actor_host, "request_exit", lambda: None)
+    monkeypatch.setattr(actor_host, "request_exit", lambda: None)
     host = host_actor(Plain, (), {}, 0)
     assert host.kind == "sync"
     assert host.instance.__ray_ready__() is True
@@ -195,7 +195,7 @@ def test_plain_methods_of_an_async_actor_run_on_its_loop():
 @pytest.fixture
 def _others_run(monkeypatch):
     """In place of the native module, which knows whether a consumer has read enough."""
-    monkeypatch.setattr(_async_host, "_let_others_run", lambda _done: asyncio.sleep(0))
+    monkeypatch.setattr(async_host, "_let_others_run", lambda _done: asyncio.sleep(0))
 
 
 @pytest.mark.usefixtures("_others_run")
@@ -266,9 +266,9 @@ def test_methods_do_not_begin_once_the_actor_has_asked_for_its_end(monkeypatch):
         def __call__(self, value, exc=None):
             begun.append(exc)
 
-    monkeypatch.setattr(_actor_host, "_is_ending", True)
-    asyncio.run(_async_host.CallLoop(1)._call(begun.append, ("on the loop",), {}, Done()))  # pyright: ignore[reportArgumentType]
-    _actor_host._run(begun.append, ("on a thread",), {}, Done())  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(actor_host, "_is_ending", True)
+    asyncio.run(async_host.CallLoop(1)._call(begun.append, ("on the loop",), {}, Done()))  # pyright: ignore[reportArgumentType]
+    actor_host._run(begun.append, ("on a thread",), {}, Done())  # pyright: ignore[reportArgumentType]
     assert begun == []
 
 

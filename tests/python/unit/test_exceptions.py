@@ -6,9 +6,11 @@ import threading
 
 import cloudpickle
 import pytest
-from aktis import _carried, exceptions
-from aktis._traceback import remote_traceback
-from aktis._worker import describe_exception
+from aktis._process.worker import describe_exception
+from aktis._values import carried
+from aktis._values.traceback import remote_traceback
+
+from aktis import exceptions
 
 APPLICATION, ACTOR_DIED = 2, 4
 
@@ -126,7 +128,7 @@ def test_an_argument_that_cannot_travel_is_short_text_whatever_its_text_does():
 
 
 def test_an_error_of_a_type_that_cannot_travel_has_a_cause_that_holds_its_text(monkeypatch):
-    monkeypatch.setattr(_carried, "_dumps", lambda _value: b"")
+    monkeypatch.setattr(carried, "_dumps", lambda _value: b"")
     caught = arrived(raised(TwoArgumentsError(5, "reason")))
     assert isinstance(caught.cause, exceptions.UnserializableException) and "5: reason" in str(caught.cause)  # pyright: ignore[reportAttributeAccessIssue]
 

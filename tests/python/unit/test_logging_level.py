@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from aktis._init_arguments import _LOGGING_LEVELS
+from aktis._session.init_arguments import _LOGGING_LEVELS
 
 
 def level_after(script):
@@ -28,7 +28,7 @@ def level_after(script):
     ],
 )
 def test_the_level_is_that_of_init_until_the_user_sets_another_one(script, level):
-    assert level_after(f"from aktis._logging_level import keep, logger\n{script}") == level
+    assert level_after(f"from aktis._session.logging_level import keep, logger\n{script}") == level
 
 
 def test_names_of_levels_are_those_of_logging():

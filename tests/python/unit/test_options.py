@@ -1,8 +1,8 @@
 """Options of tasks, actors and methods. Needs no native module."""
 
 import pytest
-from aktis import _options as options
-from aktis._init_arguments import LaptopArguments, check_init_arguments
+from aktis._calls import options
+from aktis._session.init_arguments import LaptopArguments, check_init_arguments
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 

@@ -4,8 +4,9 @@ import pathlib
 import subprocess
 import sys
 
-import aktis
 import pytest
+
+import aktis
 
 
 def modules_after(statement, isolated=()):

@@ -3,14 +3,16 @@
 import pickle
 
 import pytest
-from aktis import _panics, exceptions
+from aktis._values import panics
+
+from aktis import exceptions
 
 
 @pytest.fixture
 def panic_exception():
     """As PyO3 makes it."""
     kind = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
-    _panics.adopt(kind)
+    panics.adopt(kind)
     return kind
 
 

@@ -4,8 +4,9 @@ import contextlib
 import random
 import struct
 
-import aktis
 import pytest
+
+import aktis
 from aktis import _aktis
 
 NONE, STR, TUPLE, LIST, DICT = b"\0", 5, 7, 8, 9

@@ -6,7 +6,7 @@ import threading
 
 import numpy
 import pytest
-from aktis import _serialization as serialization
+from aktis._values import serialization
 
 
 def travelled(value):
@@ -54,9 +54,7 @@ def test_importable_classes_go_by_name():
 
 
 def test_classes_of_the_script_go_by_value():
-    script = (
-        "from aktis import _serialization as s\nclass A:\n    x = 7\nopen('/dev/stdout', 'wb').write(s.dumps([A()])[0])"
-    )
+    script = "from aktis._values import serialization as s\nclass A:\n    x = 7\nopen('/dev/stdout', 'wb').write(s.dumps([A()])[0])"
     pickled = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60).stdout
     assert serialization.loads(pickled, [])[0].x == 7
 

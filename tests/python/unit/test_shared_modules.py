@@ -17,11 +17,11 @@ def lines_of(script):
 def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
     script = """
         import os
-        from aktis import _shared_modules
+        from aktis._process import shared_modules
         before = dict(os.environ)
-        _shared_modules.load(["numpy", "pandas", "pyarrow"])
+        shared_modules.load(["numpy", "pandas", "pyarrow"])
         import sys
-        print(all(name in sys.modules for name in _shared_modules.MODULES))
+        print(all(name in sys.modules for name in shared_modules.MODULES))
         print(len(os.listdir("/proc/self/task")), os.environ == before)
     """
     assert lines_of(script) == ["True", "1", "True"]
@@ -30,12 +30,12 @@ def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
 def test_workers_draw_different_random_numbers():
     script = """
         import os, sys
-        from aktis import _shared_modules
-        _shared_modules.load(["numpy"])
+        from aktis._process import shared_modules
+        shared_modules.load(["numpy"])
         import numpy.random
         for _ in range(2):
             if os.fork() == 0:
-                _shared_modules.after_fork()
+                shared_modules.after_fork()
                 print(numpy.random.rand(), flush=True)
                 os._exit(0)
             os.wait()
@@ -47,8 +47,8 @@ def test_workers_draw_different_random_numbers():
 def test_only_modules_that_are_known_to_work_after_a_fork_are_imported():
     script = """
         import sys
-        from aktis import _shared_modules
-        _shared_modules.load(["colorsys", "no_such_module"])
+        from aktis._process import shared_modules
+        shared_modules.load(["colorsys", "no_such_module"])
         print("colorsys" in sys.modules)
     """
     assert lines_of(script) == ["False"]

@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from aktis import _init_arguments, _options, _typed
+from aktis._calls import options as _options
+from aktis._session import init_arguments
 from aktis.data import _keywords, _read, _taking, _transforms, dataset
 from aktis.data import _typed as _data_typed
+
+from aktis import _typed
 
 ROOT = pathlib.Path(__file__).parents[3]
 PROGRAMS = pathlib.Path(__file__).parent / "types"
@@ -72,7 +75,7 @@ def test_a_checker_finds_every_mistake_and_nothing_else(checker, tmp_path):
         (_typed.MethodOptions, _options.METHOD_OPTIONS),
         (
             _typed.InitOptions,
-            {*_init_arguments.HARMLESS, *_init_arguments._ONLY_DEFAULT, *_init_arguments._SETTINGS},
+            {*init_arguments.HARMLESS, *init_arguments._ONLY_DEFAULT, *init_arguments._SETTINGS},
         ),
         (_data_typed.RemoteArgs, set(_keywords.REMOTE_ARGS)),
         (_data_typed.RowOptions, {*_keywords.REMOTE_ARGS, *_transforms._ROW_OPTIONS}),

@@ -8,10 +8,10 @@ import textwrap
 def end_with(at_exit):
     script = f"""
         import atexit, ctypes, os
-        from aktis import _worker_end
-        _worker_end.PATIENCE_S = 0.3
+        from aktis._process import end
+        end.PATIENCE_S = 0.3
         atexit.register({at_exit})
-        _worker_end.end_in_order(None, 7)
+        end.end_in_order(None, 7)
         ctypes.CDLL(None).usleep(600_000)  # longer than the deadline was
         os._exit(3)
     """

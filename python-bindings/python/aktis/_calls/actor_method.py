@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from . import _blocking_get, _session
-from ._actor_host import GROUP_SEPARATOR
-from ._options import METHOD_OPTIONS, check_options, native_method_options
-from ._signature import checked
+from .._process import blocking_get
+from .._process.actor_host import GROUP_SEPARATOR
+from .._session import session
+from .options import METHOD_OPTIONS, check_options, native_method_options
+from .signature import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Unpack
 
-    from ._aktis import ActorCore
-    from ._methods import MethodSpec
-    from ._typed import MethodOptions
+    from .._aktis import ActorCore
+    from .._typed import MethodOptions
+    from .methods import MethodSpec
 
 #: The parameters of the method, without ``self``.
 P = ParamSpec("P")
@@ -64,15 +65,15 @@ class ActorMethod(Generic[P, Out_co]):
 
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`."""
-        _session.refuse_in_forked_child()
-        if self._address is not None and self._address != _session.address():
+        session.refuse_in_forked_child()
+        if self._address is not None and self._address != session.address():
             raise _ended_with_session(self._class_name, self._core.id())
         options = native_method_options(self._options, is_generator=self._spec.is_generator)
         template = self._core.method(self._native_name, options)
         name = f"{self._class_name}.{self._name}"
-        call = _blocking_get.noting_own_calls(template.remote, self._core.id(), name)
+        call = blocking_get.noting_own_calls(template.remote, self._core.id(), name)
         self.__dict__["remote"] = checked(call, name, self._spec.parameters)
-        _session.bind(self)
+        session.bind(self)
 
     def _unbind(self) -> None:
         self.__dict__.pop("remote", None)
@@ -130,7 +131,7 @@ class ActorMethod(Generic[P, Out_co]):
 
 
 def _ended_with_session(class_name: str, actor_id: str) -> Exception:
-    from .exceptions import NotConnectedError
+    from ..exceptions import NotConnectedError
 
     return NotConnectedError(
         f"actor {class_name} ({actor_id}) ended with its session, which shutdown() has ended: make a new one, "
@@ -141,7 +142,7 @@ def _ended_with_session(class_name: str, actor_id: str) -> Exception:
 def _restore_method(
     core_state: tuple[Any, ...], class_name: str, name: str, spec: tuple[Any, ...], changes: dict[str, Any]
 ) -> ActorMethod[..., Any]:
-    from ._aktis import ActorCore
-    from ._methods import MethodSpec
+    from .._aktis import ActorCore
+    from .methods import MethodSpec
 
     return ActorMethod(ActorCore.restore(core_state), class_name, name, MethodSpec(*spec), changes)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, overload
 
-from ._options import METHOD_OPTIONS, check_options
-from .remote_function import RemoteFunction
+from ..remote_function import RemoteFunction
+from .options import METHOD_OPTIONS, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Literal, ParamSpec, TypeVar, Unpack
 
-    from ._aktis import ObjectRef, ObjectRefGenerator
-    from ._typed import Anything, MethodOptions, RemoteDecorator, RemoteOptions, TaskDecorator, TaskOptions
-    from .actor import ActorClass
+    from .._aktis import ObjectRef, ObjectRefGenerator
+    from .._typed import Anything, MethodOptions, RemoteDecorator, RemoteOptions, TaskDecorator, TaskOptions
+    from ..actor import ActorClass
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -88,7 +88,7 @@ def remote(*args: Any, **options: Any) -> Any:
 
 
 def _check_any(options: dict[str, Any]) -> None:
-    from ._options import ACTOR_OPTIONS, TASK_OPTIONS
+    from .options import ACTOR_OPTIONS, TASK_OPTIONS
 
     check_options("task or actor", TASK_OPTIONS | ACTOR_OPTIONS, options)
 
@@ -98,7 +98,7 @@ def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any] | Ac
         raise TypeError(f"{target!r} is remote already: use .options() to change its options")
     if isinstance(target, type):
         # Imported here, because scripts without actors need nothing of it.
-        from .actor import ActorClass
+        from ..actor import ActorClass
 
         return ActorClass(target, options)
     if callable(target) and not isinstance(target, (staticmethod, classmethod)):
@@ -136,7 +136,7 @@ def method(**options: Unpack[MethodOptions]) -> Callable[[T], T]:
     if not options:
         raise TypeError("method() needs at least one option: use @method(num_returns=2) above a method")
     check_options("method", METHOD_OPTIONS, options)
-    from ._methods import OPTIONS_ATTRIBUTE
+    from .methods import OPTIONS_ATTRIBUTE
 
     def mark(function: Any) -> Any:
         setattr(function, OPTIONS_ATTRIBUTE, options)

@@ -17,15 +17,15 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _aktis
-from ._threads import ThreadGroup
-from .exceptions import GetTimeoutError
+from .. import _aktis
+from .._process.threads import ThreadGroup
+from ..exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._actor_host import Done
-    from ._aktis import ObjectRef, ObjectRefGenerator
+    from .._aktis import ObjectRef, ObjectRefGenerator
+    from .._process.actor_host import Done
 
 #: Bring values that are stored, maybe on another node or on disk, to coroutines that await them. Not the default executor of
 #: the user's loop: what waits here would hold up his name look-ups, and what he has put there would hold up this.

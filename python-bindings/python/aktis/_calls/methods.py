@@ -7,8 +7,8 @@ import inspect
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._actor_host import BUILT_IN_METHODS
-from ._signature import Parameters, parameters_of
+from .._process.actor_host import BUILT_IN_METHODS
+from .signature import Parameters, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

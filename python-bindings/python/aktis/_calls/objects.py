@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
-from . import _aktis, _session
-from ._aktis import ObjectRef, ObjectRefGenerator
+from .. import _aktis
+from .._aktis import ObjectRef, ObjectRefGenerator
+from .._session import session
 
 T = TypeVar("T")
 Ref = TypeVar("Ref", bound="ObjectRef[Any]")
@@ -41,8 +42,8 @@ def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> O
     # Not by keyword only, as Ray takes them: the interpreter looks such defaults up in a dict for each call.
     if _owner is not None or _tensor_transport is not None:
         _refuse_put(_owner, _tensor_transport)
-    if _session.is_forked_child or not _aktis.is_connected():
-        _session.ensure_connected()
+    if session.is_forked_child or not _aktis.is_connected():
+        session.ensure_connected()
     if isinstance(value, ObjectRef):
         raise TypeError(
             "put() was given an ObjectRef: the object is stored already, use the reference itself, or wrap it in a list "
@@ -105,8 +106,8 @@ def get(object_refs: Any, timeout: float | None = None, _tensor_transport: Trans
         _check_timeout(timeout)
     if _tensor_transport is not None:
         _check_transport("get", _tensor_transport)
-    if _session.before_get is not None:
-        _session.before_get(object_refs)
+    if session.before_get is not None:
+        session.before_get(object_refs)
     value = _aktis.get(object_refs, timeout)
     if value is NotImplemented:
         if isinstance(object_refs, ObjectRefGenerator):
@@ -184,7 +185,7 @@ def wait(
     >>> len(ready), len(pending)
     (1, 1)
     """
-    _session.refuse_in_forked_child()
+    session.refuse_in_forked_child()
     refs = ray_waitables
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRefs: got {_described(refs)}")
@@ -263,7 +264,7 @@ def cancel(
     ...
     aktis.exceptions.TaskCancelledError: task sleep was cancelled
     """
-    _session.refuse_in_forked_child()
+    session.refuse_in_forked_child()
     if not isinstance(ray_waitable, (ObjectRef, ObjectRefGenerator)):
         raise TypeError(
             f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ray_waitable)}"

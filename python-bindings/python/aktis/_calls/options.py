@@ -1,6 +1,6 @@
 """Options of tasks, actors and methods: which there are, what they may be, and what the native module is told.
 
->>> from aktis._options import TASK_OPTIONS, check_options
+>>> from aktis._calls.options import TASK_OPTIONS, check_options
 >>> check_options("task", TASK_OPTIONS, {"num_cpu": 1})
 Traceback (most recent call last):
 ...
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._quantities import check_gpus, check_quantity, check_resources
+from .quantities import check_gpus, check_quantity, check_resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ False
 
 from __future__ import annotations
 
-from . import _aktis
+from .. import _aktis
 
 # As type checkers know it; `init` waits for what is imported here.
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 Who knows more of what went on than the exception says gives it to the exception, on its way out of the worker:
 
 ```text
- data._mistakes ──about──► exception ──► _worker.describe_exception ──take──► name of the function, lines below the traceback
+ data._mistakes ──about──► exception ──► worker.describe_exception ──take──► name of the function, lines below the traceback
 ```
 
 >>> error = KeyError("x")

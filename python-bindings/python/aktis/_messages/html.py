@@ -54,9 +54,9 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 
 def reference(ref: Any) -> str:
     """A reference: whether its value is there yet, not the value."""
-    from . import _session
+    from .._session import session
 
-    if not _session.is_initialized():
+    if not session.is_initialized():
         state = "its session is over"
     elif ref.is_ready():
         state = "ready, or failed: get() says which"

@@ -46,7 +46,7 @@ def note(callee: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> N
 
 
 def _warn(callee: str, place: int | str, value: Any, size: int) -> None:
-    from ._user_warning import warn
+    from .user_warning import warn
 
     where = f"as {place!r}" if isinstance(place, str) else f"as its argument {place}"
     warn(

@@ -48,7 +48,7 @@ def hook() -> None:
 
 def explain(error: BaseException) -> None:
     """Adds what to do to an error, unless that is said already."""
-    from ._hints import is_about_read_only
+    from .hints import is_about_read_only
 
     # What comes from a worker has been explained there, with the place.
     if is_about_read_only(error) and "copy()" not in str(error) and _READ_ONLY not in getattr(error, "__notes__", ()):

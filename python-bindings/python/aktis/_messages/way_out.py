@@ -47,7 +47,7 @@ def _wanted(message: str) -> tuple[str, str] | None:
 
 def _is_laptop() -> bool:
     """Whether the session was begun by ``init`` without an address."""
-    from . import _aktis
+    from .. import _aktis
 
     try:
         return str(_aktis.context()["gcs_address"]).startswith("unix:")

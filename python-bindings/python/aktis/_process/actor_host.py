@@ -16,7 +16,7 @@ import contextvars
 import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._threads import ThreadGroup
+from .threads import ThreadGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ _is_ending = False
 def request_exit() -> None:
     """The actor ends after the method that runs, even if that catches the :class:`ActorExit` raised next."""
     global _is_ending
-    from . import _aktis
+    from .. import _aktis
 
     _is_ending = True
     _aktis.request_exit()
@@ -116,7 +116,7 @@ def host_actor(cls: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], ma
     groups: dict[str, int] = {**concurrency_groups(cls), DEFAULT_GROUP: at_once}
     cls = _with_built_in_methods(cls)
     if is_async:
-        from ._async_host import AsyncHost  # imports asyncio, which takes long, and few actors need it
+        from .async_host import AsyncHost  # imports asyncio, which takes long, and few actors need it
 
         return AsyncHost(lambda: cls(*args, **kwargs), groups)
     instance = cls(*args, **kwargs)

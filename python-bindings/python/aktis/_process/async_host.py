@@ -1,6 +1,6 @@
 """Async actors inside their process: event loops, and what their methods answer.
 
-The main loop of the process waits for calls too (see :mod:`aktis._work_selector`), and runs them if the actor has no
+The main loop of the process waits for calls too (see :mod:`aktis._process.work_selector`), and runs them if the actor has no
 concurrency groups. With groups, each has a loop and a thread of its own, so that a method that blocks holds up its group only.
 
 ```text
@@ -24,15 +24,15 @@ import threading
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from . import _actor_host
-from ._actor_host import DEFAULT_GROUP, current_call, find_in_group
-from ._work_selector import WorkSelector
+from . import actor_host
+from .actor_host import DEFAULT_GROUP, current_call, find_in_group
+from .work_selector import WorkSelector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._actor_host import Done
-    from ._work_selector import WorkFeed
+    from .actor_host import Done
+    from .work_selector import WorkFeed
 
 #: How often a stream that waits for its consumer asks whether there still is one.
 _LOOK_FOR_CALLER_S = 1.0
@@ -156,7 +156,7 @@ class CallLoop:
         try:
             await self._slots.acquire()
             try:
-                if not _actor_host.is_ending() and done.enter():
+                if not actor_host.is_ending() and done.enter():
                     await _answer(bound(*args, **kwargs), done)
             finally:
                 self._slots.release()
@@ -195,8 +195,8 @@ async def _stream(items: Any, done: Done) -> None:
 
 async def _let_others_run(done: Done) -> None:
     """Between two items: one turn for whatever else is on the loop, or until the consumer has read enough."""
-    from ._futures import arrivals_of
-    from .exceptions import TaskCancelledError
+    from .._calls.futures import arrivals_of
+    from ..exceptions import TaskCancelledError
 
     loop = asyncio.get_running_loop()
     has_room: asyncio.Future[None] = loop.create_future()

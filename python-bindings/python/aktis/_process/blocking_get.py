@@ -16,12 +16,12 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from . import _session
+from .._session import session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._aktis import ObjectRef
+    from .._aktis import ObjectRef
 
 #: The kind of the actor that this process is: a host's, or "sync" while it is made. ``None`` elsewhere.
 _kind: str | None = None
@@ -39,14 +39,14 @@ def watch(kind: str, *, runs_several: bool) -> None:
     """
     global _kind, _runs_several
     _kind, _runs_several = kind, runs_several
-    _session.before_get = check
+    session.before_get = check
 
 
 def noting_own_calls(call: Callable[..., Any], actor_id: str, name: str) -> Callable[..., Any]:
     """``call``, whose results are remembered if they come from the actor that this process is."""
     if _kind is None:
         return call
-    from . import _aktis
+    from .. import _aktis
 
     if _aktis.context()["actor_id"] != actor_id:
         return call

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Starts the zygote where this package is found, even if only this process's ``sys.path`` says where.
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from aktis._zygote import main; main()"
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from aktis._process.zygote import main; main()"
 
 
 def zygote_command(import_folders: list[str] | None = None) -> list[str]:

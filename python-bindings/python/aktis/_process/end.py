@@ -20,7 +20,7 @@ import sys
 import traceback
 from typing import Any
 
-from . import _aktis
+from .. import _aktis
 
 #: How long all of it may take before the process ends anyway. As in Ray.
 PATIENCE_S = 30.0

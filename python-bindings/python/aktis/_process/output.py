@@ -11,7 +11,7 @@ import io
 import sys
 from typing import Any
 
-from . import _aktis
+from .. import _aktis
 
 _LONGEST_NAME = 100
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable
 
-    from ._aktis import WorkQueue
+    from .._aktis import WorkQueue
 
 
 def start(name: str, queue: WorkQueue) -> None:

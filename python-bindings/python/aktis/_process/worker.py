@@ -12,8 +12,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._actor_host import ActorExit, ActorHost, concurrency_groups, host_actor
-from ._carried import pack, sendable, text_of
+from .._values.carried import pack, sendable, text_of
+from .actor_host import ActorExit, ActorHost, concurrency_groups, host_actor
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,7 +37,7 @@ actor_instance: Any = None
 
 def load_definition(data: bytes) -> Any:
     """The function or class that a driver exported."""
-    from ._definition import load
+    from .._values.definition import load
 
     return load(data)
 
@@ -56,18 +56,18 @@ def make_actor(definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], m
 
     ``max_concurrency`` 0 is the default: 1, or 1000 for a class with an async method.
     """
-    from . import _blocking_get, _worker_output
-    from ._definition import resolve_class
+    from .._values.definition import resolve_class
+    from . import blocking_get, output
 
     global actor_class, actor_instance
     cls, args = resolve_class(definition, args)
     actor_class = cls
-    _blocking_get.watch("sync", runs_several=False)  # the constructor
-    _worker_output.name_actor(cls)
+    blocking_get.watch("sync", runs_several=False)  # the constructor
+    output.name_actor(cls)
     host = host_actor(cls, args, kwargs, max_concurrency)
     actor_instance = host.instance
-    _blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(concurrency_groups(cls)))
-    _worker_output.name_actor(cls, host.instance)
+    blocking_get.watch(host.kind, runs_several=host.kind == "threaded" or bool(concurrency_groups(cls)))
+    output.name_actor(cls, host.instance)
     return host
 
 
@@ -90,7 +90,7 @@ def exit_code(error: SystemExit) -> tuple[int, bool]:
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether the error is how a cancelled task or method ends: its interrupt, or that of what it waited for."""
-    from .exceptions import TaskCancelledError
+    from ..exceptions import TaskCancelledError
 
     # Modules that are not imported cannot have raised.
     kinds = [getattr(sys.modules.get(name), "CancelledError", None) for name in ("asyncio", "concurrent.futures")]
@@ -99,7 +99,7 @@ def is_cancellation(error: BaseException) -> bool:
 
 def on_interrupt(signal_number: int, frame: FrameType | None) -> None:
     """The handler of SIGINT: raises ``KeyboardInterrupt`` in the task that was cancelled, and in no other."""
-    from . import _aktis
+    from .. import _aktis
 
     is_wanted = _aktis.claim_interrupt()
     if is_wanted is None:
@@ -136,8 +136,8 @@ def describe_exception(error: BaseException, name: str, retry_on: bytes | None) 
     >>> message, is_retryable, text.splitlines()[-1]
     ('ValueError: no', True, 'ValueError: no')
     """
-    from ._hints import take
-    from ._traceback import remote_traceback
+    from .._messages.hints import take
+    from .._values.traceback import remote_traceback
 
     known_name, hints = take(error)
     if isinstance(error, ActorExit):
@@ -149,8 +149,8 @@ def describe_exception(error: BaseException, name: str, retry_on: bytes | None) 
 
 
 def _pickled(error: BaseException) -> bytes:
-    """The exception, see :mod:`aktis._carried`."""
-    from .exceptions import TaskError
+    """The exception, see :mod:`aktis._values.carried`."""
+    from ..exceptions import TaskError
 
     # An error that went through several tasks keeps its first cause, not a chain of wrappers.
     return pack(error.cause if isinstance(error, TaskError) and error.cause is not None else error)

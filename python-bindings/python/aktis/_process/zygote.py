@@ -1,7 +1,7 @@
 """The zygote: a small process, with one thread, that forks the workers of a node.
 
 It imports what every worker needs, once, and then serves its raylet over a socket (standard input). Each fork shares
-the imported pages and costs milliseconds. Started by the raylet as ``python -m aktis._zygote --cleanup-dir DIR``.
+the imported pages and costs milliseconds. Started by the raylet as ``python -m aktis._process.zygote --cleanup-dir DIR``.
 
 No thread may be started here: a fork copies only the thread that calls it, with all locks as they are.
 """
@@ -18,24 +18,11 @@ import sys
 import cloudpickle  # noqa: F401
 
 # Everything a worker needs for its first task is imported here, before the first fork.
-from . import (
-    _actor_host,  # noqa: F401
-    _aktis,
-    _carried,  # noqa: F401
-    _definition,  # noqa: F401
-    _objects,  # noqa: F401
-    _serialization,  # noqa: F401
-    _session,
-    _shared_modules,
-    _thread_limits,
-    _worker,
-    _worker_end,
-    _worker_output,
-    actor,  # noqa: F401
-    exceptions,  # noqa: F401
-    remote_function,  # noqa: F401
-    runtime_context,  # noqa: F401
-)
+from .. import _aktis, actor, exceptions, remote_function, runtime_context  # noqa: F401
+from .._calls import objects  # noqa: F401
+from .._session import session
+from .._values import carried, definition, serialization  # noqa: F401
+from . import actor_host, end, output, shared_modules, thread_limits, worker  # noqa: F401
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     # Ctrl-C in a terminal is for the driver, which ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _take_standard_input()
-    _thread_limits.begin()
+    thread_limits.begin()
     # Whoever reads of a crash in native code learns which line of Python it was in, and whoever waits for a worker that
     # hangs, where it is: `kill -USR1 PID`. Forks inherit it.
     faulthandler.enable()
@@ -54,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     gc.collect()
     gc.freeze()  # keeps collections in the children from touching, and so copying, every shared page
     try:
-        start = _aktis.zygote_serve(link, cleanup_dirs, _fork, _shared_modules.load)
+        start = _aktis.zygote_serve(link, cleanup_dirs, _fork, shared_modules.load)
     except SystemExit as error:  # in a child that cannot become a worker: nothing that is here is its own
         os._exit(error.code if isinstance(error.code, int) else 1)
     if start is not None:
@@ -72,7 +59,7 @@ def _parse(argv: list[str]) -> tuple[list[str] | None, list[str]]:
     (['a', 'b'], ['/tmp/x', '/tmp/y'])
     """
     if len(argv) % 2 or not set(argv[::2]) <= {"--path", "--cleanup-dir"}:
-        raise SystemExit(f"usage: python -m aktis._zygote [--path FOLDERS] [--cleanup-dir DIR]...; got {argv}")
+        raise SystemExit(f"usage: python -m aktis._process.zygote [--path FOLDERS] [--cleanup-dir DIR]...; got {argv}")
     given = list(zip(argv[::2], argv[1::2], strict=True))
     paths = [value.split(os.pathsep) for name, value in given if name == "--path"]
     return (paths[-1] if paths else None), [value for name, value in given if name == "--cleanup-dir"]
@@ -99,14 +86,14 @@ def _become_worker(start: dict[str, object]) -> None:
     """Runs as a worker until the raylet or the owner ends it; never returns."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, _worker.on_interrupt)
-        _shared_modules.after_fork()
+        signal.signal(signal.SIGINT, worker.on_interrupt)
+        shared_modules.after_fork()
         # As in Ray, GPUs are seen by those who ask for them. A lease with GPUs sets this again.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        _worker_output.install()
-        _session.mark_connected(as_worker=True)
+        output.install()
+        session.mark_connected(as_worker=True)
         status = _work(start)
-        _worker_end.end_in_order(_worker.actor_instance, status)
+        end.end_in_order(worker.actor_instance, status)
     except BaseException:  # noqa: BLE001 - the last chance to say why
         import traceback
 
@@ -117,7 +104,7 @@ def _become_worker(start: dict[str, object]) -> None:
                 stream.flush()
         # Others may hold references to what this process owns. What it holds itself is over.
         with contextlib.suppress(Exception):
-            _worker.actor_instance = None
+            worker.actor_instance = None
             _aktis.linger()
         os._exit(status)
 

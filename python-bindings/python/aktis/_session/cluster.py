@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _aktis, _session
+from .. import _aktis
+from . import session
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -18,7 +19,7 @@ def nodes() -> list[dict[str, Any]]:
     >>> [node["Alive"] for node in aktis.nodes()]
     [True]
     """
-    _session.ensure_connected()
+    session.ensure_connected()
     return _aktis.nodes()
 
 
@@ -74,5 +75,5 @@ def get_gpu_ids() -> list[int]:
     >>> aktis.get_gpu_ids()
     []
     """
-    _session.ensure_connected()
+    session.ensure_connected()
     return list(_aktis.context()["gpu_ids"])

@@ -58,7 +58,7 @@ class SessionContext(_Fields):
 
     def disconnect(self) -> None:
         """Ends the session."""
-        from ._session import shutdown
+        from .session import shutdown
 
         shutdown()
 
@@ -67,9 +67,9 @@ class SessionContext(_Fields):
         return f"SessionContext(node_id={info['node_id']!r}, session_dir={info['session_dir']!r})"
 
     def _repr_html_(self) -> str:
-        from . import _html
+        from .._messages import html
 
-        return _html.titled(
+        return html.titled(
             "Aktis session",
-            _html.facts((name, self[name]) for name in ("node_id", "session_dir", "gcs_address", "namespace")),
+            html.facts((name, self[name]) for name in ("node_id", "session_dir", "gcs_address", "namespace")),
         )

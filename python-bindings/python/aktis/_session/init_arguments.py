@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ._quantities import check_quantity, check_resources
+from .._calls.quantities import check_quantity, check_resources
 
 # As type checkers know it: `init` waits for what is imported here.
 TYPE_CHECKING = False

@@ -19,7 +19,8 @@ import sys
 import threading
 import weakref
 
-from . import _aktis, _forgotten_get
+from .. import _aktis
+from .._messages import forgotten_get
 
 # As type checkers know it. What is imported before the zygote is started is time that every session waits: `typing` would
 # take longer than all the rest.
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Literal, Protocol, Unpack
 
-    from ._init_arguments import LaptopArguments
-    from ._session_context import SessionContext
-    from ._typed import InitOptions
+    from .._typed import InitOptions
+    from .context import SessionContext
+    from .init_arguments import LaptopArguments
 
     class Bound(Protocol):
         """Something that keeps a connection to the session and can let go of it."""
@@ -117,7 +118,7 @@ def init(
     False
     """
     # Imported here, because workers and most processes that import the package never need it.
-    from ._init_arguments import LaptopArguments, check_init_arguments, check_namespace, logging_level_of
+    from .init_arguments import LaptopArguments, check_init_arguments, check_namespace, logging_level_of
 
     check_init_arguments(ray_arguments, local_mode=local_mode, infeasible=infeasible)
     check_namespace(namespace)
@@ -130,9 +131,11 @@ def init(
         try:
             # From here on the zygote starts in the background, and importing costs nothing.
             # Errors are also raised where no descriptor is left to read a module with.
-            from . import _logging_level, _uncaught, exceptions  # noqa: F401
-            from ._session_context import SessionContext
-            from ._shared_modules import likely_modules
+            from .. import exceptions  # noqa: F401
+            from .._messages import uncaught
+            from .._process.shared_modules import likely_modules
+            from . import logging_level as _logging_level
+            from .context import SessionContext
 
             if configure_logging:
                 _logging_level.keep(logging_level_of(logging_level))
@@ -150,13 +153,13 @@ def init(
         _begin_generation()
         mark_connected()
         _hook_exit()
-        _uncaught.hook()
+        uncaught.hook()
         return SessionContext(_aktis.context())
 
 
 def _present_session(ignore_reinit_error: bool) -> SessionContext:
-    from ._logging_level import logger
-    from ._session_context import SessionContext
+    from .context import SessionContext
+    from .logging_level import logger
 
     if not ignore_reinit_error:
         raise RuntimeError(
@@ -167,7 +170,7 @@ def _present_session(ignore_reinit_error: bool) -> SessionContext:
 
 
 def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
-    from ._worker_command import worker_environment, zygote_command
+    from .._process.command import worker_environment, zygote_command
 
     if address in (None, "", "local"):
         laptop.validate()
@@ -190,7 +193,7 @@ def _new_namespace() -> str:
 def _log_sink(is_wanted: bool) -> Any:
     if not is_wanted:
         return None
-    from ._worker_logs import print_worker_lines
+    from .worker_logs import print_worker_lines
 
     return print_worker_lines
 
@@ -282,7 +285,7 @@ def mark_connected(*, as_worker: bool = False) -> None:
     _may_be_connected = True
     is_worker = as_worker
     if as_worker:
-        _forgotten_get.begin_worker()
+        forgotten_get.begin_worker()
 
 
 def _begin_generation() -> None:

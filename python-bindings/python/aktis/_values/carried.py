@@ -109,9 +109,9 @@ def _from_parts(parts: tuple[type[BaseException], tuple[Any, ...], dict[str, Any
 
 
 def _dumps(value: Any) -> bytes:
-    from . import _by_value
+    from . import by_value
 
     try:
-        return _by_value.dumps(value)
+        return by_value.dumps(value)
     except Exception:  # noqa: BLE001 - of whatever type: what cannot travel is left out
         return b""

@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from . import _session
+from .._session import session
 
 _local = threading.local()
 
@@ -42,9 +42,9 @@ class Definition:
         Args:
             owner: the remote function or actor class of this definition, which may occur in it (recursion).
         """
-        from . import _aktis
+        from .. import _aktis
 
-        generation = _session.generation()
+        generation = session.generation()
         if self._exported is None or self._exported[0] != generation:
             if not self._is_loaded:
                 self._payload = _dump(self.target, owner)
@@ -63,7 +63,7 @@ class Payload(NamedTuple):
 
 
 def _dump(target: Any, owner: Any) -> Payload:
-    from ._serialization import _refusal
+    from .serialization import _refusal
 
     stream = io.BytesIO()
     captured: list[Any] = []
@@ -79,7 +79,7 @@ def _dump(target: Any, owner: Any) -> Payload:
 
 
 def _complain_of_size(target: Any, size: int) -> None:
-    from ._unpicklable import largest_part
+    from .unpicklable import largest_part
 
     if isinstance(target, dict):  # a function of a dataset, with what it is called with
         name, function, way_out = (
@@ -98,7 +98,7 @@ def _complain_of_size(target: Any, size: int) -> None:
     )
     if size > _TOO_LARGE_BYTES:
         raise ValueError(f"{message}. The limit is {_TOO_LARGE_BYTES >> 20} MB")
-    from ._user_warning import warn
+    from .._messages.user_warning import warn
 
     warn(message)
 
@@ -112,10 +112,10 @@ def _definition_pickler() -> Any:
     """The pickler of definitions. Made at first use, because cloudpickle takes long to import."""
     global _Pickler
     if _Pickler is None:
-        from . import _by_value
-        from ._aktis import ObjectRef
+        from .._aktis import ObjectRef
+        from . import by_value
 
-        class DefinitionPickler(_by_value.pickler()):  # type: ignore[misc]
+        class DefinitionPickler(by_value.pickler()):  # type: ignore[misc]
             def __init__(self, stream: io.BytesIO, owner: Any, captured: list[Any]):
                 super().__init__(stream, protocol=5)
                 self._owner = owner

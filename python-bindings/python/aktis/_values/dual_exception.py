@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .exceptions import TaskError
+    from ..exceptions import TaskError
 
 #: How native types keep their fields. By the types themselves, because ``inspect`` would be imported at each `init` for it.
 _NATIVE_FIELDS = (types.GetSetDescriptorType, types.MemberDescriptorType)
@@ -87,7 +87,7 @@ def _reduce(self: Any) -> Any:
 
 
 def _rebuild(traceback_text: str, cause: BaseException) -> TaskError:
-    from .exceptions import TaskError
+    from ..exceptions import TaskError
 
     return TaskError(traceback_text, cause).as_cause()
 

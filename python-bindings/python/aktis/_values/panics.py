@@ -35,7 +35,7 @@ def adopt(panic_exception: Any) -> None:
 @functools.cache
 def _class_below(panic_exception: Any) -> type[BaseException]:
     # Only now: nobody needs it before the first panic.
-    from .exceptions import RuntimeSystemError
+    from ..exceptions import RuntimeSystemError
 
     class PanicError(RuntimeSystemError, panic_exception):  # type: ignore[misc]
         """The native module has panicked."""

@@ -57,12 +57,12 @@ def dumps(obj: Any) -> tuple[bytes, list[Any]]:
             return stream.getvalue(), [buffer.raw() for buffer in buffers]
         except Exception:  # noqa: BLE001, S110 - whatever stopped it, cloudpickle decides
             pass
-    from . import _by_value
+    from . import by_value
 
     buffers.clear()
     stream = io.BytesIO()
     try:
-        _by_value.pickler()(stream, 5, buffer_callback=buffers.append).dump(obj)
+        by_value.pickler()(stream, 5, buffer_callback=buffers.append).dump(obj)
     except Exception as error:
         raise _refusal(obj, error) from error
     return stream.getvalue(), [buffer.raw() for buffer in buffers]
@@ -75,7 +75,7 @@ def _has_by_value_modules() -> bool:
 
 
 def _refusal(obj: Any, error: Exception) -> Exception:
-    from ._unpicklable import explain
+    from .unpicklable import explain
 
     return explain(obj, error)
 
@@ -117,10 +117,10 @@ def arrow_stream(block: pyarrow.Table | pyarrow.RecordBatch) -> pyarrow.Buffer:
 
 def dumps_definition(definition: Any) -> bytes:
     """A function or class by value, as it is sent to workers once."""
-    from . import _by_value
+    from . import by_value
 
     try:
-        return _by_value.dumps(definition)
+        return by_value.dumps(definition)
     except Exception as error:
         raise _refusal(definition, error) from error
 

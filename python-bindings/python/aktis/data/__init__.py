@@ -39,6 +39,6 @@ TYPE_CHECKING = False
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        from aktis._missing import explained
+        from aktis._messages.missing import explained
 
         raise AttributeError(explained(__name__, name, __all__))

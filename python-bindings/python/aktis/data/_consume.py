@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Self
 
-from aktis._logging_level import logger
+from aktis._session.logging_level import logger
 
 from . import _native
 from ._context import DataContext

@@ -24,7 +24,7 @@ def warn_of_files(path: str, folder: str) -> None:
     there = list(_files(folder))
     if not there:
         return
-    from aktis._user_warning import warn
+    from aktis._messages.user_warning import warn
 
     many = len(there) != 1
     warn(

@@ -105,7 +105,7 @@ def _in_words_of_the_user(text: str) -> str:
 
 def _dumped(definition: dict[str, Any]) -> tuple[bytes, Any]:
     """The bytes, and an object that holds the references that were cut out of them, as for tasks."""
-    from aktis import _definition
+    from aktis._values import definition as _definition
 
     payload = _definition._dump(definition, object())
     if not payload.captured:

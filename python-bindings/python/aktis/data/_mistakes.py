@@ -15,7 +15,7 @@ import difflib
 import reprlib
 from typing import Any
 
-from aktis import _hints
+from aktis._messages import hints
 
 _SHORT = reprlib.Repr()
 _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 8, 60, 60
@@ -35,13 +35,13 @@ def explain(error: BaseException, batch: Any, kind: str) -> None:
         batch: the record batch.
         kind: of the function, as its definition has it.
     """
-    _hints.about(error, *explained(error, batch, kind))
+    hints.about(error, *explained(error, batch, kind))
 
 
 def explain_row(error: BaseException, rows: list[Any], position: int) -> None:
     """Says of an error which of the rows it was raised for."""
     text = f"raised for row {position} of a batch of {len(rows)}: {_SHORT.repr(rows[position])}"
-    _hints.about(error, text)
+    hints.about(error, text)
 
 
 def explained(error: BaseException, batch: Any, kind: str) -> list[str]:
@@ -49,7 +49,7 @@ def explained(error: BaseException, batch: Any, kind: str) -> list[str]:
     lines = []
     if _is_about_columns(error, batch.schema.names):
         lines.append(_columns(error, batch.schema.names))
-    if _hints.is_about_read_only(error):
+    if hints.is_about_read_only(error):
         lines.append(_READ_ONLY.get(kind, _READ_ONLY["others"]))
     if isinstance(error, ValueError) and "inhomogeneous shape" in str(error):
         lines.append("arrays of different shapes go into one column as a list of them: {'name': [array, array]}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from .._html import line, table, text, titled
+from aktis._messages.html import line, table, text, titled
+
 from . import _pictures
 
 #: Longer values are cut.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from aktis._logging_level import logger
+from aktis._session.logging_level import logger
 
 from . import _native
 from ._context import DataContext

@@ -10,7 +10,9 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from aktis import _aktis, _hints, _worker_output
+from aktis import _aktis
+from aktis._messages import hints
+from aktis._process import output as _worker_output
 
 from . import _batches, _mistakes, _wrong_outputs
 from ._overlapping import Outputs, Overlapping, Threads, gathered
@@ -18,7 +20,7 @@ from ._overlapping import Outputs, Overlapping, Threads, gathered
 
 def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
     """Makes a function ready; constructs a class. ``captured``: the references that were cut out of its definition."""
-    from aktis import _definition
+    from aktis._values import definition as _definition
 
     name, data = pickle.loads(definition)
     _worker_output.name_work(name)
@@ -27,7 +29,7 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
         loaded = _definition.load(data)
         return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
     except BaseException as error:
-        _hints.about(error, name=name)
+        hints.about(error, name=name)
         raise
 
 

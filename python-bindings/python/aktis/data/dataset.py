@@ -266,7 +266,7 @@ class Dataset(Transforms, Taking):
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            from aktis._missing import explained
+            from aktis._messages.missing import explained
 
             raise AttributeError(explained("Dataset", name, dir(type(self))))
 

@@ -26,6 +26,6 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
-    from aktis._missing import explained
+    from aktis._messages.missing import explained
 
     raise AttributeError(explained(__name__, name, __all__))

@@ -6,8 +6,9 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from aktis._calls.objects import get, wait
+
 from .._aktis import ObjectRef
-from .._objects import get, wait
 from ..actor import ActorClass, ActorHandle
 from ..exceptions import ActorDiedError, GetTimeoutError
 

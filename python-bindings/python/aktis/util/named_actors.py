@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _aktis, _session
+from aktis import _aktis
+from aktis._session import session
 
 _DEAD = "DEAD"
 
@@ -26,7 +27,7 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     >>> "listed" in aktis.util.list_named_actors()
     True
     """
-    _session.ensure_connected()
+    session.ensure_connected()
     living = [actor for actor in _aktis.list_actors() if actor.get("name") and actor.get("state") != _DEAD]
     if all_namespaces:
         return [{"name": actor["name"], "namespace": actor["namespace"]} for actor in living]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue as _standard
 from typing import TYPE_CHECKING, Any
 
-from .._objects import get
-from .._remote import remote
+from aktis._calls.decorators import remote
+from aktis._calls.objects import get
+
 from ..actor import kill
 from ..exceptions import ActorError
 
