@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import aktis
 import aktis.data
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-import aktis
 
 HEIGHT = WIDTH = 16
 PIXELS = HEIGHT * WIDTH

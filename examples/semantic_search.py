@@ -20,13 +20,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import aktis
 import aktis.data
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from aktis.models import TextEmbedder
-
-import aktis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL = Path(os.environ.get("AKTIS_TEST_MODEL_DIR", REPOSITORY / ".models" / "all-MiniLM-L6-v2"))

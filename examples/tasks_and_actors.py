@@ -3,9 +3,8 @@
 Run it by ``python examples/tasks_and_actors.py``.
 """
 
-import numpy as np
-
 import aktis as ray
+import numpy as np
 
 
 @ray.remote

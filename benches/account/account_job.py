@@ -15,11 +15,10 @@ import sys
 import time
 
 import actor_starts
+import aktis
 import floors
 import marks
 import numpy
-
-import aktis
 from aktis import _aktis as native
 
 BATCH = 1000

@@ -51,10 +51,9 @@ def ray_job(options):
 
 
 def aktis_job(options):
+    import aktis
     import aktis.data
     import aktis.models
-
-    import aktis
 
     aktis.init(num_cpus=options.cpus)
 

@@ -11,9 +11,8 @@ import json
 import statistics
 import time
 
-import bare
-
 import aktis
+import bare
 
 #: A window is repeated as often as asked for, and until so many seconds are spent on one `n`: a short one is a noisy one.
 LEAST_S = 0.2

@@ -7,9 +7,8 @@ import json
 import sys
 import time
 
-import numpy
-
 import aktis
+import numpy
 
 
 @aktis.remote(num_cpus=0, resources={"far": 0.001})

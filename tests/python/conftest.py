@@ -3,9 +3,8 @@
 import faulthandler
 import signal
 
-import pytest
-
 import aktis
+import pytest
 
 #: Seconds one test may take before it is interrupted, and then before the whole run is ended with all stacks printed.
 TEST_DEADLINE_S = 150

@@ -1,8 +1,7 @@
 """A session per file."""
 
-import pytest
-
 import aktis
+import pytest
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ import sys
 import threading
 import time
 
-import numpy as np
-
 import aktis
+import numpy as np
 
 DEADLINE_S = 60
 #: A round of single calls ends after this many seconds, however few they were.

@@ -6,10 +6,9 @@ import os
 import signal
 import sys
 
+import aktis
 import pytest
 from waiting import is_running, run, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

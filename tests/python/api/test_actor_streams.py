@@ -7,11 +7,10 @@ import asyncio
 import socket
 import threading
 
+import aktis
 import numpy
 import pytest
 from waiting import until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

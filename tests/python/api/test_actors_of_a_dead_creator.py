@@ -3,10 +3,9 @@
 import os
 import signal
 
+import aktis
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("gpu_session")
 

@@ -1,9 +1,8 @@
 """Arrays on their way: as arguments, inside of containers, as results, from the store."""
 
+import aktis
 import numpy
 import pytest
-
-import aktis
 
 NUMBER_TYPES = [
     "bool",

@@ -5,10 +5,9 @@ import os
 import threading
 import time
 
+import aktis
 import numpy
 import pytest
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 30

@@ -3,9 +3,8 @@
 import asyncio
 import time
 
-import pytest
-
 import aktis
+import pytest
 
 pytestmark = pytest.mark.usefixtures("session")
 

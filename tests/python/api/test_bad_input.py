@@ -5,10 +5,9 @@ import re
 import signal
 import threading
 
+import aktis
 import numpy
 import pytest
-
-import aktis
 from aktis import exceptions
 
 pytestmark = pytest.mark.usefixtures("session")

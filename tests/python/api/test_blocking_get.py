@@ -3,10 +3,9 @@
 import os
 import signal
 
+import aktis
 import pytest
 from waiting import run, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

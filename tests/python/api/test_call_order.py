@@ -5,11 +5,10 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -4,10 +4,9 @@ import asyncio
 import os
 import time
 
+import aktis
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -6,9 +6,8 @@ import random
 import threading
 import time
 
-import pytest
-
 import aktis
+import pytest
 
 pytestmark = pytest.mark.usefixtures("session")
 

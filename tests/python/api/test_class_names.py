@@ -3,10 +3,9 @@
 import copy
 import pickle
 
+import aktis
 import cloudpickle
 import pytest
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 60

@@ -4,9 +4,8 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 import aktis
+import pytest
 from aktis import exceptions
 
 pytestmark = pytest.mark.usefixtures("session")

@@ -1,8 +1,7 @@
 """What functions and classes may refer to: themselves, each other, references, actors, imported and local things."""
 
-import pytest
-
 import aktis
+import pytest
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 30

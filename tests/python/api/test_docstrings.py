@@ -12,9 +12,8 @@ import inspect
 import re
 import textwrap
 
-import pytest
-
 import aktis
+import pytest
 
 MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.models", "aktis.remote_function", "aktis.runtime_context",
            "aktis.util", "aktis.util.actor_pool", "aktis.util.named_actors", "aktis.util.queue",

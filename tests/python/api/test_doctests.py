@@ -4,9 +4,8 @@ import doctest
 import importlib
 import pkgutil
 
-import pytest
-
 import aktis
+import pytest
 
 #: Packages with tests of their own; the plugin is mypy's to import.
 ELSEWHERE = ("aktis.models", "aktis.data", "aktis.mypy_plugin")

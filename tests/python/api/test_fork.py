@@ -11,10 +11,9 @@ import textwrap
 import threading
 import time
 
+import aktis
 import numpy as np
 import pytest
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

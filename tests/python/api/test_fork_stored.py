@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 
+import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 from .forked import MB, WAYS, Child, array_of, stored_of
 

@@ -5,11 +5,10 @@ import os
 import signal
 import time
 
+import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S, is_running
-
-import aktis
 
 from .forked import WAYS, Child, array_of
 

@@ -4,9 +4,8 @@ import asyncio
 import os
 import time
 
-import pytest
-
 import aktis
+import pytest
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -6,11 +6,10 @@ import signal
 import threading
 import time
 
-import pytest
-from waiting import DEADLINE_S, until
-
 import aktis
+import pytest
 from aktis import exceptions
+from waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

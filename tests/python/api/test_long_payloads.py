@@ -8,10 +8,9 @@ import signal
 import tempfile
 import time
 
+import aktis
 import numpy as np
 import pytest
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

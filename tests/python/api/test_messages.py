@@ -10,10 +10,9 @@ import textwrap
 import warnings
 from typing import NamedTuple
 
+import aktis
 import aktis.data
 import pytest
-
-import aktis
 
 
 class Row(NamedTuple):

@@ -3,11 +3,10 @@
 import asyncio
 import threading
 
+import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -1,9 +1,8 @@
 """A panic in whatever function of the native module is an ordinary exception, here and in workers (ADR 069)."""
 
+import aktis
 import aktis.data
 import pytest
-
-import aktis
 
 
 def panic():

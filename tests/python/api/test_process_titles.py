@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 
+import aktis
 import aktis.data
 import pytest
 from waiting import until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -3,9 +3,8 @@
 import sys
 import time
 
-import numpy  # noqa: F401 - the driver has it when its session begins
-
 import aktis
+import numpy  # noqa: F401 - the driver has it when its session begins
 
 DEADLINE_S = 30
 

@@ -8,11 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-from waiting import DEADLINE_S, driver, is_running, run, until
-
 import aktis
+import pytest
 from aktis import exceptions
+from waiting import DEADLINE_S, driver, is_running, run, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -6,13 +6,12 @@ a named parameter of the function; so none can be accepted and forgotten.
 
 import inspect
 
+import aktis
 import pytest
 from aktis._calls import options as known_options
 from aktis._process import actor_host
 from aktis._session import init_arguments
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("no_session")
 NODE = NodeAffinitySchedulingStrategy("ab" * 16, soft=False)

@@ -4,12 +4,11 @@ import asyncio
 import os
 import time
 
+import aktis
 import pytest
 from aktis.util import ActorPool
 from aktis.util.queue import Empty, Full, Queue
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 30

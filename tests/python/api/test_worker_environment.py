@@ -2,10 +2,9 @@
 
 import os
 
+import aktis
 import pytest
 from waiting import driver
-
-import aktis
 
 DEADLINE_S = 60
 

@@ -12,11 +12,10 @@ import signal
 import threading
 import time
 
+import aktis
 import numpy as np
 import pytest
 from waiting import DEADLINE_S, is_running, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -4,10 +4,9 @@ import os
 import signal
 import time
 
+import aktis
 import pytest
 from waiting import DEADLINE_S, is_running, until
-
-import aktis
 
 pytestmark = pytest.mark.usefixtures("session")
 

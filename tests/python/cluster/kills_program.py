@@ -9,9 +9,8 @@ import json
 import sys
 import threading
 
-import numpy as np
-
 import aktis
+import numpy as np
 
 DEADLINE_S = 120
 

@@ -5,11 +5,10 @@ import signal
 import threading
 import time
 
+import aktis
 import aktis.data
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 ROWS = 4000
 

@@ -7,11 +7,10 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-from waiting import DEADLINE_S, until
-
 import aktis
+import pytest
 from aktis import _aktis
+from waiting import DEADLINE_S, until
 
 from .conftest import processes_with
 

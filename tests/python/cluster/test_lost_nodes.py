@@ -9,11 +9,10 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import aktis
 import aktis.data
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 
 @pytest.fixture

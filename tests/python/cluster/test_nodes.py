@@ -6,11 +6,10 @@ import subprocess
 import sys
 import textwrap
 
+import aktis
 import numpy
 import pytest
 from waiting import DEADLINE_S, until
-
-import aktis
 
 from .conftest import processes_with
 

@@ -5,11 +5,10 @@ import ssl
 import subprocess
 import sys
 
+import aktis
 import numpy
 import pytest
 from waiting import DEADLINE_S
-
-import aktis
 
 from .certificates import NO_TIME, VALID_FOR, Authority
 

@@ -1,10 +1,9 @@
 """One session for all tests of datasets, and a folder of Parquet files."""
 
+import aktis
 import pyarrow
 import pytest
 from pyarrow import parquet
-
-import aktis
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -8,13 +8,12 @@ import resource
 import shutil
 import signal
 
+import aktis
 import aktis.data
 import pyarrow
 import pytest
 from aktis.data import ActorPoolStrategy
 from pyarrow import parquet
-
-import aktis
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,10 @@
 import copy
 import pickle
 
+import aktis
 import aktis.data
 import numpy
 import pytest
-
-import aktis
 
 
 @aktis.remote(num_cpus=0)

@@ -1,12 +1,11 @@
 """Reading, and what can be said about a dataset without running it."""
 
+import aktis
 import aktis.data
 import numpy
 import pandas
 import pyarrow
 import pytest
-
-import aktis
 
 
 def test_file_folder_pattern_and_list_read_the_same_rows(words):

@@ -5,11 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import aktis
 import aktis.data
 import aktis.models
 import pytest
-
-import aktis
 
 TEMPLATES = pathlib.Path(__file__).resolve().parents[3] / "docs" / "templates"
 MODULES = [aktis, aktis.data, aktis.models]

@@ -6,11 +6,10 @@ import threading
 
 import cloudpickle
 import pytest
+from aktis import exceptions
 from aktis._process.worker import describe_exception
 from aktis._values import carried
 from aktis._values.traceback import remote_traceback
-
-from aktis import exceptions
 
 APPLICATION, ACTOR_DIED = 2, 4
 

@@ -4,9 +4,8 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 import aktis
+import pytest
 
 
 def modules_after(statement, isolated=()):

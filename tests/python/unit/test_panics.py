@@ -3,9 +3,8 @@
 import pickle
 
 import pytest
-from aktis._values import panics
-
 from aktis import exceptions
+from aktis._values import panics
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import contextlib
 import random
 import struct
 
-import pytest
-
 import aktis
+import pytest
 from aktis import _aktis
 
 NONE, STR, TUPLE, LIST, DICT = b"\0", 5, 7, 8, 9

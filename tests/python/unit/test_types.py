@@ -8,12 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from aktis import _typed
 from aktis._calls import options as _options
 from aktis._session import init_arguments
 from aktis.data import _keywords, _read, _taking, _transforms, dataset
 from aktis.data import _typed as _data_typed
-
-from aktis import _typed
 
 ROOT = pathlib.Path(__file__).parents[3]
 PROGRAMS = pathlib.Path(__file__).parent / "types"

@@ -4,10 +4,9 @@ A line that ends in `# mistake` is reported by pyright and by mypy. `# mistake: 
 `aktis.mypy_plugin`: Python's types cannot say what a method becomes on a handle.
 """
 
+import aktis
 import aktis.data
 import numpy as np
-
-import aktis
 
 Batch = dict[str, np.ndarray]
 

@@ -6,12 +6,11 @@ import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
+import aktis
 import aktis.data
 import numpy as np
 from aktis.util.queue import Queue
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-import aktis
 
 Batch = dict[str, np.ndarray]
 
