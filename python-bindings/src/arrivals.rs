@@ -20,7 +20,7 @@ use rustix::io::{read, write};
 use crate::answer::CallDone;
 use crate::interpreter_end::detached;
 use crate::object_ref::{PyObjectRef, PyObjectStream};
-use crate::session::refuse_in_forked_child;
+use crate::session::{refuse_in_forked_child, resume_on_loop};
 
 struct Bell {
     arrived: Mutex<Vec<u64>>,
@@ -78,10 +78,17 @@ impl Arrivals {
         token: u64,
     ) -> PyResult<()> {
         refuse_in_forked_child(py)?;
+        // Whose coroutine it is, is to be seen in `aktis status`.
+        resume_on_loop(py)?;
         let (bell, reference) = (Arc::clone(&self.bell), reference.get().reference());
         detached(py, || {
-            let arrive = Box::new(move || bell.arrive(token));
-            reference.runtime().on_ready(reference, arrive);
+            let runtime = reference.runtime();
+            let note = runtime.note_await(reference);
+            let arrive = Box::new(move || {
+                drop(note);
+                bell.arrive(token);
+            });
+            runtime.on_ready(reference, arrive);
         });
         Ok(())
     }

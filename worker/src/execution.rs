@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aktis_common::ids::TaskId;
+use aktis_common::ids::{ActorId, TaskId};
 use aktis_lane::{ConnectionId, Reactor, WaitEnd, Waiter, WatchedFd};
+use aktis_proto::v1::CallTemplate;
 use parking_lot::Mutex;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::runtime::{ActorStart, ReceivedCall};
 
@@ -65,12 +67,43 @@ pub enum InterruptClaim {
     Foreign,
 }
 
+/// A call that was handed out and is not answered.
+struct HandedOut {
+    template: Arc<CallTemplate>,
+    since: Coarse,
+}
+
+/// A call that runs, as it is shown.
+pub(crate) struct RunningCall {
+    pub(crate) task: TaskId,
+    pub(crate) template: Arc<CallTemplate>,
+    pub(crate) for_how_long: Duration,
+}
+
+/// A moment, good to some milliseconds: read for every call, so that it may not cost what a clock costs.
+#[derive(Clone, Copy)]
+struct Coarse(Duration);
+
+impl Coarse {
+    fn now() -> Self {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        let whole = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
+        Self(whole + Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0)))
+    }
+
+    fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
 #[derive(Default)]
 struct Queued {
     work: VecDeque<Work>,
     idle: Vec<Arc<Waiter>>,
     /// Calls that were handed out and are not answered.
-    running: FxHashSet<TaskId>,
+    running: FxHashMap<TaskId, HandedOut>,
+    /// The actor that this process is about to become, and since when.
+    starting: Option<(String, ActorId, Coarse)>,
     /// Those of `running` that were cancelled.
     cancelled: FxHashSet<TaskId>,
     /// The task whose code the main thread runs, and that a signal may interrupt.
@@ -87,8 +120,17 @@ struct Queued {
 impl Queued {
     fn hand_out(&mut self) -> Option<Work> {
         let work = self.work.pop_front()?;
-        if let Work::Call(call) = &work {
-            self.running.insert(call.task());
+        match &work {
+            Work::Call(call) => {
+                let template = Arc::clone(call.template());
+                let since = Coarse::now();
+                self.running
+                    .insert(call.task(), HandedOut { template, since });
+            }
+            Work::StartActor(start) => {
+                self.starting = Some((start.class_name().to_owned(), start.actor(), Coarse::now()));
+            }
+            Work::Exit(_) | Work::ExitForGood(_) => {}
         }
         Some(work)
     }
@@ -205,7 +247,7 @@ impl ExecutionQueue {
         {
             return Cancelled::Dropped(call);
         }
-        if queued.running.contains(&task) {
+        if queued.running.contains_key(&task) {
             queued.cancelled.insert(task);
             return Cancelled::Running;
         }
@@ -220,7 +262,7 @@ impl ExecutionQueue {
         end: impl FnOnce(&mut dyn Iterator<Item = Box<ReceivedCall>>),
     ) {
         let mut queued = self.queued.lock();
-        if queued.running.contains(&task) {
+        if queued.running.contains_key(&task) {
             let waiting = std::mem::take(&mut queued.work);
             end(&mut waiting.into_iter().filter_map(|work| match work {
                 Work::Call(call) => Some(call),
@@ -241,6 +283,29 @@ impl ExecutionQueue {
         queued.running.remove(&task);
         queued.cancelled.remove(&task);
         !queued.work.is_empty() || (queued.has_loop && !queued.running.is_empty())
+    }
+
+    /// The constructor of the actor that this process becomes has ended.
+    pub(crate) fn actor_started(&self) {
+        self.queued.lock().starting = None;
+    }
+
+    /// The class of the actor whose constructor runs, and for how long.
+    pub(crate) fn starting(&self) -> Option<(String, ActorId, Duration)> {
+        let queued = self.queued.lock();
+        let (class, actor, since) = queued.starting.as_ref()?;
+        Some((class.clone(), *actor, since.elapsed()))
+    }
+
+    /// The calls that run, in no order.
+    pub(crate) fn running(&self) -> Vec<RunningCall> {
+        let queued = self.queued.lock();
+        let shown = |(task, call): (&TaskId, &HandedOut)| RunningCall {
+            task: *task,
+            template: Arc::clone(&call.template),
+            for_how_long: call.since.elapsed(),
+        };
+        queued.running.iter().map(shown).collect()
     }
 
     /// The main thread begins to run the code of a task. False: it was cancelled before.

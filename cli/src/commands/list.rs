@@ -5,31 +5,35 @@ use aktis_proto::v1::ClusterStatusReply;
 use serde_json::Value;
 
 use super::query::Cluster;
-use super::{ListArgs, ListKind, render};
+use super::{ListArgs, ListKind, render, running};
 
 pub(super) fn list(args: &ListArgs, settings: &Settings) -> Result<u8, String> {
-    let status = Cluster::to_look_at(args.query.address.as_deref(), settings)?.status()?;
-    if args.query.json {
-        render::print_line(&render::pretty(&as_json(args.kind, &status)))?;
+    let cluster = Cluster::to_look_at(args.query.address.as_deref(), settings)?;
+    let status = cluster.status()?;
+    let text = if args.query.json {
+        render::pretty(&as_json(args.kind, &cluster, &status))
     } else {
-        render::print_line(&as_table(args.kind, &status))?;
-    }
+        as_table(args.kind, &cluster, &status)
+    };
+    render::print_line(&text)?;
     Ok(0)
 }
 
-fn as_json(kind: ListKind, status: &ClusterStatusReply) -> Value {
+fn as_json(kind: ListKind, cluster: &Cluster, status: &ClusterStatusReply) -> Value {
     Value::Array(match kind {
         ListKind::Nodes => status.nodes.iter().map(render::node).collect(),
         ListKind::Actors => status.actors.iter().map(render::actor).collect(),
         ListKind::Jobs => status.jobs.iter().map(render::job).collect(),
+        ListKind::Tasks => running::as_json(&cluster.running(status)),
     })
 }
 
-fn as_table(kind: ListKind, status: &ClusterStatusReply) -> String {
+fn as_table(kind: ListKind, cluster: &Cluster, status: &ClusterStatusReply) -> String {
     match kind {
         ListKind::Nodes => nodes(status),
         ListKind::Actors => actors(status),
         ListKind::Jobs => jobs(status),
+        ListKind::Tasks => running::table(&cluster.running(status)),
     }
 }
 

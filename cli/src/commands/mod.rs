@@ -3,6 +3,7 @@
 mod list;
 mod query;
 mod render;
+mod running;
 mod start;
 mod status;
 mod stop;
@@ -39,7 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   aktis start --head --node-ip-address 10.0.0.5    begin a cluster on this machine
   aktis start --address 10.0.0.5:6379              add this machine to it
-  aktis status                                     what it has, what is used, what waits and why
+  aktis status                                     what it has, what is used, what runs, what waits and why
   aktis list actors --json                         for programs
   aktis stop                                       end what was started here
 
@@ -56,11 +57,11 @@ enum Command {
     ///
     /// Only what this user has started. Scripts that run without a cluster are left alone.
     Stop(StopArgs),
-    /// Show machines, resources, actors, and what waits and why.
+    /// Show machines, resources, actors, what runs and where, and what waits and why.
     ///
     /// Of the cluster on this machine; where there is none, of the newest script that runs here without one.
-    Status(QueryArgs),
-    /// List nodes, actors or jobs, those that have ended too.
+    Status(StatusArgs),
+    /// List nodes, actors or jobs, those that have ended too; or the tasks and calls that run now.
     List(ListArgs),
     /// Run a daemon; `aktis start` calls this.
     #[command(hide = true)]
@@ -148,6 +149,15 @@ struct QueryArgs {
 }
 
 #[derive(Debug, Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// Leave out what runs: ask the head only, not the nodes.
+    #[arg(long)]
+    no_tasks: bool,
+}
+
+#[derive(Debug, Args)]
 struct ListArgs {
     /// What to list.
     kind: ListKind,
@@ -163,6 +173,8 @@ enum ListKind {
     Actors,
     /// Jobs, finished ones too.
     Jobs,
+    /// Tasks and calls of actors that run now: where, for how long, and what they wait for.
+    Tasks,
 }
 
 /// Runs the command line, without the program's name; gives the exit code: 0 done, 1 failed, 2 wrong usage.

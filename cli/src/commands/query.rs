@@ -6,6 +6,7 @@ use aktis_proto::v1::gcs_client::GcsClient;
 use aktis_proto::v1::{ClusterStatusReply, Empty};
 use tokio::runtime::Runtime;
 
+use super::running::{self, OfNode};
 use crate::join::{not_connected, refusal, resolve_address, resolve_to_look, security_for};
 
 /// A connection to the gcs of a cluster.
@@ -54,6 +55,13 @@ impl Cluster {
     /// What its members need.
     pub(super) fn security(&self) -> &Security {
         &self.security
+    }
+
+    /// What runs on the nodes that are alive, which the gcs does not know.
+    pub(super) fn running(&self, status: &ClusterStatusReply) -> Vec<OfNode> {
+        let alive = status.nodes.iter().filter(|node| node.is_alive).cloned();
+        self.runtime
+            .block_on(running::ask(alive.collect(), &self.security))
     }
 
     /// Everything it knows.

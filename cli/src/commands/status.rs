@@ -9,15 +9,16 @@ use aktis_proto::v1::{ClusterStatusReply, NodeInfo};
 use serde_json::{Value, json};
 
 use super::query::Cluster;
-use super::{QueryArgs, render};
+use super::running::{self, OfNode};
+use super::{StatusArgs, render};
 use crate::join::{is_same, sessions};
 use crate::session::Owner;
 
 /// So much of the command line of a session's process is shown.
 const SHOWN_COMMAND: usize = 100;
 
-pub(super) fn status(args: &QueryArgs, settings: &Settings) -> Result<u8, String> {
-    let cluster = Cluster::to_look_at(args.address.as_deref(), settings)?;
+pub(super) fn status(args: &StatusArgs, settings: &Settings) -> Result<u8, String> {
+    let cluster = Cluster::to_look_at(args.query.address.as_deref(), settings)?;
     let status = cluster.status()?;
     let others: Vec<Other> = sessions(settings)
         .into_iter()
@@ -27,10 +28,11 @@ pub(super) fn status(args: &QueryArgs, settings: &Settings) -> Result<u8, String
             !address.is_ok_and(|address| is_same(cluster.address(), &address))
         })
         .collect();
-    let text = if args.json {
-        as_json(cluster.address(), &status, &others)
+    let running = (!args.no_tasks).then(|| cluster.running(&status));
+    let text = if args.query.json {
+        as_json(cluster.address(), &status, running.as_deref(), &others)
     } else {
-        as_text(cluster.address(), &status, &others)
+        as_text(cluster.address(), &status, running.as_deref(), &others)
     };
     render::print_line(&text)?;
     Ok(0)
@@ -108,7 +110,12 @@ fn waiting(status: &ClusterStatusReply) -> Vec<String> {
     counts.into_iter().map(line).collect()
 }
 
-fn as_json(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> String {
+fn as_json(
+    address: &Address,
+    status: &ClusterStatusReply,
+    running: Option<&[OfNode]>,
+    others: &[Other],
+) -> String {
     let (total, available) = sums(status);
     let numbers = |set: &ResourceSet| {
         let all: BTreeMap<String, f64> = set
@@ -117,7 +124,7 @@ fn as_json(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> 
             .collect();
         all
     };
-    render::pretty(&json!({
+    let mut facts = json!({
         "address": address.to_string(),
         "session_id": status.session_id,
         "storage": status.storage,
@@ -129,7 +136,13 @@ fn as_json(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> 
         "jobs": status.jobs.iter().map(render::job).collect::<Vec<_>>(),
         "waiting": waiting(status),
         "other_sessions": others.iter().map(Other::json).collect::<Vec<_>>(),
-    }))
+    });
+    if let Some(nodes) = running {
+        facts["running"] = Value::Array(running::as_json(nodes));
+        facts["running_left_out"] = json!(running::left_out(nodes));
+        facts["silent"] = running::silent_json(nodes);
+    }
+    render::pretty(&facts)
 }
 
 fn heading(address: &Address, status: &ClusterStatusReply) -> String {
@@ -154,7 +167,12 @@ fn other_lines(others: &[Other]) -> Vec<String> {
     lines
 }
 
-fn as_text(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> String {
+fn as_text(
+    address: &Address,
+    status: &ClusterStatusReply,
+    running: Option<&[OfNode]>,
+    others: &[Other],
+) -> String {
     let mut lines = vec![heading(address, status), String::new()];
     let dead = status.nodes.len() - living(status).len();
     let dead = if dead == 0 {
@@ -190,7 +208,7 @@ fn as_text(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> 
         .into_iter()
         .map(|(state, count)| format!("{count} {state}"))
         .collect();
-    let running = status.jobs.iter().filter(|job| job.is_running).count();
+    let running_jobs = status.jobs.iter().filter(|job| job.is_running).count();
     let counts = if counts.is_empty() {
         "none".to_owned()
     } else {
@@ -198,9 +216,10 @@ fn as_text(address: &Address, status: &ClusterStatusReply, others: &[Other]) -> 
     };
     lines.push(format!("Actors: {counts}"));
     lines.push(format!(
-        "Jobs: {running} running, {} in all",
+        "Jobs: {running_jobs} running, {} in all",
         status.jobs.len()
     ));
+    lines.extend(running.map(running::lines).unwrap_or_default());
     let waiting = waiting(status);
     lines.push(
         format!(
@@ -284,7 +303,12 @@ mod tests {
 
     #[test]
     fn status_shows_use_and_reasons_of_living_nodes() {
-        let text = as_text(&"h:1".parse().unwrap(), &cluster(), &others());
+        let text = as_text(
+            &"h:1".parse().unwrap(),
+            &cluster(),
+            Some(&running::tests::nodes()),
+            &others(),
+        );
         for part in [
             "Nodes: 1 alive, 1 dead",
             "1.5 / 4 CPU",
@@ -293,6 +317,7 @@ mod tests {
             "needs a GPU (2 times)",
             "actor A: needs more",
             "Cluster h:1",
+            "  total for 2.3 s, process 7 of node a1",
             "  unix:/t/gcs.sock (process 7: python train.py)",
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
@@ -301,10 +326,17 @@ mod tests {
 
     #[test]
     fn json_has_the_same_facts() {
-        let text = as_json(&"h:1".parse().unwrap(), &cluster(), &others());
+        let text = as_json(
+            &"h:1".parse().unwrap(),
+            &cluster(),
+            Some(&running::tests::nodes()),
+            &others(),
+        );
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["address"], "h:1");
         assert_eq!(value["other_sessions"][0]["pid"], 7);
+        assert_eq!(value["running"][0]["pid"], 7);
+        assert_eq!(value["silent"][0]["node_id"], "b2");
         assert_eq!(value["available"]["CPU"], json!(2.5));
         assert_eq!(value["waiting"].as_array().unwrap().len(), 2);
         assert_eq!(value["nodes"].as_array().unwrap().len(), 2);

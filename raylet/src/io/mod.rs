@@ -1,5 +1,6 @@
 //! Carries effects out, and brings events in: sockets, processes, files, calls to others.
 
+pub(crate) mod at_work;
 pub(crate) mod descriptor;
 pub(crate) mod frames;
 pub(crate) mod gcs;

@@ -7,8 +7,8 @@ use aktis_proto::convert::status;
 use aktis_proto::v1::raylet_server::Raylet;
 use aktis_proto::v1::{
     ForwardedLeaseRequest, FreeObjectsRequest, KillWorkerRequest, LaneBytes, LeaseReply,
-    LeaseReturn, NodeInfo, RayletEmpty, ReclaimLeaseRequest, StartActorReply, StartActorRequest,
-    TransferDoor,
+    LeaseReturn, NodeInfo, RayletEmpty, ReclaimLeaseRequest, RunningReply, StartActorReply,
+    StartActorRequest, TransferDoor,
 };
 use futures::Stream;
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::core::event::{CallAnswer, CallRequest, Event};
 use crate::core::keys::CallId;
 use crate::inbox::{Mailbox, Message, RayletEnd};
+use crate::io::at_work::list_running;
 use crate::io::lane_proxy::LaneProxy;
 
 /// Streams of this service.
@@ -200,6 +201,13 @@ impl Raylet for RayletService {
             CallAnswer::Status(info) => Ok(Response::new(*info)),
             other => Err(mismatch(&other)),
         }
+    }
+
+    async fn list_running(
+        &self,
+        _request: Request<RayletEmpty>,
+    ) -> Result<Response<RunningReply>, Status> {
+        Ok(Response::new(list_running(&self.lanes.lane_dir).await))
     }
 
     async fn shutdown(

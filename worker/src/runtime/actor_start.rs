@@ -43,6 +43,12 @@ impl ActorStart {
         self.actor
     }
 
+    /// The class of the actor.
+    pub(crate) fn class_name(&self) -> &str {
+        let class = self.spec().function.as_ref();
+        class.map_or("", |class| class.name.as_str())
+    }
+
     /// What the raylet said.
     pub fn start(&self) -> &wire::StartActor {
         &self.start
@@ -72,6 +78,7 @@ impl ActorStart {
 
     /// Tells the raylet how the constructor ended.
     pub fn finish(self, result: Result<(), TaskFailure>) {
+        self.runtime.queue().actor_started();
         let started = wire::ActorStarted {
             actor_id: self.actor.to_wire(),
             failure: result.err().map(|failure| failure.to_wire()),

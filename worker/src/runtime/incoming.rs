@@ -90,6 +90,9 @@ impl Handler for LaneHandler {
         let kind = header
             .kind
             .ok_or("frame of an unknown kind: all processes must run the same Aktis version")?;
+        if let LaneKind::WhatRuns(_) = kind {
+            return self.runtime.say_what_runs(connection);
+        }
         // Only the polling thread looks at it.
         if !self.is_known.load(Ordering::Relaxed) {
             if !matches!(kind, LaneKind::Hello(_)) {
@@ -201,7 +204,8 @@ impl Runtime {
                 let used = connection.use_shared_memory();
                 used.map_err(|error| error.to_string())
             }
-            LaneKind::PushTask(_) | LaneKind::CallTemplate(_) => {
+            LaneKind::Running(_) => Err("an answer to no question".to_owned()),
+            LaneKind::PushTask(_) | LaneKind::CallTemplate(_) | LaneKind::WhatRuns(_) => {
                 unreachable!("handled by the lane")
             }
         }

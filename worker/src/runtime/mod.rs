@@ -16,6 +16,7 @@
 //!   object_stream  the items of a generator, for its consumer
 //!   streams    generators: consumers, and producers that wait for them
 //!   cancel     cancelling tasks, as their owner and as their worker
+//!   at_work    what this process does at the moment, for people who look
 //!   actors     creating, watching and ending actors
 //!   lingering  the end of a worker in good order
 //!   departures processes that are gone, and what they leave
@@ -25,6 +26,7 @@
 mod actor_start;
 mod actors;
 mod api;
+mod at_work;
 mod calls;
 mod cancel;
 mod carry_out;
@@ -66,6 +68,7 @@ use crate::reference::ProcessAddress;
 
 pub use actor_start::ActorStart;
 pub use actors::ActorHandle;
+pub use at_work::WaitNote;
 pub use calls::{CallInputs, CallOutcome, ReceivedCall};
 pub use cancel::Canceller;
 pub use executor::LoopWatch;
@@ -98,6 +101,7 @@ struct Inner {
     arena: Option<ArenaMap>,
     recent_reads: Mutex<recent::RecentReads>,
     queue: ExecutionQueue,
+    waits: at_work::Waits,
     stream_windows: streams::StreamWindows,
     /// How the embedder ends user code that runs.
     canceller: OnceLock<cancel::Canceller>,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use wire::node_frame::Kind;
 
+use super::at_work::Subject;
 use super::waiting::Waiting;
 use super::{GetError, Runtime};
 use crate::error::TaskFailure;
@@ -90,7 +91,8 @@ impl BegunRead {
         self,
         waiting: &mut Waiting<'_>,
     ) -> Result<Bytes, Result<ReadError, GetError>> {
-        waiting.wait_for(&self.waiter).map_err(Err)?;
+        let subject = Subject::object(self.place.object);
+        waiting.wait_for(&self.waiter, subject).map_err(Err)?;
         let awaited = std::mem::replace(&mut *self.awaited.lock(), Awaited::GivenUp);
         let Awaited::Answered(answer) = awaited else {
             return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));

@@ -19,6 +19,7 @@ use rustix::net::{
 };
 use rustix::process::{Uid, geteuid};
 
+use super::at_work::Waits;
 use super::gate::CoreGate;
 use super::lanes::{Lane, LaneRole, LaneTable};
 use super::node_events::NodeHandler;
@@ -127,6 +128,7 @@ impl Runtime {
             arena,
             recent_reads: Mutex::default(),
             queue: ExecutionQueue::default(),
+            waits: Waits::default(),
             stream_windows: StreamWindows::default(),
             canceller: OnceLock::new(),
             log_sink: config.log_sink,

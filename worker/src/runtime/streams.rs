@@ -9,6 +9,7 @@ use aktis_proto::v1 as wire;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
+use super::at_work::Subject;
 use super::waiting::Waiting;
 use super::{GetError, Interrupt, ReceivedCall, Runtime};
 use crate::core::{StreamNext, Watcher};
@@ -36,7 +37,8 @@ impl Runtime {
             let waiter = Waiter::new(1);
             let watcher = Watcher::Thread(Arc::clone(&waiter));
             self.with_core(|core, effects| core.streams.watch(task, watcher, effects));
-            let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
+            let waited =
+                Waiting::new(self, deadline, interrupt).wait_for(&waiter, Subject::Item(task));
             if waited.is_err() {
                 self.0.core.note(|core| core.streams.unwatch(task, &waiter));
             }
@@ -158,7 +160,8 @@ impl ReceivedCall {
         let is_over = || self.is_cancelled() || !self.has_caller();
         let mut waiting = Waiting::new(runtime, None, &is_over);
         while let Some(waiter) = windows.wait_for_room(self.task(), sent.into(), limit.into()) {
-            waiting.wait_for(&waiter).map_err(|_| self.cancelled())?;
+            let waited = waiting.wait_for(&waiter, Subject::Consumer);
+            waited.map_err(|_| self.cancelled())?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::ObjectId;
 use aktis_lane::{SIGNAL_SLICE, WaitEnd, Waiter};
 
+use super::at_work::Subject;
 use super::fetching::ReadsAhead;
 use super::objects::Place;
 use super::{ProcessRole, Runtime};
@@ -84,7 +85,12 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    pub(super) fn wait_for(&mut self, waiter: &Arc<Waiter>) -> Result<(), GetError> {
+    pub(super) fn wait_for(
+        &mut self,
+        waiter: &Arc<Waiter>,
+        subject: Subject,
+    ) -> Result<(), GetError> {
+        let mut note = None;
         let may_block = matches!(self.runtime.0.role, ProcessRole::Worker { .. });
         loop {
             let slice = if may_block && !self.is_blocked {
@@ -106,11 +112,14 @@ impl<'a> Waiting<'a> {
                     });
                 }
                 WaitEnd::Interrupted if (self.interrupt)() => return Err(GetError::Interrupted),
-                WaitEnd::Interrupted if may_block && !self.is_blocked => {
-                    self.is_blocked = true;
-                    self.runtime.enter_blocked();
+                WaitEnd::Interrupted => {
+                    if may_block && !self.is_blocked {
+                        self.is_blocked = true;
+                        self.runtime.enter_blocked();
+                    }
+                    // Not before: most waits are too short for anybody to see.
+                    note.get_or_insert_with(|| self.runtime.note_wait(subject));
                 }
-                WaitEnd::Interrupted => {}
             }
         }
     }
@@ -293,7 +302,7 @@ impl Runtime {
             }
             core.watch(object, Watcher::Thread(Arc::clone(&waiter)), effects);
         });
-        let waited = waiting.wait_for(&waiter);
+        let waited = waiting.wait_for(&waiter, Subject::object(object));
         if waited.is_err() {
             self.unwatch_all(&[object], &waiter);
         }
@@ -356,7 +365,8 @@ impl Runtime {
         });
         let waiter = Waiter::new(count.saturating_sub(objects.len() - missing.len()));
         self.watch_all(&missing, &waiter);
-        let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter);
+        let subject = Subject::objects(&missing);
+        let waited = Waiting::new(self, deadline, interrupt).wait_for(&waiter, subject);
         self.unwatch_all(&missing, &waiter);
         // At the end of a session everything that is awaited counts as failed, and so as ready.
         self.check_open().map_err(GetError::Failed)?;
