@@ -3,6 +3,7 @@
 //! The head does not know: calls pass it by. So each node is asked, and asks its processes. A node or a process that does not
 //! answer is shown as such, and nobody waits long for it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aktis_proto::transport::{Security, connect, raylet_client};
@@ -60,6 +61,8 @@ pub(super) struct Running<'a> {
     node_id: &'a str,
     process: &'a RunningProcess,
     call: &'a RunningCall,
+    /// Where the task runs that makes what this one waits for.
+    maker: Option<String>,
 }
 
 /// Everything that is known to run, the longest first.
@@ -70,7 +73,18 @@ pub(super) fn calls(nodes: &[OfNode]) -> Vec<Running<'_>> {
             node_id,
             process,
             call,
+            maker: None,
         }));
+    }
+    let places: HashMap<&[u8], String> = calls
+        .iter()
+        .map(|running| (&*running.call.task_id, running.place(nodes.len() > 1)))
+        .collect();
+    for running in &mut calls {
+        let awaited = &running.call.awaited_task_id;
+        if !awaited.is_empty() {
+            running.maker = places.get(&**awaited).cloned();
+        }
     }
     calls.sort_by_key(|running| std::cmp::Reverse(running.call.running_millis));
     calls
@@ -117,20 +131,30 @@ fn duration(millis: u64) -> String {
 
 impl Running<'_> {
     /// The node is named where there are several.
+    fn place(&self, names_node: bool) -> String {
+        let pid = self.process.pid;
+        match names_node {
+            true => format!("process {pid} of node {}", self.node_id),
+            false => format!("process {pid}"),
+        }
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        let what = &self.call.waits_for;
+        match &self.maker {
+            Some(maker) => Some(format!("{what}; it is made by {maker}")),
+            None => (!what.is_empty()).then(|| what.clone()),
+        }
+    }
+
     fn line(&self, names_node: bool) -> String {
-        let (call, pid) = (self.call, self.process.pid);
-        let node = match names_node {
-            true => format!(" of node {}", self.node_id),
-            false => String::new(),
-        };
-        let waits = match call.waits_for.as_str() {
-            "" => String::new(),
-            what => format!(": waits for {what}"),
-        };
+        let waits = self.waits_for();
+        let waits = waits.map_or_else(String::new, |what| format!(": waits for {what}"));
         format!(
-            "  {} for {}, process {pid}{node}{waits}",
-            call.name,
-            duration(call.running_millis)
+            "  {} for {}, {}{waits}",
+            self.call.name,
+            duration(self.call.running_millis),
+            self.place(names_node)
         )
     }
 
@@ -141,7 +165,8 @@ impl Running<'_> {
             "task_id": id(&call.task_id),
             "name": call.name,
             "running_seconds": call.running_millis as f64 / 1000.0,
-            "waits_for": (!call.waits_for.is_empty()).then_some(&call.waits_for),
+            "waits_for": self.waits_for(),
+            "awaited_task_id": id(&call.awaited_task_id),
             "node_id": self.node_id,
             "pid": self.process.pid,
             "worker_id": render::hex(&self.process.worker_id),
@@ -157,7 +182,7 @@ impl Running<'_> {
             duration(self.call.running_millis),
             self.node_id.to_owned(),
             self.process.pid.to_string(),
-            self.call.waits_for.clone(),
+            self.waits_for().unwrap_or_default(),
         ]
     }
 }
@@ -273,6 +298,23 @@ pub(super) mod tests {
             ]
         );
         assert_eq!(lines(&[node("a1", 7, Vec::new())]), ["Running: nothing"]);
+    }
+
+    #[test]
+    fn who_waits_for_another_call_says_where_that_runs() {
+        let making = RunningCall {
+            task_id: vec![9].into(),
+            ..call("load", 10, "")
+        };
+        let waiting = RunningCall {
+            awaited_task_id: vec![9].into(),
+            ..call("total", 20, "load, which was sent to a worker")
+        };
+        assert_eq!(
+            lines(&[node("a1", 7, vec![waiting]), node("b2", 8, vec![making])])[1],
+            "  total for 0.0 s, process 7 of node a1: waits for load, which was sent to a worker; it is made by process 8 of \
+             node b2"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ObjectId, TaskId};
 use aktis_lane::{Connection, PayloadParts, Urgency};
 use aktis_proto::v1 as wire;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use wire::lane_frame::Kind as LaneKind;
@@ -52,6 +53,15 @@ impl Subject {
         Self::Objects {
             first: objects.first().copied(),
             others: objects.len().saturating_sub(1),
+        }
+    }
+
+    /// The task that is to make it.
+    fn task(self) -> Option<TaskId> {
+        match self {
+            Self::Objects { first, .. } => first.map(|object| object.task()),
+            Self::Item(task) => Some(task),
+            Self::Consumer => None,
         }
     }
 
@@ -162,33 +172,34 @@ impl Runtime {
         let waits = self.waits();
         let of_nobody = waits.get(&None);
         let starting = self.queue().starting();
-        let calls = self.0.core.look(|core| {
-            let text =
-                |wait: Option<&Wait>| wait.map_or_else(String::new, |w| w.subject.text(core));
-            let mut calls: Vec<wire::RunningCall> = Vec::with_capacity(running.len() + 1);
-            match (self.role(), starting, of_nobody) {
-                (_, Some((class, actor, for_how_long)), wait) => calls.push(wire::RunningCall {
-                    name: format!("{}.__init__", short(&class)),
-                    running_millis: millis(for_how_long),
-                    waits_for: text(wait),
+        let mut calls = Vec::with_capacity(running.len() + 1);
+        if let Some((class, actor, for_how_long)) = starting {
+            let name = format!("{}.__init__", short(&class));
+            let call = self.own_call(name, for_how_long);
+            calls.push((
+                wire::RunningCall {
                     actor_id: actor.to_wire(),
-                    job_id: self.job().to_wire(),
-                    ..Default::default()
-                }),
-                (ProcessRole::Driver, None, Some(wait)) => calls.push(wire::RunningCall {
-                    name: "script".to_owned(),
-                    running_millis: millis(wait.since.elapsed()),
-                    waits_for: text(Some(wait)),
-                    job_id: self.job().to_wire(),
-                    ..Default::default()
-                }),
-                _ => {}
-            }
-            let shown = running
-                .into_iter()
-                .map(|call| shown(&call, text(waits.get(&Some(call.task)))));
-            calls.extend(shown);
-            calls
+                    ..call
+                },
+                of_nobody,
+            ));
+        } else if let (ProcessRole::Driver, Some(wait)) = (self.role(), of_nobody) {
+            let call = self.own_call("script".to_owned(), wait.since.elapsed());
+            calls.push((call, Some(wait)));
+        }
+        let waited = |call: &RunningCall| waits.get(&Some(call.task));
+        calls.extend(running.iter().map(|call| (shown(call), waited(call))));
+        let calls = self.0.core.look(|core| {
+            let calls = calls.into_iter();
+            let told = calls.map(|(call, wait)| match wait {
+                Some(wait) => wire::RunningCall {
+                    waits_for: wait.subject.text(core),
+                    awaited_task_id: wait.subject.task().map_or_else(Bytes::new, TaskId::to_wire),
+                    ..call
+                },
+                None => call,
+            });
+            told.collect()
         });
         wire::RunningProcess {
             worker_id: self.address().worker.to_wire(),
@@ -196,6 +207,16 @@ impl Runtime {
             calls,
             calls_left_out: u32::try_from(calls_left_out).unwrap_or(u32::MAX),
             is_silent: false,
+        }
+    }
+
+    /// What the process does by itself.
+    fn own_call(&self, name: String, for_how_long: Duration) -> wire::RunningCall {
+        wire::RunningCall {
+            name,
+            running_millis: millis(for_how_long),
+            job_id: self.job().to_wire(),
+            ..Default::default()
         }
     }
 
@@ -209,14 +230,14 @@ impl Runtime {
     }
 }
 
-fn shown(call: &RunningCall, waits_for: String) -> wire::RunningCall {
+fn shown(call: &RunningCall) -> wire::RunningCall {
     wire::RunningCall {
         task_id: call.task.to_wire(),
         name: short(&call_name(&call.template)),
         running_millis: millis(call.for_how_long),
-        waits_for,
         job_id: call.template.job_id.clone(),
         actor_id: call.template.actor_id.clone(),
+        ..Default::default()
     }
 }
 
