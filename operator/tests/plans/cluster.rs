@@ -123,7 +123,7 @@ fn worker_pod_waits_for_the_head_and_joins_it() {
     let command = worker.command.as_ref().unwrap();
     assert_eq!(command[..2], ["/bin/sh", "-c"]);
     assert!(
-        command[2].contains(r#"until aktis status --address "$1""#),
+        command[2].contains(r#"until aktis status --no-tasks --address "$1""#),
         "{}",
         command[2]
     );

@@ -1,10 +1,12 @@
 """Two nodes on one machine: tasks, actors and objects on both, and what happens when one is killed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import aktis
 import numpy
@@ -74,6 +76,31 @@ def test_objects_move_between_nodes(two_nodes):
     assert not array.flags.writeable
     sent_to_b = aktis.put(numpy.ones(2_000_000))
     assert get(total.options(resources={"b": 1}).remote(sent_to_b)) == 2_000_000
+
+
+def test_status_says_what_runs_on_which_node(two_nodes, tmp_path):
+    gate = tmp_path / "gate"
+    gate.write_text("")
+
+    @aktis.remote(num_cpus=0)
+    def stay(gate, where):
+        while os.path.exists(gate):
+            time.sleep(0.01)
+        return aktis.get_runtime_context().get_node_id(), os.getpid()
+
+    references = [stay.options(resources={resource: 1}).remote(str(gate), resource) for resource in "ab"]
+
+    def listed():
+        facts = json.loads(two_nodes.run("status", "--json"))
+        assert facts["silent"] == []
+        return {(call["node_id"], call["pid"]) for call in facts["running"] if call["name"].endswith("stay")}
+
+    until(lambda: len(listed()) == 2, "both run")
+    found, text = listed(), two_nodes.run("status")
+    gate.unlink()
+    assert found == set(get(references))
+    for node, pid in found:
+        assert f"process {pid} of node {node}" in text
 
 
 def test_exactly_what_a_killed_node_held_is_recomputed(two_nodes, tmp_path):
