@@ -116,7 +116,11 @@ impl NodePod<'_> {
 fn readiness() -> Probe {
     Probe {
         exec: Some(ExecAction {
-            command: Some(["aktis", "status", "--no-tasks"].map(str::to_owned).to_vec()),
+            command: Some(
+                ["aktis", "status", "--no-tasks"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
         }),
         period_seconds: Some(10),
         timeout_seconds: Some(5),
