@@ -19,7 +19,9 @@ use aktis_common::zygote::WorkerStart;
 use aktis_proto::v1::AcceleratorAssignment;
 use aktis_worker::native::{NativeHost, NativeRegistry, is_native};
 use aktis_worker::runtime::{ActorStart, CallOutcome};
-use aktis_worker::{ProcessRole, ReceivedCall, Runtime, RuntimeConfig, Work, set_current_task};
+use aktis_worker::{
+    LeaseMark, ProcessRole, ReceivedCall, Runtime, RuntimeConfig, Work, set_current_task,
+};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -61,6 +63,8 @@ pub(crate) struct Executor {
     gpu_ids: Vec<u32>,
     /// What numerical libraries were told last.
     threads: i64,
+    /// The lease whose GPUs and threads are set.
+    prepared_for: Option<LeaseMark>,
     loop_host: LoopHost,
     /// What the process is called: the function that it runs, or has run last and not long ago.
     titled: String,
@@ -110,6 +114,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
         actor_id: None,
         gpu_ids: Vec::new(),
         threads: 1,
+        prepared_for: None,
         loop_host: LoopHost::default(),
         titled: String::new(),
     };
@@ -263,13 +268,8 @@ impl Executor {
             let (native, runtime) = (&mut self.native, &self.runtime);
             return detached(py, || native.run(runtime, call));
         }
-        if !call.is_actor_call()
-            && let Some(held) = call.accelerators()
-        {
-            self.set_accelerators(py, held);
-        }
         if !call.is_actor_call() {
-            self.set_threads(py);
+            self.prepare_for(py, &call);
             if let Some(function) = call.template().function.as_ref() {
                 self.show_title(&function.name);
             }
@@ -293,6 +293,19 @@ impl Executor {
         }
         CURRENT_CALL.set(context);
         self.run_here(py, call, arguments)
+    }
+
+    /// GPUs and threads are those of the lease under which the call runs.
+    fn prepare_for(&mut self, py: Python<'_>, call: &ReceivedCall) {
+        let lease = call.lease();
+        if self.prepared_for == Some(lease) {
+            return;
+        }
+        if let Some(held) = call.accelerators() {
+            self.set_accelerators(py, held);
+        }
+        self.set_threads(py);
+        self.prepared_for = Some(lease);
     }
 
     fn run_here(

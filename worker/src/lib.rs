@@ -42,7 +42,7 @@ pub use inband::Inband;
 pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
 pub use reference::{ObjectRef, ProcessAddress};
 pub use runtime::{
-    ActorHandle, GetError, ObjectStream, ProcessRole, ReceivedCall, RemoteFunction, RemoteMethod,
-    Runtime, RuntimeConfig,
+    ActorHandle, GetError, LeaseMark, ObjectStream, ProcessRole, ReceivedCall, RemoteFunction,
+    RemoteMethod, Runtime, RuntimeConfig,
 };
 pub use value::{Format, Value};

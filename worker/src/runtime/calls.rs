@@ -1,6 +1,7 @@
 //! The executing side of a call: its inputs, its results, and giving back what was not started.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
@@ -30,6 +31,14 @@ pub struct ReceivedCall {
     came_along: usize,
     /// References that came in; the caller is told which of them are kept.
     received: Vec<(ObjectId, ProcessAddress)>,
+}
+
+/// What a call may use: two calls with the same mark run under one lease, so whoever has set the process up for the first
+/// need not do it for the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseMark {
+    connection: ConnectionId,
+    hellos: u64,
 }
 
 /// A value whose references are not counted yet.
@@ -150,6 +159,14 @@ impl ReceivedCall {
     /// The function or "Class.method", for messages.
     pub fn name(&self) -> String {
         call_name(&self.template)
+    }
+
+    /// Tells calls of different leases apart, without a lock.
+    pub fn lease(&self) -> LeaseMark {
+        LeaseMark {
+            connection: self.connection.id,
+            hellos: self.runtime.0.hellos.load(Ordering::Acquire),
+        }
     }
 
     /// GPUs of the lease under which the call runs.

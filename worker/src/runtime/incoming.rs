@@ -252,6 +252,7 @@ impl Runtime {
             };
         }
         drop(lanes);
+        self.0.hellos.fetch_add(1, Ordering::Release);
         self.0.core.note(|core| core.objects.add_peer(id, caller));
         Ok(())
     }

@@ -51,7 +51,7 @@ mod streams;
 mod submit;
 mod waiting;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ use crate::reference::ProcessAddress;
 pub use actor_start::ActorStart;
 pub use actors::ActorHandle;
 pub use at_work::WaitNote;
-pub use calls::{CallInputs, CallOutcome, ReceivedCall};
+pub use calls::{CallInputs, CallOutcome, LeaseMark, ReceivedCall};
 pub use cancel::Canceller;
 pub use executor::LoopWatch;
 pub use object_stream::ObjectStream;
@@ -111,6 +111,8 @@ struct Inner {
     /// When the lane thread gives freed memory back to the system: a while after a table has shrunk, since what lay in it
     /// goes one by one.
     trim_at: Mutex<Option<Instant>>,
+    /// How many lanes have said who calls; see `LeaseMark`.
+    hellos: AtomicU64,
     is_closed: AtomicBool,
     /// The job is over: nobody needs what this process owns.
     is_dismissed: AtomicBool,

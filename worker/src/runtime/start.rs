@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -136,6 +136,7 @@ impl Runtime {
             queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
             is_closed: AtomicBool::new(false),
+            hellos: AtomicU64::new(0),
             is_dismissed: AtomicBool::new(false),
             obituaries: Mutex::default(),
             postponed: Mutex::default(),
