@@ -6,7 +6,7 @@ import threading
 import time
 
 from aktis._session.worker_logs import print_worker_lines
-from aktis.data import DataContext, _consume, _progress
+from aktis.data import DataContext, _progress, _running
 
 _progress.QUIET_S = 0.0
 CASE = sys.argv[1]
@@ -67,10 +67,10 @@ def main():
     if CASE == "worker lines":
         threading.Thread(target=print_as_workers).start()
     if CASE in ("failure", "for ever"):
-        _consume.run(Run())
+        _running.run(Run())
     elif CASE == "loop":
         logging.basicConfig(level="INFO", format="%(message)s")
-        for number, _ in enumerate(_consume.batches(Run())):
+        for number, _ in enumerate(_running.batches(Run())):
             print("printed", number)
             print("in two ", end="", flush=True)
             time.sleep(0.05)
@@ -80,23 +80,23 @@ def main():
     elif CASE == "tqdm":
         from tqdm import tqdm
 
-        for number, _ in enumerate(tqdm(_consume.batches(Run()), desc="mine", total=POLLS)):
+        for number, _ in enumerate(tqdm(_running.batches(Run()), desc="mine", total=POLLS)):
             if number % 3 == 0:
                 print_worker_lines({"pid": 7, "source": "f", "lines": [f"line {number}"]})
     elif CASE == "inner tqdm":
         from tqdm import tqdm
 
-        for number, _ in enumerate(_consume.batches(Run())):
+        for number, _ in enumerate(_running.batches(Run())):
             for _ in tqdm(range(3), desc=f"inner {number}", leave=number % 10 == 0):
                 time.sleep(0.02)
     elif CASE == "question":
-        answers = [input("really? ") for number, _ in enumerate(_consume.batches(Run())) if number == POLLS // 2]
+        answers = [input("really? ") for number, _ in enumerate(_running.batches(Run())) if number == POLLS // 2]
         print("the answer", *answers)
     elif CASE == "given up":
-        for _ in zip(range(POLLS // 2), _consume.batches(Run()), strict=False):
+        for _ in zip(range(POLLS // 2), _running.batches(Run()), strict=False):
             pass
     else:
-        _consume.blocks(Run())
+        _running.blocks(Run())
     print("the end", type(sys.stdout).__name__)
 
 

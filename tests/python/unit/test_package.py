@@ -3,9 +3,11 @@
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import aktis
 import pytest
+from aktis._process import command
 
 
 def modules_after(statement, isolated=()):
@@ -51,3 +53,23 @@ def test_the_package_is_typed():
 def test_the_version_is_that_of_the_workspace():
     manifest = pathlib.Path(__file__).parents[3] / "Cargo.toml"
     assert f'version = "{aktis.__version__}"' in manifest.read_text()
+
+
+def test_zygotes_find_the_package_where_this_process_has_it():
+    *_, parent, flag, _folders = command.zygote_command()
+    assert (flag, pathlib.Path(parent)) == ("--path", pathlib.Path(aktis.__file__).parents[1])
+
+
+def test_what_is_remote_already_cannot_be_made_remote_again():
+    @aktis.remote
+    class Counter:
+        pass
+
+    @aktis.remote
+    def add():
+        pass
+
+    targets: list[Any] = [Counter, add]
+    for target in targets:
+        with pytest.raises(TypeError, match=r"is remote already: use \.options\(\)"):
+            aktis.remote(target)

@@ -107,7 +107,7 @@ def _wrap(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any] | Ac
 
 
 def _is_actor_class(target: Any) -> bool:
-    module = sys.modules.get(f"{__package__}.actor")
+    module = sys.modules.get("aktis.actor")
     return module is not None and isinstance(target, module.ActorClass)
 
 

@@ -6,7 +6,9 @@ import os
 import sys
 import warnings
 
-_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+import aktis
+
+_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(aktis.__file__)) + os.sep
 
 
 def warn(message: str) -> None:

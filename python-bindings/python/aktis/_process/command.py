@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 
+import aktis
+
 # As type checkers know it: `init` waits for what is imported here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def zygote_command(import_folders: list[str] | None = None) -> list[str]:
         import_folders: more folders, searched first.
     """
     folders = [*(import_folders or ()), *filter(None, map(_absolute, sys.path))]
-    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(aktis.__file__)))
     # -P: the folder this process happens to be in must not shadow the standard library while the zygote starts.
     return [sys.executable, "-P", "-c", _BOOT, package_parent, "--path", os.pathsep.join(folders)]
 

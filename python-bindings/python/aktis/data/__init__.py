@@ -12,7 +12,7 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
 
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
-from ._read import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
+from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._schema import Schema
 from .dataset import Dataset, MaterializedDataset
 

@@ -1,4 +1,4 @@
-"""Running a dataset and taking what comes out."""
+"""A run of a dataset: begun, followed with its progress, ended. Every way of taking or writing rows goes through here."""
 
 from __future__ import annotations
 

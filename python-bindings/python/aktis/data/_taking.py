@@ -1,11 +1,11 @@
-"""Running a dataset and taking its rows."""
+"""Rows of a dataset in the process that asks for them, and what can be told from a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
-from . import _batches, _consume, _iteration, _one_schema
+from . import _batches, _iteration, _one_schema, _running
 from ._keywords import Keywords, Refused
 from ._progress import is_notebook
 from ._schema import Schema
@@ -43,9 +43,9 @@ class Taking:
     limit: Callable[[int], Dataset]
 
     def _run(self, *, ordered: bool = True) -> Iterator[pyarrow.RecordBatch]:
-        execution = _consume.start(self._plan, ordered=ordered)
+        execution = _running.start(self._plan, ordered=ordered)
         self._stats = execution
-        return _consume.batches(execution)
+        return _running.batches(execution)
 
     def take(self, limit: int = 20) -> list[Row]:
         """The first rows, as dicts.
@@ -163,9 +163,9 @@ class Taking:
         rows = self._plan.known_rows()
         if rows is not None:
             return rows
-        execution = _consume.start(self._plan, ordered=False, sink={"kind": "count"})
+        execution = _running.start(self._plan, ordered=False, sink={"kind": "count"})
         self._stats = execution
-        _consume.blocks(execution)
+        _running.blocks(execution)
         return execution.rows_sunk()
 
     @overload
