@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, and what it offers."""
 
+import ast
 import pathlib
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_zygotes_find_the_package_where_this_process_has_it():
     assert (flag, pathlib.Path(parent)) == ("--path", pathlib.Path(aktis.__file__).parents[1])
 
 
-def test_what_is_remote_already_cannot_be_made_remote_again():
+def test_what_is_remote_already_cannot_be_made_remote_again() -> None:
     @aktis.remote
     class Counter:
         pass
@@ -73,3 +74,19 @@ def test_what_is_remote_already_cannot_be_made_remote_again():
     for target in targets:
         with pytest.raises(TypeError, match=r"is remote already: use \.options\(\)"):
             aktis.remote(target)
+
+
+PACKAGE = pathlib.Path(aktis.__file__).parent
+ROOMS = sorted(path.parent for path in PACKAGE.glob("_*/__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_entering_a_room_loads_nothing(room):
+    (docstring,) = ast.parse((room / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+
+
+def test_private_modules_lie_in_rooms_that_are_explained():
+    assert {path.stem for path in PACKAGE.glob("_*.py")} == {"__init__", "_cli", "_typed"}
+    page = (pathlib.Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
+    assert [room.name for room in ROOMS if f"| `{room.name}/` |" not in page] == []
