@@ -23,7 +23,7 @@
 //! | [`graph`] | the plan cut into stages, and what of it fits into the cluster |
 //! | `wire` | what travels to stage workers and back |
 //! | [`sources`], [`sinks`] | where rows begin and end |
-//! | [`operators`] | what happens to rows inside of a stage |
+//! | [`operators`] | what happens to rows inside of a stage; relational work over all rows of an input |
 //! | [`executor`] | who does what when, in which workers, within which memory |
 //! | [`ledger`] | the output of a job: visible as a whole or not at all |
 //! | [`stage_worker`] | one worker of a stage |

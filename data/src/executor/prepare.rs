@@ -33,6 +33,8 @@ const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
 const MAX_BLOCK_BYTES: u64 = 32 << 20;
 /// The smallest, unless asked for.
 const MIN_BLOCK_BYTES: u64 = 64 << 10;
+/// All relational work together holds this part of the budget.
+const RELATIONAL_PART: u64 = 2;
 /// How far a reader runs ahead of a model.
 const PREFETCH_BATCHES: u32 = 2;
 
@@ -64,7 +66,7 @@ pub(super) fn start(
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
         .iter()
-        .map(|stage| stage_start(stage, sizes.block_bytes))
+        .map(|stage| stage_start(stage, &sizes))
         .collect();
     let starts = starts.map_err(|error| ExecuteError::Plan(PlanError::planner(error)))?;
     let setup = ExecutorSetup {
@@ -185,6 +187,8 @@ fn run(execution: ExecutionLoop) {
 struct Sizes {
     budget_bytes: u64,
     block_bytes: u64,
+    /// What relational work in one worker may hold.
+    memory_bytes: u64,
 }
 
 impl Sizes {
@@ -202,6 +206,7 @@ impl Sizes {
         Self {
             budget_bytes,
             block_bytes,
+            memory_bytes: budget_bytes / (RELATIONAL_PART * workers.max(1) as u64),
         }
     }
 }
@@ -248,7 +253,7 @@ fn demand(stage: &StagePlan) -> StageDemand {
 }
 
 /// What the workers of a stage are started with.
-fn stage_start(stage: &StagePlan, block_bytes: u64) -> Result<StageStart, DataFusionError> {
+fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusionError> {
     let has_model = stage.has_map
         && (stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu());
     let (steps, captured) = stage.to_steps();
@@ -257,7 +262,8 @@ fn stage_start(stage: &StagePlan, block_bytes: u64) -> Result<StageStart, DataFu
         source: source_settings(stage)?,
         steps,
         sink: stage.sink.as_ref().and_then(Sink::settings),
-        block_bytes,
+        block_bytes: sizes.block_bytes,
+        memory_bytes: sizes.memory_bytes,
         row_limit: stage.row_limit,
         prefetch_batches: if stage.source.is_some() && has_model {
             PREFETCH_BATCHES

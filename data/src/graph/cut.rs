@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use datafusion_expr::{Expr, FetchType, Limit, LogicalPlan, TableScan};
 
-use super::edge::Edge;
+use super::edge::{Edge, EdgeKind};
 use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
 use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
-use crate::plan::{Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces};
+use crate::plan::{
+    Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces, RelationNode,
+};
 use crate::sinks::{OwnStage, Sink};
 use crate::sources;
 
@@ -36,23 +38,37 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
 }
 
 #[derive(Default)]
-struct Cutter {
-    /// Until a stage takes it.
-    source: Option<SourcePlan>,
+pub(super) struct Cutter {
+    /// Where the next step goes.
+    pub(super) end: End,
     stages: Vec<StagePlan>,
     edges: Vec<Edge>,
     /// Rows so far, as long as every step keeps them.
-    known_rows: Option<u64>,
+    pub(super) known_rows: Option<u64>,
+}
+
+/// What the rows of the next step come from.
+#[derive(Default)]
+pub(super) enum End {
+    /// Nothing was visited.
+    #[default]
+    Nothing,
+    /// A source that no stage has taken yet.
+    Source(SourcePlan),
+    /// A stage.
+    Stage(usize),
+    /// Stages, along edges to one that has not begun yet.
+    Edges(Vec<(usize, EdgeKind)>),
 }
 
 impl Cutter {
     /// Walks from the source up.
-    fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
+    pub(super) fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::EmptyRelation(_) => {
                 self.known_rows = Some(0);
-                self.source = Some(SourcePlan {
+                self.end = End::Source(SourcePlan {
                     table: None,
                     columns: Vec::new(),
                     filters: Vec::new(),
@@ -68,7 +84,7 @@ impl Cutter {
                 self.visit(&filter.input)?;
                 self.known_rows = None;
                 let predicate = planned(&filter.predicate)?;
-                self.relational("Filter", Operator::Filter(predicate));
+                self.step("Filter", Operator::Filter(predicate));
                 Ok(())
             }
             LogicalPlan::Limit(limit) => {
@@ -87,6 +103,8 @@ impl Cutter {
                     self.visit(late.input())?;
                     self.late(&late.step);
                     Ok(())
+                } else if let Some(relation) = node.downcast_ref::<RelationNode>() {
+                    self.relation(relation)
                 } else {
                     Err(unsupported(plan))
                 }
@@ -121,41 +139,57 @@ impl Cutter {
         let names = columns.iter().map(|&index| all.field(index).name().clone());
         let selected =
             (!source.reads_columns() && !is_identity).then(|| names.collect::<Vec<String>>());
-        self.source = Some(SourcePlan {
+        self.end = End::Source(SourcePlan {
             table: Some(Arc::clone(&table)),
             columns,
             filters: scan.filters.clone(),
             row_limit: limit,
         });
         if let Some(names) = selected {
-            self.relational("Select", Operator::Select(names));
+            self.step("Select", Operator::Select(names));
         }
         Ok(())
     }
 
     /// The stage that the next step belongs to.
-    fn stage(&mut self) -> &mut StagePlan {
-        let is_open = self
-            .stages
-            .last()
-            .is_some_and(|stage| stage.row_limit.is_none());
-        if !is_open {
-            self.begin_stage();
-        }
-        self.stages.last_mut().expect("there is one now")
+    pub(super) fn stage(&mut self) -> &mut StagePlan {
+        let index = match self.end {
+            End::Stage(index) if self.stages[index].row_limit.is_none() => index,
+            _ => self.begin_stage(),
+        };
+        &mut self.stages[index]
     }
 
-    /// One more stage, whose rows are those of the source or of the stage before.
-    fn begin_stage(&mut self) {
-        let source = self.source.take();
+    /// The stage that all rows so far come out of.
+    pub(super) fn giver(&mut self) -> usize {
+        match self.end {
+            End::Stage(index) => index,
+            _ => self.begin_stage(),
+        }
+    }
+
+    /// One more stage, whose rows are those of the source or of the stages before.
+    fn begin_stage(&mut self) -> usize {
         let to = self.stages.len();
-        if source.is_none() {
-            self.edges.push(Edge::forward(to - 1, to));
+        let mut stage = StagePlan::new(None);
+        match std::mem::replace(&mut self.end, End::Stage(to)) {
+            End::Nothing => {}
+            End::Source(source) => stage.source = Some(source),
+            End::Stage(from) => {
+                stage.is_ordered = self.stages[from].is_ordered;
+                self.edges.push(Edge::forward(from, to));
+            }
+            End::Edges(edges) => {
+                let edges = edges.into_iter();
+                self.edges
+                    .extend(edges.map(|(from, kind)| Edge { from, to, kind }));
+            }
         }
-        self.stages.push(StagePlan::new(source));
+        self.stages.push(stage);
+        to
     }
 
-    fn relational(&mut self, name: &str, operator: Operator) {
+    pub(super) fn step(&mut self, name: &str, operator: Operator) {
         self.stage().steps.push(PlannedStep {
             name: name.to_owned(),
             operator,
@@ -168,7 +202,7 @@ impl Cutter {
         let names: Vec<String> = names.map(|field| field.name().clone()).collect();
         let is_plain = |(expression, name): (&Expr, &String)| matches!(expression, Expr::Column(source) if source.name == *name);
         if expressions.iter().zip(&names).all(is_plain) {
-            self.relational("Select", Operator::Select(names));
+            self.step("Select", Operator::Select(names));
             return Ok(());
         }
         let column = |(expression, name): (&Expr, String)| {
@@ -176,7 +210,7 @@ impl Cutter {
             Ok(NamedExpression { name, expression })
         };
         let columns: Result<_, PlanError> = expressions.iter().zip(names).map(column).collect();
-        self.relational("Project", Operator::Project(columns?));
+        self.step("Project", Operator::Project(columns?));
         Ok(())
     }
 
@@ -185,7 +219,7 @@ impl Cutter {
             self.known_rows = None;
         }
         let (name, operator) = Operator::late(step);
-        self.relational(name, operator);
+        self.step(name, operator);
     }
 
     fn limit(&mut self, rows: u64) {
@@ -212,11 +246,9 @@ impl Cutter {
 
     /// A stage that only writes.
     fn begin_write(&mut self, own: OwnStage) {
-        if self.stages.is_empty() {
-            self.begin_stage();
-        }
-        self.begin_stage();
-        let write = self.stages.last_mut().expect("begun just above");
+        self.giver();
+        let write = self.begin_stage();
+        let write = &mut self.stages[write];
         write.window_rows = usize::try_from(own.min_rows).unwrap_or(usize::MAX);
         write.is_apart = true;
         write.compute.max_workers = own.max_writers;
@@ -227,15 +259,13 @@ impl Cutter {
             self.begin_write(own);
         }
         // Behind a limit that only the executor can count, a consumer reads from the stage itself.
-        let needs_stage = sink.settings().is_some() || self.stages.is_empty();
-        let last = if needs_stage {
-            Some(self.stage())
+        let last = if sink.settings().is_some() {
+            self.stage()
         } else {
-            self.stages.last_mut()
+            let giver = self.giver();
+            &mut self.stages[giver]
         };
-        if let Some(last) = last {
-            last.sink = Some(sink.clone());
-        }
+        last.sink = Some(sink.clone());
     }
 }
 

@@ -3,7 +3,9 @@
 mod check;
 mod cut;
 mod edge;
+mod exchange;
 mod fit;
+mod fragment;
 mod job;
 mod operator;
 mod partition;
@@ -14,6 +16,7 @@ mod tests;
 pub use cut::plan_job;
 pub use edge::{Edge, EdgeKind};
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
+pub use fragment::{Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment};
 pub use job::{JobPlan, PlannedStep, StagePlan};
 pub use operator::{Function, MapCall, NamedExpression, Operator};
 pub use partition::{PartitionBy, Partitioner, RangeKey};

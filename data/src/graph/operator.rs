@@ -2,8 +2,10 @@
 //! [`operators`](crate::operators), how it travels in `wire`.
 
 use aktis_inference::TextEmbedderSpec;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
+use super::fragment::Fragment;
 use crate::plan::{Expression, Kept, LateStep, MapFunction, MapSpec, Produces};
 
 /// What a step does.
@@ -19,6 +21,10 @@ pub enum Operator {
     Drop(Vec<String>),
     /// Gives columns other names: old name, new name.
     Rename(Vec<(String, String)>),
+    /// Brings rows into the form of these columns, by name.
+    Conform(SchemaRef),
+    /// Works on all rows of an input at once.
+    Relational(Fragment),
     /// Calls a function.
     Map(MapCall),
 }
@@ -97,9 +103,13 @@ impl Operator {
     /// Whether one row comes out for one row in.
     pub(crate) fn keeps_rows(&self) -> bool {
         match self {
-            Self::Filter(_) => false,
+            Self::Filter(_) | Self::Relational(_) => false,
             Self::Map(map) => map.keeps_rows && !map.is_mask,
-            Self::Project(_) | Self::Select(_) | Self::Drop(_) | Self::Rename(_) => true,
+            Self::Project(_)
+            | Self::Select(_)
+            | Self::Drop(_)
+            | Self::Rename(_)
+            | Self::Conform(_) => true,
         }
     }
 

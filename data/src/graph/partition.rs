@@ -36,7 +36,7 @@ pub enum PartitionBy {
 }
 
 /// A column that rows are ordered by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RangeKey {
     /// The column.
     pub column: String,

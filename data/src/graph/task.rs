@@ -19,6 +19,8 @@ pub struct StageTask {
     pub block_bytes: u64,
     /// Most rows that leave per input.
     pub row_limit: Option<u64>,
+    /// Rows that relational work holds at once, in bytes; the rest goes to disk.
+    pub memory_bytes: u64,
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     pub prefetch_batches: u32,
     /// Which partition a row that leaves belongs to; `None`: all belong to the first.

@@ -2,6 +2,7 @@
 
 pub(crate) mod blocks;
 pub mod embed;
+pub(crate) mod fragment;
 pub(crate) mod function;
 pub(crate) mod map;
 pub(crate) mod relational;

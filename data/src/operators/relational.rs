@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::stream::BatchStream;
+use crate::columns::conform;
 use crate::error::{first_line, quoted};
 use crate::graph::{NamedExpression, Operator};
 use crate::plan::Expression;
@@ -39,6 +40,8 @@ struct RelationalStream {
 enum Bound {
     Filter(Arc<dyn PhysicalExpr>),
     Compute(SchemaRef, Vec<Arc<dyn PhysicalExpr>>),
+    /// Brought into this form.
+    Conform(SchemaRef),
     /// Columns by position, with their new names.
     Columns(SchemaRef, Vec<usize>),
 }
@@ -108,9 +111,10 @@ fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
             Ok(columns(schema, rest))
         }
         Operator::Rename(pairs) => bind_rename(pairs, schema),
-        Operator::Map(_) => Err(TaskFailure::new(
+        Operator::Conform(columns) => Ok(Bound::Conform(Arc::clone(columns))),
+        Operator::Map(_) | Operator::Relational(_) => Err(TaskFailure::new(
             ErrorCode::Internal,
-            "a map is not a relational step",
+            "this step does not work batch by batch",
         )),
     }
 }
@@ -185,6 +189,10 @@ impl Bound {
                     .collect();
                 assemble(Arc::clone(schema), arrays?, batch.num_rows())
             }
+            Self::Conform(schema) => conform(batch, schema).map_err(|misfit| {
+                let between = misfit.between("in one dataset", "in another");
+                TaskFailure::new(ErrorCode::Application, format!("union(): {between}"))
+            }),
             Self::Columns(schema, indices) => {
                 let arrays = indices
                     .iter()

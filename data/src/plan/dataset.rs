@@ -91,7 +91,7 @@ impl Dataset {
         Ok(Self { plan })
     }
 
-    fn extend(node: impl UserDefinedLogicalNode + 'static) -> Self {
+    pub(super) fn extend(node: impl UserDefinedLogicalNode + 'static) -> Self {
         Self {
             plan: LogicalPlan::Extension(Extension {
                 node: Arc::new(node),
@@ -286,7 +286,11 @@ impl Dataset {
     }
 
     /// Fails if a column is certainly not there.
-    fn check_columns(&self, operation: &'static str, names: &[&String]) -> Result<(), PlanError> {
+    pub(super) fn check_columns(
+        &self,
+        operation: &'static str,
+        names: &[&String],
+    ) -> Result<(), PlanError> {
         let available = self.known_columns();
         if self.is_open() {
             return Ok(());

@@ -5,6 +5,7 @@ mod dataset;
 pub(crate) mod expressions;
 mod nodes;
 pub(crate) mod planner;
+mod relational;
 #[cfg(test)]
 mod tests;
 
@@ -16,3 +17,5 @@ pub use nodes::map::{
     EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
     embedding_field,
 };
+pub(crate) use nodes::relation::columns_of;
+pub use nodes::relation::{Grouping, Relation, RelationNode};

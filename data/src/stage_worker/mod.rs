@@ -21,6 +21,7 @@ pub(crate) use seen::SeenColumns;
 
 use meter::StageMeters;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
@@ -33,9 +34,10 @@ use prost::Message;
 use crate::block;
 use crate::graph::{MapCall, Operator, StageTask};
 use crate::operators::blocks::{BlockCutter, CutBlock};
+use crate::operators::fragment::Environment;
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
-use crate::operators::{map, relational};
+use crate::operators::{fragment, map, relational};
 use crate::sinks::{self, SinkWriter, Written};
 use crate::sources::{self, Opened, SourceReader};
 use crate::wire::decode_task;
@@ -50,15 +52,20 @@ pub const METHOD_START: &str = "start";
 /// Pulls once.
 pub const METHOD_PULL: &str = "pull";
 
+/// Rows that do not fit into the memory of relational work lie here, in the folder of the session: they go with it.
+const SPILL_FOLDER: &str = "spilled-rows";
+
 /// A worker with a sink has no blocks to show; it reports at least this often.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Adds the stage worker to the actors that a worker process can run.
 #[must_use]
 pub fn register(registry: NativeRegistry) -> NativeRegistry {
-    registry.with_actor(STAGE_WORKER, |_context, input, captured| {
+    registry.with_actor(STAGE_WORKER, |context, input, captured| {
         let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-        Ok(Box::new(StageWorker::new(spec, captured)?))
+        let session = Path::new(&context.runtime.greeting().session_dir);
+        let worker = StageWorker::new(spec, captured)?;
+        Ok(Box::new(worker.spilling_into(session.join(SPILL_FOLDER))))
     })
 }
 
@@ -79,6 +86,8 @@ pub struct StageWorker {
     /// Bytes that the reader had read when it was last asked.
     reported_bytes: u64,
     running: Option<RunningInput>,
+    /// Where relational work spills; `None`: in a temporary folder.
+    spill_folder: Option<PathBuf>,
 }
 
 /// An input under way.
@@ -108,7 +117,24 @@ impl StageWorker {
             functions: None,
             reported_bytes: 0,
             running: None,
+            spill_folder: None,
         })
+    }
+
+    /// Relational work puts what it has no memory for into this folder.
+    #[must_use]
+    pub fn spilling_into(mut self, folder: PathBuf) -> Self {
+        self.spill_folder = Some(folder);
+        self
+    }
+
+    /// What relational work over rows of this partition may use.
+    fn environment(&self, partition: u32) -> Environment {
+        Environment {
+            memory_bytes: usize::try_from(self.task.memory_bytes).unwrap_or(usize::MAX),
+            spill_folder: self.spill_folder.clone(),
+            partition,
+        }
     }
 
     /// Loads the functions, which for classes means constructing them.
@@ -137,7 +163,11 @@ impl StageWorker {
                     let function = function.expect("every map's function was loaded");
                     map::open(call, function, stream, self.task.block_bytes, input.rows)
                 }
-                relational => relational::open(relational.clone(), stream),
+                Operator::Relational(work) => {
+                    let environment = self.environment(input.partition);
+                    fragment::open(work, stream, environment)
+                }
+                batchwise => relational::open(batchwise.clone(), stream),
             };
             stream = meters.wrap_step(index, next);
         }

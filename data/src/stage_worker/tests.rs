@@ -381,6 +381,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         block_bytes: 800,
         row_limit: None,
         prefetch_batches: 0,
+        memory_bytes: 1 << 26,
         partitioner: None,
     };
     let spec = crate::wire::encode_task(&task).expect("has no expressions");

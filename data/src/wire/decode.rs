@@ -5,10 +5,11 @@ use aktis_inference::TextEmbedderSpec;
 use aktis_worker::TaskFailure;
 
 use super::expression::ExpressionSpec;
-use super::partition;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, StageSpec, Step, StepKind,
 };
+use super::{fragment, partition};
+use crate::block;
 use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::{Expression, Kept};
@@ -27,6 +28,7 @@ pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
         block_bytes: spec.block_bytes,
         row_limit: spec.row_limit,
         prefetch_batches: spec.prefetch_batches,
+        memory_bytes: spec.memory_bytes,
         partitioner,
     })
 }
@@ -60,6 +62,12 @@ fn operator(step: Step) -> Result<Operator, TaskFailure> {
             Operator::Rename(pairs.map(|pair| (pair.old, pair.new)).collect())
         }
         StepKind::Map(step) => Operator::Map(map_call(step)?),
+        StepKind::Conform(columns) => {
+            Operator::Conform(block::decode_schema(columns).map_err(|error| {
+                TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
+            })?)
+        }
+        StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })
 }
 

@@ -3,11 +3,12 @@
 use datafusion_common::DataFusionError;
 
 use super::expression::ExpressionSpec;
-use super::partition;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, StageSpec, Step, StepKind,
 };
+use super::{fragment, partition};
+use crate::block;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::Kept;
 use crate::registered::Registered;
@@ -23,6 +24,7 @@ pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError
         block_bytes: task.block_bytes,
         row_limit: task.row_limit,
         prefetch_batches: task.prefetch_batches,
+        memory_bytes: task.memory_bytes,
         partitioner: task.partitioner.as_ref().map(partition::encode),
     })
 }
@@ -61,6 +63,8 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
             StepKind::Rename(RenameStep { pairs })
         }
         Operator::Map(call) => StepKind::Map(map_step(call)),
+        Operator::Conform(columns) => StepKind::Conform(block::encode_schema(columns)?),
+        Operator::Relational(work) => StepKind::Relational(fragment::encode(work)),
     };
     Ok(Step { kind: Some(kind) })
 }

@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 pub(crate) mod expression;
+mod fragment;
 mod partition;
 pub(crate) mod spec;
 #[cfg(test)]

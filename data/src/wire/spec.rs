@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::expression::ExpressionSpec;
+use super::fragment::FragmentSpec;
 
 /// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
@@ -30,6 +31,9 @@ pub struct StageSpec {
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     #[prost(uint32, tag = "7")]
     pub prefetch_batches: u32,
+    /// Rows that relational work holds at once, in bytes.
+    #[prost(uint64, tag = "9")]
+    pub memory_bytes: u64,
     /// Absent: all rows belong to the first partition.
     #[prost(message, optional, tag = "8")]
     pub partitioner: Option<PartitionerSpec>,
@@ -103,7 +107,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<StepKind>,
 }
 
@@ -128,6 +132,12 @@ pub enum StepKind {
     /// Calls a function.
     #[prost(message, tag = "6")]
     Map(MapStep),
+    /// Works on all rows of an input.
+    #[prost(message, tag = "7")]
+    Relational(FragmentSpec),
+    /// Brings rows into the form of these columns.
+    #[prost(bytes = "bytes", tag = "8")]
+    Conform(Bytes),
 }
 
 /// Columns by expression.

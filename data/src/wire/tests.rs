@@ -1,5 +1,8 @@
 //! What was encoded is decoded again.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use datafusion_expr::{col, lit};
 use proptest::prelude::*;
@@ -8,7 +11,8 @@ use prost::Message;
 use super::spec::StageSpec;
 use super::{decode_task, encode_task};
 use crate::graph::{
-    Function, MapCall, NamedExpression, Operator, PartitionBy, Partitioner, RangeKey, StageTask,
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, Function, MapCall,
+    NamedExpression, Operator, PartitionBy, Partitioner, RangeKey, StageTask,
 };
 use crate::plan::{Expression, Kept};
 use crate::registered::Registered;
@@ -62,6 +66,8 @@ fn operators() -> impl Strategy<Value = Operator> {
         names().prop_map(Operator::Drop),
         prop::collection::vec(("[a-z]*", "[a-z]*"), 0..3).prop_map(Operator::Rename),
         calls(),
+        fragments().prop_map(Operator::Relational),
+        names().prop_map(|names| Operator::Conform(columns_of(names))),
     ]
 }
 
@@ -72,15 +78,66 @@ fn registered() -> impl Strategy<Value = Registered> {
     })
 }
 
-fn partitioners() -> impl Strategy<Value = Partitioner> {
-    let key = (".*", any::<bool>(), any::<bool>()).prop_map(
-        |(column, is_descending, has_nulls_first)| RangeKey {
+fn columns_of(names: Vec<String>) -> SchemaRef {
+    let field = |name| Field::new(name, DataType::Utf8, true);
+    Arc::new(Schema::new(
+        names.into_iter().map(field).collect::<Vec<_>>(),
+    ))
+}
+
+fn functions() -> impl Strategy<Value = AggregateFunction> {
+    prop_oneof![
+        Just(AggregateFunction::Count),
+        Just(AggregateFunction::CountDistinct),
+        Just(AggregateFunction::Sum),
+        Just(AggregateFunction::SumOfFloats),
+        Just(AggregateFunction::Min),
+        Just(AggregateFunction::Max),
+        Just(AggregateFunction::Deviation),
+        any::<u64>().prop_map(AggregateFunction::Quantile),
+        Just(AggregateFunction::List),
+        Just(AggregateFunction::ListOfValues),
+        Just(AggregateFunction::Distinct),
+        Just(AggregateFunction::DistinctValues),
+    ]
+}
+
+fn fragments() -> impl Strategy<Value = Fragment> {
+    let call =
+        (functions(), prop::option::of("[a-z]*"), "[a-z]*").prop_map(|(function, column, name)| {
+            AggregateCall {
+                function,
+                column,
+                name,
+            }
+        });
+    let aggregate = (any::<bool>(), names(), prop::collection::vec(call, 0..3));
+    prop_oneof![
+        prop::collection::vec(keys(), 0..3).prop_map(Fragment::Sort),
+        any::<u64>().prop_map(Fragment::Shuffle),
+        aggregate.prop_map(|(is_final, keys, calls)| {
+            let phase = if is_final {
+                AggregatePhase::Final
+            } else {
+                AggregatePhase::Partial
+            };
+            Fragment::Aggregate(Aggregate { phase, keys, calls })
+        }),
+    ]
+}
+
+fn keys() -> impl Strategy<Value = RangeKey> {
+    (".*", any::<bool>(), any::<bool>()).prop_map(|(column, is_descending, has_nulls_first)| {
+        RangeKey {
             column,
             is_descending,
             has_nulls_first,
-        },
-    );
-    let range = (prop::collection::vec(key, 0..3), any::<u32>());
+        }
+    })
+}
+
+fn partitioners() -> impl Strategy<Value = Partitioner> {
+    let range = (prop::collection::vec(keys(), 0..3), any::<u32>());
     let by = prop_oneof![
         names().prop_map(|keys| PartitionBy::Hash { keys }),
         range.prop_map(|(keys, bounds_feed)| PartitionBy::Range { keys, bounds_feed }),
@@ -91,7 +148,12 @@ fn partitioners() -> impl Strategy<Value = Partitioner> {
 }
 
 fn tasks() -> impl Strategy<Value = StageTask> {
-    let numbers = (any::<u64>(), prop::option::of(any::<u64>()), any::<u32>());
+    let numbers = (
+        any::<u64>(),
+        prop::option::of(any::<u64>()),
+        any::<u32>(),
+        any::<u64>(),
+    );
     let steps = prop::collection::vec(operators(), 0..5);
     (
         ".*",
@@ -102,7 +164,7 @@ fn tasks() -> impl Strategy<Value = StageTask> {
         prop::option::of(partitioners()),
     )
         .prop_map(|(name, source, steps, sink, numbers, partitioner)| {
-            let (block_bytes, row_limit, prefetch_batches) = numbers;
+            let (block_bytes, row_limit, prefetch_batches, memory_bytes) = numbers;
             StageTask {
                 name,
                 source,
@@ -111,6 +173,7 @@ fn tasks() -> impl Strategy<Value = StageTask> {
                 block_bytes,
                 row_limit,
                 prefetch_batches,
+                memory_bytes,
                 partitioner,
             }
         })
@@ -139,6 +202,7 @@ fn planned_expression_travels_without_the_name_of_its_table() {
         block_bytes: 0,
         row_limit: None,
         prefetch_batches: 0,
+        memory_bytes: 1 << 26,
         partitioner: None,
     };
     let decoded = decode_task(encode_task(&task).expect("was planned")).expect("is whole");

@@ -3,3 +3,4 @@
 pub(crate) mod late;
 pub(crate) mod map;
 pub(crate) mod openness;
+pub(crate) mod relation;

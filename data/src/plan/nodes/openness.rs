@@ -4,6 +4,7 @@ use datafusion_expr::LogicalPlan;
 
 use super::late::LateNode;
 use super::map::MapNode;
+use super::relation::RelationNode;
 
 /// Whether `plan` may have columns that its schema does not know.
 pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
@@ -14,6 +15,8 @@ pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
                 map.is_open
             } else if let Some(late) = node.downcast_ref::<LateNode>() {
                 late.is_open()
+            } else if let Some(relation) = node.downcast_ref::<RelationNode>() {
+                relation.is_open
             } else {
                 false
             }

@@ -1,0 +1,250 @@
+//! Cutting where rows of several workers come together.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use super::cut::{Cutter, End};
+use super::edge::EdgeKind;
+use super::fragment::{AggregatePhase, Fragment};
+use super::operator::{NamedExpression, Operator};
+use super::partition::{PartitionBy, Partitioner, RangeKey};
+use crate::error::PlanError;
+use crate::plan::{Expression, Grouping, Relation, RelationNode, columns_of};
+
+/// Partitions of an exchange: small neighbours become one input, so that only large data is spread over all of them.
+const PARTITIONS: u32 = 16;
+
+impl Cutter {
+    pub(super) fn relation(&mut self, node: &RelationNode) -> Result<(), PlanError> {
+        if node.relation == Relation::Union {
+            return self.union(node);
+        }
+        self.visit(&node.sources()[0])?;
+        match &node.relation {
+            Relation::Sort(keys) => {
+                self.gather();
+                self.fragment(Fragment::Sort(keys.clone()));
+                self.is_ordered();
+            }
+            Relation::Shuffle(seed) => {
+                let seed = seed.unwrap_or_else(by_chance);
+                self.exchange(PartitionBy::Random { seed });
+                self.fragment(Fragment::Shuffle(seed));
+                self.is_ordered();
+            }
+            Relation::Cluster(keys) => self.cluster(keys),
+            Relation::Group(grouping) => self.group(grouping),
+            Relation::Union => {}
+        }
+        Ok(())
+    }
+
+    fn cluster(&mut self, keys: &[String]) {
+        if keys.is_empty() {
+            self.gather();
+            self.stage();
+            return;
+        }
+        let by = PartitionBy::Hash {
+            keys: keys.to_vec(),
+        };
+        self.exchange(by);
+        let key = |key: &String| RangeKey {
+            column: key.clone(),
+            is_descending: false,
+            has_nulls_first: false,
+        };
+        self.fragment(Fragment::Sort(keys.iter().map(key).collect()));
+    }
+
+    /// Every worker groups what it has; then the states of one group come together.
+    fn group(&mut self, grouping: &Grouping) {
+        self.known_rows = grouping.keys.is_empty().then_some(1);
+        let half = |phase| Fragment::Aggregate(grouping.half(phase));
+        self.fragment(half(AggregatePhase::Partial));
+        if grouping.keys.is_empty() {
+            self.gather();
+        } else {
+            let keys = grouping.keys.clone();
+            self.exchange(PartitionBy::Hash { keys });
+        }
+        self.fragment(half(AggregatePhase::Final));
+        let column = |(name, expression): &(String, Expression)| NamedExpression {
+            name: name.clone(),
+            expression: expression.clone(),
+        };
+        let outputs = grouping.outputs.iter().map(column).collect();
+        self.step("Project", Operator::Project(outputs));
+    }
+
+    fn union(&mut self, node: &RelationNode) -> Result<(), PlanError> {
+        let own = node.columns();
+        let mut edges = Vec::new();
+        let mut known_rows = Some(0);
+        for input in node.sources() {
+            self.visit(input)?;
+            if !node.is_open && columns_of(input) != own {
+                self.step("Conform", Operator::Conform(Arc::clone(&own)));
+            }
+            let from = self.giver();
+            edges.push((from, EdgeKind::Forward));
+            let rows = self.known_rows.take();
+            known_rows = known_rows.zip(rows).map(|(all, more)| all + more);
+        }
+        self.known_rows = known_rows;
+        self.end = End::Edges(edges);
+        Ok(())
+    }
+
+    /// What follows gets all rows as one input.
+    fn gather(&mut self) {
+        let from = self.giver();
+        self.end = End::Edges(vec![(from, EdgeKind::GATHER)]);
+    }
+
+    /// What follows gets the rows of one partition as an input.
+    fn exchange(&mut self, by: PartitionBy) {
+        let partitions = PARTITIONS;
+        self.stage().partitioner = Some(Partitioner { partitions, by });
+        let from = self.giver();
+        let kind = EdgeKind::Exchange { partitions };
+        self.end = End::Edges(vec![(from, kind)]);
+    }
+
+    fn fragment(&mut self, fragment: Fragment) {
+        self.step(fragment.step(), Operator::Relational(fragment));
+    }
+
+    /// The rows of the stage that was begun last come in an order that is to be kept.
+    fn is_ordered(&mut self) {
+        self.stage().is_ordered = true;
+    }
+}
+
+/// A seed that nobody has asked for.
+fn by_chance() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{AggregateCall, AggregateFunction, JobPlan, StagePlan, plan_job};
+    use crate::plan::Dataset;
+    use crate::sinks::Sink;
+
+    fn numbers() -> Dataset {
+        Dataset::range(100).expect("plans")
+    }
+
+    fn job(dataset: &Dataset) -> JobPlan {
+        plan_job(dataset, &Sink::Consumer).expect("can be cut")
+    }
+
+    fn names(job: &JobPlan) -> Vec<String> {
+        job.stages.iter().map(StagePlan::name).collect()
+    }
+
+    fn kinds(job: &JobPlan) -> Vec<EdgeKind> {
+        job.edges.iter().map(|edge| edge.kind).collect()
+    }
+
+    fn by_id() -> Vec<RangeKey> {
+        vec![RangeKey {
+            column: "id".to_owned(),
+            is_descending: false,
+            has_nulls_first: false,
+        }]
+    }
+
+    fn counted(keys: &[&str]) -> Grouping {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        let column = |name: &str| (name.to_owned(), Expression::from(name));
+        Grouping {
+            calls: vec![AggregateCall {
+                function: AggregateFunction::Count,
+                column: None,
+                name: "rows".to_owned(),
+            }],
+            outputs: keys
+                .iter()
+                .map(String::as_str)
+                .chain(["rows"])
+                .map(column)
+                .collect(),
+            keys,
+        }
+    }
+
+    #[test]
+    fn sorted_rows_are_gathered_and_stay_in_order() {
+        let sorted = numbers()
+            .sort(by_id())
+            .expect("plans")
+            .limit(3)
+            .expect("plans");
+        let job = job(&sorted);
+        assert_eq!(names(&job), ["Read", "Sort"]);
+        assert_eq!(kinds(&job), [EdgeKind::GATHER]);
+        let ordered: Vec<bool> = job.stages.iter().map(|stage| stage.is_ordered).collect();
+        assert_eq!(ordered, [false, true]);
+        assert_eq!(job.stages[1].row_limit, Some(3));
+    }
+
+    #[test]
+    fn groups_are_counted_where_rows_are_read_and_put_together_by_key() {
+        let job = job(&numbers().group(counted(&["id"])).expect("plans"));
+        assert_eq!(
+            names(&job),
+            ["Read->Aggregate(partial)", "Aggregate->Project"]
+        );
+        assert_eq!(
+            kinds(&job),
+            [EdgeKind::Exchange {
+                partitions: PARTITIONS
+            }]
+        );
+        let by = job.stages[0].partitioner.as_ref().map(|by| by.by.clone());
+        let keys = vec!["id".to_owned()];
+        assert_eq!(by, Some(PartitionBy::Hash { keys }));
+    }
+
+    #[test]
+    fn total_is_one_row_whatever_there_is() {
+        let total = numbers().group(counted(&[])).expect("plans");
+        let job = job(&total);
+        assert_eq!(kinds(&job), [EdgeKind::GATHER]);
+        assert_eq!(job.known_rows, Some(1));
+        assert_eq!(total.known_columns(), ["rows"]);
+    }
+
+    #[test]
+    fn datasets_beside_each_other_are_read_by_stages_of_their_own() {
+        let all = numbers().union(&[&numbers(), &numbers()]).expect("plans");
+        let job = job(&all);
+        assert_eq!(names(&job), ["Read", "Read", "Read", "Pass"]);
+        assert_eq!(kinds(&job), [EdgeKind::Forward; 3]);
+        assert_eq!(job.known_rows, Some(300));
+    }
+
+    #[test]
+    fn filter_behind_a_sort_is_done_where_rows_are_read() {
+        let sorted = numbers().sort(by_id()).expect("plans");
+        let job = job(&sorted.filter("id > 7").expect("plans"));
+        assert_eq!(names(&job), ["Read->Filter", "Sort"]);
+    }
+
+    #[test]
+    fn shuffle_without_a_seed_is_another_one_every_time() {
+        let shuffled = numbers().shuffle(None).expect("plans");
+        let seed = || job(&shuffled).stages[0].partitioner.clone();
+        assert_ne!(seed(), seed());
+        let shuffled = numbers().shuffle(Some(7)).expect("plans");
+        let by = PartitionBy::Random { seed: 7 };
+        let seed = job(&shuffled).stages[0]
+            .partitioner
+            .as_ref()
+            .map(|by| by.by.clone());
+        assert_eq!(seed, Some(by));
+    }
+}

@@ -1,0 +1,93 @@
+//! Relational work of a stage over all rows of an input: sorting, grouping, joining.
+//!
+//! A fragment names columns and nothing else. What must be computed for it is computed by a projection before it, and a worker
+//! makes DataFusion's operator of it when it sees the columns: what comes out of a function is known only then. How that is
+//! done is told in [`operators`](crate::operators), how it travels in `wire`.
+
+use super::partition::RangeKey;
+
+/// What one relational step does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Fragment {
+    /// Puts the rows of an input in order.
+    Sort(Vec<RangeKey>),
+    /// Puts the rows of an input in an order by chance, the same with the same seed.
+    Shuffle(u64),
+    /// Makes one row of all rows with the same keys.
+    Aggregate(Aggregate),
+}
+
+/// One row for all rows with the same keys; one for all rows where there are no keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Aggregate {
+    /// Which half of the work this is.
+    pub phase: AggregatePhase,
+    /// The columns of the keys. Nulls are equal to each other.
+    pub keys: Vec<String>,
+    /// What is told of each group, behind the keys.
+    pub calls: Vec<AggregateCall>,
+}
+
+/// Which half of an aggregation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AggregatePhase {
+    /// From rows to states: one row of states per group of an input.
+    Partial,
+    /// From states to results.
+    Final,
+}
+
+/// One result per group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AggregateCall {
+    /// What is told.
+    pub function: AggregateFunction,
+    /// Of which column; `None`: of whole rows.
+    pub column: Option<String>,
+    /// The column of the result.
+    pub name: String,
+}
+
+/// What can be told of a group. Nulls of the column are left out, unless it says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// How many there are.
+    Count,
+    /// How many different ones there are.
+    CountDistinct,
+    /// Their sum: of integers as integers, of decimals as decimals.
+    Sum,
+    /// Their sum as a float.
+    SumOfFloats,
+    /// The least one; NaN is greater than any number.
+    Min,
+    /// The greatest one; NaN is greater than any number.
+    Max,
+    /// The standard deviation of just these, divided by their number.
+    Deviation,
+    /// What such a share of them (the bits of a 64-bit float between 0 and 1) is not greater than, between two of them in
+    /// proportion.
+    Quantile(u64),
+    /// All of them as a list, nulls too, in no particular order.
+    List,
+    /// All of them as a list.
+    ListOfValues,
+    /// The different ones as a list, null too, in no particular order.
+    Distinct,
+    /// The different ones as a list.
+    DistinctValues,
+}
+
+impl Fragment {
+    /// Its step, for people.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Self::Sort(_) => "Sort",
+            Self::Shuffle(_) => "Shuffle",
+            Self::Aggregate(aggregate) => match aggregate.phase {
+                AggregatePhase::Partial => "Aggregate(partial)",
+                AggregatePhase::Final => "Aggregate",
+            },
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What relational work may use: memory, and a folder for what does not fit into it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion_common::{DataFusionError, Result};
+use datafusion_execution::TaskContext;
+use datafusion_execution::config::SessionConfig;
+use datafusion_execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion_execution::memory_pool::FairSpillPool;
+use datafusion_execution::runtime_env::RuntimeEnvBuilder;
+
+/// The least that sorting can do with.
+const MIN_MEMORY_BYTES: usize = 4 << 20;
+/// Of its memory, a sort keeps this part for merging what it has sorted.
+const MERGE_PART: usize = 4;
+
+/// Memory and disk of the relational work of one input.
+#[derive(Debug, Clone)]
+pub(crate) struct Environment {
+    /// Bytes of rows that are held at once, at most.
+    pub(crate) memory_bytes: usize,
+    /// Where spilled rows go; `None`: a temporary folder.
+    pub(crate) spill_folder: Option<PathBuf>,
+    /// Which partition the rows are.
+    pub(crate) partition: u32,
+}
+
+impl Environment {
+    /// What operators run with. Files lie in a folder of their own that goes with the context.
+    pub(super) fn context(&self) -> Result<Arc<TaskContext>> {
+        let memory = self.memory_bytes.max(MIN_MEMORY_BYTES);
+        let mode = match &self.spill_folder {
+            Some(folder) => DiskManagerMode::Directories(vec![made(folder)?]),
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
+            .build_arc()?;
+        let mut config = SessionConfig::new().with_target_partitions(1);
+        config.options_mut().execution.sort_spill_reservation_bytes = memory / MERGE_PART;
+        let context = TaskContext::default().with_session_config(config);
+        Ok(Arc::new(context.with_runtime(runtime)))
+    }
+}
+
+fn made(folder: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).map_err(DataFusionError::IoError)?;
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,132 @@
+//! The rows that relational work gets, in one form.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+
+use crate::columns::{self, Misfit};
+use crate::operators::stream::BatchStream;
+
+/// Rows of the step before.
+pub(super) struct Feed {
+    /// Whose rows these are, for messages.
+    step: &'static str,
+    rows: Box<dyn BatchStream>,
+    /// Read already.
+    held: VecDeque<RecordBatch>,
+    /// Nothing more is to be read from `rows`.
+    is_over: bool,
+    /// The form of the rows that are handed out now.
+    form: Option<Form>,
+}
+
+/// One form of rows.
+struct Form {
+    schema: SchemaRef,
+    /// Rows with other columns than these end the run; `None`: rows of any columns are brought into the form.
+    exactly: Option<SchemaRef>,
+}
+
+impl Feed {
+    pub(super) fn new(step: &'static str, rows: Box<dyn BatchStream>) -> Self {
+        Self {
+            step,
+            rows,
+            held: VecDeque::new(),
+            is_over: false,
+            form: None,
+        }
+    }
+
+    /// The columns of the rows up to where they change; `None`: there are no more rows.
+    pub(super) fn next_run(&mut self) -> Result<Option<SchemaRef>, TaskFailure> {
+        if self.held.is_empty() {
+            self.read()?;
+        }
+        let Some(first) = self.held.front() else {
+            return Ok(None);
+        };
+        let exactly = first.schema();
+        let schema = nullable(&exactly);
+        self.form = Some(Form {
+            schema: Arc::clone(&schema),
+            exactly: Some(exactly),
+        });
+        Ok(Some(schema))
+    }
+
+    /// The columns of all rows. Only for rows that lie in blocks: they are all read.
+    pub(super) fn whole(&mut self) -> Result<Option<SchemaRef>, TaskFailure> {
+        while !self.is_over {
+            self.read()?;
+        }
+        let mut all: Option<SchemaRef> = None;
+        for batch in &self.held {
+            let own = batch.schema();
+            all = Some(match all {
+                Some(all) => columns::unify(&all, &own).map_err(|error| self.misfit(&error))?,
+                None => own,
+            });
+        }
+        let Some(all) = all else { return Ok(None) };
+        let schema = nullable(&all);
+        self.form = Some(Form {
+            schema: Arc::clone(&schema),
+            exactly: None,
+        });
+        Ok(Some(schema))
+    }
+
+    /// The next rows of the form that was asked for last.
+    pub(super) fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        if self.held.is_empty() && !self.is_over {
+            self.read()?;
+        }
+        let Some(form) = &self.form else {
+            return Ok(None);
+        };
+        let Some(batch) = self.held.front() else {
+            return Ok(None);
+        };
+        if form
+            .exactly
+            .as_ref()
+            .is_some_and(|exactly| *exactly != batch.schema())
+        {
+            return Ok(None);
+        }
+        let formed = columns::conform(batch, &form.schema).map_err(|error| self.misfit(&error))?;
+        self.held.pop_front();
+        Ok(Some(formed))
+    }
+
+    fn read(&mut self) -> Result<(), TaskFailure> {
+        match self.rows.next()? {
+            Some(batch) => self.held.push_back(batch),
+            None => self.is_over = true,
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, misfit: &Misfit) -> TaskFailure {
+        let between = misfit.between("in some rows", "in others");
+        TaskFailure::new(ErrorCode::Application, format!("{}: {between}", self.step))
+    }
+}
+
+/// Parts of a dataset differ in whether there are nulls; operators must not.
+pub(super) fn nullable(schema: &Schema) -> SchemaRef {
+    let field = |field: &Arc<Field>| {
+        if field.is_nullable() {
+            return Arc::clone(field);
+        }
+        Arc::new(Field::clone(field).with_nullable(true))
+    };
+    Arc::new(Schema::new(
+        schema.fields().iter().map(field).collect::<Vec<_>>(),
+    ))
+}

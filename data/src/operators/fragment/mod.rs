@@ -1,0 +1,143 @@
+//! Relational work over all rows of an input, by DataFusion's physical operators.
+//!
+//! ```text
+//!  step before ──► Feed ──► Slot ──► SortExec, AggregateExec, ... ──► next step
+//!                  one schema        polled on this thread; memory from a pool, the rest in spill files
+//! ```
+//! An operator is made when the columns are known. Work that begins at an exchange has all blocks of its input at hand, so
+//! that it knows the columns of all of them and brings their rows into one form first. Work behind a function sees one batch
+//! after another: where columns change, it begins anew, which only a partial aggregation may do.
+
+mod aggregate;
+mod drive;
+mod environment;
+mod feed;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use aggregate::output_of;
+pub(crate) use environment::Environment;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion_common::DataFusionError;
+
+use crate::error::first_line;
+use crate::graph::{AggregatePhase, Fragment};
+use crate::operators::stream::BatchStream;
+use drive::Run;
+use feed::Feed;
+
+/// Applies relational work to the rows of one input. A batch without rows tells their columns where there are no rows.
+pub(crate) fn open(
+    fragment: &Fragment,
+    rows: Box<dyn BatchStream>,
+    environment: Environment,
+) -> Box<dyn BatchStream> {
+    Box::new(FragmentStream {
+        feed: Feed::new(fragment.step(), rows),
+        fragment: fragment.clone(),
+        environment,
+        run: None,
+        empty: None,
+        has_begun: false,
+        is_told: false,
+    })
+}
+
+struct FragmentStream {
+    fragment: Fragment,
+    feed: Feed,
+    environment: Environment,
+    run: Option<Run>,
+    /// The columns that came out, while no row has.
+    empty: Option<SchemaRef>,
+    has_begun: bool,
+    /// Whether whoever comes next knows the columns.
+    is_told: bool,
+}
+
+impl BatchStream for FragmentStream {
+    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        loop {
+            let Some(run) = &mut self.run else {
+                match self.begin()? {
+                    Some(run) => self.run = Some(run),
+                    None => return Ok(self.tell_columns()),
+                }
+                continue;
+            };
+            match run.next(&mut self.feed)? {
+                Some(batch) if batch.num_rows() > 0 => {
+                    self.is_told = true;
+                    return Ok(Some(batch));
+                }
+                Some(_) => {}
+                None => {
+                    self.empty = Some(run.schema());
+                    self.run = None;
+                }
+            }
+        }
+    }
+}
+
+impl FragmentStream {
+    /// An operator for the rows that come next; `None`: there are none.
+    fn begin(&mut self) -> Result<Option<Run>, TaskFailure> {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let schema = match &self.fragment {
+            Fragment::Aggregate(aggregate) if aggregate.phase == AggregatePhase::Partial => {
+                self.feed.next_run()?
+            }
+            _ if is_first => self.feed.whole()?,
+            _ => None,
+        };
+        let begun = match (&self.fragment, schema) {
+            (Fragment::Sort(keys), Some(schema)) => order::sort(keys, &schema, &self.environment),
+            (Fragment::Shuffle(seed), Some(schema)) => {
+                order::shuffle(*seed, &schema, &self.environment)
+            }
+            (Fragment::Aggregate(aggregate), Some(schema)) => {
+                aggregate::begin(aggregate, &schema, &self.environment)
+            }
+            // Nobody has told any column, so there is no row: but a total of no rows is a row.
+            (Fragment::Aggregate(aggregate), None)
+                if is_first && aggregate.phase == AggregatePhase::Final =>
+            {
+                aggregate::begin_without_columns(aggregate, &self.environment)
+            }
+            (_, None) => return Ok(None),
+        };
+        begun
+            .map(Some)
+            .map_err(|error| failure(self.fragment.step(), &error))
+    }
+
+    /// Where no row came out, the columns do.
+    fn tell_columns(&mut self) -> Option<RecordBatch> {
+        let schema = self.empty.take()?;
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        (!is_told).then(|| RecordBatch::new_empty(schema))
+    }
+}
+
+/// What DataFusion says, for the user.
+fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(detail) => TaskFailure::new(
+            ErrorCode::OutOfMemory,
+            format!(
+                "{step}: the rows of one group or key do not fit into this worker's part of the memory budget \
+                 ({detail}); raise execution_options.resource_limits.object_store_memory"
+            ),
+        ),
+        other => TaskFailure::new(
+            ErrorCode::InvalidArgument,
+            format!("{step}: {}", first_line(other)),
+        ),
+    }
+}

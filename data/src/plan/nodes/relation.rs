@@ -1,0 +1,228 @@
+//! What needs rows of all parts at once: sorting, grouping, shuffling, and what puts datasets together.
+//!
+//! The node names columns only. Where all columns below are known, its own are too, from the very operator that will run;
+//! where a function hides them, they are found at run time.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, Result};
+use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use super::openness::is_open;
+use crate::columns;
+use crate::graph::{Aggregate, AggregateCall, AggregatePhase, RangeKey};
+use crate::operators::fragment::output_of;
+use crate::plan::Expression;
+
+/// What is done with all rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// Puts them in order.
+    Sort(Vec<RangeKey>),
+    /// Puts them in an order by chance; without a seed, in another one every time.
+    Shuffle(Option<u64>),
+    /// Rows with equal keys come to one worker one after another, and a function gets whole groups.
+    Cluster(Vec<String>),
+    /// Makes one row of each group.
+    Group(Grouping),
+    /// The rows of all inputs, one after the other. A column that an input lacks is null there.
+    Union,
+}
+
+/// One row of each group; one row of everything where there are no keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Grouping {
+    /// The columns of the keys.
+    pub keys: Vec<String>,
+    /// What is told of each group.
+    pub calls: Vec<AggregateCall>,
+    /// The columns that come out, made of the keys and of what was told.
+    pub outputs: Vec<(String, Expression)>,
+}
+
+impl Grouping {
+    /// One half of the work.
+    pub(crate) fn half(&self, phase: AggregatePhase) -> Aggregate {
+        Aggregate {
+            phase,
+            keys: self.keys.clone(),
+            calls: self.calls.clone(),
+        }
+    }
+
+    /// The columns of the rows that it looks at.
+    fn reads(&self) -> impl Iterator<Item = &String> {
+        let columns = self.calls.iter().filter_map(|call| call.column.as_ref());
+        self.keys.iter().chain(columns)
+    }
+
+    /// The columns that come out of rows with these.
+    fn schema(&self, rows: &SchemaRef) -> Result<SchemaRef> {
+        let groups = output_of(&self.half(AggregatePhase::Final), rows)?;
+        let field = |(name, expression): &(String, Expression)| -> Result<FieldRef> {
+            let field = expression.bind(&groups)?.return_field(&groups)?;
+            Ok(Arc::new(
+                Field::clone(&field).with_name(name).with_nullable(true),
+            ))
+        };
+        let fields: Result<Vec<FieldRef>> = self.outputs.iter().map(field).collect();
+        Ok(Arc::new(Schema::new(fields?)))
+    }
+}
+
+/// [`Relation`] over its inputs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RelationNode {
+    /// What is done.
+    pub relation: Relation,
+    /// Whether columns may come out that the schema does not know.
+    pub is_open: bool,
+    inputs: Vec<LogicalPlan>,
+    schema: DFSchemaRef,
+}
+
+impl RelationNode {
+    /// The node that does `relation` with the rows of `inputs`.
+    pub fn try_new(relation: Relation, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let is_open = inputs.iter().any(is_open);
+        let schema = match &relation {
+            Relation::Sort(_) | Relation::Shuffle(_) | Relation::Cluster(_) => {
+                Arc::clone(inputs[0].schema())
+            }
+            _ if is_open => Arc::new(DFSchema::empty()),
+            Relation::Group(grouping) => unqualified(&grouping.schema(&columns_of(&inputs[0]))?)?,
+            Relation::Union => {
+                let mut all = columns_of(&inputs[0]);
+                for other in &inputs[1..] {
+                    let unified = columns::unify(&all, &columns_of(other));
+                    all = unified.map_err(|misfit| {
+                        DataFusionError::Plan(misfit.between("in one dataset", "in another"))
+                    })?;
+                }
+                unqualified(&all)?
+            }
+        };
+        Ok(Self {
+            relation,
+            is_open,
+            inputs,
+            schema,
+        })
+    }
+
+    /// What the node reads from, in order.
+    pub fn sources(&self) -> &[LogicalPlan] {
+        &self.inputs
+    }
+
+    /// The columns that come out, as far as they are known.
+    pub(crate) fn columns(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.schema.fields().clone()))
+    }
+
+    /// The columns that its work itself looks at, beside those that are wanted.
+    fn reads(&self) -> BTreeSet<&str> {
+        match &self.relation {
+            Relation::Sort(keys) => keys.iter().map(|key| key.column.as_str()).collect(),
+            Relation::Cluster(keys) => keys.iter().map(String::as_str).collect(),
+            Relation::Group(grouping) => grouping.reads().map(String::as_str).collect(),
+            Relation::Shuffle(_) | Relation::Union => BTreeSet::new(),
+        }
+    }
+}
+
+/// The columns of a plan that knows them all.
+pub(crate) fn columns_of(plan: &LogicalPlan) -> SchemaRef {
+    Arc::new(Schema::new(plan.schema().fields().clone()))
+}
+
+fn unqualified(schema: &SchemaRef) -> Result<DFSchemaRef> {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| (None, Arc::clone(field)));
+    let schema = DFSchema::new_with_metadata(fields.collect(), HashMap::new())?;
+    Ok(Arc::new(schema))
+}
+
+impl PartialOrd for RelationNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for RelationNode {
+    fn name(&self) -> &str {
+        "Relation"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        self.inputs.iter().collect()
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        // The same rows come out of these, so that it does not matter when some are left out.
+        if matches!(self.relation, Relation::Sort(_) | Relation::Shuffle(_)) {
+            return HashSet::new();
+        }
+        let fields = self.schema.fields().iter();
+        fields.map(|field| field.name().clone()).collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.relation {
+            Relation::Sort(keys) => {
+                let key = |key: &RangeKey| {
+                    let direction = if key.is_descending { " descending" } else { "" };
+                    format!("{}{direction}", key.column)
+                };
+                let keys: Vec<String> = keys.iter().map(key).collect();
+                write!(f, "Sort: {}", keys.join(", "))
+            }
+            Relation::Shuffle(_) => f.write_str("Shuffle"),
+            Relation::Cluster(keys) => write!(f, "Group: {}", keys.join(", ")),
+            Relation::Group(grouping) => {
+                let outputs = grouping.outputs.iter().map(|(name, _)| name.as_str());
+                let outputs: Vec<&str> = outputs.collect();
+                let keys = grouping.keys.join(", ");
+                write!(f, "Aggregate: [{keys}] gives [{}]", outputs.join(", "))
+            }
+            Relation::Union => f.write_str("Union"),
+        }
+    }
+
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Self::try_new(self.relation.clone(), inputs)
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        if self.is_open {
+            return None;
+        }
+        let mut wanted = self.reads();
+        if !matches!(self.relation, Relation::Group(_)) {
+            let names = output_columns
+                .iter()
+                .map(|&index| self.schema.field(index).name());
+            wanted.extend(names.map(String::as_str));
+        }
+        let needed = |input: &LogicalPlan| {
+            let fields = input.schema().fields().iter().enumerate();
+            let needed = fields.filter(|(_, field)| wanted.contains(field.name().as_str()));
+            needed.map(|(index, _)| index).collect()
+        };
+        Some(self.inputs.iter().map(needed).collect())
+    }
+}

@@ -1,0 +1,71 @@
+//! What a dataset can be asked for that needs rows of all of its parts: order, groups, other datasets beside it.
+
+use std::collections::HashSet;
+
+use super::dataset::Dataset;
+use super::nodes::relation::{Grouping, Relation, RelationNode};
+use crate::error::PlanError;
+use crate::graph::RangeKey;
+
+impl Dataset {
+    /// All rows in the order of these keys, the most important first. Rows with equal keys come in any order.
+    pub fn sort(&self, keys: Vec<RangeKey>) -> Result<Self, PlanError> {
+        if keys.is_empty() {
+            return Err(PlanError::InvalidArgument(
+                "sort() needs at least one column".to_owned(),
+            ));
+        }
+        let names: Vec<&String> = keys.iter().map(|key| &key.column).collect();
+        self.check_columns("sort()", &names)?;
+        self.relation(Relation::Sort(keys))
+    }
+
+    /// All rows in an order by chance, which is the same with the same seed.
+    pub fn shuffle(&self, seed: Option<u64>) -> Result<Self, PlanError> {
+        self.relation(Relation::Shuffle(seed))
+    }
+
+    /// Rows with equal keys one after another, all of a group in one worker; a function that follows with a batch as large as
+    /// there can be gets whole groups.
+    pub fn cluster(&self, keys: Vec<String>) -> Result<Self, PlanError> {
+        let names: Vec<&String> = keys.iter().collect();
+        self.check_columns("groupby()", &names)?;
+        self.relation(Relation::Cluster(keys))
+    }
+
+    /// One row per group of rows with equal keys (nulls are equal to each other), in any order; one row of everything where
+    /// there are no keys, of no rows too.
+    pub fn group(&self, grouping: Grouping) -> Result<Self, PlanError> {
+        let keys: Vec<&String> = grouping.keys.iter().collect();
+        self.check_columns("groupby()", &keys)?;
+        let columns = grouping
+            .calls
+            .iter()
+            .filter_map(|call| call.column.as_ref());
+        self.check_columns("aggregate()", &columns.collect::<Vec<_>>())?;
+        let mut seen = HashSet::new();
+        let names = grouping.outputs.iter().map(|(name, _)| name);
+        if let Some(name) = names.into_iter().find(|&name| !seen.insert(name)) {
+            return Err(PlanError::DuplicateColumn {
+                operation: "aggregate()",
+                name: name.clone(),
+            });
+        }
+        self.relation(Relation::Group(grouping))
+    }
+
+    /// The rows of this dataset and of others, one after the other.
+    ///
+    /// Columns go together by name, each of a type that all values fit into; what a dataset does not have is null there.
+    pub fn union(&self, others: &[&Self]) -> Result<Self, PlanError> {
+        let others = others.iter().map(|other| other.plan().clone());
+        let inputs = std::iter::once(self.plan().clone()).chain(others).collect();
+        let node = RelationNode::try_new(Relation::Union, inputs);
+        node.map(Self::extend).map_err(PlanError::planner)
+    }
+
+    fn relation(&self, relation: Relation) -> Result<Self, PlanError> {
+        let node = RelationNode::try_new(relation, vec![self.plan().clone()]);
+        node.map(Self::extend).map_err(PlanError::planner)
+    }
+}

@@ -1,0 +1,200 @@
+//! Relational work, there and back.
+
+use aktis_worker::TaskFailure;
+use prost::{Message, Oneof};
+
+use super::decode::incomplete;
+use super::spec::RangeKeySpec;
+use crate::graph::{
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, RangeKey,
+};
+
+/// As [`Fragment`].
+#[derive(Clone, PartialEq, Message)]
+pub struct FragmentSpec {
+    /// What it is.
+    #[prost(oneof = "FragmentKind", tags = "1, 2, 3")]
+    pub kind: Option<FragmentKind>,
+}
+
+/// As [`Fragment`].
+#[derive(Clone, PartialEq, Oneof)]
+pub enum FragmentKind {
+    /// Orders rows.
+    #[prost(message, tag = "1")]
+    Sort(SortSpec),
+    /// Orders rows by chance, from this seed.
+    #[prost(uint64, tag = "2")]
+    Shuffle(u64),
+    /// Makes one row of many.
+    #[prost(message, tag = "3")]
+    Aggregate(AggregateSpec),
+}
+
+/// An order.
+#[derive(Clone, PartialEq, Message)]
+pub struct SortSpec {
+    /// The most important first.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: Vec<RangeKeySpec>,
+}
+
+/// As [`Aggregate`].
+#[derive(Clone, PartialEq, Message)]
+pub struct AggregateSpec {
+    /// From states to results; otherwise from rows to states.
+    #[prost(bool, tag = "1")]
+    pub is_final: bool,
+    /// The columns of the keys.
+    #[prost(string, repeated, tag = "2")]
+    pub keys: Vec<String>,
+    /// What is told of each group.
+    #[prost(message, repeated, tag = "3")]
+    pub calls: Vec<CallSpec>,
+}
+
+/// As [`AggregateCall`].
+#[derive(Clone, PartialEq, Message)]
+pub struct CallSpec {
+    /// What is told.
+    #[prost(enumeration = "FunctionCode", tag = "1")]
+    pub function: i32,
+    /// The bits of the share that a quantile is asked for.
+    #[prost(uint64, tag = "2")]
+    pub share: u64,
+    /// Of which column.
+    #[prost(string, optional, tag = "3")]
+    pub column: Option<String>,
+    /// The column of the result.
+    #[prost(string, tag = "4")]
+    pub name: String,
+}
+
+/// As [`AggregateFunction`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum FunctionCode {
+    /// Nothing: a message of another build.
+    Unknown = 0,
+    /// How many.
+    Count = 1,
+    /// How many different ones.
+    CountDistinct = 2,
+    /// The sum.
+    Sum = 3,
+    /// The sum as a float.
+    SumOfFloats = 4,
+    /// The least.
+    Min = 5,
+    /// The greatest.
+    Max = 6,
+    /// The standard deviation.
+    Deviation = 7,
+    /// The value at a share.
+    Quantile = 8,
+    /// All as a list.
+    List = 9,
+    /// The different ones as a list.
+    Distinct = 10,
+    /// All but nulls as a list.
+    ListOfValues = 11,
+    /// The different ones but null as a list.
+    DistinctValues = 12,
+}
+
+pub(super) fn encode(fragment: &Fragment) -> FragmentSpec {
+    let kind = match fragment {
+        Fragment::Sort(keys) => {
+            let key = |key: &RangeKey| RangeKeySpec {
+                column: key.column.clone(),
+                is_descending: key.is_descending,
+                has_nulls_first: key.has_nulls_first,
+            };
+            FragmentKind::Sort(SortSpec {
+                keys: keys.iter().map(key).collect(),
+            })
+        }
+        Fragment::Shuffle(seed) => FragmentKind::Shuffle(*seed),
+        Fragment::Aggregate(aggregate) => FragmentKind::Aggregate(AggregateSpec {
+            is_final: aggregate.phase == AggregatePhase::Final,
+            keys: aggregate.keys.clone(),
+            calls: aggregate.calls.iter().map(encode_call).collect(),
+        }),
+    };
+    FragmentSpec { kind: Some(kind) }
+}
+
+fn encode_call(call: &AggregateCall) -> CallSpec {
+    let (function, share) = match call.function {
+        AggregateFunction::Count => (FunctionCode::Count, 0),
+        AggregateFunction::CountDistinct => (FunctionCode::CountDistinct, 0),
+        AggregateFunction::Sum => (FunctionCode::Sum, 0),
+        AggregateFunction::SumOfFloats => (FunctionCode::SumOfFloats, 0),
+        AggregateFunction::Min => (FunctionCode::Min, 0),
+        AggregateFunction::Max => (FunctionCode::Max, 0),
+        AggregateFunction::Deviation => (FunctionCode::Deviation, 0),
+        AggregateFunction::Quantile(share) => (FunctionCode::Quantile, share),
+        AggregateFunction::List => (FunctionCode::List, 0),
+        AggregateFunction::Distinct => (FunctionCode::Distinct, 0),
+        AggregateFunction::ListOfValues => (FunctionCode::ListOfValues, 0),
+        AggregateFunction::DistinctValues => (FunctionCode::DistinctValues, 0),
+    };
+    CallSpec {
+        function: function.into(),
+        share,
+        column: call.column.clone(),
+        name: call.name.clone(),
+    }
+}
+
+pub(super) fn decode(spec: FragmentSpec) -> Result<Fragment, TaskFailure> {
+    let kind = spec
+        .kind
+        .ok_or_else(|| incomplete("a relational step", "kind"))?;
+    Ok(match kind {
+        FragmentKind::Sort(spec) => {
+            let key = |key: RangeKeySpec| RangeKey {
+                column: key.column,
+                is_descending: key.is_descending,
+                has_nulls_first: key.has_nulls_first,
+            };
+            Fragment::Sort(spec.keys.into_iter().map(key).collect())
+        }
+        FragmentKind::Shuffle(seed) => Fragment::Shuffle(seed),
+        FragmentKind::Aggregate(spec) => {
+            let calls: Result<_, TaskFailure> = spec.calls.into_iter().map(decode_call).collect();
+            Fragment::Aggregate(Aggregate {
+                phase: if spec.is_final {
+                    AggregatePhase::Final
+                } else {
+                    AggregatePhase::Partial
+                },
+                keys: spec.keys,
+                calls: calls?,
+            })
+        }
+    })
+}
+
+fn decode_call(spec: CallSpec) -> Result<AggregateCall, TaskFailure> {
+    let function = match spec.function() {
+        FunctionCode::Unknown => return Err(incomplete("an aggregation", "function")),
+        FunctionCode::Count => AggregateFunction::Count,
+        FunctionCode::CountDistinct => AggregateFunction::CountDistinct,
+        FunctionCode::Sum => AggregateFunction::Sum,
+        FunctionCode::SumOfFloats => AggregateFunction::SumOfFloats,
+        FunctionCode::Min => AggregateFunction::Min,
+        FunctionCode::Max => AggregateFunction::Max,
+        FunctionCode::Deviation => AggregateFunction::Deviation,
+        FunctionCode::Quantile => AggregateFunction::Quantile(spec.share),
+        FunctionCode::List => AggregateFunction::List,
+        FunctionCode::Distinct => AggregateFunction::Distinct,
+        FunctionCode::ListOfValues => AggregateFunction::ListOfValues,
+        FunctionCode::DistinctValues => AggregateFunction::DistinctValues,
+    };
+    Ok(AggregateCall {
+        function,
+        column: spec.column,
+        name: spec.name,
+    })
+}
