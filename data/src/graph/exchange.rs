@@ -32,11 +32,32 @@ impl Cutter {
                 self.fragment(Fragment::Shuffle(seed));
                 self.is_ordered();
             }
+            Relation::Sample { share, seed } => {
+                self.known_rows = None;
+                let (share, seed) = (*share, seed.unwrap_or_else(by_chance));
+                self.step("Sample", Operator::Sample { share, seed });
+            }
+            Relation::Repartition { parts, is_shuffled } => self.repartition(*parts, *is_shuffled),
             Relation::Cluster(keys) => self.cluster(keys),
             Relation::Group(grouping) => self.group(grouping),
             Relation::Union => {}
         }
         Ok(())
+    }
+
+    fn repartition(&mut self, parts: u32, is_shuffled: bool) {
+        let seed = by_chance();
+        match (parts, is_shuffled) {
+            (1, false) => self.gather(),
+            (_, false) => self.exchange_into(parts, PartitionBy::RoundRobin),
+            (_, true) => self.exchange_into(parts, PartitionBy::Random { seed }),
+        }
+        if is_shuffled {
+            self.fragment(Fragment::Shuffle(seed));
+        }
+        let stage = self.stage();
+        stage.keeps_partitions = true;
+        stage.is_ordered = true;
     }
 
     fn cluster(&mut self, keys: &[String]) {
@@ -104,7 +125,10 @@ impl Cutter {
 
     /// What follows gets the rows of one partition as an input.
     fn exchange(&mut self, by: PartitionBy) {
-        let partitions = PARTITIONS;
+        self.exchange_into(PARTITIONS, by);
+    }
+
+    fn exchange_into(&mut self, partitions: u32, by: PartitionBy) {
         self.stage().partitioner = Some(Partitioner { partitions, by });
         let from = self.giver();
         let kind = EdgeKind::Exchange { partitions };

@@ -23,6 +23,13 @@ pub enum Operator {
     Rename(Vec<(String, String)>),
     /// Brings rows into the form of these columns, by name.
     Conform(SchemaRef),
+    /// Keeps such a share of the rows (the bits of a 64-bit float between 0 and 1) by chance.
+    Sample {
+        /// The share.
+        share: u64,
+        /// What chance begins with.
+        seed: u64,
+    },
     /// Works on all rows of an input at once.
     Relational(Fragment),
     /// Calls a function.
@@ -103,7 +110,7 @@ impl Operator {
     /// Whether one row comes out for one row in.
     pub(crate) fn keeps_rows(&self) -> bool {
         match self {
-            Self::Filter(_) | Self::Relational(_) => false,
+            Self::Filter(_) | Self::Relational(_) | Self::Sample { .. } => false,
             Self::Map(map) => map.keeps_rows && !map.is_mask,
             Self::Project(_)
             | Self::Select(_)

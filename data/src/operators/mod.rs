@@ -1,10 +1,12 @@
 //! What a stage does with rows.
 
 pub(crate) mod blocks;
+pub(crate) mod chance;
 pub mod embed;
 pub(crate) mod fragment;
 pub(crate) mod function;
 pub(crate) mod map;
 pub(crate) mod relational;
+pub(crate) mod sample;
 pub(crate) mod stream;
 pub mod udf;

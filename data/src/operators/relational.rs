@@ -112,10 +112,12 @@ fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
         }
         Operator::Rename(pairs) => bind_rename(pairs, schema),
         Operator::Conform(columns) => Ok(Bound::Conform(Arc::clone(columns))),
-        Operator::Map(_) | Operator::Relational(_) => Err(TaskFailure::new(
-            ErrorCode::Internal,
-            "this step does not work batch by batch",
-        )),
+        Operator::Map(_) | Operator::Relational(_) | Operator::Sample { .. } => {
+            Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "this step does not work batch by batch",
+            ))
+        }
     }
 }
 

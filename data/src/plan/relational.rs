@@ -25,6 +25,28 @@ impl Dataset {
         self.relation(Relation::Shuffle(seed))
     }
 
+    /// Each row with this probability, by chance, the same rows with the same seed.
+    pub fn sample(&self, share: f64, seed: Option<u64>) -> Result<Self, PlanError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(PlanError::InvalidArgument(format!(
+                "random_sample() needs a fraction from 0 to 1, not {share}"
+            )));
+        }
+        let share = share.to_bits();
+        self.relation(Relation::Sample { share, seed })
+    }
+
+    /// All rows in so many parts of about the same size. `is_shuffled`: chance says where a row goes. The order of rows is kept
+    /// in one part only.
+    pub fn repartition(&self, parts: u32, is_shuffled: bool) -> Result<Self, PlanError> {
+        if parts == 0 {
+            return Err(PlanError::InvalidArgument(
+                "repartition() needs at least one part".to_owned(),
+            ));
+        }
+        self.relation(Relation::Repartition { parts, is_shuffled })
+    }
+
     /// Rows with equal keys one after another, all of a group in one worker; a function that follows with a batch as large as
     /// there can be gets whole groups.
     pub fn cluster(&self, keys: Vec<String>) -> Result<Self, PlanError> {

@@ -37,7 +37,7 @@ use crate::operators::blocks::{BlockCutter, CutBlock};
 use crate::operators::fragment::Environment;
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
-use crate::operators::{fragment, map, relational};
+use crate::operators::{fragment, map, relational, sample};
 use crate::sinks::{self, SinkWriter, Written};
 use crate::sources::{self, Opened, SourceReader};
 use crate::wire::decode_task;
@@ -162,6 +162,9 @@ impl StageWorker {
                 Operator::Map(call) => {
                     let function = function.expect("every map's function was loaded");
                     map::open(call, function, stream, self.task.block_bytes, input.rows)
+                }
+                Operator::Sample { share, seed } => {
+                    sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
                 }
                 Operator::Relational(work) => {
                     let environment = self.environment(input.partition);

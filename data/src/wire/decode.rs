@@ -6,7 +6,8 @@ use aktis_worker::TaskFailure;
 
 use super::expression::ExpressionSpec;
 use super::spec::{
-    FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, StageSpec, Step, StepKind,
+    FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, SampleStep, StageSpec, Step,
+    StepKind,
 };
 use super::{fragment, partition};
 use crate::block;
@@ -67,6 +68,7 @@ fn operator(step: Step) -> Result<Operator, TaskFailure> {
                 TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
             })?)
         }
+        StepKind::Sample(SampleStep { share, seed }) => Operator::Sample { share, seed },
         StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })
 }

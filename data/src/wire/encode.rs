@@ -5,7 +5,7 @@ use datafusion_common::DataFusionError;
 use super::expression::ExpressionSpec;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
-    RegisteredSpec, RenameStep, StageSpec, Step, StepKind,
+    RegisteredSpec, RenameStep, SampleStep, StageSpec, Step, StepKind,
 };
 use super::{fragment, partition};
 use crate::block;
@@ -64,6 +64,10 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         }
         Operator::Map(call) => StepKind::Map(map_step(call)),
         Operator::Conform(columns) => StepKind::Conform(block::encode_schema(columns)?),
+        Operator::Sample { share, seed } => StepKind::Sample(SampleStep {
+            share: *share,
+            seed: *seed,
+        }),
         Operator::Relational(work) => StepKind::Relational(fragment::encode(work)),
     };
     Ok(Step { kind: Some(kind) })

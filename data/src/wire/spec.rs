@@ -107,7 +107,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: Option<StepKind>,
 }
 
@@ -138,6 +138,20 @@ pub enum StepKind {
     /// Brings rows into the form of these columns.
     #[prost(bytes = "bytes", tag = "8")]
     Conform(Bytes),
+    /// Keeps a share of the rows by chance.
+    #[prost(message, tag = "9")]
+    Sample(SampleStep),
+}
+
+/// A share of the rows.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SampleStep {
+    /// The bits of a float between 0 and 1.
+    #[prost(uint64, tag = "1")]
+    pub share: u64,
+    /// What chance begins with.
+    #[prost(uint64, tag = "2")]
+    pub seed: u64,
 }
 
 /// Columns by expression.

@@ -67,6 +67,7 @@ fn operators() -> impl Strategy<Value = Operator> {
         prop::collection::vec(("[a-z]*", "[a-z]*"), 0..3).prop_map(Operator::Rename),
         calls(),
         fragments().prop_map(Operator::Relational),
+        any::<(u64, u64)>().prop_map(|(share, seed)| Operator::Sample { share, seed }),
         names().prop_map(|names| Operator::Conform(columns_of(names))),
     ]
 }

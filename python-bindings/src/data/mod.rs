@@ -6,6 +6,7 @@ mod execution;
 mod host;
 mod map_options;
 mod plan;
+mod relational;
 
 use pyo3::prelude::*;
 

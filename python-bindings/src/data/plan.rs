@@ -17,6 +17,7 @@ use pyo3::types::PyDict;
 use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
 use super::execution::PyExecution;
 use super::map_options::{ComputeOptions, MapOptions};
+use super::relational::{self, Call, SortKey};
 use crate::failure::to_py_err;
 use crate::object_ref::PyObjectRef;
 
@@ -163,6 +164,42 @@ impl PyPlan {
 
     fn limit(&self, rows: usize) -> PyResult<Self> {
         self.then(self.dataset.limit(rows))
+    }
+
+    fn sort(&self, keys: Vec<SortKey>) -> PyResult<Self> {
+        let keys = keys.into_iter().map(relational::range_key).collect();
+        self.then(self.dataset.sort(keys))
+    }
+
+    fn shuffle(&self, seed: Option<u64>) -> PyResult<Self> {
+        self.then(self.dataset.shuffle(seed))
+    }
+
+    fn sample(&self, share: f64, seed: Option<u64>) -> PyResult<Self> {
+        self.then(self.dataset.sample(share, seed))
+    }
+
+    fn repartition(&self, parts: u32, is_shuffled: bool) -> PyResult<Self> {
+        self.then(self.dataset.repartition(parts, is_shuffled))
+    }
+
+    fn cluster(&self, keys: Vec<String>) -> PyResult<Self> {
+        self.then(self.dataset.cluster(keys))
+    }
+
+    fn group(
+        &self,
+        keys: Vec<String>,
+        calls: Vec<Call>,
+        outputs: Vec<(String, String)>,
+    ) -> PyResult<Self> {
+        let grouping = relational::grouping(keys, calls, outputs)?;
+        self.then(self.dataset.group(grouping))
+    }
+
+    fn union(&self, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let others: Vec<&Dataset> = others.iter().map(|other| &other.dataset).collect();
+        self.then(self.dataset.union(&others))
     }
 
     /// The columns as a `pyarrow.Schema`, None if only a run can tell.

@@ -7,7 +7,7 @@ import pytest
 
 MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._context", "aktis.data._folders", "aktis.data._notebook", "aktis.data._pictures",
            "aktis.data._progress_lines", "aktis.data._reading", "aktis.data._schema", "aktis.data._taking",
-           "aktis.data._transforms", "aktis.data._writing", "aktis.data.dataset"]  # fmt: skip
+           "aktis.data._relational", "aktis.data._transforms", "aktis.data._writing", "aktis.data.dataset"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -14,6 +14,7 @@ use super::aggregate::column;
 use super::drive::{Run, leaf};
 use super::environment::Environment;
 use crate::graph::RangeKey;
+use crate::operators::chance::mixed;
 
 /// The column that a shuffle sorts by while it does.
 const CHANCE: &str = "chance of a row";
@@ -69,12 +70,4 @@ pub(super) fn shuffle(seed: u64, schema: &SchemaRef, environment: &Environment) 
     let own: Vec<usize> = (0..place).collect();
     let after = move |batch: RecordBatch| batch.project(&own).map_err(DataFusionError::from);
     Ok(run.dressed(Box::new(before), Box::new(after), Arc::clone(schema)))
-}
-
-/// A number that looks like chance (splitmix64).
-fn mixed(number: u64) -> u64 {
-    let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }

@@ -25,6 +25,20 @@ pub enum Relation {
     Sort(Vec<RangeKey>),
     /// Puts them in an order by chance; without a seed, in another one every time.
     Shuffle(Option<u64>),
+    /// Keeps such a share of them (the bits of a 64-bit float between 0 and 1) by chance; without a seed, others every time.
+    Sample {
+        /// The share.
+        share: u64,
+        /// What chance begins with.
+        seed: Option<u64>,
+    },
+    /// Puts them into so many parts.
+    Repartition {
+        /// How many.
+        parts: u32,
+        /// Whether chance says where a row goes.
+        is_shuffled: bool,
+    },
     /// Rows with equal keys come to one worker one after another, and a function gets whole groups.
     Cluster(Vec<String>),
     /// Makes one row of each group.
@@ -90,9 +104,11 @@ impl RelationNode {
     pub fn try_new(relation: Relation, inputs: Vec<LogicalPlan>) -> Result<Self> {
         let is_open = inputs.iter().any(is_open);
         let schema = match &relation {
-            Relation::Sort(_) | Relation::Shuffle(_) | Relation::Cluster(_) => {
-                Arc::clone(inputs[0].schema())
-            }
+            Relation::Sort(_)
+            | Relation::Shuffle(_)
+            | Relation::Sample { .. }
+            | Relation::Repartition { .. }
+            | Relation::Cluster(_) => Arc::clone(inputs[0].schema()),
             _ if is_open => Arc::new(DFSchema::empty()),
             Relation::Group(grouping) => unqualified(&grouping.schema(&columns_of(&inputs[0]))?)?,
             Relation::Union => {
@@ -130,7 +146,10 @@ impl RelationNode {
             Relation::Sort(keys) => keys.iter().map(|key| key.column.as_str()).collect(),
             Relation::Cluster(keys) => keys.iter().map(String::as_str).collect(),
             Relation::Group(grouping) => grouping.reads().map(String::as_str).collect(),
-            Relation::Shuffle(_) | Relation::Union => BTreeSet::new(),
+            Relation::Shuffle(_)
+            | Relation::Sample { .. }
+            | Relation::Repartition { .. }
+            | Relation::Union => BTreeSet::new(),
         }
     }
 }
@@ -192,6 +211,8 @@ impl UserDefinedLogicalNodeCore for RelationNode {
                 write!(f, "Sort: {}", keys.join(", "))
             }
             Relation::Shuffle(_) => f.write_str("Shuffle"),
+            Relation::Sample { share, .. } => write!(f, "Sample: {}", f64::from_bits(*share)),
+            Relation::Repartition { parts, .. } => write!(f, "Repartition: {parts}"),
             Relation::Cluster(keys) => write!(f, "Group: {}", keys.join(", ")),
             Relation::Group(grouping) => {
                 let outputs = grouping.outputs.iter().map(|(name, _)| name.as_str());

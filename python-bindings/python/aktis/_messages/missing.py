@@ -140,7 +140,6 @@ _DATASET = {
     "min": _DRIVER,
     "mix": "read_parquet() takes several folders",
     "num_rows": "use count()",
-    "random_sample": "use filter(lambda row: random.random() < fraction)",
     "random_shuffle": "shuffle the list of files that read_parquet() gets, and the rows of each batch in the function",
     "randomize_block_order": "shuffle the list of files that read_parquet() gets",
     "repartition": (
@@ -168,7 +167,6 @@ _DATASET = {
     "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
     "to_torch": _TORCH,
     "train_test_split": _SPLIT,
-    "union": "read_parquet() takes several folders; from_arrow() takes several tables",
     "unique": _DRIVER,
     "with_column": "use add_column()",
     "with_columns": "use map_batches(), or add_column() for each",

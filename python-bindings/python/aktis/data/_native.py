@@ -32,7 +32,7 @@ class Recorder:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                result = method(*args, **kwargs)
+                result = method(*map(_unwrapped, args), **kwargs)
             except OSError as error:
                 raise as_meant(error) from None
             is_plan = type(result).__name__ == "Plan"
@@ -46,6 +46,13 @@ class Recorder:
 
     def __reduce__(self) -> Any:
         return replay, (self._calls,)
+
+
+def _unwrapped(value: Any) -> Any:
+    """What the native plan takes: it knows no recorders."""
+    if isinstance(value, Recorder):
+        return value._native
+    return [_unwrapped(item) for item in value] if isinstance(value, list) else value
 
 
 class Call(NamedTuple):

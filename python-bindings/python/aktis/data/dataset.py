@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import _running
 from ._native import Recorder
+from ._relational import Relational
 from ._schema import Schema
 from ._taking import Row, Taking
 from ._transforms import Transforms
 from ._writing import Writing
 
 
-class Dataset(Transforms, Taking, Writing):
+class Dataset(Transforms, Relational, Taking, Writing):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.
