@@ -212,10 +212,17 @@ impl PyObjectRef {
         FxBuildHasher.hash_one(self.reference.id())
     }
 
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other
-            .cast_exact::<Self>()
-            .is_ok_and(|other| other.get().reference == self.reference)
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Ok(other) = other.cast_exact::<Self>() {
+            return Ok(other.get().reference == self.reference);
+        }
+        if !other.is_none() {
+            other
+                .py()
+                .import("aktis._messages.forgotten_get")?
+                .call_method1("compared", (other,))?;
+        }
+        Ok(false)
     }
 
     #[classmethod]

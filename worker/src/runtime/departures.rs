@@ -92,7 +92,7 @@ fn task_failure(worker: ProcessAddress, death: &Death) -> TaskFailure {
     } else {
         (
             ErrorCode::WorkerCrashed,
-            "common causes: the function called os._exit or crashed in native code, or somebody killed the process",
+            "common causes: the function called sys.exit or os._exit, or crashed in native code, or somebody killed the process",
         )
     };
     let words = if last_words.is_empty() {

@@ -1,7 +1,7 @@
 """A reference used as if it were its value: errors that say what was forgotten.
 
 The operators of values are added to the native type, each to raise with the way out. What scripts may rightly do with a
-reference stays as it is: equality is identity, attributes that are not there are an ``AttributeError`` (``hasattr`` works), and
+reference stays as it is: equality is identity (with a warning where the other side is plainly a value), attributes that are not there are an ``AttributeError`` (``hasattr`` works), and
 ``__iter__`` is not there, so that nothing takes a reference for a container: iterating ends in ``__getitem__``.
 
 >>> import aktis
@@ -10,8 +10,6 @@ reference stays as it is: equality is identity, attributes that are not there ar
 Traceback (most recent call last):
 ...
 TypeError: object of type 'aktis.ObjectRef' has no len(): aktis.get(ref) gives the value that the reference stands for
->>> ref == [1, 2]
-False
 """
 
 from __future__ import annotations
@@ -120,6 +118,26 @@ def _truth(_ref: Any) -> bool:
         stacklevel=2,
     )
     return True
+
+
+#: Nobody takes these for references.
+_PLAIN = (int, float, complex, str, bytes, list, tuple, dict, set)
+
+
+def compared(other: Any) -> None:
+    """A reference is compared with something that is none, by ``==`` or ``!=``: it is never equal. The native module asks.
+
+    A warning and no error: a list that is searched for a value may have references in it.
+    """
+    if not isinstance(other, _PLAIN) and type(other).__module__.partition(".")[0] not in ("numpy", "pandas"):
+        return
+    import warnings
+
+    warnings.warn(
+        f"an ObjectRef is equal to no value, here one of type {type(other).__name__}: {way_out()}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _attribute(ref: Any, name: str) -> NoReturn:

@@ -224,6 +224,17 @@ fn next_line(file: &File, offset: u64) -> u64 {
     end.map_or(offset, |end| offset + end as u64 + 1)
 }
 
+/// Letters of a line that are quoted: an error is read by people, and Python lists all native modules in one line of a crash.
+const QUOTED_LETTERS: usize = 300;
+
+/// The beginning of a line that is too long.
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(QUOTED_LETTERS) {
+        Some((end, _)) => format!("{} ...", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 /// The last lines of a file, as a terminal shows them; empty if it has none.
 pub(crate) fn last_lines(path: &Path, max_lines: usize, max_bytes: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
@@ -237,7 +248,7 @@ pub(crate) fn last_lines(path: &Path, max_lines: usize, max_bytes: u64) -> Strin
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text
+    let lines: Vec<String> = text
         .lines()
         .map(|line| {
             line.split_once(SOURCE_MARK)
@@ -245,6 +256,7 @@ pub(crate) fn last_lines(path: &Path, max_lines: usize, max_bytes: u64) -> Strin
         })
         .map(visible)
         .filter(|line| !line.is_empty())
+        .map(cut)
         .collect();
     lines[lines.len().saturating_sub(max_lines)..].join("\n")
 }

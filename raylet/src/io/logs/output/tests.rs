@@ -174,4 +174,7 @@ fn quote_has_the_last_lines_only() {
         "{quoted}"
     );
     assert_eq!(last_lines(&folder.path().join("none"), 20, 8 << 10), "");
+    std::fs::write(&path, "ü".repeat(1000)).unwrap();
+    let cut = format!("{} ...", "ü".repeat(300));
+    assert_eq!(last_lines(&path, 20, 8 << 10), cut);
 }
