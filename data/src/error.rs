@@ -50,7 +50,11 @@ pub enum PlanError {
         number: Option<i32>,
     },
     /// Not a Parquet file, or a damaged one.
-    #[error("read {path}: it is not a valid Parquet file ({detail})")]
+    #[error(
+        "read {path}: it is not a valid Parquet file ({detail}). It was cut off, or has another format: CSV, JSON and text are \
+         read in a function, from_items([{{'path': path}}]).map_batches(f, batch_size=1), where f(batch) returns \
+         pyarrow.csv.read_csv(batch['path'][0])"
+    )]
     InvalidParquet {
         /// The file.
         path: String,
@@ -147,9 +151,10 @@ impl PlanError {
     }
 }
 
-/// The message of a DataFusion failure without its back trace and without the words "Error during planning".
+/// The message of what a DataFusion failure began with, without its back trace: what stands around it names rules of the planner.
 pub(crate) fn first_line(error: &DataFusionError) -> String {
     error
+        .find_root()
         .strip_backtrace()
         .lines()
         .next()

@@ -358,6 +358,18 @@ class ActorHandle(Generic[T_co]):
         self.__dict__[name] = bound
         return bound
 
+    if not TYPE_CHECKING:  # checkers report it
+
+        def __setattr__(self, name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+            if not name.startswith("_"):
+                from ._messages.user_warning import warn
+
+                warn(
+                    f"{name!r} is set on this handle only, and not on the actor: to change the actor, give "
+                    f"{self._spec.class_name} a method that does, and call it by .remote()"
+                )
+
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *self._spec.methods})
 

@@ -88,6 +88,65 @@ BATCHES = [
         ("each worker needs 1 GPU", "aktis.init(num_gpus=1)"),
     ),
     Row("16 unknown option", "data.range(3).map_batches(print, batchsize=2)", ("did you mean 'batch_size'?",)),
+    Row(
+        "text read as Parquet",
+        """
+        path = os.path.join(tempfile.mkdtemp(), "a.csv")
+        with open(path, "w") as file:
+            file.write("id,name")
+        data.read_parquet(path)
+        """,
+        ("a.csv: it is not a valid Parquet file", "CSV, JSON and text are read in a function", "from_items([{'path': path}])"),
+    ),
+    Row("no path", "data.read_parquet(None)", ("a path or a list of paths, not NoneType",)),
+    Row("a number among paths", "data.read_parquet(['a', 3])", ("a list of paths", "3 of type int")),
+    Row("no path to write to", "data.range(3).write_parquet(None)", ("the path of a folder, not NoneType",)),
+    Row("a dict of columns as items", "data.from_items({'a': [1]})", ("not a dict", "from_pandas(pandas.DataFrame(columns))")),
+    Row("text as items", "data.from_items('abc')", ("not str", "give ['abc']")),
+    Row("a number as items", "data.from_items(5)", ("not int", "give [5]")),
+    Row("a value as a column", "data.range(3).add_column('x', 5)", ("add_column('x')", "not int", "lambda batch: 5")),
+    Row("a column as an attribute", "data.range(3).id", ("but a column", "select_columns(['id'])")),
+    Row("a class of strategies", "data.range(3).map_batches(print, compute=data.ActorPoolStrategy)", ("ActorPoolStrategy()",)),
+    Row("a pool of none", "data.ActorPoolStrategy(size=0)", ("size must be a whole number of at least 1",), ("min_size",)),
+    Row(
+        "types that cannot be compared",
+        "data.range(3).filter(expr=\"id > 'x'\").take_all()",
+        ("'x'", "Int64"),
+        ("Optimizer rule",),
+    ),
+    Row("a function of nothing", "data.range(3).map_batches(lambda: {})", ("<lambda>() is called with a batch", "too many")),
+    Row(
+        "a function with too many parameters",
+        "data.range(3).map(lambda row, model: row)",
+        ("<lambda>(row, model) is called with a row", "fn_args=", "missing a required argument: 'model'"),
+    ),
+    Row(
+        "an argument that a function does not take",
+        "data.range(3).map_batches(lambda batch: batch, fn_kwargs={'x': 1})",
+        ("fn_kwargs=", "unexpected keyword argument 'x'"),
+    ),
+    Row(
+        "a class without its arguments",
+        """
+        class Model:
+            def __init__(self, weights):
+                pass
+            def __call__(self, batch):
+                return batch
+        data.range(3).map_batches(Model)
+        """,
+        ("Model.__init__(weights)", "fn_constructor_args=", "missing a required argument: 'weights'"),
+    ),
+    Row(
+        "a class whose call takes too much",
+        """
+        class Model:
+            def __call__(self, batch, model):
+                return batch
+        data.range(3).map_batches(Model)
+        """,
+        ("Model(self, batch, model) is called with a batch", "fn_args=", "'model'"),
+    ),
     Row("16 unlike any option", "data.range(3).map_batches(print, quux=2)", ("known are batch_format, batch_size",)),
     Row(
         "17 wrong path in a class",
@@ -116,7 +175,7 @@ BATCHES = [
     ),
     Row(
         "20 lock in the arguments of a class",
-        "data.range(3).map_batches(type('M', (), {'__call__': print}), fn_constructor_args=[threading.Lock()])",
+        "data.range(3).map_batches(type('M', (), {'__init__': print, '__call__': print}), fn_constructor_args=[threading.Lock()])",
         ("found at fn_constructor_args[0]",),
     ),
     Row(
@@ -235,7 +294,24 @@ CALLS = [
         ("cannot pickle 'generator'", "list(...)", "'yield'"),
     ),
     Row("42 method with a typo", "Failing.remote().gett.remote()", ("class Failing has no method 'gett'",)),
-    Row("43 too many arguments", "one.remote(1, 2)", ("one()", "too many positional arguments")),
+    Row("43 too many arguments", "one.remote(1, 2)", ("one()", "too many positional arguments", "it takes (")),
+    Row(
+        "an attribute of an actor is set from outside",
+        "handle = Failing.remote(); handle.count = 3",
+        ("'count' is set on this handle only", "give Failing a method"),
+    ),
+    Row(
+        "the address of Ray's client",
+        "aktis.shutdown(); aktis.init('ray://localhost:9')",
+        ("no head", "ray:// is the address of Ray's client"),
+    ),
+    Row("a reference compared with a value", "one.remote() == 1", ("equal to no value, here one of type int", "aktis.get(ref)")),
+    Row("a reference that is not equal to text", "one.remote() != 'a'", ("equal to no value, here one of type str",)),
+    Row(
+        "a process that ends by sys.exit",
+        "aktis.get(aktis.remote(max_retries=0)(lambda: sys.exit(3)).remote())",
+        ("exited with code 3", "sys.exit"),
+    ),
     Row(
         "44 writing into an argument",
         """
@@ -296,7 +372,7 @@ def session():
 
 
 _BEGIN = """
-import tempfile, threading
+import os, sys, tempfile, threading
 import numpy
 import aktis
 from aktis import data
@@ -326,6 +402,14 @@ def message_of(script: str) -> str:
             return "\n".join([str(error), *getattr(error, "__notes__", [])])
     assert warned, "the mistake goes unnoticed"
     return "\n".join(str(each.message) for each in warned)
+
+
+def test_a_warning_points_at_the_line_of_the_user():
+    names = {"__name__": "__main__"}
+    exec(_BEGIN, names)  # noqa: S102
+    with pytest.warns(RuntimeWarning, match="on this handle only") as warned:
+        exec(compile("handle = Failing.remote()\n\nhandle.count = 3", "script.py", "exec"), names)  # noqa: S102
+    assert (warned[0].filename, warned[0].lineno) == ("script.py", 3)
 
 
 @pytest.mark.parametrize("row", [*BATCHES, *CALLS, *NAMES], ids=lambda row: row.name)

@@ -55,7 +55,7 @@ def checked(call: Callable[..., Any], name: str, parameters: Parameters | None) 
     >>> load("a.txt", mod="w")
     Traceback (most recent call last):
     ...
-    TypeError: load(): got an unexpected keyword argument 'mod'
+    TypeError: load(): got an unexpected keyword argument 'mod'; it takes (path, *, mode=...)
     """
     if parameters is None or _takes_anything(parameters):
         return call
@@ -86,7 +86,25 @@ def _check(name: str, parameters: Parameters, args: tuple[Any, ...], kwargs: dic
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{name}(): {error}") from None
+        raise TypeError(f"{name}(): {error}; it takes {_text(parameters)}") from None
+
+
+def _text(parameters: Parameters) -> str:
+    """The parameters as they stand in a definition, without values of defaults: those may be long.
+
+    >>> _text(parameters_of(lambda path, *more, mode="r", **others: None))
+    '(path, *more, mode=..., **others)'
+    """
+    signature = inspect.Signature([
+        inspect.Parameter(each, _KINDS[kind], default=_Left() if has_default else inspect.Parameter.empty)
+        for each, kind, has_default in parameters
+    ])  # fmt: skip
+    return str(signature)
+
+
+class _Left:
+    def __repr__(self) -> str:
+        return "..."
 
 
 def _takes_anything(parameters: Parameters) -> bool:

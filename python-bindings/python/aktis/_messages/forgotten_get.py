@@ -1,8 +1,9 @@
 """A reference used as if it were its value: errors that say what was forgotten.
 
 The operators of values are added to the native type, each to raise with the way out. What scripts may rightly do with a
-reference stays as it is: equality is identity (with a warning where the other side is plainly a value), attributes that are not there are an ``AttributeError`` (``hasattr`` works), and
-``__iter__`` is not there, so that nothing takes a reference for a container: iterating ends in ``__getitem__``.
+reference stays as it is: equality is identity (with a warning where the other side is plainly a value), attributes that are
+not there are an ``AttributeError`` (``hasattr`` works), and ``__iter__`` is not there, so that nothing takes a reference for a
+container: iterating ends in ``__getitem__``.
 
 >>> import aktis
 >>> ref = aktis.put([1, 2])

@@ -178,7 +178,15 @@ def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
             return _aktis.start_laptop(laptop.options(zygote_command(laptop.import_folders())))["raylet_socket"]
     assert address is not None, "an empty address is the laptop's"
     laptop.refuse_for_cluster(address)
-    return _aktis.find_node(address.removeprefix("ray://"))["raylet_socket"]
+    if not address.startswith("ray://"):
+        return _aktis.find_node(address)["raylet_socket"]
+    try:
+        return _aktis.find_node(address.removeprefix("ray://"))["raylet_socket"]
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}. ray:// is the address of Ray's client, which Aktis has not: a script runs on a machine of the cluster, and "
+            "the address is HOST:PORT as 'aktis start --head' says it"
+        ) from None
 
 
 def _entrypoint() -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import traceback
 
-_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+import aktis
+
+_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(aktis.__file__)) + os.sep
 _HEADER = "Traceback (most recent call last):\n"
 
 

@@ -50,6 +50,7 @@ class ActorPoolStrategy:
         if size is not None:
             if min_size is not None or max_size is not None or initial_size is not None:
                 raise ValueError("ActorPoolStrategy: give either size, or min_size and max_size")
+            _check_count("ActorPoolStrategy", "size", size)
             min_size = max_size = size
         min_size = 1 if min_size is None else min_size
         _check_count("ActorPoolStrategy", "min_size", min_size)

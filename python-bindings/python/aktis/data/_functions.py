@@ -66,6 +66,7 @@ def definition_of(
     for argument, given in (("fn_args", args), ("fn_constructor_args", constructor_args)):
         if isinstance(given, (str, bytes)):
             raise TypeError(f"{name}: {argument} is a tuple of arguments, not {given!r}: give ({given!r},)")
+    _check_arguments(function, name, kind, args, kwargs, constructor_args, constructor_kwargs)
     calls_ahead = most_calls if kind in ("batches", "column") or most_calls == 1 else 2
     definition = {
         "is_async": asks_async,
@@ -88,6 +89,33 @@ def definition_of(
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
     return Definition(pickle.dumps((name, data), protocol=5), captured, calls_ahead)
+
+
+def _check_arguments(
+    function: Any, name: str, kind: str, args: Any, kwargs: Any, constructor_args: Any, constructor_kwargs: Any
+) -> None:
+    """Raises where the function is given, and not in a worker, if it cannot be called with what it will get."""
+    got = "a batch" if kind in ("batches", "column") else "a row"
+    called = function
+    if inspect.isclass(function):
+        constructor = f"{function.__name__}.__init__"
+        _check_fits(name, constructor, "what fn_constructor_args= and fn_constructor_kwargs= give", function, constructor_args, constructor_kwargs)  # fmt: skip
+        called = vars(function).get("__call__")
+        if not inspect.isfunction(called):
+            return  # inherited, static or of another kind: the worker will tell
+        args = (None, *(args or ()))
+    _check_fits(name, name_of(function), f"{got}, and what fn_args= and fn_kwargs= give", called, (None, *(args or ())), kwargs)  # fmt: skip
+
+
+def _check_fits(name: str, what: str, gets: str, called: Any, args: Any, kwargs: Any) -> None:
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # as of some native functions
+        return
+    try:
+        signature.bind(*(args or ()), **(kwargs or {}))
+    except TypeError as error:
+        raise TypeError(f"{name}: {what}{signature} is called with {gets}: {error}") from None
 
 
 def _in_words_of_the_user(text: str) -> str:
@@ -204,6 +232,8 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
     if compute in ("tasks", "actors"):
         compute = TaskPoolStrategy() if compute == "tasks" else ActorPoolStrategy()
     if compute is not None and not isinstance(compute, (ActorPoolStrategy, TaskPoolStrategy)):
+        if inspect.isclass(compute):
+            raise ValueError(f"compute must be a strategy, not its class: {compute.__name__}()")
         raise ValueError(f"compute must be an ActorPoolStrategy or a TaskPoolStrategy, not {compute!r}")
     if is_class and isinstance(compute, TaskPoolStrategy):
         raise ValueError(

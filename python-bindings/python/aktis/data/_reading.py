@@ -63,7 +63,7 @@ def read_parquet(
         [{'word': 'b'}, {'word': 'c'}]
     """
     parts = _check_hints("read_parquet", hints)
-    texts = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    texts = _paths("read_parquet", paths)
     if file_extensions is not None:
         file_extensions = [file_extensions] if isinstance(file_extensions, str) else list(file_extensions)
     is_hive = _is_hive(partitioning)
@@ -106,6 +106,7 @@ def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
         A dataset with a row per item. A key that some dicts lack is null there.
 
     Raises:
+        TypeError: ``items`` are not a list or another iterable; or a dict or text, whose parts are hardly meant.
         ValueError: a column has values of types that do not go together; both rows are named.
 
     >>> from_items([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]).take_all()
@@ -114,7 +115,7 @@ def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
     [{'item': 10}, {'item': 20}]
     """
     parts = _check_hints("from_items", hints)
-    items = list(items)
+    items = _list_of(items)
     if not items:
         return from_arrow(_batches.columns_to_arrow({}, "from_items()"))
     rows = items if all(isinstance(item, Mapping) for item in items) else [{"item": item} for item in items]
@@ -204,6 +205,33 @@ def from_numpy(
     arrays = arrays if isinstance(arrays, (list, tuple)) else [arrays]
     batches = [_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays]
     return _from_batches(batches, "from_numpy()", parts)
+
+
+def _list_of(items: Any) -> list[Any]:
+    if isinstance(items, Mapping):
+        raise TypeError(
+            "from_items() takes a list of rows, not a dict: give [row] for one row; columns of many are for "
+            "from_pandas(pandas.DataFrame(columns)) or from_arrow(pyarrow.table(columns))"
+        )
+    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
+        raise TypeError(
+            f"from_items() takes a list of rows or values, not {type(items).__name__}: give [{items!r:.40}]"
+        )
+    return list(items)
+
+
+def _paths(function: str, paths: Any) -> list[str]:
+    if isinstance(paths, (str, os.PathLike)):
+        return [os.fspath(paths)]
+    if not isinstance(paths, Iterable):
+        raise TypeError(f"{function}() takes a path or a list of paths, not {type(paths).__name__}")
+    given = list(paths)
+    for path in given:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"{function}() takes a list of paths: one of them is {path!r:.40} of type {type(path).__name__}"
+            )
+    return [os.fspath(path) for path in given]
 
 
 def _from_batches(batches: list[Any], function: str, parts: int | None = None) -> Dataset:

@@ -286,6 +286,11 @@ class Transforms:
         >>> aktis.data.range(2).add_column("double", lambda df: df["id"] * 2).take_all()
         [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
         """
+        if not callable(fn):
+            raise TypeError(
+                f"add_column({col!r}) takes a function of a batch, not {type(fn).__name__}: for the same value in each row, "
+                f"lambda batch: {fn!r:.40}"
+            )
         used = (*_ROW_OPTIONS, "batch_format")
         Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
         compute_spec = _functions.compute_of(

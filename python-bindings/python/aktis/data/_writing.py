@@ -94,6 +94,8 @@ class Writing:
             >>> aktis.data.read_parquet(folder).count()
             10
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"write_parquet() takes the path of a folder, not {type(path).__name__}")
         more = {**options, **(arrow_parquet_args or {}), **(arrow_parquet_args_fn() if arrow_parquet_args_fn else {})}
         min_rows_per_file = more.pop("num_rows_per_file", None) or min_rows_per_file
         compression = more.pop("compression", None) or compression

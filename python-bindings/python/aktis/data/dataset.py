@@ -160,6 +160,12 @@ class Dataset(Transforms, Relational, Taking, Writing):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             from aktis._messages.missing import explained
 
+            known = self._known_columns()
+            if known is not None and name in known.names:
+                raise AttributeError(
+                    f"a Dataset has no attribute {name!r}, but a column: select_columns([{name!r}]), or take_batch()[{name!r}] for "
+                    "the first values"
+                )
             raise AttributeError(explained("Dataset", name, dir(type(self))))
 
 
