@@ -310,7 +310,7 @@ CALLS = [
     Row(
         "a process that ends by sys.exit",
         "aktis.get(aktis.remote(max_retries=0)(lambda: sys.exit(3)).remote())",
-        ("exited with code 3", "sys.exit"),
+        ("died while it ran the task", "the function called sys.exit or os._exit"),
     ),
     Row(
         "44 writing into an argument",
