@@ -135,7 +135,7 @@ def test_settings_are_known_refused_or_harmless_for_a_reason():
 
 def test_pool_strategies_check_their_numbers():
     for name in ("size", "max_tasks_in_flight_per_actor", "max_concurrent_calls_per_actor"):
-        with pytest.raises(ValueError, match=name.replace("size", "min_size")):
+        with pytest.raises(ValueError, match=f": {name} must be"):
             ActorPoolStrategy(**{name: 0})  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="initial_size"):
         ActorPoolStrategy(min_size=2, max_size=4, initial_size=5)
