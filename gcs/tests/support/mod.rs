@@ -16,8 +16,8 @@ use aktis_proto::v1::{
     ActorOptions, ActorState, ActorUpdate, CreateActorRequest, ForwardedLeaseRequest,
     FreeObjectsRequest, GetActorRequest, KillWorkerRequest, LaneBytes, LeaseReply, LeaseReturn,
     NodeInfo, RayletEmpty, ReclaimLeaseRequest, RegisterNodeRequest, ReportActorStartedRequest,
-    ReportNodeRequest, ResourceRequest, StartActorReply, StartActorRequest, TaskSpec, TransferDoor,
-    start_actor_reply::Outcome,
+    ReportNodeRequest, ResourceRequest, RunningReply, StartActorReply, StartActorRequest, TaskSpec,
+    TransferDoor, start_actor_reply::Outcome,
 };
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -270,6 +270,10 @@ impl Raylet for FakeRaylet {
     }
 
     async fn free_objects(&self, _: Request<FreeObjectsRequest>) -> Reply<RayletEmpty> {
+        unused()
+    }
+
+    async fn list_running(&self, _: Request<RayletEmpty>) -> Reply<RunningReply> {
         unused()
     }
 
