@@ -32,8 +32,13 @@ pub struct BlockSlice {
 pub enum InputContent {
     /// The split of the source with this number.
     Split(usize),
-    /// Blocks that the stage before made.
-    Blocks(Vec<BlockSlice>),
+    /// Blocks that other stages made.
+    Blocks {
+        /// Of each feed, in the order of the edges.
+        feeds: Vec<Vec<BlockSlice>>,
+        /// Of exchanges: its partition, or the first of neighbours that were put together.
+        partition: u32,
+    },
 }
 
 /// Something that happened.
@@ -81,6 +86,8 @@ pub struct Pulled {
     pub worker: WorkerKey,
     /// The block, if there is one: its rows and bytes.
     pub block: Option<(BlockKey, u64, u64)>,
+    /// Which partition the block belongs to.
+    pub partition: u32,
     /// Whether the input is used up.
     pub is_last: bool,
     /// Rows that went in since the last pull.
@@ -139,4 +146,6 @@ pub struct StartInput {
     pub skip_blocks: u64,
     /// Rows in them.
     pub skip_rows: u64,
+    /// If there are any: only these blocks are sent, by number, from the first of the input on.
+    pub wanted: Vec<u64>,
 }

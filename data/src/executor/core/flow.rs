@@ -1,8 +1,9 @@
 //! How rows move on: releasing outputs, making inputs, pulling within the budget, starting and ending workers.
 
 use super::Executor;
-use super::event::{BlockSlice, Effect, WorkerKey};
-use super::lineage::{Ingredient, Ingredients};
+use super::event::{Effect, WorkerKey};
+use super::feeds::Measure;
+use super::lineage::Account;
 use super::stage::{Active, Stage, Work};
 use super::workers::WorkerState;
 
@@ -32,10 +33,10 @@ impl Executor {
             if self.stages[index].is_done {
                 continue;
             }
-            let (wanted, unwanted) = self.stages[index].release(self.setup.keep_order);
+            let (wanted, unwanted) = self.stages[index].release();
             unwanted
                 .into_iter()
-                .for_each(|part| self.free_block(part.block));
+                .for_each(|part| self.free_block(part.block, Account::Budget));
             for part in wanted {
                 self.hand_on(index, part);
             }
@@ -52,40 +53,12 @@ impl Executor {
         }
     }
 
-    /// Gives rows to every stage that they go to, or to the consumer.
-    fn hand_on(&mut self, from: usize, part: BlockSlice) {
-        let count = self.stages[from].next.len();
-        if count == 0 {
-            self.delivered.insert(part.block);
-            self.effects.push(Effect::Deliver(part));
-        }
-        for others in 0..count {
-            let to = self.stages[from].next[others];
-            if others > 0 {
-                self.blocks.share(part.block);
-            }
-            let mut feeds = self.stages[to].feeds.iter_mut();
-            if let Some(feed) = feeds.find(|feed| feed.from == from) {
-                feed.blocks.push_back(part);
-            }
-        }
-    }
-
-    fn end_edges_from(&mut self, index: usize) {
-        for to in self.stages[index].next.clone() {
-            let feeds = self.stages[to].feeds.iter_mut();
-            feeds
-                .filter(|feed| feed.from == index)
-                .for_each(|feed| feed.is_over = true);
-        }
-    }
-
     /// A stage that has given all its rows needs nothing from those before it either; they are over unless others need them.
     fn close_with_feeders(&mut self, last: usize) {
         for index in (0..=last).rev() {
             let stage = &self.stages[index];
             let mut next = stage.next.iter();
-            let is_needed = next.len() == 0 || next.any(|&next| !self.stages[next].is_done);
+            let is_needed = next.len() == 0 || next.any(|next| !self.stages[next.stage].is_done);
             if !stage.is_done && (index == last || !is_needed) {
                 self.close_stage(index);
             }
@@ -132,8 +105,13 @@ impl Executor {
         if is_waiting {
             return false;
         }
-        (0..self.stages.len())
-            .rev()
+        // What only waits for others comes last: it would fill the store without helping anybody.
+        let all = (0..self.stages.len()).rev();
+        let (leading, others): (Vec<usize>, Vec<usize>) =
+            all.partition(|&stage| self.leads_on(stage));
+        leading
+            .into_iter()
+            .chain(others)
             .any(|stage| self.advance_stage(stage, true) || self.run_head_instead(stage))
     }
 
@@ -145,16 +123,15 @@ impl Executor {
         if !stage.pending.is_empty() || is_early {
             return false;
         }
-        let Some(bundle) = stage.next_bundle(self.setup.keep_order, is_forced) else {
+        let measure = Measure {
+            rows: stage.setup.bundle_rows,
+            partition_bytes: stage.setup.bundle_bytes,
+            is_forced,
+        };
+        let Some(content) = stage.feeds.next_input(&mut self.blocks, measure) else {
             return false;
         };
-        let ingredient = |part: BlockSlice| {
-            let recipe = self.blocks.recipe(part.block)?.clone();
-            Some(Ingredient { part, recipe })
-        };
-        let parts = bundle.into_iter().map(ingredient).collect::<Option<_>>();
-        let parts = parts.expect("blocks that wait are not free");
-        self.stages[index].add_input(index, Ingredients::Blocks(parts));
+        stage.add_input(index, content);
         true
     }
 
@@ -166,7 +143,7 @@ impl Executor {
         };
         let is_there = |sequence: &u64| {
             let input = &stage.pending[sequence];
-            !self.blocks.has_lost() || self.blocks.are_there(&input.origin.to_content())
+            self.blocks.are_there(&input.origin)
         };
         let Some(sequence) = stage.pending.keys().copied().find(is_there) else {
             return false;
@@ -206,8 +183,8 @@ impl Executor {
         let stage = &mut self.stages[index];
         let head = stage.outputs.head();
         let waits = stage.pending.get(&head);
-        let is_ready = waits.is_some_and(|input| self.blocks.are_there(&input.origin.to_content()));
-        if !self.setup.keep_order || stage.is_done || !is_ready {
+        let is_ready = waits.is_some_and(|input| self.blocks.are_there(&input.origin));
+        if !stage.gives_in_order || stage.is_done || !is_ready {
             return false;
         }
         let Some(worker) = stage.workers.last_paused() else {
@@ -223,12 +200,12 @@ impl Executor {
     /// Whether a pull may bring one more block: EXE-1.
     fn may_pull(&self, index: usize, sequence: u64, is_forced: bool) -> bool {
         let stage = &self.stages[index];
-        if !stage.setup.makes_blocks {
+        if !stage.setup.makes_blocks || (!stage.gives_in_order && self.leaves_the_budget(stage)) {
             return true;
         }
         if is_forced {
             // Beyond the budget only what can leave at once.
-            return !self.setup.keep_order || sequence == stage.outputs.head();
+            return !stage.gives_in_order || sequence == stage.outputs.head();
         }
         let owned = self.owned_bytes();
         if expected_bytes(stage) + stage.largest_block_bytes <= owned {
@@ -258,10 +235,12 @@ impl Executor {
     fn resize(&mut self, index: usize) -> bool {
         let stage = &mut self.stages[index];
         let have = stage.workers.count();
-        let waiting = stage.pending.len() + stage.reruns.len() + usize::from(stage.has_incoming());
+        let ready = stage.feeds.ready_inputs(stage.setup.bundle_bytes);
+        let waiting = stage.pending.len() + stage.reruns.len() + ready;
         let active = stage.workers.busy();
-        // Later stages start one worker early: it loads its model while the first rows are read.
-        let early = usize::from(!stage.is_source() && !stage.is_fed());
+        // Later stages start one worker early: it loads its model while the first rows are read. Behind a barrier that would only
+        // take room from those before it.
+        let early = usize::from(!stage.is_fed() && !stage.feeds.are_closed());
         let useful = (waiting + active).max(early).min(stage.target_workers);
         if have < useful {
             let worker = WorkerKey(self.next_worker);

@@ -22,7 +22,20 @@ pub(crate) struct Origin {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ingredients {
     Split(usize),
-    Blocks(Vec<Ingredient>),
+    Blocks {
+        /// Of each feed; those of a broadcast are shared by all inputs.
+        feeds: Vec<Arc<[Ingredient]>>,
+        partition: u32,
+    },
+}
+
+/// What a use of a block counts against. A block counts against the budget as long as one of its users does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Account {
+    /// Blocks that wait or are read.
+    Budget,
+    /// Blocks that lie behind a barrier: the object store spills them.
+    Exchange,
 }
 
 /// Rows of a block, and how that block is made.
@@ -30,6 +43,14 @@ pub(crate) enum Ingredients {
 pub(crate) struct Ingredient {
     pub(crate) part: BlockSlice,
     pub(crate) recipe: Recipe,
+    pub(crate) account: Account,
+}
+
+impl Ingredient {
+    /// Where it is in the order of the stage that made it.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.recipe.origin.sequence, self.recipe.blocks_before)
+    }
 }
 
 /// How a block is made.
@@ -42,6 +63,8 @@ pub(crate) struct Recipe {
     pub(crate) rows_before: u64,
     /// Rows of the block.
     pub(crate) rows: u64,
+    /// Which partition it belongs to.
+    pub(crate) partition: u32,
 }
 
 impl Origin {
@@ -49,18 +72,23 @@ impl Origin {
     pub(crate) fn to_content(&self) -> InputContent {
         match &self.content {
             Ingredients::Split(split) => InputContent::Split(*split),
-            Ingredients::Blocks(parts) => {
-                InputContent::Blocks(parts.iter().map(|part| part.part).collect())
+            Ingredients::Blocks { feeds, partition } => {
+                let parts = |feed: &Arc<[Ingredient]>| feed.iter().map(|one| one.part).collect();
+                InputContent::Blocks {
+                    feeds: feeds.iter().map(parts).collect(),
+                    partition: *partition,
+                }
             }
         }
     }
 
     /// The blocks that it needs.
-    pub(crate) fn ingredients(&self) -> &[Ingredient] {
-        match &self.content {
-            Ingredients::Split(_) => &[],
-            Ingredients::Blocks(parts) => parts,
-        }
+    pub(crate) fn ingredients(&self) -> impl Iterator<Item = &Ingredient> {
+        let feeds = match &self.content {
+            Ingredients::Split(_) => &[][..],
+            Ingredients::Blocks { feeds, .. } => feeds,
+        };
+        feeds.iter().flat_map(|feed| feed.iter())
     }
 }
 
@@ -72,18 +100,30 @@ struct LiveBlock {
     recipe: Recipe,
     /// Inputs, the consumer, runs that make lost blocks again.
     users: u32,
+    /// Those of them that count against the budget.
+    budget_users: u32,
     /// Whether it was made since it is needed: what came back is not, until its input was run again.
     is_made: bool,
 }
 
-/// A block that nobody needs any more.
+/// What changed with a user less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Freed {
     /// The stage that made it.
     pub(crate) stage: usize,
-    pub(crate) bytes: u64,
-    /// Whether there is something to release.
-    pub(crate) is_made: bool,
+    /// Bytes that do not count against the budget any more.
+    pub(crate) budget_bytes: u64,
+    /// Whether nobody needs it, and there is something to release.
+    pub(crate) is_to_release: bool,
+}
+
+/// What changed with a user more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// Bytes that count against the budget again.
+    pub(crate) budget_bytes: u64,
+    /// Whether it was free, so that it must be made again.
+    pub(crate) is_missing: bool,
 }
 
 /// The blocks that are not free.
@@ -91,58 +131,112 @@ pub(crate) struct Freed {
 pub(crate) struct BlockTable {
     blocks: BTreeMap<BlockKey, LiveBlock>,
     lost: BTreeSet<BlockKey>,
+    /// Of those that count against the budget.
     used_bytes: u64,
+    /// Of the others.
+    exchange_bytes: u64,
 }
 
 impl BlockTable {
-    /// A new block, with one user.
+    /// A new block, with one user that counts against the budget.
     pub(crate) fn add(&mut self, block: BlockKey, bytes: u64, recipe: Recipe) {
-        self.used_bytes += bytes;
+        self.insert(block, bytes, recipe, Account::Budget, true);
+    }
+
+    fn insert(
+        &mut self,
+        block: BlockKey,
+        bytes: u64,
+        recipe: Recipe,
+        account: Account,
+        is_made: bool,
+    ) {
+        *self.bytes_of(account) += bytes;
         let live = LiveBlock {
             bytes,
             recipe,
             users: 1,
-            is_made: true,
+            budget_users: u32::from(account == Account::Budget),
+            is_made,
         };
         self.blocks.insert(block, live);
     }
 
-    /// One more stage that the block goes to.
-    pub(crate) fn share(&mut self, block: BlockKey) {
-        if let Some(live) = self.blocks.get_mut(&block) {
-            live.users += 1;
+    fn bytes_of(&mut self, account: Account) -> &mut u64 {
+        match account {
+            Account::Budget => &mut self.used_bytes,
+            Account::Exchange => &mut self.exchange_bytes,
         }
     }
 
-    /// One more user. A block that is free comes back, as one that is lost: `true`.
-    pub(crate) fn use_again(&mut self, ingredient: &Ingredient) -> bool {
-        let block = ingredient.part.block;
-        if let Some(live) = self.blocks.get_mut(&block) {
-            live.users += 1;
-            return false;
+    /// One more user of a block that is not free. Returns bytes that count against the budget again.
+    pub(crate) fn share(&mut self, block: BlockKey, account: Account) -> u64 {
+        let Some(live) = self.blocks.get_mut(&block) else {
+            return 0;
+        };
+        live.users += 1;
+        if account == Account::Exchange {
+            return 0;
         }
-        self.add(block, ingredient.part.bytes, ingredient.recipe.clone());
-        if let Some(live) = self.blocks.get_mut(&block) {
-            live.is_made = false;
+        live.budget_users += 1;
+        if live.budget_users > 1 {
+            return 0;
         }
+        self.exchange_bytes -= live.bytes;
+        self.used_bytes += live.bytes;
+        live.bytes
+    }
+
+    /// One more user. A block that is free comes back, as one that is lost.
+    pub(crate) fn use_again(&mut self, ingredient: &Ingredient) -> Used {
+        let (block, account) = (ingredient.part.block, ingredient.account);
+        if self.blocks.contains_key(&block) {
+            return Used {
+                budget_bytes: self.share(block, account),
+                is_missing: false,
+            };
+        }
+        let bytes = ingredient.part.bytes;
+        self.insert(block, bytes, ingredient.recipe.clone(), account, false);
         self.lost.insert(block);
-        true
+        Used {
+            budget_bytes: if account == Account::Budget { bytes } else { 0 },
+            is_missing: true,
+        }
     }
 
-    /// A user less. `Some` for the last one.
-    pub(crate) fn free(&mut self, block: BlockKey) -> Option<Freed> {
+    /// A user less.
+    pub(crate) fn free(&mut self, block: BlockKey, account: Account) -> Option<Freed> {
         let live = self.blocks.get_mut(&block)?;
+        let (stage, bytes) = (live.recipe.origin.stage, live.bytes);
         live.users -= 1;
-        if live.users > 0 {
-            return None;
+        live.budget_users -= u32::from(account == Account::Budget);
+        let leaves_budget = account == Account::Budget && live.budget_users == 0;
+        let (is_free, is_made) = (live.users == 0, live.is_made);
+        if leaves_budget {
+            self.used_bytes -= bytes;
+            self.exchange_bytes += bytes;
         }
-        let live = self.blocks.remove(&block)?;
-        self.lost.remove(&block);
-        self.used_bytes -= live.bytes;
+        if is_free {
+            self.exchange_bytes -= bytes;
+            self.blocks.remove(&block);
+            self.lost.remove(&block);
+        }
         Some(Freed {
-            stage: live.recipe.origin.stage,
-            bytes: live.bytes,
-            is_made: live.is_made,
+            stage,
+            budget_bytes: if leaves_budget { bytes } else { 0 },
+            is_to_release: is_free && is_made,
+        })
+    }
+
+    /// What each of the block's users counts against.
+    pub(crate) fn users(&self, block: BlockKey) -> Vec<Account> {
+        self.blocks.get(&block).map_or_else(Vec::new, |live| {
+            let of = |account, count| std::iter::repeat_n(account, count as usize);
+            let others = live.users - live.budget_users;
+            of(Account::Budget, live.budget_users)
+                .chain(of(Account::Exchange, others))
+                .collect()
         })
     }
 
@@ -178,23 +272,19 @@ impl BlockTable {
     }
 
     /// Whether all that the input names can be read, as far as anybody knows.
-    pub(crate) fn are_there(&self, content: &InputContent) -> bool {
-        match content {
-            InputContent::Split(_) => true,
-            InputContent::Blocks(parts) => {
-                self.lost.is_empty() || parts.iter().all(|part| !self.lost.contains(&part.block))
-            }
-        }
+    pub(crate) fn are_there(&self, origin: &Origin) -> bool {
+        let mut blocks = origin.ingredients().map(|one| one.part.block);
+        self.lost.is_empty() || blocks.all(|block| !self.lost.contains(&block))
     }
 
-    /// Whether some block is lost.
-    pub(crate) fn has_lost(&self) -> bool {
-        !self.lost.is_empty()
-    }
-
-    /// Bytes of all of them.
+    /// Bytes of those that count against the budget.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes
+    }
+
+    /// Bytes of the others.
+    pub(crate) fn exchange_bytes(&self) -> u64 {
+        self.exchange_bytes
     }
 
     /// All but these.

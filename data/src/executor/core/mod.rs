@@ -9,10 +9,14 @@
 //! ```
 //!
 //! - EXE-1 (budget-holds): blocks that wait or are read amount to at most the budget and one block per worker; blocks that
-//!   were lost and are made again, and what they are made of, come on top.
-//! - EXE-2 (never-stuck): as long as the consumer takes what is delivered and workers answer, it comes to an end.
-//! - EXE-3 (every-split-once): the rows that leave are those of every split once, whatever dies on the way.
-//! - EXE-4 (order-kept): if asked for, rows leave in the order of the source.
+//!   were lost and are made again, and what they are made of, come on top. Exchange data is not among them: blocks behind
+//!   a barrier ([`feeds`]), which the object store spills. So nothing behind a barrier holds up what it waits for.
+//! - EXE-2 (never-stuck): as long as the consumer takes what is delivered and workers answer, it comes to an end, whatever
+//!   the graph is.
+//! - EXE-3 (every-split-once): the rows that leave are those of every split once along every way of the graph, and every
+//!   input behind a broadcast has all of it, whatever dies on the way.
+//! - EXE-4 (order-kept): if asked for, rows leave in the order of the sources: of a union in the order of the edges, of an
+//!   exchange by partition; within a partition of an exchange they are in the order of the giving stage, asked for or not.
 //!
 //! Blocks that are lost with their node are made again by the inputs that had made them ([`recovery`]).
 //!
@@ -20,7 +24,9 @@
 //! rest is shared. When nothing is under way and nothing may start, one step is taken beyond the budget: the last one
 //! possible, which makes room soonest.
 
+mod edges;
 pub mod event;
+mod feeds;
 mod flow;
 mod lineage;
 mod outputs;
@@ -38,11 +44,11 @@ use aktis_common::error::ErrorCode;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
-use crate::graph::{Edge, EdgeKind};
+use crate::graph::Edge;
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
-use lineage::{BlockTable, Ingredients, Recipe};
+use lineage::{Account, BlockTable, Ingredients, Recipe};
 use sizing::StageDemand;
-use stage::{Active, Feed, Stage, StageSetup, Work};
+use stage::{Active, Stage, StageSetup, Work};
 
 use workers::WorkerState;
 
@@ -54,8 +60,6 @@ const NEWS: f64 = 0.1;
 pub struct ExecutorSetup {
     /// Bytes of blocks that may wait or be read.
     pub budget_bytes: u64,
-    /// Whether rows leave in the order of the source.
-    pub keep_order: bool,
     /// Workers that may die over one input before it is given up.
     pub max_deaths: u32,
     /// What the cluster has.
@@ -101,12 +105,7 @@ impl Executor {
             stages.push(stage);
             demands.push(part.demand);
         }
-        for edge in edges {
-            debug_assert_eq!(edge.kind, EdgeKind::Forward, "as the check says");
-            debug_assert!(edge.from < edge.to, "stages come after what they read from");
-            stages[edge.from].next.push(edge.to);
-            stages[edge.to].feeds.push(Feed::new(edge.from));
-        }
+        edges::connect(&mut stages, edges);
         Self {
             setup,
             stages,
@@ -133,7 +132,7 @@ impl Executor {
         if let Event::Taken(block) = event {
             // Blocks may be taken after the end.
             if self.delivered.remove(&block) {
-                self.free_block(block);
+                self.free_block(block, Account::Budget);
             }
         }
         if self.is_over {
@@ -166,9 +165,14 @@ impl Executor {
         std::mem::take(&mut self.effects)
     }
 
-    /// Bytes of blocks that are not free.
+    /// Bytes of blocks that wait or are read.
     pub fn used_bytes(&self) -> u64 {
         self.blocks.used_bytes()
+    }
+
+    /// Bytes of blocks that lie behind a barrier.
+    pub fn exchange_bytes(&self) -> u64 {
+        self.blocks.exchange_bytes()
     }
 
     /// Inputs of the stage: waiting, in work.
@@ -284,6 +288,7 @@ impl Executor {
                 blocks_before: input.blocks_out,
                 rows_before: input.rows_out,
                 rows,
+                partition: pulled.partition,
             };
             input.blocks_out += 1;
             input.rows_out += rows;
@@ -316,10 +321,10 @@ impl Executor {
     }
 
     /// One user of the block less.
-    fn free_block(&mut self, block: BlockKey) {
-        if let Some(freed) = self.blocks.free(block) {
-            self.stages[freed.stage].output_bytes -= freed.bytes;
-            if freed.is_made {
+    fn free_block(&mut self, block: BlockKey, account: Account) {
+        if let Some(freed) = self.blocks.free(block, account) {
+            self.stages[freed.stage].output_bytes -= freed.budget_bytes;
+            if freed.is_to_release {
                 self.effects.push(Effect::Release(block));
             }
         }
@@ -336,8 +341,8 @@ impl Executor {
         }
         // What was to be made again has no stage that it waits in.
         for block in self.blocks.others(&self.delivered) {
-            while self.blocks.contains(block) {
-                self.free_block(block);
+            for account in self.blocks.users(block) {
+                self.free_block(block, account);
             }
         }
         self.effects.push(Effect::Finish(outcome));
@@ -352,7 +357,7 @@ impl Executor {
             .extend(workers.into_iter().map(Effect::StopWorker));
         unwanted
             .into_iter()
-            .for_each(|block| self.free_block(block));
+            .for_each(|(block, account)| self.free_block(block, account));
     }
 
     /// Decides how many workers each stage may have from now on.
@@ -361,9 +366,11 @@ impl Executor {
         {
             self.sizings += 1;
         }
-        for (index, stage) in self.stages.iter().enumerate() {
-            self.demands[index].is_done = stage.is_done;
-            self.demands[index].cost = self.cost_per_source_row(index);
+        let costs = self.costs_per_source_row();
+        for ((demand, stage), cost) in self.demands.iter_mut().zip(&self.stages).zip(costs) {
+            // Behind a barrier there is nothing to do yet.
+            demand.is_done = stage.is_done || stage.feeds.are_closed();
+            demand.cost = cost;
         }
         let targets = sizing::pool_sizes(&self.demands, &self.setup.view);
         for (stage, target) in self.stages.iter_mut().zip(targets) {
@@ -374,12 +381,13 @@ impl Executor {
     /// Whether the sizes of the pools rest on estimates that do not hold any more. Sizing looks at all workers and nodes,
     /// so it is not done for each input.
     fn has_news_of_costs(&self) -> bool {
-        (0..self.stages.len()).any(|index| {
-            match (self.demands[index].cost, self.cost_per_source_row(index)) {
+        let costs = self.costs_per_source_row().into_iter();
+        costs
+            .zip(&self.demands)
+            .any(|(now, demand)| match (demand.cost, now) {
                 (Some(before), Some(now)) => (now - before).abs() > NEWS * before.abs(),
                 (before, now) => before != now,
-            }
-        })
+            })
     }
 
     /// What must hold between events.
@@ -392,26 +400,25 @@ impl Executor {
         assert_eq!(self.blocks.used_bytes(), stages);
     }
 
-    /// How long a stage works for one row of the sources, as far as it can be told.
-    fn cost_per_source_row(&self, index: usize) -> Option<f64> {
-        let load = self.stages[index].load;
-        let is_known = load.rows_in > 0 && !load.busy.is_zero();
-        let rows_per_source_row = self.rows_per_source_row(index)?;
-        is_known.then(|| load.busy.as_secs_f64() / as_f64(load.rows_in) * rows_per_source_row)
-    }
-
-    /// How many rows come to a stage for one row of the sources.
-    fn rows_per_source_row(&self, index: usize) -> Option<f64> {
-        let stage = &self.stages[index];
-        if stage.is_source() {
-            return Some(1.0);
-        }
-        let along = |feed: &Feed| {
-            let load = self.stages[feed.from].load;
+    /// How long each stage works for one row of the sources, as far as it can be told.
+    fn costs_per_source_row(&self) -> Vec<Option<f64>> {
+        let mut costs = Vec::with_capacity(self.stages.len());
+        // How many rows come to a stage, and leave it, for one row of the sources.
+        let mut leaving: Vec<Option<f64>> = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            let load = stage.load;
+            let coming = if stage.is_source() {
+                Some(1.0)
+            } else {
+                stage.feeds.givers().map(|(from, _)| leaving[from]).sum()
+            };
+            let is_known = load.rows_in > 0 && !load.busy.is_zero();
+            let cost = || load.busy.as_secs_f64() / as_f64(load.rows_in);
+            costs.push(coming.filter(|_| is_known).map(|rows: f64| rows * cost()));
             let growth = (load.rows_in > 0).then(|| as_f64(load.rows_out) / as_f64(load.rows_in));
-            Some(self.rows_per_source_row(feed.from)? * growth?)
-        };
-        stage.feeds.iter().map(along).sum()
+            leaving.push(coming.zip(growth).map(|(rows, growth)| rows * growth));
+        }
+        costs
     }
 }
 

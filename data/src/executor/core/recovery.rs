@@ -7,7 +7,7 @@
 //!                                                       │                 └─► they are lost too, and so on to the source
 //!  Pulled of a rerun ─► Restored: the block is there again, and whoever waits for it goes on
 //! ```
-//! A rerun leaves out the blocks before the first that is lost, as an input does whose worker died. Nothing waits for
+//! A rerun sends exactly the blocks that are lost, of a partitioned stage those of the lost partitions. Nothing waits for
 //! room: a block that is made again had its room already, and the blocks that it needs are few.
 
 use std::sync::Arc;
@@ -64,8 +64,9 @@ impl Executor {
     fn use_ingredients(&mut self, origin: &Origin) -> Vec<(BlockKey, Recipe)> {
         let mut missing = Vec::new();
         for ingredient in origin.ingredients() {
-            if self.blocks.use_again(ingredient) {
-                self.stages[ingredient.recipe.origin.stage].output_bytes += ingredient.part.bytes;
+            let used = self.blocks.use_again(ingredient);
+            self.stages[ingredient.recipe.origin.stage].output_bytes += used.budget_bytes;
+            if used.is_missing {
                 missing.push((ingredient.part.block, ingredient.recipe.clone()));
             }
         }
@@ -85,7 +86,7 @@ impl Executor {
         let ready = stage
             .reruns
             .iter()
-            .find(|(_, rerun)| self.blocks.are_there(&rerun.origin.to_content()));
+            .find(|(_, rerun)| self.blocks.are_there(&rerun.origin));
         let Some((&sequence, _)) = ready else {
             return false;
         };
@@ -110,14 +111,10 @@ impl Executor {
     }
 
     /// Gives a worker what it shall work on.
-    pub(super) fn assign(&mut self, index: usize, worker: WorkerKey, mut active: Active) {
-        let (skip_blocks, skip_rows) = match &mut active.work {
-            Work::Input(input) => (input.blocks_out, input.rows_out),
-            Work::Rerun(rerun) => {
-                let skipped = rerun.skipped();
-                rerun.next_block = skipped.0;
-                skipped
-            }
+    pub(super) fn assign(&mut self, index: usize, worker: WorkerKey, active: Active) {
+        let ((skip_blocks, skip_rows), wanted) = match &active.work {
+            Work::Input(input) => ((input.blocks_out, input.rows_out), Vec::new()),
+            Work::Rerun(rerun) => (rerun.skipped(), rerun.wanted.keys().copied().collect()),
         };
         self.effects.push(Effect::StartInput(StartInput {
             worker,
@@ -126,6 +123,7 @@ impl Executor {
             content: content_of(&active.work),
             skip_blocks,
             skip_rows,
+            wanted,
         }));
         self.stages[index].workers.assign(worker, active);
     }
@@ -138,9 +136,8 @@ impl Executor {
             return;
         };
         if let Some((made, rows, _)) = pulled.block {
-            let wanted = rerun.wanted.remove(&rerun.next_block);
-            rerun.next_block += 1;
-            self.restored(wanted.map(|(lost, _)| lost), made, rows);
+            let wanted = rerun.wanted.pop_first();
+            self.restored(wanted.map(|(_, (lost, _))| lost), made, rows);
         }
         let active = self.stages[index].workers.active(worker);
         let Some(Work::Rerun(rerun)) = active.map(|active| &active.work) else {
@@ -156,7 +153,7 @@ impl Executor {
 
     fn restored(&mut self, lost: Option<BlockKey>, made: BlockKey, rows: u64) {
         let Some(lost) = lost.filter(|&lost| self.blocks.is_lost(lost)) else {
-            // It lies between two that are wanted, nobody needs it any more, or another rerun was quicker.
+            // Nobody needs it any more, or another rerun was quicker.
             self.effects.push(Effect::Release(made));
             return;
         };
@@ -186,7 +183,7 @@ impl Executor {
     /// An input does not need its blocks any more.
     pub(super) fn free_ingredients(&mut self, origin: &Origin) {
         for ingredient in origin.ingredients() {
-            self.free_block(ingredient.part.block);
+            self.free_block(ingredient.part.block, ingredient.account);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! One stage of the executor: inputs that wait, inputs in work, outputs in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
-use super::lineage::{Ingredients, Origin, Recipe};
+use super::feeds::Feeds;
+use super::lineage::{Account, Ingredients, Origin, Recipe};
 use super::outputs::Outputs;
 use super::workers::{WorkerState, WorkerTable};
 
@@ -16,32 +17,22 @@ pub struct StageSetup {
     pub name: String,
     /// Rows that an input should have, where inputs are made from blocks; 0: one block each.
     pub bundle_rows: u64,
+    /// Small neighbouring partitions become one input up to so many bytes; 0: never.
+    pub bundle_bytes: u64,
+    /// Whether rows leave in the order of the inputs.
+    pub keep_order: bool,
     /// Most rows that leave the stage as a whole.
     pub row_limit: Option<u64>,
     /// Whether rows leave as blocks, or end in a sink.
     pub makes_blocks: bool,
 }
 
-/// Rows that come along an edge.
-#[derive(Debug)]
-pub(crate) struct Feed {
-    /// The stage that gives.
-    pub(crate) from: usize,
-    /// Blocks that no input has been made of yet.
-    pub(crate) blocks: VecDeque<BlockSlice>,
-    /// Nothing more comes.
-    pub(crate) is_over: bool,
-}
-
-impl Feed {
-    /// An edge along which nothing has come.
-    pub(crate) fn new(from: usize) -> Self {
-        Self {
-            from,
-            blocks: VecDeque::new(),
-            is_over: false,
-        }
-    }
+/// Where rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) stage: usize,
+    /// Which of its feeds.
+    pub(crate) feed: usize,
 }
 
 /// An input and what has become of it.
@@ -62,8 +53,6 @@ pub(crate) struct Rerun {
     pub(crate) wanted: BTreeMap<u64, (BlockKey, Recipe)>,
     /// Workers that died over it.
     pub(crate) deaths: u32,
-    /// The number of the block that the next pull brings.
-    pub(crate) next_block: u64,
 }
 
 impl Rerun {
@@ -73,7 +62,6 @@ impl Rerun {
             origin,
             wanted: BTreeMap::new(),
             deaths: 0,
-            next_block: 0,
         }
     }
 
@@ -111,10 +99,12 @@ pub(crate) struct Stage {
     /// Runs for what was lost, without a worker.
     pub(crate) reruns: BTreeMap<u64, Rerun>,
     pub(crate) workers: WorkerTable,
-    /// Edges that rows come along, in the order of the rows; none: they come from a source.
-    pub(crate) feeds: Vec<Feed>,
+    /// Edges that rows come along; none: they come from a source.
+    pub(crate) feeds: Feeds,
     /// Stages that rows go to; none: they go to the consumer or end here.
-    pub(crate) next: Vec<usize>,
+    pub(crate) next: Vec<Target>,
+    /// Whether blocks leave in the order of the inputs: somebody needs that, and does not put them in order himself.
+    pub(crate) gives_in_order: bool,
     pub(crate) is_done: bool,
     /// Bytes of blocks that the stage made and that are not free yet.
     pub(crate) output_bytes: u64,
@@ -166,13 +156,15 @@ impl StartFailures {
 
 impl Stage {
     pub(crate) fn new(setup: StageSetup) -> Self {
+        let feeds = Feeds::new(setup.keep_order);
         Self {
             setup,
             pending: BTreeMap::new(),
             reruns: BTreeMap::new(),
             workers: WorkerTable::default(),
-            feeds: Vec::new(),
+            feeds,
             next: Vec::new(),
+            gives_in_order: false,
             is_done: false,
             output_bytes: 0,
             largest_block_bytes: 0,
@@ -192,12 +184,12 @@ impl Stage {
 
     /// Whether nothing more comes in.
     pub(crate) fn is_fed(&self) -> bool {
-        self.feeds.iter().all(|feed| feed.is_over)
+        self.feeds.are_over()
     }
 
-    /// Whether there are blocks that no input has been made of yet.
+    /// Whether there are inputs to be made yet.
     pub(crate) fn has_incoming(&self) -> bool {
-        self.feeds.iter().any(|feed| !feed.blocks.is_empty())
+        !self.feeds.is_empty() && self.feeds.have_blocks()
     }
 
     /// Adds an input at the end of the order.
@@ -255,9 +247,9 @@ impl Stage {
     }
 
     /// Blocks that may leave now, cut to the stage's row limit, and those that nobody will want.
-    pub(crate) fn release(&mut self, keep_order: bool) -> (Vec<BlockSlice>, Vec<BlockSlice>) {
+    pub(crate) fn release(&mut self) -> (Vec<BlockSlice>, Vec<BlockSlice>) {
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-        for mut block in self.outputs.release(keep_order) {
+        for mut block in self.outputs.release(self.gives_in_order) {
             let left = self.rows_wanted().unwrap_or(u64::MAX);
             if left == 0 {
                 unwanted.push(block);
@@ -300,9 +292,8 @@ impl Stage {
     }
 
     /// All blocks that wait for something here, and all workers.
-    pub(crate) fn drain(&mut self) -> (Vec<BlockKey>, Vec<WorkerKey>) {
-        let incoming = self.feeds.iter_mut().flat_map(|feed| feed.blocks.drain(..));
-        let mut blocks: Vec<BlockKey> = incoming.map(|part| part.block).collect();
+    pub(crate) fn drain(&mut self) -> (Vec<(BlockKey, Account)>, Vec<WorkerKey>) {
+        let mut blocks = self.feeds.drain();
         let mut origins: Vec<Arc<Origin>> = Vec::new();
         let mut workers = Vec::new();
         for (worker, state) in self.workers.drain() {
@@ -319,41 +310,10 @@ impl Stage {
         let reruns = std::mem::take(&mut self.reruns).into_values();
         origins.extend(reruns.map(|rerun| rerun.origin));
         let ingredients = origins.iter().flat_map(|origin| origin.ingredients());
-        blocks.extend(ingredients.map(|ingredient| ingredient.part.block));
-        blocks.extend(self.outputs.drain().into_iter().map(|part| part.block));
+        blocks.extend(ingredients.map(|one| (one.part.block, one.account)));
+        let held = self.outputs.drain().into_iter();
+        blocks.extend(held.map(|part| (part.block, Account::Budget)));
         (blocks, workers)
-    }
-
-    /// The blocks of the next input, if there are enough for one. In order, those of an edge wait for all of the edges before.
-    pub(crate) fn next_bundle(
-        &mut self,
-        keep_order: bool,
-        is_forced: bool,
-    ) -> Option<Vec<BlockSlice>> {
-        let (mut rows, mut counts) = (0, Vec::with_capacity(self.feeds.len()));
-        let is_full = |rows: u64, count: usize| count > 0 && rows >= self.setup.bundle_rows;
-        for feed in &self.feeds {
-            let mut count = 0;
-            for block in &feed.blocks {
-                if is_full(rows, counts.iter().sum::<usize>() + count) {
-                    break;
-                }
-                rows += block.rows;
-                count += 1;
-            }
-            counts.push(count);
-            if keep_order && !feed.is_over {
-                break;
-            }
-        }
-        let count = counts.iter().sum();
-        let is_enough = count > 0 && (is_full(rows, count) || self.is_fed() || is_forced);
-        let taken = self.feeds.iter_mut().zip(counts);
-        is_enough.then(|| {
-            taken
-                .flat_map(|(feed, count)| feed.blocks.drain(..count))
-                .collect()
-        })
     }
 }
 

@@ -9,18 +9,37 @@ use super::super::event::*;
 use super::super::sizing::StageDemand;
 use super::super::stage::StageSetup;
 use super::super::*;
+use super::graphs::{Cut, Growth};
 use super::nodes::view;
 use crate::graph::Edge;
 
 pub(super) const ROW_BYTES: u64 = 10;
 
-/// One stage of a scenario: rows per block, workers, bundle, limit.
+/// One stage of a scenario.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
     pub(super) rows_per_block: usize,
     pub(super) workers: usize,
     pub(super) bundle_rows: u64,
+    pub(super) bundle_bytes: u64,
     pub(super) row_limit: Option<u64>,
+    pub(super) growth: Growth,
+    /// Partitions that its rows are told apart by, if an exchange of as many comes next.
+    pub(super) partitions: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            rows_per_block: 10,
+            workers: 2,
+            bundle_rows: 0,
+            bundle_bytes: 0,
+            row_limit: None,
+            growth: Growth::Copies(1),
+            partitions: 1,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -68,31 +87,39 @@ impl Scenario {
     pub(super) fn is_sink(&self, stage: usize) -> bool {
         self.has_sink && self.edges.iter().all(|edge| edge.from != stage)
     }
-
-    /// Along how many ways a row of the stage reaches the consumer.
-    pub(super) fn ways(&self, stage: usize) -> usize {
-        let next = self.edges.iter().filter(|edge| edge.from == stage);
-        let next: Vec<usize> = next.map(|edge| self.ways(edge.to)).collect();
-        if next.is_empty() {
-            1
-        } else {
-            next.iter().sum()
-        }
-    }
 }
 
 /// An input inside a simulated worker: blocks it has still to give.
 pub(super) struct Work {
     pub(super) stage: usize,
-    pub(super) blocks: Vec<Vec<u64>>,
-    pub(super) skip: u64,
+    /// With their numbers, the last first.
+    pub(super) blocks: Vec<(u64, Cut)>,
+    /// Only these are sent, if there are any.
+    pub(super) wanted: Vec<u64>,
     pub(super) rows: Vec<u64>,
+}
+
+impl Work {
+    /// The number of the next block to be sent.
+    fn next_number(&mut self) -> Option<u64> {
+        let is_wanted = |number: &u64| self.wanted.is_empty() || self.wanted.contains(number);
+        while self
+            .blocks
+            .last()
+            .is_some_and(|(number, _)| !is_wanted(number))
+        {
+            self.blocks.pop();
+        }
+        self.blocks.last().map(|(number, _)| *number)
+    }
 }
 
 pub(super) struct World {
     pub(super) scenario: Scenario,
     pub(super) executor: Executor,
     pub(super) split_rows: Vec<Vec<Vec<u64>>>,
+    /// Of each stage, by definition.
+    pub(super) stage_rows: Vec<Vec<u64>>,
     pub(super) work: HashMap<WorkerKey, Work>,
     pub(super) contents: HashMap<BlockKey, Vec<u64>>,
     pub(super) answers: Vec<Event>,
@@ -112,6 +139,10 @@ pub(super) struct World {
     pub(super) nodes: Vec<i64>,
     pub(super) moves_left: usize,
     pub(super) next_block: u64,
+    /// Inputs that were given to workers of each stage.
+    pub(super) given: Vec<usize>,
+    /// Blocks that were asked for again.
+    pub(super) remade: usize,
     pub(super) deaths_left: usize,
     pub(super) choice: usize,
     pub(super) most_used: u64,
@@ -134,6 +165,8 @@ impl World {
             let setup = StageSetup {
                 name: format!("stage {index}"),
                 bundle_rows: shape.bundle_rows,
+                bundle_bytes: shape.bundle_bytes,
+                keep_order: scenario.keep_order,
                 row_limit: shape.row_limit,
                 makes_blocks: !scenario.is_sink(index),
             };
@@ -153,7 +186,6 @@ impl World {
         });
         let setup = ExecutorSetup {
             budget_bytes: scenario.budget_bytes,
-            keep_order: scenario.keep_order,
             max_deaths: u32::MAX,
             view: view(&scenario.nodes),
         };
@@ -162,6 +194,7 @@ impl World {
             deaths_left: scenario.deaths,
             scenario: scenario.clone(),
             executor,
+            stage_rows: scenario.rows(),
             split_rows,
             work: HashMap::new(),
             contents: HashMap::new(),
@@ -176,10 +209,17 @@ impl World {
             nodes: scenario.nodes.clone(),
             moves_left: scenario.moves,
             next_block: 0,
+            given: vec![0; scenario.stages.len()],
+            remade: 0,
             choice: 0,
             most_used: 0,
             outcome: None,
         }
+    }
+
+    /// Inputs that workers of the stage were given.
+    pub(super) fn inputs_given(&self, stage: usize) -> usize {
+        self.given[stage]
     }
 
     /// A number below `bound`, from the scenario's list.
@@ -264,9 +304,13 @@ impl World {
         let mut blocks: Vec<BlockKey> = self.contents.keys().copied().filter(is_block).collect();
         blocks.sort_unstable();
         if !blocks.is_empty() {
-            let block = blocks[self.choose(blocks.len())];
-            self.contents.remove(&block);
-            self.lost.insert(block);
+            // One, or all that a node had.
+            let first = self.choose(blocks.len());
+            let count = if self.choose(3) == 0 { blocks.len() } else { 1 };
+            for &block in blocks.iter().skip(first).step_by(2).take(count) {
+                self.contents.remove(&block);
+                self.lost.insert(block);
+            }
             self.losses_left -= 1;
         }
     }
@@ -354,8 +398,8 @@ impl World {
             // It died, and the executor is about to hear of it.
             return;
         }
-        if let InputContent::Blocks(parts) = &start.content {
-            let blocks = parts.iter().map(|part| part.block);
+        if let InputContent::Blocks { feeds, .. } = &start.content {
+            let blocks = feeds.iter().flatten().map(|part| part.block);
             let blocks: Vec<BlockKey> = blocks.filter(|block| self.lost.contains(block)).collect();
             if !blocks.is_empty() {
                 self.work.remove(&start.worker);
@@ -366,20 +410,18 @@ impl World {
         }
         let rows: Vec<u64> = match &start.content {
             InputContent::Split(split) => self.split_rows[start.stage][*split].clone(),
-            InputContent::Blocks(parts) => {
-                parts.iter().flat_map(|part| self.rows_of(part)).collect()
-            }
+            InputContent::Blocks { feeds, .. } => self.rows_of_feeds(start.stage, feeds),
         };
-        let shape = &self.scenario.stages[start.stage];
-        let mut blocks: Vec<Vec<u64>> = rows
-            .chunks(shape.rows_per_block)
-            .map(<[u64]>::to_vec)
-            .collect();
+        let cut = self.scenario.cut(start.stage, &rows);
+        let numbered = (0..).zip(cut).skip(start.skip_blocks as usize);
+        let mut blocks: Vec<(u64, Cut)> = numbered.collect();
         blocks.reverse();
+        self.remade += start.wanted.len();
+        self.given[start.stage] += 1;
         let work = Work {
             stage: start.stage,
             blocks,
-            skip: start.skip_blocks,
+            wanted: start.wanted,
             rows,
         };
         self.work.insert(start.worker, work);
@@ -395,6 +437,7 @@ impl World {
         let mut pulled = Pulled {
             worker,
             block: None,
+            partition: 0,
             is_last: true,
             rows_in: work.rows.len() as u64,
             busy: Duration::from_millis(work.rows.len() as u64),
@@ -404,17 +447,16 @@ impl World {
             let rows = std::mem::take(&mut work.rows);
             self.contents.insert(BlockKey(u64::MAX - worker.0), rows);
         } else {
-            while work.skip > 0 {
-                work.skip -= 1;
-                work.blocks.pop();
-            }
-            if let Some(rows) = work.blocks.pop() {
+            if work.next_number().is_some()
+                && let Some((_, Cut { partition, rows })) = work.blocks.pop()
+            {
+                pulled.partition = partition;
                 let block = BlockKey(self.next_block);
                 self.next_block += 1;
                 pulled.block = Some((block, rows.len() as u64, rows.len() as u64 * ROW_BYTES));
                 self.contents.insert(block, rows);
             }
-            pulled.is_last = work.blocks.is_empty();
+            pulled.is_last = work.next_number().is_none();
         }
         self.answers.push(Event::Pulled(pulled));
     }

@@ -1,0 +1,343 @@
+//! Rows on their way into a stage: what has come along its edges and has not become an input yet.
+//!
+//! ```text
+//!  forward ──► queue ────────────────┐
+//!  exchange ─► by partition ─────────┼──► input: blocks of every feed, in the order of the edges
+//!  broadcast ► whole, for every input┘
+//! ```
+//! A feed is *closed* as long as what comes along it cannot become inputs, because another one is not over: an exchange or a
+//! broadcast, or in order a forward feed before it. Blocks of exchanges and broadcasts, and those that wait in a closed
+//! feed that is [apart](Feeds::set_apart), count as exchange data and not against the budget.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::event::{BlockKey, BlockSlice};
+use super::lineage::{Account, BlockTable, Ingredient, Ingredients};
+use crate::graph::EdgeKind;
+
+/// A block that has come along an edge.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    part: BlockSlice,
+    account: Account,
+}
+
+#[derive(Debug)]
+struct Feed {
+    from: usize,
+    kind: EdgeKind,
+    /// Of forward and broadcast edges; exchanges are sorted by partition.
+    blocks: VecDeque<Arrived>,
+    /// Nothing more comes.
+    is_over: bool,
+    /// What it may wait for needs what gives along it.
+    is_apart: bool,
+    /// All of a broadcast, once it is over.
+    whole: Option<Arc<[Ingredient]>>,
+}
+
+/// Blocks of one partition, of each feed.
+#[derive(Debug, Default)]
+struct Partition {
+    bytes: u64,
+    feeds: Vec<Vec<Arrived>>,
+}
+
+/// How much becomes one input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measure {
+    /// Rows that an input of forward feeds should have.
+    pub(crate) rows: u64,
+    /// Small neighbouring partitions are put together up to so many bytes; 0: never.
+    pub(crate) partition_bytes: u64,
+    /// Fewer rows will do.
+    pub(crate) is_forced: bool,
+}
+
+/// The edges to a stage.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    feeds: Vec<Feed>,
+    /// Whether rows of an edge wait for all of the edges before.
+    is_ordered: bool,
+    /// Of the exchanges, those that no input has been made of.
+    partitions: BTreeMap<u32, Partition>,
+    partition_bytes: u64,
+    /// Whether an input was made of partitions.
+    has_begun: bool,
+}
+
+impl Feeds {
+    /// No edges yet.
+    pub(crate) fn new(is_ordered: bool) -> Self {
+        Self {
+            is_ordered,
+            ..Self::default()
+        }
+    }
+
+    /// One more edge; returns its position.
+    pub(crate) fn add(&mut self, from: usize, kind: EdgeKind) -> usize {
+        self.feeds.push(Feed {
+            from,
+            kind,
+            blocks: VecDeque::new(),
+            is_over: false,
+            is_apart: false,
+            whole: None,
+        });
+        self.feeds.len() - 1
+    }
+
+    /// Blocks that wait in the feed because it is closed may not hold up those who give them.
+    pub(crate) fn set_apart(&mut self, feed: usize) {
+        self.feeds[feed].is_apart = true;
+    }
+
+    /// The stages that give, in the order of the edges.
+    pub(crate) fn givers(&self) -> impl Iterator<Item = (usize, EdgeKind)> {
+        self.feeds.iter().map(|feed| (feed.from, feed.kind))
+    }
+
+    /// The feeds that may keep this one closed.
+    pub(crate) fn waited_for(&self, feed: usize) -> Vec<usize> {
+        let is_forward = |feed: &Feed| feed.kind == EdgeKind::Forward;
+        let others = self.feeds.iter().enumerate().filter(|&(index, other)| {
+            let is_before = self.is_ordered && index < feed && is_forward(other);
+            is_before || other.kind == EdgeKind::Broadcast
+        });
+        let others = others.map(|(index, _)| index).collect();
+        if is_forward(&self.feeds[feed]) {
+            others
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether its rows come from a source.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    fn is_exchange(&self) -> bool {
+        let kinds = self.feeds.iter().map(|feed| feed.kind);
+        kinds
+            .into_iter()
+            .any(|kind| matches!(kind, EdgeKind::Exchange { .. }))
+    }
+
+    /// Whether nothing more comes.
+    pub(crate) fn are_over(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.is_over)
+    }
+
+    /// Whether no input can be made, whatever comes along forward edges.
+    pub(crate) fn are_closed(&self) -> bool {
+        let holds_up = |feed: &Feed| !feed.is_over && feed.kind != EdgeKind::Forward;
+        self.feeds.iter().any(holds_up)
+    }
+
+    /// Whether blocks of a forward feed can become inputs now.
+    pub(crate) fn is_open(&self, feed: usize) -> bool {
+        let mut before = self.feeds[..feed].iter();
+        !self.are_closed() && (!self.is_ordered || before.all(|feed| feed.is_over))
+    }
+
+    /// What a block that comes along now counts against.
+    pub(crate) fn account(&self, feed: usize) -> Account {
+        let Feed { kind, is_apart, .. } = self.feeds[feed];
+        if kind != EdgeKind::Forward || (is_apart && !self.is_open(feed)) {
+            Account::Exchange
+        } else {
+            Account::Budget
+        }
+    }
+
+    /// A block comes along.
+    pub(crate) fn push(&mut self, feed: usize, part: BlockSlice, partition: u32) {
+        let account = self.account(feed);
+        let arrived = Arrived { part, account };
+        let EdgeKind::Exchange { partitions } = self.feeds[feed].kind else {
+            self.feeds[feed].blocks.push_back(arrived);
+            return;
+        };
+        let number = if partitions == 1 { 0 } else { partition };
+        let count = self.feeds.len();
+        let partition = self.partitions.entry(number).or_default();
+        partition.feeds.resize_with(count, Vec::new);
+        partition.feeds[feed].push(arrived);
+        partition.bytes += part.bytes;
+        self.partition_bytes += part.bytes;
+    }
+
+    /// Nothing more comes along.
+    pub(crate) fn end(&mut self, feed: usize) {
+        self.feeds[feed].is_over = true;
+    }
+
+    /// Whether inputs are still to be made of what is there.
+    pub(crate) fn have_blocks(&self) -> bool {
+        if self.is_exchange() {
+            return !self.partitions.is_empty() || !self.has_begun;
+        }
+        let mut forward = self.forward();
+        forward.any(|(_, feed)| !feed.blocks.is_empty())
+    }
+
+    fn forward(&self) -> impl Iterator<Item = (usize, &Feed)> {
+        let all = self.feeds.iter().enumerate();
+        all.filter(|(_, feed)| feed.kind == EdgeKind::Forward)
+    }
+
+    /// About how many inputs could be made at once.
+    pub(crate) fn ready_inputs(&self, partition_bytes: u64) -> usize {
+        if self.are_closed() {
+            return 0;
+        }
+        if !self.is_exchange() {
+            return usize::from(self.have_blocks());
+        }
+        let most = self.partitions.len().max(usize::from(!self.has_begun));
+        let full = self.partition_bytes.checked_div(partition_bytes);
+        full.and_then(|full| usize::try_from(full).ok())
+            .map_or(most, |full| most.min(full + 1))
+    }
+
+    /// What the next input is made of, if there is enough for one.
+    pub(crate) fn next_input(
+        &mut self,
+        blocks: &mut BlockTable,
+        measure: Measure,
+    ) -> Option<Ingredients> {
+        if self.are_closed() {
+            return None;
+        }
+        let (mut taken, partition) = if self.is_exchange() {
+            self.take_partitions(blocks, measure.partition_bytes)?
+        } else {
+            (self.take_forward(blocks, measure)?, 0)
+        };
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            if feed.kind == EdgeKind::Broadcast {
+                taken[index] = feed.share(blocks);
+            }
+        }
+        Some(Ingredients::Blocks {
+            feeds: taken,
+            partition,
+        })
+    }
+
+    /// In order, blocks of a feed wait for all of the feeds before.
+    fn take_forward(
+        &mut self,
+        blocks: &BlockTable,
+        measure: Measure,
+    ) -> Option<Vec<Arc<[Ingredient]>>> {
+        let (mut rows, mut all, mut counts) = (0, 0, vec![0; self.feeds.len()]);
+        let is_full = |rows: u64, all: usize| all > 0 && rows >= measure.rows;
+        for (index, feed) in self.forward() {
+            for block in &feed.blocks {
+                if is_full(rows, all) {
+                    break;
+                }
+                rows += block.part.rows;
+                all += 1;
+                counts[index] += 1;
+            }
+            if self.is_ordered && !feed.is_over {
+                break;
+            }
+        }
+        let is_enough = all > 0 && (is_full(rows, all) || self.are_over() || measure.is_forced);
+        if !is_enough {
+            return None;
+        }
+        let feeds = self.feeds.iter_mut().zip(counts);
+        let take = |(feed, count): (&mut Feed, usize)| {
+            let taken = feed.blocks.drain(..count);
+            taken.map(|arrived| arrived.ingredient(blocks)).collect()
+        };
+        Some(feeds.map(take).collect())
+    }
+
+    /// The next partition, and as many of its neighbours as are small. If nothing at all came, there is one empty input: the
+    /// sum of nothing is a row, and its columns are known.
+    fn take_partitions(
+        &mut self,
+        blocks: &BlockTable,
+        most_bytes: u64,
+    ) -> Option<(Vec<Arc<[Ingredient]>>, u32)> {
+        let count = self.feeds.len();
+        let mut taken: Vec<Vec<Ingredient>> = (0..count).map(|_| Vec::new()).collect();
+        let (mut first, mut bytes) = (None, 0);
+        while let Some(next) = self.partitions.first_entry() {
+            if first.is_some() && bytes + next.get().bytes > most_bytes {
+                break;
+            }
+            first.get_or_insert(*next.key());
+            let partition = next.remove();
+            bytes += partition.bytes;
+            for (all, arrived) in taken.iter_mut().zip(partition.feeds) {
+                let begin = all.len();
+                all.extend(arrived.iter().map(|arrived| arrived.ingredient(blocks)));
+                all[begin..].sort_by_key(Ingredient::place);
+            }
+        }
+        if first.is_none() && self.has_begun {
+            return None;
+        }
+        self.has_begun = true;
+        self.partition_bytes -= bytes;
+        Some((
+            taken.into_iter().map(Into::into).collect(),
+            first.unwrap_or(0),
+        ))
+    }
+
+    /// All blocks that are here.
+    pub(crate) fn drain(&mut self) -> Vec<(BlockKey, Account)> {
+        self.has_begun = true;
+        self.partition_bytes = 0;
+        let partitions = std::mem::take(&mut self.partitions).into_values();
+        let mut arrived: Vec<Arrived> = partitions.flat_map(|all| all.feeds).flatten().collect();
+        let mut blocks = Vec::new();
+        for feed in &mut self.feeds {
+            arrived.extend(feed.blocks.drain(..));
+            let whole = feed.whole.take();
+            let whole = whole.iter().flat_map(|whole| whole.iter());
+            blocks.extend(whole.map(|one| (one.part.block, one.account)));
+        }
+        blocks.extend(arrived.iter().map(|one| (one.part.block, one.account)));
+        blocks
+    }
+}
+
+impl Arrived {
+    fn ingredient(&self, blocks: &BlockTable) -> Ingredient {
+        let recipe = blocks.recipe(self.part.block);
+        Ingredient {
+            part: self.part,
+            recipe: recipe.expect("blocks that wait are not free").clone(),
+            account: self.account,
+        }
+    }
+}
+
+impl Feed {
+    /// All of a broadcast, for one more input.
+    fn share(&mut self, blocks: &mut BlockTable) -> Arc<[Ingredient]> {
+        let arrived = &mut self.blocks;
+        let whole = self.whole.get_or_insert_with(|| {
+            let all = arrived.drain(..).map(|arrived| arrived.ingredient(blocks));
+            let mut all: Vec<Ingredient> = all.collect();
+            all.sort_by_key(Ingredient::place);
+            all.into()
+        });
+        for ingredient in whole.iter() {
+            blocks.share(ingredient.part.block, ingredient.account);
+        }
+        Arc::clone(whole)
+    }
+}
