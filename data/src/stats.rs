@@ -71,9 +71,11 @@ pub struct ExecutionStats {
     pub bytes_read: u64,
     /// Files written.
     pub files: Vec<WrittenFileStats>,
-    /// The most bytes of blocks that there were at once.
+    /// The most bytes of blocks that waited or were read at once.
     pub most_block_bytes: u64,
-    /// The budget for them.
+    /// The most bytes of exchange data that there were at once: blocks behind a barrier, which are spilled.
+    pub most_exchange_bytes: u64,
+    /// The budget for blocks.
     pub budget_bytes: u64,
     /// How long it took, or takes.
     pub elapsed: Duration,
@@ -173,6 +175,10 @@ impl ExecutionStats {
             bytes_text(self.budget_bytes),
             duration_text(self.elapsed)
         );
+        if self.most_exchange_bytes > 0 {
+            let most = bytes_text(self.most_exchange_bytes);
+            let _ = writeln!(text, "Exchanged between stages: at most {most} at once");
+        }
         text
     }
 }

@@ -12,6 +12,7 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
+use super::inputs::ToldColumns;
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
@@ -21,11 +22,10 @@ use crate::executor::core::event::{
 };
 use crate::executor::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
 use crate::ledger::FolderOutput;
-use crate::sources::blocks::{self, BlockPart};
-use crate::sources::{SourceBlock, Split};
+use crate::sources::Split;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
-use crate::wire::spec::{InputSpec, Report, StageSpec};
+use crate::wire::spec::{Report, StageSpec};
 
 /// To the loop.
 pub(crate) enum Message {
@@ -46,6 +46,10 @@ pub(crate) struct StageStart {
     pub(crate) captured: Vec<BlockHandle>,
     /// Whether what it gives is what the job gives.
     pub(crate) is_last: bool,
+    /// The stages that give along its edges, in their order.
+    pub(crate) givers: Vec<usize>,
+    /// What has been told of the columns that it gives, where somebody asks.
+    pub(crate) columns: Option<ToldColumns>,
 }
 
 /// One execution.
@@ -229,6 +233,9 @@ impl ExecutionLoop {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
             self.count_sunk(worker, stage, report);
+            if let Some(columns) = &mut self.stages[stage].columns {
+                columns.hear(&report.schema);
+            }
             if self.stages[stage].is_last {
                 self.seen.lock().hear(&report.schema);
             }
@@ -243,6 +250,7 @@ impl ExecutionLoop {
         Event::Pulled(Pulled {
             worker,
             block,
+            partition: report.partition,
             is_last: report.is_last,
             rows_in: report.steps.first().map_or(0, |source| source.rows_out),
             busy: Duration::from_nanos(nanos),
@@ -325,7 +333,7 @@ impl ExecutionLoop {
             calls_python,
             resources,
             captured,
-            is_last: _,
+            ..
         } = &self.stages[stage];
         let start = WorkerStart {
             spec,
@@ -342,69 +350,14 @@ impl ExecutionLoop {
         let worker = start.worker;
         self.next_attempt += 1;
         self.sunk.remove(&worker);
-        if let InputContent::Blocks(parts) = &start.content {
-            let blocks = parts.iter().map(|part| part.block).collect();
+        if let InputContent::Blocks { feeds, .. } = &start.content {
+            let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
         }
         let result = self
             .input_of(start)
             .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
         self.checked(worker, result)
-    }
-
-    fn input_of(&self, start: StartInput) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
-        let (position, rows, blocks, feed_blocks) = match start.content {
-            InputContent::Split(index) => {
-                let split = &self.splits[start.stage][index];
-                let mut handles = Vec::with_capacity(split.blocks.len());
-                for block in &split.blocks {
-                    handles.push(self.stored(block)?);
-                }
-                (split.position.clone(), split.rows, handles, Vec::new())
-            }
-            InputContent::Blocks(parts) => {
-                let part = |part: &BlockSlice| BlockPart {
-                    first_row: part.first_row,
-                    rows: part.rows,
-                };
-                let position = blocks::position_of(parts.iter().map(part));
-                let rows = parts.iter().map(|part| part.rows).sum();
-                let handles: Option<Vec<BlockHandle>> = parts
-                    .iter()
-                    .map(|part| self.blocks.get(&part.block).cloned())
-                    .collect();
-                let handles = handles.ok_or_else(|| {
-                    TaskFailure::new(
-                        ErrorCode::Internal,
-                        "an input names a block that was released",
-                    )
-                })?;
-                let feed_blocks = vec![u32::try_from(parts.len()).unwrap_or(u32::MAX)];
-                (position, rows, handles, feed_blocks)
-            }
-        };
-        let input = InputSpec {
-            sequence: start.sequence,
-            skip_blocks: start.skip_blocks,
-            skip_rows: start.skip_rows,
-            attempt: self.next_attempt,
-            position,
-            rows,
-            feed_blocks,
-            ..InputSpec::default()
-        };
-        Ok((input, blocks))
-    }
-
-    /// Where the block lies; puts it there if this is its first use.
-    fn stored(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
-        let session = self.pool.session();
-        if let Some(handle) = block.handle(&session) {
-            return Ok(handle);
-        }
-        let handle = self.pool.put(block)?;
-        block.set_handle(session, handle.clone());
-        Ok(handle)
     }
 
     fn deliver(&self, part: BlockSlice) {
@@ -426,6 +379,9 @@ impl ExecutionLoop {
     fn publish(&self) {
         let mut stats = self.stats.lock();
         stats.most_block_bytes = stats.most_block_bytes.max(self.executor.used_bytes());
+        stats.most_exchange_bytes = stats
+            .most_exchange_bytes
+            .max(self.executor.exchange_bytes());
         for (index, stage) in stats.stages.iter_mut().enumerate() {
             let (pending, active) = self.executor.backlog(index);
             stage.inputs.1 = stage.inputs.0 + (pending + active) as u64;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
+use super::inputs::ToldColumns;
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
@@ -16,7 +17,9 @@ use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::{PoolAnswers, WorkerPool};
-use crate::graph::{JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job};
+use crate::graph::{
+    EdgeKind, JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job,
+};
 use crate::ledger::FolderOutput;
 use crate::panics;
 use crate::plan::{ComputeKind, Dataset};
@@ -66,18 +69,21 @@ pub(super) fn start(
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
         .iter()
-        .map(|stage| stage_start(stage, &sizes))
+        .enumerate()
+        .map(|(index, stage)| {
+            let start = stage_start(stage, &sizes)?;
+            Ok(with_feeds(start, &job, index))
+        })
         .collect();
     let starts = starts.map_err(|error| ExecuteError::Plan(PlanError::planner(error)))?;
     let setup = ExecutorSetup {
         budget_bytes: sizes.budget_bytes,
-        keep_order: options.keep_order,
         max_deaths: options.max_deaths,
         view,
     };
     let stages = job.stages.iter().zip(demands).zip(&splits);
     let stages = stages.map(|((stage, demand), splits)| ExecutorStage {
-        setup: stage_setup(stage),
+        setup: stage_setup(stage, options, sizes.block_bytes),
         demand,
         splits: splits.len(),
     });
@@ -211,10 +217,17 @@ impl Sizes {
     }
 }
 
-fn stage_setup(stage: &StagePlan) -> StageSetup {
+fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) -> StageSetup {
     StageSetup {
         name: stage.name(),
         bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
+        // A partition should be at least a block, unless somebody wants just so many.
+        bundle_bytes: if stage.keeps_partitions {
+            0
+        } else {
+            block_bytes
+        },
+        keep_order: options.keep_order || stage.is_ordered,
         row_limit: stage.row_limit,
         makes_blocks: stage.makes_blocks(),
     }
@@ -278,7 +291,25 @@ fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusio
         resources: stage.compute.resources.clone(),
         captured,
         is_last: stage.sink.is_some(),
+        givers: Vec::new(),
+        columns: None,
     })
+}
+
+/// The same, where its edges are known.
+fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> StageStart {
+    // One forward feed brings its columns with every block.
+    let asks = |stage: usize| {
+        let mut edges = job.edges_to(stage);
+        let first = edges.next();
+        edges.next().is_some() || first.is_some_and(|edge| edge.kind != EdgeKind::Forward)
+    };
+    let is_asked = job.edges_from(index).any(|edge| asks(edge.to));
+    StageStart {
+        givers: job.edges_to(index).map(|edge| edge.from).collect(),
+        columns: is_asked.then(ToldColumns::default),
+        ..start
+    }
 }
 
 fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
@@ -324,6 +355,7 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
         bytes_read: 0,
         files: Vec::new(),
         most_block_bytes: 0,
+        most_exchange_bytes: 0,
         budget_bytes,
         elapsed: Duration::ZERO,
         is_done: false,

@@ -21,9 +21,6 @@ impl JobPlan {
                 return Err(refused(&format!("{} {fault}", stage.name())));
             }
         }
-        if self.edges.iter().any(|edge| edge.kind != EdgeKind::Forward) {
-            return Err(refused("the executor cannot exchange rows yet"));
-        }
         Ok(())
     }
 

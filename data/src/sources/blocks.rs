@@ -142,6 +142,26 @@ pub(crate) fn position_of(parts: impl IntoIterator<Item = BlockPart>) -> Bytes {
     super::encode(&BlocksPosition { parts })
 }
 
+/// An input of blocks as one for each feed, which have so many of them.
+pub(crate) fn by_feed(input: Opened, feed_blocks: &[u32]) -> Result<Vec<Opened>, TaskFailure> {
+    let BlocksPosition { parts } = super::decode(&input.position)?;
+    let (mut parts, mut blocks) = (parts.into_iter(), input.blocks.into_iter());
+    let mut feeds = Vec::with_capacity(feed_blocks.len());
+    for &count in feed_blocks {
+        feeds.push(Opened {
+            position: position_of(parts.by_ref().take(count as usize)),
+            blocks: blocks.by_ref().take(count as usize).collect(),
+        });
+    }
+    if parts.next().is_some() || blocks.next().is_some() {
+        return Err(TaskFailure::new(
+            ErrorCode::Internal,
+            "an input came with more blocks than its feeds have",
+        ));
+    }
+    Ok(feeds)
+}
+
 impl Source for BlocksTable {
     fn rows(&self) -> Option<u64> {
         Some(self.blocks.iter().map(|block| block.rows).sum())

@@ -3,9 +3,10 @@
 //!
 //! ```text
 //!  start(input) ─► source ─► step ─► step ─► ... ─► block cutter ─► Report + block
-//!  pull()         (parquet,   (filter, project,      or sink      ─► Report
-//!                  numbers,    map)                  (count, files)
-//!                  blocks)
+//!  pull()         (parquet,   (filter, project,      (one, or one of each partition)
+//!                  numbers,    map)                  or sink      ─► Report
+//!                  blocks of                         (count, files)
+//!                  each feed)
 //! ```
 //!
 //! - STG-1 (nothing-half-done): a worker's files are hidden; they get their names when the whole job is done, and are gone
@@ -15,13 +16,17 @@
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
 mod meter;
+mod output;
 mod seen;
 
 pub(crate) use seen::SeenColumns;
 
 use meter::StageMeters;
+use output::Output;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
@@ -32,13 +37,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::block;
-use crate::graph::{MapCall, Operator, StageTask};
-use crate::operators::blocks::{BlockCutter, CutBlock};
+use crate::graph::{MapCall, Operator, PartitionBy, StageTask};
+use crate::operators::blocks::CutBlock;
+use crate::operators::feeds::{self, FeedInput, FeedStream};
 use crate::operators::fragment::Environment;
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, map, relational, sample};
-use crate::sinks::{self, SinkWriter, Written};
+use crate::sinks::Written;
 use crate::sources::{self, Opened, SourceReader};
 use crate::wire::decode_task;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
@@ -98,12 +104,13 @@ struct RunningInput {
     seen: SeenColumns,
     skip_blocks: u64,
     skip_rows: u64,
+    /// Only these blocks are sent, if there are any.
+    wanted_blocks: BTreeSet<u64>,
+    /// The number of the next block.
+    next_block: u64,
     rows_left: Option<u64>,
-}
-
-enum Output {
-    Blocks(BlockCutter),
-    Sink(Box<dyn SinkWriter>),
+    /// No more rows come.
+    is_at_end: bool,
 }
 
 impl StageWorker {
@@ -156,7 +163,14 @@ impl StageWorker {
             position: input.position,
             blocks,
         };
-        let mut stream = self.open(opened, &mut meters)?;
+        let mut inputs = feeds::apart(opened, &input.feed_blocks, &input.feed_schemas)?;
+        let bounds = self.read_bounds(&mut inputs)?;
+        let mut streams = Vec::with_capacity(inputs.len());
+        for (opened, schema) in inputs {
+            let stream = self.open(opened, &mut meters)?;
+            streams.push(FeedStream { stream, schema });
+        }
+        let mut stream = feeds::one_after_another(streams);
         for (index, (step, function)) in self.task.steps.iter().zip(functions).enumerate() {
             let next = match step {
                 Operator::Map(call) => {
@@ -178,10 +192,7 @@ impl StageWorker {
             sequence: input.sequence,
             attempt: input.attempt,
         };
-        let output = match &self.task.sink {
-            Some(sink) => Output::Sink(sinks::open(sink, written)?),
-            None => Output::Blocks(BlockCutter::new(self.task.block_bytes)),
-        };
+        let output = Output::open(&self.task, written, bounds)?;
         self.running = Some(RunningInput {
             stream,
             output,
@@ -189,9 +200,37 @@ impl StageWorker {
             seen: SeenColumns::default(),
             skip_blocks: input.skip_blocks,
             skip_rows: input.skip_rows,
+            wanted_blocks: input.wanted_blocks.into_iter().collect(),
+            next_block: 0,
             rows_left: self.task.row_limit,
+            is_at_end: false,
         });
         Ok(())
+    }
+
+    /// Takes out the feed that brings the bounds of partitions, and reads it.
+    fn read_bounds(&mut self, feeds: &mut Vec<FeedInput>) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let by = self
+            .task
+            .partitioner
+            .as_ref()
+            .map(|partitioner| &partitioner.by);
+        let Some(&PartitionBy::Range { bounds_feed, .. }) = by else {
+            return Ok(Vec::new());
+        };
+        if bounds_feed as usize >= feeds.len() {
+            return Err(TaskFailure::new(
+                ErrorCode::Internal,
+                "an input came without the bounds of its partitions",
+            ));
+        }
+        let (opened, _) = feeds.remove(bounds_feed as usize);
+        let mut bounds = self.reader.open(opened, None)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = bounds.next()? {
+            batches.push(batch);
+        }
+        Ok(batches)
     }
 
     /// The rows of an input, read ahead where that is worth a thread.
@@ -263,10 +302,23 @@ impl RunningInput {
         let began = Instant::now();
         let mut rows_sunk = 0;
         loop {
-            while let Some(cut) = self.next_full_block() {
-                if let Some(result) = self.deliver(cut)? {
-                    return Ok(result);
+            while let Some(cut) = self.output.next_full() {
+                let is_last = self.is_at_end && self.output.is_empty();
+                match self.deliver(cut)? {
+                    Some((report, block)) if is_last => return self.finish(report, block),
+                    Some(result) => return Ok(result),
+                    None => {}
                 }
+            }
+            if self.is_at_end {
+                let rows = rows_sunk;
+                return self.finish(
+                    Report {
+                        rows,
+                        ..Report::default()
+                    },
+                    None,
+                );
             }
             let batch = if self.rows_left == Some(0) {
                 None
@@ -274,12 +326,15 @@ impl RunningInput {
                 self.stream.next()?
             };
             let Some(batch) = batch else {
-                return self.finish(rows_sunk);
+                self.is_at_end = true;
+                self.output.close();
+                continue;
             };
             self.seen.see(&batch.schema());
             let batch = self.limit(batch);
             match &mut self.output {
                 Output::Blocks(cutter) => cutter.push(batch),
+                Output::Partitions(cutter) => cutter.push(batch)?,
                 Output::Sink(sink) => {
                     rows_sunk += batch.num_rows() as u64;
                     self.meters
@@ -300,13 +355,6 @@ impl RunningInput {
         }
     }
 
-    fn next_full_block(&mut self) -> Option<CutBlock> {
-        match &mut self.output {
-            Output::Blocks(cutter) => cutter.next_full(),
-            Output::Sink(_) => None,
-        }
-    }
-
     fn limit(&mut self, batch: RecordBatch) -> RecordBatch {
         let Some(left) = self.rows_left else {
             return batch;
@@ -319,8 +367,10 @@ impl RunningInput {
         )
     }
 
-    /// The report of a cut block, or nothing if the block was delivered by an earlier attempt.
+    /// The report of a cut block, or nothing if the block was delivered by an earlier attempt, or nobody wants it.
     fn deliver(&mut self, cut: CutBlock) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
+        let number = self.next_block;
+        self.next_block += 1;
         if self.skip_blocks > 0 {
             self.skip_blocks -= 1;
             self.skip_rows = self
@@ -332,12 +382,17 @@ impl RunningInput {
             }
             return Ok(None);
         }
-        let stream = block::encode(&cut.schema, &cut.batches).map_err(|error| {
+        if !self.wanted_blocks.is_empty() && !self.wanted_blocks.contains(&number) {
+            return Ok(None);
+        }
+        let (schema, rows, partition) = (Arc::clone(&cut.schema), cut.rows, cut.partition);
+        let stream = block::encode(&schema, &cut.into_batches()?).map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
         })?;
         let report = Report {
             has_block: true,
-            rows: cut.rows,
+            rows,
+            partition,
             bytes: stream.len() as u64,
             steps: self.meters.take_report(),
             schema: self.seen.tell(),
@@ -346,29 +401,16 @@ impl RunningInput {
         Ok(Some((report, Some(stream))))
     }
 
-    fn finish(&mut self, rows_sunk: u64) -> Result<(Report, Option<Bytes>), TaskFailure> {
-        let mut report = Report {
-            is_last: true,
-            rows: rows_sunk,
-            ..Report::default()
-        };
-        let mut block = None;
-        match &mut self.output {
-            Output::Sink(sink) => {
-                report.files = self.meters.in_sink(0, || sink.finish())?;
-                report.bytes = report.files.iter().map(|file| file.bytes).sum();
-            }
-            Output::Blocks(cutter) => {
-                if let Some(rest) = cutter.rest()
-                    && let Some((last, stream)) = self.deliver(rest)?
-                {
-                    report = Report {
-                        is_last: true,
-                        ..last
-                    };
-                    block = stream;
-                }
-            }
+    /// The last report of the input, of its last block if there is one.
+    fn finish(
+        &mut self,
+        mut report: Report,
+        block: Option<Bytes>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        report.is_last = true;
+        if let Output::Sink(sink) = &mut self.output {
+            report.files = self.meters.in_sink(0, || sink.finish())?;
+            report.bytes = report.files.iter().map(|file| file.bytes).sum();
         }
         if self.skip_blocks > 0 {
             return Err(not_repeatable());

@@ -83,7 +83,7 @@ impl Executor {
     fn make_room(&mut self) -> bool {
         let starts = self.stages.iter().any(Stage::awaits_first_worker);
         let pulls = self.stages.iter().any(|stage| stage.workers.pulling() > 0);
-        if !starts || pulls || !self.delivered.is_empty() {
+        if !starts || pulls || self.consumer_reads() {
             return false;
         }
         self.stages.iter_mut().any(|stage| {
@@ -99,9 +99,14 @@ impl Executor {
         })
     }
 
+    /// Whether the consumer has something to read. It may wait for a block that is lost, and for what makes that again.
+    fn consumer_reads(&self) -> bool {
+        !self.delivered.is_empty() && self.blocks.all_lost().is_disjoint(&self.delivered)
+    }
+
     /// When nothing is under way and nothing may start: one step beyond the budget, as late in the pipeline as possible.
     fn take_forced_step(&mut self) -> bool {
-        let is_waiting = !self.delivered.is_empty() || self.stages.iter().any(Stage::awaits_answer);
+        let is_waiting = self.consumer_reads() || self.stages.iter().any(Stage::awaits_answer);
         if is_waiting {
             return false;
         }

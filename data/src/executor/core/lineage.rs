@@ -266,6 +266,11 @@ impl BlockTable {
         self.lost.contains(&block)
     }
 
+    /// Those that somebody needs and cannot have.
+    pub(crate) fn all_lost(&self) -> &BTreeSet<BlockKey> {
+        &self.lost
+    }
+
     /// Whether somebody needs it.
     pub(crate) fn contains(&self, block: BlockKey) -> bool {
         self.blocks.contains_key(&block)

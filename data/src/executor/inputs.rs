@@ -1,0 +1,120 @@
+//! What the core calls an input, as a message with its blocks.
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use bytes::Bytes;
+
+use super::main_loop::ExecutionLoop;
+use crate::block::BlockHandle;
+use crate::executor::core::event::{BlockSlice, InputContent, StartInput};
+use crate::sources::SourceBlock;
+use crate::sources::blocks::{self, BlockPart};
+use crate::stage_worker::SeenColumns;
+use crate::wire::spec::InputSpec;
+
+/// The columns of a stage, as its workers have told them.
+#[derive(Default)]
+pub(crate) struct ToldColumns {
+    seen: SeenColumns,
+    bytes: Bytes,
+}
+
+impl ToldColumns {
+    /// Takes what a worker has told.
+    pub(super) fn hear(&mut self, told: &Bytes) {
+        if told.is_empty() {
+            return;
+        }
+        self.seen.hear(told);
+        let all = self.seen.tell();
+        if !all.is_empty() {
+            self.bytes = all;
+        }
+    }
+}
+
+impl ExecutionLoop {
+    /// The message for the worker, and the blocks that come along.
+    pub(super) fn input_of(
+        &self,
+        start: StartInput,
+    ) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
+        let input = InputSpec {
+            sequence: start.sequence,
+            skip_blocks: start.skip_blocks,
+            skip_rows: start.skip_rows,
+            attempt: self.next_attempt,
+            wanted_blocks: start.wanted,
+            ..InputSpec::default()
+        };
+        match start.content {
+            InputContent::Split(index) => {
+                let split = &self.splits[start.stage][index];
+                let blocks = split.blocks.iter().map(|block| self.stored(block));
+                let blocks: Result<_, TaskFailure> = blocks.collect();
+                let input = InputSpec {
+                    position: split.position.clone(),
+                    rows: split.rows,
+                    ..input
+                };
+                Ok((input, blocks?))
+            }
+            InputContent::Blocks { feeds, partition } => {
+                let parts = || feeds.iter().flatten();
+                let count = |feed: &Vec<BlockSlice>| u32::try_from(feed.len()).unwrap_or(u32::MAX);
+                let part = |part: &BlockSlice| BlockPart {
+                    first_row: part.first_row,
+                    rows: part.rows,
+                };
+                let input = InputSpec {
+                    position: blocks::position_of(parts().map(part)),
+                    rows: parts().map(|part| part.rows).sum(),
+                    feed_blocks: feeds.iter().map(count).collect(),
+                    partition,
+                    feed_schemas: self.columns_of_feeds(start.stage, &feeds),
+                    ..input
+                };
+                Ok((input, self.handles(parts())?))
+            }
+        }
+    }
+
+    fn handles<'a>(
+        &self,
+        parts: impl Iterator<Item = &'a BlockSlice>,
+    ) -> Result<Vec<BlockHandle>, TaskFailure> {
+        let handle = |part: &BlockSlice| self.blocks.get(&part.block).cloned();
+        let handles: Option<Vec<BlockHandle>> = parts.map(handle).collect();
+        handles.ok_or_else(|| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                "an input names a block that was released",
+            )
+        })
+    }
+
+    /// What is known of the columns of each feed, where blocks alone may not tell.
+    fn columns_of_feeds(&self, stage: usize, feeds: &[Vec<BlockSlice>]) -> Vec<Bytes> {
+        if let [feed] = feeds
+            && !feed.is_empty()
+        {
+            return Vec::new();
+        }
+        let told = |&giver: &usize| {
+            let columns = self.stages[giver].columns.as_ref();
+            columns.map_or_else(Bytes::new, |columns| columns.bytes.clone())
+        };
+        self.stages[stage].givers.iter().map(told).collect()
+    }
+
+    /// Where the block lies; puts it there if this is its first use.
+    fn stored(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
+        let session = self.pool.session();
+        if let Some(handle) = block.handle(&session) {
+            return Ok(handle);
+        }
+        let handle = self.pool.put(block)?;
+        block.set_handle(session, handle.clone());
+        Ok(handle)
+    }
+}

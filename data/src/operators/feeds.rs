@@ -1,0 +1,108 @@
+//! What comes along the edges of a stage, as streams.
+
+use std::collections::VecDeque;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+
+use super::stream::BatchStream;
+use crate::block;
+use crate::sources::{Opened, blocks};
+
+/// Rows of one feed of an input.
+pub(crate) struct FeedStream {
+    pub(crate) stream: Box<dyn BatchStream>,
+    /// The columns, as far as those who give them have told; there may be no rows.
+    pub(crate) schema: Option<SchemaRef>,
+}
+
+/// What a feed of an input is made of, and its columns, if somebody has told them.
+pub(crate) type FeedInput = (Opened, Option<SchemaRef>);
+
+/// An input as one for each feed; one from a source is one as a whole.
+pub(crate) fn apart(
+    input: Opened,
+    feed_blocks: &[u32],
+    schemas: &[Bytes],
+) -> Result<Vec<FeedInput>, TaskFailure> {
+    let inputs = if feed_blocks.len() < 2 {
+        vec![input]
+    } else {
+        blocks::by_feed(input, feed_blocks)?
+    };
+    let with_columns = |(index, input): (usize, Opened)| {
+        let told = schemas.get(index).filter(|told| !told.is_empty());
+        let schema = told.map(|told| block::decode_schema(told.clone()));
+        let schema = schema.transpose().map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("read columns: {error}"))
+        })?;
+        Ok((input, schema))
+    };
+    inputs.into_iter().enumerate().map(with_columns).collect()
+}
+
+/// The feeds one after another: a union in the order of the edges. Where there is no row at all, the columns are told by a
+/// batch without rows.
+pub(crate) fn one_after_another(mut feeds: Vec<FeedStream>) -> Box<dyn BatchStream> {
+    if feeds.len() == 1 && feeds[0].schema.is_none() {
+        return feeds.remove(0).stream;
+    }
+    let schema = feeds.iter().find_map(|feed| feed.schema.clone());
+    Box::new(Chain {
+        feeds: feeds.into(),
+        untold: schema,
+    })
+}
+
+struct Chain {
+    feeds: VecDeque<FeedStream>,
+    /// The columns, until a batch tells them.
+    untold: Option<SchemaRef>,
+}
+
+impl BatchStream for Chain {
+    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        while let Some(feed) = self.feeds.front_mut() {
+            if let Some(batch) = feed.stream.next()? {
+                self.untold = None;
+                return Ok(Some(batch));
+            }
+            self.feeds.pop_front();
+        }
+        Ok(self.untold.take().map(RecordBatch::new_empty))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::stream::Batches;
+    use crate::testing::{ids, rows, schema};
+
+    fn feed(batches: Vec<RecordBatch>) -> FeedStream {
+        FeedStream {
+            stream: Box::new(Batches(batches.into_iter())),
+            schema: Some(schema()),
+        }
+    }
+
+    fn read(mut stream: Box<dyn BatchStream>) -> Vec<RecordBatch> {
+        std::iter::from_fn(|| stream.next().expect("reads")).collect()
+    }
+
+    #[test]
+    fn feeds_come_in_the_order_of_their_edges() {
+        let feeds = vec![feed(vec![rows(5, 2)]), feed(vec![]), feed(vec![rows(0, 3)])];
+        assert_eq!(ids(&read(one_after_another(feeds))), [5, 6, 0, 1, 2]);
+    }
+
+    #[test]
+    fn columns_are_told_where_there_are_no_rows() {
+        let all = read(one_after_another(vec![feed(vec![]), feed(vec![])]));
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].num_rows(), all[0].schema()), (0, schema()));
+    }
+}

@@ -1,0 +1,207 @@
+//! Which partition each row of a batch goes to.
+
+use std::sync::Arc;
+
+use aktis_worker::TaskFailure;
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::compute::{SortOptions, cast};
+use arrow::datatypes::{DataType, Float64Type, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::row::{OwnedRow, Row, RowConverter, SortField};
+use datafusion_common::hash_utils::{RandomState, create_hashes};
+
+use super::failed;
+use crate::graph::{PartitionBy, Partitioner, RangeKey};
+use crate::operators::relational::index_of;
+
+/// For hashes of keys; all workers of a job must have the same. Not that of hash tables, whose buckets would be half empty.
+const HASH_SEED: u64 = 0x616b_7469_7331;
+
+/// Tells rows of one input apart.
+pub(super) struct Assigner {
+    partitions: u32,
+    by: PartitionBy,
+    sequence: u64,
+    /// Rows of the input so far.
+    rows: u64,
+    bounds: Vec<RecordBatch>,
+    /// For the columns of the keys as they were last.
+    ranges: Option<Ranges>,
+}
+
+struct Ranges {
+    types: Vec<DataType>,
+    converter: RowConverter,
+    /// In order.
+    bounds: Vec<OwnedRow>,
+}
+
+impl Assigner {
+    pub(super) fn new(partitioner: &Partitioner, sequence: u64, bounds: Vec<RecordBatch>) -> Self {
+        Self {
+            partitions: partitioner.partitions.max(1),
+            by: partitioner.by.clone(),
+            sequence,
+            rows: 0,
+            bounds,
+            ranges: None,
+        }
+    }
+
+    /// A partition for each row.
+    pub(super) fn assign(&mut self, batch: &RecordBatch) -> Result<Vec<u32>, TaskFailure> {
+        let numbers = self.rows..self.rows + batch.num_rows() as u64;
+        self.rows = numbers.end;
+        let of = |number: u64| partition(number, self.partitions);
+        let first = self.sequence;
+        match &self.by {
+            PartitionBy::Hash { keys } => Ok(hashes(keys, batch)?.into_iter().map(of).collect()),
+            PartitionBy::RoundRobin => Ok(numbers.map(|row| of(first.wrapping_add(row))).collect()),
+            PartitionBy::Random { seed } => {
+                let begin = mixed(seed ^ mixed(first));
+                Ok(numbers
+                    .map(|row| of(mixed(begin.wrapping_add(row))))
+                    .collect())
+            }
+            PartitionBy::Range { keys, .. } => {
+                let keys = keys.clone();
+                self.between_bounds(&keys, batch)
+            }
+        }
+    }
+
+    fn between_bounds(
+        &mut self,
+        keys: &[RangeKey],
+        batch: &RecordBatch,
+    ) -> Result<Vec<u32>, TaskFailure> {
+        let columns = key_columns(keys, batch)?;
+        let types: Vec<DataType> = columns.iter().map(|one| one.data_type().clone()).collect();
+        let ranges = match self.ranges.take().filter(|ranges| ranges.types == types) {
+            Some(ranges) => ranges,
+            None => Ranges::new(keys, types, &self.bounds)?,
+        };
+        let rows = ranges.converter.convert_columns(&columns);
+        let rows = rows.map_err(|error| failed("compare keys", &error))?;
+        let most = self.partitions as usize - 1;
+        let place = |row: Row<'_>| {
+            let before = ranges.bounds.partition_point(|bound| bound.row() < row);
+            u32::try_from(before.min(most)).expect("is below a u32")
+        };
+        let places = rows.iter().map(place).collect();
+        self.ranges = Some(ranges);
+        Ok(places)
+    }
+}
+
+impl Ranges {
+    fn new(
+        keys: &[RangeKey],
+        types: Vec<DataType>,
+        bounds: &[RecordBatch],
+    ) -> Result<Self, TaskFailure> {
+        let field = |(key, kind): (&RangeKey, &DataType)| {
+            let options = SortOptions {
+                descending: key.is_descending,
+                nulls_first: key.has_nulls_first,
+            };
+            SortField::new_with_options(kind.clone(), options)
+        };
+        let fields = keys.iter().zip(&types).map(field).collect();
+        let cannot = |error: ArrowError| failed("compare keys", &error);
+        let converter = RowConverter::new(fields).map_err(cannot)?;
+        let mut sorted = Vec::new();
+        for batch in bounds {
+            let columns = key_columns(keys, batch)?;
+            let fitting: Result<Vec<ArrayRef>, _> = columns
+                .iter()
+                .zip(&types)
+                .map(|(column, kind)| cast(column, kind))
+                .collect();
+            let rows = converter.convert_columns(&fitting.map_err(cannot)?);
+            sorted.extend(rows.map_err(cannot)?.iter().map(|row| row.owned()));
+        }
+        sorted.sort_unstable();
+        Ok(Self {
+            types,
+            converter,
+            bounds: sorted,
+        })
+    }
+}
+
+fn key_columns(keys: &[RangeKey], batch: &RecordBatch) -> Result<Vec<ArrayRef>, TaskFailure> {
+    let schema = batch.schema();
+    let column = |key: &RangeKey| {
+        let index = index_of("sort()", &key.column, &schema)?;
+        Ok(batch.column(index).clone())
+    };
+    keys.iter().map(column).collect()
+}
+
+/// Hashes of rows that are equal where their keys are, also if these came as other types.
+fn hashes(keys: &[String], batch: &RecordBatch) -> Result<Vec<u64>, TaskFailure> {
+    let schema = batch.schema();
+    let mut columns = Vec::with_capacity(keys.len());
+    for key in keys {
+        let index = index_of("partition by key", key, &schema)?;
+        columns.push(plain(batch.column(index))?);
+    }
+    let mut hashes = vec![0; batch.num_rows()];
+    create_hashes(&columns, &RandomState::with_seed(HASH_SEED), &mut hashes)
+        .map_err(|error| failed("hash keys", &error))?;
+    Ok(hashes.into_iter().map(mixed).collect())
+}
+
+/// The column as the one type that stands for all of its kind: numbers as floats, text as text, times in microseconds.
+fn plain(column: &ArrayRef) -> Result<ArrayRef, TaskFailure> {
+    let is_text = |kind: &DataType| {
+        matches!(
+            kind,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+        )
+    };
+    let kind = match column.data_type() {
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        other => other.clone(),
+    };
+    let wanted = match &kind {
+        DataType::Null | DataType::Boolean => DataType::Float64,
+        kind if kind.is_numeric() => DataType::Float64,
+        kind if is_text(kind) => DataType::Utf8,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
+        other => other.clone(),
+    };
+    let cannot = |error: ArrowError| failed("hash keys", &error);
+    let column = cast(column, &wanted).map_err(cannot)?;
+    if wanted != DataType::Float64 {
+        return Ok(column);
+    }
+    let floats = column.as_any().downcast_ref::<Float64Array>();
+    let floats = floats.expect("was cast just now");
+    // One zero, one of the values that are no number.
+    let one = |value: f64| {
+        if value.is_nan() {
+            f64::NAN
+        } else {
+            value + 0.0
+        }
+    };
+    Ok(Arc::new(floats.unary::<_, Float64Type>(one)))
+}
+
+/// The number as one below `partitions`.
+fn partition(number: u64, partitions: u32) -> u32 {
+    u32::try_from(number % u64::from(partitions)).expect("is below a u32")
+}
+
+/// All bits of the result depend on all bits of `number`: the finaliser of `SplitMix64` (Steele, Lea, Flood 2014).
+fn mixed(number: u64) -> u64 {
+    let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}

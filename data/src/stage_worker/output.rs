@@ -1,0 +1,64 @@
+//! Where the rows of an input go: into blocks, into blocks by partition, into a sink.
+
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use crate::graph::StageTask;
+use crate::operators::blocks::{BlockCutter, CutBlock};
+use crate::operators::partition::PartitionCutter;
+use crate::sinks::{self, SinkWriter, Written};
+
+pub(super) enum Output {
+    Blocks(BlockCutter),
+    Partitions(PartitionCutter),
+    Sink(Box<dyn SinkWriter>),
+}
+
+impl Output {
+    /// Where rows of the input go. `bounds`: of partitions by range.
+    pub(super) fn open(
+        task: &StageTask,
+        written: Written,
+        bounds: Vec<RecordBatch>,
+    ) -> Result<Self, TaskFailure> {
+        if let Some(sink) = &task.sink {
+            return sinks::open(sink, written).map(Self::Sink);
+        }
+        Ok(match &task.partitioner {
+            Some(by) => Self::Partitions(PartitionCutter::new(
+                by,
+                written.sequence,
+                task.block_bytes,
+                bounds,
+            )),
+            None => Self::Blocks(BlockCutter::new(task.block_bytes)),
+        })
+    }
+
+    /// A block that is whole.
+    pub(super) fn next_full(&mut self) -> Option<CutBlock> {
+        match self {
+            Self::Blocks(cutter) => cutter.next_full(),
+            Self::Partitions(cutter) => cutter.next_full(),
+            Self::Sink(_) => None,
+        }
+    }
+
+    /// No more rows come.
+    pub(super) fn close(&mut self) {
+        match self {
+            Self::Blocks(cutter) => cutter.close(),
+            Self::Partitions(cutter) => cutter.close(),
+            Self::Sink(_) => {}
+        }
+    }
+
+    /// Whether no block is left.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Blocks(cutter) => cutter.is_empty(),
+            Self::Partitions(cutter) => cutter.is_empty(),
+            Self::Sink(_) => true,
+        }
+    }
+}
