@@ -3,8 +3,8 @@
 pub(crate) mod blocks;
 pub(crate) mod chance;
 pub mod embed;
-pub(crate) mod fragment;
 pub(crate) mod feeds;
+pub(crate) mod fragment;
 pub(crate) mod function;
 pub(crate) mod map;
 pub(crate) mod partition;
