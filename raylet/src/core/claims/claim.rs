@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_common::resources::{GPU, ResourceRequest};
-use aktis_common::scheduling::PlacementRequest;
+use aktis_common::scheduling::{NodeView, PlacementRequest, Strategy};
 use aktis_proto::v1::{LeaseRequest, StartActor};
 use bytes::Bytes;
 
@@ -102,6 +102,22 @@ impl Claim {
     /// What it needs.
     pub fn resources(&self) -> &ResourceRequest {
         &self.placement.resources
+    }
+
+    /// Whether a node will do, by its id.
+    pub fn is_wanted_on(&self, id: NodeId) -> bool {
+        match self.placement.strategy {
+            Strategy::NodeAffinity {
+                node,
+                is_soft: false,
+            } => node == id,
+            _ => true,
+        }
+    }
+
+    /// Whether the node could serve it if the node were empty.
+    pub fn could_run_on(&self, node: &NodeView) -> bool {
+        self.is_wanted_on(node.id) && node.resources.could_ever_fit(self.resources())
     }
 
     /// Whether it asks for the named resource.

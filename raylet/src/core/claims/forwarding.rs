@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use aktis_common::ids::NodeId;
 use aktis_common::scheduling::Placement;
 
 use super::{Claim, LeaseTable, Sent};
@@ -9,6 +10,9 @@ use crate::core::keys::ReplyTo;
 
 /// How long a claim waits on another node before it may be moved.
 const PATIENCE_ELSEWHERE: Duration = Duration::from_millis(500);
+
+/// How long a claim waits here that only other nodes can serve, before it waits at one of them.
+const PATIENCE_HERE: Duration = Duration::from_secs(1);
 
 impl LeaseTable {
     /// A claim that was sent elsewhere.
@@ -38,6 +42,27 @@ impl LeaseTable {
             }
         }
         taken
+    }
+
+    /// Until when a claim waits here that this node can never serve.
+    pub(super) fn waits_here_until(&self, claim: &Claim) -> Option<Instant> {
+        let is_movable = !claim.is_here_only && !claim.is_hopeless && claim.owner().is_some();
+        let here = self.view.node(self.here)?;
+        (is_movable && !claim.could_run_on(here)).then(|| claim.since + PATIENCE_HERE)
+    }
+
+    /// The node at which the claim had better wait. From here a node is only seen to be full. There the claim has its turn
+    /// (`SCH-4`), and leases that are merely kept warm are asked back for it: an owner that has a task now and then keeps one
+    /// for ever otherwise.
+    pub(super) fn where_to_wait(&self, claim: &Claim, now: Instant) -> Option<NodeId> {
+        if now < self.waits_here_until(claim)? {
+            return None;
+        }
+        let others = self.view.nodes().iter();
+        let others = others.filter(|node| node.id != self.here && claim.could_run_on(node));
+        let others: Vec<NodeId> = others.map(|node| node.id).collect();
+        let chosen = claim.placement.seed.checked_rem(others.len() as u64)?;
+        others.get(usize::try_from(chosen).ok()?).copied()
     }
 
     /// The other node has answered for good.

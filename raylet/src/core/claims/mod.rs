@@ -326,23 +326,6 @@ impl LeaseTable {
         decisions
     }
 
-    /// When the queue is to be served again although nothing happens. Walks the queue, so only once after it was served.
-    fn next_service(&self, now: Instant) -> Option<Instant> {
-        let barrier = self.queue.next_change().map(|at| self.origin + at);
-        let untold = self
-            .queue
-            .iter()
-            .filter(|(_, claim)| claim.is_hopeless && !claim.is_told_infeasible)
-            .filter_map(|(_, claim)| {
-                let hope = self.lost.hope(&claim.placement, now);
-                hope.or((!self.is_view_complete).then(|| claim.since + PATIENCE_WITHOUT_VIEW))
-            });
-        untold
-            .chain(barrier)
-            .min()
-            .map(|at| at.max(self.served_at + LEAST_PAUSE))
-    }
-
     /// Claims that hold resources and want a worker, in order.
     pub fn placed(&self) -> &VecDeque<Placed> {
         &self.placed

@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use aktis_common::ids::{ActorId, NodeId};
-use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, Strategy, solve};
+use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, solve};
 
 use super::grant::allocate_in_parts;
-use super::{Claim, Decision, Grant, Holder, LeaseTable, PATIENCE_WITHOUT_VIEW, Placed, Purpose};
+use super::{
+    Claim, Decision, Grant, Holder, LEAST_PAUSE, LeaseTable, PATIENCE_WITHOUT_VIEW, Placed, Purpose,
+};
 use crate::core::keys::{LeaseId, ReplyTo};
 
 /// A claim that leaves the queue.
@@ -50,6 +52,11 @@ impl LeaseTable {
             Placement::Wait { reason } => {
                 claim.is_hopeless = false;
                 claim.is_told_infeasible = false;
+                if let Some(node) = self.where_to_wait(claim, now) {
+                    granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
+                    decisions.push(Decision::Forward(reply_to, node));
+                    return Attempt::Granted;
+                }
                 claim.waits_for = reason;
                 Attempt::Waits {
                     short_of: self.resources().short_of(claim.resources()),
@@ -79,7 +86,7 @@ impl LeaseTable {
 
     pub(super) fn place(&self, claim: &Claim) -> Placement {
         if claim.is_here_only || self.view.nodes().len() == 1 {
-            if self.resources().fits(claim.resources()) && self.is_wanted_here(claim) {
+            if self.resources().fits(claim.resources()) && claim.is_wanted_on(self.here) {
                 return Placement::Node(self.here);
             }
             let only_here = ClusterView::new(vec![NodeView {
@@ -91,19 +98,31 @@ impl LeaseTable {
         solve(&self.view, &claim.placement)
     }
 
-    fn is_wanted_here(&self, claim: &Claim) -> bool {
-        match claim.placement.strategy {
-            Strategy::NodeAffinity {
-                node,
-                is_soft: false,
-            } => node == self.here,
-            _ => true,
-        }
-    }
-
     /// Whether a node that is gone could serve the claim. Another raylet that forwarded it knows such nodes itself.
     fn has_hope(&self, claim: &Claim, now: Instant) -> bool {
         !claim.is_here_only && self.lost.hope(&claim.placement, now).is_some()
+    }
+
+    /// When the queue is to be served again although nothing happens. Walks the queue, so only once after it was served.
+    pub(super) fn next_service(&self, now: Instant) -> Option<Instant> {
+        let barrier = self.queue.next_change().map(|at| self.origin + at);
+        let untold = self
+            .queue
+            .iter()
+            .filter(|(_, claim)| claim.is_hopeless && !claim.is_told_infeasible)
+            .filter_map(|(_, claim)| {
+                let hope = self.lost.hope(&claim.placement, now);
+                hope.or((!self.is_view_complete).then(|| claim.since + PATIENCE_WITHOUT_VIEW))
+            });
+        let leaving = self
+            .queue
+            .iter()
+            .filter_map(|(_, claim)| self.waits_here_until(claim));
+        untold
+            .chain(leaving.filter(|at| *at > now))
+            .chain(barrier)
+            .min()
+            .map(|at| at.max(self.served_at + LEAST_PAUSE))
     }
 
     /// Before the first snapshot of the cluster other nodes may exist that nobody knows of yet.

@@ -214,6 +214,28 @@ fn claim_that_waits_elsewhere_is_taken_back_once_there_is_room_here() {
 }
 
 #[test]
+fn claim_that_only_a_full_node_can_serve_waits_there_after_a_while_and_not_here() {
+    let now = Instant::now();
+    let mut table = table(1, 0, now);
+    let mut full = node(2, 0);
+    full.allocate(&request(&[(CPU, 2.0)])).unwrap();
+    table.set_other_node(THERE, Some(full), now);
+    table.submit(key(1), cpus(1, 2.0, now));
+    table.submit(key(2), cpus(1, 1.0, now));
+    table.submit(key(3), cpus(1, 1.0, now));
+    assert_eq!(table.pump(now), [Decision::Placed(key(2))]);
+    let at = table.next_deadline().expect("somebody waits elsewhere soon");
+    assert!(at > now);
+    assert_eq!(table.pump(at), [Decision::Forward(key(1), THERE)]);
+    assert_eq!(
+        table.next_deadline(),
+        None,
+        "this node can serve the other one"
+    );
+    assert!(table.take_back_forwarded(at + Duration::from_secs(5)).is_empty());
+}
+
+#[test]
 fn withdrawn_claim_gives_back_what_it_held() {
     let now = Instant::now();
     let mut table = table(1, 0, now);
