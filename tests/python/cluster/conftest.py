@@ -1,5 +1,6 @@
 """Clusters of real daemons on this machine, each test module in a folder of its own."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -44,6 +45,13 @@ class Cluster:
         self.folder = folder
         self.environment = {**os.environ, "AKTIS_TEMP_DIR": str(folder), "AKTIS_NODE_TIMEOUT": "4s"}
         self.address = None
+
+    @contextlib.contextmanager
+    def elsewhere(self, **environment):
+        """What is started in the block is started with these variables besides."""
+        before, self.environment = self.environment, self.environment | environment
+        yield
+        self.environment = before
 
     def run(self, *arguments):
         """Runs the aktis command and returns what it printed."""
