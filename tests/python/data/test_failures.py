@@ -106,6 +106,19 @@ def test_wrong_output_of_a_function_is_told(output, message):
         aktis.data.range(3).map_batches(lambda batch: output).take_all()
 
 
+def test_two_columns_of_one_name_are_refused_wherever_they_come_from():
+    """Rows have room for one of them, and a file of both cannot be read."""
+    table = pyarrow.table([[1], [2]], names=["a", "a"])
+    frame = table.to_pandas()
+    with pytest.raises(ValueError, match=r"from_arrow\(\): two columns have the name 'a'"):
+        aktis.data.from_arrow(table)
+    with pytest.raises(ValueError, match=r"from_pandas\(\): two columns have the name 'a'"):
+        aktis.data.from_pandas(frame)
+    for output in (table, table.to_batches()[0], frame):
+        with pytest.raises(ValueError, match="two columns have the name 'a'; rename"):
+            aktis.data.range(1).map_batches(lambda batch, output=output: output).take_all()
+
+
 def test_columns_that_change_type_cannot_be_written(tmp_path):
     def flip(batch):
         yield {"x": [1.5]}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _native, _one_schema
+from . import _batches, _native, _one_schema, _wrong_outputs
 from ._keywords import Keywords, Refused, sql_of
 from .dataset import Dataset
 
@@ -235,6 +235,8 @@ def _paths(function: str, paths: Any) -> list[str]:
 
 
 def _from_batches(batches: list[Any], function: str, parts: int | None = None) -> Dataset:
+    for batch in batches:
+        _wrong_outputs.check_names(batch.schema.names, function)
     names = [f"in part {index}" for index in builtins.range(len(batches))]
     schema = _one_schema.unified([batch.schema for batch in batches], function, names)
     places = zip(batches, names, strict=True)

@@ -20,6 +20,19 @@ _BATCH = "a dict of columns (numpy arrays or lists), a pandas.DataFrame or a pya
 _NO_RETURN = "did you forget 'return'?"
 
 
+def check_names(names: list[str], function: str) -> None:
+    """Refuses two columns of one name: rows, arrays by name and files have room for one of them.
+
+    >>> check_names(["a", "b", "a"], "MapBatches(f)")
+    Traceback (most recent call last):
+    ...
+    ValueError: MapBatches(f): two columns have the name 'a'; rename one of them
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise ValueError(f"{function}: two columns have the name {twice!r}; rename one of them")
+
+
 def no_batch(output: Any, function: str) -> ValueError:
     """For what is no batch."""
     if output is None:
