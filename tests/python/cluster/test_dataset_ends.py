@@ -66,7 +66,9 @@ def test_driver_that_is_killed_leaves_nothing_to_see_or_to_hold_and_others_go_on
     cluster.start_node("--num-cpus", "1", "--resources", '{"b": 2, "c": 1}')
     aktis.init(address=cluster.address, log_to_driver=False)
     try:
-        batches = iter(aktis.data.range(100).map(lambda row: row, num_cpus=0, resources={"c": 1}).iter_batches(batch_size=10))
+        batches = iter(
+            aktis.data.range(100).map(lambda row: row, num_cpus=0, resources={"c": 1}).iter_batches(batch_size=10)
+        )
         ids = list(next(batches)["id"])
         with writer(cluster, tmp_path) as process:
             process.kill()

@@ -224,7 +224,9 @@ fn claim_that_only_a_full_node_can_serve_waits_there_after_a_while_and_not_here(
     table.submit(key(2), cpus(1, 1.0, now));
     table.submit(key(3), cpus(1, 1.0, now));
     assert_eq!(table.pump(now), [Decision::Placed(key(2))]);
-    let at = table.next_deadline().expect("somebody waits elsewhere soon");
+    let at = table
+        .next_deadline()
+        .expect("somebody waits elsewhere soon");
     assert!(at > now);
     assert_eq!(table.pump(at), [Decision::Forward(key(1), THERE)]);
     assert_eq!(
@@ -232,7 +234,11 @@ fn claim_that_only_a_full_node_can_serve_waits_there_after_a_while_and_not_here(
         None,
         "this node can serve the other one"
     );
-    assert!(table.take_back_forwarded(at + Duration::from_secs(5)).is_empty());
+    assert!(
+        table
+            .take_back_forwarded(at + Duration::from_secs(5))
+            .is_empty()
+    );
 }
 
 #[test]
