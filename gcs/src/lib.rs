@@ -27,11 +27,11 @@
 //!   who asked for it (`kill`) hears that as an error. What the head itself decided meanwhile (where an actor is) the nodes tell.
 //! - `GCS-4 (token-stays)`: a token that the gcs made itself stays with its tables: nodes that knew it still do.
 //! - `GCS-5 (queued-is-waiting)`, `GCS-6 (nobody-on-a-dead-node)`, `GCS-7 (starts-are-answered)`: [`core::GcsCore::check`]
-//! - `NODE-G1 (generations-grow)`, `NODE-G2 (booked-until-reported)`, `NODE-G3 (dead-is-told-once)`: [`core::node_table`]
-//! - `JOB-1 (away-with-its-node)`, `JOB-2 (ends-once)`: [`core::job_table`]
-//! - `KV-1 (rows-end-with-their-jobs)`: [`core::kv_table`]
+//! - `NODE-G1 (generations-grow)`, `NODE-G2 (booked-until-reported)`, `NODE-G3 (dead-is-told-once)`: [`core::nodes::table`]
+//! - `JOB-1 (away-with-its-node)`, `JOB-2 (ends-once)`: [`core::jobs::table`]
+//! - `KV-1 (rows-end-with-their-jobs)`: [`core::keys::table`]
 //! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`,
-//!   `ACT-5 (ends-with-its-maker)`: [`core::actor_table`]
+//!   `ACT-5 (ends-with-its-maker)`: [`core::actors::table`]
 
 pub mod config;
 pub mod core;

@@ -12,7 +12,7 @@ use aktis_common::holds;
 use aktis_common::ids::ActorId;
 
 use super::GcsCore;
-use super::actor_table::{ActorRecord, Phase};
+use super::actors::table::{ActorRecord, Phase};
 
 impl GcsCore {
     /// # Errors

@@ -3,22 +3,14 @@
 //! Each public method of [`GcsCore`] is one event: it changes the tables and adds effects to its [`Turn`]. After a batch
 //! of events the loop calls [`GcsCore::settle`] once, which places the actors that wait.
 
-mod actor_life;
-mod actor_reports;
-mod actor_requests;
-pub mod actor_table;
+pub mod actors;
 mod check;
 mod departed;
 mod error;
-mod job_events;
-pub mod job_table;
-mod kv_events;
-pub mod kv_table;
-mod node_events;
-pub mod node_table;
-mod placing;
+pub mod jobs;
+pub mod keys;
+pub mod nodes;
 mod restore;
-mod starts;
 mod turn;
 mod undo;
 
@@ -33,18 +25,18 @@ use aktis_common::ids::{ActorId, InvalidId};
 use aktis_common::scheduling::{PlacementRequest, WaitQueue};
 use aktis_proto::v1::{ClusterStatusReply, publication::Kind};
 
+pub use actors::starts::StartOutcome;
 pub use error::GcsError;
-pub use kv_table::PutOutcome;
-pub use node_table::NodeTimeouts;
+pub use keys::table::PutOutcome;
+pub use nodes::table::NodeTimeouts;
 pub use restore::{RestoreError, Row};
-pub use starts::StartOutcome;
 pub use turn::{Effect, Table, Turn, Write};
 
-use actor_table::ActorTable;
+use actors::table::ActorTable;
 use departed::Departed;
-use job_table::{Away, JobTable};
-use kv_table::KvTable;
-use node_table::NodeTable;
+use jobs::table::{Away, JobTable};
+use keys::table::KvTable;
+use nodes::table::NodeTable;
 
 /// All that the head knows.
 #[derive(Debug)]

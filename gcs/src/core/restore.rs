@@ -7,9 +7,9 @@ use aktis_proto::v1::{JobInfo, NodeInfo};
 use bytes::Bytes;
 use prost::Message;
 
-use super::actor_table::{ActorRecord, Phase, StoredActor};
-use super::job_table::Away;
-use super::kv_events::split_claim;
+use super::actors::table::{ActorRecord, Phase, StoredActor};
+use super::jobs::table::Away;
+use super::keys::events::split_claim;
 use super::{GcsCore, NodeTimeouts, Table, Turn};
 
 /// Key of the session id in [`Table::Meta`].

@@ -8,7 +8,7 @@ use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{CreateActorRequest, KvPutRequest, publication::Kind};
 use bytes::Bytes;
 
-use super::kv_events::split_claim;
+use super::keys::events::split_claim;
 use super::{Effect, GcsCore, Table};
 
 impl GcsCore {

@@ -6,19 +6,19 @@ use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{Address, Failure, publication::Kind};
 use bytes::Bytes;
 
-use super::actor_table::Phase;
-use super::placing::placement_of;
-use super::{GcsCore, Table, Turn};
+use crate::core::actors::placing::placement_of;
+use crate::core::actors::table::Phase;
+use crate::core::{GcsCore, Table, Turn};
 
 /// What is known of the loss of an actor's process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Loss<'a> {
-    pub(super) cause: &'a str,
+pub(in crate::core) struct Loss<'a> {
+    pub(in crate::core) cause: &'a str,
     /// The last lines of its output; empty if there are none.
-    pub(super) last_words: &'a str,
-    pub(super) is_out_of_memory: bool,
+    pub(in crate::core) last_words: &'a str,
+    pub(in crate::core) is_out_of_memory: bool,
     /// It may be running still.
-    pub(super) is_ending: bool,
+    pub(in crate::core) is_ending: bool,
 }
 
 impl<'a> From<&'a str> for Loss<'a> {
@@ -40,7 +40,7 @@ impl<'a> From<&'a String> for Loss<'a> {
 
 impl GcsCore {
     /// The actor's process is lost: restarts it when that has ended, or ends it (`ACT-3`, `ACT-4`).
-    pub(super) fn incarnation_lost<'a>(
+    pub(in crate::core) fn incarnation_lost<'a>(
         &mut self,
         actor: ActorId,
         loss: impl Into<Loss<'a>>,
@@ -98,18 +98,18 @@ impl GcsCore {
     }
 
     /// `ACT-5`: the process that made the actor is gone, and nobody counts its handles any more.
-    pub(super) fn end_with_maker(&mut self, actor: ActorId, cause: &str, turn: &mut Turn) {
+    pub(in crate::core) fn end_with_maker(&mut self, actor: ActorId, cause: &str, turn: &mut Turn) {
         self.bury(actor, Failure::of(ErrorCode::ActorDied, died(cause)), turn);
     }
 
-    pub(super) fn place_again(&mut self, actor: ActorId, node: NodeId, turn: &mut Turn) {
+    pub(in crate::core) fn place_again(&mut self, actor: ActorId, node: NodeId, turn: &mut Turn) {
         self.nodes.unbook(node, actor, &ResourceRequest::default());
         self.nodes.set_full(node);
         self.queue_again(actor, turn);
         self.keep_actor(actor, turn);
     }
 
-    pub(super) fn queue_again(&mut self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn queue_again(&mut self, actor: ActorId, turn: &mut Turn) {
         let Some(record) = self.actors.get_mut(actor) else {
             return;
         };
@@ -130,7 +130,7 @@ impl GcsCore {
     }
 
     /// The end of an actor (`ACT-1`). Its worker, if it has one, is killed.
-    pub(super) fn bury(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
+    pub(in crate::core) fn bury(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
         if let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) {
             self.kill_for_good(record, &failure.message, turn);
         }
@@ -138,7 +138,12 @@ impl GcsCore {
     }
 
     /// [`Self::bury`] of an actor whose worker ends by itself.
-    pub(super) fn bury_ended(&mut self, actor: ActorId, failure: Failure, turn: &mut Turn) {
+    pub(in crate::core) fn bury_ended(
+        &mut self,
+        actor: ActorId,
+        failure: Failure,
+        turn: &mut Turn,
+    ) {
         self.waiting.remove(&actor);
         self.reasons.remove(&actor);
         self.unanswered.remove(&actor);
@@ -165,7 +170,12 @@ impl GcsCore {
     }
 
     /// `ACT-3`: kills a worker that is not the actor, although it says so.
-    pub(super) fn kill_if_stale(&self, actor: ActorId, address: &Address, turn: &mut Turn) {
+    pub(in crate::core) fn kill_if_stale(
+        &self,
+        actor: ActorId,
+        address: &Address,
+        turn: &mut Turn,
+    ) {
         let (Ok(node), Ok(worker)) = (address.node(), address.worker()) else {
             return;
         };
@@ -179,13 +189,13 @@ impl GcsCore {
         }
     }
 
-    pub(super) fn keep_actor(&self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn keep_actor(&self, actor: ActorId, turn: &mut Turn) {
         if let Some(record) = self.actors.get(actor) {
             turn.keep(Table::Actors, actor.to_wire(), &record.to_stored());
         }
     }
 
-    pub(super) fn actor_changed(&self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn actor_changed(&self, actor: ActorId, turn: &mut Turn) {
         self.keep_actor(actor, turn);
         if let Some(record) = self.actors.get(actor) {
             turn.publish(Kind::Actor(record.news()));
@@ -194,6 +204,6 @@ impl GcsCore {
 }
 
 /// How messages say it.
-pub(super) fn died(cause: &str) -> String {
+pub(in crate::core) fn died(cause: &str) -> String {
     format!("the actor died: {cause}")
 }

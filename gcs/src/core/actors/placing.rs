@@ -10,11 +10,13 @@ use aktis_common::scheduling::{Attempt, ClusterView, Placement, PlacementRequest
 use aktis_proto::convert::{ConvertError, placement_request};
 use aktis_proto::v1::Failure;
 
-use super::actor_table::{ActorRecord, Phase};
-use super::{Effect, GcsCore, Turn};
+use crate::core::actors::table::{ActorRecord, Phase};
+use crate::core::{Effect, GcsCore, Turn};
 
 /// What the actor asks of the scheduler. Near its maker among equals.
-pub(super) fn placement_of(record: &ActorRecord) -> Result<PlacementRequest, ConvertError> {
+pub(in crate::core) fn placement_of(
+    record: &ActorRecord,
+) -> Result<PlacementRequest, ConvertError> {
     let mut request = placement_request(&record.placing_resources())?;
     let owner = record.spec.owner.as_ref();
     request.local_node = owner.and_then(|owner| owner.node().ok());
@@ -141,7 +143,7 @@ impl GcsCore {
     }
 
     /// Sends the request for an actor that is [`Phase::Starting`].
-    pub(super) fn ask_to_start(&self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn ask_to_start(&self, actor: ActorId, turn: &mut Turn) {
         let Some(record) = self.actors.get(actor) else {
             return;
         };

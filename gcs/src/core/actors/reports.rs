@@ -7,10 +7,10 @@ use aktis_proto::v1::{
     Failure, ReportActorStartedRequest, ReportWorkerDeathRequest, publication::Kind,
 };
 
-use super::actor_life::{Loss, died};
-use super::actor_table::Phase;
-use super::departed::Departure;
-use super::{GcsCore, GcsError, Turn, read_id};
+use crate::core::actors::life::{Loss, died};
+use crate::core::actors::table::Phase;
+use crate::core::departed::Departure;
+use crate::core::{GcsCore, GcsError, Turn, read_id};
 
 impl GcsCore {
     /// A constructor has ended.
@@ -146,7 +146,7 @@ impl GcsCore {
         Ok(())
     }
 
-    pub(super) fn actor_worker_died(
+    pub(in crate::core) fn actor_worker_died(
         &mut self,
         actor: ActorId,
         worker: WorkerId,

@@ -6,10 +6,10 @@ use aktis_proto::v1::{
     ActorUpdate, CreateActorRequest, Failure, GetActorRequest, KillActorRequest,
 };
 
-use super::actor_life::died;
-use super::actor_table::{ActorRecord, Phase};
-use super::placing::placement_of;
-use super::{GcsCore, GcsError, Turn, read_id};
+use crate::core::actors::life::died;
+use crate::core::actors::placing::placement_of;
+use crate::core::actors::table::{ActorRecord, Phase};
+use crate::core::{GcsCore, GcsError, Turn, read_id};
 
 impl GcsCore {
     /// Makes an actor, or finds the one of this name.

@@ -9,9 +9,9 @@ use aktis_common::ids::{ActorId, NodeId, WorkerId};
 use aktis_common::resources::ResourceRequest;
 use aktis_proto::v1::{Address, Failure};
 
-use super::actor_life::Loss;
-use super::actor_table::Phase;
-use super::{GcsCore, Turn};
+use crate::core::actors::life::Loss;
+use crate::core::actors::table::Phase;
+use crate::core::{GcsCore, Turn};
 
 /// What came of asking a raylet to start an actor.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ pub enum StartOutcome {
 }
 
 impl GcsCore {
-    /// A raylet has answered a [`StartActor`](super::Effect::StartActor), or has not.
+    /// A raylet has answered a [`StartActor`](crate::core::Effect::StartActor), or has not.
     pub fn start_answered(
         &mut self,
         actor: ActorId,
@@ -109,7 +109,12 @@ impl GcsCore {
     }
 
     /// The news of a process's death may have overtaken that of its start, and is heard now.
-    pub(super) fn die_if_departed(&mut self, actor: ActorId, worker: WorkerId, turn: &mut Turn) {
+    pub(in crate::core) fn die_if_departed(
+        &mut self,
+        actor: ActorId,
+        worker: WorkerId,
+        turn: &mut Turn,
+    ) {
         let Some(end) = self.departed.get(worker).cloned() else {
             return;
         };
@@ -139,14 +144,14 @@ impl GcsCore {
     }
 
     /// It is known what came of the start.
-    pub(super) fn is_answered(&mut self, actor: ActorId) {
+    pub(in crate::core) fn is_answered(&mut self, actor: ActorId) {
         if self.unanswered.remove(&actor).is_some() {
             self.reasons.remove(&actor);
         }
     }
 
     /// The node registers: what it did not answer for too long is not to be there, and is placed anew.
-    pub(super) fn withdraw_unanswered(&mut self, node: NodeId, turn: &mut Turn) {
+    pub(in crate::core) fn withdraw_unanswered(&mut self, node: NodeId, turn: &mut Turn) {
         for (actor, worker) in self.actors.on_node(node) {
             let since = self.unanswered.get(&actor);
             let is_overdue = since.is_some_and(|at| *at + self.timeouts.silence <= turn.now);

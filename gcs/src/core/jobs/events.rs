@@ -6,8 +6,8 @@ use aktis_proto::v1::{
     AddJobRequest, Failure, FinishJobRequest, JobFinished, JobInfo, publication::Kind,
 };
 
-use super::job_table::Away;
-use super::{GcsCore, GcsError, Table, Turn, read_id};
+use crate::core::jobs::table::Away;
+use crate::core::{GcsCore, GcsError, Table, Turn, read_id};
 
 impl GcsCore {
     /// A driver begins.
@@ -42,7 +42,7 @@ impl GcsCore {
     }
 
     /// A job is over: so are its actors, but for the detached ones.
-    pub(super) fn end_job(&mut self, id: JobId, cause: &str, turn: &mut Turn) {
+    pub(in crate::core) fn end_job(&mut self, id: JobId, cause: &str, turn: &mut Turn) {
         let Some(job) = self.jobs.finish(id, cause, turn.unix_millis) else {
             return;
         };
@@ -61,13 +61,17 @@ impl GcsCore {
     }
 
     /// Ends the jobs whose drivers were away for too long, and gives up the actors that waited with them.
-    pub(super) fn end_overdue_jobs(&mut self, turn: &mut Turn) {
+    pub(in crate::core) fn end_overdue_jobs(&mut self, turn: &mut Turn) {
         let now = turn.now;
         self.end_away_jobs(|away| away.until <= now, turn);
     }
 
     /// The same for those of which `is_meant` says so.
-    pub(super) fn end_away_jobs(&mut self, is_meant: impl Fn(&Away) -> bool, turn: &mut Turn) {
+    pub(in crate::core) fn end_away_jobs(
+        &mut self,
+        is_meant: impl Fn(&Away) -> bool,
+        turn: &mut Turn,
+    ) {
         let meant = self.jobs.away().filter(|(_, away)| is_meant(away));
         let meant: Vec<JobId> = meant.map(|(job, _)| job).collect();
         for job in meant {
@@ -77,7 +81,7 @@ impl GcsCore {
         }
     }
 
-    pub(super) fn end_away_job(&mut self, job: JobId, away: &Away, turn: &mut Turn) {
+    pub(in crate::core) fn end_away_job(&mut self, job: JobId, away: &Away, turn: &mut Turn) {
         let cause = &away.cause;
         self.end_job(job, &format!("the node of its driver died: {cause}"), turn);
         // The detached ones go on without their job, but not without their node.

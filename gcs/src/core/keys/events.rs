@@ -4,8 +4,8 @@ use aktis_common::ids::JobId;
 use aktis_proto::v1::KvPutRequest;
 use bytes::Bytes;
 
-use super::kv_table::PutOutcome;
-use super::{GcsCore, Table, Turn};
+use crate::core::keys::table::PutOutcome;
+use crate::core::{GcsCore, Table, Turn};
 
 impl GcsCore {
     /// Puts a row; gives whether the key is new.
@@ -46,7 +46,7 @@ impl GcsCore {
 
     /// Removes what a job put, once nobody needs it: the job is over, and so are its detached actors, which may be restarted
     /// from what it put (`KV-1`).
-    pub(super) fn release_keys(&mut self, job: JobId, turn: &mut Turn) {
+    pub(in crate::core) fn release_keys(&mut self, job: JobId, turn: &mut Turn) {
         let is_needed = |job| {
             let mut actors = self.actors.iter();
             actors.any(|record| record.job == job && !record.is_dead())
@@ -65,12 +65,12 @@ impl GcsCore {
 }
 
 /// Key of a row of [`Table::KeyJobs`].
-pub(super) fn claim_key(job: JobId, key: &[u8]) -> Bytes {
+pub(in crate::core) fn claim_key(job: JobId, key: &[u8]) -> Bytes {
     [job.as_bytes(), key].concat().into()
 }
 
 /// The job and the key that [`claim_key`] joined.
-pub(super) fn split_claim(claim: &Bytes) -> Option<(JobId, Bytes)> {
+pub(in crate::core) fn split_claim(claim: &Bytes) -> Option<(JobId, Bytes)> {
     let job = JobId::from_bytes(claim.get(..JobId::LEN)?).ok()?;
     Some((job, claim.slice(JobId::LEN..)))
 }

@@ -7,9 +7,9 @@ use aktis_proto::v1::{
     HostedActor, KillWorkerRequest, NodeDied, NodeInfo, RegisterNodeReply, publication::Kind,
 };
 
-use super::actor_table::{ActorRecord, Phase};
-use super::job_table::Away;
-use super::{Effect, GcsCore, GcsError, Table, Turn, read_id};
+use crate::core::actors::table::{ActorRecord, Phase};
+use crate::core::jobs::table::Away;
+use crate::core::{Effect, GcsCore, GcsError, Table, Turn, read_id};
 
 impl GcsCore {
     /// A raylet has started, or finds that it is not known any more.
@@ -65,7 +65,7 @@ impl GcsCore {
     }
 
     /// Sends the request for an actor that is [`Phase::Starting`] again; a raylet that has the actor already says so.
-    pub(super) fn ask_again_to_start(&mut self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn ask_again_to_start(&mut self, actor: ActorId, turn: &mut Turn) {
         let next = self.actors.next_attempt();
         if let Some(record) = self.actors.get_mut(actor)
             && let Phase::Starting { attempt, .. } = &mut record.phase
@@ -138,7 +138,13 @@ impl GcsCore {
 
     /// Declares a node dead. Its drivers may come back with it within `grace`: so long their jobs go on, with the actors they made
     /// there.
-    pub(super) fn node_died(&mut self, id: NodeId, cause: &str, grace: Duration, turn: &mut Turn) {
+    pub(in crate::core) fn node_died(
+        &mut self,
+        id: NodeId,
+        cause: &str,
+        grace: Duration,
+        turn: &mut Turn,
+    ) {
         let died = self.nodes.die(id, cause, turn.now, turn.unix_millis);
         let Some(info) = died else {
             return;
@@ -180,7 +186,7 @@ impl GcsCore {
     }
 
     /// Whether the actor is on a dead node together with the driver of its job: cut off, the two may go on.
-    pub(super) fn is_held(&self, actor: ActorId) -> bool {
+    pub(in crate::core) fn is_held(&self, actor: ActorId) -> bool {
         let place = self
             .actors
             .get(actor)
@@ -189,7 +195,12 @@ impl GcsCore {
     }
 
     /// Asks the actor's raylet to end its worker, if it has one.
-    pub(super) fn kill_worker_of(&self, record: &ActorRecord, cause: &str, turn: &mut Turn) {
+    pub(in crate::core) fn kill_worker_of(
+        &self,
+        record: &ActorRecord,
+        cause: &str,
+        turn: &mut Turn,
+    ) {
         let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
             return;
         };
@@ -198,7 +209,12 @@ impl GcsCore {
     }
 
     /// The same for an actor that does not begin anew.
-    pub(super) fn kill_for_good(&self, record: &ActorRecord, cause: &str, turn: &mut Turn) {
+    pub(in crate::core) fn kill_for_good(
+        &self,
+        record: &ActorRecord,
+        cause: &str,
+        turn: &mut Turn,
+    ) {
         let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
             return;
         };
@@ -210,7 +226,12 @@ impl GcsCore {
     }
 
     /// Asks the actor's worker, if it has one, to end in good order.
-    pub(super) fn retire_worker_of(&self, record: &ActorRecord, cause: &str, turn: &mut Turn) {
+    pub(in crate::core) fn retire_worker_of(
+        &self,
+        record: &ActorRecord,
+        cause: &str,
+        turn: &mut Turn,
+    ) {
         let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
             return;
         };
@@ -222,7 +243,7 @@ impl GcsCore {
         self.push_kill(node, request, turn);
     }
 
-    pub(super) fn kill_worker(
+    pub(in crate::core) fn kill_worker(
         &self,
         node: NodeId,
         worker: WorkerId,

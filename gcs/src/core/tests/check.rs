@@ -1,9 +1,9 @@
 //! What must hold is seen when it does not.
 
 use super::*;
-use crate::core::actor_table::Phase;
+use crate::core::actors::table::Phase;
 use crate::core::departed::Departure;
-use crate::core::job_table::Away;
+use crate::core::jobs::table::Away;
 use aktis_proto::v1::{JobInfo, KvPutRequest};
 
 /// A head with a node, and an actor that lives there.

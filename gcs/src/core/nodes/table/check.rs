@@ -54,7 +54,7 @@ mod tests {
     use aktis_common::resources::{CPU, ResourceRequest};
 
     use crate::core::NodeTimeouts;
-    use crate::core::node_table::{NodeRecord, NodeTable};
+    use crate::core::nodes::table::{NodeRecord, NodeTable};
     use crate::core::tests::{TIMEOUTS, info};
 
     /// The label of what is broken once `spoil` has changed a node with two CPUs, of which one is booked.
