@@ -88,6 +88,37 @@ def test_work_for_a_node_that_is_replaced_waits_and_status_says_why(lone_b, tmp_
     assert get(count) == 1
 
 
+@aktis.remote(num_cpus=0)
+def small():
+    return 7
+
+
+@aktis.remote(num_cpus=0)
+def holding_a_reference():
+    # The reference is this worker's, which lives on for as long as somebody needs it.
+    return [aktis.put(7)]
+
+
+@aktis.remote(num_cpus=0, resources={"b": 1}, max_retries=-1)
+def large(number):
+    return bytes([number]) * 1_000_000
+
+
+@pytest.mark.parametrize("maker", ["put", "task", "another process"])
+def test_a_large_result_is_made_again_from_a_small_argument_that_nobody_refers_to(lone_b, maker):
+    if maker == "another process":
+        (argument,) = get(holding_a_reference.remote())
+    else:
+        argument = aktis.put(7) if maker == "put" else small.remote()
+    result = large.remote(argument)
+    aktis.wait([result], timeout=DEADLINE_S, fetch_local=False)
+    del argument
+    os.kill(lone_b.node_pid, signal.SIGKILL)
+    until(lambda: len(living()) == 1, "the death of the node is noticed")
+    lone_b.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
+    assert get(result) == b"\7" * 1_000_000
+
+
 def test_what_no_node_ever_had_fails_unless_it_is_to_wait(cluster, tmp_path):
     cluster.start_head("--num-cpus", "1")
     aktis.init(address=cluster.address, log_to_driver=False, infeasible="wait")

@@ -85,6 +85,7 @@ impl Core {
     /// It was handled: passes on what has not been yet.
     pub(crate) fn end(&mut self, effects: &mut Effects) -> StepEnd {
         self.settle(effects);
+        self.keep_lineage_bounded(effects);
         if cfg!(debug_assertions) {
             self.check_now_and_then();
         }

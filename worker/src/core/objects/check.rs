@@ -8,8 +8,8 @@ impl ObjectTable {
     /// The broken invariant, if one is.
     pub(in crate::core) fn check(&self) -> Result<(), String> {
         for (id, entry) in &self.entries {
-            let has_value = matches!(entry.state, ObjectState::Inline(_) | ObjectState::Stored(_));
-            if !entry.is_referenced() && (entry.lineage_pins == 0 || has_value) {
+            let is_stored = matches!(entry.state, ObjectState::Stored(_));
+            if !entry.is_referenced() && (entry.lineage_pins == 0 || is_stored) {
                 return Err(format!("REF-1: nobody holds object {id}, which is kept"));
             }
             if let ObjectState::Stored(stored) = &entry.state
@@ -22,6 +22,13 @@ impl ObjectTable {
                     "TASK-1: somebody waits for object {id}, which is ready"
                 ));
             }
+        }
+        let kept: u64 = self.entries.values().filter_map(kept_bytes).sum();
+        if kept != self.kept_bytes {
+            let counted = self.kept_bytes;
+            return Err(format!(
+                "TASK-4: {kept} bytes are kept for lineage, not {counted}"
+            ));
         }
         let lent = self.entries.values().filter(|entry| entry.is_lent());
         let (lent, counted) = (lent.count(), self.lent);
@@ -44,5 +51,15 @@ impl ObjectTable {
     pub(in crate::core) fn counts(&self, id: ObjectId) -> (u32, u32) {
         let counts = |entry: &ObjectEntry| (entry.handles, entry.lineage_pins);
         self.get(id).map_or((0, 0), counts)
+    }
+}
+
+/// Of a value that nobody refers to, and that a task takes which may run again.
+fn kept_bytes(entry: &ObjectEntry) -> Option<u64> {
+    match &entry.state {
+        ObjectState::Inline(value) if entry.lineage_pins > 0 && !entry.is_referenced() => {
+            Some(value.data_bytes() as u64)
+        }
+        _ => None,
     }
 }

@@ -79,6 +79,8 @@ pub(crate) struct ObjectEntry {
     pub(super) lineage_pins: u32,
     /// It counts among the results that its task is kept for (own objects only).
     claims_task: bool,
+    /// Its value counts among those that are kept for lineage alone.
+    is_kept: bool,
     pub(super) state: ObjectState,
     pub(super) watchers: ThinVec<Watcher>,
     /// Most objects are this process's own, and no other process knows of them.
@@ -106,6 +108,7 @@ impl ObjectEntry {
             handles: 0,
             lineage_pins: 0,
             claims_task: false,
+            is_kept: false,
             state,
             watchers: ThinVec::new(),
             elsewhere: None,
@@ -159,8 +162,8 @@ impl ObjectEntry {
     pub(super) fn part_with(&mut self) -> (Option<ProcessAddress>, i64, Option<ActorId>) {
         match &mut self.elsewhere {
             Some(elsewhere) => (
-                elsewhere.owner.take(),
-                elsewhere.credits,
+                elsewhere.owner,
+                std::mem::take(&mut elsewhere.credits),
                 elsewhere.actor.take(),
             ),
             None => (None, 0, None),
@@ -176,6 +179,22 @@ impl ObjectEntry {
     /// Whether anybody may still ask for the value.
     pub(super) fn is_referenced(&self) -> bool {
         self.handles > 0 || self.is_lent()
+    }
+
+    /// To be called when somebody begins or ends to refer to it, or a task to need it: counts its value in `kept_bytes` if it is
+    /// kept for lineage alone.
+    pub(super) fn count_kept(&mut self, kept_bytes: &mut u64) {
+        let ObjectState::Inline(value) = &self.state else {
+            return;
+        };
+        let bytes = value.data_bytes() as u64;
+        let is_kept = self.lineage_pins > 0 && !self.is_referenced();
+        match (self.is_kept, is_kept) {
+            (false, true) => *kept_bytes += bytes,
+            (true, false) => *kept_bytes -= bytes,
+            _ => {}
+        }
+        self.is_kept = is_kept;
     }
 
     /// Whether other processes hold references to this object of this process.

@@ -17,7 +17,7 @@
 //! What a change here means for tasks is left in the [`Effects`](super::Effects) as a [`Consequence`](super::Consequence).
 //!
 //! - `REF-1 (freed-once)`: an object's storage is freed exactly when no handle, task, borrower or containing object
-//!   holds it.
+//!   holds it. A value that came inline is no storage: it also stays while a task that takes it may run again.
 
 mod check;
 mod entry;
@@ -54,6 +54,8 @@ pub(crate) struct ObjectTable {
     lent: usize,
     lending: Lending,
     last_making: u64,
+    /// Of values that nobody refers to, kept since a task takes them that may run again.
+    kept_bytes: u64,
     getters: Getters,
     /// What became of the bytes of objects that were lost in another way than with their node, for people.
     losses: FxHashMap<ObjectId, String>,
@@ -71,6 +73,7 @@ impl ObjectTable {
             lent: 0,
             lending: Lending::default(),
             last_making: 0,
+            kept_bytes: 0,
             getters: Getters::default(),
             losses: FxHashMap::default(),
             peers: FxHashMap::default(),
@@ -93,7 +96,11 @@ impl ObjectTable {
     /// One more handle on an object of this process, which begins in `state` if it is not known yet.
     pub(crate) fn hold(&mut self, id: ObjectId, state: ObjectState) {
         match self.entries.entry(id) {
-            Entry::Occupied(known) => known.into_mut().handles += 1,
+            Entry::Occupied(known) => {
+                let entry = known.into_mut();
+                entry.handles += 1;
+                entry.count_kept(&mut self.kept_bytes);
+            }
             Entry::Vacant(place) => place.insert(ObjectEntry::owned(state)).handles = 1,
         }
     }
@@ -168,9 +175,18 @@ impl ObjectTable {
     }
 
     /// Forgets an object. A table that was large once gives its memory back.
-    fn remove(&mut self, id: ObjectId) {
-        self.entries.remove(&id);
+    fn remove(&mut self, id: ObjectId) -> Option<ObjectEntry> {
+        let mut entry = self.entries.remove(&id)?;
+        entry.lineage_pins = 0;
+        entry.count_kept(&mut self.kept_bytes);
+        self.losses.remove(&id);
         self.has_shrunk |= shrink_if_sparse(&mut self.entries, &mut self.peak);
+        Some(entry)
+    }
+
+    /// Bytes of values that are kept for lineage alone.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     #[cfg(test)]
@@ -202,7 +218,7 @@ mod tests {
         }
         let full = table.entries.capacity();
         let (gone, kept) = ids.split_at(199_500);
-        gone.iter().for_each(|id| table.remove(*id));
+        gone.iter().for_each(|id| drop(table.remove(*id)));
         assert!(table.take_shrunk() && !table.take_shrunk());
         // From full to a sixteenth, and from there to a sixteenth of that.
         assert!(table.entries.capacity() < full / 100);

@@ -18,6 +18,9 @@ use crate::core::clock::Clock;
 use crate::core::{Effect, Effects};
 use crate::reference::ProcessAddress;
 
+/// How an object was lost that lies in no store any more since nobody referred to it.
+const FREED: &str = "its value was freed with its last reference";
+
 impl ObjectTable {
     /// A handle is made for an object of this process or of `owner`. `is_credited`: the sender told the owner.
     pub(crate) fn count_handle(&mut self, id: ObjectId, owner: ProcessAddress, is_credited: bool) {
@@ -33,6 +36,7 @@ impl ObjectTable {
         if is_credited && entry.owner().is_some() {
             entry.elsewhere().credits += 1;
         }
+        entry.count_kept(&mut self.kept_bytes);
     }
 
     /// Whether this process still holds a borrowed reference after a task; if so it counts as handed over.
@@ -153,9 +157,11 @@ impl ObjectTable {
             (true, false) => self.lent -= 1,
             _ => {}
         }
+        entry.count_kept(&mut self.kept_bytes);
     }
 
-    /// Frees the object's value when nobody can ask for it any more (`REF-1`).
+    /// Frees the object's value when nobody can ask for it any more (`REF-1`). What a task needs to run again stays: a value that
+    /// came inline itself, of others the fact that there was one.
     pub(super) fn free_if_unreferenced(&mut self, id: ObjectId, effects: &mut Effects) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -163,18 +169,19 @@ impl ObjectTable {
         if entry.is_referenced() {
             return;
         }
-        let is_lineage = entry.lineage_pins > 0;
-        let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
         let (owner, credits, actor) = entry.part_with();
-        if is_lineage && owner.is_none() {
-            if matches!(state, ObjectState::Pending) {
-                entry.state = ObjectState::Pending;
-            }
-        } else {
+        if entry.lineage_pins == 0 {
             entry.drop_claim(id, effects);
-            self.remove(id);
+            if let Some(entry) = self.remove(id) {
+                discard_state(id, entry.state, owner.is_none(), effects);
+            }
+        } else if matches!(entry.state, ObjectState::Stored(_) | ObjectState::Failed(_)) {
+            let state = std::mem::replace(&mut entry.state, ObjectState::Lost);
+            discard_state(id, state, owner.is_none(), effects);
+            self.note_loss(id, FREED.to_owned());
+        } else {
+            entry.count_kept(&mut self.kept_bytes);
         }
-        discard_state(id, state, owner.is_none(), effects);
         if let Some(actor) = actor {
             effects.push(Effect::EndActor { actor });
         }

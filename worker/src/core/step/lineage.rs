@@ -29,7 +29,12 @@ impl Core {
                 self.bring_about(object, effects);
             }
         }
-        while let Some(pinned) = self.tasks.evict(effects) {
+        self.keep_lineage_bounded(effects);
+    }
+
+    /// Forgets the oldest tasks while what is kept of tasks, and for them, takes too much.
+    pub(in crate::core) fn keep_lineage_bounded(&mut self, effects: &mut Effects) {
+        while let Some(pinned) = self.tasks.evict(self.objects.kept_bytes(), effects) {
             self.unpin(pinned, effects);
             self.pass_on(effects);
         }

@@ -55,10 +55,7 @@ impl TaskTable {
         }
         for (object, (held, pinned)) in counts {
             let (handles, pins) = objects.counts(object);
-            let is_own = objects
-                .get(object)
-                .is_some_and(|entry| entry.owner().is_none());
-            if held > handles || (is_own && pinned != pins) {
+            if held > handles || pinned != pins {
                 return Err(format!(
                     "REF-1: tasks hold object {object} {held} times and pin it {pinned} times, not {handles} and {pins}"
                 ));

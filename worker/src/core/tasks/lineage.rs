@@ -2,10 +2,14 @@
 //!
 //! A task is kept for those of its results that lie in a store, or did and may be made again: they say when that begins and
 //! ends ([`Consequence`](crate::core::Consequence)). A generator's items count like results.
+//!
+//! What it takes stays as well: its own arguments in the record; values that came inline, of this process and of others, in the
+//! table of objects, which counts those that nobody else needs. Both together stay within `lineage_bytes`. What lay in a
+//! store is made again by the task that made it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use aktis_common::ids::{ObjectId, TaskId};
+use aktis_common::ids::{IdBuildHasher, ObjectId, TaskId};
 
 use super::{Dependencies, Place, Target, TaskTable};
 use crate::core::Effects;
@@ -18,7 +22,8 @@ pub(super) struct Lineage {
     pub(super) tasks: VecDeque<TaskId>,
     pub(super) bytes: u64,
     limit_bytes: u64,
-    evicted: u64,
+    /// Tasks that were forgotten for want of room, and how many of their results may be missed.
+    evicted: HashMap<TaskId, u32, IdBuildHasher>,
 }
 
 impl Lineage {
@@ -27,7 +32,17 @@ impl Lineage {
             tasks: VecDeque::new(),
             bytes: 0,
             limit_bytes,
-            evicted: 0,
+            evicted: HashMap::default(),
+        }
+    }
+
+    /// A result of a task that was evicted will not be missed.
+    fn forget_evicted(&mut self, id: TaskId) {
+        if let Some(live_results) = self.evicted.get_mut(&id) {
+            *live_results = live_results.saturating_sub(1);
+            if *live_results == 0 {
+                self.evicted.remove(&id);
+            }
         }
     }
 }
@@ -94,12 +109,19 @@ impl TaskTable {
         })
     }
 
-    /// Forgets the oldest task that is kept, if they take too much. Returns what it pinned.
-    pub(in crate::core) fn evict(&mut self, effects: &mut Effects) -> Option<Dependencies> {
-        while self.lineage.bytes > self.lineage.limit_bytes {
+    /// Forgets the oldest task that is kept, if they take too much, with `values_bytes` of others that are kept for them. Returns
+    /// what it pinned.
+    pub(in crate::core) fn evict(
+        &mut self,
+        values_bytes: u64,
+        effects: &mut Effects,
+    ) -> Option<Dependencies> {
+        while self.lineage.bytes + values_bytes > self.lineage.limit_bytes {
             let oldest = self.lineage.tasks.pop_front()?;
+            let live_results = self.records.get(&oldest).map(|record| record.live_results);
             if let Some(pinned) = self.drop_lineage(oldest, effects) {
-                self.lineage.evicted += 1;
+                let live_results = live_results.unwrap_or_default();
+                self.lineage.evicted.insert(oldest, live_results);
                 return Some(pinned);
             }
         }
@@ -121,7 +143,10 @@ impl TaskTable {
         effects: &mut Effects,
     ) -> Option<Dependencies> {
         let id = object.task();
-        let record = self.records.get_mut(&id)?;
+        let Some(record) = self.records.get_mut(&id) else {
+            self.lineage.forget_evicted(id);
+            return None;
+        };
         record.live_results = record.live_results.saturating_sub(1);
         if record.live_results > 0 {
             return None;
@@ -167,12 +192,13 @@ impl TaskTable {
     }
 
     fn why_forgotten(&self, id: TaskId) -> String {
-        let (evicted, limit_bytes) = (self.lineage.evicted, self.lineage.limit_bytes);
+        let limit_bytes = self.lineage.limit_bytes;
         if self.cancelled.contains(&id) {
             "TASK_CANCELLED: the task that made it was cancelled".to_owned()
-        } else if evicted > 0 {
+        } else if self.lineage.evicted.contains_key(&id) {
             format!(
-                "lineage of {evicted} tasks was evicted to stay within {limit_bytes} bytes; raise AKTIS_LINEAGE_BYTES"
+                "the lineage of its task was evicted, with what the task takes, to stay within {limit_bytes} bytes; raise \
+                 AKTIS_LINEAGE_BYTES"
             )
         } else {
             "it was made by put() or by an actor, which cannot be run again; compute it in a task instead"

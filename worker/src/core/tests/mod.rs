@@ -1,5 +1,6 @@
 //! A core, and everybody around it.
 
+mod arguments;
 mod random;
 
 use std::sync::Arc;
