@@ -195,7 +195,10 @@ impl GcsCore {
         }
     }
 
-    pub(in crate::core) fn actor_changed(&self, actor: ActorId, turn: &mut Turn) {
+    pub(in crate::core) fn actor_changed(&mut self, actor: ActorId, turn: &mut Turn) {
+        if let Some(record) = self.actors.get_mut(actor) {
+            record.change += 1;
+        }
         self.keep_actor(actor, turn);
         if let Some(record) = self.actors.get(actor) {
             turn.publish(Kind::Actor(record.news()));

@@ -56,6 +56,7 @@ impl GcsCore {
             restarts: 0,
             pid: 0,
             failure: None,
+            change: 0,
         };
         let placement = placement_of(&record).map_err(GcsError::Resources)?;
         let update = record.update();

@@ -3,12 +3,12 @@
 //! ```text
 //!  watch ──► known? ── yes ──► the state at once
 //!              │ no
-//!              └─► fetch from the gcs ──► the state, unless a publication came first
+//!              └─► fetch from the gcs ──► the state, unless a later publication came first
 //! ```
 //! Owns: who wants to hear of whom. Does not own: actors (the gcs), processes.
 //!
 //! - `WATCH-1 (dead-is-final)`: after DEAD no other state of an actor is told.
-//! - `WATCH-2 (no-step-back)`: a fetched state is dropped when a publication arrived since the fetch began.
+//! - `WATCH-2 (no-step-back)`: of what one head tells of an actor, by an answer or by news, nothing is told after what was later.
 //! - `WATCH-3 (somebody-and-something)`: a watched actor has watchers, and is known or being asked for.
 
 mod check;
@@ -25,6 +25,8 @@ struct Notice {
     latest: Option<ActorUpdate>,
     watchers: Vec<ConnectionId>,
     is_fetching: bool,
+    /// The last change that was told by the head that the node is registered with.
+    change: u64,
 }
 
 /// What a process that begins to watch gets.
@@ -66,7 +68,7 @@ impl ActorBoard {
         let Some(notice) = self.notices.get_mut(&actor) else {
             return &[];
         };
-        if notice.is_dead() {
+        if !notice.accepts(update) {
             return &[];
         }
         notice.is_fetching = false;
@@ -79,7 +81,7 @@ impl ActorBoard {
         let Some(notice) = self.notices.get_mut(&actor) else {
             return &[];
         };
-        if !notice.is_fetching || notice.is_dead() {
+        if !notice.is_fetching || !notice.accepts(update) {
             return &[];
         }
         notice.is_fetching = false;
@@ -95,12 +97,13 @@ impl ActorBoard {
             .unwrap_or_default()
     }
 
-    /// Publications may have been lost: the actors to fetch again.
+    /// Publications may have been lost, and another head may count anew: the actors to fetch again.
     fn refetch(&mut self) -> Vec<ActorId> {
         let mut stale = Vec::new();
         for (actor, notice) in &mut self.notices {
             if !notice.is_dead() {
                 notice.is_fetching = true;
+                notice.change = 0;
                 stale.push(*actor);
             }
         }
@@ -123,6 +126,16 @@ impl ActorBoard {
 }
 
 impl Notice {
+    /// Whether it is told. An answer and news may overtake each other on their way, and news of a batch that an answer knew of
+    /// already may come after it.
+    fn accepts(&mut self, update: &ActorUpdate) -> bool {
+        let is_later = !self.is_dead() && update.change >= self.change;
+        if is_later {
+            self.change = update.change;
+        }
+        is_later
+    }
+
     fn is_dead(&self) -> bool {
         self.latest
             .as_ref()
@@ -170,6 +183,23 @@ mod tests {
                 .is_empty(),
             "WATCH-2"
         );
+    }
+
+    #[test]
+    fn news_that_an_answer_overtook_is_dropped() {
+        let mut board = ActorBoard::default();
+        let change = |change, state| ActorUpdate {
+            change,
+            ..update(state)
+        };
+        board.watch(ACTOR, ME);
+        board.fetched(ACTOR, &change(3, ActorState::Restarting));
+        let is_dropped = board.published(ACTOR, &change(2, ActorState::Alive));
+        assert!(is_dropped.is_empty(), "WATCH-2");
+        assert_eq!(board.published(ACTOR, &change(4, ActorState::Alive)), [ME]);
+        // The next head counts anew.
+        assert_eq!(board.refetch(), [ACTOR]);
+        assert_eq!(board.fetched(ACTOR, &change(1, ActorState::Alive)), [ME]);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct ActorRecord {
     pub pid: u32,
     /// Why it is dead, or why nothing can place it.
     pub failure: Option<Failure>,
+    /// How many changes of it this head has told.
+    pub change: u64,
 }
 
 /// An actor on disk.
@@ -161,6 +163,7 @@ impl ActorRecord {
             function: self.spec.function.clone(),
             resources: self.spec.resources.clone(),
             name: self.options.name.clone(),
+            change: self.change,
         }
     }
 
@@ -255,6 +258,7 @@ impl ActorRecord {
             restarts: update.restarts,
             pid: update.pid,
             failure: update.failure,
+            change: 0,
         })
     }
 }
