@@ -56,6 +56,36 @@ def test_last_words_of_a_killed_worker_are_printed_and_part_of_its_error(tmp_pat
         )
 
 
+def test_work_goes_on_where_its_output_finds_no_room_and_what_was_left_out_is_said(tmp_path):
+    done = run(
+        """
+        aktis.init(num_cpus=1)
+        @aktis.remote(max_calls=1)
+        def full():
+            import resource
+            none, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            print("before")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+            for _ in range(10_000):
+                print("there is no room for this")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (none, most))
+            print("after")
+            return 1
+        @aktis.remote(max_calls=1)
+        def closed():
+            os.close(1), os.close(2)
+            print("nowhere"), print("nowhere", file=sys.stderr)
+            return 2
+        print(aktis.get([full.remote(), closed.remote()], timeout=60))
+        aktis.shutdown()
+        """,
+        tmp_path,
+    )
+    assert "[1, 2]" in done.stdout
+    assert "before" in done.stdout and "after" in done.stdout
+    assert "were left out: File too large" in done.stdout
+
+
 def test_dead_actor_is_explained_by_its_last_words(tmp_path):
     script = """
         aktis.init(num_cpus=1)

@@ -7,6 +7,7 @@ show with them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import sys
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from .. import _aktis
 
 _LONGEST_NAME = 100
+
+#: What a file of output says that takes nothing more for now, or that user code has closed.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 #: What lines of the actor of this process are headed with.
 _actor: str | None = None
@@ -50,15 +54,41 @@ class _MarkedOutput(io.TextIOWrapper):
         encoding, errors = stream.encoding, stream.errors
         super().__init__(stream.detach(), encoding=encoding, errors=errors, line_buffering=True)
         self._source: str | None = None
+        self._left_out = 0
+        self._why_left_out: str | None = None
 
     def write(self, text: str) -> int:
         source = _actor or _aktis.current_function()
         if source is not None and source != self._source:
             # A mark also ends a line that somebody else has left without an end.
             self._source = source
-            super().write(f"{_aktis.SOURCE_MARK}{source}\n")
-        written = super().write(text)
+            self._try_to_write(f"{_aktis.SOURCE_MARK}{source}\n")
+        self._try_to_write(text)
         if not text.endswith("\n"):
             # What has no end yet may be the last that this process says.
             self.flush()
-        return written
+        return len(text)
+
+    def _try_to_write(self, text: str) -> None:
+        """Work is not to fail since what it prints finds no room: that is left out, and the next that finds room says so."""
+        try:
+            if self._left_out:
+                super().write(f"[aktis: {self._left_out} writes before this were left out: {self._why_left_out}]\n")
+                self._left_out = 0
+            super().write(text)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._leave_out(error)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._leave_out(error)
+
+    def _leave_out(self, error: OSError) -> None:
+        self._left_out += 1
+        self._why_left_out = error.strerror
