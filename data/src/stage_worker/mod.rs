@@ -491,4 +491,6 @@ fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {
 }
 
 #[cfg(test)]
+mod exchange_tests;
+#[cfg(test)]
 mod tests;
