@@ -36,13 +36,13 @@
 //! | PLAN-2 (predicate-passes-untouched) | a filter passes a map that lets its columns by | [`plan`] |
 //! | PLAN-3 (limit-passes-row-preserving) | a limit passes a map that keeps rows, and no other | [`plan`] |
 //! | STG-1 (nothing-half-done) | files have their names only when the job is complete | [`stage_worker`] |
-//! | STG-2 (same-cut-every-time) | blocks are cut by the rows alone | [`operators`] |
+//! | STG-2 (same-cut-every-time) | blocks are cut, and partitions found, by the rows and their place alone | [`operators`] |
 //! | STG-3 (an-end-is-said) | a thread that ends without saying so has failed | [`operators`] |
 //! | SINK-1 (all-or-nothing) | the files of a job are visible together or not at all | [`ledger`] |
-//! | EXE-1 (budget-holds) | waiting blocks stay within the budget and one block per worker | [`mod@executor::core`] |
-//! | EXE-2 (never-stuck) | it comes to an end whatever the sizes are | [`mod@executor::core`] |
-//! | EXE-3 (every-split-once) | every row arrives once, whatever dies | [`mod@executor::core`] |
-//! | EXE-4 (order-kept) | rows stay in order if asked | [`mod@executor::core`] |
+//! | EXE-1 (budget-holds) | waiting blocks, but exchange data, stay within the budget and one block per worker | [`mod@executor::core`] |
+//! | EXE-2 (never-stuck) | it comes to an end whatever the graph and the sizes are | [`mod@executor::core`] |
+//! | EXE-3 (every-split-once) | every row arrives once along every way, whatever dies | [`mod@executor::core`] |
+//! | EXE-4 (order-kept) | rows stay in order if asked, those of a partition always | [`mod@executor::core`] |
 
 pub mod block;
 pub mod columns;

@@ -23,26 +23,71 @@ pub(super) fn connect(stages: &mut [Stage], edges: &[Edge]) {
         stage.gives_in_order |= stage.next.is_empty() || stage.setup.row_limit.is_some();
         stage.gives_in_order &= stage.setup.keep_order;
     }
-    for index in 0..stages.len() {
-        let giver = |feed: usize| stages[index].feeds.givers().nth(feed).map(|(from, _)| from);
-        let is_apart = |&feed: &usize| {
-            let givers = before(stages, giver(feed), |kind| kind == EdgeKind::Forward);
-            let waited_for = stages[index].feeds.waited_for(feed).into_iter();
-            waited_for
-                .flat_map(|other| before(stages, giver(other), |_| true))
-                .any(|stage| givers.contains(&stage))
-        };
-        let count = stages[index].feeds.givers().count();
-        let apart: Vec<usize> = (0..count).filter(is_apart).collect();
-        for feed in apart {
-            stages[index].feeds.set_apart(feed);
+    set_apart(stages);
+}
+
+/// A feed that is closed until others are over.
+struct Wait {
+    stage: usize,
+    feed: usize,
+    /// Stages that may have to stop, because what they give waits in the feed.
+    stopped: BTreeSet<usize>,
+    /// Stages that must come to their end before the feed opens.
+    needed: BTreeSet<usize>,
+}
+
+/// Where stages that have to stop could be needed by what they wait for, one way or another, the blocks that wait are set apart:
+/// so nobody has to stop for them. Every other feed that waits holds up those who give, and nothing is kept without need.
+fn set_apart(stages: &mut [Stage]) {
+    let mut waits = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        let givers: Vec<usize> = stage.feeds.givers().map(|(from, _)| from).collect();
+        for (feed, &giver) in givers.iter().enumerate() {
+            let needed = stage.feeds.waited_for(feed).into_iter();
+            waits.push(Wait {
+                stage: index,
+                feed,
+                stopped: before(stages, giver, |kind| kind == EdgeKind::Forward),
+                needed: needed
+                    .flat_map(|other| before(stages, givers[other], |_| true))
+                    .collect(),
+            });
+        }
+    }
+    waits.retain(|wait| !wait.needed.is_empty());
+    let mut index = 0;
+    while index < waits.len() {
+        if waits_for_itself(&waits, index) {
+            let Wait { stage, feed, .. } = waits.remove(index);
+            stages[stage].feeds.set_apart(feed);
+        } else {
+            index += 1;
         }
     }
 }
 
+/// Whether the feed opens only when stages come to their end that may stop for it, or for a feed that waits for such.
+fn waits_for_itself(waits: &[Wait], first: usize) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![first]);
+    while let Some(one) = open.pop() {
+        for (other, wait) in waits.iter().enumerate() {
+            if waits[one].needed.is_disjoint(&wait.stopped) {
+                continue;
+            }
+            if other == first {
+                return true;
+            }
+            if seen.insert(other) {
+                open.push(other);
+            }
+        }
+    }
+    false
+}
+
 /// A stage and all that its rows come from along edges that count.
-fn before(stages: &[Stage], last: Option<usize>, counts: fn(EdgeKind) -> bool) -> BTreeSet<usize> {
-    let (mut all, mut open) = (BTreeSet::new(), Vec::from_iter(last));
+fn before(stages: &[Stage], last: usize, counts: fn(EdgeKind) -> bool) -> BTreeSet<usize> {
+    let (mut all, mut open) = (BTreeSet::new(), vec![last]);
     while let Some(stage) = open.pop() {
         if all.insert(stage) {
             let givers = stages[stage].feeds.givers();

@@ -142,6 +142,31 @@ fn second_part_of_an_ordered_union_waits_within_the_budget() {
     );
 }
 
+/// Each of two sources waits for the other, in another stage: one of the two feeds is set apart.
+#[test]
+fn sources_that_wait_for_each_other_in_two_stages_stay_within_the_budget() {
+    let mut scenario = Scenario::chain(vec![40; 20], vec![Shape::default(); 4]);
+    scenario.splits[1] = vec![40; 20];
+    scenario.edges = vec![
+        Edge::forward(0, 2),
+        Edge {
+            from: 1,
+            to: 2,
+            kind: EdgeKind::Broadcast,
+        },
+        Edge::forward(0, 3),
+        Edge::forward(1, 3),
+    ];
+    let mut world = World::new(scenario);
+    world.run();
+    assert_eq!(world.received.len(), 3 * 800);
+    assert!(
+        world.most_used <= 1000 + 8 * 10 * ROW_BYTES,
+        "{}",
+        world.most_used
+    );
+}
+
 /// What an event costs must not depend on how many partitions wait.
 #[test]
 fn pools_are_sized_when_barriers_open_and_not_for_every_partition() {
