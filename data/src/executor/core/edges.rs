@@ -156,15 +156,19 @@ impl Executor {
             })
     }
 
-    /// Whether what leaves the stage can go on, and does not only wait for what others give.
-    pub(super) fn leads_on(&self, index: usize) -> bool {
-        self.stages[index]
-            .next
-            .iter()
-            .all(|&Target { stage, feed }| {
-                let next = &self.stages[stage];
-                let is_taken = next.is_done || next.feeds.account(feed) == Account::Exchange;
-                is_taken || (next.feeds.is_open(feed) && self.leads_on(stage))
-            })
+    /// Of each stage: whether what leaves it can go on, and does not only wait for what others give.
+    pub(super) fn leading_on(&self) -> Vec<bool> {
+        let mut leading = vec![true; self.stages.len()];
+        for index in (0..self.stages.len()).rev() {
+            leading[index] = self.stages[index]
+                .next
+                .iter()
+                .all(|&Target { stage, feed }| {
+                    let next = &self.stages[stage];
+                    let is_taken = next.is_done || next.feeds.account(feed) == Account::Exchange;
+                    is_taken || (next.feeds.is_open(feed) && leading[stage])
+                });
+        }
+        leading
     }
 }

@@ -111,9 +111,9 @@ impl Executor {
             return false;
         }
         // What only waits for others comes last: it would fill the store without helping anybody.
+        let leads = self.leading_on();
         let all = (0..self.stages.len()).rev();
-        let (leading, others): (Vec<usize>, Vec<usize>) =
-            all.partition(|&stage| self.leads_on(stage));
+        let (leading, others): (Vec<usize>, Vec<usize>) = all.partition(|&stage| leads[stage]);
         leading
             .into_iter()
             .chain(others)

@@ -1,6 +1,5 @@
 //! What lies behind barriers: no room, no workers, and nothing more than was lost is made again.
 
-use super::super::event::*;
 use super::world::{ROW_BYTES, Scenario, Shape, World};
 use crate::graph::{Edge, EdgeKind};
 
