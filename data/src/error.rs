@@ -91,6 +91,18 @@ pub enum PlanError {
         /// The columns there are.
         available: Vec<String>,
     },
+    /// An expression whose types do not fit together.
+    #[error("{operation}: {expression}: {detail}{}", where_columns(.types))]
+    Misfit {
+        /// The call the user made.
+        operation: &'static str,
+        /// For people.
+        expression: String,
+        /// What is wrong with it.
+        detail: String,
+        /// Its columns with their types.
+        types: Vec<String>,
+    },
     /// Two columns would have one name.
     #[error("{operation}: there would be two columns named '{name}'")]
     DuplicateColumn {
@@ -160,6 +172,17 @@ pub(crate) fn first_line(error: &DataFusionError) -> String {
         .next()
         .unwrap_or_default()
         .to_owned()
+}
+
+/// `; a is Int64, b is Utf8`
+fn where_columns(types: &[String]) -> String {
+    if types.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; {} (cast() makes another type of a column)",
+        types.join(", ")
+    )
 }
 
 /// `'a', 'b'`, shortened after twenty names.

@@ -15,6 +15,8 @@ pub enum Operator {
     Filter(Expression),
     /// Computes columns, in this order.
     Project(Vec<NamedExpression>),
+    /// Computes columns besides those that are there, or in the place of those of their name.
+    Compute(Vec<NamedExpression>),
     /// Keeps these columns, in this order.
     Select(Vec<String>),
     /// Drops these columns.
@@ -104,6 +106,16 @@ impl Operator {
             LateStep::Select(names) => ("Select", Self::Select(names.clone())),
             LateStep::Drop(names) => ("Drop", Self::Drop(names.clone())),
             LateStep::Rename(pairs) => ("Rename", Self::Rename(pairs.clone())),
+            LateStep::Compute(columns) => {
+                let column = |(name, expression): &(String, Expression)| NamedExpression {
+                    name: name.clone(),
+                    expression: expression.clone(),
+                };
+                (
+                    "Compute",
+                    Self::Compute(columns.iter().map(column).collect()),
+                )
+            }
         }
     }
 
@@ -113,6 +125,7 @@ impl Operator {
             Self::Filter(_) | Self::Relational(_) | Self::Sample { .. } => false,
             Self::Map(map) => map.keeps_rows && !map.is_mask,
             Self::Project(_)
+            | Self::Compute(_)
             | Self::Select(_)
             | Self::Drop(_)
             | Self::Rename(_)

@@ -9,6 +9,8 @@ pub(crate) mod function;
 pub(crate) mod map;
 pub(crate) mod partition;
 pub(crate) mod relational;
+#[cfg(test)]
+mod relational_tests;
 pub(crate) mod sample;
 pub(crate) mod stream;
 pub mod udf;

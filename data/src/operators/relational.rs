@@ -1,25 +1,35 @@
-//! Filter, project, select, drop, rename: bound to the columns that the batches really have.
+//! Filter, project, compute, select, drop, rename: bound to the columns that the batches really have.
 
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 
 use super::stream::BatchStream;
 use crate::columns::conform;
 use crate::error::{first_line, quoted};
 use crate::graph::{NamedExpression, Operator};
 use crate::plan::Expression;
+use crate::plan::functions::with_row_field;
 
-/// Applies a relational step to a stream.
-pub(crate) fn open(step: Operator, input: Box<dyn BatchStream>) -> Box<dyn BatchStream> {
+/// Inputs have fewer rows than this, each step's rows counted for itself.
+const MAX_INPUT_ROWS: i64 = 1 << 33;
+
+/// Applies a relational step to the stream of the input with this number.
+pub(crate) fn open(
+    step: Operator,
+    input: Box<dyn BatchStream>,
+    sequence: u64,
+) -> Box<dyn BatchStream> {
     Box::new(RelationalStream {
         step,
         input,
+        next_row: sequence.cast_signed().wrapping_mul(MAX_INPUT_ROWS),
         bound: None,
         empty: None,
         is_told: false,
@@ -29,6 +39,8 @@ pub(crate) fn open(step: Operator, input: Box<dyn BatchStream>) -> Box<dyn Batch
 struct RelationalStream {
     step: Operator,
     input: Box<dyn BatchStream>,
+    /// The number of the next row, as its expressions know it.
+    next_row: i64,
     bound: Option<(SchemaRef, Bound)>,
     /// The last batch without rows.
     empty: Option<RecordBatch>,
@@ -38,18 +50,27 @@ struct RelationalStream {
 
 /// A step that knows its columns.
 enum Bound {
-    Filter(Arc<dyn PhysicalExpr>),
-    Compute(SchemaRef, Vec<Arc<dyn PhysicalExpr>>),
+    Filter(BoundExpression),
+    Compute(SchemaRef, Vec<BoundExpression>),
     /// Brought into this form.
     Conform(SchemaRef),
     /// Columns by position, with their new names.
     Columns(SchemaRef, Vec<usize>),
 }
 
+/// An expression that knows its columns.
+struct BoundExpression {
+    expression: Arc<dyn PhysicalExpr>,
+    /// Whether it wants the numbers of rows as one column more.
+    wants_rows: bool,
+}
+
 impl BatchStream for RelationalStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         while let Some(batch) = self.input.next()? {
-            let batch = self.bind(&batch.schema())?.apply(&batch)?;
+            let first_row = self.next_row;
+            self.next_row += i64::try_from(batch.num_rows()).unwrap_or(0);
+            let batch = self.bind(&batch.schema())?.apply(&batch, first_row)?;
             if batch.num_rows() > 0 {
                 self.is_told = true;
                 return Ok(Some(batch));
@@ -78,11 +99,9 @@ impl RelationalStream {
 fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
     match step {
         Operator::Filter(predicate) => {
-            let expression = bind_expression(predicate, schema)?;
-            let kind = expression
-                .data_type(schema)
-                .map_err(|error| invalid(predicate, &error, schema))?;
-            if kind != DataType::Boolean {
+            let (expression, field) = bind_expression(predicate, schema)?;
+            let kind = field.data_type();
+            if *kind != DataType::Boolean {
                 return Err(TaskFailure::new(
                     ErrorCode::InvalidArgument,
                     format!(
@@ -94,6 +113,7 @@ fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
             Ok(Bound::Filter(expression))
         }
         Operator::Project(columns) => bind_project(columns, schema),
+        Operator::Compute(columns) => bind_compute(columns, schema),
         Operator::Select(names) => {
             let indices: Result<Vec<usize>, TaskFailure> = names
                 .iter()
@@ -125,12 +145,32 @@ fn bind_project(columns: &[NamedExpression], schema: &Schema) -> Result<Bound, T
     let mut fields: Vec<FieldRef> = Vec::with_capacity(columns.len());
     let mut expressions = Vec::with_capacity(columns.len());
     for column in columns {
-        let expression = bind_expression(&column.expression, schema)?;
-        let field = expression
-            .return_field(schema)
-            .map_err(|error| invalid(&column.expression, &error, schema))?;
+        let (expression, field) = bind_expression(&column.expression, schema)?;
         fields.push(Arc::new(Field::clone(&field).with_name(&column.name)));
         expressions.push(expression);
+    }
+    Ok(Bound::Compute(Arc::new(Schema::new(fields)), expressions))
+}
+
+fn bind_compute(columns: &[NamedExpression], schema: &Schema) -> Result<Bound, TaskFailure> {
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    let there = schema.fields().iter().enumerate();
+    let mut expressions: Vec<BoundExpression> = there
+        .map(|(index, field)| BoundExpression {
+            expression: Arc::new(Column::new(field.name(), index)),
+            wants_rows: false,
+        })
+        .collect();
+    for column in columns {
+        let (expression, field) = bind_expression(&column.expression, schema)?;
+        let field = Arc::new(Field::clone(&field).with_name(&column.name));
+        match schema.index_of(&column.name) {
+            Ok(index) => (fields[index], expressions[index]) = (field, expression),
+            Err(_) => {
+                fields.push(field);
+                expressions.push(expression);
+            }
+        }
     }
     Ok(Bound::Compute(Arc::new(Schema::new(fields)), expressions))
 }
@@ -159,20 +199,32 @@ fn columns(schema: &Schema, indices: Vec<usize>) -> Bound {
     Bound::Columns(Arc::new(Schema::new(fields)), indices)
 }
 
+/// The expression, and the column that it gives.
 fn bind_expression(
     expression: &Expression,
     schema: &Schema,
-) -> Result<Arc<dyn PhysicalExpr>, TaskFailure> {
-    expression
-        .bind(schema)
-        .map_err(|error| invalid(expression, &error, schema))
+) -> Result<(BoundExpression, FieldRef), TaskFailure> {
+    let failed = |error: &datafusion_common::DataFusionError| invalid(expression, error, schema);
+    let bound = expression.bind_with_rows(schema);
+    let (physical, wants_rows) = bound.map_err(|error| failed(&error))?;
+    let field = if wants_rows {
+        physical.return_field(&with_row_field(schema))
+    } else {
+        physical.return_field(schema)
+    };
+    let bound = BoundExpression {
+        expression: physical,
+        wants_rows,
+    };
+    Ok((bound, field.map_err(|error| failed(&error))?))
 }
 
 impl Bound {
-    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
+    /// `first_row`: the number of the batch's first row.
+    fn apply(&self, batch: &RecordBatch, first_row: i64) -> Result<RecordBatch, TaskFailure> {
         match self {
             Self::Filter(expression) => {
-                let mask = evaluate(expression, batch)?;
+                let mask = expression.evaluate(batch, first_row)?;
                 let mask = mask
                     .as_any()
                     .downcast_ref::<BooleanArray>()
@@ -187,7 +239,7 @@ impl Bound {
             Self::Compute(schema, expressions) => {
                 let arrays: Result<Vec<ArrayRef>, TaskFailure> = expressions
                     .iter()
-                    .map(|expression| evaluate(expression, batch))
+                    .map(|expression| expression.evaluate(batch, first_row))
                     .collect();
                 assemble(Arc::clone(schema), arrays?, batch.num_rows())
             }
@@ -206,19 +258,31 @@ impl Bound {
     }
 }
 
-fn evaluate(
-    expression: &Arc<dyn PhysicalExpr>,
-    batch: &RecordBatch,
-) -> Result<ArrayRef, TaskFailure> {
-    let value = expression.evaluate(batch);
-    value
-        .and_then(|value| value.into_array(batch.num_rows()))
-        .map_err(|error| {
-            TaskFailure::new(
-                ErrorCode::InvalidArgument,
-                format!("compute {expression}: {}", first_line(&error)),
-            )
-        })
+impl BoundExpression {
+    fn evaluate(&self, batch: &RecordBatch, first_row: i64) -> Result<ArrayRef, TaskFailure> {
+        let value = if self.wants_rows {
+            self.expression.evaluate(&numbered(batch, first_row)?)
+        } else {
+            self.expression.evaluate(batch)
+        };
+        value
+            .and_then(|value| value.into_array(batch.num_rows()))
+            .map_err(|error| {
+                let text = format!("compute {}: {}", self.expression, first_line(&error));
+                TaskFailure::new(ErrorCode::InvalidArgument, text)
+            })
+    }
+}
+
+/// The batch with the numbers of its rows.
+fn numbered(batch: &RecordBatch, first_row: i64) -> Result<RecordBatch, TaskFailure> {
+    let rows = i64::try_from(batch.num_rows()).unwrap_or(0);
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_iter_values(
+        first_row..first_row + rows,
+    )));
+    let schema = with_row_field(&batch.schema());
+    assemble(Arc::new(schema), columns, batch.num_rows())
 }
 
 /// A batch of these columns; with none of them, only the number of rows is left.

@@ -10,12 +10,11 @@ use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
 };
 
-use super::expressions::{self, Expression};
 use super::nodes::late::{LateNode, LateStep};
 use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
 use super::planner::planner;
-use crate::error::{PlanError, first_line};
+use crate::error::PlanError;
 use crate::sources::{self, BlocksTable, ParquetTable, RangeTable, SourceBlock};
 use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
 
@@ -84,7 +83,13 @@ impl Dataset {
         Self::build(builder)
     }
 
-    fn build(builder: Result<LogicalPlanBuilder, DataFusionError>) -> Result<Self, PlanError> {
+    pub(super) fn from_plan(plan: LogicalPlan) -> Self {
+        Self { plan }
+    }
+
+    pub(super) fn build(
+        builder: Result<LogicalPlanBuilder, DataFusionError>,
+    ) -> Result<Self, PlanError> {
         let plan = builder
             .and_then(LogicalPlanBuilder::build)
             .map_err(PlanError::planner)?;
@@ -99,7 +104,7 @@ impl Dataset {
         }
     }
 
-    fn builder(&self) -> LogicalPlanBuilder {
+    pub(super) fn builder(&self) -> LogicalPlanBuilder {
         LogicalPlanBuilder::from(self.plan.clone())
     }
 
@@ -140,29 +145,6 @@ impl Dataset {
         let node =
             MapNode::try_new(Arc::new(spec), self.plan.clone()).map_err(PlanError::planner)?;
         Ok(Self::extend(node))
-    }
-
-    /// The rows for which the SQL expression is true.
-    pub fn filter(&self, expression: &str) -> Result<Self, PlanError> {
-        let invalid = |error: &DataFusionError| PlanError::InvalidExpression {
-            expression: expression.to_owned(),
-            detail: first_line(error),
-            available: self.known_columns(),
-        };
-        match expressions::parse(expression, self.plan.schema()) {
-            Ok(predicate) => {
-                let builder = self.builder().filter(predicate);
-                builder
-                    .and_then(LogicalPlanBuilder::build)
-                    .map(|plan| Self { plan })
-                    .map_err(|e| invalid(&e))
-            }
-            Err(_) if self.is_open() => {
-                expressions::check_syntax(expression).map_err(|error| invalid(&error))?;
-                self.late(LateStep::Filter(Expression::from(expression)))
-            }
-            Err(error) => Err(invalid(&error)),
-        }
     }
 
     /// These columns, in this order.
@@ -259,9 +241,10 @@ impl Dataset {
         tables
     }
 
-    /// The plan after optimisation and the stages it is cut into, as text.
+    /// The plan as it was written, after the planner's rules, and cut into stages, as text.
     pub fn explain(&self) -> Result<String, PlanError> {
-        let plan = self.optimized()?.display_indent().to_string();
+        let logical = self.plan.display_indent();
+        let optimized = self.optimized()?;
         let job = crate::graph::plan_job(self, &crate::sinks::Sink::Consumer)?;
         let stages: Vec<String> = job
             .stages
@@ -269,16 +252,20 @@ impl Dataset {
             .enumerate()
             .map(|(index, stage)| format!("  {index}: {} ({})", stage.name(), stage.compute))
             .collect();
-        Ok(format!("Plan:\n{plan}\nStages:\n{}", stages.join("\n")))
+        Ok(format!(
+            "Logical plan:\n{logical}\nOptimised plan:\n{}\nStages:\n{}",
+            optimized.display_indent(),
+            stages.join("\n")
+        ))
     }
 
-    fn late(&self, step: LateStep) -> Result<Self, PlanError> {
+    pub(super) fn late(&self, step: LateStep) -> Result<Self, PlanError> {
         Ok(Self::extend(
             LateNode::try_new(step, self.plan.clone()).map_err(PlanError::planner)?,
         ))
     }
 
-    fn column(&self, name: &str) -> Result<Expr, PlanError> {
+    pub(super) fn column(&self, name: &str) -> Result<Expr, PlanError> {
         let schema = self.plan.schema();
         let field = schema.qualified_field_with_unqualified_name(name);
         let (qualifier, field) = field.map_err(PlanError::planner)?;
@@ -311,7 +298,7 @@ impl Dataset {
     }
 }
 
-fn check_distinct<'a>(
+pub(super) fn check_distinct<'a>(
     operation: &'static str,
     names: impl Iterator<Item = &'a String>,
 ) -> Result<(), PlanError> {

@@ -13,6 +13,7 @@ use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::Expr;
 use datafusion_physical_expr::PhysicalExpr;
 
+use crate::plan::functions::with_row_numbers;
 use crate::plan::planner::planner;
 use crate::wire;
 
@@ -49,11 +50,41 @@ impl Expression {
     /// Makes it executable over batches of `schema`.
     pub(crate) fn bind(&self, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
         let schema = DFSchema::try_from(schema.clone())?;
-        let expr = match self {
-            Self::Planned(expr) => unqualified(expr)?,
-            Self::Text(text) => planner().logical(text, &schema)?,
-        };
-        planner().physical(expr, &schema)
+        planner().physical(self.resolved(&schema)?, &schema)
+    }
+
+    /// The same over batches that have the numbers of their rows as one column more if the answer is true.
+    pub(crate) fn bind_with_rows(
+        &self,
+        schema: &Schema,
+    ) -> Result<(Arc<dyn PhysicalExpr>, bool), DataFusionError> {
+        let known = DFSchema::try_from(schema.clone())?;
+        let expr = self.resolved(&known)?;
+        match with_row_numbers(&expr, schema)? {
+            Some((expr, schema)) => {
+                let schema = DFSchema::try_from(schema)?;
+                Ok((planner().physical(expr, &schema)?, true))
+            }
+            None => Ok((planner().physical(expr, &known)?, false)),
+        }
+    }
+
+    fn resolved(&self, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+        match self {
+            Self::Planned(expr) => unqualified(expr),
+            Self::Text(text) => planner().logical(text, schema),
+        }
+    }
+
+    /// The columns that it reads; `None`: only a run will show.
+    pub(crate) fn columns(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Planned(expr) => {
+                let columns = expr.column_refs().into_iter();
+                Some(columns.map(|column| column.name.as_str()).collect())
+            }
+            Self::Text(_) => None,
+        }
     }
 }
 

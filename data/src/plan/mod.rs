@@ -1,11 +1,16 @@
 //! Lazy datasets: a [`Dataset`] is a DataFusion logical plan with [`MapNode`]s in it.
 
+mod building;
 mod compute;
+mod computed;
 mod dataset;
 pub(crate) mod expressions;
+pub(crate) mod functions;
 mod nodes;
 pub(crate) mod planner;
+mod ray_text;
 mod relational;
+mod sql;
 #[cfg(test)]
 mod tests;
 

@@ -3,18 +3,21 @@
 //! DataFusion's own `SessionState` would bring catalogues, file formats and windows of SQL along, which were a seventh of the
 //! build (docs/building.md).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::expr::BinaryExpr;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, Operator, ScalarUDF,
+    TableSource, WindowUDF,
 };
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
@@ -28,9 +31,11 @@ use datafusion_optimizer::push_down_limit::PushDownLimit;
 use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion_sql::parser::DFParserBuilder;
+use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
+
+use super::{functions, ray_text};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
 
@@ -60,6 +65,7 @@ impl Planner {
         for function in datafusion_functions::all_default_functions()
             .into_iter()
             .chain(nested)
+            .chain(functions::all())
         {
             let names = names(function.name(), function.aliases());
             scalars.extend(names.map(|name| (name, Arc::clone(&function))));
@@ -98,19 +104,55 @@ impl Planner {
             .parse_into_expr()
     }
 
-    /// `text` as an expression over the columns of `schema`.
-    pub(crate) fn logical(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
-        let sql = self.syntax(text)?;
-        let options = ParserOptions {
+    /// `query` as trees of SQL.
+    pub(super) fn statements(&self, query: &str) -> Result<VecDeque<Statement>> {
+        DFParserBuilder::new(query)
+            .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
+            .build()?
+            .parse_statements()
+    }
+
+    /// How SQL is read.
+    pub(super) fn parser_options(&self) -> ParserOptions {
+        ParserOptions {
             enable_ident_normalization: self.options.sql_parser.enable_ident_normalization,
             map_string_types_to_utf8view: self.options.sql_parser.map_string_types_to_utf8view,
             ..ParserOptions::default()
-        };
-        SqlToRel::new_with_options(self, options).sql_to_expr_with_alias(
+        }
+    }
+
+    /// `text` as an expression over the columns of `schema`.
+    pub(crate) fn logical(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
+        let sql = ray_text::to_sql(self.syntax(text)?, schema);
+        SqlToRel::new_with_options(self, self.parser_options()).sql_to_expr_with_alias(
             sql,
             schema,
             &mut PlannerContext::new(),
         )
+    }
+
+    /// `expr` with `+` between texts as what joins them. Of the operators that Python has, it alone means two things, and which
+    /// of them only the types tell.
+    pub(crate) fn joined(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
+        let is_text = |expr: &Expr| {
+            let kind = expr.get_type(schema);
+            matches!(
+                kind,
+                Ok(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+            )
+        };
+        let joined = expr.transform_up(|node| {
+            Ok(match node {
+                Expr::BinaryExpr(BinaryExpr { left, op, right })
+                    if op == Operator::Plus && is_text(&left) && is_text(&right) =>
+                {
+                    let op = Operator::StringConcat;
+                    Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        Ok(joined.data)
     }
 
     /// What computes `expr` over batches of `schema`, with the types made to fit.
@@ -121,9 +163,9 @@ impl Planner {
             .with_config_options(Arc::clone(&self.options))
             .with_query_execution_start_time(props.query_execution_start_time)
             .build();
+        let expr = self.joined(expr, schema)?;
         let mut expr = ExprSimplifier::new(context).coerce(expr, schema)?;
         for rewrite in self.analyzer.function_rewrites() {
-            use datafusion_common::tree_node::TreeNode;
             expr = expr
                 .transform_up(|expr| rewrite.rewrite(expr, schema, &self.options))?
                 .data;

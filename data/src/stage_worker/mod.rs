@@ -184,7 +184,7 @@ impl StageWorker {
                     let environment = self.environment(input.partition);
                     fragment::open(work, stream, environment)
                 }
-                batchwise => relational::open(batchwise.clone(), stream),
+                batchwise => relational::open(batchwise.clone(), stream, input.sequence),
             };
             stream = meters.wrap_step(index, next);
         }

@@ -6,8 +6,8 @@ use aktis_worker::TaskFailure;
 
 use super::expression::ExpressionSpec;
 use super::spec::{
-    FunctionKind, KeepsKind, MapStep, NamedExpression, RegisteredSpec, SampleStep, StageSpec, Step,
-    StepKind,
+    FunctionKind, KeepsKind, MapStep, NamedExpression, ProjectStep, RegisteredSpec, SampleStep,
+    StageSpec, Step, StepKind,
 };
 use super::{fragment, partition};
 use crate::block;
@@ -52,10 +52,8 @@ fn operator(step: Step) -> Result<Operator, TaskFailure> {
     let kind = step.kind.ok_or_else(|| incomplete("a step", "kind"))?;
     Ok(match kind {
         StepKind::Filter(spec) => Operator::Filter(expression(Some(spec))?),
-        StepKind::Project(step) => {
-            let columns = step.columns.into_iter().map(named_expression);
-            Operator::Project(columns.collect::<Result<_, _>>()?)
-        }
+        StepKind::Project(step) => Operator::Project(named_expressions(step)?),
+        StepKind::Compute(step) => Operator::Compute(named_expressions(step)?),
         StepKind::Select(step) => Operator::Select(step.names),
         StepKind::Drop(step) => Operator::Drop(step.names),
         StepKind::Rename(step) => {
@@ -73,11 +71,14 @@ fn operator(step: Step) -> Result<Operator, TaskFailure> {
     })
 }
 
-fn named_expression(column: NamedExpression) -> Result<crate::graph::NamedExpression, TaskFailure> {
-    Ok(crate::graph::NamedExpression {
-        name: column.name,
-        expression: expression(column.expression)?,
-    })
+fn named_expressions(step: ProjectStep) -> Result<Vec<crate::graph::NamedExpression>, TaskFailure> {
+    let column = |column: NamedExpression| {
+        Ok(crate::graph::NamedExpression {
+            name: column.name,
+            expression: expression(column.expression)?,
+        })
+    };
+    step.columns.into_iter().map(column).collect()
 }
 
 fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {

@@ -42,16 +42,8 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
     };
     let kind = match operator {
         Operator::Filter(expression) => StepKind::Filter(ExpressionSpec::of(expression)?),
-        Operator::Project(columns) => {
-            let column = |column: &crate::graph::NamedExpression| {
-                Ok(NamedExpression {
-                    expression: Some(ExpressionSpec::of(&column.expression)?),
-                    name: column.name.clone(),
-                })
-            };
-            let columns: Result<_, DataFusionError> = columns.iter().map(column).collect();
-            StepKind::Project(ProjectStep { columns: columns? })
-        }
+        Operator::Project(columns) => StepKind::Project(project_step(columns)?),
+        Operator::Compute(columns) => StepKind::Compute(project_step(columns)?),
         Operator::Select(selected) => StepKind::Select(names(selected)),
         Operator::Drop(dropped) => StepKind::Drop(names(dropped)),
         Operator::Rename(pairs) => {
@@ -71,6 +63,17 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         Operator::Relational(work) => StepKind::Relational(fragment::encode(work)),
     };
     Ok(Step { kind: Some(kind) })
+}
+
+fn project_step(columns: &[crate::graph::NamedExpression]) -> Result<ProjectStep, DataFusionError> {
+    let column = |column: &crate::graph::NamedExpression| {
+        Ok(NamedExpression {
+            expression: Some(ExpressionSpec::of(&column.expression)?),
+            name: column.name.clone(),
+        })
+    };
+    let columns: Result<_, DataFusionError> = columns.iter().map(column).collect();
+    Ok(ProjectStep { columns: columns? })
 }
 
 fn map_step(call: &MapCall) -> MapStep {

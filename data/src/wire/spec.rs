@@ -107,7 +107,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: Option<StepKind>,
 }
 
@@ -141,6 +141,9 @@ pub enum StepKind {
     /// Keeps a share of the rows by chance.
     #[prost(message, tag = "9")]
     Sample(SampleStep),
+    /// Computes columns besides those that are there.
+    #[prost(message, tag = "10")]
+    Compute(ProjectStep),
 }
 
 /// A share of the rows.

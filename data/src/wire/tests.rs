@@ -58,10 +58,12 @@ fn calls() -> impl Strategy<Value = Operator> {
 
 fn operators() -> impl Strategy<Value = Operator> {
     let text = || "[a-z]{1,4}".prop_map(Expression::Text);
-    let column = (".*", text()).prop_map(|(name, expression)| NamedExpression { name, expression });
+    let column =
+        || (".*", text()).prop_map(|(name, expression)| NamedExpression { name, expression });
     prop_oneof![
         text().prop_map(Operator::Filter),
-        prop::collection::vec(column, 0..3).prop_map(Operator::Project),
+        prop::collection::vec(column(), 0..3).prop_map(Operator::Project),
+        prop::collection::vec(column(), 0..3).prop_map(Operator::Compute),
         names().prop_map(Operator::Select),
         names().prop_map(Operator::Drop),
         prop::collection::vec(("[a-z]*", "[a-z]*"), 0..3).prop_map(Operator::Rename),

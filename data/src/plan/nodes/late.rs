@@ -27,6 +27,8 @@ pub enum LateStep {
     Drop(Vec<String>),
     /// Old name, new name.
     Rename(Vec<(String, String)>),
+    /// These columns besides, or in the place of those of their name.
+    Compute(Vec<(String, Expression)>),
 }
 
 impl LateStep {
@@ -40,6 +42,11 @@ impl LateStep {
                 let pair = pairs.iter().find(|(old, _)| old == name);
                 Some(pair.map_or(name, |(_, new)| new.as_str()))
             }
+            // Its type is known when it is computed.
+            Self::Compute(columns) => columns
+                .iter()
+                .all(|(computed, _)| computed != name)
+                .then_some(name),
         }
     }
 }
@@ -112,6 +119,7 @@ impl UserDefinedLogicalNodeCore for LateNode {
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
         let renamed = match &self.step {
             LateStep::Rename(pairs) => pairs.iter().map(|(_, new)| new.clone()).collect(),
+            LateStep::Compute(columns) => columns.iter().map(|(name, _)| name.clone()).collect(),
             _ => HashSet::new(),
         };
         let unknown_below = self
@@ -140,6 +148,13 @@ impl UserDefinedLogicalNodeCore for LateNode {
                     .collect();
                 write!(f, "Rename (bound at run time): {}", pairs.join(", "))
             }
+            LateStep::Compute(columns) => {
+                let columns: Vec<_> = columns
+                    .iter()
+                    .map(|(name, expression)| format!("{expression} AS {name}"))
+                    .collect();
+                write!(f, "Compute (bound at run time): {}", columns.join(", "))
+            }
         }
     }
 
@@ -156,12 +171,19 @@ impl UserDefinedLogicalNodeCore for LateNode {
             .iter()
             .map(|&index| self.schema.field(index).name().as_str())
             .collect();
+        let mut read = HashSet::new();
+        if let LateStep::Compute(columns) = &self.step {
+            for (name, expression) in columns {
+                // What is replaced tells where it stands.
+                read.insert(name.as_str());
+                read.extend(expression.columns()?);
+            }
+        }
         let fields = self.input.schema().fields().iter().enumerate();
         let needed = fields
             .filter(|(_, field)| {
-                self.step
-                    .rename(field.name())
-                    .is_some_and(|new| wanted.contains(new))
+                let new = self.step.rename(field.name());
+                new.is_some_and(|new| wanted.contains(new)) || read.contains(field.name().as_str())
             })
             .map(|(index, _)| index);
         Some(vec![needed.collect()])
