@@ -3,6 +3,7 @@
 mod arrow_py;
 mod columns;
 mod execution;
+mod expression;
 mod host;
 mod map_options;
 mod plan;
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     let data = PyModule::new(py, "data")?;
     data.add_class::<plan::PyPlan>()?;
+    data.add_class::<expression::PyExpression>()?;
     data.add_class::<execution::PyExecution>()?;
     data.add_class::<execution::PyBlock>()?;
     data.add_function(wrap_pyfunction!(columns::unify_columns, &data)?)?;

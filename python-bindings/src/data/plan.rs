@@ -16,6 +16,7 @@ use pyo3::types::PyDict;
 
 use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
 use super::execution::PyExecution;
+use super::expression::PyExpression;
 use super::map_options::{ComputeOptions, MapOptions};
 use super::relational::{self, Call, SortKey};
 use crate::failure::to_py_err;
@@ -27,6 +28,13 @@ pub(crate) struct PyPlan {
     dataset: Dataset,
     /// How many parts its source shall be read in, if the user said so.
     parts: Option<u64>,
+}
+
+/// What a filter is given.
+#[derive(FromPyObject)]
+enum Predicate<'py> {
+    Text(String),
+    Tree(PyRef<'py, PyExpression>),
 }
 
 impl PyPlan {
@@ -48,7 +56,7 @@ impl PyPlan {
 }
 
 /// The exception for a plan that is wrong.
-fn plan_error(error: &PlanError) -> PyErr {
+pub(super) fn plan_error(error: &PlanError) -> PyErr {
     let text = error.to_string();
     if let Some(number) = error.os_error() {
         // Python makes a PermissionError, a NotADirectoryError and so on of it.
@@ -95,6 +103,14 @@ impl PyPlan {
     #[staticmethod]
     fn range(rows: u64) -> PyResult<Self> {
         made(Dataset::range(rows))
+    }
+
+    /// The rows that a query selects from plans, by the names that it has for them.
+    #[staticmethod]
+    fn sql(query: &str, tables: Vec<(String, PyRef<'_, Self>)>) -> PyResult<Self> {
+        let table = |(name, plan): &(String, PyRef<'_, Self>)| (name.clone(), plan.dataset.clone());
+        let tables: Vec<_> = tables.iter().map(table).collect();
+        made(Dataset::sql(query, &tables))
     }
 
     #[staticmethod]
@@ -146,8 +162,19 @@ impl PyPlan {
         self.then(map.and_then(|map| self.dataset.map(map)))
     }
 
-    fn filter(&self, expression: &str) -> PyResult<Self> {
-        self.then(self.dataset.filter(expression))
+    /// By SQL text or by an `Expression`.
+    fn filter(&self, predicate: Predicate<'_>) -> PyResult<Self> {
+        self.then(match predicate {
+            Predicate::Text(text) => self.dataset.filter(text.as_str()),
+            Predicate::Tree(tree) => self.dataset.filter(tree.0.clone()),
+        })
+    }
+
+    fn with_columns(&self, columns: Vec<(String, PyRef<'_, PyExpression>)>) -> PyResult<Self> {
+        let column =
+            |(name, tree): &(String, PyRef<'_, PyExpression>)| (name.clone(), tree.0.clone());
+        let columns: Vec<_> = columns.iter().map(column).collect();
+        self.then(self.dataset.with_columns(&columns))
     }
 
     fn select(&self, names: Vec<String>) -> PyResult<Self> {

@@ -5,9 +5,12 @@ import importlib
 
 import pytest
 
-MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._context", "aktis.data._folders", "aktis.data._notebook", "aktis.data._pictures",
-           "aktis.data._progress_lines", "aktis.data._reading", "aktis.data._schema", "aktis.data._taking",
-           "aktis.data._relational", "aktis.data._transforms", "aktis.data._writing", "aktis.data.dataset"]  # fmt: skip
+MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._computed", "aktis.data._context", "aktis.data._expr", "aktis.data._folders",
+           "aktis.data._from_pyarrow", "aktis.data._lowering", "aktis.data._namespaces", "aktis.data._notebook", "aktis.data._numbers",
+           "aktis.data._pictures", "aktis.data._progress_lines", "aktis.data._reading", "aktis.data._relational", "aktis.data._schema",
+           "aktis.data._sql",
+           "aktis.data._taking", "aktis.data._transforms", "aktis.data._trees", "aktis.data._writing", "aktis.data.dataset",
+           "aktis.data.expressions"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -54,7 +54,6 @@ _DATA = {
     "Datasource": _FILES.format("the rows"),
     "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
     "aggregate": _DRIVER,
-    "expressions": "filter(expr=...) takes SQL; compute columns with add_column() or map_batches()",
     "from_arrow_refs": "give from_arrow() the tables: aktis.get(refs)",
     "from_blocks": "give from_arrow() the tables",
     "from_dask": _TABLES,
@@ -96,6 +95,10 @@ _DATA = {
     "read_videos": _FILES.format("{'frame': frames}"),
     "read_webdataset": _FILES.format("the rows"),
     "set_progress_bars": "set DataContext.get_current().enable_progress_bars",
+}
+_EXPRESSIONS = {
+    "download": "read in a function for map_batches()",
+    "unnest": "name the fields: col('a').struct['b'] in with_columns(), or use flat_map() for lists",
 }
 _UTIL = {
     "accelerators": "give nodes a resource of that name, and ask for it with resources={...}",
@@ -168,8 +171,6 @@ _DATASET = {
     "to_torch": _TORCH,
     "train_test_split": _SPLIT,
     "unique": _DRIVER,
-    "with_column": "use add_column()",
-    "with_columns": "use map_batches(), or add_column() for each",
     "write_bigquery": _WRITE,
     "write_clickhouse": _WRITE,
     "write_csv": _WRITE,
@@ -188,7 +189,13 @@ _DATASET = {
     "write_webdataset": _WRITE,
     "zip": "add the columns in map_batches()",
 }
-_INSTEAD = {"aktis": _TOP, "aktis.data": _DATA, "aktis.util": _UTIL, "Dataset": _DATASET}
+_INSTEAD = {
+    "aktis": _TOP,
+    "aktis.data": _DATA,
+    "aktis.data.expressions": _EXPRESSIONS,
+    "aktis.util": _UTIL,
+    "Dataset": _DATASET,
+}
 
 
 def explained(owner: str, name: str, known: list[str]) -> str:

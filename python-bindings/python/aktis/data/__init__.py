@@ -10,10 +10,12 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
     1
 """
 
+from . import expressions
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._schema import Schema
+from ._sql import sql
 from .dataset import Dataset, MaterializedDataset
 
 __all__ = [
@@ -25,12 +27,14 @@ __all__ = [
     "MaterializedDataset",
     "Schema",
     "TaskPoolStrategy",
+    "expressions",
     "from_arrow",
     "from_items",
     "from_numpy",
     "from_pandas",
     "range",
     "read_parquet",
+    "sql",
 ]
 
 

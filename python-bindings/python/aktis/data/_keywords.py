@@ -79,17 +79,14 @@ def sql_of(call: str, expression: Any) -> str:
     >>> sql_of("filter(expr=...)", [("id", ">", 3)])
     Traceback (most recent call last):
     ...
-    TypeError: filter(expr=...) takes an SQL expression as text, for example "id > 3 and name = 'a'", not list
+    TypeError: filter(expr=...) takes an expression, col('id') > 3, or SQL as text, for example "id > 3 and name = 'a'", not list
     """
     if isinstance(expression, str):
         return expression
     example = "\"id > 3 and name = 'a'\""
-    if type(expression).__name__ == "Expression":
-        # pyarrow's, of which only pyarrow knows what is in it.
-        raise NotImplementedError(
-            f"{call} with an expression of pyarrow is not there yet: write it in SQL, as {example}"
-        )
-    raise TypeError(f"{call} takes an SQL expression as text, for example {example}, not {type(expression).__name__}")
+    raise TypeError(
+        f"{call} takes an expression, col('id') > 3, or SQL as text, for example {example}, not {type(expression).__name__}"
+    )
 
 
 _NO_RETRY = (

@@ -48,11 +48,13 @@ class Recorder:
         return replay, (self._calls,)
 
 
-def _unwrapped(value: Any) -> Any:
-    """What the native plan takes: it knows no recorders."""
-    if isinstance(value, Recorder):
-        return value._native
-    return [_unwrapped(item) for item in value] if isinstance(value, list) else value
+def _unwrapped(argument: Any) -> Any:
+    """An argument with native plans in the place of recorded ones."""
+    if isinstance(argument, Recorder):
+        return argument._native
+    if type(argument) in (list, tuple):
+        return type(argument)(map(_unwrapped, argument))
+    return argument
 
 
 class Call(NamedTuple):
@@ -84,6 +86,13 @@ def replay(calls: tuple[Call, ...]) -> Recorder:
     for call in calls:
         result = getattr(result, call.name)(*call.args, **call.kwargs)
     return result
+
+
+def expression(data: bytes) -> Any:
+    """A part of a plan that was pickled: an expression."""
+    from aktis import _aktis
+
+    return _aktis.data.Expression.from_bytes(data)
 
 
 def ensure_session() -> None:

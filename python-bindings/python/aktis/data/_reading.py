@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _native, _one_schema, _wrong_outputs
-from ._keywords import Keywords, Refused, sql_of
+from ._computed import filtered
+from ._expr import Expr
+from ._keywords import Keywords, Refused
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def read_parquet(
     paths: str | os.PathLike[str] | list[str | os.PathLike[str]],
     *,
     columns: list[str] | None = None,
-    filter: str | None = None,
+    filter: str | Expr | None = None,
     file_extensions: list[str] | None = _DEFAULT_EXTENSIONS,
     partitioning: Literal["hive"] | None = "hive",
     **hints: Unpack[ReadHints],
@@ -42,7 +44,7 @@ def read_parquet(
     Args:
         paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these.
         columns: The columns to read; others are never touched.
-        filter: An SQL expression: row groups and pages without matching rows are not read.
+        filter: An expression, as for :meth:`Dataset.filter`: row groups and pages without matching rows are not read.
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
         hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
@@ -69,7 +71,7 @@ def read_parquet(
     is_hive = _is_hive(partitioning)
     dataset = _in_parts(_native.plan().read_parquet(texts, file_extensions, is_hive), parts)
     if filter is not None:
-        dataset = dataset.filter(expr=sql_of("read_parquet(filter=...)", filter))
+        dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _functions
-from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords, sql_of
+from ._computed import Computed, computed, filtered, selected
+from ._expr import Expr
+from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
 
 #: Of a function over rows; those of a function over batches besides.
 _ROW_OPTIONS: tuple[str, ...] = (
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 _CALLED = {"Map": "map", "FlatMap": "flat_map", "Filter": "filter"}
 
 
-class Transforms:
+class Transforms(Computed):
     """The methods of a dataset that describe more work. None of them runs anything."""
 
     _plan: Any
@@ -191,16 +193,20 @@ class Transforms:
         return self._map_rows(fn, "FlatMap", "flat_rows", {**options})
 
     def filter(
-        self, fn: Callable[..., Any] | str | None = None, expr: str | None = None, **options: Unpack[RowOptions]
+        self,
+        fn: Callable[..., Any] | str | Expr | None = None,
+        expr: str | Expr | None = None,
+        **options: Unpack[RowOptions],
     ) -> Dataset:
-        """Keeps the rows for which an SQL expression or a function is true.
+        """Keeps the rows for which an expression or a function is true.
 
         Prefer ``expr``: it runs without Python, before anything that does not change its columns, and down in the reader,
         which skips what cannot match.
 
         Args:
             fn: a function from a dict to a truth value, or a class whose ``__call__`` is one.
-            expr: an SQL expression over the columns.
+            expr: an expression of :mod:`aktis.data.expressions` or of pyarrow over the columns, or SQL text: names with dots as they are,
+                text in single quotes, or in double quotes beside a column.
             options: as in :meth:`map_batches`; only with a function.
 
         Returns:
@@ -208,6 +214,7 @@ class Transforms:
 
         Raises:
             ValueError: the expression cannot be read, or names a column that is not there; or neither, or both, are given.
+            TypeError: the expression is none.
 
         >>> import aktis.data
         >>> aktis.data.range(10).filter(expr="id > 6 and id <> 8").take_all()
@@ -217,14 +224,14 @@ class Transforms:
         >>> aktis.data.range(10).filter("id > 8").take_all()
         [{'id': 9}]
         """
-        if expr is None and fn is not None and not callable(fn):
+        if expr is None and fn is not None and (isinstance(fn, Expr) or not callable(fn)):
             fn, expr = None, fn
         if (fn is None) == (expr is None):
             raise ValueError("filter() needs either a function or expr=...")
         if expr is not None:
             harmless = dict.fromkeys(_ROW_OPTIONS, "an expression runs where rows are read, without workers of its own")
             Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
-            return self._then(self._plan.filter(sql_of("filter(expr=...)", expr)))
+            return self._then(filtered(self._plan, "filter(expr=...)", expr))
         return self._map_rows(fn, "Filter", "mask", {**options}, is_mask=True)
 
     def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
@@ -254,7 +261,7 @@ class Transforms:
     def add_column(
         self,
         col: str,
-        fn: Callable[[Any], Any],
+        fn: Callable[[Any], Any] | Expr,
         *,
         batch_format: BatchFormat = "pandas",
         compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None = None,
@@ -266,11 +273,12 @@ class Transforms:
         max_concurrency: int | None = None,
         **remote_args: Unpack[RemoteArgs],
     ) -> Dataset:
-        """Adds or replaces a column by what a function makes of each batch.
+        """Adds or replaces a column by what a function makes of each batch, or by an expression.
 
         Args:
             col: the column's name; one that is there is replaced.
-            fn: a function from a batch to a value per row: an array, a series, or one value for all of them.
+            fn: a function from a batch to a value per row: an array, a series, or one value for all of them; or an expression, as in
+                :meth:`with_column`.
             batch_format: of the batch that it gets, as in :meth:`map_batches`.
             compute: as in :meth:`map_batches`.
             concurrency, num_cpus, num_gpus, memory, resources, max_concurrency: as in :meth:`map_batches`.
@@ -286,13 +294,15 @@ class Transforms:
         >>> aktis.data.range(2).add_column("double", lambda df: df["id"] * 2).take_all()
         [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
         """
+        used = (*_ROW_OPTIONS, "batch_format")
+        Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
+        if isinstance(fn, Expr):
+            return self._then(computed(self._plan, "add_column()", {col: fn}))
         if not callable(fn):
             raise TypeError(
                 f"add_column({col!r}) takes a function of a batch, not {type(fn).__name__}: for the same value in each row, "
                 f"lambda batch: {fn!r:.40}"
             )
-        used = (*_ROW_OPTIONS, "batch_format")
-        Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
         compute_spec = _functions.compute_of(
             fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
             resources=resources,
@@ -313,25 +323,28 @@ class Transforms:
             )
         )
 
-    def select_columns(self, cols: str | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
+    def select_columns(self, cols: str | Expr | Sequence[str | Expr], **hints: Unpack[ColumnHints]) -> Dataset:
         """These columns, in this order.
 
         Args:
-            cols: a name or a list of names.
+            cols: a name or a list of names; among them may be expressions with a name, ``(col("a") + 1).alias("b")``, and ``star()``.
             hints: Ray's options of workers, which have no effect: no function runs.
 
         Returns:
             A dataset with these columns; others are not even read.
 
         Raises:
-            ValueError: a column is not there; those that are there are named.
+            ValueError: a column is not there; those that are there are named. Or an expression has no name.
 
         >>> import aktis.data
         >>> aktis.data.from_items([{"a": 1, "b": 2}]).select_columns(["b"]).take_all()
         [{'b': 2}]
         """
         Keywords("select_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
-        return self._then(self._plan.select([cols] if isinstance(cols, str) else list(cols)))
+        wanted = [cols] if isinstance(cols, (str, Expr)) else list(cols)
+        if any(isinstance(each, Expr) for each in wanted):
+            return self._then(selected(self._plan, wanted))
+        return self._then(self._plan.select(wanted))
 
     def drop_columns(self, cols: list[str], **hints: Unpack[ColumnHints]) -> Dataset:
         """All but these columns.

@@ -75,14 +75,14 @@ class Dataset(Transforms, Relational, Taking, Writing):
         return self._plan.num_blocks()
 
     def explain(self) -> str:
-        """What will run: the plan after optimisation and the stages it is cut into.
+        """What will run: the plan as it was written, after optimisation, and the stages it is cut into.
 
         Returns:
             Text of several lines. Nothing runs.
 
         >>> import aktis.data
         >>> print(aktis.data.range(3).filter(expr="id > 1").explain())  # doctest: +ELLIPSIS
-        Plan:
+        Logical plan:
         Filter: source.id > Int64(1)
           TableScan: source...
         """

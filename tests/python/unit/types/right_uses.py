@@ -9,6 +9,7 @@ from typing import Any, assert_type
 import aktis
 import aktis.data
 import numpy as np
+from aktis.data.expressions import Expr, col, lit, random, star
 from aktis.util.queue import Queue
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -216,6 +217,11 @@ def datasets() -> None:
     ds.map_batches(lambda table: table, batch_format="pyarrow")
     ds.map_batches(aktis.models.TextEmbedder("folder"), concurrency=2)
     ds.map(lambda row: {"y": row["x"]}, num_cpus=2).flat_map(lambda row: [row] * 2, fn_kwargs={})
+    computed = ds.with_column("y", -(col("x") + 1) // 2).with_columns({"z": col("y").str.upper(), "n": lit(None)})
+    computed = computed.filter(expr=(col("x") > 1) & ~col("y").is_in([1, 2]) | col("z").list[0].struct["a"].is_null())
+    computed = computed.select_columns([star(), col("x").dt.year().alias("year")]).add_column("r", random(seed=1))
+    assert_type(aktis.data.sql("select x from a", a=computed), aktis.data.Dataset)
+    assert_type(col("x") == 1, Expr)
     ds.filter("x > 1").filter(lambda row: row["x"] > 1, concurrency=3).filter(expr="x < 3")
     ds.add_column("y", lambda frame: frame["x"] * 2).select_columns("y").drop_columns(["x"])
     ds.rename_columns({"x": "z"}).limit(3).show(2)

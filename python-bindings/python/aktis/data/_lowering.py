@@ -1,0 +1,259 @@
+"""From expressions to those of the engine, and functions in Python out of them into steps of their own.
+
+What is computed by a Python function is a column of a step before; only the rest is an expression of the engine:
+
+    with_column("x", f(col("a") * 2) + 1)   becomes   t0 = a * 2;  t1 = f(t0) in Python;  x = t1 + 1;  without t0 and t1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import _functions, _trees
+from ._expr import Expr, tree_of
+
+#: Operators of Python, as the engine has them. The others are functions.
+_SYMBOLS = {"+": "+", "-": "-", "*": "*", "/": "/", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "&": "and",
+            "|": "or"}  # fmt: skip
+_DIVISIONS = {"//": "floor_divide", "%": "floor_modulo"}
+_TESTS = {"~": "not", "-": "-", "is_null": "is null", "is_not_null": "is not null", "is_true": "is true"}
+_PYTHON_TYPES = {int: "int64", float: "float64", str: "string", bool: "bool", bytes: "binary"}
+
+
+class Steps:
+    """A plan that grows by what an expression needs before it can be computed."""
+
+    def __init__(self, plan: Any) -> None:
+        self.plan = plan
+        self._made: list[str] = []
+
+    def expression(self, tree: _trees.Tree) -> Any:
+        """The native expression over the columns that the plan has now."""
+        return lowered(self._lifted(tree))
+
+    def compute(self, columns: Mapping[str, _trees.Tree]) -> None:
+        """Adds columns, or puts them in the place of those of their names."""
+        lifted = {name: self._lifted(tree) for name, tree in columns.items()}
+        self.plan = self.plan.with_columns([(name, lowered(tree)) for name, tree in lifted.items()])
+
+    def finished(self) -> Any:
+        """The plan without the columns that were only made on the way."""
+        return self.plan.drop(self._made) if self._made else self.plan
+
+    def new_name(self) -> str:
+        """The name of a column that is made on the way: no user's has a character that is for private use."""
+        self._made.append(f"aktis\ue000{len(self._made)}")
+        return self._made[-1]
+
+    def _lifted(self, tree: _trees.Tree) -> _trees.Tree:
+        """The tree with columns in the place of functions in Python, which the plan has then."""
+        if isinstance(tree, _trees.Call) and tree.function == "get_field":
+            # The engine gives what lies under a dict that is null, which is anything; pyarrow gives null.
+            operand, name = tree.args
+            tree = _trees.Udf(StructField(name), (operand,))
+        if isinstance(tree, _trees.Udf):
+            return self._called(tree)
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(tree):
+            value = getattr(tree, field.name)
+            if isinstance(value, _trees.Tree):
+                changed[field.name] = self._lifted(value)
+            elif field.name == "args":
+                changed[field.name] = tuple(map(self._lifted, value))
+        return dataclasses.replace(tree, **changed)
+
+    def _called(self, udf: _trees.Udf) -> _trees.Tree:
+        reads: list[str] = []
+        args = [self._argument(arg, reads) for arg in udf.args]
+        kwargs = {name: self._argument(arg, reads) for name, arg in udf.kwargs.items()}
+        if not reads:
+            raise TypeError(f"{_trees.text_of(udf)}: a function of an expression needs a column among its arguments")
+        name = self.new_name()
+        call = Called(udf.function, args, kwargs, name, type_of(udf.type) if udf.type is not None else None)
+        self.plan = _mapped(self.plan, udf, call, reads, name)
+        return _trees.Column(name)
+
+    def _argument(self, tree: _trees.Tree, reads: list[str]) -> Any:
+        """What the function is called with: the name of a column, or a value."""
+        if isinstance(tree, _trees.Literal):
+            return Value(tree.value)
+        lifted = self._lifted(tree)
+        if isinstance(lifted, _trees.Column):
+            name = lifted.name
+        else:
+            name = self.new_name()
+            self.plan = self.plan.with_columns([(name, lowered(lifted))])
+        if name not in reads:
+            reads.append(name)
+        return name
+
+
+def _mapped(plan: Any, udf: _trees.Udf, call: Called, reads: list[str], name: str) -> Any:
+    shown = getattr(udf.function, "__name__", None) or type(udf.function).__name__
+    function: Any = call
+    options: dict[str, Any] = {}
+    if udf.constructor is not None:
+        function, options = CalledClass, {"constructor_args": (call, *udf.constructor)}
+    definition = _functions.definition_of(
+        function, kind="batches", name=f"Udf({shown})", batch_format="pyarrow", **options
+    )
+    return plan.map(
+        definition=definition.data,
+        captured=definition.captured,
+        name=f"Udf({shown})",
+        compute=_functions.compute_of(function),
+        reads=reads,
+        keeps_all_except=[name],
+        keeps_rows=True,
+    )
+
+
+class Value:
+    """An argument that is the same for all rows."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class StructField:
+    """What dicts of fixed names have under one of them."""
+
+    def __init__(self, name: _trees.Tree) -> None:
+        self.__name__ = f"struct_field({_trees.text_of(name)})"
+        self.name = name.value if isinstance(name, _trees.Literal) else None
+
+    def __call__(self, array: Any) -> Any:
+        import pyarrow.compute
+
+        return pyarrow.compute.struct_field(array, self.name)
+
+
+class Called:
+    """A function over arrays as one over batches."""
+
+    def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], name: str, type: Any) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.name = name
+        self.type = type
+
+    def __call__(self, batch: Any) -> Any:
+        import pyarrow
+
+        def argument(wanted: Any) -> Any:
+            return wanted.value if isinstance(wanted, Value) else _array(batch.column(wanted))
+
+        result = self.function(*map(argument, self.args), **{name: argument(arg) for name, arg in self.kwargs.items()})
+        if not isinstance(result, (pyarrow.Array, pyarrow.ChunkedArray)):
+            result = pyarrow.array(result, type=self.type)
+        elif self.type is not None and result.type != self.type:
+            result = result.cast(self.type)
+        return pyarrow.table({self.name: result})
+
+
+class CalledClass:
+    """The same of a class, of which one is made per worker."""
+
+    def __init__(self, call: Called, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        made = call.function(*args, **kwargs)
+        self._call = Called(made, call.args, call.kwargs, call.name, call.type)
+
+    def __call__(self, batch: Any) -> Any:
+        return self._call(batch)
+
+
+def _array(column: Any) -> Any:
+    import pyarrow
+
+    whole = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+    return pyarrow.concat_arrays(whole.chunks) if isinstance(whole, pyarrow.ChunkedArray) else whole
+
+
+def expression_of(call: str, value: Any) -> _trees.Tree:
+    """The tree of what a user gave to ``call``."""
+    if not isinstance(value, Expr):
+        raise TypeError(f"{call} takes an expression, such as col('a') + 1, not {value!r}; lit() makes one of a value")
+    return tree_of(value)
+
+
+def type_of(wanted: Any) -> Any:
+    """A type of pyarrow for what a user wrote.
+
+    >>> type_of("int8"), type_of(float)
+    (DataType(int8), DataType(double))
+    """
+    import pyarrow
+
+    if isinstance(wanted, pyarrow.DataType):
+        return wanted
+    name = _PYTHON_TYPES.get(wanted, wanted) if isinstance(wanted, type) else wanted
+    try:
+        return pyarrow.type_for_alias(name)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{wanted!r} is no type: give one of pyarrow, such as pyarrow.int64(), its name, or int, float, str or bool"
+        ) from None
+
+
+def lowered(tree: _trees.Tree) -> Any:
+    """The native expression."""
+    from aktis import _aktis
+
+    native = _aktis.data.Expression
+    match tree:
+        case _trees.Column(name):
+            return native.column(name)
+        case _trees.Literal(value):
+            return native.literal(_batch([value]))
+        case _trees.Binary(symbol, left, right):
+            if symbol in _DIVISIONS:
+                return native.call(_DIVISIONS[symbol], [lowered(left), lowered(right)])
+            return native.binary(_SYMBOLS[symbol], lowered(left), lowered(right))
+        case _trees.Unary(symbol, operand):
+            return native.unary(_TESTS[symbol], lowered(operand))
+        case _trees.Call(function, args):
+            return native.call(function, [lowered(arg) for arg in args])
+        case _trees.Cast(operand, wanted, is_try):
+            import pyarrow
+
+            return native.cast(lowered(operand), pyarrow.schema([("", type_of(wanted))]), is_try)
+        case _trees.IsIn(operand, values):
+            return _is_in(native, lowered(operand), values)
+        case _trees.Like(operand, pattern, ignores_case):
+            return native.like(lowered(operand), native.literal(_batch([pattern])), ignores_case)
+        case _trees.Alias(operand, _):
+            return lowered(operand)
+        case _trees.Star():
+            raise TypeError("star() stands for all columns: it is for select_columns(), and nothing is computed of it")
+    raise TypeError(f"no part of an expression: {tree!r}")
+
+
+def _is_in(native: Any, operand: Any, values: Sequence[Any]) -> Any:
+    """Never null: null is in the list, or it is not."""
+    known = [value for value in values if value is not None]
+    if not known:
+        found = native.literal(_batch([False]))
+    else:
+        found = native.unary("is true", native.in_list(operand, _batch(known)))
+    if len(known) < len(values):
+        return native.binary("or", found, native.unary("is null", operand))
+    return found
+
+
+def _batch(values: list[Any]) -> Any:
+    """The values as a record batch of one column."""
+    import pyarrow
+
+    try:
+        if values and all(isinstance(value, pyarrow.Scalar) for value in values):
+            array = pyarrow.array(values, type=values[0].type)
+        else:
+            array = pyarrow.array([value.tolist() if type(value).__module__ == "numpy" else value for value in values])
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise TypeError(
+            f"{values if len(values) > 1 else values[0]!r} cannot be a value of a column: {error}"
+        ) from None
+    return pyarrow.RecordBatch.from_arrays([array], names=["value"])

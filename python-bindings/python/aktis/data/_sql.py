@@ -1,0 +1,35 @@
+"""Datasets by SQL."""
+
+from __future__ import annotations
+
+from . import _native
+from .dataset import Dataset
+
+
+def sql(query: str, **datasets: Dataset) -> Dataset:
+    """The rows that a query selects from datasets.
+
+    Names are those of the columns as they are, capitals included; functions are those of DataFusion. A clause that cannot be run yet is
+    refused by its name when this is called.
+
+    Args:
+        query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
+        datasets: the datasets. Their columns must be known: behind a function in Python give ``ds.materialize()``.
+
+    Returns:
+        A dataset. Nothing runs until rows are taken.
+
+    Raises:
+        TypeError: something that is no dataset was given.
+        ValueError: the query cannot be read, names what is not there, or asks for what cannot be run yet.
+
+    >>> import aktis.data
+    >>> docs = aktis.data.from_items([{"text": "a ray", "size": 5}, {"text": "of light", "size": 8}])
+    >>> aktis.data.sql("select upper(text) as text from docs where size > 5", docs=docs).take_all()
+    [{'text': 'OF LIGHT'}]
+    """
+    for name, dataset in datasets.items():
+        if not isinstance(dataset, Dataset):
+            raise TypeError(f"sql(): {name} is a {type(dataset).__name__} and no dataset")
+    tables = [(name, dataset._plan) for name, dataset in datasets.items()]
+    return Dataset(_native.plan().sql(query, tables))
