@@ -63,8 +63,8 @@ pub enum AggregateFunction {
     Min,
     /// The greatest one; NaN is greater than any number.
     Max,
-    /// The standard deviation of just these, divided by their number.
-    Deviation,
+    /// The variance of just these: the squares of their distances from the mean, divided by their number.
+    Variance,
     /// What such a share of them (the bits of a 64-bit float between 0 and 1) is not greater than, between two of them in
     /// proportion.
     Quantile(u64),

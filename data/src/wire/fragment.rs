@@ -88,8 +88,8 @@ pub enum FunctionCode {
     Min = 5,
     /// The greatest.
     Max = 6,
-    /// The standard deviation.
-    Deviation = 7,
+    /// The variance.
+    Variance = 7,
     /// The value at a share.
     Quantile = 8,
     /// All as a list.
@@ -132,7 +132,7 @@ fn encode_call(call: &AggregateCall) -> CallSpec {
         AggregateFunction::SumOfFloats => (FunctionCode::SumOfFloats, 0),
         AggregateFunction::Min => (FunctionCode::Min, 0),
         AggregateFunction::Max => (FunctionCode::Max, 0),
-        AggregateFunction::Deviation => (FunctionCode::Deviation, 0),
+        AggregateFunction::Variance => (FunctionCode::Variance, 0),
         AggregateFunction::Quantile(share) => (FunctionCode::Quantile, share),
         AggregateFunction::List => (FunctionCode::List, 0),
         AggregateFunction::Distinct => (FunctionCode::Distinct, 0),
@@ -185,7 +185,7 @@ fn decode_call(spec: CallSpec) -> Result<AggregateCall, TaskFailure> {
         FunctionCode::SumOfFloats => AggregateFunction::SumOfFloats,
         FunctionCode::Min => AggregateFunction::Min,
         FunctionCode::Max => AggregateFunction::Max,
-        FunctionCode::Deviation => AggregateFunction::Deviation,
+        FunctionCode::Variance => AggregateFunction::Variance,
         FunctionCode::Quantile => AggregateFunction::Quantile(spec.share),
         FunctionCode::List => AggregateFunction::List,
         FunctionCode::Distinct => AggregateFunction::Distinct,

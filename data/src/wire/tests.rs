@@ -96,7 +96,7 @@ fn functions() -> impl Strategy<Value = AggregateFunction> {
         Just(AggregateFunction::SumOfFloats),
         Just(AggregateFunction::Min),
         Just(AggregateFunction::Max),
-        Just(AggregateFunction::Deviation),
+        Just(AggregateFunction::Variance),
         any::<u64>().prop_map(AggregateFunction::Quantile),
         Just(AggregateFunction::List),
         Just(AggregateFunction::ListOfValues),

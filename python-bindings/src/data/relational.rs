@@ -45,7 +45,7 @@ fn call((function, column, name, share): Call) -> PyResult<AggregateCall> {
         "sum_of_floats" => AggregateFunction::SumOfFloats,
         "min" => AggregateFunction::Min,
         "max" => AggregateFunction::Max,
-        "deviation" => AggregateFunction::Deviation,
+        "variance" => AggregateFunction::Variance,
         "quantile" => AggregateFunction::Quantile(share.to_bits()),
         "list" => AggregateFunction::List,
         "distinct" => AggregateFunction::Distinct,

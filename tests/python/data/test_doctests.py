@@ -10,7 +10,8 @@ MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._computed", "aktis.d
            "aktis.data._pictures", "aktis.data._progress_lines", "aktis.data._reading", "aktis.data._relational", "aktis.data._schema",
            "aktis.data._sql",
            "aktis.data._taking", "aktis.data._transforms", "aktis.data._trees", "aktis.data._writing", "aktis.data.dataset",
-           "aktis.data.expressions"]  # fmt: skip
+           "aktis.data.expressions",
+           "aktis.data._groups", "aktis.data.aggregate", "aktis.data.grouped_data"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,12 +1,31 @@
-"""Unions and samples of datasets, from memory and behind functions, with nulls, texts, decimals and times."""
+"""Order, groups and unions, compared with pandas on random rows with nulls, NaN, texts, decimals and times."""
 
 import datetime
 import decimal
+import math
+import os
+import pathlib
+import signal
 
 import aktis.data
 import numpy
+import pandas
 import pyarrow
 import pytest
+from aktis.data.aggregate import (
+    AbsMax,
+    AsList,
+    Count,
+    CountDistinct,
+    Max,
+    Mean,
+    Min,
+    MissingValuePercentage,
+    Quantile,
+    Std,
+    Sum,
+    Unique,
+)
 
 ROWS = 2000
 PARTS = 7
@@ -53,7 +72,214 @@ def ds(request, table):
     return ds.map_batches(lambda batch: batch, batch_format="pyarrow", batch_size=100)
 
 
+def close(one, other):
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(one) and math.isnan(other))
+    return one == other
+
+
+class TestSort:
+    @pytest.mark.parametrize("key", ["key", "number", "float", "money", "at"])
+    @pytest.mark.parametrize("descending", [False, True])
+    def test_rows_come_in_order_with_nulls_last(self, ds, table, key, descending):
+        order = "descending" if descending else "ascending"
+        expected = table.sort_by([(key, order), ("id", "ascending")])
+        found = ds.sort([key, "id"], descending=[descending, False]).to_arrow()
+        assert found.column("id").to_pylist() == expected.column("id").to_pylist()
+        assert found.column_names == table.column_names
+
+    def test_not_a_number_is_greater_than_numbers_and_before_nulls(self):
+        ds = aktis.data.from_arrow(pyarrow.table({"x": [math.nan, 1.0, None, -math.inf]}))
+        values = [row["x"] for row in ds.sort("x").take_all()]
+        assert values[:2] == [-math.inf, 1.0]
+        assert math.isnan(values[2]) and values[3] is None
+
+    def test_first_rows_of_sorted_ones(self, ds):
+        assert [row["id"] for row in ds.sort("id", descending=True).limit(3).take_all()] == [1999, 1998, 1997]
+
+    def test_order_stays_through_functions_and_filters(self, ds):
+        even = ds.sort("id", descending=True).filter(expr="id % 2 = 0").map(lambda row: {"id": row["id"]})
+        assert [row["id"] for row in even.take(3)] == [1998, 1996, 1994]
+
+    def test_integers_of_one_part_and_floats_of_another(self):
+        ds = aktis.data.range(4, override_num_blocks=2).map_batches(
+            lambda batch: {"x": batch["id"] if batch["id"][0] < 2 else batch["id"] - 2.5}
+        )
+        assert [row["x"] for row in ds.sort("x").take_all()] == [-0.5, 0.0, 0.5, 1.0]
+
+    def test_nothing_is_sorted_into_nothing(self, ds):
+        assert ds.filter(expr="id < 0").sort("id").take_all() == []
+
+    def test_mistakes_are_named(self, table):
+        ds = aktis.data.from_arrow(table)
+        with pytest.raises(ValueError, match=r"sort\(\): there is no column 'nmber'; the columns are 'id', 'key'"):
+            ds.sort("nmber")
+        with pytest.raises(ValueError, match="1 values of descending for 2 columns"):
+            ds.sort(["key", "id"], descending=[True])
+        with pytest.raises(NotImplementedError, match="boundaries"):
+            ds.sort("id", boundaries=[1])
+
+    def test_column_that_only_a_run_misses_is_named(self):
+        ds = aktis.data.range(3).map_batches(lambda batch: {"y": batch["id"]})
+        with pytest.raises(aktis.exceptions.AktisError, match="there is no column 'x'; the columns are 'y'"):
+            ds.sort("x").take_all()
+
+
+class TestGroups:
+    def test_results_are_those_of_pandas(self, ds, table):
+        aggregations = [
+            Count(), Sum("number"), Min("at"), Max("money"), Mean("float"), Std("float"), AbsMax("number"),
+            Quantile("number", q=0.25), CountDistinct("number"), Sum("money"), MissingValuePercentage("number"),
+        ]  # fmt: skip
+        found = {row["key"]: row for row in ds.groupby("key").aggregate(*aggregations).take_all()}
+        frame = table.to_pandas(types_mapper=pandas.ArrowDtype)
+        groups = frame.groupby("key", dropna=False)
+        assert len(found) == 21
+        for key, group in groups:
+            row = found[None if key is pandas.NA else key]
+            numbers, floats = group["number"].dropna(), group["float"].dropna().astype(float)
+            assert row["count()"] == len(group)
+            assert row["sum(number)"] == numbers.sum()
+            assert row["min(at)"] == group["at"].min()
+            assert row["max(money)"] == group["money"].max()
+            assert row["sum(money)"] == group["money"].dropna().sum()
+            assert close(row["mean(float)"], float(floats.mean()))
+            assert close(row["std(float)"], float(floats.std()))
+            assert row["abs_max(number)"] == numbers.abs().max()
+            assert close(row["quantile(number)"], float(numbers.astype(float).quantile(0.25)))
+            assert row["count_distinct(number)"] == numbers.nunique()
+            assert close(row["missing_pct(number)"], 100.0 * (len(group) - len(numbers)) / len(group))
+
+    @pytest.mark.parametrize("name", ["sum", "min", "max", "mean", "std"])
+    def test_shortcuts_tell_of_all_columns_or_of_some(self, name):
+        ds = aktis.data.from_items([{"k": n % 3, "a": n, "b": n * n} for n in range(30)])
+        grouped = getattr(ds.groupby("k"), name)
+        all_columns = grouped().sort("k").take_all()
+        assert list(all_columns[0]) == ["k", f"{name}(a)", f"{name}(b)"]
+        expected = getattr(ds.to_pandas().groupby("k"), name)()
+        for row in all_columns:
+            assert close(float(row[f"{name}(a)"]), float(expected["a"][row["k"]]))
+        assert list(grouped("b").take(1)[0]) == ["k", f"{name}(b)"]
+
+    def test_several_keys(self, ds, table):
+        halved = ds.add_column("parity", lambda df: df["id"] % 2)
+        counts = halved.groupby(["key", "parity"]).count().take_all()
+        assert sum(row["count()"] for row in counts) == ROWS
+        assert len({(row["key"], row["parity"]) for row in counts}) == len(counts) == 42
+
+    def test_nulls_that_are_not_ignored_make_results_null(self):
+        ds = aktis.data.from_items([{"k": 1, "v": 2}, {"k": 1, "v": None}, {"k": 2, "v": 3}])
+        rows = ds.groupby("k").aggregate(Sum("v", ignore_nulls=False), Count("v"), Count("v", True, "some")).sort("k")
+        assert rows.take_all() == [
+            {"k": 1, "sum(v)": None, "count(v)": 2, "some": 1},
+            {"k": 2, "sum(v)": 3, "count(v)": 1, "some": 1},
+        ]
+
+    def test_lists_of_values(self):
+        ds = aktis.data.from_items([{"v": value} for value in ["a", "b", "a", None]])
+        found = ds.aggregate(
+            Unique("v"), AsList("v"), Unique("v", ignore_nulls=False, alias_name="u"), AsList("v", False, "l")
+        )
+        assert sorted(found["unique(v)"]) == ["a", "b"] and sorted(found["list(v)"]) == ["a", "a", "b"]
+        assert set(found["u"]) == {"a", "b", None} and len(found["l"]) == 4
+
+    def test_whole_groups_come_to_a_function(self, ds, table):
+        def summed(group):
+            return {"key": group["key"][:1], "rows": [len(group["id"])], "ids": [int(group["id"].sum())]}
+
+        found = {row["key"]: row for row in ds.groupby("key").map_groups(summed).take_all()}
+        frame = table.to_pandas()
+        assert len(found) == 21
+        for key, group in frame.groupby("key", dropna=False):
+            row = found[key if isinstance(key, str) else None]
+            assert (row["rows"], row["ids"]) == (len(group), group["id"].sum())
+
+    def test_groups_of_classes_in_other_formats(self, ds):
+        class Largest:
+            def __init__(self, count):
+                self.count = count
+
+            def __call__(self, group):
+                assert isinstance(group, pandas.DataFrame)
+                yield group.nlargest(self.count, "id")
+
+        found = ds.groupby("key").map_groups(Largest, batch_format="pandas", fn_constructor_args=(2,))
+        assert found.count() == 42
+
+    def test_everything_is_one_group_without_a_key(self, ds):
+        assert ds.groupby(None).map_groups(lambda group: {"rows": [len(group["id"])]}).take_all() == [{"rows": ROWS}]
+
+    def test_groups_are_selected_and_filtered_further(self, ds):
+        large = ds.groupby("key").count().filter(expr='"count()" > 1').select_columns(["count()"])
+        assert large.count() == 21
+
+    def test_nothing_has_no_groups(self, ds):
+        assert ds.filter(expr="id < 0").groupby("key").count().take_all() == []
+
+    def test_mistakes_are_named(self, table):
+        ds = aktis.data.from_arrow(table)
+        with pytest.raises(ValueError, match=r"groupby\(\): there is no column 'kee'"):
+            ds.groupby("kee").count()
+        with pytest.raises(ValueError, match=r"aggregate\(\): there is no column 'nmber'"):
+            ds.groupby("key").sum("nmber")
+        with pytest.raises(ValueError, match="the sum of 'key': its values are of type Utf8, which is no number"):
+            ds.groupby("id").sum("key")
+        with pytest.raises(ValueError, match=r"two columns named 'sum\(id\)'"):
+            ds.aggregate(Sum("id"), Sum("id"))
+        with pytest.raises(TypeError, match="takes aggregations"):
+            ds.aggregate("sum")
+        with pytest.raises(ValueError, match="needs the name of a column"):
+            Sum(None)
+
+
+class TestTotals:
+    def test_totals_are_those_of_pandas(self, ds, table):
+        frame = table.to_pandas()
+        assert ds.sum("number") == frame["number"].sum()
+        assert (ds.min("id"), ds.max("id")) == (0, ROWS - 1)
+        assert close(ds.mean("float"), frame["float"].mean())
+        assert close(ds.std("float"), frame["float"].std())
+        assert ds.sum(["id", "number"]) == {"sum(id)": frame["id"].sum(), "sum(number)": frame["number"].sum()}
+
+    def test_totals_of_nothing(self, ds):
+        nothing = ds.filter(expr="id < 0")
+        assert nothing.sum("number") is None
+        assert nothing.aggregate(Count(), Mean("float")) == {"count()": 0, "mean(float)": None}
+
+    def test_function_that_returns_nothing_has_a_count(self):
+        ds = aktis.data.range(10).flat_map(lambda row: [])
+        assert ds.aggregate(Count(), Sum("x")) == {"count()": 0, "sum(x)": None}
+
+    def test_different_values(self, ds, table):
+        found = ds.unique("key")
+        assert len(found) == 21 and set(found) == set(table.column("key").to_pylist())
+
+
+class TestShuffle:
+    def test_every_row_comes_once_in_an_order_that_the_seed_tells(self, ds):
+        one = [row["id"] for row in ds.random_shuffle(seed=3).take_all()]
+        assert sorted(one) == list(range(ROWS)) and one != sorted(one)
+        assert one == [row["id"] for row in ds.random_shuffle(seed=3).take_all()]
+        assert one != [row["id"] for row in ds.random_shuffle(seed=4).take_all()]
+
+    def test_without_a_seed_every_run_is_another(self, ds):
+        shuffled = ds.random_shuffle()
+        first, second = ([row["id"] for row in shuffled.take_all()] for _ in range(2))
+        assert sorted(first) == sorted(second) and first != second
+
+
 class TestParts:
+    def test_rows_are_spread_over_as_many_blocks_as_asked_for(self, ds):
+        for shuffle in (False, True):
+            parts = ds.repartition(5, shuffle=shuffle).materialize()
+            assert parts.num_blocks() == 5
+            assert sorted(row["id"] for row in parts.take_all()) == list(range(ROWS))
+
+    def test_one_part_keeps_the_order(self, ds):
+        whole = ds.repartition(1).materialize()
+        assert whole.num_blocks() == 1
+        assert [row["id"] for row in whole.take_all()] == list(range(ROWS))
+
     def test_sample_is_a_part_of_the_rows_in_their_order(self, ds):
         drawn = [row["id"] for row in ds.random_sample(0.3, seed=5).take_all()]
         assert drawn == sorted(set(drawn)) and ROWS * 0.2 < len(drawn) < ROWS * 0.4
@@ -61,6 +287,10 @@ class TestParts:
 
     def test_mistakes_are_named(self):
         ds = aktis.data.range(3)
+        with pytest.raises(ValueError, match="num_blocks must be a whole number of at least 1, not None"):
+            ds.repartition()
+        with pytest.raises(NotImplementedError, match="keys"):
+            ds.repartition(2, keys=["id"])
         with pytest.raises(ValueError, match="a fraction from 0 to 1, not 1.5"):
             ds.random_sample(1.5)
 
@@ -87,21 +317,55 @@ class TestUnion:
         with pytest.raises(ValueError, match="'a'"):
             one.union(aktis.data.from_arrow(pyarrow.table({"a": [[1]]})))
 
-    def test_dataset_beside_itself_and_after_functions(self):
+    def test_dataset_beside_itself_and_after_groups(self):
         ds = aktis.data.range(5)
-        assert sorted(row["id"] for row in ds.union(ds.map(lambda row: row)).take_all()) == sorted([*range(5)] * 2)
-        assert ds.union(ds).limit(7).count() == 7
-        assert ds.union(ds).filter(expr="id > 2").count() == 4
+        assert ds.union(ds).sum("id") == 20
+        counts = ds.groupby("id").count()
+        assert counts.union(counts).count() == 10
 
     def test_materialised_datasets_and_pickled_plans(self):
         import pickle
 
         ds = aktis.data.range(2)
         assert ds.materialize().union(ds).count() == 4
-        assert ds.union(ds.materialize()).count() == 4
-        assert pickle.loads(pickle.dumps(ds.union(ds))).take_all() == [{"id": n} for n in [0, 1, 0, 1]]
+        assert pickle.loads(pickle.dumps(ds.union(ds).sort("id"))).take_all() == [{"id": n} for n in [0, 0, 1, 1]]
 
-    def test_rows_of_several_datasets_are_written(self, tmp_path):
-        ds = aktis.data.range(10)
-        ds.union(ds).write_parquet(tmp_path / "out")
-        assert aktis.data.read_parquet(str(tmp_path / "out")).count() == 20
+
+class TestLosses:
+    @pytest.mark.parametrize("where", ["before the exchange", "behind the exchange"])
+    def test_worker_that_dies_once_is_replaced_and_groups_are_whole(self, where, tmp_path):
+        marker = tmp_path / "died"
+
+        def die_once(batch):
+            if 50 in batch["id"] and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return batch
+
+        ds = aktis.data.range(1000).add_column("k", lambda df: df["id"] % 7)
+        if where == "before the exchange":
+            ds = ds.map_batches(die_once, batch_size=100)
+        ds = ds.groupby("k").map_groups(lambda group: group if where == "before the exchange" else die_once(group))
+        rows = ds.groupby("k").aggregate(Count(), Sum("id")).sort("k").take_all()
+        expected = [range(k, 1000, 7) for k in range(7)]
+        assert rows == [{"k": k, "count()": len(ids), "sum(id)": sum(ids)} for k, ids in enumerate(expected)]
+        assert marker.exists()
+
+
+def test_more_rows_than_the_budget_are_sorted_grouped_and_shuffled(monkeypatch):
+    limits = aktis.data.DataContext.get_current().execution_options.resource_limits
+    monkeypatch.setattr(limits, "object_store_memory", 24 << 20)
+    rows = 400_000
+    ds = aktis.data.range(rows).map_batches(
+        lambda batch: {"id": batch["id"], "key": batch["id"] * 7919 % rows, "text": ["x" * 100] * len(batch["id"])}
+    )
+    keys = [batch["key"] for batch in ds.sort("key").iter_batches(batch_size=None)]
+    assert numpy.array_equal(numpy.concatenate(keys), numpy.arange(rows))
+    assert ds.groupby("key").count().count() == rows
+    assert ds.random_shuffle().sum("id") == rows * (rows - 1) // 2
+
+
+def test_sorted_rows_are_written_and_counted(tmp_path: pathlib.Path):
+    aktis.data.range(100).sort("id", descending=True).write_parquet(tmp_path / "out")
+    assert aktis.data.read_parquet(str(tmp_path / "out")).sum("id") == 4950
+    assert aktis.data.range(100).sort("id").count() == 100

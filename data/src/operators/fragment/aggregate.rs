@@ -15,8 +15,8 @@ use datafusion_functions_aggregate::array_agg::array_agg_udaf;
 use datafusion_functions_aggregate::count::count_udaf;
 use datafusion_functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion_functions_aggregate::percentile_cont::percentile_cont_udaf;
-use datafusion_functions_aggregate::stddev::stddev_pop_udaf;
 use datafusion_functions_aggregate::sum::sum_udaf;
+use datafusion_functions_aggregate::variance::var_pop_udaf;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion_physical_expr::expressions::{Column, cast, lit};
@@ -201,7 +201,7 @@ impl AggregateFunction {
             Self::Sum | Self::SumOfFloats => (sum_udaf(), false),
             Self::Min => (min_udaf(), false),
             Self::Max => (max_udaf(), false),
-            Self::Deviation => (stddev_pop_udaf(), false),
+            Self::Variance => (var_pop_udaf(), false),
             Self::Quantile(_) => (percentile_cont_udaf(), false),
             Self::List | Self::ListOfValues => (array_agg_udaf(), false),
             Self::Distinct | Self::DistinctValues => (array_agg_udaf(), true),
@@ -216,7 +216,7 @@ impl AggregateFunction {
     /// Columns of its state.
     fn states(self) -> usize {
         match self {
-            Self::Deviation => 3,
+            Self::Variance => 3,
             _ => 1,
         }
     }
@@ -233,7 +233,7 @@ impl AggregateFunction {
             Self::List | Self::ListOfValues | Self::Distinct | Self::DistinctValues => {
                 Some(own.clone())
             }
-            Self::SumOfFloats | Self::Deviation | Self::Quantile(_) => {
+            Self::SumOfFloats | Self::Variance | Self::Quantile(_) => {
                 is_number.then_some(DataType::Float64)
             }
             Self::Sum => match own {
@@ -259,7 +259,7 @@ impl AggregateFunction {
     fn type_of_values(self, state: &DataType) -> DataType {
         match self {
             Self::Count => DataType::Int64,
-            Self::Deviation => DataType::Float64,
+            Self::Variance => DataType::Float64,
             Self::Sum | Self::SumOfFloats | Self::Min | Self::Max => state.clone(),
             Self::CountDistinct
             | Self::Quantile(_)
@@ -278,7 +278,7 @@ impl AggregateFunction {
         match self {
             Self::Sum => "the sum",
             Self::SumOfFloats => "the mean",
-            Self::Deviation => "the standard deviation",
+            Self::Variance => "the standard deviation",
             Self::Quantile(_) => "a quantile",
             Self::Min => "the least",
             Self::Max => "the greatest",

@@ -15,6 +15,13 @@ const MIN_MEMORY_BYTES: usize = 4 << 20;
 /// Of its memory, a sort keeps this part for merging what it has sorted.
 const MERGE_PART: usize = 4;
 
+/// Batches that fit into its memory.
+const PIECES: usize = 32;
+/// For each row of a batch there is this much memory: merging holds a batch of each of several files.
+const BYTES_PER_ROW_AT_ONCE: usize = 8 << 10;
+const MIN_BATCH_ROWS: usize = 256;
+const MAX_BATCH_ROWS: usize = 8192;
+
 /// Memory and disk of the relational work of one input.
 #[derive(Debug, Clone)]
 pub(crate) struct Environment {
@@ -27,9 +34,18 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    fn memory(&self) -> usize {
+        self.memory_bytes.max(MIN_MEMORY_BYTES)
+    }
+
+    /// The largest batch that operators get.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        (self.memory() / PIECES) as u64
+    }
+
     /// What operators run with. Files lie in a folder of their own that goes with the context.
     pub(super) fn context(&self) -> Result<Arc<TaskContext>> {
-        let memory = self.memory_bytes.max(MIN_MEMORY_BYTES);
+        let memory = self.memory();
         let mode = match &self.spill_folder {
             Some(folder) => DiskManagerMode::Directories(vec![made(folder)?]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -38,7 +54,10 @@ impl Environment {
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()?;
-        let mut config = SessionConfig::new().with_target_partitions(1);
+        let rows = (memory / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
+        let mut config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_batch_size(rows);
         config.options_mut().execution.sort_spill_reservation_bytes = memory / MERGE_PART;
         let context = TaskContext::default().with_session_config(config);
         Ok(Arc::new(context.with_runtime(runtime)))

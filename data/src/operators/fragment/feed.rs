@@ -6,10 +6,15 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
+use crate::block::data_bytes;
 use crate::columns::{self, Misfit};
 use crate::operators::stream::BatchStream;
+
+/// A batch that holds on to so much more memory than it has bytes (or than a piece has) is copied.
+const HELD_PER_BYTE: u64 = 2;
 
 /// Rows of the step before.
 pub(super) struct Feed {
@@ -20,6 +25,8 @@ pub(super) struct Feed {
     held: VecDeque<RecordBatch>,
     /// Nothing more is to be read from `rows`.
     is_over: bool,
+    /// Batches are not larger than this: operators count what they hold by batches, and can spill nothing smaller.
+    piece_bytes: u64,
     /// The form of the rows that are handed out now.
     form: Option<Form>,
 }
@@ -32,11 +39,12 @@ struct Form {
 }
 
 impl Feed {
-    pub(super) fn new(step: &'static str, rows: Box<dyn BatchStream>) -> Self {
+    pub(super) fn new(step: &'static str, rows: Box<dyn BatchStream>, piece_bytes: u64) -> Self {
         Self {
             step,
             rows,
             held: VecDeque::new(),
+            piece_bytes,
             is_over: false,
             form: None,
         }
@@ -89,7 +97,7 @@ impl Feed {
         let Some(form) = &self.form else {
             return Ok(None);
         };
-        let Some(batch) = self.held.front() else {
+        let Some(batch) = self.held.pop_front() else {
             return Ok(None);
         };
         if form
@@ -97,11 +105,16 @@ impl Feed {
             .as_ref()
             .is_some_and(|exactly| *exactly != batch.schema())
         {
+            self.held.push_front(batch);
             return Ok(None);
         }
-        let formed = columns::conform(batch, &form.schema).map_err(|error| self.misfit(&error))?;
-        self.held.pop_front();
-        Ok(Some(formed))
+        let (piece, rest) = cut(batch, self.piece_bytes)?;
+        if let Some(rest) = rest {
+            self.held.push_front(rest);
+        }
+        columns::conform(&piece, &form.schema)
+            .map(Some)
+            .map_err(|error| self.misfit(&error))
     }
 
     fn read(&mut self) -> Result<(), TaskFailure> {
@@ -116,6 +129,24 @@ impl Feed {
         let between = misfit.between("in some rows", "in others");
         TaskFailure::new(ErrorCode::Application, format!("{}: {between}", self.step))
     }
+}
+
+/// The first rows of a batch, about `most` bytes of them, and the others. Rows of a block, and of a batch that is cut, are
+/// copied: operators count the memory that a batch holds on to, which is that of the whole block.
+fn cut(batch: RecordBatch, most: u64) -> Result<(RecordBatch, Option<RecordBatch>), TaskFailure> {
+    let (rows, bytes) = (batch.num_rows(), data_bytes(&batch));
+    let pieces = usize::try_from(bytes.div_ceil(most.max(1))).unwrap_or(rows);
+    let length = rows.div_ceil(pieces.max(1));
+    let holds_more = batch.get_array_memory_size() as u64 > HELD_PER_BYTE * bytes.max(most);
+    if rows == 0 || (length >= rows && !holds_more) {
+        return Ok((batch, None));
+    }
+    // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
+    let parts = [batch.slice(0, length), batch.slice(0, 0)];
+    let piece = concat_batches(&batch.schema(), &parts)
+        .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("cut a batch: {error}")))?;
+    let rest = (length < rows).then(|| batch.slice(length, rows - length));
+    Ok((piece, rest))
 }
 
 /// Parts of a dataset differ in whether there are nulls; operators must not.

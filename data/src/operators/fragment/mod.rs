@@ -38,7 +38,7 @@ pub(crate) fn open(
     environment: Environment,
 ) -> Box<dyn BatchStream> {
     Box::new(FragmentStream {
-        feed: Feed::new(fragment.step(), rows),
+        feed: Feed::new(fragment.step(), rows, environment.piece_bytes()),
         fragment: fragment.clone(),
         environment,
         run: None,
@@ -129,7 +129,8 @@ impl FragmentStream {
 fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(detail) => TaskFailure::new(
-            ErrorCode::OutOfMemory,
+            // Not a lack of memory of the node, which another try might get around.
+            ErrorCode::Application,
             format!(
                 "{step}: the rows of one group or key do not fit into this worker's part of the memory budget \
                  ({detail}); raise execution_options.resource_limits.object_store_memory"

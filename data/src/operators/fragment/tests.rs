@@ -211,7 +211,7 @@ fn groups_of_several_inputs_are_put_together() {
         call(AggregateFunction::Min, Some("v"), "min"),
         call(AggregateFunction::Max, Some("v"), "max"),
         call(AggregateFunction::CountDistinct, Some("v"), "distinct"),
-        call(AggregateFunction::Deviation, Some("v"), "deviation"),
+        call(AggregateFunction::Variance, Some("v"), "variance"),
         call(
             AggregateFunction::Quantile(0.5f64.to_bits()),
             Some("v"),
@@ -237,9 +237,9 @@ fn groups_of_several_inputs_are_put_together() {
     assert_eq!(ints_of(&out, "min"), [Some(1), None, Some(5)]);
     assert_eq!(ints_of(&out, "max"), [Some(4), None, Some(5)]);
     assert_eq!(ints_of(&out, "distinct"), [2, 0, 1].map(Some));
-    let deviation = floats_of(&out, "deviation");
-    assert!((deviation[0].expect("has values") - 2f64.sqrt()).abs() < 1e-12);
-    assert_eq!(deviation[1..], [None, Some(0.0)]);
+    let variance = floats_of(&out, "variance");
+    assert!((variance[0].expect("has values") - 2.0).abs() < 1e-12);
+    assert_eq!(variance[1..], [None, Some(0.0)]);
     assert_eq!(floats_of(&out, "median"), [Some(1.0), None, Some(5.0)]);
 }
 
@@ -304,7 +304,7 @@ fn total_of_nothing_is_a_row() {
     let calls = [
         call(AggregateFunction::Count, None, "rows"),
         call(AggregateFunction::Sum, Some("v"), "sum"),
-        call(AggregateFunction::Deviation, Some("v"), "deviation"),
+        call(AggregateFunction::Variance, Some("v"), "variance"),
     ];
     // Nobody has told the columns.
     let nothing = aggregate(&[], &calls, vec![vec![]]);
@@ -315,7 +315,7 @@ fn total_of_nothing_is_a_row() {
     let empty = aggregate(&[], &calls, vec![vec![empty]]);
     assert_eq!(ints_of(&empty, "rows"), [Some(0)]);
     assert_eq!(floats_of(&empty, "sum"), [None]);
-    assert_eq!(floats_of(&empty, "deviation"), [None]);
+    assert_eq!(floats_of(&empty, "variance"), [None]);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn columns_of_results_are_known_before_they_are_made() {
     let calls = vec![
         call(AggregateFunction::Sum, Some("v"), "sum"),
         call(AggregateFunction::Distinct, Some("v"), "distinct"),
-        call(AggregateFunction::Deviation, Some("v"), "deviation"),
+        call(AggregateFunction::Variance, Some("v"), "variance"),
     ];
     let whole = Aggregate {
         phase: AggregatePhase::Final,

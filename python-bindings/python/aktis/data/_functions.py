@@ -50,6 +50,7 @@ def definition_of(
     constructor_args: Iterable[Any] | None = None,
     constructor_kwargs: Mapping[str, Any] | None = None,
     calls: Calls | None = None,
+    keys: Iterable[str] = (),
 ) -> Definition:
     """A function, what it is called with and the references in both, as they travel to workers."""
     is_class = inspect.isclass(function)
@@ -75,6 +76,7 @@ def definition_of(
         "function": function,
         "is_class": is_class,
         "kind": kind,
+        "keys": list(keys),
         "name": name,
         "batch_format": batch_format,
         "zero_copy": zero_copy,

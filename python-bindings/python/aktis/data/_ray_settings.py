@@ -8,7 +8,7 @@ _PROGRESS = "how progress looks; enable_progress_bars turns it off"
 _STATS = "statistics and logs; Dataset.stats() has them"
 _SIZES = "parts and blocks are sized by the workers and the budget"
 _PRESSURE = "every step has its part of one budget, execution_options.resource_limits.object_store_memory"
-_SHUFFLE = "nothing is shuffled"
+_SHUFFLE = "rows go to the workers that need them in one way, by partitions that are made by size"
 _FORMAT = "blocks are always Arrow"
 _RETRY = Refused("catch the exception in the function and call again there", (False, None, (), [], 0))
 

@@ -1,14 +1,41 @@
-"""What puts datasets together, and parts of them by chance."""
+"""What needs rows of all parts of a dataset: order, groups, other datasets beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import aggregate
+from ._keywords import REMOTE_ARGS, Keywords, Refused
 from ._native import Recorder
+from .grouped_data import GroupedData
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ._typed import RemoteArgs
     from .dataset import Dataset
+
+_SORT = Keywords("sort", refused={"boundaries": Refused("leave it out: bounds of parts are not yours to choose")})
+_SHUFFLE = Keywords(
+    "random_shuffle",
+    refused={"num_blocks": Refused("leave it out: parts are made by size"), **REMOTE_ARGS},
+)
+_REPARTITION = Keywords(
+    "repartition",
+    used=("num_blocks", "shuffle"),
+    refused={
+        "target_num_rows_per_block": Refused(
+            "set the rows of batches by batch_size=, and those of files by write_parquet(min_rows_per_file=, "
+            "max_rows_per_file=)",
+            (None,),
+        ),
+        "strict": Refused("it goes with target_num_rows_per_block", (False,)),
+        "keys": Refused("use groupby(keys)", (None,)),
+        "sort": Refused("use sort()", (False,)),
+    },
+)
+_GROUPBY = Keywords("groupby", harmless={"num_partitions": "small partitions are put together by size"})
 
 
 def _seed(call: str, seed: Any) -> int | None:
@@ -23,6 +50,76 @@ class Relational:
 
     _plan: Any
     _then: Callable[[Any], Dataset]
+    columns: Callable[..., Any]
+
+    def sort(self, key: str | list[str], descending: bool | list[bool] = False, **more: Any) -> Dataset:
+        """All rows in order. Nulls come last; NaN is greater than any number.
+
+        Args:
+            key: a column or a list of columns, the most important first.
+            descending: whether large values come first; one truth value for all columns, or one for each.
+            more: Ray's ``boundaries``: refused.
+
+        Returns:
+            A dataset of the same rows. Rows with equal keys come in any order.
+
+        Raises:
+            ValueError: a column is not there, or ``descending`` has not one value for each column.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.from_items([{"a": 1}, {"a": None}, {"a": 3}])
+        >>> [row["a"] for row in ds.sort("a", descending=True).take_all()]
+        [3, 1, None]
+        """
+        _SORT.check(more)
+        names = [key] if isinstance(key, str) else list(key)
+        directions = [descending] * len(names) if isinstance(descending, bool) else list(descending)
+        if len(directions) != len(names):
+            raise ValueError(f"sort() got {len(directions)} values of descending for {len(names)} columns: {names}")
+        return self._then(self._plan.sort([(name, down, False) for name, down in zip(names, directions, strict=True)]))
+
+    def random_shuffle(self, *, seed: int | None = None, **more: Unpack[RemoteArgs]) -> Dataset:
+        """All rows in an order by chance.
+
+        Args:
+            seed: a number that always gives the same order; ``None``: another order in every run.
+            more: Ray's options of workers: refused by name, unless they are the defaults.
+
+        Returns:
+            A dataset of the same rows.
+
+        Raises:
+            ValueError: the seed is no whole number.
+
+        >>> import aktis.data
+        >>> sorted(row["id"] for row in aktis.data.range(4).random_shuffle(seed=7).take_all())
+        [0, 1, 2, 3]
+        """
+        _SHUFFLE.check(more)
+        return self._then(self._plan.shuffle(_seed("random_shuffle", seed)))
+
+    def repartition(self, num_blocks: int | None = None, *, shuffle: bool = False, **more: Any) -> Dataset:
+        """All rows in so many blocks of about the same size. The order of rows is kept only by ``repartition(1)``.
+
+        Args:
+            num_blocks: how many.
+            shuffle: whether chance says where a row goes, so that each block holds rows of all parts.
+            more: other arguments of Ray: refused by name, unless they are the defaults.
+
+        Returns:
+            A dataset of the same rows. A block that is larger than blocks may be becomes several.
+
+        Raises:
+            ValueError: ``num_blocks`` is not a whole number of at least 1.
+
+        >>> import aktis.data
+        >>> aktis.data.range(100).repartition(4).materialize().num_blocks()
+        4
+        """
+        _REPARTITION.check(more)
+        if not isinstance(num_blocks, int) or isinstance(num_blocks, bool) or num_blocks < 1:
+            raise ValueError(f"repartition(): num_blocks must be a whole number of at least 1, not {num_blocks!r}")
+        return self._then(self._plan.repartition(num_blocks, bool(shuffle)))
 
     def random_sample(self, fraction: float, *, seed: int | None = None) -> Dataset:
         """A part of the rows by chance: each of them with the same probability.
@@ -43,6 +140,174 @@ class Relational:
         True
         """
         return self._then(self._plan.sample(float(fraction), _seed("random_sample", seed)))
+
+    def groupby(self, key: str | list[str] | None, num_partitions: int | None = None) -> GroupedData:
+        """Rows by groups.
+
+        Args:
+            key: a column or a list of columns; ``None``: all rows are one group.
+            num_partitions: has no effect: partitions are made by size.
+
+        Returns:
+            Groups, to be aggregated or mapped. Nulls are equal to each other.
+
+        Raises:
+            ValueError: a column is named twice.
+
+        >>> import aktis.data
+        >>> aktis.data.range(4).groupby("id").count().sort("id").take(1)
+        [{'id': 0, 'count()': 1}]
+        """
+        if num_partitions is not None:
+            _GROUPBY.check({"num_partitions": num_partitions})
+        keys = key if isinstance(key, list) else []
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"groupby() got a column twice: {keys}")
+        return GroupedData(self, key)  # pyright: ignore[reportArgumentType]
+
+    def aggregate(self, *aggs: aggregate.Aggregation) -> dict[str, Any]:
+        """Runs the dataset and tells something of all rows.
+
+        Args:
+            aggs: what: see :mod:`aktis.data.aggregate`.
+
+        Returns:
+            A dict from the name of each aggregation to its result. Of no rows numbers of rows are 0, and others None.
+
+        Raises:
+            ValueError, TypeError: as for :meth:`GroupedData.aggregate`.
+            TaskError: as for :meth:`take`.
+
+        >>> import aktis.data
+        >>> from aktis.data.aggregate import Sum
+        >>> aktis.data.range(4).aggregate(Sum("id"))
+        {'sum(id)': 6}
+        """
+        return self.groupby(None).aggregate(*aggs).take(1)[0]
+
+    def _total(self, kind: Callable[..., aggregate.Aggregation], on: str | list[str] | None, **options: Any) -> Any:
+        if on is None:
+            on = self.columns() or []
+        names = [on] if isinstance(on, str) else list(on)
+        results = self.aggregate(*(kind(name, **options) for name in names))
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def sum(self, on: str | list[str] | None = None, ignore_nulls: bool = True) -> Any:
+        """Runs the dataset and adds up columns.
+
+        Args:
+            on: a name or a list of names; ``None``: all columns.
+            ignore_nulls: as in :class:`aktis.data.aggregate.Sum`.
+
+        Returns:
+            The sum of one column, or a dict from ``sum(column)`` to it; None where there is no value.
+
+        Raises:
+            ValueError: a column is not there.
+            TaskError: as for :meth:`take`; or a column has no numbers.
+
+        >>> import aktis.data
+        >>> aktis.data.range(4).sum("id")
+        6
+        """
+        return self._total(aggregate.Sum, on, ignore_nulls=ignore_nulls)
+
+    def min(self, on: str | list[str] | None = None, ignore_nulls: bool = True) -> Any:
+        """Runs the dataset and finds the least value of columns.
+
+        Args:
+            on: as for :meth:`sum`.
+            ignore_nulls: as in :class:`aktis.data.aggregate.Min`.
+
+        Returns:
+            As for :meth:`sum`.
+
+        Raises:
+            ValueError, TaskError: as for :meth:`sum`.
+
+        >>> import aktis.data
+        >>> aktis.data.range(4).min("id")
+        0
+        """
+        return self._total(aggregate.Min, on, ignore_nulls=ignore_nulls)
+
+    def max(self, on: str | list[str] | None = None, ignore_nulls: bool = True) -> Any:
+        """Runs the dataset and finds the greatest value of columns.
+
+        Args:
+            on: as for :meth:`sum`.
+            ignore_nulls: as in :class:`aktis.data.aggregate.Max`.
+
+        Returns:
+            As for :meth:`sum`.
+
+        Raises:
+            ValueError, TaskError: as for :meth:`sum`.
+
+        >>> import aktis.data
+        >>> aktis.data.range(4).max("id")
+        3
+        """
+        return self._total(aggregate.Max, on, ignore_nulls=ignore_nulls)
+
+    def mean(self, on: str | list[str] | None = None, ignore_nulls: bool = True) -> Any:
+        """Runs the dataset and computes the mean of columns.
+
+        Args:
+            on: as for :meth:`sum`.
+            ignore_nulls: as in :class:`aktis.data.aggregate.Mean`.
+
+        Returns:
+            As for :meth:`sum`, floats.
+
+        Raises:
+            ValueError, TaskError: as for :meth:`sum`.
+
+        >>> import aktis.data
+        >>> aktis.data.range(4).mean("id")
+        1.5
+        """
+        return self._total(aggregate.Mean, on, ignore_nulls=ignore_nulls)
+
+    def std(self, on: str | list[str] | None = None, ddof: int = 1, ignore_nulls: bool = True) -> Any:
+        """Runs the dataset and computes the standard deviation of columns.
+
+        Args:
+            on: as for :meth:`sum`.
+            ddof: as in :class:`aktis.data.aggregate.Std`.
+            ignore_nulls: as in :class:`aktis.data.aggregate.Std`.
+
+        Returns:
+            As for :meth:`sum`, floats.
+
+        Raises:
+            ValueError, TaskError: as for :meth:`sum`.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).std("id")
+        1.0
+        """
+        return self._total(aggregate.Std, on, ddof=ddof, ignore_nulls=ignore_nulls)
+
+    def unique(self, column: str) -> list[Any]:
+        """Runs the dataset and lists the different values of a column.
+
+        Args:
+            column: its name.
+
+        Returns:
+            The values, None among them if there is a null, in any order.
+
+        Raises:
+            ValueError: the column is not there.
+            TaskError: as for :meth:`take`.
+
+        >>> import aktis.data
+        >>> sorted(aktis.data.from_items([{"x": 1}, {"x": 2}, {"x": 1}]).unique("x"))
+        [1, 2]
+        """
+        values = self._then(self._plan.group([column], [], [(column, aggregate.quoted(column))]))
+        return [row[column] for row in values.take_all()]
 
     def union(self, *other: Dataset) -> Dataset:
         """The rows of this dataset and of others, one dataset after the other.

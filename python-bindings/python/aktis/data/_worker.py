@@ -14,7 +14,7 @@ from aktis import _aktis
 from aktis._messages import hints
 from aktis._process import output as _worker_output
 
-from . import _batches, _mistakes, _wrong_outputs
+from . import _batches, _groups, _mistakes, _wrong_outputs
 from ._overlapping import Outputs, Overlapping, Threads, gathered
 
 
@@ -54,6 +54,7 @@ class LoadedFunction:
         self.calls_ahead: int = definition["calls_ahead"]
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
+        self._keys: list[str] = definition["keys"]
         self._begin: Callable[[Callable[[], Any]], Iterator[Any]] = self._begin_plain
         self._forget = self._overlapping.forget
         self._kind = kind = definition["kind"]
@@ -121,6 +122,20 @@ class LoadedFunction:
 
     def _finish_batches(self, output: Any, batch: Any) -> Any:
         return _batches.to_arrow(output, self.name, batch, self._format)
+
+    # Groups: calls for each group of a batch that is sorted by the keys and holds whole groups.
+
+    def _given_groups(self, batch: Any) -> Any:
+        return _groups.of(batch, self._keys)
+
+    def _run_groups(self, groups: Iterator[Any]) -> Iterator[Any]:
+        for group in groups:
+            value = _batches.from_arrow(group, self._format, writable=self._writable)
+            for output in self._run_batches(value):
+                yield _batches.to_arrow(output, self.name, group, self._format)
+
+    def _finish_groups(self, output: Any, batch: Any) -> Any:
+        return output
 
     # Rows: calls for each row, whose results are one output.
 

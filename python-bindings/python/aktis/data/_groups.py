@@ -1,0 +1,40 @@
+"""Where groups begin in rows that are sorted by their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def of(batch: Any, keys: list[str]) -> Iterator[Any]:
+    """The groups of a record batch, one after the other.
+
+    >>> import pyarrow
+    >>> batch = pyarrow.record_batch({"k": [1, 1, None, None], "v": [1, 2, 3, 4]})
+    >>> [group.num_rows for group in of(batch, ["k"])]
+    [2, 2]
+    """
+    import numpy
+
+    begins = numpy.zeros(max(batch.num_rows - 1, 0), dtype=bool)
+    for key in keys:
+        begins |= _changes(batch.column(key))
+    first = 0
+    for end in [*(numpy.flatnonzero(begins) + 1).tolist(), batch.num_rows]:
+        yield batch.slice(first, end - first)
+        first = end
+
+
+def _changes(column: Any) -> Any:
+    """Whether a value is another than the one before. Nulls are equal to each other, and NaNs are."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    before, after = column[:-1], column[1:]
+    differs = compute.not_equal(before, after).fill_null(False)
+    if types.is_floating(column.type):
+        both_nan = compute.and_(compute.is_nan(before), compute.is_nan(after)).fill_null(False)
+        differs = compute.and_not(differs, both_nan)
+    one_null = compute.xor(compute.is_null(before), compute.is_null(after))
+    return compute.or_(differs, one_null).to_numpy(zero_copy_only=False)
