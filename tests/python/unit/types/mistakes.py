@@ -124,7 +124,7 @@ def datasets() -> None:
     ds.flat_map(lambda row: {"x": 1})  # mistake
     ds.write_parquet("out/", mode="overwrit")  # mistake
     ds.write_parquet("out/", partition_cols=["x"])  # mistake
-    ds.sort("x")  # mistake
+    ds.sort(3)  # mistake
     ds.take("3")  # mistake
     print(ds.take_batch().shape)  # mistake
     ds.iter_batches(batchsize=3)  # mistake
