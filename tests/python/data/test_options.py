@@ -213,7 +213,7 @@ def test_reading_takes_what_means_the_same_as_nothing(words):
 
 def test_filters_are_sql_and_anything_else_is_refused_with_the_way_out(words):
     ds = aktis.data.range(3)
-    theirs = pyarrow.compute.cumulative_sum(pyarrow.compute.field("id")) > 1
+    theirs = pyarrow.compute.cumulative_sum(pyarrow.compute.field("id")) > 1  # pyright: ignore[reportAttributeAccessIssue]
     for use in (
         lambda: aktis.data.read_parquet(words, filter=theirs),
         lambda: ds.filter(expr=theirs),

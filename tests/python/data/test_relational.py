@@ -227,9 +227,9 @@ class TestGroups:
         with pytest.raises(ValueError, match=r"two columns named 'sum\(id\)'"):
             ds.aggregate(Sum("id"), Sum("id"))
         with pytest.raises(TypeError, match="takes aggregations"):
-            ds.aggregate("sum")
+            ds.aggregate("sum")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(ValueError, match="needs the name of a column"):
-            Sum(None)
+            Sum(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 class TestTotals:

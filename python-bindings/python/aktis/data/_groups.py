@@ -27,8 +27,11 @@ def of(batch: Any, keys: list[str]) -> Iterator[Any]:
 
 def _changes(column: Any) -> Any:
     """Whether a value is another than the one before. Nulls are equal to each other, and NaNs are."""
-    from pyarrow import compute, types
+    import pyarrow.compute
+    from pyarrow import types
 
+    # Its functions are made when it is imported: no checker sees them.
+    compute: Any = pyarrow.compute
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     before, after = column[:-1], column[1:]

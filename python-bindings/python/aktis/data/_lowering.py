@@ -127,7 +127,9 @@ class StructField:
     def __call__(self, array: Any) -> Any:
         import pyarrow.compute
 
-        return pyarrow.compute.struct_field(array, self.name)
+        # Its functions are made when it is imported: no checker sees them.
+        compute: Any = pyarrow.compute
+        return compute.struct_field(array, self.name)
 
 
 class Called:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import aggregate
 from ._keywords import REMOTE_ARGS, Keywords, Refused
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._typed import RemoteArgs
+    from .aggregate import Aggregation
     from .dataset import Dataset
 
 _SORT = Keywords("sort", refused={"boundaries": Refused("leave it out: bounds of parts are not yours to choose")})
@@ -163,9 +164,9 @@ class Relational:
         keys = key if isinstance(key, list) else []
         if len(set(keys)) < len(keys):
             raise ValueError(f"groupby() got a column twice: {keys}")
-        return GroupedData(self, key)  # pyright: ignore[reportArgumentType]
+        return GroupedData(cast("Dataset", self), key)
 
-    def aggregate(self, *aggs: aggregate.Aggregation) -> dict[str, Any]:
+    def aggregate(self, *aggs: Aggregation) -> dict[str, Any]:
         """Runs the dataset and tells something of all rows.
 
         Args:
@@ -185,10 +186,11 @@ class Relational:
         """
         return self.groupby(None).aggregate(*aggs).take(1)[0]
 
-    def _total(self, kind: Callable[..., aggregate.Aggregation], on: str | list[str] | None, **options: Any) -> Any:
+    def _total(self, kind: Callable[..., Aggregation], on: str | list[str] | None, **options: Any) -> Any:
         if on is None:
-            on = self.columns() or []
-        names = [on] if isinstance(on, str) else list(on)
+            names = self.columns() or []
+        else:
+            names = [on] if isinstance(on, str) else list(on)
         results = self.aggregate(*(kind(name, **options) for name in names))
         return next(iter(results.values())) if len(results) == 1 else results
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
     from ._typed import BatchFormat, RemoteArgs
+    from .aggregate import Aggregation
     from .dataset import Dataset
 
 #: A batch that no partition fills: the function gets all rows of a partition at once.
@@ -36,7 +37,7 @@ class GroupedData:
     def __repr__(self) -> str:
         return f"GroupedData(dataset={self._dataset!r}, key={self._key!r})"
 
-    def aggregate(self, *aggs: aggregate.Aggregation) -> Dataset:
+    def aggregate(self, *aggs: Aggregation) -> Dataset:
         """One row per group.
 
         Args:
@@ -60,9 +61,7 @@ class GroupedData:
         calls, outputs = aggregate.lowered(self._keys, aggs)
         return self._dataset._then(self._dataset._plan.group(self._keys, calls, outputs))
 
-    def _of_columns(
-        self, kind: Callable[..., aggregate.Aggregation], on: str | list[str] | None, **options: Any
-    ) -> Dataset:
+    def _of_columns(self, kind: Callable[..., Aggregation], on: str | list[str] | None, **options: Any) -> Dataset:
         if on is None:
             on = [name for name in self._dataset.columns() or [] if name not in self._keys]
         names = [on] if isinstance(on, str) else list(on)
