@@ -7,6 +7,7 @@ mod support;
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use aktis_cli::join::find_raylet;
 use aktis_common::config::Settings;
@@ -204,7 +205,8 @@ fn node_of_a_head_that_is_another_session_now_ends() {
     assert!(joined.succeeded(), "{joined:?}");
     place.signal_daemons_of_role("head", "-KILL");
     place.until("the head has ended", || place.daemons() == 1);
-    assert!(place.run(&start).succeeded());
+    let again = place.run(&start);
+    assert!(again.succeeded(), "{again:?}");
     place.until("only the head is left", || place.daemons() == 1);
     let nodes = place.json(&["list", "nodes", "--json"]);
     let alive = nodes.as_array().unwrap().iter();
@@ -331,11 +333,15 @@ fn token_of_the_cluster_is_needed_by_everybody() {
     );
 }
 
+/// A port that stays free until the test takes it: below those that the system gives to whoever asks for any, as the other
+/// tests of this file do at the same time.
 fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = first + TRIED.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port.to_string();
+        }
+    }
 }
