@@ -205,6 +205,10 @@ fn node_of_a_head_that_is_another_session_now_ends() {
     assert!(joined.succeeded(), "{joined:?}");
     place.signal_daemons_of_role("head", "-KILL");
     place.until("the head has ended", || place.daemons() == 1);
+    // A process that ends has no command line any more while its sockets are still open.
+    place.until("its port is free", || {
+        TcpListener::bind(("127.0.0.1", port.parse::<u16>().unwrap())).is_ok()
+    });
     let again = place.run(&start);
     assert!(again.succeeded(), "{again:?}");
     place.until("only the head is left", || place.daemons() == 1);

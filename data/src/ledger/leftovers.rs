@@ -10,7 +10,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, take_back};
@@ -109,20 +108,12 @@ fn owner(job: &Path) -> Owner {
         return Owner::Unknown;
     }
     match file.try_lock() {
-        // Whoever ends gives the folder another name before letting go of the lock; what has its name now may be another's.
-        Ok(()) if !is_at(&file, &path) => Owner::HasEnded,
+        // Whoever ends gives the folder another name before letting go of the lock.
+        Ok(()) if !path.exists() => Owner::HasEnded,
         Ok(()) => Owner::IsDead,
         Err(fs::TryLockError::WouldBlock) => Owner::Lives,
         Err(fs::TryLockError::Error(_)) => Owner::Unknown,
     }
-}
-
-/// Whether the open file is the one of this name.
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(there)) = (file.metadata(), fs::metadata(path)) else {
-        return false;
-    };
-    (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
 
 fn count_files(job: &Path) -> usize {

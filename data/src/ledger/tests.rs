@@ -218,10 +218,15 @@ fn folder_that_was_begun_by_a_dead_job_is_swept_and_that_of_a_living_one_is_not(
 fn job_whose_folder_is_swept_before_it_was_locked_begins_anew() {
     let folder = used_folder();
     let path = folder.path().display().to_string();
-    let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
-    let job_file = folder.path().join(".unfinished-new").join(JOB_FILE);
     let is_over = AtomicBool::new(false);
-    let opens = || {
+    // No two jobs have one prefix.
+    let opens = |number: usize| {
+        let prefix = format!("new{number}");
+        let job_file = folder
+            .path()
+            .join(format!(".unfinished-{prefix}"))
+            .join(JOB_FILE);
+        let sink = Sink::Parquet(ParquetOutput::new(path.clone(), prefix));
         let open = sink.begin();
         open.is_ok_and(|open| open.is_some() && job_file.is_file())
     };
@@ -232,7 +237,7 @@ fn job_whose_folder_is_swept_before_it_was_locked_begins_anew() {
                 let _ = prepare_folder(&path, SaveMode::Append);
             }
         });
-        let opened = (0..100).map(|_| opens()).collect();
+        let opened = (0..100).map(opens).collect();
         is_over.store(true, Ordering::Relaxed);
         opened
     });
