@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _trees
@@ -23,9 +23,7 @@ class Computed:
     """The methods of a dataset that compute columns by expressions."""
 
     _plan: Any
-
-    def _then(self, plan: Any) -> Dataset:
-        raise NotImplementedError
+    _then: Callable[[Any], Dataset]
 
     def with_column(self, column_name: str, expr: Expr, **hints: Unpack[ColumnHints]) -> Dataset:
         """Adds or replaces a column by an expression over the others.

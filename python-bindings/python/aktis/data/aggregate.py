@@ -115,7 +115,17 @@ class CountDistinct(Aggregation):
         super().__init__(name, on, calls, sql)
 
 
-class Sum(Aggregation):
+class _OneCall(Aggregation):
+    """What the engine has under one name."""
+
+    _kind: str
+
+    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+        on, name = _named(self, on, alias_name, self._kind)
+        super().__init__(name, on, {"a": Call(self._kind, on)}, "{a}", ignore_nulls=ignore_nulls)
+
+
+class Sum(_OneCall):
     """The sum: of integers as a 64-bit integer, of decimals as a decimal, of floats as a float; null where there is no value.
 
     Args:
@@ -128,12 +138,10 @@ class Sum(Aggregation):
     {'sum(id)': 6}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "sum")
-        super().__init__(name, on, {"a": Call("sum", on)}, "{a}", ignore_nulls=ignore_nulls)
+    _kind = "sum"
 
 
-class Min(Aggregation):
+class Min(_OneCall):
     """The least value: of numbers, texts, times; null where there is none.
 
     Args:
@@ -146,12 +154,10 @@ class Min(Aggregation):
     {'min(id)': 0}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "min")
-        super().__init__(name, on, {"a": Call("min", on)}, "{a}", ignore_nulls=ignore_nulls)
+    _kind = "min"
 
 
-class Max(Aggregation):
+class Max(_OneCall):
     """The greatest value: of numbers, texts, times; null where there is none.
 
     Args:
@@ -164,9 +170,7 @@ class Max(Aggregation):
     {'max(id)': 3}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "max")
-        super().__init__(name, on, {"a": Call("max", on)}, "{a}", ignore_nulls=ignore_nulls)
+    _kind = "max"
 
 
 class AbsMax(Aggregation):
