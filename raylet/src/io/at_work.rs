@@ -76,7 +76,8 @@ fn lanes_in(folder: &Path) -> Vec<(WorkerId, PathBuf)> {
         .collect()
 }
 
-/// `None`: the process is gone.
+/// `None`: the process is gone. One that lives and cannot be asked, for want of a descriptor or because its answer makes no
+/// sense, is listed as silent.
 async fn ask(worker: WorkerId, path: PathBuf, deadline: Instant) -> Option<RunningProcess> {
     let mut pid = 0;
     let answer = timeout_at(deadline, async {
@@ -87,17 +88,31 @@ async fn ask(worker: WorkerId, path: PathBuf, deadline: Instant) -> Option<Runni
     });
     match answer.await {
         Ok(Ok(process)) => Some(process),
-        Ok(Err(error)) => {
-            tracing::debug!(%worker, %error, "a process does not say what it runs");
-            None
+        Ok(Err(error)) if is_gone(&error) => None,
+        unanswered => {
+            if let Ok(Err(error)) = unanswered {
+                tracing::warn!(%worker, %error, "a process does not say what it runs");
+            }
+            Some(RunningProcess {
+                worker_id: worker.to_wire(),
+                pid: pid.unsigned_abs(),
+                is_silent: true,
+                ..RunningProcess::default()
+            })
         }
-        Err(_) => Some(RunningProcess {
-            worker_id: worker.to_wire(),
-            pid: pid.unsigned_abs(),
-            is_silent: true,
-            ..RunningProcess::default()
-        }),
     }
+}
+
+/// Whether the other end is none any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 async fn answer_on(mut lane: UnixStream) -> io::Result<RunningProcess> {
@@ -144,6 +159,23 @@ mod tests {
             (silent.worker_id.clone(), silent.pid),
             (stopped.to_wire(), std::process::id())
         );
+    }
+
+    #[tokio::test]
+    async fn process_that_answers_something_else_is_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = WorkerId::random();
+        let lanes = UnixListener::bind(folder.path().join(worker.to_string())).unwrap();
+        let answers = async {
+            let (mut lane, _) = lanes.accept().await.unwrap();
+            let kind = Some(Kind::WhatRuns(WhatRuns {}));
+            let other = encode_whole(&LaneFrame { kind }, &PayloadParts::default());
+            lane.write_all(&other).await.unwrap();
+            lane
+        };
+        let (reply, _lane) = tokio::join!(list_running(folder.path()), answers);
+        assert_eq!(reply.processes.len(), 1, "{reply:?}");
+        assert!(reply.processes[0].is_silent);
     }
 
     #[test]

@@ -201,11 +201,7 @@ impl GcsCore {
         cause: &str,
         turn: &mut Turn,
     ) {
-        let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
-            return;
-        };
-        let request = kill_request(worker, record.id.to_wire(), cause);
-        self.push_kill(node, request, turn);
+        self.end_worker_of(record, cause, turn, |request| request);
     }
 
     /// The same for an actor that does not begin anew.
@@ -215,14 +211,10 @@ impl GcsCore {
         cause: &str,
         turn: &mut Turn,
     ) {
-        let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
-            return;
-        };
-        let request = KillWorkerRequest {
+        self.end_worker_of(record, cause, turn, |request| KillWorkerRequest {
             is_final: true,
-            ..kill_request(worker, record.id.to_wire(), cause)
-        };
-        self.push_kill(node, request, turn);
+            ..request
+        });
     }
 
     /// Asks the actor's worker, if it has one, to end in good order.
@@ -232,15 +224,24 @@ impl GcsCore {
         cause: &str,
         turn: &mut Turn,
     ) {
-        let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) else {
-            return;
-        };
-        let request = KillWorkerRequest {
+        self.end_worker_of(record, cause, turn, |request| KillWorkerRequest {
             is_graceful: true,
             is_final: true,
-            ..kill_request(worker, record.id.to_wire(), cause)
-        };
-        self.push_kill(node, request, turn);
+            ..request
+        });
+    }
+
+    fn end_worker_of(
+        &self,
+        record: &ActorRecord,
+        cause: &str,
+        turn: &mut Turn,
+        how: impl FnOnce(KillWorkerRequest) -> KillWorkerRequest,
+    ) {
+        if let (Some(node), Some(worker)) = (record.phase.node(), record.phase.worker()) {
+            let request = kill_request(worker, record.id.to_wire(), cause);
+            self.push_kill(node, how(request), turn);
+        }
     }
 
     pub(in crate::core) fn kill_worker(
