@@ -28,6 +28,7 @@ use datafusion_common::DataFusionError;
 use crate::error::first_line;
 use crate::graph::{AggregatePhase, Fragment};
 use crate::operators::stream::BatchStream;
+use crate::os_error;
 use drive::Run;
 use feed::Feed;
 
@@ -135,6 +136,12 @@ fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
                 "{step}: the rows of one group or key do not fit into this worker's part of the memory budget \
                  ({detail}); raise execution_options.resource_limits.object_store_memory"
             ),
+        ),
+        // Rows are spilled: the disk, or a right, is missing.
+        DataFusionError::IoError(error) => os_error::failure(
+            &format!("{step}: spill rows into the session's folder (AKTIS_TEMP_DIR)"),
+            error,
+            ErrorCode::Application,
         ),
         other => TaskFailure::new(
             ErrorCode::InvalidArgument,

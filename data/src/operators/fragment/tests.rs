@@ -180,6 +180,28 @@ fn more_rows_than_there_is_memory_for_are_sorted_through_files() {
 }
 
 #[test]
+fn place_that_cannot_take_spilled_rows_is_the_systems_error_and_says_where() {
+    let file = tempfile::NamedTempFile::new().expect("makes a file");
+    let environment = Environment {
+        spill_folder: Some(file.path().join("spilled")),
+        ..environment(6 << 20)
+    };
+    let rows = Box::new(Batches(
+        vec![table(vec![("a", ints(&[Some(1)]))])].into_iter(),
+    ));
+    let sort = Fragment::Sort(vec![key("a", false)]);
+    let failure = open(&sort, rows, environment)
+        .next()
+        .expect_err("no folder");
+    assert!(
+        failure.message.starts_with("Sort: spill rows into")
+            && failure.message.contains("Not a directory"),
+        "{}",
+        failure.message
+    );
+}
+
+#[test]
 fn chance_gives_every_row_once_and_the_same_with_the_same_seed() {
     let rows = || {
         let part = |first: i64| {
