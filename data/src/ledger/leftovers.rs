@@ -5,17 +5,23 @@
 //! it was taken since this machine was started. What it cannot tell, it names and leaves alone.
 //!
 //! A folder that was begun and never locked holds nothing. Whether its job is dead cannot be told for certain, because a living
-//! one is in that state for a moment; so it is swept unless it is locked, and a job that loses its folder in that moment makes
-//! it anew ([`FolderOutput`](super::folder::FolderOutput)).
+//! one is in that state for a moment: on a busy disk for a long one, in which it would lose its folder again and again to jobs
+//! that come. So it is swept if it is not locked [`BEGUN_FOR`] after it was made; a job that loses its folder even so makes it
+//! anew ([`FolderOutput`](super::folder::FolderOutput)).
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, take_back};
 
-/// Takes back what dead jobs have done in `target`. Returns what was found, in words.
-pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {
+/// How long a job may take, at least, from making its folder to locking it.
+pub(super) const BEGUN_FOR: Duration = Duration::from_secs(60);
+
+/// Takes back what dead jobs have done in `target`; of those that have only begun, what is older than `begun_for`. Returns
+/// what was found, in words.
+pub(super) fn clear(target: &Path, begun_for: Duration) -> io::Result<Vec<String>> {
     let mut warnings = Vec::new();
     let Ok(entries) = fs::read_dir(target) else {
         return Ok(warnings);
@@ -26,7 +32,9 @@ pub(super) fn clear(target: &Path) -> io::Result<Vec<String>> {
         if name.starts_with(FINISHED) {
             remove_finished(&entry.path());
         } else if let Some(prefix) = name.strip_prefix(BEGUN) {
-            sweep_begun(target, &entry.path(), prefix);
+            if is_older(&entry, begun_for) {
+                sweep_begun(target, &entry.path(), prefix);
+            }
         } else if let Some(prefix) = name.strip_prefix(UNFINISHED) {
             warnings.extend(clear_unfinished(target, &entry.path(), prefix)?);
         }
@@ -39,6 +47,12 @@ fn remove_finished(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder) {
         tracing::debug!(%error, folder = %folder.display(), "removed by somebody else");
     }
+}
+
+/// A clock that was set back, or that of another machine, makes it younger, which only spares it.
+fn is_older(entry: &fs::DirEntry, age: Duration) -> bool {
+    let made = entry.metadata().and_then(|metadata| metadata.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|elapsed| elapsed >= age))
 }
 
 /// The job may have been killed before it had locked its folder.

@@ -67,7 +67,8 @@ pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PreparedFolde
         }
         _ => {}
     }
-    let warnings = leftovers::clear(&path).map_err(|error| PlanError::storage(text, &error))?;
+    let warnings = leftovers::clear(&path, leftovers::BEGUN_FOR)
+        .map_err(|error| PlanError::storage(text, &error))?;
     Ok(Some(PreparedFolder { path, warnings }))
 }
 

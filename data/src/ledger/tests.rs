@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
-use super::folder::{JOB_FILE, machine};
+use super::folder::{JOB_FILE, machine, unfinished_folder};
+use super::leftovers;
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
@@ -206,42 +207,43 @@ fn folder_that_was_begun_by_a_dead_job_is_swept_and_that_of_a_living_one_is_not(
     fs::write(begun("let-go").join(JOB_FILE), machine()).expect("writes");
     let living = fs::File::create(begun("living").join(JOB_FILE)).expect("creates");
     living.lock().expect("locks");
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    for name in ["empty", "unlocked", "let-go", "living"] {
+        let begun = fs::File::open(folder.path().join(format!(".begun-{name}")));
+        let dated = begun.and_then(|begun| begun.set_modified(an_hour_ago));
+        dated.expect("sets a time");
+    }
+    begun("young");
     let prepared = prepare_folder(&folder.path().display().to_string(), SaveMode::Append);
     let warnings = prepared.expect("may write").expect("shall write").warnings;
     assert_eq!(warnings, Vec::<String>::new());
-    let left = [".begun-living", "old.parquet"].map(str::to_owned);
+    let left = [".begun-living", ".begun-young", "old.parquet"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(left));
 }
 
 /// Between making its folder and locking it, a living job looks like a dead one.
 #[test]
 fn job_whose_folder_is_swept_before_it_was_locked_begins_anew() {
+    // A job that has lost its folder to each of these sweeps has beginnings left.
+    const SWEEPS: usize = 50;
     let folder = used_folder();
     let path = folder.path().display().to_string();
-    let is_over = AtomicBool::new(false);
-    // No two jobs have one prefix.
-    let opens = |number: usize| {
-        let prefix = format!("new{number}");
-        let job_file = folder
-            .path()
-            .join(format!(".unfinished-{prefix}"))
-            .join(JOB_FILE);
+    for job in 0..100 {
+        // No two jobs have one prefix.
+        let prefix = format!("new{job}");
+        let job_folder = folder.path().join(unfinished_folder(&prefix));
         let sink = Sink::Parquet(ParquetOutput::new(path.clone(), prefix));
-        let open = sink.begin();
-        open.is_ok_and(|open| open.is_some() && job_file.is_file())
-    };
-    let opened: Vec<bool> = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                // It may find the other in the middle of its end.
-                let _ = prepare_folder(&path, SaveMode::Append);
-            }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..SWEEPS {
+                    // It may find the other in the middle of its end.
+                    let _ = leftovers::clear(folder.path(), Duration::ZERO);
+                }
+            });
+            let open = sink.begin().expect("begins");
+            assert!(open.is_some() && job_folder.join(JOB_FILE).is_file());
         });
-        let opened = (0..100).map(opens).collect();
-        is_over.store(true, Ordering::Relaxed);
-        opened
-    });
-    assert_eq!(opened, vec![true; 100]);
+    }
     assert!(folder.path().join("old.parquet").is_file());
 }
 
