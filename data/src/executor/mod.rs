@@ -25,7 +25,6 @@ use crate::executor::pool::{BlockReader, WorkerPool};
 use crate::graph::FitError;
 use crate::plan::Dataset;
 use crate::sinks::Sink;
-use crate::sources::SourceBlock;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
 use losses::is_loss;
@@ -92,9 +91,24 @@ pub struct DeliveredBlock {
 }
 
 impl DeliveredBlock {
+    /// Where the block lies.
+    pub fn handle(&self) -> &BlockHandle {
+        &self.handle
+    }
+
+    /// The first of its rows that are meant.
+    pub fn first_row(&self) -> u64 {
+        self.first_row
+    }
+
     /// Rows.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Bytes of these rows in memory.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -118,7 +132,6 @@ pub struct Execution {
     unread: Mutex<Option<BlockKey>>,
     stats: Arc<Mutex<ExecutionStats>>,
     reader: BlockReader,
-    session: String,
     schema: Option<SchemaRef>,
     seen: Arc<Mutex<SeenColumns>>,
 }
@@ -212,18 +225,6 @@ impl Execution {
                 }
                 _ => failure,
             })
-    }
-
-    /// A delivered block as one of a new dataset.
-    pub fn to_source(&self, block: &DeliveredBlock) -> SourceBlock {
-        // Blocks are only ever cut at their end.
-        debug_assert_eq!(block.first_row, 0);
-        SourceBlock::stored(
-            self.session.clone(),
-            block.handle.clone(),
-            block.rows,
-            block.bytes,
-        )
     }
 
     /// All rows that are left. Blocks.

@@ -129,7 +129,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         // An execution that is over does not listen any more.
         let _ = answers.send(Message::Answer(worker, answer));
     })));
-    let (reader, session) = (pool.reader(), pool.session());
+    let reader = pool.reader();
     let news = messages.clone();
     let watch = NodeWatch::new(pool.look(), move |view| {
         // An execution that is over does not listen any more.
@@ -170,7 +170,6 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         unread: Mutex::new(None),
         stats,
         reader,
-        session,
         schema: job.schema,
         seen,
     })

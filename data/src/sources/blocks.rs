@@ -32,6 +32,8 @@ pub struct SourceBlock {
     pub rows: u64,
     /// Bytes in memory.
     pub bytes: u64,
+    /// Rows of the stored block that come before: several datasets may share it.
+    first_row: u64,
     local: Option<RecordBatch>,
     stored: Mutex<Option<StoredBlock>>,
 }
@@ -49,17 +51,25 @@ impl SourceBlock {
         Self {
             rows: batch.num_rows() as u64,
             bytes: crate::block::data_bytes(&batch),
+            first_row: 0,
             local: Some(batch),
             stored: Mutex::new(None),
         }
     }
 
-    /// A block in the object store of this session.
-    pub fn stored(session: String, handle: BlockHandle, rows: u64, bytes: u64) -> Self {
+    /// Rows of a block in the object store of this session: so many from `first_row` on, which take so many bytes.
+    pub fn stored(
+        session: String,
+        handle: BlockHandle,
+        first_row: u64,
+        rows: u64,
+        bytes: u64,
+    ) -> Self {
         let stored = Mutex::new(Some(StoredBlock { session, handle }));
         Self {
             rows,
             bytes,
+            first_row,
             local: None,
             stored,
         }
@@ -178,6 +188,7 @@ impl Source for BlocksTable {
         let mut cutter = Cutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
         for block in &self.blocks {
             cutter.run(block.rows, |split, first_row, rows| {
+                let first_row = block.first_row + first_row;
                 split.push((BlockPart { first_row, rows }, Arc::clone(block)));
             });
         }

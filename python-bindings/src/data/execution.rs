@@ -1,23 +1,37 @@
 //! `_aktis.data.Execution`: a running plan.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_data::Execution;
 use aktis_data::executor::{DeliveredBlock, Next};
-use aktis_data::plan::Dataset;
 use aktis_data::stats::{ExecutionStats, StageStats};
-use pyo3::exceptions::PyValueError;
+use aktis_worker::ObjectRef;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arrow_py::{batch_to_py, schema_to_py};
-use super::plan::PyPlan;
 use crate::failure::to_py_err;
+use crate::object_ref::PyObjectRef;
 
 /// Rows in the object store, not read yet.
 #[pyclass(name = "Block", module = "aktis._aktis.data", frozen)]
 pub(crate) struct PyBlock(DeliveredBlock);
+
+#[pymethods]
+impl PyBlock {
+    /// Where its rows lie, for a plan over them: the reference, the first row, rows, bytes.
+    fn part<'py>(&self, py: Python<'py>) -> PyResult<StoredPart<'py>> {
+        let reference = self.0.handle().get::<ObjectRef>().cloned();
+        let reference = reference
+            .ok_or_else(|| PyRuntimeError::new_err("this block is not in the object store"))?;
+        let reference = PyObjectRef::new(py, reference)?;
+        Ok((reference, self.0.first_row(), self.0.rows(), self.0.bytes()))
+    }
+}
+
+/// Rows of a block in the object store: its reference, the first of them, how many, their bytes.
+pub(super) type StoredPart<'py> = (Bound<'py, PyObjectRef>, u64, u64, u64);
 
 /// A running plan.
 #[pyclass(name = "Execution", module = "aktis._aktis.data", frozen)]
@@ -51,21 +65,6 @@ impl PyExecution {
         let batches: PyResult<Vec<_>> =
             batches.iter().map(|batch| batch_to_py(py, batch)).collect();
         PyList::new(py, batches?)
-    }
-
-    /// A plan over the blocks of this execution.
-    fn to_plan(&self, blocks: Vec<PyRef<'_, PyBlock>>) -> PyResult<PyPlan> {
-        let blocks: Vec<DeliveredBlock> = blocks.iter().map(|block| block.0.clone()).collect();
-        let schema = self.0.seen_schema().or_else(|| self.0.schema());
-        let schema = schema.unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
-        let sources = blocks
-            .iter()
-            .map(|block| Arc::new(self.0.to_source(block)))
-            .collect();
-        let dataset = Dataset::from_blocks(schema, sources);
-        dataset
-            .map(PyPlan::new)
-            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Whether it has ended, well or badly; waits for at most so many seconds.

@@ -1,9 +1,13 @@
 //! `_aktis.data.Plan`: a lazy dataset.
 
+use std::sync::Arc;
+
 use aktis_data::SaveMode;
+use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::RuntimePool;
 use aktis_data::graph::plan_job;
 use aktis_data::plan::Dataset;
+use aktis_data::sources::SourceBlock;
 use aktis_data::storage::ReadOptions;
 use aktis_data::{
     ExecuteError, Execution, ExecutionOptions, ParquetOutput, PlanError, PlanErrorKind, Sink,
@@ -15,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
-use super::execution::PyExecution;
+use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
 use super::map_options::{ComputeOptions, MapOptions};
 use super::relational::{self, Call, SortKey};
@@ -118,6 +122,27 @@ impl PyPlan {
         let schema = schema_from_py(schema)?;
         let batches: PyResult<Vec<_>> = batches.iter().map(batch_from_py).collect();
         made(Dataset::from_batches(schema, batches?))
+    }
+
+    /// The rows of parts of blocks in the object store, with the columns of `schema`, which those of every block fit into.
+    #[staticmethod]
+    fn from_parts(schema: &Bound<'_, PyAny>, parts: Vec<StoredPart<'_>>) -> PyResult<Self> {
+        let schema = schema_from_py(schema)?;
+        let session = current_runtime()?.job().to_string();
+        let block = |(reference, first_row, rows, bytes): StoredPart<'_>| {
+            let handle = BlockHandle::new(reference.get().reference().clone());
+            Arc::new(SourceBlock::stored(
+                session.clone(),
+                handle,
+                first_row,
+                rows,
+                bytes,
+            ))
+        };
+        made(Dataset::from_blocks(
+            schema,
+            parts.into_iter().map(block).collect(),
+        ))
     }
 
     #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
@@ -284,9 +309,7 @@ impl PyPlan {
         block_bytes: Option<u64>,
         max_deaths: u32,
     ) -> PyResult<PyExecution> {
-        let runtime = Runtime::current().ok_or_else(|| {
-            PyRuntimeError::new_err("there is no session: call aktis.init() first")
-        })?;
+        let runtime = current_runtime()?;
         let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
         let options = ExecutionOptions {
             keep_order,
@@ -305,6 +328,11 @@ impl PyPlan {
             .map(PyExecution::new)
             .map_err(|error| execute_error(py, &error))
     }
+}
+
+fn current_runtime() -> PyResult<Runtime> {
+    Runtime::current()
+        .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))
 }
 
 /// Where rows go, as `Dataset.write_parquet` and `count` say it.
