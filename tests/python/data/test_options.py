@@ -238,8 +238,6 @@ def test_iteration_knows_its_keywords():
     ds = aktis.data.range(10)
     with pytest.raises(TypeError, match="did you mean 'batch_size'"):
         ds.iter_batches(batchsize=3)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(NotImplementedError, match="local_shuffle_buffer_size"):
-        ds.iter_batches(local_shuffle_buffer_size=3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="batch_size"):
         ds.iter_batches(batch_size=0)
 

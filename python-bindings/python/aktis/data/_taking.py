@@ -5,36 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
-from . import _batches, _iteration, _one_schema, _running
-from ._keywords import Keywords, Refused
+from . import _batches, _one_schema, _running
+from ._iterating import Iterating, Row
 from ._progress import is_notebook
 from ._schema import Schema
 
 if TYPE_CHECKING:
-    from typing import Literal, Unpack
+    from typing import Literal
 
-    import numpy
     import pandas
     import pyarrow
 
-    from ._typed import BatchFormat, IterArgs
+    from ._iterating import NumpyBatch
+    from ._typed import BatchFormat
     from .dataset import Dataset
 
-    NumpyBatch = dict[str, numpy.ndarray[Any, Any]]
 
-Row = dict[str, Any]
-
-_ITERATION = Keywords(
-    "iter_batches",
-    used=("prefetch_batches", "batch_size", "batch_format", "drop_last"),
-    refused={
-        "local_shuffle_buffer_size": Refused("shuffle the rows of each batch yourself"),
-        "local_shuffle_seed": Refused("shuffle the rows of each batch yourself"),
-    },
-)
-
-
-class Taking:
+class Taking(Iterating):
     """The methods of a dataset that run it and give its rows, or what can be told from them."""
 
     _plan: Any
@@ -46,6 +33,10 @@ class Taking:
         execution = _running.start(self._plan, ordered=ordered)
         self._stats = execution
         return _running.batches(execution)
+
+    def _begin(self) -> tuple[Iterator[pyarrow.RecordBatch], Callable[[], None]]:
+        batches = self._run()
+        return batches, self._stats.cancel
 
     def take(self, limit: int = 20) -> list[Row]:
         """The first rows, as dicts.
@@ -168,102 +159,6 @@ class Taking:
         _running.blocks(execution)
         return execution.rows_sunk()
 
-    @overload
-    def iter_batches(
-        self,
-        *,
-        prefetch_batches: int = 1,
-        batch_size: int | None = 256,
-        batch_format: Literal["default", "numpy"] = "default",
-        drop_last: bool = False,
-        **more: Unpack[IterArgs],
-    ) -> _iteration.Repeatable[NumpyBatch]: ...
-    @overload
-    def iter_batches(
-        self,
-        *,
-        prefetch_batches: int = 1,
-        batch_size: int | None = 256,
-        batch_format: Literal["pandas"],
-        drop_last: bool = False,
-        **more: Unpack[IterArgs],
-    ) -> _iteration.Repeatable[pandas.DataFrame]: ...
-    @overload
-    def iter_batches(
-        self,
-        *,
-        prefetch_batches: int = 1,
-        batch_size: int | None = 256,
-        batch_format: Literal["pyarrow"] | None,
-        drop_last: bool = False,
-        **more: Unpack[IterArgs],
-    ) -> _iteration.Repeatable[pyarrow.Table]: ...
-    def iter_batches(
-        self,
-        *,
-        prefetch_batches: int = 1,
-        batch_size: int | None = 256,
-        batch_format: BatchFormat | None = "default",
-        drop_last: bool = False,
-        **more: Unpack[IterArgs],
-    ) -> _iteration.Repeatable[Any]:
-        """Batches one after another, while the rest is still being made. Can be iterated over again.
-
-        Args:
-            prefetch_batches: Batches that are made ready on a thread before they are asked for; below 2 there is no thread,
-                because rows are made ahead in any case.
-            batch_size: Rows of a batch; ``None``: as they come.
-            batch_format: As in :meth:`map_batches`.
-            drop_last: Whether a last batch with fewer rows is left out.
-            more: Other arguments of Ray: refused by name.
-
-        Returns:
-            An iterable of batches, as :meth:`take_batch` gives them. It runs the dataset anew each time it is iterated over, and
-            ends the run when it is left early.
-
-        Raises:
-            ValueError: ``batch_size`` is not a number of at least 1.
-            TaskError: as for :meth:`take`, while iterating.
-
-        >>> import aktis.data
-        >>> [len(batch["id"]) for batch in aktis.data.range(10).iter_batches(batch_size=4)]
-        [4, 4, 2]
-        """
-        _ITERATION.check(more)
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(f"iter_batches(): batch_size must be None or a number of at least 1, not {batch_size!r}")
-        wanted = _batches.check_format(batch_format)
-
-        def formatted(batches: Iterator[Any]) -> Iterator[Any]:
-            for table in _one_schema.tables(batches, batch_size, drop_last, "iter_batches()"):
-                yield _batches.from_arrow(_batches._one_batch(table), wanted)
-
-        def begin() -> Iterator[Any]:
-            batches = self._run()
-            return _iteration.ahead(formatted(batches), prefetch_batches, self._stats.cancel)
-
-        return _iteration.Repeatable(begin)
-
-    def iter_rows(self) -> _iteration.Repeatable[Row]:
-        """Rows one after another, as dicts. Can be iterated over again.
-
-        Returns:
-            An iterable that runs the dataset anew each time it is iterated over, and ends the run when it is left early.
-
-        Raises:
-            TaskError: as for :meth:`take`, while iterating.
-
-        >>> import aktis.data
-        >>> sum(row["id"] for row in aktis.data.range(4).iter_rows())
-        6
-        """
-
-        def begin() -> Iterator[Row]:
-            for batch in self._run():
-                yield from _batches.rows_of(batch)
-
-        return _iteration.Repeatable(begin)
-
     def to_arrow(self) -> pyarrow.Table:
         """All rows as one Arrow table.
 
@@ -287,25 +182,32 @@ class Taking:
         return (schema or pyarrow.schema([])).empty_table()
 
     def to_pandas(self, limit: int | None = None) -> pandas.DataFrame:
-        """All rows as a data frame.
+        """All rows as a data frame; fails if there are more than ``limit``.
 
         Args:
-            limit: how many rows at most; ``None``: all.
+            limit: how many there may be; ``None``: any number, all of which must fit into this process's memory.
 
         Returns:
-            A data frame, all of which is in this process's memory.
+            A data frame.
 
         Raises:
-            ValueError, TaskError: as for :meth:`to_arrow`.
+            ValueError: there are more than ``limit``; or as for :meth:`to_arrow`.
+            TaskError: as for :meth:`to_arrow`.
 
         >>> import aktis.data
         >>> aktis.data.range(3).to_pandas()["id"].tolist()
         [0, 1, 2]
         """
-        dataset = self if limit is None else self.limit(limit)
         from . import _to_python
 
-        return _to_python.to_pandas(dataset.to_arrow())
+        if limit is None:
+            return _to_python.to_pandas(self.to_arrow())
+        limited = self.limit(limit + 1)
+        table = limited.to_arrow()
+        self._stats = limited._stats
+        if table.num_rows > limit:
+            raise ValueError(f"the dataset has more than {limit} rows: to_pandas(limit=None) takes all of them")
+        return _to_python.to_pandas(table)
 
     def schema(self, fetch_if_missing: bool = True) -> Schema | Any:
         """The columns. If only a function knows them, it runs over the first row to find out.

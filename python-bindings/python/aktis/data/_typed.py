@@ -109,10 +109,7 @@ class ReadHints(SourceHints, total=False):
 
 
 class IterArgs(TypedDict, total=False):
-    """Arguments of ``iter_batches`` that it takes for Ray's sake."""
-
-    local_shuffle_buffer_size: None
-    local_shuffle_seed: None
+    """Arguments of ``iter_batches`` besides: there are none, and a misspelt one is told with the nearest name."""
 
 
 class WriteArgs(TypedDict, total=False):
