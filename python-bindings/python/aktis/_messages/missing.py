@@ -20,8 +20,7 @@ _TABLES = "read it with its own library, and give from_arrow() or from_pandas() 
 _MODEL = "run the model in a class for map_batches(), with num_gpus; there is aktis.models.TextEmbedder for embeddings"
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
 _DRIVER = "take the rows into the driver by to_pandas() or to_arrow() and compute there; for more rows than fit, sum up each batch"
-_TORCH = "use iter_batches() and torch.as_tensor() of each column"
-_SPLIT = "filter by a column: filter(expr='id % 10 < 8') and filter(expr='id % 10 >= 8')"
+_TORCH = "use iter_torch_batches()"
 _WRITE = (
     "write in a function for map_batches() that returns what it has written, or write the batches of "
     "iter_batches(batch_format='pyarrow'); there is write_parquet()"
@@ -48,7 +47,6 @@ _TOP = {
     "workflow": "keep the results of steps in files, and skip the steps whose files are there",
 }
 _DATA = {
-    "DataIterator": "use Dataset.iter_batches()",
     "Datasink": _WRITE,
     "DatasetPipeline": "a Dataset is streamed",
     "Datasource": _FILES.format("the rows"),
@@ -131,19 +129,12 @@ _DATASET = {
     "iter_internal_ref_bundles": _BLOCKS,
     "iter_jax_batches": "use iter_batches() and jax.numpy.asarray() of each column",
     "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
-    "iter_torch_batches": _TORCH,
-    "iterator": "use iter_batches()",
     "join": "read the smaller side in the __init__ of a class, and join each batch with it in map_batches()",
     "lazy": "datasets are lazy: leave it out",
     "mix": "read_parquet() takes several folders",
     "num_rows": "use count()",
-    "randomize_block_order": "shuffle the list of files that read_parquet() gets",
     "serialize_lineage": "pickle the dataset",
     "size_bytes": "see stats() after a run, or to_arrow().nbytes",
-    "split": _SPLIT,
-    "split_at_indices": _SPLIT,
-    "split_proportionately": _SPLIT,
-    "streaming_split": "give each consumer a list of files, or rows by filter(expr='id % n = i')",
     "summary": _DRIVER,
     "to_arrow_refs": _BLOCKS,
     "to_daft": "give it to_arrow()",
@@ -155,7 +146,6 @@ _DATASET = {
     "to_spark": "write_parquet(), and read it there",
     "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
     "to_torch": _TORCH,
-    "train_test_split": _SPLIT,
     "write_bigquery": _WRITE,
     "write_clickhouse": _WRITE,
     "write_csv": _WRITE,
@@ -174,27 +164,36 @@ _DATASET = {
     "write_webdataset": _WRITE,
     "zip": "add the columns in map_batches()",
 }
+_ITERATOR = {
+    "iter_jax_batches": _DATASET["iter_jax_batches"],
+    "iter_tf_batches": _DATASET["iter_tf_batches"],
+    "to_tf": _DATASET["to_tf"],
+    "to_torch": _TORCH,
+}
 _INSTEAD = {
     "aktis": _TOP,
     "aktis.data": _DATA,
     "aktis.data.expressions": _EXPRESSIONS,
     "aktis.util": _UTIL,
+    "DataIterator": _ITERATOR,
     "Dataset": _DATASET,
 }
+#: Owners of methods, of which the names above say what to call.
+_CLASSES = {"DataIterator": "a DataIterator", "Dataset": "a Dataset"}
 
 
 def explained(owner: str, name: str, known: list[str]) -> str:
     """What is told of a name that is not there.
 
     Args:
-        owner: a module, or "Dataset".
+        owner: a module, or a class of :mod:`aktis.data`.
         known: the names that are there.
     """
     instead = _INSTEAD.get(owner, {}).get(name)
     if instead is not None:
-        call = "()" if owner == "Dataset" else ""
+        call = "()" if owner in _CLASSES else ""
         return f"{owner}.{name}{call} of Ray is not in Aktis yet: {instead}"
-    what = "a Dataset" if owner == "Dataset" else f"module {owner!r}"
+    what = _CLASSES.get(owner, f"module {owner!r}")
     if name.startswith("_"):
         # Python itself asks for such names, at each import of a submodule: not a mistake, and nothing to spend time on.
         return f"{what} has no attribute {name!r}"

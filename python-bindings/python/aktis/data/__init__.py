@@ -10,23 +10,26 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
     1
 """
 
-from . import expressions
+from . import collate_fn, expressions
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._schema import Schema
 from ._sql import sql
 from .dataset import Dataset, MaterializedDataset
+from .iterator import DataIterator
 
 __all__ = [
     "ActorPoolStrategy",
     "DataContext",
+    "DataIterator",
     "Dataset",
     "ExecutionOptions",
     "ExecutionResources",
     "MaterializedDataset",
     "Schema",
     "TaskPoolStrategy",
+    "collate_fn",
     "expressions",
     "from_arrow",
     "from_items",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 
 def plan() -> Recorder:
@@ -15,15 +16,29 @@ def plan() -> Recorder:
     return Recorder(_aktis.data.Plan, ())
 
 
+class Deferred(Protocol):
+    """The beginning of a plan that is made by a run of another one, when a run needs it."""
+
+    def outline(self) -> Recorder:
+        """A plan with the same columns, which runs nothing to be made."""
+        ...
+
+    def settled(self) -> Recorder:
+        """The plan."""
+        ...
+
+
 class Recorder:
     """A native plan that knows the calls that made it, so that it can be made again in another process.
 
     What a call of the native plan returns is recorded in its turn, if it is a plan.
     """
 
-    def __init__(self, native: Any, calls: tuple[Call, ...]) -> None:
+    def __init__(self, native: Any, calls: tuple[Call, ...], *, waits: bool = False) -> None:
         self._native = native
         self._calls = calls
+        #: Whether it begins with a deferred plan, or takes one.
+        self._waits = waits
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -32,11 +47,15 @@ class Recorder:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                result = method(*map(_unwrapped, args), **kwargs)
+                result = method(*_each_plan(args, lambda plan: plan._native), **kwargs)
             except OSError as error:
                 raise as_meant(error) from None
-            is_plan = type(result).__name__ == "Plan"
-            return Recorder(result, (*self._calls, Call(name, args, kwargs))) if is_plan else result
+            if type(result).__name__ != "Plan":
+                return result
+            taken: list[Recorder] = []
+            _each_plan(args, taken.append)
+            waits = self._waits or any(plan._waits for plan in taken)
+            return Recorder(result, (*self._calls, Call(name, args, kwargs)), waits=waits)
 
         return call
 
@@ -48,13 +67,36 @@ class Recorder:
         return replay, (self._calls,)
 
 
-def _unwrapped(argument: Any) -> Any:
-    """An argument with native plans in the place of recorded ones."""
+def _each_plan(argument: Any, of_plan: Callable[[Recorder], Any]) -> Any:
+    """An argument with what `of_plan` makes of recorded plans in their places."""
     if isinstance(argument, Recorder):
-        return argument._native
+        return of_plan(argument)
     if type(argument) in (list, tuple):
-        return type(argument)(map(_unwrapped, argument))
+        return type(argument)(_each_plan(item, of_plan) for item in argument)
     return argument
+
+
+_DEFERRED = "deferred"
+
+
+def deferred(beginning: Deferred) -> Recorder:
+    """A plan that begins with what a run will have made."""
+    return Recorder(beginning.outline()._native, (Call(_DEFERRED, (beginning,), {}),), waits=True)
+
+
+def settled(plan: Any) -> Any:
+    """The plan with everything in place that it begins with: runs what is missing."""
+    if not isinstance(plan, Recorder) or not plan._waits:
+        return plan
+    result = _root(plan._calls, lambda beginning: beginning.settled())
+    for call in plan._calls:
+        if call.name != _DEFERRED:
+            result = getattr(result, call.name)(*_each_plan(call.args, settled), **call.kwargs)
+    return result
+
+
+def _root(calls: tuple[Call, ...], of_deferred: Callable[[Deferred], Recorder]) -> Recorder:
+    return of_deferred(calls[0].args[0]) if calls and calls[0].name == _DEFERRED else plan()
 
 
 class Call(NamedTuple):
@@ -82,9 +124,10 @@ def as_meant(error: OSError) -> OSError:
 
 def replay(calls: tuple[Call, ...]) -> Recorder:
     """The plan that these calls make."""
-    result = plan()
+    result = _root(calls, deferred)
     for call in calls:
-        result = getattr(result, call.name)(*call.args, **call.kwargs)
+        if call.name != _DEFERRED:
+            result = getattr(result, call.name)(*call.args, **call.kwargs)
     return result
 
 

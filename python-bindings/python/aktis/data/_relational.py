@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import aggregate
 from ._keywords import REMOTE_ARGS, Keywords, Refused
-from ._native import Recorder
 from .grouped_data import GroupedData
 
 if TYPE_CHECKING:
@@ -328,7 +327,4 @@ class Relational:
         >>> aktis.data.range(2).union(aktis.data.range(1)).take_all()
         [{'id': 0}, {'id': 1}, {'id': 0}]
         """
-        others = [dataset._plan for dataset in other]
-        if all(isinstance(plan, Recorder) for plan in others) and not isinstance(self._plan, Recorder):
-            others = [plan._native for plan in others]
-        return self._then(self._plan.union(others))
+        return self._then(self._plan.union([dataset._plan for dataset in other]))

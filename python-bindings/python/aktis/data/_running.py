@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Self
 
 from aktis._session.logging_level import logger
@@ -21,8 +21,9 @@ _LOGGER = logger("aktis.data")
 
 
 def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> Any:
-    """Starts a plan; returns the native execution."""
+    """Starts a plan; returns the native execution. What the plan begins with is run before."""
     _native.ensure_session()
+    plan = _native.settled(plan)
     context = DataContext.get_current()
     options = context.execution_options
     order = options.preserve_order if options.preserve_order is not None else ordered
@@ -59,8 +60,13 @@ def run(execution: Any) -> None:
 
 def blocks(execution: Any) -> list[Any]:
     """All blocks, unread."""
+    return list(each_block(execution))
+
+
+def each_block(execution: Any) -> Generator[Any]:
+    """The blocks one after another, unread. Closing the iterator ends the execution."""
     with _Running(execution) as running:
-        return list(running.blocks())
+        yield from running.blocks()
 
 
 class _Running:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
-from . import _running
-from ._native import Recorder
+from . import _parts, _running
 from ._relational import Relational
 from ._schema import Schema
+from ._splitting import Splitting
 from ._taking import Row, Taking
 from ._transforms import Transforms
 from ._writing import Writing
 
+if TYPE_CHECKING:
+    import pyarrow
 
-class Dataset(Transforms, Relational, Taking, Writing):
+    from .iterator import DataIterator
+
+
+class Dataset(Transforms, Relational, Splitting, Taking, Writing):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.
@@ -45,10 +51,32 @@ class Dataset(Transforms, Relational, Taking, Writing):
         (3, [{'id': 1}, {'id': 2}, {'id': 3}])
         """
         execution = _running.start(self._plan, ordered=True)
-        blocks = _running.blocks(execution)
-        result = MaterializedDataset(execution.to_plan(blocks))
-        result._stats = self._stats = execution
+        self._stats = execution
+        parts = _parts.of_blocks(_running.blocks(execution))
+        result = MaterializedDataset(self._columns_of_run(), parts)
+        result._stats = execution
         return result
+
+    def _columns_of_run(self) -> pyarrow.Schema:
+        """The columns of the rows that the last run has made."""
+        import pyarrow
+
+        schema = self._stats.seen_schema() or self._plan.schema() or pyarrow.schema([])
+        return schema.remove_metadata()
+
+    def iterator(self) -> DataIterator:
+        """An iterator over the rows, for who consumes them and shall not change the dataset.
+
+        Returns:
+            An iterator that runs the dataset anew each time it is iterated over; it may be given to tasks and actors.
+
+        >>> import aktis.data
+        >>> [batch["id"].tolist() for batch in aktis.data.range(3).iterator().iter_batches(batch_size=2)]
+        [[0, 1], [2]]
+        """
+        from .iterator import DatasetIterator
+
+        return DatasetIterator(self)
 
     def input_files(self) -> list[str]:
         """The files that are read.
@@ -116,12 +144,21 @@ class Dataset(Transforms, Relational, Taking, Writing):
         """
         return {} if self._stats is None else self._stats.stats()
 
+    def copy(self) -> Self:
+        """The same dataset once more.
+
+        Returns:
+            A dataset of the same rows, which are not copied.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).copy().count()
+        3
+        """
+        result = copy.copy(self)
+        result._stats = None
+        return result
+
     def __reduce__(self) -> Any:
-        if not isinstance(self._plan, Recorder):
-            raise TypeError(
-                "a dataset that was materialised cannot be pickled: its rows belong to this session. Pickle the dataset "
-                "that it was made of, or write its rows and read them there"
-            )
         return type(self), (self._plan,)
 
     def __repr__(self) -> str:
@@ -172,10 +209,33 @@ class Dataset(Transforms, Relational, Taking, Writing):
 class MaterializedDataset(Dataset):
     """A dataset whose rows lie in the object store; :meth:`Dataset.materialize` makes it.
 
+    Tasks and actors that it is given to read the same rows; they stay as long as somebody has the dataset.
+
     >>> import aktis.data
     >>> aktis.data.range(3).materialize().take(1)
     [{'id': 0}]
     """
 
+    def __init__(self, schema: pyarrow.Schema, parts: Sequence[_parts.Part]) -> None:
+        super().__init__(_parts.plan_of(schema, parts))
+        self._schema = schema
+        self._parts = parts
+
+    def materialize(self) -> MaterializedDataset:
+        """The same dataset: its rows are there already.
+
+        Returns:
+            This dataset.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.range(3).materialize()
+        >>> ds.materialize() is ds
+        True
+        """
+        return self
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._schema, self._parts)
+
     def _rows_at_hand(self) -> int | None:
-        return self._plan.known_rows()
+        return _parts.rows_of(self._parts)
