@@ -240,6 +240,9 @@ fn tokenize_all(
     Ok(rows)
 }
 
+/// Threads of one call, which go on side by side.
+const SIDE_BY_SIDE: &str = "aktis-embed";
+
 /// Runs `work` on every item, each on a thread of its own, and returns the first error.
 fn in_parallel<T: Send>(
     items: &mut [T],
@@ -252,13 +255,20 @@ fn in_parallel<T: Send>(
     thread::scope(|scope| {
         let threads: Vec<_> = items
             .iter_mut()
-            .map(|item| scope.spawn(move || work(item)))
+            .map(|item| {
+                let thread = thread::Builder::new().name(SIDE_BY_SIDE.to_owned());
+                thread.spawn_scoped(scope, move || work(item))
+            })
             .collect();
         threads
             .into_iter()
-            .try_for_each(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
+            .try_for_each(|thread| match thread.map(|thread| thread.join()) {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(source) => Err(EmbedError::Thread {
+                    thread: SIDE_BY_SIDE,
+                    source: Arc::new(source),
+                }),
             })
     })
 }

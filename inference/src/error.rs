@@ -234,6 +234,14 @@ pub enum EmbedError {
         /// Why.
         source: Arc<arrow::error::ArrowError>,
     },
+    /// The operating system gave no thread.
+    #[error("start the thread `{thread}`")]
+    Thread {
+        /// The thread's name.
+        thread: &'static str,
+        /// What it said.
+        source: Arc<std::io::Error>,
+    },
     /// A thread of the embedder panicked.
     #[error("go on after the embedder's thread `{thread}` panicked: {message}")]
     Panicked {

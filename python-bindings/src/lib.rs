@@ -44,7 +44,7 @@ fn cli(
     self_command: Vec<String>,
     zygote_command: Vec<String>,
 ) -> u8 {
-    py.detach(|| {
+    interpreter_end::detached(py, || {
         aktis_cli::main(
             &argv,
             &aktis_cli::Launcher {

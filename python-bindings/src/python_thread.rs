@@ -81,7 +81,7 @@ impl PythonThread {
         self.running.lock().is_some()
     }
 
-    /// Queues work for the thread. False: too much waits already, or the thread was not started.
+    /// Queues work for the thread, and waits for nothing (`LANE-5`). False: too much waits already, or the thread was not started.
     pub(crate) fn run(
         &self,
         work: impl FnOnce(Python<'_>) -> PyResult<Call> + Send + 'static,

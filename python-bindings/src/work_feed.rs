@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use crate::answer::hand_over;
 use crate::codec::decode_args;
 use crate::execute::Executor;
-use crate::interpreter_end::detached;
+use crate::interpreter_end::{attached, detached};
 use crate::session::CurrentCall;
 
 /// Calls that start in one round of the loop, so that it also looks at its descriptors.
@@ -92,7 +92,7 @@ impl WorkFeed {
         let fetch = move || {
             for (mut call, context) in calls {
                 let inputs = call.take_inputs();
-                Python::attach(|py| arrive(py, host.bind(py), call, context, inputs));
+                attached(|py| arrive(py, host.bind(py), call, context, inputs));
             }
         };
         std::thread::Builder::new()

@@ -164,6 +164,7 @@ impl FolderOutput {
         })
     }
 
+    /// The rename of the job's folder decides: what was done before is undone unless that succeeds (`SINK-1`).
     fn commit(&mut self) -> io::Result<()> {
         sync_all(&self.files)?;
         let job = self.job_folder();
@@ -219,7 +220,10 @@ fn sync_all(files: &[WrittenFile]) -> io::Result<()> {
         // A thread that cannot be had fails the job, which takes its files back.
         let syncs: Vec<_> = files
             .chunks(share)
-            .map(|files| std::thread::Builder::new().spawn_scoped(scope, move || sync(files)))
+            .map(|files| {
+                let thread = std::thread::Builder::new().name("aktis-sync".to_owned());
+                thread.spawn_scoped(scope, move || sync(files))
+            })
             .collect::<io::Result<_>>()?;
         let mut done = syncs.into_iter().map(|sync| sync.join());
         done.try_for_each(|done| {

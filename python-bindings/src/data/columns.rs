@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::arrow_py::{batch_from_py, batch_to_py, schema_from_py, schema_to_py};
+use crate::interpreter_end::detached;
 
 /// Where two schemas come from, for messages.
 type Places = (String, String);
@@ -46,6 +47,6 @@ pub(crate) fn conform_columns<'py>(
     places: Places,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (batch, schema) = (batch_from_py(batch)?, schema_from_py(schema)?);
-    let conformed = py.detach(|| columns::conform(&batch, &schema));
+    let conformed = detached(py, || columns::conform(&batch, &schema));
     batch_to_py(py, &conformed.map_err(|error| misfit(&error, &places))?)
 }

@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::arrow_py::{batch_to_py, schema_to_py};
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 
 /// Rows in the object store, not read yet.
@@ -47,7 +48,7 @@ impl PyExecution {
 impl PyExecution {
     /// Waits for at most so many seconds. Returns whether it is over, and a block if there is one. Raises if it failed.
     fn next(&self, py: Python<'_>, seconds: f64) -> PyResult<(bool, Option<PyBlock>)> {
-        let next = py.detach(|| self.0.next(Duration::from_secs_f64(seconds)));
+        let next = detached(py, || self.0.next(Duration::from_secs_f64(seconds)));
         py.check_signals()?;
         match next {
             Next::Block(block) => Ok((false, Some(PyBlock(block)))),
@@ -59,9 +60,8 @@ impl PyExecution {
 
     /// The record batches of a block.
     fn read<'py>(&self, py: Python<'py>, block: &PyBlock) -> PyResult<Bound<'py, PyList>> {
-        let batches = py
-            .detach(|| self.0.read(&block.0))
-            .map_err(|failure| to_py_err(py, &failure))?;
+        let batches =
+            detached(py, || self.0.read(&block.0)).map_err(|failure| to_py_err(py, &failure))?;
         let batches: PyResult<Vec<_>> =
             batches.iter().map(|batch| batch_to_py(py, batch)).collect();
         PyList::new(py, batches?)
@@ -69,7 +69,7 @@ impl PyExecution {
 
     /// Whether it has ended, well or badly; waits for at most so many seconds.
     fn has_ended(&self, py: Python<'_>, seconds: f64) -> bool {
-        let next = py.detach(|| self.0.next(Duration::from_secs_f64(seconds)));
+        let next = detached(py, || self.0.next(Duration::from_secs_f64(seconds)));
         matches!(next, Next::End(_))
     }
 

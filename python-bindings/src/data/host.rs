@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use super::arrow_py::{batch_from_py, batch_to_py};
 use crate::codec::from_value;
 use crate::failure::describe;
+use crate::interpreter_end::attached;
 
 /// Loads functions through `aktis.data._worker`.
 pub(crate) struct PythonHost;
@@ -20,7 +21,7 @@ impl UdfHost for PythonHost {
         definition: &Bytes,
         captured: Option<&Value>,
     ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
-        Python::attach(|py| {
+        attached(|py| {
             let load = || -> PyResult<PythonFunction> {
                 let module = py.import("aktis.data._worker")?;
                 let captured = match captured {
@@ -44,7 +45,7 @@ impl UdfHost for PythonHost {
     }
 }
 
-/// What the driver is told, with the frames of the user's function.
+/// What the user is told, with the frames of the user's function.
 fn described(py: Python<'_>, error: &PyErr, name: &str) -> TaskFailure {
     if let Some(traceback) = error.traceback(py)
         && let Err(second) = error.value(py).setattr("__traceback__", traceback)
@@ -67,7 +68,7 @@ impl BatchFunction for PythonFunction {
     }
 
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
-        Python::attach(|py| {
+        attached(|py| {
             let begin = || -> PyResult<()> {
                 let batch = batch_to_py(py, &batch)?;
                 self.function.call_method1(py, "begin", (batch,)).map(drop)
@@ -77,7 +78,7 @@ impl BatchFunction for PythonFunction {
     }
 
     fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        Python::attach(|py| {
+        attached(|py| {
             let next = || -> PyResult<Option<RecordBatch>> {
                 let output = self.function.bind(py).call_method0("next_output")?;
                 if output.is_none() {
@@ -91,7 +92,7 @@ impl BatchFunction for PythonFunction {
     }
 
     fn forget_calls(&mut self) {
-        Python::attach(|py| {
+        attached(|py| {
             if let Err(error) = self.function.call_method0(py, "forget_calls") {
                 tracing::warn!(%error, "a function could not be told to forget its call");
             }

@@ -24,6 +24,7 @@ use super::expression::PyExpression;
 use super::map_options::{ComputeOptions, MapOptions};
 use super::relational::{self, Call, SortKey};
 use crate::failure::to_py_err;
+use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 
 /// A description of data and of what happens to it.
@@ -101,7 +102,9 @@ impl PyPlan {
             extensions,
             is_hive,
         };
-        made(py.detach(|| Dataset::read_parquet_with(&paths, &options)))
+        made(detached(py, || {
+            Dataset::read_parquet_with(&paths, &options)
+        }))
     }
 
     #[staticmethod]
@@ -323,7 +326,9 @@ impl PyPlan {
             .getattr("MODULES")?
             .extract()?;
         let pool = Box::new(RuntimePool::new(runtime).with_python_modules(modules));
-        let started = py.detach(|| Execution::start(&self.dataset, &sink, pool, &options));
+        let started = detached(py, || {
+            Execution::start(&self.dataset, &sink, pool, &options)
+        });
         started
             .map(PyExecution::new)
             .map_err(|error| execute_error(py, &error))

@@ -53,12 +53,18 @@ pub(super) fn make_alike(
     };
     let outcomes: Vec<Result<(), TaskFailure>> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads.min(others.len()))
-            .map(|_| scope.spawn(work))
+            .map(|_| {
+                let thread = std::thread::Builder::new().name("aktis-alike".to_owned());
+                thread.spawn_scoped(scope, work)
+            })
             .collect();
-        let joined = started.into_iter().map(|thread| thread.join());
         let panicked = |_| Err(internal(&"a thread that writes files anew panicked"));
-        joined
-            .map(|outcome| outcome.unwrap_or_else(panicked))
+        started
+            .into_iter()
+            .map(|thread| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(panicked),
+                Err(error) => Err(internal(&error)),
+            })
             .collect()
     });
     outcomes.into_iter().collect()
