@@ -1,6 +1,6 @@
 //! Copies between host and GPU that own their memory until they are done.
 //!
-//! cudarc's copies take any slice and believe it to be pageable, for which the driver returns only when the slice has
+//! cudarc's copies take any slice and believe it to be pageable, for which libcuda returns only when the slice has
 //! been read. Over pinned memory it returns at once, and a source that is freed or reused then is read after free. Here
 //! source and destination move into the copy (CUDA-1).
 
@@ -32,7 +32,8 @@ pub struct Upload<S: AsRef<[u8]> + Send + 'static>(InFlight<S>);
 #[must_use = "dropping a download waits for it and throws the result away"]
 pub struct Download<D: AsMut<[u8]> + Send + 'static>(InFlight<D>);
 
-/// Host memory and device memory that a copy uses, and the event that marks its end.
+/// Host memory and device memory that a copy uses, and the event that marks its end: before that, none of it is given back or
+/// freed (`CUDA-1`).
 struct InFlight<H> {
     /// Boxed, so that bytes inside the value itself stay where they are when the copy is moved. `None` once given back.
     parts: Option<(Box<H>, DeviceBuffer)>,

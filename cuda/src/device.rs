@@ -32,7 +32,7 @@ pub struct CudaDevice {
     context: Arc<CudaContext>,
 }
 
-/// Whether there is a driver and at least one GPU visible to this process.
+/// Whether there is libcuda and at least one GPU visible to this process.
 pub fn is_available() -> bool {
     device_count().is_ok_and(|count| count > 0)
 }
@@ -46,7 +46,7 @@ pub fn device_count() -> Result<usize, CudaError> {
 
 /// Every other call of cudarc's panics where the library is missing.
 fn require_library() -> Result<(), CudaError> {
-    // SAFETY: the call opens libcuda and closes it again. Its start-up code is the NVIDIA driver's own, which is made to
+    // SAFETY: the call opens libcuda and closes it again. Its start-up code is NVIDIA's own, which is made to
     // be loaded into any process, from any thread.
     let is_present = unsafe { sys::is_culib_present() };
     if is_present {

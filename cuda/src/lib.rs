@@ -1,6 +1,6 @@
 //! The CUDA calls of the project: what a GPU is, pinning host memory, and copies that cannot outlive their memory.
 //!
-//! Owns: every call into the NVIDIA driver library, which is found at run time; nothing of CUDA is needed to build. Does
+//! Owns: every call into libcuda, which is found at run time; nothing of CUDA is needed to build. Does
 //! not own: discovery for scheduling (that is NVML's, in the raylet), kernels, the contexts of the model backends, and the
 //! memory that is pinned or copied. It is for whoever has such memory: the object store's clients, models.
 //!
@@ -12,10 +12,10 @@
 //! ```
 //!
 //! CUDA-1 (source-outlives-copy): over pinned memory a copy is truly asynchronous, so whatever is copied from or to is
-//! owned by the value that stands for the copy until an event says that it is done; if the driver cannot say so, the
+//! owned by the value that stands for the copy until an event says that it is done; if libcuda cannot say so, the
 //! memory is leaked rather than freed.
 //!
-//! Nothing here may be called before a process forks: the driver does not survive a fork.
+//! Nothing here may be called before a process forks: libcuda does not survive a fork.
 
 mod copy;
 mod device;
@@ -30,7 +30,7 @@ use cudarc::driver::DriverError;
 /// A CUDA call failed, or there is no CUDA.
 #[derive(Debug, thiserror::Error)]
 pub enum CudaError {
-    /// The driver's library is not installed.
+    /// libcuda, which comes with NVIDIA's kernel module, is not installed.
     #[error("use CUDA: the NVIDIA driver's library (libcuda) is not installed")]
     LibraryMissing,
     /// There is no such GPU.
@@ -41,12 +41,12 @@ pub enum CudaError {
         /// How many there are.
         count: usize,
     },
-    /// The driver reported an error.
+    /// A call of libcuda failed.
     #[error("{step}")]
-    Driver {
+    Refused {
         /// What was tried.
         step: &'static str,
-        /// What the driver says.
+        /// What libcuda says.
         source: DriverError,
     },
     /// A part of a range of memory could not be pinned.
@@ -59,7 +59,7 @@ pub enum CudaError {
         offset_bytes: usize,
         /// Length of the part.
         length_bytes: usize,
-        /// What the driver says.
+        /// What libcuda says.
         source: DriverError,
     },
     /// A range of memory is not made of whole pages.
@@ -78,7 +78,7 @@ pub enum CudaError {
     },
 }
 
-/// Adds what was tried to a driver's error.
+/// Adds what was tried to an error of libcuda.
 fn step(step: &'static str) -> impl FnOnce(DriverError) -> CudaError {
-    move |source| CudaError::Driver { step, source }
+    move |source| CudaError::Refused { step, source }
 }

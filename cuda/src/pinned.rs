@@ -6,7 +6,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "cuMemHostRegister is a raw driver call on a range of addresses"
+    reason = "cuMemHostRegister is a raw call of libcuda on a range of addresses"
 )]
 
 use std::ffi::c_void;
@@ -31,7 +31,7 @@ const PAGE_BYTES: usize = 64 << 10;
 pub enum HostAccess {
     /// Readable and writable.
     ReadWrite,
-    /// Readable only. The driver refuses such pages unless it is told.
+    /// Readable only. libcuda refuses such pages unless it is told.
     ReadOnly,
 }
 
@@ -61,11 +61,11 @@ struct Shared {
     failure: Mutex<Option<CudaError>>,
 }
 
-/// An address that is only ever handed to the driver.
+/// An address that is only ever handed to libcuda.
 #[derive(Clone, Copy)]
 struct Address(NonNull<u8>);
 
-// SAFETY: the address is never read or written through; pinning and unpinning by any thread is allowed by the driver.
+// SAFETY: the address is never read or written through; pinning and unpinning by any thread is allowed by libcuda.
 unsafe impl Send for Address {}
 // SAFETY: as above.
 unsafe impl Sync for Address {}
@@ -132,7 +132,7 @@ impl PinnedRange {
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // The thread only calls the driver; a panic in it leaves the rest unpinned, which is always allowed.
+            // The thread only calls libcuda; a panic in it leaves the rest unpinned, which is always allowed.
             let _ = thread.join();
         }
     }

@@ -26,7 +26,7 @@ fn asking_for_a_gpu_that_is_not_there_is_an_error_and_no_panic() {
     match CudaDevice::open(1000).unwrap_err() {
         CudaError::LibraryMissing => assert!(!aktis_cuda::is_available()),
         CudaError::NoSuchDevice { ordinal, count } => assert!(ordinal == 1000 && count < 1000),
-        CudaError::Driver { .. } => assert!(!aktis_cuda::is_available()),
+        CudaError::Refused { .. } => assert!(!aktis_cuda::is_available()),
         other => panic!("unexpected: {other}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The driver with real files and memory: spilling, restoring, running full, and clients that die.
+//! The store of a node with real files and memory: spilling, restoring, running full, and clients that die.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
 

@@ -2,7 +2,7 @@
 //!
 //! CUDA keeps a context, and the memory in it, until the process ends or resets the device. What was loaded into this process
 //! is asked to reset; nothing is loaded for it.
-#![allow(unsafe_code, reason = "CUDA's driver library has a C interface")]
+#![allow(unsafe_code, reason = "libcuda has a C interface")]
 
 use std::ffi::{CStr, c_int, c_uint, c_void};
 
@@ -16,7 +16,7 @@ pub(crate) fn are_released() -> bool {
     !has_open_device() || reset_contexts()
 }
 
-/// Whether a compute device is open. What only asks a driver for its state does not open these.
+/// Whether a compute device is open. What only asks for a device's state does not open these.
 fn has_open_device() -> bool {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
         // Not known.
@@ -67,7 +67,7 @@ fn reset_contexts() -> bool {
     true
 }
 
-/// A function of CUDA's driver library, if that is loaded.
+/// A function of libcuda, if that is loaded.
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: the name ends with a zero; the library is not loaded by this, and if it is loaded it stays.
     let library = unsafe {

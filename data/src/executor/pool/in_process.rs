@@ -24,7 +24,7 @@ use crate::stage_worker::StageWorker;
 use crate::wire::spec::{InputSpec, StageSpec};
 
 /// Threads instead of actors.
-pub struct InProcessPool {
+pub(crate) struct InProcessPool {
     view: ClusterView,
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningThread>,
@@ -45,7 +45,7 @@ enum Request {
 
 impl InProcessPool {
     /// A pool that pretends to be one node with so many processors.
-    pub fn new(cpus: u16) -> Self {
+    pub(crate) fn new(cpus: u16) -> Self {
         let total = ResourceSet::of_cpus(i64::from(cpus));
         let node = NodeView {
             id: NodeId::NIL,

@@ -1,9 +1,11 @@
-//! Where stage workers live: as actors of a cluster, or as threads of this process.
+//! Where stage workers live: as actors of a cluster, or, in tests, as threads of this process.
 
+#[cfg(test)]
 mod in_process;
 mod runtime;
 
-pub use in_process::InProcessPool;
+#[cfg(test)]
+pub(crate) use in_process::InProcessPool;
 pub use runtime::RuntimePool;
 
 use std::sync::Arc;
@@ -19,9 +21,9 @@ use crate::executor::core::event::WorkerKey;
 use crate::sources::SourceBlock;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
 
-/// What a pool tells the driver. Every request is answered once, unless its worker was stopped.
+/// What a pool tells the loop. Every request is answered once, unless its worker was stopped.
 pub(crate) enum Answer {
-    /// To be read on the driver's thread, because reading may take a moment.
+    /// To be read on the loop's thread, because reading may take a moment.
     Later(Box<dyn FnOnce() -> Answer + Send>),
     /// The worker has loaded its functions.
     Ready(Result<(), TaskFailure>),

@@ -74,7 +74,7 @@ impl RuntimePool {
         })
     }
 
-    /// Calls a method with two results; the answer is made on the driver's behalf when the first is there.
+    /// Calls a method with two results; the answer is made on the loop's behalf when the first is there.
     fn call_for_report(
         &self,
         key: WorkerKey,

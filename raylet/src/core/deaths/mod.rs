@@ -7,7 +7,7 @@
 //!  connection ended ──► waiting ── last words ─────────────────────────────► told
 //!                          └── too late ──► told as ending ── process ended ──► told once more, to the gcs
 //! ```
-//! Processes may take their time to end: a driver of a GPU, or a file system that does not answer, holds them. Others are told
+//! Processes may take their time to end: the kernel's module of a GPU, or a file system that does not answer, holds them. Others are told
 //! soon that nobody answers there any more. What must not begin before the process has ended waits for the second news.
 
 //!
@@ -101,7 +101,8 @@ impl Obituaries {
         Some(report)
     }
 
-    /// Deaths that are to be told with what is known.
+    /// Deaths that are to be told with what is known. They wait no longer, but for the end of an actor's process, of which the gcs
+    /// hears (`DEATH-1`).
     fn overdue(&mut self, now: Instant) -> Vec<ReportWorkerDeathRequest> {
         let due: Vec<Obituary> = self
             .waiting
