@@ -17,14 +17,22 @@
 //!                        workers, actors,     raylet of this node
 //!                        owners (unix sockets)
 //! ```
-//! Invariants are listed with the modules that keep them: [`mod@core`], and `LANE-6` with [`mod@runtime`]'s strangers. Those of
-//! the lanes are in [`aktis_lane`].
+//! # Invariants
+//! - `REF-1 (freed-once)`, `LEND-1 (nothing-lost-in-good-order)`: `core::objects`
+//! - `STREAM-1 (items-in-order)`, `STREAM-2 (nobody-waits-for-what-is-there)`: `core::streams`
+//! - `TASK-1 (one-end)`, `TASK-2 (retries-bounded)`, `TASK-3 (cancelled-for-good)`, `TASK-4 (kept-for-results)`: `core::tasks`
+//! - `CLASS-1 (no-lost-task)`, `CLASS-2 (nothing-behind-a-long-task)`: `core::leases`
+//! - `ACTOR-1 (fifo)`: `core::actors`
+//! - `LANE-6 (few-strangers)`: `runtime::strangers`
+//!
+//! Those of the lanes themselves are in [`aktis_lane`].
 
 mod core;
 mod devices;
 pub mod error;
 mod execution;
 mod inband;
+mod life;
 pub mod native;
 mod node_link;
 pub mod options;

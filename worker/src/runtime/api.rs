@@ -32,7 +32,7 @@ impl Runtime {
             .core
             .note(|core| core.objects.hold(id, ObjectState::Pending));
         let reference = ObjectRef::from_counted(id, me, self);
-        let size_bytes = self.write_stored(id, me, &value)?;
+        let size_bytes = self.0.store.write(id, me, &value)?;
         let stored = ResultValue::Stored {
             node: me.node,
             size_bytes,

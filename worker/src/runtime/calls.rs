@@ -316,7 +316,7 @@ impl ReceivedCall {
                 .caller()
                 .ok_or_else(|| bad_frame("a task without an owner"))?;
             let object = ObjectId::of_return(self.task, index);
-            let size_bytes = runtime.write_stored(object, owner, value)?;
+            let size_bytes = runtime.0.store.write(object, owner, value)?;
             Place::Stored(wire::StoredObject {
                 node_id: runtime.0.me.node.to_wire(),
                 size_bytes,

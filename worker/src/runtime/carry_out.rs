@@ -77,7 +77,7 @@ impl Runtime {
                 self.tell_peer(owner, wire::lane_frame::Kind::BorrowDelta(delta));
             }
             Effect::FreeStored { object, nodes } => {
-                self.forget_read(object);
+                self.0.store.forget_read(object);
                 let free = wire::StoreFree {
                     object_ids: vec![object.to_wire()],
                     node_ids: nodes.into_iter().map(|node| node.to_wire()).collect(),

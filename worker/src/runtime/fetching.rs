@@ -9,12 +9,13 @@ use aktis_common::ids::{NodeId, ObjectId};
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
-use super::objects::{BegunRead, Place, ReadError};
+use super::at_work::Subject;
 use super::waiting::{Interrupt, Waiting};
 use super::{GetError, Runtime};
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
+use crate::store::client::{BegunRead, Place, ReadError};
 use crate::value::Value;
 
 /// Reads that are under way at once for one caller.
@@ -61,7 +62,7 @@ impl ReadsAhead {
             let object = place.object;
             self.begun
                 .entry(object)
-                .or_insert_with(|| runtime.begin_read(place));
+                .or_insert_with(|| runtime.0.store.begin_read(place));
         }
     }
 }
@@ -79,7 +80,7 @@ impl Runtime {
         ahead.fill(self, references, position);
         let (object, owner) = (place.object, place.owner);
         let read = match ahead.begun.remove(&object) {
-            Some(begun) => begun.finish(waiting),
+            Some(begun) => begun.finish(|waiter| waiting.wait_for(waiter, Subject::object(object))),
             None => self.read_from_store(place, waiting),
         };
         match read {
@@ -115,16 +116,17 @@ impl Runtime {
                     .ok_or_else(|| super::calls::bad_frame("a dependency out of range"))?;
                 let place = place_of(reference, location)?;
                 let (object, owner) = (place.object, place.owner);
-                let read = match self.read_again(object) {
+                let read = match self.0.store.read_again(object) {
                     Some(bytes) => Err(bytes),
-                    None => Ok(self.begin_read(place)),
+                    None => Ok(self.0.store.begin_read(place)),
                 };
                 begun.push_back((index, object, owner, read));
             }
             let Some((index, object, owner, read)) = begun.pop_front() else {
                 break;
             };
-            let read = read.map_or_else(Ok, |begun| begun.finish(&mut waiting));
+            let read =
+                read.map_or_else(Ok, |begun| begun.finish(|waiter| waiting.wait_for(waiter, Subject::object(object))));
             let value = match read {
                 Ok(bytes) => self.value_of(&bytes)?,
                 Err(Ok(ReadError::Failed(failure))) => return Err(failure),

@@ -8,7 +8,6 @@
 //! an answer; those by which others read its objects stay.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
@@ -67,12 +66,12 @@ impl Runtime {
 
     /// Whether others need anything of this process.
     pub fn is_needed(&self) -> bool {
-        !self.is_closed() && !self.0.is_dismissed.load(Ordering::Acquire) && self.owes()
+        !self.is_closed() && !self.0.life.is_dismissed() && self.owes()
     }
 
     /// [`Self::linger`] returns at once.
     pub fn linger_no_more(&self) {
-        self.0.is_dismissed.store(true, Ordering::Release);
+        self.0.life.dismiss();
     }
 
     fn owes(&self) -> bool {

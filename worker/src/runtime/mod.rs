@@ -9,9 +9,8 @@
 //!   incoming   frames from lanes and from the raylet -> core
 //!   gate       the way to the core
 //!   carry_out  effects of the core -> lanes, raylet
-//!   objects    reading and writing the node's store
+//!   objects    objects of the node's store, which `store::client` reads and writes
 //!   fetching   reading many stored objects side by side
-//!   recent     what was read from it a moment ago
 //!   calls      running tasks: what comes in is queued for the executor, what it returns is sent back
 //!   object_stream  the items of a generator, for its consumer
 //!   streams    generators: consumers, and producers that wait for them
@@ -43,7 +42,6 @@ mod obituaries;
 mod object_stream;
 mod objects;
 mod postponed;
-mod recent;
 mod remote;
 mod start;
 mod strangers;
@@ -51,20 +49,21 @@ mod streams;
 mod submit;
 mod waiting;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aktis_common::fork;
 use aktis_common::ids::{JobId, ObjectId};
 use aktis_lane::{Reactor, Ticker};
-use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
 use parking_lot::Mutex;
 
 use crate::execution::ExecutionQueue;
+use crate::life::Life;
 use crate::node_link::NodeLink;
 use crate::reference::ProcessAddress;
+use crate::store::client::StoreClient;
 
 pub use actor_start::ActorStart;
 pub use actors::ActorHandle;
@@ -88,6 +87,7 @@ pub type LogSink = Box<dyn Fn(wire::LogLines) + Send + Sync>;
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
+    life: Arc<Life>,
     me: ProcessAddress,
     role: ProcessRole,
     /// Drivers: their own; workers: the job they serve.
@@ -96,10 +96,9 @@ struct Inner {
     hello: wire::HelloReply,
     reactor: Arc<Reactor>,
     core: gate::CoreGate,
-    node: NodeLink,
+    node: Arc<NodeLink>,
     lanes: Mutex<lanes::LaneTable>,
-    arena: Option<ArenaMap>,
-    recent_reads: Mutex<recent::RecentReads>,
+    store: StoreClient,
     queue: ExecutionQueue,
     waits: at_work::Waits,
     stream_windows: streams::StreamWindows,
@@ -113,9 +112,6 @@ struct Inner {
     trim_at: Mutex<Option<Instant>>,
     /// How many lanes have said who calls; see `LeaseMark`.
     hellos: AtomicU64,
-    is_closed: AtomicBool,
-    /// The job is over: nobody needs what this process owns.
-    is_dismissed: AtomicBool,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
     /// What waits for a descriptor.
@@ -200,7 +196,7 @@ impl Runtime {
 
     /// Whether the session is over. It is for the child of a fork: handles on its parent's session do nothing there.
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed.load(Ordering::Acquire) || fork::is_abandoned()
+        self.0.life.is_closed()
     }
 
     pub(crate) fn queue(&self) -> &ExecutionQueue {
@@ -236,7 +232,7 @@ impl Ticker for RuntimeTicker {
         }
         let unexplained = self.0.bury_unexplained(now);
         let core = self.0.with_core(|core, effects| core.tick(effects));
-        let reads = self.0.expire_reads(now);
+        let reads = self.0.0.store.expire_reads(now);
         let trim = self.0.trim_if_due(now);
         let kept = fork::drop_unseen().then_some(KEPT_PAUSE);
         let interrupt = self.0.repeat_interrupt(now);

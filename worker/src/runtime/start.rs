@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,10 @@ use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
 use crate::error::TaskFailure;
 use crate::execution::ExecutionQueue;
+use crate::life::Life;
 use crate::node_link::{Greeting, NodeLink, greet};
 use crate::reference::ProcessAddress;
+use crate::store::client::StoreClient;
 use aktis_common::marks::{Point, note};
 
 /// What a process is to its node.
@@ -103,15 +105,24 @@ impl Runtime {
         greeting: &Greeting,
     ) -> Result<Self, TaskFailure> {
         let reply = &greeting.reply;
-        let node =
+        let here =
             NodeId::from_bytes(&reply.node_id).map_err(|error| broken("hello reply", &error))?;
         let me = ProcessAddress {
-            node,
+            node: here,
             worker: config.worker_id,
         };
         let arena = map_arena(greeting)?;
         let reactor = Reactor::new().map_err(|error| broken("event queue", &error))?;
+        let (life, node) = (Arc::new(Life::default()), Arc::new(NodeLink::new()));
+        let store = StoreClient::new(
+            Arc::clone(&life),
+            Arc::clone(&node),
+            Arc::clone(&reactor),
+            arena,
+            config.interrupt,
+        );
         Ok(Self(Arc::new(Inner {
+            life,
             me,
             role: config.role,
             job: Mutex::new(job),
@@ -123,10 +134,9 @@ impl Runtime {
             hello: reply.clone(),
             reactor,
             core: CoreGate::new(Core::new(me, config.lineage_limit_bytes, config.lease_idle)),
-            node: NodeLink::new(),
+            node,
             lanes: Mutex::new(LaneTable::default()),
-            arena,
-            recent_reads: Mutex::default(),
+            store,
             queue: ExecutionQueue::default(),
             waits: Waits::default(),
             stream_windows: StreamWindows::default(),
@@ -135,9 +145,7 @@ impl Runtime {
             interrupt: config.interrupt,
             queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
-            is_closed: AtomicBool::new(false),
             hellos: AtomicU64::new(0),
-            is_dismissed: AtomicBool::new(false),
             obituaries: Mutex::default(),
             postponed: Mutex::default(),
             lane_thread: Mutex::new(None),
@@ -222,7 +230,7 @@ impl Runtime {
 
     /// Leaves the node. Everything that waits ends with an error; references become inert.
     pub fn shutdown(&self) {
-        if self.0.is_closed.swap(true, Ordering::AcqRel) {
+        if !self.0.life.close() {
             return;
         }
         self.0.node.tell(
@@ -240,8 +248,7 @@ impl Runtime {
         }
         let open = std::mem::take(&mut self.0.lanes.lock().open);
         drop(open);
-        let reads = std::mem::take(&mut *self.0.recent_reads.lock());
-        drop(reads);
+        self.0.store.close();
         if Self::current().is_some_and(|current| Arc::ptr_eq(&current.0, &self.0)) {
             Self::set_current(None);
         }

@@ -10,12 +10,12 @@ use aktis_lane::{SIGNAL_SLICE, WaitEnd, Waiter};
 
 use super::at_work::Subject;
 use super::fetching::ReadsAhead;
-use super::objects::Place;
 use super::{ProcessRole, Runtime};
 use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::reference::ObjectRef;
+use crate::store::client::Place;
 use crate::value::Value;
 
 /// Asked now and then while a thread waits; `true` ends the wait.

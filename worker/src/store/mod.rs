@@ -1,3 +1,5 @@
 //! Values in the object store of the node.
 
+pub(crate) mod client;
 pub(crate) mod layout;
+mod recent;

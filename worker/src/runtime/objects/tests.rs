@@ -1,5 +1,9 @@
 use aktis_object_store::arena::NamedArena;
 
+use std::time::Instant;
+
+use wire::node_frame::Kind;
+
 use super::*;
 use crate::testing::{PretendedRaylet, RawPeer};
 
@@ -93,7 +97,7 @@ fn object_for_which_there_is_no_place_in_the_arena_is_given_up() {
     let writer = runtime.clone();
     let writing = std::thread::spawn(move || {
         let value = Value::native(vec![1; 1000]);
-        writer.write_stored(object, writer.address(), &value)
+        writer.0.store.write(object, writer.address(), &value)
     });
     let (create, question) = receive(&mut raylet);
     assert!(matches!(question, Kind::StoreCreate(_)));

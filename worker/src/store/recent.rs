@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 /// How long the pin of an object that is not read again is kept.
-pub(super) const LINGER: Duration = Duration::from_millis(200);
+pub(crate) const LINGER: Duration = Duration::from_millis(200);
 
 struct Read {
     /// `None` after the first read.
@@ -22,20 +22,20 @@ struct Read {
 
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct RecentReads {
+pub(crate) struct RecentReads {
     reads: FxHashMap<ObjectId, Read>,
 }
 
 impl RecentReads {
     /// The object, if it was read lately.
-    pub(super) fn again(&mut self, object: ObjectId, now: Instant) -> Option<Bytes> {
+    pub(crate) fn again(&mut self, object: ObjectId, now: Instant) -> Option<Bytes> {
         let read = self.reads.get_mut(&object)?;
         read.last = now;
         read.bytes.clone()
     }
 
     /// Notes what was read. True: nothing was noted before, so that [`Self::expire`] is to be called in a while.
-    pub(super) fn keep(&mut self, object: ObjectId, bytes: Bytes, now: Instant) -> bool {
+    pub(crate) fn keep(&mut self, object: ObjectId, bytes: Bytes, now: Instant) -> bool {
         let was_empty = self.reads.is_empty();
         let bytes = self.reads.contains_key(&object).then_some(bytes);
         self.reads.insert(object, Read { bytes, last: now });
@@ -43,12 +43,12 @@ impl RecentReads {
     }
 
     /// The object is freed. What is returned is to be dropped without locks.
-    pub(super) fn forget(&mut self, object: ObjectId) -> Option<Bytes> {
+    pub(crate) fn forget(&mut self, object: ObjectId) -> Option<Bytes> {
         self.reads.remove(&object)?.bytes
     }
 
     /// What was not read for long, to be dropped without locks, and when to look again.
-    pub(super) fn expire(&mut self, now: Instant) -> (Vec<Bytes>, Option<Duration>) {
+    pub(crate) fn expire(&mut self, now: Instant) -> (Vec<Bytes>, Option<Duration>) {
         let is_over = |_: &ObjectId, read: &mut Read| now.duration_since(read.last) >= LINGER;
         let over: Vec<Bytes> = self
             .reads
