@@ -45,6 +45,7 @@ test-wheel: wheel venv ## Install the wheel into an empty virtual environment an
 	$(PY) tests/wheel.py dist
 
 lint: build venv ## Format and lint checks, and the budget of the build
+	$(PYTHON) xtask/checks
 	$(PYTHON) xtask/build/budget.py
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/loom/Cargo.toml
