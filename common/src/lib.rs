@@ -22,7 +22,10 @@
 //!  process_title  how a process is called in `ps` and `top`
 //! ```
 //!
-//! Labelled invariants: `RES-*` in [`resources`], `SCH-*` in [`scheduling`].
+//! # Invariants
+//! - `RES-1 (never-over-commit)`, `RES-2 (fractions-never-straddle)`, `RES-3 (release-restores)`: [`resources`]
+//! - `SCH-1 (fits-now)`, `SCH-2 (deterministic)`, `SCH-3 (infeasible-names-what-is-missing)`, `SCH-4 (no-starvation)`:
+//!   [`scheduling`]
 
 pub mod checks;
 pub mod config;

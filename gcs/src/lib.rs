@@ -32,6 +32,7 @@
 //! - `KV-1 (rows-end-with-their-jobs)`: [`core::keys::table`]
 //! - `ACT-1 (dead-is-final)`, `ACT-2 (one-name-one-actor)`, `ACT-3 (one-incarnation)`, `ACT-4 (restarts-are-bounded)`,
 //!   `ACT-5 (ends-with-its-maker)`: [`core::actors::table`]
+//! - `GONE-1 (each-once)`: `core::departed`
 
 pub mod config;
 pub mod core;

@@ -31,7 +31,7 @@ pub struct Gcs;
 /// A running gcs. Dropping it ends the gcs.
 #[derive(Debug)]
 pub struct GcsHandle {
-    addresses: Vec<Address>,
+    address: Address,
     session_id: String,
     security: Security,
     stop: watch::Sender<bool>,
@@ -114,10 +114,7 @@ async fn run(
     let (port, main_loop) = GcsLoop::new(core, storage, publisher.clone(), raylets);
     let main_loop = tokio::spawn(main_loop.run(stopped.clone()));
     let service = GcsService::new(port, publisher, storage_name);
-    let addresses = listeners
-        .iter()
-        .map(|listener| listener.address().clone())
-        .collect();
+    let address = listeners[0].address().clone();
     let tasks = listeners
         .into_iter()
         .map(|listener| {
@@ -130,7 +127,7 @@ async fn run(
         })
         .collect();
     Ok(GcsHandle {
-        addresses,
+        address,
         session_id,
         security: config.security,
         stop,
@@ -176,12 +173,7 @@ async fn serve_until(
 impl GcsHandle {
     /// Where it listens first; a port of 0 has become the port that the system chose.
     pub fn address(&self) -> &Address {
-        &self.addresses[0]
-    }
-
-    /// Everywhere it listens.
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
+        &self.address
     }
 
     /// The session.
@@ -223,5 +215,24 @@ impl Drop for GcsHandle {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn token_that_a_head_made_stays_with_its_tables() {
+        let mut storage = MemoryStorage::recording();
+        let rows = storage.load().await.unwrap();
+        let made = kept_token(&rows, &mut storage).await.unwrap();
+        let rows = storage.load().await.unwrap();
+        let kept = kept_token(&rows, &mut storage).await.unwrap();
+        assert_eq!(kept.expose(), made.expose(), "GCS-4");
+        let other = kept_token(&[], &mut MemoryStorage::recording())
+            .await
+            .unwrap();
+        assert_ne!(other.expose(), made.expose());
     }
 }

@@ -50,11 +50,6 @@ impl TextTokenizer {
         self.max_tokens
     }
 
-    /// Number of tokens there are: every id is below it.
-    pub fn vocab_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
-    }
-
     /// The ids of `text`, special tokens included.
     ///
     /// A BERT tokenizer splits at whitespace first, so the first tokens of a text depend on its first words alone. A

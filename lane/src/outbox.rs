@@ -40,7 +40,7 @@ pub(crate) enum Flushed {
 }
 
 impl Outbox {
-    /// Appends a frame.
+    /// Appends a frame, behind those that wait (`LANE-3`).
     pub(crate) fn push<M: Message>(&mut self, header: &M, payload: &PayloadParts) {
         let before = self.open.len();
         encode_head(header, payload.len_bytes(), &mut self.open);
@@ -193,7 +193,7 @@ mod tests {
                 std::thread::yield_now();
             }
             prop_assert_eq!(outbox.waiting_bytes(), 0);
-            prop_assert_eq!(drain.join().expect("reader"), expected);
+            prop_assert_eq!(drain.join().expect("reader"), expected, "LANE-3");
         }
     }
 

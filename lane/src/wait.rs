@@ -81,7 +81,7 @@ impl Drop for Held<'_> {
 }
 
 impl Turn {
-    /// Waits until `waiter` is done. Polls itself when it can.
+    /// Waits until `waiter` is done. Polls itself when it can, and parks only as a follower that is known to the turn (`LANE-2`).
     pub(crate) fn wait(
         &self,
         poller: &impl Poller,

@@ -201,16 +201,6 @@ impl NodeStore {
         self.drive(|table| table.free(oid))
     }
 
-    /// See [`ObjectTable::set_primary`].
-    pub fn set_primary(&mut self, oid: ObjectId, is_primary: bool) -> bool {
-        self.drive(|table| table.set_primary(oid, is_primary))
-    }
-
-    /// See [`ObjectTable::fail_waiting_gets`].
-    pub fn fail_waiting_gets(&mut self, oid: ObjectId, reason: &str) {
-        self.drive(|table| table.fail_waiting_gets(oid, reason));
-    }
-
     /// See [`ObjectTable::client_gone`].
     pub fn client_gone(&mut self, client: ClientId) {
         self.drive(|table| table.client_gone(client));

@@ -232,6 +232,10 @@ impl Client {
         let place = place.recv().unwrap();
         let bytes = sealed(&self.arena, place.offset, place.len).unwrap();
         assert!(*bytes == value_of(oid, object.len), "{oid} has other bytes");
+        // The others make, spill and evict objects meanwhile.
+        std::thread::yield_now();
+        let is_same = *bytes == value_of(oid, object.len);
+        assert!(is_same, "RANGE-2: {oid} has changed under its reader");
         drop(bytes);
         self.node.send(Message::Release { client, oid }).unwrap();
     }
@@ -264,7 +268,7 @@ fn value_of(oid: ObjectId, len: u64) -> Vec<u8> {
     value
 }
 
-/// OBJ-3 (sealed-is-immutable), OBJ-4 (readers-pin), OBJ-5 (no-leak).
+/// OBJ-3 (sealed-is-immutable), OBJ-4 (readers-pin), OBJ-5 (no-leak), RANGE-2 (unchanged-while-read).
 #[test]
 fn concurrent_clients_of_a_small_store_read_what_was_written() {
     let folder = tempfile::tempdir().unwrap();

@@ -46,13 +46,6 @@ enum Step {
     Free {
         object: u8,
     },
-    SetPrimary {
-        object: u8,
-        is_primary: bool,
-    },
-    FailGets {
-        object: u8,
-    },
     ClientGone {
         client: u64,
     },
@@ -86,10 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (client.clone(), object.clone())
             .prop_map(|(client, object)| Step::CancelGet { client, object }),
         5 => any::<Index>().prop_map(|held| Step::Release { held }),
-        2 => object.clone().prop_map(|object| Step::Free { object }),
-        1 => (object.clone(), any::<bool>())
-            .prop_map(|(object, is_primary)| Step::SetPrimary { object, is_primary }),
-        1 => object.prop_map(|object| Step::FailGets { object }),
+        2 => object.prop_map(|object| Step::Free { object }),
         1 => client.prop_map(|client| Step::ClientGone { client }),
         1 => (0..3u8).prop_map(|owner| Step::OwnerGone { owner }),
         10 => (any::<Index>(), prop::bool::weighted(0.85))
@@ -191,10 +181,6 @@ impl World {
             Step::Free { object } => {
                 self.table.free(oid(object));
             }
-            Step::SetPrimary { object, is_primary } => {
-                self.table.set_primary(oid(object), is_primary);
-            }
-            Step::FailGets { object } => self.table.fail_waiting_gets(oid(object), "test"),
             Step::ClientGone { client } => self.client_gone(ClientId(client)),
             Step::OwnerGone { owner } => {
                 self.table.owner_gone(WorkerId::new([owner; 16]));
@@ -304,7 +290,7 @@ impl World {
         }
         for object in 0..OBJECTS {
             self.apply(Step::Seal { object });
-            self.apply(Step::FailGets { object });
+            self.apply(Step::Free { object });
         }
         for _ in 0..200 {
             for (client, oid) in std::mem::take(&mut self.held) {

@@ -19,7 +19,7 @@
 //! - `OPR-4 (names-fit)`: [`core::names`]
 //! - `OPR-6 (counted-attempts)`: [`core::job`]
 //! - `OPR-7 (once-per-time)`: [`core::cron_job`]
-//! - `OPR-8 (never-overwritten)`: credentials are created, never replaced: [`io::carry_out`]
+//! - `OPR-8 (never-overwritten)`: [`io::carry_out`]
 
 pub mod api;
 pub mod controllers;

@@ -9,6 +9,9 @@
 //!  convert     v1 messages <-> aktis_common types
 //!  transport   Address, Security, connect(), Listener, serve(); streams beside gRPC
 //! ```
+//! # Invariants
+//! - `NET-1 (guarded-beyond-loopback)`, `NET-2 (every-call-is-checked)`, `NET-3 (own-peers)`, `NET-5 (strangers-are-few)`:
+//!   [`transport`]
 
 pub mod convert;
 pub mod transport;

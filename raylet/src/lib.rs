@@ -37,9 +37,7 @@
 //!   workers it leased are killed.
 //! - `NODE-2 (gone-is-gone)`: what a process held (resources, GPUs, memory of the store that it was writing) is free when
 //!   the process is gone or it was returned, and not when its connection ends.
-//! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for
-//!   it has given up: [`core::node::registration`]
-//! - `NODE-4 (others-only)`: [`core::node`]
+//! - `NODE-3 (healed-is-reconciled)`, `NODE-4 (others-only)`: [`core::node`]
 //! - between tables: `LEASE-5 (a-worker-per-lease)`, `HOST-3 (a-start-has-its-claim)`, `NODE-5 (nobody-unknown)`:
 //!   [`core::RayletCore::check`]
 

@@ -116,12 +116,6 @@ impl Value {
         std::iter::once(self.inband.len()).chain(self.buffers.iter().map(Bytes::len))
     }
 
-    /// Bytes of the payload this value makes on a lane, padding between parts included.
-    pub fn payload_bytes(&self) -> usize {
-        self.part_lengths()
-            .fold(0, |end, length| align_up(end) + length)
-    }
-
     /// Appends the parts to `payload`, which starts at an aligned position of the frame.
     pub(crate) fn append_to(&self, payload: &mut PayloadParts) {
         payload.align();

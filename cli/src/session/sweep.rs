@@ -38,7 +38,7 @@ pub(super) fn folders_in(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a folder if nobody lives in it.
+/// Removes a folder if nobody lives in it (`SES-3`).
 fn sweep(path: &Path) -> bool {
     with_holder(path, |holder| {
         let is_stale = match holder {

@@ -24,13 +24,6 @@ impl GpuDevice {
             memory_total_bytes,
         }
     }
-
-    /// Device memory that belongs to the free share.
-    pub fn memory_free_bytes(&self) -> u64 {
-        let free = u128::try_from(self.free.units()).unwrap_or(0);
-        let bytes = u128::from(self.memory_total_bytes) * free / Quantity::SCALE as u128;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
-    }
 }
 
 /// Resources of one node.
@@ -211,7 +204,7 @@ impl NodeResources {
         })
     }
 
-    /// Gives back everything that `allocation` still holds.
+    /// Gives back everything that `allocation` still holds, and no more (`RES-3`).
     pub fn release(&mut self, allocation: &Allocation) {
         let mut resources = allocation.resources.clone();
         if allocation.is_cpu_lent {
@@ -329,7 +322,7 @@ mod tests {
         );
         node.allocate(&memory).unwrap();
         assert!(node.allocate(&memory).is_none());
-        assert_eq!(node.gpus()[0].memory_free_bytes(), 200);
+        assert_eq!(node.gpus()[0].free, Quantity::from_units(2_000));
     }
 
     #[test]

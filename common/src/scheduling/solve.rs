@@ -20,6 +20,7 @@ const LOCALITY_BYTES: u64 = 1 << 20;
 
 /// Chooses the node for one request.
 pub fn solve(view: &ClusterView, request: &PlacementRequest) -> Placement {
+    // `SCH-3`: what no node could serve if it were empty does not wait.
     if let Some(missing) = explain::missing(view.nodes(), request) {
         return Placement::Infeasible { missing };
     }
@@ -112,7 +113,7 @@ fn pick_spread(nodes: &[&NodeView], seed: u64) -> Option<NodeId> {
     Some(equals[pick(seed, equals.len())])
 }
 
-/// A position below `len`, spread evenly over consecutive seeds.
+/// A position below `len`, spread evenly over consecutive seeds. There is no other chance here (`SCH-2`).
 fn pick(seed: u64, len: usize) -> usize {
     usize::try_from(seed % len.max(1) as u64).unwrap_or(0)
 }

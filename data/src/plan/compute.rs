@@ -53,8 +53,8 @@ impl Compute {
     }
 
     /// With a fixed number of workers.
-    #[must_use]
-    pub fn with_workers(mut self, min: usize, max: Option<usize>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_workers(mut self, min: usize, max: Option<usize>) -> Self {
         self.min_workers = min.max(1);
         self.max_workers = max;
         self.is_default = false;
@@ -62,8 +62,8 @@ impl Compute {
     }
 
     /// With these resources per worker.
-    #[must_use]
-    pub fn with_resources(mut self, resources: ResourceRequest) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_resources(mut self, resources: ResourceRequest) -> Self {
         self.resources = resources;
         self.is_default = false;
         self

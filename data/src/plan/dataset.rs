@@ -28,15 +28,17 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be.
-    ///
-    /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
-    /// each of a type that all values fit into; what a file does not have is null.
-    pub fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
+    /// The rows of Parquet files as usual.
+    #[cfg(test)]
+    pub(crate) fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
         Self::read_parquet_with(paths, &ReadOptions::default())
     }
 
-    /// [`Self::read_parquet`], with a say in which files of a folder are read and whether its folders' names are.
+    /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be. `options` say which files of a folder are
+    /// read and whether its folders' names are.
+    ///
+    /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
+    /// each of a type that all values fit into; what a file does not have is null.
     pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
         let files = find_parquet_files(paths, options)?;
         let files = read_footers(&local_store(), &files)?;

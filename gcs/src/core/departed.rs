@@ -2,6 +2,8 @@
 //!
 //! News of an end may overtake what the process asked for just before, and the answer of the raylet that had started it; and a
 //! node that was cut off has not heard of it. So the ends are remembered for a while.
+//!
+//! `GONE-1 (each-once)`: each end is remembered once, and no more of them than [`KEPT`].
 
 use std::collections::{HashMap, VecDeque};
 
@@ -31,7 +33,7 @@ pub(super) struct Departed {
 }
 
 impl Departed {
-    /// A process has ended, or was lost. Gives what was known of that before.
+    /// A process has ended, or was lost. Gives what was known of that before. It enters the order once (`GONE-1`).
     pub(super) fn note(&mut self, worker: WorkerId, end: Departure) -> Option<Departure> {
         let before = self.ends.insert(worker, end);
         if before.is_none() {
@@ -50,7 +52,7 @@ impl Departed {
         self.ends.get(&worker)
     }
 
-    /// `GONE-1 (each-once)`: each end is remembered once, and no more of them than [`KEPT`].
+    /// GONE-1 (each-once).
     pub(super) fn check(&self) -> Result<(), Broken> {
         let (ends, order) = (self.ends.len(), self.order.len());
         let is_known = self

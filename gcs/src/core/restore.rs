@@ -50,7 +50,7 @@ pub enum RestoreError {
 }
 
 impl GcsCore {
-    /// The state that these rows describe. Without rows: a new session of this id.
+    /// The state that these rows describe (`GCS-2`). Without rows: a new session of this id.
     ///
     /// # Errors
     /// At the first row that makes no sense.

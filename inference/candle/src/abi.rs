@@ -24,7 +24,7 @@ pub struct Bytes {
     pub length: usize,
 }
 
-/// A place of the caller for the text of an error.
+/// A place of the caller for the text of an error, who frees it as well (`CDL-2`).
 #[repr(C)]
 #[derive(Debug)]
 pub struct ErrorText {

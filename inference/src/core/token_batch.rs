@@ -67,11 +67,6 @@ impl TokenBatch {
         self.rows * self.width
     }
 
-    /// Whether some row is shorter than the longest.
-    pub fn has_padding(&self) -> bool {
-        self.tokens != self.cells()
-    }
-
     /// Token ids, row after row.
     pub fn input_ids(&self) -> &[i64] {
         &self.input_ids
@@ -113,7 +108,6 @@ mod tests {
         assert_eq!(batch.input_ids(), [7, 8, 9, 5, 1, 1]);
         assert_eq!(batch.attention_mask(), [1, 1, 1, 1, 0, 0]);
         assert_eq!((batch.row_tokens(0), batch.row_tokens(1)), (3, 1));
-        assert!(batch.has_padding());
     }
 
     #[test]
@@ -121,6 +115,5 @@ mod tests {
         let mut batch = TokenBatch::from_rows([[1u32, 2, 3, 4]], 0);
         batch.refill([[9u32], [8]], 0);
         assert_eq!(batch, TokenBatch::from_rows([[9u32], [8]], 0));
-        assert!(!batch.has_padding());
     }
 }

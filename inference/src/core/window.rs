@@ -62,7 +62,7 @@ impl<K> Window<K> {
         self.gathering.is_empty() && self.next_batch == self.plan.len()
     }
 
-    /// The next batch, longest row first; `None` if no row waits. Rows that are not `wanted` any more are left out when
+    /// The next batch, longest row first; `None` if no row waits: it is there although it may be small (`INF-6`). Rows that are not `wanted` any more are left out when
     /// their generation starts.
     pub fn take_batch(&mut self, wanted: impl Fn(&K) -> bool) -> Option<Vec<WindowRow<K>>> {
         if self.next_batch == self.plan.len() {
@@ -84,6 +84,7 @@ impl<K> Window<K> {
         Some(batch)
     }
 
+    /// All rows that wait are in it, so that each is given out before those that come from now on (`INF-5`).
     fn start_generation(&mut self, wanted: impl Fn(&K) -> bool) {
         self.current = self
             .gathering

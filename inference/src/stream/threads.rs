@@ -62,7 +62,7 @@ fn tokenize_chunk(chunk: &Chunk, tokenizer: &TextTokenizer) -> Result<Vec<TokenR
     Ok(rows)
 }
 
-/// Encodes batches until the queues are closed.
+/// Encodes batches until the queues are closed. An error, or a panic, is that of the rows of its batch (`INF-9`).
 pub(super) fn encode(queues: &Queues, mut encoder: Box<dyn Encoder>, settings: EncodeSettings) {
     let mut scratch = TokenBatch::default();
     while let Some(rows) = queues.next_batch() {

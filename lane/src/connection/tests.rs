@@ -147,7 +147,7 @@ fn long_payloads_lie_in_the_memory_that_both_ends_have_mapped() {
     assert!(is_sharing(&lane));
     let second = send_long(&lane);
     far_end.wait(&reactor);
-    assert_eq!(*far_end.payloads.lock(), [first, second]);
+    assert_eq!(*far_end.payloads.lock(), [first, second], "LANE-3");
 }
 
 #[test]

@@ -13,6 +13,7 @@ const CLASSES: usize = Class::ALL.len();
 /// Largest first by power of two, then least recently used.
 type SpillKey = (Reverse<u32>, u64, ObjectId);
 
+/// Totals and orders; they change only with an object that enters or leaves its class (`OBJ-10`).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClassIndex {
     /// Least recently used first.

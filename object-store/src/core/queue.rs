@@ -33,6 +33,7 @@ pub(crate) struct MemoryQueue {
 }
 
 impl MemoryQueue {
+    /// The request is the last of its kind (`OBJ-9`).
     pub(crate) fn push(&mut self, request: MemoryRequest) {
         match request {
             MemoryRequest::Restore(oid) => self.restores.push_back(oid),

@@ -29,7 +29,7 @@ pub const SCHEDULED_AT: &str = "aktis.dev/scheduled-at";
 const LONGEST: usize = 63;
 const DIGEST: usize = 8;
 
-/// `owner` followed by `suffix` as a DNS label: shortened and made distinct by a digest where it does not fit.
+/// `owner` followed by `suffix` as a DNS label: shortened and made distinct by a digest where it does not fit (`OPR-4`).
 pub fn name(owner: &str, suffix: &str) -> String {
     let room = LONGEST.saturating_sub(suffix.len());
     format!("{}{suffix}", stem(owner, room))
@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(label_value("demo"), "demo");
     }
 
+    /// OPR-4 (names-fit).
     #[test]
     fn names_that_are_no_labels_are_made_labels_and_stay_distinct() {
         let made = name("9.a", "-head");
@@ -138,6 +139,7 @@ mod tests {
     }
 
     proptest! {
+        /// OPR-4 (names-fit).
         #[test]
         fn every_name_fits(owner in "[a-z0-9][a-z0-9.-]{0,251}[a-z0-9]", suffix in "(-[a-z]{1,40}){0,1}") {
             let name = name(&owner, &suffix);

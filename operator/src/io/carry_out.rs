@@ -65,6 +65,7 @@ impl<K> Made for K where
 {
 }
 
+/// A name that is taken is an error (`OPR-8`).
 async fn create<K: Made>(client: &Client, namespace: &str, object: &K) -> Result<(), ApiError> {
     let shown = shown::<K>(&object.name_any());
     tracing::info!(namespace, object = shown, "create");

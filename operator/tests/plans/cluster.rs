@@ -308,6 +308,7 @@ fn group_that_is_taken_out_goes_and_the_others_stay() {
     );
 }
 
+/// OPR-5 (own-only).
 #[test]
 fn pods_of_others_are_neither_counted_nor_deleted() {
     let (mut world, mut cluster) = settled(&[("w", 1)]);

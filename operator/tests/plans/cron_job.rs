@@ -36,6 +36,7 @@ fn second_due(policy: ConcurrencyPolicy) -> (Pretended, AktisCronJob, Vec<String
     (world, cron_job, done)
 }
 
+/// OPR-7 (once-per-time).
 #[test]
 fn job_is_made_when_it_is_due_and_once_only() {
     let (mut world, mut cron_job) = (Pretended::new(), cron_job("30 10 * * *"));
@@ -59,6 +60,7 @@ fn job_is_made_when_it_is_due_and_once_only() {
     assert_eq!(cron_job.status.unwrap().active, [only_job(&world)]);
 }
 
+/// OPR-7 (once-per-time).
 #[test]
 fn job_whose_status_was_not_written_is_not_made_again() {
     let (mut world, mut cron_job) = (Pretended::new(), cron_job("30 10 * * *"));

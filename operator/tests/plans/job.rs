@@ -120,6 +120,7 @@ fn template_of_the_submitter_is_taken_as_it_is() {
     assert_eq!(spec.containers[0].image.as_deref(), Some("mine:1"));
 }
 
+/// OPR-6 (counted-attempts).
 #[test]
 fn failed_entrypoint_is_run_again_after_a_pause_until_the_limit() {
     let mut spec = job_spec();

@@ -1,5 +1,5 @@
 """Python code that runs because of the runtime (finalizers, the printing of workers' lines): it may call the runtime, and it may
-block, and no wait hangs for it."""
+block, and no wait hangs for it (LANE-5)."""
 
 import json
 

@@ -35,7 +35,7 @@ impl Core {
         self.check_places()
     }
 
-    /// Every task that has not ended is known to who is to run it (`LEASE-1`).
+    /// Every task that has not ended is known to who is to run it (`CLASS-1`).
     fn check_places(&self) -> Result<(), String> {
         let queued: FxHashSet<TaskId> = self.leases.queued().collect();
         let called: FxHashSet<TaskId> = self.actors.waiting().collect();
@@ -45,14 +45,14 @@ impl Core {
                 Target::Actor(_) => called.contains(&task),
             };
             if !is_known {
-                return Err(format!("LEASE-1: task {task} is in no queue"));
+                return Err(format!("CLASS-1: task {task} is in no queue"));
             }
         }
         for (connection, task) in self.leases.in_flight() {
             let place = self.tasks.place(task);
             if place.is_some_and(|place| place != Place::Pushed(connection)) {
                 return Err(format!(
-                    "LEASE-1: task {task} was pushed to {connection:?}, and is {place:?}"
+                    "CLASS-1: task {task} was pushed to {connection:?}, and is {place:?}"
                 ));
             }
         }

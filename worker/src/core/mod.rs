@@ -18,7 +18,7 @@
 //! Every entry point takes what happened and appends what is to be done to an [`Effects`]. The caller carries the
 //! effects out after it has released the core's lock, except [`Effect::Send`], which it appends to the connection's
 //! outbox while it holds the lock: that is what keeps calls in order. `clock` is the time of the event; `check` looks whether
-//! the invariants hold, which stand with the tables: `REF-1`, `LEND-1` (objects), `STREAM-1..2`, `TASK-1..3`, `LEASE-1..2`,
+//! the invariants hold, which stand with the tables: `REF-1`, `LEND-1` (objects), `STREAM-1..2`, `TASK-1..4`, `CLASS-1..2`,
 //! `ACTOR-1`.
 
 pub(crate) mod actors;

@@ -50,7 +50,7 @@ impl Strangers {
         }
     }
 
-    /// Looks for room, and takes the place of one that has to go.
+    /// Looks for room, and takes the place of one that has to go (`LANE-6`).
     pub(super) fn make_room(&mut self, now: Instant) -> Room {
         if self.waiting.len() < self.limit {
             return Room::Free;

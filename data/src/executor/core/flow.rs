@@ -104,7 +104,7 @@ impl Executor {
         !self.delivered.is_empty() && self.blocks.all_lost().is_disjoint(&self.delivered)
     }
 
-    /// When nothing is under way and nothing may start: one step beyond the budget, as late in the pipeline as possible.
+    /// When nothing is under way and nothing may start: one step beyond the budget, as late in the pipeline as possible (`EXE-2`).
     fn take_forced_step(&mut self) -> bool {
         let is_waiting = self.consumer_reads() || self.stages.iter().any(Stage::awaits_answer);
         if is_waiting {

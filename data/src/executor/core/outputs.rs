@@ -71,6 +71,7 @@ impl Outputs {
         }
     }
 
+    /// Those of the first inputs, up to one that is not used up (`EXE-4`).
     fn release_in_order(&mut self) -> Vec<BlockSlice> {
         let mut blocks = Vec::new();
         while let Some(held) = self.held.get_mut(&self.next_released) {

@@ -191,6 +191,7 @@ impl UserDefinedLogicalNodeCore for MapNode {
         Vec::new()
     }
 
+    // PLAN-2: what does not pass by holds back the filters that read it.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
         let fields = self.schema.fields().iter().map(|field| field.name());
         fields
@@ -219,6 +220,7 @@ impl UserDefinedLogicalNodeCore for MapNode {
         Self::try_new(Arc::clone(&self.spec), inputs.swap_remove(0))
     }
 
+    // PLAN-1.
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let wanted: HashSet<&str> = output_columns
             .iter()
@@ -234,6 +236,7 @@ impl UserDefinedLogicalNodeCore for MapNode {
         Some(vec![indices.collect()])
     }
 
+    // PLAN-3.
     fn supports_limit_pushdown(&self) -> bool {
         self.spec.keeps_rows
     }

@@ -1,6 +1,6 @@
 //! One file of a sink, from its first row to the moment at which the driver may give it its name.
 //!
-//! STG-1 (nothing-half-done): workers write only into the hidden folder of their job, each attempt at an input under a
+//! STG-1: workers write only into the hidden folder of their job, each attempt at an input under a
 //! name of its own, so that two attempts never write one file, even if the first is wrongly taken for dead. Names that
 //! readers see are given by the driver, when all rows of the job are whole (`ledger::folder`).
 
@@ -41,7 +41,7 @@ pub(crate) struct PartPath {
 }
 
 impl PartPath {
-    /// Part `part` of the input at `sequence`, made by the attempt with this number.
+    /// Part `part` of the input at `sequence`, made by the attempt with this number, which writes where nobody reads (`STG-1`).
     pub(crate) fn new(sink: &ParquetSink, sequence: u64, attempt: u64, part: u64) -> Self {
         let folder = PathBuf::from(&sink.folder);
         let name = file_name(&sink.prefix, sequence, part);

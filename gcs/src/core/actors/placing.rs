@@ -47,7 +47,7 @@ impl GcsCore {
         self.waiting = waiting;
     }
 
-    /// All nodes of the last head were heard: actors that none of them has wait for a place now.
+    /// All nodes of the last head were heard: actors that none of them has wait for a place now (`GCS-5`).
     fn release_withheld(&mut self) {
         if self.withheld.is_empty() || self.nodes.has_unheard() {
             return;

@@ -143,7 +143,7 @@ impl GcsCore {
         self.ask_again_to_start(actor, turn);
     }
 
-    /// It is known what came of the start.
+    /// It is known what came of the start, which is unanswered no more (`GCS-7`).
     pub(in crate::core) fn is_answered(&mut self, actor: ActorId) {
         if self.unanswered.remove(&actor).is_some() {
             self.reasons.remove(&actor);

@@ -137,7 +137,7 @@ impl GcsCore {
     }
 
     /// Declares a node dead. Its drivers may come back with it within `grace`: so long their jobs go on, with the actors they made
-    /// there.
+    /// there. All others lose their place with it (`GCS-6`).
     pub(in crate::core) fn node_died(
         &mut self,
         id: NodeId,

@@ -17,7 +17,8 @@ pub struct MemoryStorage {
 
 impl MemoryStorage {
     /// A storage that really keeps rows, for tests: the default one, which nobody can read again, keeps none.
-    pub fn recording() -> Self {
+    #[cfg(test)]
+    pub(crate) fn recording() -> Self {
         Self {
             rows: BTreeMap::new(),
             is_recording: true,

@@ -50,19 +50,6 @@ impl ObjectTable {
         objects.len()
     }
 
-    /// Answers the gets that wait for `oid` with [`GetError::Lost`]: nobody is going to make it.
-    pub fn fail_waiting_gets(&mut self, oid: ObjectId, reason: &str) {
-        self.answer_failed(
-            oid,
-            &GetError::Lost {
-                oid,
-                reason: reason.to_owned(),
-            },
-        );
-        self.forget_unwanted_restore(oid);
-        self.pump();
-    }
-
     fn free_one(&mut self, oid: ObjectId) -> bool {
         self.answer_failed(oid, &GetError::Freed { oid });
         self.forget_unwanted_restore(oid);

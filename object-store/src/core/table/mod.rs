@@ -134,16 +134,6 @@ impl ObjectTable {
         })
     }
 
-    /// Makes the copy on this node the primary one, or a secondary one. False if it is not here.
-    pub fn set_primary(&mut self, oid: ObjectId, is_primary: bool) -> bool {
-        if !self.contains(oid) {
-            return false;
-        }
-        self.update(oid, |entry| entry.is_primary = is_primary);
-        self.pump();
-        true
-    }
-
     fn reply(&mut self, reply: StoreReply) {
         self.effects.push(StoreEffect::Reply(reply));
     }

@@ -35,11 +35,6 @@ impl ObjectTable {
         }
     }
 
-    /// Whether requests wait for room, so that ticks matter.
-    pub fn has_waiting_requests(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
     /// One object, or `None` if it is not here.
     pub fn info(&self, oid: ObjectId) -> Option<ObjectInfo> {
         self.objects.get(&oid).map(|entry| info(oid, entry))

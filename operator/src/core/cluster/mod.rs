@@ -78,7 +78,7 @@ pub fn head_address(cluster: &AktisCluster) -> String {
     format!("{}.{namespace}.svc:{HEAD_PORT}", service_name(cluster))
 }
 
-/// The next steps for `cluster`.
+/// The next steps for `cluster`: none where what there is is what is wanted (`OPR-3`).
 pub fn plan(
     cluster: &AktisCluster,
     observed: &ObservedCluster,
@@ -200,6 +200,7 @@ impl<'a> Planner<'a> {
                 None => current = Some(head),
             }
         }
+        // `OPR-1`: one that is on its way out is a head still.
         if heads.is_empty() {
             let pod = NodePod {
                 cluster: self.cluster,
@@ -237,6 +238,7 @@ impl<'a> Planner<'a> {
                     .copied()
                     .filter(|pod| pod.label(GROUP_LABEL) == spec.group_name)
                     .collect(),
+                // `OPR-2`: no more than these, however many are to be replaced.
                 wanted: if head.is_some() { spec.wanted() } else { 0 },
                 hash: hash.clone(),
                 head_uid: head.map(PodFacts::uid),

@@ -95,7 +95,7 @@ fn start(
     actions.push(Action::CreateJob(Box::new(job)));
 }
 
-/// The job for the time `due`. Its name says the minute, so that it cannot be made twice.
+/// The job for the time `due`. Its name says the minute, so that it cannot be made twice (`OPR-7`).
 fn job(cron_job: &AktisCronJob, due: Timestamp) -> AktisJob {
     let suffix = format!("-{}", due.as_second().div_euclid(60));
     let name = names::name(&cron_job.name_any(), &suffix);

@@ -61,6 +61,7 @@ def to_column(
 
 
 def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tensor | None) -> pyarrow.Array:
+    """TYP-1: what the values are decides, not how many there are or which came first."""
     if isinstance(values, pyarrow.ChunkedArray):
         return _to_python._one_array(values)
     if isinstance(values, pyarrow.Array):

@@ -1,4 +1,4 @@
-"""TYP-3 (untouched-stays): a column that a function hands back as it got it is the column that it was.
+"""A column that a function hands back as it got it is the column that it was.
 
 On their way through numpy, pandas and Python, columns lose what these have no word for: nulls among floats, the width of
 numbers in structs, text of the large kind. Whether a function has changed a column is found out by comparing what it
@@ -23,7 +23,7 @@ _FAILURES = (pyarrow.ArrowException, OverflowError, TypeError, ValueError)
 def as_given(
     column: pyarrow.Array, given: pyarrow.Array, untouched: Callable[[pyarrow.Array], pyarrow.Array] | None
 ) -> pyarrow.Array:
-    """`given`, if `column` is what becomes of it when nobody touches it; else `column`.
+    """TYP-3: `given`, if `column` is what becomes of it when nobody touches it; else `column`.
 
     ``untouched`` makes that of it; ``None``: nobody knows, and only the same values in another guise are taken for it.
     """

@@ -331,7 +331,7 @@ impl LeaseTable {
         &self.placed
     }
 
-    /// The claim at `position` of [`Self::placed`] has got a worker.
+    /// The claim at `position` of [`Self::placed`] has got a worker, which is busy with its lease from now on (`LEASE-5`).
     pub fn attach(&mut self, position: usize, worker: WorkerId) -> Placed {
         let placed = self
             .placed

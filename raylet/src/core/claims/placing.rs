@@ -130,6 +130,7 @@ impl LeaseTable {
         self.is_view_complete || now >= claim.since + PATIENCE_WITHOUT_VIEW
     }
 
+    /// Takes what the claim asks for out of what is free, if that is enough (`LEASE-1`).
     fn grant(&mut self, claim: &Claim, now: Instant) -> Option<LeaseId> {
         let (holder, running) = match &claim.purpose {
             Purpose::Tasks { owner, .. } => (Holder::Owner(*owner), None),

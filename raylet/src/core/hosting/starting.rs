@@ -54,7 +54,7 @@ impl ActorHosting {
                 return out.answer_start(call, start_actor_reply::Outcome::Failure(failure), 0);
             }
         };
-        // The gcs asks again when it did not get the first answer.
+        // The gcs asks again when it did not get the first answer; who is here does not wait to be, and waits in one call (`HOST-2`).
         if let Some(Hosted { worker, pid, .. }) = self.get(actor) {
             let place = Address::of(self.here, worker);
             return out.answer_start(call, start_actor_reply::Outcome::Address(place), pid);
@@ -67,6 +67,7 @@ impl ActorHosting {
         let deadline = out.now() + self.patience;
         self.waiting.insert(call, (actor, deadline));
         let claim = Box::new(claim);
+        // What waits here has a claim there, and goes with it (`HOST-3`).
         out.tell(HostingEvent::Wanted { call, claim });
     }
 

@@ -3,7 +3,8 @@
 //! Owns: the number of this incarnation, the directory of the other nodes, when the next report is due. Does not own: what is
 //! free, here and there (the claims, which book what they send elsewhere).
 //!
-//! - `NODE-3 (healed-is-reconciled)`, [`registration`]
+//! - `NODE-3 (healed-is-reconciled)`: after a registration no lease, object or actor is here that whoever is responsible for it has
+//!   given up ([`registration`]).
 //! - `NODE-4 (others-only)`: the directory lists other nodes, and of those only living ones.
 
 mod check;
@@ -161,7 +162,7 @@ impl Membership {
         out.reply(connection, request_id, Kind::ClusterReply(reply));
     }
 
-    /// The gcs published the state of a node.
+    /// The gcs published the state of a node: it is listed as long as it lives, unless it is this one (`NODE-4`).
     pub fn on_node(&mut self, node: NodeInfo, out: &mut Out) {
         let Ok(id) = NodeId::from_bytes(&node.node_id) else {
             return;
@@ -210,6 +211,7 @@ impl Membership {
         out.tell(NodeEvent::WorkerDied { worker, died });
     }
 
+    /// A node is gone: claims, links and the store hear of it, and send nothing there any more (`NODE-5`).
     fn forget(&mut self, node: NodeId, cause: &str, out: &mut Out) {
         self.others.remove(node);
         out.push(Effect::NoteNode {

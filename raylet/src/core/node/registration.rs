@@ -1,8 +1,8 @@
 //! The gcs has taken the node in, for the first time or again: what is here is brought in line with what the gcs holds true.
 //!
 //! A node that was cut off goes on working, while the gcs may declare it dead. Then the owners on other nodes have given up what
-//! they had here, and the gcs has placed the actors anew. `NODE-3 (healed-is-reconciled)`: after a registration no lease, object
-//! or actor is here that whoever is responsible for it has given up.
+//! they had here, and the gcs has placed the actors anew. After a registration nothing of that is
+//! here any more (`NODE-3`).
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::core::event::Registration;
 use crate::core::out::Out;
 
 impl Membership {
-    /// The node is (again) known to the gcs. What may have been missed is told, in the order in which it is to be taken in.
+    /// The node is (again) known to the gcs. What may have been missed is told, in the order in which it is to be taken in: leases,
+    /// objects and actors that were given up end (`NODE-3`).
     pub fn on_registered(&mut self, registration: Registration, out: &mut Out) {
         let Registration {
             reply,

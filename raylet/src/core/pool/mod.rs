@@ -178,7 +178,7 @@ impl WorkerPool {
         self.warm_target = self.limits.warm_max;
     }
 
-    /// Workers started from now on share these Python modules.
+    /// Workers started from now on share these Python modules, and those named before (`POOL-4`).
     pub fn share_modules(&mut self, modules: &[String]) {
         for module in modules {
             if !self.shared_modules.contains(module) {
@@ -259,7 +259,7 @@ impl WorkerPool {
         true
     }
 
-    /// A worker that said hello takes lanes from now on: it is idle.
+    /// A worker that said hello takes lanes from now on: it is idle (`POOL-1`).
     pub fn lane_open(&mut self, id: WorkerId, now: Instant) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
@@ -346,7 +346,7 @@ impl WorkerPool {
         }
     }
 
-    /// Strikes a worker out.
+    /// Strikes a worker out, under each of its names (`POOL-6`).
     fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         self.leave_idle(id);
         let worker = self.workers.remove(&id)?;

@@ -39,6 +39,7 @@ impl ProcessTable {
         if driver.is_leaving || driver.has_ended {
             out.push(Effect::Store(StoreEffect::ClientGone { connection }));
         } else {
+            // It is struck out of the connected ones, and its end is awaited once (`PROC-2`).
             self.unended.insert(connection);
         }
         let job_id = driver.job.map(JobId::to_wire).unwrap_or_default();

@@ -113,6 +113,7 @@ impl PullTable {
             .pulls
             .get_mut(&object)
             .expect("advance follows a look-up");
+        // `PULL-1`: who comes later waits for the transfer that runs.
         if pull.current.is_some() {
             return PullStep::Wait;
         }

@@ -47,7 +47,7 @@ pub struct ActorBoard {
 }
 
 impl ActorBoard {
-    /// `watcher` wants to hear of `actor` from now on.
+    /// `watcher` wants to hear of `actor` from now on, which is asked for if it is not known (`WATCH-3`).
     fn watch(&mut self, actor: ActorId, watcher: ConnectionId) -> WatchAnswer {
         let notice = self.notices.entry(actor).or_default();
         if !notice.watchers.contains(&watcher) {
@@ -63,7 +63,8 @@ impl ActorBoard {
         }
     }
 
-    /// The gcs published a state: who is to hear of it.
+    /// The gcs published a state: who is to hear of it. Nobody after the actor's death (`WATCH-1`). A fetch that is under way
+    /// counts no more (`WATCH-2`).
     fn published(&mut self, actor: ActorId, update: &ActorUpdate) -> &[ConnectionId] {
         let Some(notice) = self.notices.get_mut(&actor) else {
             return &[];

@@ -146,7 +146,7 @@ impl LeaseTable {
         Some(lease.class)
     }
 
-    /// The lane of a leased worker is closed. Returns its tasks: they are to be retried or failed (`LEASE-1`).
+    /// The lane of a leased worker is closed. Returns its tasks: they are to be retried or failed (`CLASS-1`).
     pub(crate) fn lane_closed(
         &mut self,
         connection: ConnectionId,

@@ -5,9 +5,9 @@
 //! task helps nobody). What was pipelined too eagerly is stolen back, and a worker that is busy with one task for longer than
 //! [`STEAL_AFTER`] gets nothing more until that has ended: what the average says about the class is not true of this task.
 //!
-//! - `LEASE-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
+//! - `CLASS-1 (no-lost-task)`: a task is queued, pushed to one lease, or ended; when a lease ends its tasks are queued
 //!   again or ended.
-//! - `LEASE-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for [`STEAL_AFTER`]; while it
+//! - `CLASS-2 (nothing-behind-a-long-task)`: a task is never pushed behind one that has run for [`STEAL_AFTER`]; while it
 //!   waits in the queue another worker is asked for.
 
 mod ends;
@@ -105,7 +105,7 @@ struct Lease {
 }
 
 impl Lease {
-    /// Its worker is busy with one task for so long that nothing may wait behind it.
+    /// Its worker is busy with one task for so long that nothing may wait behind it (`CLASS-2`).
     fn is_held_up(&self, now: Instant) -> bool {
         !self.in_flight.is_empty() && now.saturating_duration_since(self.busy_since) >= STEAL_AFTER
     }
@@ -424,22 +424,22 @@ impl LeaseTable {
             let entered = class.leases.iter().filter(|known| *known == connection);
             if entered.count() != 1 {
                 return Err(format!(
-                    "LEASE-1: {connection:?} is not once among its class"
+                    "CLASS-1: {connection:?} is not once among its class"
                 ));
             }
             if lease.in_flight.is_empty() != lease.idle_since.is_some() {
                 return Err(format!(
-                    "LEASE-1: {connection:?} is idle with tasks, or never goes"
+                    "CLASS-1: {connection:?} is idle with tasks, or never goes"
                 ));
             }
             if lease.in_flight.is_empty() && lease.is_leaving {
-                return Err(format!("LEASE-1: {connection:?} is to go, and does not"));
+                return Err(format!("CLASS-1: {connection:?} is to go, and does not"));
             }
         }
         let entered: usize = self.classes.iter().map(|class| class.leases.len()).sum();
         if entered != self.leases.len() {
             return Err(format!(
-                "LEASE-1: {entered} leases are entered, of {}",
+                "CLASS-1: {entered} leases are entered, of {}",
                 self.leases.len()
             ));
         }

@@ -150,7 +150,7 @@ fn request_for_a_worker_names_the_task_that_waits_first() {
     assert_eq!(named, Some("work"));
 }
 
-/// LEASE-2.
+/// CLASS-2.
 #[test]
 fn task_stolen_back_from_a_busy_worker_goes_to_another_one() {
     let (mut fixture, long) = Fixture::with_a_busy_worker();
@@ -174,7 +174,7 @@ fn task_stolen_back_from_a_busy_worker_goes_to_another_one() {
     fixture.end(LONG, long);
 }
 
-/// LEASE-2.
+/// CLASS-2.
 #[test]
 fn nothing_is_pushed_behind_a_task_that_runs_for_long_already() {
     let (mut fixture, long) = Fixture::with_a_busy_worker();

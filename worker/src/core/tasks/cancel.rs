@@ -49,7 +49,7 @@ pub(crate) fn cancelled_failure(name: &str) -> TaskFailure {
 }
 
 impl TaskTable {
-    /// The task is not to be run again.
+    /// The task is not to be run again (`TASK-3`).
     pub(in crate::core) fn cancel(
         &mut self,
         id: TaskId,

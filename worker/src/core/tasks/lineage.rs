@@ -136,7 +136,8 @@ impl TaskTable {
         None
     }
 
-    /// A result that lay in a store will not be made again. With the last one the task is forgotten: returns what it pinned.
+    /// A result that lay in a store will not be made again. With the last one the task is forgotten (`TASK-4`): returns what it
+    /// pinned.
     pub(in crate::core) fn forget_result(
         &mut self,
         object: ObjectId,

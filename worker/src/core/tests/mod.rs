@@ -145,10 +145,10 @@ impl World {
                 if let Some(Kind::PushTask(push)) = frame.kind {
                     let task = TaskId::from_words(push.task_prefix, push.task_number);
                     let is_twice = self.sent.iter().any(|sent| sent.task == task);
-                    assert!(!is_twice, "LEASE-1: task {task} is in two places");
+                    assert!(!is_twice, "CLASS-1: task {task} is in two places");
                     assert!(
                         self.lanes.iter().any(|(open, _)| *open == connection),
-                        "LEASE-1: task {task} is sent on a lane that is closed"
+                        "CLASS-1: task {task} is sent on a lane that is closed"
                     );
                     self.sent.push(Sent {
                         lane: connection,

@@ -236,7 +236,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// REF-1, TASK-1, TASK-2, TASK-3, TASK-4, LEASE-1, LEND-1, ACTOR-1, STREAM-1, STREAM-2.
+    /// REF-1, TASK-1, TASK-2, TASK-3, TASK-4, CLASS-1, LEND-1, ACTOR-1, STREAM-1, STREAM-2.
     #[test]
     fn invariants_hold_whatever_happens(events in prop::collection::vec(event(), 1..80)) {
         let mut world = World::new();

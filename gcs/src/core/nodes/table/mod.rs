@@ -108,7 +108,7 @@ impl NodeTable {
         }
     }
 
-    /// Adds a node, or a node anew; gives its generation.
+    /// Adds a node, or a node anew; gives its generation, which is higher than any before (`NODE-G1`).
     pub fn register(&mut self, id: NodeId, info: NodeInfo, now: Duration) -> u64 {
         // A head whose disk was full may have given more numbers than its tables tell.
         self.last_generation = self.last_generation.max(info.generation) + 1;
@@ -148,7 +148,8 @@ impl NodeTable {
     }
 
     /// The highest generation given so far.
-    pub fn last_generation(&self) -> u64 {
+    #[cfg(test)]
+    pub(in crate::core) fn last_generation(&self) -> u64 {
         self.last_generation
     }
 
@@ -307,7 +308,7 @@ impl NodeTable {
     }
 
     /// A change of the node is to be told: the node as it is, if the others may hear of it now. Otherwise it is one of
-    /// [`Self::take_untold`] soon.
+    /// [`Self::take_untold`] soon. Of a dead node nothing is told (`NODE-G3`).
     pub fn tell(&mut self, id: NodeId, now: Duration) -> Option<NodeInfo> {
         let gap = self.news_gap();
         let record = self.nodes.get_mut(&id).filter(|it| it.info.is_alive)?;
@@ -364,7 +365,7 @@ impl NodeTable {
         )
     }
 
-    /// An actor was placed there: what it takes is not free any more, until a report says so itself.
+    /// An actor was placed there: what it takes is not free any more, until a report says so itself (`NODE-G2`).
     pub fn book(&mut self, id: NodeId, actor: ActorId, request: &ResourceRequest) {
         let Some(record) = self.nodes.get_mut(&id) else {
             return;

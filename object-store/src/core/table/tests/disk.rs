@@ -65,6 +65,7 @@ fn an_object_can_be_read_while_it_is_spilled_and_then_stays() {
     assert_eq!(created(&replies), [(oid(2), true)]);
 }
 
+/// OBJ-6 (files-are-counted).
 #[test]
 fn small_objects_share_a_file_which_goes_with_the_last_of_them() {
     let mut fixture = Fixture::new();
@@ -225,5 +226,5 @@ fn a_restore_that_nobody_waits_for_leaves_the_queue() {
     assert!(fixture.table.cancel_get(B, oid(1)));
     fixture.settle();
     assert_eq!(fixture.state(1), Some(ObjectState::Spilled));
-    assert!(!fixture.table.has_waiting_requests());
+    assert_eq!(fixture.table.stats().waiting.len(), 0);
 }
