@@ -65,13 +65,13 @@ impl Limits {
 
 /// The turn in the hands of a thread. Dropping it passes it on, however the polling ends: a handler that panics must not take
 /// the turn along, or nobody would ever poll again.
-struct Held<'a> {
+struct HeldTurn<'a> {
     turn: &'a Turn,
     /// Whose thread it is, unless the lane thread.
     leader: Option<&'a Waiter>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldTurn<'_> {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
             leader.set_leading(None);
@@ -104,7 +104,7 @@ impl Turn {
                 }
             }
         }
-        let _held = Held {
+        let _held = HeldTurn {
             turn: self,
             leader: Some(waiter),
         };
@@ -145,7 +145,7 @@ impl Turn {
         self.lane_wakes();
         match self.lane_step(errands()) {
             LaneStep::Poll(mut next) => {
-                let _held = Held {
+                let _held = HeldTurn {
                     turn: self,
                     leader: None,
                 };

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
 use crate::core::keys::{CallId, ConnectionId, ReplyTo};
 use crate::io::frames::Frame;
-use crate::transfer::{Pull, PullPlace, ReadGrant};
+use crate::transfer::{PullOrder, PullPlace, ReadGrant};
 
 /// Frames that may wait for the loop before their readers wait too.
 const FRAME_CAPACITY: usize = 1024;
@@ -60,13 +60,13 @@ pub(crate) enum Message {
     StoreIo(IoDone),
     /// A transfer knows the size of its object, and wants a place for it.
     PullSized {
-        pull: Pull,
+        pull: PullOrder,
         total_bytes: u64,
         place: oneshot::Sender<Result<PullPlace, PullFailure>>,
     },
     /// A transfer from one node has ended.
     PullEnded {
-        pull: Pull,
+        pull: PullOrder,
         result: Result<(), PullFailure>,
     },
     /// Another node wants to read an object.

@@ -103,7 +103,7 @@ def complaints(files: list[Source], atomics: dict[str, str] | None = None) -> li
                     if not source.is_test(match.start())
                 ]
         found += _unnamed(source)
-    return found + _atomics(files, atomics)
+    return found + _atomics(files, atomics) + _twice(files)
 
 
 def _unnamed(source: Source) -> list[str]:
@@ -137,3 +137,28 @@ def _atomics(files: list[Source], atomics: dict[str, str]) -> list[str]:
         for path in atomics
         if path not in using
     ]
+
+
+_TYPE = re.compile(r"^[ \t]*(?:pub(?:\([^)]*\))?[ \t]+)?(?:struct|enum|trait|union)[ \t]+([A-Z]\w*)", re.MULTILINE)
+#: What may be there twice in a crate, since everybody knows what it means where it stands.
+IDIOMS = {"Inner": "what a handle shares", "State": "where the one thing of its file is"}
+TWICE = {("data", "NamedExpression"): "the one on the wire is the message of the other"}
+
+
+def _twice(files: list[Source]) -> list[str]:
+    """Names of types that mean two things in one crate."""
+    known: dict[tuple[str, str], str] = {}
+    found = []
+    for source in files:
+        if source.path.startswith(("tests/", "benches/")):
+            continue
+        for match in _TYPE.finditer(source.code):
+            name, place = match.group(1), source.place(match.start(1))
+            if source.is_test(match.start()) or name in IDIOMS or (source.crate, name) in TWICE:
+                continue
+            other = known.setdefault((source.crate, name), place)
+            if other != place:
+                found.append(
+                    f"{place}: the type {name} is another one than that of {other}: name it for what sets it apart"
+                )
+    return found

@@ -26,7 +26,7 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
         .as_ref()
         .unwrap_or(dataset)
         .optimized()?;
-    let mut cutter = Cutter::default();
+    let mut cutter = StageCutter::default();
     cutter.visit(&plan)?;
     cutter.end_with(sink);
     Ok(JobPlan {
@@ -38,7 +38,7 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
 }
 
 #[derive(Default)]
-pub(super) struct Cutter {
+pub(super) struct StageCutter {
     /// Where the next step goes.
     pub(super) end: End,
     stages: Vec<StagePlan>,
@@ -61,7 +61,7 @@ pub(super) enum End {
     Edges(Vec<(usize, EdgeKind)>),
 }
 
-impl Cutter {
+impl StageCutter {
     /// Walks from the source up.
     pub(super) fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
         match plan {

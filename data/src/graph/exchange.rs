@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use super::cut::{Cutter, End};
+use super::cut::{StageCutter, End};
 use super::edge::EdgeKind;
 use super::fragment::{AggregatePhase, Fragment};
 use super::operator::{NamedExpression, Operator};
@@ -14,7 +14,7 @@ use crate::plan::{Expression, Grouping, Relation, RelationNode, columns_of};
 /// Partitions of an exchange: small neighbours become one input, so that only large data is spread over all of them.
 const PARTITIONS: u32 = 16;
 
-impl Cutter {
+impl StageCutter {
     pub(super) fn relation(&mut self, node: &RelationNode) -> Result<(), PlanError> {
         if node.relation == Relation::Union {
             return self.union(node);

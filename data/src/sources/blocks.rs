@@ -12,7 +12,7 @@ use datafusion_expr::TableSource;
 use parking_lot::Mutex;
 use prost::Message;
 
-use super::splits::Cutter;
+use super::splits::SplitCutter;
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
 use crate::block::{self, BlockHandle};
 use crate::columns;
@@ -185,7 +185,7 @@ impl Source for BlocksTable {
         let rows = self.blocks.iter().map(|block| block.rows).sum();
         let bytes = self.blocks.iter().map(|block| block.bytes).sum();
         let target = options.target(rows, bytes);
-        let mut cutter = Cutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
+        let mut cutter = SplitCutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
         for block in &self.blocks {
             cutter.run(block.rows, |split, first_row, rows| {
                 let first_row = block.first_row + first_row;

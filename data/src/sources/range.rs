@@ -11,7 +11,7 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::TableSource;
 use prost::Message;
 
-use super::splits::Cutter;
+use super::splits::SplitCutter;
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
 use crate::operators::stream::BatchStream;
 
@@ -73,7 +73,7 @@ impl Source for RangeTable {
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
         let rows = self.rows.min(row_limit);
         let target = options.target(rows, rows * size_of::<i64>() as u64);
-        let mut cutter = Cutter::<Option<NumberPart>>::new(target.exactly(), u64::MAX);
+        let mut cutter = SplitCutter::<Option<NumberPart>>::new(target.exactly(), u64::MAX);
         cutter.run(rows, |number, start, rows| {
             *number = Some(NumberPart {
                 start,

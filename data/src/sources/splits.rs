@@ -88,7 +88,7 @@ impl SplitOptions {
 }
 
 /// Cuts runs of rows (row groups, blocks) into pieces and puts pieces together into splits, which hold a `P` each.
-pub(super) struct Cutter<P> {
+pub(super) struct SplitCutter<P> {
     target: Target,
     rows_left: u64,
     splits: Vec<(P, u64)>,
@@ -96,7 +96,7 @@ pub(super) struct Cutter<P> {
     current_rows: u64,
 }
 
-impl<P: Default> Cutter<P> {
+impl<P: Default> SplitCutter<P> {
     /// Cuts until there are `row_limit` rows.
     pub(super) fn new(target: Target, row_limit: u64) -> Self {
         Self {

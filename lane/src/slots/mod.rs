@@ -187,7 +187,7 @@ impl ReceivedSlots {
             map: Arc::clone(&self.0),
             slot,
         };
-        Some(Bytes::from_owner(Held {
+        Some(Bytes::from_owner(SlotBytes {
             slot: Kept::new(slot),
             len,
         }))
@@ -195,7 +195,7 @@ impl ReceivedSlots {
 }
 
 /// A payload that this process reads.
-struct Held {
+struct SlotBytes {
     slot: Kept<HeldSlot>,
     len: usize,
 }
@@ -206,7 +206,7 @@ struct HeldSlot {
     slot: Slot,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for SlotBytes {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` fits the slot (checked in `payload`). The sender wrote the bytes before it sent the frame, and does
         // not write them again before the slot is free, LANE-4 (slot-has-one-holder). What a sender can do that breaks its

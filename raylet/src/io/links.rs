@@ -23,7 +23,7 @@ const MAX_PENDING_BYTES: usize = 256 << 20;
 const MAX_PENDING_WITH_LOGS_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
-struct Link {
+struct ProcessLink {
     stream: Arc<UnixStream>,
     pending: BytesMut,
     /// Somebody waits until the socket takes more.
@@ -36,7 +36,7 @@ struct Link {
 /// All connections.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    links: FxHashMap<ConnectionId, Link>,
+    links: FxHashMap<ConnectionId, ProcessLink>,
     dirty: Vec<ConnectionId>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Leftover {
 impl Links {
     /// A process has connected.
     pub(crate) fn insert(&mut self, connection: ConnectionId, stream: Arc<UnixStream>) {
-        let link = Link {
+        let link = ProcessLink {
             stream,
             pending: BytesMut::new(),
             is_waiting: false,

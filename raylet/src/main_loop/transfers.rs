@@ -11,7 +11,7 @@ use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, create_failure, get_failure};
-use crate::transfer::{Pull, PullPlace, ReadGrant, ReadPin, pull};
+use crate::transfer::{PullOrder, PullPlace, ReadGrant, ReadPin, pull};
 
 impl RayletLoop {
     /// What the store has to say: frames go to processes, news to the core.
@@ -47,7 +47,7 @@ impl RayletLoop {
         let place = self.pulls.remove(&object).and_then(|before| before.place);
         self.next_attempt += 1;
         let attempt = self.next_attempt;
-        let wanted = Pull {
+        let wanted = PullOrder {
             object,
             node,
             attempt,
@@ -80,7 +80,7 @@ impl RayletLoop {
 
     pub(super) fn on_pull_sized(
         &mut self,
-        wanted: &Pull,
+        wanted: &PullOrder,
         total_bytes: u64,
         place: oneshot::Sender<Result<PullPlace, PullFailure>>,
     ) {
@@ -122,13 +122,13 @@ impl RayletLoop {
     }
 
     /// The transfer of this very attempt, unless it was given up.
-    fn current(&mut self, wanted: &Pull) -> Option<&mut PullTask> {
+    fn current(&mut self, wanted: &PullOrder) -> Option<&mut PullTask> {
         let pull = self.pulls.get_mut(&wanted.object)?;
         (pull.attempt == wanted.attempt).then_some(pull)
     }
 
-    pub(super) fn on_pull_ended(&mut self, ended: &Pull, result: Result<(), PullFailure>) {
-        let Pull { object, node, .. } = *ended;
+    pub(super) fn on_pull_ended(&mut self, ended: &PullOrder, result: Result<(), PullFailure>) {
+        let PullOrder { object, node, .. } = *ended;
         // Not that of an attempt that was given up when it was just ending.
         if self.current(ended).is_none() {
             return;

@@ -7,7 +7,7 @@ use aktis_common::ids::{NodeId, ObjectId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::place::{Claim, PullPlace, SEGMENT_BYTES};
+use super::place::{ChunkClaim, PullPlace, SEGMENT_BYTES};
 use super::streams::{Line, TransferStreams};
 use super::wire::{CHUNK_BYTES, ChunkHead, Reply, Request, read_full};
 use crate::core::event::PullFailure;
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// One attempt to fetch an object, or the rest of it, from one node.
 #[derive(Debug, Clone)]
-pub(crate) struct Pull {
+pub(crate) struct PullOrder {
     pub(crate) object: ObjectId,
     pub(crate) node: NodeId,
     /// Tells this attempt from others of the same object.
@@ -34,7 +34,7 @@ pub(crate) struct Pull {
 }
 
 /// Why a stream ends before its time.
-enum Broken {
+enum BrokenLine {
     /// It broke: another may go on.
     Stream(String),
     /// For good.
@@ -43,7 +43,7 @@ enum Broken {
 
 /// Fetches, and tells the loop how that ended. `place` is what an earlier attempt has left.
 pub(crate) async fn pull(
-    pull: Pull,
+    pull: PullOrder,
     place: Option<PullPlace>,
     streams: TransferStreams,
     mailbox: Mailbox,
@@ -58,7 +58,7 @@ pub(crate) async fn pull(
 
 #[derive(Clone)]
 struct Fetch {
-    pull: Pull,
+    pull: PullOrder,
     streams: TransferStreams,
 }
 
@@ -77,8 +77,8 @@ impl Fetch {
                 break;
             }
             match result {
-                Err(Broken::Pull(failure)) => return Err(failure),
-                Err(Broken::Stream(cause))
+                Err(BrokenLine::Pull(failure)) => return Err(failure),
+                Err(BrokenLine::Stream(cause))
                     if is_fresh && place.missing_bytes() == missing_before =>
                 {
                     return Err(self.source(cause));
@@ -99,7 +99,7 @@ impl Fetch {
             Ok(sizes) => sizes,
             Err(broken) => {
                 // It said so in good order.
-                if matches!(broken, Broken::Pull(_)) {
+                if matches!(broken, BrokenLine::Pull(_)) {
                     self.streams.give_back(line);
                 }
                 return Err(self.failure(broken));
@@ -109,8 +109,8 @@ impl Fetch {
         if let Some(claim) = place.claim() {
             let mut buffer = vec![0; CHUNK_BYTES];
             match fill(&mut line, claim, len_bytes, &mut buffer).await {
-                Err(Broken::Pull(failure)) => return Err(failure),
-                Err(Broken::Stream(_)) => return Ok((place, None)),
+                Err(BrokenLine::Pull(failure)) => return Err(failure),
+                Err(BrokenLine::Stream(_)) => return Ok((place, None)),
                 Ok(()) => {}
             }
         }
@@ -122,15 +122,18 @@ impl Fetch {
     }
 
     /// Asks for the first segment; again over a fresh stream if the one that was kept has broken meanwhile.
-    async fn ask(&self, is_fresh: bool) -> Result<(Line, Result<(u64, u64), Broken>), PullFailure> {
+    async fn ask(
+        &self,
+        is_fresh: bool,
+    ) -> Result<(Line, Result<(u64, u64), BrokenLine>), PullFailure> {
         let opened = self.streams.open(self.pull.node, is_fresh).await;
         let mut line = opened.map_err(|cause| self.source(cause))?;
         let written = self.request(0, SEGMENT_BYTES).write(&mut line.stream).await;
         let reply = match written {
             Ok(()) => self.reply(&mut line).await,
-            Err(error) => Err(Broken::Stream(error.to_string())),
+            Err(error) => Err(BrokenLine::Stream(error.to_string())),
         };
-        if line.is_used && matches!(reply, Err(Broken::Stream(_))) {
+        if line.is_used && matches!(reply, Err(BrokenLine::Stream(_))) {
             drop(line);
             return Box::pin(self.ask(true)).await;
         }
@@ -143,12 +146,12 @@ impl Fetch {
         place: &PullPlace,
         first: Option<Line>,
         is_fresh: bool,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), BrokenLine> {
         let first = match first {
             Some(line) => line,
             None => {
                 let line = self.streams.open(self.pull.node, is_fresh).await;
-                line.map_err(Broken::Stream)?
+                line.map_err(BrokenLine::Stream)?
             }
         };
         let wanted = place.missing_bytes().div_ceil(BYTES_PER_STREAM);
@@ -159,17 +162,17 @@ impl Fetch {
             carriers.spawn(async move {
                 match fetch.streams.open_another(fetch.pull.node).await {
                     Some(Ok(line)) => fetch.carry(line, place).await,
-                    Some(Err(cause)) => Err(Broken::Stream(cause)),
+                    Some(Err(cause)) => Err(BrokenLine::Stream(cause)),
                     None => Ok(()),
                 }
             });
         }
         let mut result = Ok(());
         while let Some(ended) = carriers.join_next().await {
-            let ended = ended.unwrap_or_else(|error| Err(Broken::Stream(error.to_string())));
+            let ended = ended.unwrap_or_else(|error| Err(BrokenLine::Stream(error.to_string())));
             match ended {
                 Ok(()) => {}
-                Err(Broken::Pull(failure)) => return Err(Broken::Pull(failure)),
+                Err(BrokenLine::Pull(failure)) => return Err(BrokenLine::Pull(failure)),
                 Err(broken) => result = Err(broken),
             }
         }
@@ -177,16 +180,16 @@ impl Fetch {
     }
 
     /// Fills segments over one stream until none is left.
-    async fn carry(self, mut line: Line, place: PullPlace) -> Result<(), Broken> {
+    async fn carry(self, mut line: Line, place: PullPlace) -> Result<(), BrokenLine> {
         let mut buffer = vec![0; CHUNK_BYTES];
-        let mut asked: VecDeque<Claim> = VecDeque::new();
+        let mut asked: VecDeque<ChunkClaim> = VecDeque::new();
         loop {
             while asked.len() < AHEAD
                 && let Some(claim) = place.claim()
             {
                 let request = self.request(claim.offset, claim.missing_bytes);
                 let written = request.write(&mut line.stream).await;
-                written.map_err(|error| Broken::Stream(error.to_string()))?;
+                written.map_err(|error| BrokenLine::Stream(error.to_string()))?;
                 asked.push_back(claim);
             }
             let Some(claim) = asked.pop_front() else {
@@ -197,7 +200,7 @@ impl Fetch {
             if total_bytes != place.total_bytes() {
                 let here = place.total_bytes();
                 let what = format!("the object has {total_bytes} bytes there, and {here} here");
-                return Err(Broken::Stream(what));
+                return Err(BrokenLine::Stream(what));
             }
             fill(&mut line, claim, len_bytes, &mut buffer).await?;
         }
@@ -212,16 +215,16 @@ impl Fetch {
     }
 
     /// The object's size, and how many bytes come.
-    async fn reply(&self, line: &mut Line) -> Result<(u64, u64), Broken> {
+    async fn reply(&self, line: &mut Line) -> Result<(u64, u64), BrokenLine> {
         loop {
             let reply = Reply::read(&mut line.stream, SILENCE).await;
-            match reply.map_err(|error| Broken::Stream(error.to_string()))? {
+            match reply.map_err(|error| BrokenLine::Stream(error.to_string()))? {
                 Reply::Wait => {}
                 Reply::Bytes {
                     total_bytes,
                     len_bytes,
                 } => return Ok((total_bytes, len_bytes)),
-                Reply::Refused(why) => return Err(Broken::Pull(self.source(why))),
+                Reply::Refused(why) => return Err(BrokenLine::Pull(self.source(why))),
             }
         }
     }
@@ -241,10 +244,10 @@ impl Fetch {
         placed.await.map_err(|_| ended())?
     }
 
-    fn failure(&self, broken: Broken) -> PullFailure {
+    fn failure(&self, broken: BrokenLine) -> PullFailure {
         match broken {
-            Broken::Stream(cause) => self.source(cause),
-            Broken::Pull(failure) => failure,
+            BrokenLine::Stream(cause) => self.source(cause),
+            BrokenLine::Pull(failure) => failure,
         }
     }
 
@@ -256,18 +259,18 @@ impl Fetch {
 /// Fills a segment with what comes.
 async fn fill(
     line: &mut Line,
-    mut claim: Claim,
+    mut claim: ChunkClaim,
     mut len_bytes: u64,
     buffer: &mut [u8],
-) -> Result<(), Broken> {
+) -> Result<(), BrokenLine> {
     if len_bytes != claim.missing_bytes {
         let missing = claim.missing_bytes;
-        return Err(Broken::Stream(format!(
+        return Err(BrokenLine::Stream(format!(
             "{len_bytes} bytes come where {missing} are missing"
         )));
     }
     let stream = &mut line.stream;
-    let io = |error: std::io::Error| Broken::Stream(error.to_string());
+    let io = |error: std::io::Error| BrokenLine::Stream(error.to_string());
     while len_bytes > 0 {
         let head = ChunkHead::read(stream, SILENCE).await.map_err(io)?;
         let room = buffer
@@ -277,17 +280,17 @@ async fn fill(
             Some(chunk) if (1..=room).contains(&chunk.len()) => chunk,
             _ => {
                 let what = format!("a chunk of {} bytes where {room} are left", head.len);
-                return Err(Broken::Stream(what));
+                return Err(BrokenLine::Stream(what));
             }
         };
         read_full(stream, chunk, SILENCE).await.map_err(io)?;
         if crc32fast::hash(chunk) != head.checksum {
             let at = claim.offset;
-            return Err(Broken::Stream(format!(
+            return Err(BrokenLine::Stream(format!(
                 "the checksum of the chunk at {at} is wrong"
             )));
         }
-        claim.append(chunk).map_err(Broken::Pull)?;
+        claim.append(chunk).map_err(BrokenLine::Pull)?;
         len_bytes -= u64::from(head.len);
     }
     Ok(())

@@ -30,7 +30,7 @@ mod streams;
 mod tests;
 mod wire;
 
-pub(crate) use fetch::{Pull, pull};
+pub(crate) use fetch::{PullOrder, pull};
 pub(crate) use place::PullPlace;
 pub(crate) use serve::{ReadGrant, ReadPin, serve};
 pub(crate) use streams::TransferStreams;

@@ -83,7 +83,7 @@ impl PullPlace {
     }
 
     /// The next segment that nobody fetches.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    pub(super) fn claim(&self) -> Option<ChunkClaim> {
         loop {
             let index = self.shared.open.lock().pop_front()?;
             let segment = self.shared.segments[index].lock();
@@ -92,7 +92,7 @@ impl PullPlace {
                 continue;
             };
             let begin = index as u64 * SEGMENT_BYTES;
-            return Some(Claim {
+            return Some(ChunkClaim {
                 place: self.clone(),
                 index,
                 offset: begin + segment.arrived,
@@ -104,7 +104,7 @@ impl PullPlace {
 
 /// A segment that one stream fetches. What is still missing when it is dropped is for others to fetch.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct ChunkClaim {
     place: PullPlace,
     index: usize,
     /// Where in the object the next byte goes.
@@ -112,7 +112,7 @@ pub(super) struct Claim {
     pub(super) missing_bytes: u64,
 }
 
-impl Claim {
+impl ChunkClaim {
     /// Writes a chunk behind what is there (`MOVE-1`, `MOVE-3`). Its checksum was found right.
     pub(super) fn append(&mut self, chunk: &[u8]) -> Result<(), PullFailure> {
         let shared = &self.place.shared;
@@ -132,7 +132,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for ChunkClaim {
     fn drop(&mut self) {
         if self.missing_bytes > 0 {
             self.place.shared.open.lock().push_front(self.index);

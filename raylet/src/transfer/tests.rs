@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use super::fetch::{Pull, pull};
+use super::fetch::{PullOrder, pull};
 use super::place::{PullPlace, SEGMENT_BYTES};
 use super::streams::TransferStreams;
 use super::wire::{CHUNK_BYTES, ChunkHead, Reply, Request};
@@ -143,7 +143,7 @@ impl Wanting {
     async fn fetch_from(&self, source: &Source) -> Result<(), PullFailure> {
         source.open(&self.folder, &self.streams).await;
         let (mailbox, mut inbox): (_, Inbox) = channel();
-        let wanted = Pull {
+        let wanted = PullOrder {
             object: self.object,
             node: source.id,
             attempt: 1,

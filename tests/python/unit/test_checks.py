@@ -187,6 +187,12 @@ class TestLints:
         assert lints_of(cuda__src__it="use cudarc::driver::{CudaStream, DriverError};") == []
         assert lints_of(raylet__src__it="enum Role { Driver, Worker }") == []
 
+    def test_name_of_a_type_stands_for_one_thing_in_a_crate(self):
+        (complaint,) = lints_of(a__src__one="pub struct Claim;", a__src__two="enum Claim { One }")
+        assert complaint.startswith("a/src/two.rs:1: the type Claim is another one than that of a/src/one.rs:1")
+        assert lints_of(a__src__one="pub struct Claim;", b__src__two="enum Claim { One }") == []
+        assert lints_of(a__src__one="struct Inner;", a__src__two="struct Inner;") == []
+
 
 class TestRust:
     def test_comments_and_strings_are_no_code_and_keep_their_places(self):

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`objects`] | objects this process holds references to: value, who holds it, who waits; whether others need it on their account | [`Consequence`]: an argument is ready, a result is forgotten, one is missed |
 //! | [`streams`] | generators as their consumer sees them: items, end, who waits | what an item is ([`streams::Arrival`]), whom an end concerns |
-//! | [`tasks`] | tasks this process submitted: arguments, attempts, lineage | what a task is to do: [`tasks::Retry`], [`tasks::Cancelled`], [`tasks::Remake`], [`tasks::NotReady`] |
+//! | [`tasks`] | tasks this process submitted: arguments, attempts, lineage | what a task is to do: [`tasks::Retry`], [`tasks::CancelledAt`], [`tasks::Remake`], [`tasks::NotReady`] |
 //! | [`leases`] | classes of tasks and leased workers: queues, pipelining, stealing back | who is pushed next, who comes back or cannot be run |
 //! | [`actors`] | actors this process calls: where they are, calls in order | the call that leaves next ([`actors::NextCall`]), who is interrupted |
 //!

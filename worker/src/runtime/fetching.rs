@@ -15,7 +15,7 @@ use super::{GetError, Runtime};
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::store::client::{BegunRead, Place, ReadError};
+use crate::store::client::{BegunRead, ObjectPlace, ReadError};
 use crate::value::Value;
 
 /// Reads that are under way at once for one caller.
@@ -44,7 +44,7 @@ impl ReadsAhead {
                 let object = reference.id();
                 match core.objects.state(object) {
                     Some(ObjectState::Stored(stored)) if !self.begun.contains_key(&object) => {
-                        places.push(Place {
+                        places.push(ObjectPlace {
                             object,
                             owner: reference.owner(),
                             nodes: stored.nodes.clone(),
@@ -73,7 +73,7 @@ impl Runtime {
         &self,
         references: &[ObjectRef],
         position: usize,
-        place: Place,
+        place: ObjectPlace,
         ahead: &mut ReadsAhead,
         waiting: &mut Waiting<'_>,
     ) -> Result<Option<Value>, GetError> {
@@ -166,7 +166,7 @@ impl Runtime {
 fn place_of(
     reference: &wire::ObjectRef,
     location: &wire::DependencyLocation,
-) -> Result<Place, TaskFailure> {
+) -> Result<ObjectPlace, TaskFailure> {
     let broken = |error: String| super::calls::bad_frame(&format!("bad dependency: {error}"));
     let object =
         ObjectId::from_bytes(&reference.object_id).map_err(|error| broken(error.to_string()))?;
@@ -180,7 +180,7 @@ fn place_of(
         .iter()
         .filter_map(|node| NodeId::from_bytes(node).ok())
         .collect();
-    Ok(Place {
+    Ok(ObjectPlace {
         object,
         owner,
         nodes,

@@ -10,7 +10,7 @@ use super::waiting::Waiting;
 use super::{GetError, Runtime};
 use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
-use crate::store::client::{Missed, Place, ReadError};
+use crate::store::client::{Missed, ObjectPlace, ReadError};
 use crate::store::layout::read_stored;
 use crate::value::Value;
 
@@ -18,7 +18,7 @@ impl Runtime {
     /// An object of the stores, pinned in the one of this node; brought here if need be.
     pub(super) fn read_from_store(
         &self,
-        place: Place,
+        place: ObjectPlace,
         waiting: &mut Waiting<'_>,
     ) -> Result<Bytes, Result<ReadError, GetError>> {
         let subject = Subject::object(place.object);

@@ -15,7 +15,7 @@ use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::reference::ObjectRef;
-use crate::store::client::Place;
+use crate::store::client::ObjectPlace;
 use crate::value::Value;
 
 /// Asked now and then while a thread waits; `true` ends the wait.
@@ -60,7 +60,7 @@ impl GetError {
 enum Next {
     Done,
     Wait(ObjectId),
-    Read(Place),
+    Read(ObjectPlace),
 }
 
 /// A wait that may have several parts. A worker that waits for long lends its CPU to others until this is dropped.
@@ -134,13 +134,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// A thread in `get` that is told when any object fails. It waits no more when this is dropped.
-struct Getter<'a> {
+struct EnteredGetter<'a> {
     runtime: &'a Runtime,
     number: u64,
     has_failures: Arc<AtomicBool>,
 }
 
-impl Drop for Getter<'_> {
+impl Drop for EnteredGetter<'_> {
     fn drop(&mut self) {
         let core = &self.runtime.0.core;
         core.note(|core| core.objects.remove_getter(self.number));
@@ -169,7 +169,7 @@ impl Runtime {
         let mut values = Vec::with_capacity(references.len());
         let mut waiting = Waiting::new(self, deadline, interrupt);
         let mut ahead = ReadsAhead::default();
-        let mut getter: Option<Getter<'_>> = None;
+        let mut getter: Option<EnteredGetter<'_>> = None;
         loop {
             if let Some(getter) = &getter {
                 self.look_for_failures(&references[values.len()..], getter)?;
@@ -200,7 +200,7 @@ impl Runtime {
 
     /// Has everything asked for that another process owns or that was lost, so that it comes side by side. Fails if something
     /// has failed already; later failures are told to the waits of the getter that is returned.
-    fn look_ahead(&self, references: &[ObjectRef]) -> Result<Getter<'_>, GetError> {
+    fn look_ahead(&self, references: &[ObjectRef]) -> Result<EnteredGetter<'_>, GetError> {
         let has_failures = Arc::new(AtomicBool::new(false));
         let number = self.with_core(|core, effects| {
             for reference in references {
@@ -219,7 +219,7 @@ impl Runtime {
             core.settle(effects);
             Ok(core.objects.add_getter(Arc::clone(&has_failures)))
         });
-        Ok(Getter {
+        Ok(EnteredGetter {
             runtime: self,
             number: number.map_err(GetError::Failed)?,
             has_failures,
@@ -230,7 +230,7 @@ impl Runtime {
     fn look_for_failures(
         &self,
         references: &[ObjectRef],
-        getter: &Getter<'_>,
+        getter: &EnteredGetter<'_>,
     ) -> Result<(), GetError> {
         if !getter.has_failures.load(Ordering::Acquire) {
             return Ok(());
@@ -270,7 +270,7 @@ impl Runtime {
                         return Err(GetError::Failed(TaskFailure::clone(failure)));
                     }
                     Some(ObjectState::Stored(stored)) => {
-                        return Ok(Next::Read(Place {
+                        return Ok(Next::Read(ObjectPlace {
                             object,
                             owner,
                             nodes: stored.nodes.clone(),
@@ -292,7 +292,7 @@ impl Runtime {
     fn wait_for_object(
         &self,
         object: ObjectId,
-        getter: Option<&Getter<'_>>,
+        getter: Option<&EnteredGetter<'_>>,
         waiting: &mut Waiting<'_>,
     ) -> Result<(), GetError> {
         let waiter = Waiter::new(1);

@@ -71,14 +71,14 @@ pub(crate) enum ReadError {
 pub(crate) struct Missed {
     /// Where they were thought to be.
     pub(crate) nodes: Vec<NodeId>,
-    /// See [`Place::making`].
+    /// See [`ObjectPlace::making`].
     pub(crate) making: u64,
     /// What the store knows of their end, if anything.
     pub(crate) reason: String,
 }
 
 /// Where to look for an object.
-pub(crate) struct Place {
+pub(crate) struct ObjectPlace {
     pub(crate) object: ObjectId,
     pub(crate) owner: ProcessAddress,
     pub(crate) nodes: Vec<NodeId>,
@@ -90,7 +90,7 @@ pub(crate) struct Place {
 /// A question to the raylet for an object. One that is dropped unanswered is withdrawn.
 pub(crate) struct BegunRead {
     store: StoreClient,
-    place: Place,
+    place: ObjectPlace,
     awaited: Arc<Mutex<Awaited>>,
     waiter: Arc<Waiter>,
     request_id: u64,
@@ -263,7 +263,7 @@ impl StoreClient {
         drop(freed);
     }
 
-    fn read_answer(&self, place: &Place, answer: Answer) -> Result<Bytes, ReadError> {
+    fn read_answer(&self, place: &ObjectPlace, answer: Answer) -> Result<Bytes, ReadError> {
         use wire::store_get_reply::Outcome;
         let Kind::StoreGetReply(reply) = answer.map_err(ReadError::Failed)?.0 else {
             return Err(ReadError::Failed(unexpected("StoreGet")));
@@ -321,7 +321,7 @@ impl StoreClient {
     }
 
     /// Asks the raylet for an object that is not at hand. The answer is waited for with [`BegunRead::finish`].
-    pub(crate) fn begin_read(&self, place: Place) -> BegunRead {
+    pub(crate) fn begin_read(&self, place: ObjectPlace) -> BegunRead {
         let get = wire::StoreGet {
             object_id: place.object.to_wire(),
             owner: Some(place.owner.to_wire()),

@@ -13,7 +13,7 @@ use super::prune::prune;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::block;
 use crate::plan::Expression;
-use crate::sources::splits::Cutter;
+use crate::sources::splits::SplitCutter;
 use crate::sources::{Source, Split, SplitOptions, Wanted};
 use crate::wire::expression::ExpressionSpec;
 
@@ -46,7 +46,7 @@ impl Source for ParquetTable {
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
         let target = options.target(Self::rows(self), self.bytes());
-        let mut cutter = Cutter::<Vec<FilePart>>::new(target, row_limit);
+        let mut cutter = SplitCutter::<Vec<FilePart>>::new(target, row_limit);
         for (file_index, file) in self.files.iter().enumerate() {
             for (index, group) in file.row_groups.iter().enumerate() {
                 cutter.run(group.rows, |parts, first_row, rows| {

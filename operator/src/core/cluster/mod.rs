@@ -84,7 +84,7 @@ pub fn plan(
     observed: &ObservedCluster,
     now: Timestamp,
 ) -> Plan<AktisClusterStatus> {
-    let mut planner = Planner {
+    let mut planner = ClusterPlanner {
         cluster,
         observed,
         now,
@@ -99,7 +99,7 @@ pub fn plan(
     }
 }
 
-struct Planner<'a> {
+struct ClusterPlanner<'a> {
     cluster: &'a AktisCluster,
     observed: &'a ObservedCluster,
     now: Timestamp,
@@ -107,7 +107,7 @@ struct Planner<'a> {
     requeue_after: Duration,
 }
 
-impl<'a> Planner<'a> {
+impl<'a> ClusterPlanner<'a> {
     fn decide(&mut self) -> AktisClusterStatus {
         let checked = match check(&self.cluster.spec) {
             Ok(checked) => checked,

@@ -53,7 +53,7 @@ pub struct ObservedJob {
 pub fn plan(job: &AktisJob, observed: &ObservedJob, now: Timestamp) -> Plan<AktisJobStatus> {
     let mut status = job.status.clone().unwrap_or_default();
     status.observed_generation = job.metadata.generation;
-    let mut planner = Planner {
+    let mut planner = JobPlanner {
         job,
         observed,
         now,
@@ -69,7 +69,7 @@ pub fn plan(job: &AktisJob, observed: &ObservedJob, now: Timestamp) -> Plan<Akti
     }
 }
 
-struct Planner<'a> {
+struct JobPlanner<'a> {
     job: &'a AktisJob,
     observed: &'a ObservedJob,
     now: Timestamp,
@@ -78,7 +78,7 @@ struct Planner<'a> {
     requeue_after: Option<Duration>,
 }
 
-impl<'a> Planner<'a> {
+impl<'a> JobPlanner<'a> {
     fn decide(&mut self) {
         if self.status.end_time.is_some() {
             return self.clean_up();

@@ -2,7 +2,7 @@
 
 use super::super::cluster::{SpecError, check_spec};
 use super::super::conditions::{Verdict, note};
-use super::Planner;
+use super::JobPlanner;
 use crate::api::{AktisJob, JobStatus, TemplateError};
 
 /// A specification that makes no job.
@@ -35,7 +35,7 @@ pub(super) fn check(job: &AktisJob) -> Result<(), JobProblem> {
     Ok(())
 }
 
-impl Planner<'_> {
+impl JobPlanner<'_> {
     pub(super) fn note_valid(&mut self) {
         self.note("SpecValid", Verdict::yes("Checked"));
     }

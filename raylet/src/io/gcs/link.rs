@@ -69,7 +69,7 @@ fn innermost(status: &Status) -> String {
 }
 
 /// Why a link is to be begun anew.
-enum Broken {
+enum BrokenLink {
     /// The gcs is away, or the subscription lost something.
     Subscription(String),
     /// The gcs does not know this node any more.
@@ -77,7 +77,7 @@ enum Broken {
 }
 
 /// The standing connection to the gcs.
-pub(super) struct Link {
+pub(super) struct GcsLink {
     pub(super) client: GcsClient<Channel>,
     pub(super) node_id: NodeId,
     pub(super) node: watch::Receiver<NodeInfo>,
@@ -95,7 +95,7 @@ pub(super) struct Link {
     pub(super) mailbox: Mailbox,
 }
 
-impl Link {
+impl GcsLink {
     /// Runs until the task is aborted.
     pub(super) async fn run(mut self, first: RegisterNodeReply) {
         let mut registered = Some(first);
@@ -110,14 +110,14 @@ impl Link {
                         continue;
                     }
                     Ok(reply) => return self.end_node(self.other_session(&reply)).await,
-                    Err(status) => Broken::Subscription(status.message().to_owned()),
+                    Err(status) => BrokenLink::Subscription(status.message().to_owned()),
                 },
             };
             match broken {
-                Broken::Unknown => {
+                BrokenLink::Unknown => {
                     tracing::info!("the gcs does not know this node: register again");
                 }
-                Broken::Subscription(cause) => {
+                BrokenLink::Subscription(cause) => {
                     tracing::debug!(%cause, "the link to the gcs broke");
                     let since = *self.away_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.patience {
@@ -174,12 +174,12 @@ impl Link {
     }
 
     /// Subscribed and reporting, until something breaks.
-    async fn live(&mut self, reply: RegisterNodeReply) -> Broken {
+    async fn live(&mut self, reply: RegisterNodeReply) -> BrokenLink {
         let generation = reply.generation;
         self.generation = generation;
         let mut publications = match self.subscribe(reply).await {
             Ok(publications) => publications,
-            Err(status) => return Broken::Subscription(status.message().to_owned()),
+            Err(status) => return BrokenLink::Subscription(status.message().to_owned()),
         };
         let mut next_report = tokio::time::Instant::now() + self.period;
         loop {
@@ -227,23 +227,25 @@ impl Link {
         Ok(publications)
     }
 
-    fn deliver(&self, publication: Result<Option<Publication>, Status>) -> Result<(), Broken> {
+    fn deliver(&self, publication: Result<Option<Publication>, Status>) -> Result<(), BrokenLink> {
         match publication {
             Ok(Some(Publication {
                 kind: Some(publication::Kind::Lagged(_)),
-            })) => Err(Broken::Subscription("publications were lost".to_owned())),
+            })) => Err(BrokenLink::Subscription(
+                "publications were lost".to_owned(),
+            )),
             Ok(Some(publication)) => {
                 self.mailbox.event(Event::Published(publication));
                 Ok(())
             }
-            Ok(None) => Err(Broken::Subscription(
+            Ok(None) => Err(BrokenLink::Subscription(
                 "the gcs ended the subscription".to_owned(),
             )),
-            Err(status) => Err(Broken::Subscription(status.message().to_owned())),
+            Err(status) => Err(BrokenLink::Subscription(status.message().to_owned())),
         }
     }
 
-    async fn report(&mut self, generation: u64) -> Result<(), Broken> {
+    async fn report(&mut self, generation: u64) -> Result<(), BrokenLink> {
         let node = NodeInfo {
             generation,
             ..self.node.borrow_and_update().clone()
@@ -253,9 +255,9 @@ impl Link {
             .report_node(ReportNodeRequest { node: Some(node) })
             .await;
         match reply {
-            Ok(reply) if reply.get_ref().must_register => Err(Broken::Unknown),
+            Ok(reply) if reply.get_ref().must_register => Err(BrokenLink::Unknown),
             Ok(_) => Ok(()),
-            Err(status) => Err(Broken::Subscription(status.message().to_owned())),
+            Err(status) => Err(BrokenLink::Subscription(status.message().to_owned())),
         }
     }
 }

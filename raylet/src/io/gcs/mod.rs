@@ -116,7 +116,7 @@ impl GcsPort {
         first: RegisterNodeReply,
         mailbox: Mailbox,
     ) {
-        let link = link::Link {
+        let link = link::GcsLink {
             client: gcs_client(self.channel.clone()),
             node_id: settings.node_id,
             node: self.node.subscribe(),

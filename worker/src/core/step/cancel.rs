@@ -8,7 +8,7 @@
 
 use aktis_common::ids::TaskId;
 
-use crate::core::tasks::{Cancel, CancelError, Cancelled, Target, TaskTable};
+use crate::core::tasks::{Cancel, CancelError, CancelledAt, Target, TaskTable};
 use crate::core::{Core, Effects};
 
 impl Core {
@@ -20,15 +20,15 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<(), CancelError> {
         match self.tasks.cancel(task, how)? {
-            Cancelled::Ended => return Ok(()),
-            Cancelled::Pushed(connection) => {
+            CancelledAt::Ended => return Ok(()),
+            CancelledAt::Pushed(connection) => {
                 if how.is_forced {
                     // What would be pushed from now on would die with the worker.
                     self.leases.condemn(connection, &mut self.clock);
                 }
                 TaskTable::tell_cancelled(task, connection, how, effects);
             }
-            Cancelled::Waiting {
+            CancelledAt::Waiting {
                 target: Target::Class(class),
                 is_in_queue,
                 failure,
@@ -38,7 +38,7 @@ impl Core {
                 }
                 self.fail_task(task, failure, effects);
             }
-            Cancelled::Waiting {
+            CancelledAt::Waiting {
                 target: Target::Actor(actor),
                 failure,
                 ..

@@ -30,7 +30,7 @@ pub(crate) enum CancelError {
 }
 
 /// Where the task was that is cancelled.
-pub(in crate::core) enum Cancelled {
+pub(in crate::core) enum CancelledAt {
     /// It has ended.
     Ended,
     /// It runs, and is to be told.
@@ -54,9 +54,9 @@ impl TaskTable {
         &mut self,
         id: TaskId,
         how: Cancel,
-    ) -> Result<Cancelled, CancelError> {
+    ) -> Result<CancelledAt, CancelError> {
         let Some(record) = self.records.get_mut(&id) else {
-            return Ok(Cancelled::Ended);
+            return Ok(CancelledAt::Ended);
         };
         let target = record.template.target;
         if how.is_forced && matches!(target, Target::Actor(_)) {
@@ -64,9 +64,9 @@ impl TaskTable {
             return Err(CancelError::ForcedCall { name });
         }
         let cancelled = match record.place {
-            Place::Lineage => return Ok(Cancelled::Ended),
-            Place::Pushed(connection) => Cancelled::Pushed(connection),
-            Place::Queued => Cancelled::Waiting {
+            Place::Lineage => return Ok(CancelledAt::Ended),
+            Place::Pushed(connection) => CancelledAt::Pushed(connection),
+            Place::Queued => CancelledAt::Waiting {
                 target,
                 // One whose arguments are not there yet is in no queue of its class.
                 is_in_queue: record.unresolved == 0,

@@ -31,7 +31,7 @@ use aktis_common::ids::{IdBuildHasher, ObjectId, TaskId};
 use self::lineage::Lineage;
 use super::objects::ObjectTable;
 
-pub(in crate::core) use self::cancel::Cancelled;
+pub(in crate::core) use self::cancel::CancelledAt;
 pub(crate) use self::cancel::{Cancel, CancelError, cancelled_failure};
 pub(crate) use self::frames::INLINED_BYTES;
 pub(in crate::core) use self::frames::NotReady;

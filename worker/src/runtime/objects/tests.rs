@@ -40,8 +40,8 @@ fn object_that_was_pinned_when_nobody_waited_any_more_is_let_go() {
     runtime.shutdown();
 }
 
-fn place_of(object: ObjectId, runtime: &Runtime) -> Place {
-    Place {
+fn place_of(object: ObjectId, runtime: &Runtime) -> ObjectPlace {
+    ObjectPlace {
         object,
         owner: runtime.address(),
         nodes: Vec::new(),
