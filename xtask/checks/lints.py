@@ -47,6 +47,7 @@ ATOMICS = {
     "worker/src/life.rs": "two facts of a process that are set once; waiters are woken through the lane",
     "worker/src/node_link.rs": "a counter: each number is given once",
     "worker/src/runtime/incoming.rs": "a fact of a lane that is set once",
+    "worker/src/runtime/lane_table.rs": "a count that says whether something was said; what was is behind the table's lock",
     "worker/src/runtime/waiting.rs": "a wish to look again under the core's lock, which orders what is seen",
 }
 

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use super::cut::{StageCutter, End};
+use super::cut::{End, StageCutter};
 use super::edge::EdgeKind;
 use super::fragment::{AggregatePhase, Fragment};
 use super::operator::{NamedExpression, Operator};

@@ -9,7 +9,7 @@ use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
 use super::Runtime;
-use super::lanes::LaneRole;
+use super::lane_table::LaneRole;
 use super::submit::resource_request;
 use crate::core::actors::CallLimits;
 use crate::core::objects::ObjectState;

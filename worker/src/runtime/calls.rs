@@ -1,7 +1,6 @@
 //! The executing side of a call: its inputs, its results, and giving back what was not started.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
@@ -11,7 +10,6 @@ use aktis_proto::v1 as wire;
 use wire::lane_frame::Kind as LaneKind;
 
 use super::Runtime;
-use super::lanes::LaneRole;
 use crate::core::tasks::{INLINED_BYTES, call_name};
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -165,19 +163,15 @@ impl ReceivedCall {
     pub fn lease(&self) -> LeaseMark {
         LeaseMark {
             connection: self.connection.id,
-            hellos: self.runtime.0.hellos.load(Ordering::Acquire),
+            hellos: self.runtime.0.lanes.hellos(),
         }
     }
 
     /// GPUs of the lease under which the call runs.
     pub fn accelerators(&self) -> Option<wire::AcceleratorAssignment> {
         let lanes = self.runtime.0.lanes.lock();
-        match &lanes.open.get(&self.connection.id)?.role {
-            LaneRole::Incoming {
-                hello: Some(hello), ..
-            } => hello.accelerators.clone(),
-            _ => None,
-        }
+        let hello = lanes.get(self.connection.id)?.role.hello()?;
+        hello.accelerators.clone()
     }
 
     /// Whether the caller has cancelled the call since it was handed out.
@@ -197,7 +191,7 @@ impl ReceivedCall {
     /// Whether the caller's lane is open: nobody else can be told anything.
     pub fn has_caller(&self) -> bool {
         let lanes = self.runtime.0.lanes.lock();
-        lanes.open.contains_key(&self.connection.id)
+        lanes.get(self.connection.id).is_some()
     }
 
     /// Whether values of its dependencies have to be brought here first, which takes a while.

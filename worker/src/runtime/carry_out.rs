@@ -34,7 +34,7 @@ impl Runtime {
                 continue;
             };
             // A lane that is closed reports its end to the core, which knows what was sent on it.
-            let Some(lane) = lanes.open.get(&connection) else {
+            let Some(lane) = lanes.get(connection) else {
                 continue;
             };
             if lane.connection.enqueue(&frame, &payload, urgency) == Ok(true)

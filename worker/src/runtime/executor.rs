@@ -11,7 +11,7 @@ use wire::lane_frame::Kind as LaneKind;
 
 use super::Runtime;
 use super::calls::ReceivedCall;
-use super::lanes::LaneRole;
+use super::lane_table::LaneRole;
 use crate::error::TaskFailure;
 use crate::execution::Work;
 use aktis_common::marks::{Point, mark};
@@ -93,10 +93,9 @@ impl Runtime {
         );
         let leased: Vec<_> = {
             let lanes = self.0.lanes.lock();
-            let is_leased = |role: &LaneRole| matches!(role, LaneRole::Incoming { hello: Some(hello), .. } if hello.lease_id != 0);
+            let is_leased = |role: &LaneRole| role.hello().is_some_and(|hello| hello.lease_id != 0);
             lanes
-                .open
-                .values()
+                .iter()
                 .filter(|lane| is_leased(&lane.role))
                 .map(|lane| Arc::clone(&lane.connection))
                 .collect()

@@ -125,8 +125,9 @@ impl Runtime {
             let Some((index, object, owner, read)) = begun.pop_front() else {
                 break;
             };
-            let read =
-                read.map_or_else(Ok, |begun| begun.finish(|waiter| waiting.wait_for(waiter, Subject::object(object))));
+            let read = read.map_or_else(Ok, |begun| {
+                begun.finish(|waiter| waiting.wait_for(waiter, Subject::object(object)))
+            });
             let value = match read {
                 Ok(bytes) => self.value_of(&bytes)?,
                 Err(Ok(ReadError::Failed(failure))) => return Err(failure),

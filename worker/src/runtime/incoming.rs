@@ -12,7 +12,7 @@ use prost::Message;
 use thin_vec::ThinVec;
 use wire::lane_frame::Kind as LaneKind;
 
-use super::lanes::LaneRole;
+use super::lane_table::LaneRole;
 use super::{ReceivedCall, Runtime};
 use crate::core::EndedResult;
 use crate::error::TaskFailure;
@@ -213,11 +213,7 @@ impl Runtime {
 
     /// Calls come on this lane.
     fn note_calls(&self, id: ConnectionId) {
-        let mut lanes = self.0.lanes.lock();
-        let role = lanes.open.get_mut(&id).map(|lane| &mut lane.role);
-        if let Some(LaneRole::Incoming { carries_calls, .. }) = role {
-            *carries_calls = true;
-        }
+        self.0.lanes.lock().note_calls(id);
     }
 
     fn on_hello(&self, id: ConnectionId, hello: wire::LaneHello) -> Result<(), String> {
@@ -238,21 +234,9 @@ impl Runtime {
                 waits_when_infeasible: hello.waits_when_infeasible,
             };
         }
-        let mut lanes = self.0.lanes.lock();
-        lanes.strangers.remove(id);
-        if let Some(lane) = lanes.open.get_mut(&id) {
-            // Lanes from other nodes come through the raylet.
-            if caller.node == self.0.me.node {
-                lane.connection.share_memory();
-            }
-            lane.peer = Some(caller);
-            lane.role = LaneRole::Incoming {
-                hello: Some(hello),
-                carries_calls: false,
-            };
-        }
-        drop(lanes);
-        self.0.hellos.fetch_add(1, Ordering::Release);
+        // Lanes from other nodes come through the raylet.
+        let is_local = caller.node == self.0.me.node;
+        self.0.lanes.greeted(id, caller, hello, is_local);
         self.0.core.note(|core| core.objects.add_peer(id, caller));
         Ok(())
     }
@@ -291,7 +275,7 @@ impl Runtime {
         let callee = if ended.still_borrowed.is_empty() {
             None
         } else {
-            self.0.lanes.lock().open.get(&id).and_then(|lane| lane.peer)
+            self.0.lanes.lock().get(id).and_then(|lane| lane.peer)
         };
         self.with_core(|core, effects| core.task_ended(id, callee, ended, effects));
         Ok(())
@@ -400,11 +384,7 @@ impl Runtime {
 
     /// Asks the owner at the other end of the lane for an object.
     pub(super) fn ask_on(&self, lane: &Arc<Connection>, owner: ProcessAddress, object: ObjectId) {
-        let mut lanes = self.0.lanes.lock();
-        lanes.next_question += 1;
-        let request_id = lanes.next_question;
-        lanes.asked.insert(request_id, (lane.id, object));
-        drop(lanes);
+        let request_id = self.0.lanes.lock().ask(lane.id, object);
         let request = wire::ObjectRequest {
             request_id,
             object_id: object.to_wire(),
@@ -427,7 +407,7 @@ impl Runtime {
         payload: &Payload<'_>,
     ) -> Result<(), String> {
         use wire::object_reply::Outcome;
-        let Some((_, object)) = self.0.lanes.lock().asked.remove(&reply.request_id) else {
+        let Some(object) = self.0.lanes.lock().answered(reply.request_id) else {
             return Ok(());
         };
         let answer = match reply.outcome.ok_or("a reply without an outcome")? {
@@ -446,22 +426,10 @@ impl Runtime {
         if self.is_closed() {
             return;
         }
-        let mut lanes = self.0.lanes.lock();
-        lanes.strangers.remove(id);
-        let Some(lane) = lanes.open.remove(&id) else {
+        let ended = self.0.lanes.lock().ended(id);
+        let Some((lane, was_asked)) = ended else {
             return;
         };
-        if let Some(peer) = lane.peer
-            && lanes.peers.get(&peer.worker) == Some(&id)
-        {
-            lanes.peers.remove(&peer.worker);
-        }
-        let was_asked = lanes
-            .asked
-            .values()
-            .any(|(connection, _)| *connection == id);
-        lanes.asked.retain(|_, (connection, _)| *connection != id);
-        drop(lanes);
         match (lane.role, lane.peer) {
             (LaneRole::Lease, _) => self.on_lease_lane_closed(id),
             (LaneRole::Actor(_), _) => {

@@ -8,60 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::{ActorId, ObjectId, WorkerId};
 use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
 use aktis_lane::{Connection, ConnectionId, Decoder, PayloadParts, Urgency, encode_whole};
 use aktis_proto::v1 as wire;
-use rustc_hash::FxHashMap;
 
 use super::Runtime;
 use super::incoming::LaneHandler;
-use super::strangers::Strangers;
+use super::lane_table::{LaneRole, LaneTable};
 use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
-
-/// What a lane is for.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "one for each lane")]
-pub(super) enum LaneRole {
-    /// To a leased worker.
-    Lease,
-    /// To an actor.
-    Actor(ActorId),
-    /// To another process's objects.
-    Peer,
-    /// From a caller.
-    Incoming {
-        hello: Option<wire::LaneHello>,
-        /// Calls have come, or were announced.
-        carries_calls: bool,
-    },
-}
-
-pub(super) struct Lane {
-    pub(super) connection: Arc<Connection>,
-    pub(super) role: LaneRole,
-    /// The process at the other end, once known.
-    pub(super) peer: Option<ProcessAddress>,
-}
-
-/// All lanes of this process.
-#[derive(Default)]
-pub(super) struct LaneTable {
-    pub(super) open: FxHashMap<ConnectionId, Lane>,
-    pub(super) peers: FxHashMap<WorkerId, ConnectionId>,
-    /// Questions to owners that are not answered yet.
-    pub(super) asked: FxHashMap<u64, (ConnectionId, ObjectId)>,
-    pub(super) next_question: u64,
-    pub(super) strangers: Strangers,
-}
-
-impl LaneTable {
-    fn to_peer(&self, peer: ProcessAddress) -> Option<Arc<Connection>> {
-        let lane = self.open.get(self.peers.get(&peer.worker)?)?;
-        Some(Arc::clone(&lane.connection))
-    }
-}
 
 impl Runtime {
     /// Opens a lane for a lease or an actor.
@@ -91,9 +46,7 @@ impl Runtime {
             // Another thread was faster.
             return Ok(known);
         }
-        let connection = self.enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)?;
-        lanes.peers.insert(peer.worker, connection.id);
-        Ok(connection)
+        self.enter_lane(&mut lanes, socket, peer, LaneRole::Peer, hello)
     }
 
     /// Enters a lane, with its hello as the first frame. The table is locked, so that the lane's end finds it there.
@@ -116,14 +69,7 @@ impl Runtime {
         };
         // It leaves with what is sent next. If the peer is gone already the reactor reports the lane closed.
         let _ = connection.enqueue(&frame, &PayloadParts::default(), Urgency::Soon);
-        lanes.open.insert(
-            connection.id,
-            Lane {
-                connection: Arc::clone(&connection),
-                role,
-                peer: Some(callee),
-            },
-        );
+        lanes.enter(Arc::clone(&connection), role, callee);
         Ok(connection)
     }
 
@@ -171,7 +117,7 @@ impl Runtime {
     }
 
     pub(super) fn close_lane(&self, id: ConnectionId) {
-        let lane = self.0.lanes.lock().open.remove(&id);
+        let lane = self.0.lanes.lock().take(id);
         if let Some(lane) = lane {
             lane.connection.flush();
             lane.connection.close();
@@ -252,7 +198,7 @@ mod tests {
             assert_eq!(lanes.len(), 1);
             let table = runtime.0.lanes.lock();
             let to_owner = |lane: &&Lane| lane.peer == Some(owner);
-            assert_eq!(table.open.values().filter(to_owner).count(), 1);
+            assert_eq!(table.iter().filter(to_owner).count(), 1);
         }
         runtime.shutdown();
     }

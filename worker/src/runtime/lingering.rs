@@ -18,7 +18,6 @@ use wire::node_frame::Kind;
 use super::Runtime;
 use super::calls::{CallOutcome, ReceivedCall};
 use super::executor::send_returned;
-use super::lanes::LaneRole;
 use crate::devices;
 use crate::error::TaskFailure;
 use crate::execution::Work;
@@ -85,18 +84,9 @@ impl Runtime {
     fn close_call_lanes(&self) {
         let lanes: Vec<ConnectionId> = {
             let lanes = self.0.lanes.lock();
-            let carries_calls = |role: &LaneRole| {
-                matches!(
-                    role,
-                    LaneRole::Incoming {
-                        carries_calls: true,
-                        ..
-                    }
-                )
-            };
-            let open = lanes.open.iter();
-            open.filter(|(_, lane)| carries_calls(&lane.role))
-                .map(|(id, _)| *id)
+            let open = lanes.iter();
+            open.filter(|lane| lane.role.carries_calls())
+                .map(|lane| lane.connection.id)
                 .collect()
         };
         for lane in lanes {

@@ -35,6 +35,7 @@ mod executor;
 mod fetching;
 mod gate;
 mod incoming;
+mod lane_table;
 mod lanes;
 mod lingering;
 mod node_events;
@@ -49,7 +50,6 @@ mod streams;
 mod submit;
 mod waiting;
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,7 @@ struct Inner {
     reactor: Arc<Reactor>,
     core: gate::CoreGate,
     node: Arc<NodeLink>,
-    lanes: Mutex<lanes::LaneTable>,
+    lanes: lane_table::Lanes,
     store: StoreClient,
     queue: ExecutionQueue,
     waits: at_work::Waits,
@@ -110,8 +110,6 @@ struct Inner {
     /// When the lane thread gives freed memory back to the system: a while after a table has shrunk, since what lay in it
     /// goes one by one.
     trim_at: Mutex<Option<Instant>>,
-    /// How many lanes have said who calls; see `LeaseMark`.
-    hellos: AtomicU64,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
     /// What waits for a descriptor.

@@ -12,7 +12,7 @@ use wire::node_frame::Kind as NodeKind;
 
 use super::Runtime;
 use super::incoming::{address_of, id_error};
-use super::lanes::LaneRole;
+use super::lane_table::LaneRole;
 use super::obituaries::Death;
 use crate::core::actors::CallLimits;
 use crate::core::leases::LeaseRequestKey;
@@ -163,8 +163,7 @@ impl Runtime {
     fn on_node_died(&self, node: NodeId, cause: &str) {
         let lanes = self.0.lanes.lock();
         let to_close: Vec<_> = lanes
-            .open
-            .values()
+            .iter()
             .filter(|lane| lane.peer.is_some_and(|peer| peer.node == node))
             .map(|lane| Arc::clone(&lane.connection))
             .collect();

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,8 @@ use rustix::process::{Uid, geteuid};
 
 use super::at_work::Waits;
 use super::gate::CoreGate;
-use super::lanes::{Lane, LaneRole, LaneTable};
+use super::lane_table::Lanes;
 use super::node_events::NodeHandler;
-use super::strangers::Room;
 use super::streams::StreamWindows;
 use super::{Assignment, Inner, LogSink, Runtime, RuntimeTicker};
 use crate::core::Core;
@@ -135,7 +133,7 @@ impl Runtime {
             reactor,
             core: CoreGate::new(Core::new(me, config.lineage_limit_bytes, config.lease_idle)),
             node,
-            lanes: Mutex::new(LaneTable::default()),
+            lanes: Lanes::default(),
             store,
             queue: ExecutionQueue::default(),
             waits: Waits::default(),
@@ -145,7 +143,6 @@ impl Runtime {
             interrupt: config.interrupt,
             queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
-            hellos: AtomicU64::new(0),
             obituaries: Mutex::default(),
             postponed: Mutex::default(),
             lane_thread: Mutex::new(None),
@@ -194,21 +191,7 @@ impl Runtime {
         // Held while the connection is added, so that its first frame finds the lane in the table.
         let mut lanes = self.0.lanes.lock();
         match self.add_lane_socket(socket, Decoder::of_stranger(), false) {
-            Ok(connection) => {
-                let role = LaneRole::Incoming {
-                    hello: None,
-                    carries_calls: false,
-                };
-                lanes.strangers.add(connection.id, Instant::now());
-                lanes.open.insert(
-                    connection.id,
-                    Lane {
-                        connection,
-                        role,
-                        peer: None,
-                    },
-                );
-            }
+            Ok(connection) => lanes.enter_stranger(connection, Instant::now()),
             Err(error) => tracing::error!(%error, "failed to add an incoming lane"),
         }
     }
@@ -246,7 +229,7 @@ impl Runtime {
         {
             let _ = thread.join();
         }
-        let open = std::mem::take(&mut self.0.lanes.lock().open);
+        let open = self.0.lanes.lock().take_all();
         drop(open);
         self.0.store.close();
         if Self::current().is_some_and(|current| Arc::ptr_eq(&current.0, &self.0)) {
@@ -259,17 +242,7 @@ struct LaneAcceptor(Runtime);
 
 impl Acceptor for LaneAcceptor {
     fn has_room(&self, now: Instant) -> bool {
-        let mut lanes = self.0.0.lanes.lock();
-        match lanes.strangers.make_room(now) {
-            Room::Free => true,
-            Room::Full => false,
-            Room::InPlaceOf(silent) => {
-                if let Some(lane) = lanes.open.get(&silent) {
-                    lane.connection.close();
-                }
-                true
-            }
-        }
+        self.0.0.lanes.lock().make_room(now)
     }
 
     fn accept(&self, socket: OwnedFd) {
