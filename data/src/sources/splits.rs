@@ -43,13 +43,13 @@ pub(crate) struct SplitOptions {
 
 /// How many rows a split shall have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct SplitTarget {
     rows: u64,
     /// A multiple of the batch size, to be kept exactly.
     is_exact: bool,
 }
 
-impl Target {
+impl SplitTarget {
     /// The same, to be kept exactly.
     pub(super) fn exactly(self) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Target {
 
 impl SplitOptions {
     /// For a source of so many rows and bytes.
-    pub(super) fn target(self, total_rows: u64, total_bytes: u64) -> Target {
+    pub(super) fn target(self, total_rows: u64, total_bytes: u64) -> SplitTarget {
         let workers = self.workers.max(1) as u64;
         let row_bytes = total_bytes.div_ceil(total_rows.max(1)).max(1);
         let even = total_rows.div_ceil(SPLITS_PER_WORKER * workers);
@@ -83,13 +83,13 @@ impl SplitOptions {
             || self
                 .batch_rows
                 .is_some_and(|batch| rows < MANY_BATCHES * batch);
-        Target { rows, is_exact }
+        SplitTarget { rows, is_exact }
     }
 }
 
 /// Cuts runs of rows (row groups, blocks) into pieces and puts pieces together into splits, which hold a `P` each.
 pub(super) struct SplitCutter<P> {
-    target: Target,
+    target: SplitTarget,
     rows_left: u64,
     splits: Vec<(P, u64)>,
     current: P,
@@ -98,7 +98,7 @@ pub(super) struct SplitCutter<P> {
 
 impl<P: Default> SplitCutter<P> {
     /// Cuts until there are `row_limit` rows.
-    pub(super) fn new(target: Target, row_limit: u64) -> Self {
+    pub(super) fn new(target: SplitTarget, row_limit: u64) -> Self {
         Self {
             target,
             rows_left: row_limit,

@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::environment::Environment;
 use super::failure;
-use super::feed::Feed;
+use super::feed::FragmentFeed;
 
 /// What happens to rows before they get into the operator, or when they come out of it.
 pub(super) type Dress = Box<dyn FnMut(RecordBatch) -> Result<RecordBatch> + Send>;
@@ -53,7 +53,7 @@ struct SlotState {
     driver: Option<Waker>,
 }
 
-enum Step {
+enum Driven {
     Output(Option<Result<RecordBatch>>),
     RowsWanted,
 }
@@ -112,27 +112,30 @@ impl Run {
     }
 
     /// The next rows that come out, made of those of `feed`.
-    pub(super) fn next(&mut self, feed: &mut Feed) -> Result<Option<RecordBatch>, TaskFailure> {
+    pub(super) fn next(
+        &mut self,
+        feed: &mut FragmentFeed,
+    ) -> Result<Option<RecordBatch>, TaskFailure> {
         let wrong = |error: &DataFusionError| failure(self.step, error);
         loop {
             let (output, slot) = (&mut self.output, &self.slot);
             let step = self.runtime.block_on(std::future::poll_fn(|context| {
                 slot.0.lock().driver = Some(context.waker().clone());
                 if let Poll::Ready(item) = output.poll_next_unpin(context) {
-                    return Poll::Ready(Step::Output(item));
+                    return Poll::Ready(Driven::Output(item));
                 }
                 if slot.0.lock().is_wanted {
-                    return Poll::Ready(Step::RowsWanted);
+                    return Poll::Ready(Driven::RowsWanted);
                 }
                 Poll::Pending
             }));
             match step {
-                Step::Output(Some(batch)) => {
+                Driven::Output(Some(batch)) => {
                     let batch = batch.and_then(&mut self.after);
                     return batch.map(Some).map_err(|error| wrong(&error));
                 }
-                Step::Output(None) => return Ok(None),
-                Step::RowsWanted => {
+                Driven::Output(None) => return Ok(None),
+                Driven::RowsWanted => {
                     let rows = feed.next()?.map(&mut self.before).transpose();
                     self.slot.fill(rows.map_err(|error| wrong(&error))?);
                 }

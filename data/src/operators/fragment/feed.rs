@@ -17,7 +17,7 @@ use crate::operators::stream::BatchStream;
 const HELD_PER_BYTE: u64 = 2;
 
 /// Rows of the step before.
-pub(super) struct Feed {
+pub(super) struct FragmentFeed {
     /// Whose rows these are, for messages.
     step: &'static str,
     rows: Box<dyn BatchStream>,
@@ -38,7 +38,7 @@ struct Form {
     exactly: Option<SchemaRef>,
 }
 
-impl Feed {
+impl FragmentFeed {
     pub(super) fn new(step: &'static str, rows: Box<dyn BatchStream>, piece_bytes: u64) -> Self {
         Self {
             step,

@@ -1,7 +1,7 @@
 //! Relational work over all rows of an input, by DataFusion's physical operators.
 //!
 //! ```text
-//!  step before ──► Feed ──► Slot ──► SortExec, AggregateExec, ... ──► next step
+//!  step before ──► FragmentFeed ──► Slot ──► SortExec, AggregateExec, ... ──► next step
 //!                  one schema        polled on this thread; memory from a pool, the rest in spill files
 //! ```
 //! An operator is made when the columns are known. Work that begins at an exchange has all blocks of its input at hand, so
@@ -30,7 +30,7 @@ use crate::graph::{AggregatePhase, Fragment};
 use crate::operators::stream::BatchStream;
 use crate::os_error;
 use drive::Run;
-use feed::Feed;
+use feed::FragmentFeed;
 
 /// Applies relational work to the rows of one input. A batch without rows tells their columns where there are no rows.
 pub(crate) fn open(
@@ -39,7 +39,7 @@ pub(crate) fn open(
     environment: Environment,
 ) -> Box<dyn BatchStream> {
     Box::new(FragmentStream {
-        feed: Feed::new(fragment.step(), rows, environment.piece_bytes()),
+        feed: FragmentFeed::new(fragment.step(), rows, environment.piece_bytes()),
         fragment: fragment.clone(),
         environment,
         run: None,
@@ -51,7 +51,7 @@ pub(crate) fn open(
 
 struct FragmentStream {
     fragment: Fragment,
-    feed: Feed,
+    feed: FragmentFeed,
     environment: Environment,
     run: Option<Run>,
     /// The columns that came out, while no row has.

@@ -236,11 +236,11 @@ struct FileStream {
     row_limit: Option<usize>,
     runs: VecDeque<Vec<FilePart>>,
     runtime: TokioRuntime,
-    run: Option<Run>,
+    run: Option<RowRun>,
 }
 
 /// A run that is being read.
-struct Run {
+struct RowRun {
     stream: SendableRecordBatchStream,
     adapter: Adapter,
     paths: Paths,
@@ -256,7 +256,7 @@ impl BatchStream for FileStream {
                 self.run = Some(self.begin(&parts)?);
                 continue;
             };
-            let Run {
+            let RowRun {
                 stream,
                 adapter,
                 paths,
@@ -276,7 +276,7 @@ impl BatchStream for FileStream {
 }
 
 impl FileStream {
-    fn begin(&self, parts: &[FilePart]) -> Result<Run, TaskFailure> {
+    fn begin(&self, parts: &[FilePart]) -> Result<RowRun, TaskFailure> {
         let paths = Paths::of(parts);
         let open = || {
             let adapter = self.columns.adapter(&parts[0]);
@@ -289,7 +289,7 @@ impl FileStream {
             stream.map_err(|error| paths.failure(&error))
         };
         let (adapter, stream) = panics::caught(|text| paths.panicked(text), open)?;
-        Ok(Run {
+        Ok(RowRun {
             stream,
             adapter,
             paths,
