@@ -165,6 +165,9 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::Barrier;
 
+    use aktis_common::ids::WorkerId;
+
+    use super::super::lane_table::Lane;
     use super::*;
     use crate::testing::PretendedRaylet;
 
