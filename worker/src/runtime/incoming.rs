@@ -147,46 +147,15 @@ impl Runtime {
         match kind {
             LaneKind::Hello(hello) => self.on_hello(id, *hello),
             LaneKind::TaskDone(done) => self.on_task_done(id, done, payload),
-            LaneKind::TasksReturned(returned) => {
-                let tasks: Result<Vec<_>, _> =
-                    returned.task_ids.iter().map(|task| task_of(task)).collect();
-                let tasks = tasks?;
-                self.with_core(|core, effects| {
-                    core.tasks_returned(id, &tasks, returned.is_blocked, effects)
-                });
-                Ok(())
-            }
+            LaneKind::TasksReturned(returned) => self.on_tasks_returned(id, &returned),
             LaneKind::StealTasks(steal) => {
                 self.give_back(connection, steal.max_tasks as usize, false);
                 Ok(())
             }
-            LaneKind::ObjectRequest(request) => {
-                let object = object_of(&request.object_id)?;
-                let (number, readiness) = (request.request_id, request.wants_readiness_only);
-                self.with_core(|core, effects| {
-                    core.peer_asks(object, id, number, readiness, effects)
-                });
-                Ok(())
-            }
+            LaneKind::ObjectRequest(request) => self.on_object_request(id, &request),
             LaneKind::ObjectReply(reply) => self.on_object_reply(reply, payload),
-            LaneKind::BorrowDelta(delta) => {
-                let (object, borrower) = (
-                    object_of(&delta.object_id)?,
-                    address_of(delta.borrower.as_ref())?,
-                );
-                self.with_core(|core, effects| {
-                    core.borrow_delta(object, borrower.worker, delta.delta, effects);
-                });
-                Ok(())
-            }
-            LaneKind::ObjectLost(lost) => {
-                let object = object_of(&lost.object_id)?;
-                let node = NodeId::from_bytes(&lost.node_id).map_err(|error| id_error(&error))?;
-                self.with_core(|core, effects| {
-                    core.objects.copy_lost(object, node, lost.making, effects)
-                });
-                Ok(())
-            }
+            LaneKind::BorrowDelta(delta) => self.on_borrow_delta(&delta),
+            LaneKind::ObjectLost(lost) => self.on_object_lost(&lost),
             LaneKind::CancelTask(cancel) => {
                 self.on_cancel_task(task_of(&cancel.task_id)?, &cancel);
                 Ok(())
@@ -209,6 +178,48 @@ impl Runtime {
                 unreachable!("handled by the lane")
             }
         }
+    }
+
+    fn on_tasks_returned(
+        &self,
+        id: ConnectionId,
+        returned: &wire::TasksReturned,
+    ) -> Result<(), String> {
+        let tasks: Result<Vec<_>, _> = returned.task_ids.iter().map(|task| task_of(task)).collect();
+        let tasks = tasks?;
+        self.with_core(|core, effects| {
+            core.tasks_returned(id, &tasks, returned.is_blocked, effects)
+        });
+        Ok(())
+    }
+
+    fn on_object_request(
+        &self,
+        id: ConnectionId,
+        request: &wire::ObjectRequest,
+    ) -> Result<(), String> {
+        let object = object_of(&request.object_id)?;
+        let (number, readiness) = (request.request_id, request.wants_readiness_only);
+        self.with_core(|core, effects| core.peer_asks(object, id, number, readiness, effects));
+        Ok(())
+    }
+
+    fn on_borrow_delta(&self, delta: &wire::BorrowDelta) -> Result<(), String> {
+        let (object, borrower) = (
+            object_of(&delta.object_id)?,
+            address_of(delta.borrower.as_ref())?,
+        );
+        self.with_core(|core, effects| {
+            core.borrow_delta(object, borrower.worker, delta.delta, effects);
+        });
+        Ok(())
+    }
+
+    fn on_object_lost(&self, lost: &wire::ObjectLost) -> Result<(), String> {
+        let object = object_of(&lost.object_id)?;
+        let node = NodeId::from_bytes(&lost.node_id).map_err(|error| id_error(&error))?;
+        self.with_core(|core, effects| core.objects.copy_lost(object, node, lost.making, effects));
+        Ok(())
     }
 
     /// Calls come on this lane.
