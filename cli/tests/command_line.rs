@@ -112,6 +112,7 @@ fn killed_head_leaves_only_its_tables_and_the_next_one_takes_them_up() {
     place.kill_daemons();
     let tables = vec![format!("head-{port}.redb")];
     place.until("only the tables are left", || place.leftovers() == tables);
+    place.until_free(&port);
 
     let second = place.run(&["start", "--head", "--port", &port]);
     assert!(second.err.contains("Taking up the session"), "{second:?}");
@@ -134,7 +135,9 @@ fn tables_survive_every_end_but_an_explicit_forget() {
     place.until("it has ended", || {
         place.leftovers() == [format!("head-{port}.redb")]
     });
-    assert!(place.run(&start).succeeded());
+    place.until_free(&port);
+    let again = place.run(&start);
+    assert!(again.succeeded(), "{again:?}");
     assert_eq!(session(), first, "D2");
     let stopped = place.run(&["stop"]);
     assert!(stopped.out.contains("tables stay in"), "{stopped:?}");
@@ -205,10 +208,7 @@ fn node_of_a_head_that_is_another_session_now_ends() {
     assert!(joined.succeeded(), "{joined:?}");
     place.signal_daemons_of_role("head", "-KILL");
     place.until("the head has ended", || place.daemons() == 1);
-    // A process that ends has no command line any more while its sockets are still open.
-    place.until("its port is free", || {
-        TcpListener::bind(("127.0.0.1", port.parse::<u16>().unwrap())).is_ok()
-    });
+    place.until_free(&port);
     let again = place.run(&start);
     assert!(again.succeeded(), "{again:?}");
     place.until("only the head is left", || place.daemons() == 1);

@@ -1,5 +1,6 @@
 //! A temporary place for sessions, and the command run in it.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -190,6 +191,15 @@ impl Place {
             let pid = owner["process"]["pid"].to_string();
             let _ = Command::new("kill").args([signal, &pid]).output();
         }
+    }
+
+    /// Waits until a daemon that ends has let go of its port, which may be after its folder is gone, and after it has no command
+    /// line any more.
+    pub(crate) fn until_free(&self, port: &str) {
+        let port: u16 = port.parse().unwrap();
+        self.until("its port is free", || {
+            TcpListener::bind(("127.0.0.1", port)).is_ok()
+        });
     }
 
     pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
