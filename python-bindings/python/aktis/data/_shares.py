@@ -89,6 +89,7 @@ class Shares:
         return self._given[consumer] < max(self._given)
 
     def _take(self, consumer: int, allowed: int) -> Part | None:
+        """The first rows that wait; what is taken waits for nobody else any more (SHARE-1)."""
         if allowed == 0:
             return None
         part = self._waiting.popleft()
