@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aktis_common::config::Settings;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::{DaemonPlan, run_daemon};
 use crate::launcher::Launcher;
@@ -69,9 +69,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("role").required(true).args(["head", "address"]))]
 struct StartArgs {
     /// Start a head: the control store, and a node.
-    #[arg(long, conflicts_with = "address", required_unless_present = "address")]
+    #[arg(long)]
     head: bool,
     /// Join the cluster of the head at HOST:PORT.
     #[arg(long, value_name = "HOST:PORT")]
@@ -277,7 +278,11 @@ mod tests {
     fn start_is_either_head_or_address() {
         assert!(parse("start --head --port 7000 --num-cpus 2").is_ok());
         assert!(parse("start --address 10.0.0.1:6379").is_ok());
-        assert!(parse("start").is_err());
+        let neither = parse("start").unwrap_err().to_string();
+        assert!(
+            neither.contains("--head|--address <HOST:PORT>"),
+            "both ways are named: {neither}"
+        );
         assert!(parse("start --head --address 10.0.0.1:6379").is_err());
         assert!(parse("start --address 10.0.0.1:6379 --port 1").is_err());
     }
