@@ -39,9 +39,11 @@ pub enum PlanError {
         /// As the user wrote it.
         url: String,
     },
-    /// Listing or opening failed.
-    #[error("read {path}: {detail}")]
+    /// The storage refused something.
+    #[error("{doing} {path}: {detail}")]
     Storage {
+        /// What was done: "read", "write into".
+        doing: &'static str,
         /// The file or folder.
         path: String,
         /// The system's words.
@@ -147,8 +149,18 @@ impl PlanError {
 
     /// Listing, opening or reading `path` failed.
     pub(crate) fn storage(path: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::refused("read", path, error)
+    }
+
+    /// Preparing `folder` for files failed.
+    pub(crate) fn not_writable(folder: &str, error: &std::io::Error) -> Self {
+        Self::refused("write into", folder, error)
+    }
+
+    fn refused(doing: &'static str, path: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         let number = os_error::number(error);
         Self::Storage {
+            doing,
             path: path.to_owned(),
             detail: number.map_or_else(|| error.to_string(), os_error::text),
             number,

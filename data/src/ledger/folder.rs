@@ -95,7 +95,7 @@ impl FolderOutput {
             files: Vec::new(),
         };
         made.make_folder()
-            .map_err(|error| PlanError::storage(folder, &error))?;
+            .map_err(|error| PlanError::not_writable(folder, &error))?;
         Ok(made)
     }
 

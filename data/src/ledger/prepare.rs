@@ -68,7 +68,7 @@ pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PreparedFolde
         _ => {}
     }
     let warnings = leftovers::clear(&path, leftovers::BEGUN_FOR)
-        .map_err(|error| PlanError::storage(text, &error))?;
+        .map_err(|error| PlanError::not_writable(text, &error))?;
     Ok(Some(PreparedFolder { path, warnings }))
 }
 

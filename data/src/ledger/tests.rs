@@ -256,6 +256,7 @@ fn job_that_cannot_begin_leaves_nothing() {
     let sink = Sink::Parquet(output(folder.path(), SaveMode::Append));
     let refused = sink.begin().err().expect("the name is taken");
     assert!(refused.os_error().is_some(), "{refused}");
+    assert!(refused.to_string().starts_with("write into /"), "{refused}");
     let left = [".unfinished-new", "old.parquet"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(left));
 }
