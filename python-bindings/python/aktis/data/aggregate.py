@@ -10,68 +10,39 @@ Names and arguments are Ray Data's. NaN is a number here, greater than any other
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
+from . import _custom_aggregates
+from ._aggregation import ALL, Aggregation, Call, named
+from ._computed import computed
+from ._own_aggregates import AggregateFn, AggregateFnV2, ApproximateTopK, OwnAggregation, ValueCounter
+from .expressions import col
 
-class Call(NamedTuple):
-    """A function that workers compute for each group."""
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
-    function: str
-    column: str | None
-    share: float = 0.0
-
-
-_ALL = Call("count", None)
-
-
-class Aggregation:
-    """One column of results. Made by the classes of this module.
-
-    >>> Sum("x").name
-    'sum(x)'
-    """
-
-    #: The calls that it is made of, by a letter.
-    _calls: dict[str, Call]
-    #: SQL over these letters.
-    _sql: str
-
-    def __init__(
-        self, name: str, on: str | None, calls: dict[str, Call], sql: str, *, ignore_nulls: bool = True
-    ) -> None:
-        if not name or not isinstance(name, str):
-            raise ValueError(
-                f"{type(self).__name__}: the name of the result must be a text that is not empty, not {name!r}"
-            )
-        self.name = name
-        self._on = on
-        self._calls, self._sql = calls, sql
-        if not ignore_nulls:
-            self._calls = {**calls, "all": _ALL, "count": Call("count", on)}
-            self._sql = f"CASE WHEN {{count}} = {{all}} THEN {sql} END"
-
-    def get_target_column(self) -> str | None:
-        """The column that it looks at.
-
-        Returns:
-            Its name; ``None`` for whole rows.
-
-        >>> Sum("x").get_target_column()
-        'x'
-        """
-        return self._on
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
-
-
-def _named(kind: object, on: str | None, name: str | None, function: str) -> tuple[str, str]:
-    """The column that is looked at, and the name of the result."""
-    if not on or not isinstance(on, str):
-        raise ValueError(
-            f"{type(kind).__name__}() needs the name of a column: {type(kind).__name__}(on='...'), not {on!r}"
-        )
-    return on, name or f"{function}({on})"
+__all__ = [
+    "AbsMax",
+    "AggregateFn",
+    "AggregateFnV2",
+    "Aggregation",
+    "ApproximateQuantile",
+    "ApproximateTopK",
+    "AsList",
+    "Count",
+    "CountDistinct",
+    "Max",
+    "Mean",
+    "Min",
+    "MissingValuePercentage",
+    "Quantile",
+    "Std",
+    "Sum",
+    "Unique",
+    "ValueCounter",
+    "ZeroPercentage",
+]
 
 
 class Count(Aggregation):
@@ -106,11 +77,11 @@ class CountDistinct(Aggregation):
     """
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "count_distinct")
+        on, name = named(self, on, alias_name, "count_distinct")
         calls = {"a": Call("count_distinct", on)}
         sql = "{a}"
         if not ignore_nulls:
-            calls |= {"n": Call("count", on), "all": _ALL}
+            calls |= {"n": Call("count", on), "all": ALL}
             sql = "{a} + CASE WHEN {n} < {all} THEN 1 ELSE 0 END"
         super().__init__(name, on, calls, sql)
 
@@ -121,7 +92,7 @@ class _OneCall(Aggregation):
     _kind: str
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, self._kind)
+        on, name = named(self, on, alias_name, self._kind)
         super().__init__(name, on, {"a": Call(self._kind, on)}, "{a}", ignore_nulls=ignore_nulls)
 
 
@@ -187,7 +158,7 @@ class AbsMax(Aggregation):
     """
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "abs_max")
+        on, name = named(self, on, alias_name, "abs_max")
         calls = {"a": Call("min", on), "b": Call("max", on)}
         super().__init__(name, on, calls, "greatest(abs({a}), abs({b}))", ignore_nulls=ignore_nulls)
 
@@ -206,7 +177,7 @@ class Mean(Aggregation):
     """
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "mean")
+        on, name = named(self, on, alias_name, "mean")
         calls = {"a": Call("sum_of_floats", on), "n": Call("count", on)}
         super().__init__(name, on, calls, "{a} / {n}", ignore_nulls=ignore_nulls)
 
@@ -226,7 +197,7 @@ class Std(Aggregation):
     """
 
     def __init__(self, on: str, ddof: int = 1, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "std")
+        on, name = named(self, on, alias_name, "std")
         if not isinstance(ddof, int) or ddof < 0:
             raise ValueError(f"Std(ddof=...) must be a whole number of at least 0, not {ddof!r}")
         calls = {"a": Call("variance", on), "n": Call("count", on)}
@@ -253,7 +224,7 @@ class Quantile(Aggregation):
     """
 
     def __init__(self, on: str, q: float = 0.5, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "quantile")
+        on, name = named(self, on, alias_name, "quantile")
         if not 0 <= q <= 1:
             raise ValueError(f"Quantile(q=...) must be from 0 to 1, not {q!r}")
         super().__init__(name, on, {"a": Call("quantile", on, float(q))}, "{a}", ignore_nulls=ignore_nulls)
@@ -273,7 +244,7 @@ class Unique(Aggregation):
     """
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "unique")
+        on, name = named(self, on, alias_name, "unique")
         function = "distinct_values" if ignore_nulls else "distinct"
         super().__init__(name, on, {"a": Call(function, on)}, "{a}")
 
@@ -292,7 +263,7 @@ class AsList(Aggregation):
     """
 
     def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "list")
+        on, name = named(self, on, alias_name, "list")
         super().__init__(name, on, {"a": Call("list_values" if ignore_nulls else "list", on)}, "{a}")
 
 
@@ -309,9 +280,59 @@ class MissingValuePercentage(Aggregation):
     """
 
     def __init__(self, on: str, alias_name: str | None = None) -> None:
-        on, name = _named(self, on, alias_name, "missing_pct")
-        calls = {"n": Call("count", on), "all": _ALL}
+        on, name = named(self, on, alias_name, "missing_pct")
+        calls = {"n": Call("count", on), "all": ALL}
         super().__init__(name, on, calls, "CASE WHEN {all} > 0 THEN 100.0 * ({all} - {n}) / {all} END")
+
+
+class ZeroPercentage(Aggregation):
+    """Which percentage of the values is zero, from 0 to 100; null where there is no value.
+
+    Args:
+        on: the column, of numbers or truth values.
+        ignore_nulls: ``False``: of all rows, also of those with a null.
+        alias_name: the column of the result; by default ``zero_pct(on)``.
+
+    >>> import aktis.data
+    >>> aktis.data.from_items([{"x": 0}, {"x": 3}, {"x": None}]).aggregate(ZeroPercentage("x"))
+    {'zero_pct(x)': 50.0}
+    """
+
+    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+        on, name = named(self, on, alias_name, "zero_pct")
+        is_zero = f"aktis: whether {on} is zero"
+        calls = {"a": Call("sum", is_zero), "n": Call("count", on) if ignore_nulls else ALL}
+        share = "CASE WHEN {a} IS NULL THEN 0.0 ELSE 100.0 * {a} / {n} END"
+        super().__init__(name, on, calls, f"CASE WHEN {{n}} > 0 THEN {share} END")
+        self._computed = {is_zero: (col(on).cast("float64") == 0).cast("int64")}
+
+
+class ApproximateQuantile(Aggregation):
+    """The values that shares of all values are not greater than, as a list of floats in the order of the shares; null where there
+    is no value. They are computed exactly, as by :class:`Quantile`.
+
+    Args:
+        on: the column.
+        quantiles: the shares, each from 0 to 1.
+        quantile_precision: has no effect: there is nothing to be more precise than.
+        alias_name: the column of the result; by default ``approx_quantile(on)``.
+
+    >>> import aktis.data
+    >>> aktis.data.range(5).aggregate(ApproximateQuantile("id", quantiles=[0.0, 0.5]))
+    {'approx_quantile(id)': [0.0, 2.0]}
+    """
+
+    def __init__(
+        self, on: str, quantiles: Sequence[float], quantile_precision: int = 800, alias_name: str | None = None
+    ) -> None:
+        on, name = named(self, on, alias_name, "approx_quantile")
+        shares = list(quantiles)
+        if not shares or not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"ApproximateQuantile(quantiles=...) must be numbers from 0 to 1, not {quantiles!r}")
+        calls = {f"q{index}": Call("quantile", on, float(share)) for index, share in enumerate(shares)}
+        values = ", ".join(f"{{{letter}}}" for letter in calls)
+        sql = f"CASE WHEN {{n}} > 0 THEN make_array({values}) END"
+        super().__init__(name, on, {**calls, "n": Call("count", on)}, sql)
 
 
 def quoted(name: str) -> str:
@@ -323,22 +344,62 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def lowered(
-    keys: list[str], aggregations: tuple[Aggregation, ...]
+def grouped(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregation]) -> Dataset:
+    """One row per group, with what is told of it."""
+    for aggregation in aggregations:
+        if not isinstance(aggregation, Aggregation):
+            raise TypeError(
+                f"aggregate() takes aggregations such as aktis.data.aggregate.Sum('x'), not {aggregation!r}; for a function of "
+                "your own use AggregateFn, or groupby(...).map_groups()"
+            )
+    _check_columns(dataset, keys, aggregations)
+    helpers = {name: expr for each in aggregations for name, expr in (each._computed or {}).items()}
+    if helpers:
+        dataset = dataset._then(computed(dataset._plan, "aggregate()", helpers))
+    own = [aggregation for aggregation in aggregations if isinstance(aggregation, OwnAggregation)]
+    if own:
+        others = {call.column for each in aggregations if each not in own for call in each._calls.values()}
+        dataset = _custom_aggregates.with_partials(dataset, keys, own, cast("set[str]", others - {None}))
+    calls, outputs = _lowered(keys, aggregations)
+    groups = dataset._then(dataset._plan.group(keys, calls, outputs))
+    return _custom_aggregates.finished(groups, keys, own) if own else groups
+
+
+def _check_columns(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregation]) -> None:
+    """For columns that functions of Python look at; the engine looks for its own."""
+    own = [each for each in aggregations if isinstance(each, OwnAggregation) or each._computed]
+    known = dataset._known_columns() if own else None
+    wanted = [*(("groupby", key) for key in keys), *(("aggregate", each._on) for each in own)]
+    available = None if known is None else list(known.names)
+    for call, name in wanted:
+        if available is not None and name is not None and name not in available:
+            raise ValueError(f"{call}(): there is no column {name!r}; there are {', '.join(map(repr, available))}")
+    names = [*keys, *(each.name for each in aggregations)]
+    twice = [name for name in names if names.count(name) > 1]
+    if own and twice:
+        raise ValueError(f"aggregate(): two results have the name {twice[0]!r}: give one of them an alias_name")
+
+
+def _lowered(
+    keys: list[str], aggregations: Sequence[Aggregation]
 ) -> tuple[list[tuple[str, str | None, str, float]], list[tuple[str, str]]]:
     """What the native plan takes: calls, and the columns that come out of keys and calls, as SQL."""
     calls: dict[Call, str] = {}
     outputs = [(key, quoted(key)) for key in keys]
     for aggregation in aggregations:
-        if not isinstance(aggregation, Aggregation):
-            raise TypeError(
-                f"aggregate() takes aggregations such as aktis.data.aggregate.Sum('x'), not {aggregation!r}; for a function of "
-                "your own use groupby(...).map_groups()"
-            )
         letters = {}
         for letter, call in aggregation._calls.items():
             # The same number is not counted twice.
             letters[letter] = quoted(calls.setdefault(call, f"{call.function} {len(calls)} of a group"))
-        outputs.append((aggregation.name, aggregation._sql.format(**letters)))
-    named = [(call.function, call.column, name, call.share) for call, name in calls.items()]
-    return named, outputs
+        name = aggregation._partials if isinstance(aggregation, OwnAggregation) else aggregation.name
+        outputs.append((name, aggregation._sql.format(**letters)))
+    named_calls = [(call.function, call.column, name, call.share) for call, name in calls.items()]
+    return named_calls, outputs
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from aktis._messages.missing import explained
+
+        raise AttributeError(explained(__name__, name, __all__))

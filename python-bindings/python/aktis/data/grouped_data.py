@@ -58,8 +58,7 @@ class GroupedData:
         """
         if not aggs:
             raise ValueError("aggregate() needs at least one aggregation, such as aktis.data.aggregate.Count()")
-        calls, outputs = aggregate.lowered(self._keys, aggs)
-        return self._dataset._then(self._dataset._plan.group(self._keys, calls, outputs))
+        return aggregate.grouped(self._dataset, self._keys, aggs)
 
     def _of_columns(self, kind: Callable[..., Aggregation], on: str | list[str] | None, **options: Any) -> Dataset:
         if on is None:
