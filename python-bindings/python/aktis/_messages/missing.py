@@ -19,13 +19,12 @@ _FILES = (
 _TABLES = "read it with its own library, and give from_arrow() or from_pandas() what it gives"
 _MODEL = "run the model in a class for map_batches(), with num_gpus; there is aktis.models.TextEmbedder for embeddings"
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
-_DRIVER = "take the rows into the driver by to_pandas() or to_arrow() and compute there; for more rows than fit, sum up each batch"
 _TORCH = "use iter_torch_batches()"
 _WRITE = (
     "write in a function for map_batches() that returns what it has written, or write the batches of "
     "iter_batches(batch_format='pyarrow'); there is write_parquet()"
 )
-_BLOCKS = "blocks are not handed out: use iter_batches(), to_arrow() or materialize()"
+_BLOCKS = "use to_arrow_refs()"
 
 _TOP = {
     "LoggingConfig": "workers log as the function sets up the module logging; init(logging_level=...) is for the driver",
@@ -123,7 +122,6 @@ _UTIL = {
     "xgboost": _OF_RAY,
 }
 _DATASET = {
-    "cache": "use materialize()",
     "fully_executed": "use materialize()",
     "get_internal_block_refs": _BLOCKS,
     "iter_internal_ref_bundles": _BLOCKS,
@@ -131,17 +129,11 @@ _DATASET = {
     "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
     "join": "read the smaller side in the __init__ of a class, and join each batch with it in map_batches()",
     "lazy": "datasets are lazy: leave it out",
-    "mix": "read_parquet() takes several folders",
     "num_rows": "use count()",
     "serialize_lineage": "pickle the dataset",
-    "size_bytes": "see stats() after a run, or to_arrow().nbytes",
-    "summary": _DRIVER,
-    "to_arrow_refs": _BLOCKS,
     "to_daft": "give it to_arrow()",
     "to_dask": "write_parquet(), and read it there",
     "to_modin": "write_parquet(), and read it there",
-    "to_numpy_refs": _BLOCKS,
-    "to_pandas_refs": _BLOCKS,
     "to_random_access_dataset": "keep to_pandas() with an index in an actor",
     "to_spark": "write_parquet(), and read it there",
     "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
@@ -170,9 +162,11 @@ _ITERATOR = {
     "to_tf": _DATASET["to_tf"],
     "to_torch": _TORCH,
 }
+_AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _INSTEAD = {
     "aktis": _TOP,
     "aktis.data": _DATA,
+    "aktis.data.aggregate": _AGGREGATE,
     "aktis.data.expressions": _EXPRESSIONS,
     "aktis.util": _UTIL,
     "DataIterator": _ITERATOR,

@@ -13,6 +13,7 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
 from . import collate_fn, expressions
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
+from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._schema import Schema
 from ._sql import sql
@@ -27,6 +28,7 @@ __all__ = [
     "ExecutionOptions",
     "ExecutionResources",
     "MaterializedDataset",
+    "MixStoppingCondition",
     "Schema",
     "TaskPoolStrategy",
     "collate_fn",

@@ -42,11 +42,17 @@ class Part(NamedTuple):
         return self._replace(first_row=first_row, rows=left, bytes=self.bytes * left // self.rows, is_whole=False)
 
 
+def of_block(block: Any, *, is_whole: bool) -> Part:
+    """What a run has made of a block; ``is_whole``: certainly all of it."""
+    reference, first_row, rows, size = block.part()
+    return Part(reference, first_row, rows, size, is_whole)
+
+
 def of_blocks(blocks: Sequence[Any]) -> list[Part]:
     """The parts that a run has made, in order."""
     # A limit may have cut the last one.
     last = len(blocks) - 1
-    return [Part(*block.part(), is_whole=index < last) for index, block in enumerate(blocks)]
+    return [of_block(block, is_whole=index < last) for index, block in enumerate(blocks)]
 
 
 def rows_of(parts: Iterable[Part]) -> int:

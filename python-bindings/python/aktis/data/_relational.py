@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from . import aggregate
+from . import _mixing, aggregate
 from ._keywords import REMOTE_ARGS, Keywords, Refused
+from ._mixing import MixStoppingCondition
 from .grouped_data import GroupedData
 
 if TYPE_CHECKING:
@@ -328,3 +329,34 @@ class Relational:
         [{'id': 0}, {'id': 1}, {'id': 0}]
         """
         return self._then(self._plan.union([dataset._plan for dataset in other]))
+
+    def mix(
+        self,
+        *other: Dataset,
+        weights: list[float] | None = None,
+        stopping_condition: MixStoppingCondition = MixStoppingCondition.STOP_ON_LONGEST_DROP,
+    ) -> Dataset:
+        """This dataset and others interleaved, by pieces of some rows: always some of the one that is furthest behind its weight.
+
+        All rows are made, and lie in the object store, before the first come.
+
+        Args:
+            other: any number of datasets.
+            weights: how many rows of each, in proportion, this dataset first; ``None``: as many of each.
+            stopping_condition: whether to end when the first dataset has no rows left, or to go on with the others.
+
+        Returns:
+            A dataset of the rows. Columns go together as in :meth:`union`.
+
+        Raises:
+            ValueError: there is not one weight for each dataset, or one is not greater than 0; or a column has no type in common.
+
+        >>> import aktis.data
+        >>> even = aktis.data.from_items([0, 2], override_num_blocks=2)
+        >>> odd = aktis.data.from_items([1, 3], override_num_blocks=2)
+        >>> [row["item"] for row in even.mix(odd).take_all()]
+        [0, 1, 2, 3]
+        """
+        datasets = [cast("Dataset", self), *other]
+        stop = MixStoppingCondition(getattr(stopping_condition, "value", stopping_condition))
+        return self._then(_mixing.plan_of(datasets, _mixing.checked(weights, len(datasets)), stop))

@@ -222,7 +222,7 @@ class Coordinator:
         self._dataset._stats = execution
         with contextlib.closing(_running.each_block(execution)) as blocks:
             for block in blocks:
-                yield _parts.Part(*block.part(), is_whole=False)
+                yield _parts.of_block(block, is_whole=False)
 
     def schema(self) -> Schema | None:
         """The columns."""

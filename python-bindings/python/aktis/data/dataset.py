@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from . import _parts, _running
+from ._handing import Handing
+from ._kept import Keeping
 from ._relational import Relational
 from ._schema import Schema
 from ._splitting import Splitting
@@ -17,10 +19,12 @@ from ._writing import Writing
 if TYPE_CHECKING:
     import pyarrow
 
+    from ._summary import DatasetSummary
+    from .aggregate import Aggregation
     from .iterator import DataIterator
 
 
-class Dataset(Transforms, Relational, Splitting, Taking, Writing):
+class Dataset(Transforms, Relational, Splitting, Keeping, Handing, Taking, Writing):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.
@@ -77,6 +81,35 @@ class Dataset(Transforms, Relational, Splitting, Taking, Writing):
         from .iterator import DatasetIterator
 
         return DatasetIterator(self)
+
+    def summary(
+        self,
+        columns: list[str] | None = None,
+        override_dtype_agg_mapping: Mapping[pyarrow.DataType, Callable[[str], Sequence[Aggregation]]] | None = None,
+    ) -> DatasetSummary:
+        """Runs the dataset and tells of each column: of numbers mean, extremes, deviation and median, of others the most frequent
+        values, and of all how many are missing.
+
+        Args:
+            columns: which; ``None``: all.
+            override_dtype_agg_mapping: for columns of a type of pyarrow, a function from the name of the column to what is told
+                instead: see :mod:`aktis.data.aggregate`.
+
+        Returns:
+            What is told, as a data frame by its ``to_pandas()``.
+
+        Raises:
+            ValueError: a column is not there, or there is none.
+            TaskError: as for :meth:`take`.
+
+        >>> import aktis.data
+        >>> told = aktis.data.from_items([{"x": "a"}, {"x": "a"}, {"x": None}]).summary().get_column_stats("x")
+        >>> dict(zip(told["statistic"], told["value"]))["approx_topk[0]"]
+        {'x': 'a', 'count': 2}
+        """
+        from . import _summary
+
+        return _summary.of(self, columns, override_dtype_agg_mapping)
 
     def input_files(self) -> list[str]:
         """The files that are read.
@@ -233,6 +266,30 @@ class MaterializedDataset(Dataset):
         True
         """
         return self
+
+    def cache(self) -> Self:
+        """The same dataset: its rows are kept already.
+
+        Returns:
+            This dataset.
+
+        >>> import aktis.data
+        >>> aktis.data.range(3).materialize().cache().count()
+        3
+        """
+        return self
+
+    def size_bytes(self) -> int:
+        """How much memory the rows take.
+
+        Returns:
+            Bytes of the blocks, with a head of some hundred bytes for each.
+
+        >>> import aktis.data
+        >>> aktis.data.range(1000).materialize().size_bytes() >= 8000
+        True
+        """
+        return sum(part.bytes for part in self._parts)
 
     def __reduce__(self) -> Any:
         return type(self), (self._schema, self._parts)
