@@ -12,8 +12,10 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 
-use crate::payload::PART_ALIGNMENT;
 use crate::sync::Mutex;
+
+/// Alignment of every part of a laid-out value, in bytes.
+pub const PART_ALIGNMENT: usize = 64;
 
 /// Capacities that are kept are powers of two, from this one
 const SMALLEST_KEPT_BYTES: usize = 16 << 10;

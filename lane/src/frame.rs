@@ -308,7 +308,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::payload::PART_ALIGNMENT;
+    use crate::buffer::PART_ALIGNMENT;
 
     fn frame_of(id: u8, payload: &[u8]) -> Vec<u8> {
         encode_whole(&vec![id; 16], &PayloadParts::from(payload.to_vec()))

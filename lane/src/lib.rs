@@ -60,10 +60,10 @@ mod unflushed;
 mod wait;
 mod watched;
 
-pub use buffer::{AlignedBuffer, aligned_copy};
+pub use buffer::{AlignedBuffer, PART_ALIGNMENT, aligned_copy};
 pub use connection::{Closed, Connection, ConnectionId, Handler, Urgency};
 pub use frame::{Decoder, Frame, FrameError, encode_head, encode_whole};
-pub use payload::{PART_ALIGNMENT, Payload, PayloadPart, PayloadParts, align_up};
+pub use payload::{Payload, PayloadPart, PayloadParts, align_up};
 pub use reactor::{Acceptor, Reactor, Ticker};
 pub use sharing::NotOffered;
 pub use slots::SlotRange;

@@ -6,10 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::buffer::aligned_copy;
-
-/// Alignment of every part of a laid-out value, in bytes.
-pub const PART_ALIGNMENT: usize = 64;
+use crate::buffer::{PART_ALIGNMENT, aligned_copy};
 
 /// Rounds up to the next multiple of [`PART_ALIGNMENT`].
 #[inline]
