@@ -43,11 +43,11 @@ pub(crate) fn unasked(step: impl FnOnce(&mut GcsCore, &mut Turn) + Send + 'stati
 
 /// Where steps for the loop go. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct GcsPort {
+pub(crate) struct GcsMailbox {
     inbox: mpsc::UnboundedSender<Step>,
 }
 
-impl GcsPort {
+impl GcsMailbox {
     /// A port, and where its steps come out.
     pub(crate) fn open() -> (Self, mpsc::UnboundedReceiver<Step>) {
         let (inbox, steps) = mpsc::unbounded_channel();

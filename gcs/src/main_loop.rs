@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 use crate::core::{Effect, GcsCore, Turn, Write};
-use crate::inbox::{GcsPort, Outcome, Step, unasked};
+use crate::inbox::{GcsMailbox, Outcome, Step, unasked};
 use crate::io::publish::Publisher;
 use crate::io::raylets::Raylets;
 use crate::io::storage::Storage;
@@ -34,9 +34,9 @@ impl GcsLoop {
         core: GcsCore,
         storage: Box<dyn Storage>,
         publisher: Publisher,
-        raylets: impl FnOnce(GcsPort) -> Raylets,
-    ) -> (GcsPort, Self) {
-        let (port, inbox) = GcsPort::open();
+        raylets: impl FnOnce(GcsMailbox) -> Raylets,
+    ) -> (GcsMailbox, Self) {
+        let (port, inbox) = GcsMailbox::open();
         let raylets = raylets(port.clone());
         let started = Instant::now();
         (

@@ -51,7 +51,7 @@ enum Actor {
 }
 
 /// What a worker process executes.
-pub(crate) struct Executor {
+pub(crate) struct CallExecutor {
     runtime: Runtime,
     native: NativeHost,
     functions: HashMap<Bytes, Py<PyAny>>,
@@ -104,7 +104,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
     };
     let runtime = detached(py, || Runtime::start(config))
         .map_err(|failure| PyRuntimeError::new_err(failure.message))?;
-    let mut executor = Executor {
+    let mut executor = CallExecutor {
         runtime,
         native: NativeHost::new(native_registry()),
         functions: HashMap::new(),
@@ -130,7 +130,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
     ended.and_then(|()| wanted_exit())
 }
 
-impl Executor {
+impl CallExecutor {
     /// Runs until the process is to end; or until it is an async actor, whose host then runs instead.
     fn run(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         loop {

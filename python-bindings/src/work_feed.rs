@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 
 use crate::answer::hand_over;
 use crate::codec::decode_args;
-use crate::execute::Executor;
+use crate::execute::CallExecutor;
 use crate::interpreter_end::{attached, detached};
 use crate::session::CurrentCall;
 
@@ -33,7 +33,7 @@ const SIGNAL_SLICE: Duration = Duration::from_secs(1);
 /// See the [module](self).
 #[pyclass(module = "aktis._aktis", unsendable)]
 pub(crate) struct WorkFeed {
-    executor: Executor,
+    executor: CallExecutor,
     host: Py<PyAny>,
     watch: Option<LoopWatch>,
     fetcher: Mutex<Option<mpsc::Sender<Fetch>>>,
@@ -43,7 +43,7 @@ pub(crate) struct WorkFeed {
 type Fetch = (Box<ReceivedCall>, CurrentCall);
 
 impl WorkFeed {
-    pub(crate) fn new(executor: Executor, host: Py<PyAny>) -> Self {
+    pub(crate) fn new(executor: CallExecutor, host: Py<PyAny>) -> Self {
         Self {
             executor,
             host,

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
 use crate::core::keys::{CallId, ConnectionId, ReplyTo};
-use crate::io::frames::Frame;
+use crate::io::frames::ProcessFrame;
 use crate::transfer::{PullOrder, PullPlace, ReadGrant};
 
 /// Frames that may wait for the loop before their readers wait too.
@@ -110,7 +110,7 @@ pub(crate) enum ProcessNews {
     /// It begins.
     Connected(Arc<UnixStream>),
     /// The process said something.
-    Frame(Frame),
+    Frame(ProcessFrame),
     /// It has ended.
     Disconnected,
 }

@@ -10,10 +10,10 @@ const SHORT_BYTES: usize = 38;
 
 /// Bytes that are cheap to clone. Short ones, those of most calls, lie in place and are never allocated.
 #[derive(Clone)]
-pub struct Inband(Kept);
+pub struct Inband(InbandBytes);
 
 #[derive(Clone)]
-enum Kept {
+enum InbandBytes {
     Short { len: u8, bytes: [u8; SHORT_BYTES] },
     Shared(Bytes),
 }
@@ -21,36 +21,37 @@ enum Kept {
 impl Inband {
     /// A part of shared bytes.
     pub(crate) fn cut(bytes: &Bytes, range: Range<usize>) -> Self {
-        Self::short(&bytes[range.clone()]).unwrap_or_else(|| Self(Kept::Shared(bytes.slice(range))))
+        Self::short(&bytes[range.clone()])
+            .unwrap_or_else(|| Self(InbandBytes::Shared(bytes.slice(range))))
     }
 
     fn short(slice: &[u8]) -> Option<Self> {
         let mut bytes = [0; SHORT_BYTES];
         bytes.get_mut(..slice.len())?.copy_from_slice(slice);
         let len = u8::try_from(slice.len()).expect("at most SHORT_BYTES");
-        Some(Self(Kept::Short { len, bytes }))
+        Some(Self(InbandBytes::Short { len, bytes }))
     }
 
     /// The bytes, shared.
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
-            Kept::Short { len, bytes } => Bytes::copy_from_slice(&bytes[..usize::from(len)]),
-            Kept::Shared(bytes) => bytes,
+            InbandBytes::Short { len, bytes } => Bytes::copy_from_slice(&bytes[..usize::from(len)]),
+            InbandBytes::Shared(bytes) => bytes,
         }
     }
 
     /// The bytes if they are shared, that is to say long.
     pub(crate) fn as_shared(&self) -> Option<&Bytes> {
         match &self.0 {
-            Kept::Short { .. } => None,
-            Kept::Shared(bytes) => Some(bytes),
+            InbandBytes::Short { .. } => None,
+            InbandBytes::Shared(bytes) => Some(bytes),
         }
     }
 }
 
 impl Default for Inband {
     fn default() -> Self {
-        Self(Kept::Short {
+        Self(InbandBytes::Short {
             len: 0,
             bytes: [0; SHORT_BYTES],
         })
@@ -62,27 +63,28 @@ impl Deref for Inband {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Kept::Short { len, bytes } => &bytes[..usize::from(*len)],
-            Kept::Shared(bytes) => bytes,
+            InbandBytes::Short { len, bytes } => &bytes[..usize::from(*len)],
+            InbandBytes::Shared(bytes) => bytes,
         }
     }
 }
 
 impl From<&[u8]> for Inband {
     fn from(slice: &[u8]) -> Self {
-        Self::short(slice).unwrap_or_else(|| Self(Kept::Shared(Bytes::copy_from_slice(slice))))
+        Self::short(slice)
+            .unwrap_or_else(|| Self(InbandBytes::Shared(Bytes::copy_from_slice(slice))))
     }
 }
 
 impl From<Bytes> for Inband {
     fn from(bytes: Bytes) -> Self {
-        Self::short(&bytes).unwrap_or(Self(Kept::Shared(bytes)))
+        Self::short(&bytes).unwrap_or(Self(InbandBytes::Shared(bytes)))
     }
 }
 
 impl From<Vec<u8>> for Inband {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::short(&bytes).unwrap_or_else(|| Self(Kept::Shared(bytes.into())))
+        Self::short(&bytes).unwrap_or_else(|| Self(InbandBytes::Shared(bytes.into())))
     }
 }
 

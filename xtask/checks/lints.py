@@ -144,10 +144,12 @@ _TYPE = re.compile(r"^[ \t]*(?:pub(?:\([^)]*\))?[ \t]+)?(?:struct|enum|trait|uni
 #: What may be there twice in a crate, since everybody knows what it means where it stands.
 IDIOMS = {"Inner": "what a handle shares", "State": "where the one thing of its file is"}
 TWICE = {("data", "NamedExpression"): "the one on the wire is the message of the other"}
+#: What stands for the whole of something, and is spoken of without its crate.
+_SPOKEN_OF = re.compile(r"\w+(?:Table|Pool|Port|Loop|Effect)")
 
 
 def _twice(files: list[Source]) -> list[str]:
-    """Names of types that mean two things in one crate."""
+    """Names of types that mean two things in one crate; of tables, pools and the like, anywhere."""
     known: dict[tuple[str, str], str] = {}
     found = []
     for source in files:
@@ -157,7 +159,8 @@ def _twice(files: list[Source]) -> list[str]:
             name, place = match.group(1), source.place(match.start(1))
             if source.is_test(match.start()) or name in IDIOMS or (source.crate, name) in TWICE:
                 continue
-            other = known.setdefault((source.crate, name), place)
+            crate = "" if _SPOKEN_OF.fullmatch(name) else source.crate
+            other = known.setdefault((crate, name), place)
             if other != place:
                 found.append(
                     f"{place}: the type {name} is another one than that of {other}: name it for what sets it apart"

@@ -6,7 +6,7 @@
 //! child.
 //!
 //! ```text
-//!   Kept::new ─────────── fork() ─────────── drop ─────────── child ends
+//!   DroppedUnseen::new ── fork() ─────────── drop ─────────── child ends
 //!     notes how many        child holds the     waits with       reading end says so:
 //!     forks there were      writing end         the others       drop_unseen() drops it
 //! ```
@@ -67,12 +67,12 @@ struct Waiting {
 
 /// Something whose drop waits until no forked child can see it. In such a child itself dropping does nothing.
 #[derive(Debug)]
-pub struct Kept<T: Send + 'static> {
+pub struct DroppedUnseen<T: Send + 'static> {
     thing: Option<T>,
     since: u64,
 }
 
-impl<T: Send + 'static> Kept<T> {
+impl<T: Send + 'static> DroppedUnseen<T> {
     /// Children that were forked before now do not see it.
     pub fn new(thing: T) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl<T: Send + 'static> Kept<T> {
     }
 }
 
-impl<T: Send + 'static> std::ops::Deref for Kept<T> {
+impl<T: Send + 'static> std::ops::Deref for DroppedUnseen<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -90,7 +90,7 @@ impl<T: Send + 'static> std::ops::Deref for Kept<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Kept<T> {
+impl<T: Send + 'static> Drop for DroppedUnseen<T> {
     fn drop(&mut self) {
         let Some(thing) = self.thing.take() else {
             return;
@@ -210,9 +210,12 @@ mod tests {
         }
     }
 
-    fn noted() -> (Kept<Noted>, Arc<AtomicBool>) {
+    fn noted() -> (DroppedUnseen<Noted>, Arc<AtomicBool>) {
         let is_dropped = Arc::new(AtomicBool::new(false));
-        (Kept::new(Noted(Arc::clone(&is_dropped))), is_dropped)
+        (
+            DroppedUnseen::new(Noted(Arc::clone(&is_dropped))),
+            is_dropped,
+        )
     }
 
     /// A child that sleeps until it is killed.

@@ -9,7 +9,7 @@
 //!
 //! Sockets are recognised by their names, which lie in a session's folder; descriptors without a name are registered.
 //!
-//! The parent, for its part, keeps memory that the child may read ([`Kept`]).
+//! The parent, for its part, keeps memory that the child may read ([`DroppedUnseen`]).
 
 mod kept;
 
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustix::net::{SocketAddrAny, SocketAddrUnix, getpeername, getsockname};
 
-pub use kept::{Kept, after_fork_in_parent, before_fork, drop_unseen, set_alarm};
+pub use kept::{DroppedUnseen, after_fork_in_parent, before_fork, drop_unseen, set_alarm};
 
 static IS_ABANDONED: AtomicBool = AtomicBool::new(false);
 static DESCRIPTORS: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());

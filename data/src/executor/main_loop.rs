@@ -20,7 +20,7 @@ use crate::executor::core::Executor;
 use crate::executor::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
-use crate::executor::pool::{Answer, WorkerInput, WorkerPool, WorkerStart};
+use crate::executor::pool::{Answer, StagePool, WorkerInput, WorkerStart};
 use crate::ledger::FolderOutput;
 use crate::sources::Split;
 use crate::stage_worker::SeenColumns;
@@ -55,7 +55,7 @@ pub(crate) struct StageStart {
 /// One execution.
 pub(crate) struct ExecutionLoop {
     pub(crate) executor: Executor,
-    pub(crate) pool: Box<dyn WorkerPool>,
+    pub(crate) pool: Box<dyn StagePool>,
     pub(crate) stages: Vec<StageStart>,
     /// Of each stage: those of its source.
     pub(crate) splits: Vec<Vec<Split>>,

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use crate::block::{self, BlockHandle};
 use crate::error::PlanError;
 use crate::executor::core::event::BlockKey;
-use crate::executor::pool::{BlockReader, WorkerPool};
+use crate::executor::pool::{BlockReader, StagePool};
 use crate::graph::FitError;
 use crate::plan::Dataset;
 use crate::sinks::Sink;
@@ -147,7 +147,7 @@ impl Execution {
     pub fn start(
         dataset: &Dataset,
         sink: &Sink,
-        pool: Box<dyn WorkerPool>,
+        pool: Box<dyn StagePool>,
         options: &ExecutionOptions,
     ) -> Result<Self, ExecuteError> {
         prepare::start(dataset, sink, pool, options)

@@ -16,7 +16,7 @@ use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
-use crate::executor::pool::{PoolAnswers, WorkerPool};
+use crate::executor::pool::{PoolAnswers, StagePool};
 use crate::graph::{
     EdgeKind, JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job,
 };
@@ -44,7 +44,7 @@ const PREFETCH_BATCHES: u32 = 2;
 pub(super) fn start(
     dataset: &Dataset,
     sink: &Sink,
-    pool: Box<dyn WorkerPool>,
+    pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
     let job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
@@ -105,7 +105,7 @@ pub(super) fn start(
 /// What the loop is made of.
 struct Launch {
     executor: Executor,
-    pool: Box<dyn WorkerPool>,
+    pool: Box<dyn StagePool>,
     starts: Vec<StageStart>,
     splits: Vec<Vec<Split>>,
     stats: ExecutionStats,
@@ -197,7 +197,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(options: &ExecutionOptions, pool: &dyn WorkerPool, workers: usize) -> Self {
+    fn new(options: &ExecutionOptions, pool: &dyn StagePool, workers: usize) -> Self {
         let half_of_store = || pool.store_bytes().map(|bytes| bytes / 2);
         let budget = options
             .budget_bytes

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tonic::Status;
 
 use crate::core::StartOutcome;
-use crate::inbox::GcsPort;
+use crate::inbox::GcsMailbox;
 
 /// Connections that are kept; beyond, all are forgotten, and those that are needed open again.
 const MOST_CLIENTS: usize = 4096;
@@ -35,11 +35,16 @@ pub(crate) struct Raylets {
     security: Security,
     beside: Handle,
     clients: HashMap<String, RayletClient<Channel>>,
-    port: GcsPort,
+    port: GcsMailbox,
 }
 
 impl Raylets {
-    pub(crate) fn new(network: Network, security: Security, beside: Handle, port: GcsPort) -> Self {
+    pub(crate) fn new(
+        network: Network,
+        security: Security,
+        beside: Handle,
+        port: GcsMailbox,
+    ) -> Self {
         Self {
             network,
             security,

@@ -19,13 +19,13 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::core::GcsError;
-use crate::inbox::{GcsPort, NotKept};
+use crate::inbox::{GcsMailbox, NotKept};
 use crate::io::publish::{Publisher, Subscription};
 
 /// Serves `aktis.v1.Gcs`.
 #[derive(Debug, Clone)]
 pub(crate) struct GcsService {
-    port: GcsPort,
+    port: GcsMailbox,
     publisher: Publisher,
     storage_name: String,
     subscriptions: Arc<AtomicU64>,
@@ -36,7 +36,7 @@ pub(crate) struct GcsService {
 type Reply<T> = Result<Response<T>, Status>;
 
 impl GcsService {
-    pub(crate) fn new(port: GcsPort, publisher: Publisher, storage_name: String) -> Self {
+    pub(crate) fn new(port: GcsMailbox, publisher: Publisher, storage_name: String) -> Self {
         Self {
             port,
             publisher,

@@ -21,7 +21,7 @@ mod holders;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use aktis_common::fork::Kept;
+use aktis_common::fork::DroppedUnseen;
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{
@@ -188,7 +188,7 @@ impl ReceivedSlots {
             slot,
         };
         Some(Bytes::from_owner(SlotBytes {
-            slot: Kept::new(slot),
+            slot: DroppedUnseen::new(slot),
             len,
         }))
     }
@@ -196,7 +196,7 @@ impl ReceivedSlots {
 
 /// A payload that this process reads.
 struct SlotBytes {
-    slot: Kept<HeldSlot>,
+    slot: DroppedUnseen<HeldSlot>,
     len: usize,
 }
 

@@ -153,7 +153,7 @@ pub enum Effect {
         message: PeerMessage,
     },
     /// Change the store.
-    Store(StoreEffect),
+    Store(NodeStoreEffect),
 }
 
 /// Whose lines a worker printed, once it is gone from the pool.
@@ -203,7 +203,7 @@ pub enum GcsReport {
 
 /// What is asked of the store and of the transfers into it.
 #[derive(Debug)]
-pub enum StoreEffect {
+pub enum NodeStoreEffect {
     /// A process is gone: its references and half-made objects go.
     ClientGone {
         /// Its connection.

@@ -18,19 +18,19 @@ pub(crate) enum BadFrame {
 
 /// A frame as it came in. `kind` is unset for kinds that a newer peer knows.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct ProcessFrame {
     pub(crate) request_id: u64,
     pub(crate) kind: Option<node_frame::Kind>,
     pub(crate) payload: Bytes,
 }
 
 /// The next frame of a process, if it is complete.
-pub(crate) fn next_frame(decoder: &mut Decoder) -> Result<Option<Frame>, BadFrame> {
+pub(crate) fn next_frame(decoder: &mut Decoder) -> Result<Option<ProcessFrame>, BadFrame> {
     let Some(frame) = decoder.next_frame().map_err(BadFrame::Lengths)? else {
         return Ok(None);
     };
     let header = NodeFrame::decode(frame.header).map_err(BadFrame::Header)?;
-    Ok(Some(Frame {
+    Ok(Some(ProcessFrame {
         request_id: header.request_id,
         kind: header.kind,
         payload: frame.payload.into_bytes(),

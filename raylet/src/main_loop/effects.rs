@@ -12,7 +12,7 @@ use aktis_proto::v1::{
 use bytes::Bytes;
 
 use super::RayletLoop;
-use crate::core::effect::{Effect, StoreEffect};
+use crate::core::effect::{Effect, NodeStoreEffect};
 use crate::core::event::{CallAnswer, Event};
 use crate::core::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use crate::inbox::Message;
@@ -135,22 +135,24 @@ impl RayletLoop {
         }
     }
 
-    fn change_store(&mut self, effect: StoreEffect) {
+    fn change_store(&mut self, effect: NodeStoreEffect) {
         match effect {
-            StoreEffect::ClientGone { connection } => self.ports.store.client_gone(connection),
-            StoreEffect::OwnerGone { owner } => self.ports.store.owner_gone(owner),
-            StoreEffect::OwnersOfNodeGone { node } => self.ports.store.owners_of_node_gone(node),
-            StoreEffect::ForeignOwnersGone => self.ports.store.foreign_owners_gone(),
-            StoreEffect::Free { object_ids } => self.ports.store.free(&object_ids),
-            StoreEffect::Pull {
+            NodeStoreEffect::ClientGone { connection } => self.ports.store.client_gone(connection),
+            NodeStoreEffect::OwnerGone { owner } => self.ports.store.owner_gone(owner),
+            NodeStoreEffect::OwnersOfNodeGone { node } => {
+                self.ports.store.owners_of_node_gone(node)
+            }
+            NodeStoreEffect::ForeignOwnersGone => self.ports.store.foreign_owners_gone(),
+            NodeStoreEffect::Free { object_ids } => self.ports.store.free(&object_ids),
+            NodeStoreEffect::Pull {
                 object_id,
                 owner,
                 node,
             } => {
                 self.begin_pull(&object_id, owner, node);
             }
-            StoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
-            StoreEffect::EndGet { reply_to, outcome } => {
+            NodeStoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
+            NodeStoreEffect::EndGet { reply_to, outcome } => {
                 self.ports.store.end_get(reply_to, outcome);
             }
         }

@@ -9,7 +9,7 @@ use super::shutdown::End;
 use crate::core::event::Event;
 use crate::core::keys::ConnectionId;
 use crate::inbox::{Message, ProcessNews};
-use crate::io::frames::Frame;
+use crate::io::frames::ProcessFrame;
 use crate::io::logs::Flush;
 
 impl RayletLoop {
@@ -26,8 +26,8 @@ impl RayletLoop {
     }
 
     /// A frame of a process. What the store or the follower of logs can answer does not pass the core.
-    fn on_frame(&mut self, connection: ConnectionId, frame: Frame) {
-        let Frame {
+    fn on_frame(&mut self, connection: ConnectionId, frame: ProcessFrame) {
+        let ProcessFrame {
             request_id,
             kind,
             payload,

@@ -193,6 +193,10 @@ class TestLints:
         assert lints_of(a__src__one="pub struct Claim;", b__src__two="enum Claim { One }") == []
         assert lints_of(a__src__one="struct Inner;", a__src__two="struct Inner;") == []
 
+    def test_table_of_a_name_is_one_table_wherever_it_is(self):
+        (complaint,) = lints_of(a__src__one="pub struct ClaimTable;", b__src__two="struct ClaimTable;")
+        assert complaint.startswith("b/src/two.rs:1: the type ClaimTable is another one than that of a/src/one.rs:1")
+
 
 class TestRust:
     def test_comments_and_strings_are_no_code_and_keep_their_places(self):

@@ -49,10 +49,10 @@ pub(crate) struct Core {
     clock: clock::Clock,
     /// How many there were, in builds with assertions.
     events: u32,
-    pub(crate) objects: objects::ObjectTable,
+    pub(crate) objects: objects::ReferenceTable,
     pub(crate) tasks: tasks::TaskTable,
-    pub(crate) leases: leases::LeaseTable,
-    pub(crate) actors: actors::ActorTable,
+    pub(crate) leases: leases::ClassTable,
+    pub(crate) actors: actors::CalleeTable,
     pub(crate) streams: streams::StreamTable,
 }
 
@@ -69,10 +69,10 @@ impl Core {
         Self {
             clock: clock::Clock::default(),
             events: 0,
-            objects: objects::ObjectTable::new(me),
+            objects: objects::ReferenceTable::new(me),
             tasks: tasks::TaskTable::new(lineage_limit_bytes),
-            leases: leases::LeaseTable::new(lease_idle),
-            actors: actors::ActorTable::default(),
+            leases: leases::ClassTable::new(lease_idle),
+            actors: actors::CalleeTable::default(),
             streams: streams::StreamTable::default(),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_common::fork::Kept;
+use aktis_common::fork::DroppedUnseen;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_common::marks::{Point, mark};
 use aktis_lane::{AlignedBuffer, Reactor, Urgency, Waiter};
@@ -294,7 +294,7 @@ impl StoreClient {
     /// Takes over the reference that the raylet holds for this process; it is given back with the bytes, or the error.
     #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
     fn pin(&self, object: ObjectId, view: &wire::StoreView) -> Result<Bytes, TaskFailure> {
-        let pin = Kept::new(StorePin {
+        let pin = DroppedUnseen::new(StorePin {
             store: self.clone(),
             object,
         });

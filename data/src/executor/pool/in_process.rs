@@ -14,7 +14,7 @@ use aktis_worker::TaskFailure;
 use bytes::Bytes;
 
 use super::{
-    Answer, AnswerSink, BlockReader, Look, PoolAnswers, WorkerInput, WorkerPool, WorkerStart,
+    Answer, AnswerSink, BlockReader, Look, PoolAnswers, StagePool, WorkerInput, WorkerStart,
 };
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
@@ -71,7 +71,7 @@ impl InProcessPool {
     }
 }
 
-impl WorkerPool for InProcessPool {
+impl StagePool for InProcessPool {
     fn look(&self) -> Look {
         let view = self.view.clone();
         Arc::new(move || Ok(view.clone()))

@@ -35,7 +35,7 @@ pub(crate) enum Answer {
 pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, Answer) + Send + Sync>;
 
 /// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`].
-pub trait WorkerPool: Send {
+pub trait StagePool: Send {
     /// Looks what the cluster has, from any thread; as if nobody used anything of it.
     fn look(&self) -> Look;
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Answer, AnswerSink, BlockReader, Look, PoolAnswers, WorkerInput, WorkerPool, WorkerStart,
+    Answer, AnswerSink, BlockReader, Look, PoolAnswers, StagePool, WorkerInput, WorkerStart,
 };
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
@@ -183,7 +183,7 @@ fn view_of(node: &NodeInfo) -> Result<NodeView, TaskFailure> {
     })
 }
 
-impl WorkerPool for RuntimePool {
+impl StagePool for RuntimePool {
     fn look(&self) -> Look {
         let runtime = self.runtime.clone();
         Arc::new(move || {

@@ -3,7 +3,7 @@
 use aktis_common::ids::{ObjectId, WorkerId};
 
 use super::ObjectTable;
-use super::reclaim::Placement;
+use super::reclaim::RoomSearch;
 use crate::core::effect::{GoneReason, StoreReply};
 use crate::core::object::{ObjectEntry, Residence};
 use crate::core::queue::MemoryRequest;
@@ -121,7 +121,7 @@ impl ObjectTable {
     ) -> Result<CreateAnswer, CreateError> {
         if self.queue.is_empty() {
             match self.place(size_bytes) {
-                Placement::Placed(extent) => {
+                RoomSearch::Placed(extent) => {
                     let residence = Residence::Creating {
                         writer: client,
                         extent,
@@ -129,13 +129,13 @@ impl ObjectTable {
                     self.update(oid, |entry| entry.residence = residence);
                     return Ok(CreateAnswer::Created(self.location(oid)));
                 }
-                Placement::Stalled if self.config.full_grace.is_zero() => {
+                RoomSearch::Stalled if self.config.full_grace.is_zero() => {
                     self.writes.remove_one(client, oid);
                     let full = self.describe_full(oid);
                     self.remove_entry(oid);
                     return Err(CreateError::Full(full));
                 }
-                Placement::Stalled | Placement::InFlight => {}
+                RoomSearch::Stalled | RoomSearch::InFlight => {}
             }
         }
         self.queue.push(MemoryRequest::Create(oid));

@@ -3,7 +3,7 @@
 use aktis_common::ids::ObjectId;
 
 use super::ObjectTable;
-use super::reclaim::Placement;
+use super::reclaim::RoomSearch;
 use crate::core::effect::StoreReply;
 use crate::core::object::{Class, Residence};
 use crate::core::queue::MemoryRequest;
@@ -122,16 +122,16 @@ impl ObjectTable {
         let size_bytes = self.objects[&oid].size_bytes;
         if !self.queue.has_restores() {
             match self.place(size_bytes) {
-                Placement::Placed(extent) => {
+                RoomSearch::Placed(extent) => {
                     self.waiters.push(client, oid);
                     self.start_restore(oid, extent);
                     return Ok(GetAnswer::Restoring);
                 }
-                Placement::Stalled if self.config.full_grace.is_zero() => {
+                RoomSearch::Stalled if self.config.full_grace.is_zero() => {
                     let full = self.describe_full(oid);
                     return Err(GetError::Full { full, slot });
                 }
-                Placement::Stalled | Placement::InFlight => {}
+                RoomSearch::Stalled | RoomSearch::InFlight => {}
             }
         }
         self.waiters.push(client, oid);

@@ -26,7 +26,7 @@ pub(super) struct SpillBlock {
 
 /// What came of the attempt to find room.
 #[derive(Debug)]
-pub(super) enum Placement {
+pub(super) enum RoomSearch {
     /// Here it is.
     Placed(Extent),
     /// Not yet, but work is under way that may make some.
@@ -56,12 +56,12 @@ impl ObjectTable {
         while let Some(request) = self.queue.front() {
             let size_bytes = self.objects[&request.oid()].size_bytes;
             match self.place(size_bytes) {
-                Placement::Placed(extent) => {
+                RoomSearch::Placed(extent) => {
                     self.queue.pop();
                     self.grant(request, extent);
                 }
-                Placement::InFlight => return,
-                Placement::Stalled => {
+                RoomSearch::InFlight => return,
+                RoomSearch::Stalled => {
                     let waited = self.queue.note_stalled(self.now);
                     if waited < self.patience(request) {
                         return;
@@ -83,9 +83,9 @@ impl ObjectTable {
 
     /// Finds room for `size_bytes`: on the free list, by evicting least recently used copies, or
     /// by starting to spill primary copies.
-    pub(super) fn place(&mut self, size_bytes: u64) -> Placement {
+    pub(super) fn place(&mut self, size_bytes: u64) -> RoomSearch {
         if let Some(extent) = self.allocator.allocate(size_bytes) {
-            return Placement::Placed(extent);
+            return RoomSearch::Placed(extent);
         }
         let needed_bytes = self.allocator.footprint_bytes(size_bytes);
         let obtainable_bytes = self.allocator.free_bytes()
@@ -97,19 +97,19 @@ impl ObjectTable {
                 .bytes(Class::Spillable)
                 .min(self.spill_budget_bytes());
         if needed_bytes > obtainable_bytes {
-            return Placement::Stalled;
+            return RoomSearch::Stalled;
         }
         while let Some(victim) = self.index.first_evictable() {
             self.evict(victim);
             if let Some(extent) = self.allocator.allocate(size_bytes) {
-                return Placement::Placed(extent);
+                return RoomSearch::Placed(extent);
             }
         }
         self.start_spilling(needed_bytes);
         if self.index.count(Class::Spilling) > 0 || self.warmth.reserved_bytes() > 0 {
-            Placement::InFlight
+            RoomSearch::InFlight
         } else {
-            Placement::Stalled
+            RoomSearch::Stalled
         }
     }
 

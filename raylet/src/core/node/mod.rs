@@ -24,7 +24,7 @@ use rustc_hash::FxHashSet;
 
 use self::cluster::ClusterDirectory;
 use self::report::ReportSchedule;
-use crate::core::effect::{Effect, StoreEffect};
+use crate::core::effect::{Effect, NodeStoreEffect};
 use crate::core::keys::ConnectionId;
 use crate::core::out::Out;
 
@@ -207,7 +207,7 @@ impl Membership {
             // Told when it happened.
             return;
         }
-        out.push(Effect::Store(StoreEffect::OwnerGone { owner: worker }));
+        out.push(Effect::Store(NodeStoreEffect::OwnerGone { owner: worker }));
         out.tell(NodeEvent::WorkerDied { worker, died });
     }
 
@@ -218,7 +218,7 @@ impl Membership {
             node,
             raylet_address: None,
         });
-        out.push(Effect::Store(StoreEffect::OwnersOfNodeGone { node }));
+        out.push(Effect::Store(NodeStoreEffect::OwnersOfNodeGone { node }));
         out.tell(NodeEvent::Lost {
             node,
             cause: cause.to_owned(),

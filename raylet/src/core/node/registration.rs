@@ -12,7 +12,7 @@ use aktis_proto::v1::NodeInfo;
 use rustc_hash::FxHashSet;
 
 use super::{Membership, NodeEvent, note_address};
-use crate::core::effect::{Effect, StoreEffect};
+use crate::core::effect::{Effect, NodeStoreEffect};
 use crate::core::event::Registration;
 use crate::core::out::Out;
 
@@ -29,7 +29,7 @@ impl Membership {
         self.generation = reply.generation;
         self.take_snapshot(nodes, now_unix_millis, out);
         if was_given_up {
-            out.push(Effect::Store(StoreEffect::ForeignOwnersGone));
+            out.push(Effect::Store(NodeStoreEffect::ForeignOwnersGone));
             out.tell(NodeEvent::GivenUp);
         }
         let dead = reply.dead_workers.iter();
@@ -37,7 +37,7 @@ impl Membership {
             .filter_map(|id| WorkerId::from_bytes(id).ok())
             .collect();
         for owner in &dead {
-            out.push(Effect::Store(StoreEffect::OwnerGone { owner: *owner }));
+            out.push(Effect::Store(NodeStoreEffect::OwnerGone { owner: *owner }));
         }
         out.tell(NodeEvent::OwnersDied(dead));
         out.tell(NodeEvent::Kept(reply.actors));

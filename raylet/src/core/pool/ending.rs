@@ -13,7 +13,7 @@ use aktis_common::ids::{JobId, WorkerId};
 use aktis_proto::v1::{Exit as ExitFrame, node_frame};
 
 use super::{Duty, PoolChores, PoolEvent, Worker, WorkerPool, WorkerState};
-use crate::core::effect::{Effect, Epitaph, StoreEffect};
+use crate::core::effect::{Effect, Epitaph, NodeStoreEffect};
 use crate::core::event::Exit;
 use crate::core::out::Out;
 use crate::core::processes::Process;
@@ -187,7 +187,7 @@ impl WorkerPool {
         let state = self.get(id).map(|worker| worker.state);
         if let Some(WorkerState::Starting { .. }) = state {
             let connection = process.connection;
-            out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
             return self.fail_start(id, "it ended right after its hello", out);
         }
         self.cut_off(id, process.is_leaving, out.now());
@@ -231,7 +231,7 @@ impl WorkerPool {
             return;
         };
         if let Some(connection) = worker.connection {
-            out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
         }
         let pid = worker.pid.unwrap_or(0);
         let label = worker.source();

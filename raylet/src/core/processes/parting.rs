@@ -5,7 +5,7 @@ use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{Address, FinishJobRequest, ReportWorkerDeathRequest, WorkerDied};
 
 use super::{Process, ProcessEvent, ProcessTable};
-use crate::core::effect::{Effect, GcsReport, StoreEffect};
+use crate::core::effect::{Effect, GcsReport, NodeStoreEffect};
 use crate::core::keys::ConnectionId;
 use crate::core::out::Out;
 
@@ -13,10 +13,10 @@ impl ProcessTable {
     /// A connection has ended. What the process owned goes at once; what it may still be using goes with the process.
     pub fn connection_ended(&mut self, connection: ConnectionId, out: &mut Out) {
         let Some(process) = self.remove(connection) else {
-            return out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            return out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
         };
         let owner = process.worker;
-        out.push(Effect::Store(StoreEffect::OwnerGone { owner }));
+        out.push(Effect::Store(NodeStoreEffect::OwnerGone { owner }));
         out.tell(ProcessEvent::Gone(process));
     }
 
@@ -26,7 +26,7 @@ impl ProcessTable {
             // What it said last may still be in its connection, whose end follows.
             Some(process) => process.has_ended = true,
             None if self.unended.remove(&connection) => {
-                out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+                out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
             }
             None => {}
         }
@@ -37,7 +37,7 @@ impl ProcessTable {
         let connection = driver.connection;
         // One that takes its leave does not touch the store any more.
         if driver.is_leaving || driver.has_ended {
-            out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
         } else {
             // It is struck out of the connected ones, and its end is awaited once (`PROC-2`).
             self.unended.insert(connection);

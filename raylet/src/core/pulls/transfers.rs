@@ -6,7 +6,7 @@ use aktis_proto::v1::{Failure, Lost, StoreFree, StoreGet, store_get_reply};
 use bytes::Bytes;
 
 use super::{PullEvent, PullStep, PullTable};
-use crate::core::effect::{Effect, PeerMessage, StoreEffect};
+use crate::core::effect::{Effect, NodeStoreEffect, PeerMessage};
 use crate::core::event::{PullFailure, StoreEvent};
 use crate::core::keys::{ConnectionId, ReplyTo};
 use crate::core::out::Out;
@@ -88,14 +88,14 @@ impl PullTable {
             PullStep::Wait => {}
             PullStep::From(node) => {
                 let owner = self.owner_of(object).cloned().unwrap_or_default();
-                out.push(Effect::Store(StoreEffect::Pull {
+                out.push(Effect::Store(NodeStoreEffect::Pull {
                     object_id,
                     owner,
                     node,
                 }));
             }
             PullStep::Lost { waiters, tried } => {
-                out.push(Effect::Store(StoreEffect::AbandonPull { object_id }));
+                out.push(Effect::Store(NodeStoreEffect::AbandonPull { object_id }));
                 let tried_nodes: Vec<_> = tried.into_iter().map(NodeId::to_wire).collect();
                 for waiter in waiters {
                     let lost = Lost {
@@ -136,18 +136,18 @@ impl PullTable {
 
     /// Objects that nobody references any more go.
     pub fn free_here(&self, object_ids: Vec<Bytes>, out: &mut Out) {
-        out.push(Effect::Store(StoreEffect::Free { object_ids }));
+        out.push(Effect::Store(NodeStoreEffect::Free { object_ids }));
     }
 
     fn abandon_pulls_of(&mut self, is_gone: impl Fn(ReplyTo) -> bool, out: &mut Out) {
         for object in self.forget(is_gone) {
             let object_id = object.to_wire();
-            out.push(Effect::Store(StoreEffect::AbandonPull { object_id }));
+            out.push(Effect::Store(NodeStoreEffect::AbandonPull { object_id }));
         }
     }
 }
 
 /// A get that ends without the object.
 fn end_get(reply_to: ReplyTo, outcome: store_get_reply::Outcome, out: &mut Out) {
-    out.push(Effect::Store(StoreEffect::EndGet { reply_to, outcome }));
+    out.push(Effect::Store(NodeStoreEffect::EndGet { reply_to, outcome }));
 }

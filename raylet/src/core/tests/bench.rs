@@ -225,7 +225,7 @@ impl Bench {
     /// Whether the store was told that a client is gone.
     pub(super) fn has_left_the_store(&self, client: ConnectionId) -> bool {
         self.effects.iter().any(|effect| {
-            matches!(effect, Effect::Store(StoreEffect::ClientGone { connection })
+            matches!(effect, Effect::Store(NodeStoreEffect::ClientGone { connection })
                 if *connection == client)
         })
     }

@@ -3,7 +3,7 @@
 use aktis_proto::v1::{HostedActor, NodeDied};
 
 use super::*;
-use crate::core::effect::StoreEffect;
+use crate::core::effect::NodeStoreEffect;
 
 const ACTOR: ActorId = ActorId::new([4; 16]);
 
@@ -74,7 +74,7 @@ fn leases_and_objects_that_others_gave_up_are_freed_when_the_node_is_back() {
         "NODE-3: that of its own driver stays"
     );
     let are_freed =
-        |effect: &Effect| matches!(effect, Effect::Store(StoreEffect::ForeignOwnersGone));
+        |effect: &Effect| matches!(effect, Effect::Store(NodeStoreEffect::ForeignOwnersGone));
     assert!(bench.effects.iter().any(are_freed), "NODE-3");
     // The node registers once more, and nothing was given up since.
     bench.lease_of(THERE, 8);

@@ -48,7 +48,7 @@ pub(crate) struct LogFolder {
 }
 
 /// A file that may go.
-struct Kept {
+struct KeptFile {
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
@@ -103,7 +103,7 @@ impl LogFolder {
     }
 
     /// The files that are to go, by their folders.
-    fn surplus_of(&self, mut kept: Vec<Kept>) -> HashMap<PathBuf, Vec<PathBuf>> {
+    fn surplus_of(&self, mut kept: Vec<KeptFile>) -> HashMap<PathBuf, Vec<PathBuf>> {
         let now = SystemTime::now();
         kept.sort_by_key(|file| std::cmp::Reverse(file.modified));
         let mut total_bytes = 0;
@@ -221,7 +221,7 @@ fn lock(folder: &Path) -> Option<File> {
     Some(file)
 }
 
-fn files_of(folder: &Path) -> Vec<Kept> {
+fn files_of(folder: &Path) -> Vec<KeptFile> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter(|entry| {
         let name = entry.file_name();
@@ -231,7 +231,7 @@ fn files_of(folder: &Path) -> Vec<Kept> {
     files
         .filter_map(|entry| {
             let metadata = entry.metadata().ok()?;
-            Some(Kept {
+            Some(KeptFile {
                 path: entry.path(),
                 bytes: metadata.len(),
                 modified: metadata.modified().ok()?,

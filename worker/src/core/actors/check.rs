@@ -2,11 +2,11 @@
 
 use aktis_common::ids::TaskId;
 
-use super::{ActorTable, Reach};
+use super::{CalleeTable, Reach};
 use crate::core::tasks::TaskTable;
 use aktis_lane::ConnectionId;
 
-impl ActorTable {
+impl CalleeTable {
     /// The broken invariant, if one is.
     pub(in crate::core) fn check(&self, tasks: &TaskTable) -> Result<(), String> {
         let mut in_flight = 0;

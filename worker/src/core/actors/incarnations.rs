@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, TaskId};
 
-use super::{ActorTable, CallLimits, Reach};
+use super::{CallLimits, CalleeTable, Reach};
 use crate::core::clock::Clock;
 use crate::core::tasks::templates::TemplateSlots;
 use crate::core::{Effect, Effects};
@@ -13,7 +13,7 @@ use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
 use aktis_lane::ConnectionId;
 
-impl ActorTable {
+impl CalleeTable {
     /// A lane to the living actor is open. Returns whether it is the process that was known before. `None`: nobody calls it
     /// any more.
     pub(in crate::core) fn alive(

@@ -124,7 +124,7 @@ pub(super) enum NextCall {
 
 /// All actors this process knows.
 #[derive(Default)]
-pub(crate) struct ActorTable {
+pub(crate) struct CalleeTable {
     entries: FxHashMap<ActorId, ActorEntry>,
     by_connection: FxHashMap<ConnectionId, ActorId>,
     away: AwayActors,
@@ -132,7 +132,7 @@ pub(crate) struct ActorTable {
     in_flight: usize,
 }
 
-impl ActorTable {
+impl CalleeTable {
     /// What a call waits for that was not sent yet, for messages.
     pub(super) fn waits_for(&self, actor: ActorId) -> &'static str {
         match self.entries.get(&actor) {
@@ -191,7 +191,7 @@ impl ActorTable {
     }
 }
 
-impl ActorTable {
+impl CalleeTable {
     /// Holds the constructor's arguments (and the references in them) while the actor may be restarted.
     pub(crate) fn hold_creation_args(
         &mut self,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{NodeId, TaskId};
 use aktis_proto::v1 as wire;
 
-use super::{CONDEMNED_FOR, ClassId, Lease, LeaseTable, STEAL_AFTER, steal_effect};
+use super::{CONDEMNED_FOR, ClassId, ClassTable, Lease, STEAL_AFTER, steal_effect};
 use crate::core::clock::Clock;
 use crate::core::tasks::TaskTable;
 use crate::core::{Effect, Effects};
@@ -22,7 +22,7 @@ impl Lease {
     }
 }
 
-impl LeaseTable {
+impl ClassTable {
     /// A task came back from a leased worker. To be followed by [`Self::note_if_idle`].
     pub(in crate::core) fn task_ended(
         &mut self,

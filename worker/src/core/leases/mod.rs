@@ -120,7 +120,7 @@ impl Lease {
 
 /// All classes and leases of this process.
 #[derive(Default)]
-pub(crate) struct LeaseTable {
+pub(crate) struct ClassTable {
     classes: Vec<Class>,
     by_request: FxHashMap<(Vec<u8>, JobId), ClassId>,
     leases: FxHashMap<ConnectionId, Lease>,
@@ -129,7 +129,7 @@ pub(crate) struct LeaseTable {
     idle_limit: Duration,
 }
 
-impl LeaseTable {
+impl ClassTable {
     pub(crate) fn new(idle_limit: Duration) -> Self {
         Self {
             idle_limit,
@@ -195,7 +195,7 @@ impl LeaseTable {
     }
 }
 
-impl LeaseTable {
+impl ClassTable {
     /// A task of the class waits for a worker.
     pub(super) fn enqueue(&mut self, class: ClassId, task: TaskId) {
         self.class_mut(class).queue.push_back(task);

@@ -2,9 +2,9 @@
 
 use aktis_common::ids::ObjectId;
 
-use super::{ObjectEntry, ObjectState, ObjectTable};
+use super::{ObjectEntry, ObjectState, ReferenceTable};
 
-impl ObjectTable {
+impl ReferenceTable {
     /// The broken invariant, if one is.
     pub(in crate::core) fn check(&self) -> Result<(), String> {
         for (id, entry) in &self.entries {

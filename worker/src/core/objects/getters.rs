@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aktis_common::ids::ObjectId;
 
-use super::ObjectTable;
+use super::ReferenceTable;
 use aktis_lane::Waiter;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +41,7 @@ impl Getters {
     }
 }
 
-impl ObjectTable {
+impl ReferenceTable {
     /// A thread gets many objects.
     pub(crate) fn add_getter(&mut self, has_failures: Arc<AtomicBool>) -> u64 {
         self.getters.last_number += 1;

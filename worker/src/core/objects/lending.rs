@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::{ActorId, ObjectId};
 use rustc_hash::FxHashSet;
 
-use super::ObjectTable;
+use super::ReferenceTable;
 use crate::core::clock::Clock;
 use crate::core::{Effect, Effects};
 
@@ -36,7 +36,7 @@ impl Lending {
     }
 }
 
-impl ObjectTable {
+impl ReferenceTable {
     /// Whether other processes need this one.
     pub(crate) fn is_lending(&self) -> bool {
         self.lent > 0
@@ -119,7 +119,7 @@ mod tests {
     use crate::value::Value;
 
     struct Fixture {
-        objects: ObjectTable,
+        objects: ReferenceTable,
         clock: Clock,
         effects: Effects,
     }
@@ -129,7 +129,7 @@ mod tests {
             let mut clock = Clock::default();
             clock.set(Instant::now());
             Self {
-                objects: ObjectTable::new(ProcessAddress {
+                objects: ReferenceTable::new(ProcessAddress {
                     node: NodeId::random(),
                     worker: WorkerId::random(),
                 }),

@@ -45,7 +45,7 @@ pub(crate) use self::entry::{ObjectEntry, ObjectState, ResultValue};
 pub(crate) use self::values::layout_of;
 
 /// All objects, by id.
-pub(crate) struct ObjectTable {
+pub(crate) struct ReferenceTable {
     me: ProcessAddress,
     entries: HashMap<ObjectId, ObjectEntry, IdBuildHasher>,
     has_shrunk: bool,
@@ -63,7 +63,7 @@ pub(crate) struct ObjectTable {
     peers: FxHashMap<ConnectionId, ProcessAddress>,
 }
 
-impl ObjectTable {
+impl ReferenceTable {
     pub(super) fn new(me: ProcessAddress) -> Self {
         Self {
             me,
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn emptied_table_gives_its_memory_back_and_keeps_what_is_left() {
-        let mut table = ObjectTable::new(ProcessAddress {
+        let mut table = ReferenceTable::new(ProcessAddress {
             node: NodeId::random(),
             worker: WorkerId::random(),
         });

@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 use aktis_common::ids::{ActorId, ObjectId, WorkerId};
 use rustc_hash::FxHashMap;
 
-use super::{ObjectEntry, ObjectState, ObjectTable};
+use super::{ObjectEntry, ObjectState, ReferenceTable};
 use crate::core::clock::Clock;
 use crate::core::{Effect, Effects};
 use crate::reference::ProcessAddress;
@@ -21,7 +21,7 @@ use crate::reference::ProcessAddress;
 /// How an object was lost that lies in no store any more since nobody referred to it.
 const FREED: &str = "its value was freed with its last reference";
 
-impl ObjectTable {
+impl ReferenceTable {
     /// A handle is made for an object of this process or of `owner`. `is_credited`: the sender told the owner.
     pub(crate) fn count_handle(&mut self, id: ObjectId, owner: ProcessAddress, is_credited: bool) {
         let entry = match self.entries.entry(id) {

@@ -6,7 +6,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_proto::v1 as wire;
 
-use super::{ObjectState, ObjectTable, ResultValue};
+use super::{ObjectState, ReferenceTable, ResultValue};
 use crate::core::{Consequence, Effect, Effects, Watcher};
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -14,7 +14,7 @@ use crate::value::Value;
 use aktis_lane::PayloadParts;
 use aktis_lane::{ConnectionId, Urgency};
 
-impl ObjectTable {
+impl ReferenceTable {
     /// Registers who is to be told when the object is ready. Ready objects tell at once.
     pub(in crate::core) fn watch(&mut self, id: ObjectId, watcher: Watcher, effects: &mut Effects) {
         match self.entries.get_mut(&id) {

@@ -4,7 +4,7 @@ use aktis_common::ids::{ObjectId, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Place, Target, TaskTable};
-use crate::core::objects::ObjectTable;
+use crate::core::objects::ReferenceTable;
 
 impl TaskTable {
     /// The broken invariant, if one is.
@@ -42,7 +42,7 @@ impl TaskTable {
     }
 
     /// Whether objects know how often tasks hold and pin them (`REF-1`).
-    pub(in crate::core) fn check_arguments(&self, objects: &ObjectTable) -> Result<(), String> {
+    pub(in crate::core) fn check_arguments(&self, objects: &ReferenceTable) -> Result<(), String> {
         let mut counts: FxHashMap<ObjectId, (u32, u32)> = FxHashMap::default();
         for record in self.records.values() {
             for (object, _) in &record.dependencies {
@@ -65,7 +65,7 @@ impl TaskTable {
     }
 
     /// Whether tasks know how many results they are kept for, and are not kept for none (`TASK-4`).
-    pub(in crate::core) fn check_results(&self, objects: &ObjectTable) -> Result<(), String> {
+    pub(in crate::core) fn check_results(&self, objects: &ReferenceTable) -> Result<(), String> {
         let mut claims: FxHashMap<TaskId, u32> = FxHashMap::default();
         for object in objects.claims() {
             *claims.entry(object.task()).or_default() += 1;

@@ -7,7 +7,7 @@ use aktis_proto::v1 as wire;
 
 use super::templates::TemplateSlots;
 use super::{CallTemplate, Place, TaskTable};
-use crate::core::objects::{ObjectState, ObjectTable, layout_of};
+use crate::core::objects::{ObjectState, ReferenceTable, layout_of};
 use crate::core::{Effect, Effects};
 use crate::error::TaskFailure;
 use aktis_lane::PayloadParts;
@@ -32,7 +32,7 @@ impl TaskTable {
     pub(in crate::core) fn assemble(
         &self,
         id: TaskId,
-        objects: &ObjectTable,
+        objects: &ReferenceTable,
     ) -> Result<(wire::PushTask, PayloadParts), NotReady> {
         let record = self.records.get(&id).ok_or(NotReady::Ended)?;
         let (mut inlined, mut locations) = (Vec::new(), Vec::new());

@@ -29,7 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use aktis_common::ids::{IdBuildHasher, ObjectId, TaskId};
 
 use self::lineage::Lineage;
-use super::objects::ObjectTable;
+use super::objects::ReferenceTable;
 
 pub(in crate::core) use self::cancel::CancelledAt;
 pub(crate) use self::cancel::{Cancel, CancelError, cancelled_failure};
@@ -148,7 +148,7 @@ impl TaskTable {
     pub(super) fn await_arguments(
         &mut self,
         id: TaskId,
-        objects: &ObjectTable,
+        objects: &ReferenceTable,
     ) -> Option<Vec<ObjectId>> {
         let record = self.records.get_mut(&id)?;
         let given = record.dependencies.iter().map(|(object, _)| *object);
