@@ -11,6 +11,7 @@ import sys
 
 RAY_VERSION = "2.60.0"
 CORE_PACKAGES = (f"ray[data]=={RAY_VERSION}", "pyarrow", "numpy", "pandas", "psutil")
+RELATIONAL_PACKAGES = ("duckdb", "datafusion", "tpchgen-cli", "pyarrow", "numpy")
 EMBED_PACKAGES = ("sentence-transformers", "torch", "onnxruntime", "tokenizers")
 
 #: Settings that favour Ray: no token handshake, no usage report, no log lines repeated to the driver's terminal.
@@ -43,6 +44,11 @@ def ray_python(*, embed=False):
     """The interpreter that has Ray, installed first where it is missing."""
     given = os.environ.get("AKTIS_BENCH_RAY_PYTHON")
     return given or venv_python("ray-venv", CORE_PACKAGES + (EMBED_PACKAGES if embed else ()))
+
+
+def relational_python():
+    """The interpreter that has the engines that queries are compared with, and the generator of their tables."""
+    return venv_python("relational-venv", RELATIONAL_PACKAGES)
 
 
 def python_of(system, *, embed=False):

@@ -5,6 +5,7 @@
     python benches/run.py data_map | embed | footprint | growth | account | promises [...]
     python benches/run.py builds OLD_PACKAGE [...]
     python benches/run.py transfer [...]           as root
+    python benches/run.py relational [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -16,7 +17,7 @@ import pathlib
 import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
-QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises")
+QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises", "relational")
 #: Questions that need an argument or more rights, so that `all` leaves them out.
 ASKED_FOR = ("builds", "transfer")
 
