@@ -29,7 +29,7 @@ test: test-rust test-python test-wheel ## Build everything and run all tests
 test-rust: build venv candle model ## Rust tests
 	$(PROGRESS) cargo test --release $(CORE) --no-run
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
-		cargo test --release $(CORE)
+		cargo test --release --no-fail-fast $(CORE)
 	cargo test --release -p aktis-candle
 	cargo test --release -p aktis-operator -p xtask
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
