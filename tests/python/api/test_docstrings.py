@@ -7,6 +7,7 @@ A section is asked for where the signature or the code calls for it: arguments h
 import ast
 import dataclasses
 import doctest
+import enum
 import importlib
 import inspect
 import re
@@ -97,7 +98,8 @@ def parameters(name, value):
 
 
 def is_made_by_callers(kind):
-    return not (kind.__init__ is object.__init__ or issubclass(kind, BaseException) or kind.__name__ in MADE_BY_AKTIS)
+    is_given = issubclass(kind, (BaseException, enum.Enum)) or kind.__name__ in MADE_BY_AKTIS
+    return kind.__init__ is not object.__init__ and not is_given
 
 
 def gives_something(name, value):

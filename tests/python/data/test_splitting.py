@@ -153,3 +153,35 @@ def test_deferred_order_can_be_given_to_a_task():
 
     ds = blocks(40, 8).randomize_block_order(seed=1).filter(expr="id < 100")
     assert aktis.get(rows_of.remote(ds)) == ids(ds)
+
+
+@pytest.mark.parametrize("options", [{"seed": 3}, {}, {"split_type": "hash", "hash_column": "id"}])
+def test_streamed_pieces_have_all_rows_and_none_twice(options):
+    train, test = blocks(2000, 7).streaming_train_test_split(0.25, **options)
+    for _ in range(2):
+        assert sorted(ids(train) + ids(test)) == list(range(2000))
+    assert 400 < test.count() < 600
+    assert train.columns() == ["id"]
+
+
+def test_rows_of_one_value_stay_together_where_ray_has_them():
+    ds = aktis.data.from_items([{"id": i, "user": f"u{i % 50}"} for i in range(500)])
+    train, test = ds.streaming_train_test_split(0.4, split_type="hash", hash_column="user")
+    users = [{row["user"] for row in piece.take_all()} for piece in (train, test)]
+    assert not users[0] & users[1] and len(users[0] | users[1]) == 50
+    # What Ray 2.60 gives for range(8) with test_size=0.25, by the documentation of the method.
+    _, test = aktis.data.range(8).streaming_train_test_split(0.25, split_type="hash", hash_column="id")
+    assert ids(test) == [1, 7]
+
+
+def test_arguments_of_streamed_pieces_go_together():
+    ds = aktis.data.range(3)
+    for wrong in (
+        {"test_size": 1.0},
+        {"test_size": 0.5, "split_type": "order"},
+        {"test_size": 0.5, "split_type": "hash"},
+        {"test_size": 0.5, "hash_column": "id"},
+        {"test_size": 0.5, "split_type": "hash", "hash_column": "id", "seed": 1},
+    ):
+        with pytest.raises(ValueError, match="streaming_train_test_split"):
+            ds.streaming_train_test_split(**wrong)  # pyright: ignore[reportArgumentType]

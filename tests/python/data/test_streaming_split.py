@@ -119,6 +119,42 @@ def test_who_waits_alone_is_told_for_whom(caplog, monkeypatch):
     assert sorted(found) == list(range(10))
 
 
+def test_who_waits_for_one_that_takes_nothing_is_told_for_whom(caplog, monkeypatch):
+    from aktis.data import _streaming_split
+
+    monkeypatch.setattr(_streaming_split, "_PATIENCE_S", 0.1)
+    shards = aktis.data.range(1000, override_num_blocks=100).streaming_split(2, equal=True)
+    begun = iter(shards[1].iter_rows())
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(ids_of(shards[0])))
+    thread.start()
+    rest = [next(begun)["id"]]
+    while "consumer 0 gets no more rows before these have taken theirs: 1." not in caplog.text:
+        thread.join(0.05)
+    rest.extend(row["id"] for row in begun)
+    thread.join()
+    assert (len(found), len(rest)) == (500, 500)
+    assert sorted(found + rest) == list(range(1000))
+
+
+def test_one_that_was_killed_does_not_keep_rows_from_the_others():
+    @aktis.remote(num_cpus=0)
+    class Mortal:
+        def take_one(self, shard):
+            self.rows = iter(shard.iter_rows())
+            return next(self.rows)["id"]
+
+    shards = aktis.data.range(1000, override_num_blocks=100).streaming_split(2)
+    mortal = Mortal.remote()
+    survivor = Consumer.remote(shards[1])
+    first = mortal.take_one.remote(shards[0])
+    rest = survivor.ids.remote()
+    gone = aktis.get(first)
+    aktis.kill(mortal)
+    ids = aktis.get(rest)
+    assert gone not in ids and len(ids) >= 900
+
+
 def test_names_of_ray_that_iterators_lack_are_told_with_what_to_use():
     iterator = aktis.data.range(3).iterator()
     for name in ("to_torch", "to_tf", "iter_tf_batches", "iter_jax_batches"):

@@ -122,17 +122,24 @@ _UTIL = {
     "xgboost": _OF_RAY,
 }
 _DATASET = {
+    "deserialize_lineage": "unpickle the dataset",
     "fully_executed": "use materialize()",
+    "get_dataset_id": "name what you keep of its results yourself",
     "get_internal_block_refs": _BLOCKS,
+    "has_serializable_lineage": "a dataset can be pickled",
     "iter_internal_ref_bundles": _BLOCKS,
     "iter_jax_batches": "use iter_batches() and jax.numpy.asarray() of each column",
     "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
     "join": "read the smaller side in the __init__ of a class, and join each batch with it in map_batches()",
     "lazy": "datasets are lazy: leave it out",
+    "map_batches_internal": "use map_batches()",
+    "name": "datasets have no names: keep them in a dict",
     "num_rows": "use count()",
+    "set_name": "datasets have no names: keep them in a dict",
     "serialize_lineage": "pickle the dataset",
     "to_daft": "give it to_arrow()",
     "to_dask": "write_parquet(), and read it there",
+    "to_mars": "write_parquet(), and read it there",
     "to_modin": "write_parquet(), and read it there",
     "to_random_access_dataset": "keep to_pandas() with an index in an actor",
     "to_spark": "write_parquet(), and read it there",
@@ -143,12 +150,15 @@ _DATASET = {
     "write_csv": _WRITE,
     "write_databricks_tables": _WRITE,
     "write_datasink": _WRITE,
+    "write_delta": _WRITE,
     "write_iceberg": _WRITE,
     "write_images": _WRITE,
     "write_json": _WRITE,
+    "write_kafka": _WRITE,
     "write_lance": _WRITE,
     "write_mongo": _WRITE,
     "write_numpy": _WRITE,
+    "write_orc": _WRITE,
     "write_snowflake": _WRITE,
     "write_sql": _WRITE,
     "write_tfrecords": _WRITE,
@@ -162,6 +172,9 @@ _ITERATOR = {
     "to_tf": _DATASET["to_tf"],
     "to_torch": _TORCH,
 }
+_GROUPED = {
+    "with_column": "give map_groups() a function that adds the column",
+}
 _AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _INSTEAD = {
     "aktis": _TOP,
@@ -171,9 +184,10 @@ _INSTEAD = {
     "aktis.util": _UTIL,
     "DataIterator": _ITERATOR,
     "Dataset": _DATASET,
+    "GroupedData": _GROUPED,
 }
 #: Owners of methods, of which the names above say what to call.
-_CLASSES = {"DataIterator": "a DataIterator", "Dataset": "a Dataset"}
+_CLASSES = {"DataIterator": "a DataIterator", "Dataset": "a Dataset", "GroupedData": "groups"}
 
 
 def explained(owner: str, name: str, known: list[str]) -> str:

@@ -17,6 +17,7 @@ from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._schema import Schema
 from ._sql import sql
+from ._summary import DatasetSummary
 from .dataset import Dataset, MaterializedDataset
 from .iterator import DataIterator
 
@@ -25,6 +26,7 @@ __all__ = [
     "DataContext",
     "DataIterator",
     "Dataset",
+    "DatasetSummary",
     "ExecutionOptions",
     "ExecutionResources",
     "MaterializedDataset",

@@ -72,6 +72,13 @@ class Shares:
         consumers = len(self._given)
         return len(self._waiting) > consumers and self._waiting_rows >= consumers
 
+    def waits_for(self, consumer: int) -> list[int]:
+        """Those that must take rows before this one can have more; nobody, if more rows may come."""
+        if not self.is_full() or self._allowed(consumer) > 0:
+            return []
+        least = min(self._given)
+        return [other for other, given in enumerate(self._given) if given == least and other != consumer]
+
     def everybody_left(self) -> bool:
         """Whether nobody wants any more."""
         return all(self._has_left)

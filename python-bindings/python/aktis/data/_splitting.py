@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from . import _native, _parts
+from . import _native, _parts, expressions
+from ._keywords import REMOTE_ARGS, Keywords
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     from ._streaming_split import SharedIterator
+    from ._typed import RemoteArgs
     from .dataset import Dataset, MaterializedDataset
 
 #: A column that nobody has.
 _IS_TRAIN = "aktis: is this row to be trained with"
+_TRAIN_AND_TEST = (f'"{_IS_TRAIN}"', f'not "{_IS_TRAIN}"')
 
 
 class Splitting:
@@ -160,6 +166,55 @@ class Splitting:
         train, test = _pieces(whole, [at])
         return train, test
 
+    def streaming_train_test_split(
+        self,
+        test_size: float,
+        *,
+        split_type: Literal["random", "hash"] = "random",
+        hash_column: str | None = None,
+        seed: int | None = None,
+        **remote_args: Unpack[RemoteArgs],
+    ) -> tuple[Dataset, Dataset]:
+        """The dataset in two, of which nothing is made before it is needed: each of the two runs it, and leaves out the other's rows.
+
+        With ``"random"``, both must be made of the same blocks: of what gives others in every run, :meth:`materialize` first.
+
+        Args:
+            test_size: which part of the rows is for the test, about.
+            split_type: ``"random"``: chance says which; ``"hash"``: the value of a column, so that rows of one value stay together, in
+                every run and every dataset.
+            hash_column: the column, with ``"hash"``.
+            seed: of chance, with ``"random"``.
+            remote_args: Ray's options of workers: refused by name, unless they are the defaults.
+
+        Returns:
+            The rows to train with, and those to test with.
+
+        Raises:
+            ValueError: ``test_size`` is not between 0 and 1, or an argument goes with the other type.
+
+        >>> import aktis.data
+        >>> train, test = aktis.data.range(100).streaming_train_test_split(0.2, seed=1)
+        >>> train.count() + test.count()
+        100
+        """
+        Keywords("streaming_train_test_split", refused=REMOTE_ARGS).check(remote_args)
+        if not 0 < test_size < 1:
+            raise ValueError(f"streaming_train_test_split(): test_size is between 0 and 1, not {test_size!r}")
+        if split_type not in ("random", "hash"):
+            raise ValueError(f"streaming_train_test_split(): split_type is 'random' or 'hash', not {split_type!r}")
+        if (hash_column is not None) != (split_type == "hash"):
+            raise ValueError("streaming_train_test_split(): hash_column goes with split_type='hash', which needs it")
+        if seed is not None and split_type == "hash":
+            raise ValueError("streaming_train_test_split(): seed goes with split_type='random'")
+        dataset = cast("Dataset", self)
+        if hash_column is None:
+            flagged = dataset.with_column(_IS_TRAIN, expressions.random(seed=seed) >= test_size)
+        else:
+            flagged = _flagged_by_hash(dataset, hash_column, 1 - test_size)
+        train, test = (flagged.filter(expr=text).drop_columns([_IS_TRAIN]) for text in _TRAIN_AND_TEST)
+        return train, test
+
     def streaming_split(
         self, n: int, *, equal: bool = False, locality_hints: Sequence[Any] | None = None
     ) -> list[SharedIterator]:
@@ -283,6 +338,21 @@ def _stratified(
         return group.append_column(_IS_TRAIN, pyarrow.array(flags, pyarrow.bool_()))
 
     rows = whole.groupby(column).map_groups(flagged, batch_format="pyarrow").materialize()
-    quoted = f'"{_IS_TRAIN}"'
-    train, test = (rows.filter(expr=text).drop_columns([_IS_TRAIN]).materialize() for text in (quoted, f"not {quoted}"))
+    train, test = (rows.filter(expr=text).drop_columns([_IS_TRAIN]).materialize() for text in _TRAIN_AND_TEST)
     return train, test
+
+
+def _flagged_by_hash(dataset: Dataset, column: str, share: float) -> Dataset:
+    """With a column that says whether the hash of a value is among this share of all hashes. It is the hash that Ray takes."""
+    end = int(share * (1 << 64))
+
+    def is_train(value: Any) -> bool:
+        return int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big") < end
+
+    def flagged(batch: Any) -> Any:
+        import pyarrow
+
+        flags = [is_train(value) for value in batch.column(column).to_pylist()]
+        return batch.append_column(_IS_TRAIN, pyarrow.array(flags, pyarrow.bool_()))
+
+    return dataset.map_batches(flagged, batch_format="pyarrow", udf_modifying_row_count=False)

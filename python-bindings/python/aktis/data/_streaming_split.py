@@ -84,12 +84,21 @@ class SharedIterator(DataIterator):
                         "all have; consumers of one process need threads.",
                         self._index, ", ".join(map(str, missing)),
                     )  # fmt: skip
+            complain_at = time.monotonic() + _PATIENCE_S
             while not ended.is_set():
                 is_over, part = self._ask("take", epoch, self._index)
                 if is_over:
                     return
                 if part is not None:
                     yield part
+                    complain_at = time.monotonic() + _PATIENCE_S
+                elif time.monotonic() >= complain_at:
+                    complain_at += 3 * _PATIENCE_S
+                    if slow := self._ask("waits_for", self._index):
+                        _LOGGER.warning(
+                            "streaming_split(equal=True): consumer %d gets no more rows before these have taken theirs: %s. One "
+                            "that has died holds up the others.", self._index, ", ".join(map(str, slow)),
+                        )  # fmt: skip
         finally:
             self._coordinator.leave.remote(epoch, self._index)
 
@@ -187,6 +196,11 @@ class Coordinator:
                 if left <= 0:
                     return False, None
                 self._news.wait(left)
+
+    def waits_for(self, consumer: int) -> list[int]:
+        """Those that must take rows before this one can have more."""
+        with self._news:
+            return self._epoch.shares.waits_for(consumer)
 
     def leave(self, number: int, consumer: int) -> None:
         """The consumer wants no more of this epoch, or does not wait for it any more."""

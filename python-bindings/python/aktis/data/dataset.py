@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from . import _parts, _running
+from ._context import DataContext
 from ._handing import Handing
 from ._kept import Keeping
 from ._relational import Relational
@@ -110,6 +111,16 @@ class Dataset(Transforms, Relational, Splitting, Keeping, Handing, Taking, Writi
         from . import _summary
 
         return _summary.of(self, columns, override_dtype_agg_mapping)
+
+    @property
+    def context(self) -> DataContext:
+        """The settings of runs: those of this process, as :meth:`DataContext.get_current` gives them.
+
+        >>> import aktis.data
+        >>> aktis.data.range(1).context is aktis.data.DataContext.get_current()
+        True
+        """
+        return DataContext.get_current()
 
     def input_files(self) -> list[str]:
         """The files that are read.

@@ -240,3 +240,10 @@ class GroupedData:
                 batch_rows=_WHOLE_PARTITION,
             )
         )
+
+    if not TYPE_CHECKING:  # checkers are to report what there is not
+
+        def __getattr__(self, name: str) -> Any:
+            from aktis._messages.missing import explained
+
+            raise AttributeError(explained("GroupedData", name, dir(type(self))))

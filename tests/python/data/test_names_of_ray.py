@@ -1,0 +1,60 @@
+"""Every public name of Ray Data's classes is there, or is refused by name with what to use instead.
+
+The names are those of Ray 2.60.0.
+"""
+
+import aktis.data
+import aktis.data.aggregate
+import pytest
+from aktis.data.grouped_data import GroupedData
+
+DATASET = """
+add_column aggregate columns context copy count deserialize_lineage drop_columns explain filter flat_map get_dataset_id
+get_internal_block_refs get_stats_summary groupby has_serializable_lineage input_files iter_batches iter_internal_ref_bundles
+iter_jax_batches iter_rows iter_tf_batches iter_torch_batches iterator join limit map map_batches map_batches_internal
+materialize max mean min mix name num_blocks random_sample random_shuffle randomize_block_order rename_columns repartition
+schema select_columns serialize_lineage set_name show size_bytes sort split split_at_indices split_proportionately stats std
+streaming_split streaming_train_test_split sum summary take take_all take_batch to_arrow_refs to_daft to_dask to_mars to_modin
+to_numpy_refs to_pandas to_pandas_refs to_random_access_dataset to_spark to_tf train_test_split union unique with_column
+with_columns write_bigquery write_clickhouse write_csv write_datasink write_delta write_iceberg write_images write_json
+write_kafka write_lance write_mongo write_numpy write_orc write_parquet write_snowflake write_sql write_tfrecords
+write_turbopuffer write_webdataset zip
+"""
+GROUPED = "aggregate count map_groups max mean min std sum with_column"
+ITERATOR = """
+get_context iter_batches iter_jax_batches iter_rows iter_tf_batches iter_torch_batches materialize schema stats to_tf to_torch
+"""
+AGGREGATE = """
+AbsMax AggregateFn AggregateFnV2 ApproximateQuantile ApproximateTopK AsList Count CountDistinct Max Mean Min
+MissingValuePercentage Quantile Std Sum Unique ValueCounter VectorizedAggregateFnV2 ZeroPercentage
+"""
+CASES = [
+    (owner, name)
+    for owner, names in (
+        ("Dataset", DATASET),
+        ("GroupedData", GROUPED),
+        ("DataIterator", ITERATOR),
+        ("aktis.data.aggregate", AGGREGATE),
+    )
+    for name in names.split()
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), CASES)
+def test_name_is_there_or_refused_with_what_to_use(owner, name):
+    ds = aktis.data.range(1)
+    has = {
+        "Dataset": ds,
+        "GroupedData": GroupedData(ds, "id"),
+        "DataIterator": ds.iterator(),
+        "aktis.data.aggregate": aktis.data.aggregate,
+    }
+    try:
+        assert getattr(has[owner], name) is not None
+    except AttributeError as error:
+        assert f"{owner}.{name}" in str(error) and " of Ray is not in Aktis yet: " in str(error)
+
+
+def test_misspelt_method_of_groups_is_told_with_the_nearest_name():
+    with pytest.raises(AttributeError, match="groups has no attribute 'agregate'. Did you mean 'aggregate'"):
+        getattr(aktis.data.range(1).groupby("id"), "agregate")  # noqa: B009
