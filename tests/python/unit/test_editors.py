@@ -47,6 +47,8 @@ class Editor:
             [sys.executable, "-m", "pyright.langserver", "--stdio"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._to_server, self._from_server = self._server.stdin, self._server.stdout
         # A server that does not answer fails the tests.
         self._deadline = threading.Timer(120, self._server.kill)
         self._deadline.start()
@@ -70,8 +72,8 @@ class Editor:
 
     def _say(self, message: dict) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
-        self._server.stdin.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        self._server.stdin.flush()
+        self._to_server.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self._to_server.flush()
 
     def _answer(self, method: str, params: dict):
         number = next(self._numbers)
@@ -87,12 +89,12 @@ class Editor:
 
     def _hear(self) -> dict:
         length = 0
-        while header := self._server.stdout.readline().strip():
+        while header := self._from_server.readline().strip():
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
         assert length, "the language server has ended"
-        return json.loads(self._server.stdout.read(length))
+        return json.loads(self._from_server.read(length))
 
 
 @pytest.fixture(scope="module")
