@@ -356,10 +356,13 @@ fn edge(from: usize, to: usize, kind: EdgeKind) -> Edge {
     Edge { from, to, kind }
 }
 
+/// What makes a graph wrong, and what is said of it.
+type Wrong = (fn(&mut JobPlan), &'static str);
+
 #[test]
 fn graph_that_is_none_is_refused_by_name() {
     let exchange = |partitions| EdgeKind::Exchange { partitions };
-    let cases: [(fn(&mut JobPlan), &str); 9] = [
+    let cases: [Wrong; 9] = [
         (|job| job.stages[0].sink = Some(Sink::Consumer), "2 sinks"),
         (|job| job.stages[2].sink = None, "0 sinks"),
         (

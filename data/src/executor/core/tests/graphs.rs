@@ -41,7 +41,7 @@ pub(super) struct Cut {
 
 fn partition_of(row: u64, partitions: u32) -> u32 {
     // Half of the rows are skewed into one partition.
-    if row % 2 == 0 {
+    if row.is_multiple_of(2) {
         0
     } else {
         (row / 2 % u64::from(partitions)) as u32
