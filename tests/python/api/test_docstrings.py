@@ -25,7 +25,7 @@ NATIVE = {
     "ObjectRefGenerator": {"task_id", "next_within", "completed", "next_ready", "is_finished"},
 }
 #: Made by functions and decorators: nobody calls their constructors.
-MADE_BY_AKTIS = {"ActorClass", "ActorHandle", "ActorMethod", "ActorId", "Dataset", "Expr", "MaterializedDataset", "RemoteFunction",
+MADE_BY_AKTIS = {"ActorClass", "ActorHandle", "ActorMethod", "ActorId", "Dataset", "DatasetSummary", "Expr", "MaterializedDataset", "RemoteFunction",
                  "RuntimeContext", "Schema"}  # fmt: skip
 WITHOUT_RESULT = {"on_ready"}
 WITHOUT_ERRORS = {"hex", "binary", "task_id"}
