@@ -225,8 +225,8 @@ class Splitting:
 
         Args:
             n: how many.
-            equal: whether all get the same number of rows; up to ``n - 1`` rows at the end come to nobody. ``False``: blocks go to
-                who asks first.
+            equal: whether all get the same number of rows; up to ``n - 1`` rows at the end come to nobody. ``False``: about as many,
+                in whole blocks; who has waited long for a slow one gets some of its blocks.
             locality_hints: an id of a node for each; has no effect: blocks are read in place where they lie on the same node, and
                 fetched otherwise.
 

@@ -14,6 +14,7 @@ again, so that one that is interrupted or killed holds up no thread.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -23,7 +24,7 @@ from aktis._session.logging_level import logger
 
 from . import _parts, _running
 from ._context import DataContext
-from ._shares import Shares
+from ._shares import EqualShares, Shares
 from .iterator import DataIterator
 
 if TYPE_CHECKING:
@@ -85,8 +86,10 @@ class SharedIterator(DataIterator):
                         self._index, ", ".join(map(str, missing)),
                     )  # fmt: skip
             complain_at = time.monotonic() + _PATIENCE_S
+            is_starved = False
             while not ended.is_set():
-                is_over, part = self._ask("take", epoch, self._index)
+                is_over, part = self._ask("take", epoch, self._index, is_starved)
+                is_starved = part is None
                 if is_over:
                     return
                 if part is not None:
@@ -96,11 +99,13 @@ class SharedIterator(DataIterator):
                     complain_at += 3 * _PATIENCE_S
                     if slow := self._ask("waits_for", self._index):
                         _LOGGER.warning(
-                            "streaming_split(equal=True): consumer %d gets no more rows before these have taken theirs: %s. One "
+                            "streaming_split(): consumer %d gets no more rows before these have taken theirs: %s. One "
                             "that has died holds up the others.", self._index, ", ".join(map(str, slow)),
                         )  # fmt: skip
         finally:
-            self._coordinator.leave.remote(epoch, self._index)
+            # The end of the process ends the actor, and nothing can be called any more.
+            if not sys.is_finalizing():
+                self._coordinator.leave.remote(epoch, self._index)
 
     def schema(self) -> Schema | None:
         schema: Schema | None = self._ask("schema")
@@ -136,7 +141,7 @@ class _Epoch:
 
     def __init__(self, number: int, consumers: int, is_equal: bool) -> None:
         self.number = number
-        self.shares = Shares(consumers, is_equal=is_equal)
+        self.shares = (EqualShares if is_equal else Shares)(consumers)
         self.failure: BaseException | None = None
 
 
@@ -173,20 +178,21 @@ class Coordinator:
                 return []
             return [consumer for consumer in range(self._consumers) if consumer not in self._arrived]
 
-    def take(self, number: int, consumer: int) -> tuple[bool, _parts.Part | None]:
-        """Whether the consumer has had everything of this epoch; and rows, if some come in a moment."""
+    def take(self, number: int, consumer: int, is_starved: bool) -> tuple[bool, _parts.Part | None]:
+        """Whether the consumer has had everything of this epoch; and rows, if some come in a moment. ``is_starved``: none came
+        the last time."""
         deadline = time.monotonic() + _SLICE_S
         with self._news:
             while True:
                 epoch = self._epoch
                 if epoch.number != number:
-                    raise RuntimeError(
+                    raise ValueError(
                         f"streaming_split(): consumer {consumer} reads on while all have begun anew: an iterator of a share is "
                         "used once at a time"
                     )
                 if epoch.failure is not None:
                     raise epoch.failure
-                part = epoch.shares.take(consumer)
+                part = epoch.shares.take(consumer, is_starved=is_starved)
                 if part is not None:
                     self._news.notify_all()
                     return False, part
