@@ -50,6 +50,7 @@ _DATA = {
     "DatasetPipeline": "a Dataset is streamed",
     "Datasource": _FILES.format("the rows"),
     "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
+    "block": "a block is an Arrow table: use it as it is",
     "from_arrow_refs": "give from_arrow() the tables: aktis.get(refs)",
     "from_blocks": "give from_arrow() the tables",
     "from_dask": _TABLES,
