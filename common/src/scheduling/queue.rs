@@ -73,6 +73,15 @@ impl<K: Copy + Eq + Hash, T> WaitQueue<K, T> {
         });
     }
 
+    /// Adds a request before the first one for which `is_later` says so.
+    pub fn push_before(&mut self, key: K, item: T, is_later: impl Fn(&T) -> bool) {
+        let later = self.entries.iter().position(|entry| is_later(&entry.item));
+        self.push(key, item);
+        if let Some(position) = later {
+            self.entries[position..].rotate_right(1);
+        }
+    }
+
     /// Takes a request out.
     pub fn remove(&mut self, key: &K) -> Option<T> {
         let position = self.entries.iter().position(|entry| entry.key == *key)?;

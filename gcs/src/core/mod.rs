@@ -56,6 +56,8 @@ pub struct GcsCore {
     placements: u64,
     /// When the first waiting actor gives up the hope for a node that was lost.
     hope_ends: Option<Duration>,
+    /// When waiting actors are to be placed where only tasks have the room, while any wait.
+    displaces_at: Option<Duration>,
     departed: Departed,
     /// Actors that lost their place before all nodes of the last head were heard: one of those may have them.
     withheld: Vec<ActorId>,
@@ -79,6 +81,7 @@ impl GcsCore {
             is_placing_due: false,
             placements: 0,
             hope_ends: None,
+            displaces_at: None,
             departed: Departed::default(),
             withheld: Vec::new(),
             unanswered: BTreeMap::new(),
@@ -128,6 +131,7 @@ impl GcsCore {
             .into_iter()
             .chain(self.waiting.next_change())
             .chain(self.hope_ends)
+            .chain(self.displaces_at)
             .chain(self.jobs.away().map(|(_, away)| away.until))
             .min()
     }

@@ -28,6 +28,7 @@ impl GcsCore {
     pub fn settle(&mut self, turn: &mut Turn) {
         self.release_withheld();
         self.place_waiting(turn);
+        self.place_behind_tasks(turn);
         if self.lookout.is_due(turn.now) {
             insist(self.check());
         }
@@ -120,7 +121,7 @@ impl GcsCore {
     }
 
     /// Asks the node's raylet to start the actor.
-    fn start(
+    pub(super) fn start(
         &mut self,
         actor: ActorId,
         node: NodeId,
@@ -175,7 +176,7 @@ impl GcsCore {
 }
 
 /// Whether a request asks for the named resource.
-fn needs(request: &PlacementRequest, name: &str) -> bool {
+pub(super) fn needs(request: &PlacementRequest, name: &str) -> bool {
     match name {
         GPU => request.resources.wants_gpu(),
         _ => !request.resources.resources().get(name).is_zero(),

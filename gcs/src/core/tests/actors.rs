@@ -97,6 +97,45 @@ fn raylet_without_room_is_left_alone_until_its_next_report() {
 }
 
 #[test]
+fn actor_that_only_tasks_leave_no_room_is_started_all_the_same_after_a_while() {
+    let mut scene = Scene::new();
+    let node = NodeId::random();
+    let generation = scene.register(node, 2);
+    scene.report(node, generation, 0);
+    let (first, second, third) = (
+        scene.create(ActorOptions::default(), 1),
+        scene.create(ActorOptions::default(), 1),
+        scene.create(ActorOptions::default(), 1),
+    );
+    assert!(scene.starts().is_empty());
+    let wake = scene.core.next_wake().expect("they are not forgotten");
+    assert!(wake <= scene.now + Duration::from_secs(1));
+    scene.pass(Duration::from_secs(1));
+    let starts = scene.starts();
+    let started: Vec<ActorId> = starts.iter().map(|start| start.0).collect();
+    assert_eq!(
+        started,
+        [first, second],
+        "actors have not more than there is"
+    );
+    // Tasks that run for long keep it.
+    let (actor, attempt, node) = starts[0];
+    scene.step(|core, turn| {
+        core.start_answered(actor, attempt, node, StartOutcome::NoRoom, turn);
+    });
+    assert!(scene.starts().is_empty());
+    scene.report(node, generation, 0);
+    scene.pass(Duration::from_secs(1));
+    assert_eq!(scene.starts()[0].0, third, "the others come first now");
+    scene.accept(starts[1]);
+    scene.pass(Duration::from_secs(1));
+    assert!(
+        scene.starts().is_empty(),
+        "an actor does not make room for one"
+    );
+}
+
+#[test]
 fn start_that_fails_for_good_is_not_tried_again() {
     let mut scene = Scene::new();
     scene.node(4);

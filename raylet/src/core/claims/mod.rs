@@ -285,7 +285,13 @@ impl LeaseTable {
             || self.view.nodes().len() > 1
             || self.resources().fits(claim.resources())
             || !self.resources().could_ever_fit(claim.resources());
-        self.queue.push(reply_to, claim);
+        if claim.owner().is_some() {
+            self.queue.push(reply_to, claim);
+        } else {
+            // An actor has waited at the gcs already, and has its place for a moment only (ADR 093).
+            self.queue
+                .push_before(reply_to, claim, |other| other.owner().is_some());
+        }
     }
 
     /// Whether the queue may be served differently than before.

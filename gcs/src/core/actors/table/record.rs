@@ -128,6 +128,16 @@ impl ActorRecord {
         self.spec.resources.clone().unwrap_or_default()
     }
 
+    /// What it holds where it is: less, once it is constructed.
+    pub fn held_resources(&self) -> ResourceRequest {
+        let running = self.options.running_resources.clone();
+        match self.phase {
+            Phase::Alive { .. } | Phase::Ending { .. } => running,
+            Phase::Queued | Phase::Starting { .. } | Phase::Dead => None,
+        }
+        .unwrap_or_else(|| self.placing_resources())
+    }
+
     /// Whether its death in a system failure leads to a restart (`ACT-4`).
     pub fn has_restarts_left(&self) -> bool {
         match self.options.max_restarts {

@@ -365,6 +365,17 @@ impl NodeTable {
         )
     }
 
+    /// The living nodes that were heard, as they are without anything on them.
+    pub fn emptied(&self) -> ClusterView {
+        let nodes = self.nodes.iter();
+        let heard = nodes.filter(|(_, record)| record.info.is_alive && !record.is_unheard);
+        let view = |(id, record): (&NodeId, &NodeRecord)| NodeView {
+            id: *id,
+            resources: record.resources.emptied(),
+        };
+        ClusterView::new(heard.map(view).collect())
+    }
+
     /// An actor was placed there: what it takes is not free any more, until a report says so itself (`NODE-G2`).
     pub fn book(&mut self, id: NodeId, actor: ActorId, request: &ResourceRequest) {
         let Some(record) = self.nodes.get_mut(&id) else {
