@@ -8,3 +8,4 @@ mod head_owes;
 mod processes;
 mod sandbox_itself;
 mod starts;
+mod turns;
