@@ -74,9 +74,17 @@ impl GcsCore {
         };
         let is_newer = restarts > record.restarts;
         let is_unplaced = restarts == record.restarts && record.phase == Phase::Queued;
-        if !(is_newer || is_unplaced) || self.nodes.living(reporter).is_none() {
+        if !(is_newer || is_unplaced) {
             return false;
         }
+        // It may be about to register, and is to find its actor then: the last head took it in, and could not keep that.
+        self.nodes.expect(reporter, turn.now);
+        if self.nodes.living(reporter).is_none() {
+            return false;
+        }
+        let Some(record) = self.actors.get(actor) else {
+            return false;
+        };
         // One that was begun since is one too many (`ACT-3`); where none is known yet, its answer will be met with this.
         self.kill_worker_of(record, "a process of a later restart is the actor", turn);
         if let Some(node) = record.phase.node() {

@@ -1,5 +1,6 @@
 //! A head that ends while its disk is full: what it could not keep, the nodes know (`GCS-3`).
 
+use aktis_common::resources::ResourceSet;
 use aktis_proto::v1::ActorState;
 
 use crate::sandbox::{ActorPlan, Cluster, Driver, Host, pass, run};
@@ -70,6 +71,31 @@ fn place_that_was_not_kept_is_found_again() {
         pass(2).await;
         cluster.disk.set_full(true);
         driver.return_lease(&grant).await;
+        until_begun(cluster, &id, 1).await;
+        let before = cluster.world.hosts_of(&id);
+        next_head(cluster).await;
+        assert_eq!(cluster.world.hosts_of(&id), before, "the same process");
+        assert_eq!(cluster.world.begun(&id), 1);
+        assert_eq!(state(&driver, actor).await, (ActorState::Alive, 0));
+        cluster.check().await;
+    });
+}
+
+/// The next head has never heard of the node, but for what it tells of its actor.
+#[test]
+fn actor_on_a_node_that_joined_meanwhile_goes_on() {
+    run(async |cluster| {
+        cluster.with_nodes(&[1]).await;
+        let driver = cluster.driver(Host(1)).await;
+        let plan = ActorPlan {
+            resources: vec![("CPU", 2.0)],
+            ..restartable()
+        };
+        let actor = driver.create(&plan).await.unwrap();
+        let id = actor.to_wire();
+        pass(1).await;
+        cluster.disk.set_full(true);
+        cluster.start_node(Host(2), ResourceSet::of_cpus(2)).await;
         until_begun(cluster, &id, 1).await;
         let before = cluster.world.hosts_of(&id);
         next_head(cluster).await;

@@ -99,6 +99,19 @@ impl NodeTable {
         self.nodes.insert(id, record);
     }
 
+    /// A node that is not known tells of what is there. It has the full time-out to register.
+    pub fn expect(&mut self, id: NodeId, now: Duration) {
+        if !self.is_known(id) {
+            let info = NodeInfo {
+                node_id: id.to_wire(),
+                generation: self.last_generation + 1,
+                is_alive: true,
+                ..NodeInfo::default()
+            };
+            self.restore(id, info, now);
+        }
+    }
+
     /// The time is known again: how long dead nodes still count as ones that may come back.
     pub fn resume(&mut self, now: Duration, unix_millis: u64) {
         let memory = self.timeouts.lost_memory;
