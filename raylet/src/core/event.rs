@@ -51,6 +51,13 @@ pub enum Event {
         /// What the system says, and what helps.
         cause: String,
     },
+    /// What a process needs to join could not be given to it.
+    NotWelcomed {
+        /// It said hello here.
+        connection: ConnectionId,
+        /// What the system says, and what helps.
+        cause: String,
+    },
     /// A worker that said hello takes lanes.
     LaneOpen {
         /// The worker.

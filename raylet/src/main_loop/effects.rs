@@ -2,8 +2,9 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::WorkerId;
+use aktis_common::limits::{descriptor_advice, is_out_of_descriptors};
 use aktis_common::zygote::{WorkerStart, ZygoteRequest};
-use aktis_object_store::ArenaHandle;
+use aktis_object_store::{ArenaError, ArenaHandle};
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
     ArenaInfo, ArenaKind, Failure, LeaseReply, NodeInfo, StartActorReply, lease_reply,
@@ -171,11 +172,12 @@ impl RayletLoop {
         let handle = match self.ports.store.arena_handle() {
             Ok(handle) => handle,
             Err(error) => {
-                let failure = Failure::of(ErrorCode::Internal, format!("share the arena: {error}"));
+                let cause = why_not_welcomed(&error);
+                let failure = Failure::of(ErrorCode::Internal, cause.clone());
                 self.ports
                     .links
                     .send(connection, request_id, Kind::Failure(failure), &[]);
-                return self.ports.links.close(connection);
+                return self.mailbox.event(Event::NotWelcomed { connection, cause });
             }
         };
         let mut arena = ArenaInfo::default();
@@ -313,5 +315,21 @@ impl RayletLoop {
             shared_modules,
             stdout_path: self.ports.logs.stdout_path(worker),
         }));
+    }
+}
+
+/// Why a process cannot join the node, and what helps.
+fn why_not_welcomed(error: &ArenaError) -> String {
+    let source = std::error::Error::source(error);
+    let system = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    match system {
+        Some(system) if is_out_of_descriptors(system) => {
+            format!(
+                "the raylet cannot share the arena: {system}; {}",
+                descriptor_advice()
+            )
+        }
+        Some(system) => format!("the raylet cannot share the arena: {error}: {system}"),
+        None => format!("the raylet cannot share the arena: {error}"),
     }
 }

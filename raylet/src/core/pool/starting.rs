@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use aktis_common::ids::WorkerId;
 
-use super::{PoolEvent, StartingWorker, WorkerPool, WorkerState};
-use crate::core::effect::Effect;
+use super::{PoolEvent, StartingWorker, Worker, WorkerPool, WorkerState};
+use crate::core::effect::{Effect, StoreEffect};
 use crate::core::event::ZygoteEvent;
+use crate::core::keys::ConnectionId;
 use crate::core::out::Out;
 
 /// Zygotes that may fail to start, one after the other, before claims fail with them.
@@ -119,6 +120,19 @@ impl WorkerPool {
             let cause = format!("the raylet cannot take its connection: {cause}");
             self.fail_start(worker, &cause, out);
         }
+    }
+
+    /// A process that said hello could not be given what it needs. A worker that waited for it will not come.
+    pub fn not_welcomed(&mut self, connection: ConnectionId, cause: &str, out: &mut Out) {
+        let waits = |worker: &&Worker| {
+            worker.connection == Some(connection)
+                && matches!(worker.state, WorkerState::Starting { .. })
+        };
+        if let Some(worker) = self.iter().find(waits).map(|worker| worker.id) {
+            out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            self.fail_start(worker, cause, out);
+        }
+        out.push(Effect::Close { connection });
     }
 
     /// A worker could not be started.

@@ -45,6 +45,9 @@ impl RayletCore {
                 self.deaths.log_ended(worker, last_words, out);
             }
             Event::OutOfDescriptors { cause } => self.pool.on_out_of_descriptors(&cause, out),
+            Event::NotWelcomed { connection, cause } => {
+                self.pool.not_welcomed(connection, &cause, out);
+            }
             Event::LaneOpen { worker } => self.pool.lane_open(worker, out.now()),
             Event::Zygote(news) => self.pool.on_zygote(news, out),
             Event::Call { call, request } => self.on_call(call, request, out),

@@ -105,6 +105,12 @@ impl Bench {
 
     /// The worker that was forked last says that it is ready.
     pub(super) fn greet(&mut self, token: StartupToken, worker: WorkerId) {
+        self.say_hello(token, worker);
+        self.happen(Event::LaneOpen { worker });
+    }
+
+    /// The worker that was forked last is there, and takes no lanes yet.
+    pub(super) fn say_hello(&mut self, token: StartupToken, worker: WorkerId) -> ConnectionId {
         let (&pid, &connection) = self.workers.last_key_value().expect("a worker was forked");
         let mut hello = Hello {
             worker_id: worker.to_wire(),
@@ -115,7 +121,7 @@ impl Bench {
         };
         hello.set_kind(ProcessKind::Worker);
         self.frame(connection, 1, Kind::Hello(hello));
-        self.happen(Event::LaneOpen { worker });
+        connection
     }
 
     /// The zygote says that a process has ended.

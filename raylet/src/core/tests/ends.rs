@@ -142,6 +142,32 @@ fn shortage_of_descriptors_is_told_to_whoever_waits_for_a_worker() {
     assert!(told);
 }
 
+/// The last descriptor of this process went for the connection, and none is left to share the arena.
+#[test]
+fn worker_that_is_not_given_the_arena_fails_its_start_with_what_is_missing() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.are_workers_silent = true;
+    // The first one gets the worker that is there.
+    bench.ask(driver, 2, 1.0);
+    bench.ask(driver, 3, 0.0);
+    let forked = bench.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Fork { token, worker, .. } => Some((*token, *worker)),
+        _ => None,
+    });
+    let (token, worker) = forked.unwrap();
+    let connection = bench.say_hello(token, worker);
+    let cause = "Too many open files".to_owned();
+    bench.happen(Event::NotWelcomed { connection, cause });
+    bench.happen(Event::Disconnected { connection });
+    let told = bench.effects.iter().find_map(|effect| match effect {
+        Effect::FailWithLog { cause, .. } => Some(cause),
+        _ => None,
+    });
+    assert!(told.unwrap().contains("Too many open files"), "{told:?}");
+    assert!(bench.has_left_the_store(connection));
+}
+
 #[test]
 fn lease_that_is_returned_while_its_worker_dies_is_free_when_the_process_is_gone() {
     let mut bench = Bench::new(1);
