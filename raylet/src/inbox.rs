@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aktis_common::ids::{ObjectId, WorkerId};
+use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_object_store::IoDone;
 use aktis_proto::v1::{Failure, node_frame::Kind};
 use tokio::net::UnixStream;
@@ -73,6 +73,7 @@ pub(crate) enum Message {
     ReadObject {
         call: CallId,
         object: ObjectId,
+        reader: NodeId,
         grant: oneshot::Sender<Result<ReadGrant, Failure>>,
     },
     /// It has read it.

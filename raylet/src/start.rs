@@ -219,7 +219,7 @@ async fn assemble(
     );
     let ports = Ports {
         links: Links::default(),
-        streams: TransferStreams::new(peers.clone()),
+        streams: TransferStreams::new(config.node_id, peers.clone()),
         peers,
         store,
         zygote,

@@ -112,6 +112,9 @@ impl RayletLoop {
                 node,
                 raylet_address,
             } => {
+                if raylet_address.is_none() {
+                    self.end_reads_of(node);
+                }
                 self.ports.peers.note(node, raylet_address);
             }
             Effect::ForwardLease {

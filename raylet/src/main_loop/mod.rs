@@ -37,7 +37,7 @@ use crate::io::peers::Peers;
 use crate::io::store::StorePort;
 use crate::io::zygote::ZygotePort;
 use crate::processes::Processes;
-use crate::transfer::{PullPlace, ReadGrant, TransferStreams};
+use crate::transfer::{PullPlace, Reading, TransferStreams};
 
 /// Messages and frames of one round; then what they caused is written out.
 const ROUND: usize = 256;
@@ -94,7 +94,8 @@ pub(crate) struct RayletLoop {
     forwards: FxHashMap<ReplyTo, AbortHandle>,
     pulls: FxHashMap<ObjectId, PullTask>,
     next_attempt: u64,
-    reads: FxHashMap<CallId, oneshot::Sender<Result<ReadGrant, aktis_proto::v1::Failure>>>,
+    /// Transfers to other nodes.
+    reads: FxHashMap<CallId, Reading>,
     /// Workers that are gone from the pool, until all their lines are sent.
     epitaphs: FxHashMap<WorkerId, Epitaph>,
     leftovers: Vec<Leftover>,

@@ -145,8 +145,9 @@ impl RayletLoop {
             Message::ReadObject {
                 call,
                 object,
+                reader,
                 grant,
-            } => self.on_read(call, object, grant),
+            } => self.on_read(call, object, reader, grant),
             Message::ReadEnded { call, object } => self.on_read_ended(call, object),
             Message::LogLines {
                 worker,

@@ -11,7 +11,7 @@ use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, create_failure, get_failure};
-use crate::transfer::{PullOrder, PullPlace, ReadGrant, ReadPin, pull};
+use crate::transfer::{PullOrder, PullPlace, ReadGrant, ReadPin, ReadStage, Reading, pull};
 
 impl RayletLoop {
     /// What the store has to say: frames go to processes, news to the core.
@@ -173,12 +173,19 @@ impl RayletLoop {
         &mut self,
         call: CallId,
         object: ObjectId,
+        reader: NodeId,
         grant: oneshot::Sender<Result<ReadGrant, Failure>>,
     ) {
         if grant.is_closed() {
             return;
         }
-        self.reads.insert(call, grant);
+        let stage = ReadStage::Awaited(grant);
+        let reading = Reading {
+            object,
+            reader,
+            stage,
+        };
+        self.reads.insert(call, reading);
         self.ports.store.read(ReplyTo::Call(call), object);
         self.take_store_outputs();
     }
@@ -193,25 +200,53 @@ impl RayletLoop {
         let ReplyTo::Call(call) = reply_to else {
             return;
         };
-        let Some(waiting) = self.reads.remove(&call) else {
+        let Some(Reading {
+            reader,
+            stage: ReadStage::Awaited(waiting),
+            ..
+        }) = self.reads.remove(&call)
+        else {
             return;
         };
-        // A grant that nobody takes is dropped, and so gives the object back.
-        let _ = waiting.send(match place {
-            Ok(place) => {
-                let arena = self.ports.store.arena().clone();
-                let pin = ReadPin {
-                    call,
-                    object,
-                    mailbox: self.mailbox.clone(),
-                };
-                // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
-                // holds it until the pin is dropped.
-                let range = unsafe { SealedRange::new(arena, place.offset, place.len, pin) };
-                Ok(ReadGrant(range.expect("the store places within its arena")))
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => {
+                let _ = waiting.send(Err(get_failure(&error)));
+                return;
             }
-            Err(error) => Err(get_failure(&error)),
-        });
+        };
+        let arena = self.ports.store.arena().clone();
+        let pin = ReadPin {
+            call,
+            object,
+            mailbox: self.mailbox.clone(),
+        };
+        // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
+        // holds it until the pin is dropped.
+        let range = unsafe { SealedRange::new(arena, place.offset, place.len, pin) };
+        let range = range.expect("the store places within its arena");
+        let (lost, reader_lost) = oneshot::channel();
+        let stage = ReadStage::Granted(lost);
+        let reading = Reading {
+            object,
+            reader,
+            stage,
+        };
+        self.reads.insert(call, reading);
+        // A grant that nobody takes is dropped, and so gives the object back.
+        let _ = waiting.send(Ok(ReadGrant { range, reader_lost }));
+    }
+
+    /// The node is gone: what is held in memory for it is held for nobody. One that only was silent asks again.
+    pub(super) fn end_reads_of(&mut self, node: NodeId) {
+        let of_node = self.reads.extract_if(|_, reading| reading.reader == node);
+        let ended: Vec<(CallId, Reading)> = of_node.collect();
+        for (call, reading) in ended {
+            // What is being sent says itself when it has ended.
+            if let ReadStage::Awaited(_) = reading.stage {
+                self.ports.store.end_read(ReplyTo::Call(call), reading.object);
+            }
+        }
     }
 
     pub(super) fn on_read_ended(&mut self, call: CallId, object: ObjectId) {

@@ -209,6 +209,7 @@ impl Fetch {
     fn request(&self, offset: u64, most_bytes: u64) -> Request {
         Request {
             object: self.pull.object,
+            reader: self.streams.here(),
             offset,
             most_bytes,
         }

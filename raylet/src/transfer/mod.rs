@@ -8,13 +8,14 @@
 //!   ▲                 │  (place)     ├─ stream ─────────► serve ── ReadObject ──►
 //!   └─ PullEnded ─────┘              └─ stream ─────────► serve ── ReadObject ──►
 //!
-//!  request    20 bytes object | u64 offset | u64 most bytes
+//!  request    20 bytes object | 16 bytes node that wants it | u64 offset | u64 most bytes
 //!  reply      u8 0: wait | u8 1: u64 size of the object | u64 bytes that come | u8 2: u16 n | why not
 //!  bytes      chunks: u32 bytes | u32 CRC-32 | bytes
 //! ```
 //! The place of a copy is cut into segments. Each stream takes the next one that nobody has, and asks for one more while one
 //! comes in, so that a long way costs nothing. A segment knows how far it has come: what broke off in one stream goes on there in
-//! another, or from another node. No chunk is written whose checksum is wrong.
+//! another, or from another node. No chunk is written whose checksum is wrong. A source holds the object in memory as long as it
+//! writes, and no longer when the node that reads is declared dead: a machine that vanishes closes no stream.
 //!
 //! - `MOVE-1 (checked-then-written)`: the bytes of a chunk are written only when their checksum is right.
 //! - `MOVE-2 (closed-is-closed)`: when a place was closed nothing is written to it any more, whatever streams are still there.
@@ -32,5 +33,5 @@ mod wire;
 
 pub(crate) use fetch::{PullOrder, pull};
 pub(crate) use place::PullPlace;
-pub(crate) use serve::{ReadGrant, ReadPin, serve};
+pub(crate) use serve::{ReadGrant, ReadPin, ReadStage, Reading, serve};
 pub(crate) use streams::TransferStreams;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use aktis_common::ids::ObjectId;
+use aktis_common::ids::{NodeId, ObjectId};
 use aktis_object_store::SealedRange;
 use aktis_proto::transport::BoxedDuplex;
 use aktis_proto::v1::Failure;
@@ -40,7 +40,28 @@ impl Drop for ReadPin {
 
 /// An object that is held in memory for another node.
 #[derive(Debug)]
-pub(crate) struct ReadGrant(pub(crate) SealedRange<ReadPin>);
+pub(crate) struct ReadGrant {
+    pub(crate) range: SealedRange<ReadPin>,
+    /// Ends when that node is declared dead: it need not have closed anything.
+    pub(crate) reader_lost: oneshot::Receiver<()>,
+}
+
+/// A transfer to another node, as the loop knows it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) object: ObjectId,
+    pub(crate) reader: NodeId,
+    pub(crate) stage: ReadStage,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum ReadStage {
+    /// The object is brought into memory; then this one gets it.
+    Awaited(oneshot::Sender<Result<ReadGrant, Failure>>),
+    /// It is being sent, until this is dropped.
+    Granted(#[expect(dead_code, reason = "its drop is what is heard")] oneshot::Sender<()>),
+}
 
 /// Serves a stream until its other end goes.
 pub(crate) async fn serve(mut stream: BoxedDuplex, mailbox: Mailbox) {
@@ -58,6 +79,7 @@ async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -
     let asked = mailbox.ask(Message::ReadObject {
         call: mailbox.next_call(),
         object: request.object,
+        reader: request.reader,
         grant,
     });
     asked.await;
@@ -76,7 +98,15 @@ async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -
                 .await;
         }
     };
-    let bytes: &[u8] = &grant.0;
+    let ReadGrant { range, reader_lost } = grant;
+    tokio::select! {
+        sent = send(stream, request, &range) => sent,
+        _ = reader_lost => Err(io::Error::other("the node that reads was declared dead")),
+    }
+}
+
+/// Sends what is wanted of an object's bytes.
+async fn send(stream: &mut BoxedDuplex, request: Request, bytes: &[u8]) -> io::Result<()> {
     let begin = usize::try_from(request.offset).ok();
     let Some(rest) = begin.and_then(|begin| bytes.get(begin..)) else {
         let (offset, len) = (request.offset, bytes.len());

@@ -43,16 +43,23 @@ struct Node {
 /// Streams to all nodes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TransferStreams {
+    here: NodeId,
     peers: Peers,
     nodes: Arc<Mutex<FxHashMap<NodeId, Node>>>,
 }
 
 impl TransferStreams {
-    pub(crate) fn new(peers: Peers) -> Self {
+    pub(crate) fn new(here: NodeId, peers: Peers) -> Self {
         Self {
+            here,
             peers,
             nodes: Arc::default(),
         }
+    }
+
+    /// The node that these streams are of.
+    pub(super) fn here(&self) -> NodeId {
+        self.here
     }
 
     /// A node that takes streams at `door`.

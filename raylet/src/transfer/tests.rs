@@ -129,7 +129,10 @@ impl Wanting {
         Self {
             _store: store,
             place: PullPlace::new(range.unwrap()).unwrap(),
-            streams: TransferStreams::new(Peers::new(network, Security::default(), beside)),
+            streams: TransferStreams::new(
+                NodeId::random(),
+                Peers::new(network, Security::default(), beside),
+            ),
             folder: TempDir::new().unwrap(),
             object,
             seen: Box::new(move || {

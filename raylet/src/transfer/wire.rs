@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use aktis_common::ids::ObjectId;
+use aktis_common::ids::{NodeId, ObjectId};
 use aktis_proto::transport::BoxedDuplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Bytes of one chunk: few enough to be in the cache still when they are sent, or written, after the checksum was made.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-const REQUEST_BYTES: usize = 36;
+const REQUEST_BYTES: usize = 52;
 const WAIT: u8 = 0;
 const BYTES: u8 = 1;
 const REFUSED: u8 = 2;
@@ -18,6 +18,8 @@ const REFUSED: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) object: ObjectId,
+    /// The node that wants it.
+    pub(super) reader: NodeId,
     pub(super) offset: u64,
     pub(super) most_bytes: u64,
 }
@@ -44,8 +46,9 @@ impl Request {
     pub(super) async fn write(self, stream: &mut BoxedDuplex) -> io::Result<()> {
         let mut bytes = [0; REQUEST_BYTES];
         bytes[..20].copy_from_slice(self.object.as_bytes());
-        bytes[20..28].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[28..].copy_from_slice(&self.most_bytes.to_le_bytes());
+        bytes[20..36].copy_from_slice(self.reader.as_bytes());
+        bytes[36..44].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[44..].copy_from_slice(&self.most_bytes.to_le_bytes());
         stream.write_all(&bytes).await?;
         stream.flush().await
     }
@@ -59,8 +62,9 @@ impl Request {
         };
         Ok(Self {
             object: ObjectId::from_bytes(&bytes[..20]).map_err(io::Error::other)?,
-            offset: number(20),
-            most_bytes: number(28),
+            reader: NodeId::from_bytes(&bytes[20..36]).map_err(io::Error::other)?,
+            offset: number(36),
+            most_bytes: number(44),
         })
     }
 }

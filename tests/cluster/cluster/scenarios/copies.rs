@@ -6,7 +6,7 @@
 use aktis_common::ids::ObjectId;
 
 use crate::sandbox::objects::{LARGE, Read};
-use crate::sandbox::{Cluster, Driver, Host, pass, run};
+use crate::sandbox::{Cluster, Driver, HEAD, Host, pass, run};
 
 /// The node of the owner and of the readers.
 const HOME: Host = Host(1);
@@ -119,5 +119,37 @@ fn copy_that_was_made_again_is_found_by_a_reader_that_joins_an_old_transfer() {
         owner.free(object, &[far]);
         pass(5).await;
         cluster.check_stores_empty().await;
+    });
+}
+
+/// A machine that vanishes closes nothing: what is held for it goes when it is declared dead.
+#[test]
+fn object_that_a_vanished_node_was_reading_can_be_freed() {
+    run(async |cluster| {
+        cluster.with_nodes(&[1, 1]).await;
+        let owner = cluster.driver(HOME).await;
+        let reader = cluster.driver(FAR).await;
+        let home = cluster.node(HOME).id;
+        pass(2).await;
+        // A stream that is there already takes the request along the way that is whole.
+        let (first, second) = (
+            owner.put_for(&owner, LARGE).await,
+            owner.put_for(&owner, LARGE).await,
+        );
+        assert_eq!(reader.read(first, &owner, &[home]).await, Read::Here);
+        cluster.net.cut_towards(HOME, FAR);
+        let _hangs = reader.begin_read(second, &owner, &[home]);
+        pass(1).await;
+        cluster.net.cut(FAR, HOME);
+        cluster.net.cut(FAR, HEAD);
+        owner.free(first, &[home]);
+        owner.free(second, &[home]);
+        pass(1).await;
+        assert_eq!(cluster.status(HOME).await.store_used_bytes, LARGE);
+        cluster
+            .until("the node is declared dead", 60, async |cluster| {
+                cluster.status(HOME).await.store_used_bytes == 0
+            })
+            .await;
     });
 }
