@@ -14,6 +14,9 @@ use tonic::Status;
 use crate::core::{GcsCore, Turn};
 use crate::io::storage::StorageError;
 
+/// Steps of callers that may wait for the loop before further callers wait for room.
+const CAPACITY: usize = 1024;
+
 /// Why a promise could not be kept.
 pub(crate) type NotKept = Arc<StorageError>;
 /// Takes the changes of a step back.
@@ -42,16 +45,55 @@ pub(crate) fn unasked(step: impl FnOnce(&mut GcsCore, &mut Turn) + Send + 'stati
 }
 
 /// Where steps for the loop go. Cheap to clone.
+///
+/// What others ask waits for room when the loop is behind, and they with it. How things ended that the loop let begin is never in
+/// anybody's way: it is one step for each start of an actor that was asked for, and one for each subscription.
 #[derive(Debug, Clone)]
 pub(crate) struct GcsMailbox {
-    inbox: mpsc::UnboundedSender<Step>,
+    calls: mpsc::Sender<Step>,
+    ends: mpsc::UnboundedSender<Step>,
+}
+
+/// Where steps come out.
+#[derive(Debug)]
+pub(crate) struct GcsInbox {
+    calls: mpsc::Receiver<Step>,
+    ends: mpsc::UnboundedReceiver<Step>,
+}
+
+impl GcsInbox {
+    /// Waits for steps; adds `most` at most to `batch`. False: there is nobody who could send one.
+    pub(crate) async fn next(&mut self, batch: &mut Vec<Step>, most: usize) -> bool {
+        let first = tokio::select! {
+            biased;
+            step = self.ends.recv() => step,
+            step = self.calls.recv() => step,
+        };
+        let has_come = first.is_some();
+        batch.extend(first);
+        while batch.len() < most
+            && let Ok(step) = self.ends.try_recv().or_else(|_| self.calls.try_recv())
+        {
+            batch.push(step);
+        }
+        has_come
+    }
 }
 
 impl GcsMailbox {
     /// A port, and where its steps come out.
-    pub(crate) fn open() -> (Self, mpsc::UnboundedReceiver<Step>) {
-        let (inbox, steps) = mpsc::unbounded_channel();
-        (Self { inbox }, steps)
+    pub(crate) fn open() -> (Self, GcsInbox) {
+        let (call_sender, calls) = mpsc::channel(CAPACITY);
+        let (end_sender, ends) = mpsc::unbounded_channel();
+        let port = Self {
+            calls: call_sender,
+            ends: end_sender,
+        };
+        (port, GcsInbox { calls, ends })
+    }
+
+    async fn send(&self, step: Step) -> Result<(), Status> {
+        self.calls.send(step).await.map_err(|_| going_down())
     }
 
     /// Lets the core do `step`, which asks, or tells what its caller tells every head anew.
@@ -81,7 +123,7 @@ impl GcsMailbox {
             });
             Outcome { undo: None, answer }
         });
-        self.inbox.send(step).map_err(|_| going_down())?;
+        self.send(step).await?;
         receiver.await.map_err(|_| going_down())
     }
 
@@ -109,7 +151,7 @@ impl GcsMailbox {
                 answer,
             }
         });
-        self.inbox.send(step).map_err(|_| going_down())?;
+        self.send(step).await?;
         let kept = receiver.await.map_err(|_| going_down())?;
         kept.map_err(|error| {
             let message = format!("the head cannot keep it, so it was not done: {error}");
@@ -117,12 +159,42 @@ impl GcsMailbox {
         })
     }
 
-    /// Tells the core a fact; nobody waits for it.
+    /// Tells the core how something has ended that it let begin; nobody waits for it.
     pub(crate) fn tell(&self, step: impl FnOnce(&mut GcsCore, &mut Turn) + Send + 'static) {
-        let _ = self.inbox.send(unasked(step));
+        let _ = self.ends.send(unasked(step));
     }
 }
 
 fn going_down() -> Status {
     status(ErrorCode::NotConnected, "the gcs is going down")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_that_flood_wait_for_room_and_what_has_ended_does_not() {
+        let (port, mut inbox) = GcsMailbox::open();
+        let flood = 2 * CAPACITY;
+        for _ in 0..flood {
+            let port = port.clone();
+            tokio::spawn(async move { port.call(|_, _| ()).await });
+        }
+        while inbox.calls.len() < CAPACITY {
+            tokio::task::yield_now().await;
+        }
+        port.tell(|_, _| ());
+        assert_eq!(inbox.ends.len(), 1);
+        let mut taken = Vec::new();
+        while taken.len() < flood + 1 {
+            assert!(inbox.calls.len() <= CAPACITY);
+            let mut batch = Vec::new();
+            assert!(inbox.next(&mut batch, 512).await);
+            assert!(batch.len() <= 512);
+            taken.extend(batch);
+            tokio::task::yield_now().await;
+        }
+        assert!(inbox.ends.is_empty(), "it came with the first batch");
+    }
 }

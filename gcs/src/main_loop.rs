@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::core::{Effect, GcsCore, Turn, Write};
-use crate::inbox::{GcsMailbox, Outcome, Step, unasked};
+use crate::inbox::{GcsInbox, GcsMailbox, Outcome, Step, unasked};
 use crate::io::publish::Publisher;
 use crate::io::raylets::Raylets;
 use crate::io::storage::Storage;
@@ -21,7 +21,7 @@ const STALL: Duration = Duration::from_secs(1);
 /// The loop's state.
 pub(crate) struct GcsLoop {
     core: GcsCore,
-    inbox: mpsc::UnboundedReceiver<Step>,
+    inbox: GcsInbox,
     keeper: Keeper,
     publisher: Publisher,
     raylets: Raylets,
@@ -60,8 +60,8 @@ impl GcsLoop {
             let asleep = Instant::now();
             let nap = self.next_nap();
             tokio::select! {
-                count = self.inbox.recv_many(&mut batch, MAX_BATCH) => {
-                    if count == 0 {
+                has_come = self.inbox.next(&mut batch, MAX_BATCH) => {
+                    if !has_come {
                         return;
                     }
                 }

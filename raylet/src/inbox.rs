@@ -16,7 +16,7 @@ use crate::transfer::{PullOrder, PullPlace, ReadGrant};
 
 /// Frames that may wait for the loop before their readers wait too.
 const FRAME_CAPACITY: usize = 1024;
-/// Requests of other nodes that may wait for the loop before their callers wait too.
+/// Requests of other nodes and publications that may wait for the loop before their senders wait too.
 const REQUEST_CAPACITY: usize = 256;
 
 /// Why a raylet ends.
@@ -118,8 +118,9 @@ pub(crate) enum ProcessNews {
 
 /// Sends messages to the loop. Cheap to clone.
 ///
-/// What others begin waits for room: frames of processes, and requests of other nodes. The rest is what the loop let begin, or
-/// asked for, and how that went: a few messages for each, which are never in anybody's way.
+/// What others begin waits for room: frames of processes, requests of other nodes, publications of the gcs. The rest is what the
+/// loop let begin, or asked for, and how that went: a few messages for each, which are never in anybody's way. So they are as many
+/// as what is under way: connections, processes, answers, copies, store work; lines of output are bounded by their room.
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox {
     messages: mpsc::UnboundedSender<Message>,
@@ -133,7 +134,7 @@ pub(crate) struct Mailbox {
 pub(crate) struct Inbox {
     /// How things went that the loop knows of.
     pub(crate) messages: mpsc::UnboundedReceiver<Message>,
-    /// What other nodes want. Bounded: one that floods waits.
+    /// What other nodes want, and what the gcs publishes. Bounded: one that floods waits.
     pub(crate) requests: mpsc::Receiver<Message>,
     /// News of processes. Bounded: a process that floods waits.
     pub(crate) processes: mpsc::Receiver<(ConnectionId, ProcessNews)>,
@@ -164,7 +165,7 @@ impl Mailbox {
         let _ = self.messages.send(message);
     }
 
-    /// Sends a request of another node, waiting while the loop is behind. After its end nobody answers.
+    /// Sends what another node or the gcs has to say, waiting while the loop is behind. After its end nobody answers.
     pub(crate) async fn ask(&self, request: Message) {
         let _ = self.requests.send(request).await;
     }

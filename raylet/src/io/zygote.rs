@@ -1,7 +1,8 @@
 //! The zygote: the process that forks workers.
 //!
 //! One task owns it: starts it, writes requests, reads replies, and starts the next one when it is gone. Requests that
-//! come while there is none wait. Whoever holds a [`ZygotePort`] keeps it alive; the zygote itself ends, with all
+//! come while there is none wait: workers to fork, never more than the pool lets start at a time, since those that were to be
+//! forked when a zygote was lost are given up with it. Whoever holds a [`ZygotePort`] keeps it alive; the zygote itself ends, with all
 //! workers, when the task's end of the socket pair closes, however that happens.
 
 use std::future::Future;
@@ -97,6 +98,9 @@ async fn keep_running(
             Err(error) => format!("cannot run {:?}: {error}", command.command),
         };
         tracing::warn!(%cause, "the zygote is gone");
+        // The core asks anew for what it still wants when it hears of the loss. Kept, they would be as many as there were tries
+        // when a zygote comes up at last, and all of them forked for nobody.
+        while requests.try_recv().is_ok() {}
         let lost = ZygoteEvent::Lost {
             cause,
             is_start_failure: !is_ready,
@@ -220,4 +224,83 @@ async fn reap(processes: &dyn Processes, pid: u32, mut end: End, is_asked: bool)
         "killed: it hung"
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream as StdStream;
+
+    use aktis_common::ids::{NodeId, WorkerId};
+    use aktis_common::zygote::WorkerStart;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::inbox::channel;
+
+    /// Some zygotes do not start; the next one is played by the test.
+    #[derive(Debug)]
+    struct LateZygote {
+        failures_left: Mutex<u32>,
+        zygote: mpsc::UnboundedSender<StdStream>,
+    }
+
+    impl Processes for LateZygote {
+        fn start_zygote(&self, _: &ZygoteCommand) -> io::Result<StartedZygote> {
+            let mut left = self.failures_left.lock();
+            if *left > 0 {
+                *left -= 1;
+                return Err(io::Error::other("no process can be started"));
+            }
+            let (stream, theirs) = StdStream::pair()?;
+            let _ = self.zygote.send(theirs);
+            Ok(StartedZygote {
+                pid: 1,
+                stream,
+                end: Box::pin(async { "ended".to_owned() }),
+            })
+        }
+
+        fn kill_group(&self, _: u32) {}
+    }
+
+    fn fork(startup_token: u64) -> ZygoteRequest {
+        ZygoteRequest::Fork(WorkerStart {
+            startup_token,
+            worker_id: WorkerId::random().to_string(),
+            raylet_socket: "socket".into(),
+            env: Default::default(),
+            shared_modules: Vec::new(),
+            stdout_path: "worker.out".into(),
+        })
+    }
+
+    #[tokio::test]
+    async fn workers_to_be_forked_by_a_lost_zygote_are_not_forked_by_the_next() {
+        let (zygote, mut zygotes) = mpsc::unbounded_channel();
+        let processes = Arc::new(LateZygote {
+            failures_left: Mutex::new(2),
+            zygote,
+        });
+        let command = ZygoteCommand {
+            node: NodeId::random(),
+            command: Vec::new(),
+            env: Default::default(),
+            cleanup_dirs: Vec::new(),
+            log_path: "log".into(),
+        };
+        let (mailbox, mut inbox) = channel();
+        let port = ZygotePort::open(processes, command, mailbox);
+        for token in 0..2 {
+            port.send(fork(token));
+            let lost = inbox.messages.recv().await;
+            assert!(lost.is_some(), "a zygote was lost");
+        }
+        let theirs = zygotes.recv().await.unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        port.send(fork(7));
+        let mut asked = BufReader::new(UnixStream::from_std(theirs).unwrap()).lines();
+        let first = asked.next_line().await.unwrap().unwrap();
+        let first: ZygoteRequest = serde_json::from_str(&first).unwrap();
+        assert!(matches!(first, ZygoteRequest::Fork(start) if start.startup_token == 7));
+    }
 }

@@ -69,6 +69,14 @@ impl RayletLoop {
             let links = &mut self.ports.links;
             return links.send(connection, request_id, Kind::Failure(failure), &[]);
         };
+        let Some(turn) = self.ports.logs.turn() else {
+            let failure = Failure::of(
+                ErrorCode::Timeout,
+                "too many drivers wait for the output of their workers already; it is in their log files",
+            );
+            let links = &mut self.ports.links;
+            return links.send(connection, request_id, Kind::Failure(failure), &[]);
+        };
         let living = self.core.pool().iter();
         let living = living.filter(|worker| worker.job == Some(job));
         let dead = self.epitaphs.iter();
@@ -80,6 +88,7 @@ impl RayletLoop {
                 .collect(),
             connection,
             request_id,
+            turn,
         });
     }
 

@@ -173,6 +173,27 @@ fn actor_comes_before_tasks_that_wait() {
     assert_eq!(table.pump(now), [Decision::Placed(key(3))]);
 }
 
+/// D16: the queue is walked when something has changed for it, and not with every event of the node.
+#[test]
+fn queue_that_nothing_changed_for_is_not_looked_through() {
+    let now = Instant::now();
+    let mut table = table(2, 0, now);
+    let held = lease(&mut table, 1, cpus(1, 2.0, now), now);
+    table.submit(key(2), cpus(1, 1.0, now));
+    assert!(table.needs_pump(now));
+    assert!(table.pump(now).is_empty());
+    for number in 3..1000 {
+        table.submit(key(number), cpus(1, 1.0, now));
+        assert!(!table.needs_pump(now), "one more that has to wait");
+    }
+    table.withdraw(key(1));
+    assert!(!table.needs_pump(now), "nobody of the queue");
+    table.end(held);
+    assert!(table.needs_pump(now));
+    assert_eq!(table.pump(now).len(), 2);
+    assert!(!table.needs_pump(now));
+}
+
 #[test]
 fn withdrawn_claim_gives_back_what_it_held() {
     let now = Instant::now();

@@ -128,7 +128,8 @@ impl WorkerPool {
             worker.connection == Some(connection)
                 && matches!(worker.state, WorkerState::Starting { .. })
         };
-        if let Some(worker) = self.iter().find(waits).map(|worker| worker.id) {
+        let waiting = self.iter().find(waits).map(|worker| worker.id);
+        if let Some(worker) = waiting {
             out.push(Effect::Store(StoreEffect::ClientGone { connection }));
             self.fail_start(worker, cause, out);
         }

@@ -185,7 +185,7 @@ impl GcsLink {
         loop {
             tokio::select! {
                 publication = publications.message() => {
-                    if let Err(broken) = self.deliver(publication) {
+                    if let Err(broken) = self.deliver(publication).await {
                         return broken;
                     }
                 }
@@ -218,16 +218,21 @@ impl GcsLink {
         };
         let publications = self.client.subscribe(request).await?.into_inner();
         let listed = self.client.list_nodes(Empty {}).await?.into_inner();
-        self.mailbox.event(Event::Registered(Box::new(Registration {
+        let registration = Event::Registered(Box::new(Registration {
             reply,
             nodes: listed.nodes,
             now_unix_millis: listed.now_unix_millis,
-        })));
+        }));
+        self.mailbox.ask(Message::Event(registration)).await;
         self.away_since = None;
         Ok(publications)
     }
 
-    fn deliver(&self, publication: Result<Option<Publication>, Status>) -> Result<(), BrokenLink> {
+    /// Waits while the loop is behind: so the gcs sees a slow subscriber, which begins anew (`lagged`).
+    async fn deliver(
+        &self,
+        publication: Result<Option<Publication>, Status>,
+    ) -> Result<(), BrokenLink> {
         match publication {
             Ok(Some(Publication {
                 kind: Some(publication::Kind::Lagged(_)),
@@ -235,7 +240,8 @@ impl GcsLink {
                 "publications were lost".to_owned(),
             )),
             Ok(Some(publication)) => {
-                self.mailbox.event(Event::Published(publication));
+                let published = Event::Published(publication);
+                self.mailbox.ask(Message::Event(published)).await;
                 Ok(())
             }
             Ok(None) => Err(BrokenLink::Subscription(

@@ -64,6 +64,8 @@ pub(crate) struct GcsPort {
     /// For calls of processes, which may be long: in a daemon, what says that the node lives is never behind them.
     call_channel: Channel,
     beside: Handle,
+    /// As many as processes begin and end while the head does not answer, which it may do for [`GcsSettings::patience`]. None of
+    /// them may be left out.
     reports: mpsc::UnboundedSender<Errand>,
     node: Arc<watch::Sender<NodeInfo>>,
     node_id: NodeId,

@@ -224,6 +224,7 @@ impl Follower {
             request_id: flush.request_id,
             kind: Kind::Done(Done {}),
         });
+        drop(flush.turn);
     }
 
     /// Removes what is too old or too much, in the background.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use aktis_common::ids::{JobId, WorkerId};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::core::keys::ConnectionId;
@@ -30,6 +30,8 @@ pub(crate) use self::keeping::LogFolder;
 pub use self::keeping::LogLimits;
 use self::output::last_lines;
 
+/// Drivers that may wait for the output of their workers at a time.
+const MOST_FLUSHES: usize = 256;
 /// Lines quoted from a log in an error.
 const QUOTED_LINES: usize = 20;
 /// Bytes that are looked at for them.
@@ -55,15 +57,20 @@ pub(crate) struct Flush {
     pub(crate) connection: ConnectionId,
     /// The number of its request.
     pub(crate) request_id: u64,
+    /// One of [`MOST_FLUSHES`].
+    pub(crate) turn: OwnedSemaphorePermit,
 }
 
 /// Follows log files in the background.
+///
+/// Its orders are few: two for each worker, whose starts and ends are the loop's, and as many flushes as there are turns.
 #[derive(Debug)]
 pub(crate) struct LogPort {
     folder: PathBuf,
     orders: mpsc::UnboundedSender<Order>,
     /// A permit is a byte of a line that waits for the loop.
     room: Arc<Semaphore>,
+    flushes: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -79,6 +86,7 @@ impl LogPort {
             folder: path,
             orders,
             room,
+            flushes: Arc::new(Semaphore::new(MOST_FLUSHES)),
             task,
         }
     }
@@ -96,6 +104,11 @@ impl LogPort {
     /// The process of a worker has ended: what is in its files is the last of it.
     pub(crate) fn end(&self, worker: WorkerId, job: Option<JobId>) {
         let _ = self.orders.send(Order::End { worker, job });
+    }
+
+    /// A turn for a flush; `None` where so many wait already that one more would only make all of them wait longer.
+    pub(crate) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.flushes).try_acquire_owned().ok()
     }
 
     /// Reads what the workers of a job have written, and answers the driver after it has been sent the lines.
@@ -158,5 +171,43 @@ impl Quoted {
             true => format!("its log files {} are empty", stderr_path(stdout).display()),
             false => quoted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::inbox::{Message, channel};
+
+    #[tokio::test]
+    async fn flood_of_flushes_is_refused_and_those_that_have_a_turn_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = LogLimits {
+            file_bytes: 1 << 20,
+            total_bytes: 1 << 20,
+            age: Duration::from_secs(60),
+        };
+        let (mailbox, mut inbox) = channel();
+        let kept = LogFolder::hold(folder.path().to_owned(), None, limits);
+        let port = LogPort::open(kept, mailbox, &Handle::current());
+        let turns: Vec<_> = std::iter::from_fn(|| port.turn()).collect();
+        assert_eq!(turns.len(), MOST_FLUSHES);
+        for (request_id, turn) in (1..).zip(turns) {
+            port.flush(Flush {
+                workers: Vec::new(),
+                connection: ConnectionId(1),
+                request_id,
+                turn,
+            });
+        }
+        for _ in 0..MOST_FLUSHES {
+            assert!(matches!(inbox.messages.recv().await, Some(Message::Send { .. })));
+        }
+        while port.turn().is_none() {
+            tokio::task::yield_now().await;
+        }
+        port.close().await;
     }
 }

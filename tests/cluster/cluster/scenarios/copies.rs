@@ -5,8 +5,9 @@
 
 use aktis_common::ids::ObjectId;
 
+use crate::sandbox::cluster::HEAD;
 use crate::sandbox::objects::{LARGE, Read};
-use crate::sandbox::{Cluster, Driver, HEAD, Host, pass, run};
+use crate::sandbox::{Cluster, Driver, Host, pass, run};
 
 /// The node of the owner and of the readers.
 const HOME: Host = Host(1);

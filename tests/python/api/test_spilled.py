@@ -1,0 +1,55 @@
+"""Objects whose bytes on the disk are damaged: never wrong bytes, an error that names the file, and tasks that run again."""
+
+import json
+
+from waiting import run
+
+SCRIPT = """
+import json, pathlib
+import aktis
+
+aktis.init(num_cpus=1, object_store_memory=100 << 20, log_to_driver=False)
+SIZE = 10 << 20
+
+@aktis.remote
+def make(number):
+    return bytes([number]) * SIZE
+
+made = [make.remote(number) for number in range(10)]
+aktis.wait(made, num_returns=10)
+put = [aktis.put(bytes([100 + number]) * SIZE) for number in range(10)]
+last = [aktis.put(bytes([200 + number]) * SIZE) for number in range(9)]
+
+for path in pathlib.Path({spill_dir!r}).rglob("*"):
+    if path.is_file():
+        # Some bytes in the middle of every object, whatever lies around them.
+        with open(path, "r+b") as file:
+            for at in range(SIZE // 2, path.stat().st_size, SIZE // 2):
+                file.seek(at)
+                file.write(b"damage")
+
+def read(refs, first):
+    errors = []
+    for number, ref in enumerate(refs):
+        try:
+            value = aktis.get(ref, timeout=60)
+        except aktis.exceptions.ObjectLostError as error:
+            errors.append(str(error))
+        else:
+            assert value == bytes([first + number]) * SIZE, "wrong bytes"
+    return errors
+
+print(json.dumps([read(made, 0), read(put, 100), read(last, 200)]))
+"""
+
+
+def test_damaged_spill_file_is_named_and_what_a_task_made_is_made_again(tmp_path):
+    folder = tmp_path / "spilled"
+    made, put, _ = json.loads(
+        run(SCRIPT.format(spill_dir=str(folder)), env={"AKTIS_SPILL_DIR": str(folder)}, deadline_s=120)
+    )
+    assert made == [], "their task ran again"
+    assert put, "some of them were on the disk"
+    for error in put:
+        assert str(folder) in error and "corrupt" in error, error
+        assert "with its node" not in error, error
