@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aktis_common::config::Settings;
 use aktis_common::machine;
+use aktis_common::standard_streams::hold_standard_streams;
 use aktis_proto::transport::{
     Address, AddressError, ConnectError, Security, SecurityError, connect, gcs_client,
 };
@@ -178,6 +179,7 @@ pub(crate) fn is_same(left: &Address, right: &Address) -> bool {
 /// # Errors
 /// When the head cannot be reached, refuses, or has no node here.
 pub fn find_raylet(address: Option<&str>, settings: &Settings) -> Result<JoinInfo, JoinError> {
+    hold_standard_streams();
     let gcs_address = resolve_address(address, settings)?;
     let security = security_for(&gcs_address, settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

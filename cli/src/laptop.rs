@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aktis_common::config::Settings;
 use aktis_common::ids::{NodeId, SessionId};
+use aktis_common::standard_streams::hold_standard_streams;
 use aktis_gcs::{Gcs, GcsConfig, GcsHandle};
 use aktis_proto::transport::{Address, Security, SecurityError};
 use aktis_raylet::{Raylet, RayletConfig, RayletHandle};
@@ -97,6 +98,7 @@ impl LaptopSession {
             launcher,
             worker_env,
         } = config;
+        hold_standard_streams();
         sweep_stale(&settings);
         let session_id = new_session_id();
         let folder =

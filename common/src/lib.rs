@@ -15,6 +15,7 @@
 //!  checks       invariants as functions, and how often a daemon looks at its own state
 //!  machine      machine id, CPUs and memory of this machine, within its cgroup
 //!  limits       descriptors that this process may have
+//!  standard_streams  descriptors 0 to 2 are nobody else's
 //!  gpu          GPUs of this machine, by NVML
 //!  end_deadline when the end of this process must be over
 //!  offspring    children of this process, and their ends
@@ -42,4 +43,5 @@ pub mod process_title;
 pub mod resources;
 pub mod scheduling;
 mod session_id;
+pub mod standard_streams;
 pub mod zygote;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aktis_common::config::Settings;
+use aktis_common::standard_streams::hold_standard_streams;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::{DaemonPlan, run_daemon};
@@ -182,6 +183,7 @@ enum ListKind {
 ///
 /// Python's console script calls this with `sys.argv[1:]`.
 pub fn main(arguments: &[String], launcher: &Launcher) -> u8 {
+    hold_standard_streams();
     let parsed = match CommandLine::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
