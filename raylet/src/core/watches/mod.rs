@@ -8,7 +8,8 @@
 //! Owns: who wants to hear of whom. Does not own: actors (the gcs), processes.
 //!
 //! - `WATCH-1 (dead-is-final)`: after DEAD no other state of an actor is told.
-//! - `WATCH-2 (no-step-back)`: of what one head tells of an actor, by an answer or by news, nothing is told after what was later.
+//! - `WATCH-2 (no-step-back)`: of what one head tells of an actor, by an answer or by news, nothing is told after what was later;
+//!   and restarts never become fewer, whatever head tells of them.
 //! - `WATCH-3 (somebody-and-something)`: a watched actor has watchers, and is known or being asked for.
 
 mod check;
@@ -72,8 +73,7 @@ impl ActorBoard {
         if !notice.accepts(update) {
             return &[];
         }
-        notice.is_fetching = false;
-        notice.latest = Some(update.clone());
+        notice.keep(update);
         &notice.watchers
     }
 
@@ -85,8 +85,7 @@ impl ActorBoard {
         if !notice.is_fetching || !notice.accepts(update) {
             return &[];
         }
-        notice.is_fetching = false;
-        notice.latest = Some(update.clone());
+        notice.keep(update);
         &notice.watchers
     }
 
@@ -135,6 +134,17 @@ impl Notice {
             self.change = update.change;
         }
         is_later
+    }
+
+    /// Restarts that were told stay told: a head that could not keep them hears of them when the nodes that know have
+    /// registered, and until then it says what the last one knew.
+    fn keep(&mut self, update: &ActorUpdate) {
+        let told = self.latest.as_ref().map_or(0, |latest| latest.restarts);
+        self.is_fetching = false;
+        self.latest = Some(ActorUpdate {
+            restarts: update.restarts.max(told),
+            ..update.clone()
+        });
     }
 
     fn is_dead(&self) -> bool {
@@ -201,6 +211,22 @@ mod tests {
         // The next head counts anew.
         assert_eq!(board.refetch(), [ACTOR]);
         assert_eq!(board.fetched(ACTOR, &change(1, ActorState::Alive)), [ME]);
+    }
+
+    #[test]
+    fn restarts_that_another_head_does_not_know_of_stay_told() {
+        let mut board = ActorBoard::default();
+        let restarted = |restarts, state| ActorUpdate {
+            restarts,
+            ..update(state)
+        };
+        board.watch(ACTOR, ME);
+        board.published(ACTOR, &restarted(1, ActorState::Restarting));
+        board.refetch();
+        assert_eq!(board.fetched(ACTOR, &restarted(0, ActorState::Alive)), [ME]);
+        let known = Box::new(restarted(1, ActorState::Alive));
+        let told = board.watch(ACTOR, ConnectionId(2));
+        assert_eq!(told, WatchAnswer::Known(known), "WATCH-2");
     }
 
     #[test]

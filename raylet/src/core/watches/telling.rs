@@ -35,7 +35,8 @@ impl ActorBoard {
     /// The gcs published the state of an actor.
     pub fn on_published(&mut self, update: &ActorUpdate, out: &mut Out) {
         if let Ok(actor) = ActorId::from_bytes(&update.actor_id) {
-            tell(self.published(actor, update), update, out);
+            let watchers = self.published(actor, update).to_vec();
+            self.tell(actor, &watchers, out);
         }
     }
 
@@ -50,7 +51,10 @@ impl ActorBoard {
             return;
         };
         match outcome {
-            Ok(update) => tell(self.fetched(actor, &update), &update, out),
+            Ok(update) => {
+                let watchers = self.fetched(actor, &update).to_vec();
+                self.tell(actor, &watchers, out);
+            }
             Err(failure) => {
                 let mut update = ActorUpdate {
                     actor_id: actor_id.clone(),
@@ -60,6 +64,14 @@ impl ActorBoard {
                 update.set_state(ActorState::Dead);
                 tell(&self.fetch_failed(actor), &update, out);
             }
+        }
+    }
+
+    /// Tells the newest state that is known.
+    fn tell(&self, actor: ActorId, watchers: &[ConnectionId], out: &mut Out) {
+        let latest = self.notices.get(&actor);
+        if let Some(latest) = latest.and_then(|notice| notice.latest.as_ref()) {
+            tell(watchers, latest, out);
         }
     }
 

@@ -3,6 +3,7 @@
 use aktis_common::resources::ResourceSet;
 use aktis_proto::v1::ActorState;
 
+use crate::sandbox::cluster::HEAD;
 use crate::sandbox::{ActorPlan, Cluster, Driver, Host, pass, run};
 
 fn restartable() -> ActorPlan {
@@ -102,6 +103,36 @@ fn actor_on_a_node_that_joined_meanwhile_goes_on() {
         assert_eq!(cluster.world.hosts_of(&id), before, "the same process");
         assert_eq!(cluster.world.begun(&id), 1);
         assert_eq!(state(&driver, actor).await, (ActorState::Alive, 0));
+        cluster.check().await;
+    });
+}
+
+/// The node of a watcher is the first that the next head hears, and the only one that asks it.
+#[test]
+fn restarts_that_the_next_head_does_not_know_of_yet_stay_told() {
+    run(async |cluster| {
+        cluster.with_nodes(&[1, 2, 1]).await;
+        let driver = cluster.driver(Host(1)).await;
+        let plan = ActorPlan {
+            resources: vec![("CPU", 2.0)],
+            ..restartable()
+        };
+        let actor = driver.create(&plan).await.unwrap();
+        let id = actor.to_wire();
+        until_begun(cluster, &id, 1).await;
+        cluster.disk.set_full(true);
+        cluster.world.kill(cluster.world.hosts_of(&id)[0].pid);
+        until_begun(cluster, &id, 2).await;
+        cluster.crash_head();
+        cluster.disk.set_full(false);
+        cluster.net.cut(HEAD, Host(2));
+        cluster.start_head().await;
+        pass(5).await;
+        cluster.net.heal(HEAD, Host(2));
+        pass(30).await;
+        driver.check_news_of(actor);
+        assert_eq!(cluster.world.begun(&id), 2);
+        assert_eq!(state(&driver, actor).await, (ActorState::Alive, 1));
         cluster.check().await;
     });
 }
