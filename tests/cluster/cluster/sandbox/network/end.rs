@@ -93,10 +93,12 @@ impl AsyncWrite for End {
         let Some(connection) = state.connections.get(&self.connection) else {
             return Poll::Ready(Err(reset()));
         };
-        if connection.is_reset || connection.gone > 0 {
+        let Pipe { from, to, .. } = connection.pipes[self.side];
+        // That the other end is gone does not pass a cut link either.
+        let is_cut = from != to && state.link(to, from).is_cut;
+        if connection.is_reset || (connection.gone > 0 && !is_cut) {
             return Poll::Ready(Err(reset()));
         }
-        let Pipe { from, to, .. } = connection.pipes[self.side];
         let delay = state.delay(from, to);
         let pipe = &mut state.connections.get_mut(&self.connection).unwrap().pipes[self.side];
         let room = WINDOW_BYTES - pipe.bytes.min(WINDOW_BYTES);
