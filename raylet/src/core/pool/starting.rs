@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aktis_common::ids::WorkerId;
 
 use super::{PoolEvent, StartingWorker, Worker, WorkerPool, WorkerState};
-use crate::core::effect::{Effect, StoreEffect};
+use crate::core::effect::{Effect, NodeStoreEffect};
 use crate::core::event::ZygoteEvent;
 use crate::core::keys::ConnectionId;
 use crate::core::out::Out;
@@ -130,7 +130,7 @@ impl WorkerPool {
         };
         let waiting = self.iter().find(waits).map(|worker| worker.id);
         if let Some(worker) = waiting {
-            out.push(Effect::Store(StoreEffect::ClientGone { connection }));
+            out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
             self.fail_start(worker, cause, out);
         }
         out.push(Effect::Close { connection });
