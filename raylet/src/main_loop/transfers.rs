@@ -244,7 +244,9 @@ impl RayletLoop {
         for (call, reading) in ended {
             // What is being sent says itself when it has ended.
             if let ReadStage::Awaited(_) = reading.stage {
-                self.ports.store.end_read(ReplyTo::Call(call), reading.object);
+                self.ports
+                    .store
+                    .end_read(ReplyTo::Call(call), reading.object);
             }
         }
     }

@@ -203,7 +203,10 @@ mod tests {
             });
         }
         for _ in 0..MOST_FLUSHES {
-            assert!(matches!(inbox.messages.recv().await, Some(Message::Send { .. })));
+            assert!(matches!(
+                inbox.messages.recv().await,
+                Some(Message::Send { .. })
+            ));
         }
         while port.turn().is_none() {
             tokio::task::yield_now().await;
