@@ -109,6 +109,10 @@ class DataContext(Settings):
         max_worker_deaths_per_input: How many workers may die over the same rows, or while they start, before the job fails;
             3 by default. Exceptions are no deaths: the first one fails the job.
 
+        warn_on_driver_memory_usage_bytes: From how many bytes on ``take_all``, ``to_arrow`` and ``to_pandas`` warn that they bring
+            many into this process, before they begin where that is known; 2 GiB by default. ``None``: never.
+        max_driver_bytes: With how many bytes they fail. ``None``, the default: never.
+
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True
     >>> DataContext.get_current().execution_options.preserve_order
@@ -124,6 +128,8 @@ class DataContext(Settings):
     target_max_block_size: int | None = None
     enable_progress_bars: bool = True
     max_worker_deaths_per_input: int = 3
+    warn_on_driver_memory_usage_bytes: int | None = 2 << 30
+    max_driver_bytes: int | None = None
 
     _harmless: ClassVar[dict[str, str]] = CONTEXT_HARMLESS
     _refused: ClassVar[dict[str, Refused]] = CONTEXT_REFUSED

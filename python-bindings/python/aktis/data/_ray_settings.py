@@ -21,7 +21,7 @@ CONTEXT_HARMLESS: dict[str, str] = {
     **dict.fromkeys(
         ("enable_auto_log_stats", "verbose_stats_logs", "trace_allocations", "enable_get_object_locations_for_metrics",
          "enable_per_node_metrics", "memory_usage_poll_interval_s", "dataset_logger_id", "issue_detectors_config",
-         "log_internal_stack_trace_to_stdout", "warn_on_driver_memory_usage_bytes"), _STATS,
+         "log_internal_stack_trace_to_stdout"), _STATS,
     ),
     **dict.fromkeys(
         ("target_min_block_size", "target_shuffle_max_block_size", "min_parallelism", "read_op_min_num_blocks",

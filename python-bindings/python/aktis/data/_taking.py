@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
-from . import _batches, _one_schema, _running
+from . import _batches, _one_schema, _running, _to_driver
 from ._iterating import Iterating, Row
 from ._progress import is_notebook
 from ._schema import Schema
@@ -33,6 +33,14 @@ class Taking(Iterating):
         execution = _running.start(self._plan, ordered=ordered)
         self._stats = execution
         return _running.batches(execution)
+
+    def _everything(self, call: str) -> Iterator[pyarrow.RecordBatch]:
+        """All rows, which the call keeps in this process."""
+        return _to_driver.watched(self._run(), call, self._bytes_at_hand())
+
+    def _bytes_at_hand(self) -> int | None:
+        """How many bytes the rows are, if nothing has to be read to know it."""
+        return None
 
     def _begin(self) -> tuple[Iterator[pyarrow.RecordBatch], Callable[[], None]]:
         batches = self._run()
@@ -70,7 +78,7 @@ class Taking(Iterating):
             One dict per row.
 
         Raises:
-            ValueError: there are more than ``limit``.
+            ValueError: there are more than ``limit``, or more bytes than ``DataContext.max_driver_bytes``.
             TaskError: as for :meth:`take`.
 
         >>> import aktis.data
@@ -78,7 +86,7 @@ class Taking(Iterating):
         [{'id': 0}, {'id': 1}]
         """
         if limit is None:
-            return [row for batch in self._run() for row in _batches.rows_of(batch)]
+            return [row for batch in self._everything("take_all") for row in _batches.rows_of(batch)]
         rows = self.take(limit + 1)
         if len(rows) > limit:
             raise ValueError(f"the dataset has more than {limit} rows")
@@ -166,18 +174,22 @@ class Taking(Iterating):
             A table, all of which is in this process's memory.
 
         Raises:
-            ValueError: rows of different parts have no type in common; column, types and places are named.
+            ValueError: rows of different parts have no type in common; column, types and places are named. Or there are more bytes
+                than ``DataContext.max_driver_bytes``.
             TaskError: as for :meth:`take`.
 
         >>> import aktis.data
         >>> aktis.data.range(3).to_arrow().num_rows
         3
         """
+        return self._table("to_arrow")
+
+    def _table(self, call: str) -> pyarrow.Table:
         import pyarrow
 
-        batches = list(self._run())
+        batches = list(self._everything(call))
         if batches:
-            return _one_schema.table_of(batches, "to_arrow()")
+            return _one_schema.table_of(batches, f"{call}()")
         schema = self._plan.schema() or self._stats.seen_schema()
         return (schema or pyarrow.schema([])).empty_table()
 
@@ -201,9 +213,9 @@ class Taking(Iterating):
         from . import _to_python
 
         if limit is None:
-            return _to_python.to_pandas(self.to_arrow())
+            return _to_python.to_pandas(self._table("to_pandas"))
         limited = self.limit(limit + 1)
-        table = limited.to_arrow()
+        table = limited._table("to_pandas")
         self._stats = limited._stats
         if table.num_rows > limit:
             raise ValueError(f"the dataset has more than {limit} rows: to_pandas(limit=None) takes all of them")

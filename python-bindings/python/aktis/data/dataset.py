@@ -307,3 +307,6 @@ class MaterializedDataset(Dataset):
 
     def _rows_at_hand(self) -> int | None:
         return _parts.rows_of(self._parts)
+
+    def _bytes_at_hand(self) -> int | None:
+        return self.size_bytes()
