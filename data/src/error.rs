@@ -53,9 +53,8 @@ pub enum PlanError {
     },
     /// Not a Parquet file, or a damaged one.
     #[error(
-        "read {path}: it is not a valid Parquet file ({detail}). It was cut off, or has another format: CSV, JSON and text are \
-         read in a function, from_items([{{'path': path}}]).map_batches(f, batch_size=1), where f(batch) returns \
-         pyarrow.csv.read_csv(batch['path'][0])"
+        "read {path}: it is not a valid Parquet file ({detail}). It was cut off, or has another format: read_csv(), read_json(), \
+         read_text(), read_images() and read_binary_files() read others"
     )]
     InvalidParquet {
         /// The file.

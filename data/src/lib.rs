@@ -1,7 +1,7 @@
 //! Lazy datasets over DataFusion, run by a streaming executor on stage workers.
 //!
 //! Owns: the plan with functions in it, where it is cut into stages, the executor with its memory budget, the worker
-//! that runs a stage, reading and writing of Parquet. Does not own: processes, scheduling and the object store
+//! that runs a stage, reading and writing of Parquet, where files of other formats begin and end. Does not own: processes, scheduling and the object store
 //! (`aktis-worker` and what is behind it), models (`aktis-inference`), Python objects (the bindings, through
 //! [`operators::udf::UdfHost`]).
 //!
@@ -71,5 +71,5 @@ pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, Next};
 pub use ledger::{PreparedFolder, SaveMode, prepare_folder};
 pub use plan::Dataset;
-pub use sinks::{ParquetOutput, Sink};
+pub use sinks::{FilesOutput, ParquetOutput, Sink};
 pub use stage_worker::register;

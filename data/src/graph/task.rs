@@ -3,6 +3,7 @@
 use super::operator::Operator;
 use super::partition::Partitioner;
 use crate::registered::Registered;
+use crate::{sinks, sources};
 
 /// What one worker of a stage does.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +35,10 @@ impl StageTask {
         limit.filter(|_| self.steps.iter().all(Operator::keeps_rows))
     }
 
-    /// Whether a step calls a Python function.
+    /// Whether its source, a step or its sink calls Python.
     pub(crate) fn calls_python(&self) -> bool {
-        self.steps.iter().any(Operator::calls_python)
+        sources::calls_python(&self.source)
+            || self.steps.iter().any(Operator::calls_python)
+            || self.sink.as_ref().is_some_and(sinks::calls_python)
     }
 }

@@ -5,7 +5,7 @@
 //!    <prefix>_000000_000000.parquet
 //!    .unfinished-<prefix>/          the job's own folder; readers pass over names with a dot
 //!      job                          locked as long as the driver lives; says on which start of which machine
-//!      <attempt>-<name>.parquet     files of workers
+//!      <attempt>-<name>             files of workers
 //!      old/                         while it is committed: what the new files replace
 //!    .finished-<prefix>/            committed, about to be removed
 //!    .begun-<prefix>/               not locked yet: nothing but `job` in it
@@ -54,10 +54,10 @@ pub(super) const OLD_FOLDER: &str = "old";
 /// What only the format of the files knows.
 pub(crate) trait FileFormat: Send {
     /// The call of the user, for messages.
-    fn operation(&self) -> &'static str;
+    fn operation(&self) -> &str;
 
-    /// A file without rows, so that what was written can be read again with its columns.
-    fn empty_file(&self, schema: &SchemaRef) -> Result<WrittenFile, TaskFailure>;
+    /// What there is if there are no rows: a file without any, so that what was written can be read again with its columns.
+    fn empty_files(&self, schema: &SchemaRef) -> Result<Vec<WrittenFile>, TaskFailure>;
 
     /// Makes all files have the columns that all of them fit into. Blocks.
     fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure>;
@@ -146,7 +146,7 @@ impl FolderOutput {
         if let Some(schema) = schema
             && self.files.is_empty()
         {
-            self.files.push(self.format.empty_file(schema)?);
+            self.files = self.format.empty_files(schema)?;
         }
         self.format.make_alike(&mut self.files)?;
         let committed = self.commit();

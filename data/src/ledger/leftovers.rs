@@ -103,7 +103,7 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
         }
         Owner::Unknown => Ok(Some(format!(
             "{shown} holds {files} files of a job that has not finished, and {visible} of its files are visible as \
-             {prefix}_*.parquet. Nobody here can tell whether it still runs: if it does not, remove them"
+             {prefix}_*. Nobody here can tell whether it still runs: if it does not, remove them"
         ))),
     }
 }
@@ -131,7 +131,9 @@ fn owner(job: &Path) -> Owner {
 }
 
 fn count_files(job: &Path) -> usize {
-    let is_data = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".parquet");
+    let is_data = |entry: &fs::DirEntry| {
+        entry.file_name() != JOB_FILE && entry.file_type().is_ok_and(|kind| kind.is_file())
+    };
     fs::read_dir(job).map_or(0, |entries| entries.flatten().filter(is_data).count())
 }
 

@@ -44,19 +44,23 @@ pub struct PreparedFolder {
 }
 
 /// Looks whether the folder may be written into; `None`: nothing shall be written. Changes nothing but what jobs that
-/// were killed have left there.
-pub fn prepare_folder(text: &str, mode: SaveMode) -> Result<Option<PreparedFolder>, PlanError> {
+/// were killed have left there. `operation`: the method of the user, for messages.
+pub fn prepare_folder(
+    operation: &str,
+    text: &str,
+    mode: SaveMode,
+) -> Result<Option<PreparedFolder>, PlanError> {
     let path = local_folder(text)?;
     if path.is_file() {
         return Err(PlanError::InvalidArgument(format!(
-            "write_parquet({text:?}): this is a file; give a folder, which will receive one file per part"
+            "{operation}({text:?}): this is a file; give a folder, which will receive one file per part"
         )));
     }
     match mode {
         SaveMode::Ignore if path.is_dir() => return Ok(None),
         SaveMode::Error if path.is_dir() => {
             return Err(PlanError::InvalidArgument(format!(
-                "write_parquet({text:?}, mode=\"error\"): the folder {}; mode=\"append\" adds files to it, \"overwrite\" \
+                "{operation}({text:?}, mode=\"error\"): the folder {}; mode=\"append\" adds files to it, \"overwrite\" \
                  replaces them",
                 if is_empty(&path) {
                     "is there already, although empty"

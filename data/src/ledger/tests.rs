@@ -163,7 +163,11 @@ fn what_a_killed_job_has_left_is_named_and_taken_back() {
         job.join("old/old.parquet"),
     )
     .expect("moves");
-    let prepared = prepare_folder(&folder.path().display().to_string(), SaveMode::Append);
+    let prepared = prepare_folder(
+        "write_parquet",
+        &folder.path().display().to_string(),
+        SaveMode::Append,
+    );
     let warnings = prepared.expect("may write").expect("shall write").warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
@@ -184,7 +188,11 @@ fn job_that_lives_or_is_of_another_machine_is_left_alone() {
     let foreign = folder.path().join(".unfinished-foreign");
     fs::create_dir_all(&foreign).expect("makes a folder");
     fs::write(foreign.join(JOB_FILE), "another machine").expect("writes");
-    let prepared = prepare_folder(&folder.path().display().to_string(), SaveMode::Overwrite);
+    let prepared = prepare_folder(
+        "write_parquet",
+        &folder.path().display().to_string(),
+        SaveMode::Overwrite,
+    );
     let warnings = prepared.expect("may write").expect("shall write").warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains(".unfinished-foreign"), "{warnings:?}");
@@ -214,7 +222,11 @@ fn folder_that_was_begun_by_a_dead_job_is_swept_and_that_of_a_living_one_is_not(
         dated.expect("sets a time");
     }
     begun("young");
-    let prepared = prepare_folder(&folder.path().display().to_string(), SaveMode::Append);
+    let prepared = prepare_folder(
+        "write_parquet",
+        &folder.path().display().to_string(),
+        SaveMode::Append,
+    );
     let warnings = prepared.expect("may write").expect("shall write").warnings;
     assert_eq!(warnings, Vec::<String>::new());
     let left = [".begun-living", ".begun-young", "old.parquet"].map(str::to_owned);
@@ -309,19 +321,19 @@ fn folder_that_is_there_is_passed_over_or_refused_even_if_it_is_empty() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().display().to_string();
     assert_eq!(
-        prepare_folder(&path, SaveMode::Ignore).expect("may be there"),
+        prepare_folder("write_parquet", &path, SaveMode::Ignore).expect("may be there"),
         None
     );
-    let refusal = prepare_folder(&path, SaveMode::Error).expect_err("is there");
+    let refusal = prepare_folder("write_parquet", &path, SaveMode::Error).expect_err("is there");
     assert!(refusal.to_string().contains("although empty"), "{refusal}");
     let absent = format!("{path}/absent");
     assert!(
-        prepare_folder(&absent, SaveMode::Ignore)
+        prepare_folder("write_parquet", &absent, SaveMode::Ignore)
             .expect("may write")
             .is_some()
     );
     assert!(
-        prepare_folder(&absent, SaveMode::Error)
+        prepare_folder("write_parquet", &absent, SaveMode::Error)
             .expect("may write")
             .is_some()
     );

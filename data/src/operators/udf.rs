@@ -18,6 +18,23 @@ pub trait UdfHost: Send + Sync {
         definition: &Bytes,
         captured: Option<&Value>,
     ) -> Result<Box<dyn BatchFunction>, TaskFailure>;
+
+    /// Makes a format of files ready to write rows into `folder`, in files whose names begin with `stem`.
+    fn open_writer(
+        &self,
+        definition: &Bytes,
+        folder: &str,
+        stem: &str,
+    ) -> Result<Box<dyn RowsWriter>, TaskFailure>;
+}
+
+/// A format of files that another language writes. Dropped without [`finish`](Self::finish), it removes what it has written.
+pub trait RowsWriter: Send {
+    /// Takes rows.
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
+
+    /// Makes its files whole: their names and rows.
+    fn finish(&mut self) -> Result<Vec<(String, u64)>, TaskFailure>;
 }
 
 /// A function from batches to batches. After [`begin`](Self::begin), outputs are pulled one by one until there is none.
@@ -45,16 +62,29 @@ pub fn install(host: Box<dyn UdfHost>) {
     let _ = HOST.set(host);
 }
 
+fn host() -> Result<&'static dyn UdfHost, TaskFailure> {
+    let host = HOST.get().ok_or_else(|| {
+        TaskFailure::new(
+            ErrorCode::Internal,
+            "this process cannot run Python functions: it was started without the Python bindings",
+        )
+    })?;
+    Ok(host.as_ref())
+}
+
 /// Makes a function ready on this process's host.
 pub(crate) fn load(
     definition: &Bytes,
     captured: Option<&Value>,
 ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
-    let host = HOST.get().ok_or_else(|| {
-        TaskFailure::new(
-            ErrorCode::Internal,
-            "this worker process cannot run Python functions: it was started without the Python bindings",
-        )
-    })?;
-    host.load(definition, captured)
+    host()?.load(definition, captured)
+}
+
+/// Makes a format of files ready on this process's host; see [`UdfHost::open_writer`].
+pub(crate) fn open_writer(
+    definition: &Bytes,
+    folder: &str,
+    stem: &str,
+) -> Result<Box<dyn RowsWriter>, TaskFailure> {
+    host()?.open_writer(definition, folder, stem)
 }

@@ -15,8 +15,10 @@ use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
 use super::planner::planner;
 use crate::error::PlanError;
-use crate::sources::{self, BlocksTable, ParquetTable, RangeTable, SourceBlock};
-use crate::storage::{ReadOptions, find_parquet_files, local_store, read_footers};
+use crate::sources::{
+    self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
+};
+use crate::storage::{ReadOptions, find_files, local_store, read_footers};
 
 /// The name of every source in its plan.
 const SOURCE_NAME: &str = "source";
@@ -34,15 +36,25 @@ impl Dataset {
         Self::read_parquet_with(paths, &ReadOptions::default())
     }
 
-    /// The rows of Parquet files; see [`find_parquet_files`] for what a path may be. `options` say which files of a folder are
-    /// read and whether its folders' names are.
+    /// The rows of Parquet files; see [`find_files`] for what a path may be. `options` say which files of a folder are
+    /// read and what their paths add to their columns.
     ///
     /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
     /// each of a type that all values fit into; what a file does not have is null.
     pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
-        let files = find_parquet_files(paths, options)?;
+        let files = find_files("read_parquet()", paths, options)?;
         let files = read_footers(&local_store(), &files)?;
-        Self::scan(Arc::new(ParquetTable::new(files, options.is_hive)?))
+        Self::scan(Arc::new(ParquetTable::new(files, options.told)?))
+    }
+
+    /// The rows of files of a format that somebody else reads.
+    pub fn read_files(table: FilesTable) -> Result<Self, PlanError> {
+        Self::scan(Arc::new(table))
+    }
+
+    /// The rows that tasks of somebody else give.
+    pub fn read_tasks(table: TasksTable) -> Result<Self, PlanError> {
+        Self::scan(Arc::new(table))
     }
 
     /// The numbers `0..rows` in the column `id`.
@@ -221,7 +233,7 @@ impl Dataset {
         sources.flat_map(|source| source.files()).collect()
     }
 
-    /// Blocks of the sources; row groups, where they are files.
+    /// Blocks of the sources; row groups or files, where they are files.
     pub fn num_blocks(&self) -> usize {
         let tables = self.tables();
         let sources = tables

@@ -11,8 +11,10 @@
 
 mod consumer;
 mod count;
+mod files;
 mod parquet;
 
+pub use files::FilesOutput;
 pub use parquet::ParquetOutput;
 
 use aktis_common::error::ErrorCode;
@@ -35,14 +37,19 @@ pub enum Sink {
     Count,
     /// In Parquet files.
     Parquet(ParquetOutput),
+    /// In files of a format that Python writes.
+    Files(FilesOutput),
 }
 
 /// Makes the writer of an input.
 type OpenWriter = fn(&Bytes, Written) -> Result<Box<dyn SinkWriter>, TaskFailure>;
 
 /// What workers write with, by the name of the sink.
-static WRITERS: [(&str, OpenWriter); 2] =
-    [(count::NAME, count::open), (parquet::NAME, parquet::open)];
+static WRITERS: [(&str, OpenWriter); 3] = [
+    (count::NAME, count::open),
+    (parquet::NAME, parquet::open),
+    (files::NAME, files::open),
+];
 
 /// What the graph of stages knows of a sink.
 trait SinkKind {
@@ -83,6 +90,7 @@ impl Sink {
             Self::Consumer => &consumer::Consumer,
             Self::Count => &count::Count,
             Self::Parquet(output) => output,
+            Self::Files(output) => output,
         }
     }
 
@@ -140,6 +148,11 @@ pub(crate) fn open(sink: &Registered, input: Written) -> Result<Box<dyn SinkWrit
         )
     })?;
     open(&sink.settings, input)
+}
+
+/// Whether writing calls Python.
+pub(crate) fn calls_python(sink: &Registered) -> bool {
+    sink.kind == files::NAME
 }
 
 /// A message of a sink that another process of this build has written.

@@ -23,6 +23,7 @@ pub(super) const KIND: SourceKind = SourceKind {
     name: "blocks",
     of_table: |table| Some(table.downcast_ref::<BlocksTable>()?),
     reader: |settings| Ok(Box::new(BlocksReader::new(settings)?)),
+    calls_python: false,
 };
 
 /// A block that exists before the plan runs.

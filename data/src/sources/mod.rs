@@ -6,17 +6,24 @@
 //!            │ settings, positions: bytes that only the source understands
 //!  worker    opens positions                                  SourceReader
 //! ```
-//! A source is a file (or a folder) here that has all three, and a line in [`KINDS`].
+//! A source is a file (or a folder) here that has all three, and a line in [`KINDS`]. A format of files that Python reads
+//! ([`files`]) is one line of registration in Python.
 
 pub(crate) mod blocks;
+pub mod files;
 pub(crate) mod parquet;
+mod python;
 mod range;
 mod splits;
+mod tasks;
 
 pub use blocks::{BlocksTable, SourceBlock};
+pub use files::FilesTable;
 pub use parquet::ParquetTable;
+pub use python::PythonReader;
 pub use range::RangeTable;
 pub(crate) use splits::{Split, SplitOptions};
+pub use tasks::{ReadTask, TasksTable};
 
 use std::sync::Arc;
 
@@ -31,7 +38,13 @@ use crate::operators::stream::BatchStream;
 use crate::registered::Registered;
 
 /// All sources.
-static KINDS: [SourceKind; 3] = [parquet::KIND, blocks::KIND, range::KIND];
+static KINDS: [SourceKind; 5] = [
+    parquet::KIND,
+    blocks::KIND,
+    range::KIND,
+    files::KIND,
+    tasks::KIND,
+];
 
 /// A source, as it is registered.
 pub(crate) struct SourceKind {
@@ -41,10 +54,17 @@ pub(crate) struct SourceKind {
     pub(crate) of_table: fn(&dyn TableSource) -> Option<&dyn Source>,
     /// Reads the settings that [`Source::settings`] made.
     pub(crate) reader: fn(&Bytes) -> Result<Box<dyn SourceReader>, TaskFailure>,
+    /// Whether its reader calls Python.
+    pub(crate) calls_python: bool,
 }
 
 /// A table, as the graph of stages knows it.
 pub(crate) trait Source: Send + Sync {
+    /// Whether it may have columns that only reading will show: then its table has none.
+    fn is_open(&self) -> bool {
+        false
+    }
+
     /// Rows, where they are known before it is read.
     fn rows(&self) -> Option<u64>;
 
@@ -138,10 +158,18 @@ pub(crate) fn settings_of(
     })
 }
 
+fn kind_of(source: &Registered) -> Option<&'static SourceKind> {
+    KINDS.iter().find(|kind| kind.name == source.kind)
+}
+
+/// Whether reading calls Python.
+pub(crate) fn calls_python(source: &Registered) -> bool {
+    kind_of(source).is_some_and(|kind| kind.calls_python)
+}
+
 /// The reader of a registered source.
 pub(crate) fn reader_of(source: &Registered) -> Result<Box<dyn SourceReader>, TaskFailure> {
-    let kind = KINDS.iter().find(|kind| kind.name == source.kind);
-    let kind = kind.ok_or_else(|| {
+    let kind = kind_of(source).ok_or_else(|| {
         TaskFailure::new(
             ErrorCode::Internal,
             format!("a stage worker knows no source {:?}", source.kind),

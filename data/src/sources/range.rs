@@ -19,6 +19,7 @@ pub(super) const KIND: SourceKind = SourceKind {
     name: "range",
     of_table: |table| Some(table.downcast_ref::<RangeTable>()?),
     reader: |_| Ok(Box::new(RangeReader)),
+    calls_python: false,
 };
 
 /// Numbers per batch.

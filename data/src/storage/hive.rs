@@ -1,10 +1,38 @@
 //! Folders whose names say what all rows below them have in common: `day=2024-01-01/part.parquet`.
 
+/// Which columns the path of a file tells, beside those that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathColumns {
+    /// Those of folders that are named `column=value`.
+    pub is_hive: bool,
+    /// The path itself, as `path`.
+    pub has_path: bool,
+}
+
+impl PathColumns {
+    /// The column of the path itself.
+    pub(crate) const PATH: &str = "path";
+
+    /// Names and values, in order; `None` is null.
+    pub(crate) fn of(self, path: &str) -> Vec<(String, Option<String>)> {
+        let mut values = if self.is_hive {
+            partition_values(path)
+        } else {
+            Vec::new()
+        };
+        if self.has_path {
+            values.retain(|(name, _)| name != Self::PATH);
+            values.push((Self::PATH.to_owned(), Some(path.to_owned())));
+        }
+        values
+    }
+}
+
 /// How Hive writes that there is no value.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Names and values in the folders of a path, in order; `None` is null. Where a name comes twice, the last one counts.
-pub(crate) fn partition_values(path: &str) -> Vec<(String, Option<String>)> {
+fn partition_values(path: &str) -> Vec<(String, Option<String>)> {
     let mut values: Vec<(String, Option<String>)> = Vec::new();
     let Some((folders, _)) = path.rsplit_once('/') else {
         return values;
@@ -47,6 +75,17 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn path_itself_is_a_column_where_that_was_asked_for() {
+        let path = "/in/path=1/a.csv";
+        let both = PathColumns {
+            is_hive: true,
+            has_path: true,
+        };
+        assert_eq!(both.of(path), [("path".to_owned(), Some(path.to_owned()))]);
+        assert_eq!(PathColumns::default().of(path), []);
+    }
 
     #[test]
     fn folders_tell_values_and_the_file_does_not() {

@@ -6,26 +6,32 @@ use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::local_store;
+use super::{PathColumns, local_store};
 use crate::error::PlanError;
 
 /// The endings of Parquet files, in any case.
-const EXTENSIONS: [&str; 3] = ["parquet", "pq", "parq"];
+const PARQUET_EXTENSIONS: [&str; 3] = ["parquet", "pq", "parq"];
 
-/// Which files of a folder are data, and whether the folders' names are.
+/// Which files are data, and which columns their paths are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Endings of the names of data files, without the point and in any case; `None`: any name will do.
     pub extensions: Option<Vec<String>>,
-    /// Whether folders that are named `column=value` add a column.
-    pub is_hive: bool,
+    /// What the paths of files add to their columns.
+    pub told: PathColumns,
+    /// Whether a path that is not there is passed over, as long as there is another.
+    pub ignores_missing: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
         Self {
-            extensions: Some(EXTENSIONS.map(str::to_owned).to_vec()),
-            is_hive: true,
+            extensions: Some(PARQUET_EXTENSIONS.map(str::to_owned).to_vec()),
+            told: PathColumns {
+                is_hive: true,
+                has_path: false,
+            },
+            ignores_missing: false,
         }
     }
 }
@@ -71,21 +77,32 @@ impl DataFile {
     }
 }
 
-/// The Parquet files that `paths` mean, in order: each a file, a folder (searched through) or a pattern (`*`, `?`, `**`).
-pub fn find_parquet_files(
+/// The files that `paths` mean, in order: each a file, a folder (searched through) or a pattern (`*`, `?`, `**`).
+/// `operation`: the call of the user, for messages.
+pub fn find_files(
+    operation: &str,
     paths: &[String],
     options: &ReadOptions,
 ) -> Result<Vec<DataFile>, PlanError> {
     if paths.is_empty() {
-        return Err(PlanError::InvalidArgument(
-            "read_parquet() needs at least one path".to_owned(),
-        ));
+        return Err(PlanError::InvalidArgument(format!(
+            "{operation} needs at least one path"
+        )));
     }
     let mut files = Vec::new();
+    let mut first_missing = None;
     for path in paths {
-        files.extend(find_one(path, options)?);
+        match find_one(path, options) {
+            Err(missing @ PlanError::FileMissing { .. }) if options.ignores_missing => {
+                first_missing.get_or_insert(missing);
+            }
+            found => files.extend(found?),
+        }
     }
-    Ok(files)
+    match first_missing {
+        Some(missing) if files.is_empty() => Err(missing),
+        _ => Ok(files),
+    }
 }
 
 fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
@@ -275,7 +292,11 @@ mod tests {
     use super::*;
 
     fn find(path: &str) -> Result<Vec<DataFile>, PlanError> {
-        find_parquet_files(&[path.to_owned()], &ReadOptions::default())
+        find_files(
+            "read_parquet()",
+            &[path.to_owned()],
+            &ReadOptions::default(),
+        )
     }
 
     fn names(files: &[DataFile]) -> Vec<String> {
@@ -330,6 +351,24 @@ mod tests {
             "{foreign}"
         );
     }
+
+    #[test]
+    fn missing_paths_are_passed_over_where_that_was_asked_for_but_not_all_of_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let there = folder.path().join("a.parquet");
+        std::fs::write(&there, b"x").expect("writes");
+        let options = ReadOptions {
+            ignores_missing: true,
+            ..ReadOptions::default()
+        };
+        let find = |paths: &[String]| find_files("read_parquet()", paths, &options);
+        let missing = "/nowhere/x.parquet".to_owned();
+        let found = find(&[missing.clone(), there.display().to_string()]).expect("one is there");
+        assert_eq!(names(&found), ["a.parquet"]);
+        let none = find(&[missing]).expect_err("none is there");
+        assert!(matches!(none, PlanError::FileMissing { .. }), "{none}");
+    }
+
     #[test]
     fn endings_may_be_in_capitals_and_may_be_chosen() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -343,7 +382,7 @@ mod tests {
                 extensions,
                 ..ReadOptions::default()
             };
-            names(&find_parquet_files(&path, &options).expect("lists"))
+            names(&find_files("read_parquet()", &path, &options).expect("lists"))
         };
         assert_eq!(found(Some(&["parquet"])), ["A.PARQUET"]);
         assert_eq!(found(Some(&[".Pq", "txt"])), ["b.pq", "c.txt"]);

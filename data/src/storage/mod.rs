@@ -6,8 +6,8 @@ mod locate;
 mod meter;
 
 pub use footer::{FileFooter, RowGroupInfo, read_footers};
-pub(crate) use hive::partition_values;
-pub use locate::{DataFile, ReadOptions, find_parquet_files, local_folder};
+pub use hive::PathColumns;
+pub use locate::{DataFile, ReadOptions, find_files, local_folder};
 pub use meter::MeteredStore;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What tests of this crate share: Parquet files to read, and functions that need no Python.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
 
@@ -16,7 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use crate::operators::udf::{self, BatchFunction, UdfHost};
+use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
 use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
@@ -93,7 +93,7 @@ pub(crate) fn test_map(name: &str) -> MapSpec {
     }
 }
 
-fn install_test_host() {
+pub(crate) fn install_test_host() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| udf::install(Box::new(TestHost)));
 }
@@ -117,6 +117,39 @@ impl UdfHost for TestHost {
             name,
             outputs: Vec::new(),
         }))
+    }
+
+    fn open_writer(
+        &self,
+        _definition: &Bytes,
+        folder: &str,
+        stem: &str,
+    ) -> Result<Box<dyn RowsWriter>, TaskFailure> {
+        let name = format!("{stem}.ids");
+        Ok(Box::new(IdsWriter {
+            path: Path::new(folder).join(&name),
+            name,
+            ids: Vec::new(),
+        }))
+    }
+}
+
+/// Writes the column `id` into one file, if there are rows.
+struct IdsWriter {
+    path: PathBuf,
+    name: String,
+    ids: Vec<i64>,
+}
+
+impl RowsWriter for IdsWriter {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        self.ids.extend(ids(&[batch]));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<(String, u64)>, TaskFailure> {
+        std::fs::write(&self.path, format!("{:?}", self.ids)).expect("writes");
+        Ok(vec![(self.name.clone(), self.ids.len() as u64)])
     }
 }
 

@@ -1,6 +1,6 @@
 //! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
 
-use aktis_data::operators::udf::{BatchFunction, UdfHost};
+use aktis_data::operators::udf::{BatchFunction, RowsWriter, UdfHost};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -42,6 +42,71 @@ impl UdfHost for PythonHost {
                 .map(|function| Box::new(function) as Box<dyn BatchFunction>)
                 .map_err(|error| described(py, &error, "aktis.data.load"))
         })
+    }
+
+    fn open_writer(
+        &self,
+        definition: &Bytes,
+        folder: &str,
+        stem: &str,
+    ) -> Result<Box<dyn RowsWriter>, TaskFailure> {
+        attached(|py| {
+            let open = || -> PyResult<PythonWriter> {
+                let module = py.import("aktis.data._formats.writing")?;
+                let definition = PyBytes::new(py, definition);
+                let writer = module.call_method1("open_writer", (definition, folder, stem))?;
+                let name = writer.getattr("name")?.extract()?;
+                Ok(PythonWriter {
+                    writer: writer.unbind(),
+                    name,
+                    is_finished: false,
+                })
+            };
+            open()
+                .map(|writer| Box::new(writer) as Box<dyn RowsWriter>)
+                .map_err(|error| described(py, &error, "aktis.data.open_writer"))
+        })
+    }
+}
+
+/// A writer of `aktis.data._formats.writing`.
+struct PythonWriter {
+    writer: Py<PyAny>,
+    name: String,
+    is_finished: bool,
+}
+
+impl RowsWriter for PythonWriter {
+    fn write(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        attached(|py| {
+            let write = || -> PyResult<()> {
+                let batch = batch_to_py(py, &batch)?;
+                self.writer.call_method1(py, "write", (batch,)).map(drop)
+            };
+            write().map_err(|error| described(py, &error, &self.name))
+        })
+    }
+
+    fn finish(&mut self) -> Result<Vec<(String, u64)>, TaskFailure> {
+        let files = attached(|py| {
+            let finish = || self.writer.call_method0(py, "finish")?.extract(py);
+            finish().map_err(|error: PyErr| described(py, &error, &self.name))
+        })?;
+        self.is_finished = true;
+        Ok(files)
+    }
+}
+
+impl Drop for PythonWriter {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        attached(|py| {
+            if let Err(error) = self.writer.call_method0(py, "abandon") {
+                tracing::warn!(%error, "what was written in vain is left to the driver");
+            }
+        });
     }
 }
 

@@ -7,11 +7,12 @@ use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::RuntimePool;
 use aktis_data::graph::plan_job;
 use aktis_data::plan::Dataset;
-use aktis_data::sources::SourceBlock;
-use aktis_data::storage::ReadOptions;
+use aktis_data::sources::files::SourceFile;
+use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
+use aktis_data::storage::{DataFile, PathColumns, ReadOptions, find_files};
 use aktis_data::{
-    ExecuteError, Execution, ExecutionOptions, ParquetOutput, PlanError, PlanErrorKind, Sink,
-    prepare_folder,
+    ExecuteError, Execution, ExecutionOptions, FilesOutput, ParquetOutput, PlanError,
+    PlanErrorKind, Sink, prepare_folder,
 };
 use aktis_worker::Runtime;
 use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
@@ -97,14 +98,74 @@ impl PyPlan {
         paths: Vec<String>,
         extensions: Option<Vec<String>>,
         is_hive: bool,
+        has_path: bool,
+        ignores_missing: bool,
     ) -> PyResult<Self> {
         let options = ReadOptions {
             extensions,
-            is_hive,
+            told: PathColumns { is_hive, has_path },
+            ignores_missing,
         };
         made(detached(py, || {
             Dataset::read_parquet_with(&paths, &options)
         }))
+    }
+
+    /// The files that paths mean, with their lengths. `operation`: the call of the user, for messages.
+    #[staticmethod]
+    fn find_files(
+        py: Python<'_>,
+        operation: &str,
+        paths: Vec<String>,
+        extensions: Option<Vec<String>>,
+        ignores_missing: bool,
+    ) -> PyResult<Vec<(String, u64)>> {
+        let options = ReadOptions {
+            extensions,
+            told: PathColumns::default(),
+            ignores_missing,
+        };
+        let files = detached(py, || find_files(operation, &paths, &options));
+        let files = files.map_err(|error| plan_error(&error))?.into_iter();
+        Ok(files.map(|file| (file.path, file.size_bytes)).collect())
+    }
+
+    /// The rows of files of a format that Python reads: path, length, whether it may be read in parts.
+    #[staticmethod]
+    #[pyo3(signature = (*, operation, definition, files, schema, rows_per_file, is_hive, has_path))]
+    fn read_files(
+        operation: &str,
+        definition: Vec<u8>,
+        files: Vec<(String, u64, bool)>,
+        schema: Option<Bound<'_, PyAny>>,
+        rows_per_file: Option<u64>,
+        is_hive: bool,
+        has_path: bool,
+    ) -> PyResult<Self> {
+        let file = |(path, size_bytes, has_parts)| SourceFile {
+            file: DataFile { path, size_bytes },
+            has_parts,
+        };
+        let files = files.into_iter().map(file).collect();
+        let reader = PythonReader {
+            definition: definition.into(),
+            schema: schema.as_ref().map(schema_from_py).transpose()?,
+        };
+        let told = PathColumns { is_hive, has_path };
+        let table = FilesTable::new(operation, files, reader, told, rows_per_file);
+        made(table.and_then(Dataset::read_files))
+    }
+
+    /// The rows that tasks of Python give: what the reader understands, and about how many rows it is.
+    #[staticmethod]
+    fn read_tasks(definition: Vec<u8>, tasks: Vec<(Vec<u8>, u64)>) -> PyResult<Self> {
+        let task = |(position, rows): (Vec<u8>, u64)| ReadTask {
+            position: position.into(),
+            rows,
+        };
+        let tasks = tasks.into_iter().map(task).collect();
+        let definition = definition.into();
+        made(Dataset::read_tasks(TasksTable { tasks, definition }))
     }
 
     #[staticmethod]
@@ -296,8 +357,13 @@ impl PyPlan {
     /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, and what jobs that ended
     /// badly have left there, in words.
     #[staticmethod]
-    fn prepare_folder(path: &str, mode: &str) -> PyResult<Option<(String, Vec<String>)>> {
-        let folder = prepare_folder(path, save_mode(mode)?).map_err(|error| plan_error(&error))?;
+    fn prepare_folder(
+        operation: &str,
+        path: &str,
+        mode: &str,
+    ) -> PyResult<Option<(String, Vec<String>)>> {
+        let folder = prepare_folder(operation, path, save_mode(mode)?);
+        let folder = folder.map_err(|error| plan_error(&error))?;
         Ok(folder.map(|folder| (folder.path.display().to_string(), folder.warnings)))
     }
 
@@ -340,7 +406,7 @@ fn current_runtime() -> PyResult<Runtime> {
         .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))
 }
 
-/// Where rows go, as `Dataset.write_parquet` and `count` say it.
+/// Where rows go, as the methods of a dataset that write, and `count`, say it.
 fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     let item = |name: &str| -> PyResult<Bound<'_, PyAny>> {
         sink.get_item(name)?
@@ -349,6 +415,17 @@ fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     let kind: String = item("kind")?.extract()?;
     if kind == "count" {
         return Ok(Sink::Count);
+    }
+    if kind == "files" {
+        return Ok(Sink::Files(FilesOutput {
+            operation: item("operation")?.extract()?,
+            definition: item("definition")?.extract::<Vec<u8>>()?.into(),
+            folder: item("folder")?.extract()?,
+            prefix: item("prefix")?.extract()?,
+            min_rows_per_file: item("min_rows_per_file")?.extract()?,
+            max_writers: item("max_writers")?.extract()?,
+            mode: save_mode(&item("mode")?.extract::<String>()?)?,
+        }));
     }
     Ok(Sink::Parquet(ParquetOutput {
         folder: item("folder")?.extract()?,

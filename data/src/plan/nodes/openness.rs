@@ -2,6 +2,8 @@
 
 use datafusion_expr::LogicalPlan;
 
+use crate::sources;
+
 use super::late::LateNode;
 use super::map::MapNode;
 use super::relation::RelationNode;
@@ -20,6 +22,9 @@ pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
             } else {
                 false
             }
+        }
+        LogicalPlan::TableScan(scan) => {
+            sources::of_table(scan.source.as_ref()).is_some_and(sources::Source::is_open)
         }
         LogicalPlan::Filter(filter) => is_open(&filter.input),
         LogicalPlan::Limit(limit) => is_open(&limit.input),

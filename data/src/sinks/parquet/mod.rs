@@ -106,14 +106,15 @@ pub(super) fn open(settings: &Bytes, input: Written) -> Result<Box<dyn SinkWrite
 struct ParquetFormat(ParquetSink);
 
 impl FileFormat for ParquetFormat {
-    fn operation(&self) -> &'static str {
+    fn operation(&self) -> &str {
         "write_parquet()"
     }
 
-    fn empty_file(&self, schema: &SchemaRef) -> Result<WrittenFile, TaskFailure> {
+    fn empty_files(&self, schema: &SchemaRef) -> Result<Vec<WrittenFile>, TaskFailure> {
         let Self(sink) = self;
         let properties = properties(&sink.compression, sink.row_group_rows)?;
-        Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?.finish()
+        let part = Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?;
+        Ok(vec![part.finish()?])
     }
 
     fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure> {

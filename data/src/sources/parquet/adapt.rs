@@ -1,7 +1,7 @@
 //! From the columns that a file has to those that the dataset has.
 //!
 //! A file is always read with its own columns, so that the reader never has to guess how to cast: rows are converted
-//! afterwards, without loss (COL-2), and columns that the file lacks are null or what its folder's name says. A predicate
+//! afterwards, without loss (COL-2), and columns that the file lacks are null or what its path says. A predicate
 //! goes down into the reader if the file has all of its columns just as the dataset has them; if not, it is evaluated
 //! behind the conversion.
 
@@ -22,7 +22,7 @@ use crate::columns;
 use crate::error::first_line;
 use crate::operators::relational::assemble;
 use crate::plan::Expression;
-use crate::storage::partition_values;
+use crate::storage::PathColumns;
 use crate::wire::expression::ExpressionSpec;
 
 /// A [`ScanSpec`], read.
@@ -30,6 +30,7 @@ pub(crate) struct ScanColumns {
     table: SchemaRef,
     files: Vec<SchemaRef>,
     partitions: Vec<String>,
+    told: PathColumns,
     columns: Vec<usize>,
     predicate: Option<Expression>,
 }
@@ -44,6 +45,10 @@ impl ScanColumns {
             table: block::decode_schema(scan.schema.clone())?,
             files: files.collect::<Result<_, _>>()?,
             partitions: scan.partitions.clone(),
+            told: PathColumns {
+                is_hive: true,
+                has_path: scan.has_path,
+            },
             columns: scan.columns.iter().map(|&column| column as usize).collect(),
             predicate: predicate.transpose()?,
         })
@@ -93,7 +98,7 @@ impl ScanColumns {
             .iter()
             .filter_map(|field| own.index_of(field.name()).ok());
         let read = read.collect();
-        let partitions = partition_values(&first.path);
+        let partitions = self.told.of(&first.path);
         let partitions = partitions
             .into_iter()
             .filter(|(name, _)| self.partitions.contains(name))

@@ -17,4 +17,5 @@ pub(super) const KIND: SourceKind = SourceKind {
     name: "parquet",
     of_table: |table| Some(table.downcast_ref::<ParquetTable>()?),
     reader: |settings| Ok(Box::new(read::FileReader::new(settings)?)),
+    calls_python: false,
 };

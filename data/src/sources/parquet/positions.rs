@@ -86,6 +86,7 @@ impl Source for ParquetTable {
             schema: encode(&self.schema)?,
             file_schemas: file_schemas?,
             partitions: self.partitions.clone(),
+            has_path: self.told.has_path,
             columns: wanted.columns.iter().map(column).collect(),
             predicate: predicate.transpose()?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows),

@@ -10,7 +10,6 @@ use datafusion_expr::{Expr, TableSource};
 
 use super::ParquetTable;
 use crate::plan::Expression;
-use crate::storage::partition_values;
 
 /// The table with only those files that may have rows for which all filters are true; `None`: just as it is.
 pub(super) fn prune(
@@ -37,7 +36,7 @@ fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFu
     let values: Vec<_> = table
         .files
         .iter()
-        .map(|file| partition_values(&file.file.path))
+        .map(|file| table.told.of(&file.file.path))
         .collect();
     let column = |name: &String| -> ArrayRef {
         let of_file = |values: &Vec<(String, Option<String>)>| {

@@ -23,9 +23,12 @@ pub(crate) struct ScanSpec {
     /// The columns that files have themselves, each kind once; empty: all have those of `schema`.
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub(crate) file_schemas: Vec<Bytes>,
-    /// The columns that the names of folders tell.
+    /// The columns that paths tell.
     #[prost(string, repeated, tag = "6")]
     pub(crate) partitions: Vec<String>,
+    /// Whether the path itself is one of them.
+    #[prost(bool, tag = "7")]
+    pub(crate) has_path: bool,
 }
 
 /// Parts of files, in order.

@@ -8,7 +8,7 @@ use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
 
 use crate::columns::{self, Misfit};
 use crate::error::PlanError;
-use crate::storage::{FileFooter, partition_values};
+use crate::storage::{FileFooter, PathColumns};
 
 /// Parquet files.
 #[derive(Debug)]
@@ -16,10 +16,12 @@ pub struct ParquetTable {
     /// The files in order, with their row groups.
     pub files: Vec<FileFooter>,
     /// The columns: those of all files, by name, each of the type that all of its values fit into, and then those that only
-    /// the names of folders tell.
+    /// their paths tell.
     pub schema: SchemaRef,
-    /// The columns that the names of folders tell.
+    /// The columns that paths tell.
     pub partitions: Vec<String>,
+    /// What paths may tell.
+    pub(crate) told: PathColumns,
     /// The columns that files have themselves, each kind once.
     pub(crate) file_schemas: Vec<SchemaRef>,
     /// Which of `file_schemas` each file has.
@@ -28,7 +30,7 @@ pub struct ParquetTable {
 
 impl ParquetTable {
     /// The table of `files`. Fails if a column has no type in common.
-    pub fn new(files: Vec<FileFooter>, is_hive: bool) -> Result<Self, PlanError> {
+    pub fn new(files: Vec<FileFooter>, told: PathColumns) -> Result<Self, PlanError> {
         let mut file_schemas: Vec<SchemaRef> = Vec::new();
         let mut schema_of = Vec::with_capacity(files.len());
         for file in &files {
@@ -44,13 +46,19 @@ impl ParquetTable {
             files,
             schema: Arc::new(Schema::empty()),
             partitions: Vec::new(),
+            told,
             file_schemas,
             schema_of,
         };
         let schema = table.unified()?;
-        if is_hive {
-            table.partitions = table.partitions_beside(&schema);
+        if told.has_path && schema.field_with_name(PathColumns::PATH).is_ok() {
+            return Err(PlanError::InvalidArgument(
+                "read_parquet(include_paths=True): the files have a column 'path' of their own; rename it in them, or leave \
+                 include_paths out"
+                    .to_owned(),
+            ));
         }
+        table.partitions = table.partitions_beside(&schema);
         table.schema = table.with_partitions(&schema);
         Ok(table)
     }
@@ -67,6 +75,7 @@ impl ParquetTable {
                 .collect(),
             schema: Arc::clone(&self.schema),
             partitions: self.partitions.clone(),
+            told: self.told,
             file_schemas: self.file_schemas.clone(),
             schema_of: schemas
                 .filter(|(_, is_kept)| *is_kept)
@@ -129,11 +138,11 @@ impl ParquetTable {
         ))
     }
 
-    /// What the names of folders tell and the files do not.
+    /// What paths tell and the files do not.
     fn partitions_beside(&self, schema: &Schema) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for file in &self.files {
-            for (name, _) in partition_values(&file.file.path) {
+            for (name, _) in self.told.of(&file.file.path) {
                 if schema.field_with_name(&name).is_err() && !names.contains(&name) {
                     names.push(name);
                 }
