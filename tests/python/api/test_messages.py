@@ -96,7 +96,7 @@ BATCHES = [
             file.write("id,name")
         data.read_parquet(path)
         """,
-        ("a.csv: it is not a valid Parquet file", "CSV, JSON and text are read in a function", "from_items([{'path': path}])"),
+        ("a.csv: it is not a valid Parquet file", "read_csv(), read_json()"),
     ),
     Row("no path", "data.read_parquet(None)", ("a path or a list of paths, not NoneType",)),
     Row("a number among paths", "data.read_parquet(['a', 3])", ("a list of paths", "3 of type int")),
@@ -342,8 +342,8 @@ CALLS = [
 ]  # fmt: skip
 
 NAMES = [
-    Row("a reader", "data.read_csv", ("pyarrow.csv.read_csv", "from_items")),
-    Row("an imported reader", "from aktis.data import read_csv", ("pyarrow.csv.read_csv", "from_items")),
+    Row("a reader", "data.read_avro", ("a table of the rows", "from_items")),
+    Row("an imported reader", "from aktis.data import read_avro", ("a table of the rows", "from_items")),
     Row("a module", "import aktis.data.llm", ("map_batches()",)),
     Row(
         "placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")

@@ -15,10 +15,21 @@ from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
+from ._reading_files import (
+    read_binary_files,
+    read_csv,
+    read_images,
+    read_json,
+    read_numpy,
+    read_text,
+    read_webdataset,
+)
+from ._reading_sources import from_huggingface, from_torch, read_datasource, read_sql
 from ._schema import Schema
 from ._sql import sql
 from ._summary import DatasetSummary
 from .dataset import Dataset, MaterializedDataset
+from .datasource import Datasink, Datasource, ReadTask
 from .iterator import DataIterator
 
 __all__ = [
@@ -27,20 +38,34 @@ __all__ = [
     "DataIterator",
     "Dataset",
     "DatasetSummary",
+    "Datasink",
+    "Datasource",
     "ExecutionOptions",
     "ExecutionResources",
     "MaterializedDataset",
     "MixStoppingCondition",
+    "ReadTask",
     "Schema",
     "TaskPoolStrategy",
     "collate_fn",
     "expressions",
     "from_arrow",
+    "from_huggingface",
     "from_items",
     "from_numpy",
     "from_pandas",
+    "from_torch",
     "range",
+    "read_binary_files",
+    "read_csv",
+    "read_datasource",
+    "read_images",
+    "read_json",
+    "read_numpy",
     "read_parquet",
+    "read_sql",
+    "read_text",
+    "read_webdataset",
     "sql",
 ]
 

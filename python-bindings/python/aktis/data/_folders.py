@@ -7,7 +7,7 @@ counted: what is there is named.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: The footers of more files are not read to tell their rows.
@@ -19,7 +19,35 @@ _UNITS = ("kB", "MB", "GB", "TB")
 APPEND: Any = type("_Append", (str,), {"__slots__": ()})("append")
 
 
-def warn_of_files(path: str, folder: str) -> None:
+def check_counts(function: str, counts: Mapping[str, Any]) -> None:
+    """Raises for what is no number of rows or workers."""
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ValueError(f"{function}(): {name} must be a whole number of at least 1, not {count!r}")
+
+
+def prepared(plan: Any, function: str, path: Any, mode: Any, *, try_create_dir: bool) -> tuple[str | None, str]:
+    """The folder that the user named, if there is something to write, and the mode; after warnings of what is there."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{function}() takes the path of a folder, not {type(path).__name__}")
+    text = os.fspath(path)
+    if not try_create_dir and not os.path.isdir(text):
+        raise FileNotFoundError(f"{function}({text!r}, try_create_dir=False): there is no such folder")
+    wanted = str(getattr(mode, "value", mode))
+    found = plan.prepare_folder(function, text, wanted)
+    if found is None:
+        return None, wanted
+    folder, left_behind = found
+    for left in left_behind:
+        from aktis._messages.user_warning import warn
+
+        warn(f"{function}({text!r}): {left}", UserWarning)
+    if mode is APPEND:
+        warn_of_files(function, text, folder)
+    return folder, wanted
+
+
+def warn_of_files(function: str, path: str, folder: str) -> None:
     """Warns of the files that are in ``folder``, which the user named by ``path``, if there are any."""
     there = list(_files(folder))
     if not there:
@@ -28,7 +56,7 @@ def warn_of_files(path: str, folder: str) -> None:
 
     many = len(there) != 1
     warn(
-        f"write_parquet({path!r}): {_counted(len(there), 'file')} {'are' if many else 'is'} in {folder} already "
+        f"{function}({path!r}): {_counted(len(there), 'file')} {'are' if many else 'is'} in {folder} already "
         f"({_described(there)}), and the new ones come beside {'them' if many else 'it'}: whoever reads the folder gets the rows "
         f'of both. mode="overwrite" puts the new ones in the place of what is there, "ignore" writes nothing, "error" refuses, and '
         '"append" adds them without this warning'
@@ -63,7 +91,7 @@ def _described(files: list[os.DirEntry[str]]) -> str:
 
 def _rows(files: list[os.DirEntry[str]]) -> int | None:
     """The rows of all files; ``None`` if one of them does not tell, or they are too many to ask."""
-    if len(files) > _MOST_FOOTERS:
+    if len(files) > _MOST_FOOTERS or not all(file.name.endswith(".parquet") for file in files):
         return None
     import pyarrow.parquet
 

@@ -17,6 +17,11 @@ def _native() -> Any:
     return _aktis.data
 
 
+def together(one: Any, other: Any, places: tuple[str, str]) -> Any:
+    """The columns of both schemas, each of a type that both fit into; a ValueError names a column that has none."""
+    return _native().unify_columns(one, other, places)
+
+
 def unified(schemas: list[Any], what: str, parts: list[str]) -> Any:
     """The columns of all schemas; ``parts`` says for messages where each comes from."""
     schema = schemas[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _native, _one_schema, _wrong_outputs
 from ._computed import filtered
 from ._expr import Expr
-from ._keywords import Keywords, Refused
+from ._keywords import REMOTE_ARGS, Keywords, Refused
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ def read_parquet(
     filter: str | Expr | None = None,
     file_extensions: list[str] | None = _DEFAULT_EXTENSIONS,
     partitioning: Literal["hive"] | None = "hive",
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    skip_paths: str | list[str] | None = None,
+    shuffle: Literal["files"] | None = None,
+    partition_filter: Callable[[list[str]], Any] | None = None,
     **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of Parquet files.
@@ -47,6 +52,11 @@ def read_parquet(
         filter: An expression, as for :meth:`Dataset.filter`: row groups and pages without matching rows are not read.
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
+        include_paths: Adds the column ``path``; a filter by it passes over files.
+        ignore_missing_paths: Passes over paths that are not there, as long as there is another.
+        skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
+        shuffle: ``"files"``: reads the files in an order by chance.
+        partition_filter: Gets all paths and returns those that are read.
         hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
 
     Returns:
@@ -65,11 +75,18 @@ def read_parquet(
         [{'word': 'b'}, {'word': 'c'}]
     """
     parts = _check_hints("read_parquet", hints)
+    from ._chosen_files import chosen_files, extensions_of, without
+
     texts = _paths("read_parquet", paths)
-    if file_extensions is not None:
-        file_extensions = [file_extensions] if isinstance(file_extensions, str) else list(file_extensions)
-    is_hive = _is_hive(partitioning)
-    dataset = _in_parts(_native.plan().read_parquet(texts, file_extensions, is_hive), parts)
+    extensions = extensions_of(file_extensions)
+    if partition_filter is not None or shuffle or skip_paths:
+        skipped = _paths("read_parquet", skip_paths or [])
+        texts = without("read_parquet", texts, skipped)
+        chosen = chosen_files("read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle)
+        texts = without("read_parquet", [path for path, _ in chosen], skipped)
+    is_hive = _is_hive("read_parquet", partitioning)
+    plan = _native.plan().read_parquet(texts, extensions, is_hive, include_paths, ignore_missing_paths)
+    dataset = _in_parts(plan, parts)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
@@ -246,7 +263,7 @@ def _from_batches(batches: list[Any], function: str, parts: int | None = None) -
     return _in_parts(_native.plan().from_batches(schema.remove_metadata(), batches), parts)
 
 
-def _is_hive(partitioning: Any) -> bool:
+def _is_hive(function: str, partitioning: Any) -> bool:
     """Whether the names of folders tell columns; ``partitioning`` may be an object of Ray's shape."""
     if partitioning is None:
         return False
@@ -257,7 +274,7 @@ def _is_hive(partitioning: Any) -> bool:
     ]
     if style != "hive" or more:
         raise NotImplementedError(
-            f"read_parquet(partitioning={partitioning!r}) is not there yet: give 'hive', for folders like day=2024-01-01, "
+            f"{function}(partitioning={partitioning!r}) is not there yet: give 'hive', for folders like day=2024-01-01, "
             "or None"
         )
     return True
@@ -269,11 +286,15 @@ def _in_parts(plan: Any, parts: int | None) -> Dataset:
 
 
 _REFUSED = {
-    "shuffle": Refused("shuffle the files' paths, and give them as a list", (None, False)),
-    "include_paths": Refused("read file after file, and add the path with add_column()", (None, False)),
+    **REMOTE_ARGS,
+    "resources": Refused("reading runs in the workers of the next step: give it resources", (None, {})),
     "tensor_column_schema": Refused("reshape the column in map_batches()"),
     "filesystem": Refused("mount it, and read its path"),
-    "partition_filter": Refused("give the paths that you want"),
+    "include_row_hash": Refused(
+        "make a column of what tells rows apart in map_batches(), include_paths=True gives the file"
+    ),
+    "catalog": Refused("give the paths of the table's files"),
+    "memory_pool": Refused("leave it out: workers have one each"),
     "arrow_parquet_args": Refused("read with pyarrow, and use from_arrow()", (None, {})),
     "ray_remote_args": Refused("reading runs in the workers of the next step: give it resources", (None, {})),
     "num_cpus": Refused("reading runs in the workers of the next step: give it resources", (None, 1)),

@@ -97,19 +97,30 @@ class SourceHints(TypedDict, total=False):
     ray_remote_args: None
 
 
-class ReadHints(SourceHints, total=False):
+class FileHints(SourceHints, total=False):
     """Options of what reads files."""
 
-    shuffle: Literal[False] | None
-    include_paths: Literal[False] | None
-    tensor_column_schema: None
     filesystem: None
-    partition_filter: None
+
+
+class ReadHints(FileHints, total=False):
+    """Options of what reads Parquet files."""
+
+    tensor_column_schema: None
     arrow_parquet_args: None
 
 
 class IterArgs(TypedDict, total=False):
     """Arguments of ``iter_batches`` besides: there are none, and a misspelt one is told with the nearest name."""
+
+
+class WriteFileArgs(TypedDict, total=False):
+    """Arguments of ``write_csv`` and its kin that they take for Ray's sake."""
+
+    num_rows_per_file: int | None
+    filesystem: None
+    filename_provider: None
+    ray_remote_args: None
 
 
 class WriteArgs(TypedDict, total=False):

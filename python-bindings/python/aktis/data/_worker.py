@@ -88,7 +88,8 @@ class LoadedFunction:
         try:
             return next(outputs, _END)
         except Exception as error:
-            _mistakes.explain(error, batch, self._kind)
+            if self._kind != "read":
+                _mistakes.explain(error, batch, self._kind)
             raise
 
     def forget_calls(self) -> None:
@@ -122,6 +123,16 @@ class LoadedFunction:
 
     def _finish_batches(self, output: Any, batch: Any) -> Any:
         return _batches.to_arrow(output, self.name, batch, self._format)
+
+    # Reading: batches of rows for the places where they lie.
+
+    def _given_read(self, batch: Any) -> Any:
+        return batch
+
+    _run_read = _run_batches
+
+    def _finish_read(self, output: Any, batch: Any) -> Any:
+        return output
 
     # Groups: calls for each group of a batch that is sorted by the keys and holds whole groups.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +32,6 @@ _WRITE_KEYWORDS = Keywords(
         **PYARROW_WRITER,
     },
 )  # fmt: skip
-
-
-def _check_counts(counts: Mapping[str, Any]) -> None:
-    for name, count in counts.items():
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ValueError(f"write_parquet(): {name} must be a whole number of at least 1, not {count!r}")
 
 
 class Writing:
@@ -94,30 +87,18 @@ class Writing:
             >>> aktis.data.read_parquet(folder).count()
             10
         """
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"write_parquet() takes the path of a folder, not {type(path).__name__}")
         more = {**options, **(arrow_parquet_args or {}), **(arrow_parquet_args_fn() if arrow_parquet_args_fn else {})}
         min_rows_per_file = more.pop("num_rows_per_file", None) or min_rows_per_file
         compression = more.pop("compression", None) or compression
         row_group_size = more.pop("row_group_size", None) or row_group_size
         _WRITE_KEYWORDS.check(more)
         rows = {"min_rows_per_file": min_rows_per_file, "max_rows_per_file": max_rows_per_file}
-        _check_counts({**rows, "concurrency": concurrency, "row_group_size": row_group_size})
+        _folders.check_counts("write_parquet", {**rows, "concurrency": concurrency, "row_group_size": row_group_size})
         if min_rows_per_file and max_rows_per_file and min_rows_per_file > max_rows_per_file:
             raise ValueError(f"write_parquet(): min_rows_per_file is larger than max_rows_per_file: {rows}")
-        if not try_create_dir and not os.path.isdir(path):
-            raise FileNotFoundError(
-                f"write_parquet({os.fspath(path)!r}, try_create_dir=False): there is no such folder"
-            )
-        wanted = str(getattr(mode, "value", mode))
-        prepared = self._plan.prepare_folder(os.fspath(path), wanted)
-        if prepared is None:
+        folder, wanted = _folders.prepared(self._plan, "write_parquet", path, mode, try_create_dir=try_create_dir)
+        if folder is None:
             return
-        folder, left_behind = prepared
-        for text in left_behind:
-            warnings.warn(f"write_parquet({os.fspath(path)!r}): {text}", stacklevel=2)
-        if mode is _folders.APPEND:
-            _folders.warn_of_files(os.fspath(path), folder)
         sink = {
             "kind": "parquet", "folder": folder, "prefix": uuid.uuid4().hex[:12], "compression": compression or "snappy",
             "row_group_rows": row_group_size, "max_writers": concurrency, "mode": wanted, **rows,

@@ -16,6 +16,7 @@ from ._splitting import Splitting
 from ._taking import Row, Taking
 from ._transforms import Transforms
 from ._writing import Writing
+from ._writing_files import WritingFiles
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .iterator import DataIterator
 
 
-class Dataset(Transforms, Relational, Splitting, Keeping, Handing, Taking, Writing):
+class Dataset(Transforms, Relational, Splitting, Keeping, Handing, Taking, Writing, WritingFiles):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.

@@ -1,0 +1,107 @@
+"""Text of files in blocks of whole lines, from anywhere in a file.
+
+>>> import io
+>>> list(blocks(io.BytesIO(b"one\\ntwo\\nthree"), 5))
+[b'one\\n', b'two\\n', b'three']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow
+
+#: What endings of names tell, as pyarrow calls it.
+_COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "br": "brotli", "zst": "zstd", "lz4": "lz4"}
+_CHUNK_BYTES = 1 << 16
+_COUNT_BYTES = 1 << 22
+
+
+def compression_of(path: str, said: Any = "detect") -> str | None:
+    """What a file is compressed with, by what was said or else by its name.
+
+    >>> compression_of("a.csv.gz"), compression_of("a.csv"), compression_of("a.csv.gz", None)
+    ('gzip', None, None)
+    """
+    return _COMPRESSIONS.get(path.rpartition(".")[2].lower()) if said == "detect" else said
+
+
+def ending_of(compression: str | None) -> str:
+    """What is behind the endings of files that are compressed with this.
+
+    >>> ending_of("gzip"), ending_of(None)
+    ('.gz', '')
+    """
+    return next((f".{ending}" for ending, name in _COMPRESSIONS.items() if name == compression), "")
+
+
+def compression_said(function: str, args: Mapping[str, Any] | None) -> Any:
+    """What ``arrow_open_stream_args`` says of compression; "detect": nothing."""
+    args = dict(args or {})
+    said = args.pop("compression", "detect")
+    args.pop("buffer_size", None)  # how much is read at once is the reader's affair
+    if args:
+        raise TypeError(
+            f"{function}(): arrow_open_stream_args knows compression and buffer_size, not {', '.join(args)}"
+        )
+    if said not in (None, "detect"):
+        try:
+            pyarrow.Codec(said)
+        except (ValueError, pyarrow.ArrowException) as error:
+            raise ValueError(f"{function}(): compression={said!r}: {error}") from None
+    return said
+
+
+def begin_at(file: Any, at: int, size_bytes: int) -> int:
+    """The first byte from `at` on with which a line begins, or the end of the file."""
+    if at == 0 or at >= size_bytes:
+        return at
+    file.seek(at - 1)
+    place = at - 1
+    while chunk := file.read(_CHUNK_BYTES):
+        found = chunk.find(b"\n")
+        if found >= 0:
+            return place + found + 1
+        place += len(chunk)
+    return place
+
+
+def blocks(stream: Any, block_bytes: int, quote: bytes | None = None) -> Iterator[bytes]:
+    """The text of a stream in blocks of whole lines of about so many bytes.
+
+    ``quote``: what stands around values that may have lines in them, which are not cut there.
+
+    >>> import io
+    >>> list(blocks(io.BytesIO(b'a,"one\\ntwo"\\nb,c\\n'), 8, b'"'))
+    [b'a,"one\\ntwo"\\n', b'b,c\\n']
+    """
+    rest = b""
+    while chunk := stream.read(max(block_bytes, len(rest))):
+        text = rest + chunk
+        end = _last_end(text, quote)
+        if end:
+            yield text[:end]
+        rest = text[end:]
+    if rest:
+        yield rest
+
+
+def _last_end(text: bytes, quote: bytes | None) -> int:
+    """Where the last whole line ends."""
+    end = text.rfind(b"\n") + 1
+    is_inside = quote is not None and text.count(quote, 0, end) % 2 == 1
+    while end and is_inside and quote is not None:
+        before = text.rfind(b"\n", 0, end - 1) + 1
+        is_inside = text.count(quote, before, end) % 2 == 0
+        end = before
+    return end
+
+
+def count(stream: Any, until: int) -> int:
+    """How many lines end before the byte `until`."""
+    found = 0
+    while until > 0 and (chunk := stream.read(min(until, _COUNT_BYTES))):
+        found += chunk.count(b"\n")
+        until -= len(chunk)
+    return found

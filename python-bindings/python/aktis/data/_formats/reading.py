@@ -1,0 +1,162 @@
+"""Reading files in a worker: the native source of files gives parts of them, a format gives their rows.
+
+::
+
+    part of a file ──► Format.read ──► batches ──► columns that the path tells ──► small batches put together
+
+A format is a module with a class of these; the function that users call is its registration (`_reading_files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import pyarrow
+
+from aktis.data import _batches
+
+from . import lines
+
+#: Batches smaller than this are put together: what follows works on whole batches.
+_ENOUGH_BYTES = 1 << 20
+#: Columns of a batch of parts that describe the parts; those behind them are told by paths.
+_PART_COLUMNS = 4
+
+
+class Part(NamedTuple):
+    """The rows that begin between two bytes of a file."""
+
+    path: str
+    size_bytes: int
+    start: int
+    end: int
+    #: What the file is compressed with.
+    compression: str | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its file."""
+        return self.start == 0 and self.end == self.size_bytes
+
+    def open(self) -> Any:
+        """The whole file as a stream of bytes, uncompressed."""
+        file = pyarrow.OSFile(self.path, "r")
+        return pyarrow.CompressedInputStream(file, self.compression) if self.compression else file
+
+    def open_lines(self) -> tuple[Any, int]:
+        """The lines of the part as a stream, and their place in the file."""
+        if self.is_whole:
+            return self.open(), 0
+        file = pyarrow.OSFile(self.path, "r")
+        start, end = (lines.begin_at(file, at, self.size_bytes) for at in (self.start, self.end))
+        return file.get_stream(start, end - start), start
+
+    def broken(self, at: int, why: str, line: int = 1) -> ValueError:
+        """The error for the line of this number, counted from the byte `at` on."""
+        with self.open() as file:
+            return ValueError(f"read {self.path}, line {lines.count(file, at) + line}: {why}")
+
+
+class Format:
+    """How the files of one format are read."""
+
+    #: The function of the user.
+    function: ClassVar[str]
+    #: Rows of every file, if they are always as many.
+    rows_per_file: ClassVar[int | None] = None
+
+    def schema(self) -> pyarrow.Schema | None:
+        """The columns, if they are always the same."""
+        return None
+
+    def has_parts(self, path: str) -> bool:
+        """Whether rows of this file, which is not compressed, can be found from anywhere in it. Asked in the driver, of large
+        files."""
+        return False
+
+    def read(self, part: Part) -> Iterable[Any]:
+        """The rows, as tables, record batches or dicts of columns."""
+        raise NotImplementedError
+
+    def read_all(self, parts: list[Part]) -> Iterable[tuple[Part, Any]]:
+        """The rows of parts, each with its part."""
+        for part in parts:
+            try:
+                for rows in self.read(part):
+                    yield part, rows
+            except (OSError, ValueError, pyarrow.ArrowException) as error:
+                if part.path in str(error):
+                    raise
+                raise _naming(error, part.path) from error
+
+
+class Reader:
+    """What workers call with parts of files: a format, and what was said about all files."""
+
+    def __init__(self, format: Format, compression: Any, *, has_path: bool) -> None:
+        self._format = format
+        self._compression = compression
+        self._has_path = has_path
+
+    def __call__(self, batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
+        """The rows of parts, which come as a batch: a row each."""
+        names = batch.schema.names[_PART_COLUMNS:]
+        columns = [column.to_pylist() for column in batch.columns]
+        places = zip(*columns[:_PART_COLUMNS], strict=True)
+        parts = [
+            Part(path, size, start, end, lines.compression_of(path, self._compression))
+            for path, size, start, end in places
+        ]
+        told = {
+            (part.path, part.start): [column[row] for column in columns[_PART_COLUMNS:]]
+            for row, part in enumerate(parts)
+        }
+        function = f"{self._format.function}()"
+        rows = (
+            self._with_told(_batches.to_arrow(rows, function), names, told[part.path, part.start], part)
+            for part, rows in self._format.read_all(parts)
+        )
+        yield from together(rows)
+
+    def _with_told(
+        self, rows: pyarrow.RecordBatch, names: list[str], values: list[Any], part: Part
+    ) -> pyarrow.RecordBatch:
+        """The rows with what their path tells; a column that they have themselves is not told."""
+        for name, value in zip(names, values, strict=True):
+            if name not in rows.schema.names:
+                column = pyarrow.repeat(pyarrow.scalar(value, pyarrow.string()), rows.num_rows)
+                rows = pyarrow.RecordBatch.from_arrays(
+                    [*rows.columns, column], schema=rows.schema.append(pyarrow.field(name, pyarrow.string()))
+                )
+            elif name == "path" and self._has_path:
+                raise ValueError(
+                    f"read {part.path}: it has a column 'path' of its own; leave include_paths out, or rename the column in the file"
+                )
+        return rows
+
+
+def together(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+    """The same rows in batches that are not small, as far as their columns are the same."""
+    held: list[pyarrow.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if held and (size >= _ENOUGH_BYTES or held[0].schema != batch.schema):
+            yield _one(held)
+            held, size = [], 0
+        held.append(batch)
+        size += batch.nbytes
+    if held:
+        yield _one(held)
+
+
+def _one(batches: list[pyarrow.RecordBatch]) -> pyarrow.RecordBatch:
+    return batches[0] if len(batches) == 1 else pyarrow.concat_batches(batches)
+
+
+def _naming(error: Exception, path: str) -> Exception:
+    """The error with the file in it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return type(error)(error.errno, str(error), path)
+    kind = OSError if isinstance(error, OSError) else ValueError
+    return kind(f"read {path}: {error}")

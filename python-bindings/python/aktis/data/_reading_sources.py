@@ -1,0 +1,148 @@
+"""Where datasets begin in databases, in datasets of other libraries, and in sources of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._chosen_files import PART_BYTES
+from ._functions import definition_of
+from ._reading import _check_hints
+from .dataset import Dataset
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ._typed import SourceHints
+    from .datasource import Datasource
+
+#: Tasks that a source is asked for, if nothing was said: as many as Ray asks for.
+_TASKS = 200
+
+
+def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dataset:
+    """The rows of a source of one's own, see :mod:`aktis.data.datasource`.
+
+    Args:
+        datasource: Says which tasks read what. It is asked at once; the tasks run in workers, when rows are wanted.
+        hints: ``override_num_blocks``: how many tasks to ask for. Other arguments of Ray are refused by name.
+
+    Returns:
+        A dataset of the rows of all tasks, in their order. A task whose worker dies is run again.
+
+    Raises:
+        TypeError: it is no Datasource, or a task cannot be sent to workers.
+    """
+    from ._formats import tasks
+    from .datasource import Datasource, ReadTask
+
+    parts = _check_hints("read_datasource", hints)
+    if not isinstance(datasource, Datasource):
+        raise TypeError(
+            f"read_datasource() takes an aktis.data.Datasource, not {type(datasource).__name__}: derive from it, and give it a "
+            "method get_read_tasks(self, parallelism, ...)"
+        )
+    name = f"Read{datasource.get_name()}"
+    size = datasource.estimate_inmemory_data_size()
+    wanted = parts or (_TASKS if size is None else max(1, min(_TASKS, size // PART_BYTES)))
+    given = datasource.get_read_tasks(wanted)
+    for task in given:
+        if not isinstance(task, ReadTask):
+            raise TypeError(f"{name}: get_read_tasks() returns a list of ReadTask, and not {type(task).__name__}")
+    dumped = [(tasks.dumped(task, name), task.metadata.num_rows or 0) for task in given]
+    definition = definition_of(tasks.Runner(name), kind="read", name=name)
+    return Dataset(_native.plan().read_tasks(definition.data, dumped))
+
+
+def read_sql(
+    sql: str,
+    connection_factory: Callable[[], Any],
+    *,
+    sql_params: Any = None,
+    shard_keys: Sequence[str] | None = None,
+    shard_hash_fn: str = "MD5",
+    **hints: Unpack[SourceHints],
+) -> Dataset:
+    """The rows of a query to a database.
+
+    Args:
+        sql: The query.
+        connection_factory: Called in workers: gives a connection of Python's DB API 2 (PEP 249).
+        sql_params: Values for the query's place holders.
+        shard_keys: Columns whose values, hashed, tell which of the parts a row belongs to; how many parts there are is said by
+            ``override_num_blocks``. Without keys the rows come in one part.
+        shard_hash_fn: The database's function that hashes them.
+        hints: As for :func:`read_datasource`.
+
+    Returns:
+        A dataset with the columns of the query, whose types are those of Python's values.
+
+    Raises:
+        ValueError: the database cannot share the rows out.
+
+    Example:
+        >>> import os, sqlite3, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "a.db")
+        >>> with sqlite3.connect(path) as connection:
+        ...     _ = connection.execute("CREATE TABLE words AS SELECT 1 AS id, 'one' AS word")
+        >>> read_sql("SELECT * FROM words", lambda: sqlite3.connect(path)).take_all()
+        [{'id': 1, 'word': 'one'}]
+    """
+    from ._formats.sql import SQL
+
+    if not callable(connection_factory):
+        raise TypeError(
+            "read_sql() takes a function that makes a connection, so that each worker has its own: lambda: connect(...)"
+        )
+    return read_datasource(SQL(sql, connection_factory, sql_params, shard_keys, shard_hash_fn), **hints)
+
+
+def from_torch(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:
+    """The items of a ``torch.utils.data.Dataset`` in the column ``item``.
+
+    Args:
+        dataset: One with numbered items is read in parts; one that is iterated, in one.
+        hints: As for :func:`read_datasource`.
+
+    Returns:
+        A dataset with a row per item.
+
+    Raises:
+        TypeError: it has no items.
+
+    >>> from_torch([10, 20]).take_all()
+    [{'item': 10}, {'item': 20}]
+    """
+    from ._formats.items import Items
+
+    return read_datasource(Items(dataset), **hints)
+
+
+def from_huggingface(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:
+    """The rows of a dataset of Hugging Face's library ``datasets``.
+
+    Args:
+        dataset: A ``Dataset``, whose rows are taken as they lie in memory or in its files; or an ``IterableDataset``, which a worker
+            iterates, in one part.
+        hints: As for :func:`read_datasource`.
+
+    Returns:
+        A dataset with the same columns.
+
+    Raises:
+        TypeError: it is something else; of a ``DatasetDict``, give one of the splits.
+    """
+    if isinstance(dataset, Mapping):
+        raise TypeError(
+            f"from_huggingface() takes one split, dataset[{next(iter(dataset), 'train')!r}], and not all of them"
+        )
+    if not hasattr(dataset, "with_format"):
+        raise TypeError(f"from_huggingface() takes a dataset of the library datasets, not {type(dataset).__name__}")
+    if hasattr(dataset, "__len__"):
+        from ._reading import from_arrow
+
+        return from_arrow(dataset.with_format("arrow")[:], **hints)
+    from ._formats.huggingface import Iterated
+
+    return read_datasource(Iterated(dataset), **hints)

@@ -1,0 +1,325 @@
+"""Where datasets end in files that are not Parquet, in databases, and in sinks of one's own.
+
+A format is a module of `_formats`, and a method here that says what of it users can choose.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import _folders, _running
+from ._keywords import Keywords, Refused
+
+if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
+    from pyarrow import csv as arrow_csv
+
+    from ._typed import WriteFileArgs
+    from .datasource import Datasink
+
+    Mode = Literal["append", "overwrite", "ignore", "error"]
+
+_REFUSED = {
+    "filesystem": Refused("mount it, and write to its path"),
+    "filename_provider": Refused("rename the files after the job"),
+    "partition_cols": Refused("filter and write one folder per value", (None, [])),
+    "max_rows_per_file": Refused("use min_rows_per_file, or override_num_blocks where rows are read"),
+    "arrow_csv_args_fn": Refused("give the arguments themselves"),
+    "pandas_json_args_fn": Refused("give the arguments themselves"),
+    "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
+}
+
+
+class WritingFiles:
+    """The methods of a dataset that write its rows through Python's libraries."""
+
+    _plan: Any
+    _stats: Any
+
+    def write_csv(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        write_options: arrow_csv.WriteOptions | None = None,
+        mode: Mode = _folders.APPEND,
+        min_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        arrow_open_stream_args: Mapping[str, Any] | None = None,
+        **options: Unpack[WriteFileArgs],
+    ) -> None:
+        """Writes CSV files into a folder. They become visible together, as those of :meth:`write_parquet`.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            write_options: ``pyarrow.csv.WriteOptions``: delimiter, quotes, whether there is a line of names.
+            mode: As for :meth:`write_parquet`.
+            min_rows_per_file: Rows that a file has at least, but for the last one.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            arrow_open_stream_args: ``{"compression": "gzip"}`` makes ``.csv.gz``; also ``"zstd"``, ``"bz2"`` and so on.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ValueError: as for :meth:`write_parquet`.
+            TaskError: as for :meth:`take`; also if a column has lists or other nested values, for which CSV has no place.
+
+        Example:
+            >>> import tempfile, aktis.data
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.range(10).write_csv(folder)
+            >>> aktis.data.read_csv(folder).count()
+            10
+        """
+        from ._formats import lines
+        from ._formats.write_csv import CSVSink
+
+        compression = lines.compression_said("write_csv", arrow_open_stream_args)
+        sink = CSVSink(write_options, None if compression == "detect" else compression)
+        self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+
+    def write_json(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: Mode = _folders.APPEND,
+        min_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        arrow_open_stream_args: Mapping[str, Any] | None = None,
+        **options: Unpack[WriteFileArgs],
+    ) -> None:
+        """Writes files of JSON lines, an object per row, into a folder. They become visible together, as those of
+        :meth:`write_parquet`. Dates and times are text (ISO 8601), what is no number (NaN) is null.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            mode: As for :meth:`write_parquet`.
+            min_rows_per_file: As for :meth:`write_csv`.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            arrow_open_stream_args: As for :meth:`write_csv`.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ValueError: as for :meth:`write_parquet`.
+            TaskError: as for :meth:`take`; also for values that JSON has no word for.
+
+        Example:
+            >>> import tempfile, aktis.data
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.from_items([{"id": 1, "tags": ["x"]}]).write_json(folder)
+            >>> aktis.data.read_json(folder).take_all()
+            [{'id': 1, 'tags': ['x']}]
+        """
+        from ._formats import lines
+        from ._formats.write_json import JSONSink
+
+        compression = lines.compression_said("write_json", arrow_open_stream_args)
+        sink = JSONSink(None if compression == "detect" else compression)
+        self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+
+    def write_numpy(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        column: str,
+        mode: Mode = _folders.APPEND,
+        min_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        **options: Unpack[WriteFileArgs],
+    ) -> None:
+        """Writes a column as files of ``numpy.save`` into a folder. They become visible together, as those of
+        :meth:`write_parquet`.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            column: The column.
+            mode: As for :meth:`write_parquet`.
+            min_rows_per_file: As for :meth:`write_csv`.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ValueError: as for :meth:`write_parquet`.
+            TaskError: as for :meth:`take`; also if rows are no arrays of one shape.
+
+        Example:
+            >>> import tempfile, aktis.data
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.range(10).write_numpy(folder, column="id")
+            >>> aktis.data.read_numpy(folder).count()
+            10
+        """
+        from ._formats.write_arrays import ArraysSink
+
+        self._write(ArraysSink(column), path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+
+    def write_images(
+        self,
+        path: str | os.PathLike[str],
+        column: str,
+        file_format: str = "png",
+        *,
+        mode: Mode = _folders.APPEND,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        **options: Unpack[WriteFileArgs],
+    ) -> None:
+        """Writes the images of a column into a folder, a file each. They become visible together, as those of
+        :meth:`write_parquet`. Needs Pillow.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            column: The column, of arrays of ``uint8``.
+            file_format: ``"png"``, ``"jpeg"`` and so on.
+            mode: As for :meth:`write_parquet`.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ImportError: Pillow is not installed.
+            ValueError: as for :meth:`write_parquet`; or there is no such format.
+            TaskError: as for :meth:`take`; also if an array is no image.
+        """
+        try:
+            from PIL import Image  # pyright: ignore[reportMissingImports] - it need not be there
+        except ImportError as error:
+            raise ImportError("write_images() needs Pillow: pip install pillow") from error
+        Image.init()
+        if "." + file_format.lower() not in Image.registered_extensions():
+            raise ValueError(
+                f"write_images(): Pillow knows no format {file_format!r}; 'png' and 'jpeg' are two that it knows"
+            )
+        from ._formats.write_images import ImagesSink
+
+        self._write(ImagesSink(column, file_format), path, mode, None, concurrency, try_create_dir, options)
+
+    def _write(
+        self,
+        sink: Any,
+        path: Any,
+        mode: Any,
+        min_rows: Any,
+        concurrency: Any,
+        try_create_dir: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        from ._formats import writing
+
+        function = sink.function
+        options = dict(options)
+        min_rows = options.pop("num_rows_per_file", None) or min_rows
+        used = (
+            "mode",
+            "min_rows_per_file",
+            "num_rows_per_file",
+            "concurrency",
+            "try_create_dir",
+            "arrow_open_stream_args",
+        )
+        Keywords(function, used=used, refused=_REFUSED).check(options)
+        _folders.check_counts(function, {"min_rows_per_file": min_rows, "concurrency": concurrency})
+        folder, wanted = _folders.prepared(self._plan, function, path, mode, try_create_dir=try_create_dir)
+        if folder is None:
+            return
+        execution = _running.start(
+            self._plan,
+            ordered=False,
+            sink={
+                "kind": "files", "operation": f"{function}()", "definition": writing.definition_of(sink), "folder": folder,
+                "prefix": uuid.uuid4().hex[:12], "min_rows_per_file": min_rows, "max_writers": concurrency, "mode": wanted,
+            },
+        )  # fmt: skip
+        self._stats = execution
+        _running.run(execution)
+
+    def write_datasink(
+        self, datasink: Datasink, *, concurrency: int | None = None, ray_remote_args: None = None
+    ) -> None:
+        """Gives the rows to a sink of one's own, see :class:`aktis.data.datasource.Datasink`.
+
+        What a sink does is not taken back when the job fails, and the rows of a worker that dies are given to it again: let it write
+        by keys, or make what was written visible in ``on_write_complete``.
+
+        Args:
+            datasink: The sink. Its ``write`` runs in workers, its other methods here.
+            concurrency: Workers that write at once, at most.
+            ray_remote_args: For Ray's sake: rows are written by workers of this step.
+
+        Raises:
+            TypeError: it is no Datasink, or cannot be sent to workers.
+            TaskError: as for :meth:`take`.
+        """
+        from .datasource import Datasink, WriteResult, WriteTask
+
+        Keywords("write_datasink", refused=_REFUSED).check({"ray_remote_args": ray_remote_args})
+        if not isinstance(datasink, Datasink):
+            raise TypeError(
+                f"write_datasink() takes an aktis.data.Datasink, not {type(datasink).__name__}: derive from it, and give it a method "
+                "write(self, blocks, ctx)"
+            )
+        schema = self._plan.schema()
+        takes_schema = len(inspect.signature(datasink.on_write_start).parameters) > 0
+        datasink.on_write_start(schema) if takes_schema else datasink.on_write_start()  # type: ignore[call-arg]
+        try:
+            written = self.map_batches(  # type: ignore[attr-defined]
+                WriteTask(datasink),
+                batch_size=datasink.min_rows_per_write,
+                batch_format="pyarrow",
+                concurrency=concurrency,
+            )
+            rows = written.take_all()
+            self._stats = written._stats
+            result = WriteResult(
+                num_rows=sum(row["num_rows"] for row in rows),
+                size_bytes=sum(row["size_bytes"] for row in rows),
+                write_returns=[pickle.loads(row["result"]) for row in rows],
+            )
+            datasink.on_write_complete(result)
+        except Exception as error:
+            datasink.on_write_failed(error)
+            raise
+
+    def write_sql(
+        self,
+        sql: str,
+        connection_factory: Callable[[], Any],
+        *,
+        concurrency: int | None = None,
+        ray_remote_args: None = None,
+    ) -> None:
+        """Gives the rows to a statement of a database, batch by batch, each in a transaction of its own.
+
+        The rows of a worker that dies are given to it again: a statement that replaces rows by their key does not mind.
+
+        Args:
+            sql: The statement, with a place holder per column, in the order of the columns.
+            connection_factory: Called in workers: gives a connection of Python's DB API 2 (PEP 249).
+            concurrency: Workers that write at once, at most.
+            ray_remote_args: As for :meth:`write_datasink`.
+
+        Raises:
+            TaskError: as for :meth:`take`; also if the database refuses.
+
+        Example:
+            >>> import aktis.data, os, sqlite3, tempfile
+            >>> path = os.path.join(tempfile.mkdtemp(), "a.db")
+            >>> with sqlite3.connect(path) as connection:
+            ...     _ = connection.execute("CREATE TABLE numbers (id INTEGER PRIMARY KEY)")
+            >>> aktis.data.range(10).write_sql("INSERT OR REPLACE INTO numbers VALUES (?)", lambda: sqlite3.connect(path))
+            >>> aktis.data.read_sql("SELECT * FROM numbers", lambda: sqlite3.connect(path)).count()
+            10
+        """
+        from ._formats.write_sql import SQLSink
+
+        self.write_datasink(SQLSink(sql, connection_factory), concurrency=concurrency, ray_remote_args=ray_remote_args)

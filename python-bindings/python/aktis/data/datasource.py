@@ -1,0 +1,226 @@
+"""Sources and sinks of one's own: a class that says which tasks read what, a class that is given what is to be written.
+
+>>> import aktis.data
+>>> class Squares(Datasource):
+...     def get_read_tasks(self, parallelism, per_task_row_limit=None, data_context=None):
+...         return [ReadTask(lambda part=part: [{"square": [part ** 2]}], BlockMetadata(num_rows=1)) for part in range(3)]
+>>> aktis.data.read_datasource(Squares()).take_all()
+[{'square': 0}, {'square': 1}, {'square': 4}]
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .block import Block, BlockMetadata
+
+__all__ = ["BlockMetadata", "Datasink", "Datasource", "ReadTask", "TaskContext", "WriteResult"]
+
+
+class Datasource:
+    """What a dataset is read from, for :func:`aktis.data.read_datasource`: a class of one's own with :meth:`get_read_tasks`."""
+
+    def get_name(self) -> str:
+        """What the step is called in messages and statistics: ``Read`` and this.
+
+        Returns:
+            The name of the class, without ``Datasource``.
+
+        >>> class NightlyDatasource(Datasource): ...
+        >>> NightlyDatasource().get_name()
+        'Nightly'
+        """
+        return type(self).__name__.removeprefix("_").removesuffix("Datasource")
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """How many bytes all rows have in memory: about as many tasks are asked for as fit.
+
+        Returns:
+            The bytes, or ``None`` if nobody knows.
+        """
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        """What is to be read, cut into tasks, in the order of the rows. Called in the driver.
+
+        Args:
+            parallelism: About how many tasks there should be.
+            per_task_row_limit: Rows that a task need not exceed; ``None``: all are wanted.
+            data_context: For Ray's sake.
+
+        Returns:
+            Tasks, which workers run; one whose worker dies is run again.
+
+        Raises:
+            NotImplementedError: the class does not say.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method get_read_tasks(self, parallelism, ...)")
+
+
+class ReadTask:
+    """A part of what a :class:`Datasource` reads.
+
+    Args:
+        read_fn: Gives blocks, one after another: tables of pyarrow, data frames of pandas or dicts of columns.
+        metadata: What is known of them.
+        schema: For Ray's sake: the columns are those of the blocks.
+        per_task_row_limit: Rows after which nothing more is read.
+
+    >>> list(ReadTask(lambda: [{"x": [1]}, {"x": [2]}], BlockMetadata())())
+    [{'x': [1]}, {'x': [2]}]
+    """
+
+    def __init__(
+        self,
+        read_fn: Callable[[], Iterable[Block]],
+        metadata: BlockMetadata | None = None,
+        schema: Any = None,
+        per_task_row_limit: int | None = None,
+    ) -> None:
+        self.read_fn = read_fn
+        self.metadata = metadata or BlockMetadata()
+        self.schema = schema
+        self.per_task_row_limit = per_task_row_limit
+
+    def __call__(self) -> Iterator[Block]:
+        """Reads. Yields the blocks."""
+        left = self.per_task_row_limit
+        for block in self.read_fn():
+            if left is None:
+                yield block
+                continue
+            table = _table(block)
+            yield table.slice(0, left)
+            left -= table.num_rows
+            if left <= 0:
+                return
+
+
+def _table(block: Block) -> Any:
+    from . import _batches
+
+    return _batches.to_arrow(block, "ReadTask()")
+
+
+@dataclass
+class WriteResult:
+    """What became of all calls of :meth:`Datasink.write`.
+
+    Args:
+        num_rows: Rows that were written.
+        size_bytes: Their size in memory.
+        write_returns: What the calls returned.
+    """
+
+    num_rows: int
+    size_bytes: int
+    write_returns: list[Any]
+
+
+@dataclass
+class TaskContext:
+    """What :meth:`Datasink.write` is told of its call.
+
+    Args:
+        task_idx: A number that no other call has, also none for the same rows; by chance.
+        op_name: The step.
+        kwargs: For Ray's sake.
+    """
+
+    task_idx: int
+    op_name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+class Datasink:
+    """What a dataset is written to, for :meth:`aktis.data.Dataset.write_datasink`: a class of one's own with :meth:`write`.
+
+    >>> import aktis.data
+    >>> class Sums(Datasink):
+    ...     def write(self, blocks, ctx):
+    ...         return sum(sum(block["id"].to_pylist()) for block in blocks)
+    ...     def on_write_complete(self, write_result):
+    ...         print(write_result.num_rows, sum(write_result.write_returns))
+    >>> aktis.data.range(10).write_datasink(Sums())
+    10 45
+    """
+
+    def on_write_start(self, schema: Any = None) -> None:
+        """Called before anything is written.
+
+        Args:
+            schema: The columns, if they are known by then; else ``None``.
+        """
+
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Any:
+        """Writes rows. Called in workers, any number of times.
+
+        Args:
+            blocks: Tables of pyarrow.
+            ctx: Tells calls apart.
+
+        Returns:
+            Something that can be pickled, for :meth:`on_write_complete`.
+
+        Raises:
+            NotImplementedError: the class does not say.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method write(self, blocks, ctx)")
+
+    def on_write_complete(self, write_result: WriteResult) -> None:
+        """Called when all rows are written: what was written may become visible here.
+
+        Args:
+            write_result: What the calls returned.
+        """
+
+    def on_write_failed(self, error: Exception) -> None:
+        """Called when the job, or :meth:`on_write_complete`, has failed.
+
+        Args:
+            error: Why.
+        """
+
+    def get_name(self) -> str:
+        """What the sink is called in messages.
+
+        Returns:
+            The name of the class, without ``Datasink``.
+
+        >>> class NightlyDatasink(Datasink): ...
+        >>> NightlyDatasink().get_name()
+        'Nightly'
+        """
+        return type(self).__name__.removeprefix("_").removesuffix("Datasink")
+
+    @property
+    def min_rows_per_write(self) -> int | None:
+        """Rows that a call should get; ``None``: as many as there are at hand."""
+        return None
+
+
+class WriteTask:
+    """What workers call with batches: the sink, and what it returned as a row."""
+
+    def __init__(self, datasink: Datasink) -> None:
+        self._datasink = datasink
+        self.__name__ = f"Write{datasink.get_name()}"
+
+    def __call__(self, batch: Any) -> Any:
+        import pyarrow
+
+        context = TaskContext(task_idx=random.getrandbits(62), op_name=self.__name__)
+        result = pickle.dumps(self._datasink.write([batch], context))
+        return pyarrow.table(
+            {
+                "num_rows": [batch.num_rows],
+                "size_bytes": [batch.nbytes],
+                "result": pyarrow.array([result], pyarrow.binary()),
+            }
+        )
