@@ -1,7 +1,7 @@
 //! From the sizes of files to splits. How many workers there are plays no part: the same files are cut in the same way.
 
 use super::SourceFile;
-use super::part::FilePart;
+use super::part::FileRange;
 use crate::sources::SplitOptions;
 
 /// As many splits as files are put together or cut into, if these are not too small or too large.
@@ -23,7 +23,7 @@ pub(super) fn cut(
     rows_per_file: Option<u64>,
     row_limit: u64,
     options: SplitOptions,
-) -> Vec<(Vec<FilePart>, u64)> {
+) -> Vec<(Vec<FileRange>, u64)> {
     let total = files.iter().map(weight).sum();
     let target = target(total, rows_per_file.is_some(), options);
     let least_part = match options.parts {
@@ -84,7 +84,7 @@ fn target(total: u64, knows_rows: bool, options: SplitOptions) -> u64 {
 }
 
 /// The file in parts of about so many bytes, or as a whole.
-fn parts_of(file: &SourceFile, bytes: u64) -> impl Iterator<Item = FilePart> + '_ {
+fn parts_of(file: &SourceFile, bytes: u64) -> impl Iterator<Item = FileRange> + '_ {
     let size = file.file.size_bytes;
     let count = if file.has_parts {
         (size.saturating_add(bytes / 2) / bytes).max(1)
@@ -95,7 +95,7 @@ fn parts_of(file: &SourceFile, bytes: u64) -> impl Iterator<Item = FilePart> + '
         let end = u128::from(size) * u128::from(part) / u128::from(count);
         u64::try_from(end).expect("no part ends behind its file")
     };
-    (0..count).map(move |part| FilePart {
+    (0..count).map(move |part| FileRange {
         path: file.file.path.clone(),
         size_bytes: size,
         start: end_of(part),
@@ -106,13 +106,13 @@ fn parts_of(file: &SourceFile, bytes: u64) -> impl Iterator<Item = FilePart> + '
 /// The split that is being put together.
 #[derive(Default)]
 struct Current {
-    parts: Vec<FilePart>,
+    parts: Vec<FileRange>,
     bytes: u64,
     rows: u64,
 }
 
 impl Current {
-    fn take(&mut self) -> (Vec<FilePart>, u64) {
+    fn take(&mut self) -> (Vec<FileRange>, u64) {
         let Self { parts, rows, .. } = std::mem::take(self);
         (parts, rows)
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     /// Every byte of every file is in one part, in order.
-    fn assert_whole(files: &[SourceFile], splits: &[(Vec<FilePart>, u64)]) {
+    fn assert_whole(files: &[SourceFile], splits: &[(Vec<FileRange>, u64)]) {
         let mut parts = splits.iter().flat_map(|(parts, _)| parts).peekable();
         for SourceFile { file, .. } in files {
             let mut next = 0;

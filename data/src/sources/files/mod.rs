@@ -25,7 +25,7 @@ use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wante
 use crate::error::PlanError;
 use crate::operators::stream::BatchStream;
 use crate::storage::{DataFile, PathColumns};
-use part::{FilesPosition, as_batch};
+use part::{RangesPosition, as_batch};
 
 pub(super) const KIND: SourceKind = SourceKind {
     name: "files",
@@ -129,7 +129,7 @@ impl Source for FilesTable {
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
         let splits = cut::cut(&self.files, self.rows_per_file, row_limit, options);
         let split = |(parts, rows)| Split {
-            position: super::encode(&FilesPosition { parts }),
+            position: super::encode(&RangesPosition { parts }),
             blocks: Vec::new(),
             rows,
         };
@@ -188,7 +188,7 @@ impl SourceReader for FilesReader {
         input: Opened,
         _row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
-        let FilesPosition { parts } = super::decode(&input.position)?;
+        let RangesPosition { parts } = super::decode(&input.position)?;
         self.bytes_read += parts.iter().map(|part| part.end - part.start).sum::<u64>();
         let positions = as_batch(&parts, self.told, &self.partitions)?;
         self.reader.rows(positions)

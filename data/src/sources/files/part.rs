@@ -10,16 +10,16 @@ use prost::Message;
 
 use crate::storage::PathColumns;
 
-/// Parts of files, in order.
+/// Ranges of files, in order.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct FilesPosition {
+pub(super) struct RangesPosition {
     #[prost(message, repeated, tag = "1")]
-    pub(super) parts: Vec<FilePart>,
+    pub(super) parts: Vec<FileRange>,
 }
 
 /// The rows that begin between two bytes of a file.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct FilePart {
+pub(super) struct FileRange {
     /// Absolute path.
     #[prost(string, tag = "1")]
     pub(super) path: String,
@@ -36,11 +36,11 @@ pub(super) struct FilePart {
 
 /// A row per part: path, length of the file, first byte, end, and then the columns that the path tells.
 pub(super) fn as_batch(
-    parts: &[FilePart],
+    parts: &[FileRange],
     told: PathColumns,
     partitions: &[String],
 ) -> Result<RecordBatch, TaskFailure> {
-    let number = |of: fn(&FilePart) -> u64| -> ArrayRef {
+    let number = |of: fn(&FileRange) -> u64| -> ArrayRef {
         Arc::new(UInt64Array::from_iter_values(parts.iter().map(of)))
     };
     let paths = StringArray::from_iter_values(parts.iter().map(|part| &part.path));
