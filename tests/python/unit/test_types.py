@@ -11,7 +11,7 @@ import pytest
 from aktis import _typed
 from aktis._calls import options as _options
 from aktis._session import init_arguments
-from aktis.data import _iterating, _keywords, _reading, _transforms, _writing
+from aktis.data import _iterating, _keywords, _reading, _transforms, _writing, _writing_files
 from aktis.data import _typed as _data_typed
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -81,6 +81,7 @@ def test_a_checker_finds_every_mistake_and_nothing_else(checker, tmp_path):
         (_data_typed.ColumnHints, {*_keywords.REMOTE_ARGS, *_keywords.COLUMN_HINTS}),
         (_data_typed.SourceHints, {*_reading._RESOURCES, "override_num_blocks", "parallelism"}),
         (_data_typed.ReadHints, {*_reading._REFUSED, "override_num_blocks", "parallelism"}),
+        (_data_typed.WriteFileArgs, {*_writing_files._REFUSED, "num_rows_per_file"}),
         (_data_typed.IterArgs, set(_iterating._ITERATION.refused)),
         (
             _data_typed.WriteArgs,

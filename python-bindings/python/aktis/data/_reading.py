@@ -291,7 +291,7 @@ _REFUSED = {
     "tensor_column_schema": Refused("reshape the column in map_batches()"),
     "filesystem": Refused("mount it, and read its path"),
     "include_row_hash": Refused(
-        "make a column of what tells rows apart in map_batches(), include_paths=True gives the file"
+        "make a column of what tells rows apart in map_batches(); include_paths=True gives the file", (None, False)
     ),
     "catalog": Refused("give the paths of the table's files"),
     "memory_pool": Refused("leave it out: workers have one each"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyarrow import csv as arrow_csv
     from pyarrow import json as arrow_json
 
-    from ._typed import FileHints
+    from ._typed import ReadHints
     from .dataset import Dataset
 
     Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
@@ -44,7 +44,7 @@ def read_csv(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of CSV files, also compressed ones (``.gz``, ``.zst``, ``.bz2``, ``.br``, ``.lz4``).
 
@@ -102,7 +102,7 @@ def read_json(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of JSON files: an object per line, a list of objects, or objects over several lines; also compressed.
 
@@ -157,7 +157,7 @@ def read_text(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The lines of text files in the column ``text``, also of compressed ones.
 
@@ -207,7 +207,7 @@ def read_binary_files(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The bytes of files in the column ``bytes``, a row per file; those of compressed files as they were before.
 
@@ -257,7 +257,7 @@ def read_images(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_file_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The pixels of image files in the column ``image``, as arrays of height, width and channels. Needs Pillow.
 
@@ -282,6 +282,14 @@ def read_images(
         ImportError: Pillow is not installed.
         FileNotFoundError: as for :func:`read_csv`.
         ValueError: size or mode make no sense.
+
+    Example:
+        >>> import os, tempfile
+        >>> from PIL import Image  # doctest: +SKIP
+        >>> path = os.path.join(tempfile.mkdtemp(), "a.png")
+        >>> Image.new("RGB", (6, 4)).save(path)  # doctest: +SKIP
+        >>> read_images(path).take_all()[0]["image"].shape  # doctest: +SKIP
+        (4, 6, 3)
     """
     if size is not None and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
         raise ValueError(f"read_images(): size must be height and width, two numbers of at least 1, not {size!r}")
@@ -318,7 +326,7 @@ def read_numpy(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of arrays that ``numpy.save`` wrote, in the column ``data``: one per first index.
 
@@ -369,7 +377,7 @@ def read_webdataset(
     shuffle: Literal["files"] | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
-    **hints: Unpack[FileHints],
+    **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The samples of webdatasets: tar files whose members ``0001.jpg``, ``0001.txt`` are a row of the columns ``jpg`` and ``txt``.
 
@@ -393,6 +401,18 @@ def read_webdataset(
 
     Raises:
         FileNotFoundError: as for :func:`read_csv`.
+        ValueError: the decoder is none.
+
+    Example:
+        >>> import io, os, tarfile, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "a.tar")
+        >>> with tarfile.open(path, "w") as archive:
+        ...     for name, data in (("1.txt", b"one"), ("1.cls", b"7")):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         archive.addfile(member, io.BytesIO(data))
+        >>> read_webdataset(path).select_columns(["__key__", "txt", "cls"]).take_all()
+        [{'__key__': '1', 'txt': 'one', 'cls': 7}]
     """
     from ._formats.webdataset import WebDataset, decoded
 

@@ -33,6 +33,14 @@ def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dat
 
     Raises:
         TypeError: it is no Datasource, or a task cannot be sent to workers.
+
+    Example:
+        >>> from aktis.data import Datasource, ReadTask
+        >>> class Two(Datasource):
+        ...     def get_read_tasks(self, parallelism, per_task_row_limit=None, data_context=None):
+        ...         return [ReadTask(lambda n=n: [{"n": [n]}]) for n in (1, 2)]
+        >>> read_datasource(Two()).take_all()
+        [{'n': 1}, {'n': 2}]
     """
     from ._formats import tasks
     from .datasource import Datasource, ReadTask
@@ -132,6 +140,11 @@ def from_huggingface(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:
 
     Raises:
         TypeError: it is something else; of a ``DatasetDict``, give one of the splits.
+
+    Example:
+        >>> import datasets  # doctest: +SKIP
+        >>> from_huggingface(datasets.Dataset.from_dict({"x": [1, 2]})).take_all()  # doctest: +SKIP
+        [{'x': 1}, {'x': 2}]
     """
     if isinstance(dataset, Mapping):
         raise TypeError(

@@ -97,17 +97,16 @@ class SourceHints(TypedDict, total=False):
     ray_remote_args: None
 
 
-class FileHints(SourceHints, total=False):
+class ReadHints(SourceHints, RemoteArgs, total=False):
     """Options of what reads files."""
 
     filesystem: None
-
-
-class ReadHints(FileHints, total=False):
-    """Options of what reads Parquet files."""
-
+    catalog: None
     tensor_column_schema: None
+    include_row_hash: Literal[False] | None
     arrow_parquet_args: None
+    memory_pool: None
+    resources: None
 
 
 class IterArgs(TypedDict, total=False):
@@ -120,6 +119,10 @@ class WriteFileArgs(TypedDict, total=False):
     num_rows_per_file: int | None
     filesystem: None
     filename_provider: None
+    partition_cols: None
+    max_rows_per_file: None
+    arrow_csv_args_fn: None
+    pandas_json_args_fn: None
     ray_remote_args: None
 
 

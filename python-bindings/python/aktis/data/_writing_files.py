@@ -190,6 +190,11 @@ class WritingFiles:
             ImportError: Pillow is not installed.
             ValueError: as for :meth:`write_parquet`; or there is no such format.
             TaskError: as for :meth:`take`; also if an array is no image.
+
+        Example:
+            >>> import numpy, tempfile, aktis.data
+            >>> images = aktis.data.from_numpy(numpy.zeros((2, 4, 6, 3), numpy.uint8))
+            >>> images.write_images(tempfile.mkdtemp(), "data")  # doctest: +SKIP
         """
         try:
             from PIL import Image  # pyright: ignore[reportMissingImports] - it need not be there
@@ -259,6 +264,16 @@ class WritingFiles:
         Raises:
             TypeError: it is no Datasink, or cannot be sent to workers.
             TaskError: as for :meth:`take`.
+
+        Example:
+            >>> import aktis.data
+            >>> class Rows(aktis.data.Datasink):
+            ...     def write(self, blocks, ctx):
+            ...         return sum(block.num_rows for block in blocks)
+            ...     def on_write_complete(self, write_result):
+            ...         print("rows", sum(write_result.write_returns))
+            >>> aktis.data.range(10).write_datasink(Rows())
+            rows 10
         """
         from .datasource import Datasink, WriteResult, WriteTask
 

@@ -22,7 +22,14 @@ __all__ = ["BlockMetadata", "Datasink", "Datasource", "ReadTask", "TaskContext",
 
 
 class Datasource:
-    """What a dataset is read from, for :func:`aktis.data.read_datasource`: a class of one's own with :meth:`get_read_tasks`."""
+    """What a dataset is read from, for :func:`aktis.data.read_datasource`: a class of one's own with :meth:`get_read_tasks`.
+
+    >>> class Ones(Datasource):
+    ...     def get_read_tasks(self, parallelism, per_task_row_limit=None, data_context=None):
+    ...         return [ReadTask(lambda: [{"one": [1]}]) for _ in range(parallelism)]
+    >>> len(Ones().get_read_tasks(3))
+    3
+    """
 
     def get_name(self) -> str:
         """What the step is called in messages and statistics: ``Read`` and this.
@@ -41,6 +48,9 @@ class Datasource:
 
         Returns:
             The bytes, or ``None`` if nobody knows.
+
+        >>> Datasource().estimate_inmemory_data_size() is None
+        True
         """
         return None
 
@@ -149,6 +159,16 @@ class Datasink:
     ...         print(write_result.num_rows, sum(write_result.write_returns))
     >>> aktis.data.range(10).write_datasink(Sums())
     10 45
+
+    What a run does:
+
+    >>> import pyarrow
+    >>> sink = Sums()
+    >>> sink.on_write_start()
+    >>> result = sink.write([pyarrow.table({"id": [1, 2]})], TaskContext(task_idx=7, op_name="WriteSums"))
+    >>> sink.on_write_complete(WriteResult(num_rows=2, size_bytes=16, write_returns=[result]))
+    2 3
+    >>> sink.on_write_failed(OSError("or this, in its place"))
     """
 
     def on_write_start(self, schema: Any = None) -> None:
