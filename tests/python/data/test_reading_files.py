@@ -177,7 +177,7 @@ def test_parquet_has_the_arguments_of_other_files(words, tmp_path):
     with pytest.raises(ValueError, match="skip_paths leaves no file"):
         aktis.data.read_parquet(words, skip_paths=str(words))
     with pytest.raises(NotImplementedError, match="include_row_hash"):
-        aktis.data.read_parquet(words, include_row_hash=True)  # pyright: ignore[reportCallIssue]
+        aktis.data.read_parquet(words, include_row_hash=True)  # pyright: ignore[reportArgumentType]
     own = tmp_path / "own.parquet"
     aktis.data.from_arrow(pyarrow.table({"path": ["mine"]})).write_parquet(own)
     with pytest.raises(ValueError, match="a column 'path' of their own"):

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from typing import Any
 
 import aktis
 import aktis.data
@@ -10,7 +11,7 @@ import numpy
 import pytest
 
 
-def packed(path, members, mode="w"):
+def packed(path, members, mode: Any = "w"):
     with tarfile.open(path, mode) as archive:
         for name, data in members:
             member = tarfile.TarInfo(name)

@@ -149,7 +149,7 @@ def test_rows_per_file_and_writers_may_be_said(tmp_path):
 def test_what_is_not_there_is_refused_by_name(tmp_path):
     ds = aktis.data.range(1)
     with pytest.raises(NotImplementedError, match=r"write_csv\(partition_cols"):
-        ds.write_csv(tmp_path, partition_cols=["id"])  # pyright: ignore[reportCallIssue]
+        ds.write_csv(tmp_path, partition_cols=["id"])  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"write_json\(\) got an unknown argument 'orient'"):
         ds.write_json(tmp_path, orient="split")  # pyright: ignore[reportCallIssue]
     with pytest.raises(FileNotFoundError, match="there is no such folder"):

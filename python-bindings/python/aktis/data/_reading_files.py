@@ -416,7 +416,9 @@ def read_webdataset(
     """
     from ._formats.webdataset import WebDataset, decoded
 
-    given = decoder if isinstance(decoder, list) else [decoder] if callable(decoder) else [decoded] if decoder else []
+    given: list[Any] = (
+        decoder if isinstance(decoder, list) else [decoder] if callable(decoder) else [decoded] if decoder else []
+    )
     if isinstance(decoder, str) or not all(map(callable, given)):
         raise ValueError(
             f"read_webdataset(): decoder must be True, None, a function or a list of functions, not {decoder!r}"

@@ -8,6 +8,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from tarfile import HeaderError, ReadError
 from typing import Any
 
 import numpy
@@ -19,6 +20,8 @@ from .reading import Format, Part
 #: Bytes of members after which a batch is whole.
 _BATCH_BYTES = 4 << 20
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+#: What the module raises, and keeps to itself, where there is no whole header.
+_CUT_OFF = frozenset({"EmptyHeaderError", "TruncatedHeaderError"})
 _IMAGES = frozenset({"jpg", "jpeg", "png", "ppm", "pgm", "pbm", "pnm"})
 
 Choice = Sequence[str] | Callable[[str], bool] | None
@@ -28,11 +31,13 @@ class _Member(tarfile.TarInfo):
     """A member of an archive that was not cut off: the module takes any end for that of the archive."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: Any) -> Any:
+    def fromtarfile(cls, tarfile: Any) -> Any:
         try:
-            return super().fromtarfile(tarfile_)
-        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise tarfile.ReadError(f"there is no mark of its end ({error})") from None
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if type(error).__name__ in _CUT_OFF:
+                raise ReadError(f"there is no mark of its end ({error})") from None
+            raise
 
 
 class WebDataset(Format):
