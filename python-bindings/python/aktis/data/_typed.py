@@ -119,6 +119,7 @@ class WriteFileArgs(TypedDict, total=False):
     num_rows_per_file: int | None
     filesystem: None
     filename_provider: None
+    arrow_open_stream_args: None
     partition_cols: None
     max_rows_per_file: None
     arrow_csv_args_fn: None

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
     Mode = Literal["append", "overwrite", "ignore", "error"]
 
+#: For guesses at names that are misspelt.
+_USED = ("mode", "min_rows_per_file", "num_rows_per_file", "concurrency", "try_create_dir")
 _REFUSED = {
     "filesystem": Refused("mount it, and write to its path"),
     "filename_provider": Refused("rename the files after the job"),
     "partition_cols": Refused("filter and write one folder per value", (None, [])),
     "max_rows_per_file": Refused("use min_rows_per_file, or override_num_blocks where rows are read"),
+    "arrow_open_stream_args": Refused("compress the files after the job", (None, {})),
     "arrow_csv_args_fn": Refused("give the arguments themselves"),
     "pandas_json_args_fn": Refused("give the arguments themselves"),
     "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
@@ -224,15 +227,7 @@ class WritingFiles:
         function = sink.function
         options = dict(options)
         min_rows = options.pop("num_rows_per_file", None) or min_rows
-        used = (
-            "mode",
-            "min_rows_per_file",
-            "num_rows_per_file",
-            "concurrency",
-            "try_create_dir",
-            "arrow_open_stream_args",
-        )
-        Keywords(function, used=used, refused=_REFUSED).check(options)
+        Keywords(function, used=_USED, refused=_REFUSED).check(options)
         _folders.check_counts(function, {"min_rows_per_file": min_rows, "concurrency": concurrency})
         folder, wanted = _folders.prepared(self._plan, function, path, mode, try_create_dir=try_create_dir)
         if folder is None:
