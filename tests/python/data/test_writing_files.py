@@ -180,3 +180,17 @@ def test_images_are_files_each(tmp_path):
     with pytest.raises(ValueError, match="is no image"):
         aktis.data.from_items([{"image": numpy.zeros((2, 2, 7))}]).write_images(tmp_path / "no", "image")
     assert not pathlib.Path(tmp_path / "no").exists()
+
+
+def test_orc_comes_back_as_it_was(tmp_path):
+    rows = [{"id": n, "tags": ["x"] * (n % 3), "share": None if n % 7 == 0 else n / 8} for n in range(1000)]
+    ds = aktis.data.from_items(rows, override_num_blocks=3)
+    ds.write_orc(tmp_path / "out", arrow_orc_args={"compression": "zstd"})
+    read = aktis.data.read_orc(tmp_path / "out", include_paths=True).take_all()
+    assert sorted(({k: row[k] for k in rows[0]} for row in read), key=lambda row: row["id"]) == rows
+    broken = tmp_path / "a.orc"
+    broken.write_bytes(b"ORC and no more")
+    with pytest.raises((ValueError, OSError), match=str(broken)):
+        aktis.data.read_orc(broken).take_all()
+    aktis.data.range(3).filter(expr="id > 5").write_orc(tmp_path / "none")
+    assert aktis.data.read_orc(tmp_path / "none").columns() == ["id"]

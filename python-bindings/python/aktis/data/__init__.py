@@ -21,6 +21,7 @@ from ._reading_files import (
     read_images,
     read_json,
     read_numpy,
+    read_orc,
     read_text,
     read_webdataset,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "read_images",
     "read_json",
     "read_numpy",
+    "read_orc",
     "read_parquet",
     "read_sql",
     "read_text",

@@ -27,6 +27,7 @@ _JSON_EXTENSIONS: Any = tuple(
     f"{name}{end}" for name in ("json", "jsonl") for end in ("", ".gz", ".br", ".zst", ".lz4", ".bz2")
 )
 _NUMPY_EXTENSIONS: Any = ("npy",)
+_ORC_EXTENSIONS: Any = ("orc",)
 _TAR_EXTENSIONS: Any = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.zst")
 _IMAGE_EXTENSIONS: Any = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif")
 
@@ -362,6 +363,51 @@ def read_numpy(
         arrow_open_stream_args, hints,
     )  # fmt: skip
     return files.dataset(Arrays(allow_pickle=allow_pickle))
+
+
+def read_orc(
+    paths: Paths,
+    *,
+    file_extensions: list[str] | None = _ORC_EXTENSIONS,
+    partitioning: Literal["hive"] | None = None,
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    shuffle: Literal["files"] | None = None,
+    partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
+    **hints: Unpack[ReadHints],
+) -> Dataset:
+    """The rows of ORC files.
+
+    Args:
+        paths: As for :func:`read_csv`, and so are the arguments that are not named here.
+        file_extensions: Endings of the files of a folder that are read; ``None``: all files.
+        partitioning: As for :func:`read_csv`.
+        include_paths: As for :func:`read_csv`.
+        ignore_missing_paths: As for :func:`read_csv`.
+        shuffle: As for :func:`read_csv`.
+        partition_filter: As for :func:`read_csv`.
+        hints: As for :func:`read_csv`.
+
+    Returns:
+        A dataset with the columns of the files.
+
+    Raises:
+        FileNotFoundError: as for :func:`read_csv`.
+
+    Example:
+        >>> import os, pyarrow, tempfile
+        >>> from pyarrow import orc
+        >>> path = os.path.join(tempfile.mkdtemp(), "a.orc")
+        >>> orc.write_table(pyarrow.table({"id": [1, 2]}), path)
+        >>> read_orc(path).take_all()
+        [{'id': 1}, {'id': 2}]
+    """
+    from ._formats.orc import ORC
+
+    files = Files(
+        paths, file_extensions, partitioning, include_paths, ignore_missing_paths, shuffle, partition_filter, {}, hints
+    )  # fmt: skip
+    return files.dataset(ORC())
 
 
 def read_webdataset(

@@ -128,6 +128,44 @@ class WritingFiles:
         sink = JSONSink(None if compression == "detect" else compression)
         self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, options)
 
+    def write_orc(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        arrow_orc_args: Mapping[str, Any] | None = None,
+        mode: Mode = _folders.APPEND,
+        min_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        **options: Unpack[WriteFileArgs],
+    ) -> None:
+        """Writes ORC files into a folder. They become visible together, as those of :meth:`write_parquet`.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            arrow_orc_args: Arguments of ``pyarrow.orc.ORCWriter``: ``{"compression": "zstd"}`` and so on.
+            mode: As for :meth:`write_parquet`.
+            min_rows_per_file: As for :meth:`write_csv`.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ValueError: as for :meth:`write_parquet`.
+            TaskError: as for :meth:`take`; also for types that ORC does not have.
+
+        Example:
+            >>> import tempfile, aktis.data
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.range(10).write_orc(folder)
+            >>> aktis.data.read_orc(folder).count()
+            10
+        """
+        from ._formats.write_orc import ORCSink
+
+        sink = ORCSink(dict(arrow_orc_args or {}))
+        self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+
     def write_numpy(
         self,
         path: str | os.PathLike[str],

@@ -28,6 +28,10 @@ class FileSink:
         """What the files' names end in."""
         raise NotImplementedError
 
+    def is_alike(self, schema: pyarrow.Schema, other: pyarrow.Schema) -> bool:
+        """Whether rows of both go into one file."""
+        return schema.names == other.names
+
     def is_row_a_file(self) -> bool:
         """Whether each row has a file of its own."""
         return False
@@ -58,7 +62,7 @@ class Writer:
         self._stem = stem
         self._files: list[tuple[str, int]] = []
         self._open: Any = None
-        self._names: list[str] = []
+        self._schema: Any = None
         self._rows = 0
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
@@ -68,14 +72,14 @@ class Writer:
                 self._add(batch.slice(row, 1))
                 self._close()
             return
-        if self._open is not None and batch.schema.names != self._names:
+        if self._open is not None and not self._sink.is_alike(self._schema, batch.schema):
             self._close()
         self._add(batch)
 
     def _add(self, batch: pyarrow.RecordBatch) -> None:
         if self._open is None:
-            self._names = batch.schema.names
-            if not self._names:
+            self._schema = batch.schema
+            if not self._schema.names:
                 raise ValueError(f"{self.name}: there are rows without columns; keep at least one column")
             path = os.path.join(self._folder, self._file_name())
             self._open = self._sink.open(path, batch.schema)
