@@ -141,7 +141,6 @@ _DATASET = {
     "write_kafka": _WRITE,
     "write_lance": _WRITE,
     "write_mongo": _WRITE,
-    "write_orc": _WRITE,
     "write_snowflake": _WRITE,
     "write_tfrecords": _WRITE,
     "write_turbopuffer": _WRITE,
