@@ -119,12 +119,17 @@ class WriteFileArgs(TypedDict, total=False):
     num_rows_per_file: int | None
     filesystem: None
     filename_provider: None
-    arrow_open_stream_args: None
     partition_cols: None
     max_rows_per_file: None
     arrow_csv_args_fn: None
     pandas_json_args_fn: None
     ray_remote_args: None
+
+
+class WriteWholeFileArgs(WriteFileArgs, total=False):
+    """The same, of formats whose files are not compressed as a whole."""
+
+    arrow_open_stream_args: None
 
 
 class WriteArgs(TypedDict, total=False):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyarrow import csv as arrow_csv
 
-    from ._typed import WriteFileArgs
+    from ._typed import WriteFileArgs, WriteWholeFileArgs
     from .datasource import Datasink
 
     Mode = Literal["append", "overwrite", "ignore", "error"]
@@ -137,7 +137,7 @@ class WritingFiles:
         min_rows_per_file: int | None = None,
         concurrency: int | None = None,
         try_create_dir: bool = True,
-        **options: Unpack[WriteFileArgs],
+        **options: Unpack[WriteWholeFileArgs],
     ) -> None:
         """Writes ORC files into a folder. They become visible together, as those of :meth:`write_parquet`.
 
@@ -175,7 +175,7 @@ class WritingFiles:
         min_rows_per_file: int | None = None,
         concurrency: int | None = None,
         try_create_dir: bool = True,
-        **options: Unpack[WriteFileArgs],
+        **options: Unpack[WriteWholeFileArgs],
     ) -> None:
         """Writes a column as files of ``numpy.save`` into a folder. They become visible together, as those of
         :meth:`write_parquet`.
@@ -213,7 +213,7 @@ class WritingFiles:
         mode: Mode = _folders.APPEND,
         concurrency: int | None = None,
         try_create_dir: bool = True,
-        **options: Unpack[WriteFileArgs],
+        **options: Unpack[WriteWholeFileArgs],
     ) -> None:
         """Writes the images of a column into a folder, a file each. They become visible together, as those of
         :meth:`write_parquet`. Needs Pillow.
