@@ -11,7 +11,7 @@ from waiting import DEADLINE_S
 WITHOUT_STREAMS = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
 
 DRIVER = """
-import json, os, sys, threading
+import json, os, sys
 import aktis
 
 @aktis.remote
@@ -41,5 +41,5 @@ def test_session_of_a_program_without_standard_streams_works_and_what_is_printed
     program = tmp_path / "driver.py"
     program.write_text(DRIVER)
     command = [*WITHOUT_STREAMS, sys.executable, str(program), str(said)]
-    assert subprocess.run(command, timeout=DEADLINE_S).returncode == 0
+    subprocess.run(command, check=True, timeout=DEADLINE_S)
     assert json.loads(said.read_text()) == [["/dev/null"] * 3, [10, 1 << 20]]
