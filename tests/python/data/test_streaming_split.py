@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from typing import Any
 
 import aktis
@@ -102,6 +103,25 @@ def test_consumer_can_ask_for_columns_statistics_and_keep_its_rows():
     assert sorted(row["id"] for each in kept for row in each.take_all()) == list(range(100))
     assert "rows" in shards[1].stats()
     assert shards[0].get_context() is aktis.data.DataContext.get_current()
+
+
+def test_columns_that_only_a_run_tells_are_not_asked_for_while_it_is_under_way(tmp_path):
+    def late(row):
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+        return {"x": row["id"]}
+
+    (shard,) = aktis.data.range(4).map(late).streaming_split(1)
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(shard.iter_rows()))
+    thread.start()
+    while shard._ask("missing", 1):
+        thread.join(0.05)
+    with pytest.raises(RuntimeError, match="only a function knows the columns"):
+        shard.schema()
+    (tmp_path / "go").touch()
+    thread.join()
+    assert len(found) == 4 and shard.schema().names == ["x"]
 
 
 def test_settings_of_the_driver_hold_for_the_shared_run():

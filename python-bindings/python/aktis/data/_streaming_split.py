@@ -143,6 +143,7 @@ class _Epoch:
         self.number = number
         self.shares = (EqualShares if is_equal else Shares)(consumers)
         self.failure: BaseException | None = None
+        self.is_running = False
 
 
 class Coordinator:
@@ -166,6 +167,7 @@ class Coordinator:
             if len(self._arrived) == self._consumers:
                 self._arrived.clear()
                 self._epoch = _Epoch(number, self._consumers, self._is_equal)
+                self._epoch.is_running = True
                 threading.Thread(target=self._run, args=(self._epoch,), name="aktis-split", daemon=True).start()
                 self._news.notify_all()
             return number
@@ -231,6 +233,7 @@ class Coordinator:
             epoch.failure = error
         finally:
             with self._news:
+                epoch.is_running = False
                 epoch.shares.end()
                 self._news.notify_all()
 
@@ -245,9 +248,14 @@ class Coordinator:
                 yield _parts.of_block(block, is_whole=False)
 
     def schema(self) -> Schema | None:
-        """The columns."""
-        schema: Schema | None = self._dataset.schema()
-        return schema
+        """The columns, if nothing has to be run beside a run to know them."""
+        known: Schema | None = self._dataset.schema(fetch_if_missing=False)
+        if known is None and self._epoch.is_running:
+            raise RuntimeError(
+                "streaming_split(): only a function knows the columns, and has told none yet in the run that is under way: call "
+                "schema() before or after it"
+            )
+        return self._dataset.schema() if known is None else known
 
     def columns(self) -> Any:
         """The columns of the rows that the last run has made."""
