@@ -5,17 +5,20 @@
 
 use std::sync::Arc;
 
-use datafusion_expr::{Expr, FetchType, Limit, LogicalPlan, TableScan};
+use datafusion_expr::{
+    Expr, FetchType, Limit, LogicalPlan, Projection, SkipType, TableScan, TableSource,
+};
 
 use super::edge::{Edge, EdgeKind};
-use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
+use super::job::{JobPlan, SourcePlan, StagePlan};
+use super::names::{column_of, names_of, over};
 use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
 use crate::plan::{
     Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces, RelationNode,
 };
 use crate::sinks::{OwnStage, Sink};
-use crate::sources;
+use crate::sources::{self, RangeTable};
 
 /// Optimises `dataset` and cuts it.
 pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
@@ -41,8 +44,8 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
 pub(super) struct StageCutter {
     /// Where the next step goes.
     pub(super) end: End,
-    stages: Vec<StagePlan>,
-    edges: Vec<Edge>,
+    pub(super) stages: Vec<StagePlan>,
+    pub(super) edges: Vec<Edge>,
     /// Rows so far, as long as every step keeps them.
     pub(super) known_rows: Option<u64>,
 }
@@ -66,30 +69,30 @@ impl StageCutter {
     pub(super) fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
-            LogicalPlan::EmptyRelation(_) => {
-                self.known_rows = Some(0);
-                self.end = End::Source(SourcePlan {
-                    table: None,
-                    columns: Vec::new(),
-                    filters: Vec::new(),
-                    row_limit: Some(0),
-                });
+            LogicalPlan::EmptyRelation(empty) => {
+                self.nothing(empty.produce_one_row);
                 Ok(())
             }
             LogicalPlan::Projection(projection) => {
                 self.visit(&projection.input)?;
-                self.project(&projection.expr, plan)
+                self.project(projection)
             }
             LogicalPlan::Filter(filter) => {
                 self.visit(&filter.input)?;
                 self.known_rows = None;
-                let predicate = planned(&filter.predicate)?;
+                let predicate = over(&filter.predicate, filter.input.schema())?;
                 self.step("Filter", Operator::Filter(predicate));
                 Ok(())
             }
             LogicalPlan::Limit(limit) => {
                 self.visit(&limit.input)?;
-                self.limit(limit_rows(limit)?);
+                let (skip, fetch) = rows_of(limit)?;
+                if let Some(rows) = fetch {
+                    self.limit(rows.saturating_add(skip));
+                }
+                if skip > 0 {
+                    self.skip(skip);
+                }
                 Ok(())
             }
             LogicalPlan::SubqueryAlias(alias) => self.visit(&alias.input),
@@ -109,8 +112,21 @@ impl StageCutter {
                     Err(unsupported(plan))
                 }
             }
-            other => Err(unsupported(other)),
+            other => self.query_node(other),
         }
+    }
+
+    /// No row, or one that has no column of its own.
+    fn nothing(&mut self, has_row: bool) {
+        let row: Option<Arc<dyn TableSource>> =
+            has_row.then(|| Arc::new(RangeTable::new(1)) as Arc<dyn TableSource>);
+        self.known_rows = Some(u64::from(has_row));
+        self.end = End::Source(SourcePlan {
+            columns: if has_row { vec![0] } else { Vec::new() },
+            table: row,
+            filters: Vec::new(),
+            row_limit: Some(u64::from(has_row)),
+        });
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<(), PlanError> {
@@ -190,27 +206,27 @@ impl StageCutter {
     }
 
     pub(super) fn step(&mut self, name: &str, operator: Operator) {
-        self.stage().steps.push(PlannedStep {
-            name: name.to_owned(),
-            operator,
-            captured: None,
-        });
+        self.stage().push(name, operator);
     }
 
-    fn project(&mut self, expressions: &[Expr], plan: &LogicalPlan) -> Result<(), PlanError> {
-        let names = plan.schema().fields().iter();
-        let names: Vec<String> = names.map(|field| field.name().clone()).collect();
-        let is_plain = |(expression, name): (&Expr, &String)| matches!(expression, Expr::Column(source) if source.name == *name);
-        if expressions.iter().zip(&names).all(is_plain) {
-            self.step("Select", Operator::Select(names));
-            return Ok(());
-        }
-        let column = |(expression, name): (&Expr, String)| {
-            let expression = planned(expression)?;
-            Ok(NamedExpression { name, expression })
+    fn project(&mut self, projection: &Projection) -> Result<(), PlanError> {
+        let (names, input) = (names_of(&projection.schema), projection.input.schema());
+        let column = |(expr, name): (&Expr, &String)| -> Result<NamedExpression, PlanError> {
+            Ok(NamedExpression {
+                name: name.clone(),
+                expression: over(expr, input)?,
+            })
         };
-        let columns: Result<_, PlanError> = expressions.iter().zip(names).map(column).collect();
-        self.step("Project", Operator::Project(columns?));
+        let columns: Result<_, PlanError> =
+            projection.expr.iter().zip(&names).map(column).collect();
+        let columns: Vec<NamedExpression> = columns?;
+        let is_plain =
+            |one: &NamedExpression| column_of(&one.expression) == Some(one.name.as_str());
+        if columns.iter().all(is_plain) {
+            self.step("Select", Operator::Select(names));
+        } else {
+            self.step("Project", Operator::Project(columns));
+        }
         Ok(())
     }
 
@@ -222,7 +238,7 @@ impl StageCutter {
         self.step(name, operator);
     }
 
-    fn limit(&mut self, rows: u64) {
+    pub(super) fn limit(&mut self, rows: u64) {
         if let Some(known) = self.known_rows
             && known <= rows
         {
@@ -230,6 +246,7 @@ impl StageCutter {
             return;
         }
         self.known_rows = self.known_rows.map(|known| known.min(rows));
+        self.sort_only_first(rows);
         let stage = self.stage();
         stage.row_limit = Some(rows);
     }
@@ -274,13 +291,16 @@ fn planned(expr: &Expr) -> Result<Expression, PlanError> {
     Expression::planned(expr).map_err(PlanError::planner)
 }
 
-/// The number in a limit.
-fn limit_rows(limit: &Limit) -> Result<u64, PlanError> {
-    match limit.get_fetch_type().map_err(PlanError::planner)? {
-        FetchType::Literal(Some(rows)) => Ok(rows as u64),
-        FetchType::Literal(None) => Ok(u64::MAX),
-        FetchType::UnsupportedExpr => Err(PlanError::InvalidArgument(
-            "limit() needs a number".to_owned(),
+/// How many rows a limit leaves out, and how many it takes then.
+fn rows_of(limit: &Limit) -> Result<(u64, Option<u64>), PlanError> {
+    let skip = limit.get_skip_type().map_err(PlanError::planner)?;
+    let fetch = limit.get_fetch_type().map_err(PlanError::planner)?;
+    match (skip, fetch) {
+        (SkipType::Literal(skip), FetchType::Literal(fetch)) => {
+            Ok((skip as u64, fetch.map(|rows| rows as u64)))
+        }
+        _ => Err(PlanError::InvalidArgument(
+            "a limit needs numbers".to_owned(),
         )),
     }
 }

@@ -5,26 +5,34 @@ use std::sync::Arc;
 
 use super::cut::{End, StageCutter};
 use super::edge::EdgeKind;
-use super::fragment::{AggregatePhase, Fragment};
+use super::fragment::{AggregatePhase, Fragment, Sort};
+use super::job::PlannedStep;
 use super::operator::{NamedExpression, Operator};
 use super::partition::{PartitionBy, Partitioner, RangeKey};
 use crate::error::PlanError;
 use crate::plan::{Expression, Grouping, Relation, RelationNode, columns_of};
 
 /// Partitions of an exchange: small neighbours become one input, so that only large data is spread over all of them.
-const PARTITIONS: u32 = 16;
+pub(super) const PARTITIONS: u32 = 16;
+
+/// The most first rows of an order that are kept apart from others: they are held, and not spilled.
+const MOST_FIRST_ROWS: u64 = 10_000;
 
 impl StageCutter {
     pub(super) fn relation(&mut self, node: &RelationNode) -> Result<(), PlanError> {
-        if node.relation == Relation::Union {
-            return self.union(node);
+        match &node.relation {
+            Relation::Union => return self.union(node),
+            Relation::Join(joining) => {
+                let sides = [&node.sources()[0], &node.sources()[1]];
+                return self.join(joining, sides, |_, _| {});
+            }
+            Relation::Zip => return self.zip(node.sources()),
+            _ => {}
         }
         self.visit(&node.sources()[0])?;
         match &node.relation {
             Relation::Sort(keys) => {
-                self.gather();
-                self.fragment(Fragment::Sort(keys.clone()));
-                self.is_ordered();
+                self.sort(keys.clone());
             }
             Relation::Shuffle(seed) => {
                 let seed = seed.unwrap_or_else(by_chance);
@@ -40,9 +48,46 @@ impl StageCutter {
             Relation::Repartition { parts, is_shuffled } => self.repartition(*parts, *is_shuffled),
             Relation::Cluster(keys) => self.cluster(keys),
             Relation::Group(grouping) => self.group(grouping),
-            Relation::Union => {}
+            Relation::Union | Relation::Join(_) | Relation::Zip => {}
         }
         Ok(())
+    }
+
+    /// One worker sorts all.
+    pub(super) fn sort(&mut self, keys: Vec<RangeKey>) {
+        self.gather();
+        self.fragment(Fragment::Sort(Sort { keys, limit: None }));
+        self.is_ordered();
+    }
+
+    /// If the rows so far were just sorted, no more than the first of them are, by every worker that gives rows and by the one
+    /// that gets them all.
+    pub(super) fn sort_only_first(&mut self, rows: u64) {
+        let End::Stage(index) = self.end else {
+            return;
+        };
+        let Some(PlannedStep {
+            operator: Operator::Relational(Fragment::Sort(sort)),
+            name,
+            ..
+        }) = self.stages[index].steps.last_mut()
+        else {
+            return;
+        };
+        if rows > MOST_FIRST_ROWS || sort.limit.is_some_and(|limit| limit <= rows) {
+            return;
+        }
+        sort.limit = Some(rows);
+        let first = Fragment::First(sort.clone());
+        *name = Fragment::Sort(sort.clone()).step().to_owned();
+        let mut givers = self.edges.iter().filter(|edge| edge.to == index);
+        let giver = givers.next().map(|edge| edge.from);
+        if let Some(giver) = giver
+            && self.stages[giver].row_limit.is_none()
+            && self.stages[index].steps.len() == 1
+        {
+            self.stages[giver].push(first.step(), Operator::Relational(first));
+        }
     }
 
     fn repartition(&mut self, parts: u32, is_shuffled: bool) {
@@ -75,7 +120,8 @@ impl StageCutter {
             is_descending: false,
             has_nulls_first: false,
         };
-        self.fragment(Fragment::Sort(keys.iter().map(key).collect()));
+        let keys = keys.iter().map(key).collect();
+        self.fragment(Fragment::Sort(Sort { keys, limit: None }));
     }
 
     /// Every worker groups what it has; then the states of one group come together.
@@ -118,7 +164,7 @@ impl StageCutter {
     }
 
     /// What follows gets all rows as one input.
-    fn gather(&mut self) {
+    pub(super) fn gather(&mut self) {
         let from = self.giver();
         self.end = End::Edges(vec![(from, EdgeKind::GATHER)]);
     }
@@ -128,19 +174,19 @@ impl StageCutter {
         self.exchange_into(PARTITIONS, by);
     }
 
-    fn exchange_into(&mut self, partitions: u32, by: PartitionBy) {
+    pub(super) fn exchange_into(&mut self, partitions: u32, by: PartitionBy) {
         self.stage().partitioner = Some(Partitioner { partitions, by });
         let from = self.giver();
         let kind = EdgeKind::Exchange { partitions };
         self.end = End::Edges(vec![(from, kind)]);
     }
 
-    fn fragment(&mut self, fragment: Fragment) {
+    pub(super) fn fragment(&mut self, fragment: Fragment) {
         self.step(fragment.step(), Operator::Relational(fragment));
     }
 
     /// The rows of the stage that was begun last come in an order that is to be kept.
-    fn is_ordered(&mut self) {
+    pub(super) fn is_ordered(&mut self) {
         self.stage().is_ordered = true;
     }
 }
@@ -208,7 +254,7 @@ mod tests {
             .limit(3)
             .expect("plans");
         let job = job(&sorted);
-        assert_eq!(names(&job), ["Read", "Sort"]);
+        assert_eq!(names(&job), ["Read->TopK(partial)", "TopK"]);
         assert_eq!(kinds(&job), [EdgeKind::GATHER]);
         let ordered: Vec<bool> = job.stages.iter().map(|stage| stage.is_ordered).collect();
         assert_eq!(ordered, [false, true]);

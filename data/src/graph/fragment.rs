@@ -4,17 +4,38 @@
 //! makes DataFusion's operator of it when it sees the columns: what comes out of a function is known only then. How that is
 //! done is told in [`operators`](crate::operators), how it travels in `wire`.
 
+use super::fold::Fold;
+use super::join::Join;
 use super::partition::RangeKey;
 
 /// What one relational step does.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fragment {
     /// Puts the rows of an input in order.
-    Sort(Vec<RangeKey>),
+    Sort(Sort),
+    /// Of every run of rows keeps the first ones of an order, if it says how many: what a sort after it needs to see.
+    First(Sort),
     /// Puts the rows of an input in an order by chance, the same with the same seed.
     Shuffle(u64),
     /// Makes one row of all rows with the same keys.
     Aggregate(Aggregate),
+    /// The same by functions of SQL, over columns that the plan knows.
+    Fold(Fold),
+    /// Leaves out so many first rows of an input.
+    Skip(u64),
+    /// Puts rows of two feeds side by side where they belong together.
+    Join(Join),
+    /// Puts rows of several feeds side by side, the first with the first, the second with the second.
+    Zip,
+}
+
+/// An order of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sort {
+    /// The columns, the most important first.
+    pub keys: Vec<RangeKey>,
+    /// More rows than these are not wanted; `None`: all are.
+    pub limit: Option<u64>,
 }
 
 /// One row for all rows with the same keys; one for all rows where there are no keys.
@@ -82,12 +103,24 @@ impl Fragment {
     /// Its step, for people.
     pub(crate) fn step(&self) -> &'static str {
         match self {
-            Self::Sort(_) => "Sort",
+            Self::Sort(Sort { limit: None, .. }) => "Sort",
+            Self::Sort(_) => "TopK",
+            Self::First(_) => "TopK(partial)",
             Self::Shuffle(_) => "Shuffle",
-            Self::Aggregate(aggregate) => match aggregate.phase {
-                AggregatePhase::Partial => "Aggregate(partial)",
-                AggregatePhase::Final => "Aggregate",
-            },
+            Self::Aggregate(Aggregate { phase, .. }) | Self::Fold(Fold { phase, .. }) => {
+                match phase {
+                    AggregatePhase::Partial => "Aggregate(partial)",
+                    AggregatePhase::Final => "Aggregate",
+                }
+            }
+            Self::Skip(_) => "Skip",
+            Self::Join(_) => "Join",
+            Self::Zip => "Zip",
         }
+    }
+
+    /// Whether it takes the feeds of an input one by one, and not their rows one after another.
+    pub(crate) fn takes_feeds(&self) -> bool {
+        matches!(self, Self::Join(_) | Self::Zip)
     }
 }

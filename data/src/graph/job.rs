@@ -150,6 +150,15 @@ impl StagePlan {
         }
     }
 
+    /// Adds a step that calls no function.
+    pub(super) fn push(&mut self, name: &str, operator: Operator) {
+        self.steps.push(PlannedStep {
+            name: name.to_owned(),
+            operator,
+            captured: None,
+        });
+    }
+
     /// Adds a call of a function.
     pub(super) fn push_map(&mut self, map: &MapSpec) {
         self.is_native &= matches!(map.function, MapFunction::Embedder(_));

@@ -1,14 +1,20 @@
 //! The intermediate form of a job: a graph of stages, cut from a plan, fitted to a cluster.
 
+mod beside;
 mod check;
 mod cut;
 mod edge;
 mod exchange;
 mod fit;
+mod fold;
 mod fragment;
 mod job;
+mod join;
+mod names;
 mod operator;
 mod partition;
+mod query;
+mod size;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -16,8 +22,10 @@ mod tests;
 pub use cut::plan_job;
 pub use edge::{Edge, EdgeKind};
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
-pub use fragment::{Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment};
+pub use fold::{Fold, FoldCall};
+pub use fragment::{Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, Sort};
 pub use job::{JobPlan, PlannedStep, StagePlan};
+pub use join::{Join, JoinKind, JoinNaming};
 pub use operator::{Function, MapCall, NamedExpression, Operator};
 pub use partition::{PartitionBy, Partitioner, RangeKey};
 pub use task::StageTask;

@@ -57,6 +57,11 @@ pub(crate) fn one_after_another(mut feeds: Vec<FeedStream>) -> Box<dyn BatchStre
     })
 }
 
+/// The rows of one feed. Where there are none, its columns are told by a batch without rows.
+pub(crate) fn told(feed: FeedStream) -> Box<dyn BatchStream> {
+    one_after_another(vec![feed])
+}
+
 struct Chain {
     feeds: VecDeque<FeedStream>,
     /// The columns, until a batch tells them.

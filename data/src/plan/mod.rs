@@ -1,5 +1,6 @@
 //! Lazy datasets: a [`Dataset`] is a DataFusion logical plan with [`MapNode`]s in it.
 
+mod aggregates;
 mod building;
 mod compute;
 mod computed;
@@ -14,6 +15,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use aggregates::aggregate_function;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
 pub use expressions::Expression;
@@ -23,4 +25,4 @@ pub use nodes::map::{
     embedding_field,
 };
 pub(crate) use nodes::relation::columns_of;
-pub use nodes::relation::{Grouping, Relation, RelationNode};
+pub use nodes::relation::{Grouping, Joining, Relation, RelationNode};

@@ -22,20 +22,31 @@ use datafusion_expr::{
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
+use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion_optimizer::eliminate_filter::EliminateFilter;
+use datafusion_optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion_optimizer::eliminate_join::EliminateJoin;
 use datafusion_optimizer::eliminate_limit::EliminateLimit;
+use datafusion_optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion_optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion_optimizer::optimize_projections::OptimizeProjections;
 use datafusion_optimizer::push_down_filter::PushDownFilter;
 use datafusion_optimizer::push_down_limit::PushDownLimit;
+use datafusion_optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion_optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion_optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
-use super::{functions, ray_text};
+use super::{aggregates, functions, ray_text};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
 
@@ -49,6 +60,7 @@ pub(crate) struct Planner {
     options: Arc<ConfigOptions>,
     scalars: HashMap<String, Arc<ScalarUDF>>,
     higher_orders: HashMap<String, Arc<HigherOrderUDF>>,
+    aggregates: HashMap<String, Arc<AggregateUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     analyzer: Analyzer,
     optimizer: Optimizer,
@@ -60,6 +72,9 @@ impl Planner {
         // Column names mean what they say, capitals included.
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.map_string_types_to_utf8view = false;
+        // There is no operator that runs a subquery by itself: all become joins.
+        let optimizer = &mut options.optimizer;
+        optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let mut scalars = HashMap::new();
         let nested = datafusion_functions_nested::all_default_nested_functions();
         for function in datafusion_functions::all_default_functions()
@@ -75,11 +90,18 @@ impl Planner {
             let names = names(function.name(), function.aliases());
             higher_orders.extend(names.map(|name| (name, Arc::clone(&function))));
         }
+        let mut aggregates = HashMap::new();
+        for function in aggregates::all() {
+            let names = names(function.name(), function.aliases());
+            aggregates.extend(names.map(|name| (name, Arc::clone(&function))));
+        }
         Self {
             options: Arc::new(options),
             scalars,
             higher_orders,
+            aggregates,
             expr_planners: vec![
+                Arc::new(AggregateFunctionPlanner),
                 Arc::new(CoreFunctionPlanner::default()),
                 Arc::new(NestedFunctionPlanner),
                 Arc::new(FieldAccessPlanner),
@@ -94,6 +116,16 @@ impl Planner {
     /// The function of this name.
     pub(crate) fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         self.scalars.get(name).cloned()
+    }
+
+    /// The function of this name over many rows.
+    pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates.get(name).cloned()
+    }
+
+    /// The names of all functions over many rows.
+    pub(super) fn aggregate_names(&self) -> Vec<String> {
+        self.aggregates.keys().cloned().collect()
     }
 
     /// `text` as a tree of SQL, whatever its columns are.
@@ -187,15 +219,25 @@ fn names(name: &str, aliases: &[String]) -> impl Iterator<Item = String> {
     std::iter::once(name.to_owned()).chain(aliases.to_vec())
 }
 
-/// The relational rules that make sense for a chain of maps. Joins and aggregates will bring theirs.
+/// The rules that make better plans of those that methods and queries make, in DataFusion's order.
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateJoin::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateLimit::new()),
+        Arc::new(EliminateOuterJoin::new()),
         // Filters cannot pass limits, so limits go first.
         Arc::new(PushDownLimit::new()),
         Arc::new(PushDownFilter::new()),
+        Arc::new(SingleDistinctToGroupBy::new()),
+        Arc::new(EliminateGroupByConstant::new()),
         Arc::new(OptimizeProjections::new()),
     ]
 }

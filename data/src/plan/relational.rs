@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::dataset::Dataset;
-use super::nodes::relation::{Grouping, Relation, RelationNode};
+use super::nodes::relation::{Grouping, Joining, Relation, RelationNode, columns_of};
 use crate::error::PlanError;
 use crate::graph::RangeKey;
+use crate::operators::fragment::joined;
 
 impl Dataset {
     /// All rows in the order of these keys, the most important first. Rows with equal keys come in any order.
@@ -86,8 +87,42 @@ impl Dataset {
         node.map(Self::extend).map_err(PlanError::planner)
     }
 
+    /// Rows of this dataset, the left, beside those of another, the right, with equal keys. In any order.
+    pub fn join(&self, right: &Self, joining: Joining) -> Result<Self, PlanError> {
+        let join = &joining.join;
+        if joining.partitions == 0 {
+            return Err(refused("num_partitions must be at least 1"));
+        }
+        if joining.is_broadcast && !join.kind.goes_by_parts().0 {
+            return Err(refused(&format!(
+                "hint='broadcast' gives every part of the left all of the right, and none of them could tell alone which rows \
+                 of the right a {} join leaves without a partner; leave the hint out, or change the sides",
+                join.kind.name()
+            )));
+        }
+        if !self.is_open() && !right.is_open() {
+            let columns = [self, right].map(|side| columns_of(side.plan()));
+            joined(join, &columns[0], &columns[1]).map_err(|why| refused(&why))?;
+        }
+        let inputs = vec![self.plan().clone(), right.plan().clone()];
+        let node = RelationNode::try_new(Relation::Join(joining), inputs);
+        node.map(Self::extend).map_err(PlanError::planner)
+    }
+
+    /// Rows of this dataset and of others side by side, by their place. All must have as many.
+    pub fn zip(&self, others: &[&Self]) -> Result<Self, PlanError> {
+        let others = others.iter().map(|other| other.plan().clone());
+        let inputs = std::iter::once(self.plan().clone()).chain(others).collect();
+        let node = RelationNode::try_new(Relation::Zip, inputs);
+        node.map(Self::extend).map_err(PlanError::planner)
+    }
+
     fn relation(&self, relation: Relation) -> Result<Self, PlanError> {
         let node = RelationNode::try_new(relation, vec![self.plan().clone()]);
         node.map(Self::extend).map_err(PlanError::planner)
     }
+}
+
+fn refused(why: &str) -> PlanError {
+    PlanError::InvalidArgument(format!("join(): {why}"))
 }

@@ -1,41 +1,39 @@
 //! A query in SQL over datasets.
 //!
-//! The text becomes the same plan that methods make, with a dataset's plan in the place of each table. What no method does cannot be
-//! asked for here either, and is refused by the name of its clause.
+//! The text becomes a plan of the engine, with a dataset's plan in the place of each table, is optimised by the engine's rules, and
+//! cut into the same fragments that methods become. What cannot be cut is refused by the name of its clause.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, Limit, LogicalPlan, ScalarUDF, SkipType, TableSource, WindowUDF,
+    AggregateUDF, Distinct, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_sql::planner::SqlToRel;
 
 use super::dataset::Dataset;
-use super::expressions::Expression;
 use super::planner::{Planner, planner};
 use crate::error::{PlanError, first_line};
+use crate::graph::plan_job;
+use crate::sinks::Sink;
 
-/// Functions over many rows, as SQL calls them.
-const AGGREGATES: [&str; 12] = [
-    "count",
-    "sum",
-    "avg",
-    "mean",
-    "min",
-    "max",
-    "median",
-    "stddev",
-    "var",
-    "array_agg",
+/// Functions that go with OVER alone.
+const WINDOWS: [&str; 9] = [
     "row_number",
     "rank",
+    "dense_rank",
+    "percent_rank",
+    "cume_dist",
+    "ntile",
+    "lag",
+    "lead",
+    "nth_value",
 ];
 
 impl Dataset {
@@ -57,8 +55,15 @@ impl Dataset {
             tables: tables.collect(),
         };
         let plan = planned(query, &tables).map_err(|error| explained(&first_line(&error)))?;
-        check(&plan)?;
-        Ok(Self::from_plan(plan))
+        check_query(&plan)?;
+        let dataset = Self::from_plan(plan);
+        check_names(&dataset)?;
+        // What cannot be run is told now, and not when rows are taken.
+        plan_job(&dataset, &Sink::Consumer).map_err(|error| match error {
+            PlanError::Planner { source, .. } => refused(&first_line(&source)),
+            other => other,
+        })?;
+        Ok(dataset)
     }
 }
 
@@ -66,19 +71,16 @@ fn refused(why: &str) -> PlanError {
     PlanError::InvalidArgument(format!("sql(): {why}"))
 }
 
-/// The planner's words, and for functions over many rows better ones.
+/// The planner's words, and for functions of windows better ones.
 fn explained(words: &str) -> PlanError {
     let asked = words.split('\'').nth(1).unwrap_or_default();
-    if words.contains("Invalid function") && AGGREGATES.contains(&asked) {
-        return unsupported(&format!("{asked}()"));
+    if words.contains("Invalid function") && WINDOWS.contains(&asked) {
+        return refused(&format!(
+            "{asked}() OVER (a window) is not there yet: sort() and groupby(key).map_groups(f) give a function the rows of a \
+             group in order"
+        ));
     }
     refused(words)
-}
-
-fn unsupported(clause: &str) -> PlanError {
-    refused(&format!(
-        "{clause} is not there yet: SELECT with expressions, WHERE, LIMIT and subqueries in FROM are"
-    ))
 }
 
 fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
@@ -89,52 +91,41 @@ fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
     SqlToRel::new_with_options(tables, tables.planner.parser_options()).statement_to_plan(statement)
 }
 
-/// Fails if there is a node that no method of a dataset makes, or an expression that no worker can compute.
-fn check(plan: &LogicalPlan) -> Result<(), PlanError> {
-    let mut failure = None;
-    let walked = plan.apply(|node| {
-        failure = clause_of(node).map(|clause| unsupported(&clause));
-        if failure.is_none() {
-            let mut expressions = node.expressions().into_iter();
-            let failed = expressions.find_map(|expr| Expression::planned(&expr).err());
-            failure = failed.map(|error| refused(&first_line(&error)));
-        }
-        Ok(if failure.is_some() {
-            TreeNodeRecursion::Stop
-        } else {
-            TreeNodeRecursion::Continue
-        })
-    });
-    walked.map_err(PlanError::planner)?;
-    failure.map_or(Ok(()), Err)
+/// Fails for what is no query, and for what the optimiser has no answer to.
+fn check_query(plan: &LogicalPlan) -> Result<(), PlanError> {
+    if let LogicalPlan::Ddl(_)
+    | LogicalPlan::Dml(_)
+    | LogicalPlan::Copy(_)
+    | LogicalPlan::Statement(_)
+    | LogicalPlan::Explain(_)
+    | LogicalPlan::Analyze(_)
+    | LogicalPlan::DescribeTable(_) = plan
+    {
+        return Err(refused(&format!(
+            "it takes a query, SELECT ..., and not {}",
+            plan.display()
+        )));
+    }
+    let is_distinct_on =
+        |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Distinct(Distinct::On(_))));
+    if plan.exists(is_distinct_on).map_err(PlanError::planner)? {
+        return Err(refused(
+            "DISTINCT ON is not there yet: use groupby(key).map_groups(f)",
+        ));
+    }
+    Ok(())
 }
 
-/// What of SQL the node comes from, if it cannot be run.
-fn clause_of(node: &LogicalPlan) -> Option<String> {
-    let clause = match node {
-        LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::TableScan(_)
-        | LogicalPlan::EmptyRelation(_)
-        | LogicalPlan::Extension(_) => return None,
-        LogicalPlan::Limit(limit) if has_no_offset(limit) => return None,
-        LogicalPlan::Limit(_) => "OFFSET",
-        LogicalPlan::Sort(_) => "ORDER BY",
-        LogicalPlan::Aggregate(_) => "GROUP BY",
-        LogicalPlan::Distinct(_) => "DISTINCT",
-        LogicalPlan::Join(_) => "JOIN",
-        LogicalPlan::Union(_) => "UNION",
-        LogicalPlan::Window(_) => "OVER",
-        LogicalPlan::Values(_) => "VALUES",
-        LogicalPlan::Unnest(_) => "UNNEST",
-        other => return Some(other.display().to_string()),
-    };
-    Some(clause.to_owned())
-}
-
-fn has_no_offset(limit: &Limit) -> bool {
-    matches!(limit.get_skip_type(), Ok(SkipType::Literal(0)))
+/// A batch knows its columns by their names alone.
+fn check_names(dataset: &Dataset) -> Result<(), PlanError> {
+    let mut seen = HashSet::new();
+    let names = dataset.known_columns();
+    match names.iter().find(|name| !seen.insert(name.as_str())) {
+        Some(name) => Err(refused(&format!(
+            "there would be two columns named '{name}': name the columns that you want, and give one of these another name with AS"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A dataset in the place of a table.
@@ -194,7 +185,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.planner.get_aggregate_meta(name)
+        self.planner.aggregate(name)
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
@@ -218,7 +209,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.planner.udaf_names()
+        self.planner.aggregate_names()
     }
 
     fn udwf_names(&self) -> Vec<String> {
@@ -249,26 +240,34 @@ mod tests {
     #[test]
     fn clause_that_cannot_be_run_is_named() {
         for (query, clause) in [
-            ("SELECT id FROM docs ORDER BY id", "ORDER BY"),
-            ("SELECT DISTINCT id FROM docs", "DISTINCT"),
-            ("SELECT id FROM docs GROUP BY id", "GROUP BY"),
-            ("SELECT count(id) FROM docs", "count()"),
-            ("SELECT a.id FROM docs a JOIN docs b ON a.id = b.id", "JOIN"),
-            ("SELECT id FROM docs UNION ALL SELECT id FROM docs", "UNION"),
-            ("SELECT id FROM docs LIMIT 1 OFFSET 2", "OFFSET"),
+            (
+                "SELECT row_number() OVER (ORDER BY id) FROM docs",
+                "row_number() OVER",
+            ),
+            (
+                "SELECT sum(id) OVER (ORDER BY id) FROM docs",
+                "OVER (a window)",
+            ),
+            (
+                "SELECT id, count(*) FROM docs GROUP BY ROLLUP (id)",
+                "ROLLUP",
+            ),
+            (
+                "SELECT array_agg(id ORDER BY id) FROM docs",
+                "ORDER BY in array_agg()",
+            ),
+            ("VALUES (1)", "VALUES"),
+            (
+                "SELECT DISTINCT ON (id) id FROM docs ORDER BY id",
+                "DISTINCT ON",
+            ),
         ] {
             let message = sql(query).expect_err(query);
             assert!(
-                message.contains(&format!("{clause} is not there yet")),
+                message.contains(clause) && message.contains("is not there yet: "),
                 "{message}"
             );
         }
-        let message = sql("SELECT id FROM docs WHERE id IN (SELECT id FROM docs)");
-        assert!(
-            message
-                .expect_err("is a subquery")
-                .contains("cannot be computed by workers")
-        );
     }
 
     #[test]

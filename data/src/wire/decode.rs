@@ -3,6 +3,7 @@
 use aktis_common::error::ErrorCode;
 use aktis_inference::TextEmbedderSpec;
 use aktis_worker::TaskFailure;
+use datafusion_common::DataFusionError;
 
 use super::expression::ExpressionSpec;
 use super::spec::{
@@ -83,8 +84,12 @@ fn named_expressions(step: ProjectStep) -> Result<Vec<crate::graph::NamedExpress
 
 fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {
     let spec = spec.ok_or_else(|| incomplete("a step", "expression"))?;
-    let expression = spec.into_expression();
-    expression.map_err(|error| TaskFailure::new(ErrorCode::Internal, first_line(&error)))
+    spec.into_expression().map_err(|error| unreadable(&error))
+}
+
+/// An expression that another process of this build has written, and that cannot be read.
+pub(super) fn unreadable(error: &DataFusionError) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, first_line(error))
 }
 
 fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {

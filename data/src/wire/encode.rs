@@ -60,7 +60,7 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
             share: *share,
             seed: *seed,
         }),
-        Operator::Relational(work) => StepKind::Relational(fragment::encode(work)),
+        Operator::Relational(work) => StepKind::Relational(fragment::encode(work)?),
     };
     Ok(Step { kind: Some(kind) })
 }

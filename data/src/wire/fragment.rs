@@ -1,19 +1,22 @@
 //! Relational work, there and back.
 
 use aktis_worker::TaskFailure;
+use datafusion_common::DataFusionError;
 use prost::{Message, Oneof};
 
 use super::decode::incomplete;
+use super::fold::{self, FoldSpec};
+use super::join::{self, JoinSpec};
 use super::spec::RangeKeySpec;
 use crate::graph::{
-    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, RangeKey,
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, RangeKey, Sort,
 };
 
 /// As [`Fragment`].
 #[derive(Clone, PartialEq, Message)]
 pub struct FragmentSpec {
     /// What it is.
-    #[prost(oneof = "FragmentKind", tags = "1, 2, 3")]
+    #[prost(oneof = "FragmentKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<FragmentKind>,
 }
 
@@ -29,6 +32,21 @@ pub enum FragmentKind {
     /// Makes one row of many.
     #[prost(message, tag = "3")]
     Aggregate(AggregateSpec),
+    /// Puts rows side by side where keys say so.
+    #[prost(message, tag = "4")]
+    Join(JoinSpec),
+    /// Puts rows side by side by their place.
+    #[prost(message, tag = "5")]
+    Zip(()),
+    /// Keeps the first rows of an order.
+    #[prost(message, tag = "6")]
+    First(SortSpec),
+    /// Makes one row of many by functions of SQL.
+    #[prost(message, tag = "7")]
+    Fold(FoldSpec),
+    /// Leaves out so many first rows.
+    #[prost(uint64, tag = "8")]
+    Skip(u64),
 }
 
 /// An order.
@@ -37,6 +55,9 @@ pub struct SortSpec {
     /// The most important first.
     #[prost(message, repeated, tag = "1")]
     pub keys: Vec<RangeKeySpec>,
+    /// As [`Sort::limit`].
+    #[prost(uint64, optional, tag = "2")]
+    pub limit: Option<u64>,
 }
 
 /// As [`Aggregate`].
@@ -102,18 +123,14 @@ pub enum FunctionCode {
     DistinctValues = 12,
 }
 
-pub(super) fn encode(fragment: &Fragment) -> FragmentSpec {
+pub(super) fn encode(fragment: &Fragment) -> Result<FragmentSpec, DataFusionError> {
     let kind = match fragment {
-        Fragment::Sort(keys) => {
-            let key = |key: &RangeKey| RangeKeySpec {
-                column: key.column.clone(),
-                is_descending: key.is_descending,
-                has_nulls_first: key.has_nulls_first,
-            };
-            FragmentKind::Sort(SortSpec {
-                keys: keys.iter().map(key).collect(),
-            })
-        }
+        Fragment::Sort(sort) => FragmentKind::Sort(encode_sort(sort)),
+        Fragment::First(sort) => FragmentKind::First(encode_sort(sort)),
+        Fragment::Join(join) => FragmentKind::Join(join::encode(join)?),
+        Fragment::Zip => FragmentKind::Zip(()),
+        Fragment::Fold(fold) => FragmentKind::Fold(fold::encode(fold)?),
+        Fragment::Skip(rows) => FragmentKind::Skip(*rows),
         Fragment::Shuffle(seed) => FragmentKind::Shuffle(*seed),
         Fragment::Aggregate(aggregate) => FragmentKind::Aggregate(AggregateSpec {
             is_final: aggregate.phase == AggregatePhase::Final,
@@ -121,7 +138,31 @@ pub(super) fn encode(fragment: &Fragment) -> FragmentSpec {
             calls: aggregate.calls.iter().map(encode_call).collect(),
         }),
     };
-    FragmentSpec { kind: Some(kind) }
+    Ok(FragmentSpec { kind: Some(kind) })
+}
+
+fn encode_sort(sort: &Sort) -> SortSpec {
+    let key = |key: &RangeKey| RangeKeySpec {
+        column: key.column.clone(),
+        is_descending: key.is_descending,
+        has_nulls_first: key.has_nulls_first,
+    };
+    SortSpec {
+        keys: sort.keys.iter().map(key).collect(),
+        limit: sort.limit,
+    }
+}
+
+fn decode_sort(spec: SortSpec) -> Sort {
+    let key = |key: RangeKeySpec| RangeKey {
+        column: key.column,
+        is_descending: key.is_descending,
+        has_nulls_first: key.has_nulls_first,
+    };
+    Sort {
+        keys: spec.keys.into_iter().map(key).collect(),
+        limit: spec.limit,
+    }
 }
 
 fn encode_call(call: &AggregateCall) -> CallSpec {
@@ -152,14 +193,12 @@ pub(super) fn decode(spec: FragmentSpec) -> Result<Fragment, TaskFailure> {
         .kind
         .ok_or_else(|| incomplete("a relational step", "kind"))?;
     Ok(match kind {
-        FragmentKind::Sort(spec) => {
-            let key = |key: RangeKeySpec| RangeKey {
-                column: key.column,
-                is_descending: key.is_descending,
-                has_nulls_first: key.has_nulls_first,
-            };
-            Fragment::Sort(spec.keys.into_iter().map(key).collect())
-        }
+        FragmentKind::Sort(spec) => Fragment::Sort(decode_sort(spec)),
+        FragmentKind::First(spec) => Fragment::First(decode_sort(spec)),
+        FragmentKind::Join(spec) => Fragment::Join(join::decode(spec)?),
+        FragmentKind::Zip(()) => Fragment::Zip,
+        FragmentKind::Fold(spec) => Fragment::Fold(fold::decode(spec)?),
+        FragmentKind::Skip(rows) => Fragment::Skip(rows),
         FragmentKind::Shuffle(seed) => Fragment::Shuffle(seed),
         FragmentKind::Aggregate(spec) => {
             let calls: Result<_, TaskFailure> = spec.calls.into_iter().map(decode_call).collect();

@@ -3,7 +3,9 @@
 mod decode;
 mod encode;
 pub(crate) mod expression;
+mod fold;
 mod fragment;
+mod join;
 mod partition;
 pub(crate) mod spec;
 #[cfg(test)]

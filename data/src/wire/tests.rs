@@ -11,8 +11,9 @@ use prost::Message;
 use super::spec::StageSpec;
 use super::{decode_task, encode_task};
 use crate::graph::{
-    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, Function, MapCall,
-    NamedExpression, Operator, PartitionBy, Partitioner, RangeKey, StageTask,
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fold, FoldCall, Fragment,
+    Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
+    Partitioner, RangeKey, Sort, StageTask,
 };
 use crate::plan::{Expression, Kept};
 use crate::registered::Registered;
@@ -116,7 +117,12 @@ fn fragments() -> impl Strategy<Value = Fragment> {
         });
     let aggregate = (any::<bool>(), names(), prop::collection::vec(call, 0..3));
     prop_oneof![
-        prop::collection::vec(keys(), 0..3).prop_map(Fragment::Sort),
+        sorts().prop_map(Fragment::Sort),
+        sorts().prop_map(Fragment::First),
+        joins().prop_map(Fragment::Join),
+        Just(Fragment::Zip),
+        folds().prop_map(Fragment::Fold),
+        any::<u64>().prop_map(Fragment::Skip),
         any::<u64>().prop_map(Fragment::Shuffle),
         aggregate.prop_map(|(is_final, keys, calls)| {
             let phase = if is_final {
@@ -127,6 +133,66 @@ fn fragments() -> impl Strategy<Value = Fragment> {
             Fragment::Aggregate(Aggregate { phase, keys, calls })
         }),
     ]
+}
+
+fn sorts() -> impl Strategy<Value = Sort> {
+    let keys = prop::collection::vec(keys(), 0..3);
+    (keys, prop::option::of(any::<u64>())).prop_map(|(keys, limit)| Sort { keys, limit })
+}
+
+fn folds() -> impl Strategy<Value = Fold> {
+    let arguments = prop::collection::vec(Just(Expression::Planned(col("a"))), 0..3);
+    let flags = (any::<bool>(), any::<bool>());
+    let call = (".*", arguments, prop::option::of(".*"), flags, ".*").prop_map(
+        |(function, arguments, filter, (is_distinct, ignores_nulls), name)| FoldCall {
+            function,
+            arguments,
+            filter,
+            is_distinct,
+            ignores_nulls,
+            name,
+        },
+    );
+    let calls = prop::collection::vec(call, 0..3);
+    (any::<bool>(), names(), calls).prop_map(|(is_final, keys, calls)| Fold {
+        phase: if is_final {
+            AggregatePhase::Final
+        } else {
+            AggregatePhase::Partial
+        },
+        rows: Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)])),
+        keys,
+        calls,
+    })
+}
+
+fn joins() -> impl Strategy<Value = Join> {
+    let kind = prop_oneof![
+        Just(JoinKind::Inner),
+        Just(JoinKind::FullOuter),
+        Just(JoinKind::RightAnti),
+        Just(JoinKind::LeftMark)
+    ];
+    let suffix = || prop::option::of("[a-z_]*");
+    let naming = prop_oneof![
+        Just(JoinNaming::Apart),
+        (suffix(), suffix()).prop_map(|(left_suffix, right_suffix)| JoinNaming::KeysOnce {
+            left_suffix,
+            right_suffix
+        }),
+    ];
+    let condition = prop::option::of(Just(Expression::Planned(col("a").gt(col("b")))));
+    let keys = prop::collection::vec((".*", ".*"), 0..3);
+    (kind, keys, any::<bool>(), condition, any::<bool>(), naming).prop_map(
+        |(kind, keys, has_equal_nulls, condition, is_not_in, naming)| Join {
+            kind,
+            keys,
+            has_equal_nulls,
+            condition,
+            is_not_in,
+            naming,
+        },
+    )
 }
 
 fn keys() -> impl Strategy<Value = RangeKey> {

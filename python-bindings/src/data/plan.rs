@@ -23,7 +23,7 @@ use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
 use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
 use super::map_options::{ComputeOptions, MapOptions};
-use super::relational::{self, Call, SortKey};
+use super::relational::{self, Call, JoinOptions, SortKey};
 use crate::failure::to_py_err;
 use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
@@ -316,6 +316,16 @@ impl PyPlan {
     fn union(&self, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let others: Vec<&Dataset> = others.iter().map(|other| &other.dataset).collect();
         self.then(self.dataset.union(&others))
+    }
+
+    fn join(&self, right: PyRef<'_, Self>, options: JoinOptions) -> PyResult<Self> {
+        let joining = relational::joining(options)?;
+        self.then(self.dataset.join(&right.dataset, joining))
+    }
+
+    fn zip(&self, others: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let others: Vec<&Dataset> = others.iter().map(|other| &other.dataset).collect();
+        self.then(self.dataset.zip(&others))
     }
 
     /// The columns as a `pyarrow.Schema`, None if only a run can tell.

@@ -1,7 +1,7 @@
 //! From tuples of Python to what is done with all rows of a dataset.
 
-use aktis_data::graph::{AggregateCall, AggregateFunction, RangeKey};
-use aktis_data::plan::{Expression, Grouping};
+use aktis_data::graph::{AggregateCall, AggregateFunction, Join, JoinKind, JoinNaming, RangeKey};
+use aktis_data::plan::{Expression, Grouping, Joining};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -10,6 +10,47 @@ pub(crate) type SortKey = (String, bool, bool);
 
 /// Function, column, name of the result, share of a quantile.
 pub(crate) type Call = (String, Option<String>, String, f64);
+
+/// How datasets are joined: kind, keys of the left, keys of the right, suffixes, number of partitions, whether the right goes
+/// to all parts of the left.
+pub(crate) type JoinOptions = (
+    String,
+    Vec<String>,
+    Vec<String>,
+    Option<String>,
+    Option<String>,
+    u32,
+    bool,
+);
+
+/// A join as the plan takes it.
+pub(crate) fn joining(
+    (kind, left_keys, right_keys, left_suffix, right_suffix, partitions, is_broadcast): JoinOptions,
+) -> PyResult<Joining> {
+    let Some(kind) = JoinKind::parse(&kind) else {
+        let names: Vec<&str> = JoinKind::names().collect();
+        return Err(PyValueError::new_err(format!(
+            "join(): join_type must be one of {}, not {kind:?}",
+            names.join(", ")
+        )));
+    };
+    let join = Join {
+        kind,
+        keys: left_keys.into_iter().zip(right_keys).collect(),
+        has_equal_nulls: false,
+        condition: None,
+        is_not_in: false,
+        naming: JoinNaming::KeysOnce {
+            left_suffix,
+            right_suffix,
+        },
+    };
+    Ok(Joining {
+        join,
+        partitions,
+        is_broadcast,
+    })
+}
 
 /// A key as the plan takes it.
 pub(crate) fn range_key((column, is_descending, has_nulls_first): SortKey) -> RangeKey {

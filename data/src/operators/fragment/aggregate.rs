@@ -37,7 +37,7 @@ pub(super) fn begin(
 ) -> Result<Run> {
     let (slot, plan) = planned(aggregate, schema)?;
     let step = Fragment::Aggregate(aggregate.clone()).step();
-    Run::new(step, &plan, slot, environment)
+    Run::new(step, &plan, vec![slot], environment)
 }
 
 /// Results of no states, where nobody knows any type: numbers of rows are 0, and all else is null.

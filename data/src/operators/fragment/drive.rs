@@ -33,7 +33,9 @@ pub(super) struct Run {
     step: &'static str,
     /// Before the runtime, so that its tasks are gone first.
     output: SendableRecordBatchStream,
-    slot: Arc<Slot>,
+    /// One for each feed.
+    slots: Vec<Arc<Slot>>,
+    /// For the rows of the first feed.
     before: Dress,
     after: Dress,
     schema: SchemaRef,
@@ -55,7 +57,8 @@ struct SlotState {
 
 enum Driven {
     Output(Option<Result<RecordBatch>>),
-    RowsWanted,
+    /// Of this feed.
+    RowsWanted(usize),
 }
 
 /// The rows of a slot as the leaf of a plan.
@@ -71,17 +74,17 @@ pub(super) fn leaf(schema: &SchemaRef) -> Result<(Arc<Slot>, Arc<dyn ExecutionPl
 }
 
 impl Run {
-    /// Begins `plan`, which reads from `slot`.
+    /// Begins `plan`, which reads from `slots`.
     pub(super) fn new(
         step: &'static str,
         plan: &Arc<dyn ExecutionPlan>,
-        slot: Arc<Slot>,
+        slots: Vec<Arc<Slot>>,
         environment: &Environment,
     ) -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .build()
             .map_err(DataFusionError::IoError)?;
-        let context = environment.context()?;
+        let context = environment.context(slots.len())?;
         let output = {
             // Operators may begin tasks.
             let _entered = runtime.enter();
@@ -91,7 +94,7 @@ impl Run {
             step,
             schema: plan.schema(),
             output,
-            slot,
+            slots,
             before: Box::new(Ok),
             after: Box::new(Ok),
             runtime,
@@ -111,23 +114,23 @@ impl Run {
         Arc::clone(&self.schema)
     }
 
-    /// The next rows that come out, made of those of `feed`.
+    /// The next rows that come out, made of those of `feeds`.
     pub(super) fn next(
         &mut self,
-        feed: &mut FragmentFeed,
+        feeds: &mut [FragmentFeed],
     ) -> Result<Option<RecordBatch>, TaskFailure> {
         let wrong = |error: &DataFusionError| failure(self.step, error);
         loop {
-            let (output, slot) = (&mut self.output, &self.slot);
+            let (output, slots) = (&mut self.output, &self.slots);
             let step = self.runtime.block_on(std::future::poll_fn(|context| {
-                slot.0.lock().driver = Some(context.waker().clone());
+                for slot in slots {
+                    slot.0.lock().driver = Some(context.waker().clone());
+                }
                 if let Poll::Ready(item) = output.poll_next_unpin(context) {
                     return Poll::Ready(Driven::Output(item));
                 }
-                if slot.0.lock().is_wanted {
-                    return Poll::Ready(Driven::RowsWanted);
-                }
-                Poll::Pending
+                let wanted = slots.iter().position(|slot| slot.0.lock().is_wanted);
+                wanted.map_or(Poll::Pending, |feed| Poll::Ready(Driven::RowsWanted(feed)))
             }));
             match step {
                 Driven::Output(Some(batch)) => {
@@ -135,9 +138,13 @@ impl Run {
                     return batch.map(Some).map_err(|error| wrong(&error));
                 }
                 Driven::Output(None) => return Ok(None),
-                Driven::RowsWanted => {
-                    let rows = feed.next()?.map(&mut self.before).transpose();
-                    self.slot.fill(rows.map_err(|error| wrong(&error))?);
+                Driven::RowsWanted(feed) => {
+                    let mut rows = feeds[feed].next()?;
+                    if feed == 0 {
+                        let dressed = rows.map(&mut self.before).transpose();
+                        rows = dressed.map_err(|error| wrong(&error))?;
+                    }
+                    self.slots[feed].fill(rows);
                 }
             }
         }

@@ -15,6 +15,11 @@ const MIN_MEMORY_BYTES: usize = 4 << 20;
 /// Of its memory, a sort keeps this part for merging what it has sorted.
 const MERGE_PART: usize = 4;
 
+/// Rows that must not be spilled may have this part of the memory,
+const HELD_PART: usize = 2;
+/// and each of them needs about so much beside its columns: its place in a hash table.
+const BYTES_PER_HELD_ROW: u64 = 32;
+
 /// Batches that fit into its memory.
 const PIECES: usize = 32;
 /// For each row of a batch there is this much memory: merging holds a batch of each of several files.
@@ -34,6 +39,12 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// Whether so many rows with so many bytes can be held besides what is done with them.
+    pub(super) fn can_hold(&self, (rows, bytes): (u64, u64)) -> bool {
+        let held = bytes.saturating_add(rows.saturating_mul(BYTES_PER_HELD_ROW));
+        held <= (self.memory() / HELD_PART) as u64
+    }
+
     fn memory(&self) -> usize {
         self.memory_bytes.max(MIN_MEMORY_BYTES)
     }
@@ -43,9 +54,11 @@ impl Environment {
         (self.memory() / PIECES) as u64
     }
 
-    /// What operators run with. Files lie in a folder of their own that goes with the context.
-    pub(super) fn context(&self) -> Result<Arc<TaskContext>> {
+    /// What operators over so many feeds run with. Files lie in a folder of their own that goes with the context.
+    pub(super) fn context(&self, feeds: usize) -> Result<Arc<TaskContext>> {
         let memory = self.memory();
+        // Each of them may be sorted while the others are.
+        let share = memory / feeds.max(1);
         let mode = match &self.spill_folder {
             Some(folder) => DiskManagerMode::Directories(vec![made(folder)?]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -54,11 +67,11 @@ impl Environment {
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()?;
-        let rows = (memory / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
+        let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
         let mut config = SessionConfig::new()
             .with_target_partitions(1)
             .with_batch_size(rows);
-        config.options_mut().execution.sort_spill_reservation_bytes = memory / MERGE_PART;
+        config.options_mut().execution.sort_spill_reservation_bytes = share / MERGE_PART;
         let context = TaskContext::default().with_session_config(config);
         Ok(Arc::new(context.with_runtime(runtime)))
     }

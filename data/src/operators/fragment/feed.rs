@@ -89,6 +89,22 @@ impl FragmentFeed {
         Ok(Some(schema))
     }
 
+    /// Rows are brought into this form from now on: that of all of them, with some types changed.
+    pub(super) fn bring_into(&mut self, schema: &SchemaRef) {
+        self.form = Some(Form {
+            schema: Arc::clone(schema),
+            exactly: None,
+        });
+    }
+
+    /// Rows that were read and not handed out, and their bytes.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let held = self.held.iter();
+        held.fold((0, 0), |(rows, bytes), batch| {
+            (rows + batch.num_rows() as u64, bytes + data_bytes(batch))
+        })
+    }
+
     /// The next rows of the form that was asked for last.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         if self.held.is_empty() && !self.is_over {

@@ -1,7 +1,7 @@
 //! Relational work over all rows of an input, by DataFusion's physical operators.
 //!
 //! ```text
-//!  step before ──► FragmentFeed ──► Slot ──► SortExec, AggregateExec, ... ──► next step
+//!  step before ──► Feed ──► Slot ──► SortExec, AggregateExec, ... ──► next step
 //!                  one schema        polled on this thread; memory from a pool, the rest in spill files
 //! ```
 //! An operator is made when the columns are known. Work that begins at an exchange has all blocks of its input at hand, so
@@ -9,15 +9,23 @@
 //! after another: where columns change, it begins anew, which only a partial aggregation may do.
 
 mod aggregate;
+#[cfg(test)]
+mod beside_tests;
 mod drive;
 mod environment;
 mod feed;
+mod fold;
+mod join;
 mod order;
+mod skip;
 #[cfg(test)]
 mod tests;
+mod zip;
 
 pub(crate) use aggregate::output_of;
 pub(crate) use environment::Environment;
+pub(crate) use join::output_of as joined;
+pub(crate) use zip::{output_of as zipped, rows_differ};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -32,14 +40,23 @@ use crate::os_error;
 use drive::Run;
 use feed::FragmentFeed;
 
-/// Applies relational work to the rows of one input. A batch without rows tells their columns where there are no rows.
+/// Applies relational work to the feeds of one input: to the rows of its only feed, unless it [takes
+/// feeds](Fragment::takes_feeds). A batch without rows tells the columns of a feed where there are no rows.
 pub(crate) fn open(
     fragment: &Fragment,
-    rows: Box<dyn BatchStream>,
+    mut feeds: Vec<Box<dyn BatchStream>>,
     environment: Environment,
 ) -> Box<dyn BatchStream> {
+    if let (Fragment::Skip(rows), [_]) = (fragment, feeds.as_slice()) {
+        return skip::open(*rows, feeds.remove(0));
+    }
+    let feed = |rows| FragmentFeed::new(fragment.step(), rows, environment.piece_bytes());
+    let feeds = feeds.into_iter().map(feed).collect();
+    if *fragment == Fragment::Zip {
+        return zip::open(feeds);
+    }
     Box::new(FragmentStream {
-        feed: FragmentFeed::new(fragment.step(), rows, environment.piece_bytes()),
+        feeds,
         fragment: fragment.clone(),
         environment,
         run: None,
@@ -51,7 +68,7 @@ pub(crate) fn open(
 
 struct FragmentStream {
     fragment: Fragment,
-    feed: FragmentFeed,
+    feeds: Vec<FragmentFeed>,
     environment: Environment,
     run: Option<Run>,
     /// The columns that came out, while no row has.
@@ -71,7 +88,7 @@ impl BatchStream for FragmentStream {
                 }
                 continue;
             };
-            match run.next(&mut self.feed)? {
+            match run.next(&mut self.feeds)? {
                 Some(batch) if batch.num_rows() > 0 => {
                     self.is_told = true;
                     return Ok(Some(batch));
@@ -90,28 +107,44 @@ impl FragmentStream {
     /// An operator for the rows that come next; `None`: there are none.
     fn begin(&mut self) -> Result<Option<Run>, TaskFailure> {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
+        if let Fragment::Join(join) = &self.fragment {
+            return match is_first {
+                true => join::begin(join, &mut self.feeds, &self.environment),
+                false => Ok(None),
+            };
+        }
+        let feed = &mut self.feeds[0];
+        if let Fragment::Fold(fold) = &self.fragment {
+            let begun = is_first.then(|| fold::begin(fold, feed, &self.environment));
+            return begun
+                .transpose()
+                .map_err(|error| failure(self.fragment.step(), &error));
+        }
         let schema = match &self.fragment {
+            Fragment::First(_) => feed.next_run()?,
             Fragment::Aggregate(aggregate) if aggregate.phase == AggregatePhase::Partial => {
-                self.feed.next_run()?
+                feed.next_run()?
             }
-            _ if is_first => self.feed.whole()?,
+            _ if is_first => feed.whole()?,
             _ => None,
         };
+        let (rows, environment) = (feed.held(), &self.environment);
         let begun = match (&self.fragment, schema) {
-            (Fragment::Sort(keys), Some(schema)) => order::sort(keys, &schema, &self.environment),
-            (Fragment::Shuffle(seed), Some(schema)) => {
-                order::shuffle(*seed, &schema, &self.environment)
+            (Fragment::Sort(sort), Some(schema)) => order::sort(sort, &schema, rows, environment),
+            (Fragment::First(sort), Some(schema)) => {
+                order::first_rows(sort, &schema, rows, environment)
             }
+            (Fragment::Shuffle(seed), Some(schema)) => order::shuffle(*seed, &schema, environment),
             (Fragment::Aggregate(aggregate), Some(schema)) => {
-                aggregate::begin(aggregate, &schema, &self.environment)
+                aggregate::begin(aggregate, &schema, environment)
             }
             // Nobody has told any column, so there is no row: but a total of no rows is a row.
             (Fragment::Aggregate(aggregate), None)
                 if is_first && aggregate.phase == AggregatePhase::Final =>
             {
-                aggregate::begin_without_columns(aggregate, &self.environment)
+                aggregate::begin_without_columns(aggregate, environment)
             }
-            (_, None) => return Ok(None),
+            _ => return Ok(None),
         };
         begun
             .map(Some)

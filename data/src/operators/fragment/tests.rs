@@ -9,7 +9,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema};
 
 use super::*;
-use crate::graph::{Aggregate, AggregateCall, AggregateFunction, RangeKey};
+use crate::graph::{Aggregate, AggregateCall, AggregateFunction, RangeKey, Sort};
 use crate::operators::stream::Batches;
 
 fn environment(memory_bytes: usize) -> Environment {
@@ -23,7 +23,7 @@ fn environment(memory_bytes: usize) -> Environment {
 /// What comes out, the last batch of no rows included.
 fn run_all(fragment: &Fragment, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, TaskFailure> {
     let rows = Box::new(Batches(rows.into_iter()));
-    let mut stream = open(fragment, rows, environment(8 << 20));
+    let mut stream = open(fragment, vec![rows], environment(8 << 20));
     let mut out = Vec::new();
     while let Some(batch) = stream.next()? {
         out.push(batch);
@@ -61,6 +61,10 @@ fn key(column: &str, is_descending: bool) -> RangeKey {
     }
 }
 
+fn sort_by(keys: Vec<RangeKey>) -> Fragment {
+    Fragment::Sort(Sort { keys, limit: None })
+}
+
 fn call(function: AggregateFunction, column: Option<&str>, name: &str) -> AggregateCall {
     AggregateCall {
         function,
@@ -88,7 +92,7 @@ fn aggregate(keys: &[&str], calls: &[AggregateCall], inputs: Vec<Vec<RecordBatch
         [] => results,
         keys => {
             let order = keys.iter().map(|name| key(name, false)).collect();
-            run(&Fragment::Sort(order), vec![results])
+            run(&sort_by(order), vec![results])
         }
     }
 }
@@ -120,7 +124,7 @@ fn rows_are_sorted_by_several_keys_with_nulls_last() {
         ]),
         table(vec![("a", texts(&[Some("x")])), ("b", ints(&[Some(9)]))]),
     ];
-    let sorted = run(&Fragment::Sort(vec![key("a", false), key("b", true)]), rows);
+    let sorted = run(&sort_by(vec![key("a", false), key("b", true)]), rows);
     assert_eq!(ints_of(&sorted, "b"), [9, 3, 1, 2].map(Some));
 }
 
@@ -133,7 +137,7 @@ fn parts_of_different_types_are_sorted_as_one() {
             ("b", ints(&[None, Some(1)])),
         ]),
     ];
-    let sorted = run(&Fragment::Sort(vec![key("a", false)]), rows);
+    let sorted = run(&sort_by(vec![key("a", false)]), rows);
     let values = floats_of(&sorted, "a");
     assert_eq!(values[..3], [1.0, 2.5, 3.0].map(Some));
     assert!(values[3].is_some_and(f64::is_nan));
@@ -157,7 +161,7 @@ fn more_rows_than_there_is_memory_for_are_sorted_through_files() {
         ..environment(6 << 20)
     };
     let rows = Box::new(Batches(rows.into_iter()));
-    let mut stream = open(&Fragment::Sort(vec![key("a", false)]), rows, environment);
+    let mut stream = open(&sort_by(vec![key("a", false)]), vec![rows], environment);
     let first = stream.next().expect("runs").expect("has rows");
     let spilled = folder.path().join("spilled");
     let files = std::fs::read_dir(&spilled).expect("was made").count();
@@ -189,8 +193,8 @@ fn place_that_cannot_take_spilled_rows_is_the_systems_error_and_says_where() {
     let rows = Box::new(Batches(
         vec![table(vec![("a", ints(&[Some(1)]))])].into_iter(),
     ));
-    let sort = Fragment::Sort(vec![key("a", false)]);
-    let failure = open(&sort, rows, environment)
+    let sort = sort_by(vec![key("a", false)]);
+    let failure = open(&sort, vec![rows], environment)
         .next()
         .expect_err("no folder");
     assert!(
@@ -383,7 +387,7 @@ fn columns_of_results_are_known_before_they_are_made() {
 #[test]
 fn column_that_is_not_there_or_no_number_is_named() {
     let rows = || vec![table(vec![("v", texts(&[Some("x")]))])];
-    let sort = run_all(&Fragment::Sort(vec![key("w", false)]), rows()).expect_err("no such column");
+    let sort = run_all(&sort_by(vec![key("w", false)]), rows()).expect_err("no such column");
     assert_eq!(
         sort.message,
         "Sort: Error during planning: there is no column 'w'; the columns are 'v'"
@@ -406,7 +410,7 @@ fn failure_of_the_step_before_passes_as_it_is() {
             Err(TaskFailure::new(ErrorCode::Application, "seven"))
         }
     }
-    let sort = Fragment::Sort(vec![key("a", false)]);
-    let failure = open(&sort, Box::new(Fails), environment(1)).next();
+    let sort = sort_by(vec![key("a", false)]);
+    let failure = open(&sort, vec![Box::new(Fails)], environment(1)).next();
     assert_eq!(failure.expect_err("fails").message, "seven");
 }

@@ -14,8 +14,8 @@ use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::openness::is_open;
 use crate::columns;
-use crate::graph::{Aggregate, AggregateCall, AggregatePhase, RangeKey};
-use crate::operators::fragment::output_of;
+use crate::graph::{Aggregate, AggregateCall, AggregatePhase, Join, RangeKey};
+use crate::operators::fragment::{joined, output_of, zipped};
 use crate::plan::Expression;
 
 /// What is done with all rows.
@@ -45,6 +45,21 @@ pub enum Relation {
     Group(Grouping),
     /// The rows of all inputs, one after the other. A column that an input lacks is null there.
     Union,
+    /// Rows of two inputs side by side where keys say so.
+    Join(Joining),
+    /// Rows of all inputs side by side, the first with the first, the second with the second.
+    Zip,
+}
+
+/// A join, and how it is to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Joining {
+    /// What comes out.
+    pub join: Join,
+    /// How many parts both sides are cut into by their keys, if they are.
+    pub partitions: u32,
+    /// All parts of the left get all of the right, however large it is.
+    pub is_broadcast: bool,
 }
 
 /// One row of each group; one row of everything where there are no keys.
@@ -110,6 +125,14 @@ impl RelationNode {
             | Relation::Repartition { .. }
             | Relation::Cluster(_) => Arc::clone(inputs[0].schema()),
             _ if is_open => Arc::new(DFSchema::empty()),
+            Relation::Join(Joining { join, .. }) => {
+                let joined = joined(join, &columns_of(&inputs[0]), &columns_of(&inputs[1]));
+                unqualified(&joined.map_err(DataFusionError::Plan)?)?
+            }
+            Relation::Zip => {
+                let columns: Vec<SchemaRef> = inputs.iter().map(columns_of).collect();
+                unqualified(&zipped(&columns))?
+            }
             Relation::Group(grouping) => unqualified(&grouping.schema(&columns_of(&inputs[0]))?)?,
             Relation::Union => {
                 let mut all = columns_of(&inputs[0]);
@@ -149,8 +172,34 @@ impl RelationNode {
             Relation::Shuffle(_)
             | Relation::Sample { .. }
             | Relation::Repartition { .. }
-            | Relation::Union => BTreeSet::new(),
+            | Relation::Union
+            | Relation::Join(_)
+            | Relation::Zip => BTreeSet::new(),
         }
+    }
+}
+
+impl RelationNode {
+    /// Of each side the keys, what is wanted, and what has a namesake on the other side.
+    fn columns_for_join(&self, join: &Join, wanted: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let wanted = wanted.iter().map(|&index| self.schema.field(index).name());
+        let wanted: HashSet<&String> = wanted.collect();
+        let sides = [columns_of(&self.inputs[0]), columns_of(&self.inputs[1])];
+        let is_key = |side: usize, name: &String| {
+            join.keys
+                .iter()
+                .any(|(one, other)| [one, other][side] == name)
+        };
+        let needed = |side: usize| {
+            let other = &sides[1 - side];
+            let fields = sides[side].fields().iter().enumerate();
+            let needed = fields.filter(|(_, field)| {
+                let name = field.name();
+                is_key(side, name) || wanted.contains(name) || other.index_of(name).is_ok()
+            });
+            needed.map(|(index, _)| index).collect()
+        };
+        Some(vec![needed(0), needed(1)])
     }
 }
 
@@ -221,6 +270,12 @@ impl UserDefinedLogicalNodeCore for RelationNode {
                 write!(f, "Aggregate: [{keys}] gives [{}]", outputs.join(", "))
             }
             Relation::Union => f.write_str("Union"),
+            Relation::Join(Joining { join, .. }) => {
+                let pair = |(one, other): &(String, String)| format!("{one} = {other}");
+                let pairs: Vec<String> = join.keys.iter().map(pair).collect();
+                write!(f, "Join: {} on {}", join.kind.name(), pairs.join(" and "))
+            }
+            Relation::Zip => f.write_str("Zip"),
         }
     }
 
@@ -229,8 +284,12 @@ impl UserDefinedLogicalNodeCore for RelationNode {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        if self.is_open {
+        // What is left out on one side may change the names of what is there on the other.
+        if self.is_open || self.relation == Relation::Zip {
             return None;
+        }
+        if let Relation::Join(Joining { join, .. }) = &self.relation {
+            return self.columns_for_join(join, output_columns);
         }
         let mut wanted = self.reads();
         if !matches!(self.relation, Relation::Group(_)) {

@@ -118,7 +118,6 @@ _DATASET = {
     "iter_internal_ref_bundles": _BLOCKS,
     "iter_jax_batches": "use iter_batches() and jax.numpy.asarray() of each column",
     "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
-    "join": "read the smaller side in the __init__ of a class, and join each batch with it in map_batches()",
     "lazy": "datasets are lazy: leave it out",
     "map_batches_internal": "use map_batches()",
     "name": "datasets have no names: keep them in a dict",
@@ -145,7 +144,6 @@ _DATASET = {
     "write_tfrecords": _WRITE,
     "write_turbopuffer": _WRITE,
     "write_webdataset": _WRITE,
-    "zip": "add the columns in map_batches()",
 }
 _ITERATOR = {
     "iter_jax_batches": _DATASET["iter_jax_batches"],

@@ -9,8 +9,9 @@ from .dataset import Dataset
 def sql(query: str, **datasets: Dataset) -> Dataset:
     """The rows that a query selects from datasets.
 
-    Names are those of the columns as they are, capitals included; functions are those of DataFusion. A clause that cannot be run yet is
-    refused by its name when this is called.
+    Names are those of the columns as they are, capitals included; functions are those of DataFusion. Joins of all kinds, ``GROUP BY``,
+    ``HAVING``, ``DISTINCT``, ``ORDER BY``, ``LIMIT``, ``OFFSET``, ``UNION``, ``EXCEPT``, ``INTERSECT``, subqueries and ``WITH`` are run by as
+    many workers as there are; windows (``OVER``) are not there yet. A clause that cannot be run is refused by its name when this is called.
 
     Args:
         query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
@@ -27,6 +28,10 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     >>> docs = aktis.data.from_items([{"text": "a ray", "size": 5}, {"text": "of light", "size": 8}])
     >>> aktis.data.sql("select upper(text) as text from docs where size > 5", docs=docs).take_all()
     [{'text': 'OF LIGHT'}]
+    >>> labels = aktis.data.from_items([{"text": "a ray", "label": "x"}, {"text": "of light", "label": "x"}])
+    >>> query = "select label, sum(size) as total from docs join labels using (text) group by label"
+    >>> aktis.data.sql(query, docs=docs, labels=labels).take_all()
+    [{'label': 'x', 'total': 13}]
     """
     for name, dataset in datasets.items():
         if not isinstance(dataset, Dataset):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import _parts, _running
 from ._context import DataContext
 from ._handing import Handing
+from ._joins import Joins
 from ._kept import Keeping
 from ._relational import Relational
 from ._schema import Schema
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .iterator import DataIterator
 
 
-class Dataset(Transforms, Relational, Splitting, Keeping, Handing, Taking, Writing, WritingFiles):
+class Dataset(Transforms, Relational, Joins, Splitting, Keeping, Handing, Taking, Writing, WritingFiles):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.

@@ -1,0 +1,175 @@
+//! An input under way: its rows pulled through the steps, and cut into blocks or handed to the sink.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+use super::meter::StageMeters;
+use super::output::Output;
+use super::seen::SeenColumns;
+use crate::block;
+use crate::operators::blocks::CutBlock;
+use crate::operators::stream::BatchStream;
+use crate::wire::spec::Report;
+
+/// A worker with a sink has no blocks to show; it reports at least this often.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// An input under way.
+pub(super) struct RunningInput {
+    pub(super) stream: Box<dyn BatchStream>,
+    pub(super) output: Output,
+    pub(super) meters: StageMeters,
+    pub(super) seen: SeenColumns,
+    pub(super) skip_blocks: u64,
+    pub(super) skip_rows: u64,
+    /// Only these blocks are sent, if there are any.
+    pub(super) wanted_blocks: BTreeSet<u64>,
+    /// The number of the next block.
+    pub(super) next_block: u64,
+    pub(super) rows_left: Option<u64>,
+    /// No more rows come.
+    pub(super) is_at_end: bool,
+}
+
+impl RunningInput {
+    /// Goes on until there is a block, or the end, or progress to tell.
+    pub(super) fn advance(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let began = Instant::now();
+        let mut rows_sunk = 0;
+        loop {
+            while let Some(cut) = self.output.next_full() {
+                let is_last = self.is_at_end && self.output.is_empty();
+                match self.deliver(cut)? {
+                    Some((report, block)) if is_last => return self.finish(report, block),
+                    Some(result) => return Ok(result),
+                    None => {}
+                }
+            }
+            if self.is_at_end {
+                let rows = rows_sunk;
+                return self.finish(
+                    Report {
+                        rows,
+                        ..Report::default()
+                    },
+                    None,
+                );
+            }
+            let batch = if self.rows_left == Some(0) {
+                None
+            } else {
+                self.stream.next()?
+            };
+            let Some(batch) = batch else {
+                self.is_at_end = true;
+                self.output.close();
+                continue;
+            };
+            self.seen.see(&batch.schema());
+            let batch = self.limit(batch);
+            match &mut self.output {
+                Output::Blocks(cutter) => cutter.push(batch),
+                Output::Partitions(cutter) => cutter.push(batch)?,
+                Output::Sink(sink) => {
+                    rows_sunk += batch.num_rows() as u64;
+                    self.meters
+                        .in_sink(batch.num_rows() as u64, || sink.write(batch))?;
+                    if began.elapsed() >= REPORT_INTERVAL {
+                        let steps = self.meters.take_report();
+                        return Ok((
+                            Report {
+                                rows: rows_sunk,
+                                steps,
+                                ..Report::default()
+                            },
+                            None,
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn limit(&mut self, batch: RecordBatch) -> RecordBatch {
+        let Some(left) = self.rows_left else {
+            return batch;
+        };
+        let rows = left.min(batch.num_rows() as u64);
+        self.rows_left = Some(left - rows);
+        batch.slice(
+            0,
+            usize::try_from(rows).expect("no more than the batch has"),
+        )
+    }
+
+    /// The report of a cut block, or nothing if the block was delivered by an earlier attempt, or nobody wants it.
+    fn deliver(&mut self, cut: CutBlock) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
+        let number = self.next_block;
+        self.next_block += 1;
+        if self.skip_blocks > 0 {
+            self.skip_blocks -= 1;
+            self.skip_rows = self
+                .skip_rows
+                .checked_sub(cut.rows)
+                .ok_or_else(not_repeatable)?;
+            if self.skip_blocks == 0 && self.skip_rows != 0 {
+                return Err(not_repeatable());
+            }
+            return Ok(None);
+        }
+        if !self.wanted_blocks.is_empty() && !self.wanted_blocks.contains(&number) {
+            return Ok(None);
+        }
+        let (schema, rows, partition) = (Arc::clone(&cut.schema), cut.rows, cut.partition);
+        let stream = block::encode(&schema, &cut.into_batches()?).map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
+        })?;
+        let report = Report {
+            has_block: true,
+            rows,
+            partition,
+            bytes: stream.len() as u64,
+            steps: self.meters.take_report(),
+            schema: self.seen.tell(),
+            ..Report::default()
+        };
+        Ok(Some((report, Some(stream))))
+    }
+
+    /// The last report of the input, of its last block if there is one.
+    fn finish(
+        &mut self,
+        mut report: Report,
+        block: Option<Bytes>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        report.is_last = true;
+        if let Output::Sink(sink) = &mut self.output {
+            report.files = self.meters.in_sink(0, || sink.finish())?;
+            report.bytes = report.files.iter().map(|file| file.bytes).sum();
+        }
+        if self.skip_blocks > 0 {
+            return Err(not_repeatable());
+        }
+        if report.steps.is_empty() {
+            report.steps = self.meters.take_report();
+        }
+        if report.schema.is_empty() {
+            report.schema = self.seen.tell();
+        }
+        Ok((report, block))
+    }
+}
+
+fn not_repeatable() -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::Application,
+        "an input was run again after its worker had died, and gave other rows than the first time: functions must \
+         return the same number of rows for the same input",
+    )
+}
