@@ -141,6 +141,15 @@ enum Columns {
     Told,
 }
 
+impl Columns {
+    /// Rows are still to come, if any; whoever comes next is to know these columns all the same.
+    fn note(&mut self, empty: RecordBatch) {
+        if let Self::Untold(first @ None) = self {
+            *first = Some(empty);
+        }
+    }
+}
+
 /// A call whose outputs are being pulled.
 struct Call {
     input: RecordBatch,
@@ -163,11 +172,7 @@ impl BatchStream for MapStream {
                     self.told = Columns::Told;
                     return Ok(Some(batch));
                 }
-                Some(empty) => {
-                    if let Columns::Untold(first @ None) = &mut self.told {
-                        *first = Some(empty);
-                    }
-                }
+                Some(empty) => self.told.note(empty),
                 None => {}
             }
         }
@@ -193,6 +198,9 @@ impl MapStream {
                 let given = self.given(&input)?;
                 self.function.lock().begin(given)?;
                 self.calls.push_back(Call { input, rows_out: 0 });
+            } else if self.step.is_mask {
+                // No function is called without rows. What it would have returned is known of one that only chooses rows.
+                self.told.note(input);
             }
         }
         Ok(())

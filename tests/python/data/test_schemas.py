@@ -130,7 +130,7 @@ def test_tables_of_one_dataset_are_put_together():
         aktis.data.from_arrow([one, pyarrow.table({"a": ["x"]})])
 
 
-@pytest.mark.parametrize("how", ["map_batches", "filter", "flat_map", "source"])
+@pytest.mark.parametrize("how", ["map_batches", "filter", "filter of nothing", "flat_map", "source"])
 def test_result_without_rows_keeps_its_columns_and_is_written_and_read(how, tmp_path):
     ds = aktis.data.range(10)
     if how == "map_batches":
@@ -139,6 +139,9 @@ def test_result_without_rows_keeps_its_columns_and_is_written_and_read(how, tmp_
         assert ds.to_arrow().schema.field("v").type == pyarrow.list_(pyarrow.float32(), 2)
     elif how == "filter":
         ds = ds.map_batches(lambda batch: batch).filter(lambda row: False)
+        assert ds.schema().names == ["id"]
+    elif how == "filter of nothing":
+        ds = ds.map_batches(lambda batch: {"id": batch["id"][:0]}).filter(lambda row: True)
         assert ds.schema().names == ["id"]
     elif how == "flat_map":
         ds = ds.flat_map(lambda row: [])
