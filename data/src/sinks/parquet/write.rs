@@ -201,3 +201,53 @@ fn rows_left(most: u64, rows: u64) -> usize {
     let left = if most == 0 { u64::MAX } else { most - rows };
     usize::try_from(left).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+    use crate::ledger::unfinished_folder;
+    use crate::testing::{rows, whole};
+
+    fn attempt(folder: &Path, attempt: u64) -> ParquetFile {
+        let sink = ParquetSink {
+            folder: folder.display().to_string(),
+            prefix: "job".to_owned(),
+            ..ParquetSink::default()
+        };
+        let sequence = 3;
+        ParquetFile::new(sink, Written { sequence, attempt }).expect("begins")
+    }
+
+    fn read(file: &WrittenFile) -> RecordBatch {
+        let file = File::open(&file.unfinished).expect("is there");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("is Parquet");
+        let batches: Result<Vec<_>, _> = reader.build().expect("reads").collect();
+        whole(&batches.expect("reads"))
+    }
+
+    /// D12, STG-1: a worker that was wrongly taken for dead writes on, on another machine, with the same process id, and ends
+    /// after the one that took its place.
+    #[test]
+    fn two_attempts_at_one_input_never_write_one_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join(unfinished_folder("job"))).expect("creates");
+        let (mut first, mut second) = (attempt(folder.path(), 7), attempt(folder.path(), 8));
+        first.write(rows(0, 10)).expect("writes");
+        second.write(rows(0, 10)).expect("writes");
+        first.write(rows(10, 10)).expect("writes");
+        second.write(rows(10, 10)).expect("writes");
+        let second = second.finish().expect("ends").remove(0);
+        let first = first.finish().expect("ends").remove(0);
+        assert_eq!(
+            first.path, second.path,
+            "the driver gives one of them its name"
+        );
+        assert_ne!(first.unfinished, second.unfinished);
+        assert_eq!((read(&first), read(&second)), (rows(0, 20), rows(0, 20)));
+    }
+}
