@@ -229,6 +229,7 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         keep_order: options.keep_order || stage.is_ordered,
         row_limit: stage.row_limit,
         makes_blocks: stage.makes_blocks(),
+        runs_empty: stage.tells_columns(),
     }
 }
 
@@ -297,11 +298,13 @@ fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusio
 
 /// The same, where its edges are known.
 fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> StageStart {
-    // One forward feed brings its columns with every block.
+    // One forward feed brings its columns with every block, if there is any.
     let asks = |stage: usize| {
         let mut edges = job.edges_to(stage);
         let first = edges.next();
-        edges.next().is_some() || first.is_some_and(|edge| edge.kind != EdgeKind::Forward)
+        edges.next().is_some()
+            || first.is_some_and(|edge| edge.kind != EdgeKind::Forward)
+            || job.stages[stage].tells_columns()
     };
     let is_asked = job.edges_from(index).any(|edge| asks(edge.to));
     StageStart {

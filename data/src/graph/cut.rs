@@ -246,9 +246,17 @@ impl StageCutter {
             return;
         }
         self.known_rows = self.known_rows.map(|known| known.min(rows));
+        let limited = match self.end {
+            End::Stage(index) => self.stages[index].row_limit.as_mut(),
+            _ => None,
+        };
+        if let Some(before) = limited {
+            // The planner leaves several where it has pushed one down: the lowest holds, and none takes a stage of its own.
+            *before = rows.min(*before);
+            return;
+        }
         self.sort_only_first(rows);
-        let stage = self.stage();
-        stage.row_limit = Some(rows);
+        self.stage().row_limit = Some(rows);
     }
 
     fn map(&mut self, map: &MapSpec) {

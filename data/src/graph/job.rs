@@ -116,6 +116,16 @@ impl StagePlan {
         }
     }
 
+    /// Whether the columns that come out are known where no row comes in: no function is called then, and none but one that only
+    /// chooses rows gives out what it got.
+    pub(crate) fn tells_columns(&self) -> bool {
+        let is_plain = |step: &PlannedStep| match &step.operator {
+            Operator::Map(call) => call.is_mask,
+            _ => true,
+        };
+        self.compute.kind == ComputeKind::Tasks && self.steps.iter().all(is_plain)
+    }
+
     /// For messages: the names of its maps, or what else it does.
     pub fn name(&self) -> String {
         let mut names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::stream::BatchStream;
 use crate::block;
+use crate::columns::unify;
 use crate::sources::{Opened, blocks};
 
 /// Rows of one feed of an input.
@@ -50,7 +51,9 @@ pub(crate) fn one_after_another(mut feeds: Vec<FeedStream>) -> Box<dyn BatchStre
     if feeds.len() == 1 && feeds[0].schema.is_none() {
         return feeds.remove(0).stream;
     }
-    let schema = feeds.iter().find_map(|feed| feed.schema.clone());
+    let told = feeds.iter().filter_map(|feed| feed.schema.clone());
+    // What has nothing in common fails where rows of both come.
+    let schema = told.reduce(|all, one| unify(&all, &one).unwrap_or(all));
     Box::new(Chain {
         feeds: feeds.into(),
         untold: schema,

@@ -130,7 +130,9 @@ def test_tables_of_one_dataset_are_put_together():
         aktis.data.from_arrow([one, pyarrow.table({"a": ["x"]})])
 
 
-@pytest.mark.parametrize("how", ["map_batches", "filter", "filter of nothing", "flat_map", "source"])
+@pytest.mark.parametrize(
+    "how", ["map_batches", "filter", "filter of nothing", "flat_map", "source", "behind a limit", "union"]
+)
 def test_result_without_rows_keeps_its_columns_and_is_written_and_read(how, tmp_path):
     ds = aktis.data.range(10)
     if how == "map_batches":
@@ -145,6 +147,15 @@ def test_result_without_rows_keeps_its_columns_and_is_written_and_read(how, tmp_
         assert ds.schema().names == ["id"]
     elif how == "flat_map":
         ds = ds.flat_map(lambda row: [])
+    elif how == "behind a limit":
+        nothing = ds.map_batches(lambda batch: {"id": batch["id"][:0], "v": batch["id"][:0]})
+        ds = nothing.limit(5).rename_columns({"v": "w"}).filter(expr="w > 3").select_columns(["w"])
+        assert ds.schema().names == ["w"] and ds.to_arrow().schema.names == ["w"]
+        assert nothing.drop_columns(["v"]).schema().names == ["id"]
+    elif how == "union":
+        nothing = ds.map_batches(lambda batch: {"v": batch["id"][:0]})
+        ds = nothing.union(ds.filter(expr="id > 100"))
+        assert ds.schema().names == ["v", "id"]
     else:
         ds = ds.filter(expr="id > 100")
         assert ds.schema().names == ["id"]

@@ -64,15 +64,18 @@ pub(crate) struct Feeds {
     /// Of the exchanges, those that no input has been made of.
     partitions: BTreeMap<u32, Partition>,
     partition_bytes: u64,
-    /// Whether an input was made of partitions.
+    /// Whether an input was made.
     has_begun: bool,
+    /// Whether there is one empty input where nothing came along forward edges.
+    runs_empty: bool,
 }
 
 impl Feeds {
     /// No edges yet.
-    pub(crate) fn new(is_ordered: bool) -> Self {
+    pub(crate) fn new(is_ordered: bool, runs_empty: bool) -> Self {
         Self {
             is_ordered,
+            runs_empty,
             ..Self::default()
         }
     }
@@ -182,7 +185,12 @@ impl Feeds {
             return !self.partitions.is_empty() || !self.has_begun;
         }
         let mut forward = self.forward();
-        forward.any(|(_, feed)| !feed.blocks.is_empty())
+        self.owes_empty() || forward.any(|(_, feed)| !feed.blocks.is_empty())
+    }
+
+    /// Whether nothing came, and that is worth an input.
+    fn owes_empty(&self) -> bool {
+        self.runs_empty && !self.has_begun && !self.is_empty() && self.are_over()
     }
 
     fn forward(&self) -> impl Iterator<Item = (usize, &Feed)> {
@@ -250,10 +258,11 @@ impl Feeds {
                 break;
             }
         }
-        let is_enough = all > 0 && (is_full(rows, all) || self.are_over() || measure.is_forced);
-        if !is_enough {
+        let is_enough = is_full(rows, all) || self.are_over() || measure.is_forced;
+        if !(self.owes_empty() || all > 0 && is_enough) {
             return None;
         }
+        self.has_begun = true;
         let feeds = self.feeds.iter_mut().zip(counts);
         let take = |(feed, count): (&mut Feed, usize)| {
             let taken = feed.blocks.drain(..count);

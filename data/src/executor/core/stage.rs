@@ -25,6 +25,8 @@ pub struct StageSetup {
     pub row_limit: Option<u64>,
     /// Whether rows leave as blocks, or end in a sink.
     pub makes_blocks: bool,
+    /// Whether it gets one empty input where nothing came at all: its columns are known without rows.
+    pub runs_empty: bool,
 }
 
 /// Where rows go.
@@ -156,7 +158,7 @@ impl StartFailures {
 
 impl Stage {
     pub(crate) fn new(setup: StageSetup) -> Self {
-        let feeds = Feeds::new(setup.keep_order);
+        let feeds = Feeds::new(setup.keep_order, setup.runs_empty);
         Self {
             setup,
             pending: BTreeMap::new(),

@@ -22,14 +22,18 @@ fn shapes() -> impl Strategy<Value = Shape> {
         1usize..4,
         0u64..30,
         prop::option::weighted(0.2, 0u64..60),
+        any::<bool>(),
     )
-        .prop_map(|(rows_per_block, workers, bundle_rows, row_limit)| Shape {
-            rows_per_block,
-            workers,
-            bundle_rows,
-            row_limit,
-            ..Shape::default()
-        })
+        .prop_map(
+            |(rows_per_block, workers, bundle_rows, row_limit, runs_empty)| Shape {
+                rows_per_block,
+                workers,
+                bundle_rows,
+                row_limit,
+                runs_empty,
+                ..Shape::default()
+            },
+        )
 }
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
@@ -145,6 +149,27 @@ fn empty_source_ends_at_once() {
     world.run();
     assert_eq!(world.outcome, Some(Ok(())));
     assert_eq!(world.most_used, 0);
+}
+
+#[test]
+fn stage_that_nothing_comes_to_gets_one_empty_input_if_that_tells_its_columns() {
+    for runs_empty in [true, false] {
+        let shape = Shape {
+            runs_empty,
+            ..Shape::default()
+        };
+        for splits in [vec![], vec![0, 0]] {
+            let count = splits.len();
+            let mut world = World::new(Scenario::chain(splits, vec![shape.clone(); 2]));
+            world.run();
+            assert_eq!(world.outcome, Some(Ok(())));
+            let given = (world.inputs_given(0), world.inputs_given(1));
+            assert_eq!(given, (count, usize::from(runs_empty)));
+        }
+        let mut world = World::new(Scenario::chain(vec![0, 5], vec![shape; 2]));
+        world.run();
+        assert_eq!(world.inputs_given(1), 1, "the one with rows");
+    }
 }
 
 #[test]

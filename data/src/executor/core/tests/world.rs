@@ -26,6 +26,8 @@ pub(super) struct Shape {
     pub(super) growth: Growth,
     /// Partitions that its rows are told apart by, if an exchange of as many comes next.
     pub(super) partitions: u32,
+    /// Gets an empty input where nothing comes.
+    pub(super) runs_empty: bool,
 }
 
 impl Default for Shape {
@@ -38,6 +40,7 @@ impl Default for Shape {
             row_limit: None,
             growth: Growth::Copies(1),
             partitions: 1,
+            runs_empty: false,
         }
     }
 }
@@ -169,6 +172,7 @@ impl World {
                 keep_order: scenario.keep_order,
                 row_limit: shape.row_limit,
                 makes_blocks: !scenario.is_sink(index),
+                runs_empty: shape.runs_empty,
             };
             let demand = StageDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
