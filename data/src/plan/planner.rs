@@ -195,13 +195,15 @@ impl Planner {
             .with_config_options(Arc::clone(&self.options))
             .with_query_execution_start_time(props.query_execution_start_time)
             .build();
-        let expr = self.joined(expr, schema)?;
-        let mut expr = ExprSimplifier::new(context).coerce(expr, schema)?;
+        let simplifier = ExprSimplifier::new(context);
+        let mut expr = simplifier.coerce(self.joined(expr, schema)?, schema)?;
         for rewrite in self.analyzer.function_rewrites() {
             expr = expr
                 .transform_up(|expr| rewrite.rewrite(expr, schema, &self.options))?
                 .data;
         }
+        // Some functions are only another way to write an expression, and cannot be called.
+        let expr = simplifier.simplify(expr)?;
         create_physical_expr(&expr, schema, &props, &PhysicalPlanningContext::default())
     }
 
