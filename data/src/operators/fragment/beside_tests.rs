@@ -367,6 +367,21 @@ fn both_sides_are_sorted_through_files_where_none_fits_into_memory() {
     assert!(ids.into_iter().eq(0..rows));
 }
 
+/// The operator would begin anew with files, for which it wants the rows of its side a second time.
+#[test]
+fn pairs_of_sides_that_cannot_be_held_fail_by_the_name_of_what_is_short() {
+    let rows: Vec<_> = (0..400_000).map(|row| (Some(row), row)).collect();
+    let join = Fragment::Join(Join {
+        keys: Vec::new(),
+        naming: JoinNaming::Apart,
+        ..named(JoinKind::Inner, ["a", "b"], [None, None])
+    });
+    let feeds = vec![side(["a", "x"], &rows), side(["b", "y"], &rows)];
+    let mut stream = open(&join, feeds, environment(4 << 20));
+    let failure = stream.next().expect_err("does not fit");
+    assert!(failure.message.contains("do not fit"), "{failure}");
+}
+
 #[test]
 fn rows_are_zipped_by_their_place_whatever_the_batches_are() {
     let rows = |count: i64| {

@@ -48,6 +48,8 @@ pub(super) struct Slot(Mutex<SlotState>);
 
 #[derive(Default)]
 struct SlotState {
+    /// An operator reads it.
+    is_begun: bool,
     rows: Option<RecordBatch>,
     is_over: bool,
     is_wanted: bool,
@@ -182,11 +184,16 @@ impl PartitionStream for SlotRows {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let is_again = std::mem::replace(&mut self.slot.0.lock().is_begun, true);
+        if is_again {
+            // An operator that holds rows without files begins anew, with files, where they do not fit.
+            let text = "rows that must be held".to_owned();
+            let none = futures::stream::iter([Err(DataFusionError::ResourcesExhausted(text))]);
+            return Box::pin(RecordBatchStreamAdapter::new(schema, none));
+        }
         let rows = SlotStream(Arc::clone(&self.slot));
-        Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.schema),
-            rows,
-        ))
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
 }
 

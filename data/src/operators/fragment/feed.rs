@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::block::data_bytes;
 use crate::columns::{self, Misfit};
@@ -151,18 +151,34 @@ impl FragmentFeed {
 /// copied: operators count the memory that a batch holds on to, which is that of the whole block.
 fn cut(batch: RecordBatch, most: u64) -> Result<(RecordBatch, Option<RecordBatch>), TaskFailure> {
     let (rows, bytes) = (batch.num_rows(), data_bytes(&batch));
+    if rows == 0 {
+        return Ok((RecordBatch::new_empty(batch.schema()), None));
+    }
     let pieces = usize::try_from(bytes.div_ceil(most.max(1))).unwrap_or(rows);
     let length = rows.div_ceil(pieces.max(1));
     let holds_more = batch.get_array_memory_size() as u64 > HELD_PER_BYTE * bytes.max(most);
-    if rows == 0 || (length >= rows && !holds_more) {
+    if length >= rows && !holds_more {
         return Ok((batch, None));
     }
     // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
     let parts = [batch.slice(0, length), batch.slice(0, 0)];
     let piece = concat_batches(&batch.schema(), &parts)
+        .and_then(|piece| {
+            let columns = piece.columns().iter().map(without_others);
+            RecordBatch::try_new(piece.schema(), columns.collect())
+        })
         .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("cut a batch: {error}")))?;
     let rest = (length < rows).then(|| batch.slice(length, rows - length));
     Ok((piece, rest))
+}
+
+/// Views share the texts of the batch that they were copied from, and hold on to all of them.
+fn without_others(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        _ => Arc::clone(column),
+    }
 }
 
 /// Parts of a dataset differ in whether there are nulls; operators must not.

@@ -147,16 +147,16 @@ enum How {
     Hash { is_left_held: bool },
     /// Both sides are sorted by the keys.
     Merge,
-    /// Every row with every row; the left side is held.
-    Nested,
+    /// Every row with every row; one side is held.
+    Nested { is_left_held: bool },
 }
 
 impl How {
     fn choose(join: &Join, left: (u64, u64), right: (u64, u64), environment: &Environment) -> Self {
-        if join.keys.is_empty() {
-            return Self::Nested;
-        }
         let is_left_held = left.1 <= right.1;
+        if join.keys.is_empty() {
+            return Self::Nested { is_left_held };
+        }
         let smaller = if is_left_held { left } else { right };
         if join.is_not_in {
             // The operator that knows of `NOT IN` holds the left.
@@ -165,6 +165,14 @@ impl How {
             Self::Hash { is_left_held }
         } else {
             Self::Merge
+        }
+    }
+
+    /// Operators hold their left side.
+    fn is_swapped(self) -> bool {
+        match self {
+            Self::Hash { is_left_held } | Self::Nested { is_left_held } => !is_left_held,
+            Self::Merge => false,
         }
     }
 }
@@ -267,11 +275,7 @@ impl Layout {
         let (left_slot, left) = leaf(&self.left)?;
         let (right_slot, right) = leaf(&self.right)?;
         let plan = self.operator(join, how, left, right)?;
-        let is_swapped = how
-            == How::Hash {
-                is_left_held: false,
-            };
-        let plan = self.projected(join.kind, is_swapped, plan)?;
+        let plan = self.projected(join.kind, how.is_swapped(), plan)?;
         Run::new(STEP, &plan, vec![left_slot, right_slot], environment)
     }
 
@@ -291,9 +295,17 @@ impl Layout {
         let filter = self.condition(join)?;
         let on: JoinOn = self.keys.iter().map(|&pair| self.pair(pair)).collect();
         Ok(match how {
-            How::Nested => Arc::new(NestedLoopJoinExec::try_new(
+            How::Nested { is_left_held: true } => Arc::new(NestedLoopJoinExec::try_new(
                 left, right, filter, &kind, None,
             )?),
+            How::Nested {
+                is_left_held: false,
+            } => {
+                let filter = filter.map(|filter| filter.swap());
+                let kind = kind.swap();
+                let nested = NestedLoopJoinExec::try_new(right, left, filter, &kind, None);
+                Arc::new(nested?)
+            }
             How::Merge => {
                 let (ones, others): (Vec<_>, Vec<_>) = on.iter().cloned().unzip();
                 let (left, right) = (sorted(left, ones)?, sorted(right, others)?);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    StringViewArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema};
@@ -413,4 +414,25 @@ fn failure_of_the_step_before_passes_as_it_is() {
     let sort = sort_by(vec![key("a", false)]);
     let failure = open(&sort, vec![Box::new(Fails)], environment(1)).next();
     assert_eq!(failure.expect_err("fails").message, "seven");
+}
+
+/// Operators count all that a batch holds on to: a few rows of a block must not count as the block.
+#[test]
+fn few_rows_of_a_large_batch_hold_on_to_nothing_else() {
+    let long = "x".repeat(64);
+    let views = StringViewArray::from_iter_values((0..40_000).map(|row| format!("{row} {long}")));
+    let large = table(vec![
+        ("number", ints(&vec![Some(7); 40_000])),
+        ("text", Arc::new(views)),
+    ]);
+    for rows in [0, 3] {
+        let part: Vec<_> = vec![large.slice(9, rows)];
+        let part = Box::new(Batches(part.into_iter()));
+        let mut feed = feed::FragmentFeed::new("Sort", part, 64 << 10);
+        let schema = feed.whole().expect("is read").expect("has columns");
+        let piece = feed.next().expect("is copied").expect("is there");
+        assert_eq!((piece.num_rows(), piece.schema()), (rows, schema));
+        let held = piece.get_array_memory_size();
+        assert!(held < 64 << 10, "{rows} rows hold {held} bytes");
+    }
 }
