@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from . import _batches, _iteration, _local_shuffle, _one_schema
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy
     import pandas
     import pyarrow
-    import torch  # pyright: ignore[reportMissingImports] - it need not be there
 
     from ._typed import BatchFormat, IterArgs
     from .collate_fn import CollateFn
@@ -151,8 +150,8 @@ class Iterating:
         *,
         prefetch_batches: int = 1,
         batch_size: int | None = 256,
-        dtypes: torch.dtype | Mapping[str, torch.dtype] | None = None,
-        device: str | torch.device = "auto",
+        dtypes: Any = None,
+        device: Any = "auto",
         collate_fn: Callable[[Any], Any] | CollateFn | None = None,
         drop_last: bool = False,
         local_shuffle_buffer_size: int | None = None,
@@ -164,9 +163,9 @@ class Iterating:
         Args:
             prefetch_batches: As in :meth:`iter_batches`; what is made ahead is on the device already.
             batch_size: As in :meth:`iter_batches`.
-            dtypes: The type of all tensors, or one for each column that is named; others keep the type of their column. Not with
-                ``collate_fn``.
-            device: Where the tensors shall be; ``"auto"``: in the memory of this process.
+            dtypes: The type of all tensors (a ``torch.dtype``), or one for each column that is named (a dict); others keep
+                the type of their column. Not with ``collate_fn``.
+            device: Where the tensors shall be, as text or a ``torch.device``; ``"auto"``: in the memory of this process.
             collate_fn: Makes of a batch what is wanted instead: of a dict of numpy arrays, or, if it is one of the classes of
                 :mod:`aktis.data.collate_fn`, of a table or data frame. Tensors in what it returns go to the device.
             drop_last: As in :meth:`iter_batches`.
