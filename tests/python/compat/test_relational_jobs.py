@@ -11,7 +11,7 @@ data = importlib.import_module(f"{ray.__name__}.data")
 aggregate = importlib.import_module(f"{ray.__name__}.data.aggregate")
 
 pytestmark = pytest.mark.usefixtures("session")
-WORDS = "light beam sun lamp actor task queue batch table column".split()
+WORDS: list[str] = ["light", "beam", "sun", "lamp", "actor", "task", "queue", "batch", "table", "column"]
 
 
 def texts(count):
