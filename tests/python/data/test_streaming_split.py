@@ -200,6 +200,18 @@ def shares_of(consumers, *, is_equal):
     return (EqualShares if is_equal else Shares)(consumers, room_bytes=0)
 
 
+def test_one_that_takes_nothing_is_waited_for_once():
+    shares = shares_of(2, is_equal=False)
+    for number in range(20):
+        shares.put(Part(number, 0, 5, 50, True))
+    while shares.take(0) is not None:
+        pass
+    assert shares.take(0, is_starved=True) is not None
+    assert shares.take(0) is not None, "the other is late, and has taken nothing since"
+    assert shares.take(1) is not None
+    assert shares.take(0) is None, "it is waited for again"
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_shares_of_any_blocks_and_any_order_of_consumers_are_equal_and_whole(seed):
     """SHARE-1 (every-row-once), SHARE-2 (equal-at-the-end)."""

@@ -37,6 +37,8 @@ class Shares:
     def _begin(self, consumers: int) -> None:
         #: What waits for each.
         self._waiting: list[deque[Part]] = [deque() for _ in range(consumers)]
+        #: Whether somebody else has been given what waited for it, and it has taken nothing since.
+        self._is_late = [False] * consumers
 
     def put(self, part: Part) -> None:
         """More rows, for who has been given the fewest."""
@@ -63,15 +65,19 @@ class Shares:
 
     def take(self, consumer: int, *, is_starved: bool = False) -> Part | None:
         """Rows for this one; ``None``: none now. One that has been waiting for long takes from who has the most waiting, if
-        nothing more can come before somebody takes something."""
+        nothing more can come before somebody takes something; and from then on at once, until that one takes something, too."""
         # What is taken waits for nobody else any more (SHARE-1).
         if self._waiting[consumer]:
+            self._is_late[consumer] = False
             part = self._waiting[consumer].popleft()
             self._bytes -= part.bytes
             return part
-        if not (is_starved and self.is_full()):
+        if not self.is_full():
             return None
         slow = max(range(len(self._waiting)), key=lambda other: rows_of(self._waiting[other]))
+        if not (is_starved or self._is_late[slow]):
+            return None
+        self._is_late[slow] = True
         part = self._waiting[slow].pop()
         self._bytes -= part.bytes
         self._given[slow] -= part.rows
