@@ -1,6 +1,8 @@
 //! What happens to rows inside of a stage, one step after the other. How a step is carried out is told in
 //! [`operators`](crate::operators), how it travels in `wire`.
 
+use std::sync::Arc;
+
 use aktis_inference::TextEmbedderSpec;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -25,6 +27,8 @@ pub enum Operator {
     Rename(Vec<(String, String)>),
     /// Brings rows into the form of these columns, by name.
     Conform(SchemaRef),
+    /// The same; rows that have others fail, since somebody has relied on these.
+    Declare(SchemaRef),
     /// Keeps such a share of the rows (the bits of a 64-bit float between 0 and 1) by chance.
     Sample {
         /// The share.
@@ -106,6 +110,7 @@ impl Operator {
             LateStep::Select(names) => ("Select", Self::Select(names.clone())),
             LateStep::Drop(names) => ("Drop", Self::Drop(names.clone())),
             LateStep::Rename(pairs) => ("Rename", Self::Rename(pairs.clone())),
+            LateStep::Declare(columns) => ("Declare", Self::Declare(Arc::clone(columns))),
             LateStep::Compute(columns) => {
                 let column = |(name, expression): &(String, Expression)| NamedExpression {
                     name: name.clone(),
@@ -129,7 +134,8 @@ impl Operator {
             | Self::Select(_)
             | Self::Drop(_)
             | Self::Rename(_)
-            | Self::Conform(_) => true,
+            | Self::Conform(_)
+            | Self::Declare(_) => true,
         }
     }
 

@@ -54,6 +54,8 @@ enum Bound {
     Compute(SchemaRef, Vec<BoundExpression>),
     /// Brought into this form.
     Conform(SchemaRef),
+    /// Brought into this form, in which somebody knows them.
+    Declare(SchemaRef),
     /// Columns by position, with their new names.
     Columns(SchemaRef, Vec<usize>),
 }
@@ -132,6 +134,7 @@ fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
         }
         Operator::Rename(pairs) => bind_rename(pairs, schema),
         Operator::Conform(columns) => Ok(Bound::Conform(Arc::clone(columns))),
+        Operator::Declare(columns) => bind_declare(columns, schema),
         Operator::Map(_) | Operator::Relational(_) | Operator::Sample { .. } => {
             Err(TaskFailure::new(
                 ErrorCode::Internal,
@@ -191,6 +194,23 @@ fn bind_rename(pairs: &[(String, String)], schema: &Schema) -> Result<Bound, Tas
     Ok(Bound::Columns(Arc::new(Schema::new(fields)), indices))
 }
 
+fn bind_declare(columns: &SchemaRef, schema: &Schema) -> Result<Bound, TaskFailure> {
+    let others = schema.fields().iter().map(|field| field.name());
+    let others = others.filter(|name| columns.index_of(name).is_err());
+    let others: Vec<String> = others.cloned().collect();
+    if others.is_empty() {
+        return Ok(Bound::Declare(Arc::clone(columns)));
+    }
+    Err(TaskFailure::new(
+        ErrorCode::Application,
+        format!(
+            "sql(): some rows have columns {}, which the first rows had not, and the query does not know: name the columns \
+             that it shall know, ds.select_columns([...])",
+            quoted(&others)
+        ),
+    ))
+}
+
 fn columns(schema: &Schema, indices: Vec<usize>) -> Bound {
     let fields: Vec<FieldRef> = indices
         .iter()
@@ -246,6 +266,10 @@ impl Bound {
             Self::Conform(schema) => conform(batch, schema).map_err(|misfit| {
                 let between = misfit.between("in one dataset", "in another");
                 TaskFailure::new(ErrorCode::Application, format!("union(): {between}"))
+            }),
+            Self::Declare(schema) => conform(batch, schema).map_err(|misfit| {
+                let between = misfit.between("in the first rows", "in others");
+                TaskFailure::new(ErrorCode::Application, format!("sql(): {between}"))
             }),
             Self::Columns(schema, indices) => {
                 let arrays = indices

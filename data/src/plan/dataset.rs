@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_common::DataFusionError;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
 };
@@ -125,6 +126,23 @@ impl Dataset {
     /// The plan as it was written.
     pub fn plan(&self) -> &LogicalPlan {
         &self.plan
+    }
+
+    /// The same rows, which have these columns: somebody has seen the first of them. Rows that have others fail the run.
+    pub fn declared(&self, columns: &Schema) -> Result<Self, PlanError> {
+        let field = |field: &FieldRef| Field::clone(field).with_nullable(true);
+        let columns: Vec<Field> = columns.fields().iter().map(field).collect();
+        self.late(LateStep::Declare(Arc::new(Schema::new(columns))))
+    }
+
+    /// Whether a function of somebody's has to run for the rows.
+    pub fn has_functions(&self) -> bool {
+        let is_map = |node: &LogicalPlan| {
+            Ok(matches!(node, LogicalPlan::Extension(extension)
+                if extension.node.as_any().is::<MapNode>()))
+        };
+        // The walk itself cannot fail.
+        self.plan.exists(is_map).unwrap_or(true)
     }
 
     /// Whether there may be columns that only a run will show.

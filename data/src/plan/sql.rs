@@ -42,7 +42,8 @@ impl Dataset {
         for (name, dataset) in tables {
             if dataset.is_open() {
                 return Err(refused(&format!(
-                    "the columns of '{name}' are known only when its functions have run: give {name}.materialize()"
+                    "the columns of '{name}' are known only when its functions have run: call {name}.schema() before, which runs \
+                     them on a few rows, or give {name}.materialize()"
                 )));
             }
         }

@@ -3,6 +3,8 @@
 use aktis_common::error::ErrorCode;
 use aktis_inference::TextEmbedderSpec;
 use aktis_worker::TaskFailure;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion_common::DataFusionError;
 
 use super::expression::ExpressionSpec;
@@ -62,11 +64,8 @@ fn operator(step: Step) -> Result<Operator, TaskFailure> {
             Operator::Rename(pairs.map(|pair| (pair.old, pair.new)).collect())
         }
         StepKind::Map(step) => Operator::Map(map_call(step)?),
-        StepKind::Conform(columns) => {
-            Operator::Conform(block::decode_schema(columns).map_err(|error| {
-                TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}"))
-            })?)
-        }
+        StepKind::Conform(columns) => Operator::Conform(schema(columns)?),
+        StepKind::Declare(columns) => Operator::Declare(schema(columns)?),
         StepKind::Sample(SampleStep { share, seed }) => Operator::Sample { share, seed },
         StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })
@@ -80,6 +79,11 @@ fn named_expressions(step: ProjectStep) -> Result<Vec<crate::graph::NamedExpress
         })
     };
     step.columns.into_iter().map(column).collect()
+}
+
+fn schema(columns: Bytes) -> Result<SchemaRef, TaskFailure> {
+    block::decode_schema(columns)
+        .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}")))
 }
 
 fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {

@@ -56,6 +56,7 @@ fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         }
         Operator::Map(call) => StepKind::Map(map_step(call)),
         Operator::Conform(columns) => StepKind::Conform(block::encode_schema(columns)?),
+        Operator::Declare(columns) => StepKind::Declare(block::encode_schema(columns)?),
         Operator::Sample { share, seed } => StepKind::Sample(SampleStep {
             share: *share,
             seed: *seed,

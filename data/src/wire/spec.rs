@@ -107,7 +107,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: Option<StepKind>,
 }
 
@@ -144,6 +144,9 @@ pub enum StepKind {
     /// Computes columns besides those that are there.
     #[prost(message, tag = "10")]
     Compute(ProjectStep),
+    /// The same as `Conform`; rows with other columns fail.
+    #[prost(bytes = "bytes", tag = "11")]
+    Declare(Bytes),
 }
 
 /// A share of the rows.

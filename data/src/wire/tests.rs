@@ -72,6 +72,7 @@ fn operators() -> impl Strategy<Value = Operator> {
         fragments().prop_map(Operator::Relational),
         any::<(u64, u64)>().prop_map(|(share, seed)| Operator::Sample { share, seed }),
         names().prop_map(|names| Operator::Conform(columns_of(names))),
+        names().prop_map(|names| Operator::Declare(columns_of(names))),
     ]
 }
 

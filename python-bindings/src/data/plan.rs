@@ -336,6 +336,17 @@ impl PyPlan {
             .transpose()
     }
 
+    /// The same rows, which have these columns; rows that have others fail the run.
+    fn declared(&self, schema: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let schema = schema_from_py(schema)?;
+        self.then(self.dataset.declared(&schema))
+    }
+
+    /// Whether a function has to run for the rows.
+    fn has_functions(&self) -> bool {
+        self.dataset.has_functions()
+    }
+
     /// How many rows come out, None if only a run can tell.
     fn known_rows(&self) -> PyResult<Option<u64>> {
         let job = plan_job(&self.dataset, &Sink::Consumer);

@@ -206,3 +206,34 @@ def test_joined_and_grouped_rows_go_through_functions_and_methods():
     assert pickle.loads(pickle.dumps(ds)).count() == 3
     again = aktis.data.sql("select sum(n) as n from t", t=ds)
     assert again.take_all() == [{"n": 20}]
+
+
+def test_files_that_tell_their_columns_when_they_are_read_are_tables(tmp_path):
+    aktis.data.from_items([{"id": n, "name": f"name {n}"} for n in range(6)]).write_csv(str(tmp_path / "names"))
+    names = aktis.data.read_csv(str(tmp_path / "names"))
+    query = "select id, upper(name) as name, even from names join numbers using (id) where names.id > 3 order by id"
+    numbers = aktis.data.range(6).with_column("even", col("id") % 2 == 0)
+    assert aktis.data.sql(query, names=names, numbers=numbers).take_all() == [
+        {"id": 4, "name": "NAME 4", "even": True},
+        {"id": 5, "name": "NAME 5", "even": False},
+    ]
+
+
+def test_function_whose_columns_were_seen_is_a_table():
+    doubled = aktis.data.range(100).map_batches(lambda batch: {"id": batch["id"], "twice": batch["id"] * 2})
+    with pytest.raises(ValueError, match=r"call doubled.schema\(\) before"):
+        aktis.data.sql("select sum(twice) as total from doubled", doubled=doubled)
+    doubled.schema()
+    assert aktis.data.sql("select sum(twice) as total from doubled", doubled=doubled).take_all() == [{"total": 9900}]
+    # Filters stay behind the function.
+    assert aktis.data.sql("select id from doubled where twice = 6", doubled=doubled).take_all() == [{"id": 3}]
+
+
+def test_columns_that_come_later_fail_the_query_and_are_not_lost(tmp_path):
+    aktis.data.from_items([{"id": 1}]).write_json(str(tmp_path / "a"))
+    aktis.data.from_items([{"id": 2, "more": "x"}]).write_json(str(tmp_path / "b"))
+    rows = aktis.data.read_json([str(tmp_path / "a"), str(tmp_path / "b")])
+    with pytest.raises(Exception, match=r"some rows have columns 'more', which the first rows had not"):
+        aktis.data.sql("select * from rows", rows=rows).take_all()
+    chosen = rows.select_columns(["id"])
+    assert sorted(row["id"] for row in aktis.data.sql("select id from rows", rows=chosen).take_all()) == [1, 2]

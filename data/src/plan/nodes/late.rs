@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, SchemaRef};
 use datafusion_common::{DFSchema, DFSchemaRef, Result};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
@@ -29,6 +29,8 @@ pub enum LateStep {
     Rename(Vec<(String, String)>),
     /// These columns besides, or in the place of those of their name.
     Compute(Vec<(String, Expression)>),
+    /// The rows have these columns, and no others: somebody has seen the first of them.
+    Declare(SchemaRef),
 }
 
 impl LateStep {
@@ -36,6 +38,7 @@ impl LateStep {
     fn rename<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         match self {
             Self::Filter(_) => Some(name),
+            Self::Declare(columns) => columns.index_of(name).is_ok().then_some(name),
             Self::Select(names) => names.iter().any(|kept| kept == name).then_some(name),
             Self::Drop(names) => (!names.iter().any(|dropped| dropped == name)).then_some(name),
             Self::Rename(pairs) => {
@@ -63,6 +66,14 @@ pub struct LateNode {
 impl LateNode {
     /// The node that does `step` over `input`.
     pub fn try_new(step: LateStep, input: LogicalPlan) -> Result<Self> {
+        if let LateStep::Declare(columns) = &step {
+            let schema = Arc::new(DFSchema::try_from(Arc::clone(columns))?);
+            return Ok(Self {
+                step,
+                input,
+                schema,
+            });
+        }
         let mut fields = Vec::new();
         for (qualifier, field) in input.schema().iter() {
             let Some(name) = step.rename(field.name()) else {
@@ -89,7 +100,7 @@ impl LateNode {
 
     /// Whether columns may come out that the schema does not know.
     pub fn is_open(&self) -> bool {
-        is_open(&self.input)
+        !matches!(self.step, LateStep::Declare(_)) && is_open(&self.input)
     }
 }
 
@@ -120,6 +131,11 @@ impl UserDefinedLogicalNodeCore for LateNode {
         let renamed = match &self.step {
             LateStep::Rename(pairs) => pairs.iter().map(|(_, new)| new.clone()).collect(),
             LateStep::Compute(columns) => columns.iter().map(|(name, _)| name.clone()).collect(),
+            // Their types are those that were declared behind this node alone.
+            LateStep::Declare(columns) => {
+                let names = columns.fields().iter().map(|field| field.name().clone());
+                names.collect()
+            }
             _ => HashSet::new(),
         };
         let unknown_below = self
@@ -155,6 +171,14 @@ impl UserDefinedLogicalNodeCore for LateNode {
                     .collect();
                 write!(f, "Compute (bound at run time): {}", columns.join(", "))
             }
+            LateStep::Declare(columns) => {
+                let names: Vec<&str> = columns
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().as_str())
+                    .collect();
+                write!(f, "Declare: {}", names.join(", "))
+            }
         }
     }
 
@@ -163,8 +187,8 @@ impl UserDefinedLogicalNodeCore for LateNode {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        // The columns of a filter may only be known by its text.
-        if matches!(self.step, LateStep::Filter(_)) {
+        // The columns of a filter may only be known by its text; and all that were declared must come.
+        if matches!(self.step, LateStep::Filter(_) | LateStep::Declare(_)) {
             return None;
         }
         let wanted: HashSet<&str> = output_columns

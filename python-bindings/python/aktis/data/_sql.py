@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _native
 from .dataset import Dataset
 
@@ -15,7 +17,8 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
 
     Args:
         query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
-        datasets: the datasets. Their columns must be known: behind a function in Python give ``ds.materialize()``.
+        datasets: the datasets. Their columns must be known: those of files are looked up in the first one; behind a function in
+            Python call ``ds.schema()`` before, or give ``ds.materialize()``. Rows that have other columns later fail the run.
 
     Returns:
         A dataset. Nothing runs until rows are taken.
@@ -36,5 +39,14 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     for name, dataset in datasets.items():
         if not isinstance(dataset, Dataset):
             raise TypeError(f"sql(): {name} is a {type(dataset).__name__} and no dataset")
-    tables = [(name, dataset._plan) for name, dataset in datasets.items()]
+    tables = [(name, _with_columns(dataset)) for name, dataset in datasets.items()]
     return Dataset(_native.plan().sql(query, tables))
+
+
+def _with_columns(dataset: Dataset) -> Any:
+    """The plan of a dataset, which tells its columns if reading is all that has to be done to know them."""
+    plan = dataset._plan
+    if plan.schema() is not None:
+        return plan
+    columns = dataset.schema(fetch_if_missing=not plan.has_functions())
+    return plan if columns is None else plan.declared(columns.base_schema)
