@@ -269,7 +269,10 @@ impl Bound {
             }),
             Self::Declare(schema) => conform(batch, schema).map_err(|misfit| {
                 let between = misfit.between("in the first rows", "in others");
-                TaskFailure::new(ErrorCode::Application, format!("sql(): {between}"))
+                let text = format!(
+                    "sql(): {between}; bring the column to one type before: with_column(name, col(name).cast(type))"
+                );
+                TaskFailure::new(ErrorCode::Application, text)
             }),
             Self::Columns(schema, indices) => {
                 let arrays = indices

@@ -84,6 +84,17 @@ pub(crate) struct OwnStage {
     pub(crate) max_writers: Option<usize>,
 }
 
+impl OwnStage {
+    /// The one that is needed if files shall have so many rows at least, or so many workers shall write at most.
+    fn for_files(min_rows: Option<u64>, max_writers: Option<usize>) -> Option<Self> {
+        let is_needed = min_rows.is_some() || max_writers.is_some();
+        is_needed.then(|| Self {
+            min_rows: min_rows.unwrap_or(0),
+            max_writers,
+        })
+    }
+}
+
 impl Sink {
     fn kind(&self) -> &dyn SinkKind {
         match self {

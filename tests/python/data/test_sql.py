@@ -219,6 +219,17 @@ def test_files_that_tell_their_columns_when_they_are_read_are_tables(tmp_path):
     ]
 
 
+def test_files_whose_types_differ_or_that_are_empty_say_what_to_do(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,5\n")
+    (tmp_path / "b.csv").write_text("id,x\n2,five\n")
+    rows = aktis.data.read_csv([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    with pytest.raises(Exception, match=r"column 'x' is Int64 in the first rows and Utf8 in others.*: with_column\("):
+        aktis.data.sql("select sum(x) as total from rows", rows=rows).take_all()
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(ValueError, match=r"there are no rows in 'none', and its files tell no column"):
+        aktis.data.sql("select * from none", none=aktis.data.read_csv(str(tmp_path / "empty.csv")))
+
+
 def test_function_whose_columns_were_seen_is_a_table():
     doubled = aktis.data.range(100).map_batches(lambda batch: {"id": batch["id"], "twice": batch["id"] * 2})
     with pytest.raises(ValueError, match=r"call doubled.schema\(\) before"):

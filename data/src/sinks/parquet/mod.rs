@@ -84,11 +84,7 @@ impl SinkKind for ParquetOutput {
     }
 
     fn own_stage(&self) -> Option<OwnStage> {
-        let is_needed = self.min_rows_per_file.is_some() || self.max_writers.is_some();
-        is_needed.then(|| OwnStage {
-            min_rows: self.min_rows_per_file.unwrap_or(0),
-            max_writers: self.max_writers,
-        })
+        OwnStage::for_files(self.min_rows_per_file, self.max_writers)
     }
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {

@@ -39,14 +39,17 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     for name, dataset in datasets.items():
         if not isinstance(dataset, Dataset):
             raise TypeError(f"sql(): {name} is a {type(dataset).__name__} and no dataset")
-    tables = [(name, _with_columns(dataset)) for name, dataset in datasets.items()]
+    tables = [(name, _with_columns(name, dataset)) for name, dataset in datasets.items()]
     return Dataset(_native.plan().sql(query, tables))
 
 
-def _with_columns(dataset: Dataset) -> Any:
+def _with_columns(name: str, dataset: Dataset) -> Any:
     """The plan of a dataset, which tells its columns if reading is all that has to be done to know them."""
     plan = dataset._plan
     if plan.schema() is not None:
         return plan
-    columns = dataset.schema(fetch_if_missing=not plan.has_functions())
+    has_functions = plan.has_functions()
+    columns = dataset.schema(fetch_if_missing=not has_functions)
+    if columns is None and not has_functions:
+        raise ValueError(f"sql(): there are no rows in '{name}', and its files tell no column: leave it out, or write a header")
     return plan if columns is None else plan.declared(columns.base_schema)
