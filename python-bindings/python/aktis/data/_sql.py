@@ -51,5 +51,7 @@ def _with_columns(name: str, dataset: Dataset) -> Any:
     has_functions = plan.has_functions()
     columns = dataset.schema(fetch_if_missing=not has_functions)
     if columns is None and not has_functions:
-        raise ValueError(f"sql(): there are no rows in '{name}', and its files tell no column: leave it out, or write a header")
+        raise ValueError(
+            f"sql(): there are no rows in '{name}', and its files tell no column: leave it out, or write a header"
+        )
     return plan if columns is None else plan.declared(columns.base_schema)
