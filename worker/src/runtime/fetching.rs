@@ -1,17 +1,20 @@
 //! Bringing many stored objects here side by side.
 //!
 //! Each takes a question to the raylet, and perhaps a transfer from another node. So the questions for the next
-//! [`READS_AHEAD`] are sent before the first is answered.
+//! [`READS_AHEAD`] are sent before the first is answered; those for objects that become ready meanwhile are sent then.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use aktis_common::ids::{NodeId, ObjectId};
+use aktis_lane::Waiter;
 use aktis_proto::v1 as wire;
 use rustc_hash::FxHashMap;
 
 use super::at_work::Subject;
-use super::waiting::{Interrupt, Waiting};
+use super::waiting::{EnteredGetter, Interrupt, Waiting};
 use super::{GetError, Runtime};
+use crate::core::Watcher;
 use crate::core::objects::ObjectState;
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
@@ -27,13 +30,17 @@ pub(super) struct ReadsAhead {
     begun: FxHashMap<ObjectId, BegunRead>,
     /// Up to here the list was looked through.
     position: usize,
+    /// What stands there is not ready yet.
+    is_held_up: bool,
 }
 
 impl ReadsAhead {
     /// Begins reads of stored objects behind `position`, whose turn it is.
     fn fill(&mut self, runtime: &Runtime, references: &[ObjectRef], position: usize) {
         self.position = self.position.max(position + 1);
-        if self.begun.len() * 2 > READS_AHEAD || self.position >= references.len() {
+        let was_held_up = std::mem::take(&mut self.is_held_up);
+        let are_enough = self.begun.len() * 2 > READS_AHEAD && !was_held_up;
+        if are_enough || self.position >= references.len() {
             return;
         }
         let mut places = Vec::new();
@@ -52,7 +59,10 @@ impl ReadsAhead {
                             making: stored.making,
                         });
                     }
-                    Some(ObjectState::Pending | ObjectState::Lost) => break,
+                    Some(ObjectState::Pending | ObjectState::Lost) => {
+                        self.is_held_up = true;
+                        break;
+                    }
                     _ => {}
                 }
                 self.position += 1;
@@ -65,33 +75,82 @@ impl ReadsAhead {
                 .or_insert_with(|| runtime.0.store.begin_read(place));
         }
     }
+
+    /// What has to become ready before more can be asked for.
+    fn awaits(&self, references: &[ObjectRef]) -> Option<ObjectId> {
+        let held_up = references.get(self.position).filter(|_| self.is_held_up);
+        held_up.map(ObjectRef::id)
+    }
 }
 
 impl Runtime {
-    /// The stored object at `position` of a list; `None` if its copies turn out to be lost, so that it is to be waited for again.
-    pub(super) fn read_in_turn(
-        &self,
+    /// The stored object at `position` of a list. `None`: the list is to be looked at again, since its copies turn out to be
+    /// lost, or something further on is ready to be asked for, or has failed.
+    pub(super) fn read_in_turn<'a>(
+        &'a self,
         references: &[ObjectRef],
         position: usize,
         place: ObjectPlace,
         ahead: &mut ReadsAhead,
+        getter: &mut Option<EnteredGetter<'a>>,
         waiting: &mut Waiting<'_>,
     ) -> Result<Option<Value>, GetError> {
         ahead.fill(self, references, position);
         let (object, owner) = (place.object, place.owner);
-        let read = match ahead.begun.remove(&object) {
-            Some(begun) => begun.finish(|waiter| waiting.wait_for(waiter, Subject::object(object))),
-            None => self.read_from_store(place, waiting),
+        let begun = match ahead.begun.remove(&object) {
+            Some(begun) => begun,
+            None => match self.0.store.read_again(object) {
+                Some(bytes) => return self.value_of(&bytes).map(Some).map_err(GetError::Failed),
+                None => self.0.store.begin_read(place),
+            },
         };
-        match read {
+        if !begun.is_answered() {
+            let next = ahead.awaits(references);
+            if next.is_some() && getter.is_none() {
+                *getter = Some(self.look_ahead(&references[position..])?);
+            }
+            self.wait_for_read(&begun, object, next, getter.as_ref(), waiting)?;
+            if !begun.is_answered() {
+                ahead.begun.insert(object, begun);
+                return Ok(None);
+            }
+        }
+        match begun.take() {
             Ok(bytes) => self.value_of(&bytes).map(Some).map_err(GetError::Failed),
-            Err(Ok(ReadError::Failed(failure))) => Err(GetError::Failed(failure)),
-            Err(Ok(ReadError::Lost(missed))) => {
+            Err(ReadError::Failed(failure)) => Err(GetError::Failed(failure)),
+            Err(ReadError::Lost(missed)) => {
                 self.report_lost(object, owner, &missed);
                 Ok(None)
             }
-            Err(Err(error)) => Err(error),
         }
+    }
+
+    /// Waits until the read of `object` is answered, `next` is ready, or the getter is told of a failure.
+    fn wait_for_read(
+        &self,
+        begun: &BegunRead,
+        object: ObjectId,
+        next: Option<ObjectId>,
+        getter: Option<&EnteredGetter<'_>>,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<(), GetError> {
+        let waiter = Waiter::new(1);
+        begun.tell(&waiter);
+        if next.is_some() || getter.is_some() {
+            self.with_core(|core, effects| {
+                if let Some(getter) = getter {
+                    core.objects.getter_waits(getter.number(), &waiter);
+                }
+                if let Some(next) = next {
+                    core.watch(next, Watcher::Thread(Arc::clone(&waiter)), effects);
+                }
+            });
+        }
+        let waited = waiting.wait_for(&waiter, Subject::object(object));
+        if let Some(next) = next {
+            self.unwatch_all(&[next], &waiter);
+        }
+        waited
     }
 
     /// The values of dependencies that did not come along with a call: those that the caller says are in a store, and those

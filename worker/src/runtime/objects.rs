@@ -5,32 +5,14 @@ use aktis_common::ids::ObjectId;
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 
-use super::at_work::Subject;
-use super::waiting::Waiting;
-use super::{GetError, Runtime};
+use super::Runtime;
 use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
-use crate::store::client::{Missed, ObjectPlace, ReadError};
+use crate::store::client::Missed;
 use crate::store::layout::read_stored;
 use crate::value::Value;
 
 impl Runtime {
-    /// An object of the stores, pinned in the one of this node; brought here if need be.
-    pub(super) fn read_from_store(
-        &self,
-        place: ObjectPlace,
-        waiting: &mut Waiting<'_>,
-    ) -> Result<Bytes, Result<ReadError, GetError>> {
-        let subject = Subject::object(place.object);
-        match self.0.store.read_again(place.object) {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let begun = self.0.store.begin_read(place);
-                begun.finish(|waiter| waiting.wait_for(waiter, subject))
-            }
-        }
-    }
-
     /// Reads a stored object's value; references in it count as held by this process.
     pub(super) fn value_of(&self, object: &Bytes) -> Result<Value, TaskFailure> {
         let broken = |error: String| {

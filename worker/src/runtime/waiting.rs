@@ -134,10 +134,16 @@ impl Drop for Waiting<'_> {
 }
 
 /// A thread in `get` that is told when any object fails. It waits no more when this is dropped.
-struct EnteredGetter<'a> {
+pub(super) struct EnteredGetter<'a> {
     runtime: &'a Runtime,
     number: u64,
     has_failures: Arc<AtomicBool>,
+}
+
+impl EnteredGetter<'_> {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Drop for EnteredGetter<'_> {
@@ -183,6 +189,7 @@ impl Runtime {
                         position,
                         place,
                         &mut ahead,
+                        &mut getter,
                         &mut waiting,
                     )?);
                 }
@@ -200,7 +207,7 @@ impl Runtime {
 
     /// Has everything asked for that another process owns or that was lost, so that it comes side by side. Fails if something
     /// has failed already; later failures are told to the waits of the getter that is returned.
-    fn look_ahead(&self, references: &[ObjectRef]) -> Result<EnteredGetter<'_>, GetError> {
+    pub(super) fn look_ahead(&self, references: &[ObjectRef]) -> Result<EnteredGetter<'_>, GetError> {
         let has_failures = Arc::new(AtomicBool::new(false));
         let number = self.with_core(|core, effects| {
             for reference in references {
@@ -339,7 +346,7 @@ impl Runtime {
         });
     }
 
-    fn unwatch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
+    pub(super) fn unwatch_all(&self, ids: &[ObjectId], waiter: &Arc<Waiter>) {
         self.0
             .core
             .note(|core| ids.iter().for_each(|id| core.objects.unwatch(*id, waiter)));

@@ -52,7 +52,8 @@ impl Drop for StorePin {
     reason = "one for each wait, taken apart at once"
 )]
 enum Awaited {
-    Pending,
+    /// Who is to be told of it.
+    Pending(Option<Arc<Waiter>>),
     Answered(Answer),
     /// Nobody waits any more. An object that was pinned nevertheless is let go.
     GivenUp,
@@ -92,22 +93,40 @@ pub(crate) struct BegunRead {
     store: StoreClient,
     place: ObjectPlace,
     awaited: Arc<Mutex<Awaited>>,
-    waiter: Arc<Waiter>,
     request_id: u64,
 }
 
 impl BegunRead {
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(*self.awaited.lock(), Awaited::Answered(_))
+    }
+
+    /// Tells `waiter`, and no other any more, when the answer is there.
+    pub(crate) fn tell(&self, waiter: &Arc<Waiter>) {
+        match &mut *self.awaited.lock() {
+            Awaited::Pending(told) => *told = Some(Arc::clone(waiter)),
+            Awaited::Answered(_) | Awaited::GivenUp => waiter.count_down(),
+        }
+    }
+
     /// Waits for the object by `wait`, which may give up.
     pub(crate) fn finish<E>(
         self,
         wait: impl FnOnce(&Arc<Waiter>) -> Result<(), E>,
     ) -> Result<Bytes, Result<ReadError, E>> {
-        wait(&self.waiter).map_err(Err)?;
+        let waiter = Waiter::new(1);
+        self.tell(&waiter);
+        wait(&waiter).map_err(Err)?;
+        self.take().map_err(Ok)
+    }
+
+    /// The object, if the answer is there.
+    pub(crate) fn take(self) -> Result<Bytes, ReadError> {
         let awaited = std::mem::replace(&mut *self.awaited.lock(), Awaited::GivenUp);
         let Awaited::Answered(answer) = awaited else {
-            return Err(Ok(ReadError::Failed(unexpected("StoreGet"))));
+            return Err(ReadError::Failed(unexpected("StoreGet")));
         };
-        let bytes = self.store.read_answer(&self.place, answer).map_err(Ok)?;
+        let bytes = self.store.read_answer(&self.place, answer)?;
         self.store.keep_read(self.place.object, bytes.clone());
         Ok(bytes)
     }
@@ -117,7 +136,7 @@ impl Drop for BegunRead {
     fn drop(&mut self) {
         let awaited = std::mem::replace(&mut *self.awaited.lock(), Awaited::GivenUp);
         match awaited {
-            Awaited::Pending => {
+            Awaited::Pending(_) => {
                 let request_id = self.request_id;
                 let cancel = wire::StoreGetCancel { request_id };
                 self.store
@@ -328,9 +347,8 @@ impl StoreClient {
             locations: place.nodes.iter().map(|node| node.to_wire()).collect(),
             size_bytes: place.size_bytes,
         };
-        let awaited = Arc::new(Mutex::new(Awaited::Pending));
-        let waiter = Waiter::new(1);
-        let (store, told, done) = (self.clone(), Arc::clone(&awaited), Arc::clone(&waiter));
+        let awaited = Arc::new(Mutex::new(Awaited::Pending(None)));
+        let (store, told) = (self.clone(), Arc::clone(&awaited));
         let object = place.object;
         let request_id = self.0.node.request_async(
             Kind::StoreGet(get),
@@ -338,9 +356,10 @@ impl StoreClient {
                 let mut told = told.lock();
                 if matches!(*told, Awaited::GivenUp) {
                     store.unpin_late(object, &answer);
-                } else {
-                    *told = Awaited::Answered(answer);
-                    done.count_down();
+                } else if let Awaited::Pending(Some(waiter)) =
+                    std::mem::replace(&mut *told, Awaited::Answered(answer))
+                {
+                    waiter.count_down();
                 }
             }),
         );
@@ -348,7 +367,6 @@ impl StoreClient {
             store: self.clone(),
             place,
             awaited,
-            waiter,
             request_id,
         }
     }

@@ -5,11 +5,25 @@ use std::time::Instant;
 use wire::node_frame::Kind;
 
 use super::*;
+use crate::runtime::GetError;
+use crate::runtime::at_work::Subject;
+use crate::runtime::waiting::Waiting;
+use crate::store::client::{ObjectPlace, ReadError};
 use crate::testing::{PretendedRaylet, RawPeer};
 
 fn receive(raylet: &mut RawPeer) -> (u64, Kind) {
     let (frame, _) = raylet.receive::<wire::NodeFrame>().expect("a frame comes");
     (frame.request_id, frame.kind.expect("of a known kind"))
+}
+
+fn read(
+    runtime: &Runtime,
+    place: ObjectPlace,
+    waiting: &mut Waiting<'_>,
+) -> Result<Bytes, Result<ReadError, GetError>> {
+    let subject = Subject::object(place.object);
+    let begun = runtime.0.store.begin_read(place);
+    begun.finish(|waiter| waiting.wait_for(waiter, subject))
 }
 
 #[test]
@@ -20,8 +34,8 @@ fn object_that_was_pinned_when_nobody_waited_any_more_is_let_go() {
     let object = ObjectId::for_put();
     let place = place_of(object, &runtime);
     let mut waiting = Waiting::new(&runtime, Some(Instant::now()), &|| false);
-    let read = runtime.read_from_store(place, &mut waiting);
-    assert!(matches!(read, Err(Err(GetError::TimedOut { .. }))));
+    let outcome = read(&runtime, place, &mut waiting);
+    assert!(matches!(outcome, Err(Err(GetError::TimedOut { .. }))));
     let (get, question) = receive(&mut raylet);
     assert!(matches!(question, Kind::StoreGet(_)));
     assert!(matches!(
@@ -66,7 +80,7 @@ fn object_said_to_lie_outside_the_arena_is_not_read_and_let_go() {
     let reader = runtime.clone();
     let reading = std::thread::spawn(move || {
         let mut waiting = Waiting::new(&reader, None, &|| false);
-        reader.read_from_store(place, &mut waiting)
+        read(&reader, place, &mut waiting)
     });
     let (get, question) = receive(&mut raylet);
     assert!(matches!(question, Kind::StoreGet(_)));
