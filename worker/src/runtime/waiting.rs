@@ -207,7 +207,10 @@ impl Runtime {
 
     /// Has everything asked for that another process owns or that was lost, so that it comes side by side. Fails if something
     /// has failed already; later failures are told to the waits of the getter that is returned.
-    pub(super) fn look_ahead(&self, references: &[ObjectRef]) -> Result<EnteredGetter<'_>, GetError> {
+    pub(super) fn look_ahead(
+        &self,
+        references: &[ObjectRef],
+    ) -> Result<EnteredGetter<'_>, GetError> {
         let has_failures = Arc::new(AtomicBool::new(false));
         let number = self.with_core(|core, effects| {
             for reference in references {
