@@ -173,7 +173,11 @@ fn answer_start(out: &Shared, start: StartActor) -> Outcome {
 }
 
 fn serve_lanes(reply: &HelloReply, worker: WorkerId, out: Shared) -> Outcome {
-    let listener = UnixListener::bind(PathBuf::from(&reply.lane_dir).join(worker.to_string()))?;
+    let path = PathBuf::from(&reply.lane_dir).join(worker.to_string());
+    let hidden = path.with_extension("new");
+    let listener = UnixListener::bind(&hidden)?;
+    // Seen when it listens, as that of a real worker.
+    std::fs::rename(hidden, path)?;
     std::thread::spawn(move || {
         for lane in listener.incoming().flatten() {
             let out = Arc::clone(&out);

@@ -12,11 +12,12 @@ use aktis_lane::{Acceptor, Decoder, Reactor};
 use aktis_object_store::client::ArenaMap;
 use aktis_proto::v1 as wire;
 use parking_lot::Mutex;
+use rustix::fs::rename;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
-use rustix::process::{Uid, geteuid};
+use rustix::process::{Uid, geteuid, getpid};
 
 use super::at_work::Waits;
 use super::gate::CoreGate;
@@ -298,11 +299,16 @@ fn map_arena(greeting: &Greeting) -> Result<Option<ArenaMap>, TaskFailure> {
     map.map(Some).map_err(|error| broken("arena", &error))
 }
 
+/// The path is there when the socket takes connections and not before: that is how the raylet knows when it may send others
+/// there, and `bind` would make it a moment too early.
 fn listen_at(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // No longer than the name itself: the paths of sockets have a limit.
+    let hidden = path.with_file_name(format!(".{}", getpid().as_raw_nonzero()));
+    bind(&socket, &SocketAddrUnix::new(&hidden)?)?;
     listen(&socket, 1024)?;
+    rename(&hidden, path)?;
     Ok(socket)
 }
 
@@ -325,7 +331,29 @@ fn broken(what: &str, error: &dyn std::fmt::Display) -> TaskFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    #[test]
+    fn socket_that_is_seen_takes_connections() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for number in 0..2000 {
+            let path = folder.path().join(number.to_string());
+            let connected = std::thread::scope(|scope| {
+                let connecting = scope.spawn(|| {
+                    let deadline = Instant::now() + Duration::from_secs(30);
+                    while !path.exists() && Instant::now() < deadline {
+                        std::hint::spin_loop();
+                    }
+                    UnixStream::connect(&path)
+                });
+                let _socket = listen_at(&path).expect("a socket");
+                connecting.join().expect("no panic")
+            });
+            connected.unwrap_or_else(|error| panic!("socket {number}: {error}"));
+        }
+    }
 
     #[test]
     fn lanes_are_for_processes_of_the_same_user_and_of_the_system() {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,11 @@ pub struct FileStorage {
     database: Arc<Mutex<Option<Database>>>,
     path: PathBuf,
 }
+
+/// How long a head waits for the one before it, which ends a moment after its port is free and its folder gone; so does a child
+/// that it has just forked, and that shares its lock.
+const HANDOVER: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -80,7 +86,7 @@ impl FileStorage {
 }
 
 fn open(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::create(path)?;
+    let database = when_let_go(|| Database::create(path))?;
     // The tables hold what users put there, and maybe a token.
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     let transaction = database.begin_write()?;
@@ -89,6 +95,21 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
     }
     transaction.commit()?;
     Ok(database)
+}
+
+/// Opens what another process may be about to let go of.
+fn when_let_go(
+    open: impl Fn() -> Result<Database, DatabaseError>,
+) -> Result<Database, DatabaseError> {
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match open() {
+            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Removes the tables in a file, damaged ones too; nothing if there are none.
@@ -103,7 +124,8 @@ pub fn forget_tables(path: &Path) -> Result<(), StorageError> {
     if !path.exists() {
         return Ok(());
     }
-    if let Err(error @ DatabaseError::DatabaseAlreadyOpen) = Database::open(path) {
+    let opened = when_let_go(|| Database::open(path));
+    if let Err(error @ DatabaseError::DatabaseAlreadyOpen) = opened {
         return Err(failed(error.to_string()));
     }
     std::fs::remove_file(path).map_err(|error| failed(error.to_string()))

@@ -51,6 +51,20 @@ async fn memory_storage_conforms() {
     conforms(&mut MemoryStorage::recording()).await;
 }
 
+#[test]
+fn head_waits_for_the_one_before_it_to_let_go_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gcs.redb");
+    let first = FileStorage::open(&path).unwrap();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| FileStorage::open(&path));
+        // Not waited for: the second may come at any moment of this.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(first);
+        second.join().unwrap().unwrap();
+    });
+}
+
 #[tokio::test]
 async fn file_storage_conforms() {
     let folder = tempfile::tempdir().unwrap();
