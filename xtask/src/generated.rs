@@ -67,8 +67,11 @@ pub(crate) fn write(file: &Generated) -> Result<(), GenerateError> {
     std::fs::write(path, &file.content).map_err(failed)
 }
 
+/// As cargo says when this runs: a build folder may have been filled from another clone.
 fn absolute(path: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(here).join("..").join(path)
 }
 
 #[cfg(test)]

@@ -81,11 +81,10 @@ pub fn onnxruntime() -> Option<PathBuf> {
     found
 }
 
+/// Asked when the test runs: a build folder may have been filled from another clone.
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
+    let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    here.parent().unwrap().to_owned()
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {
