@@ -1,9 +1,11 @@
 //! Failures of building a plan and of finding its data. Failures of running it are
 //! [`TaskFailure`](aktis_worker::TaskFailure)s, because they come from other processes.
 
+use aktis_worker::TaskFailure;
 use datafusion_common::DataFusionError;
 
 use crate::os_error;
+use crate::storage::RefusedRead;
 
 /// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// A place that this build cannot read or write.
-    #[error("use {url}: this build reads and writes local files only (paths and file:// URLs)")]
+    #[error("use {url}: only local files are meant here (paths and file:// URLs)")]
     UnsupportedStore {
         /// As the user wrote it.
         url: String,
@@ -51,6 +53,12 @@ pub enum PlanError {
         /// The system's error number, if it was the system.
         number: Option<i32>,
     },
+    /// A store that files lie in could not be reached.
+    #[error("{0}")]
+    Store(TaskFailure),
+    /// A file that is not local could not be read.
+    #[error(transparent)]
+    Refused(RefusedRead),
     /// Not a Parquet file, or a damaged one.
     #[error(
         "read {path}: it is not a valid Parquet file ({detail}). It was cut off, or has another format: read_csv(), read_json(), \
@@ -131,9 +139,11 @@ impl PlanError {
     pub fn kind(&self) -> PlanErrorKind {
         match self {
             Self::FileMissing { .. } | Self::NoFiles { .. } => PlanErrorKind::FileNotFound,
-            Self::Storage { .. } | Self::InvalidParquet { .. } | Self::UnknownTypes { .. } => {
-                PlanErrorKind::Unreadable
-            }
+            Self::Storage { .. }
+            | Self::Store(_)
+            | Self::Refused(_)
+            | Self::InvalidParquet { .. }
+            | Self::UnknownTypes { .. } => PlanErrorKind::Unreadable,
             _ => PlanErrorKind::InvalidArgument,
         }
     }
@@ -142,6 +152,7 @@ impl PlanError {
     pub fn os_error(&self) -> Option<i32> {
         match self {
             Self::Storage { number, .. } => *number,
+            Self::Refused(refused) => Some(refused.number),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use crate::sinks::{ParquetOutput, Sink};
 use crate::sources::parquet::spec::FilesPosition;
 use crate::sources::{ParquetTable, Split, SplitOptions, of_table};
 
-use crate::storage::{DataFile, FileFooter, PathColumns, RowGroupInfo};
+use crate::storage::{DataFile, FileFooter, PathColumns, RowGroupInfo, StoreSpec};
 
 fn map(name: &str, compute: Compute) -> MapSpec {
     MapSpec {
@@ -141,7 +141,12 @@ fn files(groups: &[(u64, u64)]) -> ParquetTable {
             .map(|&(rows, bytes)| RowGroupInfo { rows, bytes })
             .collect(),
     };
-    ParquetTable::new(vec![footer(0), footer(1)], PathColumns::default()).expect("one schema")
+    ParquetTable::new(
+        StoreSpec::default(),
+        vec![footer(0), footer(1)],
+        PathColumns::default(),
+    )
+    .expect("one schema")
 }
 
 fn cut_splits(table: &ParquetTable, options: SplitOptions) -> Vec<Split> {

@@ -3,12 +3,14 @@
 //! The bindings install one [`UdfHost`] when their process starts; a stage worker asks it to make functions ready. Data
 //! crosses as Arrow record batches, whose buffers the other side reads in place.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+
+use crate::storage::RemoteFiles;
 
 /// Makes functions of another language callable.
 pub trait UdfHost: Send + Sync {
@@ -18,6 +20,9 @@ pub trait UdfHost: Send + Sync {
         definition: &Bytes,
         captured: Option<&Value>,
     ) -> Result<Box<dyn BatchFunction>, TaskFailure>;
+
+    /// Makes a store of files ready for reading.
+    fn open_files(&self, definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure>;
 
     /// Makes a format of files ready to write rows into `folder`, in files whose names begin with `stem`.
     fn open_writer(
@@ -78,6 +83,11 @@ pub(crate) fn load(
     captured: Option<&Value>,
 ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
     host()?.load(definition, captured)
+}
+
+/// Makes a store of files ready on this process's host.
+pub(crate) fn open_files(definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
+    host()?.open_files(definition)
 }
 
 /// Makes a format of files ready on this process's host; see [`UdfHost::open_writer`].

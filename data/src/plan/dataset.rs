@@ -19,7 +19,7 @@ use crate::error::PlanError;
 use crate::sources::{
     self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
 };
-use crate::storage::{ReadOptions, find_files, local_store, read_footers};
+use crate::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files, read_footers};
 
 /// The name of every source in its plan.
 const SOURCE_NAME: &str = "source";
@@ -44,8 +44,18 @@ impl Dataset {
     /// each of a type that all values fit into; what a file does not have is null.
     pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
         let files = find_files("read_parquet()", paths, options)?;
-        let files = read_footers(&local_store(), &files)?;
-        Self::scan(Arc::new(ParquetTable::new(files, options.told)?))
+        Self::read_parquet_in(StoreSpec::default(), &files, options.told)
+    }
+
+    /// The rows of Parquet files that were found in a store, as [`read_parquet_with`](Self::read_parquet_with).
+    pub fn read_parquet_in(
+        store: StoreSpec,
+        files: &[DataFile],
+        told: PathColumns,
+    ) -> Result<Self, PlanError> {
+        let opened = store.open().map_err(PlanError::Store)?;
+        let files = read_footers(&opened, files)?;
+        Self::scan(Arc::new(ParquetTable::new(store, files, told)?))
     }
 
     /// The rows of files of a format that somebody else reads.

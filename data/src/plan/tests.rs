@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::sources::ParquetTable;
-use crate::storage::{DataFile, FileFooter, ReadOptions};
+use crate::storage::{DataFile, FileFooter, ReadOptions, StoreSpec};
 
 fn source() -> Dataset {
     let fields = vec![
@@ -23,7 +23,12 @@ fn source() -> Dataset {
         schema: Arc::new(Schema::new(fields)),
         row_groups: Vec::new(),
     };
-    let table = ParquetTable::new(vec![file], ReadOptions::default().told).expect("one schema");
+    let table = ParquetTable::new(
+        StoreSpec::default(),
+        vec![file],
+        ReadOptions::default().told,
+    )
+    .expect("one schema");
     Dataset::scan(Arc::new(table)).expect("plans")
 }
 

@@ -15,6 +15,7 @@ use parquet::arrow::async_reader::MetadataFetch;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::Store;
 use super::locate::DataFile;
 use crate::error::PlanError;
 use crate::os_error;
@@ -53,31 +54,32 @@ impl FileFooter {
 }
 
 /// Reads the footers of `files`, in the same order. Blocks.
-pub fn read_footers(
-    store: &Arc<dyn ObjectStore>,
+pub(crate) fn read_footers(
+    store: &Store,
     files: &[DataFile],
 ) -> Result<Vec<FileFooter>, PlanError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| PlanError::storage("footers", &error))?;
     let footers = futures::stream::iter(files.to_vec())
-        .map(|file| read_footer(Arc::clone(store), file))
+        .map(|file| read_footer(store.clone(), file))
         .buffered(CONCURRENT_FOOTERS)
         .try_collect();
     runtime.block_on(footers)
 }
 
-async fn read_footer(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<FileFooter, PlanError> {
-    let invalid = |error: &ParquetError| match os_error::number(error) {
-        Some(_) => PlanError::storage(&file.path, error),
-        None => PlanError::InvalidParquet {
+async fn read_footer(store: Store, file: DataFile) -> Result<FileFooter, PlanError> {
+    let invalid = |error: &ParquetError| match (store.take_refused(), os_error::number(error)) {
+        (Some(refused), _) => PlanError::Refused(refused),
+        (None, Some(_)) => PlanError::storage(&file.path, error),
+        (None, None) => PlanError::InvalidParquet {
             path: file.path.clone(),
             detail: error.to_string(),
         },
     };
     let fetch = FetchFrom {
-        store,
-        location: file.location()?,
+        store: store.objects(),
+        location: store.location(&file)?,
     };
     let metadata = ParquetMetaDataReader::new()
         .with_prefetch_hint(Some(FOOTER_HINT_BYTES))

@@ -52,7 +52,7 @@ fn partition_values(path: &str) -> Vec<(String, Option<String>)> {
 }
 
 /// The text without its `%20` and the like; what is no such sign stays as it is.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -16,14 +16,14 @@ use object_store::{
 
 /// Counts the bytes of every read; passes everything on to another store.
 #[derive(Debug)]
-pub struct MeteredStore {
+pub(crate) struct MeteredStore {
     inner: Arc<dyn ObjectStore>,
     bytes_read: AtomicU64,
 }
 
 impl MeteredStore {
     /// Counts reads from `inner`.
-    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self {
             inner,
             bytes_read: AtomicU64::new(0),
@@ -31,7 +31,7 @@ impl MeteredStore {
     }
 
     /// Bytes read so far.
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
 

@@ -1,14 +1,21 @@
-//! Where data lies: files by path, folder, pattern or URL, reached through `object_store`.
+//! Where data lies: files by path, folder, pattern or URL, reached through `object_store`. Those that are not local are found
+//! and reached by Python ([`remote`], ADR 129).
 
 mod footer;
 mod hive;
 mod locate;
 mod meter;
+mod remote;
+mod store;
 
-pub use footer::{FileFooter, RowGroupInfo, read_footers};
+pub(crate) use footer::read_footers;
+pub use footer::{FileFooter, RowGroupInfo};
 pub use hive::PathColumns;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
-pub use meter::MeteredStore;
+pub(crate) use meter::MeteredStore;
+pub use remote::{RefusedRead, RemoteFiles};
+pub(crate) use store::Store;
+pub use store::StoreSpec;
 
 use std::sync::Arc;
 
@@ -16,6 +23,6 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
 /// The store of local files, rooted at `/`.
-pub fn local_store() -> Arc<dyn ObjectStore> {
+fn local_store() -> Arc<dyn ObjectStore> {
     Arc::new(LocalFileSystem::new())
 }

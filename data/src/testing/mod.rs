@@ -1,5 +1,6 @@
 //! What tests of this crate share: Parquet files to read, and functions that need no Python.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
@@ -18,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
 use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
+use crate::storage::{RefusedRead, RemoteFiles};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
 pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
@@ -119,6 +121,11 @@ impl UdfHost for TestHost {
         }))
     }
 
+    /// Local files, by a definition of any text.
+    fn open_files(&self, _definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
+        Ok(Arc::new(FarFiles))
+    }
+
     fn open_writer(
         &self,
         _definition: &Bytes,
@@ -131,6 +138,23 @@ impl UdfHost for TestHost {
             name,
             ids: Vec::new(),
         }))
+    }
+}
+
+/// Local files as `far:/path`, which are refused where they are not there.
+struct FarFiles;
+
+impl RemoteFiles for FarFiles {
+    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RefusedRead> {
+        let local = path.strip_prefix("far:").expect("is far");
+        let whole = std::fs::read(local).map_err(|error| RefusedRead {
+            text: format!("read {path}: it is far and gone"),
+            number: error.raw_os_error().unwrap_or_default(),
+        })?;
+        let whole = Bytes::from(whole);
+        let place = |at: u64| usize::try_from(at).expect("is in memory");
+        let part = |range: &Range<u64>| whole.slice(place(range.start)..place(range.end));
+        Ok(ranges.iter().map(part).collect())
     }
 }
 

@@ -21,11 +21,10 @@ use pyo3::types::PyBytes;
 use thin_vec::{ThinVec, thin_vec};
 
 pub(crate) use args::{PyArgs, decode_args, encode_args};
-pub(crate) use buffers::SharedBuffer;
+pub(crate) use buffers::{SharedBuffer, borrow_buffer};
 pub(crate) use loose::{reduce_loose, restore_loose_reference, unpin};
 pub(crate) use pickle::{Dependency, restore_dependency, restore_reference, scope_reference};
 
-use buffers::borrow_buffer;
 use plain::{PlainDecoder, PlainEncoder};
 
 /// Bytes above this are kept as a buffer of their own, read in place.

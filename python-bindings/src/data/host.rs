@@ -1,6 +1,10 @@
 //! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use aktis_data::operators::udf::{BatchFunction, RowsWriter, UdfHost};
+use aktis_data::storage::{RefusedRead, RemoteFiles};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -8,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::arrow_py::{batch_from_py, batch_to_py};
-use crate::codec::from_value;
+use crate::codec::{borrow_buffer, from_value};
 use crate::failure::describe;
 use crate::interpreter_end::attached;
 
@@ -44,6 +48,21 @@ impl UdfHost for PythonHost {
         })
     }
 
+    fn open_files(&self, definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
+        attached(|py| {
+            let open = || -> PyResult<PythonFiles> {
+                let module = py.import("aktis.data._stores.store")?;
+                let definition = PyBytes::new(py, definition);
+                let store = module.call_method1("load", (definition,))?;
+                let store = store.unbind();
+                Ok(PythonFiles { store })
+            };
+            open()
+                .map(|files| Arc::new(files) as Arc<dyn RemoteFiles>)
+                .map_err(|error| described(py, &error, "aktis.data.open_files"))
+        })
+    }
+
     fn open_writer(
         &self,
         definition: &Bytes,
@@ -68,6 +87,44 @@ impl UdfHost for PythonHost {
         })
     }
 }
+
+/// A store of `aktis.data._stores.store`.
+struct PythonFiles {
+    store: Py<PyAny>,
+}
+
+impl RemoteFiles for PythonFiles {
+    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RefusedRead> {
+        let ranges: Vec<(u64, u64)> = ranges
+            .iter()
+            .map(|range| (range.start, range.end))
+            .collect();
+        attached(|py| {
+            let read = || -> PyResult<Vec<Bytes>> {
+                let parts = self.store.call_method1(py, "read_ranges", (path, ranges))?;
+                let parts: Vec<Bound<'_, PyAny>> = parts.extract(py)?;
+                parts.iter().map(borrow_buffer).collect()
+            };
+            read().map_err(|error| refused(py, path, &error))
+        })
+    }
+}
+
+/// What a store says; what it did not mean to say is a failure of its reading.
+fn refused(py: Python<'_>, path: &str, error: &PyErr) -> RefusedRead {
+    let said = || -> PyResult<(i32, String)> {
+        let error = error.value(py);
+        Ok((
+            error.getattr("errno")?.extract()?,
+            error.getattr("strerror")?.extract()?,
+        ))
+    };
+    let (number, text) = said().unwrap_or_else(|_| (EIO, format!("read {path}: {error}")));
+    RefusedRead { text, number }
+}
+
+/// The system's number for what went wrong while reading.
+const EIO: i32 = 5;
 
 /// A writer of `aktis.data._formats.writing`.
 struct PythonWriter {

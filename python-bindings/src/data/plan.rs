@@ -9,7 +9,7 @@ use aktis_data::graph::plan_job;
 use aktis_data::plan::Dataset;
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
-use aktis_data::storage::{DataFile, PathColumns, ReadOptions, find_files};
+use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
 use aktis_data::{
     ExecuteError, Execution, ExecutionOptions, FilesOutput, ParquetOutput, PlanError,
     PlanErrorKind, Sink, prepare_folder,
@@ -108,6 +108,24 @@ impl PyPlan {
         };
         made(detached(py, || {
             Dataset::read_parquet_with(&paths, &options)
+        }))
+    }
+
+    /// The rows of Parquet files, given by name and length, in a store that Python reaches with this definition.
+    #[staticmethod]
+    fn read_parquet_in(
+        py: Python<'_>,
+        definition: Vec<u8>,
+        files: Vec<(String, u64)>,
+        is_hive: bool,
+        has_path: bool,
+    ) -> PyResult<Self> {
+        let file = |(path, size_bytes)| DataFile { path, size_bytes };
+        let files: Vec<DataFile> = files.into_iter().map(file).collect();
+        let definition = definition.into();
+        let told = PathColumns { is_hive, has_path };
+        made(detached(py, || {
+            Dataset::read_parquet_in(StoreSpec { definition }, &files, told)
         }))
     }
 

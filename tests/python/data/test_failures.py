@@ -29,8 +29,6 @@ def test_missing_file_and_empty_pattern(tmp_path):
         aktis.data.read_parquet(f"{tmp_path}/*.parquet")
     with pytest.raises(FileNotFoundError, match="no file matches"):
         aktis.data.read_parquet(tmp_path)
-    with pytest.raises(ValueError, match="local files only"):
-        aktis.data.read_parquet("s3://bucket/key.parquet")
 
 
 def test_file_that_is_not_parquet_is_named(tmp_path):

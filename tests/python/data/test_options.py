@@ -175,7 +175,7 @@ def test_sources_are_read_in_as_many_parts_as_asked_for(words):
 
 
 READ_REFUSED = {
-    "tensor_column_schema": {"x": (int, (2,))}, "filesystem": object(), "runtime_env": {"pip": ["x"]}, "arrow_parquet_args": {"use_threads": False}, "ray_remote_args": {"num_cpus": 2},
+    "tensor_column_schema": {"x": (int, (2,))}, "runtime_env": {"pip": ["x"]}, "arrow_parquet_args": {"use_threads": False}, "ray_remote_args": {"num_cpus": 2},
     "num_cpus": 2, "num_gpus": 1, "memory": 1, "concurrency": 2,
 }  # fmt: skip
 RESOURCES = ("ray_remote_args", "num_cpus", "num_gpus", "memory", "concurrency")

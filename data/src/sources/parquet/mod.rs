@@ -3,6 +3,8 @@
 mod adapt;
 #[cfg(test)]
 mod adapt_tests;
+#[cfg(test)]
+mod far_tests;
 mod positions;
 mod prune;
 mod read;

@@ -59,6 +59,7 @@ impl Source for ParquetTable {
                         first_row,
                         rows,
                         file_schema: self.schema_of(file_index),
+                        bytes: group.bytes / group.rows.max(1) * rows,
                     });
                 });
             }
@@ -87,6 +88,7 @@ impl Source for ParquetTable {
             file_schemas: file_schemas?,
             partitions: self.partitions.clone(),
             has_path: self.told.has_path,
+            store: self.store.definition.clone(),
             columns: wanted.columns.iter().map(column).collect(),
             predicate: predicate.transpose()?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows),

@@ -18,6 +18,7 @@ use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_execution::runtime_env::RuntimeEnv;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::stream::RecordBatchReceiverStream;
 use futures::StreamExt;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use tokio::runtime::Runtime as TokioRuntime;
@@ -29,10 +30,16 @@ use crate::operators::stream::BatchStream;
 use crate::os_error;
 use crate::panics;
 use crate::sources::{Opened, SourceReader};
-use crate::storage::{DataFile, MeteredStore, local_store};
+use crate::storage::{DataFile, Store, StoreSpec};
 
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
+/// Of files that are far, so many bytes (before compression) are one run: the next ones are asked for while it is decoded.
+const FAR_RUN_BYTES: u64 = 16 << 20;
+/// Runs of files that are far are asked for ahead until they have so many bytes, before compression, and at least one is.
+const AHEAD_BYTES: u64 = 64 << 20;
+/// Runs that are under way at most.
+const AHEAD_RUNS: usize = 16;
 
 /// Reads parts of Parquet files: row groups are skipped by their statistics, pages by the page index, rows by the
 /// predicate while they are decoded. Keeps footers between inputs.
@@ -44,11 +51,13 @@ pub(super) struct FileReader {
 impl FileReader {
     /// A reader with the settings of a table.
     pub(super) fn new(settings: &Bytes) -> Result<Self, TaskFailure> {
-        let store = Arc::new(MeteredStore::new(local_store()));
+        let scan: ScanSpec = crate::sources::decode(settings)?;
+        let definition = scan.store.clone();
+        let store = StoreSpec { definition }.open()?;
         let context =
             Arc::new(TaskContext::default().with_runtime(Arc::new(RuntimeEnv::default())));
         Ok(Self {
-            scan: crate::sources::decode(settings)?,
+            scan,
             files: Files { store, context },
         })
     }
@@ -61,22 +70,22 @@ impl SourceReader for FileReader {
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
         let FilesPosition { parts } = crate::sources::decode(&input.position)?;
-        let columns =
-            ScanColumns::new(&self.scan).map_err(|error| Paths::of(&parts).failure(&error))?;
+        let columns = ScanColumns::new(&self.scan)
+            .map_err(|error| Paths::of(&parts, &self.files.store).failure(&error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|error| {
                 TaskFailure::new(ErrorCode::Internal, format!("start a reader: {error}"))
             })?;
-        let runs = parts.chunk_by(|one, next| columns.is_one_run(one, next));
+        let runs = runs(&parts, &columns, self.files.store.is_remote());
         Ok(Box::new(FileStream {
             files: self.files.clone(),
             batch_rows: self.scan.batch_rows,
             row_limit,
-            runs: runs.map(<[FilePart]>::to_vec).collect(),
+            runs,
             columns,
             runtime,
-            run: None,
+            open: VecDeque::new(),
         }))
     }
 
@@ -89,10 +98,26 @@ impl SourceReader for FileReader {
     }
 }
 
+/// Parts that one stream reads: those of files that are far are few, so that several streams wait for answers at once.
+fn runs(parts: &[FilePart], columns: &ScanColumns, is_far: bool) -> VecDeque<Vec<FilePart>> {
+    let mut bytes = 0;
+    let is_one_run = |one: &FilePart, next: &FilePart| {
+        bytes += one.bytes;
+        let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
+        let is_one = !is_enough && columns.is_one_run(one, next);
+        if !is_one {
+            bytes = 0;
+        }
+        is_one
+    };
+    let runs = parts.chunk_by(is_one_run);
+    runs.map(<[FilePart]>::to_vec).collect()
+}
+
 /// Where files lie, and what is known of them.
 #[derive(Clone)]
 struct Files {
-    store: Arc<MeteredStore>,
+    store: Store,
     context: Arc<TaskContext>,
 }
 
@@ -109,7 +134,7 @@ impl Files {
             .runtime_env()
             .cache_manager
             .get_file_metadata_cache();
-        let factory = CachedParquetFileReaderFactory::new(Arc::clone(&self.store) as _, cache);
+        let factory = CachedParquetFileReaderFactory::new(self.store.objects(), cache);
         let mut source = ParquetSource::new(Arc::clone(&adapter.own))
             .with_metadata_size_hint(FOOTER_HINT_BYTES)
             .with_parquet_file_reader_factory(Arc::new(factory))
@@ -121,9 +146,9 @@ impl Files {
         let store_url = ObjectStoreUrl::local_filesystem();
         self.context
             .runtime_env()
-            .register_object_store(store_url.as_ref(), Arc::clone(&self.store) as _);
+            .register_object_store(store_url.as_ref(), self.store.objects());
         let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
-            .with_file_group(FileGroup::new(partitioned_files(parts)?))
+            .with_file_group(FileGroup::new(partitioned_files(parts, &self.store)?))
             .with_projection_indices(Some(adapter.read.clone()))?
             .with_batch_size(usize::try_from(batch_rows).ok())
             .with_limit(row_limit.filter(|_| adapter.gives_all()))
@@ -134,7 +159,10 @@ impl Files {
 }
 
 /// One entry per run of parts of the same file, with the row groups and rows that are wanted.
-fn partitioned_files(parts: &[FilePart]) -> Result<Vec<PartitionedFile>, DataFusionError> {
+fn partitioned_files(
+    parts: &[FilePart],
+    store: &Store,
+) -> Result<Vec<PartitionedFile>, DataFusionError> {
     let mut files = Vec::new();
     for run in parts.chunk_by(|one, next| one.path == next.path) {
         let first = &run[0];
@@ -167,8 +195,8 @@ fn partitioned_files(parts: &[FilePart]) -> Result<Vec<PartitionedFile>, DataFus
             path: first.path.clone(),
             size_bytes: first.size_bytes,
         };
-        let location = file
-            .location()
+        let location = store
+            .location(&file)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let mut entry = PartitionedFile::new(String::new(), first.size_bytes);
         entry.object_meta.location = location;
@@ -182,20 +210,29 @@ fn rows(count: u64) -> usize {
 }
 
 /// The files of an input, for messages.
-struct Paths(Vec<String>);
+struct Paths {
+    paths: Vec<String>,
+    store: Store,
+}
 
 impl Paths {
-    fn of(parts: &[FilePart]) -> Self {
-        Self(parts.iter().map(|part| part.path.clone()).collect())
+    fn of(parts: &[FilePart], store: &Store) -> Self {
+        Self {
+            paths: parts.iter().map(|part| part.path.clone()).collect(),
+            store: store.clone(),
+        }
     }
 
     fn names(&self) -> String {
-        let mut paths = self.0.clone();
+        let mut paths = self.paths.clone();
         paths.dedup();
         paths.join(" or ")
     }
 
     fn failure(&self, error: &DataFusionError) -> TaskFailure {
+        if let Some(refused) = self.store.take_refused() {
+            return TaskFailure::of_os(refused.number, refused.text);
+        }
         match os_error::number(error).or_else(|| self.refused()) {
             Some(number) => {
                 let text = format!("read {}: {}", self.names(), os_error::text(number));
@@ -207,10 +244,8 @@ impl Paths {
 
     /// The system's error number for a file that cannot be opened: not every reader hands it on.
     fn refused(&self) -> Option<i32> {
-        let mut errors = self
-            .0
-            .iter()
-            .filter_map(|path| std::fs::File::open(path).err());
+        let local = self.paths.iter().filter(|_| !self.store.is_remote());
+        let mut errors = local.filter_map(|path| std::fs::File::open(path).err());
         errors.find_map(|error| error.raw_os_error())
     }
 
@@ -235,8 +270,9 @@ struct FileStream {
     batch_rows: u64,
     row_limit: Option<usize>,
     runs: VecDeque<Vec<FilePart>>,
+    /// Runs that are being read, in order. Before `runtime`, which their tasks belong to.
+    open: VecDeque<RowRun>,
     runtime: TokioRuntime,
-    run: Option<RowRun>,
 }
 
 /// A run that is being read.
@@ -244,22 +280,21 @@ struct RowRun {
     stream: SendableRecordBatchStream,
     adapter: Adapter,
     paths: Paths,
+    bytes: u64,
 }
 
 impl BatchStream for FileStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         loop {
-            let Some(run) = &mut self.run else {
-                let Some(parts) = self.runs.pop_front() else {
-                    return Ok(None);
-                };
-                self.run = Some(self.begin(&parts)?);
-                continue;
+            self.open_ahead()?;
+            let Some(run) = self.open.front_mut() else {
+                return Ok(None);
             };
             let RowRun {
                 stream,
                 adapter,
                 paths,
+                ..
             } = run;
             let runtime = &self.runtime;
             let read = || {
@@ -267,7 +302,7 @@ impl BatchStream for FileStream {
                 batch.transpose().map_err(|error| paths.failure(&error))
             };
             let Some(batch) = panics::caught(|text| paths.panicked(text), read)? else {
-                self.run = None;
+                self.open.pop_front();
                 continue;
             };
             return adapter.adapt(batch, || paths.names()).map(Some);
@@ -276,15 +311,35 @@ impl BatchStream for FileStream {
 }
 
 impl FileStream {
+    /// Begins the next run if none is under way, and more of them where answers take long.
+    fn open_ahead(&mut self) -> Result<(), TaskFailure> {
+        let is_far = self.files.store.is_remote();
+        loop {
+            let bytes: u64 = self.open.iter().map(|run| run.bytes).sum();
+            let is_enough = match self.open.len() {
+                0 => false,
+                1 => !is_far,
+                count => count >= AHEAD_RUNS || bytes >= AHEAD_BYTES,
+            };
+            if is_enough {
+                return Ok(());
+            }
+            let Some(parts) = self.runs.pop_front() else {
+                return Ok(());
+            };
+            self.open.push_back(self.begin(&parts)?);
+        }
+    }
+
     fn begin(&self, parts: &[FilePart]) -> Result<RowRun, TaskFailure> {
-        let paths = Paths::of(parts);
+        let paths = Paths::of(parts, &self.files.store);
         let open = || {
             let adapter = self.columns.adapter(&parts[0]);
             let stream = adapter.and_then(|adapter| {
                 let stream = self
                     .files
                     .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
-                Ok((adapter, stream))
+                Ok((adapter, self.under_way(stream)))
             });
             stream.map_err(|error| paths.failure(&error))
         };
@@ -293,6 +348,27 @@ impl FileStream {
             stream,
             adapter,
             paths,
+            bytes: parts.iter().map(|part| part.bytes).sum(),
         })
+    }
+
+    /// The stream, which goes on by itself whenever this thread waits for another, where answers take long.
+    fn under_way(&self, mut stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+        if !self.files.store.is_remote() {
+            return stream;
+        }
+        let mut builder = RecordBatchReceiverStream::builder(stream.schema(), 1);
+        let sender = builder.tx();
+        let read = async move {
+            while let Some(batch) = stream.next().await {
+                // The reader has gone: nobody wants the rest.
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        builder.spawn_on(read, self.runtime.handle());
+        builder.build()
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct ScanSpec {
     /// Whether the path itself is one of them.
     #[prost(bool, tag = "7")]
     pub(crate) has_path: bool,
+    /// What reaches the files; empty: they are local.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(crate) store: Bytes,
 }
 
 /// Parts of files, in order.
@@ -41,7 +44,7 @@ pub(crate) struct FilesPosition {
 /// Rows of one row group of a file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FilePart {
-    /// Absolute path.
+    /// Absolute path, or what it is called where it lies.
     #[prost(string, tag = "1")]
     pub(crate) path: String,
     /// Length of the file.
@@ -65,4 +68,7 @@ pub(crate) struct FilePart {
     /// Which of the scan's `file_schemas` the file has.
     #[prost(uint32, tag = "8")]
     pub(crate) file_schema: u32,
+    /// About how many bytes its rows have before compression.
+    #[prost(uint64, tag = "9")]
+    pub(crate) bytes: u64,
 }

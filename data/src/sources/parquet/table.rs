@@ -8,11 +8,13 @@ use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
 
 use crate::columns::{self, Misfit};
 use crate::error::PlanError;
-use crate::storage::{FileFooter, PathColumns};
+use crate::storage::{FileFooter, PathColumns, StoreSpec};
 
 /// Parquet files.
 #[derive(Debug)]
 pub struct ParquetTable {
+    /// Where they lie.
+    pub(crate) store: StoreSpec,
     /// The files in order, with their row groups.
     pub files: Vec<FileFooter>,
     /// The columns: those of all files, by name, each of the type that all of its values fit into, and then those that only
@@ -30,7 +32,11 @@ pub struct ParquetTable {
 
 impl ParquetTable {
     /// The table of `files`. Fails if a column has no type in common.
-    pub fn new(files: Vec<FileFooter>, told: PathColumns) -> Result<Self, PlanError> {
+    pub fn new(
+        store: StoreSpec,
+        files: Vec<FileFooter>,
+        told: PathColumns,
+    ) -> Result<Self, PlanError> {
         let mut file_schemas: Vec<SchemaRef> = Vec::new();
         let mut schema_of = Vec::with_capacity(files.len());
         for file in &files {
@@ -43,6 +49,7 @@ impl ParquetTable {
             schema_of.push(u32::try_from(index).expect("fewer than 2^32 files"));
         }
         let mut table = Self {
+            store,
             files,
             schema: Arc::new(Schema::empty()),
             partitions: Vec::new(),
@@ -69,6 +76,7 @@ impl ParquetTable {
         let files = self.files.iter().zip(are_kept.clone());
         let schemas = self.schema_of.iter().zip(are_kept);
         Self {
+            store: self.store.clone(),
             files: files
                 .filter(|(_, is_kept)| *is_kept)
                 .map(|(file, _)| file.clone())

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _native
 from ._functions import definition_of
 from ._reading import _check_hints, _in_parts, _is_hive, _paths
 from .dataset import Dataset
 
+if TYPE_CHECKING:
+    from ._stores.store import Store
+
 #: The smallest and the largest part of a file, and how many splits there are about: see the native source of files.
 PART_BYTES = 1 << 20
 _MOST_BYTES = 64 << 20
 _SPLITS = 256
+#: Beginnings of files that are looked at at once, where answers take long.
+_LOOKS = 16
+
+
+class Found(NamedTuple):
+    """Files with their lengths, and where they lie."""
+
+    store: Store | None
+    files: list[tuple[str, int]]
 
 
 class Files(NamedTuple):
@@ -38,28 +51,31 @@ class Files(NamedTuple):
         parts = _check_hints(function, self.hints)
         said = lines.compression_said(function, self.open_args)
         is_hive = _is_hive(function, self.partitioning)
-        found = chosen_files(
+        store, found = chosen_files(
             function,
             self.paths,
             extensions_of(self.extensions),
             self.ignore_missing_paths,
             self.partition_filter,
             self.shuffle,
+            filesystem=self.hints.get("filesystem"),
         )
-        reader = reading.Reader(format, said, has_path=self.include_paths)
+        reader = reading.Reader(format, said, store, has_path=self.include_paths)
         definition = definition_of(reader, kind="read", name=f"Read{type(format).__name__}")
 
         # Smaller ones are not cut, so that nobody needs to look into them. The native module has the last word.
         total = sum(size for _, size in found)
         least = max(1, total // parts) if parts is not None else max(PART_BYTES, min(_MOST_BYTES, total // _SPLITS))
 
-        def has_parts(path: str, size: int) -> bool:
-            return size > least and lines.compression_of(path, said) is None and format.has_parts(path)
+        def has_parts(file: tuple[str, int]) -> bool:
+            path, size = file
+            is_large = size > least and lines.compression_of(path, said) is None
+            return is_large and format.has_parts(reading.Part(path, size, 0, size, None, store))
 
         plan = _native.plan().read_files(
             operation=f"{function}()",
             definition=definition.data,
-            files=[(path, size, has_parts(path, size)) for path, size in found],
+            files=[(*file, parts) for file, parts in zip(found, _each(has_parts, store, found), strict=True)],
             schema=format.schema(),
             rows_per_file=format.rows_per_file,
             is_hive=is_hive,
@@ -68,19 +84,41 @@ class Files(NamedTuple):
         return _in_parts(plan, parts)
 
 
+def _each(look: Callable[[tuple[str, int]], bool], store: Store | None, files: list[tuple[str, int]]) -> Iterable[bool]:
+    """What is found in each file: side by side where answers take long."""
+    if store is None:
+        return map(look, files)
+    with ThreadPoolExecutor(_LOOKS) as looks:
+        return list(looks.map(look, files))
+
+
 def extensions_of(extensions: Any) -> list[str] | None:
     """Endings of files for what the user wrote."""
     return [extensions] if isinstance(extensions, str) else None if extensions is None else list(extensions)
 
 
 def chosen_files(
-    function: str, paths: Any, extensions: list[str] | None, ignores_missing: bool, partition_filter: Any, shuffle: Any
-) -> list[tuple[str, int]]:
+    function: str,
+    paths: Any,
+    extensions: list[str] | None,
+    ignores_missing: bool,
+    partition_filter: Any,
+    shuffle: Any,
+    *,
+    filesystem: Any = None,
+) -> Found:
     """The files that paths mean, with their sizes."""
+    from ._stores import choosing, finding
+
     seed = _seed(function, shuffle)
-    found: list[tuple[str, int]] = _native.plan().find_files(
-        f"{function}()", _paths(function, paths), extensions, ignores_missing
-    )
+    store, names = choosing.chosen_store(function, _paths(function, paths), filesystem)
+    found: list[tuple[str, int]]
+    if store is None:
+        found = _native.plan().find_files(f"{function}()", names, extensions, ignores_missing)
+    elif names:
+        found = finding.found_files(store, names, extensions, ignores_missing=ignores_missing)
+    else:
+        raise ValueError(f"{function}() needs at least one path")
     if partition_filter is not None:
         if not callable(partition_filter):
             raise TypeError(
@@ -95,21 +133,30 @@ def chosen_files(
         import random
 
         random.Random(seed).shuffle(found)
-    return found
+    if store is not None:
+        store.want(path for path, _ in found)
+    return Found(store, found)
 
 
 def without(function: str, paths: list[str], skipped: list[str]) -> list[str]:
     """The paths but for those that are, or lie in, one of `skipped`."""
-    left_out = [os.path.abspath(path) for path in skipped]
+    left_out = [_whole(path) for path in skipped]
 
     def stays(path: str) -> bool:
-        whole = os.path.abspath(path.removeprefix("file://"))
-        return not any(whole == out or whole.startswith(f"{out}{os.sep}") for out in left_out)
+        whole = _whole(path)
+        return not any(whole == out or whole.startswith(f"{out}/") for out in left_out)
 
     left = [path for path in paths if stays(path)]
     if not left and paths:
         raise ValueError(f"{function}(): skip_paths leaves no file")
     return left
+
+
+def _whole(path: str) -> str:
+    """The path as it is compared."""
+    if "://" in path and not path.startswith("file://"):
+        return path.rstrip("/")
+    return os.path.abspath(path.removeprefix("file://"))
 
 
 def _seed(function: str, shuffle: Any) -> int | None:

@@ -47,7 +47,8 @@ def read_parquet(
     into, and null where a file has none.
 
     Args:
-        paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these.
+        paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these; here or
+            elsewhere (``s3://``, ``gs://``, ``abfs://``, ``https://``, ...: see `docs/data/reading.md`).
         columns: The columns to read; others are never touched.
         filter: An expression, as for :meth:`Dataset.filter`: row groups and pages without matching rows are not read.
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
@@ -57,7 +58,8 @@ def read_parquet(
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
         shuffle: ``"files"``: reads the files in an order by chance.
         partition_filter: Gets all paths and returns those that are read.
-        hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
+        hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
+            read in. Other arguments of Ray are refused by name.
 
     Returns:
         A dataset. Nothing but names and footers has been read.
@@ -76,16 +78,27 @@ def read_parquet(
     """
     parts = _check_hints("read_parquet", hints)
     from ._chosen_files import chosen_files, extensions_of, without
+    from ._stores.choosing import chosen_store
 
     texts = _paths("read_parquet", paths)
     extensions = extensions_of(file_extensions)
-    if partition_filter is not None or shuffle or skip_paths:
+    filesystem = hints.get("filesystem")
+    store, names = chosen_store("read_parquet", texts, filesystem)
+    is_hive = _is_hive("read_parquet", partitioning)
+    files: list[tuple[str, int]] = []
+    if store is not None or partition_filter is not None or shuffle or skip_paths:
         skipped = _paths("read_parquet", skip_paths or [])
         texts = without("read_parquet", texts, skipped)
-        chosen = chosen_files("read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle)
-        texts = without("read_parquet", [path for path, _ in chosen], skipped)
-    is_hive = _is_hive("read_parquet", partitioning)
-    plan = _native.plan().read_parquet(texts, extensions, is_hive, include_paths, ignore_missing_paths)
+        store, chosen = chosen_files(
+            "read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle, filesystem=filesystem
+        )
+        names = without("read_parquet", [path for path, _ in chosen], skipped)
+        left = set(names)
+        files = [file for file in chosen if file[0] in left]
+    if store is None:
+        plan = _native.plan().read_parquet(names, extensions, is_hive, include_paths, ignore_missing_paths)
+    else:
+        plan = _native.plan().read_parquet_in(store.dumped("read_parquet"), files, is_hive, include_paths)
     dataset = _in_parts(plan, parts)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
@@ -289,7 +302,6 @@ _REFUSED = {
     **REMOTE_ARGS,
     "resources": Refused("reading runs in the workers of the next step: give it resources", (None, {})),
     "tensor_column_schema": Refused("reshape the column in map_batches()"),
-    "filesystem": Refused("mount it, and read its path"),
     "include_row_hash": Refused(
         "make a column of what tells rows apart in map_batches(); include_paths=True gives the file", (None, False)
     ),
@@ -312,8 +324,13 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     parallelism = hints.pop("parallelism", None)
     if parts is None and parallelism not in (None, -1):
         parts = parallelism
-    refused = {name: _REFUSED[name] for name in _REFUSED if function.startswith("read_") or name in _RESOURCES}
-    Keywords(function, used=("override_num_blocks", "parallelism"), refused=refused).check(hints)
+    reads_files = function.startswith("read_")
+    refused = {name: _REFUSED[name] for name in _REFUSED if reads_files or name in _RESOURCES}
+    used = ["override_num_blocks", "parallelism"]
+    if reads_files:
+        hints.pop("filesystem", None)
+        used.append("filesystem")
+    Keywords(function, used=used, refused=refused).check(hints)
     if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 1):
         raise ValueError(f"{function}(): override_num_blocks must be a whole number of at least 1, not {parts!r}")
     return parts

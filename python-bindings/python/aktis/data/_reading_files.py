@@ -54,7 +54,8 @@ def read_csv(
     as those of :func:`read_parquet` do. Large files are read in parts, unless values have lines in them.
 
     Args:
-        paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these.
+        paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these; here or
+            elsewhere (``s3://``, ``gs://``, ``abfs://``, ``https://``, ...: see `docs/data/reading.md`).
         read_options: ``pyarrow.csv.ReadOptions``: names of columns, lines to skip, encoding, size of a block.
         parse_options: ``pyarrow.csv.ParseOptions``: delimiter, quotes; ``newlines_in_values=True`` reads each file as a whole.
         convert_options: ``pyarrow.csv.ConvertOptions``: types of columns, what null looks like, which columns to read.
@@ -65,7 +66,8 @@ def read_csv(
         shuffle: ``"files"``: reads the files in an order by chance.
         partition_filter: Gets all paths and returns those that are read.
         arrow_open_stream_args: ``{"compression": "gzip"}`` for files whose names do not tell; ``None`` in it: they are not.
-        hints: ``override_num_blocks``: how many parts to read in. Other arguments of Ray are refused by name.
+        hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
+            read in. Other arguments of Ray are refused by name.
 
     Returns:
         A dataset, of which nothing was read but the names of files and the beginnings of large ones.

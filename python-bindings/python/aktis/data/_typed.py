@@ -100,7 +100,8 @@ class SourceHints(TypedDict, total=False):
 class ReadHints(SourceHints, RemoteArgs, total=False):
     """Options of what reads files."""
 
-    filesystem: None
+    #: A filesystem of ``pyarrow.fs`` or of fsspec.
+    filesystem: Any
     catalog: None
     tensor_column_schema: None
     include_row_hash: Literal[False] | None

@@ -42,7 +42,7 @@ class Arrays(Format):
             yield {"data": numpy.array(array[first : first + rows])}
 
     def _loaded(self, part: Part) -> Any:
-        if part.compression is None and not self._allow_pickle:
+        if part.store is None and part.compression is None and not self._allow_pickle:
             # Not all of it has to be in memory.
             return numpy.load(part.path, mmap_mode="r", allow_pickle=False)
         with part.open() as file:

@@ -54,14 +54,14 @@ class CSV(Format):
         quote = self._parse_options.quote_char
         self._quote = quote.encode() if quote else None
 
-    def has_parts(self, path: str) -> bool:
+    def has_parts(self, whole: Part) -> bool:
         read, parse = self._read_options, self._parse_options
         skips = read.skip_rows or read.skip_rows_after_names
         if parse.newlines_in_values or parse.escape_char or skips or not self._is_utf8:
             return False
         if self._quote is None:
             return True
-        with open(path, "rb") as file:
+        with whole.open_plain(_GLIMPSE_BYTES) as file:
             # Every second piece lies between quotes; the last one may go on.
             return all(b"\n" not in piece for piece in file.read(_GLIMPSE_BYTES).split(self._quote)[1:-1:2])
 

@@ -33,10 +33,10 @@ class JSON(Format):
         self._parse_options = parse_options or arrow_json.ParseOptions()
         self._is_lines = is_lines
 
-    def has_parts(self, path: str) -> bool:
+    def has_parts(self, whole: Part) -> bool:
         if self._is_lines:
             return True
-        with open(path, "rb") as file:
+        with whole.open_plain(self._block_bytes) as file:
             return _are_lines(file.read(self._block_bytes))
 
     def read(self, part: Part) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pyarrow
 from pyarrow import orc
 
 from .reading import Format, Part
@@ -17,7 +16,7 @@ class ORC(Format):
     function = "read_orc"
 
     def read(self, part: Part) -> Iterator[Any]:
-        with pyarrow.OSFile(part.path, "r") as source:
+        with part.open_plain() as source:
             file = orc.ORCFile(source)
             for stripe in range(file.nstripes):
                 yield file.read_stripe(stripe)

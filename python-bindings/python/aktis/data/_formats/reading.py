@@ -10,13 +10,16 @@ A format is a module with a class of these; the function that users call is its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pyarrow
 
 from aktis.data import _batches
 
 from . import lines
+
+if TYPE_CHECKING:
+    from aktis.data._stores.store import Store
 
 #: Batches smaller than this are put together: what follows works on whole batches.
 _ENOUGH_BYTES = 1 << 20
@@ -33,6 +36,8 @@ class Part(NamedTuple):
     end: int
     #: What the file is compressed with.
     compression: str | None
+    #: Where it lies; ``None``: here.
+    store: Store | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -41,16 +46,22 @@ class Part(NamedTuple):
 
     def open(self) -> Any:
         """The whole file as a stream of bytes, uncompressed."""
-        file = pyarrow.OSFile(self.path, "r")
+        file = self.open_plain(self.size_bytes)
         return pyarrow.CompressedInputStream(file, self.compression) if self.compression else file
+
+    def open_plain(self, expected: int | None = None) -> Any:
+        """The whole file as it is. `expected`: bytes that will be read from the first place on, if that is known."""
+        if self.store is None:
+            return pyarrow.OSFile(self.path, "r")
+        return self.store.open(self.path, self.size_bytes, expected=expected)
 
     def open_lines(self) -> tuple[Any, int]:
         """The lines of the part as a stream, and their place in the file."""
         if self.is_whole:
             return self.open(), 0
-        file = pyarrow.OSFile(self.path, "r")
-        start, end = (lines.begin_at(file, at, self.size_bytes) for at in (self.start, self.end))
-        return file.get_stream(start, end - start), start
+        with self.open_plain() as file:
+            start, end = (lines.begin_at(file, at, self.size_bytes) for at in (self.start, self.end))
+        return self.open_plain(end - start).get_stream(start, end - start), start
 
     def broken(self, at: int, why: str, line: int = 1) -> ValueError:
         """The error for the line of this number, counted from the byte `at` on."""
@@ -70,7 +81,7 @@ class Format:
         """The columns, if they are always the same."""
         return None
 
-    def has_parts(self, path: str) -> bool:
+    def has_parts(self, whole: Part) -> bool:
         """Whether rows of this file, which is not compressed, can be found from anywhere in it. Asked in the driver, of large
         files."""
         return False
@@ -94,8 +105,9 @@ class Format:
 class Reader:
     """What workers call with parts of files: a format, and what was said about all files."""
 
-    def __init__(self, format: Format, compression: Any, *, has_path: bool) -> None:
+    def __init__(self, format: Format, compression: Any, store: Store | None, *, has_path: bool) -> None:
         self._format = format
+        self._store = store
         self._compression = compression
         self._has_path = has_path
 
@@ -105,9 +117,11 @@ class Reader:
         columns = [column.to_pylist() for column in batch.columns]
         places = zip(*columns[:_PART_COLUMNS], strict=True)
         parts = [
-            Part(path, size, start, end, lines.compression_of(path, self._compression))
+            Part(path, size, start, end, lines.compression_of(path, self._compression), self._store)
             for path, size, start, end in places
         ]
+        if self._store is not None:
+            self._store.announce((part.path, part.size_bytes) for part in parts if part.is_whole)
         told = {
             (part.path, part.start): [column[row] for column in columns[_PART_COLUMNS:]]
             for row, part in enumerate(parts)

@@ -28,7 +28,7 @@ class Text(Format):
     def schema(self) -> pyarrow.Schema:
         return pyarrow.schema({"text": pyarrow.string()})
 
-    def has_parts(self, path: str) -> bool:
+    def has_parts(self, whole: Part) -> bool:
         return self._encoding in _CUTTABLE
 
     def read(self, part: Part) -> Iterator[Any]:

@@ -1,0 +1,77 @@
+//! Files that are not local.
+
+use std::path::Path;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+
+use crate::Execution;
+use crate::executor::ExecutionOptions;
+use crate::executor::pool::InProcessPool;
+use crate::plan::Dataset;
+use crate::sinks::Sink;
+use crate::storage::{DataFile, PathColumns, StoreSpec};
+use crate::testing::{ids, install_test_host, write_file};
+
+fn far(folder: &Path, names: &[&str]) -> Dataset {
+    install_test_host();
+    let file = |name: &&str| {
+        let path = folder.join(name);
+        let size_bytes = std::fs::metadata(&path).expect("is there").len();
+        DataFile {
+            path: format!("far:{}", path.display()),
+            size_bytes,
+        }
+    };
+    let files: Vec<DataFile> = names.iter().map(file).collect();
+    let store = StoreSpec {
+        definition: "far".into(),
+    };
+    Dataset::read_parquet_in(store, &files, PathColumns::default()).expect("has footers")
+}
+
+fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
+    let options = ExecutionOptions {
+        parts: Some(2),
+        keep_order: true,
+        ..ExecutionOptions::default()
+    };
+    let pool = Box::new(InProcessPool::new(1));
+    let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
+    execution.collect().map(|batches| ids(&batches))
+}
+
+#[test]
+fn rows_of_many_streams_come_in_the_order_of_their_files_and_row_groups() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names = ["a b%20.parquet", "b.parquet", "c.parquet"];
+    for (first, name) in (0..).step_by(2000).zip(names) {
+        write_file(&folder.path().join(name), first, 2000, 300);
+    }
+    let dataset = far(folder.path(), &names);
+    assert_eq!(
+        read(&dataset).expect("reads"),
+        (0..6000).collect::<Vec<_>>()
+    );
+    let some = dataset.filter("id % 1000 = 7").expect("filters");
+    let wanted: Vec<i64> = (0..6).map(|thousand| thousand * 1000 + 7).collect();
+    assert_eq!(read(&some).expect("reads"), wanted);
+    let first = dataset.limit(5).expect("limits");
+    assert_eq!(read(&first).expect("reads"), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_a_store_refuses_reaches_the_user_in_its_words_with_its_number() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["a.parquet", "b.parquet"] {
+        write_file(&folder.path().join(name), 0, 50, 10);
+    }
+    let dataset = far(folder.path(), &["a.parquet", "b.parquet"]);
+    std::fs::remove_file(folder.path().join("b.parquet")).expect("removes");
+    let failure = read(&dataset).expect_err("one file is gone");
+    assert_eq!((failure.code, failure.os_error()), (ErrorCode::Os, Some(2)));
+    assert!(
+        failure.message.ends_with("b.parquet: it is far and gone"),
+        "{failure}"
+    );
+}

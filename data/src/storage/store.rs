@@ -1,0 +1,76 @@
+//! Which store files lie in.
+
+use std::sync::Arc;
+
+use aktis_worker::TaskFailure;
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::locate::DataFile;
+use super::remote::RemoteStore;
+use super::{MeteredStore, RefusedRead, local_store};
+use crate::error::PlanError;
+use crate::operators::udf;
+
+/// Where files lie, as it travels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// What the `UdfHost` reaches them with; empty: they are local.
+    pub definition: Bytes,
+}
+
+impl StoreSpec {
+    /// Makes it ready for reading.
+    pub(crate) fn open(&self) -> Result<Store, TaskFailure> {
+        if self.definition.is_empty() {
+            let store = Arc::new(MeteredStore::new(local_store()));
+            return Ok(Store {
+                store,
+                remote: None,
+            });
+        }
+        let remote = Arc::new(RemoteStore::new(udf::open_files(&self.definition)?));
+        Ok(Store {
+            store: Arc::new(MeteredStore::new(Arc::clone(&remote) as _)),
+            remote: Some(remote),
+        })
+    }
+}
+
+/// A store that files are read from.
+#[derive(Clone)]
+pub(crate) struct Store {
+    store: Arc<MeteredStore>,
+    remote: Option<Arc<RemoteStore>>,
+}
+
+impl Store {
+    /// For readers.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store) as _
+    }
+
+    /// Whether an answer takes so long that it is worth asking ahead.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// What the store calls a file.
+    pub(crate) fn location(&self, file: &DataFile) -> Result<Path, PlanError> {
+        match &self.remote {
+            Some(_) => Ok(RemoteStore::location(&file.path)),
+            None => file.location(),
+        }
+    }
+
+    /// What was refused since this was last asked, in the store's own words.
+    pub(crate) fn take_refused(&self) -> Option<RefusedRead> {
+        self.remote.as_ref()?.take_refused()
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.store.bytes_read()
+    }
+}

@@ -1,0 +1,37 @@
+"""What a store must do; a new one is a class with these methods and a line in `choosing`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """What lies at a path."""
+
+    path: str
+    #: Bytes of a file; ``None``: it is a folder.
+    size: int | None
+
+
+class Files(Protocol):
+    """Files by name. Each method is one attempt, from any thread; `requests` tries again and sets limits."""
+
+    #: Whether it can list what there is.
+    has_folders: bool
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies there; ``None``: nothing."""
+        ...
+
+    def files_below(self, folder: str) -> Iterable[Entry]:
+        """All files in a folder and its folders."""
+        ...
+
+    def missing_root(self, path: str) -> str | None:
+        """The bucket or container of a path, if it is that which is not there."""
+        ...
+
+    def read(self, path: str, start: int, end: int) -> bytes:
+        """Bytes of a file; fewer of them count as an answer that was cut off."""
+        ...

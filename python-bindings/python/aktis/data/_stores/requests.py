@@ -1,0 +1,139 @@
+"""Requests to a store, many under way at once, tried again where that may help, and none waited for without end.
+
+Threads of this module are daemons: a request that never ends holds neither the job nor the end of the process up.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from .refused import asks_for_patience, is_final, refused
+
+#: Requests of a process that are under way at once.
+MOST_AT_ONCE = 32
+#: How often a request is made before what it says counts.
+ATTEMPTS = 6
+#: After so long no further attempt is made, if there were two: libraries try again by themselves as well, and none of them knows
+#: of the others. A store that asks for patience is given more.
+PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 20.0, 120.0
+#: How long one attempt may take. A store that gives 8 MiB in that time gives 140 kB a second.
+LIMIT_SECONDS = 60.0
+#: The longest wait before the second attempt; it doubles with each one, to this.
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
+
+
+class _Attempt:
+    """One call on its way to an answer."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.answer: Future[Any] = Future()
+        self.has_begun = threading.Event()
+        self.is_given_up = False
+
+    def run(self) -> None:
+        self.has_begun.set()
+        try:
+            self.answer.set_result(self.call())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the answer raises it
+            self.answer.set_exception(error)
+
+
+class _Threads:
+    """As many threads as there are requests, up to a limit; one whose request hangs is replaced."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+
+    def begin(self, call: Callable[[], Any]) -> _Attempt:
+        attempt = _Attempt(call)
+        self._waiting.put(attempt)
+        with self._lock:
+            is_wanted = self._waiting.qsize() > self._idle and self._threads < MOST_AT_ONCE
+            self._threads += is_wanted
+        if is_wanted:
+            threading.Thread(target=self._serve, name="aktis-request", daemon=True).start()
+        return attempt
+
+    def give_up(self, attempt: _Attempt) -> None:
+        """Nobody waits for the answer: its thread counts no more."""
+        with self._lock:
+            attempt.is_given_up = True
+            self._threads -= 1
+            is_wanted = not self._waiting.empty()
+            self._threads += is_wanted
+        if is_wanted:
+            threading.Thread(target=self._serve, name="aktis-request", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            attempt = self._waiting.get()
+            with self._lock:
+                self._idle -= 1
+            attempt.run()
+            with self._lock:
+                if attempt.is_given_up:  # another thread has taken this one's place
+                    return
+            del attempt
+
+
+_threads = _Threads()
+
+
+class Request:
+    """A request that is under way."""
+
+    def __init__(self, call: Callable[[], Any], doing: str) -> None:
+        self._call = call
+        self._doing = doing
+        self._attempt = _threads.begin(call)
+
+    def result(self) -> Any:
+        """The answer. Raises an ``OSError`` that says what was done, why it failed and what helps."""
+        begun = time.monotonic()
+        for number in range(ATTEMPTS):
+            try:
+                return self._answer()
+            except Exception as error:
+                patience = LONG_PATIENCE_SECONDS if asks_for_patience(error) else PATIENCE_SECONDS
+                is_over = number > 0 and time.monotonic() - begun > patience
+                if is_final(error) or is_over or number + 1 == ATTEMPTS:
+                    raise refused(error, self._doing, number + 1) from error
+            # All who were turned away at once do not come back at once.
+            longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+            time.sleep(random.uniform(0, longest))
+            self._attempt = _threads.begin(self._call)
+        raise AssertionError("the last attempt has returned or raised")
+
+    def _answer(self) -> Any:
+        attempt = self._attempt
+        attempt.has_begun.wait()
+        try:
+            return attempt.answer.result(LIMIT_SECONDS)
+        except TimeoutError:
+            if attempt.answer.done():  # the call's own
+                raise
+            _threads.give_up(attempt)
+            raise TimeoutError(f"there was no answer for {LIMIT_SECONDS:.0f} seconds") from None
+
+
+def made(call: Callable[[], Any], doing: str) -> Any:
+    """The answer to one request."""
+    return Request(call, doing).result()
+
+
+def all_made(calls: Sequence[tuple[Callable[[], Any], str]]) -> list[Any]:
+    """The answers to requests that are under way at once."""
+    requests = [Request(call, doing) for call, doing in calls]
+    return [request.result() for request in requests]
