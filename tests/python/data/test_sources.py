@@ -100,3 +100,39 @@ def test_items_outlive_their_session_and_materialised_rows_do_not():
     assert items.map(lambda row: row).take_all() == [{"item": 1}, {"item": 2}, {"item": 3}]
     with pytest.raises(aktis.exceptions.ObjectLostError, match="make it again"):
         made.take_all()
+
+
+def test_blocks_and_objects_of_the_store_are_sources():
+    table = pyarrow.table({"x": [1, 2]})
+    frame = table.to_pandas()
+    tables = aktis.data.from_arrow_refs([aktis.put(table), aktis.put(table)])
+    assert [row["x"] for row in tables.take_all()] == [1, 2, 1, 2]
+    assert aktis.data.from_pandas_refs(aktis.put(frame)).take_all() == [{"x": 1}, {"x": 2}]
+    assert [row["x"] for row in aktis.data.from_blocks([table, frame]).take_all()] == [1, 2, 1, 2]
+    arrays = aktis.data.from_numpy_refs([aktis.put(numpy.arange(3)), aktis.put(numpy.arange(2))])
+    assert [row["data"] for row in arrays.take_all()] == [0, 1, 2, 0, 1]
+    with pytest.raises(TypeError, match=r"from_arrow_refs\(\) takes references of objects, not Table"):
+        aktis.data.from_arrow_refs([table])  # pyright: ignore[reportArgumentType]
+
+
+def test_tensors_are_filled_with_the_numbers_of_their_rows():
+    tensors = aktis.data.range_tensor(1000, shape=(3, 4), override_num_blocks=4)
+    assert tensors.count() == 1000
+    rows = tensors.take_all()
+    assert [row["data"].shape for row in rows] == [(3, 4)] * 1000
+    assert [set(row["data"].ravel().tolist()) for row in rows] == [{number} for number in range(1000)]
+    with pytest.raises(ValueError, match="sides of at least 1"):
+        aktis.data.range_tensor(3, shape=(0,))
+
+
+def test_files_are_read_in_an_order_by_chance_that_a_seed_repeats(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number:02}.txt").write_text(str(number))
+
+    def order(shuffle):
+        return [row["text"] for row in aktis.data.read_text(tmp_path, shuffle=shuffle).take_all()]
+
+    seeded = order(aktis.data.FileShuffleConfig(seed=7))
+    assert seeded == order(aktis.data.FileShuffleConfig(seed=7)) != order(None)
+    assert sorted(seeded) == sorted(order("files")) == sorted(order(None))
+    assert order("files") != order("files")

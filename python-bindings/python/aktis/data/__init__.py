@@ -11,10 +11,12 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
 """
 
 from . import collate_fn, expressions
+from ._chosen_files import FileShuffleConfig
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
+from ._reading_blocks import from_arrow_refs, from_blocks, from_numpy_refs, from_pandas_refs, range_tensor
 from ._reading_files import (
     read_binary_files,
     read_csv,
@@ -43,6 +45,7 @@ __all__ = [
     "Datasource",
     "ExecutionOptions",
     "ExecutionResources",
+    "FileShuffleConfig",
     "MaterializedDataset",
     "MixStoppingCondition",
     "ReadTask",
@@ -51,12 +54,17 @@ __all__ = [
     "collate_fn",
     "expressions",
     "from_arrow",
+    "from_arrow_refs",
+    "from_blocks",
     "from_huggingface",
     "from_items",
     "from_numpy",
+    "from_numpy_refs",
     "from_pandas",
+    "from_pandas_refs",
     "from_torch",
     "range",
+    "range_tensor",
     "read_binary_files",
     "read_csv",
     "read_datasource",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,20 @@ _MOST_BYTES = 64 << 20
 _SPLITS = 256
 #: Beginnings of files that are looked at at once, where answers take long.
 _LOOKS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class FileShuffleConfig:
+    """Reads files in an order by chance, as ``shuffle=`` of what reads files.
+
+    Attributes:
+        seed: The same order every time; ``None``: another one each time.
+
+    >>> FileShuffleConfig(seed=7)
+    FileShuffleConfig(seed=7)
+    """
+
+    seed: int | None = None
 
 
 class Found(NamedTuple):

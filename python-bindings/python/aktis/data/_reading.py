@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from ._chosen_files import FileShuffleConfig
     from ._typed import ReadHints, SourceHints
 
 
@@ -37,7 +38,7 @@ def read_parquet(
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     skip_paths: str | list[str] | None = None,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Any] | None = None,
     **hints: Unpack[ReadHints],
 ) -> Dataset:
@@ -56,7 +57,7 @@ def read_parquet(
         include_paths: Adds the column ``path``; a filter by it passes over files.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
-        shuffle: ``"files"``: reads the files in an order by chance.
+        shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.
         partition_filter: Gets all paths and returns those that are read.
         hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
             read in. Other arguments of Ray are refused by name.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._chosen_files import Files
+from ._chosen_files import Files, FileShuffleConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ def read_csv(
     partitioning: Literal["hive"] | None = "hive",
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -63,7 +63,7 @@ def read_csv(
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
         include_paths: Adds the column ``path``.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
-        shuffle: ``"files"``: reads the files in an order by chance.
+        shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.
         partition_filter: Gets all paths and returns those that are read.
         arrow_open_stream_args: ``{"compression": "gzip"}`` for files whose names do not tell; ``None`` in it: they are not.
         hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
@@ -102,7 +102,7 @@ def read_json(
     partitioning: Literal["hive"] | None = "hive",
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -157,7 +157,7 @@ def read_text(
     partitioning: Literal["hive"] | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -207,7 +207,7 @@ def read_binary_files(
     file_extensions: list[str] | None = None,
     partitioning: Literal["hive"] | None = None,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -257,7 +257,7 @@ def read_images(
     file_extensions: list[str] | None = _IMAGE_EXTENSIONS,
     partitioning: Literal["hive"] | None = None,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_file_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -326,7 +326,7 @@ def read_numpy(
     partitioning: Literal["hive"] | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
@@ -374,7 +374,7 @@ def read_orc(
     partitioning: Literal["hive"] | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     **hints: Unpack[ReadHints],
 ) -> Dataset:
@@ -422,7 +422,7 @@ def read_webdataset(
     include_paths: bool = False,
     file_extensions: list[str] | None = _TAR_EXTENSIONS,
     ignore_missing_paths: bool = False,
-    shuffle: Literal["files"] | None = None,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
     arrow_open_stream_args: Mapping[str, Any] | None = None,
     **hints: Unpack[ReadHints],
