@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod list;
 mod query;
 mod render;
@@ -43,6 +44,7 @@ Examples:
   aktis start --address 10.0.0.5:6379              add this machine to it
   aktis status                                     what it has, what is used, what runs, what waits and why
   aktis list actors --json                         for programs
+  aktis check script.py                            what a script for Ray would find missing
   aktis stop                                       end what was started here
 
 Each setting of docs/configuration.md can also be given as AKTIS_<NAME> in the environment.
@@ -64,6 +66,15 @@ enum Command {
     Status(StatusArgs),
     /// List nodes, actors or jobs, those that have ended too; or the tasks and calls that run now.
     List(ListArgs),
+    /// Say what a script for Ray uses that is the same here, different on purpose, or missing.
+    ///
+    /// Takes scripts, notebooks and folders of them; nothing of them runs.
+    #[command(disable_help_flag = true)]
+    Check {
+        /// Of the check; `aktis check --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PATH")]
+        arguments: Vec<String>,
+    },
     /// Run a daemon; `aktis start` calls this.
     #[command(hide = true)]
     Daemon { plan: String, ready_path: PathBuf },
@@ -213,6 +224,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
         Command::Stop(args) => stop::stop(&args, &settings),
         Command::Status(args) => status::status(&args, &settings),
         Command::List(args) => list::list(&args, &settings),
+        Command::Check { arguments } => check::check(&arguments, launcher),
         Command::Daemon { plan, ready_path } => {
             log_to_stderr(&settings);
             let plan: DaemonPlan =
