@@ -72,7 +72,11 @@ enum Command {
     #[command(disable_help_flag = true)]
     Check {
         /// Of the check; `aktis check --help` lists them.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PATH")]
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "PATH"
+        )]
         arguments: Vec<String>,
     },
     /// Run a daemon; `aktis start` calls this.
