@@ -80,7 +80,7 @@ def test_a_checker_finds_every_mistake_and_nothing_else(checker, tmp_path):
         (_data_typed.RowOptions, {*_keywords.REMOTE_ARGS, *_transforms._ROW_OPTIONS}),
         (_data_typed.ColumnHints, {*_keywords.REMOTE_ARGS, *_keywords.COLUMN_HINTS}),
         (_data_typed.SourceHints, {*_reading._RESOURCES, "override_num_blocks", "parallelism"}),
-        (_data_typed.ReadHints, {*_reading._REFUSED, "override_num_blocks", "parallelism"}),
+        (_data_typed.ReadHints, {*_reading._REFUSED, "override_num_blocks", "parallelism", "filesystem"}),
         (_data_typed.WriteWholeFileArgs, {*_writing_files._REFUSED, "num_rows_per_file"}),
         (_data_typed.IterArgs, set(_iterating._ITERATION.refused)),
         (

@@ -57,12 +57,9 @@ _DATA = {
     "from_tf": "give from_items() the elements",
     "llm": _MODEL,
     "preprocessors": "compute what they need by a job of its own, and apply it in map_batches()",
-    "read_audio": _FILES.format("{'audio': [samples], 'path': batch['path']}"),
-    "read_avro": _FILES.format("a table of the rows of batch['path'][0]"),
     "read_bigquery": _TABLES,
     "read_clickhouse": _TABLES,
     "read_databricks_tables": _TABLES,
-    "read_delta": _TABLES,
     "read_hudi": _TABLES,
     "read_iceberg": _TABLES,
     "read_lance": _TABLES,
@@ -70,9 +67,7 @@ _DATA = {
     "read_mongo": _TABLES,
     "read_parquet_bulk": "read_parquet() takes a list of files",
     "read_snowflake": _TABLES,
-    "read_tfrecords": _FILES.format("the rows"),
     "read_unity_catalog": _TABLES,
-    "read_videos": _FILES.format("{'frame': frames}"),
     "set_progress_bars": "set DataContext.get_current().enable_progress_bars",
 }
 _EXPRESSIONS = {
@@ -186,7 +181,7 @@ def explained(owner: str, name: str, known: list[str]) -> str:
 
 
 def refuse_module(path: str) -> None:
-    """Raises for an import of a module of Ray's that is known not to be there; also for ``from aktis.data import read_avro``.
+    """Raises for an import of a module of Ray's that is known not to be there; also for ``from aktis.data import read_mcap``.
 
     Python asks for modules where it has found no attribute, and would say no more than that there is none.
     """
