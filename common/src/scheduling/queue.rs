@@ -10,19 +10,32 @@ const PASS_LIMIT: u32 = 16;
 const FIRST_HOLD: Duration = Duration::from_secs(2);
 /// The longest hold.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
+/// Patience of a request that holds until it is taken out.
+const FOR_EVER: Duration = Duration::MAX;
+
+/// What a request may have when it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Whatever is free.
+    Open,
+    /// The same, and what it waits for is kept for it from now on (`SCH-4`).
+    Holds,
+    /// What is kept for nobody else: it needs something that an earlier request waits for and holds.
+    Held,
+}
 
 /// What became of one try to serve a waiting request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     /// It was granted and leaves the queue.
     Granted,
-    /// It waits, for lack of the named resources.
+    /// It waits, for lack of the named resources, which others will give back.
     Waits {
         /// Names of the resources of which too little is free.
         short_of: Vec<String>,
     },
-    /// It cannot be granted however many others finish (infeasible, or bound to a node that is gone). It stays, but
-    /// holds nobody back.
+    /// It cannot be granted however many others finish (infeasible, bound to a node that is gone, or short of what something
+    /// has that never ends). It stays, but holds nobody back.
     Hopeless,
 }
 
@@ -30,9 +43,9 @@ pub enum Attempt {
 ///
 /// A request may pass one that waits before it and does not fit: that keeps the node busy. `SCH-4 (no-starvation)`: a
 /// request that was passed [`PASS_LIMIT`] times becomes a barrier, and later ones that need a resource it is short of
-/// are not tried, so what is released collects until the barrier fits. Should the resource be held by something that
-/// never ends (an actor), the barrier lifts after a while and comes back with twice the patience: neither side waits
-/// for ever.
+/// get none of that ([`Standing::Held`]), so what is released collects until the barrier fits. Should it be released too late,
+/// the barrier lifts after a while and comes back with twice the patience: neither side waits for ever, and no more time is
+/// held in vain than was needed.
 #[derive(Debug, Clone)]
 pub struct WaitQueue<K, T> {
     entries: Vec<Entry<K, T>>,
@@ -73,10 +86,17 @@ impl<K: Copy + Eq + Hash, T> WaitQueue<K, T> {
         });
     }
 
-    /// Adds a request before the first one for which `is_later` says so.
-    pub fn push_before(&mut self, key: K, item: T, is_later: impl Fn(&T) -> bool) {
+    /// Adds a request before the first one for which `is_later` says so. It has waited elsewhere: from the beginning it holds, until
+    /// the caller takes it out.
+    pub fn push_holding(&mut self, key: K, item: T, is_later: impl Fn(&T) -> bool) {
         let later = self.entries.iter().position(|entry| is_later(&entry.item));
-        self.push(key, item);
+        self.entries.push(Entry {
+            key,
+            item,
+            passes: PASS_LIMIT,
+            holds_since: None,
+            patience: FOR_EVER,
+        });
         if let Some(position) = later {
             self.entries[position..].rotate_right(1);
         }
@@ -125,15 +145,16 @@ impl<K: Copy + Eq + Hash, T> WaitQueue<K, T> {
         self.entries.iter().map(|entry| (&entry.key, &entry.item))
     }
 
-    /// Tries every request once, in order, and takes out those that `attempt` granted.
+    /// Tries every request once, in order, and takes out those that `attempt` granted. Gives the names of the resources that are
+    /// held: what is free of them is for whoever waits for them first.
     ///
     /// `needs` says whether a request asks for the named resource. `now` is time since any fixed origin.
     pub fn serve(
         &mut self,
         now: Duration,
         needs: impl Fn(&T, &str) -> bool,
-        mut attempt: impl FnMut(&K, &mut T) -> Attempt,
-    ) {
+        mut attempt: impl FnMut(&K, &mut T, Standing) -> Attempt,
+    ) -> Vec<String> {
         let mut granted: HashSet<K> = HashSet::new();
         let mut held: Vec<String> = Vec::new();
         // Positions that waited so far in this round: a grant behind them passes them.
@@ -141,20 +162,25 @@ impl<K: Copy + Eq + Hash, T> WaitQueue<K, T> {
         for position in 0..self.entries.len() {
             let (before, rest) = self.entries.split_at_mut(position);
             let entry = &mut rest[0];
-            if held.iter().any(|name| needs(&entry.item, name)) {
-                continue;
-            }
-            match attempt(&entry.key, &mut entry.item) {
+            let is_held = held.iter().any(|name| needs(&entry.item, name));
+            let standing = match is_held {
+                true => Standing::Held,
+                false if entry.is_barrier(now) => Standing::Holds,
+                false => Standing::Open,
+            };
+            match attempt(&entry.key, &mut entry.item, standing) {
                 Attempt::Granted => {
                     granted.insert(entry.key);
-                    for (passed, short_of) in &waiting {
+                    // What is held was not touched, and passes nobody who waits for it.
+                    for (passed, short_of) in waiting.iter().filter(|_| !is_held) {
                         if short_of.iter().any(|name| needs(&entry.item, name)) {
                             before[*passed].passes += 1;
                         }
                     }
                 }
+                Attempt::Waits { .. } if is_held => {}
                 Attempt::Waits { short_of } => {
-                    if entry.is_barrier(now) {
+                    if standing == Standing::Holds {
                         held.extend(short_of.iter().cloned());
                     }
                     waiting.push((position, short_of));
@@ -163,13 +189,15 @@ impl<K: Copy + Eq + Hash, T> WaitQueue<K, T> {
             }
         }
         self.entries.retain(|entry| !granted.contains(&entry.key));
+        held
     }
 
     /// When a barrier lifts, so that the caller serves the queue again then; same clock as `now` of [`Self::serve`].
     pub fn next_change(&self) -> Option<Duration> {
         self.entries
             .iter()
-            .filter_map(|e| Some(e.holds_since? + e.patience))
+            .filter(|entry| entry.patience != FOR_EVER)
+            .filter_map(|entry| Some(entry.holds_since? + entry.patience))
             .min()
     }
 }

@@ -85,6 +85,12 @@ impl ClusterView {
 impl ClusterView {
     /// Names of the resources that the request waits for, on the node that comes closest to having room for it.
     pub fn short_of(&self, request: &PlacementRequest) -> Vec<String> {
+        let closest = self.closest(request);
+        closest.map_or_else(Vec::new, |view| view.resources.short_of(&request.resources))
+    }
+
+    /// The node that comes closest to having room for the request, of those that could have it.
+    pub fn closest(&self, request: &PlacementRequest) -> Option<&NodeView> {
         let wanted = &request.resources;
         let is_bound_elsewhere = |view: &NodeView| match request.strategy {
             Strategy::NodeAffinity {
@@ -95,9 +101,7 @@ impl ClusterView {
         };
         let candidates = self.nodes.iter().filter(|view| !is_bound_elsewhere(view));
         let able = candidates.filter(|view| view.resources.could_ever_fit(wanted));
-        able.map(|view| view.resources.short_of(wanted))
-            .min_by_key(Vec::len)
-            .unwrap_or_default()
+        able.min_by_key(|view| view.resources.short_of(wanted).len())
     }
 }
 

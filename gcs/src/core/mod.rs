@@ -32,6 +32,7 @@ pub use nodes::table::NodeTimeouts;
 pub use restore::{RestoreError, Row};
 pub use turn::{Effect, Table, Turn, Write};
 
+use actors::displacing::Displacing;
 use actors::table::ActorTable;
 use departed::Departed;
 use jobs::table::{Away, JobTable};
@@ -56,8 +57,7 @@ pub struct GcsCore {
     placements: u64,
     /// When the first waiting actor gives up the hope for a node that was lost.
     hope_ends: Option<Duration>,
-    /// When waiting actors are to be placed where only tasks have the room, while any wait.
-    displaces_at: Option<Duration>,
+    displacing: Displacing,
     departed: Departed,
     /// Actors that lost their place before all nodes of the last head were heard: one of those may have them.
     withheld: Vec<ActorId>,
@@ -81,7 +81,7 @@ impl GcsCore {
             is_placing_due: false,
             placements: 0,
             hope_ends: None,
-            displaces_at: None,
+            displacing: Displacing::default(),
             departed: Departed::default(),
             withheld: Vec::new(),
             unanswered: BTreeMap::new(),
@@ -131,7 +131,7 @@ impl GcsCore {
             .into_iter()
             .chain(self.waiting.next_change())
             .chain(self.hope_ends)
-            .chain(self.displaces_at)
+            .chain(self.displacing.next_wake())
             .chain(self.jobs.away().map(|(_, away)| away.until))
             .min()
     }

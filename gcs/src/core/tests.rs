@@ -10,6 +10,7 @@ mod nodes;
 mod owed;
 mod properties;
 mod recovery;
+mod room;
 mod starts;
 
 use std::time::Duration;
@@ -173,7 +174,7 @@ impl Scene {
     pub(super) fn kills(&mut self) -> Vec<WorkerId> {
         let mut kills = Vec::new();
         self.effects.retain(|effect| match effect {
-            Effect::KillWorker { request, .. } => {
+            Effect::KillWorker { request, .. } if !request.worker_id.is_empty() => {
                 kills.push(WorkerId::from_bytes(&request.worker_id).unwrap());
                 false
             }

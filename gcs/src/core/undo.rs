@@ -38,6 +38,7 @@ impl GcsCore {
     fn unmake_actor(&mut self, actor: ActorId) {
         self.waiting.remove(&actor);
         self.reasons.remove(&actor);
+        self.displacing.forget(actor);
         let Some(record) = self.actors.remove(actor) else {
             return;
         };

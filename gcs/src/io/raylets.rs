@@ -65,11 +65,12 @@ impl Raylets {
     ) {
         let client = self.client(raylet_address);
         let port = self.port.clone();
+        let timeout = START_TIMEOUT + Duration::from_millis(request.patience_ms);
         self.beside.spawn(async move {
             let outcome = match client {
                 Ok(mut client) => {
                     let answer = client.start_actor(request);
-                    match tokio::time::timeout(START_TIMEOUT, answer).await {
+                    match tokio::time::timeout(timeout, answer).await {
                         Ok(Ok(reply)) => read(reply.into_inner()),
                         Ok(Err(status)) => refused(&status),
                         Err(_) => StartOutcome::Unanswered("no answer in time".to_owned()),

@@ -141,7 +141,7 @@ impl RayletCore {
     /// This node as of now. Figures of the store are filled in by whoever has the store.
     pub fn node_info(&self) -> NodeInfo {
         let waiting = self.claims.waiting_reasons();
-        self.node.info(self.claims.resources(), waiting)
+        self.node.info(&self.claims.open_resources(), waiting)
     }
 
     /// The processes that are connected.

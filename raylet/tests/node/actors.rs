@@ -35,8 +35,8 @@ fn start_request(
     };
     StartActorRequest {
         start: Some(start),
-        args_payload: Default::default(),
         generation,
+        ..StartActorRequest::default()
     }
 }
 

@@ -40,15 +40,22 @@ impl Bench {
         self.queue.serve(
             self.now,
             |request, name| !request.resources().get(name).is_zero(),
-            |key, request| match node.allocate(request) {
-                Some(allocation) => {
-                    running.push((*key, allocation));
-                    Attempt::Granted
+            |key, request, standing| {
+                if standing == Standing::Held {
+                    return Attempt::Waits {
+                        short_of: Vec::new(),
+                    };
                 }
-                None if node.could_ever_fit(request) => Attempt::Waits {
-                    short_of: node.short_of(request),
-                },
-                None => Attempt::Hopeless,
+                match node.allocate(request) {
+                    Some(allocation) => {
+                        running.push((*key, allocation));
+                        Attempt::Granted
+                    }
+                    None if node.could_ever_fit(request) => Attempt::Waits {
+                        short_of: node.short_of(request),
+                    },
+                    None => Attempt::Hopeless,
+                }
             },
         );
     }
@@ -117,8 +124,8 @@ fn barrier_does_not_touch_requests_for_other_resources() {
     let serve = |queue: &mut WaitQueue<u32, &str>| {
         let mut granted = Vec::new();
         let needs = |item: &&str, name: &str| *item == name || *item == "both";
-        queue.serve(Duration::ZERO, needs, |key, _| {
-            if *key == 0 {
+        queue.serve(Duration::ZERO, needs, |key, _, standing| {
+            if *key == 0 || standing == Standing::Held {
                 return Attempt::Waits {
                     short_of: vec!["GPU".to_owned()],
                 };
@@ -136,6 +143,47 @@ fn barrier_does_not_touch_requests_for_other_resources() {
     queue.push(101, "CPU");
     assert_eq!(serve(&mut queue), [101]);
     assert_eq!(queue.next_change(), Some(FIRST_HOLD));
+}
+
+#[test]
+fn request_that_has_waited_elsewhere_holds_from_the_beginning_and_until_it_leaves() {
+    let mut bench = Bench::new(2);
+    let first = bench.ask(1);
+    bench.serve();
+    let request = ResourceRequest::new(ResourceSet::of_cpus(2), 0).unwrap();
+    bench.queue.push_holding(77, request, |_| false);
+    let small = bench.ask(1);
+    for _ in 0..3 {
+        bench.serve();
+        assert!(!bench.is_running(small), "one CPU is free, and kept");
+        bench.now += LONGEST_HOLD;
+    }
+    assert_eq!(bench.queue.next_change(), None);
+    bench.queue.remove(&77);
+    bench.serve();
+    assert!(bench.is_running(small) && bench.is_running(first));
+}
+
+#[test]
+fn what_is_held_is_named_and_nothing_else_is_kept_from_those_behind() {
+    let mut queue: WaitQueue<u32, &str> = WaitQueue::new();
+    queue.push_holding(0, "here", |_| false);
+    queue.push(1, "there");
+    let needs = |_: &&str, name: &str| name == "CPU";
+    let mut seen = Vec::new();
+    let held = queue.serve(Duration::ZERO, needs, |_, item, standing| {
+        seen.push((*item, standing));
+        match standing {
+            Standing::Held => Attempt::Granted,
+            _ => Attempt::Waits {
+                short_of: vec!["CPU".to_owned()],
+            },
+        }
+    });
+    assert_eq!(held, ["CPU"]);
+    let expected = [("here", Standing::Holds), ("there", Standing::Held)];
+    assert_eq!(seen, expected, "another node may serve it");
+    assert_eq!(queue.len(), 1);
 }
 
 #[test]

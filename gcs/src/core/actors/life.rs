@@ -147,11 +147,15 @@ impl GcsCore {
         self.waiting.remove(&actor);
         self.reasons.remove(&actor);
         self.unanswered.remove(&actor);
+        self.displacing.forget(actor);
         self.is_placing_due = true;
         let Some(record) = self.actors.get(actor).filter(|record| !record.is_dead()) else {
             return;
         };
         if let Some(node) = record.phase.node() {
+            if record.phase.worker().is_none() {
+                self.withdraw_start(node, record, turn);
+            }
             self.nodes.unbook(node, actor, &ResourceRequest::default());
         }
         if let Some(record) = self.actors.get_mut(actor) {

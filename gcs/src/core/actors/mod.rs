@@ -1,6 +1,6 @@
 //! Actors: the table of them, and what becomes of them: requested, placed, started, lost, over.
 
-mod displacing;
+pub(in crate::core) mod displacing;
 pub(in crate::core) mod life;
 pub(in crate::core) mod placing;
 mod reports;

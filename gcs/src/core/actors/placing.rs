@@ -6,9 +6,11 @@ use aktis_common::checks::insist;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, NodeId};
 use aktis_common::resources::{GPU, ResourceRequest};
-use aktis_common::scheduling::{Attempt, ClusterView, Placement, PlacementRequest, solve};
+use aktis_common::scheduling::{
+    Attempt, ClusterView, Placement, PlacementRequest, Standing, solve,
+};
 use aktis_proto::convert::{ConvertError, placement_request};
-use aktis_proto::v1::Failure;
+use aktis_proto::v1::{Failure, StartActorRequest};
 
 use crate::core::actors::table::{ActorRecord, Phase};
 use crate::core::{Effect, GcsCore, Turn};
@@ -21,6 +23,53 @@ pub(in crate::core) fn placement_of(
     let owner = record.spec.owner.as_ref();
     request.local_node = owner.and_then(|owner| owner.node().ok());
     Ok(request)
+}
+
+/// What is free while actors are placed.
+struct Room {
+    all: ClusterView,
+    /// The nodes that nobody holds who has waited for long; once somebody asks.
+    open: Option<ClusterView>,
+    kept: Vec<NodeId>,
+}
+
+impl Room {
+    fn of(all: ClusterView) -> Self {
+        Self {
+            all,
+            open: None,
+            kept: Vec::new(),
+        }
+    }
+
+    /// One node is kept for the request: others may have all the rest (ADR 132).
+    fn keep_for(&mut self, request: &PlacementRequest) {
+        if let Some(node) = self.all.closest(request).map(|node| node.id) {
+            self.kept.push(node);
+            if let Some(open) = &mut self.open {
+                open.remove(node);
+            }
+        }
+    }
+
+    fn open(&mut self) -> &ClusterView {
+        let (all, kept) = (&self.all, &self.kept);
+        self.open.get_or_insert_with(|| {
+            let mut open = all.clone();
+            for node in kept {
+                open.remove(*node);
+            }
+            open
+        })
+    }
+
+    fn book(&mut self, node: NodeId, request: &PlacementRequest) {
+        for view in [Some(&mut self.all), self.open.as_mut()] {
+            if let Some(node) = view.and_then(|view| view.node_mut(node)) {
+                node.resources.allocate(&request.resources);
+            }
+        }
+    }
 }
 
 impl GcsCore {
@@ -39,11 +88,11 @@ impl GcsCore {
             return;
         }
         self.hope_ends = None;
-        let mut view = self.nodes.view();
+        let mut room = Room::of(self.nodes.view());
         let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.serve(turn.now, needs, |actor, request| {
+        waiting.serve(turn.now, needs, |actor, request, standing| {
             request.seed = self.placements;
-            self.try_to_place(*actor, request, &mut view, turn)
+            self.try_to_place(*actor, request, standing, &mut room, turn)
         });
         self.waiting = waiting;
     }
@@ -69,27 +118,37 @@ impl GcsCore {
         &mut self,
         actor: ActorId,
         request: &PlacementRequest,
-        view: &mut ClusterView,
+        standing: Standing,
+        room: &mut Room,
         turn: &mut Turn,
     ) -> Attempt {
-        match solve(view, request) {
+        let placement = match standing {
+            Standing::Held => solve(room.open(), request),
+            _ => solve(&room.all, request),
+        };
+        match placement {
             Placement::Node(node) => {
-                if let Some(chosen) = view.node_mut(node) {
-                    chosen.resources.allocate(&request.resources);
-                }
+                room.book(node, request);
                 self.placements += 1;
                 self.start(actor, node, &request.resources, turn);
                 Attempt::Granted
             }
+            // Some node that it may not have now could serve it.
+            _ if standing == Standing::Held => Attempt::Waits {
+                short_of: Vec::new(),
+            },
             Placement::Wait { reason } => {
                 self.reasons.insert(actor, reason);
                 self.set_infeasible(actor, None, turn);
+                if standing == Standing::Holds {
+                    room.keep_for(request);
+                }
                 Attempt::Waits {
-                    short_of: view.short_of(request),
+                    short_of: room.all.short_of(request),
                 }
             }
             // The first node is about to register: too early to call anything infeasible.
-            Placement::Infeasible { missing } if view.nodes().is_empty() => {
+            Placement::Infeasible { missing } if room.all.nodes().is_empty() => {
                 self.reasons.insert(actor, missing);
                 Attempt::Hopeless
             }
@@ -157,7 +216,10 @@ impl GcsCore {
                 attempt,
                 node,
                 raylet_address: info.raylet_address.clone(),
-                request: Box::new(record.start_request(info.generation)),
+                request: Box::new(StartActorRequest {
+                    patience_ms: self.displacing.patience_ms(actor),
+                    ..record.start_request(info.generation)
+                }),
             });
         }
     }

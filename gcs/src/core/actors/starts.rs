@@ -73,7 +73,10 @@ impl GcsCore {
             StartOutcome::Started { address, pid } => {
                 self.started(actor, asked, node, &address, pid, turn);
             }
-            StartOutcome::NoRoom => self.place_again(actor, node, turn),
+            StartOutcome::NoRoom => {
+                self.displacing.came_back(actor, turn.now);
+                self.place_again(actor, node, turn);
+            }
             // Trying again helps only against what the system did.
             StartOutcome::Failed(failure) if failure.error_code().is_system_failure() => {
                 self.nodes.unbook(node, actor, &ResourceRequest::default());
@@ -94,6 +97,7 @@ impl GcsCore {
         turn: &mut Turn,
     ) {
         let worker = address.worker().ok();
+        self.displacing.forget(actor);
         if let Some(record) = self.actors.get_mut(actor) {
             record.phase = Phase::Starting {
                 node,

@@ -255,6 +255,20 @@ impl GcsCore {
         self.push_kill(node, kill_request(worker, actor, cause), turn);
     }
 
+    /// The actor is not to be: no room is to be kept for it there.
+    pub(in crate::core) fn withdraw_start(
+        &self,
+        node: NodeId,
+        record: &ActorRecord,
+        turn: &mut Turn,
+    ) {
+        let request = KillWorkerRequest {
+            actor_id: record.id.to_wire(),
+            ..KillWorkerRequest::default()
+        };
+        self.push_kill(node, request, turn);
+    }
+
     fn push_kill(&self, node: NodeId, request: KillWorkerRequest, turn: &mut Turn) {
         if let Some(info) = self.nodes.living(node) {
             let raylet_address = info.raylet_address.clone();

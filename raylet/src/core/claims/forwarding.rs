@@ -25,7 +25,8 @@ impl LeaseTable {
     pub(super) fn take_back_forwarded(&mut self, now: Instant) -> Vec<(ReplyTo, Sent)> {
         let is_movable = |(claim, sent): &(Claim, Sent)| {
             now >= sent.since + PATIENCE_ELSEWHERE
-                && matches!(self.place(claim), Placement::Node(node) if node != sent.node)
+                && matches!(self.place(claim), Placement::Node(node)
+                    if node != sent.node && (node != self.here || self.is_open_to(claim)))
         };
         let movable: Vec<ReplyTo> = self
             .forwarded

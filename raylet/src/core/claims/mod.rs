@@ -15,11 +15,14 @@
 //! - `LEASE-2 (end-gives-back)`: ending a grant gives back exactly what it holds.
 //! - `LEASE-3 (one-place)`: a claim is in exactly one of: queue, placed, forwarded.
 //! - `LEASE-4 (now-is-not-for-ever)`: a claim that a node could serve which was there lately is not called infeasible.
+//!
+//! What frees is kept for the claim that has waited longest, if the end of tasks can serve it ([`holding`]).
 
 mod check;
 mod claim;
 mod forwarding;
 mod grant;
+mod holding;
 mod lost;
 mod owners;
 mod placing;
@@ -39,7 +42,7 @@ use rustc_hash::FxHashMap;
 pub use self::claim::{Claim, Owner, Purpose};
 pub use self::grant::{Grant, Holder};
 use self::lost::LostNodes;
-use self::placing::Granted;
+use self::placing::{Granted, Serving};
 use crate::core::keys::{CallId, LeaseId, ReplyTo};
 
 /// Least time between two rounds that only the clock asks for: a claim that another one holds back is not tried.
@@ -135,6 +138,8 @@ pub struct LeaseTable {
     origin: Instant,
     view: ClusterView,
     queue: WaitQueue<ReplyTo, Claim>,
+    /// Names of the resources of which nothing is free here but for claims that have waited for long.
+    held: Vec<String>,
     placed: VecDeque<Placed>,
     forwarded: FxHashMap<ReplyTo, (Claim, Sent)>,
     grants: FxHashMap<LeaseId, Grant>,
@@ -167,6 +172,7 @@ impl LeaseTable {
                 resources,
             }]),
             queue: WaitQueue::new(),
+            held: Vec::new(),
             placed: VecDeque::new(),
             forwarded: FxHashMap::default(),
             grants: FxHashMap::default(),
@@ -288,9 +294,9 @@ impl LeaseTable {
         if claim.owner().is_some() {
             self.queue.push(reply_to, claim);
         } else {
-            // An actor has waited at the gcs already, and has its place for a moment only (ADR 093).
+            // An actor has waited at the gcs already (ADR 093): what it lacks is kept for it at once (ADR 132).
             self.queue
-                .push_before(reply_to, claim, |other| other.owner().is_some());
+                .push_holding(reply_to, claim, |other| other.owner().is_some());
         }
     }
 
@@ -306,13 +312,17 @@ impl LeaseTable {
         }
         self.is_stale = false;
         self.served_at = now;
-        let mut decisions = Vec::new();
+        let mut serving = Serving::new(now);
         let mut queue = std::mem::take(&mut self.queue);
-        let mut granted = Vec::new();
-        queue.serve(now - self.origin, Claim::needs, |reply_to, claim| {
-            self.attempt(*reply_to, claim, now, &mut granted, &mut decisions)
-        });
+        self.held = queue.serve(
+            now - self.origin,
+            Claim::needs,
+            |reply_to, claim, standing| self.attempt(*reply_to, claim, standing, &mut serving),
+        );
         self.queue = queue;
+        let Serving {
+            granted, decisions, ..
+        } = serving;
         for placed in granted {
             match placed {
                 Granted::Here(placed) => self.placed.push_back(placed),

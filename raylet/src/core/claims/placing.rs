@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use aktis_common::ids::{ActorId, NodeId};
-use aktis_common::scheduling::{Attempt, ClusterView, NodeView, Placement, solve};
+use aktis_common::scheduling::{Attempt, ClusterView, Placement, Standing, solve};
 
 use super::grant::allocate_in_parts;
 use super::{
@@ -19,45 +19,71 @@ pub(super) enum Granted {
     Elsewhere(ReplyTo, Claim, NodeId),
 }
 
+/// What comes of serving the queue once.
+pub(super) struct Serving {
+    now: Instant,
+    /// The other nodes, once a claim was tried that this node keeps nothing for.
+    others: Option<ClusterView>,
+    pub(super) granted: Vec<Granted>,
+    pub(super) decisions: Vec<Decision>,
+}
+
+impl Serving {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            now,
+            others: None,
+            granted: Vec::new(),
+            decisions: Vec::new(),
+        }
+    }
+
+    /// The claim goes to another node.
+    fn send(&mut self, reply_to: ReplyTo, claim: &Claim, node: NodeId) -> Attempt {
+        self.granted
+            .push(Granted::Elsewhere(reply_to, claim.clone(), node));
+        self.decisions.push(Decision::Forward(reply_to, node));
+        Attempt::Granted
+    }
+}
+
 impl LeaseTable {
     pub(super) fn attempt(
         &mut self,
         reply_to: ReplyTo,
         claim: &mut Claim,
-        now: Instant,
-        granted: &mut Vec<Granted>,
-        decisions: &mut Vec<Decision>,
+        standing: Standing,
+        serving: &mut Serving,
     ) -> Attempt {
-        let placement = self.place(claim);
-        match placement {
+        let now = serving.now;
+        if standing == Standing::Held {
+            return self.attempt_elsewhere(reply_to, claim, serving);
+        }
+        match self.place(claim) {
             Placement::Node(node) if node == self.here => {
                 let lease = self.grant(claim, now).expect("SCH-1: a placement fits");
-                granted.push(Granted::Here(Placed {
+                serving.granted.push(Granted::Here(Placed {
                     reply_to,
                     claim: claim.clone(),
                     lease,
                 }));
-                decisions.push(Decision::Placed(reply_to));
+                serving.decisions.push(Decision::Placed(reply_to));
                 Attempt::Granted
             }
             Placement::Node(node) => {
-                // Booked until the node's next report, so that not everybody is sent there.
-                if let Some(other) = self.view.node_mut(node) {
-                    let _ = other.resources.allocate(claim.resources());
-                }
-                granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
-                decisions.push(Decision::Forward(reply_to, node));
-                Attempt::Granted
+                self.book(claim, node, serving);
+                serving.send(reply_to, claim, node)
             }
             Placement::Wait { reason } => {
                 claim.is_hopeless = false;
                 claim.is_told_infeasible = false;
                 if let Some(node) = self.where_to_wait(claim, now) {
-                    granted.push(Granted::Elsewhere(reply_to, claim.clone(), node));
-                    decisions.push(Decision::Forward(reply_to, node));
-                    return Attempt::Granted;
+                    return serving.send(reply_to, claim, node);
                 }
                 claim.waits_for = reason;
+                if standing == Standing::Holds && !self.is_worth_holding(claim) {
+                    return Attempt::Hopeless;
+                }
                 Attempt::Waits {
                     short_of: self.resources().short_of(claim.resources()),
                 }
@@ -76,10 +102,42 @@ impl LeaseTable {
                 claim.is_hopeless = true;
                 if !claim.is_told_infeasible && self.may_call_infeasible(claim, now) {
                     claim.is_told_infeasible = true;
-                    decisions.push(Decision::Infeasible(reply_to, missing.clone()));
+                    serving
+                        .decisions
+                        .push(Decision::Infeasible(reply_to, missing.clone()));
                 }
                 claim.waits_for = missing;
                 Attempt::Hopeless
+            }
+        }
+    }
+
+    /// What is free here is kept for a claim that came before: another node may serve this one.
+    fn attempt_elsewhere(
+        &mut self,
+        reply_to: ReplyTo,
+        claim: &mut Claim,
+        serving: &mut Serving,
+    ) -> Attempt {
+        if !claim.is_here_only && self.view.nodes().len() > 1 {
+            let others = serving.others.get_or_insert_with(|| self.others());
+            if let Placement::Node(node) = solve(others, &claim.placement) {
+                self.book(claim, node, serving);
+                return serving.send(reply_to, claim, node);
+            }
+        }
+        claim.waits_for.clear();
+        Attempt::Waits {
+            short_of: Vec::new(),
+        }
+    }
+
+    /// Booked until the node's next report, so that not everybody is sent there.
+    fn book(&mut self, claim: &Claim, node: NodeId, serving: &mut Serving) {
+        let views = [Some(&mut self.view), serving.others.as_mut()];
+        for view in views.into_iter().flatten() {
+            if let Some(other) = view.node_mut(node) {
+                let _ = other.resources.allocate(claim.resources());
             }
         }
     }
@@ -89,11 +147,7 @@ impl LeaseTable {
             if self.resources().fits(claim.resources()) && claim.is_wanted_on(self.here) {
                 return Placement::Node(self.here);
             }
-            let only_here = ClusterView::new(vec![NodeView {
-                id: self.here,
-                resources: self.resources().clone(),
-            }]);
-            return solve(&only_here, &claim.placement);
+            return solve(&self.only_here(), &claim.placement);
         }
         solve(&self.view, &claim.placement)
     }

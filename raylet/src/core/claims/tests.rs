@@ -1,4 +1,5 @@
 mod elsewhere;
+mod holding;
 
 use std::collections::BTreeMap;
 

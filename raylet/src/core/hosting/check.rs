@@ -4,7 +4,7 @@ use aktis_common::checks::Broken;
 use aktis_common::holds;
 use rustc_hash::FxHashSet;
 
-use super::ActorHosting;
+use super::{ActorHosting, Waiting};
 
 impl ActorHosting {
     /// # Errors
@@ -19,7 +19,7 @@ impl ActorHosting {
             );
         }
         let mut waiting = FxHashSet::default();
-        for (call, (actor, _)) in &self.waiting {
+        for (call, Waiting { actor, .. }) in &self.waiting {
             holds!(
                 waiting.insert(*actor),
                 "HOST-2",
@@ -60,6 +60,15 @@ mod tests {
         table
     }
 
+    fn waiting() -> Waiting {
+        let now = Instant::now();
+        Waiting {
+            actor: ACTOR,
+            until: now,
+            at_most: now,
+        }
+    }
+
     #[test]
     fn worker_that_is_two_actors_is_seen() {
         let mut table = table();
@@ -70,7 +79,7 @@ mod tests {
     #[test]
     fn actor_that_is_here_and_waits_to_be_is_seen() {
         let mut table = table();
-        table.waiting.insert(CallId(1), (ACTOR, Instant::now()));
+        table.waiting.insert(CallId(1), waiting());
         assert_eq!(table.check().unwrap_err().label, "HOST-2");
     }
 
@@ -79,7 +88,7 @@ mod tests {
         let mut table = table();
         table.hosted.clear();
         for call in [CallId(1), CallId(2)] {
-            table.waiting.insert(call, (ACTOR, Instant::now()));
+            table.waiting.insert(call, waiting());
         }
         assert_eq!(table.check().unwrap_err().label, "HOST-2");
     }

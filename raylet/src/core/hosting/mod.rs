@@ -37,6 +37,16 @@ pub struct Hosted {
     pub restarts: u32,
 }
 
+/// A start that waits.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    actor: ActorId,
+    /// When it is looked at again.
+    until: Instant,
+    /// How long it may wait for resources that tasks are to give back (ADR 132).
+    at_most: Instant,
+}
+
 /// What happens to actors here.
 #[derive(Debug)]
 pub enum HostingEvent {
@@ -64,8 +74,8 @@ pub struct ActorHosting {
     /// How long one that has them waits for its worker.
     start_patience: Duration,
     hosted: FxHashMap<ActorId, Hosted>,
-    /// Starts that wait for resources or a worker, and until when.
-    waiting: FxHashMap<CallId, (ActorId, Instant)>,
+    /// Starts that wait for resources or a worker.
+    waiting: FxHashMap<CallId, Waiting>,
     /// Starts that cannot be decided on yet.
     held: Vec<(CallId, StartActorRequest)>,
 }
@@ -98,14 +108,14 @@ impl ActorHosting {
 
     /// A start has its resources: from now on only the worker's start limits it.
     pub fn has_room(&mut self, call: CallId, out: &Out) {
-        if let Some((_, until)) = self.waiting.get_mut(&call) {
-            *until = out.now() + self.start_patience;
+        if let Some(waiting) = self.waiting.get_mut(&call) {
+            waiting.until = out.now() + self.start_patience;
         }
     }
 
     /// When the next start is overdue.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.values().map(|(_, at)| *at).min()
+        self.waiting.values().map(|waiting| waiting.until).min()
     }
 
     /// The worker of an actor.
@@ -158,7 +168,7 @@ impl ActorHosting {
                 Some((actor, WorkerId::from_bytes(&hosted.worker_id).ok()))
             })
             .collect();
-        self.give_up_where(|actor, _| !kept.contains_key(&actor), out);
+        self.give_up_where(|waiting| !kept.contains_key(&waiting.actor), out);
         let is_kept = |actor: &ActorId, worker: WorkerId| {
             let named = kept.get(actor);
             named.is_some_and(|named| named.is_none_or(|named| named == worker))

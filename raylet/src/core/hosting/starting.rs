@@ -1,6 +1,6 @@
 //! Actors begin here, or are given up.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, InvalidId, JobId, WorkerId};
@@ -12,7 +12,7 @@ use aktis_proto::v1::{
 };
 use bytes::Bytes;
 
-use super::{ActorHosting, Hosted, HostingEvent};
+use super::{ActorHosting, Hosted, HostingEvent, Waiting};
 use crate::core::claims::{Claim, Purpose};
 use crate::core::effect::{Effect, GcsReport};
 use crate::core::keys::{CallId, LeaseId, ReplyTo};
@@ -47,6 +47,7 @@ impl ActorHosting {
             // the actor is killed but not gone, and must not be taken for the new one (`HOST-1`).
             return self.held.push((call, request));
         }
+        let patience = Duration::from_millis(request.patience_ms);
         let (actor, claim) = match actor_claim(request, out.now()) {
             Ok(claim) => claim,
             Err(error) => {
@@ -60,12 +61,18 @@ impl ActorHosting {
             return out.answer_start(call, start_actor_reply::Outcome::Address(place), pid);
         }
         let mut waiting = self.waiting.iter();
-        let earlier = waiting.find(|(_, (waiting, _))| *waiting == actor);
+        let earlier = waiting.find(|(_, waiting)| waiting.actor == actor);
         if let Some(earlier) = earlier.map(|(call, _)| *call) {
             self.give_up(earlier, out);
         }
-        let deadline = out.now() + self.patience;
-        self.waiting.insert(call, (actor, deadline));
+        let until = out.now() + self.patience;
+        let at_most = out.now() + patience.max(self.patience);
+        let waiting = Waiting {
+            actor,
+            until,
+            at_most,
+        };
+        self.waiting.insert(call, waiting);
         let claim = Box::new(claim);
         // What waits here has a claim there, and goes with it (`HOST-3`).
         out.tell(HostingEvent::Wanted { call, claim });
@@ -78,24 +85,31 @@ impl ActorHosting {
         out.answer_start(call, start_actor_reply::Outcome::NoRoom(true), 0);
     }
 
-    /// Starts for which nothing became free in time.
-    pub fn give_up_overdue(&mut self, out: &mut Out) {
-        let now = out.now();
-        self.give_up_where(|_, deadline| deadline <= now, out);
+    /// Starts for which nothing became free in time. Those go on waiting that have more time, if `is_collecting` says that room is
+    /// made for them.
+    pub fn give_up_overdue(&mut self, is_collecting: impl Fn(CallId) -> bool, out: &mut Out) {
+        let (now, patience) = (out.now(), self.patience);
+        for (call, waiting) in &mut self.waiting {
+            if waiting.until <= now && now < waiting.at_most && is_collecting(*call) {
+                waiting.until = waiting.at_most.min(now + patience);
+            }
+        }
+        self.give_up_where(|waiting| waiting.until <= now, out);
+    }
+
+    /// The actor is not to be: its start waits no longer, if it does.
+    pub fn withdraw(&mut self, actor: ActorId, out: &mut Out) {
+        self.give_up_where(|waiting| waiting.actor == actor, out);
     }
 
     /// All starts that wait.
     pub fn give_up_all(&mut self, out: &mut Out) {
-        self.give_up_where(|_, _| true, out);
+        self.give_up_where(|_| true, out);
     }
 
-    pub(super) fn give_up_where(
-        &mut self,
-        is_meant: impl Fn(ActorId, Instant) -> bool,
-        out: &mut Out,
-    ) {
+    pub(super) fn give_up_where(&mut self, is_meant: impl Fn(&Waiting) -> bool, out: &mut Out) {
         let waiting = self.waiting.iter();
-        let meant = waiting.filter(|(_, (actor, deadline))| is_meant(*actor, *deadline));
+        let meant = waiting.filter(|(_, waiting)| is_meant(waiting));
         let meant: Vec<CallId> = meant.map(|(call, _)| *call).collect();
         for call in meant {
             self.give_up(call, out);
@@ -184,9 +198,7 @@ fn actor_claim(request: StartActorRequest, now: Instant) -> Result<(ActorId, Cla
     let wanted = spec
         .and_then(|spec| spec.resources.clone())
         .unwrap_or_default();
-    let mut placement = placement_request(&wanted)?;
-    // The gcs has chosen this node.
-    placement.strategy = aktis_common::scheduling::Strategy::Default;
+    let placement = placement_request(&wanted)?;
     let running = start
         .options
         .as_ref()

@@ -1,6 +1,6 @@
 //! Which table takes a call of another raylet, the gcs or the command line.
 
-use aktis_common::ids::WorkerId;
+use aktis_common::ids::{ActorId, WorkerId};
 use aktis_proto::v1::{KillWorkerRequest, LeaseReturn, StartActorRequest};
 
 use crate::core::RayletCore;
@@ -49,6 +49,9 @@ impl RayletCore {
 
     fn on_kill_worker(&mut self, request: &KillWorkerRequest, out: &mut Out) {
         let Ok(worker) = WorkerId::from_bytes(&request.worker_id) else {
+            if let Ok(actor) = ActorId::from_bytes(&request.actor_id) {
+                self.hosting.withdraw(actor, out);
+            }
             return;
         };
         if self.hosting.is_meant(worker, &request.actor_id) {

@@ -70,7 +70,8 @@ impl RayletCore {
             Event::Tick => {
                 self.pool.do_chores(out);
                 self.deaths.tell_overdue(out);
-                self.hosting.give_up_overdue(out);
+                let is_collecting = |call| self.claims.is_collecting_for(ReplyTo::Call(call));
+                self.hosting.give_up_overdue(is_collecting, out);
             }
         }
     }

@@ -31,3 +31,47 @@ fn start_that_this_node_can_never_serve_is_to_be_placed_anew() {
         [start_actor_reply::Outcome::NoRoom(true)]
     );
 }
+
+#[test]
+fn start_waits_as_long_as_it_may_for_tasks_and_no_longer() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let _held = bench.grant(driver, 2).unwrap();
+    let mut request = start_request(ActorId::new([4; 16]), 1);
+    request.patience_ms = 2_500;
+    bench.call(1, CallRequest::StartActor(Box::new(request)));
+    for _ in 0..2 {
+        bench.now += Duration::from_secs(1);
+        bench.happen(Event::Tick);
+        assert_eq!(bench.start_answers(), []);
+    }
+    bench.now += Duration::from_millis(500);
+    bench.happen(Event::Tick);
+    assert_eq!(
+        bench.start_answers(),
+        [start_actor_reply::Outcome::NoRoom(true)]
+    );
+}
+
+#[test]
+fn start_of_an_actor_that_is_not_to_be_waits_no_longer() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let held = bench.grant(driver, 2).unwrap();
+    let actor = ActorId::new([4; 16]);
+    let request = Box::new(start_request(actor, 1));
+    bench.call(1, CallRequest::StartActor(request));
+    let withdraw = KillWorkerRequest {
+        actor_id: actor.to_wire(),
+        ..KillWorkerRequest::default()
+    };
+    bench.call(2, CallRequest::KillWorker(withdraw));
+    assert_eq!(
+        bench.start_answers(),
+        [start_actor_reply::Outcome::NoRoom(true)]
+    );
+    bench.frame(driver, 0, give_back(&held));
+    assert_eq!(bench.free_cpus(), 1.0);
+}

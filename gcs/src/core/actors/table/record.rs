@@ -197,6 +197,7 @@ impl ActorRecord {
             }),
             args_payload: self.args.clone(),
             generation,
+            ..StartActorRequest::default()
         }
     }
 
