@@ -158,6 +158,12 @@ impl ObjectEntry {
         self.elsewhere.get_or_insert_default()
     }
 
+    /// How many of this process's handles the owner knows of.
+    pub(super) fn credits(&self) -> i64 {
+        let elsewhere = self.elsewhere.as_ref();
+        elsewhere.map_or(0, |elsewhere| elsewhere.credits)
+    }
+
     /// Nothing refers to the object any more: its owner, the credits to be given back to it, the actor it stands for.
     pub(super) fn part_with(&mut self) -> (Option<ProcessAddress>, i64, Option<ActorId>) {
         match &mut self.elsewhere {

@@ -133,6 +133,12 @@ impl ReferenceTable {
         }
     }
 
+    /// Whether the object is another process's that does not know of this one's handles any more, and may have freed it.
+    pub(in crate::core) fn is_given_back(&self, id: ObjectId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| entry.owner().is_some() && entry.credits() == 0)
+    }
+
     /// Such a task is forgotten, or runs again and holds the object itself.
     pub(in crate::core) fn unpin_lineage(&mut self, id: ObjectId, effects: &mut Effects) {
         if let Some(entry) = self.entries.get_mut(&id) {

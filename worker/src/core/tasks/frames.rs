@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::TaskId;
 use aktis_proto::v1 as wire;
 
@@ -16,6 +17,8 @@ use aktis_lane::{ConnectionId, Urgency};
 /// Bytes of one frame's payload beyond which the values of further dependencies do not travel along: the callee asks their
 /// owner for them, one frame each. Thousands of small values would else make a frame that nobody takes.
 pub(crate) const INLINED_BYTES: usize = 4 << 20;
+/// The same for values that their owners cannot be asked for: half of what a frame may have.
+const MOST_INLINED_BYTES: usize = 512 << 20;
 
 /// Why a task does not leave.
 pub(in crate::core) enum NotReady {
@@ -25,6 +28,14 @@ pub(in crate::core) enum NotReady {
     ArgumentFailed(TaskFailure),
     /// It has ended.
     Ended,
+}
+
+fn too_much_to_run_again(name: &str) -> TaskFailure {
+    let message = format!(
+        "{name} cannot run again to make a lost result: it took more than 512 MiB of small values from other processes, which \
+         these have freed; keep references to them, or hand them over in larger objects (put)"
+    );
+    TaskFailure::new(ErrorCode::ReconstructionFailed, message)
 }
 
 impl TaskTable {
@@ -41,7 +52,12 @@ impl TaskTable {
         let mut failure = None;
         for (position, (object, _)) in (0u32..).zip(&record.dependencies) {
             match objects.state(*object) {
-                Some(ObjectState::Inline(_)) if payload.len_bytes() > INLINED_BYTES => {}
+                Some(ObjectState::Inline(_))
+                    if payload.len_bytes() > INLINED_BYTES
+                        && !(record.is_rerun && objects.is_given_back(*object)) => {}
+                Some(ObjectState::Inline(_)) if payload.len_bytes() > MOST_INLINED_BYTES => {
+                    failure = Some(too_much_to_run_again(&record.name()));
+                }
                 Some(ObjectState::Inline(value)) => {
                     value.append_to(&mut payload);
                     inlined.push(wire::InlinedDependency {

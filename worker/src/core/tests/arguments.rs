@@ -29,12 +29,21 @@ impl World {
 
     /// The task runs and ends with its results in the store of the first node; nobody but it has had the argument.
     fn taker_of(&mut self, argument: ObjectId, retries: i32) -> Taker {
-        let is_argument = |(held, _): &(ObjectId, _)| *held == argument;
-        let at = self.held.iter().position(is_argument).expect("held");
-        self.submit(None, &[at], retries, false);
-        self.held.remove(at);
+        self.taker_of_all(&[argument], retries)
+    }
+
+    fn taker_of_all(&mut self, arguments: &[ObjectId], retries: i32) -> Taker {
+        let position = |argument: &ObjectId| {
+            let is_argument = |(held, _): &(ObjectId, _)| held == argument;
+            self.held.iter().position(is_argument).expect("held")
+        };
+        let given: Vec<usize> = arguments.iter().map(position).collect();
+        self.submit(None, &given, retries, false);
+        self.held.retain(|(held, _)| !arguments.contains(held));
         let task = *self.tasks.last().expect("submitted");
-        self.release(argument);
+        for argument in arguments {
+            self.release(*argument);
+        }
         self.finish_with(End::Stored(0));
         let results = [0, 1].map(|index| ObjectId::of_return(task, index));
         Taker { task, results }
@@ -113,6 +122,53 @@ fn small_value_of_another_process_is_there_when_a_task_that_took_it_runs_again()
     let owner = world.other;
     world.event(|core, effects| core.process_died(owner, "ended", effects));
     world.is_made_again(&taker);
+}
+
+/// As many small values of another process as do not all travel with a task that runs for the first time.
+fn many_borrowed(world: &mut World, bytes: usize) -> Taker {
+    let value = Value::native(vec![7; bytes]);
+    let arguments: Vec<ObjectId> = (0..100).map(|_| world.borrowed()).collect();
+    for argument in &arguments {
+        let answer = Ok(ResultValue::Inline(value.clone()));
+        let argument = *argument;
+        world.event(|core, effects| core.owner_answered(argument, answer, effects));
+    }
+    let taker = world.taker_of_all(&arguments, 3);
+    let owner = world.other;
+    world.event(|core, effects| core.process_died(owner, "ended", effects));
+    taker
+}
+
+/// Their owner has its borrows back and cannot be asked, so they travel, however many they are.
+#[test]
+fn many_small_values_of_another_process_travel_when_a_task_that_took_them_runs_again() {
+    let mut world = World::with_lineage(1 << 30);
+    let taker = many_borrowed(&mut world, 90_000);
+    world.first_node_dies();
+    world.watch(taker.results[0]);
+    (world.requests.clone().into_iter()).for_each(|key| world.grant(key));
+    let again = world.sent.iter().find(|sent| sent.task == taker.task);
+    assert_eq!(again.map(|sent| sent.inlined), Some(100));
+    world.finish_with(End::Stored(1));
+    let state = world.core.objects.state(taker.results[0]);
+    assert!(matches!(state, Some(ObjectState::Stored(_))), "{state:?}");
+}
+
+/// But not more than a frame may have.
+#[test]
+fn more_small_values_of_another_process_than_one_frame_has_room_for_are_named_in_the_error() {
+    let mut world = World::with_lineage(1 << 40);
+    let taker = many_borrowed(&mut world, 6 << 20);
+    world.first_node_dies();
+    world.watch(taker.results[0]);
+    (world.requests.clone().into_iter()).for_each(|key| world.grant(key));
+    match world.core.objects.state(taker.results[0]) {
+        Some(ObjectState::Failed(failure)) => {
+            assert_eq!(failure.code, ErrorCode::ReconstructionFailed);
+            assert!(failure.message.contains("512 MiB"), "{failure:?}");
+        }
+        other => panic!("expected a failure, got {other:?}"),
+    }
 }
 
 /// TASK-4, REF-1.

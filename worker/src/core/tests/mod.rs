@@ -43,6 +43,8 @@ struct Sent {
     task: TaskId,
     /// That it has yielded.
     items: u64,
+    /// Values of references that came along.
+    inlined: usize,
 }
 
 /// A core, and everybody around it.
@@ -86,10 +88,14 @@ fn pick<T: Copy>(of: &[T], index: usize) -> Option<T> {
 }
 
 impl World {
+    /// Some tasks are forgotten for want of room.
     fn new() -> Self {
+        Self::with_lineage(3000)
+    }
+
+    fn with_lineage(lineage_bytes: u64) -> Self {
         let me = process();
-        // Some tasks are forgotten for want of room.
-        let mut core = Core::new(me, 3000, Duration::from_secs(1));
+        let mut core = Core::new(me, lineage_bytes, Duration::from_secs(1));
         let actors = [(); ACTORS].map(|()| ActorId::random());
         for actor in actors {
             core.actors.know(actor, -1);
@@ -154,6 +160,7 @@ impl World {
                         lane: connection,
                         task,
                         items: 0,
+                        inlined: push.inlined.len(),
                     });
                 }
             }
