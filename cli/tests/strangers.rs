@@ -119,13 +119,42 @@ fn another_user_joins_no_cluster_and_ends_no_node() {
         (&address, "aktis.v1.Gcs/ClusterStatus"),
     ] {
         assert_eq!(
-            support::raw_call(address, method),
+            support::raw_call(address, method).code(),
             tonic::Code::Unauthenticated,
             "NET-2: {method}"
         );
     }
     assert_eq!(place.daemons(), 1);
     assert!(place.run(&["status"]).succeeded());
+}
+
+/// Nodes register and drivers ask with the version in each call.
+#[test]
+fn node_and_driver_of_another_version_are_refused_with_both_versions_named() {
+    let place = Place::new();
+    let head = place.run(&["start", "--head", "--port", "0"]);
+    assert!(head.succeeded(), "{head:?}");
+    let token = std::fs::read(place.session_file("token").1).unwrap();
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
+    let address = head.head_address();
+    let headers = [
+        ("aktis-token", token),
+        ("aktis-version", "0.0.7".to_owned()),
+    ];
+    for method in ["aktis.v1.Gcs/RegisterNode", "aktis.v1.Gcs/ListNodes"] {
+        let refused = support::raw_call_with(&address, method, &headers);
+        assert_eq!(
+            refused.code(),
+            tonic::Code::FailedPrecondition,
+            "{refused:?}"
+        );
+        let message = refused.message();
+        assert!(
+            message.contains("0.0.7") && message.contains(aktis_proto::VERSION),
+            "{message}"
+        );
+    }
+    assert_eq!(place.daemons(), 1);
 }
 
 #[test]

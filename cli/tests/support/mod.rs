@@ -250,7 +250,16 @@ impl Drop for Running {
 }
 
 /// Calls a method without a token, as any program on the machine could.
-pub(crate) fn raw_call(address: &str, method: &'static str) -> tonic::Code {
+pub(crate) fn raw_call(address: &str, method: &'static str) -> tonic::Status {
+    raw_call_with(address, method, &[])
+}
+
+/// The same with what the headers say.
+pub(crate) fn raw_call_with(
+    address: &str,
+    method: &'static str,
+    headers: &[(&'static str, String)],
+) -> tonic::Status {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -263,8 +272,11 @@ pub(crate) fn raw_call(address: &str, method: &'static str) -> tonic::Code {
         let path = format!("/{method}").parse().unwrap();
         let codec =
             tonic_prost::ProstCodec::<aktis_proto::v1::Empty, aktis_proto::v1::Empty>::default();
-        let request = tonic::Request::new(aktis_proto::v1::Empty {});
-        client.unary(request, path, codec).await.unwrap_err().code()
+        let mut request = tonic::Request::new(aktis_proto::v1::Empty {});
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        client.unary(request, path, codec).await.unwrap_err()
     })
 }
 
