@@ -3,6 +3,7 @@
 
     python benches/run.py core [--rows tasks_sync,put_small] [--rounds 2] [--windows 3]
     python benches/run.py data_map | embed | footprint | growth | account | promises [...]
+    python benches/run.py busy_starts [--load 2] [--turns 3] [--rounds 15]
     python benches/run.py builds OLD_PACKAGE [...]
     python benches/run.py transfer [...]           as root
     python benches/run.py relational [...]
@@ -18,8 +19,8 @@ import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
 QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises", "relational")
-#: Questions that need an argument or more rights, so that `all` leaves them out.
-ASKED_FOR = ("builds", "transfer")
+#: Questions that need an argument, more rights or a machine that is busy, so that `all` leaves them out.
+ASKED_FOR = ("builds", "busy_starts", "transfer")
 
 
 def load(question):
