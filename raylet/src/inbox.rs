@@ -185,3 +185,36 @@ impl Mailbox {
         self.processes.send((connection, news)).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_and_nodes_that_flood_wait_for_room_and_what_the_loop_let_begin_does_not() {
+        let (mailbox, mut inbox) = channel();
+        for number in 0..2 * FRAME_CAPACITY as u64 {
+            let mailbox = mailbox.clone();
+            let news = ProcessNews::Disconnected;
+            tokio::spawn(async move { mailbox.process(ConnectionId(number), news).await });
+        }
+        for number in 0..2 * REQUEST_CAPACITY as u64 {
+            let mailbox = mailbox.clone();
+            let request = Message::Writable(ConnectionId(number));
+            tokio::spawn(async move { mailbox.ask(request).await });
+        }
+        while inbox.processes.len() < FRAME_CAPACITY || inbox.requests.len() < REQUEST_CAPACITY {
+            tokio::task::yield_now().await;
+        }
+        mailbox.event(Event::Tick);
+        assert_eq!(inbox.messages.len(), 1);
+        for _ in 0..2 * FRAME_CAPACITY {
+            assert!(inbox.processes.len() <= FRAME_CAPACITY);
+            inbox.processes.recv().await.expect("all of them arrive");
+        }
+        for _ in 0..2 * REQUEST_CAPACITY {
+            assert!(inbox.requests.len() <= REQUEST_CAPACITY);
+            inbox.requests.recv().await.expect("all of them arrive");
+        }
+    }
+}
