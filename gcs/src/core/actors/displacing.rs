@@ -79,13 +79,19 @@ impl Displacing {
             .is_none_or(|hold| hold.again_at <= now)
     }
 
-    fn sent(&mut self, actor: ActorId, now: Duration) {
-        let hold = self.holds.entry(actor).or_insert(Hold {
+    /// The actor is sent to a node. If it was displacing tasks before, it may do so there.
+    pub(in crate::core) fn is_sent(&mut self, actor: ActorId, now: Duration) {
+        if let Some(hold) = self.holds.get_mut(&actor) {
+            hold.since = now;
+        }
+    }
+
+    fn may_displace(&mut self, actor: ActorId, now: Duration) {
+        self.holds.entry(actor).or_insert(Hold {
             patience: FIRST_HOLD,
             since: now,
             again_at: now,
         });
-        hold.since = now;
     }
 }
 
@@ -122,7 +128,7 @@ impl GcsCore {
         let Placement::Node(node) = solve(view, request) else {
             return Attempt::Hopeless;
         };
-        self.displacing.sent(actor, turn.now);
+        self.displacing.may_displace(actor, turn.now);
         if let Some(chosen) = view.node_mut(node) {
             chosen.resources.allocate(&request.resources);
         }

@@ -189,6 +189,7 @@ impl GcsCore {
     ) {
         self.reasons.remove(&actor);
         self.nodes.book(node, actor, resources);
+        self.displacing.is_sent(actor, turn.now);
         let attempt = self.actors.next_attempt();
         if let Some(record) = self.actors.get_mut(actor) {
             record.phase = Phase::Starting {

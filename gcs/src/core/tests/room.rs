@@ -40,6 +40,27 @@ fn room_is_kept_for_twice_as_long_after_it_was_kept_in_vain_and_then_others_have
     assert_eq!(displacing.patience_ms(actor), 0);
 }
 
+/// Whoever took its room there did so at once.
+#[test]
+fn room_that_was_not_kept_costs_no_pause() {
+    let mut scene = Scene::new();
+    let node = NodeId::random();
+    let generation = scene.register(node, 4);
+    scene.report(node, generation, 0);
+    let actor = scene.create(ActorOptions::default(), 4);
+    scene.pass(Duration::from_secs(1));
+    for _ in 0..2 {
+        let start = scene.starts()[0];
+        scene.step(|core, turn| {
+            core.start_answered(actor, start.1, start.2, StartOutcome::NoRoom, turn);
+        });
+        // Much later the node is free for a moment.
+        scene.now += Duration::from_secs(20);
+        scene.report(node, generation, 4);
+    }
+    assert_eq!(patience(&mut scene), [2_000]);
+}
+
 #[test]
 fn raylet_is_told_that_an_actor_which_it_keeps_room_for_is_not_to_be() {
     let mut scene = Scene::new();

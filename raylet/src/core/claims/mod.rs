@@ -289,7 +289,7 @@ impl LeaseTable {
         // With others waiting, a claim that does not fit changes nothing for anybody.
         self.is_stale |= is_alone
             || self.view.nodes().len() > 1
-            || self.resources().fits(claim.resources())
+            || (self.resources().fits(claim.resources()) && self.is_open_to(&claim))
             || !self.resources().could_ever_fit(claim.resources());
         if claim.owner().is_some() {
             self.queue.push(reply_to, claim);
