@@ -163,46 +163,108 @@ impl fmt::Display for Unreachable {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::sync::Barrier;
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
 
     use aktis_common::ids::WorkerId;
+    use rustix::io::Errno;
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    };
+    use rustix::thread::{Pid, gettid};
 
     use super::super::lane_table::Lane;
     use super::*;
     use crate::testing::PretendedRaylet;
 
-    /// REF-1: what this process says to an owner arrives in order, since it goes one way.
+    /// An owner with whom nobody gets through: its listener's queue is full of the connections that are given beside it.
+    fn busy_owner(path: &str) -> (UnixListener, Vec<OwnedFd>) {
+        let socket = || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket")
+        };
+        let address = SocketAddrUnix::new(path).expect("short");
+        let listener = socket();
+        bind(&listener, &address).expect("nobody else is there");
+        listen(&listener, 1).expect("bound");
+        let mut waiting = Vec::new();
+        loop {
+            let client = socket();
+            match connect(&client, &address) {
+                Ok(()) => waiting.push(client),
+                Err(Errno::AGAIN) => return (UnixListener::from(listener), waiting),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Waits until all the threads sleep, one look after another.
+    fn await_sleep(threads: &[Pid]) {
+        let sleeps = |thread: &Pid| {
+            let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+            let stat = std::fs::read_to_string(path).expect("it runs");
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('S'))
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut quiet_looks = 0;
+        while quiet_looks < 20 {
+            assert!(Instant::now() < deadline, "they do not wait");
+            quiet_looks = if threads.iter().all(sleeps) {
+                quiet_looks + 1
+            } else {
+                0
+            };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// D10, REF-1: what this process says to an owner arrives in order, since it goes one way.
     #[test]
     fn threads_that_meet_an_owner_at_the_same_time_share_one_lane() {
-        const THREADS: usize = 16;
+        const THREADS: usize = 4;
         let folder = tempfile::tempdir().expect("a folder");
         let node = PretendedRaylet::new(folder.path()).expect("a raylet");
         let (runtime, _raylet) = node.join().expect("joined");
-        for _ in 0..20 {
-            let owner = ProcessAddress {
-                node: runtime.address().node,
-                worker: WorkerId::random(),
+        let owner = ProcessAddress {
+            node: runtime.address().node,
+            worker: WorkerId::random(),
+        };
+        let path = format!("{}/{}", runtime.greeting().lane_dir, owner.worker);
+        let (listener, before) = busy_owner(&path);
+        let (sender, receiver) = mpsc::channel();
+        let mut lanes: Vec<ConnectionId> = std::thread::scope(|scope| {
+            let meet = |sender: mpsc::Sender<Pid>| {
+                sender.send(gettid()).expect("it listens");
+                runtime.peer_lane(owner).expect("a lane").id
             };
-            let path = format!("{}/{}", runtime.greeting().lane_dir, owner.worker);
-            let _listener = UnixListener::bind(path).expect("an owner");
-            let barrier = Barrier::new(THREADS);
-            let mut lanes: Vec<ConnectionId> = std::thread::scope(|scope| {
-                let meet = || {
-                    barrier.wait();
-                    runtime.peer_lane(owner).expect("a lane").id
-                };
-                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(meet)).collect();
-                threads
-                    .into_iter()
-                    .map(|thread| thread.join().expect("no panic"))
-                    .collect()
-            });
-            lanes.dedup();
-            assert_eq!(lanes.len(), 1);
-            let table = runtime.0.lanes.lock();
-            let to_owner = |lane: &&Lane| lane.peer == Some(owner);
-            assert_eq!(table.iter().filter(to_owner).count(), 1);
-        }
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    let sender = sender.clone();
+                    scope.spawn(move || meet(sender))
+                })
+                .collect();
+            let met: Vec<Pid> = receiver.iter().take(THREADS).collect();
+            // All have looked for a lane, found none, and are on their way.
+            await_sleep(&met);
+            let mut accepted = Vec::new();
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                accepted.extend(listener.accept());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect()
+        });
+        drop(before);
+        lanes.sort();
+        lanes.dedup();
+        assert_eq!(lanes.len(), 1);
+        let table = runtime.0.lanes.lock();
+        let to_owner = |lane: &&Lane| lane.peer == Some(owner);
+        assert_eq!(table.iter().filter(to_owner).count(), 1);
+        drop(table);
         runtime.shutdown();
     }
 }
