@@ -270,6 +270,20 @@ fn head_that_runs_already_is_named_with_ways_out() {
 }
 
 #[test]
+fn daemon_starts_although_nobody_reads_what_the_command_prints() {
+    let place = Place::new();
+    let unread = ["sh", "-c", "{ \"$@\"; echo status $? >&2; } | true", "sh"].map(str::to_owned);
+    let head = place.run_by(&unread, &["start", "--head", "--port", "0"]);
+    assert!(head.err.contains("status 0"), "{head:?}");
+    assert!(place.run(&["status"]).succeeded());
+    assert!(place.run(&["stop"]).succeeded());
+    let mut blocking = place.spawn_by(&unread, &["start", "--head", "--port", "0", "--block"]);
+    place.until("it runs", || place.run(&["status"]).succeeded());
+    assert!(place.run(&["stop"]).succeeded());
+    blocking.kill();
+}
+
+#[test]
 fn taken_port_is_an_error_that_names_it() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -31,16 +31,21 @@ pub(super) fn start(
     if args.block {
         return Ok(run_here(&plan, settings, |ready| match ready {
             Ready::Up { .. } => {
-                announce(&plan, ready, args.json);
-                if !args.json {
-                    println!("\nRunning until Ctrl-C.");
+                let end = if args.json {
+                    ""
+                } else {
+                    "\n\nRunning until Ctrl-C."
+                };
+                let text = announcement(&plan, ready, args.json);
+                if let Err(message) = render::print_line(&format!("{text}{end}")) {
+                    tracing::warn!(message, "it runs all the same");
                 }
             }
             Ready::Failed { message } => eprintln!("error: {message}"),
         }));
     }
     let ready = spawn_daemon(&plan, settings, launcher).map_err(|error| error.to_string())?;
-    announce(&plan, &ready, args.json);
+    render::print_line(&announcement(&plan, &ready, args.json))?;
     Ok(0)
 }
 
@@ -126,7 +131,8 @@ fn node_plan(
     })
 }
 
-fn announce(plan: &DaemonPlan, ready: &Ready, as_json: bool) {
+/// What is said of a daemon that is up.
+fn announcement(plan: &DaemonPlan, ready: &Ready, as_json: bool) -> String {
     let Ready::Up {
         gcs_address,
         session_id,
@@ -135,7 +141,7 @@ fn announce(plan: &DaemonPlan, ready: &Ready, as_json: bool) {
         pid,
     } = ready
     else {
-        return;
+        return String::new();
     };
     if as_json {
         let told = json!({
@@ -146,11 +152,10 @@ fn announce(plan: &DaemonPlan, ready: &Ready, as_json: bool) {
             "is_head": matches!(plan.part, Part::Head { .. }),
             "pid": pid,
         });
-        println!("{}", render::pretty(&told));
-        return;
+        return render::pretty(&told);
     }
     match plan.part {
-        Part::Head { .. } => println!(
+        Part::Head { .. } => format!(
             "Aktis head is up at {gcs_address}\n\
              \n  \
              session   {session_id} in {}\n  \
@@ -162,7 +167,7 @@ fn announce(plan: &DaemonPlan, ready: &Ready, as_json: bool) {
              End it:                aktis stop",
             session_dir.display()
         ),
-        Part::Node { .. } => println!(
+        Part::Node { .. } => format!(
             "Node {node_id} has joined the cluster at {gcs_address} (process {pid}, session {session_id})\n\
              \n\
              Connect from Python:   aktis.init(address=\"{gcs_address}\")\n\
