@@ -1,6 +1,7 @@
 //! Running a dataset: one thread per execution, and the handle to it.
 
 pub mod core;
+mod grouping;
 mod inputs;
 mod losses;
 mod main_loop;

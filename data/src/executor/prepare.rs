@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::inputs::ToldColumns;
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::watch::NodeWatch;
-use super::{Delivery, ExecuteError, Execution, ExecutionOptions};
+use super::{Delivery, ExecuteError, Execution, ExecutionOptions, grouping};
 use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
@@ -55,6 +55,14 @@ pub(super) fn start(
     if pool.waits_when_infeasible() {
         lost.extend(awaited_nodes(&job.stages));
     }
+    let job = match view.nodes() {
+        [node] if lost.is_empty() => {
+            let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
+            job.grouped(grouping::room(memory_bytes, node))
+        }
+        // What runs in one worker can be made again only as a whole, so it may not lie on a node that others outlive.
+        _ => job,
+    };
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
@@ -62,7 +70,10 @@ pub(super) fn start(
         .stages
         .iter()
         .zip(&workers)
-        .map(|(stage, &workers)| splits(stage, workers, options.parts))
+        .map(|(stage, &workers)| match &stage.group {
+            Some(group) => vec![grouping::split(group)],
+            None => splits(stage, workers, options.parts),
+        })
         .collect();
     let output = sink.begin().map_err(ExecuteError::Plan)?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
@@ -198,12 +209,7 @@ struct Sizes {
 
 impl Sizes {
     fn new(options: &ExecutionOptions, pool: &dyn StagePool, workers: usize) -> Self {
-        let half_of_store = || pool.store_bytes().map(|bytes| bytes / 2);
-        let budget = options
-            .budget_bytes
-            .or_else(half_of_store)
-            .unwrap_or(DEFAULT_BUDGET_BYTES);
-        let budget_bytes = budget.max(1);
+        let budget_bytes = budget_bytes(options, pool);
         let share = budget_bytes / (4 * workers.max(1) as u64);
         let block_bytes = options
             .block_bytes
@@ -214,6 +220,12 @@ impl Sizes {
             memory_bytes: budget_bytes / (RELATIONAL_PART * workers.max(1) as u64),
         }
     }
+}
+
+fn budget_bytes(options: &ExecutionOptions, pool: &dyn StagePool) -> u64 {
+    let half_of_store = || pool.store_bytes().map(|bytes| bytes / 2);
+    let budget = options.budget_bytes.or_else(half_of_store);
+    budget.unwrap_or(DEFAULT_BUDGET_BYTES).max(1)
 }
 
 fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) -> StageSetup {
@@ -230,11 +242,12 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         row_limit: stage.row_limit,
         makes_blocks: stage.makes_blocks(),
         runs_empty: stage.tells_columns(),
+        is_repeatable: stage.group.is_none() || !stage.makes_blocks(),
     }
 }
 
 /// The rows of the stage's source as inputs.
-fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
+pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
     let options = SplitOptions {
         parts,
         workers,
@@ -284,6 +297,7 @@ fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusio
             0
         },
         partitioner: stage.partitioner.clone(),
+        group: stage.group.as_ref().map(grouping::task).transpose()?,
     };
     Ok(StageStart {
         spec: encode_task(&task)?,
@@ -314,7 +328,7 @@ fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> StageStart {
     }
 }
 
-fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
+pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
     let Some((plan, table)) = stage
         .source
         .as_ref()
@@ -335,15 +349,22 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
         name: name.to_owned(),
         ..OperatorStats::default()
     };
-    let stages = job.stages.iter().map(|stage| {
+    fn steps(stage: &StagePlan) -> Vec<&str> {
         let source = if stage.source.is_some() {
             "Read"
         } else {
             "Receive"
         };
         let steps = stage.steps.iter().map(|step| step.name.as_str());
+        [source].into_iter().chain(steps).collect()
+    }
+    let stages = job.stages.iter().map(|stage| {
+        let own = match &stage.group {
+            Some(group) => group.stages.iter().flat_map(steps).collect(),
+            None => steps(stage),
+        };
         let sink = stage.sink.as_ref().and_then(Sink::step);
-        let names = [source].into_iter().chain(steps).chain(sink);
+        let names = own.into_iter().chain(sink);
         StageStats {
             name: stage.name(),
             operators: names.map(operator).collect(),

@@ -57,6 +57,7 @@ impl StageCutter {
         self.known_rows = None;
         self.end = End::Edges(edges);
         self.fragment(Fragment::Join(joining.join.clone()));
+        self.stage().is_hinted = joining.is_broadcast;
         Ok(())
     }
 

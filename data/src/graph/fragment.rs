@@ -119,6 +119,15 @@ impl Fragment {
         }
     }
 
+    /// Whether it makes one row of all rows.
+    pub(super) fn is_total(&self) -> bool {
+        match self {
+            Self::Aggregate(work) => work.phase == AggregatePhase::Final && work.keys.is_empty(),
+            Self::Fold(work) => work.phase == AggregatePhase::Final && work.keys.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether it takes the feeds of an input one by one, and not their rows one after another.
     pub(crate) fn takes_feeds(&self) -> bool {
         matches!(self, Self::Join(_) | Self::Zip)

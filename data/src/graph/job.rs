@@ -11,6 +11,7 @@ use std::sync::Arc;
 use datafusion_expr::{Expr, TableSource};
 
 use super::edge::{Edge, EdgeKind};
+use super::group::StageGroup;
 use super::operator::{MapCall, Operator};
 use super::partition::Partitioner;
 use aktis_common::resources::ResourceRequest;
@@ -81,6 +82,10 @@ pub struct StagePlan {
     pub(crate) is_ordered: bool,
     /// Each partition is an input of its own, however small it is.
     pub(crate) keeps_partitions: bool,
+    /// Somebody has said how its feeds meet, and what it holds may be large.
+    pub(crate) is_hinted: bool,
+    /// Stages that run in one worker of this one, in the place of a source.
+    pub(crate) group: Option<StageGroup>,
 }
 
 /// A job.
@@ -113,6 +118,8 @@ impl StagePlan {
             partitioner: None,
             is_ordered: false,
             keeps_partitions: false,
+            is_hinted: false,
+            group: None,
         }
     }
 
@@ -132,6 +139,8 @@ impl StagePlan {
         if self.source.is_some() {
             names.insert(0, "Read");
         }
+        let whole = self.group.as_ref().map(StageGroup::name);
+        names.splice(0..0, whole.as_deref());
         names.extend(self.sink.as_ref().and_then(Sink::step));
         if names.is_empty() {
             "Pass".to_owned()
@@ -240,7 +249,7 @@ impl StagePlan {
 
 impl JobPlan {
     /// Where rows of the stage come from.
-    pub(crate) fn edges_to(&self, stage: usize) -> impl Iterator<Item = &Edge> {
+    pub(crate) fn edges_to(&self, stage: usize) -> impl Iterator<Item = &Edge> + Clone {
         self.edges.iter().filter(move |edge| edge.to == stage)
     }
 

@@ -3,6 +3,7 @@
 use arrow::datatypes::{DataType, Schema};
 use datafusion_expr::{FetchType, LogicalPlan};
 
+use super::job::SourcePlan;
 use crate::plan::{Relation, RelationNode};
 use crate::sources::{self, BlocksTable};
 
@@ -42,6 +43,19 @@ pub(super) fn bytes_of(plan: &LogicalPlan) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// Bytes of the rows that are read at most; `None`: nobody knows.
+pub(super) fn bytes_of_source(plan: &SourcePlan) -> Option<u64> {
+    let Some(table) = plan.table.as_deref() else {
+        return Some(0);
+    };
+    if let Some(table) = table.downcast_ref::<BlocksTable>() {
+        return Some(table.blocks.iter().map(|block| block.bytes).sum());
+    }
+    let rows = sources::of_table(table)?.rows()?;
+    let columns = table.schema().project(&plan.columns).ok()?;
+    Some(rows.saturating_mul(row_bytes(&columns)))
 }
 
 fn row_bytes(schema: &Schema) -> u64 {

@@ -1,5 +1,8 @@
 //! What one worker of a stage does with every input that it gets: read, steps, sink.
 
+use arrow::datatypes::SchemaRef;
+
+use super::edge::Edge;
 use super::operator::Operator;
 use super::partition::Partitioner;
 use crate::registered::Registered;
@@ -26,6 +29,32 @@ pub struct StageTask {
     pub prefetch_batches: u32,
     /// Which partition a row that leaves belongs to; `None`: all belong to the first.
     pub partitioner: Option<Partitioner>,
+    /// Stages that give the rows of its inputs, in the place of a source.
+    pub group: Option<GroupTask>,
+}
+
+/// As [`StageGroup`](super::StageGroup).
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupTask {
+    /// Each after those that its rows come from.
+    pub members: Vec<GroupMember>,
+    /// Between them.
+    pub edges: Vec<Edge>,
+    /// Threads that work at once.
+    pub threads: u32,
+}
+
+/// A stage of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupMember {
+    /// How its rows are read, and the columns that they have; `None`: they come along edges.
+    pub source: Option<(Registered, SchemaRef)>,
+    /// In order.
+    pub steps: Vec<Operator>,
+    /// Most rows that leave.
+    pub row_limit: Option<u64>,
+    /// The columns that tell its rows apart where an exchange comes next.
+    pub keys: Vec<String>,
 }
 
 impl StageTask {

@@ -6,6 +6,7 @@ pub mod embed;
 pub(crate) mod feeds;
 pub(crate) mod fragment;
 pub(crate) mod function;
+pub(crate) mod group;
 pub(crate) mod map;
 pub(crate) mod partition;
 pub(crate) mod relational;

@@ -49,7 +49,7 @@ struct RelationalStream {
 }
 
 /// A step that knows its columns.
-enum Bound {
+pub(crate) enum Bound {
     Filter(BoundExpression),
     Compute(SchemaRef, Vec<BoundExpression>),
     /// Brought into this form.
@@ -61,7 +61,7 @@ enum Bound {
 }
 
 /// An expression that knows its columns.
-struct BoundExpression {
+pub(crate) struct BoundExpression {
     expression: Arc<dyn PhysicalExpr>,
     /// Whether it wants the numbers of rows as one column more.
     wants_rows: bool,
@@ -98,7 +98,8 @@ impl RelationalStream {
     }
 }
 
-fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
+/// The step over batches with these columns.
+pub(crate) fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
     match step {
         Operator::Filter(predicate) => {
             let (expression, field) = bind_expression(predicate, schema)?;
@@ -240,8 +241,31 @@ fn bind_expression(
 }
 
 impl Bound {
+    /// The condition, if the step is nothing but that.
+    pub(crate) fn condition(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        match self {
+            Self::Filter(expression) => Some(Arc::clone(&expression.expression)),
+            _ => None,
+        }
+    }
+
+    /// The columns that come out, if they are not those that go in.
+    pub(crate) fn columns(&self) -> Option<SchemaRef> {
+        match self {
+            Self::Filter(_) => None,
+            Self::Compute(schema, _)
+            | Self::Conform(schema)
+            | Self::Declare(schema)
+            | Self::Columns(schema, _) => Some(Arc::clone(schema)),
+        }
+    }
+
     /// `first_row`: the number of the batch's first row.
-    fn apply(&self, batch: &RecordBatch, first_row: i64) -> Result<RecordBatch, TaskFailure> {
+    pub(crate) fn apply(
+        &self,
+        batch: &RecordBatch,
+        first_row: i64,
+    ) -> Result<RecordBatch, TaskFailure> {
         match self {
             Self::Filter(expression) => {
                 let mask = expression.evaluate(batch, first_row)?;

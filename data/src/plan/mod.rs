@@ -19,6 +19,7 @@ pub(crate) use aggregates::aggregate_function;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
 pub use expressions::Expression;
+pub(crate) use functions::asks_for_row_numbers;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{
     EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,

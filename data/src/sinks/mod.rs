@@ -120,6 +120,11 @@ impl Sink {
         self.kind().wants_columns()
     }
 
+    /// Whether rows become files.
+    pub(crate) fn writes_files(&self) -> bool {
+        matches!(self, Self::Parquet(_) | Self::Files(_))
+    }
+
     /// What a stage that only writes is like, if the sink needs one.
     pub(crate) fn own_stage(&self) -> Option<OwnStage> {
         self.kind().own_stage()

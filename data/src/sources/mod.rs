@@ -142,6 +142,11 @@ pub(crate) fn of_table(table: &dyn TableSource) -> Option<&dyn Source> {
     registered(table).map(|(_, source)| source)
 }
 
+/// Whether the table is read without Python.
+pub(crate) fn is_native(table: &dyn TableSource) -> bool {
+    registered(table).is_some_and(|(kind, _)| !kind.calls_python)
+}
+
 /// How workers open positions of the table.
 pub(crate) fn settings_of(
     table: &dyn TableSource,

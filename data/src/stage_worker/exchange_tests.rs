@@ -20,6 +20,7 @@ fn worker(partitioner: Option<Partitioner>) -> StageWorker {
         row_limit: None,
         prefetch_batches: 0,
         partitioner,
+        group: None,
     };
     let spec = encode_task(&task).expect("has no expressions");
     StageWorker::new(spec, Vec::new()).expect("understands it")

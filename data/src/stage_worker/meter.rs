@@ -8,6 +8,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use crate::block::data_bytes;
+use crate::operators::group::GroupMeters;
 use crate::operators::stream::BatchStream;
 use crate::wire::spec::StepReport;
 
@@ -84,6 +85,8 @@ pub(crate) struct StageMeters {
     source_wait: Option<Arc<StepMeter>>,
     steps: Vec<Arc<StepMeter>>,
     sink: Arc<StepMeter>,
+    /// Of stages that run here together, in the place of the source.
+    group: Option<GroupMeters>,
 }
 
 impl StageMeters {
@@ -94,7 +97,19 @@ impl StageMeters {
             source_wait: None,
             steps: (0..steps).map(|_| Arc::default()).collect(),
             sink: Arc::default(),
+            group: None,
         }
+    }
+
+    /// Stages that run together count by themselves.
+    pub(crate) fn count_group(&mut self, group: GroupMeters) {
+        self.group = Some(group);
+    }
+
+    /// Bytes that stages of a group have read from storage since this was last asked.
+    pub(crate) fn bytes_read_by_group(&mut self) -> u64 {
+        let group = self.group.as_mut();
+        group.map_or(0, GroupMeters::bytes_read_since_report)
     }
 
     /// Counts the source.
@@ -134,7 +149,16 @@ impl StageMeters {
     }
 
     /// What happened since the last report: source, steps, sink, each without those before it.
-    pub(crate) fn take_report(&self) -> Vec<StepReport> {
+    pub(crate) fn take_report(&mut self) -> Vec<StepReport> {
+        if let Some(group) = &mut self.group {
+            let mut reports = group.take_report();
+            let rows_in = reports.last().map_or(0, |last| last.rows_out);
+            reports.push(StepReport {
+                rows_in,
+                ..self.sink.take()
+            });
+            return reports;
+        }
         let source = self.source.take();
         let mut inner = self.source_wait.as_ref().map_or(source, |wait| wait.take());
         let mut rows_in = source.rows_out;

@@ -40,7 +40,7 @@ use crate::operators::feeds::{self, FeedInput, FeedStream};
 use crate::operators::fragment::Environment;
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
-use crate::operators::{fragment, map, relational, sample};
+use crate::operators::{fragment, group, map, relational, sample};
 use crate::sinks::Written;
 use crate::sources::{self, Opened, SourceReader};
 use crate::wire::decode_task;
@@ -140,13 +140,17 @@ impl StageWorker {
             position: input.position,
             blocks,
         };
-        let mut inputs = feeds::apart(opened, &input.feed_blocks, &input.feed_schemas)?;
-        let bounds = self.read_bounds(&mut inputs)?;
-        let mut streams = Vec::with_capacity(inputs.len());
-        for (opened, schema) in inputs {
-            let stream = self.open(opened, &mut meters)?;
-            streams.push(FeedStream { stream, schema });
-        }
+        let (streams, bounds) = match &self.task.group {
+            Some(group) => {
+                let (stream, steps) = group::open(group, opened, &self.environment(0))?;
+                meters.count_group(steps);
+                let schema = None;
+                (vec![FeedStream { stream, schema }], Vec::new())
+            }
+            None => {
+                self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
+            }
+        };
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
@@ -192,6 +196,24 @@ impl StageWorker {
             is_at_end: false,
         });
         Ok(())
+    }
+
+    /// The rows of every feed, and the bounds of partitions.
+    fn open_feeds(
+        &mut self,
+        opened: Opened,
+        blocks: &[u32],
+        schemas: &[Bytes],
+        meters: &mut StageMeters,
+    ) -> Result<(Vec<FeedStream>, Vec<RecordBatch>), TaskFailure> {
+        let mut inputs = feeds::apart(opened, blocks, schemas)?;
+        let bounds = self.read_bounds(&mut inputs)?;
+        let mut streams = Vec::with_capacity(inputs.len());
+        for (opened, schema) in inputs {
+            let stream = self.open(opened, meters)?;
+            streams.push(FeedStream { stream, schema });
+        }
+        Ok((streams, bounds))
     }
 
     /// Takes out the feed that brings the bounds of partitions, and reads it.
@@ -251,6 +273,7 @@ impl StageWorker {
             )
         })?;
         let outcome = running.advance();
+        let read_by_group = running.meters.bytes_read_by_group();
         let finished = match &outcome {
             Ok((report, _)) => report.is_last,
             Err(_) => true,
@@ -259,7 +282,7 @@ impl StageWorker {
             self.running = None;
         }
         let (mut report, block) = outcome?;
-        report.bytes_read = read_before + self.bytes_read_since_report();
+        report.bytes_read = read_before + read_by_group + self.bytes_read_since_report();
         Ok((report, block))
     }
 

@@ -383,6 +383,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         prefetch_batches: 0,
         memory_bytes: 1 << 26,
         partitioner: None,
+        group: None,
     };
     let spec = crate::wire::encode_task(&task).expect("has no expressions");
     let worker = || StageWorker::new(spec.clone(), Vec::new()).expect("understands it");

@@ -12,7 +12,7 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, ProjectStep, RegisteredSpec, SampleStep,
     StageSpec, Step, StepKind,
 };
-use super::{fragment, partition};
+use super::{fragment, group, partition};
 use crate::block;
 use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
@@ -34,6 +34,7 @@ pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
         prefetch_batches: spec.prefetch_batches,
         memory_bytes: spec.memory_bytes,
         partitioner,
+        group: spec.group.map(group::decode).transpose()?,
     })
 }
 
@@ -44,14 +45,14 @@ pub(super) fn incomplete(message: &str, field: &str) -> TaskFailure {
     )
 }
 
-fn registered(spec: RegisteredSpec) -> Registered {
+pub(super) fn registered(spec: RegisteredSpec) -> Registered {
     Registered {
         kind: spec.kind,
         settings: spec.settings,
     }
 }
 
-fn operator(step: Step) -> Result<Operator, TaskFailure> {
+pub(super) fn operator(step: Step) -> Result<Operator, TaskFailure> {
     let kind = step.kind.ok_or_else(|| incomplete("a step", "kind"))?;
     Ok(match kind {
         StepKind::Filter(spec) => Operator::Filter(expression(Some(spec))?),
@@ -81,7 +82,7 @@ fn named_expressions(step: ProjectStep) -> Result<Vec<crate::graph::NamedExpress
     step.columns.into_iter().map(column).collect()
 }
 
-fn schema(columns: Bytes) -> Result<SchemaRef, TaskFailure> {
+pub(super) fn schema(columns: Bytes) -> Result<SchemaRef, TaskFailure> {
     block::decode_schema(columns)
         .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}")))
 }

@@ -7,7 +7,7 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, SampleStep, StageSpec, Step, StepKind,
 };
-use super::{fragment, partition};
+use super::{fragment, group, partition};
 use crate::block;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::Kept;
@@ -26,17 +26,18 @@ pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError
         prefetch_batches: task.prefetch_batches,
         memory_bytes: task.memory_bytes,
         partitioner: task.partitioner.as_ref().map(partition::encode),
+        group: task.group.as_ref().map(group::encode).transpose()?,
     })
 }
 
-fn registered(registered: &Registered) -> RegisteredSpec {
+pub(super) fn registered(registered: &Registered) -> RegisteredSpec {
     RegisteredSpec {
         kind: registered.kind.clone(),
         settings: registered.settings.clone(),
     }
 }
 
-fn step(operator: &Operator) -> Result<Step, DataFusionError> {
+pub(super) fn step(operator: &Operator) -> Result<Step, DataFusionError> {
     let names = |names: &[String]| NamesStep {
         names: names.to_vec(),
     };

@@ -5,6 +5,7 @@ mod encode;
 pub(crate) mod expression;
 mod fold;
 mod fragment;
+pub(crate) mod group;
 mod join;
 mod partition;
 pub(crate) mod spec;

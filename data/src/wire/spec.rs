@@ -6,6 +6,7 @@ use prost::{Message, Oneof};
 
 use super::expression::ExpressionSpec;
 use super::fragment::FragmentSpec;
+use super::group::GroupSpec;
 
 /// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
@@ -37,6 +38,9 @@ pub struct StageSpec {
     /// Absent: all rows belong to the first partition.
     #[prost(message, optional, tag = "8")]
     pub partitioner: Option<PartitionerSpec>,
+    /// Absent: inputs are opened by the source.
+    #[prost(message, optional, tag = "10")]
+    pub group: Option<GroupSpec>,
 }
 
 /// As [`Partitioner`](crate::graph::Partitioner).

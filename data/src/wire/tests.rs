@@ -245,6 +245,7 @@ fn tasks() -> impl Strategy<Value = StageTask> {
                 prefetch_batches,
                 memory_bytes,
                 partitioner,
+                group: None,
             }
         })
 }
@@ -274,6 +275,7 @@ fn planned_expression_travels_without_the_name_of_its_table() {
         prefetch_batches: 0,
         memory_bytes: 1 << 26,
         partitioner: None,
+        group: None,
     };
     let decoded = decode_task(encode_task(&task).expect("was planned")).expect("is whole");
     let unqualified = Expression::Planned(col("id").gt(lit(3)));

@@ -3,7 +3,6 @@
 use super::Executor;
 use super::event::{Effect, WorkerKey};
 use super::feeds::Measure;
-use super::lineage::Account;
 use super::stage::{Active, Stage, Work};
 use super::workers::WorkerState;
 
@@ -34,9 +33,7 @@ impl Executor {
                 continue;
             }
             let (wanted, unwanted) = self.stages[index].release();
-            unwanted
-                .into_iter()
-                .for_each(|part| self.free_block(part.block, Account::Budget));
+            self.free_unwanted(unwanted);
             for part in wanted {
                 self.hand_on(index, part);
             }
@@ -86,17 +83,21 @@ impl Executor {
         if !starts || pulls || self.consumer_reads() {
             return false;
         }
-        self.stages.iter_mut().any(|stage| {
+        let beyond = self.stages.iter().enumerate().find_map(|(index, stage)| {
             let is_beyond = stage.workers.count() > stage.target_workers;
-            let Some(worker) = stage.workers.last_paused().filter(|_| is_beyond) else {
-                return false;
-            };
-            if let Some(WorkerState::Busy(active)) = stage.workers.remove(worker) {
-                stage.put_back(active);
-            }
-            self.effects.push(Effect::StopWorker(worker));
-            true
-        })
+            let worker = stage.workers.last_paused().filter(|_| is_beyond);
+            worker.map(|worker| (index, worker))
+        });
+        let Some((index, worker)) = beyond else {
+            return false;
+        };
+        let stage = &mut self.stages[index];
+        if let Some(WorkerState::Busy(active)) = stage.workers.remove(worker) {
+            let unwanted = stage.put_back(active);
+            self.free_unwanted(unwanted);
+        }
+        self.effects.push(Effect::StopWorker(worker));
+        true
     }
 
     /// Whether the consumer has something to read. It may wait for a block that is lost, and for what makes that again.
@@ -196,7 +197,8 @@ impl Executor {
             return false;
         };
         if let Some(active) = stage.workers.set_idle(worker) {
-            stage.put_back(active);
+            let unwanted = stage.put_back(active);
+            self.free_unwanted(unwanted);
         }
         self.send_input(index, worker, head);
         true

@@ -10,7 +10,8 @@
 //!
 //! - EXE-1 (budget-holds): blocks that wait or are read amount to at most the budget and one block per worker; blocks that
 //!   were lost and are made again, and what they are made of, come on top. Exchange data is not among them: blocks behind
-//!   a barrier ([`feeds`]), which the object store spills. So nothing behind a barrier holds up what it waits for.
+//!   a barrier ([`feeds`]), which the object store spills. So nothing behind a barrier holds up what it waits for. What a stage
+//!   that is not [repeatable](StageSetup::is_repeatable) gives leaves as a whole, and comes on top.
 //! - EXE-2 (never-stuck): as long as the consumer takes what is delivered and workers answer, it comes to an end, whatever
 //!   the graph is.
 //! - EXE-3 (every-split-once): the rows that leave are those of every split once along every way of the graph, and every
@@ -244,7 +245,9 @@ impl Executor {
                 };
                 *deaths += 1;
                 let deaths = *deaths;
-                stage.put_back(active);
+                let unwanted = stage.put_back(active);
+                self.free_unwanted(unwanted);
+                let stage = &self.stages[index];
                 if deaths > max_deaths {
                     let failure = given_up(&stage.setup.name, sequence, deaths, &failure);
                     self.finish(Err(failure));
@@ -317,6 +320,13 @@ impl Executor {
         }
         if self.has_news_of_costs() {
             self.size_pools();
+        }
+    }
+
+    /// Nobody wants blocks that have not left their stage.
+    fn free_unwanted(&mut self, unwanted: Vec<BlockSlice>) {
+        for part in unwanted {
+            self.free_block(part.block, Account::Budget);
         }
     }
 

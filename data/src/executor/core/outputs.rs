@@ -61,20 +61,30 @@ impl Outputs {
         self.open_inputs == 0 && self.held.is_empty()
     }
 
-    /// Blocks that may leave now.
-    pub(crate) fn release(&mut self, keep_order: bool) -> Vec<BlockSlice> {
+    /// Blocks that may leave now. `are_whole`: only all blocks of an input together.
+    pub(crate) fn release(&mut self, keep_order: bool, are_whole: bool) -> Vec<BlockSlice> {
         if keep_order {
             self.changed.clear();
-            self.release_in_order()
+            self.release_in_order(are_whole)
         } else {
-            self.release_changed()
+            self.release_changed(are_whole)
         }
     }
 
+    /// What the input at `sequence` has given, which it will give again.
+    pub(crate) fn forget(&mut self, sequence: u64) -> Vec<BlockSlice> {
+        self.changed.remove(&sequence);
+        let held = self.held.remove(&sequence);
+        held.map_or_else(Vec::new, |held| held.blocks.into())
+    }
+
     /// Those of the first inputs, up to one that is not used up (`EXE-4`).
-    fn release_in_order(&mut self) -> Vec<BlockSlice> {
+    fn release_in_order(&mut self, are_whole: bool) -> Vec<BlockSlice> {
         let mut blocks = Vec::new();
         while let Some(held) = self.held.get_mut(&self.next_released) {
+            if are_whole && !held.is_complete {
+                break;
+            }
             blocks.extend(held.blocks.drain(..));
             #[cfg(test)]
             {
@@ -89,7 +99,7 @@ impl Outputs {
         blocks
     }
 
-    fn release_changed(&mut self) -> Vec<BlockSlice> {
+    fn release_changed(&mut self, are_whole: bool) -> Vec<BlockSlice> {
         let mut blocks = Vec::new();
         for sequence in std::mem::take(&mut self.changed) {
             #[cfg(test)]
@@ -99,6 +109,9 @@ impl Outputs {
             let Some(held) = self.held.get_mut(&sequence) else {
                 continue;
             };
+            if are_whole && !held.is_complete {
+                continue;
+            }
             blocks.extend(held.blocks.drain(..));
             // What is empty comes back with its next block.
             self.held.remove(&sequence);

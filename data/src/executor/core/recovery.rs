@@ -28,7 +28,8 @@ impl Executor {
         };
         let stage = &mut self.stages[index];
         if let Some(active) = stage.workers.set_idle(worker) {
-            stage.put_back(active);
+            let unwanted = stage.put_back(active);
+            self.free_unwanted(unwanted);
         }
         for block in blocks {
             self.block_lost(block);
@@ -47,6 +48,11 @@ impl Executor {
         let mut wanted = vec![(block, recipe)];
         while let Some((block, recipe)) = wanted.pop() {
             let origin = Arc::clone(&recipe.origin);
+            let setup = &self.stages[origin.stage].setup;
+            if !setup.is_repeatable {
+                let failure = gone_for_good(&setup.name);
+                return self.finish(Err(failure));
+            }
             self.reopen(origin.stage);
             let reruns = &mut self.stages[origin.stage].reruns;
             let is_new = !reruns.contains_key(&origin.sequence);
@@ -97,7 +103,8 @@ impl Executor {
         let stage = &mut self.stages[index];
         let rerun = stage.reruns.remove(&sequence).expect("found just above");
         if let Some(active) = stage.workers.set_idle(worker) {
-            stage.put_back(active);
+            let unwanted = stage.put_back(active);
+            self.free_unwanted(unwanted);
         }
         self.assign(
             index,
@@ -186,6 +193,16 @@ impl Executor {
             self.free_block(ingredient.part.block, ingredient.account);
         }
     }
+}
+
+fn gone_for_good(stage: &str) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::ObjectLost,
+        format!(
+            "{stage}: a block was lost after others had been handed on, and its stages, which run in one worker, would give other \
+             blocks when they ran again; run the job again"
+        ),
+    )
 }
 
 fn not_repeatable(stage: &str) -> TaskFailure {

@@ -27,6 +27,9 @@ pub struct StageSetup {
     pub makes_blocks: bool,
     /// Whether it gets one empty input where nothing came at all: its columns are known without rows.
     pub runs_empty: bool,
+    /// Whether an input that is run again gives the same rows in the same blocks. If not, its blocks leave when all of them are
+    /// there, and those of a run that did not come to its end are forgotten.
+    pub is_repeatable: bool,
 }
 
 /// Where rows go.
@@ -213,11 +216,18 @@ impl Stage {
         self.next_sequence += 1;
     }
 
-    /// Puts work back that its worker did not end.
-    pub(crate) fn put_back(&mut self, active: Active) {
+    /// Puts work back that its worker did not end. Returns the blocks that it has given in vain.
+    #[must_use]
+    pub(crate) fn put_back(&mut self, active: Active) -> Vec<BlockSlice> {
         match active.work {
-            Work::Input(input) => {
+            Work::Input(mut input) => {
+                let mut unwanted = Vec::new();
+                if !self.setup.is_repeatable {
+                    (input.blocks_out, input.rows_out) = (0, 0);
+                    unwanted = self.outputs.forget(active.sequence);
+                }
                 self.pending.insert(active.sequence, input);
+                return unwanted;
             }
             Work::Rerun(mut rerun) => {
                 // More may have been asked for meanwhile.
@@ -227,6 +237,7 @@ impl Stage {
                 self.reruns.insert(active.sequence, rerun);
             }
         }
+        Vec::new()
     }
 
     /// Whether something is under way that will come back by itself and may change what can be done. One more worker beside
@@ -251,7 +262,8 @@ impl Stage {
     /// Blocks that may leave now, cut to the stage's row limit, and those that nobody will want.
     pub(crate) fn release(&mut self) -> (Vec<BlockSlice>, Vec<BlockSlice>) {
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-        for mut block in self.outputs.release(self.gives_in_order) {
+        let are_whole = !self.setup.is_repeatable;
+        for mut block in self.outputs.release(self.gives_in_order, are_whole) {
             let left = self.rows_wanted().unwrap_or(u64::MAX);
             if left == 0 {
                 unwanted.push(block);

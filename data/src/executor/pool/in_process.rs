@@ -59,6 +59,19 @@ impl InProcessPool {
         }
     }
 
+    /// The same, pretending to be several nodes.
+    pub(crate) fn of_nodes(nodes: u8, cpus: u16) -> Self {
+        let total = ResourceSet::of_cpus(i64::from(cpus));
+        let node = |id: u8| NodeView {
+            id: NodeId::new([id; 16]),
+            resources: NodeResources::new(total.clone(), Vec::new(), [].into()),
+        };
+        Self {
+            view: ClusterView::new((1..=nodes).map(node).collect()),
+            ..Self::new(cpus)
+        }
+    }
+
     fn request(&self, worker: WorkerKey, request: Request) -> Result<(), TaskFailure> {
         let thread = self.workers.get(&worker);
         if thread.is_some_and(|thread| thread.requests.send(request).is_ok()) {

@@ -20,8 +20,8 @@ use datafusion_functions_aggregate::variance::var_pop_udaf;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion_physical_expr::expressions::{Column, cast, lit};
-use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::drive::{Run, Slot, leaf};
 use super::environment::Environment;
@@ -76,6 +76,23 @@ fn planned(
     schema: &SchemaRef,
 ) -> Result<(Arc<Slot>, Arc<dyn ExecutionPlan>)> {
     let (slot, rows) = leaf(schema)?;
+    Ok((slot, over(aggregate, rows)?))
+}
+
+/// How states of groups that lie in as many partitions as `states` has are brought together.
+pub(super) fn final_mode(states: &Arc<dyn ExecutionPlan>) -> AggregateMode {
+    match states.output_partitioning().partition_count() {
+        1 => AggregateMode::Final,
+        _ => AggregateMode::FinalPartitioned,
+    }
+}
+
+/// The operator over rows, or states of them: in as many partitions as they have.
+pub(crate) fn over(
+    aggregate: &Aggregate,
+    rows: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = &rows.schema();
     let keys: Result<Vec<_>> = aggregate
         .keys
         .iter()
@@ -98,10 +115,11 @@ fn planned(
             let (values, calls) = of_states(aggregate, schema)?;
             let filters = vec![None; calls.len()];
             let keys = keys.as_final();
-            AggregateExec::try_new(AggregateMode::Final, keys, calls, filters, rows, values)?
+            let mode = final_mode(&rows);
+            AggregateExec::try_new(mode, keys, calls, filters, rows, values)?
         }
     };
-    Ok((slot, Arc::new(plan)))
+    Ok(Arc::new(plan))
 }
 
 /// The functions as they were when they made these states, and columns that they could have made them of.
@@ -178,7 +196,7 @@ fn with_share(call: &AggregateCall, value: Arc<dyn PhysicalExpr>) -> Vec<Arc<dyn
 }
 
 /// The column, or a failure that names those there are.
-pub(super) fn column(name: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+pub(crate) fn column(name: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     match schema.index_of(name) {
         Ok(place) => Ok(Arc::new(Column::new(name, place))),
         Err(_) => {

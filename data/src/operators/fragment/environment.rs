@@ -12,6 +12,8 @@ use datafusion_execution::runtime_env::RuntimeEnvBuilder;
 
 /// The least that sorting can do with.
 const MIN_MEMORY_BYTES: usize = 4 << 20;
+/// Of the operators of a plan, about so many sort at once on each thread, where sides of joins are sorted.
+const SORTS_AT_ONCE: usize = 4;
 /// Of its memory, a sort keeps this part for merging what it has sorted.
 const MERGE_PART: usize = 4;
 
@@ -45,7 +47,7 @@ impl Environment {
         held <= (self.memory() / HELD_PART) as u64
     }
 
-    fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.memory_bytes.max(MIN_MEMORY_BYTES)
     }
 
@@ -56,9 +58,19 @@ impl Environment {
 
     /// What operators over so many feeds run with. Files lie in a folder of their own that goes with the context.
     pub(super) fn context(&self, feeds: usize) -> Result<Arc<TaskContext>> {
-        let memory = self.memory();
         // Each of them may be sorted while the others are.
-        let share = memory / feeds.max(1);
+        self.context_of(1, self.memory() / feeds.max(1))
+    }
+
+    /// What all operators of a plan run with, on so many threads.
+    pub(crate) fn shared_context(&self, threads: usize) -> Result<Arc<TaskContext>> {
+        let threads = threads.max(1);
+        self.context_of(threads, self.memory() / (threads * SORTS_AT_ONCE))
+    }
+
+    /// `share`: what one sort can have.
+    fn context_of(&self, partitions: usize, share: usize) -> Result<Arc<TaskContext>> {
+        let memory = self.memory();
         let mode = match &self.spill_folder {
             Some(folder) => DiskManagerMode::Directories(vec![made(folder)?]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -69,7 +81,7 @@ impl Environment {
             .build_arc()?;
         let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
         let mut config = SessionConfig::new()
-            .with_target_partitions(1)
+            .with_target_partitions(partitions)
             .with_batch_size(rows);
         config.options_mut().execution.sort_spill_reservation_bytes = share / MERGE_PART;
         let context = TaskContext::default().with_session_config(config);

@@ -182,7 +182,7 @@ fn without_others(column: &ArrayRef) -> ArrayRef {
 }
 
 /// Parts of a dataset differ in whether there are nulls; operators must not.
-pub(super) fn nullable(schema: &Schema) -> SchemaRef {
+pub(crate) fn nullable(schema: &Schema) -> SchemaRef {
     let field = |field: &Arc<Field>| {
         if field.is_nullable() {
             return Arc::clone(field);

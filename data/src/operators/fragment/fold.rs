@@ -9,7 +9,7 @@ use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctio
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 
-use super::aggregate::column;
+use super::aggregate::{column, final_mode};
 use super::drive::{Run, Slot, leaf};
 use super::environment::Environment;
 use super::feed::{FragmentFeed, nullable};
@@ -22,10 +22,7 @@ pub(super) fn begin(
     feed: &mut FragmentFeed,
     environment: &Environment,
 ) -> Result<Run> {
-    let schema = match fold.phase {
-        AggregatePhase::Partial => nullable(&fold.rows),
-        AggregatePhase::Final => states_of(fold)?,
-    };
+    let schema = columns_of(fold)?;
     let (slot, plan) = planned(fold, &schema)?;
     feed.bring_into(&schema);
     let step = Fragment::Fold(fold.clone()).step();
@@ -42,8 +39,22 @@ fn states_of(fold: &Fold) -> Result<SchemaRef> {
     Ok(nullable(&plan.schema()))
 }
 
+/// The columns that rows, or states of them, are to have.
+pub(crate) fn columns_of(fold: &Fold) -> Result<SchemaRef> {
+    match fold.phase {
+        AggregatePhase::Partial => Ok(nullable(&fold.rows)),
+        AggregatePhase::Final => states_of(fold),
+    }
+}
+
 fn planned(fold: &Fold, schema: &SchemaRef) -> Result<(Arc<Slot>, Arc<dyn ExecutionPlan>)> {
     let (slot, rows) = leaf(schema)?;
+    Ok((slot, over(fold, rows)?))
+}
+
+/// The operator over rows, or states of them, with the columns of [`columns_of`]: in as many partitions as they have.
+pub(crate) fn over(fold: &Fold, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = &rows.schema();
     let key = |name: &String| Ok((column(name, schema)?, name.clone()));
     let keys: Result<Vec<_>> = fold.keys.iter().map(key).collect();
     let keys = PhysicalGroupBy::new_single(keys?);
@@ -62,10 +73,10 @@ fn planned(fold: &Fold, schema: &SchemaRef) -> Result<(Arc<Slot>, Arc<dyn Execut
         fold.calls.iter().map(filter).collect();
     let (mode, keys) = match fold.phase {
         AggregatePhase::Partial => (AggregateMode::Partial, keys),
-        AggregatePhase::Final => (AggregateMode::Final, keys.as_final()),
+        AggregatePhase::Final => (final_mode(&rows), keys.as_final()),
     };
     let plan = AggregateExec::try_new(mode, keys, calls?, filters?, rows, columns)?;
-    Ok((slot, Arc::new(plan)))
+    Ok(Arc::new(plan))
 }
 
 fn bound(call: &FoldCall, columns: &SchemaRef) -> Result<Arc<AggregateFunctionExpr>> {

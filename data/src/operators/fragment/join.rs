@@ -33,7 +33,7 @@ use crate::graph::{Join, JoinKind, JoinNaming};
 const STEP: &str = "Join";
 
 /// What is known of a join when the columns of both sides are.
-struct Layout {
+pub(crate) struct Layout {
     /// The columns of each side, with keys of the same types.
     left: SchemaRef,
     right: SchemaRef,
@@ -65,9 +65,7 @@ pub(crate) fn output_of(
     left: &SchemaRef,
     right: &SchemaRef,
 ) -> std::result::Result<SchemaRef, String> {
-    let layout = Layout::of(join, left, right)?;
-    let fields = layout.outputs.into_iter().map(|output| output.field);
-    Ok(nullable(&Schema::new(fields.collect::<Vec<_>>())))
+    Layout::of(join, left, right).map(|layout| layout.schema())
 }
 
 /// Begins to join the two feeds of an input; `None`: there are no rows, and nobody has told a column.
@@ -142,7 +140,7 @@ fn keys_like<'a>(
 
 /// By which operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+pub(crate) enum How {
     /// A hash table of one side is held.
     Hash { is_left_held: bool },
     /// Both sides are sorted by the keys.
@@ -178,7 +176,42 @@ impl How {
 }
 
 impl Layout {
-    fn of(join: &Join, left: &SchemaRef, right: &SchemaRef) -> std::result::Result<Self, String> {
+    /// The columns that both sides are to have, those of the left first.
+    pub(crate) fn sides(&self) -> [SchemaRef; 2] {
+        [Arc::clone(&self.left), Arc::clone(&self.right)]
+    }
+
+    /// What tells rows of each side apart.
+    pub(crate) fn key_columns(&self) -> [Vec<Arc<dyn PhysicalExpr>>; 2] {
+        let pairs = self.keys.iter().map(|&pair| self.pair(pair));
+        let (ones, others) = pairs.unzip();
+        [ones, others]
+    }
+
+    /// The columns that come out.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let fields = self.outputs.iter().map(|output| Arc::clone(&output.field));
+        nullable(&Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The join of two sides that have the columns of [`Self::sides`].
+    pub(crate) fn plan(
+        &self,
+        join: &Join,
+        how: How,
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.operator(join, how, left, right)?;
+        self.projected(join.kind, how.is_swapped(), plan)
+    }
+
+    /// Fails in words where the sides cannot be joined.
+    pub(crate) fn of(
+        join: &Join,
+        left: &SchemaRef,
+        right: &SchemaRef,
+    ) -> std::result::Result<Self, String> {
         let (mut left_fields, mut right_fields) = (left.fields().to_vec(), right.fields().to_vec());
         let mut keys = Vec::with_capacity(join.keys.len());
         for (left_key, right_key) in &join.keys {
@@ -274,8 +307,7 @@ impl Layout {
     fn begin(&self, join: &Join, how: How, environment: &Environment) -> Result<Run> {
         let (left_slot, left) = leaf(&self.left)?;
         let (right_slot, right) = leaf(&self.right)?;
-        let plan = self.operator(join, how, left, right)?;
-        let plan = self.projected(join.kind, how.is_swapped(), plan)?;
+        let plan = self.plan(join, how, left, right)?;
         Run::new(STEP, &plan, vec![left_slot, right_slot], environment)
     }
 

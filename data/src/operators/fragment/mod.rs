@@ -22,9 +22,12 @@ mod skip;
 mod tests;
 mod zip;
 
-pub(crate) use aggregate::output_of;
+pub(crate) use aggregate::{column, output_of, over as aggregated};
 pub(crate) use environment::Environment;
-pub(crate) use join::output_of as joined;
+pub(crate) use feed::nullable;
+pub(crate) use fold::{columns_of as folded_columns, over as folded};
+pub(crate) use join::{How, Layout, output_of as joined};
+pub(crate) use order::order_of;
 pub(crate) use zip::{output_of as zipped, rows_differ};
 
 use aktis_common::error::ErrorCode;
@@ -160,7 +163,7 @@ impl FragmentStream {
 }
 
 /// What DataFusion says, for the user.
-fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
+pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(detail) => TaskFailure::new(
             // Not a lack of memory of the node, which another try might get around.

@@ -59,7 +59,7 @@ fn first(sort: &Sort, (rows, bytes): (u64, u64), environment: &Environment) -> O
 }
 
 /// An order of columns by name.
-pub(super) fn order_of(keys: &[RangeKey], schema: &SchemaRef) -> Result<LexOrdering> {
+pub(crate) fn order_of(keys: &[RangeKey], schema: &SchemaRef) -> Result<LexOrdering> {
     let key = |key: &RangeKey| {
         let options = SortOptions {
             descending: key.is_descending,

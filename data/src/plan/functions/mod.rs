@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion_expr::ScalarUDF;
 
-pub(crate) use rows::{with_row_field, with_row_numbers};
+pub(crate) use rows::{asks_for_row_numbers, with_row_field, with_row_numbers};
 
 /// All of them.
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {

@@ -47,6 +47,14 @@ fn drawn(name: &'static str, gives: DataType) -> ScalarUDF {
     })
 }
 
+/// Whether the number of the row is asked for.
+pub(crate) fn asks_for_row_numbers(expr: &Expr) -> bool {
+    let is_number =
+        |node: &Expr| Ok(matches!(node, Expr::ScalarFunction(call) if call.name() == ROW_NUMBER));
+    // The walk itself cannot fail.
+    expr.exists(is_number).unwrap_or(true)
+}
+
 /// `expr` with the number of the row as a column, and the columns with that one; `None`: it does not ask for the number.
 pub(crate) fn with_row_numbers(expr: &Expr, schema: &Schema) -> Result<Option<(Expr, Schema)>> {
     let replaced = expr.clone().transform(|node| {

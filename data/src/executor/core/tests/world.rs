@@ -28,6 +28,8 @@ pub(super) struct Shape {
     pub(super) partitions: u32,
     /// Gets an empty input where nothing comes.
     pub(super) runs_empty: bool,
+    /// Gives the same blocks when it runs again; it counts where no block gets lost.
+    pub(super) is_repeatable: bool,
 }
 
 impl Default for Shape {
@@ -41,6 +43,7 @@ impl Default for Shape {
             growth: Growth::Copies(1),
             partitions: 1,
             runs_empty: false,
+            is_repeatable: true,
         }
     }
 }
@@ -173,6 +176,7 @@ impl World {
                 row_limit: shape.row_limit,
                 makes_blocks: !scenario.is_sink(index),
                 runs_empty: shape.runs_empty,
+                is_repeatable: shape.is_repeatable || scenario.losses > 0,
             };
             let demand = StageDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),

@@ -1,0 +1,96 @@
+//! Stages that run in one worker: what it may use, what it gets, what it is told.
+
+use std::sync::Arc;
+
+use aktis_common::resources::CPU;
+use aktis_common::scheduling::NodeView;
+use arrow::datatypes::Schema;
+use datafusion_common::DataFusionError;
+use datafusion_expr::TableSource;
+use prost::Message;
+
+use super::prepare::{source_settings, splits};
+use crate::graph::{
+    GroupMember, GroupRoom, GroupTask, PartitionBy, Partitioner, SourcePlan, StageGroup, StagePlan,
+};
+use crate::sources::{self, Split, blocks};
+use crate::wire::group::{GroupPosition, MemberPosition, SplitPosition};
+
+/// More threads of one worker would mostly wait for each other.
+const MAX_THREADS: usize = 32;
+
+/// What the one worker of a group may use on this node: all the memory that relational work may, and every processor. It holds
+/// one of these like any worker; its other threads run where a processor would be idle.
+pub(super) fn room(memory_bytes: u64, node: &NodeView) -> GroupRoom {
+    let processors = usize::try_from(node.resources.total().get(CPU).whole()).unwrap_or(0);
+    GroupRoom {
+        memory_bytes,
+        threads: processors.clamp(1, MAX_THREADS),
+    }
+}
+
+/// All inputs of all stages of a group as its one input.
+pub(super) fn split(group: &StageGroup) -> Split {
+    let (mut blocks, mut rows) = (Vec::new(), 0);
+    let mut position = GroupPosition::default();
+    for stage in &group.stages {
+        let mut member = MemberPosition::default();
+        for split in splits(stage, group.threads, None) {
+            member.splits.push(SplitPosition {
+                position: split.position,
+                blocks: u32::try_from(split.blocks.len()).unwrap_or(u32::MAX),
+            });
+            blocks.extend(split.blocks);
+            rows += split.rows;
+        }
+        position.members.push(member);
+    }
+    Split {
+        position: position.encode_to_vec().into(),
+        blocks,
+        rows,
+    }
+}
+
+/// What its worker does.
+pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
+    let member = |stage: &StagePlan| {
+        let table = stage
+            .source
+            .as_ref()
+            .and_then(|plan| Some((plan, plan.table.as_deref()?)));
+        let columns =
+            |(plan, table): (&SourcePlan, &dyn TableSource)| match sources::of_table(table) {
+                Some(source) if source.reads_columns() => {
+                    table.schema().project(&plan.columns).map(Arc::new)
+                }
+                _ => Ok(table.schema()),
+            };
+        let source = match table {
+            Some(table) => Some((source_settings(stage)?, columns(table)?)),
+            None if stage.source.is_some() => {
+                Some((blocks::handed_on(), Arc::new(Schema::empty())))
+            }
+            None => None,
+        };
+        let keys = match &stage.partitioner {
+            Some(Partitioner {
+                by: PartitionBy::Hash { keys },
+                ..
+            }) => keys.clone(),
+            _ => Vec::new(),
+        };
+        Ok(GroupMember {
+            source,
+            steps: stage.to_steps().0,
+            row_limit: stage.row_limit,
+            keys,
+        })
+    };
+    let members: Result<_, DataFusionError> = group.stages.iter().map(member).collect();
+    Ok(GroupTask {
+        members: members?,
+        edges: group.edges.clone(),
+        threads: u32::try_from(group.threads).unwrap_or(1),
+    })
+}
