@@ -163,6 +163,12 @@ impl RayletConfig {
         node_dir(&self.session_dir, self.node_id)
     }
 
+    /// Where the node spills to.
+    pub fn spill_dir(&self) -> PathBuf {
+        let named = self.store.spill_dir.clone();
+        named.unwrap_or_else(|| self.node_dir().join("spill"))
+    }
+
     /// The socket for processes of this node.
     pub fn node_socket(&self) -> PathBuf {
         self.node_dir().join("raylet.sock")

@@ -193,9 +193,7 @@ async fn assemble(
     let sockets = bind(config).await?;
     let grpc_address = advertised(config, sockets.grpc.address());
     let mut store_config = config.store.clone();
-    store_config
-        .spill_dir
-        .get_or_insert_with(|| config.node_dir().join("spill"));
+    store_config.spill_dir = Some(config.spill_dir());
     let store = StorePort::open(store_config, config.node_id, mailbox.clone())
         .map_err(StartError::Store)?;
     let node = describe(config, &grpc_address, store.stats().capacity_bytes);
@@ -440,6 +438,9 @@ fn surroundings(config: &RayletConfig, listeners: Vec<JoinHandle<()>>) -> Surrou
             session_dir: text(&config.session_dir),
             gcs_address: config.gcs_address.to_string(),
             max_inline_bytes: config.max_inline_bytes,
+            spill_dir: text(&config.spill_dir()),
+            min_free_disk_fraction: config.store.min_free_disk_fraction,
+            min_free_disk_bytes: config.store.min_free_disk_bytes,
             ..HelloReply::default()
         },
         node_socket: config.node_socket(),

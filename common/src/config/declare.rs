@@ -71,7 +71,8 @@ settings! {
     object_store_bytes: Option<Bytes> = None;
     /// Backend of the object store's memory: `memfd` (Linux) or `named` (any system).
     object_store_backend: String = "memfd".to_owned();
-    /// Folder for objects that do not fit into the store; not set means in the session folder.
+    /// Folder for objects that do not fit into the store; not set means in the session folder. Rows that sorts, groups and joins have
+    /// no memory for lie there too.
     spill_dir: Option<PathBuf> = None;
     /// Values up to this size stay with their owner and travel inside messages.
     max_inline_bytes: Bytes = Bytes(100 << 10);

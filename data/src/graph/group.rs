@@ -64,11 +64,12 @@ impl JobPlan {
         }
     }
 
-    /// How many of its stages a worker could run together, and the bytes that are read for them at most.
-    pub(crate) fn groupable(&self) -> Option<(usize, u64)> {
+    /// The first and the last of its stages that a worker could run together, and the bytes that are read for them at most.
+    pub(crate) fn groupable(&self) -> Option<(usize, usize, u64)> {
         (0..self.stages.len()).rev().find_map(|last| {
             let members = self.group_before(last)?;
-            Some((members.len(), self.bytes_read_by(&members)?))
+            let first = *members.first()?;
+            Some((first, last, self.bytes_read_by(&members)?))
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aktis_common::resources::format_bytes;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::Column;
@@ -294,8 +295,15 @@ impl Dataset {
             .enumerate()
             .map(|(index, stage)| format!("  {index}: {} ({})", stage.name(), stage.compute))
             .collect();
+        let together = job.groupable().map_or_else(String::new, |(first, last, bytes)| {
+            format!(
+                "\n  On one node {first}-{last} run in one worker if {} that they read at most are no more than twice the memory \
+                 of relational work, a quarter of the object store.",
+                format_bytes(bytes)
+            )
+        });
         Ok(format!(
-            "Logical plan:\n{logical}\nOptimised plan:\n{}\nStages:\n{}",
+            "Logical plan:\n{logical}\nOptimised plan:\n{}\nStages:\n{}{together}",
             optimized.display_indent(),
             stages.join("\n")
         ))

@@ -26,7 +26,7 @@ use meter::StageMeters;
 use output::Output;
 use running::RunningInput;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
@@ -37,7 +37,7 @@ use prost::Message;
 
 use crate::graph::{MapCall, Operator, PartitionBy, StageTask};
 use crate::operators::feeds::{self, FeedInput, FeedStream};
-use crate::operators::fragment::Environment;
+use crate::operators::fragment::{Environment, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, group, map, relational, sample};
@@ -55,17 +55,21 @@ pub const METHOD_START: &str = "start";
 /// Pulls once.
 pub const METHOD_PULL: &str = "pull";
 
-/// Rows that do not fit into the memory of relational work lie here, in the folder of the session: they go with it.
-const SPILL_FOLDER: &str = "spilled-rows";
+/// Rows that do not fit into the memory of relational work lie here, in the folder that the node spills to: they go with it.
+const SPILL_FOLDER: &str = "rows";
 
 /// Adds the stage worker to the actors that a worker process can run.
 #[must_use]
 pub fn register(registry: NativeRegistry) -> NativeRegistry {
     registry.with_actor(STAGE_WORKER, |context, input, captured| {
         let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-        let session = Path::new(&context.runtime.greeting().session_dir);
+        let node = context.runtime.greeting();
         let worker = StageWorker::new(spec, captured)?;
-        Ok(Box::new(worker.spilling_into(session.join(SPILL_FOLDER))))
+        Ok(Box::new(worker.spilling_into(SpillPlace {
+            folder: Path::new(&node.spill_dir).join(SPILL_FOLDER),
+            min_free_fraction: node.min_free_disk_fraction,
+            min_free_bytes: node.min_free_disk_bytes,
+        })))
     })
 }
 
@@ -87,7 +91,7 @@ pub struct StageWorker {
     reported_bytes: u64,
     running: Option<RunningInput>,
     /// Where relational work spills; `None`: in a temporary folder.
-    spill_folder: Option<PathBuf>,
+    spill: Option<SpillPlace>,
 }
 
 impl StageWorker {
@@ -101,14 +105,13 @@ impl StageWorker {
             functions: None,
             reported_bytes: 0,
             running: None,
-            spill_folder: None,
+            spill: None,
         })
     }
 
-    /// Relational work puts what it has no memory for into this folder.
-    #[must_use]
-    pub fn spilling_into(mut self, folder: PathBuf) -> Self {
-        self.spill_folder = Some(folder);
+    /// Relational work puts there what it has no memory for.
+    fn spilling_into(mut self, place: SpillPlace) -> Self {
+        self.spill = Some(place);
         self
     }
 
@@ -116,7 +119,7 @@ impl StageWorker {
     fn environment(&self, partition: u32) -> Environment {
         Environment {
             memory_bytes: usize::try_from(self.task.memory_bytes).unwrap_or(usize::MAX),
-            spill_folder: self.spill_folder.clone(),
+            spill: self.spill.clone(),
             partition,
         }
     }

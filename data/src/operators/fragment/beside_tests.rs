@@ -48,7 +48,7 @@ fn side(names: [&str; 2], rows: &[(Option<i64>, i64)]) -> Box<dyn BatchStream> {
 fn environment(memory_bytes: usize) -> Environment {
     Environment {
         memory_bytes,
-        spill_folder: None,
+        spill: None,
         partition: 0,
     }
 }
@@ -346,7 +346,7 @@ fn both_sides_are_sorted_through_files_where_none_fits_into_memory() {
         Box::new(Batches(batches.into_iter())) as Box<dyn BatchStream>
     };
     let environment = Environment {
-        spill_folder: Some(folder.path().join("spilled")),
+        spill: Some(SpillPlace::below(folder.path())),
         ..environment(4 << 20)
     };
     let join = Fragment::Join(named(JoinKind::Inner, ["id", "id"], [None, None]));

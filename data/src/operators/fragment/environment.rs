@@ -1,6 +1,6 @@
 //! What relational work may use: memory, and a folder for what does not fit into it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion_common::{DataFusionError, Result};
@@ -35,9 +35,47 @@ pub(crate) struct Environment {
     /// Bytes of rows that are held at once, at most.
     pub(crate) memory_bytes: usize,
     /// Where spilled rows go; `None`: a temporary folder.
-    pub(crate) spill_folder: Option<PathBuf>,
+    pub(crate) spill: Option<SpillPlace>,
     /// Which partition the rows are.
     pub(crate) partition: u32,
+}
+
+/// A folder for rows that have no room, and how much of its disk others shall find free: this share of it, or these bytes,
+/// whichever is less.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SpillPlace {
+    pub(crate) folder: PathBuf,
+    pub(crate) min_free_fraction: f64,
+    pub(crate) min_free_bytes: u64,
+}
+
+impl SpillPlace {
+    /// A folder that may take all of the disk.
+    #[cfg(test)]
+    pub(crate) fn below(folder: &std::path::Path) -> Self {
+        Self {
+            folder: folder.join("spilled"),
+            min_free_fraction: 0.0,
+            min_free_bytes: 0,
+        }
+    }
+
+    /// Makes the folder; gives the bytes that may be written into it.
+    fn made(&self) -> Result<u64> {
+        std::fs::create_dir_all(&self.folder).map_err(DataFusionError::IoError)?;
+        let disk = rustix::fs::statvfs(&self.folder);
+        let disk = disk.map_err(|error| DataFusionError::IoError(error.into()))?;
+        let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let all = disk.f_blocks.saturating_mul(disk.f_frsize);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a disk, about"
+        )]
+        let share = (all as f64 * self.min_free_fraction) as u64;
+        Ok(available.saturating_sub(share.min(self.min_free_bytes)))
+    }
 }
 
 impl Environment {
@@ -71,13 +109,16 @@ impl Environment {
     /// `share`: what one sort can have.
     fn context_of(&self, partitions: usize, share: usize) -> Result<Arc<TaskContext>> {
         let memory = self.memory();
-        let mode = match &self.spill_folder {
-            Some(folder) => DiskManagerMode::Directories(vec![made(folder)?]),
-            None => DiskManagerMode::OsTmpDirectory,
+        let disk = DiskManagerBuilder::default();
+        let disk = match &self.spill {
+            Some(place) => disk
+                .with_max_temp_directory_size(place.made()?)
+                .with_mode(DiskManagerMode::Directories(vec![place.folder.clone()])),
+            None => disk.with_mode(DiskManagerMode::OsTmpDirectory),
         };
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
+            .with_disk_manager_builder(disk)
             .build_arc()?;
         let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
         let mut config = SessionConfig::new()
@@ -87,9 +128,4 @@ impl Environment {
         let context = TaskContext::default().with_session_config(config);
         Ok(Arc::new(context.with_runtime(runtime)))
     }
-}
-
-fn made(folder: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder).map_err(DataFusionError::IoError)?;
-    Ok(folder.to_owned())
 }

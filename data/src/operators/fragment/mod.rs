@@ -23,7 +23,7 @@ mod tests;
 mod zip;
 
 pub(crate) use aggregate::{column, output_of, over as aggregated};
-pub(crate) use environment::Environment;
+pub(crate) use environment::{Environment, SpillPlace};
 pub(crate) use feed::nullable;
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use join::{How, Layout, output_of as joined};
@@ -162,6 +162,9 @@ impl FragmentStream {
     }
 }
 
+/// What it says when files would take more of the disk than they may.
+const NO_DISK_LEFT: &str = "max_temp_directory_size";
+
 /// What DataFusion says, for the user.
 pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
     match error.find_root() {
@@ -173,9 +176,18 @@ pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
                  ({detail}); raise execution_options.resource_limits.object_store_memory"
             ),
         ),
+        DataFusionError::IoError(error) if error.to_string().contains(NO_DISK_LEFT) => {
+            TaskFailure::new(
+                ErrorCode::OutOfDisk,
+                format!(
+                    "{step}: the disk that rows are spilled to is nearly full; make room, or name another folder with \
+                     AKTIS_SPILL_DIR"
+                ),
+            )
+        }
         // Rows are spilled: the disk, or a right, is missing.
         DataFusionError::IoError(error) => os_error::failure(
-            &format!("{step}: spill rows into the session's folder (AKTIS_TEMP_DIR)"),
+            &format!("{step}: spill rows into the node's folder (AKTIS_SPILL_DIR)"),
             error,
             ErrorCode::Application,
         ),

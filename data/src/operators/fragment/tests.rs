@@ -16,7 +16,7 @@ use crate::operators::stream::Batches;
 fn environment(memory_bytes: usize) -> Environment {
     Environment {
         memory_bytes,
-        spill_folder: None,
+        spill: None,
         partition: 0,
     }
 }
@@ -145,20 +145,43 @@ fn parts_of_different_types_are_sorted_as_one() {
     assert_eq!(ints_of(&sorted, "b"), [None, None, None, Some(1)]);
 }
 
+/// As many rows as have no room in six megabytes.
+fn many_rows() -> Vec<RecordBatch> {
+    let part = |part: i64| {
+        let values = (0..8192i64).map(|row| Some((row * 7919 + part * 104_729) % 999_983));
+        let values: Vec<Option<i64>> = values.collect();
+        let text = vec![Some("a text that makes rows longer than their key"); values.len()];
+        table(vec![("a", ints(&values)), ("t", texts(&text))])
+    };
+    (0..40).map(part).collect()
+}
+
+#[test]
+fn disk_is_not_filled_with_spilled_rows() {
+    let folder = tempfile::tempdir().expect("makes a folder");
+    let place = SpillPlace {
+        min_free_fraction: 1.0,
+        min_free_bytes: u64::MAX,
+        ..SpillPlace::below(folder.path())
+    };
+    let environment = Environment {
+        spill: Some(place),
+        ..environment(6 << 20)
+    };
+    let rows = Box::new(Batches(many_rows().into_iter()));
+    let mut stream = open(&sort_by(vec![key("a", false)]), vec![rows], environment);
+    let failure = stream.next().expect_err("no byte may be written");
+    assert_eq!(failure.code, ErrorCode::OutOfDisk, "{failure}");
+    assert!(failure.message.contains("AKTIS_SPILL_DIR"), "{failure}");
+}
+
 #[test]
 fn more_rows_than_there_is_memory_for_are_sorted_through_files() {
     let folder = tempfile::tempdir().expect("makes a folder");
-    let rows: Vec<RecordBatch> = (0..40i64)
-        .map(|part| {
-            let values = (0..8192i64).map(|row| Some((row * 7919 + part * 104_729) % 999_983));
-            let values: Vec<Option<i64>> = values.collect();
-            let text = vec![Some("a text that makes rows longer than their key"); values.len()];
-            table(vec![("a", ints(&values)), ("t", texts(&text))])
-        })
-        .collect();
+    let rows = many_rows();
     let total: usize = rows.iter().map(RecordBatch::num_rows).sum();
     let environment = Environment {
-        spill_folder: Some(folder.path().join("spilled")),
+        spill: Some(SpillPlace::below(folder.path())),
         ..environment(6 << 20)
     };
     let rows = Box::new(Batches(rows.into_iter()));
@@ -188,7 +211,7 @@ fn more_rows_than_there_is_memory_for_are_sorted_through_files() {
 fn place_that_cannot_take_spilled_rows_is_the_systems_error_and_says_where() {
     let file = tempfile::NamedTempFile::new().expect("makes a file");
     let environment = Environment {
-        spill_folder: Some(file.path().join("spilled")),
+        spill: Some(SpillPlace::below(file.path())),
         ..environment(6 << 20)
     };
     let rows = Box::new(Batches(
