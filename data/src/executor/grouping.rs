@@ -4,29 +4,46 @@ use std::sync::Arc;
 
 use aktis_common::resources::CPU;
 use aktis_common::scheduling::NodeView;
-use arrow::datatypes::Schema;
 use datafusion_common::DataFusionError;
 use datafusion_expr::TableSource;
 use prost::Message;
 
 use super::prepare::{source_settings, splits};
 use crate::graph::{
-    GroupMember, GroupRoom, GroupTask, PartitionBy, Partitioner, SourcePlan, StageGroup, StagePlan,
+    GroupMember, GroupRoom, GroupTask, JobPlan, PartitionBy, Partitioner, SourcePlan, StageGroup,
+    StagePlan,
 };
-use crate::sources::{self, Split, blocks};
+use crate::sources::{self, Split};
 use crate::wire::group::{GroupPosition, MemberPosition, SplitPosition};
 
 /// More threads of one worker would mostly wait for each other.
 const MAX_THREADS: usize = 32;
+/// Operators of a thread need so much: several of them sort at once.
+const MEMORY_OF_THREAD: u64 = 16 << 20;
 
 /// What the one worker of a group may use on this node: all the memory that relational work may, and every processor. It holds
 /// one of these like any worker; its other threads run where a processor would be idle.
 pub(super) fn room(memory_bytes: u64, node: &NodeView) -> GroupRoom {
     let processors = usize::try_from(node.resources.total().get(CPU).whole()).unwrap_or(0);
+    let by_memory = usize::try_from(memory_bytes / MEMORY_OF_THREAD).unwrap_or(MAX_THREADS);
     GroupRoom {
         memory_bytes,
-        threads: processors.clamp(1, MAX_THREADS),
+        threads: processors.min(by_memory).clamp(1, MAX_THREADS),
     }
+}
+
+/// The job with stages that run in one worker. What that worker reads twice costs less than what goes through the store, so it gets
+/// the whole job `apart`, where each stage gives to one other, if it can have it all.
+pub(super) fn grouped(job: JobPlan, apart: JobPlan, room: GroupRoom) -> JobPlan {
+    let whole = apart.grouped(room);
+    if whole
+        .stages
+        .iter()
+        .any(|stage| stage.source.is_some() || stage.has_map)
+    {
+        return job.grouped(room);
+    }
+    whole
 }
 
 /// All inputs of all stages of a group as its one input.
@@ -68,9 +85,6 @@ pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
             };
         let source = match table {
             Some(table) => Some((source_settings(stage)?, columns(table)?)),
-            None if stage.source.is_some() => {
-                Some((blocks::handed_on(), Arc::new(Schema::empty())))
-            }
             None => None,
         };
         let keys = match &stage.partitioner {

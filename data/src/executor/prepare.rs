@@ -18,7 +18,7 @@ use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::{PoolAnswers, StagePool};
 use crate::graph::{
-    EdgeKind, JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job,
+    EdgeKind, JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job, plan_job_apart,
 };
 use crate::ledger::FolderOutput;
 use crate::panics;
@@ -47,7 +47,7 @@ pub(super) fn start(
     pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
-    let job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
+    let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
     let look = pool.look();
     let view = look().map_err(ExecuteError::Failed)?;
@@ -55,14 +55,12 @@ pub(super) fn start(
     if pool.waits_when_infeasible() {
         lost.extend(awaited_nodes(&job.stages));
     }
-    let job = match view.nodes() {
-        [node] if lost.is_empty() => {
-            let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
-            job.grouped(grouping::room(memory_bytes, node))
-        }
-        // What runs in one worker can be made again only as a whole, so it may not lie on a node that others outlive.
-        _ => job,
-    };
+    // What runs in one worker can be made again only as a whole, so it may not lie on a node that others outlive.
+    if let ([node], true) = (view.nodes(), lost.is_empty()) {
+        let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
+        let apart = plan_job_apart(dataset, sink).map_err(ExecuteError::Plan)?;
+        job = grouping::grouped(job, apart, grouping::room(memory_bytes, node));
+    }
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);

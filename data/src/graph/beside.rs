@@ -160,7 +160,8 @@ mod tests {
     fn sides_of_unknown_size_are_cut_by_their_keys() {
         let numbers = Dataset::range(10).expect("plans");
         let unknown = behind_function(&numbers);
-        let job = joined(&unknown, &unknown, JoinKind::Inner, false);
+        let other = numbers.map(test_map("other")).expect("plans");
+        let job = joined(&unknown, &other, JoinKind::Inner, false);
         assert_eq!(kinds(&job), [EdgeKind::Exchange { partitions: 5 }; 2]);
         for side in 0..2 {
             let by = job.stages[side]
@@ -171,7 +172,7 @@ mod tests {
             assert_eq!(by, Some(PartitionBy::Hash { keys }));
         }
         let names: Vec<String> = job.stages.iter().map(StagePlan::name).collect();
-        assert_eq!(names, ["Read->same", "Read->same", "Join"]);
+        assert_eq!(names, ["Read->same", "Read->other", "Join"]);
     }
 
     #[test]

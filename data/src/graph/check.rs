@@ -36,7 +36,7 @@ impl JobPlan {
         let exchanges: Vec<EdgeKind> = of_kind(|kind| matches!(kind, EdgeKind::Exchange { .. }))
             .map(|edge| edge.kind)
             .collect();
-        let own = usize::from(stage.source.is_some());
+        let own = usize::from(stage.source.is_some() || stage.group.is_some());
         if own == 1 && !edges.is_empty() {
             return Some("has a source and rows of other stages".to_owned());
         }

@@ -10,6 +10,7 @@ use datafusion_expr::{
 };
 
 use super::edge::{Edge, EdgeKind};
+use super::fork::Forks;
 use super::job::{JobPlan, SourcePlan, StagePlan};
 use super::names::{column_of, names_of, over};
 use super::operator::{NamedExpression, Operator};
@@ -20,8 +21,21 @@ use crate::plan::{
 use crate::sinks::{OwnStage, Sink};
 use crate::sources::{self, RangeTable};
 
-/// Optimises `dataset` and cuts it.
+/// Optimises `dataset` and cuts it. What it says more than once is done once.
 pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
+    cut(dataset, sink, Forks::of)
+}
+
+/// The same, where every stage gives its rows to one other: what is said twice is done twice.
+pub(crate) fn plan_job_apart(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
+    cut(dataset, sink, |_| Forks::default())
+}
+
+fn cut(
+    dataset: &Dataset,
+    sink: &Sink,
+    forks: fn(&LogicalPlan) -> Forks,
+) -> Result<JobPlan, PlanError> {
     // Whoever only counts wants no columns.
     let counted = (!sink.wants_columns() && !dataset.is_open()).then(|| dataset.select(&[]));
     let plan = counted
@@ -29,7 +43,10 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
         .as_ref()
         .unwrap_or(dataset)
         .optimized()?;
-    let mut cutter = StageCutter::default();
+    let mut cutter = StageCutter {
+        forks: forks(&plan),
+        ..StageCutter::default()
+    };
     cutter.visit(&plan)?;
     cutter.end_with(sink);
     Ok(JobPlan {
@@ -48,6 +65,8 @@ pub(super) struct StageCutter {
     pub(super) edges: Vec<Edge>,
     /// Rows so far, as long as every step keeps them.
     pub(super) known_rows: Option<u64>,
+    /// What comes more than once.
+    pub(super) forks: Forks,
 }
 
 /// What the rows of the next step come from.
@@ -67,6 +86,20 @@ pub(super) enum End {
 impl StageCutter {
     /// Walks from the source up.
     pub(super) fn visit(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
+        let Some(part) = self.forks.part(plan) else {
+            return self.visit_node(plan);
+        };
+        if let Some((stage, rows)) = self.forks.made(part) {
+            (self.end, self.known_rows) = (End::Stage(stage), rows);
+            return Ok(());
+        }
+        self.visit_node(plan)?;
+        let stage = self.giver();
+        self.forks.set_made(part, stage, self.known_rows);
+        Ok(())
+    }
+
+    fn visit_node(&mut self, plan: &LogicalPlan) -> Result<(), PlanError> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::EmptyRelation(empty) => {
@@ -170,10 +203,15 @@ impl StageCutter {
     /// The stage that the next step belongs to.
     pub(super) fn stage(&mut self) -> &mut StagePlan {
         let index = match self.end {
-            End::Stage(index) if self.stages[index].row_limit.is_none() => index,
+            End::Stage(index) if self.may_go_on(index) => index,
             _ => self.begin_stage(),
         };
         &mut self.stages[index]
+    }
+
+    /// Whether a step may be added to the stage: only the executor can count what a limit lets through, and others may get its rows.
+    fn may_go_on(&self, stage: usize) -> bool {
+        self.stages[stage].row_limit.is_none() && !self.forks.has(stage)
     }
 
     /// The stage that all rows so far come out of.
@@ -247,7 +285,7 @@ impl StageCutter {
         }
         self.known_rows = self.known_rows.map(|known| known.min(rows));
         let limited = match self.end {
-            End::Stage(index) => self.stages[index].row_limit.as_mut(),
+            End::Stage(index) if !self.forks.has(index) => self.stages[index].row_limit.as_mut(),
             _ => None,
         };
         if let Some(before) = limited {

@@ -66,6 +66,9 @@ impl StageCutter {
         let End::Stage(index) = self.end else {
             return;
         };
+        if self.forks.has(index) {
+            return;
+        }
         let Some(PlannedStep {
             operator: Operator::Relational(Fragment::Sort(sort)),
             name,
@@ -84,6 +87,7 @@ impl StageCutter {
         let giver = givers.next().map(|edge| edge.from);
         if let Some(giver) = giver
             && self.stages[giver].row_limit.is_none()
+            && !self.forks.has(giver)
             && self.stages[index].steps.len() == 1
         {
             self.stages[giver].push(first.step(), Operator::Relational(first));

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use super::edge::{Edge, EdgeKind};
 use super::fragment::Fragment;
-use super::job::{JobPlan, SourcePlan, StagePlan};
+use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
 use super::operator::Operator;
 use super::partition::PartitionBy;
 use super::size::bytes_of_source;
@@ -54,22 +54,43 @@ impl JobPlan {
     /// The job with as many of its stages as can be, and have room, as one.
     pub(crate) fn grouped(self, room: GroupRoom) -> Self {
         let found = (0..self.stages.len()).rev().find_map(|last| {
-            let members = self.group_before(last)?;
-            let has_room = self.bytes_read_by(&members)? <= room.memory_bytes * READ_PER_HELD;
-            has_room.then_some((last, members))
+            let job = self.with_functions_apart(last)?;
+            let members = job.group_before(last)?;
+            let has_room = job.bytes_read_by(&members)? <= room.memory_bytes * READ_PER_HELD;
+            has_room.then(|| job.with_group(last, &members, room.threads))
         });
-        match found {
-            Some((last, members)) => self.with_group(last, &members, room.threads),
-            None => self,
-        }
+        found.unwrap_or(self)
     }
 
-    /// The first and the last of its stages that a worker could run together, and the bytes that are read for them at most.
-    pub(crate) fn groupable(&self) -> Option<(usize, usize, u64)> {
+    /// The job with the functions of the stage in a stage behind it; `None`: nothing comes before them.
+    fn with_functions_apart(&self, index: usize) -> Option<Self> {
+        let is_map = |step: &PlannedStep| matches!(step.operator, Operator::Map(_));
+        let mut job = self.clone();
+        let Some(first) = job.stages[index].steps.iter().position(is_map) else {
+            return Some(job);
+        };
+        if first == 0 {
+            return None;
+        }
+        let behind = &mut job.stages[index];
+        let mut head = StagePlan::new(behind.source.take());
+        head.steps = behind.steps.drain(..first).collect();
+        head.is_hinted = std::mem::take(&mut behind.is_hinted);
+        job.stages.insert(index, head);
+        for edge in &mut job.edges {
+            edge.from += usize::from(edge.from >= index);
+            edge.to += usize::from(edge.to > index);
+        }
+        job.edges.push(Edge::forward(index, index + 1));
+        Some(job)
+    }
+
+    /// How many of its stages a worker could run together, and the bytes that are read for them at most.
+    pub(crate) fn groupable(&self) -> Option<(usize, u64)> {
         (0..self.stages.len()).rev().find_map(|last| {
-            let members = self.group_before(last)?;
-            let first = *members.first()?;
-            Some((first, last, self.bytes_read_by(&members)?))
+            let job = self.with_functions_apart(last)?;
+            let members = job.group_before(last)?;
+            Some((members.len(), job.bytes_read_by(&members)?))
         })
     }
 
@@ -267,10 +288,11 @@ impl JobPlan {
     }
 }
 
-/// Whether its rows can be read in any order, and without Python.
+/// Whether its rows can be read in any order, without Python, and with columns that are known before.
 fn may_be_read_by_threads(plan: &SourcePlan) -> bool {
+    // Where there are no rows, nobody knows the columns either.
     let Some(table) = plan.table.as_deref() else {
-        return true;
+        return false;
     };
     let rows = sources::of_table(table).and_then(|source| source.rows());
     let has_all = plan
@@ -336,6 +358,8 @@ mod tests {
         assert_eq!(names(&sorted(&numbers()), ROOM), ["Read + Sort"]);
         let mapped = sorted(&numbers()).map(test_map("same")).expect("plans");
         assert_eq!(names(&mapped, ROOM), ["Read + Sort", "same"]);
+        let again = sorted(&mapped);
+        assert_eq!(names(&again, ROOM), ["Read + Sort", "same", "Sort"]);
     }
 
     #[test]

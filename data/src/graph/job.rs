@@ -253,6 +253,25 @@ impl JobPlan {
         self.edges.iter().filter(move |edge| edge.to == stage)
     }
 
+    /// The stage, for people: where its rows come from, and who else gets them.
+    pub(crate) fn line(&self, index: usize) -> String {
+        let list = |stages: Vec<usize>| {
+            let texts: Vec<String> = stages.iter().map(usize::to_string).collect();
+            texts.join(" and ")
+        };
+        let stage = &self.stages[index];
+        let mut line = format!("  {index}: {} ({})", stage.name(), stage.compute);
+        let givers: Vec<usize> = self.edges_to(index).map(|edge| edge.from).collect();
+        if !givers.is_empty() {
+            line.push_str(&format!(" of {}", list(givers)));
+        }
+        let takers: Vec<usize> = self.edges_from(index).map(|edge| edge.to).collect();
+        if takers.len() > 1 {
+            line.push_str(&format!(", once for {}", list(takers)));
+        }
+        line
+    }
+
     /// Where rows of the stage go.
     pub(crate) fn edges_from(&self, stage: usize) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.from == stage)

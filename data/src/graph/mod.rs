@@ -7,6 +7,7 @@ mod edge;
 mod exchange;
 mod fit;
 mod fold;
+mod fork;
 mod fragment;
 mod group;
 mod job;
@@ -21,6 +22,7 @@ mod task;
 mod tests;
 
 pub use cut::plan_job;
+pub(crate) use cut::plan_job_apart;
 pub use edge::{Edge, EdgeKind};
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
 pub use fold::{Fold, FoldCall};

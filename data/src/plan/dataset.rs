@@ -289,16 +289,14 @@ impl Dataset {
         let logical = self.plan.display_indent();
         let optimized = self.optimized()?;
         let job = crate::graph::plan_job(self, &crate::sinks::Sink::Consumer)?;
-        let stages: Vec<String> = job
-            .stages
-            .iter()
-            .enumerate()
-            .map(|(index, stage)| format!("  {index}: {} ({})", stage.name(), stage.compute))
-            .collect();
-        let together = job.groupable().map_or_else(String::new, |(first, last, bytes)| {
+        let stages = job.stages.iter().enumerate();
+        let stages: Vec<String> = stages.map(|(index, _)| job.line(index)).collect();
+        let apart = crate::graph::plan_job_apart(self, &crate::sinks::Sink::Consumer)?;
+        let together = apart.groupable().map_or_else(String::new, |(count, bytes)| {
             format!(
-                "\n  On one node {first}-{last} run in one worker if {} that they read at most are no more than twice the memory \
-                 of relational work, a quarter of the object store.",
+                "\nOn one node {count} of {} stages run in one worker, and what is used twice is read twice there, if {} that they \
+                 read at most are no more than twice the memory of relational work, a quarter of the object store.",
+                apart.stages.len(),
                 format_bytes(bytes)
             )
         });

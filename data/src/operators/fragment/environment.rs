@@ -90,7 +90,7 @@ impl Environment {
     }
 
     /// The largest batch that operators get.
-    pub(super) fn piece_bytes(&self) -> u64 {
+    pub(crate) fn piece_bytes(&self) -> u64 {
         (self.memory() / PIECES) as u64
     }
 

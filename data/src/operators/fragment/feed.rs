@@ -149,7 +149,10 @@ impl FragmentFeed {
 
 /// The first rows of a batch, about `most` bytes of them, and the others. Rows of a block, and of a batch that is cut, are
 /// copied: operators count the memory that a batch holds on to, which is that of the whole block.
-fn cut(batch: RecordBatch, most: u64) -> Result<(RecordBatch, Option<RecordBatch>), TaskFailure> {
+pub(crate) fn cut(
+    batch: RecordBatch,
+    most: u64,
+) -> Result<(RecordBatch, Option<RecordBatch>), TaskFailure> {
     let (rows, bytes) = (batch.num_rows(), data_bytes(&batch));
     if rows == 0 {
         return Ok((RecordBatch::new_empty(batch.schema()), None));

@@ -26,7 +26,7 @@ use super::drive::{Run, leaf};
 use super::environment::Environment;
 use super::failure;
 use super::feed::{FragmentFeed, nullable};
-use crate::columns;
+use super::keys::{key_type, place_of};
 use crate::error::quoted;
 use crate::graph::{Join, JoinKind, JoinNaming};
 
@@ -454,38 +454,6 @@ fn join_type(kind: JoinKind) -> JoinType {
         JoinKind::RightAnti => JoinType::RightAnti,
         JoinKind::LeftMark => JoinType::LeftMark,
     }
-}
-
-fn place_of(key: &str, schema: &Schema, side: &str) -> std::result::Result<usize, String> {
-    schema.index_of(key).map_err(|_| {
-        let names = schema.fields().iter().map(|field| field.name().clone());
-        let names: Vec<String> = names.collect();
-        format!(
-            "there is no column '{key}' on the {side}; its columns are {}",
-            quoted(&names)
-        )
-    })
-}
-
-/// The type in which values of both keys are compared. Whole numbers of any width are equal to each other, texts of any kind
-/// are; a float is never taken for a whole number.
-fn key_type(left: &Field, right: &Field) -> std::result::Result<DataType, String> {
-    let alone = |field: &Field| Arc::new(Schema::new(vec![field.clone().with_name("key")]));
-    let unified = columns::unify(&alone(left), &alone(right)).ok();
-    let unified = unified.map(|unified| unified.field(0).data_type().clone());
-    let float = |field: &Field| field.data_type().is_floating();
-    let is_null = |field: &Field| *field.data_type() == DataType::Null;
-    let may_meet = float(left) == float(right) || is_null(left) || is_null(right);
-    unified.filter(|_| may_meet).ok_or_else(|| {
-        format!(
-            "the key '{}' of the left is {} and the key '{}' of the right is {}: their values are never equal; bring one of \
-             them to the type of the other with with_column(name, col(name).cast(type))",
-            left.name(),
-            left.data_type(),
-            right.name(),
-            right.data_type()
-        )
-    })
 }
 
 /// Gives suffixes to the names that both sides have.

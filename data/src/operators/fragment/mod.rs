@@ -16,6 +16,7 @@ mod environment;
 mod feed;
 mod fold;
 mod join;
+mod keys;
 mod order;
 mod skip;
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod zip;
 
 pub(crate) use aggregate::{column, output_of, over as aggregated};
 pub(crate) use environment::{Environment, SpillPlace};
-pub(crate) use feed::nullable;
+pub(crate) use feed::{cut, nullable};
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use join::{How, Layout, output_of as joined};
 pub(crate) use order::order_of;
@@ -167,6 +168,12 @@ const NO_DISK_LEFT: &str = "max_temp_directory_size";
 
 /// What DataFusion says, for the user.
 pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
+    if error.to_string().contains(NO_DISK_LEFT) {
+        let text = format!(
+            "{step}: the disk that rows are spilled to is nearly full; make room, or name another folder with AKTIS_SPILL_DIR"
+        );
+        return TaskFailure::new(ErrorCode::OutOfDisk, text);
+    }
     match error.find_root() {
         DataFusionError::ResourcesExhausted(detail) => TaskFailure::new(
             // Not a lack of memory of the node, which another try might get around.
@@ -176,15 +183,6 @@ pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
                  ({detail}); raise execution_options.resource_limits.object_store_memory"
             ),
         ),
-        DataFusionError::IoError(error) if error.to_string().contains(NO_DISK_LEFT) => {
-            TaskFailure::new(
-                ErrorCode::OutOfDisk,
-                format!(
-                    "{step}: the disk that rows are spilled to is nearly full; make room, or name another folder with \
-                     AKTIS_SPILL_DIR"
-                ),
-            )
-        }
         // Rows are spilled: the disk, or a right, is missing.
         DataFusionError::IoError(error) => os_error::failure(
             &format!("{step}: spill rows into the node's folder (AKTIS_SPILL_DIR)"),

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::node::Node;
 use crate::columns;
+use crate::operators::fragment::cut;
 use crate::operators::relational::assemble;
 use crate::sources::{Opened, SourceReader};
 
@@ -25,6 +26,8 @@ const AHEAD: usize = 2;
 struct Splits {
     left: Mutex<VecDeque<Opened>>,
     reader: Mutex<Box<dyn SourceReader>>,
+    /// Batches are not larger than this: operators can spill nothing smaller.
+    piece_bytes: u64,
 }
 
 /// Tells the bytes that were read from storage so far.
@@ -35,12 +38,13 @@ pub(super) fn leaf(
     reader: Box<dyn SourceReader>,
     splits: VecDeque<Opened>,
     schema: &SchemaRef,
-    partitions: usize,
+    (partitions, piece_bytes): (usize, u64),
 ) -> (Arc<dyn ExecutionPlan>, BytesRead) {
     let partitions = partitions.min(splits.len()).max(1);
     let splits = Arc::new(Splits {
         left: Mutex::new(splits),
         reader: Mutex::new(reader),
+        piece_bytes,
     });
     let counted = Arc::clone(&splits);
     let bytes_read = Box::new(move || counted.reader.lock().bytes_read());
@@ -58,7 +62,7 @@ pub(super) fn leaf(
         Ok(rows.build())
     };
     let columns = (Arc::clone(schema), partitions);
-    let leaf = Node::new("Read", Vec::new(), columns, Arc::new(work));
+    let leaf = Node::plan("Read", Vec::new(), columns, Arc::new(work));
     (leaf, bytes_read)
 }
 
@@ -82,10 +86,14 @@ impl Splits {
                     rows.next().map_err(external)?
                 };
                 let Some(batch) = batch else { break };
-                let batch = formed(&batch, schema)?;
-                metrics.record_output(batch.num_rows());
-                if !take(batch) {
-                    return Ok(());
+                let mut rest = Some(formed(&batch, schema)?);
+                while let Some(batch) = rest {
+                    let (piece, others) = cut(batch, self.piece_bytes).map_err(external)?;
+                    metrics.record_output(piece.num_rows());
+                    if !take(piece) {
+                        return Ok(());
+                    }
+                    rest = others;
                 }
             }
         }

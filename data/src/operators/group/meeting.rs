@@ -52,7 +52,7 @@ impl Meeting {
                 Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
             Ok(rows)
         };
-        Node::new("Join", sides, columns, Arc::new(work))
+        Node::plan("Join", sides, columns, Arc::new(work))
     }
 
     async fn begin(
@@ -180,7 +180,7 @@ impl Side {
             ));
             Ok(rows)
         };
-        Node::new(
+        Node::plan(
             "Side",
             Vec::new(),
             (Arc::clone(&self.schema), 1),

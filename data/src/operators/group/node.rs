@@ -36,7 +36,7 @@ pub(super) struct Node {
 
 impl Node {
     /// A step that gives so many partitions of rows with these columns.
-    pub(super) fn new(
+    pub(super) fn plan(
         name: &'static str,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         (schema, partitions): (SchemaRef, usize),
@@ -96,7 +96,7 @@ impl ExecutionPlan for Node {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if children.len() == self.inputs.len() {
             let partitions = self.properties.output_partitioning().partition_count();
-            return Ok(Self::new(
+            return Ok(Self::plan(
                 self.name,
                 children,
                 (self.schema(), partitions),

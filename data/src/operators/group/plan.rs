@@ -50,6 +50,7 @@ pub(super) fn planned(
 ) -> Result<Planned, TaskFailure> {
     let mut planner = GroupPlanner {
         threads: group.threads.max(1) as usize,
+        piece_bytes: environment.piece_bytes() / u64::from(group.threads.max(1)),
         holding: Holding::new(environment.memory() as u64),
         givers: Vec::with_capacity(group.members.len()),
         meters: GroupMeters::default(),
@@ -68,11 +69,16 @@ pub(super) fn planned(
     })
 }
 
+/// Rows of a member, and the columns that tell them apart.
+type Giver<'a> = (Arc<dyn ExecutionPlan>, &'a [String]);
+
 struct GroupPlanner<'a> {
     threads: usize,
+    /// The largest batch that operators get.
+    piece_bytes: u64,
     holding: Arc<Holding>,
-    /// Of each member so far, until somebody takes its rows; and what tells these apart in an exchange.
-    givers: Vec<Option<(Arc<dyn ExecutionPlan>, &'a [String])>>,
+    /// Of each member so far, until somebody takes its rows.
+    givers: Vec<Option<Giver<'a>>>,
     meters: GroupMeters,
 }
 
@@ -86,7 +92,8 @@ impl GroupPlanner<'_> {
         if let Some((source, columns)) = &member.source {
             let reader = sources::reader_of(source)?;
             let columns = nullable(columns);
-            let (rows, bytes_read) = leaf::leaf(reader, splits, &columns, self.threads);
+            let (rows, bytes_read) =
+                leaf::leaf(reader, splits, &columns, (self.threads, self.piece_bytes));
             self.meters.reads(&rows, bytes_read);
             return self
                 .steps(member, &member.steps, rows)
@@ -335,7 +342,7 @@ fn each_batch(
             Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&own), changed));
         Ok(rows)
     };
-    Node::new(
+    Node::plan(
         name,
         vec![rows],
         (Arc::clone(schema), partitions),

@@ -95,6 +95,7 @@ fn stages_that_run_together_give_what_they_give_apart() {
         "SELECT id % 10 AS k, count(*) AS n, sum(id) AS s, count(DISTINCT id % 7) AS d FROM a GROUP BY id % 10",
         "SELECT count(*) AS n, max(id) AS m FROM a WHERE id < 0",
         "SELECT a.id, c.id AS c FROM a, c WHERE a.id % 7 = c.id AND a.id > (SELECT avg(id) FROM b)",
+        "SELECT a.id FROM a JOIN b ON a.id = b.id JOIN c ON b.id = c.id WHERE c.id IS NULL OR a.id < 3",
         "SELECT id FROM a UNION SELECT id * 2 FROM b",
         "SELECT x, count(*) AS n FROM (SELECT id % 4 AS x FROM a UNION ALL SELECT id % 3 FROM b) t GROUP BY x",
     ];
@@ -111,13 +112,17 @@ fn stages_that_run_together_give_what_they_give_apart() {
     }
 }
 
-/// Neither side of the join, nor the groups, nor what is sorted fit into two megabytes.
+/// Neither side of a join, nor the groups, nor what is sorted fit into their part of the memory.
 #[test]
 fn what_has_no_room_is_spilled_and_nothing_is_lost() {
     let query = "SELECT a.id AS x, b.id + 1 AS y FROM a LEFT JOIN b ON a.id = b.id ORDER BY x DESC";
     assert_alike(&sql(query, 200_000), &small(8 * MIB), true);
     let query = "SELECT id * 7 % 150000 AS k, count(*) AS n FROM a GROUP BY id * 7 % 150000";
     assert_alike(&sql(query, 200_000), &small(8 * MIB), false);
+    // On two threads.
+    let query =
+        "SELECT a.id % 9 AS k, count(*) AS n FROM a JOIN b ON a.id = b.id GROUP BY a.id % 9";
+    assert_alike(&sql(query, 1_000_000), &small(64 * MIB), false);
 }
 
 #[test]
