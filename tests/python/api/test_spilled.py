@@ -1,4 +1,4 @@
-"""Objects whose bytes on the disk are damaged: never wrong bytes, an error that names the file, and tasks that run again."""
+"""What is spilled: damaged objects are never wrong bytes, and rows of a sort lie in the folder that the node spills to."""
 
 import json
 
@@ -53,3 +53,33 @@ def test_damaged_spill_file_is_named_and_what_a_task_made_is_made_again(tmp_path
     for error in put:
         assert str(folder) in error and "corrupt" in error, error
         assert "with its node" not in error, error
+
+
+SORT = """
+import json, pathlib, threading
+import aktis, aktis.data
+
+aktis.init(num_cpus=2, object_store_memory=128 << 20, log_to_driver=False)
+files, is_over = set(), threading.Event()
+
+def look():
+    while not is_over.wait(0.01):
+        files.update(str(path) for path in pathlib.Path({spill_dir!r}).rglob("rows/*/*"))
+
+watch = threading.Thread(target=look)
+watch.start()
+rows = aktis.data.range(6_000_000).sort("id", descending=True).materialize().count()
+is_over.set()
+watch.join()
+aktis.shutdown()
+print(json.dumps([rows, len(files), [str(path) for path in pathlib.Path({spill_dir!r}).iterdir()]]))
+"""
+
+
+def test_rows_of_a_sort_are_spilled_where_the_node_spills(tmp_path):
+    folder = tmp_path / "spilled"
+    script = SORT.format(spill_dir=str(folder))
+    rows, files, left = json.loads(run(script, env={"AKTIS_SPILL_DIR": str(folder)}, deadline_s=120))
+    assert rows == 6_000_000
+    assert files > 0, "all rows fit into memory: the test shows nothing"
+    assert left == [], "the folder goes with its session"
