@@ -25,7 +25,7 @@
 //! | [`sources`], [`sinks`] | where rows begin and end |
 //! | [`operators`] | what happens to rows inside of a stage; relational work over all rows of an input |
 //! | [`executor`] | who does what when, in which workers, within which memory |
-//! | [`ledger`] | the output of a job: visible as a whole or not at all |
+//! | [`ledger`] | the output of a job: visible as a whole or not at all, taken up where it was left |
 //! | [`stage_worker`] | one worker of a stage |
 //!
 //! Invariants, where they are kept and tested:
@@ -39,6 +39,7 @@
 //! | STG-2 (same-cut-every-time) | blocks are cut, and partitions found, by the rows and their place alone | [`operators`] |
 //! | STG-3 (an-end-is-said) | a thread that ends without saying so has failed | [`operators`] |
 //! | SINK-1 (all-or-nothing) | the files of a job are visible together or not at all | [`ledger`] |
+//! | LED-1 (synced-before-it-counts) | what a ledger says of files is said when these are on the disk | [`ledger`] |
 //! | EXE-1 (budget-holds) | waiting blocks, but exchange data, stay within the budget and one block per worker | [`mod@executor::core`] |
 //! | EXE-2 (never-stuck) | it comes to an end whatever the graph and the sizes are | [`mod@executor::core`] |
 //! | EXE-3 (every-split-once) | every row arrives once along every way, whatever dies | [`mod@executor::core`] |
@@ -49,6 +50,7 @@
 
 pub mod block;
 pub mod columns;
+mod digest;
 pub mod error;
 pub mod executor;
 pub mod graph;
@@ -69,7 +71,7 @@ mod wire;
 
 pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, Next};
-pub use ledger::{PreparedFolder, SaveMode, prepare_folder};
+pub use ledger::{JobIdentity, PreparedFolder, Request, Resume, SaveMode, Trait, prepare_folder};
 pub use plan::Dataset;
-pub use sinks::{FilesOutput, ParquetOutput, Sink};
+pub use sinks::{FileNames, FilesOutput, Named, ParquetOutput, ParquetWriting, Sink, SortedBy};
 pub use stage_worker::register;

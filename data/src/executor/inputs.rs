@@ -1,5 +1,8 @@
 //! What the core calls an input, as a message with its blocks.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use bytes::Bytes;
@@ -7,6 +10,7 @@ use bytes::Bytes;
 use super::main_loop::ExecutionLoop;
 use crate::block::BlockHandle;
 use crate::executor::core::event::{BlockSlice, InputContent, StartInput};
+use crate::ledger::journal;
 use crate::sources::SourceBlock;
 use crate::sources::blocks::{self, BlockPart};
 use crate::stage_worker::SeenColumns;
@@ -33,20 +37,31 @@ impl ToldColumns {
     }
 }
 
+/// Where the rows of inputs are noted.
+#[derive(Default)]
+pub(crate) struct Journals {
+    /// `None`: they are not.
+    pub(super) folder: Option<PathBuf>,
+    /// Inputs that may have journals.
+    pub(super) inputs: HashSet<u64>,
+}
+
 impl ExecutionLoop {
     /// The message for the worker, and the blocks that come along.
     pub(super) fn input_of(
         &self,
         start: StartInput,
     ) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
+        let sequence = self.place_of(&start);
         let input = InputSpec {
-            sequence: start.sequence,
+            sequence,
             skip_blocks: start.skip_blocks,
             skip_rows: start.skip_rows,
             attempt: self.next_attempt,
             wanted_blocks: start.wanted,
             ..InputSpec::default()
         };
+        let input = self.with_journal(input);
         match start.content {
             InputContent::Split(index) => {
                 let split = &self.splits[start.stage][index];
@@ -76,6 +91,36 @@ impl ExecutionLoop {
                 };
                 Ok((input, self.handles(parts())?))
             }
+        }
+    }
+
+    /// The place of an input in the order of its stage, also where those before it were done by an earlier run.
+    pub(super) fn place_of(&self, start: &StartInput) -> u64 {
+        match start.content {
+            InputContent::Split(index) => {
+                let place = self.places.get(index).copied();
+                place.unwrap_or(start.sequence)
+            }
+            InputContent::Blocks { .. } => start.sequence,
+        }
+    }
+
+    /// The same input, whose rows are noted, and which goes on from what was noted before.
+    fn with_journal(&self, input: InputSpec) -> InputSpec {
+        let Some(folder) = &self.journals.folder else {
+            return input;
+        };
+        let (noted, noted_rows) = if self.journals.inputs.contains(&input.sequence) {
+            journal::chain(folder, input.sequence)
+        } else {
+            (Vec::new(), 0)
+        };
+        let path = journal::path_of(folder, input.attempt, input.sequence);
+        InputSpec {
+            journal: path.display().to_string(),
+            noted,
+            noted_rows,
+            ..input
         }
     }
 

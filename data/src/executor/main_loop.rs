@@ -12,7 +12,7 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
-use super::inputs::ToldColumns;
+use super::inputs::{Journals, ToldColumns};
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
@@ -63,6 +63,11 @@ pub(crate) struct ExecutionLoop {
     pub(crate) messages: Receiver<Message>,
     pub(crate) delivered: Sender<Delivery>,
     pub(crate) output: Option<FolderOutput>,
+    /// Of each split of the first stage: its place among all, if some were done by an earlier run.
+    pub(crate) places: Vec<u64>,
+    pub(crate) journals: Journals,
+    /// The places of the inputs that workers have.
+    pub(crate) place_of: HashMap<WorkerKey, u64>,
     /// The columns that come out, if they are known.
     pub(crate) schema: Option<SchemaRef>,
     pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
@@ -266,8 +271,8 @@ impl ExecutionLoop {
         *rows += report.rows;
         if report.is_last {
             self.stats.lock().rows_sunk += std::mem::take(rows);
-            if let Some(output) = &mut self.output {
-                output.add(report.files.iter().cloned());
+            if let (Some(output), Some(place)) = (&mut self.output, self.place_of.remove(&worker)) {
+                output.add(place, report.files.iter().cloned());
             }
         }
     }
@@ -350,6 +355,8 @@ impl ExecutionLoop {
         let worker = start.worker;
         self.next_attempt += 1;
         self.sunk.remove(&worker);
+        let place = self.place_of(&start);
+        self.place_of.insert(worker, place);
         if let InputContent::Blocks { feeds, .. } = &start.content {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
@@ -357,6 +364,9 @@ impl ExecutionLoop {
         let result = self
             .input_of(start)
             .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
+        if self.journals.folder.is_some() {
+            self.journals.inputs.insert(place);
+        }
         self.checked(worker, result)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
-use super::inputs::ToldColumns;
+use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, grouping};
@@ -56,7 +56,9 @@ pub(super) fn start(
         lost.extend(awaited_nodes(&job.stages));
     }
     // What runs in one worker can be made again only as a whole, so it may not lie on a node that others outlive.
-    if let ([node], true) = (view.nodes(), lost.is_empty()) {
+    // One stage has nobody to run together with, and may be gone on with where it was left.
+    let is_one = job.stages.len() == 1;
+    if let ([node], true) = (view.nodes(), lost.is_empty() && !is_one) {
         let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
         let apart = plan_job_apart(dataset, sink).map_err(ExecuteError::Plan)?;
         job = grouping::grouped(job, apart, grouping::room(memory_bytes, node));
@@ -64,16 +66,8 @@ pub(super) fn start(
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
-    let splits: Vec<Vec<Split>> = job
-        .stages
-        .iter()
-        .zip(&workers)
-        .map(|(stage, &workers)| match &stage.group {
-            Some(group) => vec![grouping::split(group)],
-            None => splits(stage, workers, options.parts),
-        })
-        .collect();
-    let output = sink.begin().map_err(ExecuteError::Plan)?;
+    let mut output = sink.begin().map_err(ExecuteError::Plan)?;
+    let (splits, places) = inputs(&job, &workers, options, output.as_mut())?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
@@ -105,10 +99,44 @@ pub(super) fn start(
             pool,
             starts,
             splits,
+            places,
             stats,
             output,
         },
     )
+}
+
+/// The inputs of each stage that has a source. Those that an earlier run has done are left out; then also the places of the others.
+fn inputs(
+    job: &JobPlan,
+    workers: &[usize],
+    options: &ExecutionOptions,
+    output: Option<&mut FolderOutput>,
+) -> Result<(Vec<Vec<Split>>, Vec<u64>), ExecuteError> {
+    // As it was cut then.
+    let known = output.as_ref().and_then(|output| output.left().workers());
+    let known = known.and_then(|workers| usize::try_from(workers).ok());
+    let cut = job.stages.iter().zip(workers);
+    let mut all: Vec<Vec<Split>> = cut
+        .map(|(stage, &workers)| match &stage.group {
+            Some(group) => vec![grouping::split(group)],
+            None => splits(stage, known.unwrap_or(workers), options.parts),
+        })
+        .collect();
+    let Some(output) = output else {
+        return Ok((all, Vec::new()));
+    };
+    let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
+    let inputs = all.first().map_or(0, |splits| splits.len() as u64);
+    output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
+    let done = &output.left().done;
+    let (Some(first), true) = (all.first_mut(), done.count() > 0) else {
+        return Ok((all, Vec::new()));
+    };
+    let left = std::mem::take(first).into_iter().zip(0_u64..);
+    let (splits, places) = left.filter(|(_, place)| !done.contains(*place)).unzip();
+    *first = splits;
+    Ok((all, places))
 }
 
 /// What the loop is made of.
@@ -117,6 +145,7 @@ struct Launch {
     pool: Box<dyn StagePool>,
     starts: Vec<StageStart>,
     splits: Vec<Vec<Split>>,
+    places: Vec<u64>,
     stats: ExecutionStats,
     output: Option<FolderOutput>,
 }
@@ -128,9 +157,19 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         mut pool,
         starts,
         splits,
+        places,
         stats,
         output,
     } = launch;
+    let left = output.as_ref().map(FolderOutput::left);
+    let next_attempt = left.map_or(0, |left| left.next_attempt);
+    let journals = Journals {
+        folder: output
+            .as_ref()
+            .filter(|_| job.notes_rows())
+            .and_then(FolderOutput::journal_folder),
+        inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
+    };
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     let answers = messages.clone();
@@ -155,11 +194,14 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         messages: inbox,
         delivered,
         output,
+        places,
+        journals,
+        place_of: HashMap::new(),
         schema: job.schema.clone(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),
         next_block: 0,
-        next_attempt: 0,
+        next_attempt,
         is_cancelled: false,
         sunk: HashMap::new(),
         given: HashMap::new(),

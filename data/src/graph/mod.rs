@@ -10,6 +10,7 @@ mod fold;
 mod fork;
 mod fragment;
 mod group;
+mod identity;
 mod job;
 mod join;
 mod names;

@@ -3,6 +3,7 @@
 //! ```text
 //!  target/                          what readers see
 //!    <prefix>_000000_000000.parquet
+//!    _aktis/<prefix>.ledger         what is done, and what becomes visible; gone when the job is over
 //!    .unfinished-<prefix>/          the job's own folder; readers pass over names with a dot
 //!      job                          locked as long as the driver lives; says on which start of which machine
 //!      <attempt>-<name>             files of workers
@@ -10,24 +11,38 @@
 //!    .finished-<prefix>/            committed, about to be removed
 //!    .begun-<prefix>/               not locked yet: nothing but `job` in it
 //! ```
-//! A commit moves the old entries into `old` (only to overwrite), gives the new files their names, and renames the job's
-//! folder to `.finished-...`: that is the moment from which the job has succeeded. Whatever happens before is taken back:
-//! by the job itself, or, if its driver was killed, by the next job that writes here ([`leftovers`](super::leftovers)).
+//! A commit says in the ledger which names will change, moves the old entries into `old` (only to overwrite), gives the new files
+//! their names, and says in the ledger that it is finished: that is the moment from which the job has succeeded. Whatever happens
+//! before is undone ([`undo`](super::undo)): by the job itself, or, if its driver was killed, by the next job that writes here
+//! ([`leftovers`](super::leftovers)).
 //!
-//! SINK-1 (all-or-nothing): under names that readers see there are all files of a job or none, and the files that it
-//! replaces or they; except for the moment of the renames themselves.
+//! A job that has an identity is taken up where it was left: what the ledger says to be done is not done again.
+//!
+//! - SINK-1 (all-or-nothing): under names that readers see there are all files of a job or none, and the files that it
+//!   replaces or they; except for the moment of the renames themselves.
+//! - LED-1 (synced-before-it-counts): what the ledger says of files is said when these are on the disk.
 
+mod commit;
+
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 
 use super::SaveMode;
+use super::book::{self, Book};
+use super::durable;
+use super::identity::JobIdentity;
+use super::keeper::Keeper;
+use super::ranges::Ranges;
+use super::record::{Begun, Entry, FORMAT, Finished, Told, path_of};
+use super::taken_up::{TakenUp, take_up};
+use super::undo::{take_back, undo};
 use crate::error::PlanError;
-use crate::os_error;
+use crate::sinks::FileNames;
 use crate::wire::spec::WrittenFile;
 
 /// The folder inside of a job's target that holds what a job has not finished: hidden, so that nobody reads it.
@@ -44,8 +59,6 @@ pub(super) const FINISHED: &str = ".finished-";
 pub(super) const BEGUN: &str = ".begun-";
 /// How often a job begins anew whose folder was swept before it was locked; each time it was another job that did so.
 const BEGINNINGS: usize = 100;
-/// How many files are brought to the disk at once.
-const SYNCS: usize = 16;
 /// The file in a job's folder that its driver holds a lock on.
 pub(super) const JOB_FILE: &str = "job";
 /// What the new files replace, while they do.
@@ -63,39 +76,71 @@ pub(crate) trait FileFormat: Send {
     fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure>;
 }
 
+/// What a job's output is.
+pub(crate) struct Output<'a> {
+    pub(crate) folder: &'a str,
+    pub(crate) prefix: &'a str,
+    pub(crate) mode: SaveMode,
+    /// What the files are called, if the user says so.
+    pub(crate) names: Option<FileNames>,
+    /// What tells the job from others, if it is taken up when it was left unfinished.
+    pub(crate) identity: Option<JobIdentity>,
+}
+
 /// The folder that a job writes into. Dropped without a commit, it takes everything back.
 pub(crate) struct FolderOutput {
     target: PathBuf,
     prefix: String,
     format: Box<dyn FileFormat>,
     mode: SaveMode,
+    names: Option<FileNames>,
+    identity: Option<JobIdentity>,
     /// The target was not there before this job.
     is_new: bool,
     /// Holds the lock.
     job_file: Option<File>,
+    /// `None` while the keeper has it.
+    book: Option<Book>,
+    keeper: Option<Keeper>,
     files: Vec<WrittenFile>,
+    /// Inputs whose files are among these.
+    done: Ranges,
+    /// What an earlier run of this job has left.
+    left: TakenUp,
 }
 
 impl FolderOutput {
-    /// Begins a job's output in `folder`.
+    /// Begins a job's output, or goes on with it.
     pub(crate) fn begin(
-        folder: &str,
-        prefix: &str,
-        mode: SaveMode,
+        output: Output<'_>,
         format: Box<dyn FileFormat>,
     ) -> Result<Self, PlanError> {
-        let target = PathBuf::from(folder);
+        let target = PathBuf::from(output.folder);
         let mut made = Self {
             is_new: !target.is_dir(),
             target,
-            prefix: prefix.to_owned(),
+            prefix: output.prefix.to_owned(),
             format,
-            mode,
+            mode: output.mode,
+            names: output.names,
+            identity: output.identity,
             job_file: None,
+            book: None,
+            keeper: None,
             files: Vec::new(),
+            done: Ranges::default(),
+            left: TakenUp::default(),
         };
-        made.make_folder()
-            .map_err(|error| PlanError::not_writable(folder, &error))?;
+        let takes_up = made
+            .identity
+            .as_ref()
+            .is_some_and(|identity| identity.takes_up);
+        let begun = if takes_up {
+            made.take_up()
+        } else {
+            made.make_folder()
+        };
+        begun.map_err(|error| PlanError::not_writable(output.folder, &error))?;
         Ok(made)
     }
 
@@ -119,7 +164,9 @@ impl FolderOutput {
                 let _ = fs::remove_dir(&self.target);
             }
         }
-        outcome
+        outcome?;
+        self.book = Some(Book::begin(&self.target, &self.prefix)?);
+        Ok(())
     }
 
     fn begin_in(&mut self, begun: &Path) -> io::Result<()> {
@@ -130,8 +177,92 @@ impl FolderOutput {
         Ok(())
     }
 
+    /// Goes on where the job was left.
+    fn take_up(&mut self) -> io::Result<()> {
+        let job = self.job_folder();
+        let locked = File::options()
+            .read(true)
+            .write(true)
+            .open(job.join(JOB_FILE))?;
+        if locked.try_lock().is_err() {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another run of this job has just taken it up",
+            ));
+        }
+        locked.set_len(0)?;
+        (&locked).write_all(machine().as_bytes())?;
+        let told = Told::read(&path_of(&self.target, &self.prefix))?;
+        let mut book = Book::go_on(&self.target, &self.prefix, told.bytes)?;
+        if let Some(committing) = &told.committing {
+            undo(&self.target, &job, committing)?;
+            book.write(Entry::Undone(Finished {}))?;
+        }
+        self.is_new = told.begun.as_ref().is_some_and(|begun| begun.is_new);
+        self.left = take_up(&self.target, &job, told)?;
+        self.files.clone_from(&self.left.files);
+        self.done.clone_from(&self.left.done);
+        // From here on it is not taken back as a whole: another one may take it up again.
+        self.job_file = Some(locked);
+        self.book = Some(book);
+        Ok(())
+    }
+
+    /// What an earlier run of this job has left.
+    pub(crate) fn left(&self) -> &TakenUp {
+        &self.left
+    }
+
+    /// The job's input is cut into so many inputs, for so many workers. From here on its progress is kept, if it has an identity.
+    pub(crate) fn keep(&mut self, workers: u64, inputs: u64) -> Result<(), PlanError> {
+        if let Some(known) = &self.left.begun
+            && known.inputs != inputs
+        {
+            return Err(PlanError::InvalidArgument(format!(
+                "{}: the unfinished job in {} has {} inputs, and this one {inputs}; resume=False begins anew",
+                self.format.operation(),
+                self.target.display(),
+                known.inputs
+            )));
+        }
+        let kept = self.begin_to_keep(workers, inputs);
+        kept.map_err(|error| PlanError::not_writable(&self.target.display().to_string(), &error))
+    }
+
+    fn begin_to_keep(&mut self, workers: u64, inputs: u64) -> io::Result<()> {
+        let Some(mut book) = self.book.take() else {
+            return Ok(());
+        };
+        if self.left.begun.is_none() {
+            let identity = self.identity.as_ref();
+            book.write(Entry::Begun(Begun {
+                format: FORMAT,
+                is_new: self.is_new,
+                identity: identity.map_or_else(Vec::new, |identity| identity.traits.clone()),
+                workers,
+                inputs,
+            }))?;
+        }
+        if self.identity.is_some() {
+            self.keeper = Some(Keeper::start(book, &self.target, &self.prefix)?);
+        } else {
+            self.book = Some(book);
+        }
+        Ok(())
+    }
+
+    /// Where an input's journal lies, if there are journals.
+    pub(crate) fn journal_folder(&self) -> Option<PathBuf> {
+        self.identity.as_ref().map(|_| self.job_folder())
+    }
+
     /// Files that an input gave, which is used up.
-    pub(crate) fn add(&mut self, files: impl IntoIterator<Item = WrittenFile>) {
+    pub(crate) fn add(&mut self, input: u64, files: impl IntoIterator<Item = WrittenFile>) {
+        let files: Vec<WrittenFile> = files.into_iter().collect();
+        self.done.add(input, input + 1);
+        if let Some(keeper) = &self.keeper {
+            keeper.add(input, files.clone());
+        }
         self.files.extend(files);
     }
 
@@ -142,49 +273,97 @@ impl FolderOutput {
         outcome: Result<(), TaskFailure>,
         schema: Option<&SchemaRef>,
     ) -> Result<(), TaskFailure> {
-        outcome?;
+        let synced = self.end_keeper();
+        if let Err(failure) = outcome {
+            self.leave(&synced);
+            return Err(failure);
+        }
         if let Some(schema) = schema
             && self.files.is_empty()
         {
             self.files = self.format.empty_files(schema)?;
         }
         self.format.make_alike(&mut self.files)?;
-        let committed = self.commit();
-        if committed.is_ok() {
-            // From here on there is nothing to take back.
+        let committed = self.commit(&synced);
+        if committed.is_ok() || self.hide_again() {
+            // From here on there is nothing to take back, or it is kept.
             self.job_file = None;
         }
-        committed.map_err(|error| {
-            let what = format!(
-                "{}: make the files of {} visible",
-                self.format.operation(),
-                self.target.display()
-            );
-            os_error::failure(&what, &error, ErrorCode::InvalidArgument)
+        committed
+    }
+
+    /// Undoes a commit that failed, and keeps the job for whoever runs it again: all of it is done.
+    fn hide_again(&mut self) -> bool {
+        let (true, Some(book)) = (self.identity.is_some(), &mut self.book) else {
+            return false;
+        };
+        let job = self.target.join(unfinished_folder(&self.prefix));
+        let mut hide = || -> io::Result<()> {
+            let told = Told::read(&path_of(&self.target, &self.prefix))?;
+            if let Some(committing) = &told.committing {
+                undo(&self.target, &job, committing)?;
+                book.write(Entry::Undone(Finished {}))?;
+            }
+            Ok(())
+        };
+        let hidden = hide();
+        if let Err(error) = &hidden {
+            tracing::warn!(%error, folder = %self.target.display(), "a commit that failed could not be undone");
+        }
+        hidden.is_ok()
+    }
+
+    /// The files that are on the disk already.
+    fn end_keeper(&mut self) -> HashSet<String> {
+        let Some(keeper) = self.keeper.take() else {
+            return HashSet::new();
+        };
+        let (book, synced) = keeper.end();
+        self.book = book;
+        synced
+    }
+
+    /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
+    fn leave(&mut self, synced: &HashSet<String>) {
+        let has_progress =
+            self.identity.is_some() && (self.done.count() > 0 || self.has_journals());
+        if !has_progress {
+            return;
+        }
+        match self.write_done(synced) {
+            // Nobody takes it back.
+            Ok(()) => self.job_file = None,
+            Err(error) => {
+                tracing::warn!(%error, folder = %self.target.display(), "what is done could not be kept");
+            }
+        }
+    }
+
+    fn has_journals(&self) -> bool {
+        let entries = fs::read_dir(self.job_folder());
+        entries.is_ok_and(|entries| {
+            entries
+                .flatten()
+                .any(|entry| super::journal::is_journal(&entry.file_name().to_string_lossy()))
         })
     }
 
-    /// The rename of the job's folder decides: what was done before is undone unless that succeeds (`SINK-1`).
-    fn commit(&mut self) -> io::Result<()> {
-        sync_all(&self.files)?;
-        let job = self.job_folder();
-        if self.mode == SaveMode::Overwrite {
-            let old = job.join(OLD_FOLDER);
-            fs::create_dir(&old)?;
-            for entry in visible_entries(&self.target)? {
-                fs::rename(self.target.join(&entry), old.join(&entry))?;
-            }
-        }
-        for file in &self.files {
-            fs::rename(&file.unfinished, &file.path)?;
-        }
-        File::open(&self.target)?.sync_all()?;
-        let finished = self.target.join(format!("{FINISHED}{}", self.prefix));
-        fs::rename(&job, &finished)?;
-        if let Err(error) = fs::remove_dir_all(&finished) {
-            tracing::warn!(%error, folder = %finished.display(), "what was replaced is still there, hidden");
-        }
-        Ok(())
+    /// Says of all files that they are there (`LED-1`).
+    fn write_done(&mut self, synced: &HashSet<String>) -> io::Result<()> {
+        self.sync_files(synced)?;
+        let done = super::keeper::done(&self.target, self.done.flat(), self.files.iter().cloned());
+        let book = self.book.as_mut().ok_or_else(no_book)?;
+        book.write(Entry::Done(done))?;
+        book.sync(&self.target, &self.prefix)?;
+        book::sync_folder(&self.target)
+    }
+
+    fn sync_files(&self, synced: &HashSet<String>) -> io::Result<()> {
+        // What was written anew is not among them any more, by its length.
+        let others = self.files.iter().map(|file| file.unfinished.as_str());
+        let others = others.filter(|path| !synced.contains(*path)).map(Path::new);
+        durable::sync_files(&others.collect::<Vec<_>>())?;
+        durable::sync_folder(&self.job_folder())
     }
 
     fn job_folder(&self) -> PathBuf {
@@ -198,6 +377,11 @@ impl Drop for FolderOutput {
         let Some(_locked) = self.job_file.take() else {
             return;
         };
+        self.end_keeper();
+        // A run that goes on with another one's work does not take that back.
+        if self.left.begun.is_some() {
+            return;
+        }
         if let Err(error) = take_back(&self.target, &self.prefix) {
             tracing::warn!(%error, folder = %self.target.display(), "unfinished files are left, hidden");
         }
@@ -208,73 +392,17 @@ impl Drop for FolderOutput {
     }
 }
 
-/// Brings the files to the disk, so that a name never stands for less than its rows. Side by side: one after the other, each
-/// would wait for the disk's journal.
-fn sync_all(files: &[WrittenFile]) -> io::Result<()> {
-    let share = files.len().div_ceil(SYNCS).max(1);
-    let sync = |files: &[WrittenFile]| {
-        let mut files = files.iter();
-        files.try_for_each(|file| File::open(&file.unfinished)?.sync_all())
-    };
-    std::thread::scope(|scope| {
-        // A thread that cannot be had fails the job, which takes its files back.
-        let syncs: Vec<_> = files
-            .chunks(share)
-            .map(|files| {
-                let thread = std::thread::Builder::new().name("aktis-sync".to_owned());
-                thread.spawn_scoped(scope, move || sync(files))
-            })
-            .collect::<io::Result<_>>()?;
-        let mut done = syncs.into_iter().map(|sync| sync.join());
-        done.try_for_each(|done| {
-            done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-        })
-    })
+fn no_book() -> io::Error {
+    io::Error::other("the ledger was lost with the thread that kept it")
 }
 
-/// Undoes what the job with this prefix has done: its files go, what they should have replaced comes back.
-pub(super) fn take_back(target: &Path, prefix: &str) -> io::Result<()> {
-    let job = target.join(unfinished_folder(prefix));
-    for entry in fs::read_dir(target)? {
-        let entry = entry?;
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(&format!("{prefix}_"))
-        {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    let old = job.join(OLD_FOLDER);
-    if old.is_dir() {
-        for entry in fs::read_dir(&old)? {
-            let entry = entry?;
-            let back = target.join(entry.file_name());
-            if back.symlink_metadata().is_ok() {
-                let why = format!("{} was made meanwhile", back.display());
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-            }
-            fs::rename(entry.path(), back)?;
-        }
-    }
-    // Under another name first: a worker that has not heard yet cannot begin a file in it any more.
-    let swept = target.join(format!("{FINISHED}{prefix}"));
-    fs::rename(&job, &swept)?;
-    fs::remove_dir_all(&swept)
-}
-
-/// The entries of a folder that are not a job's own.
-fn visible_entries(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let names: io::Result<Vec<_>> = fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect();
-    let is_a_jobs = |name: &std::ffi::OsString| {
-        let name = name.to_string_lossy();
-        [UNFINISHED, FINISHED, BEGUN]
-            .iter()
-            .any(|jobs| name.starts_with(jobs))
-    };
-    Ok(names?.into_iter().filter(|name| !is_a_jobs(name)).collect())
+/// A path from the target on.
+pub(super) fn from_target(target: &Path, path: &str) -> String {
+    let path = Path::new(path);
+    path.strip_prefix(target)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 fn lock_job_file(job_folder: &Path) -> io::Result<File> {
@@ -282,12 +410,22 @@ fn lock_job_file(job_folder: &Path) -> io::Result<File> {
     // Whoever else holds it looks whether its job is dead, and lets go at once.
     file.lock()?;
     file.write_all(machine().as_bytes())?;
-    file.sync_all()?;
+    durable::sync_open_file(&file, &job_folder.join(JOB_FILE))?;
     Ok(file)
 }
 
-/// This start of this machine: a lock says who lives only where it was taken.
+/// This start of this machine: a lock says who lives only where it was taken. Then the machine, where it has an id: what another
+/// start of it had under way is dead.
 pub(super) fn machine() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    boot.map(|boot| boot.trim().to_owned()).unwrap_or_default()
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let (boot, machine) = (
+        read("/proc/sys/kernel/random/boot_id"),
+        read("/etc/machine-id"),
+    );
+    format!("{boot}\n{machine}")
 }

@@ -14,7 +14,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, take_back};
+use super::book;
+use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, unfinished_folder};
+use super::record::{LEDGERS, Told, path_of};
+use super::undo::take_back;
 
 /// How long a job may take, at least, from making its folder to locking it.
 pub(super) const BEGUN_FOR: Duration = Duration::from_secs(60);
@@ -39,6 +42,7 @@ pub(super) fn clear(target: &Path, begun_for: Duration) -> io::Result<Vec<String
             warnings.extend(clear_unfinished(target, &entry.path(), prefix)?);
         }
     }
+    sweep_ledgers(target);
     Ok(warnings)
 }
 
@@ -81,7 +85,8 @@ enum Owner {
 }
 
 fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Option<String>> {
-    let (files, visible) = (count_files(job), visible_files(target, prefix)?);
+    let told = Told::read(&path_of(target, prefix))?;
+    let (files, visible) = (count_files(job), visible_files(target, &told));
     let shown = job.display();
     match owner(job) {
         Owner::Lives | Owner::HasEnded => Ok(None),
@@ -90,6 +95,9 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
                 // Another job has just done so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 done => done?,
+            }
+            if told.is_finished {
+                return Ok(None);
             }
             let replaced = if visible > 0 {
                 "; files that it replaced are back"
@@ -102,9 +110,64 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
             )))
         }
         Owner::Unknown => Ok(Some(format!(
-            "{shown} holds {files} files of a job that has not finished, and {visible} of its files are visible as \
-             {prefix}_*. Nobody here can tell whether it still runs: if it does not, remove them"
+            "{shown} holds {files} files of a job that has not finished, and {visible} of its files are visible. Nobody here \
+             can tell whether it still runs: if it does not, remove it and {}",
+            path_of(target, prefix).display()
         ))),
+    }
+}
+
+/// A job that did not finish and whose driver is gone.
+pub(super) struct Unfinished {
+    pub(super) prefix: String,
+    pub(super) told: Told,
+    /// Nobody here can tell whether its driver still runs.
+    pub(super) may_live: bool,
+}
+
+/// The jobs that could be taken up.
+pub(super) fn unfinished(target: &Path) -> io::Result<Vec<Unfinished>> {
+    let Ok(entries) = fs::read_dir(target) else {
+        return Ok(Vec::new());
+    };
+    let mut jobs = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(prefix) = name.strip_prefix(UNFINISHED) else {
+            continue;
+        };
+        let owner = owner(&entry.path());
+        let may_live = matches!(owner, Owner::Unknown);
+        if !may_live && !matches!(owner, Owner::IsDead) {
+            continue;
+        }
+        let told = Told::read(&path_of(target, prefix))?;
+        if !told.is_finished {
+            jobs.push(Unfinished {
+                prefix: prefix.to_owned(),
+                told,
+                may_live,
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Removes ledgers whose jobs are gone: the driver was killed between the two.
+fn sweep_ledgers(target: &Path) {
+    let Ok(entries) = fs::read_dir(target.join(LEDGERS)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(prefix) = name.strip_suffix(".ledger") else {
+            continue;
+        };
+        if !target.join(unfinished_folder(prefix)).exists()
+            && let Err(error) = book::remove(target, prefix)
+        {
+            tracing::debug!(%error, ledger = %entry.path().display(), "a ledger without a job is left");
+        }
     }
 }
 
@@ -117,8 +180,13 @@ fn owner(job: &Path) -> Owner {
             Owner::HasEnded
         };
     };
-    let this_machine = machine();
-    if says.trim() != this_machine || this_machine.is_empty() {
+    let (here, there) = (machine(), says);
+    let (here, there) = (parts_of(&here), parts_of(&there));
+    if here.1 == there.1 && !here.1.is_empty() && here.0 != there.0 && !there.0.is_empty() {
+        // This machine was started anew since.
+        return Owner::IsDead;
+    }
+    if here != there || here.0.is_empty() {
         return Owner::Unknown;
     }
     match file.try_lock() {
@@ -130,6 +198,12 @@ fn owner(job: &Path) -> Owner {
     }
 }
 
+/// The start of a machine, and the machine.
+fn parts_of(said: &str) -> (&str, &str) {
+    let (boot, machine) = said.split_once('\n').unwrap_or((said, ""));
+    (boot.trim(), machine.trim())
+}
+
 fn count_files(job: &Path) -> usize {
     let is_data = |entry: &fs::DirEntry| {
         entry.file_name() != JOB_FILE && entry.file_type().is_ok_and(|kind| kind.is_file())
@@ -137,11 +211,14 @@ fn count_files(job: &Path) -> usize {
     fs::read_dir(job).map_or(0, |entries| entries.flatten().filter(is_data).count())
 }
 
-fn visible_files(target: &Path, prefix: &str) -> io::Result<usize> {
-    let mut count = 0;
-    for entry in fs::read_dir(target)? {
-        let name = entry?.file_name();
-        count += usize::from(name.to_string_lossy().starts_with(&format!("{prefix}_")));
-    }
-    Ok(count)
+fn visible_files(target: &Path, told: &Told) -> usize {
+    let renames = told
+        .committing
+        .iter()
+        .flat_map(|committing| &committing.renames);
+    renames
+        .filter(|rename| {
+            target.join(&rename.path).exists() && !target.join(&rename.unfinished).exists()
+        })
+        .count()
 }

@@ -1,10 +1,33 @@
-//! The output of a job: made beside what is there, visible as a whole, tidied up when a job has died.
+//! The output of a job: made beside what is there, visible as a whole, taken up or tidied up when a job has died.
+//!
+//! ```text
+//!  prepare ──► is there something to take up?     leftovers: jobs that died
+//!     │
+//!  folder ───► begins, gets files of inputs ──► keeper: syncs them, says so in the ledger (book, record, frames)
+//!     │        workers note rows in journals
+//!     ▼
+//!  commit ───► names change; the ledger says that it is finished, or all is undone
+//! ```
 
+mod book;
+mod durable;
 mod folder;
+mod frames;
+mod identity;
+pub(crate) mod journal;
+mod keeper;
 mod leftovers;
 mod prepare;
+mod ranges;
+mod record;
+#[cfg(test)]
+mod resume_tests;
+mod taken_up;
 #[cfg(test)]
 mod tests;
+mod undo;
 
-pub(crate) use folder::{FileFormat, FolderOutput, unfinished_folder};
-pub use prepare::{PreparedFolder, SaveMode, prepare_folder};
+pub(crate) use folder::{FileFormat, FolderOutput, Output, unfinished_folder};
+pub use identity::JobIdentity;
+pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};
+pub use record::Trait;

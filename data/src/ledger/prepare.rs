@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::leftovers;
+use super::identity::differences;
+use super::leftovers::{self, Unfinished};
+use super::record::{FORMAT, Trait};
 use crate::error::PlanError;
 use crate::storage::local_folder;
 
@@ -34,6 +36,33 @@ impl SaveMode {
     }
 }
 
+/// Whether an unfinished job is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// If there is one.
+    #[default]
+    Auto,
+    /// There must be one.
+    Demanded,
+    /// Never: what is left of one is removed.
+    Never,
+}
+
+/// What is to be written, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method of the user, for messages: `write_csv`.
+    pub operation: &'a str,
+    /// The folder, as the user wrote it.
+    pub folder: &'a str,
+    /// What to do with files that are there.
+    pub mode: SaveMode,
+    /// What tells the job from others; nothing: it cannot be taken up.
+    pub identity: &'a [Trait],
+    /// Whether it is.
+    pub resume: Resume,
+}
+
 /// A folder that may be written into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedFolder {
@@ -41,21 +70,49 @@ pub struct PreparedFolder {
     pub path: PathBuf,
     /// What jobs that ended badly have left in it, for people.
     pub warnings: Vec<String>,
+    /// The prefix of the unfinished job to go on with, how many of its inputs are done, and how many it has.
+    pub takes_up: Option<(String, u64, u64)>,
 }
 
 /// Looks whether the folder may be written into; `None`: nothing shall be written. Changes nothing but what jobs that
-/// were killed have left there. `operation`: the method of the user, for messages.
-pub fn prepare_folder(
-    operation: &str,
-    text: &str,
-    mode: SaveMode,
-) -> Result<Option<PreparedFolder>, PlanError> {
+/// were killed have left there.
+pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, PlanError> {
+    let Request {
+        operation,
+        folder: text,
+        mode,
+        ..
+    } = request;
     let path = local_folder(text)?;
     if path.is_file() {
         return Err(PlanError::InvalidArgument(format!(
             "{operation}({text:?}): this is a file; give a folder, which will receive one file per part"
         )));
     }
+    let not_writable = |error: std::io::Error| PlanError::not_writable(text, &error);
+    let mut warnings = Vec::new();
+    if request.resume != Resume::Never {
+        let unfinished = leftovers::unfinished(&path).map_err(not_writable)?;
+        match choose(&request, unfinished) {
+            Chosen::Job(job) => {
+                let inputs = job.told.begun.as_ref().map_or(0, |begun| begun.inputs);
+                let takes_up = Some((job.prefix, job.told.done.count(), inputs));
+                return Ok(Some(PreparedFolder {
+                    path,
+                    warnings,
+                    takes_up,
+                }));
+            }
+            Chosen::None(why) if request.resume == Resume::Demanded => {
+                return Err(PlanError::InvalidArgument(format!(
+                    "{operation}({text:?}, resume=True): {}; resume=\"auto\" begins anew where there is nothing to go on with",
+                    why.unwrap_or_else(|| "there is no unfinished job of this kind".to_owned())
+                )));
+            }
+            Chosen::None(why) => warnings.extend(why),
+        }
+    }
+    warnings.extend(leftovers::clear(&path, leftovers::BEGUN_FOR).map_err(not_writable)?);
     match mode {
         SaveMode::Ignore if path.is_dir() => return Ok(None),
         SaveMode::Error if path.is_dir() => {
@@ -71,9 +128,61 @@ pub fn prepare_folder(
         }
         _ => {}
     }
-    let warnings = leftovers::clear(&path, leftovers::BEGUN_FOR)
-        .map_err(|error| PlanError::not_writable(text, &error))?;
-    Ok(Some(PreparedFolder { path, warnings }))
+    Ok(Some(PreparedFolder {
+        path,
+        warnings,
+        takes_up: None,
+    }))
+}
+
+enum Chosen {
+    Job(Unfinished),
+    /// Why not, if there was something.
+    None(Option<String>),
+}
+
+/// The unfinished job that is this one. Of several, that which has come farthest.
+fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
+    let demands = request.resume == Resume::Demanded;
+    let mut why = None;
+    let mut same: Vec<Unfinished> = Vec::new();
+    for job in jobs {
+        let Some(begun) = job
+            .told
+            .begun
+            .as_ref()
+            .filter(|begun| !begun.identity.is_empty())
+        else {
+            continue;
+        };
+        let done = job.told.done.count();
+        if begun.format != FORMAT {
+            why = Some(format!(
+                "an unfinished job there was written by another version (format {})",
+                begun.format
+            ));
+        } else if request.identity.is_empty() {
+            why = Some("an unfinished job is there, but this one cannot go on with it".to_owned());
+        } else if job.may_live && !demands {
+            // It is named when leftovers are looked for.
+        } else {
+            let different = differences(&begun.identity, request.identity);
+            if different.is_empty() {
+                same.push(job);
+                continue;
+            }
+            why = Some(format!(
+                "an unfinished job is there, with {done} of {} inputs done, but what it does has changed: {}. {}",
+                begun.inputs,
+                different.join(", "),
+                "What it has done does not count any more"
+            ));
+        }
+    }
+    match same.into_iter().max_by_key(|job| job.told.done.count()) {
+        Some(job) => Chosen::Job(job),
+        None => Chosen::None(why),
+    }
 }
 
 fn is_empty(folder: &Path) -> bool {

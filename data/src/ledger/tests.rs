@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::folder::{JOB_FILE, machine, unfinished_folder};
 use super::leftovers;
+use super::record::{Committing, Entry, Rename};
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
@@ -31,6 +32,18 @@ fn run(dataset: &Dataset, output: ParquetOutput) -> Result<(), TaskFailure> {
     let execution =
         Execution::start(dataset, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait()
+}
+
+/// Looks into the folder as a job without an identity does, and returns what it is told.
+fn prepared(folder: &Path, mode: SaveMode) -> Vec<String> {
+    let prepared = prepare_folder(Request {
+        operation: "write_parquet",
+        folder: &folder.display().to_string(),
+        mode,
+        identity: &[],
+        resume: Resume::Auto,
+    });
+    prepared.expect("may write").expect("shall write").warnings
 }
 
 fn read(folder: &Path) -> Vec<i64> {
@@ -135,11 +148,14 @@ fn commit_that_fails_half_way_is_taken_back() {
         ("new_a.parquet", hidden),
         ("new_b.parquet", folder.path().join("gone")),
     ] {
-        open.add([WrittenFile {
-            path: folder.path().join(name).display().to_string(),
-            unfinished: unfinished.display().to_string(),
-            ..WrittenFile::default()
-        }]);
+        open.add(
+            0,
+            [WrittenFile {
+                path: folder.path().join(name).display().to_string(),
+                unfinished: unfinished.display().to_string(),
+                ..WrittenFile::default()
+            }],
+        );
     }
     let failure = open.close(Ok(()), None).expect_err("one file is not there");
     assert!(failure.message.contains("make the files of"), "{failure}");
@@ -163,12 +179,17 @@ fn what_a_killed_job_has_left_is_named_and_taken_back() {
         job.join("old/old.parquet"),
     )
     .expect("moves");
-    let prepared = prepare_folder(
-        "write_parquet",
-        &folder.path().display().to_string(),
-        SaveMode::Append,
-    );
-    let warnings = prepared.expect("may write").expect("shall write").warnings;
+    let mut book = book::Book::begin(folder.path(), "dead").expect("begins");
+    let name = "dead_000000_000000.parquet";
+    let committing = Committing {
+        replaced: vec!["old.parquet".into()],
+        renames: vec![Rename {
+            unfinished: format!(".unfinished-dead/1-{name}"),
+            path: name.to_owned(),
+        }],
+    };
+    book.write(Entry::Committing(committing)).expect("writes");
+    let warnings = prepared(folder.path(), SaveMode::Append);
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].contains(".unfinished-dead") && warnings[0].contains("1 were"),
@@ -188,12 +209,7 @@ fn job_that_lives_or_is_of_another_machine_is_left_alone() {
     let foreign = folder.path().join(".unfinished-foreign");
     fs::create_dir_all(&foreign).expect("makes a folder");
     fs::write(foreign.join(JOB_FILE), "another machine").expect("writes");
-    let prepared = prepare_folder(
-        "write_parquet",
-        &folder.path().display().to_string(),
-        SaveMode::Overwrite,
-    );
-    let warnings = prepared.expect("may write").expect("shall write").warnings;
+    let warnings = prepared(folder.path(), SaveMode::Overwrite);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains(".unfinished-foreign"), "{warnings:?}");
     assert!(names(folder.path()).is_superset(&BTreeSet::from([
@@ -222,12 +238,7 @@ fn folder_that_was_begun_by_a_dead_job_is_swept_and_that_of_a_living_one_is_not(
         dated.expect("sets a time");
     }
     begun("young");
-    let prepared = prepare_folder(
-        "write_parquet",
-        &folder.path().display().to_string(),
-        SaveMode::Append,
-    );
-    let warnings = prepared.expect("may write").expect("shall write").warnings;
+    let warnings = prepared(folder.path(), SaveMode::Append);
     assert_eq!(warnings, Vec::<String>::new());
     let left = [".begun-living", ".begun-young", "old.parquet"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(left));
@@ -319,24 +330,24 @@ fn files_have_the_rows_that_were_asked_for() {
 #[test]
 fn folder_that_is_there_is_passed_over_or_refused_even_if_it_is_empty() {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let prepare = |folder: &str, mode| {
+        prepare_folder(Request {
+            operation: "write_parquet",
+            folder,
+            mode,
+            identity: &[],
+            resume: Resume::Auto,
+        })
+    };
     let path = folder.path().display().to_string();
-    assert_eq!(
-        prepare_folder("write_parquet", &path, SaveMode::Ignore).expect("may be there"),
-        None
-    );
-    let refusal = prepare_folder("write_parquet", &path, SaveMode::Error).expect_err("is there");
+    let passed = prepare(&path, SaveMode::Ignore).expect("may be there");
+    assert_eq!(passed, None);
+    let refusal = prepare(&path, SaveMode::Error).expect_err("is there");
     assert!(refusal.to_string().contains("although empty"), "{refusal}");
     let absent = format!("{path}/absent");
-    assert!(
-        prepare_folder("write_parquet", &absent, SaveMode::Ignore)
-            .expect("may write")
-            .is_some()
-    );
-    assert!(
-        prepare_folder("write_parquet", &absent, SaveMode::Error)
-            .expect("may write")
-            .is_some()
-    );
+    for mode in [SaveMode::Ignore, SaveMode::Error] {
+        assert!(prepare(&absent, mode).expect("may write").is_some());
+    }
 }
 
 #[test]

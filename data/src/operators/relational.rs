@@ -83,6 +83,14 @@ impl BatchStream for RelationalStream {
         let empty = self.empty.take();
         Ok(empty.filter(|_| !std::mem::replace(&mut self.is_told, true)))
     }
+
+    fn position(&self) -> Option<u64> {
+        self.input.position()
+    }
+
+    fn position_before(&self) -> Option<u64> {
+        self.input.position_before()
+    }
 }
 
 impl RelationalStream {

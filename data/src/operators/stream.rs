@@ -12,11 +12,30 @@ use arrow::array::RecordBatch;
 pub(crate) trait BatchStream: Send {
     /// The next batch.
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure>;
+
+    /// So many rows have come to the first function of the stage, and all that becomes of them has been given; `None`: something
+    /// is between, or nobody knows.
+    fn position(&self) -> Option<u64> {
+        None
+    }
+
+    /// The same, without the batch that was given last.
+    fn position_before(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl BatchStream for Box<dyn BatchStream> {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         (**self).next()
+    }
+
+    fn position(&self) -> Option<u64> {
+        (**self).position()
+    }
+
+    fn position_before(&self) -> Option<u64> {
+        (**self).position_before()
     }
 }
 

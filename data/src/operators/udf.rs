@@ -49,6 +49,11 @@ pub trait BatchFunction: Send {
         1
     }
 
+    /// Whether each output is made when it is asked for; if not, asking whether a call has another one costs nothing.
+    fn is_lazy(&self) -> bool {
+        true
+    }
+
     /// Calls the function with one batch.
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
 

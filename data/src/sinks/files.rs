@@ -4,7 +4,6 @@
 //! are and what is in them is its own affair. They become visible as those of every sink do (SINK-1).
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
@@ -14,11 +13,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{OwnStage, SinkKind, SinkWriter, Written};
+use super::{FileNames, FileStem, OwnStage, SinkKind, SinkWriter, Written};
 use crate::block;
 use crate::columns::unify;
 use crate::error::PlanError;
-use crate::ledger::{FileFormat, FolderOutput, SaveMode, unfinished_folder};
+use crate::ledger::{FileFormat, FolderOutput, JobIdentity, Output, SaveMode};
 use crate::operators::udf::{self, RowsWriter};
 use crate::os_error;
 use crate::registered::Registered;
@@ -37,12 +36,18 @@ pub struct FilesOutput {
     pub folder: String,
     /// What the files' names begin with; no other job may use it.
     pub prefix: String,
+    /// Columns whose values are folders, the outermost first.
+    pub partition_columns: Vec<String>,
     /// Rows per file at least, but for the last one.
     pub min_rows_per_file: Option<u64>,
     /// Workers that write at once, at most.
     pub max_writers: Option<usize>,
     /// What becomes of files that are there.
     pub mode: SaveMode,
+    /// What the files are called, if the user says so.
+    pub names: Option<FileNames>,
+    /// What tells the job from others, if it is taken up when it was left unfinished.
+    pub identity: Option<JobIdentity>,
 }
 
 impl FilesOutput {
@@ -52,6 +57,7 @@ impl FilesOutput {
             definition: self.definition.clone(),
             folder: self.folder.clone(),
             prefix: self.prefix.clone(),
+            partition_columns: self.partition_columns.clone(),
         }
     }
 }
@@ -68,13 +74,31 @@ impl SinkKind for FilesOutput {
         })
     }
 
+    /// Without the definition, which whoever made it knows.
+    fn shape(&self) -> Option<Bytes> {
+        let spec = FilesSink {
+            definition: Bytes::new(),
+            folder: String::new(),
+            prefix: String::new(),
+            ..self.spec()
+        };
+        Some(Bytes::from(spec.encode_to_vec()))
+    }
+
     fn own_stage(&self) -> Option<OwnStage> {
         OwnStage::for_files(self.min_rows_per_file, self.max_writers)
     }
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
         let format = Box::new(self.spec());
-        FolderOutput::begin(&self.folder, &self.prefix, self.mode, format).map(Some)
+        let output = Output {
+            folder: &self.folder,
+            prefix: &self.prefix,
+            mode: self.mode,
+            names: self.names.clone(),
+            identity: self.identity.clone(),
+        };
+        FolderOutput::begin(output, format).map(Some)
     }
 }
 
@@ -89,11 +113,17 @@ struct FilesSink {
     folder: String,
     #[prost(string, tag = "4")]
     prefix: String,
+    #[prost(string, repeated, tag = "5")]
+    partition_columns: Vec<String>,
 }
 
 pub(super) fn open(settings: &Bytes, input: Written) -> Result<Box<dyn SinkWriter>, TaskFailure> {
     let sink: FilesSink = super::decode(settings)?;
-    Ok(Box::new(InputFiles::open(sink, input)?))
+    let (operation, columns) = (sink.operation.clone(), sink.partition_columns.clone());
+    let stem = FileStem::new(&sink.folder, &sink.prefix, input);
+    super::by_folder(&operation, &columns, stem, move |stem| {
+        Ok(Box::new(InputFiles::open(sink.clone(), stem)?))
+    })
 }
 
 /// What has no rows has files all the same, where the format can say the columns; no file is written anew for the sake of
@@ -108,7 +138,8 @@ impl FileFormat for FilesSink {
             sequence: 0,
             attempt: 0,
         };
-        let mut files = InputFiles::open(self.clone(), input)?;
+        let stem = FileStem::new(&self.folder, &self.prefix, input);
+        let mut files = InputFiles::open(self.clone(), stem)?;
         files.schema = Some(Arc::clone(schema));
         files
             .writer
@@ -121,28 +152,25 @@ impl FileFormat for FilesSink {
     }
 }
 
-/// The files of one input.
+/// The files of one input, or of one folder of it.
 struct InputFiles {
     sink: FilesSink,
-    /// What tells the files of this attempt from those of others, until they are visible.
-    attempt: String,
+    stem: FileStem,
     writer: Box<dyn RowsWriter>,
     /// The columns of all rows so far.
     schema: Option<SchemaRef>,
 }
 
 impl InputFiles {
-    fn open(sink: FilesSink, input: Written) -> Result<Self, TaskFailure> {
-        let attempt = format!("{}-", input.attempt);
-        let stem = format!("{attempt}{}_{:06}", sink.prefix, input.sequence);
+    fn open(sink: FilesSink, stem: FileStem) -> Result<Self, TaskFailure> {
         let writer = udf::open_writer(
             &sink.definition,
-            &unfinished(&sink).display().to_string(),
-            &stem,
+            &stem.unfinished_folder().display().to_string(),
+            &stem.unfinished_name(),
         )?;
         Ok(Self {
             sink,
-            attempt,
+            stem,
             writer,
             schema: None,
         })
@@ -150,14 +178,13 @@ impl InputFiles {
 
     fn written(&self, name: &str, rows: u64) -> Result<WrittenFile, TaskFailure> {
         let operation = &self.sink.operation;
-        let visible = name.strip_prefix(&self.attempt).ok_or_else(|| {
+        let path = self.stem.visible(name).ok_or_else(|| {
             TaskFailure::new(
                 ErrorCode::Internal,
                 format!("{operation}: a file of this input is called {name:?}"),
             )
         })?;
-        let unfinished = unfinished(&self.sink).join(name);
-        let path = Path::new(&self.sink.folder).join(visible);
+        let unfinished = self.stem.unfinished_folder().join(name);
         let described = fs::metadata(&unfinished).map_err(|error| {
             let what = format!("{operation}: write {}", path.display());
             os_error::failure(&what, &error, ErrorCode::InvalidArgument)
@@ -173,12 +200,9 @@ impl InputFiles {
             bytes: described.len(),
             unfinished: unfinished.display().to_string(),
             schema,
+            sequence: self.stem.sequence(),
         })
     }
-}
-
-fn unfinished(sink: &FilesSink) -> PathBuf {
-    Path::new(&sink.folder).join(unfinished_folder(&sink.prefix))
 }
 
 impl SinkWriter for InputFiles {
@@ -213,6 +237,8 @@ impl SinkWriter for InputFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::testing::{install_test_host, rows};
 
@@ -222,9 +248,12 @@ mod tests {
             definition: Bytes::new(),
             folder: folder.display().to_string(),
             prefix: "job".to_owned(),
+            partition_columns: Vec::new(),
             min_rows_per_file: None,
             max_writers: None,
             mode,
+            names: None,
+            identity: None,
         }
     }
 
@@ -233,7 +262,7 @@ mod tests {
         let names = entries.map(|entry| entry.expect("reads").file_name());
         let mut names: Vec<String> = names
             .map(|name| name.to_string_lossy().into_owned())
-            .filter(|name| !name.starts_with('.'))
+            .filter(|name| !name.starts_with(['.', '_']))
             .collect();
         names.sort();
         names
@@ -260,7 +289,7 @@ mod tests {
             writer.write(rows(0, 2)).expect("writes");
             let files = writer.finish().expect("finishes");
             assert_eq!(files[0].rows, 2);
-            begun.add(files);
+            begun.add(3, files);
             assert_eq!(visible(folder.path()), Vec::<String>::new());
             assert_eq!(begun.close(outcome, None).is_ok(), is_whole);
             let wanted: &[&str] = if is_whole { &["job_000003.ids"] } else { &[] };

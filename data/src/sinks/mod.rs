@@ -12,10 +12,14 @@
 mod consumer;
 mod count;
 mod files;
+mod names;
 mod parquet;
+mod partitions;
+mod stem;
 
 pub use files::FilesOutput;
-pub use parquet::ParquetOutput;
+pub use names::{FileNames, Named};
+pub use parquet::{ParquetOutput, ParquetWriting, SortedBy};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -23,10 +27,13 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::digest::Digest;
 use crate::error::PlanError;
-use crate::ledger::FolderOutput;
+use crate::ledger::{FolderOutput, Trait};
 use crate::registered::Registered;
 use crate::wire::spec::WrittenFile;
+use partitions::Partitions;
+use stem::FileStem;
 
 /// Where the rows of a job end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,11 @@ trait SinkKind {
 
     /// How workers write; `None`: rows leave the last stage as blocks.
     fn settings(&self) -> Option<Registered>;
+
+    /// How files are written, but for what differs from run to run; `None`: it writes none that a later run could go on with.
+    fn shape(&self) -> Option<Bytes> {
+        None
+    }
 
     /// Whether anybody looks at the columns.
     fn wants_columns(&self) -> bool {
@@ -115,6 +127,14 @@ impl Sink {
         self.kind().settings()
     }
 
+    /// What tells how files are written; or why nothing does, in words that fit behind "because".
+    pub fn identity(&self) -> Result<Trait, String> {
+        let shape = self.kind().shape().ok_or("it writes no files")?;
+        let mut digest = Digest::new();
+        digest.add(&*shape);
+        Ok(Trait::new("how files are written", digest.text()))
+    }
+
     /// Whether anybody looks at the columns.
     pub(crate) fn wants_columns(&self) -> bool {
         self.kind().wants_columns()
@@ -169,6 +189,24 @@ pub(crate) fn open(sink: &Registered, input: Written) -> Result<Box<dyn SinkWrit
 /// Whether writing calls Python.
 pub(crate) fn calls_python(sink: &Registered) -> bool {
     sink.kind == files::NAME
+}
+
+/// The writer of an input: one, or one for each folder of these columns' values.
+fn by_folder(
+    operation: &str,
+    columns: &[String],
+    stem: FileStem,
+    open: impl Fn(FileStem) -> Result<Box<dyn SinkWriter>, TaskFailure> + Send + 'static,
+) -> Result<Box<dyn SinkWriter>, TaskFailure> {
+    if columns.is_empty() {
+        return open(stem);
+    }
+    let open_folder = move |folder: &str, number| open(stem.in_partition(folder, number));
+    Ok(Box::new(Partitions::new(
+        operation,
+        columns.to_vec(),
+        Box::new(open_folder),
+    )))
 }
 
 /// A message of a sink that another process of this build has written.

@@ -16,6 +16,8 @@ use super::splits::SplitCutter;
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
 use crate::block::{self, BlockHandle};
 use crate::columns;
+use crate::digest::Digest;
+use crate::ledger::Trait;
 use crate::operators::stream::{BatchStream, Batches};
 use crate::registered::Registered;
 
@@ -113,6 +115,28 @@ impl TableSource for BlocksTable {
     }
 }
 
+/// Blocks in this process of more bytes are not compared with those of another run.
+const MAX_COMPARED_BYTES: u64 = 16 << 20;
+
+impl BlocksTable {
+    fn contents(&self) -> Result<String, String> {
+        let bytes: u64 = self.blocks.iter().map(|block| block.bytes).sum();
+        if bytes > MAX_COMPARED_BYTES {
+            let why = "its rows are in memory, and too many to tell whether they are still the same; write them to files first";
+            return Err(why.to_owned());
+        }
+        let mut digest = Digest::new();
+        for block in &self.blocks {
+            let batch = block
+                .batch()
+                .ok_or("its rows are in the memory of this session, which ends with it")?;
+            let stream = block::encode(&batch.schema(), std::slice::from_ref(batch));
+            digest.add(&*stream.map_err(|error| error.to_string())?);
+        }
+        Ok(digest.text())
+    }
+}
+
 /// How blocks are read.
 #[derive(Clone, PartialEq, Message)]
 struct BlocksSettings {
@@ -180,6 +204,10 @@ impl Source for BlocksTable {
 
     fn num_blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    fn identity(&self) -> Result<Vec<Trait>, String> {
+        Ok(vec![Trait::new("the rows in memory", self.contents()?)])
     }
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {

@@ -34,6 +34,8 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::{Expr, TableSource};
 use prost::Message;
 
+use crate::digest::Digest;
+use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 use crate::registered::Registered;
 
@@ -86,11 +88,29 @@ pub(crate) trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// What tells its rows from others; or why nothing does, in words that fit behind "because". The same rows are cut into the
+    /// same inputs.
+    fn identity(&self) -> Result<Vec<Trait>, String>;
+
     /// Its rows as inputs, in order: the first `row_limit` of them at least.
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split>;
 
     /// What workers must know to open positions.
     fn settings(&self, wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError>;
+}
+
+/// Files by path, length and the time of their last change.
+fn identity_of_files<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Trait {
+    let (mut digest, mut count, mut bytes) = (Digest::new(), 0_u64, 0);
+    for (path, length) in files {
+        let changed = std::fs::metadata(path).and_then(|described| described.modified());
+        digest.add(path);
+        digest.add(&(length, changed.ok()));
+        count += 1;
+        bytes += length;
+    }
+    let value = format!("{count} files of {bytes} bytes, {}", digest.text());
+    Trait::new("the files that are read", value)
 }
 
 /// What is wanted of a source.

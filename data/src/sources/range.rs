@@ -13,6 +13,7 @@ use prost::Message;
 
 use super::splits::SplitCutter;
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
+use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 
 pub(super) const KIND: SourceKind = SourceKind {
@@ -69,6 +70,13 @@ impl Source for RangeTable {
 
     fn num_blocks(&self) -> usize {
         1
+    }
+
+    fn identity(&self) -> Result<Vec<Trait>, String> {
+        Ok(vec![Trait::new(
+            "the length of the range",
+            self.rows.to_string(),
+        )])
     }
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {

@@ -75,6 +75,14 @@ impl BatchStream for Metered {
         }
         result
     }
+
+    fn position(&self) -> Option<u64> {
+        self.inner.position()
+    }
+
+    fn position_before(&self) -> Option<u64> {
+        self.inner.position_before()
+    }
 }
 
 /// The meters of a stage: its source, its steps, its sink.

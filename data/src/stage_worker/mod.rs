@@ -16,6 +16,7 @@
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
 mod meter;
+mod noting;
 mod output;
 mod running;
 mod seen;
@@ -23,6 +24,7 @@ mod seen;
 pub(crate) use seen::SeenColumns;
 
 use meter::StageMeters;
+use noting::{Noted, Noting};
 use output::Output;
 use running::RunningInput;
 
@@ -154,6 +156,8 @@ impl StageWorker {
                 self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
             }
         };
+        let mut position = Some(input.noted_rows);
+        let is_noted = !input.journal.is_empty();
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
@@ -168,7 +172,19 @@ impl StageWorker {
             let next = match step {
                 Operator::Map(call) => {
                     let function = function.expect("every map's function was loaded");
-                    map::open(call, function, stream, self.task.block_bytes, input.rows)
+                    if position.is_some() && input.noted_rows > 0 {
+                        stream = fragment::skip::open(input.noted_rows, stream);
+                    }
+                    let position = position.take();
+                    map::open(
+                        call,
+                        function,
+                        stream,
+                        self.task.block_bytes,
+                        input.rows,
+                        position,
+                        is_noted,
+                    )
                 }
                 Operator::Sample { share, seed } => {
                     sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
@@ -197,6 +213,8 @@ impl StageWorker {
             next_block: 0,
             rows_left: self.task.row_limit,
             is_at_end: false,
+            noted: Noted::new(input.noted),
+            noting: is_noted.then(|| Noting::new(PathBuf::from(input.journal), input.noted_rows)),
         });
         Ok(())
     }

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::meter::StageMeters;
+use super::noting::{Noted, Noting};
 use super::output::Output;
 use super::seen::SeenColumns;
 use crate::block;
@@ -35,6 +36,10 @@ pub(super) struct RunningInput {
     pub(super) rows_left: Option<u64>,
     /// No more rows come.
     pub(super) is_at_end: bool,
+    /// Rows that an earlier attempt has made.
+    pub(super) noted: Noted,
+    /// Notes the rows of this one, where that is wanted and worth it.
+    pub(super) noting: Option<Noting>,
 }
 
 impl RunningInput {
@@ -61,10 +66,12 @@ impl RunningInput {
                     None,
                 );
             }
-            let batch = if self.rows_left == Some(0) {
-                None
-            } else {
-                self.stream.next()?
+            let noted = self.noted.next()?;
+            let is_noted = noted.is_some();
+            let batch = match noted {
+                Some(batch) => Some(batch),
+                None if self.rows_left == Some(0) => None,
+                None => self.stream.next()?,
             };
             let Some(batch) = batch else {
                 self.is_at_end = true;
@@ -77,9 +84,20 @@ impl RunningInput {
                 Output::Blocks(cutter) => cutter.push(batch),
                 Output::Partitions(cutter) => cutter.push(batch)?,
                 Output::Sink(sink) => {
-                    rows_sunk += batch.num_rows() as u64;
-                    self.meters
-                        .in_sink(batch.num_rows() as u64, || sink.write(batch))?;
+                    let rows = batch.num_rows() as u64;
+                    rows_sunk += rows;
+                    let noting = self.noting.as_mut().filter(|_| !is_noted);
+                    let noted = noting.map(|noting| (noting, batch.clone()));
+                    self.meters.in_sink(rows, || sink.write(batch))?;
+                    if let Some((noting, batch)) = noted
+                        && !noting.took(
+                            batch,
+                            self.stream.position_before(),
+                            self.stream.position(),
+                        )
+                    {
+                        self.noting = None;
+                    }
                     if began.elapsed() >= REPORT_INTERVAL {
                         let steps = self.meters.take_report();
                         return Ok((

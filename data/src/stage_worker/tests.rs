@@ -9,7 +9,7 @@ use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
 use crate::plan::{Dataset, Kept, MapSpec, Produces};
-use crate::sinks::{ParquetOutput, Sink};
+use crate::sinks::{ParquetOutput, ParquetWriting, Sink};
 use crate::testing::{ids, rows, test_map, whole, write_file};
 
 fn read(folder: &Path) -> Dataset {
@@ -299,8 +299,11 @@ fn written_files_hold_all_rows_and_nothing_is_left_unfinished() {
     let source = two_files();
     let target = tempfile::tempdir().expect("a temporary folder");
     let sink = Sink::Parquet(ParquetOutput {
-        compression: "zstd".to_owned(),
-        row_group_rows: Some(300),
+        writing: ParquetWriting {
+            compression: "zstd".to_owned(),
+            row_group_rows: Some(300),
+            ..ParquetWriting::default()
+        },
         ..output(target.path())
     });
     let dataset = read(source.path()).map(test_map("same")).expect("maps");

@@ -31,6 +31,30 @@ impl PathColumns {
 /// How Hive writes that there is no value.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// Adds the folder of a column's value to a path: `name=value`, with the signs escaped that pyarrow escapes; `None` is null.
+pub(crate) fn hive_folder(path: &mut String, name: &str, value: Option<&str>) {
+    if !path.is_empty() {
+        path.push('/');
+    }
+    path.push_str(name);
+    path.push('=');
+    let Some(value) = value else {
+        path.push_str(NULL);
+        return;
+    };
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                let digit = char::from_digit(u32::from(digit), 16).unwrap_or('0');
+                path.push(digit.to_ascii_uppercase());
+            }
+        }
+    }
+}
+
 /// Names and values in the folders of a path, in order; `None` is null. Where a name comes twice, the last one counts.
 fn partition_values(path: &str) -> Vec<(String, Option<String>)> {
     let mut values: Vec<(String, Option<String>)> = Vec::new();
@@ -85,6 +109,19 @@ mod tests {
         };
         assert_eq!(both.of(path), [("path".to_owned(), Some(path.to_owned()))]);
         assert_eq!(PathColumns::default().of(path), []);
+    }
+
+    #[test]
+    fn folder_that_is_made_of_a_value_tells_it() {
+        let values = [Some("a b/c=%é~x"), Some(""), None];
+        for value in values {
+            let mut path = String::new();
+            hive_folder(&mut path, "day", Some("2024-01-01"));
+            hive_folder(&mut path, "k", value);
+            let told = partition_values(&format!("{path}/a.parquet"));
+            let day = ("day".to_owned(), Some("2024-01-01".to_owned()));
+            assert_eq!(told, [day, ("k".to_owned(), value.map(str::to_owned))]);
+        }
     }
 
     #[test]

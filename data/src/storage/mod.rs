@@ -11,6 +11,7 @@ mod store;
 pub(crate) use footer::read_footers;
 pub use footer::{FileFooter, RowGroupInfo};
 pub use hive::PathColumns;
+pub(crate) use hive::hive_folder;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
 pub(crate) use meter::MeteredStore;
 pub use remote::{RefusedRead, RemoteFiles};

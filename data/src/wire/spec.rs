@@ -7,6 +7,7 @@ use prost::{Message, Oneof};
 use super::expression::ExpressionSpec;
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
+use crate::ledger::journal::JournalPart;
 
 /// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
@@ -301,6 +302,15 @@ pub struct InputSpec {
     /// If there are any: only these blocks are sent, by their number, those that are skipped counted.
     #[prost(uint64, repeated, tag = "11")]
     pub wanted_blocks: Vec<u64>,
+    /// Where the rows are noted that a sink has taken, so that nobody has to make them again; nothing: they are not.
+    #[prost(string, tag = "12")]
+    pub journal: String,
+    /// What earlier attempts have noted.
+    #[prost(message, repeated, tag = "13")]
+    pub noted: Vec<JournalPart>,
+    /// As many rows as come to the first function have been through it.
+    #[prost(uint64, tag = "14")]
+    pub noted_rows: u64,
 }
 
 /// What a pull tells besides its block.
@@ -376,4 +386,7 @@ pub struct WrittenFile {
     /// Its columns.
     #[prost(bytes = "bytes", tag = "5")]
     pub schema: Bytes,
+    /// Which input of the last stage its rows are of.
+    #[prost(uint64, tag = "6")]
+    pub sequence: u64,
 }

@@ -36,10 +36,12 @@ impl UdfHost for PythonHost {
                 let function = module.call_method1("load", (definition, captured))?;
                 let name = function.getattr("name")?.extract()?;
                 let calls_ahead = function.getattr("calls_ahead")?.extract()?;
+                let is_lazy = function.getattr("is_lazy")?.extract()?;
                 Ok(PythonFunction {
                     function: function.unbind(),
                     name,
                     calls_ahead,
+                    is_lazy,
                 })
             };
             load()
@@ -182,11 +184,16 @@ struct PythonFunction {
     function: Py<PyAny>,
     name: String,
     calls_ahead: usize,
+    is_lazy: bool,
 }
 
 impl BatchFunction for PythonFunction {
     fn calls_ahead(&self) -> usize {
         self.calls_ahead
+    }
+
+    fn is_lazy(&self) -> bool {
+        self.is_lazy
     }
 
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {

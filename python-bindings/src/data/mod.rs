@@ -8,6 +8,7 @@ mod host;
 mod map_options;
 mod plan;
 mod relational;
+mod sink;
 
 use pyo3::prelude::*;
 

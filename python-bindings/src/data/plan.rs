@@ -11,8 +11,8 @@ use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
 use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
 use aktis_data::{
-    ExecuteError, Execution, ExecutionOptions, FilesOutput, ParquetOutput, PlanError,
-    PlanErrorKind, Sink, prepare_folder,
+    ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, Request, Sink, Trait,
+    prepare_folder,
 };
 use aktis_worker::Runtime;
 use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
@@ -24,9 +24,13 @@ use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
 use super::map_options::{ComputeOptions, MapOptions};
 use super::relational::{self, Call, JoinOptions, SortKey};
+use super::sink::{Traits, read_resume, read_sink, read_traits};
 use crate::failure::to_py_err;
 use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
+
+/// A folder's path, warnings, and the job that is taken up.
+type Prepared = (String, Vec<String>, Option<(String, u64, u64)>);
 
 /// A description of data and of what happens to it.
 #[pyclass(name = "Plan", module = "aktis._aktis.data", frozen)]
@@ -393,17 +397,55 @@ impl PyPlan {
         self.dataset.explain().map_err(|error| plan_error(&error))
     }
 
-    /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, and what jobs that ended
-    /// badly have left there, in words.
+    /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, what jobs that ended badly
+    /// have left there, in words, and, of a job that is taken up, its prefix, how many of its inputs are done, and how many it has.
     #[staticmethod]
     fn prepare_folder(
         operation: &str,
         path: &str,
         mode: &str,
-    ) -> PyResult<Option<(String, Vec<String>)>> {
-        let folder = prepare_folder(operation, path, save_mode(mode)?);
+        identity: Traits,
+        resume: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Prepared>> {
+        let folder = prepare_folder(Request {
+            operation,
+            folder: path,
+            mode: save_mode(mode)?,
+            identity: &read_traits(identity),
+            resume: read_resume(resume)?,
+        });
         let folder = folder.map_err(|error| plan_error(&error))?;
-        Ok(folder.map(|folder| (folder.path.display().to_string(), folder.warnings)))
+        Ok(folder.map(|folder| {
+            let path = folder.path.display().to_string();
+            (path, folder.warnings, folder.takes_up)
+        }))
+    }
+
+    /// What the job of writing into `sink` is, but for its functions, as names and values; or why it cannot be taken up.
+    fn identity(&self, sink: &Bound<'_, PyDict>) -> PyResult<(Traits, Option<String>)> {
+        let sink = read_sink(sink)?;
+        let job = plan_job(&self.dataset, &sink).map_err(|error| plan_error(&error))?;
+        let known = job
+            .identity()
+            .and_then(|traits| Ok((traits, sink.identity()?)));
+        let (mut traits, sink) = match known {
+            Ok(known) => known,
+            Err(why) => return Ok((Vec::new(), Some(why))),
+        };
+        traits.push(sink);
+        traits.push(Trait::new(
+            "override_num_blocks",
+            format!("{:?}", self.parts),
+        ));
+        traits.push(Trait::new(
+            "the version of aktis",
+            env!("CARGO_PKG_VERSION"),
+        ));
+        let traits = traits.into_iter();
+        Ok((
+            traits.map(|known| (known.name, known.value)).collect(),
+            None,
+        ))
     }
 
     /// Runs the plan in this process's session.
@@ -445,40 +487,7 @@ fn current_runtime() -> PyResult<Runtime> {
         .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))
 }
 
-/// Where rows go, as the methods of a dataset that write, and `count`, say it.
-fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
-    let item = |name: &str| -> PyResult<Bound<'_, PyAny>> {
-        sink.get_item(name)?
-            .ok_or_else(|| PyValueError::new_err(format!("a sink has no {name}")))
-    };
-    let kind: String = item("kind")?.extract()?;
-    if kind == "count" {
-        return Ok(Sink::Count);
-    }
-    if kind == "files" {
-        return Ok(Sink::Files(FilesOutput {
-            operation: item("operation")?.extract()?,
-            definition: item("definition")?.extract::<Vec<u8>>()?.into(),
-            folder: item("folder")?.extract()?,
-            prefix: item("prefix")?.extract()?,
-            min_rows_per_file: item("min_rows_per_file")?.extract()?,
-            max_writers: item("max_writers")?.extract()?,
-            mode: save_mode(&item("mode")?.extract::<String>()?)?,
-        }));
-    }
-    Ok(Sink::Parquet(ParquetOutput {
-        folder: item("folder")?.extract()?,
-        prefix: item("prefix")?.extract()?,
-        compression: item("compression")?.extract()?,
-        row_group_rows: item("row_group_rows")?.extract()?,
-        min_rows_per_file: item("min_rows_per_file")?.extract()?,
-        max_rows_per_file: item("max_rows_per_file")?.extract()?,
-        max_writers: item("max_writers")?.extract()?,
-        mode: save_mode(&item("mode")?.extract::<String>()?)?,
-    }))
-}
-
-fn save_mode(text: &str) -> PyResult<SaveMode> {
+pub(super) fn save_mode(text: &str) -> PyResult<SaveMode> {
     SaveMode::parse(text).ok_or_else(|| {
         PyValueError::new_err(format!(
             "mode must be 'append', 'overwrite', 'ignore' or 'error', not {text:?}"

@@ -18,6 +18,7 @@ from aktis.data import (
     ExecutionResources,
 )
 from aktis.data import _ray_settings as ray_settings
+from aktis.data.datasource import FilenameProvider
 from aktis.data.expressions import col
 
 REMOTE = {
@@ -40,7 +41,8 @@ VALUES = {
     "batch_size": 2, "batch_format": "numpy", "zero_copy_batch": False, "udf_modifying_row_count": False, "cols": ["id"],
     "mode": "append", "try_create_dir": True, "min_rows_per_file": 1, "max_rows_per_file": 9, "num_rows_per_file": 1,
     "arrow_parquet_args_fn": dict, "compression": "zstd", "row_group_size": 3, "max_restarts": 3, "max_task_retries": 3,
-    "max_retries": 3, "max_calls": 1, "expr": None,
+    "max_retries": 3, "max_calls": 1, "expr": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
+    "use_dictionary": False, "write_statistics": False, "data_page_size": 4096, "sorting_columns": [],
 }  # fmt: skip
 SIGNATURES = {
     "map_batches": {
@@ -56,11 +58,12 @@ SIGNATURES = {
     "drop_columns": COLUMNS,
     "rename_columns": COLUMNS,
     "write_parquet": {
-        "partition_cols": "refused", "filesystem": "refused", "catalog": "refused", "try_create_dir": "used",
-        "arrow_open_stream_args": "refused", "filename_provider": "refused", "arrow_parquet_args_fn": "used",
+        "partition_cols": "used", "filesystem": "refused", "catalog": "refused", "try_create_dir": "used",
+        "arrow_open_stream_args": "refused", "filename_provider": "used", "arrow_parquet_args_fn": "used",
         "min_rows_per_file": "used", "max_rows_per_file": "used", "min_bytes_per_file": "refused",
         "ray_remote_args": "refused", "concurrency": "used", "num_rows_per_file": "used", "mode": "used",
-        "compression": "used", "row_group_size": "used", "use_dictionary": "refused", "data_page_size": "refused",
+        "compression": "used", "row_group_size": "used", "use_dictionary": "used", "data_page_size": "used",
+        "write_statistics": "used", "sorting_columns": "used", "coerce_timestamps": "refused",
     },
 }  # fmt: skip
 CASES = [(name, keyword, verdict) for name, keywords in SIGNATURES.items() for keyword, verdict in keywords.items()]

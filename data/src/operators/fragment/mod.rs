@@ -18,7 +18,7 @@ mod fold;
 mod join;
 mod keys;
 mod order;
-mod skip;
+pub(crate) mod skip;
 #[cfg(test)]
 mod tests;
 mod zip;

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use crate::operators::stream::BatchStream;
 
 /// Leaves out so many rows.
-pub(super) fn open(rows: u64, input: Box<dyn BatchStream>) -> Box<dyn BatchStream> {
+pub(crate) fn open(rows: u64, input: Box<dyn BatchStream>) -> Box<dyn BatchStream> {
     Box::new(SkipStream { left: rows, input })
 }
 

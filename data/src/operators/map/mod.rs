@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -17,16 +18,21 @@ use crate::block::data_bytes;
 use crate::graph::MapCall;
 use crate::plan::Kept;
 
+/// With no batch size asked for, rows of a slow function wait so long at most for others that come to the next with them.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// With no batch size asked for, smaller batches than this are put together.
 const SMALL_BATCH_BYTES: u64 = 1 << 20;
 
-/// Calls a function over a stream.
+/// Calls a function over a stream. `position`: of the first function, how many rows have been through it. `is_noted`: rows that come
+/// out are noted, so that it matters when they do.
 pub(crate) fn open(
     step: &MapCall,
     function: SharedFunction,
     input: Box<dyn BatchStream>,
     block_bytes: u64,
     input_rows: u64,
+    position: Option<u64>,
+    is_noted: bool,
 ) -> Box<dyn BatchStream> {
     let calls = function.lock().calls_ahead() as u64;
     let batch_rows = match step.batch_rows {
@@ -35,8 +41,12 @@ pub(crate) fn open(
         rows => rows,
     };
     let rows = batch_rows.map(|rows| usize::try_from(rows).unwrap_or(usize::MAX));
+    // Which rows come together must not be seen.
+    let is_by_row = step.keeps_rows || step.is_mask;
     let rebatch = Rebatch {
         input,
+        patience: (is_noted && is_by_row && position.is_none()).then_some(PATIENCE),
+        waits_since: None,
         rows: rows.filter(|&rows| rows > 0),
         enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
         held: VecDeque::new(),
@@ -48,13 +58,18 @@ pub(crate) fn open(
         function,
         rebatch,
         calls: VecDeque::new(),
+        peeked: None,
         told: Columns::Untold(None),
+        done_rows: position,
     })
 }
 
 /// Puts batches together and cuts them, without copying where one batch serves.
 struct Rebatch {
     input: Box<dyn BatchStream>,
+    /// How long rows are held at most, if that matters.
+    patience: Option<Duration>,
+    waits_since: Option<Instant>,
     rows: Option<usize>,
     enough_bytes: u64,
     held: VecDeque<RecordBatch>,
@@ -68,6 +83,7 @@ impl Rebatch {
             match self.input.next()? {
                 // Other columns than before end a batch, see `take`.
                 Some(batch) => {
+                    self.waits_since = self.waits_since.or_else(|| Some(Instant::now()));
                     self.held_rows += batch.num_rows();
                     self.held.push_back(batch);
                 }
@@ -85,11 +101,22 @@ impl Rebatch {
         is_mixed
             || match self.rows {
                 Some(rows) => self.held_rows >= rows,
-                None => self.held.iter().map(data_bytes).sum::<u64>() >= self.enough_bytes,
+                None => {
+                    self.held.iter().map(data_bytes).sum::<u64>() >= self.enough_bytes
+                        || self.has_waited()
+                }
             }
     }
 
+    fn has_waited(&self) -> bool {
+        match (self.patience, self.waits_since) {
+            (Some(patience), Some(since)) => since.elapsed() >= patience,
+            _ => false,
+        }
+    }
+
     fn take(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        self.waits_since = None;
         let Some(first) = self.held.front() else {
             return Ok(None);
         };
@@ -130,7 +157,11 @@ struct MapStream {
     function: SharedFunction,
     rebatch: Rebatch,
     calls: VecDeque<Call>,
+    /// The next output of the first call, where somebody has looked whether there is one.
+    peeked: Option<RecordBatch>,
     told: Columns,
+    /// Of the first function: rows whose calls are over.
+    done_rows: Option<u64>,
 }
 
 /// What whoever comes next knows about the columns.
@@ -154,6 +185,8 @@ impl Columns {
 struct Call {
     input: RecordBatch,
     rows_out: usize,
+    /// Outputs that went on.
+    outputs: usize,
 }
 
 impl BatchStream for MapStream {
@@ -170,12 +203,27 @@ impl BatchStream for MapStream {
             match self.next_of_call()? {
                 Some(batch) if batch.num_rows() > 0 => {
                     self.told = Columns::Told;
+                    self.look_for_end()?;
                     return Ok(Some(batch));
                 }
                 Some(empty) => self.told.note(empty),
                 None => {}
             }
         }
+    }
+
+    fn position(&self) -> Option<u64> {
+        match self.done_rows {
+            Some(rows) => Some(rows).filter(|_| self.has_given(0)),
+            None if self.calls.is_empty() && self.rebatch.held.is_empty() => {
+                self.rebatch.input.position()
+            }
+            None => None,
+        }
+    }
+
+    fn position_before(&self) -> Option<u64> {
+        self.done_rows.filter(|_| self.has_given(1))
     }
 }
 
@@ -197,12 +245,30 @@ impl MapStream {
             if input.num_rows() > 0 {
                 let given = self.given(&input)?;
                 self.function.lock().begin(given)?;
-                self.calls.push_back(Call { input, rows_out: 0 });
+                self.calls.push_back(Call {
+                    input,
+                    rows_out: 0,
+                    outputs: 0,
+                });
             } else if self.step.is_mask {
                 // No function is called without rows. What it would have returned is known of one that only chooses rows.
                 self.told.note(input);
             }
         }
+        Ok(())
+    }
+
+    /// Whether so many outputs of the first call went on.
+    fn has_given(&self, outputs: usize) -> bool {
+        self.calls.front().map_or(0, |call| call.outputs) == outputs
+    }
+
+    /// Looks whether the call is over, so that what became of its rows is known to be all.
+    fn look_for_end(&mut self) -> Result<(), TaskFailure> {
+        if self.calls.is_empty() || self.function.lock().is_lazy() {
+            return Ok(());
+        }
+        self.peeked = self.next_of_call()?;
         Ok(())
     }
 
@@ -230,6 +296,9 @@ impl MapStream {
 
     /// The next output of the first call; at its end the call is forgotten.
     fn next_of_call(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        if let Some(peeked) = self.peeked.take() {
+            return Ok(Some(peeked));
+        }
         let output = self.function.lock().next_output()?;
         let Some(output) = output else {
             let call = self
@@ -240,6 +309,9 @@ impl MapStream {
             if must_match && call.rows_out != call.input.num_rows() {
                 return Err(self.wrong_rows(&call.input, call.rows_out));
             }
+            if let Some(rows) = &mut self.done_rows {
+                *rows += call.input.num_rows() as u64;
+            }
             return Ok(None);
         };
         let call = self
@@ -247,6 +319,7 @@ impl MapStream {
             .front_mut()
             .expect("only called with a call under way");
         let first = call.rows_out;
+        call.outputs += 1;
         call.rows_out += output.num_rows();
         let input = call.input.clone();
         let takes_part = self.step.is_mask || self.keeps_columns();

@@ -174,7 +174,7 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
-    use crate::sinks::parquet::write::properties;
+    use crate::sinks::parquet::writing::properties;
 
     fn part(folder: &Path, number: usize, column: ArrayRef) -> WrittenFile {
         let batch =
@@ -193,6 +193,7 @@ mod tests {
             bytes: 0,
             unfinished: unfinished.display().to_string(),
             schema: encode(&batch.schema()).expect("encodes"),
+            sequence: number as u64,
         }
     }
 
@@ -217,8 +218,7 @@ mod tests {
         let mut files: Vec<WrittenFile> = parts
             .map(|(number, column)| part(folder.path(), number, column))
             .collect();
-        make_alike(&mut files, &properties("snappy", 0).expect("are right"))
-            .expect("goes together");
+        make_alike(&mut files, &properties(None).expect("are right")).expect("goes together");
         assert_eq!(kinds(&files), vec![DataType::Float64; 3]);
         assert!(files.iter().all(|file| file.schema == files[0].schema));
     }
@@ -235,7 +235,7 @@ mod tests {
                 part(folder.path(), 0, Arc::clone(&number)),
                 part(folder.path(), 1, other),
             ];
-            let properties = properties("snappy", 0).expect("are right");
+            let properties = properties(None).expect("are right");
             let failure = make_alike(&mut files, &properties).expect_err("does not go together");
             assert!(failure.message.contains("'x'"), "{failure}");
             assert!(failure.message.contains("0.parquet"), "{failure}");

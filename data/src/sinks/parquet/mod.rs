@@ -4,20 +4,23 @@ mod alike;
 mod part;
 mod spec;
 mod write;
+mod writing;
 
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{OwnStage, SinkKind, SinkWriter, Written};
+use super::{FileNames, FileStem, OwnStage, SinkKind, SinkWriter, Written, by_folder};
 use crate::error::PlanError;
-use crate::ledger::{FileFormat, FolderOutput, SaveMode};
+use crate::ledger::{FileFormat, FolderOutput, JobIdentity, Output, SaveMode};
 use crate::registered::Registered;
 use crate::wire::spec::WrittenFile;
 use part::{Part, PartPath};
 use spec::ParquetSink;
-use write::{ParquetFile, properties};
+use write::ParquetFile;
+use writing::properties;
+pub use writing::{ParquetWriting, SortedBy};
 
 pub(super) const NAME: &str = "parquet";
 
@@ -28,10 +31,10 @@ pub struct ParquetOutput {
     pub folder: String,
     /// What the files' names begin with; no other job may use it.
     pub prefix: String,
-    /// `snappy`, `zstd`, `lz4`, `gzip` or `none`.
-    pub compression: String,
-    /// Rows per row group at most; `None`: by size.
-    pub row_group_rows: Option<u64>,
+    /// Columns whose values are folders, the outermost first.
+    pub partition_columns: Vec<String>,
+    /// How files are written.
+    pub writing: ParquetWriting,
     /// Rows per file at least, but for the last one.
     pub min_rows_per_file: Option<u64>,
     /// Rows per file at most.
@@ -40,6 +43,10 @@ pub struct ParquetOutput {
     pub max_writers: Option<usize>,
     /// What becomes of files that are there.
     pub mode: SaveMode,
+    /// What the files are called, if the user says so.
+    pub names: Option<FileNames>,
+    /// What tells the job from others, if it is taken up when it was left unfinished.
+    pub identity: Option<JobIdentity>,
 }
 
 impl ParquetOutput {
@@ -48,12 +55,14 @@ impl ParquetOutput {
         Self {
             folder: folder.into(),
             prefix: prefix.into(),
-            compression: "snappy".to_owned(),
-            row_group_rows: None,
+            partition_columns: Vec::new(),
+            writing: ParquetWriting::default(),
             min_rows_per_file: None,
             max_rows_per_file: None,
             max_writers: None,
             mode: SaveMode::Append,
+            names: None,
+            identity: None,
         }
     }
 }
@@ -64,9 +73,9 @@ impl ParquetOutput {
         ParquetSink {
             folder: self.folder.clone(),
             prefix: self.prefix.clone(),
-            compression: self.compression.clone(),
-            row_group_rows: self.row_group_rows.unwrap_or(0),
             max_rows_per_file: self.max_rows_per_file.unwrap_or(0),
+            partition_columns: self.partition_columns.clone(),
+            writing: Some(self.writing.spec()),
         }
     }
 }
@@ -83,19 +92,39 @@ impl SinkKind for ParquetOutput {
         })
     }
 
+    fn shape(&self) -> Option<Bytes> {
+        let spec = ParquetSink {
+            folder: String::new(),
+            prefix: String::new(),
+            ..self.spec()
+        };
+        Some(Bytes::from(spec.encode_to_vec()))
+    }
+
     fn own_stage(&self) -> Option<OwnStage> {
         OwnStage::for_files(self.min_rows_per_file, self.max_writers)
     }
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
         let format = Box::new(ParquetFormat(self.spec()));
-        FolderOutput::begin(&self.folder, &self.prefix, self.mode, format).map(Some)
+        let output = Output {
+            folder: &self.folder,
+            prefix: &self.prefix,
+            mode: self.mode,
+            names: self.names.clone(),
+            identity: self.identity.clone(),
+        };
+        FolderOutput::begin(output, format).map(Some)
     }
 }
 
 pub(super) fn open(settings: &Bytes, input: Written) -> Result<Box<dyn SinkWriter>, TaskFailure> {
     let sink: ParquetSink = super::decode(settings)?;
-    Ok(Box::new(ParquetFile::new(sink, input)?))
+    let columns = sink.partition_columns.clone();
+    let stem = FileStem::new(&sink.folder, &sink.prefix, input);
+    by_folder("write_parquet()", &columns, stem, move |stem| {
+        Ok(Box::new(ParquetFile::new(sink.clone(), stem)?))
+    })
 }
 
 /// What the job's output is made whole with.
@@ -108,14 +137,19 @@ impl FileFormat for ParquetFormat {
 
     fn empty_files(&self, schema: &SchemaRef) -> Result<Vec<WrittenFile>, TaskFailure> {
         let Self(sink) = self;
-        let properties = properties(&sink.compression, sink.row_group_rows)?;
-        let part = Part::create(PartPath::new(sink, 0, 0, 0), schema, &properties)?;
+        let properties = properties(sink.writing.as_ref())?;
+        let input = Written {
+            sequence: 0,
+            attempt: 0,
+        };
+        let stem = FileStem::new(&sink.folder, &sink.prefix, input);
+        let part = Part::create(PartPath::new(&stem, 0), schema, &properties)?;
         Ok(vec![part.finish()?])
     }
 
     fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure> {
         let Self(sink) = self;
-        let properties = properties(&sink.compression, sink.row_group_rows)?;
+        let properties = properties(sink.writing.as_ref())?;
         alike::make_alike(files, &properties)
     }
 }

@@ -15,9 +15,8 @@ use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
-use super::spec::ParquetSink;
+use super::FileStem;
 use crate::block;
-use crate::ledger::unfinished_folder;
 use crate::os_error;
 use crate::wire::spec::WrittenFile;
 
@@ -28,33 +27,28 @@ const LARGE_BYTES: u64 = 8 << 20;
 /// Encoded bytes after which a row group is written out, so that memory stays bounded.
 pub(crate) const ROW_GROUP_BYTES: usize = 64 << 20;
 
-/// The name that readers will see.
-pub(crate) fn file_name(prefix: &str, sequence: u64, part: u64) -> String {
-    format!("{prefix}_{sequence:06}_{part:06}.parquet")
-}
-
 /// Where a part lies while it is written, and what it will be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PartPath {
+pub(super) struct PartPath {
     unfinished: PathBuf,
     path: PathBuf,
+    sequence: u64,
 }
 
 impl PartPath {
-    /// Part `part` of the input at `sequence`, made by the attempt with this number, which writes where nobody reads (`STG-1`).
-    pub(crate) fn new(sink: &ParquetSink, sequence: u64, attempt: u64, part: u64) -> Self {
-        let folder = PathBuf::from(&sink.folder);
-        let name = file_name(&sink.prefix, sequence, part);
+    /// The part with this number of what is called so; it is written where nobody reads (`STG-1`).
+    pub(super) fn new(stem: &FileStem, part: u64) -> Self {
+        let name = format!("{}_{part:06}.parquet", stem.unfinished_name());
+        let path = stem.visible(&name);
         Self {
-            unfinished: folder
-                .join(unfinished_folder(&sink.prefix))
-                .join(format!("{attempt}-{name}")),
-            path: folder.join(name),
+            path: path.expect("the stem has made the name"),
+            unfinished: stem.unfinished_folder().join(name),
+            sequence: stem.sequence(),
         }
     }
 
     /// Writing has failed.
-    pub(crate) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> TaskFailure {
+    pub(super) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> TaskFailure {
         let what = format!("write_parquet(): write {}", self.path.display());
         os_error::failure(&what, error, ErrorCode::InvalidArgument)
     }
@@ -125,6 +119,7 @@ impl Part {
             unfinished: self.path.unfinished.display().to_string(),
             rows: self.rows,
             bytes,
+            sequence: self.path.sequence,
         })
     }
 }

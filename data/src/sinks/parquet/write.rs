@@ -6,13 +6,14 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::part::{Part, PartPath};
 use super::spec::ParquetSink;
+use super::writing::properties;
 use crate::columns::{Misfit, conform, unify};
-use crate::sinks::{SinkWriter, Written};
+use crate::sinks::SinkWriter;
+use crate::sinks::stem::FileStem;
 use crate::wire::spec::WrittenFile;
 
 /// Batches of unknown type that wait at most.
@@ -21,8 +22,7 @@ const MAX_UNTYPED_BATCHES: usize = 64;
 /// Parquet files of one input: one, or as many as its rows need.
 pub(super) struct ParquetFile {
     spec: ParquetSink,
-    sequence: u64,
-    attempt: u64,
+    stem: FileStem,
     properties: WriterProperties,
     /// The columns of all rows so far, which the file that is open has.
     schema: Option<SchemaRef>,
@@ -35,13 +35,12 @@ pub(super) struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// The files of an input.
-    pub(super) fn new(sink: ParquetSink, input: Written) -> Result<Self, TaskFailure> {
-        let properties = properties(&sink.compression, sink.row_group_rows)?;
+    /// The files of an input, or of one folder of it.
+    pub(super) fn new(sink: ParquetSink, stem: FileStem) -> Result<Self, TaskFailure> {
+        let properties = properties(sink.writing.as_ref())?;
         Ok(Self {
             spec: sink,
-            sequence: input.sequence,
-            attempt: input.attempt,
+            stem,
             properties,
             schema: None,
             part: None,
@@ -73,21 +72,6 @@ impl ParquetFile {
     }
 }
 
-/// What files of these settings are written with.
-pub(super) fn properties(
-    compression_name: &str,
-    row_group_rows: u64,
-) -> Result<WriterProperties, TaskFailure> {
-    let most_rows = usize::try_from(row_group_rows).ok();
-    Ok(WriterProperties::builder()
-        .set_compression(compression(compression_name)?)
-        .set_max_row_group_row_count(most_rows.filter(|&rows| rows > 0))
-        // As Parquet has it: dates of 64 bits would be plain numbers for everybody but Arrow's Rust readers.
-        .set_coerce_types(true)
-        .set_created_by(format!("aktis {}", env!("CARGO_PKG_VERSION")))
-        .build())
-}
-
 /// Whether some column has only nulls or empty lists, and therefore no type yet.
 fn is_untyped(kind: &DataType) -> bool {
     match kind {
@@ -98,24 +82,6 @@ fn is_untyped(kind: &DataType) -> bool {
         }
         _ => false,
     }
-}
-
-fn compression(name: &str) -> Result<Compression, TaskFailure> {
-    Ok(match name {
-        "" | "snappy" => Compression::SNAPPY,
-        "none" => Compression::UNCOMPRESSED,
-        "zstd" => Compression::ZSTD(ZstdLevel::default()),
-        "gzip" => Compression::GZIP(GzipLevel::default()),
-        "lz4" => Compression::LZ4_RAW,
-        other => {
-            return Err(TaskFailure::new(
-                ErrorCode::InvalidArgument,
-                format!(
-                    "write_parquet(compression={other:?}): it must be snappy, zstd, gzip, lz4 or none"
-                ),
-            ));
-        }
-    })
 }
 
 impl SinkWriter for ParquetFile {
@@ -172,7 +138,7 @@ impl ParquetFile {
                 Some(part) => part,
                 None => {
                     let number = self.finished.len() as u64;
-                    let path = PartPath::new(&self.spec, self.sequence, self.attempt, number);
+                    let path = PartPath::new(&self.stem, number);
                     let part = Part::create(path, &schema, &self.properties)?;
                     self.part.insert(part)
                 }
@@ -211,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::unfinished_folder;
+    use crate::sinks::Written;
     use crate::testing::{rows, whole};
 
     fn attempt(folder: &Path, attempt: u64) -> ParquetFile {
@@ -220,7 +187,8 @@ mod tests {
             ..ParquetSink::default()
         };
         let sequence = 3;
-        ParquetFile::new(sink, Written { sequence, attempt }).expect("begins")
+        let stem = FileStem::new(&sink.folder, "job", Written { sequence, attempt });
+        ParquetFile::new(sink, stem).expect("begins")
     }
 
     fn read(file: &WrittenFile) -> RecordBatch {

@@ -23,6 +23,7 @@ use prost::Message;
 use super::python::{LoadedReader, PythonReader, ReaderSpec};
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
 use crate::error::PlanError;
+use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 use crate::storage::{DataFile, PathColumns};
 use part::{RangesPosition, as_batch};
@@ -124,6 +125,19 @@ impl Source for FilesTable {
     fn files(&self) -> Vec<String> {
         let path = |file: &SourceFile| file.file.path.clone();
         self.files.iter().map(path).collect()
+    }
+
+    fn identity(&self) -> Result<Vec<Trait>, String> {
+        let files = self.files.iter();
+        let files = files.map(|file| (file.file.path.as_str(), file.file.size_bytes));
+        let told = format!(
+            "{:?} {:?} {:?}",
+            self.told, self.partitions, self.rows_per_file
+        );
+        Ok(vec![
+            super::identity_of_files(files),
+            Trait::new("what paths tell", told),
+        ])
     }
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {

@@ -12,9 +12,10 @@ use super::ParquetTable;
 use super::prune::prune;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::block;
+use crate::ledger::Trait;
 use crate::plan::Expression;
 use crate::sources::splits::SplitCutter;
-use crate::sources::{Source, Split, SplitOptions, Wanted};
+use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files};
 use crate::wire::expression::ExpressionSpec;
 
 /// What a batch has where no size was asked for.
@@ -42,6 +43,16 @@ impl Source for ParquetTable {
 
     fn pruned(&self, filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
         prune(self, filters)
+    }
+
+    fn identity(&self) -> Result<Vec<Trait>, String> {
+        let files = self.files.iter().map(|file| &file.file);
+        let files = files.map(|file| (file.path.as_str(), file.size_bytes));
+        let told = format!("{:?} {:?}", self.told, self.partitions);
+        Ok(vec![
+            identity_of_files(files),
+            Trait::new("what paths tell", told),
+        ])
     }
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ._keywords import Refused, _equal
 from ._ray_settings import CONTEXT_HARMLESS, CONTEXT_REFUSED, OPTIONS_HARMLESS, OPTIONS_REFUSED, RESOURCES_REFUSED
+from .checkpoint import CheckpointConfig
 
 
 class Settings:
@@ -112,6 +113,8 @@ class DataContext(Settings):
         warn_on_driver_memory_usage_bytes: From how many bytes on ``take_all``, ``to_arrow`` and ``to_pandas`` warn that they bring
             many into this process, before they begin where that is known; 2 GiB by default. ``None``: never.
         max_driver_bytes: With how many bytes they fail. ``None``, the default: never.
+        checkpoint_config: Jobs that write files go on where they were left anyway. With a :class:`aktis.data.checkpoint.CheckpointConfig`
+            those that cannot warn before they begin.
 
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True
@@ -130,10 +133,16 @@ class DataContext(Settings):
     max_worker_deaths_per_input: int = 3
     warn_on_driver_memory_usage_bytes: int | None = 2 << 30
     max_driver_bytes: int | None = None
+    checkpoint_config: CheckpointConfig | None = None
 
     _harmless: ClassVar[dict[str, str]] = CONTEXT_HARMLESS
     _refused: ClassVar[dict[str, Refused]] = CONTEXT_REFUSED
     _current: ClassVar[DataContext | None] = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "checkpoint_config" and value is not None:
+            value = CheckpointConfig.of(value)
+        super().__setattr__(name, value)
 
     @staticmethod
     def get_current() -> DataContext:

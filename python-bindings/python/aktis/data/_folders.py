@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from aktis._session.logging_level import logger
+
+from ._identities import Traits
+
+_LOGGER = logger("aktis.data")
 
 #: The footers of more files are not read to tell their rows.
 _MOST_FOOTERS = 100
@@ -26,25 +32,43 @@ def check_counts(function: str, counts: Mapping[str, Any]) -> None:
             raise ValueError(f"{function}(): {name} must be a whole number of at least 1, not {count!r}")
 
 
-def prepared(plan: Any, function: str, path: Any, mode: Any, *, try_create_dir: bool) -> tuple[str | None, str]:
-    """The folder that the user named, if there is something to write, and the mode; after warnings of what is there."""
+class Prepared(NamedTuple):
+    """A folder that is written into."""
+
+    path: str
+    mode: str
+    #: The prefix of the unfinished job that is gone on with.
+    takes_up: str | None
+
+
+def prepared(
+    plan: Any, function: str, path: Any, mode: Any, *, try_create_dir: bool, identity: Traits | None, resume: Any
+) -> Prepared | None:
+    """The folder that the user named, if there is something to write; after warnings of what is there."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{function}() takes the path of a folder, not {type(path).__name__}")
     text = os.fspath(path)
     if not try_create_dir and not os.path.isdir(text):
         raise FileNotFoundError(f"{function}({text!r}, try_create_dir=False): there is no such folder")
     wanted = str(getattr(mode, "value", mode))
-    found = plan.prepare_folder(function, text, wanted)
+    found = plan.prepare_folder(function, text, wanted, identity or [], resume)
     if found is None:
-        return None, wanted
-    folder, left_behind = found
+        return None
+    folder, left_behind, job = found
     for left in left_behind:
         from aktis._messages.user_warning import warn
 
         warn(f"{function}({text!r}): {left}", UserWarning)
+    if job is not None:
+        prefix, done, inputs = job
+        _LOGGER.warning(
+            "%s(%r) goes on with a job that was left unfinished: %s of %s parts of its input are done, and are not done again "
+            "(resume=False begins anew)", function, text, done, inputs,
+        )  # fmt: skip
+        return Prepared(folder, wanted, prefix)
     if mode is APPEND:
         warn_of_files(function, text, folder)
-    return folder, wanted
+    return Prepared(folder, wanted, None)
 
 
 def warn_of_files(function: str, path: str, folder: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
+from ._fingerprints import Described
 from ._overlapping import is_async
 
 #: Calls of an async function that are under way in one worker, unless the user says otherwise; as in Ray.
@@ -90,7 +91,7 @@ def definition_of(
     except Exception as error:
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
-    return Definition(pickle.dumps((name, data), protocol=5), captured, calls_ahead)
+    return Definition(Described.of(pickle.dumps((name, data), protocol=5), name, definition), captured, calls_ahead)
 
 
 def _check_arguments(

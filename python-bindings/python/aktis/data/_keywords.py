@@ -118,10 +118,10 @@ COLUMN_HINTS: dict[str, str] = dict.fromkeys(
 PYARROW_WRITER = {
     name: Refused("leave it out, or write the tables of iter_batches(batch_format='pyarrow') with pyarrow")
     for name in (
-        "version", "use_dictionary", "write_statistics", "use_deprecated_int96_timestamps", "coerce_timestamps",
-        "allow_truncated_timestamps", "data_page_size", "flavor", "compression_level", "use_byte_stream_split",
+        "version", "use_deprecated_int96_timestamps", "coerce_timestamps",
+        "allow_truncated_timestamps", "flavor", "use_byte_stream_split",
         "column_encoding", "data_page_version", "use_compliant_nested_type", "encryption_properties",
         "write_batch_size", "dictionary_pagesize_limit", "store_schema", "write_page_index", "write_page_checksum",
-        "sorting_columns", "store_decimal_as_integer",
+        "store_decimal_as_integer",
     )
 }  # fmt: skip

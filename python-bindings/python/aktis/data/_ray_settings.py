@@ -61,7 +61,6 @@ CONTEXT_REFUSED: dict[str, Refused] = {
     "wait_for_min_actors_s": Refused("work begins with the first actor that is ready", (-1, 0, None)),
     "override_object_store_memory_limit_fraction": Refused(
         "set execution_options.resource_limits.object_store_memory, in bytes"),
-    "checkpoint_config": Refused("a job begins anew; write parts of the input one after another to be able to go on"),
     "enforce_schemas": Refused("columns are always checked", (False, True)),
     "isolate_read_workers": Refused("limit the workers of the function instead: reading has no workers of its own",
                                     (False,)),

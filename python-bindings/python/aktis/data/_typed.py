@@ -6,11 +6,14 @@ nothing, so that a checker reports others.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
 if TYPE_CHECKING:
+    from pyarrow.parquet import SortingColumn
+
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
+    from .datasource import FilenameProvider
 
 T = TypeVar("T")
 
@@ -118,10 +121,11 @@ class WriteFileArgs(TypedDict, total=False):
     """Arguments of ``write_csv`` and its kin that they take for Ray's sake."""
 
     num_rows_per_file: int | None
+    max_rows_per_file: int | None
+    partition_cols: Sequence[str] | None
+    filename_provider: FilenameProvider | None
+    resume: Literal["auto"] | bool
     filesystem: None
-    filename_provider: None
-    partition_cols: None
-    max_rows_per_file: None
     arrow_csv_args_fn: None
     pandas_json_args_fn: None
     ray_remote_args: None
@@ -137,10 +141,13 @@ class WriteArgs(TypedDict, total=False):
     """Arguments of ``write_parquet`` that it takes for Ray's sake."""
 
     num_rows_per_file: int | None
-    partition_cols: None
+    compression_level: int | None
+    use_dictionary: bool | None
+    write_statistics: bool | None
+    data_page_size: int | None
+    sorting_columns: Sequence[SortingColumn] | None
     filesystem: None
     catalog: None
-    filename_provider: None
     arrow_open_stream_args: None
     min_bytes_per_file: None
     ray_remote_args: None

@@ -52,6 +52,8 @@ class LoadedFunction:
         self._function = functools.partial(_call, function, definition["args"], definition["kwargs"])
         self.name = definition["name"]
         self.calls_ahead: int = definition["calls_ahead"]
+        #: Whether each output is made when it is asked for: of functions that yield, of groups, of what is read.
+        self.is_lazy: bool = definition["kind"] in ("groups", "read") or _yields(definition["function"])
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
         self._keys: list[str] = definition["keys"]
@@ -223,6 +225,12 @@ class LoadedFunction:
         if not hasattr(result, "__len__") or isinstance(result, (str, bytes)):
             result = [result] * batch.num_rows
         return _batches.columns_to_arrow({column: result}, function, batch, given_format=self._format)
+
+
+def _yields(function: Any) -> bool:
+    """Whether a function, or a class whose objects are called, yields."""
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 
 def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:

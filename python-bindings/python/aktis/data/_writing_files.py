@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
-import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders, _running
+from . import _folders, _partition_columns
 from ._keywords import Keywords, Refused
+from ._output import Output
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     Mode = Literal["append", "overwrite", "ignore", "error"]
 
 #: For guesses at names that are misspelt.
-_USED = ("mode", "min_rows_per_file", "num_rows_per_file", "concurrency", "try_create_dir")
+_USED = (
+    "mode", "resume", "partition_cols", "filename_provider", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
+    "concurrency", "try_create_dir",
+)  # fmt: skip
 _REFUSED = {
     "filesystem": Refused("mount it, and write to its path"),
-    "filename_provider": Refused("rename the files after the job"),
-    "partition_cols": Refused("filter and write one folder per value", (None, [])),
-    "max_rows_per_file": Refused("use min_rows_per_file, or override_num_blocks where rows are read"),
     "arrow_open_stream_args": Refused("compress the files after the job", (None, {})),
     "arrow_csv_args_fn": Refused("give the arguments themselves"),
     "pandas_json_args_fn": Refused("give the arguments themselves"),
@@ -262,24 +262,27 @@ class WritingFiles:
     ) -> None:
         from ._formats import writing
 
-        function = sink.function
-        options = dict(options)
-        min_rows = options.pop("num_rows_per_file", None) or min_rows
-        Keywords(function, used=_USED, refused=_REFUSED).check(options)
-        _folders.check_counts(function, {"min_rows_per_file": min_rows, "concurrency": concurrency})
-        folder, wanted = _folders.prepared(self._plan, function, path, mode, try_create_dir=try_create_dir)
-        if folder is None:
-            return
-        execution = _running.start(
-            self._plan,
-            ordered=False,
-            sink={
-                "kind": "files", "operation": f"{function}()", "definition": writing.definition_of(sink), "folder": folder,
-                "prefix": uuid.uuid4().hex[:12], "min_rows_per_file": min_rows, "max_writers": concurrency, "mode": wanted,
-            },
+        function, more = sink.function, dict(options)
+        min_rows = more.pop("num_rows_per_file", None) or min_rows
+        max_rows = more.pop("max_rows_per_file", None)
+        columns = _partition_columns.checked(self._plan, function, more.pop("partition_cols", None))
+        output = Output(
+            function, path, mode, try_create_dir=try_create_dir, resume=more.pop("resume", "auto"),
+            filename_provider=more.pop("filename_provider", None), style="row" if sink.is_row_a_file() else "file",
         )  # fmt: skip
+        Keywords(function, used=_USED, refused=_REFUSED).check(more)
+        counts = {"min_rows_per_file": min_rows, "max_rows_per_file": max_rows, "concurrency": concurrency}
+        _folders.check_counts(function, counts)
+        if min_rows and max_rows and min_rows > max_rows:
+            raise ValueError(f"{function}(): min_rows_per_file is larger than max_rows_per_file: {counts}")
+        native = {
+            "kind": "files", "operation": f"{function}()", "definition": writing.definition_of(sink, max_rows),
+            "partition_cols": columns, "min_rows_per_file": min_rows, "max_writers": concurrency,
+        }  # fmt: skip
+        output.write(self._plan, native, self._keep_stats, written_as=(sink, max_rows))
+
+    def _keep_stats(self, execution: Any) -> None:
         self._stats = execution
-        _running.run(execution)
 
     def write_datasink(
         self, datasink: Datasink, *, concurrency: int | None = None, ray_remote_args: None = None

@@ -18,7 +18,7 @@ from typing import Any
 
 from .block import Block, BlockMetadata
 
-__all__ = ["BlockMetadata", "Datasink", "Datasource", "ReadTask", "TaskContext", "WriteResult"]
+__all__ = ["BlockMetadata", "Datasink", "Datasource", "FilenameProvider", "ReadTask", "TaskContext", "WriteResult"]
 
 
 class Datasource:
@@ -223,6 +223,43 @@ class Datasink:
     def min_rows_per_write(self) -> int | None:
         """Rows that a call should get; ``None``: as many as there are at hand."""
         return None
+
+
+class FilenameProvider:
+    """What files are called, for ``write_parquet(filename_provider=...)`` and its kin: a class of one's own with
+    :meth:`get_filename_for_task`. Called in this process, when all rows are written.
+
+    Args:
+        dataset_uuid: What default names begin with.
+        file_format: What they end in, without the dot.
+
+    >>> class Named(FilenameProvider):
+    ...     def get_filename_for_task(self, write_uuid, task_index):
+    ...         return f"words_{write_uuid}_{task_index:03}.{self.file_format}"
+    >>> Named(file_format="csv").get_filename_for_task("a1b2", 7)
+    'words_a1b2_007.csv'
+    """
+
+    def __init__(self, dataset_uuid: str | None = None, file_format: str | None = None) -> None:
+        self.dataset_uuid = dataset_uuid
+        self.file_format = file_format
+
+    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
+        """The name of a task's file. Where a task has several, their numbers come behind it, before its ending.
+
+        Args:
+            write_uuid: Of this job; names that have it in them are unique.
+            task_index: Which of the inputs of the last step it is, from 0.
+
+        Returns:
+            The name, without a folder.
+
+        >>> FilenameProvider("words", "json").get_filename_for_task("a1b2", 7)
+        'words_a1b2_000007.json'
+        """
+        begin = "" if self.dataset_uuid is None else f"{self.dataset_uuid}_"
+        ending = "" if self.file_format is None else f".{self.file_format}"
+        return f"{begin}{write_uuid}_{task_index:06}{ending}"
 
 
 class WriteTask:

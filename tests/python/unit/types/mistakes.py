@@ -123,7 +123,7 @@ def datasets() -> None:
     ds.map(Model, num_gpu=1)  # mistake
     ds.flat_map(lambda row: {"x": 1})  # mistake
     ds.write_parquet("out/", mode="overwrit")  # mistake
-    ds.write_parquet("out/", partition_cols=["x"])  # mistake
+    ds.write_parquet("out/", partition_cols=3)  # mistake
     ds.sort(3)  # mistake
     ds.take("3")  # mistake
     print(ds.take_batch().shape)  # mistake

@@ -41,25 +41,26 @@ def open_writer(definition: bytes, folder: str, stem: str) -> Writer:
     """What the native sink of an input writes with."""
     from aktis._values import definition as _definition
 
-    _, data = pickle.loads(definition)
-    return Writer(_definition.load(data), folder, stem)
+    _, data, most_rows = pickle.loads(definition)
+    return Writer(_definition.load(data), folder, stem, most_rows)
 
 
-def definition_of(sink: FileSink) -> bytes:
-    """The sink as it travels to workers."""
+def definition_of(sink: FileSink, most_rows: int | None) -> bytes:
+    """The sink as it travels to workers, with the most rows of a file."""
     from aktis._values import definition as _definition
 
-    return pickle.dumps((sink.function, _definition._dump(sink, object()).data), protocol=5)
+    return pickle.dumps((sink.function, _definition._dump(sink, object()).data, most_rows), protocol=5)
 
 
 class Writer:
-    """The files of one input: one, or as many as rows have different columns; or one per row."""
+    """The files of one input: one, or as many as rows have different columns or their number needs; or one per row."""
 
-    def __init__(self, sink: FileSink, folder: str, stem: str) -> None:
+    def __init__(self, sink: FileSink, folder: str, stem: str, most_rows: int | None = None) -> None:
         self.name = f"{sink.function}()"
         self._sink = sink
         self._folder = folder
         self._stem = stem
+        self._most_rows = most_rows
         self._files: list[tuple[str, int]] = []
         self._open: Any = None
         self._schema: Any = None
@@ -67,14 +68,19 @@ class Writer:
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
         """Takes rows."""
-        if self._sink.is_row_a_file():
-            for row in range(batch.num_rows):
-                self._add(batch.slice(row, 1))
-                self._close()
-            return
+        most = 1 if self._sink.is_row_a_file() else self._most_rows
         if self._open is not None and not self._sink.is_alike(self._schema, batch.schema):
             self._close()
-        self._add(batch)
+        if most is None or (batch.num_rows == 0 and not self._sink.is_row_a_file()):
+            self._add(batch)
+            return
+        first = 0
+        while first < batch.num_rows:
+            room = most - self._rows
+            self._add(batch.slice(first, room))
+            first += room
+            if self._rows >= most:
+                self._close()
 
     def _add(self, batch: pyarrow.RecordBatch) -> None:
         if self._open is None:

@@ -1,0 +1,125 @@
+//! What makes a job the same as one before, so that it can be taken up where that was left.
+//!
+//! Functions are not looked into: whoever made them knows what they are.
+
+use bytes::Bytes;
+
+use super::job::JobPlan;
+use super::operator::{Function, Operator};
+use super::task::StageTask;
+use crate::digest::Digest;
+use crate::ledger::Trait;
+use crate::plan::Expression;
+use crate::registered::Registered;
+use crate::sources;
+use crate::wire;
+
+/// Functions of expressions that give other values when the rows before are not computed again.
+const BY_ROW: [&str; 4] = [
+    "monotonically_increasing_id",
+    "random",
+    "uuid",
+    "row_number",
+];
+
+impl JobPlan {
+    /// What the job is, but for its functions; or why it is not taken up, in words that fit behind "because".
+    pub fn identity(&self) -> Result<Vec<Trait>, String> {
+        let [stage] = self.stages.as_slice() else {
+            return Err("it has several stages, which a sort, a join, a group, a limit, functions with different resources, \
+                        min_rows_per_file and concurrency make"
+                .to_owned());
+        };
+        let source = stage
+            .source
+            .as_ref()
+            .and_then(|plan| Some((plan, plan.table.as_deref()?)));
+        let Some((plan, table)) = source else {
+            return Err("it reads nothing".to_owned());
+        };
+        if stage.row_limit.is_some() || plan.row_limit.is_some() {
+            return Err(
+                "limit() takes what comes first, which is something else in every run".to_owned(),
+            );
+        }
+        if stage
+            .steps
+            .iter()
+            .any(|step| matches!(step.operator, Operator::Relational(_)))
+        {
+            return Err("it works on all rows of an input at once".to_owned());
+        }
+        let source = sources::of_table(table).ok_or("its source is unknown")?;
+        let mut traits = source.identity()?;
+        let mut digest = Digest::new();
+        digest.add(&format!("{:?} {:?}", plan.columns, plan.filters));
+        digest.add(&(stage.batch_rows, stage.window_rows, stage.has_map));
+        digest.add(&self.steps_without_functions()?);
+        traits.push(Trait::new("steps", digest.text()));
+        Ok(traits)
+    }
+
+    /// The steps as they travel, with nothing in the place of functions.
+    fn steps_without_functions(&self) -> Result<Vec<u8>, String> {
+        let steps = self.stages.iter().flat_map(|stage| stage.to_steps().0);
+        let without = steps.map(|step| match step {
+            Operator::Map(mut call) => {
+                if let Function::Python(definition) = &mut call.function {
+                    *definition = Bytes::new();
+                }
+                Operator::Map(call)
+            }
+            other => other,
+        });
+        let task = StageTask {
+            name: String::new(),
+            source: Registered {
+                kind: String::new(),
+                settings: Bytes::new(),
+            },
+            steps: without.collect(),
+            sink: None,
+            block_bytes: 0,
+            row_limit: None,
+            memory_bytes: 0,
+            prefetch_batches: 0,
+            partitioner: None,
+            group: None,
+        };
+        let spec = wire::encode_task(&task).map_err(|error| error.to_string())?;
+        Ok(prost::Message::encode_to_vec(&spec))
+    }
+
+    /// Whether it is worth noting rows that were made: a function makes them, and none of the steps behind it counts rows.
+    pub(crate) fn notes_rows(&self) -> bool {
+        let [stage] = self.stages.as_slice() else {
+            return false;
+        };
+        let mut steps = stage.steps.iter().map(|step| &step.operator);
+        let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
+        has_function && !steps.any(counts_rows)
+    }
+}
+
+fn counts_rows(step: &Operator) -> bool {
+    let by_row = |expression: &Expression| {
+        let text = match expression {
+            Expression::Planned(expr) => expr.to_string(),
+            Expression::Text(text) => text.clone(),
+        };
+        BY_ROW.iter().any(|function| text.contains(function))
+    };
+    match step {
+        Operator::Filter(expression) => by_row(expression),
+        Operator::Project(columns) | Operator::Compute(columns) => {
+            columns.iter().any(|column| by_row(&column.expression))
+        }
+        Operator::Sample { .. } | Operator::Relational(_) => true,
+        Operator::Select(_)
+        | Operator::Drop(_)
+        | Operator::Rename(_)
+        | Operator::Conform(_)
+        | Operator::Declare(_)
+        | Operator::Map(_) => false,
+    }
+}

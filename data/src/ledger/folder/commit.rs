@@ -1,0 +1,120 @@
+//! The moment in which the files of a job become visible.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use bytes::Bytes;
+
+use super::{BEGUN, FINISHED, FolderOutput, OLD_FOLDER, UNFINISHED, from_target, no_book};
+use crate::ledger::SaveMode;
+use crate::ledger::record::{Committing, Entry, Finished, LEDGERS, Rename};
+use crate::ledger::{book, durable};
+use crate::os_error;
+
+impl FolderOutput {
+    /// Makes all files visible, or fails somewhere on the way. `synced`: those that are on the disk already.
+    pub(super) fn commit(&mut self, synced: &HashSet<String>) -> Result<(), TaskFailure> {
+        let operation = self.format.operation().to_owned();
+        let target = self.target.display().to_string();
+        let failed = |error: &io::Error| {
+            let what = format!("{operation}: make the files of {target} visible");
+            os_error::failure(&what, error, ErrorCode::InvalidArgument)
+        };
+        if self.identity.is_some() {
+            self.write_done(synced).map_err(|error| failed(&error))?;
+        } else {
+            self.sync_files(synced).map_err(|error| failed(&error))?;
+        }
+        if let Some(names) = &self.names {
+            names.apply(&operation, &mut self.files)?;
+        }
+        self.rename_all().map_err(|error| failed(&error))
+    }
+
+    /// The ledger's last word decides: what was done before is undone unless that is said (`SINK-1`).
+    fn rename_all(&mut self) -> io::Result<()> {
+        let job = self.job_folder();
+        let committing = self.names_that_change()?;
+        let book = self.book.as_mut().ok_or_else(no_book)?;
+        book.write(Entry::Committing(committing.clone()))?;
+        book.sync(&self.target, &self.prefix)?;
+        book::sync_folder(&self.target)?;
+        if self.mode == SaveMode::Overwrite {
+            let old = job.join(OLD_FOLDER);
+            fs::create_dir_all(&old)?;
+            for entry in &committing.replaced {
+                let entry = OsStr::from_bytes(entry);
+                fs::rename(self.target.join(entry), old.join(entry))?;
+            }
+        }
+        let mut folders = HashSet::new();
+        for rename in &committing.renames {
+            let path = self.target.join(&rename.path);
+            if let Some(folder) = path.parent()
+                && folders.insert(folder.to_owned())
+            {
+                fs::create_dir_all(folder)?;
+            }
+            fs::rename(self.target.join(&rename.unfinished), path)?;
+        }
+        folders
+            .iter()
+            .try_for_each(|folder| durable::sync_folder(folder))?;
+        durable::sync_folder(&self.target)?;
+        let book = self.book.as_mut().ok_or_else(no_book)?;
+        book.write(Entry::Finished(Finished {}))?;
+        book.sync(&self.target, &self.prefix)?;
+        let finished = self.target.join(format!("{FINISHED}{}", self.prefix));
+        fs::rename(&job, &finished)?;
+        if let Err(error) = fs::remove_dir_all(&finished) {
+            tracing::warn!(%error, folder = %finished.display(), "what was replaced is still there, hidden");
+        }
+        book::remove(&self.target, &self.prefix)
+    }
+
+    fn names_that_change(&self) -> io::Result<Committing> {
+        let replaced = match self.mode {
+            SaveMode::Overwrite => visible_entries(&self.target)?,
+            _ => Vec::new(),
+        };
+        let mut renames = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let path = Path::new(&file.path);
+            // Names of its own are taken by no other job.
+            if self.names.is_some()
+                && self.mode != SaveMode::Overwrite
+                && path.symlink_metadata().is_ok()
+            {
+                let why = format!("there is a file {} already", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+            }
+            renames.push(Rename {
+                unfinished: from_target(&self.target, &file.unfinished),
+                path: from_target(&self.target, &file.path),
+            });
+        }
+        Ok(Committing { replaced, renames })
+    }
+}
+
+/// The entries of a folder that are not a job's own.
+fn visible_entries(folder: &Path) -> io::Result<Vec<Bytes>> {
+    let names: io::Result<Vec<_>> = fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect();
+    let is_a_jobs = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        name == LEDGERS
+            || [UNFINISHED, FINISHED, BEGUN]
+                .iter()
+                .any(|jobs| name.starts_with(jobs))
+    };
+    let names = names?.into_iter().filter(|name| !is_a_jobs(name));
+    Ok(names.map(|name| Bytes::from(name.into_vec())).collect())
+}

@@ -1,0 +1,242 @@
+//! Journals: the rows of an input that is not done yet, as they are made.
+//!
+//! ```text
+//!  <attempt>-<input>.journal
+//!    Head       from which place in the input on
+//!    Written    rows, and the place up to which they are all there is
+//!    Written    ...
+//! ```
+//! A place counts the rows that came to the first function of the job. Whoever takes the input up writes the rows of its journals,
+//! passes over as many rows before the first function, and calls no function twice. Frames have checksums ([`frames`]), so that a
+//! journal needs no sync: what the disk has lost of it was never written.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::frames;
+use crate::block;
+
+const ENDING: &str = ".journal";
+
+/// One entry.
+#[derive(Clone, PartialEq, Message)]
+struct JournalRecord {
+    #[prost(oneof = "JournalEntry", tags = "1, 2")]
+    entry: Option<JournalEntry>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum JournalEntry {
+    #[prost(message, tag = "1")]
+    Head(Head),
+    #[prost(message, tag = "2")]
+    Written(WrittenRows),
+}
+
+/// Always the first.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Head {
+    /// The place that it goes on from.
+    #[prost(uint64, tag = "1")]
+    from: u64,
+}
+
+/// Rows that are there.
+#[derive(Clone, PartialEq, Message)]
+struct WrittenRows {
+    /// The place up to which these and the rows before them are all there is.
+    #[prost(uint64, tag = "1")]
+    to: u64,
+    /// Arrow streams: one for rows with the same columns.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    rows: Vec<Bytes>,
+}
+
+/// A part of a journal that counts.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct JournalPart {
+    /// Where it lies.
+    #[prost(string, tag = "1")]
+    pub path: String,
+    /// The place up to which it is read.
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+}
+
+/// Whether a file in a job's folder is a journal.
+pub(super) fn is_journal(name: &str) -> bool {
+    input_of(name).is_some()
+}
+
+/// Which input a journal is of; `None`: it is none.
+pub(super) fn input_of(name: &str) -> Option<u64> {
+    let (_, input) = name.strip_suffix(ENDING)?.split_once('-')?;
+    input.parse().ok()
+}
+
+/// The path of the journal of an attempt.
+pub(crate) fn path_of(job: &Path, attempt: u64, input: u64) -> PathBuf {
+    job.join(format!("{attempt}-{input}{ENDING}"))
+}
+
+/// Removes the journals of inputs that are done.
+pub(super) fn remove(job: &Path, inputs: &HashSet<u64>) {
+    let Ok(entries) = fs::read_dir(job) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let input = input_of(&entry.file_name().to_string_lossy());
+        if input.is_some_and(|input| inputs.contains(&input))
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::debug!(%error, path = %entry.path().display(), "a journal goes with its folder");
+        }
+    }
+}
+
+fn journals_of(job: &Path, input: u64) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(job) else {
+        return Vec::new();
+    };
+    let entries = entries.flatten();
+    let of_input =
+        entries.filter(|entry| input_of(&entry.file_name().to_string_lossy()) == Some(input));
+    of_input.map(|entry| entry.path()).collect()
+}
+
+/// The journals that an input is taken up with, in order, and the place where they end.
+pub(crate) fn chain(job: &Path, input: u64) -> (Vec<JournalPart>, u64) {
+    let mut spans: Vec<(u64, JournalPart)> = Vec::new();
+    for path in journals_of(job, input) {
+        let Ok((head, written)) = read(&path) else {
+            continue;
+        };
+        let ends = written.iter().map(|written| written.to);
+        let path = path.display().to_string();
+        spans.extend(ends.map(|to| {
+            (
+                head.from,
+                JournalPart {
+                    path: path.clone(),
+                    to,
+                },
+            )
+        }));
+    }
+    // The farthest of those that begin where the chain ends: several attempts may have begun at one place.
+    let (mut parts, mut end) = (Vec::new(), 0);
+    while let Some((_, part)) = spans
+        .iter()
+        .filter(|(from, part)| *from == end && part.to > end)
+        .max_by_key(|(_, part)| part.to)
+    {
+        end = part.to;
+        parts.push(part.clone());
+    }
+    (parts, end)
+}
+
+fn read(path: &Path) -> io::Result<(Head, Vec<WrittenRows>)> {
+    let bytes = fs::read(path)?;
+    let (records, _) = frames::read::<JournalRecord>(&bytes);
+    let mut entries = records.into_iter().filter_map(|record| record.entry);
+    let Some(JournalEntry::Head(head)) = entries.next() else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a journal without a head",
+        ));
+    };
+    let written = entries.filter_map(|entry| match entry {
+        JournalEntry::Written(written) => Some(written),
+        JournalEntry::Head(_) => None,
+    });
+    Ok((head, written.collect()))
+}
+
+/// The rows of a journal's part, as Arrow streams.
+pub(crate) fn rows_of(part: &JournalPart) -> io::Result<Vec<Bytes>> {
+    let (_, written) = read(Path::new(&part.path))?;
+    if written.last().is_none_or(|last| last.to < part.to) {
+        let why = format!(
+            "{} ends before the place {} that was found in it",
+            part.path, part.to
+        );
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+    }
+    let counting = written
+        .into_iter()
+        .take_while(|written| written.to <= part.to);
+    Ok(counting.flat_map(|written| written.rows).collect())
+}
+
+/// A journal that is being written.
+pub(crate) struct Journal(File);
+
+impl Journal {
+    /// Begins one that goes on from this place.
+    pub(crate) fn begin(path: &Path, from: u64) -> io::Result<Self> {
+        let mut made = Self(File::create_new(path)?);
+        made.write(JournalEntry::Head(Head { from }))?;
+        Ok(made)
+    }
+
+    /// Adds rows: these and those before are all there is up to this place.
+    pub(crate) fn add(&mut self, to: u64, batches: &[RecordBatch]) -> io::Result<()> {
+        let alike = batches.chunk_by(|one, other| one.schema() == other.schema());
+        let encode = |alike: &[RecordBatch]| {
+            block::encode(&alike[0].schema(), alike).map_err(io::Error::other)
+        };
+        let rows: io::Result<Vec<Bytes>> = alike.map(encode).collect();
+        self.write(JournalEntry::Written(WrittenRows { to, rows: rows? }))
+    }
+
+    fn write(&mut self, entry: JournalEntry) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frames::push(&mut bytes, &JournalRecord { entry: Some(entry) });
+        self.0.write_all(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ids, rows};
+
+    fn ids_of(parts: &[JournalPart]) -> Vec<i64> {
+        let streams = parts.iter().flat_map(|part| rows_of(part).expect("reads"));
+        let batches = streams.flat_map(|stream| block::decode(stream).expect("is a stream").1);
+        ids(&batches.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn journals_go_on_where_others_end_and_are_cut_off_anywhere() {
+        let job = tempfile::tempdir().expect("a temporary folder");
+        let mut first = Journal::begin(&path_of(job.path(), 1, 7), 0).expect("begins");
+        first.add(2, &[rows(0, 2)]).expect("writes");
+        first.add(4, &[rows(2, 1), rows(3, 1)]).expect("writes");
+        let whole = fs::read(path_of(job.path(), 1, 7)).expect("reads");
+        for cut in 0..=whole.len() {
+            fs::write(path_of(job.path(), 1, 7), &whole[..cut]).expect("writes");
+            let (parts, end) = chain(job.path(), 7);
+            assert_eq!(ids_of(&parts), (0..end as i64).collect::<Vec<_>>());
+        }
+        // Another attempt that came less far, one that went on, one of another input.
+        let mut slow = Journal::begin(&path_of(job.path(), 2, 7), 0).expect("begins");
+        slow.add(2, &[rows(0, 2)]).expect("writes");
+        let mut next = Journal::begin(&path_of(job.path(), 3, 7), 4).expect("begins");
+        next.add(5, &[]).expect("writes");
+        next.add(6, &[rows(4, 1)]).expect("writes");
+        Journal::begin(&path_of(job.path(), 4, 8), 0).expect("begins");
+        let (parts, end) = chain(job.path(), 7);
+        assert_eq!((ids_of(&parts), end), (vec![0, 1, 2, 3, 4], 6));
+        remove(job.path(), &HashSet::from([7]));
+        assert_eq!(chain(job.path(), 7), (Vec::new(), 0));
+        assert_eq!(journals_of(job.path(), 8).len(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a ledger says: `docs/ledger.md` describes it for others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::frames;
+use super::ranges::Ranges;
+use crate::wire::spec::WrittenFile;
+
+/// The folder in a target that has the ledgers of its jobs. Readers pass over names that begin so.
+pub(super) const LEDGERS: &str = "_aktis";
+/// The form that this build writes and reads.
+pub(super) const FORMAT: u32 = 1;
+
+/// One entry.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Record {
+    #[prost(oneof = "Entry", tags = "1, 2, 3, 4, 5")]
+    pub(super) entry: Option<Entry>,
+}
+
+/// What is said.
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Entry {
+    /// Always the first.
+    #[prost(message, tag = "1")]
+    Begun(Begun),
+    /// These inputs are done, and their files are on the disk.
+    #[prost(message, tag = "2")]
+    Done(Done),
+    /// From here on names change.
+    #[prost(message, tag = "3")]
+    Committing(Committing),
+    /// The output is final.
+    #[prost(message, tag = "4")]
+    Finished(Finished),
+    /// What `Committing` had begun was undone.
+    #[prost(message, tag = "5")]
+    Undone(Finished),
+}
+
+/// What job this is.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Begun {
+    #[prost(uint32, tag = "1")]
+    pub(super) format: u32,
+    /// The target was not there before.
+    #[prost(bool, tag = "2")]
+    pub(super) is_new: bool,
+    /// What tells it from other jobs; nothing: it is not taken up again.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) identity: Vec<Trait>,
+    /// How many workers its input was cut for.
+    #[prost(uint64, tag = "4")]
+    pub(super) workers: u64,
+    /// How many inputs that gave.
+    #[prost(uint64, tag = "5")]
+    pub(super) inputs: u64,
+}
+
+/// One thing that makes a job what it is: `function embed`, and a digest of it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Trait {
+    /// For people.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Equal if and only if the thing is the same.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+impl Trait {
+    /// Of this name.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// Inputs that are done.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Done {
+    /// Their places in the order of the source, as ranges: begin and end, begin and end.
+    #[prost(uint64, repeated, tag = "1")]
+    pub(super) inputs: Vec<u64>,
+    /// Paths are from the target on.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) files: Vec<WrittenFile>,
+}
+
+/// Names that change.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Committing {
+    /// Entries of the target that go into the job's folder `old`.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub(super) replaced: Vec<Bytes>,
+    /// Files that become visible.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) renames: Vec<Rename>,
+}
+
+/// A file's two names, from the target on.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Rename {
+    #[prost(string, tag = "1")]
+    pub(super) unfinished: String,
+    #[prost(string, tag = "2")]
+    pub(super) path: String,
+}
+
+/// Nothing more to say.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Finished {}
+
+/// The path of a job's ledger.
+pub(super) fn path_of(target: &Path, prefix: &str) -> PathBuf {
+    target.join(LEDGERS).join(format!("{prefix}.ledger"))
+}
+
+/// What a ledger says, taken together.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// `None`: it ends before that.
+    pub(super) begun: Option<Begun>,
+    pub(super) done: Ranges,
+    /// By the name that they have until they are visible; the last word on a file counts.
+    pub(super) files: BTreeMap<String, WrittenFile>,
+    pub(super) committing: Option<Committing>,
+    pub(super) is_finished: bool,
+    /// Bytes that are whole.
+    pub(super) bytes: u64,
+}
+
+impl Told {
+    /// Reads a ledger; there may be none.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let (records, bytes) = frames::read::<Record>(&bytes);
+        let mut told = Self {
+            bytes: bytes as u64,
+            ..Self::default()
+        };
+        records.into_iter().for_each(|record| told.hear(record));
+        Ok(told)
+    }
+
+    fn hear(&mut self, record: Record) {
+        match record.entry {
+            Some(Entry::Begun(begun)) => self.begun = Some(begun),
+            Some(Entry::Done(done)) => {
+                for range in done.inputs.chunks_exact(2) {
+                    self.done.add(range[0], range[1]);
+                }
+                let files = done.files.into_iter();
+                self.files
+                    .extend(files.map(|file| (file.unfinished.clone(), file)));
+            }
+            Some(Entry::Committing(committing)) => self.committing = Some(committing),
+            Some(Entry::Finished(Finished {})) => self.is_finished = true,
+            Some(Entry::Undone(Finished {})) => self.committing = None,
+            // Of another format, which `Begun` says.
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Notes rows that a sink has taken, so that nobody has to make them again when the input is taken up ([`journal`]).
+//!
+//! What is noted is written twice, so it must be worth it: only while noting takes a small part of the time that the rows take.
+//! Rows that are made faster than they are noted are made again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use crate::block::{self, data_bytes};
+use crate::ledger::journal::{self, Journal, JournalPart};
+
+/// Rows wait so long to be noted together.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Of this part of the time, at most.
+const PART: u32 = 50;
+/// What noting takes, about: it is not tried to find out.
+const NANOS_PER_BYTE: u64 = 2;
+/// Rows that wait, at most. What makes more of them in [`PATIENCE`], or while it rests, is too fast.
+const MAX_WAITING_BYTES: u64 = 16 << 20;
+
+/// Notes the rows of an input.
+pub(super) struct Noting {
+    path: PathBuf,
+    /// The place from which on it notes.
+    from: u64,
+    /// `None`: nothing is noted yet.
+    journal: Option<Journal>,
+    waiting: Vec<RecordBatch>,
+    waiting_bytes: u64,
+    /// Up to here all is noted.
+    noted: u64,
+    began: Instant,
+    noted_at: Instant,
+    spent: Duration,
+}
+
+impl Noting {
+    /// Notes what comes behind `from`.
+    pub(super) fn new(path: PathBuf, from: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            path,
+            from,
+            journal: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            noted: from,
+            began: now,
+            noted_at: now,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// The sink has taken a batch. `before`: what was written before it is all that becomes of the rows before that place; `after`:
+    /// so is what is written now. Returns whether noting goes on.
+    pub(super) fn took(
+        &mut self,
+        batch: RecordBatch,
+        before: Option<u64>,
+        after: Option<u64>,
+    ) -> bool {
+        if before.is_some_and(|place| !self.reached(place)) {
+            return false;
+        }
+        self.waiting_bytes += data_bytes(&batch);
+        self.waiting.push(batch);
+        let goes_on = after.is_none_or(|place| self.reached(place));
+        goes_on && self.waiting_bytes <= MAX_WAITING_BYTES
+    }
+
+    /// What was written so far is all that becomes of the rows before `place`. Returns whether noting goes on.
+    fn reached(&mut self, place: u64) -> bool {
+        let next = Duration::from_nanos(self.waiting_bytes.saturating_mul(NANOS_PER_BYTE));
+        let rests = self.noted_at.elapsed() < PATIENCE
+            || (self.spent + next).saturating_mul(PART) > self.began.elapsed();
+        if place == self.noted || rests {
+            return true;
+        }
+        let began = Instant::now();
+        let outcome = self.note(place);
+        self.spent += began.elapsed();
+        self.noted_at = Instant::now();
+        match outcome {
+            Ok(()) => true,
+            Err(error) => {
+                // The sink will say so if its disk is full.
+                tracing::warn!(%error, path = %self.path.display(), "rows are not noted any more");
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, place: u64) -> io::Result<()> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            none => none.insert(Journal::begin(&self.path, self.from)?),
+        };
+        journal.add(place, &self.waiting)?;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.noted = place;
+        Ok(())
+    }
+}
+
+/// The rows that earlier attempts have noted.
+pub(super) struct Noted {
+    parts: VecDeque<JournalPart>,
+    batches: VecDeque<RecordBatch>,
+}
+
+impl Noted {
+    pub(super) fn new(parts: Vec<JournalPart>) -> Self {
+        Self {
+            parts: parts.into(),
+            batches: VecDeque::new(),
+        }
+    }
+
+    /// The next of them.
+    pub(super) fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        while self.batches.is_empty() {
+            let Some(part) = self.parts.pop_front() else {
+                return Ok(None);
+            };
+            let failed = |error: &dyn std::fmt::Display| {
+                let message = format!("read the journal {}: {error}", part.path);
+                TaskFailure::new(ErrorCode::Internal, message)
+            };
+            for stream in journal::rows_of(&part).map_err(|error| failed(&error))? {
+                let (_, batches) = block::decode(stream).map_err(|error| failed(&error))?;
+                self.batches.extend(batches);
+            }
+        }
+        Ok(self.batches.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rows;
+
+    #[test]
+    fn rows_that_are_made_faster_than_they_are_noted_are_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = journal::path_of(folder.path(), 1, 0);
+        let mut noting = Noting::new(path.clone(), 0);
+        let fast = rows(0, 1 << 16);
+        let places = 1..1000;
+        let taken = places.take_while(|&place| noting.took(fast.clone(), None, Some(place)));
+        let bytes = taken.count() as u64 * data_bytes(&fast);
+        assert!(bytes <= MAX_WAITING_BYTES && !path.exists(), "{bytes}");
+    }
+
+    #[test]
+    fn rows_of_slow_functions_are_noted_up_to_places_that_are_known() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = journal::path_of(folder.path(), 1, 0);
+        let mut noting = Noting::new(path.clone(), 10);
+        noting.began -= Duration::from_secs(10);
+        let mut took = |first: i64, before, after| {
+            noting.noted_at -= Duration::from_secs(1);
+            assert!(noting.took(rows(first, 2), before, after));
+        };
+        took(0, Some(10), None);
+        assert!(!path.exists(), "nothing was known to be all");
+        took(2, Some(12), None);
+        took(4, None, Some(16));
+        took(6, None, None);
+        let mut noted = Noted::new(vec![JournalPart {
+            path: path.display().to_string(),
+            to: 16,
+        }]);
+        let mut batches = Vec::new();
+        while let Some(batch) = noted.next().expect("reads") {
+            batches.push(batch);
+        }
+        assert_eq!(crate::testing::ids(&batches), [0, 1, 2, 3, 4, 5]);
+    }
+}

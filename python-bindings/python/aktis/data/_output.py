@@ -1,0 +1,77 @@
+"""A job that writes files into a folder: whether it goes on with one that was left unfinished, and its run."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from typing import Any, Literal
+
+from . import _folders, _identities, _running
+from ._context import DataContext
+from ._formats.naming import Style, namer
+
+#: What ``resume`` may be.
+Resume = Literal["auto"] | bool
+
+
+class Output:
+    """What the methods that write say of their files, and where these go."""
+
+    def __init__(
+        self, function: str, path: Any, mode: Any, *, try_create_dir: bool, resume: Any, filename_provider: Any, style: Style
+    ) -> None:  # fmt: skip
+        if resume not in ("auto", True, False):
+            raise ValueError(f"{function}(resume={resume!r}): it is 'auto', True or False")
+        self._function = function
+        self._path = path
+        self._mode = mode
+        self._try_create_dir = try_create_dir
+        self._resume = resume
+        self._provider = filename_provider
+        self._style: Style = style
+
+    def write(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any = None) -> None:
+        """Runs the plan into the sink. ``keep`` is given the execution as soon as there is one; ``written_as``: what of the sink's
+        settings only Python understands."""
+        sink = {**sink, "folder": "", "prefix": "", "mode": "append", "names": None, "identity": None, "takes_up": False}
+        traits, why = _identities.identity_of(plan, sink, written_as) if self._resume is not False else (None, "")
+        self._say_why_not(why)
+        found = _folders.prepared(
+            plan, self._function, self._path, self._mode, try_create_dir=self._try_create_dir, identity=traits, resume=self._resume
+        )
+        if found is None:
+            return
+        prefix = found.takes_up or uuid.uuid4().hex[:12]
+        adds_files = found.mode != "overwrite"
+        sink |= {
+            "folder": found.path, "prefix": prefix, "mode": found.mode, "identity": traits, "takes_up": found.takes_up is not None,
+            "names": namer(self._function, self._provider, prefix, self._style, adds_files=adds_files),
+        }  # fmt: skip
+        try:
+            execution = _running.start(plan, ordered=False, sink=sink)
+            keep(execution)
+            _running.run(execution)
+        except BaseException as error:
+            if traits is not None and os.path.exists(os.path.join(found.path, "_aktis", f"{prefix}.ledger")):
+                error.add_note(
+                    f"{self._function}(): what is done so far is kept, hidden in {found.path}: the same job goes on with it, and "
+                    "resume=False begins anew"
+                )
+            raise
+
+    def _say_why_not(self, why: str) -> None:
+        if not why:
+            return
+        if self._resume is True:
+            raise ValueError(
+                f"{self._function}(resume=True): this job cannot be taken up where it was left, because {why}; resume=\"auto\" runs it "
+                "as a whole"
+            )
+        if DataContext.get_current().checkpoint_config is not None:
+            from aktis._messages.user_warning import warn
+
+            warn(
+                f"{self._function}(): DataContext.checkpoint_config is set, but this job will begin anew if it does not end, because {why}",
+                UserWarning,
+            )
