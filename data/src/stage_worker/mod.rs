@@ -30,6 +30,8 @@ use running::RunningInput;
 
 use std::path::Path;
 
+use std::path::PathBuf;
+
 use aktis_common::error::ErrorCode;
 use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
 use aktis_worker::{TaskFailure, Value};
