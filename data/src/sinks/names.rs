@@ -23,7 +23,9 @@ pub struct Named {
 
 /// Gives a name to each file, without its folder.
 #[derive(Clone)]
-pub struct FileNames(Arc<dyn Fn(Vec<Named>) -> Result<Vec<String>, TaskFailure> + Send + Sync>);
+pub struct FileNames(Arc<NameFiles>);
+
+type NameFiles = dyn Fn(Vec<Named>) -> Result<Vec<String>, TaskFailure> + Send + Sync;
 
 impl FileNames {
     /// Names by this function, which gives as many as it gets.

@@ -28,9 +28,7 @@ use noting::{Noted, Noting};
 use output::Output;
 use running::RunningInput;
 
-use std::path::Path;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};

@@ -39,7 +39,7 @@ struct RunningThread {
 
 enum Request {
     Ready,
-    Start(InputSpec, Vec<Bytes>),
+    Start(Box<InputSpec>, Vec<Bytes>),
     Pull,
 }
 
@@ -173,7 +173,7 @@ impl StagePool for InProcessPool {
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure> {
         let blocks: Result<Vec<Bytes>, TaskFailure> = blocks.iter().map(read).collect();
-        self.request(worker, Request::Start(input.0, blocks?))
+        self.request(worker, Request::Start(Box::new(input.0), blocks?))
     }
 
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
@@ -218,7 +218,7 @@ fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
 fn serve(worker: &mut StageWorker, request: Request) -> Answer {
     let pulled = match request {
         Request::Ready => return Answer::Ready(worker.ready()),
-        Request::Start(input, blocks) => worker.start(input, blocks).and_then(|()| worker.pull()),
+        Request::Start(input, blocks) => worker.start(*input, blocks).and_then(|()| worker.pull()),
         Request::Pull => worker.pull(),
     };
     Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))
