@@ -30,7 +30,9 @@ def folders(path):
 
 def rows_of(path, columns):
     table = pyarrow.dataset.dataset(path, partitioning="hive").to_table()
-    return sorted(map(repr, table.select(columns).cast(pyarrow.schema([(name, "string") for name in columns])).to_pylist()))
+    return sorted(
+        map(repr, table.select(columns).cast(pyarrow.schema([(name, "string") for name in columns])).to_pylist())
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +61,9 @@ def test_several_columns_are_folders_in_folders_and_come_back(tmp_path):
         assert folders(out) == sorted(f"lang={lang}/day={day}" for lang in ("en", "de", "pt%20br") for day in range(4))
         rows = getattr(aktis.data, read)(str(out)).take_all()
         assert sorted(row["id"] for row in rows) == list(range(1000))
-        assert all(row["lang"] == ["en", "de", "pt br"][row["id"] % 3] and int(row["day"]) == row["id"] % 4 for row in rows)
+        assert all(
+            row["lang"] == ["en", "de", "pt br"][row["id"] % 3] and int(row["day"]) == row["id"] % 4 for row in rows
+        )
     one = next((tmp_path / "write_parquet").rglob("*.parquet"))
     assert parquet.read_schema(one).names == ["id"]
 
@@ -75,7 +79,12 @@ def test_thousands_of_folders_have_all_rows(tmp_path):
 
 def test_columns_that_are_no_folders_are_refused_before_anything_runs(tmp_path):
     ds = aktis.data.range(3)
-    for columns, why in (["x"], "no column 'x'"), (["id"], "nothing is left"), (["id", "id"], "twice"), (["a/b"], "rename"):
+    for columns, why in (
+        (["x"], "no column 'x'"),
+        (["id"], "nothing is left"),
+        (["id", "id"], "twice"),
+        (["a/b"], "rename"),
+    ):
         with pytest.raises(ValueError, match=why):
             ds.write_parquet(tmp_path / "out", partition_cols=columns)
     with pytest.raises(TypeError, match="a list of column names"):
@@ -130,8 +139,16 @@ def test_provider_names_the_files_as_in_ray(tmp_path):
     names = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("parquet", "csv", "many")}
     [uuid] = {name.split("-")[1] for name in names["csv"]}
     assert names["csv"] == [f"part-{uuid}-000.csv", f"part-{uuid}-001.csv"]
-    assert [name.replace(name.split("-")[1], "U") for name in names["parquet"]] == ["part-U-000-0.parquet", "part-U-001-0.parquet"]
-    assert [name[-14:] for name in names["many"]] == ["000_000000.csv", "000_000001.csv", "001_000000.csv", "001_000001.csv"]
+    assert [name.replace(name.split("-")[1], "U") for name in names["parquet"]] == [
+        "part-U-000-0.parquet",
+        "part-U-001-0.parquet",
+    ]
+    assert [name[-14:] for name in names["many"]] == [
+        "000_000000.csv",
+        "000_000001.csv",
+        "001_000000.csv",
+        "001_000001.csv",
+    ]
     assert aktis.data.read_csv(tmp_path / "many").count() == 100
 
 

@@ -273,7 +273,9 @@ def test_beginning_anew_removes_what_was_left(tmp_path):
     out = tmp_path / "out"
     unfinished(out, slow_until_the_end)
     assert hidden(out) != []
-    said = noting_warnings(lambda: aktis.data.range(400).map_batches(another, batch_size=10).write_parquet(out, resume=False))
+    said = noting_warnings(
+        lambda: aktis.data.range(400).map_batches(another, batch_size=10).write_parquet(out, resume=False)
+    )
     assert "was left by a job" in said and hidden(out) == []
     assert aktis.data.read_parquet(out).count() == 400
 
@@ -286,7 +288,9 @@ def test_rows_in_memory_are_compared(tmp_path):
     other = aktis.data.from_items([{"id": -1}, *items[1:]]).map_batches(slow_until_the_end, batch_size=10)
     with pytest.raises(ValueError, match="the rows in memory"):
         other.write_parquet(out, resume=True)
-    same = aktis.data.from_items([{"id": number} for number in range(400)]).map_batches(slow_until_the_end, batch_size=10)
+    same = aktis.data.from_items([{"id": number} for number in range(400)]).map_batches(
+        slow_until_the_end, batch_size=10
+    )
     with pytest.raises(RuntimeError, match="at the end"):
         same.write_parquet(out, resume=True)
 
@@ -316,7 +320,9 @@ def test_two_writers_at_once_do_not_harm_each_other(tmp_path):
 
     def write(first):
         try:
-            aktis.data.range(400).map_batches(lambda batch: {"id": batch["id"] + first}, batch_size=10).write_parquet(out, mode="append")
+            aktis.data.range(400).map_batches(lambda batch: {"id": batch["id"] + first}, batch_size=10).write_parquet(
+                out, mode="append"
+            )
         except Exception as error:  # noqa: BLE001 - shown below
             failures.append(error)
 

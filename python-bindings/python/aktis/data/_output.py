@@ -34,11 +34,25 @@ class Output:
     def write(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any = None) -> None:
         """Runs the plan into the sink. ``keep`` is given the execution as soon as there is one; ``written_as``: what of the sink's
         settings only Python understands."""
-        sink = {**sink, "folder": "", "prefix": "", "mode": "append", "names": None, "identity": None, "takes_up": False}
+        sink = {
+            **sink,
+            "folder": "",
+            "prefix": "",
+            "mode": "append",
+            "names": None,
+            "identity": None,
+            "takes_up": False,
+        }
         traits, why = _identities.identity_of(plan, sink, written_as) if self._resume is not False else (None, "")
         self._say_why_not(why)
         found = _folders.prepared(
-            plan, self._function, self._path, self._mode, try_create_dir=self._try_create_dir, identity=traits, resume=self._resume
+            plan,
+            self._function,
+            self._path,
+            self._mode,
+            try_create_dir=self._try_create_dir,
+            identity=traits,
+            resume=self._resume,
         )
         if found is None:
             return
@@ -65,7 +79,7 @@ class Output:
             return
         if self._resume is True:
             raise ValueError(
-                f"{self._function}(resume=True): this job cannot be taken up where it was left, because {why}; resume=\"auto\" runs it "
+                f'{self._function}(resume=True): this job cannot be taken up where it was left, because {why}; resume="auto" runs it '
                 "as a whole"
             )
         if DataContext.get_current().checkpoint_config is not None:

@@ -50,7 +50,12 @@ done; a second run follows mode=
     checkpoint_path: str | None
 
     def __init__(
-        self, id_column: str | None = None, checkpoint_path: str | None = None, *, write_num_threads: int = 3, **options: Any
+        self,
+        id_column: str | None = None,
+        checkpoint_path: str | None = None,
+        *,
+        write_num_threads: int = 3,
+        **options: Any,
     ) -> None:
         """
         Args:
@@ -79,4 +84,6 @@ done; a second run follows mode=
             return given
         if isinstance(given, Mapping):
             return cls(**given)
-        raise TypeError(f"DataContext.checkpoint_config is a CheckpointConfig, a dict of its arguments, or None, not {type(given).__name__}")
+        raise TypeError(
+            f"DataContext.checkpoint_config is a CheckpointConfig, a dict of its arguments, or None, not {type(given).__name__}"
+        )
