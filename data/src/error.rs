@@ -5,7 +5,7 @@ use aktis_worker::TaskFailure;
 use datafusion_common::DataFusionError;
 
 use crate::os_error;
-use crate::storage::RefusedRead;
+use crate::storage::StoreRefusal;
 
 /// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum PlanError {
     Store(TaskFailure),
     /// A file that is not local could not be read.
     #[error(transparent)]
-    Refused(RefusedRead),
+    Refused(StoreRefusal),
     /// Not a Parquet file, or a damaged one.
     #[error(
         "read {path}: it is not a valid Parquet file ({detail}). It was cut off, or has another format: read_csv(), read_json(), \

@@ -73,5 +73,7 @@ pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, Next};
 pub use ledger::{JobIdentity, PreparedFolder, Request, Resume, SaveMode, Trait, prepare_folder};
 pub use plan::Dataset;
-pub use sinks::{FileNames, FilesOutput, Named, ParquetOutput, ParquetWriting, Sink, SortedBy};
+pub use sinks::{
+    FarOutput, FileNames, FilesOutput, Named, ParquetOutput, ParquetWriting, Sink, SortedBy,
+};
 pub use stage_worker::register;

@@ -32,7 +32,6 @@ use std::path::{Path, PathBuf};
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 
-use super::SaveMode;
 use super::book::{self, Book};
 use super::durable;
 use super::identity::JobIdentity;
@@ -41,6 +40,7 @@ use super::ranges::Ranges;
 use super::record::{Begun, Entry, FORMAT, Finished, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
 use super::undo::{take_back, undo};
+use super::{FarFolder, SaveMode};
 use crate::error::PlanError;
 use crate::sinks::FileNames;
 use crate::wire::spec::WrittenFile;
@@ -74,6 +74,9 @@ pub(crate) trait FileFormat: Send {
 
     /// Makes all files have the columns that all of them fit into. Blocks.
     fn make_alike(&self, files: &mut [WrittenFile]) -> Result<(), TaskFailure>;
+
+    /// Whether [`make_alike`](Self::make_alike) needs files that have other columns than others.
+    fn makes_alike(&self) -> bool;
 }
 
 /// What a job's output is.
@@ -97,6 +100,8 @@ pub(crate) struct FolderOutput {
     identity: Option<JobIdentity>,
     /// The target was not there before this job.
     is_new: bool,
+    /// Where the files go at the end, if the target is only where they are made.
+    far: Option<FarFolder>,
     /// Holds the lock.
     job_file: Option<File>,
     /// `None` while the keeper has it.
@@ -124,6 +129,7 @@ impl FolderOutput {
             mode: output.mode,
             names: output.names,
             identity: output.identity,
+            far: None,
             job_file: None,
             book: None,
             keeper: None,
@@ -142,6 +148,12 @@ impl FolderOutput {
         };
         begun.map_err(|error| PlanError::not_writable(output.folder, &error))?;
         Ok(made)
+    }
+
+    /// The same, whose files become visible in another folder, which is not local.
+    pub(crate) fn ending_in(mut self, far: FarFolder) -> Self {
+        self.far = Some(far);
+        self
     }
 
     /// Makes the job's folder. It gets its name when it is locked, so that nobody takes it for that of a dead job.
@@ -283,7 +295,14 @@ impl FolderOutput {
         {
             self.files = self.format.empty_files(schema)?;
         }
+        if let Some(far) = self.far.as_ref().filter(|_| self.format.makes_alike()) {
+            far.bring_back(&self.target, &self.files)?;
+        }
         self.format.make_alike(&mut self.files)?;
+        if let Some(far) = &self.far {
+            // What is here has served its purpose, and is taken back with this.
+            return far.publish(&self.target, &self.files);
+        }
         let committed = self.commit(&synced);
         if committed.is_ok() || self.hide_again() {
             // From here on there is nothing to take back, or it is kept.
@@ -381,6 +400,9 @@ impl Drop for FolderOutput {
         // A run that goes on with another one's work does not take that back.
         if self.left.begun.is_some() {
             return;
+        }
+        if let Some(far) = &self.far {
+            far.sweep(&unfinished_folder(&self.prefix));
         }
         if let Err(error) = take_back(&self.target, &self.prefix) {
             tracing::warn!(%error, folder = %self.target.display(), "unfinished files are left, hidden");

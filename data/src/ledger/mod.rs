@@ -11,6 +11,7 @@
 
 mod book;
 mod durable;
+mod far;
 mod folder;
 mod frames;
 mod identity;
@@ -27,6 +28,7 @@ mod taken_up;
 mod tests;
 mod undo;
 
+pub(crate) use far::FarFolder;
 pub(crate) use folder::{FileFormat, FolderOutput, Output, unfinished_folder};
 pub use identity::JobIdentity;
 pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};

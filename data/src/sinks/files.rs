@@ -150,6 +150,10 @@ impl FileFormat for FilesSink {
     fn make_alike(&self, _files: &mut [WrittenFile]) -> Result<(), TaskFailure> {
         Ok(())
     }
+
+    fn makes_alike(&self) -> bool {
+        false
+    }
 }
 
 /// The files of one input, or of one folder of it.

@@ -11,12 +11,14 @@
 
 mod consumer;
 mod count;
+mod far;
 mod files;
 mod names;
 mod parquet;
 mod partitions;
 mod stem;
 
+pub use far::FarOutput;
 pub use files::FilesOutput;
 pub use names::{FileNames, Named};
 pub use parquet::{ParquetOutput, ParquetWriting, SortedBy};
@@ -46,16 +48,19 @@ pub enum Sink {
     Parquet(ParquetOutput),
     /// In files of a format that Python writes.
     Files(FilesOutput),
+    /// In files of a folder that is not local.
+    Far(FarOutput),
 }
 
 /// Makes the writer of an input.
 type OpenWriter = fn(&Bytes, Written) -> Result<Box<dyn SinkWriter>, TaskFailure>;
 
 /// What workers write with, by the name of the sink.
-static WRITERS: [(&str, OpenWriter); 3] = [
+static WRITERS: [(&str, OpenWriter); 4] = [
     (count::NAME, count::open),
     (parquet::NAME, parquet::open),
     (files::NAME, files::open),
+    (far::NAME, far::open),
 ];
 
 /// What the graph of stages knows of a sink.
@@ -114,6 +119,7 @@ impl Sink {
             Self::Count => &count::Count,
             Self::Parquet(output) => output,
             Self::Files(output) => output,
+            Self::Far(output) => output,
         }
     }
 
@@ -188,7 +194,7 @@ pub(crate) fn open(sink: &Registered, input: Written) -> Result<Box<dyn SinkWrit
 
 /// Whether writing calls Python.
 pub(crate) fn calls_python(sink: &Registered) -> bool {
-    sink.kind == files::NAME
+    [files::NAME, far::NAME].contains(&sink.kind.as_str())
 }
 
 /// The writer of an input: one, or one for each folder of these columns' values.

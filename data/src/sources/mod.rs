@@ -99,18 +99,21 @@ pub(crate) trait Source: Send + Sync {
     fn settings(&self, wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError>;
 }
 
-/// Files by path, length and the time of their last change.
-fn identity_of_files<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Trait {
+/// Files by path, length and the time of their last change, if they are here.
+fn identity_of_files<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Result<Trait, String> {
     let (mut digest, mut count, mut bytes) = (Digest::new(), 0_u64, 0);
     for (path, length) in files {
         let changed = std::fs::metadata(path).and_then(|described| described.modified());
+        let Ok(changed) = changed else {
+            return Err(format!("nobody can tell when {path} was changed last"));
+        };
         digest.add(path);
-        digest.add(&(length, changed.ok()));
+        digest.add(&(length, Some(changed)));
         count += 1;
         bytes += length;
     }
     let value = format!("{count} files of {bytes} bytes, {}", digest.text());
-    Trait::new("the files that are read", value)
+    Ok(Trait::new("the files that are read", value))
 }
 
 /// What is wanted of a source.

@@ -14,7 +14,7 @@ pub use hive::PathColumns;
 pub(crate) use hive::hive_folder;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
 pub(crate) use meter::MeteredStore;
-pub use remote::{RefusedRead, RemoteFiles};
+pub use remote::{Published, RemoteFiles, StoreRefusal, Transfer};
 pub(crate) use store::Store;
 pub use store::StoreSpec;
 

@@ -1,4 +1,5 @@
 //! Files that are not local, as an object store: a library of Python reaches them (ADR 129), this decides what to ask for.
+//! Written files take another way: as a whole, by [`RemoteFiles`] alone (ADR 130).
 //!
 //! ```text
 //!  ranges that the Parquet reader wants ──► merged where the gap is small ──► pieces ──► RemoteFiles, all at once
@@ -28,16 +29,47 @@ const GAP_BYTES: u64 = 1 << 20;
 /// What is longer is asked for in pieces, side by side: one connection gives less than the machine takes.
 const PIECE_BYTES: u64 = 8 << 20;
 
-/// Ranges of files by name, wherever these are. Blocks; what may come right is tried again, but not for ever.
+/// Files by name, wherever these are. Blocks; what may come right is tried again, but not for ever; requests of one call are
+/// under way at once.
 pub trait RemoteFiles: Send + Sync {
-    /// The bytes of `ranges` of a file, in their order, with all requests under way at once.
-    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RefusedRead>;
+    /// The bytes of `ranges` of a file, in their order.
+    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreRefusal>;
+
+    /// Copies files from here to there. A file is there when it is whole, and not before.
+    fn upload(&self, files: &[Transfer]) -> Result<(), StoreRefusal>;
+
+    /// Copies files from there to here.
+    fn download(&self, files: &[Transfer]) -> Result<(), StoreRefusal>;
+
+    /// Gives files in `folder` their names: all of them, or none. `replaces`: then what was in the folder goes.
+    fn publish(&self, folder: &str, new: &[Published], replaces: bool) -> Result<(), StoreRefusal>;
+
+    /// Removes a folder of a job's own, if there is one.
+    fn sweep(&self, folder: &str) -> Result<(), StoreRefusal>;
 }
 
-/// Why a file could not be read.
+/// A file here and its name there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its absolute path here.
+    pub local: String,
+    /// Its name there.
+    pub name: String,
+}
+
+/// A file there that gets its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// What it is called until then.
+    pub hidden: String,
+    /// What it is called from then on.
+    pub name: String,
+}
+
+/// Why a store did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub struct RefusedRead {
+pub struct StoreRefusal {
     /// The whole sentence, with the file and what to do.
     pub text: String,
     /// The number of the system's error that says the same.
@@ -48,7 +80,7 @@ pub struct RefusedRead {
 pub(super) struct RemoteStore {
     files: Arc<dyn RemoteFiles>,
     /// What was refused last: readers wrap an error until it is nothing but its text.
-    refused: Mutex<Option<RefusedRead>>,
+    refused: Mutex<Option<StoreRefusal>>,
 }
 
 impl RemoteStore {
@@ -57,7 +89,7 @@ impl RemoteStore {
         Self { files, refused }
     }
 
-    pub(super) fn take_refused(&self) -> Option<RefusedRead> {
+    pub(super) fn take_refused(&self) -> Option<StoreRefusal> {
         self.refused.lock().take()
     }
 
@@ -241,14 +273,37 @@ mod tests {
             &self,
             path: &str,
             ranges: &[Range<u64>],
-        ) -> Result<Vec<Bytes>, RefusedRead> {
+        ) -> Result<Vec<Bytes>, StoreRefusal> {
             self.0.lock().push((path.to_owned(), ranges.to_vec()));
             if path.ends_with("gone") {
                 let text = format!("read {path}: there is no such file");
-                return Err(RefusedRead { text, number: 2 });
+                return Err(StoreRefusal { text, number: 2 });
             }
             Ok(ranges.iter().map(numbers).collect())
         }
+
+        fn upload(&self, _: &[Transfer]) -> Result<(), StoreRefusal> {
+            numbers_only()
+        }
+
+        fn download(&self, _: &[Transfer]) -> Result<(), StoreRefusal> {
+            numbers_only()
+        }
+
+        fn publish(&self, _: &str, _: &[Published], _: bool) -> Result<(), StoreRefusal> {
+            numbers_only()
+        }
+
+        fn sweep(&self, _: &str) -> Result<(), StoreRefusal> {
+            numbers_only()
+        }
+    }
+
+    fn numbers_only<T>() -> Result<T, StoreRefusal> {
+        Err(StoreRefusal {
+            text: "only numbers are here".to_owned(),
+            number: 95,
+        })
     }
 
     fn numbers(range: &Range<u64>) -> Bytes {

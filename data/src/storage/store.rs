@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use super::locate::DataFile;
 use super::remote::RemoteStore;
-use super::{MeteredStore, RefusedRead, local_store};
+use super::{MeteredStore, RemoteFiles, StoreRefusal, local_store};
 use crate::error::PlanError;
 use crate::operators::udf;
 
@@ -21,6 +21,11 @@ pub struct StoreSpec {
 }
 
 impl StoreSpec {
+    /// Its files, for whoever writes them.
+    pub(crate) fn files(&self) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
+        udf::open_files(&self.definition)
+    }
+
     /// Makes it ready for reading.
     pub(crate) fn open(&self) -> Result<Store, TaskFailure> {
         if self.definition.is_empty() {
@@ -30,7 +35,7 @@ impl StoreSpec {
                 remote: None,
             });
         }
-        let remote = Arc::new(RemoteStore::new(udf::open_files(&self.definition)?));
+        let remote = Arc::new(RemoteStore::new(self.files()?));
         Ok(Store {
             store: Arc::new(MeteredStore::new(Arc::clone(&remote) as _)),
             remote: Some(remote),
@@ -65,7 +70,7 @@ impl Store {
     }
 
     /// What was refused since this was last asked, in the store's own words.
-    pub(crate) fn take_refused(&self) -> Option<RefusedRead> {
+    pub(crate) fn take_refused(&self) -> Option<StoreRefusal> {
         self.remote.as_ref()?.take_refused()
     }
 

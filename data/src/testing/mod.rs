@@ -19,7 +19,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
 use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
-use crate::storage::{RefusedRead, RemoteFiles};
+use crate::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
 pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
@@ -141,13 +141,27 @@ impl UdfHost for TestHost {
     }
 }
 
+fn near(name: &str) -> &str {
+    name.strip_prefix("far:").expect("is far")
+}
+
+fn copied(from: &str, to: &str) -> Result<(), StoreRefusal> {
+    let folder = Path::new(to).parent().expect("is in a folder");
+    std::fs::create_dir_all(folder).expect("creates");
+    std::fs::copy(from, to)
+        .map(drop)
+        .map_err(|error| StoreRefusal {
+            text: format!("copy {from}: {error}"),
+            number: error.raw_os_error().unwrap_or_default(),
+        })
+}
+
 /// Local files as `far:/path`, which are refused where they are not there.
 struct FarFiles;
 
 impl RemoteFiles for FarFiles {
-    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RefusedRead> {
-        let local = path.strip_prefix("far:").expect("is far");
-        let whole = std::fs::read(local).map_err(|error| RefusedRead {
+    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreRefusal> {
+        let whole = std::fs::read(near(path)).map_err(|error| StoreRefusal {
             text: format!("read {path}: it is far and gone"),
             number: error.raw_os_error().unwrap_or_default(),
         })?;
@@ -155,6 +169,39 @@ impl RemoteFiles for FarFiles {
         let place = |at: u64| usize::try_from(at).expect("is in memory");
         let part = |range: &Range<u64>| whole.slice(place(range.start)..place(range.end));
         Ok(ranges.iter().map(part).collect())
+    }
+
+    fn upload(&self, files: &[Transfer]) -> Result<(), StoreRefusal> {
+        files
+            .iter()
+            .try_for_each(|file| copied(&file.local, near(&file.name)))
+    }
+
+    fn download(&self, files: &[Transfer]) -> Result<(), StoreRefusal> {
+        files
+            .iter()
+            .try_for_each(|file| copied(near(&file.name), &file.local))
+    }
+
+    fn publish(&self, folder: &str, new: &[Published], replaces: bool) -> Result<(), StoreRefusal> {
+        let there: Vec<PathBuf> = std::fs::read_dir(near(folder))
+            .expect("is there")
+            .map(|entry| entry.expect("reads").path())
+            .filter(|path| replaces && path.is_file())
+            .collect();
+        new.iter()
+            .try_for_each(|file| copied(near(&file.hidden), near(&file.name)))?;
+        there
+            .iter()
+            .for_each(|path| std::fs::remove_file(path).expect("removes"));
+        Ok(())
+    }
+
+    fn sweep(&self, folder: &str) -> Result<(), StoreRefusal> {
+        if Path::new(near(folder)).is_dir() {
+            std::fs::remove_dir_all(near(folder)).expect("removes");
+        }
+        Ok(())
     }
 }
 

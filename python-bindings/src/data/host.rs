@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aktis_data::operators::udf::{BatchFunction, RowsWriter, UdfHost};
-use aktis_data::storage::{RefusedRead, RemoteFiles};
+use aktis_data::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -96,7 +97,7 @@ struct PythonFiles {
 }
 
 impl RemoteFiles for PythonFiles {
-    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RefusedRead> {
+    fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreRefusal> {
         let ranges: Vec<(u64, u64)> = ranges
             .iter()
             .map(|range| (range.start, range.end))
@@ -110,10 +111,49 @@ impl RemoteFiles for PythonFiles {
             read().map_err(|error| refused(py, path, &error))
         })
     }
+
+    fn upload(&self, files: &[Transfer]) -> Result<(), StoreRefusal> {
+        self.do_with("upload", files.first(), (pairs(files),))
+    }
+
+    fn download(&self, files: &[Transfer]) -> Result<(), StoreRefusal> {
+        self.do_with("download", files.first(), (pairs(files),))
+    }
+
+    fn publish(&self, folder: &str, new: &[Published], replaces: bool) -> Result<(), StoreRefusal> {
+        let file = |file: &Published| (file.hidden.clone(), file.name.clone());
+        let new: Vec<(String, String)> = new.iter().map(file).collect();
+        self.do_with("publish", None, (folder, new, replaces))
+    }
+
+    fn sweep(&self, folder: &str) -> Result<(), StoreRefusal> {
+        self.do_with("sweep", None, (folder,))
+    }
+}
+
+fn pairs(files: &[Transfer]) -> Vec<(String, String)> {
+    let pair = |file: &Transfer| (file.local.clone(), file.name.clone());
+    files.iter().map(pair).collect()
+}
+
+impl PythonFiles {
+    /// Calls a method that returns nothing. `first`: a file to name where the failure names none.
+    fn do_with<A: for<'py> PyCallArgs<'py>>(
+        &self,
+        method: &str,
+        first: Option<&Transfer>,
+        arguments: A,
+    ) -> Result<(), StoreRefusal> {
+        attached(|py| {
+            let called = self.store.call_method1(py, method, arguments);
+            let name = first.map_or("files", |file| file.name.as_str());
+            called.map(drop).map_err(|error| refused(py, name, &error))
+        })
+    }
 }
 
 /// What a store says; what it did not mean to say is a failure of its reading.
-fn refused(py: Python<'_>, path: &str, error: &PyErr) -> RefusedRead {
+fn refused(py: Python<'_>, path: &str, error: &PyErr) -> StoreRefusal {
     let said = || -> PyResult<(i32, String)> {
         let error = error.value(py);
         Ok((
@@ -122,7 +162,7 @@ fn refused(py: Python<'_>, path: &str, error: &PyErr) -> RefusedRead {
         ))
     };
     let (number, text) = said().unwrap_or_else(|_| (EIO, format!("read {path}: {error}")));
-    RefusedRead { text, number }
+    StoreRefusal { text, number }
 }
 
 /// The system's number for what went wrong while reading.

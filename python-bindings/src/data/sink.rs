@@ -1,8 +1,9 @@
 //! Where rows go, as the methods of a dataset that write, and `count`, say it.
 
+use aktis_data::storage::StoreSpec;
 use aktis_data::{
-    FileNames, FilesOutput, JobIdentity, Named, ParquetOutput, ParquetWriting, Resume, Sink,
-    SortedBy, Trait,
+    FarOutput, FileNames, FilesOutput, JobIdentity, Named, ParquetOutput, ParquetWriting, Resume,
+    Sink, SortedBy, Trait,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -12,8 +13,27 @@ use super::plan::save_mode;
 use crate::failure::describe;
 use crate::interpreter_end::attached;
 
-/// A sink as a dict: its `kind`, and what that kind needs.
+/// A sink as a dict: its `kind`, and what that kind needs; and what of a folder that is not local, if there is one.
 pub(super) fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
+    let files = read_near_sink(sink)?;
+    let Some(far) = sink.get_item("far")?.filter(|far| !far.is_none()) else {
+        return Ok(files);
+    };
+    let (definition, target, replaces): (Vec<u8>, String, bool) = far.extract()?;
+    let item = |name: &str| sink.as_any().get_item(name)?.extract::<String>();
+    Ok(Sink::Far(FarOutput {
+        files: Box::new(files),
+        folder: item("folder")?,
+        prefix: item("prefix")?,
+        store: StoreSpec {
+            definition: definition.into(),
+        },
+        target,
+        replaces,
+    }))
+}
+
+fn read_near_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     let item = |name: &str| -> PyResult<Bound<'_, PyAny>> {
         sink.get_item(name)?
             .ok_or_else(|| PyValueError::new_err(format!("a sink has no {name}")))

@@ -41,7 +41,7 @@ VALUES = {
     "batch_size": 2, "batch_format": "numpy", "zero_copy_batch": False, "udf_modifying_row_count": False, "cols": ["id"],
     "mode": "append", "try_create_dir": True, "min_rows_per_file": 1, "max_rows_per_file": 9, "num_rows_per_file": 1,
     "arrow_parquet_args_fn": dict, "compression": "zstd", "row_group_size": 3, "max_restarts": 3, "max_task_retries": 3,
-    "max_retries": 3, "max_calls": 1, "expr": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
+    "max_retries": 3, "max_calls": 1, "expr": None, "filesystem": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
     "use_dictionary": False, "write_statistics": False, "data_page_size": 4096, "sorting_columns": [],
 }  # fmt: skip
 SIGNATURES = {
@@ -58,7 +58,7 @@ SIGNATURES = {
     "drop_columns": COLUMNS,
     "rename_columns": COLUMNS,
     "write_parquet": {
-        "partition_cols": "used", "filesystem": "refused", "catalog": "refused", "try_create_dir": "used",
+        "partition_cols": "used", "filesystem": "used", "catalog": "refused", "try_create_dir": "used",
         "arrow_open_stream_args": "refused", "filename_provider": "used", "arrow_parquet_args_fn": "used",
         "min_rows_per_file": "used", "max_rows_per_file": "used", "min_bytes_per_file": "refused",
         "ray_remote_args": "refused", "concurrency": "used", "num_rows_per_file": "used", "mode": "used",

@@ -6,6 +6,7 @@ import aktis
 import aktis.data
 import pyarrow
 import pytest
+from aktis.data.datasource import Partitioning, PartitionStyle
 from pyarrow import csv
 
 
@@ -241,3 +242,20 @@ def test_lost_worker_costs_no_row_and_doubles_none(write, tmp_path):
     ds = aktis.data.read_csv(path, override_num_blocks=6).map_batches(kill_once, batch_size=500)
     assert [row["id"] for row in ds.take_all()] == list(range(20_000))
     assert marker.exists()
+
+
+def test_columns_that_folders_tell_have_the_types_that_are_asked_for(tmp_path):
+    for year in (2023, 2024):
+        folder = tmp_path / f"year={year}" / "is_old=true"
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text("id\n1\n")
+        aktis.data.range(2).write_parquet(tmp_path / f"parquet/year={year}")
+    typed = Partitioning("hive", field_types={"year": int, "is_old": pyarrow.bool_()})
+    rows = aktis.data.read_csv(tmp_path, partitioning=typed, file_extensions=["csv"]).take_all()
+    assert rows == [{"id": 1, "year": year, "is_old": True} for year in (2023, 2024)]
+    years = aktis.data.read_parquet(tmp_path / "parquet", partitioning=Partitioning(field_types={"year": int}))
+    assert years.filter("year > 2023").take_all() == [{"id": 0, "year": 2024}, {"id": 1, "year": 2024}]
+    with pytest.raises(ValueError, match="field_types has 'number' for 'year'"):
+        aktis.data.read_csv(tmp_path, partitioning=Partitioning(field_types={"year": "number"}))
+    with pytest.raises(NotImplementedError, match="DIRECTORY"):
+        aktis.data.read_csv(tmp_path, partitioning=Partitioning(PartitionStyle.DIRECTORY, field_names=["year"]))

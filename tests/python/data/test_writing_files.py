@@ -149,8 +149,10 @@ def test_rows_per_file_and_writers_may_be_said(tmp_path):
 
 def test_what_is_not_there_is_refused_by_name(tmp_path):
     ds = aktis.data.range(1)
-    with pytest.raises(NotImplementedError, match=r"write_csv\(filesystem"):
-        ds.write_csv(tmp_path, filesystem=object())  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        TypeError, match=r"write_csv\(filesystem=...\) takes a filesystem of pyarrow.fs or of fsspec, not object"
+    ):
+        ds.write_csv(tmp_path, filesystem=object())
     with pytest.raises(TypeError, match=r"write_json\(\) got an unknown argument 'orient'"):
         ds.write_json(tmp_path, orient="split")  # pyright: ignore[reportCallIssue]
     with pytest.raises(FileNotFoundError, match="there is no such folder"):

@@ -11,7 +11,7 @@ import pytest
 from aktis import _typed
 from aktis._calls import options as _options
 from aktis._session import init_arguments
-from aktis.data import _iterating, _keywords, _reading, _transforms, _writing, _writing_files
+from aktis.data import _iterating, _keywords, _parquet_options, _reading, _transforms, _writing, _writing_files
 from aktis.data import _typed as _data_typed
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -81,11 +81,23 @@ def test_a_checker_finds_every_mistake_and_nothing_else(checker, tmp_path):
         (_data_typed.ColumnHints, {*_keywords.REMOTE_ARGS, *_keywords.COLUMN_HINTS}),
         (_data_typed.SourceHints, {*_reading._RESOURCES, "override_num_blocks", "parallelism"}),
         (_data_typed.ReadHints, {*_reading._REFUSED, "override_num_blocks", "parallelism", "filesystem"}),
-        (_data_typed.WriteWholeFileArgs, {*_writing_files._REFUSED, "num_rows_per_file"}),
+        (
+            _data_typed.WriteWholeFileArgs,
+            {
+                *_writing_files._REFUSED,
+                "num_rows_per_file",
+                "max_rows_per_file",
+                "partition_cols",
+                "filename_provider",
+                "resume",
+                "filesystem",
+            },
+        ),
         (_data_typed.IterArgs, set(_iterating._ITERATION.refused)),
         (
             _data_typed.WriteArgs,
-            {*_writing._WRITE_KEYWORDS.refused, "num_rows_per_file"} - set(_keywords.PYARROW_WRITER),
+            {*_writing._WRITE_KEYWORDS.refused, "num_rows_per_file", "filesystem"} - set(_keywords.PYARROW_WRITER)
+            | set(_parquet_options.DEFAULTS) - {"compression", "row_group_size"},
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

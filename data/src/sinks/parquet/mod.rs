@@ -152,4 +152,8 @@ impl FileFormat for ParquetFormat {
         let properties = properties(sink.writing.as_ref())?;
         alike::make_alike(files, &properties)
     }
+
+    fn makes_alike(&self) -> bool {
+        true
+    }
 }

@@ -135,7 +135,7 @@ impl Source for FilesTable {
             self.told, self.partitions, self.rows_per_file
         );
         Ok(vec![
-            super::identity_of_files(files),
+            super::identity_of_files(files)?,
             Trait::new("what paths tell", told),
         ])
     }

@@ -50,7 +50,7 @@ impl Source for ParquetTable {
         let files = files.map(|file| (file.path.as_str(), file.size_bytes));
         let told = format!("{:?} {:?}", self.told, self.partitions);
         Ok(vec![
-            identity_of_files(files),
+            identity_of_files(files)?,
             Trait::new("what paths tell", told),
         ])
     }

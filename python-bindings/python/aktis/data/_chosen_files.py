@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _native
+from . import _native, _partitioning
 from ._functions import definition_of
-from ._reading import _check_hints, _in_parts, _is_hive, _paths
+from ._reading import _check_hints, _in_parts, _paths
 from .dataset import Dataset
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Files(NamedTuple):
         function = format.function
         parts = _check_hints(function, self.hints)
         said = lines.compression_said(function, self.open_args)
-        is_hive = _is_hive(function, self.partitioning)
+        is_hive = _partitioning.is_hive(function, self.partitioning)
         store, found = chosen_files(
             function,
             self.paths,
@@ -96,7 +96,7 @@ class Files(NamedTuple):
             is_hive=is_hive,
             has_path=self.include_paths,
         )
-        return _in_parts(plan, parts)
+        return _partitioning.with_types(function, _in_parts(plan, parts), self.partitioning)
 
 
 def _each(look: Callable[[tuple[str, int]], bool], store: Store | None, files: list[tuple[str, int]]) -> Iterable[bool]:

@@ -74,14 +74,17 @@ def prepared(
 def warn_of_files(function: str, path: str, folder: str) -> None:
     """Warns of the files that are in ``folder``, which the user named by ``path``, if there are any."""
     there = list(_files(folder))
-    if not there:
-        return
+    if there:
+        warn_of(function, path, folder, len(there), _described(there))
+
+
+def warn_of(function: str, path: str, folder: str, count: int, described: str) -> None:
     from aktis._messages.user_warning import warn
 
-    many = len(there) != 1
+    many = count != 1
     warn(
-        f"{function}({path!r}): {_counted(len(there), 'file')} {'are' if many else 'is'} in {folder} already "
-        f"({_described(there)}), and the new ones come beside {'them' if many else 'it'}: whoever reads the folder gets the rows "
+        f"{function}({path!r}): {_counted(count, 'file')} {'are' if many else 'is'} in {folder} already "
+        f"({described}), and the new ones come beside {'them' if many else 'it'}: whoever reads the folder gets the rows "
         f'of both. mode="overwrite" puts the new ones in the place of what is there, "ignore" writes nothing, "error" refuses, and '
         '"append" adds them without this warning'
     )
@@ -110,7 +113,7 @@ def _described(files: list[os.DirEntry[str]]) -> str:
         except OSError:  # gone meanwhile
             continue
     rows = _rows(files)
-    return _size(sum(sizes)) if rows is None else f"{_counted(rows, 'row')}, {_size(sum(sizes))}"
+    return size_in_words(sum(sizes)) if rows is None else f"{_counted(rows, 'row')}, {size_in_words(sum(sizes))}"
 
 
 def _rows(files: list[os.DirEntry[str]]) -> int | None:
@@ -129,10 +132,10 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
     """Bytes for people.
 
-    >>> _size(1), _size(999), _size(1000), _size(123_456_789)
+    >>> size_in_words(1), size_in_words(999), size_in_words(1000), size_in_words(123_456_789)
     ('1 bytes', '999 bytes', '1.0 kB', '123.5 MB')
     """
     if count < 1000:

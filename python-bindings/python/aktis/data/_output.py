@@ -10,6 +10,7 @@ from typing import Any, Literal
 from . import _folders, _identities, _running
 from ._context import DataContext
 from ._formats.naming import Style, namer
+from ._stores.writing import Far, far_folder, is_wanted, warn_of, workplace
 
 #: What ``resume`` may be.
 Resume = Literal["auto"] | bool
@@ -19,7 +20,8 @@ class Output:
     """What the methods that write say of their files, and where these go."""
 
     def __init__(
-        self, function: str, path: Any, mode: Any, *, try_create_dir: bool, resume: Any, filename_provider: Any, style: Style
+        self, function: str, path: Any, mode: Any, *, try_create_dir: bool, resume: Any, filename_provider: Any, style: Style,
+        filesystem: Any = None,
     ) -> None:  # fmt: skip
         if resume not in ("auto", True, False):
             raise ValueError(f"{function}(resume={resume!r}): it is 'auto', True or False")
@@ -30,6 +32,7 @@ class Output:
         self._resume = resume
         self._provider = filename_provider
         self._style: Style = style
+        self._filesystem = filesystem
 
     def write(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any = None) -> None:
         """Runs the plan into the sink. ``keep`` is given the execution as soon as there is one; ``written_as``: what of the sink's
@@ -43,6 +46,12 @@ class Output:
             "identity": None,
             "takes_up": False,
         }
+        if not isinstance(self._path, (str, os.PathLike)):
+            raise TypeError(f"{self._function}() takes the path of a folder, not {type(self._path).__name__}")
+        far = far_folder(self._function, self._path, self._filesystem)
+        if far is not None:
+            self._write_far(plan, sink, keep, far)
+            return
         traits, why = _identities.identity_of(plan, sink, written_as) if self._resume is not False else (None, "")
         self._say_why_not(why)
         found = _folders.prepared(
@@ -73,6 +82,26 @@ class Output:
                     "resume=False begins anew"
                 )
             raise
+
+    def _write_far(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], far: Far) -> None:
+        """Into a folder of a store."""
+        self._say_why_not("its folder is not local")
+        if self._provider is not None:
+            raise NotImplementedError(
+                f"{self._function}(filename_provider=...) is not there yet for folders that are not local: rename the files after the job"
+            )
+        wanted = str(getattr(self._mode, "value", self._mode))
+        if not self._try_create_dir and not far.there:
+            raise FileNotFoundError(f"{self._function}({far.name!r}, try_create_dir=False): there is no such folder")
+        if not is_wanted(self._function, far, wanted):
+            return
+        warn_of(self._function, far, is_said=self._mode is not _folders.APPEND)
+        with workplace() as folder:
+            place = (far.store.dumped(self._function), far.name, wanted == "overwrite")
+            sink |= {"folder": folder, "prefix": uuid.uuid4().hex[:12], "far": place}
+            execution = _running.start(plan, ordered=False, sink=sink)
+            keep(execution)
+            _running.run(execution)
 
     def _say_why_not(self, why: str) -> None:
         if not why:

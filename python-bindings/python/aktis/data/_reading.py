@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _native, _one_schema, _wrong_outputs
+from . import _batches, _native, _one_schema, _partitioning, _wrong_outputs
 from ._computed import filtered
 from ._expr import Expr
 from ._keywords import REMOTE_ARGS, Keywords, Refused
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from ._chosen_files import FileShuffleConfig
+    from ._partitioning import Partitioning
     from ._typed import ReadHints, SourceHints
 
 
@@ -34,7 +35,7 @@ def read_parquet(
     columns: list[str] | None = None,
     filter: str | Expr | None = None,
     file_extensions: list[str] | None = _DEFAULT_EXTENSIONS,
-    partitioning: Literal["hive"] | None = "hive",
+    partitioning: Literal["hive"] | Partitioning | None = "hive",
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     skip_paths: str | list[str] | None = None,
@@ -53,7 +54,8 @@ def read_parquet(
         columns: The columns to read; others are never touched.
         filter: An expression, as for :meth:`Dataset.filter`: row groups and pages without matching rows are not read.
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
-        partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
+        partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not; a
+            ``datasource.Partitioning`` says types.
         include_paths: Adds the column ``path``; a filter by it passes over files.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
@@ -85,7 +87,7 @@ def read_parquet(
     extensions = extensions_of(file_extensions)
     filesystem = hints.get("filesystem")
     store, names = chosen_store("read_parquet", texts, filesystem)
-    is_hive = _is_hive("read_parquet", partitioning)
+    is_hive = _partitioning.is_hive("read_parquet", partitioning)
     files: list[tuple[str, int]] = []
     if store is not None or partition_filter is not None or shuffle or skip_paths:
         skipped = _paths("read_parquet", skip_paths or [])
@@ -100,7 +102,7 @@ def read_parquet(
         plan = _native.plan().read_parquet(names, extensions, is_hive, include_paths, ignore_missing_paths)
     else:
         plan = _native.plan().read_parquet_in(store.dumped("read_parquet"), files, is_hive, include_paths)
-    dataset = _in_parts(plan, parts)
+    dataset = _partitioning.with_types("read_parquet", _in_parts(plan, parts), partitioning)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
@@ -275,23 +277,6 @@ def _from_batches(batches: list[Any], function: str, parts: int | None = None) -
     places = zip(batches, names, strict=True)
     batches = [_one_schema.conformed(batch, schema, function, ("as a whole", name)) for batch, name in places]
     return _in_parts(_native.plan().from_batches(schema.remove_metadata(), batches), parts)
-
-
-def _is_hive(function: str, partitioning: Any) -> bool:
-    """Whether the names of folders tell columns; ``partitioning`` may be an object of Ray's shape."""
-    if partitioning is None:
-        return False
-    style = getattr(partitioning, "style", partitioning)
-    style = getattr(style, "value", style)
-    more = [
-        name for name in ("base_dir", "field_names", "field_types", "filesystem") if getattr(partitioning, name, None)
-    ]
-    if style != "hive" or more:
-        raise NotImplementedError(
-            f"{function}(partitioning={partitioning!r}) is not there yet: give 'hive', for folders like day=2024-01-01, "
-            "or None"
-        )
-    return True
 
 
 def _in_parts(plan: Any, parts: int | None) -> Dataset:

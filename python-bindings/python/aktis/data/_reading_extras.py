@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._chosen_files import FileShuffleConfig
     from ._expr import Expr
+    from ._partitioning import Partitioning
     from ._typed import ReadHints
     from .dataset import Dataset
 
@@ -45,7 +46,7 @@ def read_avro(
     paths: Paths,
     *,
     file_extensions: list[str] | None = _AVRO_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -87,7 +88,7 @@ def read_tfrecords(
     paths: Paths,
     *,
     file_extensions: list[str] | None = _TFRECORD_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -128,7 +129,7 @@ def read_audio(
     paths: Paths,
     *,
     file_extensions: list[str] | None = _AUDIO_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -169,7 +170,7 @@ def read_videos(
     *,
     include_timestamps: bool = False,
     file_extensions: list[str] | None = _VIDEO_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyarrow import csv as arrow_csv
     from pyarrow import json as arrow_json
 
+    from ._partitioning import Partitioning
     from ._typed import ReadHints
     from .dataset import Dataset
 
@@ -39,7 +40,7 @@ def read_csv(
     parse_options: arrow_csv.ParseOptions | None = None,
     convert_options: arrow_csv.ConvertOptions | None = None,
     file_extensions: list[str] | None = None,
-    partitioning: Literal["hive"] | None = "hive",
+    partitioning: Literal["hive"] | Partitioning | None = "hive",
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -60,7 +61,8 @@ def read_csv(
         parse_options: ``pyarrow.csv.ParseOptions``: delimiter, quotes; ``newlines_in_values=True`` reads each file as a whole.
         convert_options: ``pyarrow.csv.ConvertOptions``: types of columns, what null looks like, which columns to read.
         file_extensions: Endings of the files of a folder that are read; ``None``: all files.
-        partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not.
+        partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not; a
+            ``datasource.Partitioning`` says types.
         include_paths: Adds the column ``path``.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.
@@ -99,7 +101,7 @@ def read_json(
     read_options: arrow_json.ReadOptions | None = None,
     parse_options: arrow_json.ParseOptions | None = None,
     file_extensions: list[str] | None = _JSON_EXTENSIONS,
-    partitioning: Literal["hive"] | None = "hive",
+    partitioning: Literal["hive"] | Partitioning | None = "hive",
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -154,7 +156,7 @@ def read_text(
     encoding: str = "utf-8",
     drop_empty_lines: bool = True,
     file_extensions: list[str] | None = None,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -205,7 +207,7 @@ def read_binary_files(
     *,
     include_paths: bool = False,
     file_extensions: list[str] | None = None,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
@@ -255,7 +257,7 @@ def read_images(
     errors: Literal["raise", "ignore"] = "raise",
     include_paths: bool = False,
     file_extensions: list[str] | None = _IMAGE_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
@@ -323,7 +325,7 @@ def read_numpy(
     *,
     allow_pickle: bool = False,
     file_extensions: list[str] | None = _NUMPY_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
@@ -371,7 +373,7 @@ def read_orc(
     paths: Paths,
     *,
     file_extensions: list[str] | None = _ORC_EXTENSIONS,
-    partitioning: Literal["hive"] | None = None,
+    partitioning: Literal["hive"] | Partitioning | None = None,
     include_paths: bool = False,
     ignore_missing_paths: bool = False,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,

@@ -125,7 +125,7 @@ class WriteFileArgs(TypedDict, total=False):
     partition_cols: Sequence[str] | None
     filename_provider: FilenameProvider | None
     resume: Literal["auto"] | bool
-    filesystem: None
+    filesystem: Any
     arrow_csv_args_fn: None
     pandas_json_args_fn: None
     ray_remote_args: None
@@ -146,8 +146,9 @@ class WriteArgs(TypedDict, total=False):
     write_statistics: bool | None
     data_page_size: int | None
     sorting_columns: Sequence[SortingColumn] | None
-    filesystem: None
+    filesystem: Any
     catalog: None
+    partitioning_flavor: Literal["hive"] | None
     arrow_open_stream_args: None
     min_bytes_per_file: None
     ray_remote_args: None

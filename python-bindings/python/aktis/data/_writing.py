@@ -20,10 +20,9 @@ _WRITE_KEYWORDS = Keywords(
     "write_parquet",
     used=(
         "mode", "resume", "compression", "row_group_size", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
-        "partition_cols", "filename_provider", "concurrency", "try_create_dir", "arrow_parquet_args", "arrow_parquet_args_fn",
+        "partition_cols", "filename_provider", "concurrency", "try_create_dir", "filesystem", "arrow_parquet_args", "arrow_parquet_args_fn",
     ),
     refused={
-        "filesystem": Refused("mount it, and write to its path"),
         "catalog": Refused("write the files, and tell the catalog about them"),
         "arrow_open_stream_args": Refused("files are local: there is nothing to open", (None, {})),
         "min_bytes_per_file": Refused("use min_rows_per_file"),
@@ -62,7 +61,7 @@ class Writing:
         leaves nothing, and what was there is untouched.
 
         Args:
-            path: The folder; it is made if it is not there.
+            path: The folder, here or elsewhere (``s3://``, ``gs://``, ...); it is made if it is not there.
             partition_cols: Columns whose values are folders, ``day=2024-01-01/city=Oslo``, the outermost first: files do not have them.
             filename_provider: What files are called; see :class:`aktis.data.datasource.FilenameProvider`.
             mode: For a folder that is there: ``"append"`` adds files, ``"overwrite"`` puts the new ones in the place of
@@ -80,7 +79,7 @@ class Writing:
             arrow_parquet_args: More options of ``pyarrow.parquet.write_table`` as a dict: ``compression``, ``compression_level``,
                 ``row_group_size``, ``use_dictionary``, ``write_statistics``, ``data_page_size`` and ``sorting_columns``.
             arrow_parquet_args_fn: Called once for more of them.
-            options: The same by name. Other arguments of Ray are refused by name, unless they are the defaults.
+            options: The same by name; ``filesystem``: one of ``pyarrow.fs`` or fsspec that the folder lies in. Other arguments of Ray are refused by name, unless they are the defaults.
 
         Raises:
             ValueError: a number is not a whole one of at least 1, or the path is that of a file; or the folder is there, with
@@ -100,6 +99,7 @@ class Writing:
         min_rows_per_file = more.pop("num_rows_per_file", None) or min_rows_per_file
         given = {name: more.pop(name) for name in _parquet_options.DEFAULTS if name in more}
         given = {"compression": compression, "row_group_size": row_group_size, **given}
+        filesystem = more.pop("filesystem", None)
         _WRITE_KEYWORDS.check(more)
         writing = _parquet_options.read(given)
         counts = {"min_rows_per_file": min_rows_per_file, "max_rows_per_file": max_rows_per_file}
@@ -111,7 +111,7 @@ class Writing:
         sink = {"kind": "parquet", "partition_cols": columns, "max_writers": concurrency, **counts, **writing}
         output = Output(
             "write_parquet", path, mode, try_create_dir=try_create_dir, resume=resume, filename_provider=filename_provider,
-            style="parquet",
+            style="parquet", filesystem=filesystem,
         )  # fmt: skip
         output.write(self._plan, sink, self._keep_stats)
 

@@ -16,9 +16,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._partitioning import Partitioning, PartitionStyle
 from .block import Block, BlockMetadata
 
-__all__ = ["BlockMetadata", "Datasink", "Datasource", "FilenameProvider", "ReadTask", "TaskContext", "WriteResult"]
+__all__ = [
+    "BlockMetadata",
+    "Datasink",
+    "Datasource",
+    "FilenameProvider",
+    "PartitionStyle",
+    "Partitioning",
+    "ReadTask",
+    "TaskContext",
+    "WriteResult",
+]
 
 
 class Datasource:

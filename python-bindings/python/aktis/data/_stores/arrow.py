@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -13,6 +15,10 @@ from .backend import Entry
 
 #: Files that stay open: opening one is a request of its own.
 _OPEN_FILES = 128
+_CHUNK_BYTES = 8 << 20
+#: S3 copies no more at once.
+_MOST_COPIED_BYTES = 5_000_000_000
+_WITHOUT_FOLDERS = ("s3", "gcs", "abfs")
 
 
 class ArrowFiles:
@@ -48,7 +54,7 @@ class ArrowFiles:
     def missing_root(self, path: str) -> str | None:
         """The bucket or container of a path, if it is that which is not there."""
         root = path.partition("/")[0]
-        has_roots = self._filesystem.type_name in ("s3", "gcs", "abfs")
+        has_roots = self._filesystem.type_name in _WITHOUT_FOLDERS
         return root if has_roots and self.entry(root) is None else None
 
     def read(self, path: str, start: int, end: int) -> bytes:
@@ -67,6 +73,50 @@ class ArrowFiles:
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
         return file
+
+    def write(self, local: str, path: str) -> None:
+        """Makes a file of one that is here."""
+        self._make_parent(path)
+        with open(local, "rb") as source:
+            self._write(source, path)
+        # A stream that is left by an exception, or by a store that thinks it has all, ends a file too early.
+        written, wanted = self._filesystem.get_file_info(path).size, os.path.getsize(local)
+        if written != wanted:
+            raise ConnectionError(f"{written} of {wanted} bytes have arrived")
+
+    def _write(self, source: Any, path: str) -> None:
+        with self._filesystem.open_output_stream(path, compression=None) as sink:
+            while chunk := source.read(_CHUNK_BYTES):
+                sink.write(chunk)
+
+    def copy(self, source: str, path: str) -> None:
+        """Copies a file, in the store if it can do that."""
+        self._make_parent(path)
+        entry = self.entry(source)
+        if entry is None or entry.size is None:
+            raise FileNotFoundError(source)
+        if entry.size <= _MOST_COPIED_BYTES:
+            try:
+                return self._filesystem.copy_file(source, path)
+            except NotImplementedError:
+                pass
+        with self._filesystem.open_input_stream(source, compression=None) as stream:
+            return self._write(stream, path)
+
+    def remove(self, path: str) -> None:
+        """Removes a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(path)
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder with all that is in it, if it is there."""
+        if self.entry(path) is not None:
+            self._filesystem.delete_dir(path)
+
+    def _make_parent(self, path: str) -> None:
+        # Object stores have no folders: what they would make is an empty object.
+        if self._filesystem.type_name not in _WITHOUT_FOLDERS:
+            self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
 
 
 def _entry(info: fs.FileInfo) -> Entry:

@@ -35,3 +35,19 @@ class Files(Protocol):
     def read(self, path: str, start: int, end: int) -> bytes:
         """Bytes of a file; fewer of them count as an answer that was cut off."""
         ...
+
+    def write(self, local: str, path: str) -> None:
+        """Makes a file of one that is here. What a failed attempt leaves is written over by the next one, or never named."""
+        ...
+
+    def copy(self, source: str, path: str) -> None:
+        """Copies a file, in the store if it can do that."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Removes a file, if it is there."""
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder with all that is in it, if it is there."""
+        ...

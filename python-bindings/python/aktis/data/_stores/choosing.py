@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from collections.abc import Sequence
@@ -126,6 +127,9 @@ def _given(function: str, paths: Sequence[str], filesystem: Any) -> tuple[Store 
     if isinstance(filesystem, fs.PyFileSystem) and isinstance(filesystem.handler, fs.FSSpecHandler):
         filesystem = filesystem.handler.fs
     files: Files
+    if isinstance(filesystem, fs.SubTreeFileSystem) and isinstance(filesystem.base_fs, fs.LocalFileSystem):
+        # Workers stand elsewhere.
+        filesystem = fs.SubTreeFileSystem(os.path.abspath(filesystem.base_path), filesystem.base_fs)
     if isinstance(filesystem, fs.LocalFileSystem):
         return None, list(paths)
     if isinstance(filesystem, fs.FileSystem):

@@ -15,6 +15,7 @@ from .backend import Entry
 #: One answer may take so long from one piece to the next.
 _TIMEOUT_SECONDS = 30.0
 _MOST_REDIRECTS = 5
+_READ_ONLY = "a web server takes no files"
 
 
 class WebFiles:
@@ -65,6 +66,22 @@ class WebFiles:
         _check(status)
         # A server that knows no ranges gives all of it.
         return body if status == 206 else body[start:end]
+
+    def write(self, local: str, path: str) -> None:
+        """Never asked, and so are those below: nothing is written where no folders are."""
+        raise NotImplementedError(_READ_ONLY)
+
+    def copy(self, source: str, path: str) -> None:
+        """As `write`."""
+        raise NotImplementedError(_READ_ONLY)
+
+    def remove(self, path: str) -> None:
+        """As `write`."""
+        raise NotImplementedError(_READ_ONLY)
+
+    def remove_folder(self, path: str) -> None:
+        """As `write`."""
+        raise NotImplementedError(_READ_ONLY)
 
     def _ask(self, method: str, url: str, headers: dict[str, str]) -> tuple[int, http.client.HTTPMessage, bytes]:
         for _ in range(_MOST_REDIRECTS):

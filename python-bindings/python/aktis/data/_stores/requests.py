@@ -9,9 +9,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from .refused import asks_for_patience, is_final, refused
 
@@ -22,10 +22,20 @@ ATTEMPTS = 6
 #: After so long no further attempt is made, if there were two: libraries try again by themselves as well, and none of them knows
 #: of the others. A store that asks for patience is given more.
 PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 20.0, 120.0
-#: How long one attempt may take. A store that gives 8 MiB in that time gives 140 kB a second.
-LIMIT_SECONDS = 60.0
+#: How long one attempt may take, and how many bytes a second a long one has to move at least.
+LIMIT_SECONDS, LEAST_BYTES_PER_SECOND = 60.0, 1 << 20
 #: The longest wait before the second attempt; it doubles with each one, to this.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
+
+
+class Call(NamedTuple):
+    """What is asked for."""
+
+    call: Callable[[], Any]
+    #: For messages: `read s3://bucket/a`.
+    doing: str
+    #: Bytes that it moves, if these are many.
+    size: int = 0
 
 
 class _Attempt:
@@ -51,40 +61,48 @@ class _Threads:
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = 0
+        # Attempts that no thread has taken, and threads that wait for one: both change at once, when a thread has taken one.
+        self._untaken = 0
         self._idle = 0
+        self._threads = 0
 
     def begin(self, call: Callable[[], Any]) -> _Attempt:
         attempt = _Attempt(call)
-        self._waiting.put(attempt)
         with self._lock:
-            is_wanted = self._waiting.qsize() > self._idle and self._threads < MOST_AT_ONCE
-            self._threads += is_wanted
+            self._untaken += 1
+            is_wanted = self._untaken > self._idle and self._threads < MOST_AT_ONCE
+        self._waiting.put(attempt)
         if is_wanted:
-            threading.Thread(target=self._serve, name="aktis-request", daemon=True).start()
+            self.add()
         return attempt
+
+    def add(self) -> None:
+        """One more thread, also beyond the limit: all others are waiting for answers that do not come."""
+        with self._lock:
+            self._threads += 1
+            self._idle += 1
+        threading.Thread(target=self._serve, name="aktis-request", daemon=True).start()
 
     def give_up(self, attempt: _Attempt) -> None:
         """Nobody waits for the answer: its thread counts no more."""
         with self._lock:
             attempt.is_given_up = True
             self._threads -= 1
-            is_wanted = not self._waiting.empty()
-            self._threads += is_wanted
+            is_wanted = self._untaken > self._idle
         if is_wanted:
-            threading.Thread(target=self._serve, name="aktis-request", daemon=True).start()
+            self.add()
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             attempt = self._waiting.get()
             with self._lock:
+                self._untaken -= 1
                 self._idle -= 1
             attempt.run()
             with self._lock:
                 if attempt.is_given_up:  # another thread has taken this one's place
                     return
+                self._idle += 1
             del attempt
 
 
@@ -94,9 +112,10 @@ _threads = _Threads()
 class Request:
     """A request that is under way."""
 
-    def __init__(self, call: Callable[[], Any], doing: str) -> None:
+    def __init__(self, call: Callable[[], Any], doing: str, size: int = 0) -> None:
         self._call = call
         self._doing = doing
+        self._limit = LIMIT_SECONDS + size / LEAST_BYTES_PER_SECOND
         self._attempt = _threads.begin(call)
 
     def result(self) -> Any:
@@ -118,14 +137,17 @@ class Request:
 
     def _answer(self) -> Any:
         attempt = self._attempt
-        attempt.has_begun.wait()
+        # Whoever has given up waiting for others has not told so.
+        while not attempt.has_begun.wait(self._limit):
+            for _ in range(MOST_AT_ONCE):
+                _threads.add()
         try:
-            return attempt.answer.result(LIMIT_SECONDS)
+            return attempt.answer.result(self._limit)
         except TimeoutError:
             if attempt.answer.done():  # the call's own
                 raise
             _threads.give_up(attempt)
-            raise TimeoutError(f"there was no answer for {LIMIT_SECONDS:.0f} seconds") from None
+            raise TimeoutError(f"there was no answer for {self._limit:.0f} seconds") from None
 
 
 def made(call: Callable[[], Any], doing: str) -> Any:
@@ -133,7 +155,17 @@ def made(call: Callable[[], Any], doing: str) -> Any:
     return Request(call, doing).result()
 
 
-def all_made(calls: Sequence[tuple[Callable[[], Any], str]]) -> list[Any]:
-    """The answers to requests that are under way at once."""
-    requests = [Request(call, doing) for call, doing in calls]
-    return [request.result() for request in requests]
+def all_made(calls: Iterable[Call]) -> list[Any]:
+    """The answers to requests that are under way at once; the first failure ends it."""
+    return [request.result() for request in [Request(*call) for call in calls]]
+
+
+def all_settled(calls: Iterable[Call]) -> OSError | None:
+    """Waits for requests that are under way at once, whatever becomes of them. Returns the first failure."""
+    failure: OSError | None = None
+    for request in [Request(*call) for call in calls]:
+        try:
+            request.result()
+        except OSError as error:
+            failure = failure or error
+    return failure

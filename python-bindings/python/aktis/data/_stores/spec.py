@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,6 +45,35 @@ class SpecFiles:
         """Bytes of a file."""
         return self._filesystem.cat_file(path, start=start, end=end)
 
+    def write(self, local: str, path: str) -> None:
+        """Makes a file of one that is here."""
+        self._filesystem.makedirs(self._filesystem._parent(path), exist_ok=True)
+        self._filesystem.put_file(local, path)
+        self._filesystem.invalidate_cache()
+        written, wanted = self._filesystem.size(path), os.path.getsize(local)
+        if written != wanted:
+            raise ConnectionError(f"{written} of {wanted} bytes have arrived")
+
+    def copy(self, source: str, path: str) -> None:
+        """Copies a file, in the store if it can do that."""
+        self._filesystem.makedirs(self._filesystem._parent(path), exist_ok=True)
+        try:
+            self._filesystem.cp_file(source, path)
+        except NotImplementedError:
+            with self._filesystem.open(source, "rb") as stream, self._filesystem.open(path, "wb") as sink:
+                shutil.copyfileobj(stream, sink, 8 << 20)
+
+    def remove(self, path: str) -> None:
+        """Removes a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(path)
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder with all that is in it, if it is there."""
+        self._filesystem.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm(path, recursive=True)
+
 
 class MemoryFiles(SpecFiles):
     """Files in the memory of this process: others get copies of them."""
@@ -50,7 +82,7 @@ class MemoryFiles(SpecFiles):
         super().__init__(filesystem)
         self._copies: dict[str, bytes] = {}
 
-    def copy(self, paths: Iterable[str]) -> None:
+    def carry(self, paths: Iterable[str]) -> None:
         """These are wanted in other processes."""
         self._copies = {path: self._filesystem.cat_file(path) for path in paths}
         size = sum(map(len, self._copies.values()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,8 +12,22 @@ import pyarrow
 
 from .backend import Entry, Files
 from .file import RangeFile, Upcoming
-from .requests import Request, all_made, made
+from .requests import Call, Request, all_made, all_settled, made
 from .spec import MemoryFiles
+
+#: What a store copies in the time that one request may take without a word: its length is not known here.
+_COPIED_BYTES = 1 << 30
+#: What the names of folders begin with that belong to jobs.
+_JOBS = (".unfinished-", ".finished-", ".begun-")
+
+
+def is_of_a_job(name: str, folder: str) -> bool:
+    """Whether a file in a folder belongs to a job that has not finished.
+
+    >>> is_of_a_job("s3://b/out/.unfinished-a/1-a.csv", "s3://b/out"), is_of_a_job("s3://b/out/a.csv", "s3://b/out/")
+    (True, False)
+    """
+    return name[len(folder) :].lstrip("/").startswith(_JOBS)
 
 
 class Store:
@@ -52,7 +68,7 @@ class Store:
     def entries(self, names: Iterable[str]) -> list[Entry | None]:
         """What lies at each of these."""
         names = list(names)
-        calls = [(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names]
+        calls = [Call(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names]
         found = zip(names, all_made(calls), strict=True)
         return [None if entry is None else Entry(name, entry.size) for name, entry in found]
 
@@ -68,7 +84,7 @@ class Store:
         found: list[Entry] = made(lambda: list(self._files.files_below(path)), f"list {folder}")
         return [self._named(entry) for entry in found]
 
-    def _reading(self, name: str, start: int, end: int) -> tuple[Any, str]:
+    def _reading(self, name: str, start: int, end: int) -> Call:
         path = self._path(name)
 
         def read() -> bytes:
@@ -77,7 +93,7 @@ class Store:
                 raise ConnectionError(f"the answer has {len(data)} of {end - start} bytes")
             return data
 
-        return read, f"read {name}"
+        return Call(read, f"read {name}", end - start)
 
     def request(self, name: str, start: int, end: int) -> Request:
         """Asks for bytes of a file."""
@@ -85,13 +101,68 @@ class Store:
 
     def read_ranges(self, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Bytes of a file, with all requests under way at once. Called by the native reader of Parquet."""
-        calls = [self._reading(name, start, end) if end > start else (bytes, "") for start, end in ranges]
+        calls = [self._reading(name, start, end) if end > start else Call(bytes, "") for start, end in ranges]
         return all_made(calls)
 
     def want(self, names: Iterable[str]) -> None:
         """These files will be read in other processes."""
         if isinstance(self._files, MemoryFiles):
-            self._files.copy(map(self._path, names))
+            self._files.carry(map(self._path, names))
+
+    # What the native sinks call.
+
+    def upload(self, files: list[tuple[str, str]]) -> None:
+        """Copies files from here to there: paths and names."""
+        all_made(
+            Call(functools.partial(self._files.write, local, self._path(name)), f"write {name}", os.path.getsize(local))
+            for local, name in files
+        )
+
+    def download(self, files: list[tuple[str, str]]) -> None:
+        """Copies files from there to here: paths and names."""
+        for (local, name), entry in zip(files, self.entries([name for _, name in files]), strict=True):
+            if entry is None or entry.size is None:
+                raise self.missing(name)
+            with open(local, "wb") as sink, RangeFile(self, name, entry.size, expected=entry.size) as source:
+                shutil.copyfileobj(source, sink, 4 << 20)
+
+    def publish(self, folder: str, new: list[tuple[str, str]], replaces: bool) -> None:
+        """Gives uploaded files their names, all or none; ``replaces``: then what was in the folder goes."""
+        old = (
+            [entry.path for entry in self.files_below(folder) if not is_of_a_job(entry.path, folder)]
+            if replaces
+            else []
+        )
+        copies = [
+            Call(
+                functools.partial(self._files.copy, self._path(hidden), self._path(name)),
+                f"write {name}",
+                _COPIED_BYTES,
+            )
+            for hidden, name in new
+        ]
+        failure = all_settled(copies)
+        if failure is not None:
+            self._remove([name for _, name in new])
+            raise failure
+        named = {name for _, name in new}
+        failure = self._remove([name for name in old if name not in named])
+        if failure is not None:
+            raise OSError(
+                failure.errno,
+                f"the new files are in {folder}, and some of the old ones could not be removed: {failure.strerror}",
+            )
+
+    def _remove(self, names: list[str]) -> OSError | None:
+        return all_settled(
+            Call(functools.partial(self._files.remove, self._path(name)), f"remove {name}") for name in names
+        )
+
+    def sweep(self, folder: str) -> None:
+        """Removes a folder, if it is there."""
+        made(functools.partial(self._files.remove_folder, self._path(folder)), f"remove {folder}")
+
+    # What readers of formats call.
 
     def announce(self, files: Iterable[tuple[str, int]]) -> None:
         """These files will be read as a whole, in this order: names and lengths."""

@@ -1,0 +1,99 @@
+"""The folder of a store that a job writes into (ADR 130)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from aktis.data import _folders
+
+from .backend import Entry
+from .choosing import chosen_store
+from .spec import MemoryFiles
+from .store import Store, is_of_a_job
+
+_MODES = ("append", "overwrite", "ignore", "error")
+
+
+class Far(NamedTuple):
+    """A folder of a store."""
+
+    store: Store
+    name: str
+    #: The files that are in it, but for those of jobs that have not finished.
+    there: list[Entry]
+    #: Those of such jobs.
+    unfinished: list[Entry]
+
+
+def far_folder(function: str, path: Any, filesystem: Any) -> Far | None:
+    """The folder that a path means; ``None``: it is local."""
+    store, (name,) = chosen_store(function, [os.fspath(path)], filesystem)
+    if store is None:
+        return None
+    if not store.has_folders:
+        raise NotImplementedError(
+            f"{function}({path!r}): a web server takes no files; write to a folder, and send them there"
+        )
+    if isinstance(store._files, MemoryFiles):
+        raise NotImplementedError(
+            f"{function}({path!r}): files in memory:// belong to this process, and workers write; take the rows with iter_batches() "
+            "and write them here"
+        )
+    name = name.rstrip("/")
+    (entry,) = store.entries([name])
+    if entry is not None and entry.size is not None:
+        raise ValueError(f"{function}({path!r}): this is a file; give a folder, which will receive one file per part")
+    found = store.files_below(name) if entry is not None else []
+    unfinished = [file for file in found if is_of_a_job(file.path, name)]
+    return Far(store, name, [file for file in found if file not in unfinished], unfinished)
+
+
+def is_wanted(function: str, far: Far, mode: str) -> bool:
+    """Whether anything shall be written. Raises where that is refused."""
+    if mode not in _MODES:
+        raise ValueError(f"mode must be 'append', 'overwrite', 'ignore' or 'error', not {mode!r}")
+    if mode == "error" and far.there:
+        raise ValueError(
+            f'{function}({far.name!r}, mode="error"): the folder has files already; mode="append" adds files to it, "overwrite" '
+            "replaces them"
+        )
+    return mode != "ignore" or not far.there
+
+
+def warn_of(function: str, far: Far, *, is_said: bool) -> None:
+    """Warns of what jobs that did not finish have left, and, unless it is said that files are added, of what is there."""
+    from aktis._messages.user_warning import warn
+
+    jobs: dict[str, int] = {}
+    for entry in far.unfinished:
+        job = entry.path[len(far.name) :].lstrip("/").partition("/")[0]
+        jobs[job] = jobs.get(job, 0) + 1
+    for job, count in jobs.items():
+        warn(
+            f"{function}({far.name!r}): {far.name}/{job} holds {count} files of a job that has not finished, and {_visible(far, job)} of "
+            "its files are visible. Nobody here can tell whether it still runs: if it does not, remove them",
+            UserWarning,
+        )
+    if far.there and not is_said:
+        size = _folders.size_in_words(sum(entry.size or 0 for entry in far.there))
+        _folders.warn_of(function, far.name, far.name, len(far.there), size)
+
+
+def _visible(far: Far, job: str) -> int:
+    prefix = job.partition("-")[2]
+    return sum(entry.path.rpartition("/")[2].startswith(f"{prefix}_") for entry in far.there)
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[str]:
+    """A folder here, in which workers make files that are then uploaded."""
+    folder = tempfile.mkdtemp(prefix="aktis-upload-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
