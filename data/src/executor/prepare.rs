@@ -25,7 +25,7 @@ use crate::panics;
 use crate::plan::{ComputeKind, Dataset};
 use crate::registered::Registered;
 use crate::sinks::Sink;
-use crate::sources::{self, Split, SplitOptions, Wanted, blocks};
+use crate::sources::{self, RowWork, Split, SplitOptions, Wanted, blocks};
 use crate::stage_worker::SeenColumns;
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
 use crate::wire::encode_task;
@@ -89,6 +89,7 @@ pub(super) fn start(
         setup: stage_setup(stage, options, sizes.block_bytes),
         demand,
         splits: splits.len(),
+        source_rows: known_rows(splits),
     });
     let executor = Executor::new(setup, stages.collect(), &job.edges);
     let stats = initial_stats(&job, &splits, sizes.budget_bytes);
@@ -293,7 +294,7 @@ pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> V
         workers,
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
-        has_map: stage.has_map,
+        work: row_work(stage),
     };
     let Some(plan) = &stage.source else {
         return Vec::new();
@@ -306,6 +307,21 @@ pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> V
     })
 }
 
+fn row_work(stage: &StagePlan) -> RowWork {
+    let is_kept = stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu();
+    match (stage.has_map, is_kept) {
+        (false, _) => RowWork::Reading,
+        (true, false) => RowWork::Function,
+        (true, true) => RowWork::Model,
+    }
+}
+
+/// The rows of all splits; sources that do not know say none.
+fn known_rows(splits: &[Split]) -> Option<u64> {
+    let rows = splits.iter().map(|split| split.rows).sum();
+    (rows > 0).then_some(rows)
+}
+
 fn demand(stage: &StagePlan) -> StageDemand {
     let compute = &stage.compute;
     StageDemand {
@@ -313,6 +329,7 @@ fn demand(stage: &StagePlan) -> StageDemand {
         min_workers: compute.min_workers,
         initial_workers: compute.initial_workers,
         max_workers: compute.max_workers,
+        useful_workers: None,
         cost: None,
         is_done: false,
     }
@@ -320,8 +337,7 @@ fn demand(stage: &StagePlan) -> StageDemand {
 
 /// What the workers of a stage are started with.
 fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusionError> {
-    let has_model = stage.has_map
-        && (stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu());
+    let has_model = row_work(stage) == RowWork::Model;
     let (steps, captured) = stage.to_steps();
     let task = StageTask {
         name: stage.name(),

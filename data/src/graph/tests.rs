@@ -15,7 +15,7 @@ use super::*;
 use crate::plan::{Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::sources::parquet::spec::FilesPosition;
-use crate::sources::{ParquetTable, Split, SplitOptions, of_table};
+use crate::sources::{ParquetTable, RangeTable, RowWork, Split, SplitOptions, of_table};
 
 use crate::storage::{DataFile, FileFooter, PathColumns, RowGroupInfo, StoreSpec};
 
@@ -125,7 +125,7 @@ fn options(workers: usize) -> SplitOptions {
         batch_rows: None,
         window_rows: 0,
         parts: None,
-        has_map: true,
+        work: RowWork::Function,
     }
 }
 
@@ -213,6 +213,33 @@ fn splits_hold_whole_batches() {
         "{splits:?}"
     );
     assert!(last.rows <= others[0].rows);
+}
+
+/// The last one of a worker that is ten times slower than the others is a small part of its share. Row groups are not cut more
+/// finely than for functions: whoever reads the middle passes over what comes before.
+#[test]
+fn models_get_smaller_splits_than_functions_where_that_costs_nothing() {
+    let of_model = |workers| SplitOptions {
+        work: RowWork::Model,
+        ..options(workers)
+    };
+    let rows = |splits: Vec<Split>| splits.iter().map(|split| split.rows).max();
+    let numbers = RangeTable::new(800);
+    let of_range = |options| {
+        of_table(&numbers)
+            .expect("is registered")
+            .splits(u64::MAX, options)
+    };
+    assert_eq!(rows(of_range(of_model(8))), Some(4));
+    assert_eq!(rows(of_range(options(8))), Some(25));
+    let large = files(&[(400, 1 << 20)]);
+    assert_eq!(
+        rows(cut_splits(&large, of_model(8))),
+        rows(cut_splits(&large, options(8)))
+    );
+    let small = files(&[(5, 1 << 10); 80]);
+    assert_eq!(rows(cut_splits(&small, of_model(8))), Some(5));
+    assert_eq!(rows(cut_splits(&small, options(8))), Some(25));
 }
 
 #[test]

@@ -213,7 +213,7 @@ impl Source for BlocksTable {
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
         let rows = self.blocks.iter().map(|block| block.rows).sum();
         let bytes = self.blocks.iter().map(|block| block.bytes).sum();
-        let target = options.target(rows, bytes);
+        let target = options.target(rows, bytes, rows);
         let mut cutter = SplitCutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
         for block in &self.blocks {
             cutter.run(block.rows, |split, first_row, rows| {

@@ -22,7 +22,7 @@ pub use files::FilesTable;
 pub use parquet::ParquetTable;
 pub use python::PythonReader;
 pub use range::RangeTable;
-pub(crate) use splits::{Split, SplitOptions};
+pub(crate) use splits::{RowWork, Split, SplitOptions};
 pub use tasks::{ReadTask, TasksTable};
 
 use std::sync::Arc;

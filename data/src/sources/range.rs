@@ -81,7 +81,7 @@ impl Source for RangeTable {
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
         let rows = self.rows.min(row_limit);
-        let target = options.target(rows, rows * size_of::<i64>() as u64);
+        let target = options.target(rows, rows * size_of::<i64>() as u64, rows);
         let mut cutter = SplitCutter::<Option<NumberPart>>::new(target.exactly(), u64::MAX);
         cutter.run(rows, |number, start, rows| {
             *number = Some(NumberPart {

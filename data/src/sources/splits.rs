@@ -12,6 +12,9 @@ const MIN_SPLIT_BYTES: u64 = 1 << 20;
 const MAX_SPLIT_BYTES: u64 = 128 << 20;
 /// Splits per worker: the last ones to end then differ by little.
 const SPLITS_PER_WORKER: u64 = 4;
+/// The same before a model, where rows can be cut anywhere for nothing: a worker that is ten times slower than the others keeps
+/// little to the end, and later stages have work early.
+const SPLITS_PER_MODEL: u64 = 32;
 /// With so many batches in a split, the last one may be smaller: better than to cut a row group in two.
 const MANY_BATCHES: u64 = 16;
 
@@ -26,6 +29,24 @@ pub(crate) struct Split {
     pub(crate) rows: u64,
 }
 
+/// What runs over the rows of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowWork {
+    /// Nothing that could be slow.
+    Reading,
+    /// A function, which may take any time.
+    Function,
+    /// A function that is loaded once per worker, next to which reading is nothing.
+    Model,
+}
+
+impl RowWork {
+    /// Whether user code runs.
+    pub(crate) fn is_unknown(self) -> bool {
+        self != Self::Reading
+    }
+}
+
 /// How finely to cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SplitOptions {
@@ -35,8 +56,7 @@ pub(crate) struct SplitOptions {
     pub(crate) batch_rows: Option<u64>,
     /// Rows that an input should have at least, where there are enough for all workers.
     pub(crate) window_rows: u64,
-    /// Whether a function runs over the rows, which may take any time.
-    pub(crate) has_map: bool,
+    pub(crate) work: RowWork,
     /// How many splits there shall be, if that was asked for: fewer where a function gets more rows at once.
     pub(crate) parts: Option<u64>,
 }
@@ -60,12 +80,21 @@ impl SplitTarget {
 }
 
 impl SplitOptions {
-    /// For a source of so many rows and bytes.
-    pub(super) fn target(self, total_rows: u64, total_bytes: u64) -> SplitTarget {
+    /// For a source of so many rows and bytes, in so many runs that are better not cut; as many as rows: it does not matter.
+    pub(super) fn target(self, total_rows: u64, total_bytes: u64, runs: u64) -> SplitTarget {
         let workers = self.workers.max(1) as u64;
         let row_bytes = total_bytes.div_ceil(total_rows.max(1)).max(1);
-        let even = total_rows.div_ceil(SPLITS_PER_WORKER * workers);
-        let least = if self.has_map {
+        let per_worker = if self.work == RowWork::Model {
+            SPLITS_PER_MODEL
+        } else {
+            SPLITS_PER_WORKER
+        };
+        // Whoever reads the middle of a run has to pass over what comes before.
+        let uncut = total_rows / runs.max(1);
+        let least_parts = total_rows.div_ceil(SPLITS_PER_WORKER * workers);
+        let even = total_rows.div_ceil(per_worker * workers);
+        let even = even.max(uncut.min(least_parts));
+        let least = if self.work.is_unknown() {
             1
         } else {
             MIN_SPLIT_BYTES / row_bytes

@@ -394,7 +394,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         workers: 1,
         batch_rows: None,
         window_rows: 0,
-        has_map: false,
+        work: crate::sources::RowWork::Reading,
         parts: Some(1),
     };
     let source = sources::of_table(&range).expect("is registered");

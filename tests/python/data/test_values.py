@@ -47,7 +47,7 @@ def same(batch):
 
 def identity(ds, how, batch_size):
     if how == "map":
-        return ds.map(lambda row: {"c": row["c"]})
+        return ds.map(lambda row: {name: row[name] for name in row})
     if how == "flat_map":
         return ds.flat_map(lambda row: [row])
     return ds.map_batches(same, batch_format=how, batch_size=batch_size)
@@ -56,13 +56,15 @@ def identity(ds, how, batch_size):
 @pytest.mark.parametrize("how", ["numpy", "pandas", "pyarrow", "map", "flat_map"])
 def test_columns_of_every_type_pass_a_function_that_does_nothing(how):
     """TYP-2 (like-it-came), TYP-3 (untouched-stays)."""
-    for name, column in TYPES.items():
-        source = aktis.data.from_arrow(pyarrow.table({"c": column}))
-        for batch_size in (1, 2, None):
-            table = identity(source, how, batch_size).to_arrow()
-            assert table["c"].to_pylist() == column.to_pylist(), (name, how, batch_size)
+    columns = pyarrow.table(TYPES)
+    # One run for all types: each column goes its own way.
+    source = aktis.data.from_arrow(columns)
+    for batch_size in (1, 2, None):
+        table = identity(source, how, batch_size).to_arrow()
+        for name, column in TYPES.items():
+            assert table[name].to_pylist() == column.to_pylist(), (name, how, batch_size)
             if how not in ("map", "flat_map") or name not in OF_ANOTHER_WIDTH_IN_ROWS:
-                assert table["c"].type == column.type, (name, how, batch_size)
+                assert table[name].type == column.type, (name, how, batch_size)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -29,6 +29,8 @@ struct Feed {
     kind: EdgeKind,
     /// Of forward and broadcast edges; exchanges are sorted by partition.
     blocks: VecDeque<Arrived>,
+    /// In `blocks`.
+    rows: u64,
     /// Nothing more comes.
     is_over: bool,
     /// What it may wait for needs what gives along it.
@@ -86,6 +88,7 @@ impl Feeds {
             from,
             kind,
             blocks: VecDeque::new(),
+            rows: 0,
             is_over: false,
             is_apart: false,
             whole: None,
@@ -163,6 +166,7 @@ impl Feeds {
         let arrived = Arrived { part, account };
         let EdgeKind::Exchange { partitions } = self.feeds[feed].kind else {
             self.feeds[feed].blocks.push_back(arrived);
+            self.feeds[feed].rows += part.rows;
             return;
         };
         let number = if partitions == 1 { 0 } else { partition };
@@ -199,15 +203,24 @@ impl Feeds {
     }
 
     /// About how many inputs could be made at once.
-    pub(crate) fn ready_inputs(&self, partition_bytes: u64) -> usize {
+    pub(crate) fn ready_inputs(&self, measure: Measure) -> usize {
         if self.are_closed() {
             return 0;
         }
         if !self.is_exchange() {
-            return usize::from(self.have_blocks());
+            let (mut blocks, mut rows) = (0, 0);
+            for (index, feed) in self.forward() {
+                if self.is_open(index) {
+                    blocks += feed.blocks.len();
+                    rows += feed.rows;
+                }
+            }
+            let full = rows.checked_div(measure.rows);
+            let full = full.map_or(blocks, |full| usize::try_from(full).unwrap_or(blocks));
+            return full.clamp(usize::from(self.have_blocks()), blocks.max(1));
         }
         let most = self.partitions.len().max(usize::from(!self.has_begun));
-        let full = self.partition_bytes.checked_div(partition_bytes);
+        let full = self.partition_bytes.checked_div(measure.partition_bytes);
         full.and_then(|full| usize::try_from(full).ok())
             .map_or(most, |full| most.min(full + 1))
     }
@@ -266,6 +279,7 @@ impl Feeds {
         let feeds = self.feeds.iter_mut().zip(counts);
         let take = |(feed, count): (&mut Feed, usize)| {
             let taken = feed.blocks.drain(..count);
+            let taken = taken.inspect(|arrived| feed.rows -= arrived.part.rows);
             taken.map(|arrived| arrived.ingredient(blocks)).collect()
         };
         Some(feeds.map(take).collect())

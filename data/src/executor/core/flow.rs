@@ -2,7 +2,6 @@
 
 use super::Executor;
 use super::event::{Effect, WorkerKey};
-use super::feeds::Measure;
 use super::stage::{Active, Stage, Work};
 use super::workers::WorkerState;
 
@@ -129,11 +128,7 @@ impl Executor {
         if !stage.pending.is_empty() || is_early {
             return false;
         }
-        let measure = Measure {
-            rows: stage.setup.bundle_rows,
-            partition_bytes: stage.setup.bundle_bytes,
-            is_forced,
-        };
+        let measure = stage.measure(is_forced);
         let Some(content) = stage.feeds.next_input(&mut self.blocks, measure) else {
             return false;
         };
@@ -144,7 +139,8 @@ impl Executor {
     /// Gives the first waiting input whose blocks are there to an idle worker.
     fn start_input(&mut self, index: usize, is_forced: bool) -> bool {
         let stage = &self.stages[index];
-        let Some(worker) = stage.workers.first_idle() else {
+        let may_take = |&worker: &WorkerKey| is_forced || !stage.holds_up_the_end(worker);
+        let Some(worker) = stage.workers.idle().find(may_take) else {
             return false;
         };
         let is_there = |sequence: &u64| {
@@ -242,12 +238,15 @@ impl Executor {
     fn resize(&mut self, index: usize) -> bool {
         let stage = &mut self.stages[index];
         let have = stage.workers.count();
-        let ready = stage.feeds.ready_inputs(stage.setup.bundle_bytes);
-        let waiting = stage.pending.len() + stage.reruns.len() + ready;
+        let waiting = stage.waiting();
         let active = stage.workers.busy();
-        // Later stages start one worker early: it loads its model while the first rows are read. Behind a barrier that would only
-        // take room from those before it.
-        let early = usize::from(!stage.is_fed() && !stage.feeds.are_closed());
+        // Workers of later stages start early: they load their models while the first rows are read. Behind a barrier that would
+        // only take room from those before it.
+        let early = if stage.is_fed() || stage.feeds.are_closed() {
+            0
+        } else {
+            stage.early_workers()
+        };
         let useful = (waiting + active).max(early).min(stage.target_workers);
         if have < useful {
             let worker = WorkerKey(self.next_worker);
@@ -260,11 +259,15 @@ impl Executor {
             });
             return true;
         }
-        let is_spare =
-            have > stage.target_workers || (stage.is_fed() && waiting == 0 && have > active);
+        let has_no_work = stage.is_fed() && waiting == 0 && have > active;
+        let is_spare = have > stage.target_workers || has_no_work;
         if is_spare && let Some(worker) = stage.workers.first_idle() {
             stage.workers.remove(worker);
             self.effects.push(Effect::StopWorker(worker));
+            if has_no_work {
+                // Its room is for those who have.
+                self.size_pools();
+            }
             return true;
         }
         false

@@ -45,11 +45,11 @@ use aktis_common::error::ErrorCode;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
-use crate::graph::Edge;
+use crate::graph::{Edge, EdgeKind};
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
 use lineage::{Account, BlockTable, Ingredients, Recipe};
 use sizing::StageDemand;
-use stage::{Active, Stage, StageSetup, Work};
+use stage::{Active, Expected, Load, Stage, StageSetup, Work, as_f64};
 
 use workers::WorkerState;
 
@@ -76,6 +76,8 @@ pub struct ExecutorStage {
     pub demand: StageDemand,
     /// Inputs that its source has; 0 for stages whose rows come along edges.
     pub splits: usize,
+    /// About how many rows these have, if that is known.
+    pub source_rows: Option<u64>,
 }
 
 /// The executor.
@@ -102,6 +104,10 @@ impl Executor {
         let (mut stages, mut demands) = (Vec::new(), Vec::new());
         for (index, part) in parts.into_iter().enumerate() {
             let mut stage = Stage::new(part.setup);
+            stage.expected = Some(Expected {
+                rows: part.source_rows,
+                inputs: part.splits as u64,
+            });
             (0..part.splits).for_each(|split| stage.add_input(index, Ingredients::Split(split)));
             stages.push(stage);
             demands.push(part.demand);
@@ -275,8 +281,13 @@ impl Executor {
         };
         let stage = &mut self.stages[index];
         stage.workers.pull_ended(pulled.worker);
-        stage.load.busy += pulled.busy;
-        stage.load.rows_in += pulled.rows_in;
+        let done = Load {
+            busy: pulled.busy,
+            rows_in: pulled.rows_in,
+            rows_out: 0,
+        };
+        stage.load += done;
+        stage.workers.add_load(pulled.worker, done);
         let Some(active) = stage.workers.active_mut(pulled.worker) else {
             return;
         };
@@ -380,12 +391,50 @@ impl Executor {
         for ((demand, stage), cost) in self.demands.iter_mut().zip(&self.stages).zip(costs) {
             // Behind a barrier there is nothing to do yet.
             demand.is_done = stage.is_done || stage.feeds.are_closed();
+            demand.useful_workers = stage.useful_workers();
             demand.cost = cost;
         }
         let targets = sizing::pool_sizes(&self.demands, &self.setup.view);
         for (stage, target) in self.stages.iter_mut().zip(targets) {
             stage.target_workers = target;
         }
+        self.expect_rows();
+    }
+
+    /// What will come to the stages that get rows along forward edges, as far as it can be told. Where not all rows will be wanted,
+    /// nobody knows.
+    fn expect_rows(&mut self) {
+        let mut is_limited = vec![false; self.stages.len()];
+        for index in (0..self.stages.len()).rev() {
+            let stage = &self.stages[index];
+            let mut next = stage.next.iter();
+            is_limited[index] =
+                stage.setup.row_limit.is_some() || next.any(|next| is_limited[next.stage]);
+        }
+        for index in 0..self.stages.len() {
+            if self.stages[index].is_source() {
+                continue;
+            }
+            let coming = self.coming_to(index).filter(|_| !is_limited[index]);
+            self.stages[index].expect(coming);
+        }
+    }
+
+    fn coming_to(&self, index: usize) -> Option<Expected> {
+        let nothing = Expected {
+            rows: Some(0),
+            inputs: 0,
+        };
+        let mut givers = self.stages[index].feeds.givers();
+        givers.try_fold(nothing, |all, (from, kind)| {
+            let is_forward = kind == EdgeKind::Forward;
+            let one = is_forward.then(|| self.stages[from].expected_to_leave())??;
+            let rows = all.rows.zip(one.rows);
+            Some(Expected {
+                rows: rows.map(|(all, one)| all.saturating_add(one)),
+                inputs: all.inputs.saturating_add(one.inputs),
+            })
+        })
     }
 
     /// Whether the sizes of the pools rest on estimates that do not hold any more. Sizing looks at all workers and nodes,
@@ -422,19 +471,13 @@ impl Executor {
             } else {
                 stage.feeds.givers().map(|(from, _)| leaving[from]).sum()
             };
-            let is_known = load.rows_in > 0 && !load.busy.is_zero();
-            let cost = || load.busy.as_secs_f64() / as_f64(load.rows_in);
-            costs.push(coming.filter(|_| is_known).map(|rows: f64| rows * cost()));
+            let cost = load.seconds_per_row();
+            costs.push(coming.zip(cost).map(|(rows, cost): (f64, f64)| rows * cost));
             let growth = (load.rows_in > 0).then(|| as_f64(load.rows_out) / as_f64(load.rows_in));
             leaving.push(coming.zip(growth).map(|(rows, growth)| rows * growth));
         }
         costs
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn as_f64(rows: u64) -> f64 {
-    rows as f64
 }
 
 fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> TaskFailure {

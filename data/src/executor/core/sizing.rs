@@ -14,6 +14,8 @@ pub struct StageDemand {
     pub initial_workers: Option<usize>,
     /// Most workers, if that was asked for.
     pub max_workers: Option<usize>,
+    /// Most workers that can have something to do, once that is known: what they do not need is for others.
+    pub useful_workers: Option<usize>,
     /// Work for each row of the source, in any unit, if it is known.
     pub cost: Option<f64>,
     /// Whether it is over.
@@ -30,10 +32,16 @@ impl StageDemand {
             usize::MAX
         };
         let most = self.max_workers.unwrap_or(unlimited);
+        let most = most.min(self.useful_workers.unwrap_or(usize::MAX).max(1));
         match (self.cost, self.initial_workers) {
             (None, Some(initial)) => initial.max(self.min_workers).min(most),
             _ => most,
         }
+    }
+
+    /// Workers that it has before others get more than these.
+    fn least(&self, cpus: usize) -> usize {
+        self.min_workers.min(self.most(cpus))
     }
 
     fn placement(&self) -> PlacementRequest {
@@ -60,10 +68,7 @@ pub fn pool_sizes(stages: &[StageDemand], view: &ClusterView) -> Vec<usize> {
     let rounds = stages.iter().map(|stage| stage.min_workers).max();
     for round in 0..rounds.unwrap_or(0) {
         for (index, stage) in stages.iter().enumerate() {
-            let least = stage
-                .min_workers
-                .min(stage.max_workers.unwrap_or(usize::MAX));
-            let wants = !stage.is_done && round < least;
+            let wants = !stage.is_done && round < stage.least(cpus);
             // The first worker is owed even where there is no room now: it will wait for it.
             if wants && (room.book(&requests[index]).is_some() || round == 0) {
                 counts[index] += 1;
@@ -133,6 +138,7 @@ mod tests {
             min_workers: min,
             initial_workers: None,
             max_workers: Some(max),
+            useful_workers: None,
             cost,
             is_done: false,
         }
@@ -187,6 +193,17 @@ mod tests {
         let mut stages = [stage(1.0, 0.0, 1, 100, None), stage(1.0, 0.0, 1, 100, None)];
         stages[0].is_done = true;
         assert_eq!(pool_sizes(&stages, &view(&[(4.0, 0.0)])), [0, 4]);
+    }
+
+    #[test]
+    fn stage_leaves_what_it_has_no_work_for_to_others() {
+        let mut stages = [stage(1.0, 0.0, 3, 100, None), stage(1.0, 0.0, 1, 100, None)];
+        assert_eq!(pool_sizes(&stages, &view(&[(8.0, 0.0)])), [4, 4]);
+        stages[0].useful_workers = Some(2);
+        assert_eq!(pool_sizes(&stages, &view(&[(8.0, 0.0)])), [2, 6]);
+        // Blocks may get lost yet, and be made again.
+        stages[0].useful_workers = Some(0);
+        assert_eq!(pool_sizes(&stages, &view(&[(8.0, 0.0)])), [1, 7]);
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! One stage of the executor: inputs that wait, inputs in work, outputs in order.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
-use super::feeds::Feeds;
+use super::feeds::{Feeds, Measure};
 use super::lineage::{Account, Ingredients, Origin, Recipe};
 use super::outputs::Outputs;
 use super::workers::{WorkerState, WorkerTable};
+
+/// How many times as long as others a worker must take for a row to be left out at the end: less may be chance.
+const MUCH_SLOWER: f64 = 2.0;
 
 /// What the executor must know of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +121,21 @@ pub(crate) struct Stage {
     pub(crate) largest_block_bytes: u64,
     /// How many workers it may have now.
     pub(crate) target_workers: usize,
+    /// What will have come in at the end; `None`: nobody knows, or not all of it will be wanted.
+    pub(crate) expected: Option<Expected>,
     pub(crate) starts: StartFailures,
     pub(crate) load: Load,
     pub(crate) outputs: Outputs,
     next_sequence: u64,
     rows_released: u64,
+}
+
+/// Estimates of what comes to a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// If that is known.
+    pub(crate) rows: Option<u64>,
+    pub(crate) inputs: u64,
 }
 
 /// What a stage's work has cost so far.
@@ -130,6 +144,30 @@ pub(crate) struct Load {
     pub(crate) busy: Duration,
     pub(crate) rows_in: u64,
     pub(crate) rows_out: u64,
+}
+
+impl AddAssign for Load {
+    fn add_assign(&mut self, more: Self) {
+        self.busy += more.busy;
+        self.rows_in += more.rows_in;
+        self.rows_out += more.rows_out;
+    }
+}
+
+impl Load {
+    /// Seconds for each row that came in, if that is known.
+    pub(crate) fn seconds_per_row(self) -> Option<f64> {
+        let is_known = self.rows_in > 0 && !self.busy.is_zero();
+        is_known.then(|| self.busy.as_secs_f64() / as_f64(self.rows_in))
+    }
+
+    fn without(self, part: Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(part.busy),
+            rows_in: self.rows_in.saturating_sub(part.rows_in),
+            rows_out: self.rows_out.saturating_sub(part.rows_out),
+        }
+    }
 }
 
 /// Workers that died before they were ready, counted by incident: all that had been started when one of them was found
@@ -174,6 +212,7 @@ impl Stage {
             output_bytes: 0,
             largest_block_bytes: 0,
             target_workers: 1,
+            expected: None,
             starts: StartFailures::default(),
             load: Load::default(),
             outputs: Outputs::default(),
@@ -195,6 +234,70 @@ impl Stage {
     /// Whether there are inputs to be made yet.
     pub(crate) fn has_incoming(&self) -> bool {
         !self.feeds.is_empty() && self.feeds.have_blocks()
+    }
+
+    /// What it will have given at the end, as the next stage gets it; as long as nothing is known of it, as much as comes in.
+    pub(crate) fn expected_to_leave(&self) -> Option<Expected> {
+        let Expected { rows, inputs } = self.expected?;
+        let Load {
+            rows_in, rows_out, ..
+        } = self.load;
+        let grown = |rows: u64| {
+            let grown = u128::from(rows) * u128::from(rows_out);
+            let grown = grown.checked_div(u128::from(rows_in));
+            grown.map_or(rows, |rows| u64::try_from(rows).unwrap_or(u64::MAX))
+        };
+        let rows = rows.map(grown);
+        Some(Expected { rows, inputs })
+    }
+
+    /// Rows will come along edges: each input of those who give is at least a block, and several blocks may be one input here.
+    pub(crate) fn expect(&mut self, coming: Option<Expected>) {
+        let full = |rows: u64| rows.div_ceil(self.setup.bundle_rows.max(1)).max(1);
+        self.expected = coming.map(|Expected { rows, inputs }| Expected {
+            rows,
+            inputs: rows.map_or(inputs, |rows| inputs.min(full(rows))),
+        });
+    }
+
+    /// About how many inputs wait for a worker, those counted that are still to be made of blocks that are here.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len() + self.reruns.len() + self.feeds.ready_inputs(self.measure(false))
+    }
+
+    /// Whether the worker, which has no input, is so much slower than those that have one that these will be done with all that
+    /// waits before it would be done with one.
+    pub(crate) fn holds_up_the_end(&self, worker: WorkerKey) -> bool {
+        let own = self.workers.load(worker);
+        let others = self.load.without(own).seconds_per_row();
+        let (Some(own), Some(others)) = (own.seconds_per_row(), others) else {
+            return false;
+        };
+        let times = own / others;
+        let ends_first =
+            || as_f64(self.waiting() as u64) <= times * as_f64(self.workers.busy() as u64);
+        times >= MUCH_SLOWER && self.is_fed() && ends_first()
+    }
+
+    /// Most workers that can have something to do from now on; `None`: more may come in.
+    pub(crate) fn useful_workers(&self) -> Option<usize> {
+        self.is_fed().then(|| self.waiting() + self.workers.busy())
+    }
+
+    /// How much becomes one input.
+    pub(crate) fn measure(&self, is_forced: bool) -> Measure {
+        Measure {
+            rows: self.setup.bundle_rows,
+            partition_bytes: self.setup.bundle_bytes,
+            is_forced,
+        }
+    }
+
+    /// Workers that are worth starting before there is work for them.
+    pub(crate) fn early_workers(&self) -> usize {
+        let coming = self.expected.map_or(0, |expected| expected.inputs);
+        let coming = coming.saturating_sub(self.next_sequence);
+        usize::try_from(coming).unwrap_or(usize::MAX).max(1)
     }
 
     /// Adds an input at the end of the order.
@@ -337,4 +440,9 @@ pub(crate) fn content_of(work: &Work) -> InputContent {
         Work::Input(input) => input.origin.to_content(),
         Work::Rerun(rerun) => rerun.origin.to_content(),
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+pub(super) fn as_f64(count: u64) -> f64 {
+    count as f64
 }

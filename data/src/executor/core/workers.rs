@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::WorkerKey;
-use super::stage::{Active, Work};
+use super::stage::{Active, Load, Work};
 
 /// What a worker does.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct WorkerTable {
     starting: BTreeSet<WorkerKey>,
     /// Busy workers without a pull under way.
     paused: BTreeSet<Paused>,
+    /// What each has done.
+    loads: BTreeMap<WorkerKey, Load>,
 }
 
 /// A busy worker without a pull under way: first those that make lost blocks again, for which others wait, then by their
@@ -61,6 +63,7 @@ impl WorkerTable {
     pub(crate) fn remove(&mut self, worker: WorkerKey) -> Option<WorkerState> {
         let state = self.states.remove(&worker)?;
         self.leave(worker, &state);
+        self.loads.remove(&worker);
         Some(state)
     }
 
@@ -142,6 +145,23 @@ impl WorkerTable {
             WorkerState::Busy(active) => Some(active),
             WorkerState::Starting | WorkerState::Idle => None,
         })
+    }
+
+    /// Workers without an input.
+    pub(crate) fn idle(&self) -> impl Iterator<Item = WorkerKey> {
+        self.idle.iter().copied()
+    }
+
+    /// It has done more.
+    pub(crate) fn add_load(&mut self, worker: WorkerKey, more: Load) {
+        if self.states.contains_key(&worker) {
+            *self.loads.entry(worker).or_default() += more;
+        }
+    }
+
+    /// What it has done.
+    pub(crate) fn load(&self, worker: WorkerKey) -> Load {
+        self.loads.get(&worker).copied().unwrap_or_default()
     }
 
     /// A worker without an input.

@@ -2,7 +2,7 @@
 
 use super::SourceFile;
 use super::part::FileRange;
-use crate::sources::SplitOptions;
+use crate::sources::{RowWork, SplitOptions};
 
 /// As many splits as files are put together or cut into, if these are not too small or too large.
 const SPLITS: u64 = 256;
@@ -70,7 +70,7 @@ fn target(total: u64, knows_rows: bool, options: SplitOptions) -> u64 {
     if let Some(parts) = options.parts {
         return total.div_ceil(parts.max(1)).max(1);
     }
-    let least = if options.has_map {
+    let least = if options.work.is_unknown() {
         MIN_MAPPED_BYTES
     } else {
         MIN_SPLIT_BYTES
@@ -141,7 +141,7 @@ mod tests {
             workers: 2,
             batch_rows: None,
             window_rows: 0,
-            has_map: true,
+            work: RowWork::Function,
             parts: None,
         }
     }
@@ -195,7 +195,7 @@ mod tests {
         let mapped = cut(&few, None, u64::MAX, options()).len();
         assert!((3..=12).contains(&mapped), "{mapped}");
         let plain = SplitOptions {
-            has_map: false,
+            work: RowWork::Reading,
             ..options()
         };
         assert_eq!(cut(&few, None, u64::MAX, plain).len(), 1);

@@ -289,7 +289,7 @@ mod tests {
             workers: 1,
             batch_rows: None,
             window_rows: 0,
-            has_map: false,
+            work: crate::sources::RowWork::Reading,
             parts: None,
         };
         let [split] = &table.splits(u64::MAX, options)[..] else {

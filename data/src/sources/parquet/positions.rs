@@ -56,7 +56,8 @@ impl Source for ParquetTable {
     }
 
     fn splits(&self, row_limit: u64, options: SplitOptions) -> Vec<Split> {
-        let target = options.target(Self::rows(self), self.bytes());
+        let groups = self.files.iter().map(|file| file.row_groups.len() as u64);
+        let target = options.target(Self::rows(self), self.bytes(), groups.sum());
         let mut cutter = SplitCutter::<Vec<FilePart>>::new(target, row_limit);
         for (file_index, file) in self.files.iter().enumerate() {
             for (index, group) in file.row_groups.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod barriers;
 mod graphs;
 mod nodes;
+mod timing;
 mod world;
 
 use std::collections::BTreeSet;
@@ -263,6 +264,97 @@ fn cost_of_an_event_does_not_grow_with_the_inputs_that_wait() {
         sizings <= 20,
         "{sizings} sizings for {splits} inputs of the same cost"
     );
+}
+
+/// They load their models while the first ones work, not one after the other when rows wait.
+#[test]
+fn workers_of_all_stages_start_at_once_where_there_will_be_work_for_them() {
+    let mut scenario = two_stages(8);
+    scenario.stages.iter_mut().for_each(|shape| {
+        shape.workers = 4;
+        shape.bundle_rows = 20;
+    });
+    scenario.nodes = vec![8];
+    let started = |scenario: &Scenario| {
+        let mut world = World::new(scenario.clone());
+        let effects = world.executor.start();
+        world.carry_out(effects);
+        (world.executor.workers(0).0, world.executor.workers(1).0)
+    };
+    assert_eq!(started(&scenario), (4, 4));
+    // Two inputs will come of all rows.
+    scenario.stages[1].bundle_rows = 100;
+    assert_eq!(started(&scenario), (4, 2));
+    // Nobody knows how many rows will be asked for.
+    scenario.stages[1].row_limit = Some(30);
+    assert_eq!(started(&scenario), (4, 1));
+}
+
+/// Answers of the workers of one stage only.
+fn step_of(world: &mut World, stage: usize) {
+    let of_stage = |event: &Event| match event {
+        Event::WorkerReady(worker) | Event::Pulled(Pulled { worker, .. }) => {
+            world.executor.stages[stage].workers.contains(*worker)
+        }
+        _ => false,
+    };
+    let next = world.answers.iter().position(of_stage);
+    let event = world.answers.remove(next.expect("it has something to do"));
+    let effects = world.executor.handle(event);
+    world.carry_out(effects);
+}
+
+/// What waits for a worker is counted whole, and not one at a time.
+#[test]
+fn pool_grows_by_all_that_waits() {
+    let mut scenario = two_stages(8);
+    for shape in &mut scenario.stages {
+        shape.workers = 4;
+        shape.bundle_rows = 10;
+    }
+    scenario.stages[1].row_limit = Some(1000);
+    scenario.nodes = vec![8];
+    let mut world = World::new(scenario);
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    while world.executor.workers(1).0 < 4 {
+        step_of(&mut world, 0);
+        let waiting = world.executor.stages[1].waiting();
+        let workers = world.executor.workers(1).0;
+        assert!(workers >= waiting.min(4), "{waiting} wait, {workers} start");
+    }
+    assert!(!world.executor.is_stage_done(0));
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+}
+
+/// Not only when all of its inputs are done.
+#[test]
+fn room_that_a_stage_has_no_work_for_is_used_by_the_next_one_at_once() {
+    let mut scenario = two_stages(6);
+    scenario.budget_bytes = 1 << 20;
+    scenario
+        .stages
+        .iter_mut()
+        .for_each(|shape| shape.workers = 4);
+    scenario.nodes = vec![4];
+    let mut world = World::new(scenario);
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    assert_eq!(
+        (world.executor.workers(0).0, world.executor.workers(1).0),
+        (2, 2)
+    );
+    while world.executor.workers(0).0 == 2 {
+        step_of(&mut world, 0);
+    }
+    assert!(!world.executor.is_stage_done(0));
+    assert_eq!(
+        (world.executor.workers(0).0, world.executor.workers(1).0),
+        (1, 3)
+    );
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
 }
 
 /// Four workers that go with one node are one incident, not four.

@@ -183,6 +183,7 @@ impl World {
                 min_workers: 1,
                 initial_workers: None,
                 max_workers: Some(shape.workers),
+                useful_workers: None,
                 cost: None,
                 is_done: false,
             };
@@ -190,6 +191,7 @@ impl World {
                 setup,
                 demand,
                 splits: scenario.splits[index].len(),
+                source_rows: Some(scenario.splits[index].iter().sum::<usize>() as u64),
             }
         });
         let setup = ExecutorSetup {

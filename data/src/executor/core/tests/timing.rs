@@ -1,0 +1,198 @@
+//! The executor against workers that take time, on a clock of their own: how long a job takes beside the least that it could.
+//!
+//! Everything but work and loading takes no time here, so that the numbers are those of the executor's decisions alone.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::super::event::*;
+use super::world::{Scenario, Shape, World};
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// A stage whose workers load for a while and then take equally long for each row.
+struct Pace {
+    start: Duration,
+    row: Duration,
+}
+
+struct Timed {
+    /// For its executor; its own steps are not used.
+    world: World,
+    paces: Vec<Pace>,
+    /// Times as long as others, by the number of the worker.
+    slow: BTreeMap<u64, u64>,
+    slots: usize,
+    running: BTreeMap<WorkerKey, usize>,
+    roomless: VecDeque<(WorkerKey, usize)>,
+    now: u64,
+    /// When something happens, what came first, and what it is.
+    coming: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    numbers: u64,
+    is_over: bool,
+}
+
+impl Timed {
+    fn new(scenario: Scenario, paces: Vec<Pace>) -> Self {
+        let slots = scenario.nodes.iter().sum::<i64>();
+        Self {
+            world: World::new(scenario),
+            paces,
+            slow: BTreeMap::new(),
+            slots: usize::try_from(slots).expect("nodes have processors"),
+            running: BTreeMap::new(),
+            roomless: VecDeque::new(),
+            now: 0,
+            coming: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            numbers: 0,
+            is_over: false,
+        }
+    }
+
+    fn later(&mut self, after: u64, event: Event) {
+        self.numbers += 1;
+        self.coming.push(Reverse((self.now + after, self.numbers)));
+        self.events.insert(self.numbers, event);
+    }
+
+    /// How long all of it takes.
+    fn run(mut self) -> Duration {
+        let effects = self.world.executor.start();
+        self.carry_out(effects);
+        while let Some(Reverse((at, number))) = self.coming.pop() {
+            let Some(event) = self.events.remove(&number) else {
+                continue;
+            };
+            self.now = at;
+            if let Event::Pulled(Pulled { worker, .. }) | Event::WorkerReady(worker) = &event
+                && !self.running.contains_key(worker)
+            {
+                continue;
+            }
+            let effects = self.world.executor.handle(event);
+            self.carry_out(effects);
+            if self.is_over {
+                return Duration::from_nanos(self.now);
+            }
+        }
+        panic!("EXE-2 (never-stuck): {:?}", self.world.executor);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::StartWorker { stage, worker, .. } => {
+                    self.roomless.push_back((worker, stage));
+                }
+                Effect::StopWorker(worker) => {
+                    self.running.remove(&worker);
+                    self.roomless.retain(|(other, _)| *other != worker);
+                }
+                Effect::StartInput(input) => self.work(&input),
+                Effect::Deliver(part) => self.later(0, Event::Taken(part.block)),
+                Effect::Finish(outcome) => {
+                    outcome.expect("nothing fails");
+                    self.is_over = true;
+                }
+                Effect::Pull(_) => panic!("an input is one block"),
+                Effect::Release(_) => {}
+                Effect::Restored { .. } => panic!("nothing is lost"),
+            }
+        }
+        while self.running.len() < self.slots
+            && let Some((worker, stage)) = self.roomless.pop_front()
+        {
+            self.running.insert(worker, stage);
+            let loads = nanos(self.paces[stage].start);
+            self.later(loads, Event::WorkerReady(worker));
+        }
+    }
+
+    fn work(&mut self, input: &StartInput) {
+        let rows = match &input.content {
+            InputContent::Split(split) => self.world.scenario.splits[input.stage][*split] as u64,
+            InputContent::Blocks { feeds, .. } => {
+                feeds.iter().flatten().map(|part| part.rows).sum()
+            }
+        };
+        let times = self.slow.get(&input.worker.0).copied().unwrap_or(1);
+        let takes = nanos(self.paces[input.stage].row) * rows * times;
+        let block = BlockKey(self.world.next_block);
+        self.world.next_block += 1;
+        self.later(
+            takes,
+            Event::Pulled(Pulled {
+                worker: input.worker,
+                block: (rows > 0).then_some((block, rows, rows)),
+                partition: 0,
+                is_last: true,
+                rows_in: rows,
+                busy: Duration::from_nanos(takes),
+            }),
+        );
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("minutes at most")
+}
+
+fn pace(start_ms: u64, row_ms: u64) -> Pace {
+    Pace {
+        start: Duration::from_nanos(start_ms * MILLISECOND),
+        row: Duration::from_nanos(row_ms * MILLISECOND),
+    }
+}
+
+/// Rows in splits as they are cut before a model, and pools that may take the whole machine.
+fn pools(rows: usize, split: usize, stages: usize, slots: i64) -> Scenario {
+    let shape = Shape {
+        workers: usize::MAX,
+        bundle_rows: 1,
+        ..Shape::default()
+    };
+    Scenario {
+        nodes: vec![slots],
+        keep_order: false,
+        budget_bytes: 1 << 30,
+        ..Scenario::chain(vec![split; rows / split], vec![shape; stages])
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few minutes")]
+fn times_the_least(took: Duration, least_ms: u64) -> f64 {
+    took.as_nanos() as f64 / (least_ms * MILLISECOND) as f64
+}
+
+/// 16 slots, loading takes five seconds, a row 170 ms and then 210 ms.
+#[test]
+fn two_stages_share_the_slots_by_what_their_rows_cost() {
+    for rows in [400, 1600] {
+        let timed = Timed::new(
+            pools(rows, 2, 2, 16),
+            vec![pace(5000, 170), pace(5000, 210)],
+        );
+        let took = timed.run();
+        let ratio = times_the_least(took, 5000 + rows as u64 * 380 / 16);
+        assert!(
+            ratio <= 1.10,
+            "{rows} rows: {took:?}, {ratio:.3} times the least"
+        );
+    }
+}
+
+/// One of eight workers is ten times as slow as the others.
+#[test]
+fn straggler_costs_little() {
+    let mut timed = Timed::new(pools(1600, 7, 1, 8), vec![pace(100, 100)]);
+    timed.slow.insert(3, 10);
+    let took = timed.run();
+    let ratio = times_the_least(took, 1600 * 100 / 8);
+    assert!(
+        ratio <= 1.3,
+        "{took:?}, {ratio:.3} times what eight equal ones need"
+    );
+}
