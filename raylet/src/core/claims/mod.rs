@@ -288,6 +288,8 @@ impl LeaseTable {
         let is_alone = self.queue.is_empty();
         // With others waiting, a claim that does not fit changes nothing for anybody.
         self.is_stale |= is_alone
+            // It comes first, and the leases that it lacks are asked back: an owner whose own claims wait keeps them else.
+            || claim.owner().is_none()
             || self.view.nodes().len() > 1
             || (self.resources().fits(claim.resources()) && self.is_open_to(&claim))
             || !self.resources().could_ever_fit(claim.resources());

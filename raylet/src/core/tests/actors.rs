@@ -75,3 +75,20 @@ fn start_of_an_actor_that_is_not_to_be_waits_no_longer() {
     bench.frame(driver, 0, give_back(&held));
     assert_eq!(bench.free_cpus(), 1.0);
 }
+
+/// An owner need not return what its own claims of that class wait for.
+#[test]
+fn leases_are_asked_back_for_an_actor_that_comes_while_their_owner_waits_for_more_of_them() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let held = bench.grant(driver, 2).unwrap();
+    bench.ask(driver, 3, 1.0);
+    assert!(!bench.is_asked_back(&held));
+    let request = Box::new(start_request(ActorId::new([4; 16]), 1));
+    bench.call(1, CallRequest::StartActor(request));
+    assert!(bench.is_asked_back(&held));
+    bench.frame(driver, 0, give_back(&held));
+    assert_eq!(bench.start_answers().len(), 1);
+    assert!(bench.grant(driver, 3).is_none());
+}
