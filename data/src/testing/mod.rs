@@ -191,8 +191,10 @@ impl RemoteFiles for FarFiles {
             .collect();
         new.iter()
             .try_for_each(|file| copied(near(&file.hidden), near(&file.name)))?;
+        let is_new = |path: &Path| new.iter().any(|file| Path::new(near(&file.name)) == path);
         there
             .iter()
+            .filter(|path| !is_new(path))
             .for_each(|path| std::fs::remove_file(path).expect("removes"));
         Ok(())
     }
