@@ -31,6 +31,7 @@ ATOMICS = {
     "common/src/marks.rs": "a switch and a counter of measurements",
     "cuda/src/pinned.rs": "how far pinning is, and a wish to stop: both may be seen late",
     "data/src/executor/pool/runtime.rs": "a counter of what is under way, alone",
+    "data/src/operators/group/hold.rs": "a sum that is compared with a limit; what is held is read through nothing else",
     "data/src/sinks/parquet/alike.rs": "a counter that shares out work; the threads are joined",
     "data/src/stage_worker/meter.rs": "measurements",
     "data/src/storage/meter.rs": "measurements",

@@ -16,10 +16,10 @@ use crate::sources;
 /// The parts of a plan that it has more than once, and what has become of them.
 #[derive(Default)]
 pub(super) struct Forks {
-    parts: Vec<Part>,
+    parts: Vec<SharedPart>,
 }
 
-struct Part {
+struct SharedPart {
     plan: LogicalPlan,
     /// The stage that gives its rows, and their number; `None`: it was not cut yet.
     made: Option<(usize, Option<u64>)>,
@@ -40,7 +40,7 @@ impl Forks {
             if alike.any(|(_, other)| are_alike(plan, other)) {
                 if self.part(plan).is_none() {
                     let plan = plan.clone();
-                    self.parts.push(Part { plan, made: None });
+                    self.parts.push(SharedPart { plan, made: None });
                 }
                 return;
             }

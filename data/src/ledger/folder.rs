@@ -36,7 +36,7 @@ use super::book::{self, Book};
 use super::durable;
 use super::identity::JobIdentity;
 use super::keeper::Keeper;
-use super::ranges::Ranges;
+use super::ranges::DoneRanges;
 use super::record::{Begun, Entry, FORMAT, Finished, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
 use super::undo::{take_back, undo};
@@ -80,7 +80,7 @@ pub(crate) trait FileFormat: Send {
 }
 
 /// What a job's output is.
-pub(crate) struct Output<'a> {
+pub(crate) struct OutputPlan<'a> {
     pub(crate) folder: &'a str,
     pub(crate) prefix: &'a str,
     pub(crate) mode: SaveMode,
@@ -109,7 +109,7 @@ pub(crate) struct FolderOutput {
     keeper: Option<Keeper>,
     files: Vec<WrittenFile>,
     /// Inputs whose files are among these.
-    done: Ranges,
+    done: DoneRanges,
     /// What an earlier run of this job has left.
     left: TakenUp,
 }
@@ -117,7 +117,7 @@ pub(crate) struct FolderOutput {
 impl FolderOutput {
     /// Begins a job's output, or goes on with it.
     pub(crate) fn begin(
-        output: Output<'_>,
+        output: OutputPlan<'_>,
         format: Box<dyn FileFormat>,
     ) -> Result<Self, PlanError> {
         let target = PathBuf::from(output.folder);
@@ -134,7 +134,7 @@ impl FolderOutput {
             book: None,
             keeper: None,
             files: Vec::new(),
-            done: Ranges::default(),
+            done: DoneRanges::default(),
             left: TakenUp::default(),
         };
         let takes_up = made

@@ -13,7 +13,7 @@ use super::book::{self, Book};
 use super::durable;
 use super::folder::{from_target, unfinished_folder};
 use super::journal;
-use super::ranges::Ranges;
+use super::ranges::DoneRanges;
 use super::record::{Done, Entry};
 use crate::wire::spec::WrittenFile;
 
@@ -109,7 +109,7 @@ impl Keeping {
         let paths: Vec<&Path> = files.map(|file| Path::new(&file.unfinished)).collect();
         durable::sync_files(&paths)?;
         durable::sync_folder(&job)?;
-        let mut inputs = Ranges::default();
+        let mut inputs = DoneRanges::default();
         group
             .iter()
             .for_each(|(input, _)| inputs.add(*input, input + 1));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 /// Ranges that neither overlap nor touch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Ranges(BTreeMap<u64, u64>);
+pub(crate) struct DoneRanges(BTreeMap<u64, u64>);
 
-impl Ranges {
+impl DoneRanges {
     /// Adds `begin..end`.
     pub(crate) fn add(&mut self, begin: u64, end: u64) {
         if begin >= end {
@@ -69,7 +69,7 @@ mod tests {
     proptest! {
         #[test]
         fn ranges_have_the_numbers_that_were_added_and_touch_nowhere(added in prop::collection::vec((0u64..60, 0u64..9), 0..40)) {
-            let mut ranges = Ranges::default();
+            let mut ranges = DoneRanges::default();
             let mut numbers = BTreeSet::new();
             for (begin, length) in added {
                 ranges.add(begin, begin + length);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::frames;
-use super::ranges::Ranges;
+use super::ranges::DoneRanges;
 use crate::wire::spec::WrittenFile;
 
 /// The folder in a target that has the ledgers of its jobs. Readers pass over names that begin so.
@@ -129,7 +129,7 @@ pub(super) fn path_of(target: &Path, prefix: &str) -> PathBuf {
 pub(super) struct Told {
     /// `None`: it ends before that.
     pub(super) begun: Option<Begun>,
-    pub(super) done: Ranges,
+    pub(super) done: DoneRanges,
     /// By the name that they have until they are visible; the last word on a file counts.
     pub(super) files: BTreeMap<String, WrittenFile>,
     pub(super) committing: Option<Committing>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::JOB_FILE;
 use super::journal;
-use super::ranges::Ranges;
+use super::ranges::DoneRanges;
 use super::record::{Begun, Told};
 use crate::wire::spec::WrittenFile;
 
@@ -20,7 +20,7 @@ const ATTEMPTS_OF_A_RUN: u64 = 1_000_000;
 pub(crate) struct TakenUp {
     /// `None`: there was none.
     pub(super) begun: Option<Begun>,
-    pub(crate) done: Ranges,
+    pub(crate) done: DoneRanges,
     pub(crate) files: Vec<WrittenFile>,
     /// Inputs that are not done and have journals.
     pub(crate) journaled: HashSet<u64>,

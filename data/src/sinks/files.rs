@@ -17,7 +17,7 @@ use super::{FileNames, FileStem, OwnStage, SinkKind, SinkWriter, Written};
 use crate::block;
 use crate::columns::unify;
 use crate::error::PlanError;
-use crate::ledger::{FileFormat, FolderOutput, JobIdentity, Output, SaveMode};
+use crate::ledger::{FileFormat, FolderOutput, JobIdentity, OutputPlan, SaveMode};
 use crate::operators::udf::{self, RowsWriter};
 use crate::os_error;
 use crate::registered::Registered;
@@ -91,7 +91,7 @@ impl SinkKind for FilesOutput {
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
         let format = Box::new(self.spec());
-        let output = Output {
+        let output = OutputPlan {
             folder: &self.folder,
             prefix: &self.prefix,
             mode: self.mode,

@@ -32,7 +32,7 @@ pub(super) struct Partitions {
     operation: String,
     columns: Vec<String>,
     open_folder: OpenFolder,
-    waiting: BTreeMap<String, Waiting>,
+    waiting: BTreeMap<String, WaitingRows>,
     waiting_bytes: u64,
     open: HashMap<String, OpenWriter>,
     /// Writers so far.
@@ -43,7 +43,7 @@ pub(super) struct Partitions {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingRows {
     batches: Vec<RecordBatch>,
     bytes: u64,
 }

@@ -13,7 +13,7 @@ use datafusion_physical_plan::metrics::BaselineMetrics;
 use datafusion_physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use parking_lot::Mutex;
 
-use super::node::Node;
+use super::node::GroupNode;
 use crate::columns;
 use crate::operators::fragment::cut;
 use crate::operators::relational::assemble;
@@ -62,7 +62,7 @@ pub(super) fn leaf(
         Ok(rows.build())
     };
     let columns = (Arc::clone(schema), partitions);
-    let leaf = Node::plan("Read", Vec::new(), columns, Arc::new(work));
+    let leaf = GroupNode::plan("Read", Vec::new(), columns, Arc::new(work));
     (leaf, bytes_read)
 }
 

@@ -23,19 +23,19 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use super::hold::{Held, Holding};
-use super::node::{Beginning, Node};
+use super::node::{Beginning, GroupNode};
 use crate::block::data_bytes;
 use crate::graph::Join;
 use crate::operators::fragment::{How, Layout};
 
 /// A join of two inputs that were cut by their keys alike.
-pub(super) struct Meeting {
+pub(super) struct KeyedJoin {
     pub(super) join: Join,
     pub(super) layout: Layout,
     pub(super) holding: Arc<Holding>,
 }
 
-impl Meeting {
+impl KeyedJoin {
     /// The join as a step over its sides.
     pub(super) fn over(
         self,
@@ -52,7 +52,7 @@ impl Meeting {
                 Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
             Ok(rows)
         };
-        Node::plan("Join", sides, columns, Arc::new(work))
+        GroupNode::plan("Join", sides, columns, Arc::new(work))
     }
 
     async fn begin(
@@ -180,7 +180,7 @@ impl Side {
             ));
             Ok(rows)
         };
-        Node::plan(
+        GroupNode::plan(
             "Side",
             Vec::new(),
             (Arc::clone(&self.schema), 1),

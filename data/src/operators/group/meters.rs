@@ -10,13 +10,13 @@ use crate::wire::spec::StepReport;
 /// The steps of a group, in the order of its stages: of each what it reads or receives, then its steps.
 #[derive(Default)]
 pub(crate) struct GroupMeters {
-    steps: Vec<Step>,
+    steps: Vec<StepCounters>,
     readers: Vec<BytesRead>,
     reported_bytes: u64,
 }
 
-struct Step {
-    kind: StepKind,
+struct StepCounters {
+    kind: CounterKind,
     operators: Vec<Arc<dyn ExecutionPlan>>,
     /// What was reported so far.
     rows: u64,
@@ -24,7 +24,7 @@ struct Step {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum StepKind {
+enum CounterKind {
     /// Reads rows from a source.
     Read,
     /// Gets what other stages have made.
@@ -37,21 +37,21 @@ impl GroupMeters {
     /// A stage begins with what it reads.
     pub(super) fn reads(&mut self, leaf: &Arc<dyn ExecutionPlan>, bytes_read: BytesRead) {
         self.readers.push(bytes_read);
-        self.add(StepKind::Read, vec![Arc::clone(leaf)]);
+        self.add(CounterKind::Read, vec![Arc::clone(leaf)]);
     }
 
     /// A stage begins with what others have made.
     pub(super) fn receives(&mut self, givers: Vec<Arc<dyn ExecutionPlan>>) {
-        self.add(StepKind::Receive, givers);
+        self.add(CounterKind::Receive, givers);
     }
 
     /// One more step of the stage.
     pub(super) fn step(&mut self, operator: &Arc<dyn ExecutionPlan>) {
-        self.add(StepKind::Next, vec![Arc::clone(operator)]);
+        self.add(CounterKind::Next, vec![Arc::clone(operator)]);
     }
 
-    fn add(&mut self, kind: StepKind, operators: Vec<Arc<dyn ExecutionPlan>>) {
-        self.steps.push(Step {
+    fn add(&mut self, kind: CounterKind, operators: Vec<Arc<dyn ExecutionPlan>>) {
+        self.steps.push(StepCounters {
             kind,
             operators,
             rows: 0,
@@ -74,7 +74,7 @@ impl GroupMeters {
             let rows_out = rows - std::mem::replace(&mut step.rows, rows);
             let time = nanos - std::mem::replace(&mut step.nanos, nanos);
             reports.push(StepReport {
-                rows_in: if step.kind == StepKind::Next {
+                rows_in: if step.kind == CounterKind::Next {
                     before
                 } else {
                     0
@@ -90,7 +90,7 @@ impl GroupMeters {
     }
 }
 
-impl Step {
+impl StepCounters {
     /// Rows that came out, and time, of all threads.
     fn counted(&self) -> (u64, u64) {
         let (mut rows, mut nanos) = (0, 0);
@@ -99,7 +99,7 @@ impl Step {
             nanos += metrics.elapsed_compute().unwrap_or(0) as u64;
         }
         // What others have made took its time there.
-        let is_own = self.kind != StepKind::Receive;
+        let is_own = self.kind != CounterKind::Receive;
         (rows, if is_own { nanos } else { 0 })
     }
 }

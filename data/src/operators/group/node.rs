@@ -26,7 +26,7 @@ pub(super) struct Beginning {
 }
 
 /// The step.
-pub(super) struct Node {
+pub(super) struct GroupNode {
     name: &'static str,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     work: Work,
@@ -34,7 +34,7 @@ pub(super) struct Node {
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl Node {
+impl GroupNode {
     /// A step that gives so many partitions of rows with these columns.
     pub(super) fn plan(
         name: &'static str,
@@ -58,19 +58,19 @@ impl Node {
     }
 }
 
-impl fmt::Debug for Node {
+impl fmt::Debug for GroupNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl DisplayAs for Node {
+impl DisplayAs for GroupNode {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl ExecutionPlan for Node {
+impl ExecutionPlan for GroupNode {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -23,9 +23,9 @@ use futures::StreamExt;
 
 use super::hold::Holding;
 use super::leaf::{self, external, formed};
-use super::meeting::Meeting;
+use super::meeting::KeyedJoin;
 use super::meters::GroupMeters;
-use super::node::{Beginning, Node};
+use super::node::{Beginning, GroupNode};
 use super::{STEP, failure};
 use crate::graph::{
     AggregatePhase, EdgeKind, Fragment, GroupMember, GroupTask, Join, Operator, Sort,
@@ -232,7 +232,7 @@ impl GroupPlanner<'_> {
             self.by_hash(left, left_keys)?,
             self.by_hash(right, right_keys)?,
         ];
-        let meeting = Meeting {
+        let meeting = KeyedJoin {
             join: join.clone(),
             layout,
             holding: Arc::clone(&self.holding),
@@ -342,7 +342,7 @@ fn each_batch(
             Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&own), changed));
         Ok(rows)
     };
-    Node::plan(
+    GroupNode::plan(
         name,
         vec![rows],
         (Arc::clone(schema), partitions),

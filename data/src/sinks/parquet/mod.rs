@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::{FileNames, FileStem, OwnStage, SinkKind, SinkWriter, Written, by_folder};
 use crate::error::PlanError;
-use crate::ledger::{FileFormat, FolderOutput, JobIdentity, Output, SaveMode};
+use crate::ledger::{FileFormat, FolderOutput, JobIdentity, OutputPlan, SaveMode};
 use crate::registered::Registered;
 use crate::wire::spec::WrittenFile;
 use part::{Part, PartPath};
@@ -107,7 +107,7 @@ impl SinkKind for ParquetOutput {
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {
         let format = Box::new(ParquetFormat(self.spec()));
-        let output = Output {
+        let output = OutputPlan {
             folder: &self.folder,
             prefix: &self.prefix,
             mode: self.mode,
