@@ -233,7 +233,8 @@ mod tests {
         let path = format!("{}/{}", runtime.greeting().lane_dir, owner.worker);
         let (listener, before) = busy_owner(&path);
         let (sender, receiver) = mpsc::channel();
-        let mut lanes: Vec<ConnectionId> = std::thread::scope(|scope| {
+        // The owner's ends stay open until all is looked at.
+        let (mut lanes, accepted) = std::thread::scope(|scope| {
             let meet = |sender: mpsc::Sender<Pid>| {
                 sender.send(gettid()).expect("it listens");
                 runtime.peer_lane(owner).expect("a lane").id
@@ -252,12 +253,12 @@ mod tests {
                 accepted.extend(listener.accept());
                 std::thread::sleep(Duration::from_millis(1));
             }
-            threads
+            let lanes: Vec<ConnectionId> = threads
                 .into_iter()
                 .map(|thread| thread.join().expect("no panic"))
-                .collect()
+                .collect();
+            (lanes, accepted)
         });
-        drop(before);
         lanes.sort();
         lanes.dedup();
         assert_eq!(lanes.len(), 1);
@@ -265,6 +266,7 @@ mod tests {
         let to_owner = |lane: &&Lane| lane.peer == Some(owner);
         assert_eq!(table.iter().filter(to_owner).count(), 1);
         drop(table);
+        drop((before, accepted));
         runtime.shutdown();
     }
 }
