@@ -411,11 +411,11 @@ impl Executor {
             is_limited[index] =
                 stage.setup.row_limit.is_some() || next.any(|next| is_limited[next.stage]);
         }
-        for index in 0..self.stages.len() {
+        for (index, is_limited) in is_limited.into_iter().enumerate() {
             if self.stages[index].is_source() {
                 continue;
             }
-            let coming = self.coming_to(index).filter(|_| !is_limited[index]);
+            let coming = self.coming_to(index).filter(|_| !is_limited);
             self.stages[index].expect(coming);
         }
     }

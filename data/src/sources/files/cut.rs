@@ -2,7 +2,7 @@
 
 use super::SourceFile;
 use super::part::FileRange;
-use crate::sources::{RowWork, SplitOptions};
+use crate::sources::SplitOptions;
 
 /// As many splits as files are put together or cut into, if these are not too small or too large.
 const SPLITS: u64 = 256;
@@ -121,6 +121,7 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::RowWork;
     use crate::storage::DataFile;
 
     const MIB: u64 = 1 << 20;

@@ -29,8 +29,8 @@ class Definition(NamedTuple):
     calls: int
 
     def window_rows(self, batch_size: int | None) -> int:
-        """Rows that a worker should have at hand; 0: one call's."""
-        return CALLS_PER_INPUT * self.calls * batch_size if batch_size and self.calls > 1 else 0
+        """Rows that a worker should have at hand, so that calls overlap; 0: one call's."""
+        return CALLS_PER_INPUT * self.calls * (batch_size or 1) if self.calls > 1 else 0
 
 
 def name_of(function: Any) -> str:

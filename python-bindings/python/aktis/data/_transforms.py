@@ -253,6 +253,7 @@ class Transforms(Computed):
                 captured=definition.captured,
                 name=name,
                 compute=compute_spec,
+                window_rows=definition.window_rows(1),
                 reads=reads,
                 **plan_options,
             )
@@ -318,6 +319,7 @@ class Transforms(Computed):
                 captured=definition.captured,
                 name=f"AddColumn({col})",
                 compute=compute_spec,
+                window_rows=definition.window_rows(None),
                 keeps_all_except=[col],
                 keeps_rows=True,
             )
