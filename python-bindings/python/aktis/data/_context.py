@@ -113,8 +113,8 @@ class DataContext(Settings):
         warn_on_driver_memory_usage_bytes: From how many bytes on ``take_all``, ``to_arrow`` and ``to_pandas`` warn that they bring
             many into this process, before they begin where that is known; 2 GiB by default. ``None``: never.
         max_driver_bytes: With how many bytes they fail. ``None``, the default: never.
-        checkpoint_config: Jobs that write files go on where they were left anyway. With a :class:`aktis.data.checkpoint.CheckpointConfig`
-            those that cannot warn before they begin.
+        checkpoint_config: Jobs that write files go on where they were left, also with ``None``, the default. With a
+            :class:`aktis.data.checkpoint.CheckpointConfig` those that cannot warn before they begin.
 
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True

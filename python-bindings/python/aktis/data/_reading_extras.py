@@ -73,6 +73,10 @@ def read_avro(
     Raises:
         ImportError: fastavro is not installed.
         FileNotFoundError: as for :func:`read_csv`.
+
+    Example:
+        >>> read_avro("logs/").take(1)  # doctest: +SKIP
+        [{'at': 1, 'text': 'started'}]
     """
     _needs("read_avro", "fastavro", "fastavro")
     from ._formats.avro import Avro
@@ -115,6 +119,10 @@ def read_tfrecords(
     Raises:
         FileNotFoundError: as for :func:`read_csv`.
         ValueError: as for :func:`read_csv`; a file is cut off, or holds other messages.
+
+    Example:
+        >>> read_tfrecords("records/").schema().names  # doctest: +SKIP
+        ['image', 'label']
     """
     from ._formats.tfrecords import TFRecords
 
@@ -155,6 +163,10 @@ def read_audio(
     Raises:
         ImportError: soundfile is not installed.
         FileNotFoundError: as for :func:`read_csv`.
+
+    Example:
+        >>> read_audio("speech/").schema().names  # doctest: +SKIP
+        ['amplitude', 'sample_rate']
     """
     _needs("read_audio", "soundfile", "soundfile")
     from ._formats.audio import Audio
@@ -197,6 +209,10 @@ def read_videos(
     Raises:
         ImportError: PyAV is not installed.
         FileNotFoundError: as for :func:`read_csv`.
+
+    Example:
+        >>> read_videos("films/").schema().names  # doctest: +SKIP
+        ['frame', 'frame_index']
     """
     _needs("read_videos", "av", "av")
     from ._formats.videos import Videos
@@ -233,6 +249,10 @@ def read_delta(
     Raises:
         ImportError: deltalake is not installed.
         NotImplementedError: the table has deletion vectors or other names of columns than its files.
+
+    Example:
+        >>> read_delta("table/", version=3).count()  # doctest: +SKIP
+        120
     """
     from . import expressions
     from ._computed import filtered
