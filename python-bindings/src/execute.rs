@@ -33,6 +33,7 @@ use crate::codec::decode_args;
 use crate::exit::wanted_exit;
 use crate::failure::{describe, to_py_err};
 use crate::interpreter_end::detached;
+use crate::loaded::Loaded;
 use crate::python_thread::CALLBACKS;
 use crate::session::{CURRENT_CALL, CurrentCall, process_settings, signal_check};
 use crate::work_feed::WorkFeed;
@@ -54,7 +55,7 @@ enum Actor {
 pub(crate) struct CallExecutor {
     runtime: Runtime,
     native: NativeHost,
-    functions: HashMap<Bytes, Py<PyAny>>,
+    functions: Loaded,
     /// Methods of the actor by name, found in its class when they are first called.
     methods: HashMap<String, Py<PyAny>>,
     executions: HashMap<Bytes, u32>,
@@ -107,7 +108,7 @@ pub(crate) fn run_worker(py: Python<'_>, start: &WorkerStart) -> PyResult<()> {
     let mut executor = CallExecutor {
         runtime,
         native: NativeHost::new(native_registry()),
-        functions: HashMap::new(),
+        functions: Loaded::default(),
         methods: HashMap::new(),
         executions: HashMap::new(),
         actor: Actor::None,
@@ -381,7 +382,8 @@ impl CallExecutor {
         let loaded = py
             .import("aktis._process.worker")?
             .call_method1("load_definition", (PyBytes::new(py, &bytes),))?;
-        self.functions.insert(id.clone(), loaded.clone().unbind());
+        self.functions
+            .keep(id.clone(), loaded.clone().unbind(), bytes.len());
         Ok(loaded)
     }
 

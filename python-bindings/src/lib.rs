@@ -23,6 +23,7 @@ mod execute;
 mod exit;
 mod failure;
 mod interpreter_end;
+mod loaded;
 mod object_ref;
 mod objects;
 mod options;

@@ -125,3 +125,49 @@ def test_a_definition_that_captures_a_large_value_is_warned_of_or_refused():
     too_large = bytes(101 << 20)
     with pytest.raises(ValueError, match="The limit is 100 MB"):
         aktis.remote(lambda: len(too_large)).remote()
+
+
+@aktis.remote
+def loaded(name):
+    """What the functions of this name in this worker have captured."""
+    import gc
+
+    gc.collect()
+    found = (item for item in gc.get_objects() if getattr(item, "__name__", "") == name)
+    return [function.__closure__[0].cell_contents for function in found]
+
+
+def test_a_worker_keeps_the_functions_that_it_used_last_and_no_others():
+    def make(number):
+        def numbered():
+            return number
+
+        return aktis.remote(numbered)
+
+    aktis.shutdown()
+    aktis.init(num_cpus=1, log_to_driver=False)
+    first, often = make(0), make(-1)
+    for number in range(600):
+        assert get([make(number).remote(), often.remote()]) == [number, -1]
+    kept = get(loaded.remote("numbered"))
+    assert len(kept) <= 256
+    assert {-1, 599} <= set(kept)
+    assert 0 not in kept
+    assert get(first.remote()) == 0, "the session has its definition"
+
+
+def test_a_worker_keeps_few_functions_of_many_bytes():
+    def make(number):
+        large = bytes([number]) * (8 << 20)
+
+        def heavy():
+            return large[0]
+
+        return aktis.remote(heavy)
+
+    aktis.shutdown()
+    aktis.init(num_cpus=1, log_to_driver=False)
+    functions = [make(number) for number in range(10)]
+    assert get([function.remote() for function in functions]) == list(range(10))
+    assert sorted(data[0] for data in get(loaded.remote("heavy"))) == [3, 4, 5, 6, 7, 8, 9]
+    assert get(functions[0].remote()) == 0
