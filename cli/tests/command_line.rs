@@ -30,6 +30,11 @@ fn head_starts_shows_its_status_and_stops_without_a_trace() {
     let status = place.json(&["status", "--json"]);
     assert_eq!(status["total"]["CPU"], 3.0);
     assert_eq!(status["nodes"][0]["is_head"], true);
+    let health = place.json(&["health-check", "--json"]);
+    assert_eq!(
+        (&health["address"], &health["session_id"]),
+        (&status["address"], &status["session_id"])
+    );
     let text = place.run(&["status", "--address", &address]).out;
     assert!(
         text.contains("Nodes: 1 alive") && text.contains("0 / 3 CPU"),
@@ -306,16 +311,19 @@ fn unreachable_head_is_an_error_that_says_what_to_check() {
     for arguments in [
         ["start", "--address", &address],
         ["status", "--address", &address],
+        ["health-check", "--address", &address],
     ] {
         let failed = place.run(&arguments);
         assert!(!failed.succeeded());
         assert!(failed.err.contains("aktis start --head"), "{failed:?}");
     }
-    let failed = place.run(&["status"]);
-    assert!(
-        failed.err.contains("no Aktis cluster runs on this machine"),
-        "{failed:?}"
-    );
+    for command in ["status", "health-check"] {
+        let failed = place.run(&[command]);
+        assert!(
+            !failed.succeeded() && failed.err.contains("no Aktis cluster runs on this machine"),
+            "{failed:?}"
+        );
+    }
 }
 
 #[test]

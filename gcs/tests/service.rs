@@ -271,6 +271,40 @@ async fn restarted_head_takes_up_its_file_and_its_nodes() {
     head.stop().await;
 }
 
+/// Every pod of a cluster asks for it every few seconds.
+#[tokio::test]
+async fn answer_of_health_does_not_grow_with_what_the_cluster_holds() {
+    let head = Head::start().await;
+    let health = async || {
+        let reply = head.client().health(Empty {}).await.unwrap();
+        reply.into_inner()
+    };
+    let before = health().await;
+    assert!(!before.session_id.is_empty());
+    let _raylets = [
+        FakeRaylet::join(&head, 4).await,
+        FakeRaylet::join(&head, 4).await,
+    ];
+    for number in 0..20u8 {
+        let job = JobId::random();
+        let request = AddJobRequest {
+            job_id: job.to_wire(),
+            ..Default::default()
+        };
+        head.client().add_job(request).await.unwrap();
+        let actor = creation(ActorId::random(), job, ActorOptions::default(), 1);
+        head.client().create_actor(actor).await.unwrap();
+        let put = KvPutRequest {
+            key: vec![number].into(),
+            value: vec![0; 1000].into(),
+            ..Default::default()
+        };
+        head.client().kv_put(put).await.unwrap();
+    }
+    assert_eq!(health().await, before);
+    head.stop().await;
+}
+
 #[tokio::test]
 async fn call_without_the_token_is_refused() {
     let security = Security {

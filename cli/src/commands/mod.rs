@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod health;
 mod list;
 mod query;
 mod render;
@@ -64,6 +65,11 @@ enum Command {
     ///
     /// Of the cluster on this machine; where there is none, of the newest script that runs here without one.
     Status(StatusArgs),
+    /// Succeed when the head answers: for probes and scripts.
+    ///
+    /// Costs the head the same however large the cluster is, unlike `aktis status`. Without an address: when what `aktis start`
+    /// has started here runs, and its head answers.
+    HealthCheck(QueryArgs),
     /// List nodes, actors or jobs, those that have ended too; or the tasks and calls that run now.
     List(ListArgs),
     /// Say what a script for Ray uses that is the same here, different on purpose, or missing.
@@ -227,6 +233,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
         Command::Start(args) => start::start(&args, &settings, launcher),
         Command::Stop(args) => stop::stop(&args, &settings),
         Command::Status(args) => status::status(&args, &settings),
+        Command::HealthCheck(args) => health::health_check(&args, &settings),
         Command::List(args) => list::list(&args, &settings),
         Command::Check { arguments } => check::check(&arguments, launcher),
         Command::Daemon { plan, ready_path } => {

@@ -3,7 +3,7 @@
 use aktis_common::config::Settings;
 use aktis_proto::transport::{Address, Channel, Security, connect, gcs_client};
 use aktis_proto::v1::gcs_client::GcsClient;
-use aktis_proto::v1::{ClusterStatusReply, Empty};
+use aktis_proto::v1::{ClusterStatusReply, Empty, HealthReply};
 use tokio::runtime::Runtime;
 
 use super::running::{self, OfNode};
@@ -24,9 +24,9 @@ impl Cluster {
         Self::connect(address, settings)
     }
 
-    /// Connects to the cluster that a node is to join.
-    pub(super) fn to_join(given: &str, settings: &Settings) -> Result<Self, String> {
-        let address = resolve_address(Some(given), settings).map_err(|error| error.to_string())?;
+    /// Connects to the cluster that nodes and drivers join: no session that a driver hosts itself.
+    pub(super) fn to_join(given: Option<&str>, settings: &Settings) -> Result<Self, String> {
+        let address = resolve_address(given, settings).map_err(|error| error.to_string())?;
         Self::connect(address, settings)
     }
 
@@ -68,6 +68,15 @@ impl Cluster {
     pub(super) fn status(&self) -> Result<ClusterStatusReply, String> {
         let mut client = self.client.clone();
         let reply = self.runtime.block_on(client.cluster_status(Empty {}));
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refusal(&self.address, &status).to_string())
+    }
+
+    /// Whether it answers. What the cluster holds makes no difference to what this costs.
+    pub(super) fn health(&self) -> Result<HealthReply, String> {
+        let mut client = self.client.clone();
+        let reply = self.runtime.block_on(client.health(Empty {}));
         reply
             .map(tonic::Response::into_inner)
             .map_err(|status| refusal(&self.address, &status).to_string())

@@ -113,8 +113,8 @@ fn node_plan(
     settings: &mut Settings,
     launcher: &Launcher,
 ) -> Result<DaemonPlan, String> {
-    let cluster = Cluster::to_join(address, settings)?;
-    let session_id = cluster.status()?.session_id;
+    let cluster = Cluster::to_join(Some(address), settings)?;
+    let session_id = cluster.health()?.session_id;
     let session_id = SessionId::parse(&session_id)
         .map_err(|error| format!("the head at {address} is not to be trusted: {error}"))?;
     settings.token.clone_from(&cluster.security().token);

@@ -9,9 +9,9 @@ use aktis_proto::transport::MAX_MESSAGE_BYTES;
 use aktis_proto::v1::gcs_server::{Gcs, GcsServer};
 use aktis_proto::v1::{
     ActorUpdate, AddJobRequest, ClusterStatusReply, CreateActorReply, CreateActorRequest, Empty,
-    FactReply, FinishJobRequest, GetActorRequest, KillActorRequest, KvGetReply, KvGetRequest,
-    KvKeysReply, KvKeysRequest, KvPutReply, KvPutRequest, ListActorsReply, ListJobsReply,
-    ListNodesReply, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest,
+    FactReply, FinishJobRequest, GetActorRequest, HealthReply, KillActorRequest, KvGetReply,
+    KvGetRequest, KvKeysReply, KvKeysRequest, KvPutReply, KvPutRequest, ListActorsReply,
+    ListJobsReply, ListNodesReply, NodeInfo, Publication, RegisterNodeReply, RegisterNodeRequest,
     ReportActorStartedRequest, ReportNodeReply, ReportNodeRequest, ReportWorkerDeathRequest,
     SubscribeRequest, UnregisterNodeRequest, publication::Kind,
 };
@@ -268,5 +268,11 @@ impl Gcs for GcsService {
         let storage = self.storage_name.clone();
         let status = self.port.call(move |core, _| core.status(&storage)).await?;
         Ok(Response::new(status))
+    }
+
+    async fn health(&self, _request: Request<Empty>) -> Reply<HealthReply> {
+        let asked = self.port.call(|core, _| core.session_id().to_owned());
+        let session_id = asked.await?;
+        Ok(Response::new(HealthReply { session_id }))
     }
 }

@@ -22,7 +22,7 @@ const SESSION_DIR: &str = "/var/run/aktis";
 
 /// Waits for the head at `$1`; the rest of a script follows.
 pub(super) const WAIT_FOR_HEAD: &str = r#"trap 'exit 143' TERM INT
-until aktis status --no-tasks --address "$1" >/dev/null 2>&1; do sleep 2 & wait $!; done
+until aktis health-check --address "$1" >/dev/null 2>&1; do sleep 2 & wait $!; done
 trap - TERM INT
 "#;
 

@@ -117,13 +117,27 @@ fn head_pod_starts_a_head_with_token_and_certificates() {
 }
 
 #[test]
+fn probes_of_all_pods_ask_for_nothing_that_grows_with_the_cluster() {
+    let (world, _) = settled(&[("gpu", 1)]);
+    for pod in ["demo-head", "demo-gpu-worker-0"] {
+        let probe = main_container(&world.pods[pod]).readiness_probe.as_ref();
+        let command = probe.unwrap().exec.as_ref().unwrap().command.as_ref();
+        assert_eq!(command.unwrap()[..], ["aktis", "health-check"], "{pod}");
+    }
+    let liveness = main_container(&world.pods["demo-head"])
+        .liveness_probe
+        .as_ref();
+    assert!(liveness.unwrap().tcp_socket.is_some());
+}
+
+#[test]
 fn worker_pod_waits_for_the_head_and_joins_it() {
     let (world, _) = settled(&[("gpu", 1)]);
     let worker = main_container(&world.pods["demo-gpu-worker-0"]);
     let command = worker.command.as_ref().unwrap();
     assert_eq!(command[..2], ["/bin/sh", "-c"]);
     assert!(
-        command[2].contains(r#"until aktis status --no-tasks --address "$1""#),
+        command[2].contains(r#"until aktis health-check --address "$1""#),
         "{}",
         command[2]
     );

@@ -279,4 +279,8 @@ impl Gcs for FakeGcs {
     async fn cluster_status(&self, _: Request<Empty>) -> Answer<ClusterStatusReply> {
         Ok(Response::new(ClusterStatusReply::default()))
     }
+
+    async fn health(&self, _: Request<Empty>) -> Answer<HealthReply> {
+        Ok(Response::new(HealthReply::default()))
+    }
 }

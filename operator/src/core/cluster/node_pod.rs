@@ -111,16 +111,12 @@ impl NodePod<'_> {
     }
 }
 
-/// The daemon of this pod runs and its head answers. Without an address the command asks for the daemon's own. What runs on the
-/// nodes it does not ask: each pod would ask all others.
+/// The daemon of this pod runs and its head answers. Without an address the command asks for the daemon's own. Each pod asks the one
+/// head, so nothing may grow with the cluster in the answer.
 fn readiness() -> Probe {
     Probe {
         exec: Some(ExecAction {
-            command: Some(
-                ["aktis", "status", "--no-tasks"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            ),
+            command: Some(["aktis", "health-check"].map(str::to_owned).to_vec()),
         }),
         period_seconds: Some(10),
         timeout_seconds: Some(5),
