@@ -49,6 +49,10 @@ pub struct TextEmbedderConfig {
     /// many as fill the cores this process may use (at most 16), on a GPU one.
     #[serde(default)]
     pub replicas: Option<usize>,
+    /// So many actors share the cores of a machine: without `replicas` each fills its part of them, however many they are. `None`: who
+    /// loads the model has them to itself.
+    #[serde(default)]
+    pub sharing: Option<usize>,
     /// Scale every embedding to length 1.
     #[serde(default = "default_normalize")]
     pub normalize: bool,
@@ -79,6 +83,7 @@ impl TextEmbedderConfig {
             token_budget: None,
             intra_threads: None,
             replicas: None,
+            sharing: None,
             normalize: default_normalize(),
             pooling: Pooling::Mean,
             onnxruntime_path: None,

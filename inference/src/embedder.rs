@@ -382,13 +382,20 @@ fn intra_threads(config: &TextEmbedderConfig) -> Result<usize, LoadError> {
 
 fn replicas(config: &TextEmbedderConfig, device: Device) -> Result<usize, LoadError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let default = match device {
-        Device::Cuda(_) => 1,
-        Device::Cpu | Device::Auto => {
-            (cores / config.intra_threads.unwrap_or(1).max(1)).clamp(1, MOST_DEFAULT_REPLICAS)
-        }
-    };
-    at_least_one("replicas", config.replicas.unwrap_or(default))
+    let default = || default_replicas(config, device, cores);
+    at_least_one("replicas", config.replicas.unwrap_or_else(default))
+}
+
+/// Where this process has so many cores.
+fn default_replicas(config: &TextEmbedderConfig, device: Device, cores: usize) -> usize {
+    if let Device::Cuda(_) = device {
+        return 1;
+    }
+    let filling = cores / config.intra_threads.unwrap_or(1).max(1);
+    match config.sharing {
+        Some(actors) => (filling / actors.max(1)).max(1),
+        None => filling.clamp(1, MOST_DEFAULT_REPLICAS),
+    }
 }
 
 fn at_least_one(setting: &'static str, value: usize) -> Result<usize, LoadError> {
@@ -400,4 +407,27 @@ fn at_least_one(setting: &'static str, value: usize) -> Result<usize, LoadError>
         });
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_fill_the_part_of_the_cores_that_is_there_where_the_model_is_loaded() {
+        let alone = TextEmbedderConfig::new("model");
+        let shared = TextEmbedderConfig {
+            sharing: Some(4),
+            ..alone.clone()
+        };
+        let threaded = TextEmbedderConfig {
+            intra_threads: Some(2),
+            ..shared.clone()
+        };
+        let of = |config, cores| default_replicas(config, Device::Cpu, cores);
+        assert_eq!((of(&alone, 8), of(&alone, 64)), (8, MOST_DEFAULT_REPLICAS));
+        assert_eq!((of(&shared, 96), of(&shared, 2)), (24, 1));
+        assert_eq!(of(&threaded, 96), 12);
+        assert_eq!(default_replicas(&shared, Device::Cuda(0), 96), 1);
+    }
 }

@@ -1,12 +1,13 @@
 """The native text embedder in a dataset."""
 
+import json
 import pathlib
 
 import aktis.data
 import aktis.models
 import numpy
 import pytest
-from aktis.data import ActorPoolStrategy
+from aktis.data import ActorPoolStrategy, _functions
 from pyarrow import parquet
 
 MODEL = pathlib.Path(__file__).resolve().parents[3] / ".models" / "all-MiniLM-L6-v2"
@@ -54,3 +55,14 @@ def test_wrong_column_and_wrong_model_are_told(tmp_path):
     numbers = aktis.data.from_items([{"text": 3}]).map_batches(embedder())
     with pytest.raises(Exception, match="text"):
         numbers.take_all()
+
+
+def test_actors_of_a_pool_take_their_part_of_the_processors_that_their_own_machine_has():
+    def told(**options):
+        compute = _functions.compute_of(embedder(), **options)
+        model = json.loads(_functions.embedder_spec(embedder(), compute, options.get("num_cpus")))["embedder"]
+        return model["replicas"], model["sharing"]
+
+    assert told(compute=ActorPoolStrategy(size=2)) == (None, 2)
+    assert told() == (None, 1)
+    assert told(num_cpus=3) == (3, None), "as many as were asked for"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import pickle
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -254,8 +253,7 @@ def embedder_spec(function: Any, compute: dict[str, Any], num_cpus: float | None
     """The specification of a native model for a pool: its actors share the processors of a machine."""
     if num_cpus is not None:
         return function.spec_json(replicas=max(1, int(num_cpus)))
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return function.spec_json(replicas=max(1, processors // compute["min_workers"]))
+    return function.spec_json(sharing=compute["min_workers"])
 
 
 def apply_kind(function: Any, prefix: str) -> str:

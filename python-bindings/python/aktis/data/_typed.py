@@ -28,7 +28,7 @@ class Frame(Protocol):
 class NativeModel(Protocol):
     """A model that runs without Python, such as :class:`aktis.models.TextEmbedder`."""
 
-    def spec_json(self, *, replicas: int | None = None) -> str: ...
+    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str: ...
 
 
 BatchFormat = Literal["default", "numpy", "pandas", "pyarrow"]

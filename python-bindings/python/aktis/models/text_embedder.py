@@ -88,11 +88,13 @@ class TextEmbedder:
         self.normalize = normalize
         self.window_rows = window_rows
 
-    def config(self, *, replicas: int | None = None) -> dict[str, Any]:
+    def config(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         """The fields of the Rust `TextEmbedderConfig`.
 
         Args:
             replicas: counts where the embedder itself names none.
+            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
+                many CPUs it has.
 
         Returns:
             A dictionary that can be written as JSON.
@@ -110,17 +112,19 @@ class TextEmbedder:
             "token_budget": self.token_budget,
             "intra_threads": self.intra_threads,
             "replicas": self.replicas if self.replicas is not None else replicas,
+            "sharing": sharing,
             "normalize": self.normalize,
             "pooling": "mean",
             "onnxruntime_path": str(library) if library is not None else None,
             "candle_path": str(candle) if candle is not None else None,
         }
 
-    def spec(self, *, replicas: int | None = None) -> dict[str, Any]:
+    def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         """The fields of the Rust `TextEmbedderSpec`: the model, its columns and sizes.
 
         Args:
             replicas: as for :meth:`config`.
+            sharing: as for :meth:`config`.
 
         Returns:
             A dictionary of ``embedder``, as :meth:`config` gives it, and ``stream``, the columns and sizes.
@@ -131,13 +135,14 @@ class TextEmbedder:
         stream: dict[str, Any] = {"text_column": self.column, "output_column": self.output_column}
         if self.window_rows is not None:
             stream["window_rows"] = self.window_rows
-        return {"embedder": self.config(replicas=replicas), "stream": stream}
+        return {"embedder": self.config(replicas=replicas, sharing=sharing), "stream": stream}
 
-    def spec_json(self, *, replicas: int | None = None) -> str:
+    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
         """:meth:`spec` as the JSON that travels to the actors.
 
         Args:
             replicas: as for :meth:`config`.
+            sharing: as for :meth:`config`.
 
         Returns:
             JSON.
@@ -145,7 +150,7 @@ class TextEmbedder:
         >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"embedder": ')
         True
         """
-        return json.dumps(self.spec(replicas=replicas))
+        return json.dumps(self.spec(replicas=replicas, sharing=sharing))
 
     def __repr__(self) -> str:
         return (
