@@ -1,13 +1,14 @@
 """What no compiler checks of this repository; `make lint` runs all of it, in seconds.
 
     python3 xtask/checks              all checks
-    python3 xtask/checks labels       one of labels, callers, lints
+    python3 xtask/checks labels       one of labels, callers, settings, lints
 
-| check   | says                                                                                              |
-|---------|---------------------------------------------------------------------------------------------------|
-| labels  | each label of an invariant has one meaning, is listed and stated, kept by code and cited by a test |
-| callers | what is `pub` has a caller outside its own tests                                                  |
-| lints   | no clock, randomness or IO in cores; threads have names; atomics and the interpreter lock stay in their places; names mean one thing |
+| check    | says                                                                                              |
+|----------|---------------------------------------------------------------------------------------------------|
+| labels   | each label of an invariant has one meaning, is listed and stated, kept by code and cited by a test |
+| callers  | what is `pub` has a caller outside its own tests                                                  |
+| settings | each setting is read somewhere                                                                    |
+| lints    | no clock, randomness or IO in cores; threads have names; atomics and the interpreter lock stay in their places; names mean one thing |
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import callers
 import labels
 import lints
 import rust
+import settings
 from rust import ROOT, Source
 
 CHECKS: dict[str, Callable[[list[Source]], list[str]]] = {
     "labels": lambda files: labels.complaints(files, _python(), (ROOT / "docs/architecture.md").read_text()),
     "callers": lambda files: callers.complaints(files, callers.users()),
+    "settings": settings.complaints,
     "lints": lints.complaints,
 }
 

@@ -128,6 +128,19 @@ class TestCallers:
         assert "allows a: gone, which is gone" in complaint
 
 
+class TestSettings:
+    DECLARED = "settings! {\n    /// Says.\n    used: u32 = 1;\n    /// Says.\n    forgotten: Duration = of(2);\n}\n"
+
+    def test_setting_that_nobody_reads_is_seen(self):
+        config = {"common__src__config__declare": self.DECLARED + "fn it() { settings.forgotten; }"}
+        texts = config | {
+            "a__src__lib": "fn it() { settings.used; }",
+            "a__tests__it": "fn it() { settings.forgotten; }",
+        }
+        (complaint,) = check("settings").complaints(sources(**texts))
+        assert complaint.startswith("common/src/config/declare.rs:5: nothing reads the setting forgotten")
+
+
 def lints_of(atomics=None, **texts):
     return check("lints").complaints(sources(**texts), atomics or {})
 
