@@ -170,7 +170,8 @@ fn nodes_go_on_with_a_head_that_was_restarted() {
     assert!(joined.succeeded(), "{joined:?}");
     place.signal_daemons_of_role("head", "-TERM");
     place.until("the head has ended", || place.daemons() == 1);
-    assert!(place.run(&start).succeeded());
+    let again = place.run(&start);
+    assert!(again.succeeded(), "{again:?}");
     place.until("the node is back, with the same token", || {
         let nodes = place.json(&["list", "nodes", "--json"]);
         let alive = nodes

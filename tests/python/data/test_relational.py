@@ -178,10 +178,11 @@ class TestGroups:
     def test_lists_of_values(self):
         ds = aktis.data.from_items([{"v": value} for value in ["a", "b", "a", None]])
         found = ds.aggregate(
-            Unique("v"), AsList("v"), Unique("v", ignore_nulls=False, alias_name="u"), AsList("v", False, "l")
+            Unique("v"), AsList("v"), Unique("v", ignore_nulls=True, alias_name="u"), AsList("v", True, "l")
         )
-        assert sorted(found["unique(v)"]) == ["a", "b"] and sorted(found["list(v)"]) == ["a", "a", "b"]
-        assert set(found["u"]) == {"a", "b", None} and len(found["l"]) == 4
+        assert set(found["unique(v)"]) == {"a", "b", None} and len(found["list(v)"]) == 4
+        assert sorted(found["u"]) == ["a", "b"] and sorted(found["l"]) == ["a", "a", "b"]
+        assert sorted(ds.unique("v", ignore_nulls=True)) == ["a", "b"] and None in ds.unique("v")
 
     def test_whole_groups_come_to_a_function(self, ds, table):
         def summed(group):

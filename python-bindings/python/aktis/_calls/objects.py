@@ -69,20 +69,42 @@ def _check_transport(function: str, transport: Any) -> None:
 
 
 @overload
-def get(object_refs: ObjectRef[T], *, timeout: float | None = None, _tensor_transport: Transport = None) -> T: ...
+def get(
+    object_refs: ObjectRef[T],
+    *,
+    timeout: float | None = None,
+    _tensor_transport: Transport = None,
+    _use_object_store: bool = True,
+) -> T: ...
 @overload
 def get(
-    object_refs: list[ObjectRef[T]], *, timeout: float | None = None, _tensor_transport: Transport = None
+    object_refs: list[ObjectRef[T]],
+    *,
+    timeout: float | None = None,
+    _tensor_transport: Transport = None,
+    _use_object_store: bool = True,
 ) -> list[T]: ...
 @overload
-def get(object_refs: list[Ref], *, timeout: float | None = None, _tensor_transport: Transport = None) -> list[Any]: ...
-def get(object_refs: Any, timeout: float | None = None, _tensor_transport: Transport = None) -> Any:
+def get(
+    object_refs: list[Ref],
+    *,
+    timeout: float | None = None,
+    _tensor_transport: Transport = None,
+    _use_object_store: bool = True,
+) -> list[Any]: ...
+def get(
+    object_refs: Any,
+    timeout: float | None = None,
+    _tensor_transport: Transport = None,
+    _use_object_store: bool = True,
+) -> Any:
     """The value of a reference, or the list of values of a list of references. Waits until they are there.
 
     Args:
         object_refs: a reference or a list of references. A generator of references is its own value, as in Ray.
         timeout: seconds to wait at most; 0 looks once; ``None`` waits as long as it takes.
         _tensor_transport: only ``None`` or ``"object_store"``.
+        _use_object_store: Ray's; changes nothing, since values travel by the object store only.
 
     Returns:
         The value, or a list of as many values as there are references, in their order. Arrays are read-only, because they lie

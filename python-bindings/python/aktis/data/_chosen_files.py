@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _native, _partitioning
 from ._functions import definition_of
+from ._keywords import refuse_reseeding
 from ._reading import _check_hints, _in_parts, _paths
 from .dataset import Dataset
 
@@ -30,12 +31,17 @@ class FileShuffleConfig:
 
     Attributes:
         seed: The same order every time; ``None``: another one each time.
+        reseed_after_execution: Ray's; only ``False``, the default here: the seed says the order, however often the dataset runs.
 
-    >>> FileShuffleConfig(seed=7)
-    FileShuffleConfig(seed=7)
+    >>> FileShuffleConfig(seed=7).seed
+    7
     """
 
     seed: int | None = None
+    reseed_after_execution: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_reseeding("FileShuffleConfig", self.reseed_after_execution)
 
 
 class Found(NamedTuple):

@@ -80,6 +80,7 @@ class ExecutionOptions(Settings):
         preserve_order: Whether rows come in the order of the source. ``None``, the default, keeps order where rows come back to
             this process (``take``, ``iter_batches``, ``to_pandas``, ...) and not where they go into files, whose names say the
             order anyway.
+        others: Ray's, as they can be set.
 
     >>> import aktis.data
     >>> aktis.data.DataContext.get_current().execution_options.preserve_order is None
@@ -88,6 +89,21 @@ class ExecutionOptions(Settings):
 
     resource_limits: ExecutionResources = dataclasses.field(default_factory=ExecutionResources)
     preserve_order: bool | None = None
+
+    def __init__(
+        self,
+        resource_limits: ExecutionResources | None = None,
+        *,
+        preserve_order: bool | None = None,
+        **others: Any,
+    ) -> None:
+        self.resource_limits = resource_limits or ExecutionResources()
+        self.preserve_order = preserve_order
+        for name, value in others.items():
+            try:
+                setattr(self, name, value)
+            except AttributeError as error:
+                raise TypeError(f"ExecutionOptions() got an unknown argument {name!r}: {error}") from None
 
     _harmless: ClassVar[dict[str, str]] = OPTIONS_HARMLESS
     _refused: ClassVar[dict[str, Refused]] = OPTIONS_REFUSED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from . import _batches, _iteration, _local_shuffle, _one_schema
-from ._keywords import Keywords
+from ._keywords import Keywords, Refused
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -27,6 +27,7 @@ _ITERATION = Keywords(
     used=(
         "prefetch_batches", "batch_size", "batch_format", "drop_last", "local_shuffle_buffer_size", "local_shuffle_seed",
     ),
+    refused={"_collate_fn": Refused("call it on each batch, or use iter_torch_batches(collate_fn=...)")},
 )  # fmt: skip
 
 

@@ -71,6 +71,12 @@ def _equal(value: Any, other: Any) -> bool:
         return False
 
 
+def refuse_reseeding(call: str, wanted: Any) -> None:
+    """Runs of one dataset agree."""
+    refused = Refused("make the dataset again with another seed, or without one", (False,))
+    Keywords(call, refused={"reseed_after_execution": refused}).check({"reseed_after_execution": wanted})
+
+
 def sql_of(call: str, expression: Any) -> str:
     """The text of an SQL expression that the user gave, by ``call``.
 

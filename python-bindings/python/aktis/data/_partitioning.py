@@ -27,6 +27,7 @@ class Partitioning:
         style: ``"hive"``: folders like ``day=2024-01-01``. Ray's ``"dir"``, folders that are values only, is refused by name.
         base_dir: Ray's; only ``None``.
         field_names: Ray's; only ``None``: the folders name the columns.
+        filesystem: Ray's; only ``None``: what reads takes ``filesystem=``.
         field_types: What columns are made of the text: ``int``, ``float``, ``str``, ``bool`` or a type of pyarrow.
 
     >>> Partitioning("hive", field_types={"year": int}).field_types
@@ -37,6 +38,7 @@ class Partitioning:
     base_dir: str | None = None
     field_names: Sequence[str] | None = None
     field_types: Mapping[str, Any] | None = None
+    filesystem: None = None
 
 
 def is_hive(function: str, partitioning: Any) -> bool:

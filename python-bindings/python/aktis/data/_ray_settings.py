@@ -10,6 +10,7 @@ _SIZES = "parts and blocks are sized by the workers and the budget"
 _PRESSURE = "every step has its part of one budget, execution_options.resource_limits.object_store_memory"
 _SHUFFLE = "rows go to the workers that need them in one way, by partitions that are made by size"
 _FORMAT = "blocks are always Arrow"
+_TRIED = "requests to stores are made again where that can help; an error that is left fails the job"
 _RETRY = Refused("catch the exception in the function and call again there", (False, None, (), [], 0))
 
 #: What tunes something that Aktis makes in another way.
@@ -51,8 +52,8 @@ CONTEXT_REFUSED: dict[str, Refused] = {
     "actor_init_retry_on_errors": _RETRY,
     "retried_map_errors": _RETRY,
     "max_map_retries": _RETRY,
-    "retried_io_errors": Refused("files are local: there is nothing to try again", (None, [], ())),
-    "write_file_retry_on_errors": Refused("files are local: there is nothing to try again", (None, [], ())),
+    "retried_io_errors": Refused(_TRIED, (None, [], ())),
+    "write_file_retry_on_errors": Refused(_TRIED, (None, [], ())),
     "actor_init_max_retries": Refused("max_worker_deaths_per_input counts workers that die while they start", (3, 0)),
     "max_consecutive_actor_init_deaths": Refused("max_worker_deaths_per_input counts them", (0,)),
     "scheduling_strategy": Refused("ask for resources of the nodes that you mean, with resources={...}",
@@ -65,7 +66,7 @@ CONTEXT_REFUSED: dict[str, Refused] = {
     "isolate_read_workers": Refused("limit the workers of the function instead: reading has no workers of its own",
                                     (False,)),
     "custom_execution_callback_classes": Refused("look at Dataset.stats() after the run", ([], (), None)),
-    "s3_try_create_dir": Refused("files are local", (False,)),
+    "s3_try_create_dir": Refused("stores need no folders; make the bucket beforehand", (False,)),
 }  # fmt: skip
 
 OPTIONS_HARMLESS: dict[str, str] = {
@@ -74,6 +75,9 @@ OPTIONS_HARMLESS: dict[str, str] = {
 }
 OPTIONS_REFUSED: dict[str, Refused] = {
     "exclude_resources": Refused("start nodes for datasets with fewer resources"),
+    "label_selector": Refused(
+        "ask for a resource that only these nodes have, with resources={...} of the steps", (None, {})
+    ),
     "locality_with_output": Refused("ask for a resource of the node, with resources={...}", (False,)),
 }
 _LIMIT = Refused("limit the workers of a step with compute=...", (None, float("inf")))

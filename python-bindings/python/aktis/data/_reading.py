@@ -218,12 +218,12 @@ def from_pandas(dfs: pandas.DataFrame | list[pandas.DataFrame], **hints: Unpack[
 
 
 def from_numpy(
-    arrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]
+    ndarrays: numpy.ndarray[Any, Any] | list[numpy.ndarray[Any, Any]], **hints: Unpack[SourceHints]
 ) -> Dataset:
     """Numpy arrays in the column ``data``, one row per first index.
 
     Args:
-        arrays: an array of any number of dimensions, or a list of them.
+        ndarrays: an array of any number of dimensions, or a list of them.
         hints: as for :func:`range`.
 
     Returns:
@@ -237,7 +237,7 @@ def from_numpy(
     (2, 3)
     """
     parts = _check_hints("from_numpy", hints)
-    arrays = arrays if isinstance(arrays, (list, tuple)) else [arrays]
+    arrays = ndarrays if isinstance(ndarrays, (list, tuple)) else [ndarrays]
     batches = [_batches.columns_to_arrow({"data": array}, "from_numpy()") for array in arrays]
     return _from_batches(batches, "from_numpy()", parts)
 
@@ -299,6 +299,17 @@ _REFUSED = {
     "num_gpus": Refused("reading runs in the workers of the next step: give it resources", (None, 0)),
     "memory": Refused("reading runs in the workers of the next step: give it resources"),
     "concurrency": Refused("reading runs in the workers of the next step: limit these with compute=..."),
+    "compute": Refused("reading runs in the workers of the next step: give it compute=..."),
+    "tf_schema": Refused("columns have the types that records hold; cast them with with_column()"),
+    "filerename": Refused("rename columns with rename_columns()"),
+    "verbose_open": Refused("input_files() says what is read", (None, False)),
+    "fps": Refused("leave frames out with filter(); include_timestamps=True gives their times"),
+    # Of what has them not as parameters: sound, films and tables of Delta.
+    "arrow_open_stream_args": Refused("files are read as they are", (None, {})),
+    "include_paths": Refused("input_files() says what is read", (None, False)),
+    "shuffle": Refused("shuffle the rows with random_shuffle()"),
+    "local_read": Refused("give a list of its items to from_items(), which reads them here", (None, False)),
+    "resize": Refused("make frames smaller in map_batches()"),
 }
 
 
@@ -310,10 +321,10 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     parallelism = hints.pop("parallelism", None)
     if parts is None and parallelism not in (None, -1):
         parts = parallelism
-    reads_files = function.startswith("read_")
-    refused = {name: _REFUSED[name] for name in _REFUSED if reads_files or name in _RESOURCES}
+    is_read = function.startswith("read_")
+    refused = {name: _REFUSED[name] for name in _REFUSED if is_read or name in _RESOURCES}
     used = ["override_num_blocks", "parallelism"]
-    if reads_files:
+    if is_read and function != "read_datasource":
         hints.pop("filesystem", None)
         used.append("filesystem")
     Keywords(function, used=used, refused=refused).check(hints)
@@ -322,4 +333,4 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     return parts
 
 
-_RESOURCES = frozenset({"num_cpus", "num_gpus", "memory", "concurrency", "ray_remote_args"})
+_RESOURCES = frozenset({"num_cpus", "num_gpus", "memory", "concurrency", "ray_remote_args", "compute"})

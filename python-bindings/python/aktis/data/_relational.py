@@ -291,14 +291,15 @@ class Relational:
         """
         return self._total(aggregate.Std, on, ddof=ddof, ignore_nulls=ignore_nulls)
 
-    def unique(self, column: str) -> list[Any]:
+    def unique(self, column: str, ignore_nulls: bool = False) -> list[Any]:
         """Runs the dataset and lists the different values of a column.
 
         Args:
             column: its name.
+            ignore_nulls: whether nulls are left out.
 
         Returns:
-            The values, None among them if there is a null, in any order.
+            The values in any order; None is one of them if there is a null.
 
         Raises:
             ValueError: the column is not there.
@@ -309,7 +310,8 @@ class Relational:
         [1, 2]
         """
         values = self._then(self._plan.group([column], [], [(column, aggregate.quoted(column))]))
-        return [row[column] for row in values.take_all()]
+        found = (row[column] for row in values.take_all())
+        return [value for value in found if not (ignore_nulls and value is None)]
 
     def union(self, *other: Dataset) -> Dataset:
         """The rows of this dataset and of others, one dataset after the other.

@@ -98,6 +98,8 @@ class SourceHints(TypedDict, total=False):
     memory: None
     concurrency: None
     ray_remote_args: None
+    compute: None
+    local_read: Literal[False]
 
 
 class ReadHints(SourceHints, RemoteArgs, total=False):
@@ -111,6 +113,11 @@ class ReadHints(SourceHints, RemoteArgs, total=False):
     arrow_parquet_args: None
     memory_pool: None
     resources: None
+    tf_schema: None
+    filerename: None
+    verbose_open: Literal[False]
+    fps: None
+    resize: None
 
 
 class IterArgs(TypedDict, total=False):
@@ -128,6 +135,7 @@ class WriteFileArgs(TypedDict, total=False):
     filesystem: Any
     arrow_csv_args_fn: None
     pandas_json_args_fn: None
+    arrow_orc_args_fn: None
     ray_remote_args: None
 
 
@@ -135,6 +143,22 @@ class WriteWholeFileArgs(WriteFileArgs, total=False):
     """The same, of formats whose files are not compressed as a whole."""
 
     arrow_open_stream_args: None
+
+
+class WriteORCArgs(WriteWholeFileArgs, total=False):
+    """The same, and the arguments of ``pyarrow.orc.ORCWriter``."""
+
+    file_version: str
+    batch_size: int
+    stripe_size: int
+    compression: str
+    compression_block_size: int
+    compression_strategy: str
+    row_index_stride: int
+    padding_tolerance: float
+    dictionary_key_size_threshold: float
+    bloom_filter_columns: Sequence[int] | None
+    bloom_filter_fpp: float
 
 
 class WriteArgs(TypedDict, total=False):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyarrow import csv as arrow_csv
 
-    from ._typed import WriteFileArgs, WriteWholeFileArgs
+    from ._typed import WriteFileArgs, WriteORCArgs, WriteWholeFileArgs
     from .datasource import Datasink
 
     Mode = Literal["append", "overwrite", "ignore", "error"]
@@ -34,6 +34,7 @@ _REFUSED = {
     "arrow_open_stream_args": Refused("compress the files after the job", (None, {})),
     "arrow_csv_args_fn": Refused("give the arguments themselves"),
     "pandas_json_args_fn": Refused("give the arguments themselves"),
+    "arrow_orc_args_fn": Refused("give the arguments themselves"),
     "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
 }
 
@@ -136,13 +137,14 @@ class WritingFiles:
         min_rows_per_file: int | None = None,
         concurrency: int | None = None,
         try_create_dir: bool = True,
-        **options: Unpack[WriteWholeFileArgs],
+        **options: Unpack[WriteORCArgs],
     ) -> None:
         """Writes ORC files into a folder. They become visible together, as those of :meth:`write_parquet`.
 
         Args:
             path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
-            arrow_orc_args: Arguments of ``pyarrow.orc.ORCWriter``: ``{"compression": "zstd"}`` and so on.
+            arrow_orc_args: Arguments of ``pyarrow.orc.ORCWriter``: ``{"compression": "zstd"}`` and so on. They can be given by
+                themselves, too: ``compression="zstd"``.
             mode: As for :meth:`write_parquet`.
             min_rows_per_file: As for :meth:`write_csv`.
             concurrency: As for :meth:`write_parquet`.
@@ -162,8 +164,10 @@ class WritingFiles:
         """
         from ._formats.write_orc import ORCSink
 
-        sink = ORCSink(dict(arrow_orc_args or {}))
-        self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+        more: dict[str, Any] = {**options}
+        own = {name: more.pop(name) for name in ORCSink.ARGUMENTS if name in more}
+        sink = ORCSink({**(arrow_orc_args or {}), **own})
+        self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, more)
 
     def write_numpy(
         self,

@@ -11,11 +11,12 @@ Names and arguments are Ray Data's. NaN is a number here, greater than any other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _custom_aggregates
 from ._aggregation import ALL, Aggregation, Call, named
 from ._computed import computed
+from ._keywords import Keywords, Refused
 from ._own_aggregates import AggregateFn, AggregateFnV2, ApproximateTopK, OwnAggregation, ValueCounter
 from .expressions import col
 
@@ -43,6 +44,15 @@ __all__ = [
     "ValueCounter",
     "ZeroPercentage",
 ]
+
+
+_NO_ZERO = "the result of no values is null: put another value in its place with with_column()"
+
+
+def _refuse(aggregation: Aggregation, keyword: str, value: Any, way_out: str) -> None:
+    """Raises unless it asks for nothing."""
+    refused = {keyword: Refused(way_out, (None, False))}
+    Keywords(type(aggregation).__name__, refused=refused).check({keyword: value})
 
 
 class Count(Aggregation):
@@ -119,6 +129,7 @@ class Min(_OneCall):
         on: the column.
         ignore_nulls: ``False``: null if any value is.
         alias_name: the column of the result; by default ``min(on)``.
+        zero_factory: Ray's; only ``None``.
 
     >>> import aktis.data
     >>> aktis.data.range(4).aggregate(Min("id"))
@@ -126,6 +137,12 @@ class Min(_OneCall):
     """
 
     _kind = "min"
+
+    def __init__(
+        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+    ) -> None:
+        _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
+        super().__init__(on, ignore_nulls, alias_name)
 
 
 class Max(_OneCall):
@@ -135,6 +152,7 @@ class Max(_OneCall):
         on: the column.
         ignore_nulls: ``False``: null if any value is.
         alias_name: the column of the result; by default ``max(on)``.
+        zero_factory: Ray's; only ``None``.
 
     >>> import aktis.data
     >>> aktis.data.range(4).aggregate(Max("id"))
@@ -142,6 +160,12 @@ class Max(_OneCall):
     """
 
     _kind = "max"
+
+    def __init__(
+        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+    ) -> None:
+        _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
+        super().__init__(on, ignore_nulls, alias_name)
 
 
 class AbsMax(Aggregation):
@@ -151,13 +175,17 @@ class AbsMax(Aggregation):
         on: the column.
         ignore_nulls: ``False``: null if any value is.
         alias_name: the column of the result; by default ``abs_max(on)``.
+        zero_factory: Ray's; only ``None``.
 
     >>> import aktis.data
     >>> aktis.data.from_items([{"x": -3}, {"x": 2}]).aggregate(AbsMax("x"))
     {'abs_max(x)': 3}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(
+        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+    ) -> None:
+        _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
         on, name = named(self, on, alias_name, "abs_max")
         calls = {"a": Call("min", on), "b": Call("max", on)}
         super().__init__(name, on, calls, "greatest(abs({a}), abs({b}))", ignore_nulls=ignore_nulls)
@@ -237,13 +265,17 @@ class Unique(Aggregation):
         on: the column.
         ignore_nulls: whether null is none of them.
         alias_name: the column of the result; by default ``unique(on)``.
+        encode_lists: Ray's; only ``None`` or ``False``: lists are values like others.
 
     >>> import aktis.data
     >>> aktis.data.from_items([{"x": 1}, {"x": 1}]).aggregate(Unique("x"))
     {'unique(x)': [1]}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(
+        self, on: str, ignore_nulls: bool = False, alias_name: str | None = None, encode_lists: bool | None = None
+    ) -> None:
+        _refuse(self, "encode_lists", encode_lists, "make a row of each item of a list first, with flat_map()")
         on, name = named(self, on, alias_name, "unique")
         function = "distinct_values" if ignore_nulls else "distinct"
         super().__init__(name, on, {"a": Call(function, on)}, "{a}")
@@ -262,7 +294,7 @@ class AsList(Aggregation):
     {'list(x)': [1, 1]}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(self, on: str, ignore_nulls: bool = False, alias_name: str | None = None) -> None:
         on, name = named(self, on, alias_name, "list")
         super().__init__(name, on, {"a": Call("list_values" if ignore_nulls else "list", on)}, "{a}")
 

@@ -178,8 +178,11 @@ class Dataset(Transforms, Relational, Joins, Splitting, Keeping, Handing, Taking
 
         return Stats("" if self._stats is None else self._stats.stats_text(), self.get_stats_summary())
 
-    def get_stats_summary(self) -> dict[str, Any]:
+    def get_stats_summary(self, detail: bool = False) -> dict[str, Any]:
         """:meth:`stats` as a dict.
+
+        Args:
+            detail: Ray's; the dict has all that is known in any case.
 
         Returns:
             An empty dict if it has not run. Times are seconds, sizes bytes.

@@ -18,6 +18,7 @@ from typing import Any
 
 from . import _trees
 from ._expr import Expr, call, tree_of
+from ._keywords import refuse_reseeding
 
 __all__ = [
     "Expr",
@@ -94,12 +95,13 @@ def monotonically_increasing_id() -> Expr:
     return call("monotonically_increasing_id")
 
 
-def random(*, seed: int | None = None) -> Expr:
+def random(*, seed: int | None = None, reseed_after_execution: bool = False) -> Expr:
     """A number of at least 0 and less than 1, drawn evenly for each row.
 
     Args:
         seed: the same seed gives the same numbers to the same rows of the same blocks. Without one it is drawn when this is called,
             and runs of one dataset agree.
+        reseed_after_execution: Ray's; only ``False``, the default here.
 
     Returns:
         An expression.
@@ -108,6 +110,7 @@ def random(*, seed: int | None = None) -> Expr:
     >>> 0 <= aktis.data.range(1).with_column("draw", random(seed=1)).take(1)[0]["draw"] < 1
     True
     """
+    refuse_reseeding("random", reseed_after_execution)
     return call("random_of", monotonically_increasing_id(), _seed(seed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pyarrow
@@ -14,6 +15,7 @@ class ORCSink(FileSink):
     """Rows of one schema each file."""
 
     function = "write_orc"
+    ARGUMENTS = tuple(inspect.signature(orc.ORCWriter).parameters)[1:]
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = arguments

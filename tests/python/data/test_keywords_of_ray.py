@@ -1,0 +1,306 @@
+"""Every keyword of Ray's functions that are here is used, refused by name, or harmless for a reason: none is unknown, none forgotten.
+
+The names are those of Ray 2.60.0, of its functions and classes that Aktis has. What options of tasks and actors do is looked at in
+`tests/python/api/test_signatures.py`, and what the keywords of `map_batches` and its kin do in `test_options.py`.
+"""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+
+import aktis
+import aktis.data
+import aktis.data.aggregate
+import aktis.data.datasource
+import aktis.data.expressions
+import aktis.util.queue
+import pytest
+from aktis.data import _reading
+from aktis.data.grouped_data import GroupedData
+
+#: What Ray gives to tasks that read, and to those that run a function.
+WORKERS = (
+    "num_cpus num_gpus memory label_selector fallback_strategy max_calls resources accelerator_type runtime_env ray_remote_args "
+    "concurrency override_num_blocks"
+)
+FUNCTION = "label_selector fallback_strategy max_calls accelerator_type runtime_env num_cpus num_gpus memory resources"
+NAMES = """
+cancel: ray_waitable force recursive
+data.ActorPoolStrategy: size min_size max_size initial_size max_tasks_in_flight_per_actor
+    max_concurrent_calls_per_actor enable_true_multi_threading
+data.DataIterator.iter_batches: prefetch_batches batch_size batch_format drop_last local_shuffle_buffer_size
+    local_shuffle_seed
+data.DataIterator.iter_torch_batches: prefetch_batches batch_size dtypes device collate_fn drop_last
+    local_shuffle_buffer_size local_shuffle_seed pin_memory
+data.Dataset.add_column: col fn batch_format compute concurrency *function
+data.Dataset.columns: fetch_if_missing
+data.Dataset.drop_columns: cols compute concurrency *function
+data.Dataset.filter: fn expr compute fn_args fn_kwargs fn_constructor_args fn_constructor_kwargs concurrency
+    ray_remote_args_fn *function
+data.Dataset.flat_map: fn compute fn_args fn_kwargs fn_constructor_args fn_constructor_kwargs concurrency
+    ray_remote_args_fn *function
+data.Dataset.get_stats_summary: detail
+data.Dataset.groupby: key num_partitions
+data.Dataset.iter_batches: prefetch_batches batch_size batch_format drop_last local_shuffle_buffer_size
+    local_shuffle_seed _collate_fn
+data.Dataset.iter_torch_batches: prefetch_batches batch_size dtypes device collate_fn drop_last
+    local_shuffle_buffer_size local_shuffle_seed pin_memory
+data.Dataset.join: ds join_type num_partitions on right_on left_suffix right_suffix partition_size_hint
+    aggregator_ray_remote_args validate_schemas
+data.Dataset.limit: limit
+data.Dataset.map: fn compute fn_args fn_kwargs fn_constructor_args fn_constructor_kwargs concurrency
+    ray_remote_args_fn *function
+data.Dataset.map_batches: fn batch_size compute batch_format zero_copy_batch fn_args fn_kwargs fn_constructor_args
+    fn_constructor_kwargs concurrency udf_modifying_row_count ray_remote_args_fn *function
+data.Dataset.max: on ignore_nulls
+data.Dataset.mean: on ignore_nulls
+data.Dataset.min: on ignore_nulls
+data.Dataset.mix: weights stopping_condition
+data.Dataset.random_sample: fraction seed
+data.Dataset.random_shuffle: seed num_blocks
+data.Dataset.randomize_block_order: seed
+data.Dataset.rename_columns: names concurrency *function
+data.Dataset.repartition: num_blocks target_num_rows_per_block strict shuffle keys sort
+data.Dataset.schema: fetch_if_missing
+data.Dataset.select_columns: cols compute concurrency *function
+data.Dataset.show: limit
+data.Dataset.sort: key descending boundaries
+data.Dataset.split: n equal locality_hints
+data.Dataset.split_at_indices: indices
+data.Dataset.split_proportionately: proportions
+data.Dataset.std: on ddof ignore_nulls
+data.Dataset.streaming_split: n equal locality_hints
+data.Dataset.streaming_train_test_split: test_size split_type hash_column seed
+data.Dataset.sum: on ignore_nulls
+data.Dataset.summary: columns override_dtype_agg_mapping
+data.Dataset.take: limit
+data.Dataset.take_all: limit
+data.Dataset.take_batch: batch_size batch_format
+data.Dataset.to_numpy_refs: column
+data.Dataset.to_pandas: limit
+data.Dataset.train_test_split: test_size shuffle seed stratify
+data.Dataset.unique: column ignore_nulls
+data.Dataset.with_column: column_name expr compute *function
+data.Dataset.with_columns: exprs compute *function
+data.Dataset.write_csv: path filesystem try_create_dir arrow_open_stream_args filename_provider arrow_csv_args_fn
+    min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
+data.Dataset.write_datasink: datasink ray_remote_args concurrency
+data.Dataset.write_images: path column file_format filesystem try_create_dir arrow_open_stream_args
+    filename_provider ray_remote_args concurrency mode
+data.Dataset.write_json: path filesystem try_create_dir arrow_open_stream_args filename_provider pandas_json_args_fn
+    min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
+data.Dataset.write_numpy: path column filesystem try_create_dir arrow_open_stream_args filename_provider
+    min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
+data.Dataset.write_orc: path filesystem try_create_dir arrow_open_stream_args filename_provider arrow_orc_args_fn
+    min_rows_per_file ray_remote_args concurrency mode
+data.Dataset.write_parquet: path partition_cols filesystem catalog try_create_dir arrow_open_stream_args
+    filename_provider arrow_parquet_args_fn min_rows_per_file max_rows_per_file min_bytes_per_file ray_remote_args
+    concurrency num_rows_per_file mode
+data.Dataset.write_sql: sql connection_factory ray_remote_args concurrency
+data.ExecutionOptions: resource_limits exclude_resources preserve_order actor_locality_enabled verbose_progress
+    label_selector
+data.ExecutionResources: cpu gpu object_store_memory memory
+data.FileShuffleConfig: seed reseed_after_execution
+data.GroupedData.map_groups: fn zero_copy_batch compute batch_format fn_args fn_kwargs fn_constructor_args
+    fn_constructor_kwargs num_cpus num_gpus memory concurrency ray_remote_args_fn
+data.GroupedData.max: on ignore_nulls
+data.GroupedData.mean: on ignore_nulls
+data.GroupedData.min: on ignore_nulls
+data.GroupedData.std: on ddof ignore_nulls
+data.GroupedData.sum: on ignore_nulls
+data.ReadTask: read_fn metadata schema per_task_row_limit
+data.TaskPoolStrategy: size
+data.aggregate.AbsMax: on ignore_nulls alias_name zero_factory
+data.aggregate.AggregateFn: init merge name accumulate_row accumulate_block finalize
+data.aggregate.AggregateFnV2: name zero_factory on ignore_nulls
+data.aggregate.ApproximateQuantile: on quantiles quantile_precision alias_name
+data.aggregate.ApproximateTopK: on k log_capacity alias_name encode_lists
+data.aggregate.AsList: on alias_name ignore_nulls
+data.aggregate.Count: on ignore_nulls alias_name
+data.aggregate.CountDistinct: on ignore_nulls alias_name
+data.aggregate.Max: on ignore_nulls alias_name zero_factory
+data.aggregate.Mean: on ignore_nulls alias_name
+data.aggregate.Min: on ignore_nulls alias_name zero_factory
+data.aggregate.MissingValuePercentage: on alias_name
+data.aggregate.Quantile: on q ignore_nulls alias_name
+data.aggregate.Std: on ddof ignore_nulls alias_name
+data.aggregate.Sum: on ignore_nulls alias_name
+data.aggregate.Unique: on ignore_nulls alias_name encode_lists
+data.aggregate.ValueCounter: on alias_name
+data.aggregate.ZeroPercentage: on ignore_nulls alias_name
+data.datasource.FilenameProvider: dataset_uuid file_format
+data.datasource.Partitioning: style base_dir field_names field_types filesystem
+data.datasource.WriteResult: num_rows size_bytes write_returns
+data.expressions.col: name
+data.expressions.lit: value
+data.expressions.pyarrow_udf: return_dtype
+data.expressions.random: seed reseed_after_execution
+data.expressions.udf: return_dtype
+data.from_arrow: tables override_num_blocks
+data.from_arrow_refs: tables
+data.from_blocks: blocks
+data.from_huggingface: dataset parallelism concurrency override_num_blocks
+data.from_items: items parallelism override_num_blocks
+data.from_numpy: ndarrays
+data.from_numpy_refs: ndarrays
+data.from_pandas: dfs override_num_blocks
+data.from_pandas_refs: dfs
+data.from_torch: dataset local_read
+data.range: n parallelism concurrency override_num_blocks
+data.range_tensor: n shape parallelism concurrency override_num_blocks
+data.read_audio: paths filesystem arrow_open_stream_args partition_filter partitioning include_paths
+    ignore_missing_paths file_extensions shuffle *workers
+data.read_avro: paths filesystem parallelism arrow_open_stream_args partition_filter partitioning include_paths
+    ignore_missing_paths shuffle file_extensions *workers
+data.read_binary_files: paths include_paths filesystem parallelism arrow_open_stream_args partition_filter
+    partitioning ignore_missing_paths shuffle file_extensions *workers
+data.read_csv: paths filesystem parallelism arrow_open_stream_args partition_filter partitioning include_paths
+    ignore_missing_paths shuffle file_extensions *workers
+data.read_datasource: datasource parallelism compute *workers
+data.read_delta: path version storage_options filesystem catalog columns parallelism shuffle include_paths *workers
+data.read_images: paths filesystem parallelism arrow_open_file_args partition_filter partitioning size mode
+    include_paths ignore_missing_paths shuffle file_extensions *workers
+data.read_json: paths lines filesystem parallelism arrow_open_stream_args partition_filter partitioning
+    include_paths ignore_missing_paths shuffle file_extensions *workers
+data.read_numpy: paths filesystem parallelism arrow_open_stream_args partition_filter partitioning include_paths
+    ignore_missing_paths shuffle file_extensions concurrency override_num_blocks allow_pickle
+data.read_orc: paths filesystem parallelism partition_filter partitioning include_paths ignore_missing_paths shuffle
+    file_extensions *workers
+data.read_parquet: paths filesystem catalog columns parallelism tensor_column_schema partition_filter partitioning
+    shuffle include_paths include_row_hash file_extensions ignore_missing_paths skip_paths *workers
+data.read_sql: sql connection_factory sql_params shard_keys shard_hash_fn parallelism *workers
+data.read_text: paths encoding drop_empty_lines filesystem parallelism arrow_open_stream_args partition_filter
+    partitioning include_paths ignore_missing_paths shuffle file_extensions *workers
+data.read_tfrecords: paths filesystem parallelism arrow_open_stream_args partition_filter include_paths
+    ignore_missing_paths tf_schema shuffle file_extensions *workers
+data.read_videos: paths filesystem arrow_open_stream_args partition_filter partitioning include_paths
+    include_timestamps fps resize ignore_missing_paths file_extensions shuffle *workers
+data.read_webdataset: paths filesystem parallelism arrow_open_stream_args partition_filter decoder fileselect
+    filerename suffixes verbose_open shuffle include_paths file_extensions expand_json *workers
+get: object_refs timeout _use_object_store
+get_actor: name namespace
+kill: actor no_restart
+put: value _owner _tensor_transport
+shutdown: wait_for_processes _exiting_interpreter
+util.ActorPool: actors
+util.ActorPool.get_next: timeout ignore_if_timedout
+util.ActorPool.get_next_unordered: timeout ignore_if_timedout
+util.ActorPool.map: fn values
+util.ActorPool.map_unordered: fn values
+util.ActorPool.push: actor
+util.ActorPool.submit: fn value
+util.list_named_actors: all_namespaces
+util.queue.Queue.get: block timeout
+util.queue.Queue.get_async: block timeout
+util.queue.Queue.get_nowait_batch: num_items
+util.queue.Queue.put: item block timeout
+util.queue.Queue.put_async: item block timeout
+util.queue.Queue.put_nowait: item
+util.queue.Queue.put_nowait_batch: items
+util.queue.Queue.shutdown: force grace_period_s
+wait: ray_waitables num_returns timeout fetch_local
+"""
+#: Parameters that change nothing, and why that is no loss.
+HARMLESS = {
+    ("get", "_use_object_store"): "values travel by the object store only",
+    ("shutdown", "_exiting_interpreter"): "a session ends in one way",
+    ("shutdown", "wait_for_processes"): "it always waits",
+    ("data.aggregate.ApproximateQuantile", "quantile_precision"): "quantiles are exact",
+    ("data.Dataset.get_stats_summary", "detail"): "the dict has all that is known",
+}
+#: What is given for parameters that have no default.
+GIVEN = {
+    "fn": lambda value: value, "column": "id", "col": "x", "cols": ["id"], "names": {"id": "key"}, "paths": "nowhere", "path": "nowhere",
+    "exprs": {"x": aktis.data.expressions.col("id")}, "expr": aktis.data.expressions.col("id"), "column_name": "x", "n": 2,
+    "items": [1], "key": "id", "join_type": "inner", "num_partitions": 1, "shape": (1,), "weights": [1.0], "test_size": 0.5,
+    "datasource": aktis.data.datasource.Datasource(), "sql": "SELECT 1", "connection_factory": dict, "dataset": [1],
+    "ndarrays": [], "tables": [], "dfs": [], "blocks": [],
+}  # fmt: skip
+
+
+#: They may not be installed; what these functions know is looked at by itself.
+NEED_PACKAGES = {"read_audio", "read_avro", "read_videos", "read_delta", "read_images", "from_huggingface"}
+
+
+def signatures():
+    """Ray's names by function."""
+    unwrapped = NAMES.strip().replace("\n    ", " ").replace("*workers", WORKERS).replace("*function", FUNCTION)
+    return {path: names.split() for path, names in (line.split(": ") for line in unwrapped.split("\n"))}
+
+
+SIGNATURES = signatures()
+
+
+def found(path):
+    ds = aktis.data.range(3)
+    owner, _, name = path.rpartition(".")
+    owners = {"data.Dataset": ds, "data.GroupedData": GroupedData(ds, "id"), "data.DataIterator": ds.iterator()}
+    if owner in owners:
+        return getattr(owners[owner], name)
+    thing = aktis
+    for part in path.split("."):
+        thing = getattr(thing, part)
+    return thing
+
+
+def kinds_of(function):
+    return {name: parameter.kind for name, parameter in inspect.signature(function).parameters.items()}
+
+
+OPEN = [path for path in SIGNATURES if inspect.Parameter.VAR_KEYWORD in kinds_of(found(path)).values()]
+
+
+def arguments_of(path):
+    parameters = inspect.signature(found(path)).parameters.values()
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    if path == "data.Dataset.filter":
+        needed = ["fn"]
+    given = {"ds": aktis.data.range(2)} | GIVEN
+    return {name: given[name] for name in needed}
+
+
+def call(path, arguments, keyword):
+    name = path.rpartition(".")[2]
+    if name in NEED_PACKAGES:
+        _reading._check_hints(name, {keyword: object()})
+    else:
+        found(path)(**arguments, **{keyword: object()})
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_every_keyword_of_ray_is_known(path):
+    if path == "data.Dataset.write_images":
+        pytest.importorskip("PIL")
+    absent, unknown = set(SIGNATURES[path]) - kinds_of(found(path)).keys(), set()
+    assert not absent or path in OPEN
+    arguments = arguments_of(path) if absent else {}
+    for keyword in absent:
+        try:
+            call(path, arguments, keyword)
+        except Exception as error:  # noqa: BLE001 - most are refused, or of a wrong type
+            if f"unknown argument '{keyword}'" in str(error):
+                unknown.add(keyword)
+    assert not unknown
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_what_takes_many_keywords_takes_no_unknown_one(path):
+    """And looks at them before anything else, so that the test above sees what it looks for."""
+    if path == "data.Dataset.write_images":
+        pytest.importorskip("PIL")
+    with pytest.raises(TypeError, match="unknown argument 'no_such_keyword'"):
+        call(path, arguments_of(path), "no_such_keyword")
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_every_parameter_is_used_or_harmless_for_a_reason(path):
+    function = found(path)
+    if inspect.isclass(function):
+        if dataclasses.is_dataclass(function) or issubclass(function, type(aktis.data.DataContext())):
+            return
+        function = function.__init__
+    body = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+    for keyword in set(SIGNATURES[path]) & kinds_of(function).keys():
+        assert keyword in used or HARMLESS.get((path, keyword)), f"{path}({keyword}=) does nothing"
