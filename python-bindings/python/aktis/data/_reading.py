@@ -300,11 +300,13 @@ _REFUSED = {
     "memory": Refused("reading runs in the workers of the next step: give it resources"),
     "concurrency": Refused("reading runs in the workers of the next step: limit these with compute=..."),
     "compute": Refused("reading runs in the workers of the next step: give it compute=..."),
+}
+#: Of single functions of Ray's. The types do not have them: some are parameters of the others.
+_REFUSED_BY_SOME = {
     "tf_schema": Refused("columns have the types that records hold; cast them with with_column()"),
     "filerename": Refused("rename columns with rename_columns()"),
     "verbose_open": Refused("input_files() says what is read", (None, False)),
     "fps": Refused("leave frames out with filter(); include_timestamps=True gives their times"),
-    # Of what has them not as parameters: sound, films and tables of Delta.
     "arrow_open_stream_args": Refused("files are read as they are", (None, {})),
     "include_paths": Refused("input_files() says what is read", (None, False)),
     "shuffle": Refused("shuffle the rows with random_shuffle()"),
@@ -322,7 +324,7 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     if parts is None and parallelism not in (None, -1):
         parts = parallelism
     is_read = function.startswith("read_")
-    refused = {name: _REFUSED[name] for name in _REFUSED if is_read or name in _RESOURCES}
+    refused = _REFUSED | _REFUSED_BY_SOME if is_read else {name: _REFUSED[name] for name in _RESOURCES}
     used = ["override_num_blocks", "parallelism"]
     if is_read and function != "read_datasource":
         hints.pop("filesystem", None)

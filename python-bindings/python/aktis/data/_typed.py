@@ -99,7 +99,6 @@ class SourceHints(TypedDict, total=False):
     concurrency: None
     ray_remote_args: None
     compute: None
-    local_read: Literal[False]
 
 
 class ReadHints(SourceHints, RemoteArgs, total=False):
@@ -113,15 +112,12 @@ class ReadHints(SourceHints, RemoteArgs, total=False):
     arrow_parquet_args: None
     memory_pool: None
     resources: None
-    tf_schema: None
-    filerename: None
-    verbose_open: Literal[False]
-    fps: None
-    resize: None
 
 
 class IterArgs(TypedDict, total=False):
-    """Arguments of ``iter_batches`` besides: there are none, and a misspelt one is told with the nearest name."""
+    """Arguments of ``iter_batches`` besides: none that are taken, and a misspelt one is told with the nearest name."""
+
+    _collate_fn: None
 
 
 class WriteFileArgs(TypedDict, total=False):
