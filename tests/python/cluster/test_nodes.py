@@ -178,3 +178,34 @@ def test_a_killed_worker_leaves_the_session_usable(two_nodes):
     with pytest.raises(aktis.exceptions.WorkerCrashedError, match="SIGKILL"):
         get(die.remote())
     assert get(total.remote(numpy.ones(3))) == 3
+
+
+def test_arguments_of_another_node_wait_for_room_in_the_store(cluster):
+    """As many tasks as there are CPUs want arguments of which two fit."""
+    cluster.start_head("--num-cpus", "4", "--object-store-memory", "80MB")
+    cluster.start_node("--num-cpus", "0", "--resources", '{"b": 4}', "--object-store-memory", "1GB")
+    aktis.init(address=cluster.address, log_to_driver=False)
+    try:
+
+        @aktis.remote(num_cpus=0, resources={"b": 1})
+        def make(value):
+            return numpy.full(36_000_000, value, dtype=numpy.uint8)
+
+        @aktis.remote
+        def last(array):
+            time.sleep(0.1)
+            return int(array[-1])
+
+        assert get([last.remote(make.remote(value)) for value in range(12)]) == list(range(12))
+    finally:
+        aktis.shutdown()
+
+
+def test_a_probe_of_the_head_succeeds_while_it_answers(cluster):
+    cluster.start_head("--num-cpus", "1")
+    told = json.loads(cluster.run("health-check", "--json"))
+    assert told["address"] == cluster.address
+    assert told["session_id"] in cluster.run("health-check", "--address", cluster.address)
+    cluster.run("stop")
+    with pytest.raises(AssertionError, match="no Aktis cluster runs on this machine"):
+        cluster.run("health-check")
