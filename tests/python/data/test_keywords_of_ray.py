@@ -201,6 +201,33 @@ util.queue.Queue.put_nowait_batch: items
 util.queue.Queue.shutdown: force grace_period_s
 wait: ray_waitables num_returns timeout fetch_local
 """
+SETTINGS = """
+target_max_block_size target_min_block_size streaming_read_buffer_size enable_pandas_block actor_prefetcher_enabled
+autoscaling_config use_push_based_shuffle _shuffle_strategy pipeline_push_based_shuffle_reduce_tasks
+default_hash_shuffle_parallelism shuffle_compression hash_shuffle_reduce_batch_size hash_shuffle_reduce_get_timeout_s
+shuffle_input_batch_bytes max_hash_shuffle_aggregators min_hash_shuffle_aggregator_wait_time_in_s
+hash_shuffle_aggregator_health_warning_interval_s max_hash_shuffle_finalization_batch_size
+join_operator_actor_num_cpus_override hash_shuffle_operator_actor_num_cpus_override
+hash_aggregate_operator_actor_num_cpus_override use_disk_based_hash_shuffle gpu_shuffle_num_actors gpu_shuffle_rmm_pool_size
+gpu_shuffle_spill_memory_limit gpu_shuffle_setup_timeout_s scheduling_strategy scheduling_strategy_large_args
+large_args_threshold use_polars use_polars_sort use_legacy_dataset_ids decoding_size_estimation min_parallelism
+read_op_min_num_blocks use_datasource_v2 enable_tensor_extension_casting arrow_fixed_shape_tensor_format use_arrow_tensor_v2
+enable_fallback_to_arrow_object_ext_type enable_auto_log_stats verbose_stats_logs accurate_map_phase_timing
+per_stage_map_timing trace_allocations execution_options use_ray_tqdm enable_progress_bars enable_operator_progress_bars
+enable_progress_bar_name_truncation enable_rich_progress_bars enable_get_object_locations_for_metrics
+write_file_retry_on_errors warn_on_driver_memory_usage_bytes actor_task_retry_on_errors actor_init_retry_on_errors
+actor_init_max_retries max_consecutive_actor_init_deaths retried_map_errors max_map_retries op_resource_reservation_enabled
+op_resource_reservation_ratio output_backpressure_guard_release_interval_s max_errored_blocks
+execution_no_progress_timeout_s log_internal_stack_trace raise_original_map_exception print_on_execution_start
+s3_try_create_dir wait_for_min_actors_s max_tasks_in_flight_per_actor retried_io_errors lance_config iceberg_config
+delta_config enable_per_node_metrics enable_stats_summary_collection override_object_store_memory_limit_fraction
+memory_usage_poll_interval_s dataset_logger_id issue_detectors_config isolate_read_workers
+downstream_capacity_backpressure_ratio enable_dynamic_output_queue_size_backpressure
+enable_lineage_reconstruction_resource_accounting enforce_schemas pandas_block_ignore_metadata
+enable_arrow_backed_pandas_conversion batch_to_block_arrow_format _checkpoint_config custom_execution_callback_classes
+default_map_logical_memory_enabled _enable_ray_data_reconstruction object_store_reservation_overshoot_ratio
+object_store_memory_pressure_fraction
+"""
 #: Parameters that change nothing, and why that is no loss.
 HARMLESS = {
     ("get", "_use_object_store"): "values travel by the object store only",
@@ -304,3 +331,13 @@ def test_every_parameter_is_used_or_harmless_for_a_reason(path):
     used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
     for keyword in set(SIGNATURES[path]) & kinds_of(function).keys():
         assert keyword in used or HARMLESS.get((path, keyword)), f"{path}({keyword}=) does nothing"
+
+
+@pytest.mark.parametrize("name", SETTINGS.split())
+def test_every_setting_of_ray_is_known(name):
+    context = aktis.data.DataContext()
+    try:
+        setattr(context, name, getattr(context, name))
+        setattr(context, name, object())
+    except NotImplementedError as error:
+        assert f"DataContext.{name}" in str(error)

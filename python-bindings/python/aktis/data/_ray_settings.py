@@ -22,7 +22,8 @@ CONTEXT_HARMLESS: dict[str, str] = {
     **dict.fromkeys(
         ("enable_auto_log_stats", "verbose_stats_logs", "trace_allocations", "enable_get_object_locations_for_metrics",
          "enable_per_node_metrics", "memory_usage_poll_interval_s", "dataset_logger_id", "issue_detectors_config",
-         "log_internal_stack_trace_to_stdout"), _STATS,
+         "log_internal_stack_trace_to_stdout", "log_internal_stack_trace", "accurate_map_phase_timing",
+         "per_stage_map_timing", "enable_stats_summary_collection", "use_legacy_dataset_ids"), _STATS,
     ),
     **dict.fromkeys(
         ("target_min_block_size", "target_shuffle_max_block_size", "min_parallelism", "read_op_min_num_blocks",
@@ -32,16 +33,26 @@ CONTEXT_HARMLESS: dict[str, str] = {
     **dict.fromkeys(
         ("op_resource_reservation_enabled", "op_resource_reservation_ratio", "max_tasks_in_flight_per_actor",
          "downstream_capacity_backpressure_ratio", "downstream_capacity_backpressure_max_queued_bundles",
-         "enable_dynamic_output_queue_size_backpressure", "autoscaling_config"), _PRESSURE,
+         "enable_dynamic_output_queue_size_backpressure", "autoscaling_config",
+         "output_backpressure_guard_release_interval_s", "object_store_reservation_overshoot_ratio",
+         "object_store_memory_pressure_fraction", "enable_lineage_reconstruction_resource_accounting"), _PRESSURE,
     ),
     **dict.fromkeys(
         ("use_push_based_shuffle", "shuffle_strategy", "pipeline_push_based_shuffle_reduce_tasks",
-         "default_hash_shuffle_parallelism", "max_hash_shuffle_aggregators", "use_polars", "use_polars_sort"), _SHUFFLE,
+         "default_hash_shuffle_parallelism", "max_hash_shuffle_aggregators", "use_polars", "use_polars_sort",
+         "_shuffle_strategy", "shuffle_compression", "hash_shuffle_reduce_batch_size", "hash_shuffle_reduce_get_timeout_s",
+         "shuffle_input_batch_bytes", "min_hash_shuffle_aggregator_wait_time_in_s", "use_disk_based_hash_shuffle",
+         "hash_shuffle_aggregator_health_warning_interval_s", "max_hash_shuffle_finalization_batch_size",
+         "join_operator_actor_num_cpus_override", "hash_shuffle_operator_actor_num_cpus_override",
+         "hash_aggregate_operator_actor_num_cpus_override", "gpu_shuffle_num_actors", "gpu_shuffle_rmm_pool_size",
+         "gpu_shuffle_spill_memory_limit", "gpu_shuffle_setup_timeout_s"), _SHUFFLE,
     ),
     **dict.fromkeys(
         ("enable_pandas_block", "use_arrow_tensor_v2", "enable_tensor_extension_casting",
-         "pandas_block_ignore_metadata"), _FORMAT,
+         "pandas_block_ignore_metadata", "batch_to_block_arrow_format"), _FORMAT,
     ),
+    "use_datasource_v2": "sources of both kinds are read in one way",
+    "_enable_ray_data_reconstruction": "blocks that are lost are made again in any case",
     "raise_original_map_exception": "the exception is an instance of the function's own class in any case",
 }  # fmt: skip
 
@@ -66,6 +77,13 @@ CONTEXT_REFUSED: dict[str, Refused] = {
     "isolate_read_workers": Refused("limit the workers of the function instead: reading has no workers of its own",
                                     (False,)),
     "custom_execution_callback_classes": Refused("look at Dataset.stats() after the run", ([], (), None)),
+    "arrow_fixed_shape_tensor_format": Refused("tensors of one shape are of Arrow's canonical type"),
+    "enable_fallback_to_arrow_object_ext_type": Refused("make bytes of objects in the function, with pickle", (None, False)),
+    "enable_arrow_backed_pandas_conversion": Refused("convert the frame in the function, with convert_dtypes()"),
+    "default_map_logical_memory_enabled": Refused("give memory=... to the steps", (False, None)),
+    "_checkpoint_config": Refused("it is called checkpoint_config"),
+    **dict.fromkeys(("lance_config", "iceberg_config", "delta_config"),
+                    Refused("give the arguments to the function that reads or writes")),
     "s3_try_create_dir": Refused("stores need no folders; make the bucket beforehand", (False,)),
 }  # fmt: skip
 
