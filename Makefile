@@ -16,7 +16,7 @@ APART := aktis-candle aktis-operator xtask
 CORE := --workspace $(APART:%=--exclude %)
 PROGRESS := $(PYTHON) xtask/build/progress.py --
 
-.PHONY: help demo test test-rust test-python test-wheel soak lint docs bench build candle wheel venv model generated build-account clean
+.PHONY: help demo test test-rust test-python test-wheel soak lint docs bench build candle wheel venv formats model generated build-account clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -99,6 +99,9 @@ $(VENV)/.ready: requirements.txt
 $(VENV)/.tools: requirements-dev.txt $(VENV)/.ready
 	$(VENV)/bin/pip install -q --upgrade -r $<
 	@touch $@
+
+formats: venv ## What some formats of datasets need, so that their tests run: Iceberg, Lance, Delta, Avro, films, ...
+	$(VENV)/bin/pip install -q -r requirements-formats.txt
 
 model: $(MODEL)/model.onnx ## Fetch the model of the demo and the tests
 

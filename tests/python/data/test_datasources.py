@@ -144,6 +144,11 @@ def test_query_is_shared_out_by_keys(database):
         )
 
 
+def test_filesystem_is_refused_where_nothing_is_read_from_one(database):
+    with pytest.raises(TypeError, match="unknown argument 'filesystem'"):
+        aktis.data.read_sql("SELECT 1", database, filesystem=object())  # pyright: ignore[reportCallIssue]
+
+
 def test_mistakes_with_databases_are_named(database):
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         aktis.data.read_sql("SELECT * FROM absent", database).take_all()

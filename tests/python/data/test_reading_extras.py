@@ -83,6 +83,24 @@ def test_missing_package_is_named_with_the_command_that_installs_it(function, mo
         getattr(aktis.data, function)(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("function", "module", "command", "arguments"),
+    [
+        ("read_iceberg", "pyiceberg.io.pyarrow", r"'pyiceberg\[pyarrow\]'", {"table_identifier": "a.b"}),
+        ("read_lance", "lance", "pylance", {"uri": "a"}),
+        ("write_iceberg", "pyiceberg.io.pyarrow", r"'pyiceberg\[pyarrow\]'", {"table_identifier": "a.b"}),
+        ("write_lance", "lance", "pylance", {"path": "a"}),
+    ],
+)
+def test_missing_package_of_tables_is_named_with_the_command_that_installs_it(
+    function, module, command, arguments, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    owner = aktis.data if function.startswith("read_") else aktis.data.range(1)
+    with pytest.raises(ImportError, match=rf"{function}\(\) needs .*: pip install {command}"):
+        getattr(owner, function)(**arguments)
+
+
 def test_records_of_avro_files_are_rows(tmp_path):
     fastavro = pytest.importorskip("fastavro")
     schema = {

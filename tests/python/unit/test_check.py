@@ -99,7 +99,7 @@ def test_what_cannot_be_known_is_not_reported(source):
 
 
 def test_name_that_is_missing_is_told_where_it_is_imported_and_not_where_it_is_used():
-    source = "from ray.data import read_lance as rd\nrd('a')\nrd('b').count()"
+    source = "from ray.data import read_hudi as rd\nrd('a')\nrd('b').count()"
     assert [line for line, _ in told(source, "missing")] == [1]
 
 
@@ -141,8 +141,8 @@ def test_script_that_cannot_be_read_is_named(tmp_path, capsys, name, text, told)
 
 def test_command_checks(tmp_path):
     script = tmp_path / "job.py"
-    script.write_text(textwrap.dedent("import ray\nray.data.read_lance('x')\n"))
+    script.write_text(textwrap.dedent("import ray\nray.data.read_hudi('x')\n"))
     command = [sys.executable, "-m", "aktis._cli", "check", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "aktis.data.read_lance of Ray is not in Aktis yet" in done.stdout
+    assert "aktis.data.read_hudi of Ray is not in Aktis yet" in done.stdout

@@ -17,7 +17,7 @@ from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._reading_blocks import from_arrow_refs, from_blocks, from_numpy_refs, from_pandas_refs, range_tensor
-from ._reading_extras import read_audio, read_avro, read_delta, read_tfrecords, read_videos
+from ._reading_extras import read_audio, read_avro, read_tfrecords, read_videos
 from ._reading_files import (
     read_binary_files,
     read_csv,
@@ -29,6 +29,8 @@ from ._reading_files import (
     read_webdataset,
 )
 from ._reading_sources import from_huggingface, from_torch, read_datasource, read_sql
+from ._reading_tables import read_delta, read_iceberg, read_lance
+from ._save_mode import SaveMode
 from ._schema import Schema
 from ._sql import sql
 from ._summary import DatasetSummary
@@ -50,6 +52,7 @@ __all__ = [
     "MaterializedDataset",
     "MixStoppingCondition",
     "ReadTask",
+    "SaveMode",
     "Schema",
     "TaskPoolStrategy",
     "collate_fn",
@@ -72,8 +75,10 @@ __all__ = [
     "read_csv",
     "read_datasource",
     "read_delta",
+    "read_iceberg",
     "read_images",
     "read_json",
+    "read_lance",
     "read_numpy",
     "read_orc",
     "read_parquet",

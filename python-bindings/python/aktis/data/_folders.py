@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aktis._session.logging_level import logger
 
 from ._identities import Traits
+from ._save_mode import mode_in_words
 
 _LOGGER = logger("aktis.data")
 
@@ -50,7 +51,7 @@ def prepared(
     text = os.fspath(path)
     if not try_create_dir and not os.path.isdir(text):
         raise FileNotFoundError(f"{function}({text!r}, try_create_dir=False): there is no such folder")
-    wanted = str(getattr(mode, "value", mode))
+    wanted = mode_in_words(mode)
     found = plan.prepare_folder(function, text, wanted, identity or [], resume)
     if found is None:
         return None

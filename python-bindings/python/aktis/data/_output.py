@@ -10,6 +10,7 @@ from typing import Any, Literal
 from . import _folders, _identities, _running
 from ._context import DataContext
 from ._formats.naming import Style, namer
+from ._save_mode import mode_in_words
 from ._stores.writing import Far, far_folder, is_wanted, warn_of, workplace
 
 #: What ``resume`` may be.
@@ -90,7 +91,7 @@ class Output:
             raise NotImplementedError(
                 f"{self._function}(filename_provider=...) is not there yet for folders that are not local: rename the files after the job"
             )
-        wanted = str(getattr(self._mode, "value", self._mode))
+        wanted = mode_in_words(self._mode)
         if not self._try_create_dir and not far.there:
             raise FileNotFoundError(f"{self._function}({far.name!r}, try_create_dir=False): there is no such folder")
         if not is_wanted(self._function, far, wanted):

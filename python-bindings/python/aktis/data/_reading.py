@@ -326,7 +326,7 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     is_read = function.startswith("read_")
     refused = _REFUSED | _REFUSED_BY_SOME if is_read else {name: _REFUSED[name] for name in _RESOURCES}
     used = ["override_num_blocks", "parallelism"]
-    if is_read and function != "read_datasource":
+    if is_read and function not in _WITHOUT_FILESYSTEM:
         hints.pop("filesystem", None)
         used.append("filesystem")
     Keywords(function, used=used, refused=refused).check(hints)
@@ -335,4 +335,6 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     return parts
 
 
+#: What reads by other means than files of ours.
+_WITHOUT_FILESYSTEM = frozenset({"read_datasource", "read_iceberg", "read_lance", "read_sql"})
 _RESOURCES = frozenset({"num_cpus", "num_gpus", "memory", "concurrency", "ray_remote_args", "compute"})

@@ -1,24 +1,22 @@
-"""Where datasets begin in files whose formats need a package of their own, and in tables of others.
+"""Where datasets begin in files whose formats need a package of their own.
 
 A package that is missing is named with the command that installs it; nothing else here needs it.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._chosen_files import Files
-from ._reading import from_arrow, read_parquet
+from ._packages import needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal, Unpack
 
     from ._chosen_files import FileShuffleConfig
-    from ._expr import Expr
     from ._partitioning import Partitioning
     from ._typed import ReadHints
     from .dataset import Dataset
@@ -31,15 +29,6 @@ _AUDIO_EXTENSIONS: Any = ("mp3", "wav", "flac", "ogg", "opus", "aiff", "au", "ca
 _VIDEO_EXTENSIONS: Any = (
     "mp4", "mkv", "mov", "avi", "wmv", "flv", "webm", "m4v", "3gp", "mpeg", "mpg",
 )  # fmt: skip
-#: What a table may ask of its readers that files alone do not tell.
-_DELTA_UNKNOWN = frozenset({"deletionVectors", "columnMapping"})
-
-
-def _needs(function: str, module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{function}() needs {package}: pip install {package}") from error
 
 
 def read_avro(
@@ -78,7 +67,7 @@ def read_avro(
         >>> read_avro("logs/").take(1)  # doctest: +SKIP
         [{'at': 1, 'text': 'started'}]
     """
-    _needs("read_avro", "fastavro", "fastavro")
+    needs("read_avro", "fastavro", "fastavro")
     from ._formats.avro import Avro
 
     files = Files(
@@ -168,7 +157,7 @@ def read_audio(
         >>> read_audio("speech/").schema().names  # doctest: +SKIP
         ['amplitude', 'sample_rate']
     """
-    _needs("read_audio", "soundfile", "soundfile")
+    needs("read_audio", "soundfile", "soundfile")
     from ._formats.audio import Audio
 
     files = Files(
@@ -214,84 +203,10 @@ def read_videos(
         >>> read_videos("films/").schema().names  # doctest: +SKIP
         ['frame', 'frame_index']
     """
-    _needs("read_videos", "av", "av")
+    needs("read_videos", "av", "av")
     from ._formats.videos import Videos
 
     files = Files(
         paths, file_extensions, partitioning, include_paths, ignore_missing_paths, shuffle, partition_filter, {}, hints
     )  # fmt: skip
     return files.dataset(Videos(has_timestamps=include_timestamps))
-
-
-def read_delta(
-    path: str | os.PathLike[str],
-    version: int | None = None,
-    *,
-    columns: list[str] | None = None,
-    filter: str | Expr | None = None,
-    storage_options: Mapping[str, str] | None = None,
-    **hints: Unpack[ReadHints],
-) -> Dataset:
-    """The rows of a Delta table. Needs deltalake, which says in this process which files are its; they are read as those of
-    :func:`read_parquet`.
-
-    Args:
-        path: The table's folder, here or elsewhere.
-        version: Of the table; ``None``: the newest one.
-        columns: The columns to read.
-        filter: As for :func:`read_parquet`; by columns that partition the table it passes over files.
-        storage_options: What deltalake reaches the table's log with.
-        hints: As for :func:`read_parquet`.
-
-    Returns:
-        A dataset with the columns of the table, of its types.
-
-    Raises:
-        ImportError: deltalake is not installed.
-        NotImplementedError: the table has deletion vectors or other names of columns than its files.
-
-    Example:
-        >>> read_delta("table/", version=3).count()  # doctest: +SKIP
-        120
-    """
-    from . import expressions
-    from ._computed import filtered
-
-    deltalake = _needs("read_delta", "deltalake", "deltalake")
-    table = deltalake.DeltaTable(path, version=version, storage_options=dict(storage_options or {}))
-    protocol = table.protocol()
-    unknown = _DELTA_UNKNOWN.intersection(protocol.reader_features or ())
-    if unknown or (
-        protocol.min_reader_version == 2
-        and table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-    ):
-        raise NotImplementedError(
-            f"read_delta({path!r}): the table uses {', '.join(sorted(unknown)) or 'columnMapping'}, which its files do not tell; give "
-            "from_arrow() what deltalake's DeltaTable(path).to_pyarrow_table() gives"
-        )
-    schema = _arrow_schema(table)
-    uris = table.file_uris()
-    if not uris:
-        dataset = from_arrow(schema.empty_table())
-    else:
-        dataset = read_parquet(uris, file_extensions=None, **hints)
-        there = dataset.columns() or []
-        partitions = set(table.metadata().partition_columns)
-        typed = {
-            field.name: (expressions.col(field.name) if field.name in there else expressions.lit(None)).cast(field.type)
-            for field in schema
-            if field.name in partitions or field.name not in there
-        }
-        dataset = dataset.with_columns(typed) if typed else dataset
-    dataset = dataset.select_columns(schema.names)
-    if filter is not None:
-        dataset = dataset._then(filtered(dataset._plan, "read_delta(filter=...)", filter))
-    return dataset if columns is None else dataset.select_columns(columns)
-
-
-def _arrow_schema(table: Any) -> Any:
-    import pyarrow
-
-    schema = table.schema()
-    arrow = schema.to_arrow() if hasattr(schema, "to_arrow") else schema.to_pyarrow()
-    return arrow if isinstance(arrow, pyarrow.Schema) else pyarrow.schema(arrow)

@@ -13,6 +13,7 @@ from ._output import Output, Resume
 if TYPE_CHECKING:
     from typing import Literal, Unpack
 
+    from ._save_mode import SaveMode
     from ._typed import WriteArgs
     from .datasource import FilenameProvider
 
@@ -45,7 +46,7 @@ class Writing:
         *,
         partition_cols: Sequence[str] | None = None,
         filename_provider: FilenameProvider | None = None,
-        mode: Literal["append", "overwrite", "ignore", "error"] = _folders.APPEND,
+        mode: Literal["append", "overwrite", "ignore", "error"] | SaveMode = _folders.APPEND,
         resume: Resume = "auto",
         compression: str | None = None,
         row_group_size: int | None = None,

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from pyarrow import csv as arrow_csv
 
+    from ._save_mode import SaveMode
     from ._typed import WriteFileArgs, WriteORCArgs, WriteWholeFileArgs
     from .datasource import Datasink
 
-    Mode = Literal["append", "overwrite", "ignore", "error"]
+    Mode = Literal["append", "overwrite", "ignore", "error"] | SaveMode
 
 #: For guesses at names that are misspelt.
 _USED = (
