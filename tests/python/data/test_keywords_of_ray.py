@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+from typing import Any
 
 import aktis
 import aktis.data
@@ -265,7 +266,7 @@ def found(path):
     owners = {"data.Dataset": ds, "data.GroupedData": GroupedData(ds, "id"), "data.DataIterator": ds.iterator()}
     if owner in owners:
         return getattr(owners[owner], name)
-    thing = aktis
+    thing: Any = aktis
     for part in path.split("."):
         thing = getattr(thing, part)
     return thing
