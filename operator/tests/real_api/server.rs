@@ -17,8 +17,8 @@ use crate::scenarios::eventually;
 
 /// Asked when the test runs: a build folder may have been filled from another clone.
 fn chart(path: &str) -> String {
-    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    format!("{here}/../helm/aktis-operator/{path}")
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
+    format!("{}/../helm/aktis-operator/{path}", here.display())
 }
 
 pub(crate) struct Server {
