@@ -87,10 +87,14 @@ data.Dataset.with_columns: exprs compute *function
 data.Dataset.write_csv: path filesystem try_create_dir arrow_open_stream_args filename_provider arrow_csv_args_fn
     min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
 data.Dataset.write_datasink: datasink ray_remote_args concurrency
+data.Dataset.write_iceberg: table_identifier catalog_kwargs catalog snapshot_properties mode overwrite_filter
+    upsert_kwargs overwrite_kwargs ray_remote_args concurrency
 data.Dataset.write_images: path column file_format filesystem try_create_dir arrow_open_stream_args
     filename_provider ray_remote_args concurrency mode
 data.Dataset.write_json: path filesystem try_create_dir arrow_open_stream_args filename_provider pandas_json_args_fn
     min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
+data.Dataset.write_lance: path schema mode min_rows_per_file max_rows_per_file data_storage_version storage_options
+    table_id namespace_impl namespace_properties ray_remote_args concurrency
 data.Dataset.write_numpy: path column filesystem try_create_dir arrow_open_stream_args filename_provider
     min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
 data.Dataset.write_orc: path filesystem try_create_dir arrow_open_stream_args filename_provider arrow_orc_args_fn
@@ -160,10 +164,13 @@ data.read_csv: paths filesystem parallelism arrow_open_stream_args partition_fil
     ignore_missing_paths shuffle file_extensions *workers
 data.read_datasource: datasource parallelism compute *workers
 data.read_delta: path version storage_options filesystem catalog columns parallelism shuffle include_paths *workers
+data.read_iceberg: table_identifier row_filter parallelism selected_fields snapshot_id scan_kwargs catalog_kwargs
+    catalog override_num_blocks ray_remote_args *function
 data.read_images: paths filesystem parallelism arrow_open_file_args partition_filter partitioning size mode
     include_paths ignore_missing_paths shuffle file_extensions *workers
 data.read_json: paths lines filesystem parallelism arrow_open_stream_args partition_filter partitioning
     include_paths ignore_missing_paths shuffle file_extensions *workers
+data.read_lance: uri version columns filter storage_options scanner_options *workers
 data.read_numpy: paths filesystem parallelism arrow_open_stream_args partition_filter partitioning include_paths
     ignore_missing_paths shuffle file_extensions concurrency override_num_blocks allow_pickle
 data.read_orc: paths filesystem parallelism partition_filter partitioning include_paths ignore_missing_paths shuffle
@@ -243,12 +250,21 @@ GIVEN = {
     "exprs": {"x": aktis.data.expressions.col("id")}, "expr": aktis.data.expressions.col("id"), "column_name": "x", "n": 2,
     "items": [1], "key": "id", "join_type": "inner", "num_partitions": 1, "shape": (1,), "weights": [1.0], "test_size": 0.5,
     "datasource": aktis.data.datasource.Datasource(), "sql": "SELECT 1", "connection_factory": dict, "dataset": [1],
-    "ndarrays": [], "tables": [], "dfs": [], "blocks": [],
+    "ndarrays": [], "uri": "nowhere", "table_identifier": "a.b", "tables": [], "dfs": [], "blocks": [],
 }  # fmt: skip
 
 
 #: They may not be installed; what these functions know is looked at by itself.
-NEED_PACKAGES = {"read_audio", "read_avro", "read_videos", "read_delta", "read_images", "from_huggingface"}
+NEED_PACKAGES = {
+    "read_audio",
+    "read_avro",
+    "read_videos",
+    "read_delta",
+    "read_iceberg",
+    "read_lance",
+    "read_images",
+    "from_huggingface",
+}
 
 
 def signatures():
