@@ -8,7 +8,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_proto::v1 as wire;
 use aktis_worker::testing::{PretendedRaylet, RawPeer};
-use aktis_worker::{ProcessAddress, Runtime, TaskFailure, Value};
+use aktis_worker::{ProcessAddress, Runtime, TaskFailure, Value, Work};
 use wire::lane_frame::Kind as LaneKind;
 use wire::node_frame::Kind;
 use wire::object_reply::Outcome;
@@ -80,12 +80,7 @@ impl Getting {
 
     /// The next object that the raylet is asked for.
     fn fetch(&mut self) -> u64 {
-        loop {
-            let frame = self.raylet.receive::<wire::NodeFrame>().expect("a frame").0;
-            if let Some(Kind::StoreGet(_)) = frame.kind {
-                return frame.request_id;
-            }
-        }
+        fetch_of(&mut self.raylet)
     }
 
     fn fail_fetch(&mut self, request_id: u64) {
@@ -100,6 +95,15 @@ impl Getting {
         let outcome = self.outcome.join().expect("no panic");
         self.runtime.shutdown();
         outcome.expect_err("nothing is there").to_string()
+    }
+}
+
+fn fetch_of(raylet: &mut RawPeer) -> u64 {
+    loop {
+        let frame = raylet.receive::<wire::NodeFrame>().expect("a frame").0;
+        if let Some(Kind::StoreGet(_)) = frame.kind {
+            return frame.request_id;
+        }
     }
 }
 
@@ -151,4 +155,57 @@ fn object_that_fails_while_another_is_fetched_fails_the_get_at_once() {
     getting.answer(questions[11], Outcome::Failure(failure));
     let failure = getting.failure();
     assert!(failure.contains("the last one failed"), "{failure}");
+}
+
+/// A task that takes [`OBJECTS`] objects of another node.
+fn task_of_many() -> wire::PushTask {
+    let owner = wire::Address {
+        node_id: NodeId::random().to_wire(),
+        worker_id: WorkerId::random().to_wire(),
+    };
+    let dependency = |number: u8| wire::ObjectRef {
+        object_id: vec![number + 1; ObjectId::LEN].into(),
+        owner: Some(owner.clone()),
+    };
+    let location = |number: u8| wire::DependencyLocation {
+        position: u32::from(number),
+        node_ids: vec![owner.node_id.clone()],
+        size_bytes: 1 << 20,
+        ..Default::default()
+    };
+    wire::PushTask {
+        dependencies: (0..OBJECTS).map(dependency).collect(),
+        locations: (0..OBJECTS).map(location).collect(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn raylet_is_asked_for_all_arguments_of_a_task_before_it_has_answered_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+    let (runtime, mut raylet) = node.join().expect("joined");
+    let mut lane = node.lane_to(&runtime).expect("a lane");
+    for kind in [
+        LaneKind::CallTemplate(Box::default()),
+        LaneKind::PushTask(task_of_many()),
+    ] {
+        let frame = wire::LaneFrame { kind: Some(kind) };
+        lane.send(&frame, &Value::default()).expect("open");
+    }
+    let Some(Work::Call(mut call)) = runtime.next_work(Some(PATIENCE)) else {
+        panic!("the task has come");
+    };
+    let taking = std::thread::spawn(move || call.take_inputs().map(drop));
+    let fetches: Vec<_> = (0..OBJECTS).map(|_| fetch_of(&mut raylet)).collect();
+    let failure = wire::Failure::of(ErrorCode::ObjectStoreFull, "there is no room");
+    let outcome = Some(wire::store_get_reply::Outcome::Failure(failure));
+    let reply = Kind::StoreGetReply(wire::StoreGetReply { outcome });
+    raylet.send_kind(fetches[0], reply).expect("open");
+    let failure = taking.join().expect("no panic").expect_err("no room");
+    assert!(
+        failure.to_string().contains("there is no room"),
+        "{failure}"
+    );
+    runtime.shutdown();
 }
