@@ -170,6 +170,7 @@ fn nodes_go_on_with_a_head_that_was_restarted() {
     assert!(joined.succeeded(), "{joined:?}");
     place.signal_daemons_of_role("head", "-TERM");
     place.until("the head has ended", || place.daemons() == 1);
+    place.until_free(&port);
     let again = place.run(&start);
     assert!(again.succeeded(), "{again:?}");
     place.until("the node is back, with the same token", || {
