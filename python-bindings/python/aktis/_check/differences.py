@@ -18,7 +18,9 @@ _WRITES = (
     "a warning unless mode='append' is given"
 )
 #: Writers of files, which share a difference.
-WRITERS = frozenset({"write_csv", "write_images", "write_json", "write_numpy", "write_orc", "write_parquet"})
+WRITERS = frozenset(
+    {"write_arrow", "write_csv", "write_images", "write_json", "write_numpy", "write_orc", "write_parquet"}
+)
 
 
 def difference_of(name: str) -> str | None:

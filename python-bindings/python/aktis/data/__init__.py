@@ -17,7 +17,7 @@ from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._reading_blocks import from_arrow_refs, from_blocks, from_numpy_refs, from_pandas_refs, range_tensor
-from ._reading_extras import read_audio, read_avro, read_tfrecords, read_videos
+from ._reading_extras import read_arrow, read_audio, read_avro, read_tfrecords, read_videos
 from ._reading_files import (
     read_binary_files,
     read_csv,
@@ -69,6 +69,7 @@ __all__ = [
     "from_torch",
     "range",
     "range_tensor",
+    "read_arrow",
     "read_audio",
     "read_avro",
     "read_binary_files",

@@ -1,4 +1,4 @@
-"""Where datasets begin in files whose formats need a package of their own.
+"""Where datasets begin in files of more formats, some of which need a package of their own.
 
 A package that is missing is named with the command that installs it; nothing else here needs it.
 """
@@ -23,12 +23,62 @@ if TYPE_CHECKING:
 
     Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 
+_ARROW_EXTENSIONS: Any = ("arrow", "arrows", "feather", "ipc")
 _AVRO_EXTENSIONS: Any = ("avro",)
 _TFRECORD_EXTENSIONS: Any = ("tfrecords", "tfrecords.gz", "tfrecord", "tfrecord.gz")
 _AUDIO_EXTENSIONS: Any = ("mp3", "wav", "flac", "ogg", "opus", "aiff", "au", "caf", "rf64", "w64")
 _VIDEO_EXTENSIONS: Any = (
     "mp4", "mkv", "mov", "avi", "wmv", "flv", "webm", "m4v", "3gp", "mpeg", "mpg",
 )  # fmt: skip
+
+
+def read_arrow(
+    paths: Paths,
+    *,
+    file_extensions: list[str] | None = _ARROW_EXTENSIONS,
+    partitioning: Literal["hive"] | Partitioning | None = None,
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
+    partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
+    arrow_open_stream_args: Mapping[str, Any] | None = None,
+    **hints: Unpack[ReadHints],
+) -> Dataset:
+    """The rows of files and streams of Arrow's IPC format; Feather files (version 2) are such files.
+
+    Args:
+        paths: As for :func:`read_csv`, and so are the arguments that are not named here.
+        file_extensions: Endings of the files of a folder that are read; ``None``: all files.
+        partitioning: As for :func:`read_csv`.
+        include_paths: As for :func:`read_csv`.
+        ignore_missing_paths: As for :func:`read_csv`.
+        shuffle: As for :func:`read_csv`.
+        partition_filter: As for :func:`read_csv`.
+        arrow_open_stream_args: As for :func:`read_csv`.
+        hints: As for :func:`read_csv`.
+
+    Returns:
+        A dataset with the columns of the files.
+
+    Raises:
+        FileNotFoundError: as for :func:`read_csv`.
+        ValueError: as for :func:`read_csv`; a file is cut off, or of another format.
+
+    Example:
+        >>> import os, pyarrow, tempfile
+        >>> from pyarrow import feather
+        >>> path = os.path.join(tempfile.mkdtemp(), "a.feather")
+        >>> feather.write_feather(pyarrow.table({"id": [1, 2]}), path)
+        >>> read_arrow(path).take_all()
+        [{'id': 1}, {'id': 2}]
+    """
+    from ._formats.arrow import Arrow
+
+    files = Files(
+        paths, file_extensions, partitioning, include_paths, ignore_missing_paths, shuffle, partition_filter,
+        arrow_open_stream_args, hints,
+    )  # fmt: skip
+    return files.dataset(Arrow())
 
 
 def read_avro(

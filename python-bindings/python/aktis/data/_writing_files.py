@@ -170,6 +170,46 @@ class WritingFiles:
         sink = ORCSink({**(arrow_orc_args or {}), **own})
         self._write(sink, path, mode, min_rows_per_file, concurrency, try_create_dir, more)
 
+    def write_arrow(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compression: Literal["lz4", "zstd"] | None = None,
+        mode: Mode = _folders.APPEND,
+        min_rows_per_file: int | None = None,
+        concurrency: int | None = None,
+        try_create_dir: bool = True,
+        **options: Unpack[WriteWholeFileArgs],
+    ) -> None:
+        """Writes files of Arrow's IPC format, which are Feather files (version 2) too, into a folder. They become visible together,
+        as those of :meth:`write_parquet`.
+
+        Args:
+            path: As for :meth:`write_parquet`, and so are the arguments that are not named here.
+            compression: Of the columns: ``"lz4"`` or ``"zstd"``; ``None``: none, so that readers can map files into memory.
+            mode: As for :meth:`write_parquet`.
+            min_rows_per_file: As for :meth:`write_csv`.
+            concurrency: As for :meth:`write_parquet`.
+            try_create_dir: As for :meth:`write_parquet`.
+            options: As for :meth:`write_parquet`.
+
+        Raises:
+            ValueError: as for :meth:`write_parquet`; or there is no such compression.
+            TaskError: as for :meth:`take`.
+
+        Example:
+            >>> import tempfile, aktis.data
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.range(10).write_arrow(folder)
+            >>> aktis.data.read_arrow(folder).count()
+            10
+        """
+        from ._formats.write_arrow import ArrowSink
+
+        if compression not in (None, "lz4", "zstd"):
+            raise ValueError(f"write_arrow(compression={compression!r}): it is 'lz4', 'zstd' or None")
+        self._write(ArrowSink(compression), path, mode, min_rows_per_file, concurrency, try_create_dir, options)
+
     def write_numpy(
         self,
         path: str | os.PathLike[str],
