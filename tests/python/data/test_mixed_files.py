@@ -86,7 +86,7 @@ def test_folders_of_hive_are_columns(tmp_path):
     assert ds.count() == 3 and ds.limit(2).count() == 2
     plain = aktis.data.read_parquet(tmp_path, partitioning=None)
     assert plain.schema().names == ["x"] and plain.count() == 3
-    with pytest.raises(NotImplementedError, match="partitioning"):
+    with pytest.raises(ValueError, match="folders that are values only need names"):
         aktis.data.read_parquet(tmp_path, partitioning="dir")  # pyright: ignore[reportArgumentType]
     (tmp_path / "day=theirs").mkdir()
     parquet.write_table(pyarrow.table({"day": ["mine"]}), tmp_path / "day=theirs" / "b.parquet")

@@ -209,7 +209,7 @@ def test_reading_takes_what_means_the_same_as_nothing(words):
     assert aktis.data.read_parquet(words, **harmless, parallelism=-1).count() == 2000
     with pytest.raises(TypeError, match="did you mean 'override_num_blocks'"):
         aktis.data.read_parquet(words, overide_num_blocks=3)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(NotImplementedError, match="partitioning='dir'"):
+    with pytest.raises(ValueError, match="folders that are values only need names"):
         aktis.data.read_parquet(words, partitioning="dir")  # pyright: ignore[reportArgumentType]
 
 

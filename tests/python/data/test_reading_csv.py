@@ -198,7 +198,7 @@ def test_files_may_be_chosen_and_shuffled(write, tmp_path):
 
 def test_what_is_not_there_is_refused_by_name(write):
     path = write("a.csv", "id\n1\n")
-    with pytest.raises(NotImplementedError, match=r"read_csv\(partitioning="):
+    with pytest.raises(ValueError, match=r"read_csv\(\): folders that are values only need names"):
         aktis.data.read_csv(path, partitioning="dir")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="unknown argument 'delimiter'"):
         aktis.data.read_csv(path, delimiter=";")  # pyright: ignore[reportCallIssue]
@@ -257,5 +257,5 @@ def test_columns_that_folders_tell_have_the_types_that_are_asked_for(tmp_path):
     assert years.filter("year > 2023").take_all() == [{"id": 0, "year": 2024}, {"id": 1, "year": 2024}]
     with pytest.raises(ValueError, match="field_types has 'number' for 'year'"):
         aktis.data.read_csv(tmp_path, partitioning=Partitioning(field_types={"year": "number"}))
-    with pytest.raises(NotImplementedError, match="DIRECTORY"):
+    with pytest.raises(ValueError, match="base_dir= says where they begin"):
         aktis.data.read_csv(tmp_path, partitioning=Partitioning(PartitionStyle.DIRECTORY, field_names=["year"]))

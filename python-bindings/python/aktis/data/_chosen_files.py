@@ -72,6 +72,7 @@ class Files(NamedTuple):
         parts = _check_hints(function, self.hints)
         said = lines.compression_said(function, self.open_args)
         is_hive = _partitioning.is_hive(function, self.partitioning)
+        has_path = self.include_paths or _partitioning.needs_path_column(self.partitioning)
         store, found = chosen_files(
             function,
             self.paths,
@@ -81,7 +82,7 @@ class Files(NamedTuple):
             self.shuffle,
             filesystem=self.hints.get("filesystem"),
         )
-        reader = reading.Reader(format, said, store, has_path=self.include_paths)
+        reader = reading.Reader(format, said, store, has_path=has_path)
         definition = definition_of(reader, kind="read", name=f"Read{type(format).__name__}")
 
         # Smaller ones are not cut, so that nobody needs to look into them. The native module has the last word.
@@ -100,9 +101,15 @@ class Files(NamedTuple):
             schema=format.schema(),
             rows_per_file=format.rows_per_file,
             is_hive=is_hive,
-            has_path=self.include_paths,
+            has_path=has_path,
         )
-        return _partitioning.with_types(function, _in_parts(plan, parts), self.partitioning)
+        return _partitioning.applied(
+            function,
+            _in_parts(plan, parts),
+            self.partitioning,
+            [path for path, _ in found],
+            include_paths=self.include_paths,
+        )
 
 
 def _each(look: Callable[[tuple[str, int]], bool], store: Store | None, files: list[tuple[str, int]]) -> Iterable[bool]:

@@ -55,7 +55,7 @@ def read_parquet(
         filter: An expression, as for :meth:`Dataset.filter`: row groups and pages without matching rows are not read.
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not; a
-            ``datasource.Partitioning`` says types.
+            ``datasource.Partitioning`` says more.
         include_paths: Adds the column ``path``; a filter by it passes over files.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
@@ -89,7 +89,9 @@ def read_parquet(
     store, names = chosen_store("read_parquet", texts, filesystem)
     is_hive = _partitioning.is_hive("read_parquet", partitioning)
     files: list[tuple[str, int]] = []
-    if store is not None or partition_filter is not None or shuffle or skip_paths:
+    has_path = include_paths or _partitioning.needs_path_column(partitioning)
+    looks = partition_filter is not None or shuffle or skip_paths or _partitioning.needs_paths(partitioning)
+    if store is not None or looks:
         skipped = _paths("read_parquet", skip_paths or [])
         texts = without("read_parquet", texts, skipped)
         store, chosen = chosen_files(
@@ -99,10 +101,11 @@ def read_parquet(
         left = set(names)
         files = [file for file in chosen if file[0] in left]
     if store is None:
-        plan = _native.plan().read_parquet(names, extensions, is_hive, include_paths, ignore_missing_paths)
+        plan = _native.plan().read_parquet(names, extensions, is_hive, has_path, ignore_missing_paths)
     else:
-        plan = _native.plan().read_parquet_in(store.dumped("read_parquet"), files, is_hive, include_paths)
-    dataset = _partitioning.with_types("read_parquet", _in_parts(plan, parts), partitioning)
+        plan = _native.plan().read_parquet_in(store.dumped("read_parquet"), files, is_hive, has_path)
+    dataset = _in_parts(plan, parts)
+    dataset = _partitioning.applied("read_parquet", dataset, partitioning, names, include_paths=include_paths)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)

@@ -62,7 +62,7 @@ def read_csv(
         convert_options: ``pyarrow.csv.ConvertOptions``: types of columns, what null looks like, which columns to read.
         file_extensions: Endings of the files of a folder that are read; ``None``: all files.
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not; a
-            ``datasource.Partitioning`` says types.
+            ``datasource.Partitioning`` says more.
         include_paths: Adds the column ``path``.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.

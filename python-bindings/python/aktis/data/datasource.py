@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._partitioning import Partitioning, PartitionStyle
+from ._partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
 from .block import Block, BlockMetadata
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "FilenameProvider",
     "PartitionStyle",
     "Partitioning",
+    "PathPartitionFilter",
+    "PathPartitionParser",
     "ReadTask",
     "TaskContext",
     "WriteResult",

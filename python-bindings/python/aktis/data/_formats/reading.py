@@ -145,7 +145,7 @@ class Reader:
                 )
             elif name == "path" and self._has_path:
                 raise ValueError(
-                    f"read {part.path}: it has a column 'path' of its own; leave include_paths out, or rename the column in the file"
+                    f"read {part.path}: it has a column 'path' of its own; leave include_paths (or partitioning) out, or rename the column in the file"
                 )
         return rows
 
