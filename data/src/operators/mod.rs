@@ -8,6 +8,7 @@ pub(crate) mod fragment;
 pub(crate) mod function;
 pub(crate) mod group;
 pub(crate) mod map;
+mod node;
 pub(crate) mod partition;
 pub(crate) mod relational;
 #[cfg(test)]

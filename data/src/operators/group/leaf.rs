@@ -13,9 +13,9 @@ use datafusion_physical_plan::metrics::BaselineMetrics;
 use datafusion_physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use parking_lot::Mutex;
 
-use super::node::GroupNode;
 use crate::columns;
 use crate::operators::fragment::cut;
+use crate::operators::node::{Beginning, GroupNode};
 use crate::operators::relational::assemble;
 use crate::sources::{Opened, SourceReader};
 
@@ -49,7 +49,7 @@ pub(super) fn leaf(
     let counted = Arc::clone(&splits);
     let bytes_read = Box::new(move || counted.reader.lock().bytes_read());
     let own = Arc::clone(schema);
-    let work = move |_: Vec<SendableRecordBatchStream>, beginning: super::node::Beginning| {
+    let work = move |_: Vec<SendableRecordBatchStream>, beginning: Beginning| {
         let (splits, schema) = (Arc::clone(&splits), Arc::clone(&own));
         let mut rows = RecordBatchReceiverStreamBuilder::new(Arc::clone(&own), AHEAD);
         let sender = rows.tx();

@@ -23,10 +23,10 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use super::hold::{Held, Holding};
-use super::node::{Beginning, GroupNode};
 use crate::block::data_bytes;
 use crate::graph::Join;
 use crate::operators::fragment::{How, Layout};
+use crate::operators::node::{Beginning, GroupNode};
 
 /// A join of two inputs that were cut by their keys alike.
 pub(super) struct KeyedJoin {

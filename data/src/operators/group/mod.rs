@@ -11,7 +11,6 @@ mod hold;
 mod leaf;
 mod meeting;
 mod meters;
-mod node;
 mod plan;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,6 @@ use super::hold::Holding;
 use super::leaf::{self, external, formed};
 use super::meeting::KeyedJoin;
 use super::meters::GroupMeters;
-use super::node::{Beginning, GroupNode};
 use super::{STEP, failure};
 use crate::graph::{
     AggregatePhase, EdgeKind, Fragment, GroupMember, GroupTask, Join, Operator, Sort,
@@ -33,6 +32,7 @@ use crate::graph::{
 use crate::operators::fragment::{
     Environment, How, Layout, aggregated, column, folded, folded_columns, nullable, order_of,
 };
+use crate::operators::node::{Beginning, GroupNode};
 use crate::operators::relational::bind_step;
 use crate::sources::{self, Opened};
 
