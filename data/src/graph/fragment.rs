@@ -7,6 +7,7 @@
 use super::fold::Fold;
 use super::join::Join;
 use super::partition::RangeKey;
+use super::window::Window;
 
 /// What one relational step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Fragment {
     Aggregate(Aggregate),
     /// The same by functions of SQL, over columns that the plan knows.
     Fold(Fold),
+    /// Tells of each row what functions of SQL make of the rows around it.
+    Window(Window),
     /// Leaves out so many first rows of an input.
     Skip(u64),
     /// Puts rows of two feeds side by side where they belong together.
@@ -114,6 +117,7 @@ impl Fragment {
                 }
             }
             Self::Skip(_) => "Skip",
+            Self::Window(_) => "Window",
             Self::Join(_) => "Join",
             Self::Zip => "Zip",
         }

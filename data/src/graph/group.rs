@@ -163,7 +163,10 @@ impl JobPlan {
 
     fn may_run_together(&self, stage: usize, work: &Fragment) -> bool {
         match work {
-            Fragment::Aggregate(_) | Fragment::Fold(_) | Fragment::First(_) => true,
+            Fragment::Aggregate(_)
+            | Fragment::Fold(_)
+            | Fragment::First(_)
+            | Fragment::Window(_) => true,
             // One that comes after an exchange puts groups in order, and not all rows.
             Fragment::Sort(_) => self
                 .edges_to(stage)

@@ -21,6 +21,7 @@ mod size;
 mod task;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use cut::plan_job;
 pub(crate) use cut::plan_job_apart;
@@ -36,3 +37,4 @@ pub use join::{Join, JoinKind, JoinNaming};
 pub use operator::{Function, MapCall, NamedExpression, Operator};
 pub use partition::{PartitionBy, Partitioner, RangeKey};
 pub use task::{GroupMember, GroupTask, StageTask};
+pub use window::{Window, WindowCall};

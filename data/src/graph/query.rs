@@ -1,4 +1,4 @@
-//! Cutting what a query in SQL has and no method of a dataset makes: the engine's own nodes for joins, groups, orders, unions.
+//! Cutting what a query in SQL has and no method of a dataset makes: the engine's own nodes for joins, groups, orders, unions, windows.
 //!
 //! They stay in the plan until it has been optimised, because the rules of the engine know them: filters go below joins, columns
 //! that nobody wants are not read, subqueries become joins. Here they become the same fragments that methods become.
@@ -39,10 +39,7 @@ impl StageCutter {
             LogicalPlan::Join(join) => self.join_tables(join),
             LogicalPlan::Sort(sort) => self.order_by(sort),
             LogicalPlan::Union(union) => self.union_all(union),
-            LogicalPlan::Window(_) => Err(refused(
-                "OVER (a window)",
-                "sort() and groupby(key).map_groups(f) give a function the rows of a group in order",
-            )),
+            LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Values(_) => Err(refused("VALUES", "give a dataset, from_items([...])")),
             LogicalPlan::Unnest(_) => Err(refused("UNNEST", "use flat_map() on the dataset")),
             LogicalPlan::RecursiveQuery(_) => Err(refused(
@@ -248,7 +245,7 @@ impl StageCutter {
     }
 
     /// Keeps these columns, and gives them these names.
-    fn call_them(&mut self, made: &[&String], names: Vec<String>) {
+    pub(super) fn call_them(&mut self, made: &[&String], names: Vec<String>) {
         let columns = made.iter().zip(names);
         let columns = columns.map(|(made, name)| named(name, Expression::column(made)));
         self.step("Project", Operator::Project(columns.collect()));

@@ -1,4 +1,4 @@
-//! A step of a group for which the engine has no operator: rows of its inputs made into others by a function.
+//! A step of a plan for which the engine has no operator: rows of its inputs made into others by a function.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Beginning {
 }
 
 /// The step.
-pub(super) struct GroupNode {
+pub(super) struct StepNode {
     name: &'static str,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     work: Work,
@@ -34,7 +34,7 @@ pub(super) struct GroupNode {
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl GroupNode {
+impl StepNode {
     /// A step that gives so many partitions of rows with these columns.
     pub(super) fn plan(
         name: &'static str,
@@ -58,19 +58,19 @@ impl GroupNode {
     }
 }
 
-impl fmt::Debug for GroupNode {
+impl fmt::Debug for StepNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl DisplayAs for GroupNode {
+impl DisplayAs for StepNode {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl ExecutionPlan for GroupNode {
+impl ExecutionPlan for StepNode {
     fn name(&self) -> &'static str {
         self.name
     }

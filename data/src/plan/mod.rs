@@ -14,6 +14,7 @@ mod relational;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub(crate) use aggregates::aggregate_function;
 pub use compute::{Compute, ComputeKind};
@@ -27,3 +28,4 @@ pub use nodes::map::{
 };
 pub(crate) use nodes::relation::columns_of;
 pub use nodes::relation::{Grouping, Joining, Relation, RelationNode};
+pub(crate) use windows::window_function;

@@ -1,7 +1,7 @@
 //! The planner: functions, type coercion and the rules we run, put together from DataFusion's parts.
 //!
-//! DataFusion's own `SessionState` would bring catalogues, file formats and windows of SQL along, which were a seventh of the
-//! build (docs/building.md).
+//! DataFusion's own `SessionState` would bring catalogues and file formats along, which were a seventh of the build
+//! (docs/building.md).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
@@ -24,6 +24,7 @@ use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
+use datafusion_functions_window::planner::WindowFunctionPlanner;
 use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -46,7 +47,7 @@ use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
-use super::{aggregates, functions, ray_text};
+use super::{aggregates, functions, ray_text, windows};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
 
@@ -61,6 +62,7 @@ pub(crate) struct Planner {
     scalars: HashMap<String, Arc<ScalarUDF>>,
     higher_orders: HashMap<String, Arc<HigherOrderUDF>>,
     aggregates: HashMap<String, Arc<AggregateUDF>>,
+    windows: HashMap<String, Arc<WindowUDF>>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     analyzer: Analyzer,
     optimizer: Optimizer,
@@ -95,13 +97,20 @@ impl Planner {
             let names = names(function.name(), function.aliases());
             aggregates.extend(names.map(|name| (name, Arc::clone(&function))));
         }
+        let mut windows = HashMap::new();
+        for function in windows::all() {
+            let names = names(function.name(), function.aliases());
+            windows.extend(names.map(|name| (name, Arc::clone(&function))));
+        }
         Self {
             options: Arc::new(options),
             scalars,
             higher_orders,
             aggregates,
+            windows,
             expr_planners: vec![
                 Arc::new(AggregateFunctionPlanner),
+                Arc::new(WindowFunctionPlanner),
                 Arc::new(CoreFunctionPlanner::default()),
                 Arc::new(NestedFunctionPlanner),
                 Arc::new(FieldAccessPlanner),
@@ -121,6 +130,16 @@ impl Planner {
     /// The function of this name over many rows.
     pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregates.get(name).cloned()
+    }
+
+    /// The function of this name that goes with `OVER` alone.
+    pub(crate) fn window(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.windows.get(name).cloned()
+    }
+
+    /// The names of those.
+    pub(super) fn window_names(&self) -> Vec<String> {
+        self.windows.keys().cloned().collect()
     }
 
     /// The names of all functions over many rows.

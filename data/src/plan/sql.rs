@@ -23,19 +23,6 @@ use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
 use crate::sinks::Sink;
 
-/// Functions that go with OVER alone.
-const WINDOWS: [&str; 9] = [
-    "row_number",
-    "rank",
-    "dense_rank",
-    "percent_rank",
-    "cume_dist",
-    "ntile",
-    "lag",
-    "lead",
-    "nth_value",
-];
-
 impl Dataset {
     /// The rows that `query` selects from datasets, which it knows by these names.
     pub fn sql(query: &str, tables: &[(String, Self)]) -> Result<Self, PlanError> {
@@ -72,14 +59,13 @@ fn refused(why: &str) -> PlanError {
     PlanError::InvalidArgument(format!("sql(): {why}"))
 }
 
-/// The planner's words, and for functions of windows better ones.
+/// The planner's words, and for what it does not name better ones.
 fn explained(words: &str) -> PlanError {
-    let asked = words.split('\'').nth(1).unwrap_or_default();
-    if words.contains("Invalid function") && WINDOWS.contains(&asked) {
-        return refused(&format!(
-            "{asked}() OVER (a window) is not there yet: sort() and groupby(key).map_groups(f) give a function the rows of a \
-             group in order"
-        ));
+    if words.contains("Pivot {") || words.contains("Unpivot {") {
+        return refused(
+            "PIVOT and UNPIVOT are not there yet: write sum(v) FILTER (WHERE k = 'a') AS a for each column of a pivot, and a query \
+             for each column of an unpivot, joined by UNION ALL",
+        );
     }
     refused(words)
 }
@@ -190,7 +176,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.planner.get_window_meta(name)
+        self.planner.window(name)
     }
 
     fn get_variable_type(&self, names: &[String]) -> Option<DataType> {
@@ -242,12 +228,8 @@ mod tests {
     fn clause_that_cannot_be_run_is_named() {
         for (query, clause) in [
             (
-                "SELECT row_number() OVER (ORDER BY id) FROM docs",
-                "row_number() OVER",
-            ),
-            (
-                "SELECT sum(id) OVER (ORDER BY id) FROM docs",
-                "OVER (a window)",
+                "SELECT * FROM docs PIVOT (sum(id) FOR id IN (1, 2))",
+                "PIVOT",
             ),
             (
                 "SELECT id, count(*) FROM docs GROUP BY ROLLUP (id)",

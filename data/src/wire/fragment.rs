@@ -8,6 +8,7 @@ use super::decode::incomplete;
 use super::fold::{self, FoldSpec};
 use super::join::{self, JoinSpec};
 use super::spec::RangeKeySpec;
+use super::window::{self, WindowSpec};
 use crate::graph::{
     Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, RangeKey, Sort,
 };
@@ -16,7 +17,7 @@ use crate::graph::{
 #[derive(Clone, PartialEq, Message)]
 pub struct FragmentSpec {
     /// What it is.
-    #[prost(oneof = "FragmentKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "FragmentKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: Option<FragmentKind>,
 }
 
@@ -47,6 +48,9 @@ pub enum FragmentKind {
     /// Leaves out so many first rows.
     #[prost(uint64, tag = "8")]
     Skip(u64),
+    /// Tells of each row what the rows around it say.
+    #[prost(message, tag = "9")]
+    Window(WindowSpec),
 }
 
 /// An order.
@@ -130,6 +134,7 @@ pub(super) fn encode(fragment: &Fragment) -> Result<FragmentSpec, DataFusionErro
         Fragment::Join(join) => FragmentKind::Join(join::encode(join)?),
         Fragment::Zip => FragmentKind::Zip(()),
         Fragment::Fold(fold) => FragmentKind::Fold(fold::encode(fold)?),
+        Fragment::Window(window) => FragmentKind::Window(window::encode(window)?),
         Fragment::Skip(rows) => FragmentKind::Skip(*rows),
         Fragment::Shuffle(seed) => FragmentKind::Shuffle(*seed),
         Fragment::Aggregate(aggregate) => FragmentKind::Aggregate(AggregateSpec {
@@ -141,26 +146,32 @@ pub(super) fn encode(fragment: &Fragment) -> Result<FragmentSpec, DataFusionErro
     Ok(FragmentSpec { kind: Some(kind) })
 }
 
-fn encode_sort(sort: &Sort) -> SortSpec {
-    let key = |key: &RangeKey| RangeKeySpec {
+pub(super) fn encode_key(key: &RangeKey) -> RangeKeySpec {
+    RangeKeySpec {
         column: key.column.clone(),
         is_descending: key.is_descending,
         has_nulls_first: key.has_nulls_first,
-    };
+    }
+}
+
+pub(super) fn decode_key(key: RangeKeySpec) -> RangeKey {
+    RangeKey {
+        column: key.column,
+        is_descending: key.is_descending,
+        has_nulls_first: key.has_nulls_first,
+    }
+}
+
+fn encode_sort(sort: &Sort) -> SortSpec {
     SortSpec {
-        keys: sort.keys.iter().map(key).collect(),
+        keys: sort.keys.iter().map(encode_key).collect(),
         limit: sort.limit,
     }
 }
 
 fn decode_sort(spec: SortSpec) -> Sort {
-    let key = |key: RangeKeySpec| RangeKey {
-        column: key.column,
-        is_descending: key.is_descending,
-        has_nulls_first: key.has_nulls_first,
-    };
     Sort {
-        keys: spec.keys.into_iter().map(key).collect(),
+        keys: spec.keys.into_iter().map(decode_key).collect(),
         limit: spec.limit,
     }
 }
@@ -198,6 +209,7 @@ pub(super) fn decode(spec: FragmentSpec) -> Result<Fragment, TaskFailure> {
         FragmentKind::Join(spec) => Fragment::Join(join::decode(spec)?),
         FragmentKind::Zip(()) => Fragment::Zip,
         FragmentKind::Fold(spec) => Fragment::Fold(fold::decode(spec)?),
+        FragmentKind::Window(spec) => Fragment::Window(window::decode(spec)?),
         FragmentKind::Skip(rows) => Fragment::Skip(rows),
         FragmentKind::Shuffle(seed) => Fragment::Shuffle(seed),
         FragmentKind::Aggregate(spec) => {

@@ -11,6 +11,7 @@ mod partition;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub(crate) use decode::decode_task;
 pub(crate) use encode::encode_task;

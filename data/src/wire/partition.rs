@@ -3,25 +3,19 @@
 use aktis_worker::TaskFailure;
 
 use super::decode::incomplete;
-use super::spec::{NamesStep, PartitionKind, PartitionerSpec, RangeKeySpec, RangeSpec};
-use crate::graph::{PartitionBy, Partitioner, RangeKey};
+use super::fragment::{decode_key, encode_key};
+use super::spec::{NamesStep, PartitionKind, PartitionerSpec, RangeSpec};
+use crate::graph::{PartitionBy, Partitioner};
 
 pub(super) fn encode(partitioner: &Partitioner) -> PartitionerSpec {
     let kind = match &partitioner.by {
         PartitionBy::Hash { keys } => PartitionKind::Hash(NamesStep {
             names: keys.clone(),
         }),
-        PartitionBy::Range { keys, bounds_feed } => {
-            let key = |key: &RangeKey| RangeKeySpec {
-                column: key.column.clone(),
-                is_descending: key.is_descending,
-                has_nulls_first: key.has_nulls_first,
-            };
-            PartitionKind::Range(RangeSpec {
-                keys: keys.iter().map(key).collect(),
-                bounds_feed: *bounds_feed,
-            })
-        }
+        PartitionBy::Range { keys, bounds_feed } => PartitionKind::Range(RangeSpec {
+            keys: keys.iter().map(encode_key).collect(),
+            bounds_feed: *bounds_feed,
+        }),
         PartitionBy::RoundRobin => PartitionKind::RoundRobin(()),
         PartitionBy::Random { seed } => PartitionKind::Random(*seed),
     };
@@ -38,12 +32,7 @@ pub(super) fn decode(spec: PartitionerSpec) -> Result<Partitioner, TaskFailure> 
     {
         PartitionKind::Hash(keys) => PartitionBy::Hash { keys: keys.names },
         PartitionKind::Range(RangeSpec { keys, bounds_feed }) => {
-            let key = |key: RangeKeySpec| RangeKey {
-                column: key.column,
-                is_descending: key.is_descending,
-                has_nulls_first: key.has_nulls_first,
-            };
-            let keys = keys.into_iter().map(key).collect();
+            let keys = keys.into_iter().map(decode_key).collect();
             PartitionBy::Range { keys, bounds_feed }
         }
         PartitionKind::RoundRobin(()) => PartitionBy::RoundRobin,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use datafusion_expr::{col, lit};
+use datafusion_common::ScalarValue;
+use datafusion_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits, col, lit};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -13,7 +14,7 @@ use super::{decode_task, encode_task};
 use crate::graph::{
     Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fold, FoldCall, Fragment,
     Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
-    Partitioner, RangeKey, Sort, StageTask,
+    Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
 use crate::plan::{Expression, Kept};
 use crate::registered::Registered;
@@ -123,6 +124,7 @@ fn fragments() -> impl Strategy<Value = Fragment> {
         joins().prop_map(Fragment::Join),
         Just(Fragment::Zip),
         folds().prop_map(Fragment::Fold),
+        windows().prop_map(Fragment::Window),
         any::<u64>().prop_map(Fragment::Skip),
         any::<u64>().prop_map(Fragment::Shuffle),
         aggregate.prop_map(|(is_final, keys, calls)| {
@@ -165,6 +167,46 @@ fn folds() -> impl Strategy<Value = Fold> {
         keys,
         calls,
     })
+}
+
+fn windows() -> impl Strategy<Value = Window> {
+    let frame = (0..3usize, bounds(), bounds()).prop_map(|(units, start, end)| {
+        use WindowFrameUnits::{Groups, Range, Rows};
+        WindowFrame::new_bounds([Rows, Range, Groups][units], start, end)
+    });
+    let arguments = prop::collection::vec(Just(Expression::Planned(col("a"))), 0..3);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let order = prop::collection::vec(keys(), 0..3);
+    let call = (".*", arguments, order, frame, prop::option::of(".*"), flags).prop_map(
+        |(function, arguments, order, frame, filter, flags)| WindowCall {
+            name: format!("of {function}"),
+            function,
+            is_aggregate: flags.0,
+            arguments,
+            order,
+            frame,
+            filter,
+            is_distinct: flags.1,
+            ignores_nulls: flags.2,
+        },
+    );
+    let calls = prop::collection::vec(call, 0..3);
+    (names(), calls).prop_map(|(partition, calls)| Window {
+        rows: Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)])),
+        partition,
+        calls,
+    })
+}
+
+fn bounds() -> impl Strategy<Value = WindowFrameBound> {
+    let distance = prop::option::of(any::<u64>()).prop_map(ScalarValue::UInt64);
+    let days = prop::option::of(any::<i32>()).prop_map(ScalarValue::IntervalYearMonth);
+    prop_oneof![
+        distance.clone().prop_map(WindowFrameBound::Preceding),
+        Just(WindowFrameBound::CurrentRow),
+        distance.prop_map(WindowFrameBound::Following),
+        days.prop_map(WindowFrameBound::Following),
+    ]
 }
 
 fn joins() -> impl Strategy<Value = Join> {

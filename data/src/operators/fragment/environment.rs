@@ -94,6 +94,15 @@ impl Environment {
         (self.memory() / PIECES) as u64
     }
 
+    /// What a window that must see all rows of a group is sure to have on each of so many threads, beside what it sorts.
+    pub(crate) fn window_bytes(&self, threads: usize) -> usize {
+        match threads {
+            0 | 1 => self.memory() / HELD_PART,
+            // Joins and other sorts are there, too.
+            _ => self.memory() / (threads * SORTS_AT_ONCE),
+        }
+    }
+
     /// What operators over so many feeds run with. Files lie in a folder of their own that goes with the context.
     pub(super) fn context(&self, feeds: usize) -> Result<Arc<TaskContext>> {
         // Each of them may be sorted while the others are.

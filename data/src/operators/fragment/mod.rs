@@ -21,6 +21,10 @@ mod order;
 pub(crate) mod skip;
 #[cfg(test)]
 mod tests;
+mod whole_groups;
+mod window;
+#[cfg(test)]
+mod window_tests;
 mod zip;
 
 pub(crate) use aggregate::{column, output_of, over as aggregated};
@@ -29,6 +33,7 @@ pub(crate) use feed::{cut, nullable};
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use join::{How, Layout, output_of as joined};
 pub(crate) use order::order_of;
+pub(crate) use window::{columns_of as window_columns, over as windowed};
 pub(crate) use zip::{output_of as zipped, rows_differ};
 
 use aktis_common::error::ErrorCode;
@@ -118,8 +123,16 @@ impl FragmentStream {
             };
         }
         let feed = &mut self.feeds[0];
-        if let Fragment::Fold(fold) = &self.fragment {
-            let begun = is_first.then(|| fold::begin(fold, feed, &self.environment));
+        let begun = match &self.fragment {
+            Fragment::Fold(fold) => {
+                Some(is_first.then(|| fold::begin(fold, feed, &self.environment)))
+            }
+            Fragment::Window(window) => {
+                Some(is_first.then(|| window::begin(window, feed, &self.environment)))
+            }
+            _ => None,
+        };
+        if let Some(begun) = begun {
             return begun
                 .transpose()
                 .map_err(|error| failure(self.fragment.step(), &error));

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::columns;
 use crate::operators::fragment::cut;
-use crate::operators::node::{Beginning, GroupNode};
+use crate::operators::node::{Beginning, StepNode};
 use crate::operators::relational::assemble;
 use crate::sources::{Opened, SourceReader};
 
@@ -62,7 +62,7 @@ pub(super) fn leaf(
         Ok(rows.build())
     };
     let columns = (Arc::clone(schema), partitions);
-    let leaf = GroupNode::plan("Read", Vec::new(), columns, Arc::new(work));
+    let leaf = StepNode::plan("Read", Vec::new(), columns, Arc::new(work));
     (leaf, bytes_read)
 }
 

@@ -26,7 +26,7 @@ use super::hold::{Held, Holding};
 use crate::block::data_bytes;
 use crate::graph::Join;
 use crate::operators::fragment::{How, Layout};
-use crate::operators::node::{Beginning, GroupNode};
+use crate::operators::node::{Beginning, StepNode};
 
 /// A join of two inputs that were cut by their keys alike.
 pub(super) struct KeyedJoin {
@@ -52,7 +52,7 @@ impl KeyedJoin {
                 Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
             Ok(rows)
         };
-        GroupNode::plan("Join", sides, columns, Arc::new(work))
+        StepNode::plan("Join", sides, columns, Arc::new(work))
     }
 
     async fn begin(
@@ -180,7 +180,7 @@ impl Side {
             ));
             Ok(rows)
         };
-        GroupNode::plan(
+        StepNode::plan(
             "Side",
             Vec::new(),
             (Arc::clone(&self.schema), 1),

@@ -31,8 +31,9 @@ use crate::graph::{
 };
 use crate::operators::fragment::{
     Environment, How, Layout, aggregated, column, folded, folded_columns, nullable, order_of,
+    windowed,
 };
-use crate::operators::node::{Beginning, GroupNode};
+use crate::operators::node::{Beginning, StepNode};
 use crate::operators::relational::bind_step;
 use crate::sources::{self, Opened};
 
@@ -51,6 +52,7 @@ pub(super) fn planned(
     let mut planner = GroupPlanner {
         threads: group.threads.max(1) as usize,
         piece_bytes: environment.piece_bytes() / u64::from(group.threads.max(1)),
+        window_bytes: environment.window_bytes(group.threads as usize),
         holding: Holding::new(environment.memory() as u64),
         givers: Vec::with_capacity(group.members.len()),
         meters: GroupMeters::default(),
@@ -76,6 +78,8 @@ struct GroupPlanner<'a> {
     threads: usize,
     /// The largest batch that operators get.
     piece_bytes: u64,
+    /// What each partition of a window is sure to have.
+    window_bytes: usize,
     holding: Arc<Holding>,
     /// Of each member so far, until somebody takes its rows.
     givers: Vec<Option<Giver<'a>>>,
@@ -155,7 +159,7 @@ impl GroupPlanner<'_> {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         for step in steps {
             rows = match step {
-                Operator::Relational(work) => fragment(work, rows)?,
+                Operator::Relational(work) => fragment(work, rows, self.window_bytes)?,
                 batchwise => batch_by_batch(batchwise, rows)?,
             };
             self.meters.step(&rows);
@@ -241,8 +245,12 @@ impl GroupPlanner<'_> {
     }
 }
 
-/// Work over all rows.
-fn fragment(work: &Fragment, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Work over all rows. `window_bytes`: what each partition of a window can have.
+fn fragment(
+    work: &Fragment,
+    rows: Arc<dyn ExecutionPlan>,
+    window_bytes: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
     match work {
         Fragment::Sort(sort) => {
             let order = order_of(&sort.keys, &rows.schema())?;
@@ -260,6 +268,10 @@ fn fragment(work: &Fragment, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
             let rows = in_form(rows, &folded_columns(fold)?);
             let is_final = fold.phase == AggregatePhase::Final;
             folded(fold, of_groups(rows, is_final && fold.keys.is_empty()))
+        }
+        Fragment::Window(window) => {
+            let rows = in_form(rows, &nullable(&window.rows));
+            windowed(window, rows, window_bytes)
         }
         Fragment::Aggregate(aggregate) => {
             let is_final = aggregate.phase == AggregatePhase::Final;
@@ -342,7 +354,7 @@ fn each_batch(
             Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&own), changed));
         Ok(rows)
     };
-    GroupNode::plan(
+    StepNode::plan(
         name,
         vec![rows],
         (Arc::clone(schema), partitions),

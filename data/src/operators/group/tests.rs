@@ -112,12 +112,37 @@ fn stages_that_run_together_give_what_they_give_apart() {
     }
 }
 
+#[test]
+fn windows_that_run_together_give_what_they_give_apart() {
+    for columns in [
+        "row_number() OVER (PARTITION BY id % 7 ORDER BY id DESC) AS n, count(*) OVER (PARTITION BY id % 7) AS all",
+        "sum(id) OVER (ORDER BY id ROWS BETWEEN 3 PRECEDING AND 1 FOLLOWING) AS s, rank() OVER (ORDER BY id % 10) AS r",
+        "lag(id, 2, -1) OVER (PARTITION BY id % 3, id % 5 ORDER BY id) AS before, ntile(4) OVER (ORDER BY id) AS part",
+        "count(*) OVER () AS n, max(id) OVER (PARTITION BY id % 4) - id AS below",
+        "sum(id) FILTER (WHERE id % 2 = 0) OVER (PARTITION BY id % 9 ORDER BY id % 50) AS even",
+        "avg(id) OVER (PARTITION BY id % 3 ORDER BY id RANGE BETWEEN 10 PRECEDING AND 10 FOLLOWING) AS near",
+        "count(DISTINCT id % 5) OVER (PARTITION BY id % 11) AS d, last_value(id) OVER (ORDER BY id) AS l",
+    ] {
+        let query = format!("SELECT id, {columns} FROM a");
+        assert_alike(&sql(&query, 1000), &ExecutionOptions::default(), false);
+    }
+    for query in [
+        "SELECT id FROM a QUALIFY row_number() OVER (PARTITION BY id % 5 ORDER BY id) <= 2",
+        "SELECT k, n, rank() OVER (ORDER BY n DESC, k) AS r FROM (SELECT id % 9 AS k, count(*) AS n FROM a GROUP BY id % 9) t",
+        "SELECT a.id, b.n FROM a JOIN (SELECT id, row_number() OVER (ORDER BY id DESC) AS n FROM b) b ON a.id = b.id",
+    ] {
+        assert_alike(&sql(query, 1000), &ExecutionOptions::default(), false);
+    }
+}
+
 /// Neither side of a join, nor the groups, nor what is sorted fit into their part of the memory.
 #[test]
 fn what_has_no_room_is_spilled_and_nothing_is_lost() {
     let query = "SELECT a.id AS x, b.id + 1 AS y FROM a LEFT JOIN b ON a.id = b.id ORDER BY x DESC";
     assert_alike(&sql(query, 200_000), &small(8 * MIB), true);
     let query = "SELECT id * 7 % 150000 AS k, count(*) AS n FROM a GROUP BY id * 7 % 150000";
+    assert_alike(&sql(query, 200_000), &small(8 * MIB), false);
+    let query = "SELECT id, count(*) OVER (PARTITION BY id % 1000) AS n, row_number() OVER (ORDER BY id DESC) AS r FROM a";
     assert_alike(&sql(query, 200_000), &small(8 * MIB), false);
     // On two threads.
     let query =
