@@ -200,7 +200,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.planner.udwf_names()
+        self.planner.window_names()
     }
 }
 

@@ -137,9 +137,6 @@ _ITERATOR = {
     "to_tf": _DATASET["to_tf"],
     "to_torch": _TORCH,
 }
-_GROUPED = {
-    "with_column": "give map_groups() a function that adds the column",
-}
 _AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _INSTEAD = {
     "aktis": _TOP,
@@ -149,7 +146,6 @@ _INSTEAD = {
     "aktis.util": _UTIL,
     "DataIterator": _ITERATOR,
     "Dataset": _DATASET,
-    "GroupedData": _GROUPED,
 }
 #: Owners of methods, of which the names above say what to call.
 _CLASSES = {"DataIterator": "a DataIterator", "Dataset": "a Dataset", "GroupedData": "groups"}

@@ -19,6 +19,8 @@ _SYMBOLS = {"+": "+", "-": "-", "*": "*", "/": "/", "==": "=", "!=": "!=", "<": 
             "|": "or"}  # fmt: skip
 _DIVISIONS = {"//": "floor_divide", "%": "floor_modulo"}
 _TESTS = {"~": "not", "-": "-", "is_null": "is null", "is_not_null": "is not null", "is_true": "is true"}
+#: A batch that no partition fills: the function gets all rows of a partition at once.
+WHOLE_PARTITION = 1 << 62
 _PYTHON_TYPES = {int: "int64", float: "float64", str: "string", bool: "bool", bytes: "binary"}
 
 
@@ -72,8 +74,22 @@ class Steps:
             raise TypeError(f"{_trees.text_of(udf)}: a function of an expression needs a column among its arguments")
         name = self.new_name()
         call = Called(udf.function, args, kwargs, name, type_of(udf.type) if udf.type is not None else None)
-        self.plan = _mapped(self.plan, udf, call, reads, name)
+        self._map(udf, call, reads, name)
         return _trees.Column(name)
+
+    def _map(self, udf: _trees.Udf, call: Called, reads: list[str], name: str) -> None:
+        """Adds the column that a function makes of those that it reads."""
+        shown, function, options = _function_of(udf, call)
+        definition = _functions.definition_of(function, kind="batches", name=shown, batch_format="pyarrow", **options)
+        self.plan = self.plan.map(
+            definition=definition.data,
+            captured=definition.captured,
+            name=shown,
+            compute=_functions.compute_of(function),
+            reads=reads,
+            keeps_all_except=[name],
+            keeps_rows=True,
+        )
 
     def _argument(self, tree: _trees.Tree, reads: list[str]) -> Any:
         """What the function is called with: the name of a column, or a value."""
@@ -90,24 +106,46 @@ class Steps:
         return name
 
 
-def _mapped(plan: Any, udf: _trees.Udf, call: Called, reads: list[str], name: str) -> Any:
+class GroupSteps(Steps):
+    """The same over the rows of each group: a function in Python is called with those of one."""
+
+    def __init__(self, plan: Any, keys: list[str]) -> None:
+        super().__init__(plan)
+        self._keys = keys
+
+    def _map(self, udf: _trees.Udf, call: Called, reads: list[str], name: str) -> None:
+        if isinstance(call.function, StructField):
+            super()._map(udf, call, reads, name)
+            return
+        shown, function, options = _function_of(udf, call)
+        function = AppendingClass if function is CalledClass else Appending(call)
+        definition = _functions.definition_of(
+            function, kind="groups", name=shown, batch_format="pyarrow", keys=self._keys, **options
+        )
+        # Each time: a function before it may run in other workers, and no group is whole in what they hand on.
+        self.plan = self.plan.cluster(self._keys).map(
+            definition=definition.data,
+            captured=definition.captured,
+            name=shown,
+            compute=_functions.compute_of(function),
+            batch_rows=WHOLE_PARTITION,
+        )
+
+
+def has_functions(tree: _trees.Tree) -> bool:
+    """Whether a function in Python is part of it."""
+    if isinstance(tree, _trees.Udf):
+        return True
+    parts = (part for value in tree.parts() for part in (value if isinstance(value, tuple) else (value,)))
+    return any(has_functions(part) for part in parts if isinstance(part, _trees.Tree))
+
+
+def _function_of(udf: _trees.Udf, call: Called) -> tuple[str, Any, dict[str, Any]]:
+    """Its name for messages, what workers call, and what they make it of."""
     shown = getattr(udf.function, "__name__", None) or type(udf.function).__name__
-    function: Any = call
-    options: dict[str, Any] = {}
-    if udf.constructor is not None:
-        function, options = CalledClass, {"constructor_args": (call, *udf.constructor)}
-    definition = _functions.definition_of(
-        function, kind="batches", name=f"Udf({shown})", batch_format="pyarrow", **options
-    )
-    return plan.map(
-        definition=definition.data,
-        captured=definition.captured,
-        name=f"Udf({shown})",
-        compute=_functions.compute_of(function),
-        reads=reads,
-        keeps_all_except=[name],
-        keeps_rows=True,
-    )
+    if udf.constructor is None:
+        return f"Udf({shown})", call, {}
+    return f"Udf({shown})", CalledClass, {"constructor_args": (call, *udf.constructor)}
 
 
 class Value:
@@ -165,6 +203,34 @@ class CalledClass:
 
     def __call__(self, batch: Any) -> Any:
         return self._call(batch)
+
+
+class Appending:
+    """A function over arrays as one from a group to the group with one column more."""
+
+    def __init__(self, call: Called) -> None:
+        self._call = call
+
+    def __call__(self, group: Any) -> Any:
+        made = self._call(group)
+        if made.num_rows != group.num_rows:
+            shown = getattr(self._call.function, "__name__", None) or type(self._call.function).__name__
+            raise ValueError(
+                f"with_column(): {shown}() got a group of {group.num_rows} rows and returned {made.num_rows} values; return one "
+                "for each row, or use map_groups(), whose functions return as many rows as they like"
+            )
+        return group.append_column(self._call.name, made.column(self._call.name))
+
+
+class AppendingClass:
+    """The same of a class, of which one is made per worker."""
+
+    def __init__(self, call: Called, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        made = call.function(*args, **kwargs)
+        self._appending = Appending(Called(made, call.args, call.kwargs, call.name, call.type))
+
+    def __call__(self, group: Any) -> Any:
+        return self._appending(group)
 
 
 def _array(column: Any) -> Any:

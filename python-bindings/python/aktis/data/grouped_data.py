@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _functions, aggregate
-from ._keywords import REMOTE_ARGS, Keywords
+from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
+from ._lowering import WHOLE_PARTITION, GroupSteps, expression_of, has_functions
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
-    from ._typed import BatchFormat, RemoteArgs
+    from ._expr import Expr
+    from ._typed import BatchFormat, ColumnHints, RemoteArgs
     from .aggregate import Aggregation
     from .dataset import Dataset
-
-#: A batch that no partition fills: the function gets all rows of a partition at once.
-_WHOLE_PARTITION = 1 << 62
 
 
 class GroupedData:
@@ -237,9 +236,47 @@ class GroupedData:
                 captured=definition.captured,
                 name=name,
                 compute=compute_spec,
-                batch_rows=_WHOLE_PARTITION,
+                batch_rows=WHOLE_PARTITION,
             )
         )
+
+    def with_column(self, column_name: str, expr: Expr, **hints: Unpack[ColumnHints]) -> Dataset:
+        """Adds or replaces a column by an expression over the others. A function in Python in it (:func:`udf
+        <aktis.data.expressions.udf>`) is called group by group, with the values of all rows of one.
+
+        Args:
+            column_name: the column's name; one that is there is replaced where it stands.
+            expr: an expression of :mod:`aktis.data.expressions`. What the engine computes of it needs no groups, and does not make
+                any.
+            hints: Ray's options of workers, which have no effect.
+
+        Returns:
+            A dataset of all rows, in any order, with the column.
+
+        Raises:
+            ValueError: the name is empty, the expression names a column that is not there, or its types do not fit together.
+            TypeError: something is no expression.
+
+        >>> import aktis.data
+        >>> import pyarrow.compute
+        >>> from aktis.data.expressions import col, udf
+        >>> @udf("int64")
+        ... def from_least(values):
+        ...     return pyarrow.compute.subtract(values, pyarrow.compute.min(values))
+        >>> ds = aktis.data.from_items([{"k": 1, "v": 5}, {"k": 1, "v": 7}, {"k": 2, "v": 3}])
+        >>> ds.groupby("k").with_column("more", from_least(col("v"))).sort(["k", "v"]).take_all()
+        [{'k': 1, 'v': 5, 'more': 0}, {'k': 1, 'v': 7, 'more': 2}, {'k': 2, 'v': 3, 'more': 0}]
+        """
+        Keywords("with_column", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
+        if not isinstance(column_name, str) or not column_name:
+            # Ray Data's class.
+            raise ValueError(f"with_column(): the name of a column is text, not {column_name!r}")
+        tree = expression_of(f"with_column(): {column_name!r}", expr)
+        if not has_functions(tree):
+            return self._dataset.with_column(column_name, expr)
+        steps = GroupSteps(self._dataset._plan, self._keys)
+        steps.compute({column_name: tree})
+        return self._dataset._then(steps.finished())
 
     if not TYPE_CHECKING:  # checkers are to report what there is not
 
