@@ -40,6 +40,8 @@ impl OperatorStats {
 pub struct StageStats {
     /// For people: its operators.
     pub name: String,
+    /// The stages that its rows come from, by their places.
+    pub givers: Vec<usize>,
     /// In order.
     pub operators: Vec<OperatorStats>,
     /// Blocks that left the stage.
@@ -143,8 +145,9 @@ impl ExecutionStats {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "Stage {index} {}: {} inputs, {} blocks ({})",
+                "Stage {index} {}{}: {} inputs, {} blocks ({})",
                 stage.name,
+                givers_text(&stage.givers),
                 stage.inputs.0,
                 stage.blocks,
                 bytes_text(stage.block_bytes)
@@ -180,6 +183,15 @@ impl ExecutionStats {
             let _ = writeln!(text, "Exchanged between stages: at most {most} at once");
         }
         text
+    }
+}
+
+/// Where rows of a stage come from, for people; nothing: from a source.
+pub(crate) fn givers_text(givers: &[usize]) -> String {
+    let texts: Vec<String> = givers.iter().map(usize::to_string).collect();
+    match texts.as_slice() {
+        [] => String::new(),
+        texts => format!(" of {}", texts.join(" and ")),
     }
 }
 

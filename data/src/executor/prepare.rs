@@ -414,7 +414,7 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
         let steps = stage.steps.iter().map(|step| step.name.as_str());
         [source].into_iter().chain(steps).collect()
     }
-    let stages = job.stages.iter().map(|stage| {
+    let stages = job.stages.iter().enumerate().map(|(index, stage)| {
         let own = match &stage.group {
             Some(group) => group.stages.iter().flat_map(steps).collect(),
             None => steps(stage),
@@ -423,6 +423,7 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
         let names = own.into_iter().chain(sink);
         StageStats {
             name: stage.name(),
+            givers: job.edges_to(index).map(|edge| edge.from).collect(),
             operators: names.map(operator).collect(),
             ..StageStats::default()
         }

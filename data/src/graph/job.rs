@@ -14,12 +14,14 @@ use super::edge::{Edge, EdgeKind};
 use super::group::StageGroup;
 use super::operator::{MapCall, Operator};
 use super::partition::Partitioner;
+use super::size;
 use aktis_common::resources::ResourceRequest;
 use arrow::datatypes::SchemaRef;
 
 use crate::block::BlockHandle;
 use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
 use crate::sinks::Sink;
+use crate::stats::givers_text;
 
 /// A step and its name for people.
 #[derive(Debug, Clone)]
@@ -253,21 +255,19 @@ impl JobPlan {
         self.edges.iter().filter(move |edge| edge.to == stage)
     }
 
-    /// The stage, for people: where its rows come from, and who else gets them.
+    /// The stage, for people: where its rows come from, who else gets them, and how many are read at most.
     pub(crate) fn line(&self, index: usize) -> String {
-        let list = |stages: Vec<usize>| {
-            let texts: Vec<String> = stages.iter().map(usize::to_string).collect();
-            texts.join(" and ")
-        };
         let stage = &self.stages[index];
         let mut line = format!("  {index}: {} ({})", stage.name(), stage.compute);
         let givers: Vec<usize> = self.edges_to(index).map(|edge| edge.from).collect();
-        if !givers.is_empty() {
-            line.push_str(&format!(" of {}", list(givers)));
-        }
+        line.push_str(&givers_text(&givers));
         let takers: Vec<usize> = self.edges_from(index).map(|edge| edge.to).collect();
         if takers.len() > 1 {
-            line.push_str(&format!(", once for {}", list(takers)));
+            let takers: Vec<String> = takers.iter().map(usize::to_string).collect();
+            line.push_str(&format!(", once for {}", takers.join(" and ")));
+        }
+        if let Some(estimate) = stage.source.as_ref().and_then(size::estimate) {
+            line.push_str(&format!(", {estimate}"));
         }
         line
     }

@@ -6,6 +6,7 @@ use datafusion_expr::{FetchType, LogicalPlan};
 use super::job::SourcePlan;
 use crate::plan::{Relation, RelationNode};
 use crate::sources::{self, BlocksTable};
+use crate::stats::bytes_text;
 
 /// What a value is taken for that has no size of its own: a text, a list.
 const BYTES_OF_ANY_VALUE: u64 = 64;
@@ -56,6 +57,15 @@ pub(super) fn bytes_of_source(plan: &SourcePlan) -> Option<u64> {
     let rows = sources::of_table(table)?.rows()?;
     let columns = table.schema().project(&plan.columns).ok()?;
     Some(rows.saturating_mul(row_bytes(&columns)))
+}
+
+/// How much is read at most, for people; `None`: nobody knows.
+pub(super) fn estimate(plan: &SourcePlan) -> Option<String> {
+    let table = plan.table.as_deref()?;
+    let rows = sources::of_table(table)?.rows()?;
+    let rows = plan.row_limit.map_or(rows, |limit| rows.min(limit));
+    let bytes = bytes_text(bytes_of_source(plan)?);
+    Some(format!("at most {rows} rows, about {bytes}"))
 }
 
 fn row_bytes(schema: &Schema) -> u64 {

@@ -20,6 +20,7 @@ use crate::error::PlanError;
 use crate::sources::{
     self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
 };
+use crate::stats::ExecutionStats;
 use crate::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files, read_footers};
 
 /// The name of every source in its plan.
@@ -286,8 +287,6 @@ impl Dataset {
 
     /// The plan as it was written, after the planner's rules, and cut into stages, as text.
     pub fn explain(&self) -> Result<String, PlanError> {
-        let logical = self.plan.display_indent();
-        let optimized = self.optimized()?;
         let job = crate::graph::plan_job(self, &crate::sinks::Sink::Consumer)?;
         let stages = job.stages.iter().enumerate();
         let stages: Vec<String> = stages.map(|(index, _)| job.line(index)).collect();
@@ -300,10 +299,24 @@ impl Dataset {
                 format_bytes(bytes)
             )
         });
+        let plans = self.explained_plans()?;
+        Ok(format!("{plans}\nStages:\n{}{together}", stages.join("\n")))
+    }
+
+    /// The same of a run: its stages as they were, and what they did.
+    pub fn explain_run(&self, stats: &ExecutionStats) -> Result<String, PlanError> {
+        let plans = self.explained_plans()?;
         Ok(format!(
-            "Logical plan:\n{logical}\nOptimised plan:\n{}\nStages:\n{}{together}",
-            optimized.display_indent(),
-            stages.join("\n")
+            "{plans}\nStages, as they ran:\n{}",
+            stats.to_text()
+        ))
+    }
+
+    fn explained_plans(&self) -> Result<String, PlanError> {
+        let (logical, optimized) = (self.plan.display_indent(), self.optimized()?);
+        let optimized = optimized.display_indent();
+        Ok(format!(
+            "Logical plan:\n{logical}\nOptimised plan:\n{optimized}"
         ))
     }
 

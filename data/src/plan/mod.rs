@@ -1,6 +1,7 @@
 //! Lazy datasets: a [`Dataset`] is a DataFusion logical plan with [`MapNode`]s in it.
 
 mod aggregates;
+mod below_joins;
 mod building;
 mod compute;
 mod computed;

@@ -47,6 +47,7 @@ use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
+use super::below_joins::PushFilterBelowJoin;
 use super::{aggregates, functions, ray_text, windows};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
@@ -256,6 +257,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateOuterJoin::new()),
         // Filters cannot pass limits, so limits go first.
         Arc::new(PushDownLimit::new()),
+        Arc::new(PushFilterBelowJoin),
         Arc::new(PushDownFilter::new()),
         Arc::new(SingleDistinctToGroupBy::new()),
         Arc::new(EliminateGroupByConstant::new()),

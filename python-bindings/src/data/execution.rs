@@ -42,6 +42,11 @@ impl PyExecution {
     pub(crate) fn new(execution: Execution) -> Self {
         Self(execution)
     }
+
+    /// What it did so far.
+    pub(super) fn statistics(&self) -> ExecutionStats {
+        self.0.stats()
+    }
 }
 
 #[pymethods]

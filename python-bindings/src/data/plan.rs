@@ -397,6 +397,12 @@ impl PyPlan {
         self.dataset.explain().map_err(|error| plan_error(&error))
     }
 
+    /// The same of a run of it, with what was measured.
+    fn explain_run(&self, execution: &PyExecution) -> PyResult<String> {
+        let explained = self.dataset.explain_run(&execution.statistics());
+        explained.map_err(|error| plan_error(&error))
+    }
+
     /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, what jobs that ended badly
     /// have left there, in words, and, of a job that is taken up, its prefix, how many of its inputs are done, and how many it has.
     #[staticmethod]

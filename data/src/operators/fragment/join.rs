@@ -38,20 +38,20 @@ pub(crate) struct Layout {
     left: SchemaRef,
     right: SchemaRef,
     /// Where the keys are in them.
-    keys: Vec<(usize, usize)>,
-    outputs: Vec<JoinedColumn>,
+    pub(super) keys: Vec<(usize, usize)>,
+    pub(super) outputs: Vec<JoinedColumn>,
 }
 
 /// A column that comes out.
 #[derive(Clone)]
-struct JoinedColumn {
-    field: FieldRef,
-    place: Place,
+pub(super) struct JoinedColumn {
+    pub(super) field: FieldRef,
+    pub(super) place: Place,
 }
 
 /// Where its values are.
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     Left(usize),
     Right(usize),
     /// On the left; where the left has no row, on the right.

@@ -18,6 +18,7 @@ mod fold;
 mod join;
 mod keys;
 mod order;
+mod origins;
 pub(crate) mod skip;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub(crate) use feed::{cut, nullable};
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use join::{How, Layout, output_of as joined};
 pub(crate) use order::order_of;
+pub(crate) use origins::Side;
 pub(crate) use window::{columns_of as window_columns, over as windowed};
 pub(crate) use zip::{output_of as zipped, rows_differ};
 

@@ -52,7 +52,7 @@ impl WholeGroups {
         let own = Arc::clone(&schema);
         let work = move |mut inputs: Vec<SendableRecordBatchStream>, beginning: Beginning| {
             let consumer = MemoryConsumer::new("rows of a group under a window");
-            let mut room = consumer.register(&beginning.context.runtime_env().memory_pool);
+            let room = consumer.register(&beginning.context.runtime_env().memory_pool);
             // With less, it asks for more when it needs it.
             let has_room = room.try_grow(self.sure_bytes).is_ok();
             let groups = Groups {
