@@ -63,7 +63,7 @@ fn refused(why: &str) -> PlanError {
 fn explained(words: &str) -> PlanError {
     if words.contains("Pivot {") || words.contains("Unpivot {") {
         return refused(
-            "PIVOT and UNPIVOT are not there yet: write sum(v) FILTER (WHERE k = 'a') AS a for each column of a pivot, and a query \
+            "PIVOT or UNPIVOT is not there yet: write sum(v) FILTER (WHERE k = 'a') AS a for each column of a pivot, and a query \
              for each column of an unpivot, joined by UNION ALL",
         );
     }

@@ -45,7 +45,7 @@ def test_query_reads_only_what_it_needs(words):
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("select * from p pivot (sum(born) for name in ('ada'))", "PIVOT and UNPIVOT are not there yet: .* FILTER"),
+        ("select * from p pivot (sum(born) for name in ('ada'))", "PIVOT or UNPIVOT is not there yet: .* FILTER"),
         (
             "select string_agg(name, ',') over (order by born rows 1 preceding) as s from p",
             "string_agg\\(\\) OVER .* rows that leave the frame cannot be taken out .* UNBOUNDED PRECEDING",
