@@ -1,5 +1,6 @@
 //! What an execution did, per operator.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,10 @@ pub struct StageStats {
     pub starting: usize,
     /// Workers that died.
     pub deaths: u64,
+    /// Partitions that were much larger than others, and the inputs that they became.
+    pub cut_partitions: (u64, u64),
+    /// Keys of those with very many rows.
+    pub hot_keys: BTreeSet<String>,
     /// Whether it is over.
     pub is_done: bool,
 }
@@ -113,6 +118,7 @@ impl ExecutionStats {
         for (operator, step) in stage.operators.iter_mut().zip(&report.steps) {
             operator.add(step);
         }
+        stage.hot_keys.extend(report.hot_keys.iter().cloned());
         if report.has_block {
             stage.blocks += 1;
             stage.block_bytes += report.bytes;
@@ -163,6 +169,18 @@ impl ExecutionStats {
                     operator.batches_out,
                     duration_text(operator.wall),
                     duration_text(operator.cpu),
+                );
+            }
+            if stage.cut_partitions.0 > 0 {
+                let (partitions, inputs) = stage.cut_partitions;
+                let keys: Vec<&str> = stage.hot_keys.iter().map(String::as_str).collect();
+                let keys = match keys.as_slice() {
+                    [] => String::new(),
+                    keys => format!("; keys with many rows: {}", keys.join("; ")),
+                };
+                let _ = writeln!(
+                    text,
+                    "  {partitions} partitions were much larger than others and became {inputs} inputs{keys}"
                 );
             }
             if stage.deaths > 0 {

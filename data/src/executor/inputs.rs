@@ -74,7 +74,11 @@ impl ExecutionLoop {
                 };
                 Ok((input, blocks?))
             }
-            InputContent::Blocks { feeds, partition } => {
+            InputContent::Blocks {
+                feeds,
+                partition,
+                is_piece,
+            } => {
                 let parts = || feeds.iter().flatten();
                 let count = |feed: &Vec<BlockSlice>| u32::try_from(feed.len()).unwrap_or(u32::MAX);
                 let part = |part: &BlockSlice| BlockPart {
@@ -86,6 +90,7 @@ impl ExecutionLoop {
                     rows: parts().map(|part| part.rows).sum(),
                     feed_blocks: feeds.iter().map(count).collect(),
                     partition,
+                    is_piece,
                     feed_schemas: self.columns_of_feeds(start.stage, &feeds),
                     ..input
                 };

@@ -397,6 +397,7 @@ impl ExecutionLoop {
             stage.inputs.1 = stage.inputs.0 + (pending + active) as u64;
             (stage.workers, stage.starting) = self.executor.workers(index);
             stage.is_done = self.executor.is_stage_done(index);
+            stage.cut_partitions = self.executor.cut_partitions(index);
         }
     }
 }

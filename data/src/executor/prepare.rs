@@ -284,6 +284,7 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         makes_blocks: stage.makes_blocks(),
         runs_empty: stage.tells_columns(),
         is_repeatable: stage.group.is_none() || !stage.makes_blocks(),
+        spread: stage.spread.clone(),
     }
 }
 

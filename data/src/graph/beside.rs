@@ -8,11 +8,19 @@ use super::fragment::Fragment;
 use super::partition::{PartitionBy, Partitioner};
 use super::size::bytes_of;
 use crate::error::PlanError;
+use crate::executor::core::skew::Spread;
 use crate::operators::fragment::rows_differ;
-use crate::plan::Joining;
+use crate::plan::{Hint, Joining};
 
 /// A side that is certainly not larger than this goes whole to every part of the other.
 const SMALL_BYTES: u64 = 4 << 20;
+
+/// A partition with more than so many times the rows of others, and of so many bytes, is joined by several workers.
+const LARGE_TIMES_MEAN: u64 = 10;
+const LARGE_BYTES: u64 = 256 << 20;
+/// The same, where somebody has said that keys are skewed.
+const SALTED_TIMES_MEAN: u64 = 2;
+const SALTED_BYTES: u64 = 4 << 20;
 
 /// How the rows of both sides meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +65,9 @@ impl StageCutter {
         self.known_rows = None;
         self.end = End::Edges(edges);
         self.fragment(Fragment::Join(joining.join.clone()));
-        self.stage().is_hinted = joining.is_broadcast;
+        let stage = self.stage();
+        stage.is_hinted = joining.hint.is_some();
+        stage.spread = spread(joining).filter(|_| meeting == Meeting::ByKey);
         Ok(())
     }
 
@@ -101,11 +111,34 @@ impl StageCutter {
     }
 }
 
+/// What may be done with a partition that is much larger than others: a part of one side can be joined with all of the other, where
+/// the kind of the join lets a part decide alone.
+fn spread(joining: &Joining) -> Option<Spread> {
+    let (left_goes, right_goes) = joining.join.kind.goes_by_parts();
+    let sides = [(0, left_goes), (1, right_goes)].into_iter();
+    let feeds: Vec<usize> = sides
+        .filter_map(|(side, goes)| goes.then_some(side))
+        .collect();
+    let (times_mean, least_bytes) = match joining.hint {
+        Some(Hint::Salt) => (SALTED_TIMES_MEAN, SALTED_BYTES),
+        _ => (LARGE_TIMES_MEAN, LARGE_BYTES),
+    };
+    (!feeds.is_empty()).then_some(Spread {
+        feeds,
+        times_mean,
+        least_bytes,
+    })
+}
+
 fn meeting(joining: &Joining, sources: [&LogicalPlan; 2]) -> Meeting {
     let join = &joining.join;
     let (left_goes, right_goes) = join.kind.goes_by_parts();
     let is_small = |side: usize| bytes_of(sources[side]).is_some_and(|bytes| bytes <= SMALL_BYTES);
-    if left_goes && (joining.is_broadcast || join.is_not_in || join.keys.is_empty() || is_small(1))
+    if left_goes
+        && (joining.hint == Some(Hint::Broadcast)
+            || join.is_not_in
+            || join.keys.is_empty()
+            || is_small(1))
     {
         Meeting::AllOfRight
     } else if right_goes && (join.keys.is_empty() || is_small(0)) {
@@ -139,7 +172,7 @@ mod tests {
                 },
             },
             partitions: 5,
-            is_broadcast,
+            hint: is_broadcast.then_some(Hint::Broadcast),
         };
         let dataset = left.join(right, joining).expect("plans");
         let job = plan_job(&dataset, &Sink::Consumer).expect("can be cut");

@@ -76,6 +76,7 @@ impl JobPlan {
         let mut head = StagePlan::new(behind.source.take());
         head.steps = behind.steps.drain(..first).collect();
         head.is_hinted = std::mem::take(&mut behind.is_hinted);
+        head.spread = behind.spread.take();
         job.stages.insert(index, head);
         for edge in &mut job.edges {
             edge.from += usize::from(edge.from >= index);

@@ -19,6 +19,7 @@ use aktis_common::resources::ResourceRequest;
 use arrow::datatypes::SchemaRef;
 
 use crate::block::BlockHandle;
+use crate::executor::core::skew::Spread;
 use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
 use crate::sinks::Sink;
 use crate::stats::givers_text;
@@ -86,6 +87,8 @@ pub struct StagePlan {
     pub(crate) keeps_partitions: bool,
     /// Somebody has said how its feeds meet, and what it holds may be large.
     pub(crate) is_hinted: bool,
+    /// What may be done with a partition that is too large for one worker; `None`: nothing.
+    pub(crate) spread: Option<Spread>,
     /// Stages that run in one worker of this one, in the place of a source.
     pub(crate) group: Option<StageGroup>,
 }
@@ -121,6 +124,7 @@ impl StagePlan {
             is_ordered: false,
             keeps_partitions: false,
             is_hinted: false,
+            spread: None,
             group: None,
         }
     }

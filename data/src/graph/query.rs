@@ -221,7 +221,7 @@ impl StageCutter {
                 naming: JoinNaming::Apart,
             },
             partitions: PARTITIONS,
-            is_broadcast: false,
+            hint: None,
         };
         self.join(&joining, [&join.left, &join.right], |cutter, side| {
             let names = [&left_names, &right_names][side];

@@ -197,7 +197,7 @@ mod tests {
                 },
             },
             partitions: 2,
-            is_broadcast: false,
+            hint: None,
         };
         left.join(&right, joining).expect("plans")
     }

@@ -28,5 +28,5 @@ pub use nodes::map::{
     embedding_field,
 };
 pub(crate) use nodes::relation::columns_of;
-pub use nodes::relation::{Grouping, Joining, Relation, RelationNode};
+pub use nodes::relation::{Grouping, Hint, Joining, Relation, RelationNode};
 pub(crate) use windows::window_function;

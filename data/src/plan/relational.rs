@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::dataset::Dataset;
-use super::nodes::relation::{Grouping, Joining, Relation, RelationNode, columns_of};
+use super::nodes::relation::{Grouping, Hint, Joining, Relation, RelationNode, columns_of};
 use crate::error::PlanError;
-use crate::graph::RangeKey;
+use crate::graph::{JoinKind, RangeKey};
 use crate::operators::fragment::joined;
 
 impl Dataset {
@@ -93,7 +93,13 @@ impl Dataset {
         if joining.partitions == 0 {
             return Err(refused("num_partitions must be at least 1"));
         }
-        if joining.is_broadcast && !join.kind.goes_by_parts().0 {
+        if joining.hint == Some(Hint::Salt) && join.kind == JoinKind::FullOuter {
+            return Err(refused(
+                "hint='salt' gives several workers a part of the rows of a key each, and none of them could tell alone which \
+                 rows of the other side a full_outer join leaves without a partner; leave the hint out",
+            ));
+        }
+        if joining.hint == Some(Hint::Broadcast) && !join.kind.goes_by_parts().0 {
             return Err(refused(&format!(
                 "hint='broadcast' gives every part of the left all of the right, and none of them could tell alone which rows \
                  of the right a {} join leaves without a partner; leave the hint out, or change the sides",

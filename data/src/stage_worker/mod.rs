@@ -39,7 +39,7 @@ use prost::Message;
 
 use crate::graph::{MapCall, Operator, PartitionBy, StageTask};
 use crate::operators::feeds::{self, FeedInput, FeedStream};
-use crate::operators::fragment::{Environment, SpillPlace};
+use crate::operators::fragment::{Environment, HotKeys, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, group, map, relational, sample};
@@ -118,11 +118,12 @@ impl StageWorker {
     }
 
     /// What relational work over rows of this partition may use.
-    fn environment(&self, partition: u32) -> Environment {
+    fn environment(&self, partition: u32, hot_keys: Option<&HotKeys>) -> Environment {
         Environment {
             memory_bytes: usize::try_from(self.task.memory_bytes).unwrap_or(usize::MAX),
             spill: self.spill.clone(),
             partition,
+            hot_keys: hot_keys.cloned(),
         }
     }
 
@@ -147,7 +148,7 @@ impl StageWorker {
         };
         let (streams, bounds) = match &self.task.group {
             Some(group) => {
-                let (stream, steps) = group::open(group, opened, &self.environment(0))?;
+                let (stream, steps) = group::open(group, opened, &self.environment(0, None))?;
                 meters.count_group(steps);
                 let schema = None;
                 (vec![FeedStream { stream, schema }], Vec::new())
@@ -158,11 +159,12 @@ impl StageWorker {
         };
         let mut position = Some(input.noted_rows);
         let is_noted = !input.journal.is_empty();
+        let hot_keys = input.is_piece.then(HotKeys::default);
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
                 steps.next();
-                let environment = self.environment(input.partition);
+                let environment = self.environment(input.partition, hot_keys.as_ref());
                 let feeds = streams.into_iter().map(feeds::told).collect();
                 meters.wrap_step(0, fragment::open(work, feeds, environment))
             }
@@ -190,7 +192,7 @@ impl StageWorker {
                     sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
                 }
                 Operator::Relational(work) => {
-                    let environment = self.environment(input.partition);
+                    let environment = self.environment(input.partition, None);
                     fragment::open(work, vec![stream], environment)
                 }
                 batchwise => relational::open(batchwise.clone(), stream, input.sequence),
@@ -206,6 +208,7 @@ impl StageWorker {
             stream,
             output,
             meters,
+            hot_keys,
             seen: SeenColumns::default(),
             skip_blocks: input.skip_blocks,
             skip_rows: input.skip_rows,

@@ -15,6 +15,7 @@ use super::output::Output;
 use super::seen::SeenColumns;
 use crate::block;
 use crate::operators::blocks::CutBlock;
+use crate::operators::fragment::HotKeys;
 use crate::operators::stream::BatchStream;
 use crate::wire::spec::Report;
 
@@ -26,6 +27,8 @@ pub(super) struct RunningInput {
     pub(super) stream: Box<dyn BatchStream>,
     pub(super) output: Output,
     pub(super) meters: StageMeters,
+    /// Where a join names keys with very many rows.
+    pub(super) hot_keys: Option<HotKeys>,
     pub(super) seen: SeenColumns,
     pub(super) skip_blocks: u64,
     pub(super) skip_rows: u64,
@@ -167,6 +170,9 @@ impl RunningInput {
         block: Option<Bytes>,
     ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         report.is_last = true;
+        if let Some(hot_keys) = &self.hot_keys {
+            report.hot_keys = hot_keys.take();
+        }
         if let Output::Sink(sink) = &mut self.output {
             report.files = self.meters.in_sink(0, || sink.finish())?;
             report.bytes = report.files.iter().map(|file| file.bytes).sum();

@@ -311,6 +311,9 @@ pub struct InputSpec {
     /// As many rows as come to the first function have been through it.
     #[prost(uint64, tag = "14")]
     pub noted_rows: u64,
+    /// It has a part of a partition that was too large for one: keys with very many rows are named.
+    #[prost(bool, tag = "15")]
+    pub is_piece: bool,
 }
 
 /// What a pull tells besides its block.
@@ -343,6 +346,9 @@ pub struct Report {
     /// Of the block.
     #[prost(uint32, tag = "9")]
     pub partition: u32,
+    /// Keys with very many rows, for people.
+    #[prost(string, repeated, tag = "10")]
+    pub hot_keys: Vec<String>,
 }
 
 /// What one step did.

@@ -161,5 +161,9 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
     dict.set_item("starting", stage.starting)?;
     dict.set_item("is_done", stage.is_done)?;
     dict.set_item("worker_deaths", stage.deaths)?;
+    dict.set_item("cut_partitions", stage.cut_partitions.0)?;
+    dict.set_item("cut_inputs", stage.cut_partitions.1)?;
+    let hot_keys: Vec<&String> = stage.hot_keys.iter().collect();
+    dict.set_item("hot_keys", hot_keys)?;
     Ok(dict)
 }

@@ -1,7 +1,7 @@
 //! From tuples of Python to what is done with all rows of a dataset.
 
 use aktis_data::graph::{AggregateCall, AggregateFunction, Join, JoinKind, JoinNaming, RangeKey};
-use aktis_data::plan::{Expression, Grouping, Joining};
+use aktis_data::plan::{Expression, Grouping, Hint, Joining};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -20,12 +20,12 @@ pub(crate) type JoinOptions = (
     Option<String>,
     Option<String>,
     u32,
-    bool,
+    Option<String>,
 );
 
 /// A join as the plan takes it.
 pub(crate) fn joining(
-    (kind, left_keys, right_keys, left_suffix, right_suffix, partitions, is_broadcast): JoinOptions,
+    (kind, left_keys, right_keys, left_suffix, right_suffix, partitions, hint): JoinOptions,
 ) -> PyResult<Joining> {
     let Some(kind) = JoinKind::parse(&kind) else {
         let names: Vec<&str> = JoinKind::names().collect();
@@ -45,10 +45,18 @@ pub(crate) fn joining(
             right_suffix,
         },
     };
+    let hint = match hint {
+        Some(name) => Some(Hint::parse(&name).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "join(): hint must be 'broadcast', 'salt' or None, not {name:?}"
+            ))
+        })?),
+        None => None,
+    };
     Ok(Joining {
         join,
         partitions,
-        is_broadcast,
+        hint,
     })
 }
 

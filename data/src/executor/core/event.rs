@@ -38,6 +38,8 @@ pub enum InputContent {
         feeds: Vec<Vec<BlockSlice>>,
         /// Of exchanges: its partition, or the first of neighbours that were put together.
         partition: u32,
+        /// Other inputs have more of its partition.
+        is_piece: bool,
     },
 }
 

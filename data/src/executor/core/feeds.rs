@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use super::event::{BlockKey, BlockSlice};
 use super::lineage::{Account, BlockTable, Ingredient, Ingredients};
+use super::skew::{Cutting, Piece, Pieces, Spread};
 use crate::graph::EdgeKind;
 
 /// A block that has come along an edge.
 #[derive(Debug, Clone, Copy)]
-struct Arrived {
+pub(super) struct Arrived {
     part: BlockSlice,
     account: Account,
 }
@@ -44,6 +45,10 @@ struct Feed {
 struct Partition {
     bytes: u64,
     feeds: Vec<Vec<Arrived>>,
+    /// It is so large that several inputs are made of it.
+    cutting: Option<Cutting>,
+    /// The first of them was made: nothing is in `feeds` any more.
+    pieces: Option<Pieces>,
 }
 
 /// How much becomes one input.
@@ -70,14 +75,21 @@ pub(crate) struct Feeds {
     has_begun: bool,
     /// Whether there is one empty input where nothing came along forward edges.
     runs_empty: bool,
+    /// What may be done with partitions that are too large.
+    spread: Option<Spread>,
+    /// Inputs of those beyond one each.
+    more_inputs: usize,
+    /// Partitions that were cut, and the inputs that they became.
+    cut: (u64, u64),
 }
 
 impl Feeds {
     /// No edges yet.
-    pub(crate) fn new(is_ordered: bool, runs_empty: bool) -> Self {
+    pub(crate) fn new(is_ordered: bool, runs_empty: bool, spread: Option<Spread>) -> Self {
         Self {
             is_ordered,
             runs_empty,
+            spread,
             ..Self::default()
         }
     }
@@ -181,6 +193,35 @@ impl Feeds {
     /// Nothing more comes along.
     pub(crate) fn end(&mut self, feed: usize) {
         self.feeds[feed].is_over = true;
+        if !self.are_closed() {
+            self.find_large();
+        }
+    }
+
+    /// All partitions are there: those that are much larger than others will become several inputs.
+    fn find_large(&mut self) {
+        let Some(spread) = &self.spread else { return };
+        let mut means: Vec<u64> = vec![0; self.feeds.len()];
+        for partition in self.partitions.values() {
+            for (sum, blocks) in means.iter_mut().zip(&partition.feeds) {
+                *sum += blocks.iter().map(Arrived::bytes).sum::<u64>();
+            }
+        }
+        for (mean, feed) in means.iter_mut().zip(&self.feeds) {
+            if let EdgeKind::Exchange { partitions } = feed.kind {
+                *mean /= u64::from(partitions.max(1));
+            }
+        }
+        for partition in self.partitions.values_mut() {
+            partition.cutting = spread.cutting(&partition.feeds, &means);
+            let pieces = partition.cutting.map_or(1, |cutting| cutting.pieces);
+            self.more_inputs += pieces - 1;
+        }
+    }
+
+    /// Partitions that were too large, and the inputs that they became.
+    pub(crate) fn cut(&self) -> (u64, u64) {
+        self.cut
     }
 
     /// Whether inputs are still to be made of what is there.
@@ -219,10 +260,11 @@ impl Feeds {
             let full = full.map_or(blocks, |full| usize::try_from(full).unwrap_or(blocks));
             return full.clamp(usize::from(self.have_blocks()), blocks.max(1));
         }
-        let most = self.partitions.len().max(usize::from(!self.has_begun));
+        let most = self.partitions.len() + self.more_inputs;
+        let most = most.max(usize::from(!self.has_begun));
         let full = self.partition_bytes.checked_div(measure.partition_bytes);
         full.and_then(|full| usize::try_from(full).ok())
-            .map_or(most, |full| most.min(full + 1))
+            .map_or(most, |full| most.min(full + 1 + self.more_inputs))
     }
 
     /// What the next input is made of, if there is enough for one.
@@ -234,7 +276,11 @@ impl Feeds {
         if self.are_closed() {
             return None;
         }
-        let (mut taken, partition) = if self.is_exchange() {
+        let piece = self.take_piece(blocks);
+        let is_piece = piece.is_some();
+        let (mut taken, partition) = if let Some(piece) = piece {
+            piece
+        } else if self.is_exchange() {
             self.take_partitions(blocks, measure.partition_bytes)?
         } else {
             (self.take_forward(blocks, measure)?, 0)
@@ -247,6 +293,7 @@ impl Feeds {
         Some(Ingredients::Blocks {
             feeds: taken,
             partition,
+            is_piece,
         })
     }
 
@@ -285,6 +332,30 @@ impl Feeds {
         Some(feeds.map(take).collect())
     }
 
+    /// A piece of the next partition, if that is too large for one input.
+    fn take_piece(&mut self, blocks: &mut BlockTable) -> Option<(Vec<Arc<[Ingredient]>>, u32)> {
+        let mut next = self.partitions.first_entry()?;
+        let number = *next.key();
+        let partition = next.get_mut();
+        let cutting = partition.cutting.as_mut()?;
+        let (feeds, pieces) = (&mut partition.feeds, &mut partition.pieces);
+        let is_first = pieces.is_none();
+        let pieces =
+            pieces.get_or_insert_with(|| Pieces::new(*cutting, std::mem::take(feeds), blocks));
+        let Piece { feeds, is_last } = pieces.next(blocks);
+        let planned = cutting.pieces - 1;
+        let made = if is_last { planned } else { planned.min(1) };
+        cutting.pieces -= made;
+        self.more_inputs -= made;
+        self.cut.0 += u64::from(is_first);
+        self.cut.1 += 1;
+        self.has_begun = true;
+        if is_last {
+            self.partition_bytes -= next.remove().bytes;
+        }
+        Some((feeds, number))
+    }
+
     /// The next partition, and as many of its neighbours as are small. If nothing at all came, there is one empty input: the
     /// sum of nothing is a row, and its columns are known.
     fn take_partitions(
@@ -296,7 +367,8 @@ impl Feeds {
         let mut taken: Vec<Vec<Ingredient>> = (0..count).map(|_| Vec::new()).collect();
         let (mut first, mut bytes) = (None, 0);
         while let Some(next) = self.partitions.first_entry() {
-            if first.is_some() && bytes + next.get().bytes > most_bytes {
+            let has_room = bytes + next.get().bytes <= most_bytes;
+            if first.is_some() && (!has_room || next.get().cutting.is_some()) {
                 break;
             }
             first.get_or_insert(*next.key());
@@ -323,9 +395,12 @@ impl Feeds {
     pub(crate) fn drain(&mut self) -> Vec<(BlockKey, Account)> {
         self.has_begun = true;
         self.partition_bytes = 0;
-        let partitions = std::mem::take(&mut self.partitions).into_values();
-        let mut arrived: Vec<Arrived> = partitions.flat_map(|all| all.feeds).flatten().collect();
-        let mut blocks = Vec::new();
+        let (mut arrived, mut blocks): (Vec<Arrived>, Vec<_>) = (Vec::new(), Vec::new());
+        for partition in std::mem::take(&mut self.partitions).into_values() {
+            arrived.extend(partition.feeds.into_iter().flatten());
+            let rest = partition.pieces.iter().flat_map(Pieces::rest);
+            blocks.extend(rest.map(|one| (one.part.block, one.account)));
+        }
         for feed in &mut self.feeds {
             arrived.extend(feed.blocks.drain(..));
             let whole = feed.whole.take();
@@ -338,7 +413,11 @@ impl Feeds {
 }
 
 impl Arrived {
-    fn ingredient(&self, blocks: &BlockTable) -> Ingredient {
+    pub(super) fn bytes(&self) -> u64 {
+        self.part.bytes
+    }
+
+    pub(super) fn ingredient(&self, blocks: &BlockTable) -> Ingredient {
         let recipe = blocks.recipe(self.part.block);
         Ingredient {
             part: self.part,

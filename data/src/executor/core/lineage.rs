@@ -26,6 +26,8 @@ pub(crate) enum Ingredients {
         /// Of each feed; those of a broadcast are shared by all inputs.
         feeds: Vec<Arc<[Ingredient]>>,
         partition: u32,
+        /// Other inputs have more of its partition.
+        is_piece: bool,
     },
 }
 
@@ -72,11 +74,16 @@ impl Origin {
     pub(crate) fn to_content(&self) -> InputContent {
         match &self.content {
             Ingredients::Split(split) => InputContent::Split(*split),
-            Ingredients::Blocks { feeds, partition } => {
+            Ingredients::Blocks {
+                feeds,
+                partition,
+                is_piece,
+            } => {
                 let parts = |feed: &Arc<[Ingredient]>| feed.iter().map(|one| one.part).collect();
                 InputContent::Blocks {
                     feeds: feeds.iter().map(parts).collect(),
                     partition: *partition,
+                    is_piece: *is_piece,
                 }
             }
         }

@@ -15,7 +15,8 @@
 //! - EXE-2 (never-stuck): as long as the consumer takes what is delivered and workers answer, it comes to an end, whatever
 //!   the graph is.
 //! - EXE-3 (every-split-once): the rows that leave are those of every split once along every way of the graph, and every
-//!   input behind a broadcast has all of it, whatever dies on the way.
+//!   input behind a broadcast has all of it, whatever dies on the way. Of a partition that is cut ([`skew`]), so have inputs all of
+//!   the feeds that are not.
 //! - EXE-4 (order-kept): if asked for, rows leave in the order of the sources: of a union in the order of the edges, of an
 //!   exchange by partition; within a partition of an exchange they are in the order of the giving stage, asked for or not.
 //!
@@ -25,6 +26,7 @@
 //! rest is shared. When nothing is under way and nothing may start, one step is taken beyond the budget: the last one
 //! possible, which makes room soonest.
 
+mod answers;
 mod edges;
 pub mod event;
 mod feeds;
@@ -33,6 +35,7 @@ mod lineage;
 mod outputs;
 mod recovery;
 pub mod sizing;
+pub mod skew;
 pub mod stage;
 #[cfg(test)]
 mod tests;
@@ -170,38 +173,6 @@ impl Executor {
         }
         self.advance();
         std::mem::take(&mut self.effects)
-    }
-
-    /// Bytes of blocks that wait or are read.
-    pub fn used_bytes(&self) -> u64 {
-        self.blocks.used_bytes()
-    }
-
-    /// Bytes of blocks that lie behind a barrier.
-    pub fn exchange_bytes(&self) -> u64 {
-        self.blocks.exchange_bytes()
-    }
-
-    /// Inputs of the stage: waiting, in work.
-    pub fn backlog(&self, stage: usize) -> (usize, usize) {
-        let stage = &self.stages[stage];
-        (stage.pending.len(), stage.workers.busy())
-    }
-
-    /// Workers of the stage: all, those still starting.
-    pub fn workers(&self, stage: usize) -> (usize, usize) {
-        let workers = &self.stages[stage].workers;
-        (workers.count(), workers.starting())
-    }
-
-    /// Whether the stage has nothing left to do.
-    pub fn is_stage_done(&self, stage: usize) -> bool {
-        self.stages[stage].is_done
-    }
-
-    /// Whether somebody needs the block.
-    pub fn needs(&self, block: BlockKey) -> bool {
-        self.blocks.contains(block)
     }
 
     /// New nodes are used, and workers that had been meant for lost ones are not waited for.

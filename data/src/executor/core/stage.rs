@@ -9,6 +9,7 @@ use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
 use super::feeds::{Feeds, Measure};
 use super::lineage::{Account, Ingredients, Origin, Recipe};
 use super::outputs::Outputs;
+use super::skew::Spread;
 use super::workers::{WorkerState, WorkerTable};
 
 /// How many times as long as others a worker must take for a row to be left out at the end: less may be chance.
@@ -34,6 +35,8 @@ pub struct StageSetup {
     /// Whether an input that is run again gives the same rows in the same blocks. If not, its blocks leave when all of them are
     /// there, and those of a run that did not come to its end are forgotten.
     pub is_repeatable: bool,
+    /// What may be done with a partition that is too large for one worker; `None`: nothing.
+    pub spread: Option<Spread>,
 }
 
 /// Where rows go.
@@ -199,7 +202,7 @@ impl StartFailures {
 
 impl Stage {
     pub(crate) fn new(setup: StageSetup) -> Self {
-        let feeds = Feeds::new(setup.keep_order, setup.runs_empty);
+        let feeds = Feeds::new(setup.keep_order, setup.runs_empty, setup.spread.clone());
         Self {
             setup,
             pending: BTreeMap::new(),

@@ -50,6 +50,7 @@ fn environment(memory_bytes: usize) -> Environment {
         memory_bytes,
         spill: None,
         partition: 0,
+        hot_keys: None,
     }
 }
 

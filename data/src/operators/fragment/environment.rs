@@ -10,6 +10,8 @@ use datafusion_execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion_execution::memory_pool::FairSpillPool;
 use datafusion_execution::runtime_env::RuntimeEnvBuilder;
 
+use super::hot::HotKeys;
+
 /// The least that sorting can do with.
 const MIN_MEMORY_BYTES: usize = 4 << 20;
 /// Of the operators of a plan, about so many sort at once on each thread, where sides of joins are sorted.
@@ -38,6 +40,8 @@ pub(crate) struct Environment {
     pub(crate) spill: Option<SpillPlace>,
     /// Which partition the rows are.
     pub(crate) partition: u32,
+    /// Where keys with very many rows are named; `None`: nobody asks.
+    pub(crate) hot_keys: Option<HotKeys>,
 }
 
 /// A folder for rows that have no room, and how much of its disk others shall find free: this share of it, or these bytes,

@@ -97,6 +97,11 @@ impl FragmentFeed {
         });
     }
 
+    /// What was read and not handed out.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &RecordBatch> + Clone {
+        self.held.iter()
+    }
+
     /// Rows that were read and not handed out, and their bytes.
     pub(super) fn held(&self) -> (u64, u64) {
         let held = self.held.iter();

@@ -26,7 +26,7 @@ use super::drive::{Run, leaf};
 use super::environment::Environment;
 use super::failure;
 use super::feed::{FragmentFeed, nullable};
-use super::keys::{key_type, place_of};
+use super::keys::{key_type, keys_like, place_of};
 use crate::error::quoted;
 use crate::graph::{Join, JoinKind, JoinNaming};
 
@@ -118,24 +118,20 @@ fn begin_by(
         .map_err(|why| TaskFailure::new(ErrorCode::InvalidArgument, format!("{STEP}: {why}")))?;
     left.bring_into(&layout.left);
     right.bring_into(&layout.right);
-    let how = choose(join, left.held(), right.held(), environment);
+    let (left_held, right_held) = (left.held(), right.held());
+    if let Some(hot) = &environment.hot_keys {
+        let is_left = left_held.1 >= right_held.1;
+        let keys = join
+            .keys
+            .iter()
+            .map(|(one, other)| if is_left { one } else { other });
+        hot.look_for(keys.collect(), if is_left { left } else { right });
+    }
+    let how = choose(join, left_held, right_held, environment);
     layout
         .begin(join, how, environment)
         .map(Some)
         .map_err(|error| failure(STEP, &error))
-}
-
-/// A side of which nobody knows a column, because it has no rows: just its keys, of the types of the other side.
-fn keys_like<'a>(
-    other: &SchemaRef,
-    keys: impl Iterator<Item = (&'a String, &'a String)>,
-) -> SchemaRef {
-    let field = |(there, here): (&String, &String)| {
-        let kind = other.field_with_name(there);
-        let kind = kind.map_or(DataType::Null, |field| field.data_type().clone());
-        Field::new(here, kind, true)
-    };
-    Arc::new(Schema::new(keys.map(field).collect::<Vec<_>>()))
 }
 
 /// By which operator.

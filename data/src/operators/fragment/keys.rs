@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::columns;
 use crate::error::quoted;
@@ -42,4 +42,17 @@ pub(super) fn key_type(left: &Field, right: &Field) -> std::result::Result<DataT
             right.data_type()
         )
     })
+}
+
+/// A side of which nobody knows a column, because it has no rows: just its keys, of the types of the other side.
+pub(super) fn keys_like<'a>(
+    other: &SchemaRef,
+    keys: impl Iterator<Item = (&'a String, &'a String)>,
+) -> SchemaRef {
+    let field = |(there, here): (&String, &String)| {
+        let kind = other.field_with_name(there);
+        let kind = kind.map_or(DataType::Null, |field| field.data_type().clone());
+        Field::new(here, kind, true)
+    };
+    Arc::new(Schema::new(keys.map(field).collect::<Vec<_>>()))
 }

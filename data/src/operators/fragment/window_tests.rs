@@ -82,6 +82,7 @@ fn run(
         memory_bytes,
         spill: None,
         partition: 0,
+        hot_keys: None,
     };
     let rows = Box::new(Batches(vec![rows].into_iter()));
     let mut stream = open(&Fragment::Window(window.clone()), vec![rows], environment);

@@ -58,8 +58,28 @@ pub struct Joining {
     pub join: Join,
     /// How many parts both sides are cut into by their keys, if they are.
     pub partitions: u32,
-    /// All parts of the left get all of the right, however large it is.
-    pub is_broadcast: bool,
+    /// What somebody knows of the sides.
+    pub hint: Option<Hint>,
+}
+
+/// What a user knows of the sides of a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// The right is small: all parts of the left get all of it, however large it is.
+    Broadcast,
+    /// A few keys have many rows.
+    Salt,
+}
+
+impl Hint {
+    /// The hint of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "broadcast" => Some(Self::Broadcast),
+            "salt" => Some(Self::Salt),
+            _ => None,
+        }
+    }
 }
 
 /// One row of each group; one row of everything where there are no keys.

@@ -84,6 +84,58 @@ fn small_neighbouring_partitions_become_one_input_up_to_a_size() {
     assert_eq!(inputs(320 * ROW_BYTES), 1);
 }
 
+/// A join of two shuffles, the first partition of which has 200 of 320 rows.
+fn skewed(spread: Option<usize>) -> Scenario {
+    let giver = Shape {
+        partitions: 4,
+        ..Shape::default()
+    };
+    let join = Shape {
+        spread,
+        workers: 8,
+        ..Shape::default()
+    };
+    let mut scenario = Scenario::chain(vec![40; 8], vec![giver.clone(), giver, join]);
+    scenario.splits[1] = vec![40; 8];
+    let kind = EdgeKind::Exchange { partitions: 4 };
+    scenario.edges = vec![
+        Edge {
+            from: 0,
+            to: 2,
+            kind,
+        },
+        Edge {
+            from: 1,
+            to: 2,
+            kind,
+        },
+    ];
+    scenario
+}
+
+#[test]
+fn partition_that_is_much_larger_than_others_becomes_several_inputs() {
+    for (spread, inputs, cut) in [
+        (None, 4, (0, 0)),
+        (Some(0), 6, (1, 3)),
+        (Some(1), 6, (1, 3)),
+    ] {
+        let mut world = start(skewed(spread));
+        let mut most_workers = 0;
+        while world.outcome.is_none() {
+            world.step();
+            most_workers = most_workers.max(world.executor.workers(2).0);
+        }
+        world.run_on();
+        assert_eq!(world.outcome, Some(Ok(())));
+        assert_eq!(world.inputs_given(2), inputs);
+        assert_eq!(world.executor.cut_partitions(2), cut);
+        assert_eq!(most_workers, inputs, "all inputs have a worker at once");
+        let rows = if spread.is_some() { 320 } else { 640 };
+        assert_eq!(world.received.len(), rows);
+    }
+}
+
 #[test]
 fn gather_of_nothing_is_one_empty_input() {
     let mut scenario = Scenario::chain(Vec::new(), vec![Shape::default(); 2]);

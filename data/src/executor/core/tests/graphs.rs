@@ -57,6 +57,14 @@ impl Scenario {
         self.edges.iter().filter(move |edge| edge.from == stage)
     }
 
+    /// The feed whose partitions may be cut, if the stage has two exchanges.
+    pub(super) fn spread_feed(&self, stage: usize) -> Option<usize> {
+        let mut edges = self.edges_to(stage).map(|edge| edge.kind);
+        let is_exchange = |kind: Option<EdgeKind>| matches!(kind, Some(EdgeKind::Exchange { .. }));
+        let are_two = is_exchange(edges.next()) && is_exchange(edges.next());
+        self.stages[stage].spread.filter(|_| are_two)
+    }
+
     /// Partitions that the blocks of the stage are of.
     fn partitions(&self, stage: usize) -> u32 {
         let count = self.stages[stage].partitions;
@@ -96,7 +104,10 @@ impl Scenario {
             let edges = self
                 .edges_to(stage)
                 .filter(|edge| edge.kind != EdgeKind::Broadcast);
-            let edges: Vec<&Edge> = edges.collect();
+            let mut edges: Vec<&Edge> = edges.collect();
+            if let Some(feed) = self.spread_feed(stage) {
+                edges = vec![edges[feed]];
+            }
             let partitions = edges.first().map_or(1, |edge| match edge.kind {
                 EdgeKind::Exchange { partitions } => partitions,
                 EdgeKind::Forward | EdgeKind::Broadcast => 1,
@@ -141,8 +152,16 @@ impl World {
     /// The rows of an input; what is broadcast comes whole.
     pub(super) fn rows_of_feeds(&self, stage: usize, feeds: &[Vec<BlockSlice>]) -> Vec<u64> {
         let mut all = Vec::new();
-        for (edge, parts) in self.scenario.edges_to(stage).zip(feeds) {
+        let spread = self.scenario.spread_feed(stage);
+        for (feed, (edge, parts)) in self.scenario.edges_to(stage).zip(feeds).enumerate() {
             let rows = parts.iter().flat_map(|part| self.rows_of(part));
+            if spread.is_some_and(|own| own != feed)
+                && matches!(edge.kind, EdgeKind::Exchange { .. })
+            {
+                let own = spread.map_or(&[][..], |own| &feeds[own]);
+                self.check_partner(edge, rows.collect(), own);
+                continue;
+            }
             if edge.kind == EdgeKind::Broadcast {
                 let mut rows: Vec<u64> = rows.collect();
                 let mut expected = self.stage_rows[edge.from].clone();
@@ -154,6 +173,39 @@ impl World {
             }
         }
         all
+    }
+}
+
+impl World {
+    /// Rows of a feed that may be cut meet all rows of their partitions that the other feed has.
+    fn check_partner(&self, edge: &Edge, rows: Vec<u64>, own: &[BlockSlice]) {
+        let EdgeKind::Exchange { partitions } = edge.kind else {
+            return;
+        };
+        let of = |row: &u64| match partitions {
+            1 => 0,
+            _ => partition_of(*row, partitions),
+        };
+        let met: BTreeSet<u32> = own
+            .iter()
+            .flat_map(|part| self.rows_of(part))
+            .map(|row| of(&row))
+            .collect();
+        let in_met = |rows: &[u64]| {
+            let mut rows: Vec<u64> = rows
+                .iter()
+                .copied()
+                .filter(|row| met.contains(&of(row)))
+                .collect();
+            rows.sort_unstable();
+            rows
+        };
+        let expected = in_met(&self.stage_rows[edge.from]);
+        assert_eq!(
+            in_met(&rows),
+            expected,
+            "EXE-3: a piece has all of the other feed"
+        );
     }
 }
 
@@ -207,18 +259,20 @@ pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
             1u32..6,
             prop_oneof![Just(0u64), 1u64..500],
             inputs,
+            prop::option::of(0usize..2),
         ),
         1..9,
     );
     (scenarios(), stages).prop_map(|(scenario, drawn)| {
         let rows = scenario.splits[0].clone();
         let (mut shapes, mut all_inputs) = (Vec::new(), Vec::new());
-        for (shape, growth, partitions, bundle_bytes, inputs) in drawn {
+        for (shape, growth, partitions, bundle_bytes, inputs, spread) in drawn {
             shapes.push(Shape {
                 row_limit: None,
                 growth,
                 partitions,
                 bundle_bytes,
+                spread,
                 ..shape
             });
             all_inputs.push(inputs);

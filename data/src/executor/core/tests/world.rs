@@ -7,6 +7,7 @@ use aktis_common::resources::{ResourceRequest, ResourceSet};
 
 use super::super::event::*;
 use super::super::sizing::StageDemand;
+use super::super::skew::Spread;
 use super::super::stage::StageSetup;
 use super::super::*;
 use super::graphs::{Cut, Growth};
@@ -30,6 +31,8 @@ pub(super) struct Shape {
     pub(super) runs_empty: bool,
     /// Gives the same blocks when it runs again; it counts where no block gets lost.
     pub(super) is_repeatable: bool,
+    /// Of two exchanges, the feed whose rows it gives: of a partition an input may have a part of them, and all of the other.
+    pub(super) spread: Option<usize>,
 }
 
 impl Default for Shape {
@@ -44,6 +47,7 @@ impl Default for Shape {
             partitions: 1,
             runs_empty: false,
             is_repeatable: true,
+            spread: None,
         }
     }
 }
@@ -177,6 +181,11 @@ impl World {
                 makes_blocks: !scenario.is_sink(index),
                 runs_empty: shape.runs_empty,
                 is_repeatable: shape.is_repeatable || scenario.losses > 0,
+                spread: scenario.spread_feed(index).map(|feed| Spread {
+                    feeds: vec![feed],
+                    times_mean: 2,
+                    least_bytes: 1,
+                }),
             };
             let demand = StageDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
