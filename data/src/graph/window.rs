@@ -36,7 +36,7 @@ pub struct WindowCall {
     pub function: String,
     /// Whether it is one over many rows, that needs no window: `sum`.
     pub is_aggregate: bool,
-    /// Columns and values.
+    /// WindowColumns and values.
     pub arguments: Vec<Expression>,
     /// The order in which it sees the rows. Those of all calls of a window differ in columns of its partition alone.
     pub order: Vec<RangeKey>,
@@ -53,13 +53,13 @@ pub struct WindowCall {
 }
 
 /// The columns that a window reads, and those that pass by: computed before it, with types that the plan knows.
-struct Columns<'a> {
+struct WindowColumns<'a> {
     plan: &'a WindowPlan,
     all: Vec<NamedExpression>,
     fields: Vec<Field>,
 }
 
-impl Columns<'_> {
+impl WindowColumns<'_> {
     /// The column of the expression: its own, or one that is computed for it.
     fn of(&mut self, what: &str, expr: &Expr) -> Result<String, PlanError> {
         let input = self.plan.input.schema();
@@ -98,7 +98,7 @@ impl StageCutter {
     pub(super) fn window(&mut self, plan: &WindowPlan) -> Result<(), PlanError> {
         self.visit(&plan.input)?;
         let own = names_of(plan.input.schema());
-        let mut columns = Columns {
+        let mut columns = WindowColumns {
             plan,
             all: Vec::new(),
             fields: Vec::new(),
@@ -153,7 +153,7 @@ impl StageCutter {
 
 fn partition_of(
     call: &WindowFunction,
-    columns: &mut Columns<'_>,
+    columns: &mut WindowColumns<'_>,
 ) -> Result<Vec<String>, PlanError> {
     let mut partition = Vec::new();
     for (place, expr) in call.params.partition_by.iter().enumerate() {
@@ -169,7 +169,7 @@ fn partition_of(
 fn call_of(
     index: usize,
     call: &WindowFunction,
-    columns: &mut Columns<'_>,
+    columns: &mut WindowColumns<'_>,
 ) -> Result<WindowCall, PlanError> {
     let params = &call.params;
     let mut arguments = Vec::with_capacity(params.args.len());

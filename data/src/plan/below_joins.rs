@@ -16,7 +16,7 @@ use datafusion_optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::nodes::relation::{Joining, Relation, RelationNode, columns_of};
 use crate::graph::{Join, JoinKind};
-use crate::operators::fragment::{Layout, Side};
+use crate::operators::fragment::{JoinedSide, Layout};
 
 /// The rule.
 #[derive(Debug)]
@@ -124,8 +124,8 @@ impl Sides {
         let mut names = [Names::default(), Names::default()];
         for (name, kind, side, place) in layout.origins() {
             let (own, other) = match side {
-                Side::Left => (0, 1),
-                Side::Right => (1, 0),
+                JoinedSide::Left => (0, 1),
+                JoinedSide::Right => (1, 0),
             };
             names[own].add(&name, &kind, &inputs[own], place);
             // One zero is equal to another, and may be told from it.

@@ -1,6 +1,7 @@
 """Joins of sides one key of which has most of the rows."""
 
 import contextlib
+from typing import Any
 
 import aktis.data
 import numpy
@@ -43,7 +44,8 @@ def told(ds, *names):
 def meant(kind):
     many = pandas.DataFrame({"key": KEYS, "many": numpy.arange(ROWS)})
     if kind in ("inner", "left_outer"):
-        rows = many.merge(FEW, on="key", how=kind.removesuffix("_outer"))
+        how: Any = kind.removesuffix("_outer")
+        rows = many.merge(FEW, on="key", how=how)
         return {"count()": len(rows), "sum(many)": rows["many"].sum(), "sum(few)": rows["few"].sum()}
     found = many["key"].isin(FEW["key"])
     rows = many[found if kind == "left_semi" else ~found]

@@ -36,7 +36,7 @@ pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use hot::HotKeys;
 pub(crate) use join::{How, Layout, output_of as joined};
 pub(crate) use order::order_of;
-pub(crate) use origins::Side;
+pub(crate) use origins::JoinedSide;
 pub(crate) use window::{columns_of as window_columns, over as windowed};
 pub(crate) use zip::{output_of as zipped, rows_differ};
 

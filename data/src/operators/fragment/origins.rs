@@ -6,7 +6,7 @@ use super::join::{Layout, Place};
 
 /// A side of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum JoinedSide {
     /// The first.
     Left,
     /// The second.
@@ -15,11 +15,11 @@ pub(crate) enum Side {
 
 impl Layout {
     /// The columns that are those of one side: their names and types behind the join, the side, and their place there.
-    pub(crate) fn origins(&self) -> impl Iterator<Item = (String, DataType, Side, usize)> {
+    pub(crate) fn origins(&self) -> impl Iterator<Item = (String, DataType, JoinedSide, usize)> {
         self.outputs.iter().filter_map(|output| {
             let (side, place) = match output.place {
-                Place::Left(place) => (Side::Left, place),
-                Place::Right(place) => (Side::Right, place),
+                Place::Left(place) => (JoinedSide::Left, place),
+                Place::Right(place) => (JoinedSide::Right, place),
                 Place::Either(..) | Place::Mark => return None,
             };
             let field = &output.field;
@@ -28,10 +28,10 @@ impl Layout {
     }
 
     /// The place of the column on the other side that a key is equal to.
-    pub(crate) fn partner(&self, side: Side, place: usize) -> Option<usize> {
+    pub(crate) fn partner(&self, side: JoinedSide, place: usize) -> Option<usize> {
         self.keys.iter().find_map(|&(left, right)| match side {
-            Side::Left => (left == place).then_some(right),
-            Side::Right => (right == place).then_some(left),
+            JoinedSide::Left => (left == place).then_some(right),
+            JoinedSide::Right => (right == place).then_some(left),
         })
     }
 }
