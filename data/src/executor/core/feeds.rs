@@ -394,7 +394,7 @@ impl Feeds {
     /// All blocks that are here.
     pub(crate) fn drain(&mut self) -> Vec<(BlockKey, Account)> {
         self.has_begun = true;
-        self.partition_bytes = 0;
+        (self.partition_bytes, self.more_inputs) = (0, 0);
         let (mut arrived, mut blocks): (Vec<Arrived>, Vec<_>) = (Vec::new(), Vec::new());
         for partition in std::mem::take(&mut self.partitions).into_values() {
             arrived.extend(partition.feeds.into_iter().flatten());
