@@ -174,16 +174,20 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use datafusion_expr::{col, lit};
+
     use crate::graph::{Join, JoinKind, JoinNaming};
-    use crate::plan::{Dataset, Joining};
+    use crate::plan::{Dataset, Expression, Joining};
 
     fn joined(kind: JoinKind) -> Dataset {
         let numbers = Dataset::range(10).expect("plans");
-        let column = |name: &str, text: &str| {
-            let column = [(name.to_owned(), text.into())];
-            numbers.with_columns(&column).expect("plans")
+        let column = |name: &str, more: i64| {
+            let sum = Expression::Planned(col("id") + lit(more));
+            numbers
+                .with_columns(&[(name.to_owned(), sum)])
+                .expect("plans")
         };
-        let (left, right) = (column("l", "id + 1"), column("r", "id + 2"));
+        let (left, right) = (column("l", 1), column("r", 2));
         let joining = Joining {
             join: Join {
                 kind,

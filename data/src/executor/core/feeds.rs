@@ -192,8 +192,10 @@ impl Feeds {
 
     /// Nothing more comes along.
     pub(crate) fn end(&mut self, feed: usize) {
+        let was_closed = self.are_closed();
         self.feeds[feed].is_over = true;
-        if !self.are_closed() {
+        // Who gives may end once more, when something of it has been made again.
+        if was_closed && !self.are_closed() {
             self.find_large();
         }
     }
