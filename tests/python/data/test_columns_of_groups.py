@@ -50,6 +50,11 @@ def test_what_the_engine_computes_makes_no_groups():
     assert "Exchange" not in ds.explain() and "Sort" not in ds.explain()
 
 
+def test_workers_of_functions_get_what_they_need():
+    ds = numbers().groupby("k").with_column("share", share(col("v")), resources={"licence": 1}, concurrency=1)
+    assert "licence" in ds.explain()
+
+
 def test_all_rows_are_one_group_without_keys():
     rows = numbers().groupby(None).with_column("share", share(col("v"))).take_all()
     assert sum(row["share"] for row in rows) == pytest.approx(1)

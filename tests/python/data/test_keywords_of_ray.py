@@ -114,6 +114,7 @@ data.GroupedData.mean: on ignore_nulls
 data.GroupedData.min: on ignore_nulls
 data.GroupedData.std: on ddof ignore_nulls
 data.GroupedData.sum: on ignore_nulls
+data.GroupedData.with_column: column_name expr *function
 data.ReadTask: read_fn metadata schema per_task_row_limit
 data.TaskPoolStrategy: size
 data.aggregate.AbsMax: on ignore_nulls alias_name zero_factory

@@ -109,9 +109,11 @@ class Steps:
 class GroupSteps(Steps):
     """The same over the rows of each group: a function in Python is called with those of one."""
 
-    def __init__(self, plan: Any, keys: list[str]) -> None:
+    def __init__(self, plan: Any, keys: list[str], workers: Mapping[str, Any]) -> None:
         super().__init__(plan)
         self._keys = keys
+        #: What the workers of functions need, and how many there are.
+        self._workers = workers
 
     def _map(self, udf: _trees.Udf, call: Called, reads: list[str], name: str) -> None:
         if isinstance(call.function, StructField):
@@ -127,7 +129,7 @@ class GroupSteps(Steps):
             definition=definition.data,
             captured=definition.captured,
             name=shown,
-            compute=_functions.compute_of(function),
+            compute=_functions.compute_of(function, **self._workers),
             batch_rows=WHOLE_PARTITION,
         )
 

@@ -248,7 +248,8 @@ class GroupedData:
             column_name: the column's name; one that is there is replaced where it stands.
             expr: an expression of :mod:`aktis.data.expressions`. What the engine computes of it needs no groups, and does not make
                 any.
-            hints: Ray's options of workers, which have no effect.
+            hints: ``compute``, ``concurrency``, ``num_cpus``, ``num_gpus``, ``memory``, ``resources``: of the workers that functions in
+                Python run in, as in :meth:`Dataset.map_batches`; without such a function they have no effect.
 
         Returns:
             A dataset of all rows, in any order, with the column.
@@ -268,13 +269,14 @@ class GroupedData:
         [{'k': 1, 'v': 5, 'more': 0}, {'k': 1, 'v': 7, 'more': 2}, {'k': 2, 'v': 3, 'more': 0}]
         """
         Keywords("with_column", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
+        workers = {name: value for name, value in hints.items() if name in COLUMN_HINTS}
         if not isinstance(column_name, str) or not column_name:
             # Ray Data's class.
             raise ValueError(f"with_column(): the name of a column is text, not {column_name!r}")
         tree = expression_of(f"with_column(): {column_name!r}", expr)
         if not has_functions(tree):
             return self._dataset.with_column(column_name, expr)
-        steps = GroupSteps(self._dataset._plan, self._keys)
+        steps = GroupSteps(self._dataset._plan, self._keys, workers)
         steps.compute({column_name: tree})
         return self._dataset._then(steps.finished())
 
