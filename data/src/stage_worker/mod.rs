@@ -37,7 +37,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::graph::{MapCall, Operator, PartitionBy, StageTask};
+use crate::graph::{GroupTask, MapCall, Operator, PartitionBy, StageTask};
 use crate::operators::feeds::{self, FeedInput, FeedStream};
 use crate::operators::fragment::{Environment, HotKeys, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
@@ -147,12 +147,7 @@ impl StageWorker {
             blocks,
         };
         let (streams, bounds) = match &self.task.group {
-            Some(group) => {
-                let (stream, steps) = group::open(group, opened, &self.environment(0, None))?;
-                meters.count_group(steps);
-                let schema = None;
-                (vec![FeedStream { stream, schema }], Vec::new())
-            }
+            Some(group) => self.open_group(group, opened, &mut meters)?,
             None => {
                 self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
             }
@@ -220,6 +215,19 @@ impl StageWorker {
             noting: is_noted.then(|| Noting::new(PathBuf::from(input.journal), input.noted_rows)),
         });
         Ok(())
+    }
+
+    /// The rows of stages that run here together.
+    fn open_group(
+        &self,
+        group: &GroupTask,
+        opened: Opened,
+        meters: &mut StageMeters,
+    ) -> Result<(Vec<FeedStream>, Vec<RecordBatch>), TaskFailure> {
+        let (stream, steps) = group::open(group, opened, &self.environment(0, None))?;
+        meters.count_group(steps);
+        let schema = None;
+        Ok((vec![FeedStream { stream, schema }], Vec::new()))
     }
 
     /// The rows of every feed, and the bounds of partitions.
