@@ -36,8 +36,10 @@ use crate::inbox::Mailbox;
 const READ_BYTES: usize = 256 << 10;
 /// Messages between a socket and the network: bounds what one lane keeps in memory.
 const PIPE_MESSAGES: usize = 8;
-/// How often a lane socket that is about to be made is looked for.
+/// How often a lane socket that is about to be made is looked for, and when it takes longer than with most workers.
 const LANE_POLL: Duration = Duration::from_millis(1);
+const LATE_LANE_POLL: Duration = Duration::from_millis(20);
+const MOST_LANES_ARE_THERE: Duration = Duration::from_millis(100);
 /// A worker that has no lane socket after this time was given up.
 const LONGEST_WAIT_FOR_LANE: Duration = Duration::from_secs(60);
 /// A route is a few dozen bytes.
@@ -133,15 +135,17 @@ fn lane_path(lane_dir: &Path, worker: WorkerId) -> PathBuf {
 
 /// Tells the loop when a worker's lane socket is there: only then may its address be given away.
 ///
-/// A worker learns where its socket goes from the reply to its hello, and has no reason to say when it is done. The time
-/// limit of its start ends this too.
+/// A worker learns where its socket goes from the reply to its hello, and the socket appears when it takes connections: a frame that
+/// says so would come later. The time limit of the worker's start ends this too.
 pub(crate) async fn await_lane(lane: PathBuf, worker: WorkerId, mailbox: Mailbox) {
-    let deadline = tokio::time::Instant::now() + LONGEST_WAIT_FOR_LANE;
+    let begun = tokio::time::Instant::now();
     while !lane.exists() {
-        if tokio::time::Instant::now() > deadline {
-            return;
-        }
-        tokio::time::sleep(LANE_POLL).await;
+        let pause = match begun.elapsed() {
+            waited if waited > LONGEST_WAIT_FOR_LANE => return,
+            waited if waited > MOST_LANES_ARE_THERE => LATE_LANE_POLL,
+            _ => LANE_POLL,
+        };
+        tokio::time::sleep(pause).await;
     }
     mailbox.event(Event::LaneOpen { worker });
 }
