@@ -19,7 +19,7 @@ def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
         import os
         from aktis._process import shared_modules
         before = dict(os.environ)
-        shared_modules.load(["numpy", "pandas", "pyarrow"])
+        shared_modules.load(shared_modules.MODULES)
         import sys
         print(all(name in sys.modules for name in shared_modules.MODULES))
         print(len(os.listdir("/proc/self/task")), os.environ == before)

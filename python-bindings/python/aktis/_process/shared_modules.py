@@ -1,7 +1,7 @@
 """Modules that the workers of a node share: the zygote imports them, and its forks find them there.
 
-Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process. Forked from a zygote that has
-them, a worker pays neither. They are imported when the first stage of a dataset with a Python function starts, and ahead,
+Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process, and what the stages of a dataset
+import of ``aktis.data`` another tenth. Forked from a zygote that has them, a worker pays neither. They are imported when the first stage of a dataset with a Python function starts, and ahead,
 when the zygote is idle for a moment, if the driver has them or has imported ``aktis.data``. What a fork must not inherit is put right here:
 
 - OpenBLAS starts threads at its import. It ends them before a fork, by itself, and starts as many anew in the process
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 #: The modules for which all this is known to be enough.
-MODULES = ("numpy", "pandas", "pyarrow")
+MODULES = ("numpy", "pandas", "pyarrow", "aktis.data._worker")
 
 
 def likely_modules() -> list[str]:
@@ -28,7 +28,7 @@ def likely_modules() -> list[str]:
 
     >>> import aktis.data
     >>> likely_modules()
-    ['numpy', 'pandas', 'pyarrow']
+    ['numpy', 'pandas', 'pyarrow', 'aktis.data._worker']
     """
     return [name for name in MODULES if name in sys.modules or "aktis.data" in sys.modules]
 

@@ -16,7 +16,6 @@ from pyarrow import fs
 
 from .arrow import ArrowFiles
 from .backend import Files
-from .http import WebFiles
 from .requests import made
 from .spec import MemoryFiles, SpecFiles
 from .store import Store
@@ -46,6 +45,8 @@ def chosen_store(function: str, paths: Sequence[str], filesystem: Any = None) ->
     if not paths or schemes == {None}:
         return None, list(paths)
     if schemes <= {"http", "https"}:
+        from .http import WebFiles  # not before: it takes longer to import than everything else here
+
         return Store(WebFiles(), ""), list(paths)
     if len(schemes) > 1:
         named = ", ".join(sorted("local" if scheme is None else f"{scheme}://" for scheme in schemes))

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from aktis.data import _folders
 
 from .backend import Entry
-from .choosing import chosen_store
 from .spec import MemoryFiles
 from .store import Store, is_of_a_job
 
@@ -32,6 +31,8 @@ class Far(NamedTuple):
 
 def far_folder(function: str, path: Any, filesystem: Any) -> Far | None:
     """The folder that a path means; ``None``: it is local."""
+    from .choosing import chosen_store  # not before: workers need nothing of it, and it takes long to import
+
     store, (name,) = chosen_store(function, [os.fspath(path)], filesystem)
     if store is None:
         return None
