@@ -214,10 +214,12 @@ impl NodeLink {
     pub(crate) fn request_async(&self, kind: Kind, callback: AnswerCallback) -> u64 {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         self.pending.lock().insert(id, Pending::Callback(callback));
-        if !self.send(id, kind, Urgency::Now)
-            && let Some(Pending::Callback(callback)) = self.pending.lock().remove(&id)
-        {
-            callback(Err(raylet_gone()));
+        if !self.send(id, kind, Urgency::Now) {
+            // Unlocked before the callback runs, which may ask for something itself.
+            let unanswered = self.pending.lock().remove(&id);
+            if let Some(Pending::Callback(callback)) = unanswered {
+                callback(Err(raylet_gone()));
+            }
         }
         id
     }

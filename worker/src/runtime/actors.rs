@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{ActorId, ObjectId, TaskId};
-use aktis_lane::Urgency;
+use aktis_lane::{SIGNAL_SLICE, Urgency, WaitEnd, Waiter};
 use aktis_proto::v1 as wire;
 use wire::node_frame::Kind;
 
@@ -132,7 +132,9 @@ impl Runtime {
                 let failure = as_actor_death(actor, &class, failure);
                 runtime.with_core(|core, effects| core.actor_dead(actor, failure, effects));
             }
+            runtime.0.births.end(actor);
         });
+        self.0.births.begin(actor);
         self.0.node.request_async(Kind::GcsCall(call), callback);
     }
 
@@ -219,8 +221,27 @@ impl Runtime {
             cause: "killed by kill()".to_owned(),
             is_graceful: false,
         };
+        self.wait_until_made(actor.actor)?;
         self.call_gcs::<_, wire::Empty>("KillActor", &request)
             .map(drop)
+    }
+
+    fn wait_until_made(&self, actor: ActorId) -> Result<(), TaskFailure> {
+        let waiter = Arc::new(Waiter::new(1));
+        let made = Arc::clone(&waiter);
+        self.0
+            .births
+            .after(actor, Box::new(move || made.count_down()));
+        loop {
+            match self.reactor().wait(&waiter, None, Some(SIGNAL_SLICE)) {
+                WaitEnd::Interrupted if (self.0.interrupt)() => {
+                    let message = "interrupted by a signal";
+                    return Err(TaskFailure::new(ErrorCode::Cancelled, message));
+                }
+                WaitEnd::Interrupted => {}
+                _ => return Ok(()),
+            }
+        }
     }
 
     pub(super) fn on_actor_alive(

@@ -115,8 +115,11 @@ impl Runtime {
             method: "KillActor".to_owned(),
             body: request.encode_to_vec().into(),
         };
-        self.0
-            .node
-            .request_async(Kind::GcsCall(call), Box::new(|_| {}));
+        let runtime = self.clone();
+        let kill = move || {
+            let node = &runtime.0.node;
+            node.request_async(Kind::GcsCall(call), Box::new(|_| {}));
+        };
+        self.0.births.after(actor, Box::new(kill));
     }
 }

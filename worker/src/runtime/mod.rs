@@ -26,6 +26,7 @@ mod actor_start;
 mod actors;
 mod api;
 mod at_work;
+mod births;
 mod calls;
 mod cancel;
 mod carry_out;
@@ -112,6 +113,7 @@ struct Inner {
     trim_at: Mutex<Option<Instant>>,
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
+    births: births::Births,
     /// What waits for a descriptor.
     postponed: Mutex<postponed::Postponed>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,

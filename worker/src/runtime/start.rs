@@ -146,6 +146,7 @@ impl Runtime {
             queued_limit_bytes: config.queued_limit_bytes,
             trim_at: Mutex::new(None),
             obituaries: Mutex::default(),
+            births: super::births::Births::default(),
             postponed: Mutex::default(),
             lane_thread: Mutex::new(None),
         })))
