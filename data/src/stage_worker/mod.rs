@@ -66,6 +66,8 @@ pub fn register(registry: NativeRegistry) -> NativeRegistry {
     registry.with_actor(STAGE_WORKER, |context, input, captured| {
         let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
         let node = context.runtime.greeting();
+        // It may wait for its dataset's consumer for as long as that likes.
+        context.runtime.rest_when_idle();
         let worker = StageWorker::new(spec, captured)?;
         Ok(Box::new(worker.spilling_into(SpillPlace {
             folder: Path::new(&node.spill_dir).join(SPILL_FOLDER),

@@ -24,14 +24,24 @@ pub struct LoopWatch(Arc<WatchedFd>);
 impl Runtime {
     /// The next piece of work for the calling executor thread. `None`: look for signals and call again.
     pub fn next_work(&self, slice: Option<Duration>) -> Option<Work> {
-        let work = self.queue().next(self.reactor(), slice)?;
+        let Some(work) = self.queue().next(self.reactor(), slice) else {
+            self.0.rest.found_nothing(&self.0.node);
+            return None;
+        };
         mark(Point::Taken);
+        self.0.rest.found_work(&self.0.node);
         if let Work::Call(call) = &work
             && !call.is_actor_call()
         {
             *self.0.job.lock() = call.job();
         }
         Some(work)
+    }
+
+    /// This process has one executor thread, which is the actor's whose constructor calls this. From now on others have the
+    /// actor's CPUs while nobody calls it for a second or longer.
+    pub fn rest_when_idle(&self) {
+        self.0.rest.want();
     }
 
     /// The next piece of work for an event loop that is the executor, if there is one.

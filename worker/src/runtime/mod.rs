@@ -45,6 +45,7 @@ mod object_stream;
 mod objects;
 mod postponed;
 mod remote;
+mod rest;
 mod start;
 mod strangers;
 mod streams;
@@ -114,6 +115,7 @@ struct Inner {
     /// Why workers died, as the raylet said, to explain closed lanes.
     obituaries: Mutex<obituaries::Obituaries>,
     births: births::Births,
+    rest: rest::Rest,
     /// What waits for a descriptor.
     postponed: Mutex<postponed::Postponed>,
     lane_thread: Mutex<Option<std::thread::JoinHandle<()>>>,

@@ -147,6 +147,7 @@ impl Runtime {
             trim_at: Mutex::new(None),
             obituaries: Mutex::default(),
             births: super::births::Births::default(),
+            rest: super::rest::Rest::default(),
             postponed: Mutex::default(),
             lane_thread: Mutex::new(None),
         })))

@@ -1,0 +1,47 @@
+"""Datasets that are not read on have their CPUs for nobody."""
+
+import aktis
+import aktis.data
+import numpy
+import pytest
+
+#: Far more than a dataset keeps ready for its consumer.
+ROWS = 4_000
+
+
+@pytest.fixture
+def cpu():
+    """A session of one CPU, and of memory for a few blocks."""
+    aktis.shutdown()
+    aktis.init(num_cpus=1, object_store_memory=100 << 20, log_to_driver=False)
+    yield
+    aktis.shutdown()
+
+
+def large(batch):
+    return {"id": batch["id"], "large": numpy.zeros((len(batch["id"]), 20_000))}
+
+
+@pytest.mark.timeout(120)
+def test_iterator_that_is_not_read_on_leaves_its_cpu_to_others_and_goes_on_later(cpu):
+    batches = iter(aktis.data.range(ROWS).map_batches(large, batch_size=50).iter_batches(batch_size=100))
+    ids = [*next(batches)["id"]]
+    other = aktis.data.range(10).map_batches(lambda batch: {"id": batch["id"] + 1})
+    assert sorted(row["id"] for row in other.take_all()) == [*range(1, 11)]
+
+    @aktis.remote
+    def task():
+        return "done"
+
+    assert aktis.get(task.remote()) == "done"
+    for batch in batches:
+        ids.extend(batch["id"])
+    assert sorted(ids) == [*range(ROWS)]
+
+
+@pytest.mark.timeout(120)
+def test_three_iterators_that_are_not_read_on_leave_room_for_a_fourth_dataset(cpu):
+    paused = [iter(aktis.data.range(ROWS).map_batches(large, batch_size=50).iter_batches()) for _ in range(3)]
+    for batches in paused:
+        next(batches)
+    assert aktis.data.range(10).map_batches(lambda batch: batch).count() == 10
