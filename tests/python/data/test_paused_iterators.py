@@ -10,10 +10,10 @@ ROWS = 4_000
 
 
 @pytest.fixture
-def cpu():
-    """A session of one CPU, and of memory for a few blocks."""
+def cpu(request):
+    """A session of one CPU, and of memory for a few blocks of as many datasets as the test says."""
     aktis.shutdown()
-    aktis.init(num_cpus=1, object_store_memory=100 << 20, log_to_driver=False)
+    aktis.init(num_cpus=1, object_store_memory=request.param * (100 << 20), log_to_driver=False)
     yield
     aktis.shutdown()
 
@@ -22,7 +22,7 @@ def large(batch):
     return {"id": batch["id"], "large": numpy.zeros((len(batch["id"]), 20_000))}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.parametrize("cpu", [1], indirect=True)
 def test_iterator_that_is_not_read_on_leaves_its_cpu_to_others_and_goes_on_later(cpu):
     batches = iter(aktis.data.range(ROWS).map_batches(large, batch_size=50).iter_batches(batch_size=100))
     ids = [*next(batches)["id"]]
@@ -39,7 +39,7 @@ def test_iterator_that_is_not_read_on_leaves_its_cpu_to_others_and_goes_on_later
     assert sorted(ids) == [*range(ROWS)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.parametrize("cpu", [6], indirect=True)
 def test_three_iterators_that_are_not_read_on_leave_room_for_a_fourth_dataset(cpu):
     paused = [iter(aktis.data.range(ROWS).map_batches(large, batch_size=50).iter_batches()) for _ in range(3)]
     for batches in paused:
