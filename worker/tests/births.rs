@@ -104,5 +104,7 @@ fn actor_that_is_killed_at_once_is_killed_when_the_head_has_heard_of_it() {
 
 fn unrelated_handle(runtime: &Runtime) -> ActorHandle {
     let actor = aktis_common::ids::ActorId::random();
-    runtime.adopt_actor(actor, 0, "another", None).expect("open")
+    runtime
+        .adopt_actor(actor, 0, "another", None)
+        .expect("open")
 }
