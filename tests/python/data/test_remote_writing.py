@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 
 import aktis.data
@@ -9,6 +10,7 @@ import numpy
 import pyarrow
 import pyarrow.dataset
 import pytest
+from aktis.data.datasource import FilenameProvider
 from pyarrow import fs, parquet
 
 from .object_store import ObjectStore
@@ -130,6 +132,49 @@ class TestModes:
         assert [entry.name.startswith(".") for entry in (tmp_path / "a/b").iterdir()] == [False]
         with pytest.raises(NotImplementedError, match="memory:// belong to this process"):
             aktis.data.range(5).write_csv("memory://out")
+
+
+class Named(FilenameProvider):
+    def get_filename_for_task(self, write_uuid, task_index):
+        return f"part-{write_uuid}-{task_index:03}.{self.file_format}"
+
+
+class Same(FilenameProvider):
+    def get_filename_for_task(self, write_uuid, task_index):
+        return "same.csv"
+
+
+class TestNames:
+    def test_provider_names_the_files_as_in_a_folder_here(self, store, tmp_path):
+        ds = aktis.data.range(100, override_num_blocks=2).map_batches(
+            lambda batch: {"id": batch["id"], "k": batch["id"] % 2}
+        )
+        for write, ending, options in (
+            ("write_parquet", "parquet", {}),
+            ("write_csv", "csv", {"max_rows_per_file": 30}),
+            ("write_csv", "csv", {"partition_cols": ["k"]}),
+        ):
+            folder = f"{write}{len(options)}{'k' if 'partition_cols' in options else ''}"
+            getattr(ds, write)(tmp_path / folder, filename_provider=Named(file_format=ending), **options)
+            getattr(ds, write)(store.url(folder), filename_provider=Named(file_format=ending), **options)
+            here = [
+                str(path.relative_to(tmp_path / folder)) for path in (tmp_path / folder).rglob("*.*") if path.is_file()
+            ]
+            there = [name.partition("/")[2] for name in written(store, folder)]
+            assert without_uuid(there) == without_uuid(name for name in here if not name.startswith("_"))
+        assert hidden(store) == []
+
+    def test_names_that_would_replace_files_are_refused_and_nothing_is_left(self, store):
+        ds = aktis.data.range(100, override_num_blocks=2)
+        with pytest.raises(ValueError, match="does not have the write_uuid"):
+            ds.write_csv(store.url("out"), filename_provider=Same())
+        with pytest.raises(ValueError, match=r"two files would be called .*same\.csv"):
+            ds.write_csv(store.url("out"), filename_provider=Same(), mode="overwrite")
+        assert written(store) == hidden(store) == []
+
+
+def without_uuid(names):
+    return sorted(re.sub(r"part-[0-9a-f]{12}-", "part-U-", name) for name in names)
 
 
 class TestAccidents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from . import _folders, _identities, _running
 from ._context import DataContext
 from ._formats.naming import Style, namer
 from ._save_mode import mode_in_words
-from ._stores.writing import Far, far_folder, is_wanted, warn_of, workplace
+from ._stores.writing import Far, NamingStore, far_folder, is_wanted, warn_of, workplace
 
 #: What ``resume`` may be.
 Resume = Literal["auto"] | bool
@@ -87,10 +88,6 @@ class Output:
     def _write_far(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], far: Far) -> None:
         """Into a folder of a store."""
         self._say_why_not("its folder is not local")
-        if self._provider is not None:
-            raise NotImplementedError(
-                f"{self._function}(filename_provider=...) is not there yet for folders that are not local: rename the files after the job"
-            )
         wanted = mode_in_words(self._mode)
         if not self._try_create_dir and not far.there:
             raise FileNotFoundError(f"{self._function}({far.name!r}, try_create_dir=False): there is no such folder")
@@ -98,11 +95,21 @@ class Output:
             return
         warn_of(self._function, far, is_said=self._mode is not _folders.APPEND)
         with workplace() as folder:
-            place = (far.store.dumped(self._function), far.name, wanted == "overwrite")
-            sink |= {"folder": folder, "prefix": uuid.uuid4().hex[:12], "far": place}
+            prefix, replaces, store = uuid.uuid4().hex[:12], wanted == "overwrite", far.store
+            names = namer(self._function, self._provider, prefix, self._style, adds_files=not replaces)
+            if names is not None:
+                store = NamingStore(store, self._function, prefix, names)
+            place = (store.dumped(self._function), far.name, replaces)
+            sink |= {"folder": folder, "prefix": prefix, "far": place}
             execution = _running.start(plan, ordered=False, sink=sink)
             keep(execution)
-            _running.run(execution)
+            try:
+                _running.run(execution)
+            except OSError as error:
+                if names is not None and error.errno == errno.EINVAL:
+                    # What a provider of names got wrong is no matter of the store's.
+                    raise ValueError(error.strerror) from None
+                raise
 
     def _say_why_not(self, why: str) -> None:
         if not why:

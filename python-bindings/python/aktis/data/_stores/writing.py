@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from aktis.data import _folders
+from aktis.data._formats.naming import Names
 
 from .backend import Entry
 from .spec import MemoryFiles
@@ -88,6 +90,48 @@ def warn_of(function: str, far: Far, *, is_said: bool) -> None:
 def _visible(far: Far, job: str) -> int:
     prefix = job.partition("-")[2]
     return sum(entry.path.rpartition("/")[2].startswith(f"{prefix}_") for entry in far.there)
+
+
+class NamingStore(Store):
+    """A store whose files get the names that a user gives, when all are there."""
+
+    def __init__(self, store: Store, operation: str, prefix: str, names: Names) -> None:
+        super().__init__(store._files, store._prefix)
+        self._operation = operation
+        self._job = prefix
+        self._names = names
+
+    def __getstate__(self) -> Any:
+        return Store(self._files, self._prefix), self._operation, self._job, self._names
+
+    def publish(self, folder: str, new: list[tuple[str, str]], replaces: bool) -> None:
+        """As of any store, under these names."""
+        super().publish(folder, self._renamed(new), replaces)
+
+    def _renamed(self, new: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Numbers of tasks count those inputs that have files, as in a folder here."""
+        by_input: dict[int, list[tuple[str, str]]] = {}
+        for hidden, name in sorted(new, key=lambda file: (self._input(file[1]), file[1])):
+            by_input.setdefault(self._input(name), []).append((hidden, name))
+        files = [
+            (task, number, hidden, *name.rpartition("/")[::2])
+            for task, (_, of_task) in enumerate(sorted(by_input.items()))
+            for number, (hidden, name) in enumerate(of_task)
+        ]
+        try:
+            given = self._names([(task, number, name) for task, number, _, _, name in files])
+        except ValueError as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+        renamed = [(hidden, f"{below}/{name}") for (_, _, hidden, below, _), name in zip(files, given, strict=True)]
+        seen: set[str] = set()
+        for _, name in renamed:
+            if name in seen:
+                raise OSError(errno.EINVAL, f"{self._operation}(): two files would be called {name}")
+            seen.add(name)
+        return renamed
+
+    def _input(self, name: str) -> int:
+        return int(name.rpartition("/")[2].removeprefix(f"{self._job}_").partition("_")[0])
 
 
 @contextlib.contextmanager
