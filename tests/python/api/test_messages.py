@@ -350,7 +350,7 @@ NAMES = [
     ),
     Row("placement groups of util", "aktis.util.placement_group", ("no placement groups", "SPREAD")),
     Row("a method of datasets", "data.range(3).to_dask", ("Dataset.to_dask()", "write_parquet()")),
-    Row("a sink", "data.range(3).write_mongo", ("map_batches()",)),
+    Row("a sink", "data.range(3).write_mongo", ("write_datasink()",)),
     Row("another product", "aktis.serve", ("not in Aktis yet",)),
     Row("a typo", "aktis.get_actr", ("Did you mean 'get_actor'?",)),
     Row("a typo in a reader", "data.read_parqet", ("Did you mean 'read_parquet'?",)),

@@ -28,6 +28,17 @@ AGGREGATE = """
 AbsMax AggregateFn AggregateFnV2 ApproximateQuantile ApproximateTopK AsList Count CountDistinct Max Mean Min
 MissingValuePercentage Quantile Std Sum Unique ValueCounter VectorizedAggregateFnV2 ZeroPercentage
 """
+DATA = """
+ActorPoolStrategy BlockBasedFileDatasink Catalog CatalogAccessMode ClickHouseTableSettings DataContext DataIterator
+DatabricksUnityCatalog Dataset DatasetContext DatasetIterator DatasetSummary Datasink Datasource ExecutionOptions
+ExecutionResources FileShuffleConfig KafkaAuthConfig MixStoppingCondition NodeIdStr Preprocessor RandomSeedConfig ReadTask
+ReaderFormat ResolvedSource RowBasedFileDatasink SaveMode Schema SinkMode TaskPoolStrategy from_arrow from_arrow_refs
+from_blocks from_daft from_dask from_huggingface from_items from_mars from_modin from_numpy from_numpy_refs from_pandas
+from_pandas_refs from_spark from_tf from_torch list_stats_summaries range range_tensor read_audio read_avro read_bigquery
+read_binary_files read_clickhouse read_csv read_databricks_tables read_datasource read_delta read_delta_sharing_tables
+read_hudi read_iceberg read_images read_json read_kafka read_lance read_lerobot read_mcap read_mongo read_numpy read_orc
+read_parquet read_snowflake read_sql read_text read_tfrecords read_unity_catalog read_videos read_webdataset read_zarr
+"""
 CASES = [
     (owner, name)
     for owner, names in (
@@ -35,6 +46,7 @@ CASES = [
         ("GroupedData", GROUPED),
         ("DataIterator", ITERATOR),
         ("aktis.data.aggregate", AGGREGATE),
+        ("aktis.data", DATA),
     )
     for name in names.split()
 ]
@@ -48,6 +60,7 @@ def test_name_is_there_or_refused_with_what_to_use(owner, name):
         "GroupedData": GroupedData(ds, "id"),
         "DataIterator": ds.iterator(),
         "aktis.data.aggregate": aktis.data.aggregate,
+        "aktis.data": aktis.data,
     }
     try:
         assert getattr(has[owner], name) is not None

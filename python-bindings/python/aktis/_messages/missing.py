@@ -25,6 +25,19 @@ _WRITE = (
     "iter_batches(batch_format='pyarrow'); there is write_parquet()"
 )
 _BLOCKS = "use to_arrow_refs()"
+_SERVICE = (
+    "its server was not there to try it with. Write a Datasource whose tasks each read a part with the client of the service, and give it "
+    "to read_datasource()"
+)
+_SQL = (
+    "its server was not there to try it with. It speaks SQL: read_sql(query, connect), where connect() makes a connection of its driver "
+    "for Python"
+)
+_SERVICE_WRITE = (
+    "its server was not there to try it with. Write a Datasink whose write(self, blocks, ctx) sends rows with the client of the service, "
+    "by ids that make a second time harmless, and give it to write_datasink()"
+)
+_CATALOG = "there are no catalogs of Ray's: read_iceberg() takes one of PyIceberg, other tables are read by their paths"
 
 _TOP = {
     "LoggingConfig": "workers log as the function sets up the module logging; init(logging_level=...) is for the driver",
@@ -46,27 +59,49 @@ _TOP = {
     "workflow": "keep the results of steps in files, and skip the steps whose files are there",
 }
 _DATA = {
-    "DatasetPipeline": "a Dataset is streamed",
-    "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
     "block": "a block is an Arrow table: use it as it is",
-    "from_dask": _TABLES,
+    "BlockBasedFileDatasink": "derive from Datasink, and write files in write(self, blocks, ctx)",
+    "Catalog": _CATALOG,
+    "CatalogAccessMode": _CATALOG,
+    "ClickHouseTableSettings": _SERVICE_WRITE,
+    "DatabricksUnityCatalog": _CATALOG,
+    "DatasetContext": "it is called DataContext",
+    "DatasetIterator": "it is called DataIterator",
+    "DatasetPipeline": "a Dataset is streamed",
     "from_daft": _TABLES,
-    "from_modin": _TABLES,
+    "from_dask": _TABLES,
     "from_mars": _TABLES,
+    "from_modin": _TABLES,
     "from_spark": "write Parquet there, and read_parquet() it here",
     "from_tf": "give from_items() the elements",
+    "KafkaAuthConfig": _SERVICE,
+    "list_stats_summaries": "see get_stats_summary() of each dataset",
     "llm": _MODEL,
+    "NodeIdStr": "the node of an actor or a task is told by aktis.get_runtime_context().get_node_id()",
+    "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
     "preprocessors": "compute what they need by a job of its own, and apply it in map_batches()",
-    "read_bigquery": _TABLES,
-    "read_clickhouse": _TABLES,
-    "read_databricks_tables": _TABLES,
+    "RandomSeedConfig": "give random_shuffle() and FileShuffleConfig a seed",
+    "read_bigquery": _SQL,
+    "read_clickhouse": _SQL,
+    "read_databricks_tables": _SQL,
+    "read_delta_sharing_tables": "give from_pandas() what delta_sharing.load_as_pandas() gives",
+    "read_hdf5": _FILES.format("the arrays"),
+    "read_hive": "read_parquet() or read_orc() the files of the table",
     "read_hudi": _TABLES,
+    "read_kafka": _SERVICE,
+    "read_kinetica": _SERVICE,
+    "read_lerobot": "read_parquet() the episodes, and read_videos() their films",
     "read_mcap": _FILES.format("the rows"),
-    "read_mongo": _TABLES,
+    "read_mongo": _SERVICE,
     "read_parquet_bulk": "read_parquet() takes a list of files",
-    "read_snowflake": _TABLES,
-    "read_unity_catalog": _TABLES,
+    "read_snowflake": _SQL,
+    "read_unity_catalog": _CATALOG,
+    "read_zarr": "read slices of the array in a function: range(n).map_batches(f), where f(batch) opens it and returns them",
+    "ReaderFormat": _CATALOG,
+    "ResolvedSource": _CATALOG,
+    "RowBasedFileDatasink": "derive from Datasink, and write files in write(self, blocks, ctx)",
     "set_progress_bars": "set DataContext.get_current().enable_progress_bars",
+    "SinkMode": _SERVICE_WRITE,
 }
 _EXPRESSIONS = {
     "download": "read in a function for map_batches()",
@@ -120,15 +155,17 @@ _DATASET = {
     "to_spark": "write_parquet(), and read it there",
     "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
     "to_torch": _TORCH,
-    "write_bigquery": _WRITE,
-    "write_clickhouse": _WRITE,
-    "write_databricks_tables": _WRITE,
+    "write_bigquery": _SERVICE_WRITE,
+    "write_clickhouse": _SERVICE_WRITE,
+    "write_databricks_tables": _SERVICE_WRITE,
     "write_delta": _WRITE,
-    "write_kafka": _WRITE,
-    "write_mongo": _WRITE,
-    "write_snowflake": _WRITE,
+    "write_kinetica": _SERVICE_WRITE,
+    "write_qdrant": _SERVICE_WRITE,
+    "write_kafka": _SERVICE_WRITE,
+    "write_mongo": _SERVICE_WRITE,
+    "write_snowflake": _SERVICE_WRITE,
     "write_tfrecords": _WRITE,
-    "write_turbopuffer": _WRITE,
+    "write_turbopuffer": _SERVICE_WRITE,
     "write_webdataset": _WRITE,
 }
 _ITERATOR = {
