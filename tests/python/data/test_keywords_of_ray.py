@@ -103,6 +103,10 @@ data.Dataset.write_parquet: path partition_cols filesystem catalog try_create_di
     filename_provider arrow_parquet_args_fn min_rows_per_file max_rows_per_file min_bytes_per_file ray_remote_args
     concurrency num_rows_per_file mode
 data.Dataset.write_sql: sql connection_factory ray_remote_args concurrency
+data.Dataset.write_tfrecords: path tf_schema filesystem try_create_dir arrow_open_stream_args filename_provider
+    min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
+data.Dataset.write_webdataset: path filesystem try_create_dir arrow_open_stream_args filename_provider
+    min_rows_per_file ray_remote_args encoder concurrency num_rows_per_file mode
 data.ExecutionOptions: resource_limits exclude_resources preserve_order actor_locality_enabled verbose_progress
     label_selector
 data.ExecutionResources: cpu gpu object_store_memory memory

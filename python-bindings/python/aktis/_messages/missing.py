@@ -164,9 +164,7 @@ _DATASET = {
     "write_kafka": _SERVICE_WRITE,
     "write_mongo": _SERVICE_WRITE,
     "write_snowflake": _SERVICE_WRITE,
-    "write_tfrecords": _WRITE,
     "write_turbopuffer": _SERVICE_WRITE,
-    "write_webdataset": _WRITE,
 }
 _ITERATOR = {
     "iter_jax_batches": _DATASET["iter_jax_batches"],

@@ -18,6 +18,7 @@ from ._taking import Row, Taking
 from ._transforms import Transforms
 from ._writing import Writing
 from ._writing_files import WritingFiles
+from ._writing_records import WritingRecords
 from ._writing_tables import WritingTables
 
 if TYPE_CHECKING:
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
     from .iterator import DataIterator
 
 
-class Dataset(Transforms, Relational, Joins, Splitting, Keeping, Handing, Taking, Writing, WritingFiles, WritingTables):
+class Dataset(
+    Transforms,
+    Relational,
+    Joins,
+    Splitting,
+    Keeping,
+    Handing,
+    Taking,
+    Writing,
+    WritingFiles,
+    WritingRecords,
+    WritingTables,
+):
     """Rows, and what is to be done with them. Nothing runs until rows are taken, counted or written.
 
     Made by :func:`aktis.data.read_parquet`, :func:`aktis.data.from_items` and the like.
