@@ -87,6 +87,8 @@ data.Dataset.with_columns: exprs compute *function
 data.Dataset.write_csv: path filesystem try_create_dir arrow_open_stream_args filename_provider arrow_csv_args_fn
     min_rows_per_file ray_remote_args concurrency num_rows_per_file mode
 data.Dataset.write_datasink: datasink ray_remote_args concurrency
+data.Dataset.write_delta: path catalog mode partition_by storage_options schema_mode filesystem name description
+    ray_remote_args concurrency
 data.Dataset.write_iceberg: table_identifier catalog_kwargs catalog snapshot_properties mode overwrite_filter
     upsert_kwargs overwrite_kwargs ray_remote_args concurrency
 data.Dataset.write_images: path column file_format filesystem try_create_dir arrow_open_stream_args

@@ -90,6 +90,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(function, mo
         ("read_lance", "lance", "pylance", {"uri": "a"}),
         ("write_iceberg", "pyiceberg.io.pyarrow", r"'pyiceberg\[pyarrow\]'", {"table_identifier": "a.b"}),
         ("write_lance", "lance", "pylance", {"path": "a"}),
+        ("write_delta", "deltalake", "deltalake", {"path": "a"}),
     ],
 )
 def test_missing_package_of_tables_is_named_with_the_command_that_installs_it(

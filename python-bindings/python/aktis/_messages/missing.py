@@ -158,7 +158,6 @@ _DATASET = {
     "write_bigquery": _SERVICE_WRITE,
     "write_clickhouse": _SERVICE_WRITE,
     "write_databricks_tables": _SERVICE_WRITE,
-    "write_delta": _WRITE,
     "write_kinetica": _SERVICE_WRITE,
     "write_qdrant": _SERVICE_WRITE,
     "write_kafka": _SERVICE_WRITE,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _REFUSED = {
     "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
+    "catalog": Refused("give the path of the table"),
     "table_id": Refused("give the path of the dataset"),
     "namespace_impl": Refused("give the path of the dataset"),
     "namespace_properties": Refused("give the path of the dataset"),
@@ -178,6 +179,67 @@ class WritingTables:
         if target.schema is None:
             target.schema = self.schema().base_schema
         committing.write(self._plan, target, concurrency, self._keep_stats, min_rows=min_rows_per_file)
+
+    def write_delta(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        catalog: None = None,
+        mode: Literal["append", "overwrite"] | SaveMode = "append",
+        partition_by: list[str] | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        schema_mode: Literal["merge", "error"] = "merge",
+        filesystem: Any = None,
+        name: str | None = None,
+        description: str | None = None,
+        ray_remote_args: None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        """Adds the rows to a Delta table, in one commit when all are written; makes it if it is not there. Needs deltalake.
+
+        A job that fails leaves the table as it was. New columns are a commit of their own, right before that of the rows. If only a
+        function knows the columns, its first row is made to find out.
+
+        Args:
+            path: The table's folder, here or elsewhere.
+            catalog: Ray's; refused.
+            mode: ``"append"`` adds rows, ``"overwrite"`` puts them and their columns in the place of what is there. A ``SaveMode`` may be
+                given.
+            partition_by: Columns that partition a new table; of one that is there, they must be its own.
+            storage_options: What deltalake reaches the table's log with.
+            schema_mode: What becomes of columns that the table does not have: ``"merge"`` adds them, ``"error"`` refuses.
+            filesystem: One of ``pyarrow.fs`` or fsspec that workers write files with; ``None``: what the path begins with says.
+            name: Of a new table.
+            description: Of a new table.
+            ray_remote_args: As for :meth:`write_datasink`.
+            concurrency: Workers that write at once, at most.
+
+        Raises:
+            ImportError: deltalake is not installed.
+            NotImplementedError: the table has constraints, generated columns or other names of columns than its files.
+            ValueError: an argument makes no sense, or does not go with the table.
+            TaskError: as for :meth:`take`; also if rows do not fit the table.
+
+        Example:
+            >>> import aktis.data, tempfile
+            >>> folder = tempfile.mkdtemp()
+            >>> aktis.data.range(10).write_delta(folder)  # doctest: +SKIP
+            >>> aktis.data.read_delta(folder).count()  # doctest: +SKIP
+            10
+        """
+        needs("write_delta", "deltalake", "deltalake")
+        from ._tables import committing, delta
+
+        Keywords("write_delta", refused=_REFUSED).check({"ray_remote_args": ray_remote_args, "catalog": catalog})
+        wanted = _mode("write_delta", mode, ("append", "overwrite"))
+        if schema_mode not in ("merge", "error"):
+            raise ValueError(f"write_delta(schema_mode={schema_mode!r}): it is 'merge' or 'error'")
+        text = os.fspath(path)
+        target = delta.DeltaTarget(
+            text if "://" in text or filesystem is not None else os.path.abspath(text), self.schema().base_schema, wanted == "overwrite", partition_by,
+            schema_mode == "merge", storage_options, filesystem, {"name": name, "description": description},
+        )  # fmt: skip
+        committing.write(self._plan, target, concurrency, self._keep_stats)
 
 
 def _mode(function: str, mode: Any, modes: tuple[str, ...]) -> str:

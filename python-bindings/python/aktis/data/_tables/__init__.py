@@ -1,1 +1,1 @@
-"""Tables whose own log says which files are theirs: Iceberg, Lance. A format is a module here, and functions that users call."""
+"""Tables whose own log says which files are theirs: Iceberg, Delta, Lance. A format is a module here, and functions that users call."""

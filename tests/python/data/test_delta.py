@@ -1,0 +1,125 @@
+"""Delta tables are written: workers add files, and one commit names them."""
+
+import datetime
+import pathlib
+
+import aktis.data
+import pyarrow
+import pytest
+from pyarrow import fs
+
+# Arguments are wrong on purpose.
+# pyright: reportMissingImports=false, reportArgumentType=false
+deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: requirements-formats.txt")
+
+
+def rows_of(path):
+    return sorted(aktis.data.read_delta(str(path)).take_all(), key=lambda row: row["id"])
+
+
+def files_of(path):
+    return sorted(file.name for file in pathlib.Path(path).rglob("*.parquet"))
+
+
+def test_table_is_made_added_to_with_new_columns_and_replaced(tmp_path):
+    path = tmp_path / "table"
+    aktis.data.range(1000, override_num_blocks=4).write_delta(path, name="numbers", description="all of them")
+    table = deltalake.DeltaTable(str(path))
+    assert (table.version(), table.metadata().name, table.metadata().description) == (0, "numbers", "all of them")
+    assert sorted(pyarrow.table(table.to_pyarrow_table())["id"].to_pylist()) == list(range(1000))
+    aktis.data.from_items([{"id": 5000, "word": "x"}]).write_delta(path)
+    assert rows_of(path)[-2:] == [{"id": 999, "word": None}, {"id": 5000, "word": "x"}]
+    with pytest.raises(ValueError, match="the table has no columns more"):
+        aktis.data.from_items([{"id": 1, "more": 1}]).write_delta(path, schema_mode="error")
+    aktis.data.from_items([{"id": 1, "other": 0.5}]).write_delta(path, mode="overwrite")
+    assert rows_of(path) == [{"id": 1, "other": 0.5}]
+    assert aktis.data.read_delta(str(path), version=0).count() == 1000
+
+
+def test_partitions_have_values_of_every_kind(tmp_path):
+    days = [datetime.date(2026, 11, 29), None]
+    rows = [{"id": n, "day": days[n % 2], "word": ["a/b c=ä", "", None][n % 3], "is": n % 2 == 0} for n in range(60)]
+    path = tmp_path / "table"
+    aktis.data.from_items(rows).write_delta(path, partition_by=["day", "word", "is"])
+    assert deltalake.DeltaTable(str(path)).metadata().partition_columns == ["day", "word", "is"]
+    # The protocol takes text without letters for none.
+    expected = [{**row, "word": row["word"] or None} for row in rows]
+    theirs = pyarrow.table(deltalake.DeltaTable(str(path)).to_pyarrow_table()).select(["id", "day", "word", "is"])
+    assert (
+        sorted(({**row, "word": row["word"] or None} for row in theirs.to_pylist()), key=lambda row: row["id"])
+        == expected
+    )
+    with pytest.raises(ValueError, match="is partitioned by"):
+        aktis.data.from_items(rows).write_delta(path, partition_by=["day"])
+    with pytest.raises(ValueError, match="there is no column 'absent'"):
+        aktis.data.from_items(rows).write_delta(tmp_path / "new", partition_by=["absent"])
+
+
+def test_readers_pass_over_files_by_what_the_commit_tells(tmp_path):
+    aktis.data.from_items(
+        [{"id": n, "word": f"w{n}", "share": n / 2 if n else float("nan")} for n in range(10)]
+    ).write_delta(tmp_path / "table")
+    added = pyarrow.table(deltalake.DeltaTable(str(tmp_path / "table")).get_add_actions(flatten=True)).to_pylist()
+    assert sum(one["num_records"] for one in added) == 10
+    assert (min(one["min.id"] for one in added), max(one["max.id"] for one in added)) == (0, 9)
+
+
+def test_job_that_fails_leaves_the_table_as_it_was_and_no_files(tmp_path):
+    path = tmp_path / "table"
+    aktis.data.range(3).write_delta(path)
+    before = files_of(path)
+
+    def fails(batch):
+        if batch["id"][0] >= 900:
+            # One worker does it all: what it has added is there by now.
+            raise RuntimeError("no more" if len(files_of(path)) > len(before) else "nothing yet")
+        return {"id": batch["id"], "more": batch["id"]}
+
+    ds = aktis.data.range(1000, override_num_blocks=10).map_batches(fails, batch_size=100, concurrency=1)
+    with pytest.raises(RuntimeError, match="no more"):
+        ds.write_delta(path)
+    assert files_of(path) == before
+    assert deltalake.DeltaTable(str(path)).version() == 0
+
+
+def test_commit_whose_answer_is_lost_is_found_and_not_made_again(tmp_path, monkeypatch):
+    path = tmp_path / "table"
+    aktis.data.range(3).write_delta(path)
+    whole = deltalake.DeltaTable.create_write_transaction
+
+    def loses(*args, **kwargs):
+        whole(*args, **kwargs)
+        raise OSError("the answer is lost")
+
+    monkeypatch.setattr(deltalake.DeltaTable, "create_write_transaction", loses)
+    aktis.data.from_items([{"id": 9}]).write_delta(path)
+    monkeypatch.undo()
+    assert [row["id"] for row in rows_of(path)] == [0, 1, 2, 9]
+
+
+def test_files_go_through_the_filesystem_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    aktis.data.range(10, override_num_blocks=2).write_delta("table", filesystem=here)
+    assert [row["id"] for row in rows_of(tmp_path / "table")] == list(range(10))
+
+
+def test_columns_without_a_type_take_that_of_the_table_or_are_refused(tmp_path):
+    nothing = aktis.data.from_items([{"id": 2, "word": None}])
+    with pytest.raises(ValueError, match="the column 'word' has nothing in it that tells its type"):
+        nothing.write_delta(tmp_path / "table")
+    aktis.data.from_items([{"id": 1, "word": "x"}]).write_delta(tmp_path / "table")
+    nothing.write_delta(tmp_path / "table")
+    assert rows_of(tmp_path / "table") == [{"id": 1, "word": "x"}, {"id": 2, "word": None}]
+
+
+def test_tables_that_ask_for_more_of_a_writer_are_refused(tmp_path):
+    path = str(tmp_path / "table")
+    deltalake.write_deltalake(path, pyarrow.table({"id": [1]}))
+    deltalake.DeltaTable(path).alter.add_constraint({"positive": "id > 0"})
+    with pytest.raises(NotImplementedError, match=r"delta\.constraints\.positive"):
+        aktis.data.range(1).write_delta(path)
+    with pytest.raises(ValueError, match="it is 'merge' or 'error'"):
+        aktis.data.range(1).write_delta(path, schema_mode="other")
+    with pytest.raises(ValueError, match="it is one of 'append', 'overwrite'"):
+        aktis.data.range(1).write_delta(path, mode="upsert")
