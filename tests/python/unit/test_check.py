@@ -30,7 +30,7 @@ ray.init(include_dashboard=False, num_cpus=2)
 ds = read_parquet("in", ray_remote_args={"num_cpus": 2}, colums=["a"])
 ds = ds.map_batches(task, compute=ActorPoolStrategy(size=1), accelerator_type="H100", max_retries=None).limit(3)
 train, test = ds.train_test_split(0.2)
-test.write_delta("out")
+test.write_mongo("out")
 train.write_json("out")
 
 def use(given: ray.data.Dataset, other):
@@ -54,7 +54,7 @@ MISSING = [
     (19, "ray_remote_args"),
     (19, "did you mean 'columns'"),
     (20, "map_batches(accelerator_type=...)"),
-    (22, "Dataset.write_delta()"),
+    (22, "Dataset.write_mongo()"),
     (26, "Dataset.to_tf()"),
     (28, "Did you mean 'aggregate'"),
     (31, "use count()"),

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow
-import pyarrow.compute
 from pyarrow import parquet, types
 
 from aktis.data._stores.choosing import chosen_store
@@ -25,6 +24,8 @@ from .committing import OutcomeUnknown, Target
 # It need not be there when checkers look.
 deltalake: Any = importlib.import_module("deltalake")
 _transaction: Any = importlib.import_module("deltalake.transaction")
+# Its functions are made when it is imported.
+_compute: Any = importlib.import_module("pyarrow.compute")
 _exceptions: Any = importlib.import_module("deltalake.exceptions")
 
 _JOB = "aktis.job"
@@ -58,8 +59,9 @@ class DeltaTarget(Target):
         self._job = uuid.uuid4().hex
         there = self._table()
         self._is_there = there is not None
-        is_kept = there is not None and not overwrites
-        given = deltalake.Schema.from_arrow(_as_delta_has_it(schema, _arrow(there.schema()).names if is_kept else []))
+        given = deltalake.Schema.from_arrow(
+            _as_delta_has_it(schema, _arrow(there.schema()).names if there is not None and not overwrites else [])
+        )
         self._partition_by = list(partition_by or [])
         self._new: list[Any] = []
         if there is None:
@@ -264,7 +266,7 @@ def _stats(rows: pyarrow.Table) -> dict[str, Any]:
         kind = column.type
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_string(kind) or types.is_date32(kind)):
             continue
-        bounds = pyarrow.compute.min_max(column).as_py()
+        bounds = _compute.min_max(column).as_py()
         values = [bounds["min"], bounds["max"]]
         if all(_is_bound(value) for value in values):
             least[name], most[name] = (value.isoformat() if types.is_date32(kind) else value for value in values)
