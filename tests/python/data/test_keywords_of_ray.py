@@ -178,6 +178,8 @@ data.read_images: paths filesystem parallelism arrow_open_file_args partition_fi
 data.read_json: paths lines filesystem parallelism arrow_open_stream_args partition_filter partitioning
     include_paths ignore_missing_paths shuffle file_extensions *workers
 data.read_lance: uri version columns filter storage_options scanner_options *workers
+data.read_mcap: paths topics time_range message_types include_metadata filesystem parallelism partition_filter
+    partitioning include_paths ignore_missing_paths shuffle file_extensions *workers
 data.read_numpy: paths filesystem parallelism arrow_open_stream_args partition_filter partitioning include_paths
     ignore_missing_paths shuffle file_extensions concurrency override_num_blocks allow_pickle
 data.read_orc: paths filesystem parallelism partition_filter partitioning include_paths ignore_missing_paths shuffle
@@ -266,6 +268,7 @@ NEED_PACKAGES = {
     "read_audio",
     "read_avro",
     "read_videos",
+    "read_mcap",
     "read_delta",
     "read_iceberg",
     "read_lance",

@@ -72,6 +72,7 @@ def test_checksum_is_that_of_the_format():
     ("function", "module", "package"),
     [
         ("read_avro", "fastavro", "fastavro"),
+        ("read_mcap", "mcap.reader", "mcap"),
         ("read_audio", "soundfile", "soundfile"),
         ("read_videos", "av", "av"),
         ("read_delta", "deltalake", "deltalake"),

@@ -91,7 +91,6 @@ _DATA = {
     "read_kafka": _SERVICE,
     "read_kinetica": _SERVICE,
     "read_lerobot": "read_parquet() the episodes, and read_videos() their films",
-    "read_mcap": _FILES.format("the rows"),
     "read_mongo": _SERVICE,
     "read_parquet_bulk": "read_parquet() takes a list of files",
     "read_snowflake": _SQL,
@@ -207,7 +206,7 @@ def explained(owner: str, name: str, known: list[str]) -> str:
 
 
 def refuse_module(path: str) -> None:
-    """Raises for an import of a module of Ray's that is known not to be there; also for ``from aktis.data import read_mcap``.
+    """Raises for an import of a module of Ray's that is known not to be there; also for ``from aktis.data import read_hdf5``.
 
     Python asks for modules where it has found no attribute, and would say no more than that there is none.
     """

@@ -17,7 +17,7 @@ from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._reading_blocks import from_arrow_refs, from_blocks, from_numpy_refs, from_pandas_refs, range_tensor
-from ._reading_extras import read_arrow, read_audio, read_avro, read_tfrecords, read_videos
+from ._reading_extras import read_arrow, read_audio, read_avro, read_mcap, read_tfrecords, read_videos
 from ._reading_files import (
     read_binary_files,
     read_csv,
@@ -80,6 +80,7 @@ __all__ = [
     "read_images",
     "read_json",
     "read_lance",
+    "read_mcap",
     "read_numpy",
     "read_orc",
     "read_parquet",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ARROW_EXTENSIONS: Any = ("arrow", "arrows", "feather", "ipc")
 _AVRO_EXTENSIONS: Any = ("avro",)
+_MCAP_EXTENSIONS: Any = ("mcap",)
 _TFRECORD_EXTENSIONS: Any = ("tfrecords", "tfrecords.gz", "tfrecord", "tfrecord.gz")
 _AUDIO_EXTENSIONS: Any = ("mp3", "wav", "flac", "ogg", "opus", "aiff", "au", "caf", "rf64", "w64")
 _VIDEO_EXTENSIONS: Any = (
@@ -125,6 +126,81 @@ def read_avro(
         arrow_open_stream_args, hints,
     )  # fmt: skip
     return files.dataset(Avro())
+
+
+def read_mcap(
+    paths: Paths,
+    *,
+    topics: Iterable[str] | None = None,
+    time_range: Any = None,
+    message_types: Iterable[str] | None = None,
+    include_metadata: bool = True,
+    file_extensions: list[str] | None = _MCAP_EXTENSIONS,
+    partitioning: Literal["hive"] | Partitioning | None = None,
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    shuffle: Literal["files"] | FileShuffleConfig | None = None,
+    partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
+    arrow_open_stream_args: Mapping[str, Any] | None = None,
+    **hints: Unpack[ReadHints],
+) -> Dataset:
+    """The messages of MCAP files, in the order of their times. Needs mcap.
+
+    Args:
+        paths: As for :func:`read_csv`, and so are the arguments that are not named here.
+        topics: Whose messages are read; ``None``: all.
+        time_range: Two times of messages in nanoseconds, the first of which counts and the second does not.
+        message_types: Names of schemas whose messages are read; ``None``: all.
+        include_metadata: Adds ``channel_id``, ``message_encoding``, ``schema_name``, ``schema_encoding`` and ``schema_data``.
+        file_extensions: Endings of the files of a folder that are read; ``None``: all files.
+        partitioning: As for :func:`read_csv`.
+        include_paths: As for :func:`read_csv`.
+        ignore_missing_paths: As for :func:`read_csv`.
+        shuffle: As for :func:`read_csv`.
+        partition_filter: As for :func:`read_csv`.
+        arrow_open_stream_args: As for :func:`read_csv`.
+        hints: As for :func:`read_csv`.
+
+    Returns:
+        A dataset of ``data``, decoded where it is JSON and bytes elsewhere, ``topic``, ``log_time`` and ``publish_time`` in nanoseconds, and
+        ``sequence``. Messages of several kinds have no type in common: choose topics.
+
+    Raises:
+        ImportError: mcap is not installed.
+        FileNotFoundError: as for :func:`read_csv`.
+        ValueError: as for :func:`read_csv`; the times make no sense.
+
+    Example:
+        >>> read_mcap("drives/", topics=["/imu"], include_metadata=False).columns()  # doctest: +SKIP
+        ['data', 'topic', 'log_time', 'publish_time', 'sequence']
+    """
+    needs("read_mcap", "mcap.reader", "mcap")
+    from ._formats.mcap import MCAP
+
+    times: Any = None
+    if time_range is not None:
+        times = (
+            tuple(getattr(time_range, name) for name in ("start_time", "end_time"))
+            if hasattr(time_range, "start_time")
+            else tuple(time_range)
+        )
+        if len(times) != 2 or not 0 <= times[0] < times[1]:
+            raise ValueError(
+                f"read_mcap(time_range={time_range!r}): it is two times in nanoseconds, the earlier one first"
+            )
+    for name, names in (("topics", topics), ("message_types", message_types)):
+        if isinstance(names, str):
+            raise TypeError(f"read_mcap({name}=...) takes a list of names: give [{names!r}]")
+    format = MCAP(
+        None if topics is None else frozenset(topics), times, None if message_types is None else frozenset(message_types),
+        has_metadata=include_metadata,
+    )  # fmt: skip
+
+    files = Files(
+        paths, file_extensions, partitioning, include_paths, ignore_missing_paths, shuffle, partition_filter,
+        arrow_open_stream_args, hints,
+    )  # fmt: skip
+    return files.dataset(format)
 
 
 def read_tfrecords(

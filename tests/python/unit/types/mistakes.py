@@ -112,7 +112,7 @@ def session() -> None:
 def datasets() -> None:
     ds = aktis.data.read_parquet(3)  # mistake
     aktis.data.read_parquet("in/", column=["x"])  # mistake
-    aktis.data.read_mcap("in/")  # mistake
+    aktis.data.read_hdf5("in/")  # mistake
     ds.map_batches(Model, batch_size="many")  # mistake
     ds.map_batches(Model, num_gpu=1)  # mistake
     ds.map_batches(lambda batch: 42)  # mistake
