@@ -152,6 +152,8 @@ data.expressions.udf: return_dtype
 data.from_arrow: tables override_num_blocks
 data.from_arrow_refs: tables
 data.from_blocks: blocks
+data.from_daft: df
+data.from_dask: df
 data.from_huggingface: dataset parallelism concurrency override_num_blocks
 data.from_items: items parallelism override_num_blocks
 data.from_numpy: ndarrays

@@ -68,8 +68,6 @@ _DATA = {
     "DatasetContext": "it is called DataContext",
     "DatasetIterator": "it is called DataIterator",
     "DatasetPipeline": "a Dataset is streamed",
-    "from_daft": _TABLES,
-    "from_dask": _TABLES,
     "from_mars": _TABLES,
     "from_modin": _TABLES,
     "from_spark": "write Parquet there, and read_parquet() it here",

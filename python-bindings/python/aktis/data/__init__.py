@@ -16,7 +16,15 @@ from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
-from ._reading_blocks import from_arrow_refs, from_blocks, from_numpy_refs, from_pandas_refs, range_tensor
+from ._reading_blocks import (
+    from_arrow_refs,
+    from_blocks,
+    from_daft,
+    from_dask,
+    from_numpy_refs,
+    from_pandas_refs,
+    range_tensor,
+)
 from ._reading_extras import read_arrow, read_audio, read_avro, read_mcap, read_tfrecords, read_videos
 from ._reading_files import (
     read_binary_files,
@@ -60,6 +68,8 @@ __all__ = [
     "from_arrow",
     "from_arrow_refs",
     "from_blocks",
+    "from_daft",
+    "from_dask",
     "from_huggingface",
     "from_items",
     "from_numpy",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _batches
-from ._reading import _check_hints, from_arrow, from_numpy, range
+from ._reading import _check_hints, from_arrow, from_numpy, from_pandas, range
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -158,3 +159,49 @@ def _got(function: str, refs: Any) -> list[Any]:
         if not isinstance(ref, aktis.ObjectRef):
             raise TypeError(f"{function}() takes references of objects, not {type(ref).__name__}")
     return aktis.get(listed)
+
+
+def from_daft(df: Any) -> Dataset:
+    """The rows of a data frame of Daft, which computes them in this process.
+
+    Args:
+        df: The data frame.
+
+    Returns:
+        A dataset of its rows, in order.
+
+    Raises:
+        TypeError: it is none.
+
+    Example:
+        >>> import daft  # doctest: +SKIP
+        >>> from_daft(daft.from_pydict({"x": [1, 2]})).count()  # doctest: +SKIP
+        2
+    """
+    if not callable(getattr(df, "to_arrow", None)):
+        raise TypeError(f"from_daft() takes a data frame of Daft, not {type(df).__name__}")
+    return from_arrow(df.to_arrow())
+
+
+def from_dask(df: Any) -> Dataset:
+    """The rows of a data frame of Dask, which computes its partitions as it is set up to, here or on its own cluster.
+
+    Args:
+        df: The data frame.
+
+    Returns:
+        A dataset of its rows, partition by partition; the index is left out.
+
+    Raises:
+        TypeError: it is none.
+
+    Example:
+        >>> import dask.dataframe, pandas  # doctest: +SKIP
+        >>> frame = dask.dataframe.from_pandas(pandas.DataFrame({"x": [1, 2]}), npartitions=2)  # doctest: +SKIP
+        >>> from_dask(frame).count()  # doctest: +SKIP
+        2
+    """
+    if not callable(getattr(df, "to_delayed", None)):
+        raise TypeError(f"from_dask() takes a data frame of Dask, not {type(df).__name__}")
+    compute = getattr(importlib.import_module("dask"), "compute")  # noqa: B009 - no checker knows it
+    return from_pandas(list(compute(*df.to_delayed())))

@@ -1,0 +1,27 @@
+"""Data frames of other engines become datasets."""
+
+import aktis.data
+import pandas
+import pytest
+
+# Packages need not be there.
+# pyright: reportMissingImports=false
+
+
+def test_frames_of_daft_give_their_rows():
+    daft = pytest.importorskip("daft", reason="Daft is not installed: requirements-formats.txt")
+    frame = daft.from_pydict({"x": list(range(100)), "w": [f"w{n}" for n in range(100)]}).where(daft.col("x") > 97)
+    assert aktis.data.from_daft(frame).take_all() == [{"x": 98, "w": "w98"}, {"x": 99, "w": "w99"}]
+
+
+def test_frames_of_dask_give_their_rows_partition_by_partition():
+    dask = pytest.importorskip("dask.dataframe", reason="Dask is not installed: requirements-formats.txt")
+    frame = dask.from_pandas(pandas.DataFrame({"x": range(100)}, index=range(100, 200)), npartitions=4)
+    assert [row["x"] for row in aktis.data.from_dask(frame).take_all()] == list(range(100))
+    assert [row["x"] for row in aktis.data.from_dask(frame[frame.x > 98]).take_all()] == [99]
+
+
+@pytest.mark.parametrize("function", ["from_daft", "from_dask"])
+def test_what_is_no_frame_is_refused(function):
+    with pytest.raises(TypeError, match=rf"{function}\(\) takes a data frame of \w+, not list"):
+        getattr(aktis.data, function)([1])
