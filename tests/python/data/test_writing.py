@@ -212,3 +212,11 @@ def test_rows_are_counted_once_if_a_worker_dies_half_way(tmp_path):
     ds = aktis.data.range(20, override_num_blocks=1).map_batches(slow_then_die_once, batch_size=1)
     assert ds.count() == 20
     assert marker.exists()
+
+
+def test_modes_are_words_or_those_of_the_enumeration(tmp_path):
+    aktis.data.range(3).write_parquet(tmp_path / "out", mode=aktis.data.SaveMode.CREATE)
+    with pytest.raises(ValueError, match='mode="error"'):
+        aktis.data.range(3).write_csv(tmp_path / "out", mode=aktis.data.SaveMode.CREATE)
+    aktis.data.range(5).write_parquet(tmp_path / "out", mode=aktis.data.SaveMode.OVERWRITE)
+    assert aktis.data.read_parquet(tmp_path / "out").count() == 5
