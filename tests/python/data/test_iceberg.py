@@ -12,6 +12,8 @@ import pytest
 from aktis.data import expressions
 from aktis.data.expressions import col
 
+from .object_store import KEY, ObjectStore
+
 pyiceberg = pytest.importorskip("pyiceberg.catalog", reason="PyIceberg is not installed: requirements-formats.txt")
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed: requirements-formats.txt")
 from pyiceberg import exceptions, types
@@ -29,6 +31,23 @@ def catalog(where):
     made = pyiceberg.load_catalog(**where)
     made.create_namespace("shop")
     return made
+
+
+def test_tables_in_a_store_are_written_and_read_with_the_settings_of_the_catalog(tmp_path):
+    store = ObjectStore()
+    settings = {
+        "s3.endpoint": f"http://{store.endpoint}", "s3.access-key-id": KEY, "s3.secret-access-key": "secret",
+        "s3.region": "us-east-1", "warehouse": "s3://bucket/files",
+    }  # fmt: skip
+    catalog = pyiceberg.load_catalog("far", type="sql", uri=f"sqlite:///{tmp_path}/c.db", **settings)
+    catalog.create_namespace("shop")
+    catalog.create_table("shop.numbers", pyarrow.schema([("id", pyarrow.int64())]))
+    aktis.data.range(100).write_iceberg("shop.numbers", catalog=catalog)
+    ds = aktis.data.read_iceberg(table_identifier="shop.numbers", catalog=catalog)
+    assert ds.count() == 100 and ds.input_files()[0].startswith("s3://bucket/files/")
+    some = aktis.data.read_iceberg(table_identifier="shop.numbers", catalog=catalog, row_filter="id > 97")
+    assert some.take_all() == [{"id": 98}, {"id": 99}]
+    store.close()
 
 
 @pytest.fixture
