@@ -70,7 +70,7 @@ mod testing;
 mod wire;
 
 pub use error::{PlanError, PlanErrorKind};
-pub use executor::{ExecuteError, Execution, ExecutionOptions, Next};
+pub use executor::{ExecuteError, Execution, ExecutionOptions, LetterBlock, LettersFolder, Next};
 pub use ledger::{JobIdentity, PreparedFolder, Request, Resume, SaveMode, Trait, prepare_folder};
 pub use plan::Dataset;
 pub use sinks::{

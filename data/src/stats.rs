@@ -15,6 +15,8 @@ pub struct OperatorStats {
     pub rows_in: u64,
     /// Rows out.
     pub rows_out: u64,
+    /// Rows that were left out because the function failed for them, of inputs that are used up.
+    pub rows_failed: u64,
     /// Bytes out, in memory.
     pub bytes_out: u64,
     /// Batches out.
@@ -170,6 +172,13 @@ impl ExecutionStats {
                     duration_text(operator.wall),
                     duration_text(operator.cpu),
                 );
+                if operator.rows_failed > 0 {
+                    let _ = writeln!(
+                        text,
+                        "    {} rows failed and were left out",
+                        operator.rows_failed
+                    );
+                }
             }
             if stage.cut_partitions.0 > 0 {
                 let (partitions, inputs) = stage.cut_partitions;

@@ -14,6 +14,7 @@ use crate::ledger::journal;
 use crate::sources::SourceBlock;
 use crate::sources::blocks::{self, BlockPart};
 use crate::stage_worker::SeenColumns;
+use crate::wire::failing::FailingSpec;
 use crate::wire::spec::InputSpec;
 
 /// The columns of a stage, as its workers have told them.
@@ -51,6 +52,7 @@ impl ExecutionLoop {
     pub(super) fn input_of(
         &self,
         start: StartInput,
+        failing: Option<FailingSpec>,
     ) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
         let sequence = self.place_of(&start);
         let input = InputSpec {
@@ -59,6 +61,7 @@ impl ExecutionLoop {
             skip_rows: start.skip_rows,
             attempt: self.next_attempt,
             wanted_blocks: start.wanted,
+            failing,
             ..InputSpec::default()
         };
         let input = self.with_journal(input);

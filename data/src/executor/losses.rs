@@ -2,9 +2,12 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
+use prost::Message;
 
+use super::failed_rows::Death;
 use super::main_loop::ExecutionLoop;
 use crate::executor::core::event::{BlockKey, Event, WorkerKey};
+use crate::wire::failing::NotedCall;
 
 impl ExecutionLoop {
     /// A call that failed: was it the worker's process or the user's function?
@@ -15,6 +18,7 @@ impl ExecutionLoop {
             && let Some(blocks) = self.lost_blocks(worker, &failure)
         {
             tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
+            self.failed_rows.forget(worker);
             return Some(Event::InputLost { worker, blocks });
         }
         if !is_death(failure.code) {
@@ -25,7 +29,27 @@ impl ExecutionLoop {
         self.pool.stop_worker(worker);
         self.stats.lock().stages[stage].deaths += 1;
         tracing::warn!(worker = worker.0, %failure, "a stage worker died");
-        Some(Event::WorkerLost { worker, failure })
+        let is_explained = match self.cause_of_death(worker, &failure) {
+            Death::Late(failure) => return Some(Event::WorkerFailed { worker, failure }),
+            death => death == Death::OfRows,
+        };
+        Some(Event::WorkerLost {
+            worker,
+            failure,
+            is_explained,
+        })
+    }
+
+    /// What the worker has died of, by the note that it may have left.
+    fn cause_of_death(&mut self, worker: WorkerKey, failure: &TaskFailure) -> Death {
+        let note = self.failed_rows.note_key(worker).and_then(|key| {
+            let note = self.pool.note(key).unwrap_or_else(|failure| {
+                tracing::warn!(%failure, "what a worker was doing when it died cannot be asked for");
+                None
+            })?;
+            NotedCall::decode(note).ok()
+        });
+        self.failed_rows.died(worker, note, failure)
     }
 
     /// Which of its blocks a worker could not get: those that the failure names, and if it names none, any may be.

@@ -12,6 +12,7 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
+use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
@@ -83,6 +84,12 @@ pub(crate) struct ExecutionLoop {
     pub(crate) given: HashMap<WorkerKey, Vec<BlockKey>>,
     /// Consumers that wait for blocks to be made again.
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
+    /// Rows that functions fail for.
+    pub(crate) failed_rows: FailedRows,
+    /// What was put aside of them.
+    pub(crate) letters: Arc<Mutex<DeadLetters>>,
+    /// Where they go, if not beside the output.
+    pub(crate) letters_output: Option<FolderOutput>,
     /// Workers that are started later.
     pub(crate) late_starts: Vec<LateStart>,
     /// Looks for other nodes while the job runs.
@@ -171,6 +178,7 @@ impl ExecutionLoop {
     }
 
     fn end(mut self, outcome: Result<(), TaskFailure>) {
+        let outcome = self.end_letters(outcome);
         let outcome = match self.output.take() {
             Some(output) => {
                 let outcome = outcome.and(if self.is_cancelled {
@@ -237,6 +245,9 @@ impl ExecutionLoop {
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
+            if let Err(failure) = self.put_aside(worker, report) {
+                return Event::WorkerFailed { worker, failure };
+            }
             self.count_sunk(worker, stage, report);
             if let Some(columns) = &mut self.stages[stage].columns {
                 columns.hear(&report.schema);
@@ -288,6 +299,7 @@ impl ExecutionLoop {
             Effect::StopWorker(worker) => {
                 self.stage_of.remove(&worker);
                 self.given.remove(&worker);
+                self.failed_rows.forget(worker);
                 self.pool.stop_worker(worker);
             }
             Effect::StartInput(start) => self.start_input(start)?,
@@ -357,12 +369,18 @@ impl ExecutionLoop {
         self.sunk.remove(&worker);
         let place = self.place_of(&start);
         self.place_of.insert(worker, place);
+        let failing = self.failed_rows.begin(
+            worker,
+            (start.stage, start.sequence),
+            !start.wanted.is_empty(),
+            self.next_attempt,
+        );
         if let InputContent::Blocks { feeds, .. } = &start.content {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
         }
         let result = self
-            .input_of(start)
+            .input_of(start, failing)
             .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
         if self.journals.folder.is_some() {
             self.journals.inputs.insert(place);
@@ -398,6 +416,12 @@ impl ExecutionLoop {
             (stage.workers, stage.starting) = self.executor.workers(index);
             stage.is_done = self.executor.is_stage_done(index);
             stage.cut_partitions = self.executor.cut_partitions(index);
+        }
+        for (stage, failed) in stats.stages.iter_mut().zip(self.failed_rows.counted()) {
+            // The first of a stage is where its rows come from.
+            for (operator, rows) in stage.operators.iter_mut().skip(1).zip(failed) {
+                operator.rows_failed = rows;
+            }
         }
     }
 }

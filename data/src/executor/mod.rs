@@ -1,6 +1,8 @@
 //! Running a dataset: one thread per execution, and the handle to it.
 
+mod aside;
 pub mod core;
+mod failed_rows;
 mod grouping;
 mod inputs;
 mod losses;
@@ -24,10 +26,12 @@ use crate::error::PlanError;
 use crate::executor::core::event::BlockKey;
 use crate::executor::pool::{BlockReader, StagePool};
 use crate::graph::FitError;
-use crate::plan::Dataset;
+use crate::plan::{Dataset, FailurePolicy};
 use crate::sinks::Sink;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
+use failed_rows::DeadLetters;
+pub use failed_rows::LetterBlock;
 use losses::is_loss;
 use main_loop::Message;
 
@@ -47,6 +51,19 @@ pub struct ExecutionOptions {
     pub parts: Option<u64>,
     /// Workers that may die over one input before it is given up.
     pub max_deaths: u32,
+    /// What becomes of rows that functions fail for, where their steps do not say.
+    pub failures: FailurePolicy,
+    /// Where rows go that are put aside, if not beside the output.
+    pub letters_folder: Option<LettersFolder>,
+}
+
+/// A folder for rows that are put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LettersFolder {
+    /// Its absolute path.
+    pub folder: String,
+    /// What the names of its files begin with; no other job may use it.
+    pub prefix: String,
 }
 
 impl Default for ExecutionOptions {
@@ -57,6 +74,8 @@ impl Default for ExecutionOptions {
             block_bytes: None,
             parts: None,
             max_deaths: 3,
+            failures: FailurePolicy::default(),
+            letters_folder: None,
         }
     }
 }
@@ -135,6 +154,7 @@ pub struct Execution {
     reader: BlockReader,
     schema: Option<SchemaRef>,
     seen: Arc<Mutex<SeenColumns>>,
+    letters: Arc<Mutex<DeadLetters>>,
 }
 
 /// From the loop to the consumer.
@@ -247,6 +267,11 @@ impl Execution {
                 return outcome;
             }
         }
+    }
+
+    /// Rows that functions failed for and that were put aside, of inputs that are used up; after the end, all there are.
+    pub fn dead_letters(&self) -> Vec<LetterBlock> {
+        self.letters.lock().blocks().to_vec()
     }
 
     /// Ends it.

@@ -8,23 +8,25 @@ use std::time::{Duration, Instant};
 use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
+use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::watch::NodeWatch;
-use super::{Delivery, ExecuteError, Execution, ExecutionOptions, grouping};
+use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
 use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::{PoolAnswers, StagePool};
 use crate::graph::{
-    EdgeKind, JobPlan, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job, plan_job_apart,
+    EdgeKind, JobPlan, Operator, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job,
+    plan_job_apart,
 };
-use crate::ledger::FolderOutput;
+use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
 use crate::panics;
-use crate::plan::{ComputeKind, Dataset};
+use crate::plan::{ComputeKind, Dataset, OnError};
 use crate::registered::Registered;
-use crate::sinks::Sink;
+use crate::sinks::{LettersFormat, Sink};
 use crate::sources::{self, RowWork, Split, SplitOptions, Wanted, blocks};
 use crate::stage_worker::SeenColumns;
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
@@ -47,7 +49,10 @@ pub(super) fn start(
     pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
-    let mut job = plan_job(dataset, sink).map_err(ExecuteError::Plan)?;
+    let dataset = dataset
+        .with_failures(&options.failures)
+        .map_err(ExecuteError::Plan)?;
+    let mut job = plan_job(&dataset, sink).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
     let look = pool.look();
     let view = look().map_err(ExecuteError::Failed)?;
@@ -60,12 +65,13 @@ pub(super) fn start(
     let is_one = job.stages.len() == 1;
     if let ([node], true) = (view.nodes(), lost.is_empty() && !is_one) {
         let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
-        let apart = plan_job_apart(dataset, sink).map_err(ExecuteError::Plan)?;
+        let apart = plan_job_apart(&dataset, sink).map_err(ExecuteError::Plan)?;
         job = grouping::grouped(job, apart, grouping::room(memory_bytes, node));
     }
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
+    let letters_output = letters_output(&job, options).map_err(ExecuteError::Plan)?;
     let mut output = sink.begin().map_err(ExecuteError::Plan)?;
     let (splits, places) = inputs(&job, &workers, options, output.as_mut())?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
@@ -103,6 +109,7 @@ pub(super) fn start(
             places,
             stats,
             output,
+            letters_output,
         },
     )
 }
@@ -140,6 +147,33 @@ fn inputs(
     Ok((all, places))
 }
 
+/// The folder that rows are put aside in, if it is not that of the output.
+fn letters_output(
+    job: &JobPlan,
+    options: &ExecutionOptions,
+) -> Result<Option<FolderOutput>, PlanError> {
+    let Some(LettersFolder { folder, prefix }) = &options.letters_folder else {
+        return Ok(None);
+    };
+    let steps = job.stages.iter().flat_map(|stage| &stage.steps);
+    let mut steps = steps.map(|step| &step.operator);
+    if !steps.any(|step| matches!(step, Operator::Map(call) if call.failures.on_error() == OnError::DeadLetter)) {
+        return Err(PlanError::InvalidArgument(
+            "dead_letters= says where rows go that fail, and no step puts such rows aside: give on_error=\"dead_letter\" to the \
+             function, or set it for all of them in DataContext.on_error"
+                .to_owned(),
+        ));
+    }
+    let output = OutputPlan {
+        folder,
+        prefix,
+        mode: SaveMode::Append,
+        names: None,
+        identity: None,
+    };
+    FolderOutput::begin(output, Box::new(LettersFormat)).map(Some)
+}
+
 /// What the loop is made of.
 struct Launch {
     executor: Executor,
@@ -149,6 +183,7 @@ struct Launch {
     places: Vec<u64>,
     stats: ExecutionStats,
     output: Option<FolderOutput>,
+    letters_output: Option<FolderOutput>,
 }
 
 /// Starts the loop's thread.
@@ -161,6 +196,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         places,
         stats,
         output,
+        letters_output,
     } = launch;
     let left = output.as_ref().map(FolderOutput::left);
     let next_attempt = left.map_or(0, |left| left.next_attempt);
@@ -186,6 +222,11 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     });
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
+    let letters = Arc::new(Mutex::new(DeadLetters::default()));
+    let is_known = splits.iter().flatten().all(|split| split.rows > 0);
+    let source_rows = splits.iter().flatten().map(|split| split.rows).sum();
+    let source_rows = is_known.then_some(source_rows);
+    let failed_rows = FailedRows::new(&job.stages, source_rows, pool.note_prefix());
     let execution = ExecutionLoop {
         executor,
         pool,
@@ -207,6 +248,9 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         sunk: HashMap::new(),
         given: HashMap::new(),
         readers: Vec::new(),
+        failed_rows,
+        letters: Arc::clone(&letters),
+        letters_output,
         late_starts: Vec::new(),
         watch,
         seen: Arc::clone(&seen),
@@ -224,6 +268,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         reader,
         schema: job.schema,
         seen,
+        letters,
     })
 }
 

@@ -15,9 +15,7 @@ use super::job::{JobPlan, SourcePlan, StagePlan};
 use super::names::{column_of, names_of, over};
 use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
-use crate::plan::{
-    Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, Produces, RelationNode,
-};
+use crate::plan::{Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, RelationNode};
 use crate::sinks::{OwnStage, Sink};
 use crate::sources::{self, RangeTable};
 
@@ -298,7 +296,7 @@ impl StageCutter {
     }
 
     fn map(&mut self, map: &MapSpec) {
-        if !map.keeps_rows || map.produces == Produces::Mask {
+        if !map.keeps_all_rows() {
             self.known_rows = None;
         }
         if !self.stage().takes(map) {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::job::JobPlan;
+use super::job::{JobPlan, PlannedStep};
 use super::operator::{Function, Operator};
 use super::task::StageTask;
 use crate::digest::Digest;
@@ -48,6 +48,14 @@ impl JobPlan {
             .any(|step| matches!(step.operator, Operator::Relational(_)))
         {
             return Err("it works on all rows of an input at once".to_owned());
+        }
+        let loses_rows = |step: &PlannedStep| match &step.operator {
+            Operator::Map(call) => call.failures.loses_rows(),
+            _ => false,
+        };
+        if stage.steps.iter().any(loses_rows) {
+            return Err("functions may leave rows out that they fail for, and which these were is told when all of them have come"
+                .to_owned());
         }
         let source = sources::of_table(table).ok_or("its source is unknown")?;
         let mut traits = source.identity()?;
@@ -96,6 +104,14 @@ impl JobPlan {
             return false;
         };
         let mut steps = stage.steps.iter().map(|step| &step.operator);
+        let is_guarded = |step: &Operator| match step {
+            Operator::Map(call) => call.failures.is_guarded(),
+            _ => false,
+        };
+        // What such a step gives goes on when its calls have ended, and rows that it has lost are told in another way.
+        if steps.clone().any(is_guarded) {
+            return false;
+        }
         let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
         has_function && !steps.any(counts_rows)
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::fragment::Fragment;
-use crate::plan::{Expression, Kept, LateStep, MapFunction, MapSpec, Produces};
+use crate::plan::{Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec, Produces};
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,8 @@ pub struct MapCall {
     pub batch_rows: Option<u64>,
     /// Which of the values that the worker is made with holds the references of the function.
     pub captured: Option<u32>,
+    /// What becomes of rows that it fails for.
+    pub failures: FailurePolicy,
 }
 
 /// A function.
@@ -98,6 +100,7 @@ impl MapCall {
             batch_rows: map.batch_rows.map(|rows| rows as u64),
             // Known when all steps of a stage are.
             captured: None,
+            failures: map.failures,
         }
     }
 }
@@ -128,7 +131,7 @@ impl Operator {
     pub(crate) fn keeps_rows(&self) -> bool {
         match self {
             Self::Filter(_) | Self::Relational(_) | Self::Sample { .. } => false,
-            Self::Map(map) => map.keeps_rows && !map.is_mask,
+            Self::Map(map) => map.keeps_rows && !map.is_mask && !map.failures.loses_rows(),
             Self::Project(_)
             | Self::Compute(_)
             | Self::Select(_)

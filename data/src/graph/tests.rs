@@ -12,7 +12,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::*;
-use crate::plan::{Compute, Dataset, Kept, MapFunction, MapSpec, Produces, PythonFunction};
+use crate::plan::{
+    Compute, Dataset, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
+};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::sources::parquet::spec::FilesPosition;
 use crate::sources::{ParquetTable, RangeTable, RowWork, Split, SplitOptions, of_table};
@@ -33,6 +35,7 @@ fn map(name: &str, compute: Compute) -> MapSpec {
         batch_rows: None,
         window_rows: 0,
         compute,
+        failures: FailurePolicy::default(),
     }
 }
 

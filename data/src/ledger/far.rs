@@ -16,6 +16,8 @@ pub(crate) struct FarFolder {
     pub(crate) target: String,
     /// Whether what is in it goes.
     pub(crate) replaces: bool,
+    /// Whether it takes other files than those of rows that are written.
+    pub(crate) holds_letters: bool,
 }
 
 impl FarFolder {

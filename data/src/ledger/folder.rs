@@ -4,6 +4,7 @@
 //!  target/                          what readers see
 //!    <prefix>_000000_000000.parquet
 //!    _aktis/<prefix>.ledger         what is done, and what becomes visible; gone when the job is over
+//!    _dead_letters/                 rows that functions failed for: <prefix>_000000.parquet
 //!    .unfinished-<prefix>/          the job's own folder; readers pass over names with a dot
 //!      job                          locked as long as the driver lives; says on which start of which machine
 //!      <attempt>-<name>             files of workers
@@ -79,6 +80,19 @@ pub(crate) trait FileFormat: Send {
     fn makes_alike(&self) -> bool;
 }
 
+/// The folder beside a job's files for rows that functions failed for: readers pass over names with such a line.
+const LETTERS_FOLDER: &str = "_dead_letters";
+
+/// Where files of such rows go.
+pub(crate) struct LettersPlace {
+    /// Where they are written.
+    pub(crate) unfinished: PathBuf,
+    /// Where they are seen.
+    pub(crate) folder: PathBuf,
+    /// What their names begin with.
+    pub(crate) prefix: String,
+}
+
 /// What a job's output is.
 pub(crate) struct OutputPlan<'a> {
     pub(crate) folder: &'a str,
@@ -108,6 +122,8 @@ pub(crate) struct FolderOutput {
     book: Option<Book>,
     keeper: Option<Keeper>,
     files: Vec<WrittenFile>,
+    /// Rows that functions failed for: visible with the others, with columns and names of their own.
+    letters: Vec<WrittenFile>,
     /// Inputs whose files are among these.
     done: DoneRanges,
     /// What an earlier run of this job has left.
@@ -134,6 +150,7 @@ impl FolderOutput {
             book: None,
             keeper: None,
             files: Vec::new(),
+            letters: Vec::new(),
             done: DoneRanges::default(),
             left: TakenUp::default(),
         };
@@ -278,6 +295,27 @@ impl FolderOutput {
         self.files.extend(files);
     }
 
+    /// Where files of rows that functions failed for go, if it takes them. `is_apart`: this output is for nothing else.
+    pub(crate) fn letters_place(&self, is_apart: bool) -> Option<LettersPlace> {
+        if self.far.as_ref().is_some_and(|far| !far.holds_letters) {
+            return None;
+        }
+        Some(LettersPlace {
+            unfinished: self.job_folder(),
+            folder: if is_apart {
+                self.target.clone()
+            } else {
+                self.target.join(LETTERS_FOLDER)
+            },
+            prefix: self.prefix.clone(),
+        })
+    }
+
+    /// Files of such rows.
+    pub(crate) fn add_letters(&mut self, files: Vec<WrittenFile>) {
+        self.letters.extend(files);
+    }
+
     /// Ends the job's output: all of it becomes visible, or, if the job or this failed, nothing. If there are no rows and
     /// the columns are known, there is a file that has just these; all files have the same columns.
     pub(crate) fn close(
@@ -301,6 +339,7 @@ impl FolderOutput {
         self.format.make_alike(&mut self.files)?;
         if let Some(far) = &self.far {
             // What is here has served its purpose, and is taken back with this.
+            self.files.append(&mut self.letters);
             return far.publish(&self.target, &self.files);
         }
         let committed = self.commit(&synced);
@@ -379,7 +418,8 @@ impl FolderOutput {
 
     fn sync_files(&self, synced: &HashSet<String>) -> io::Result<()> {
         // What was written anew is not among them any more, by its length.
-        let others = self.files.iter().map(|file| file.unfinished.as_str());
+        let all = self.files.iter().chain(&self.letters);
+        let others = all.map(|file| file.unfinished.as_str());
         let others = others.filter(|path| !synced.contains(*path)).map(Path::new);
         durable::sync_files(&others.collect::<Vec<_>>())?;
         durable::sync_folder(&self.job_folder())

@@ -29,7 +29,7 @@ mod tests;
 mod undo;
 
 pub(crate) use far::FarFolder;
-pub(crate) use folder::{FileFormat, FolderOutput, OutputPlan, unfinished_folder};
+pub(crate) use folder::{FileFormat, FolderOutput, LettersPlace, OutputPlan, unfinished_folder};
 pub use identity::JobIdentity;
 pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};
 pub use record::Trait;

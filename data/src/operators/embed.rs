@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use crate::error::PlanError;
 use crate::operators::udf::BatchFunction;
 use crate::plan::{
-    Compute, EmbedderFunction, Kept, MapFunction, MapSpec, Produces, embedding_field,
+    Compute, EmbedderFunction, FailurePolicy, Kept, MapFunction, MapSpec, Produces, embedding_field,
 };
 
 /// Rows per batch handed to the embedder. Its windows are its own; this only bounds what waits between them.
@@ -42,6 +42,7 @@ pub fn embed_map(spec: TextEmbedderSpec, compute: Compute) -> Result<MapSpec, Pl
         batch_rows: Some(SUBMIT_ROWS),
         window_rows: 2 * spec.stream.window_rows,
         compute,
+        failures: FailurePolicy::default(),
         function: MapFunction::Embedder(EmbedderFunction { spec }),
     })
 }
@@ -82,7 +83,11 @@ impl BatchFunction for EmbedFunction {
             self.under_way.pop_front();
             return Ok(None);
         };
-        let batch = pending.wait().map_err(|error| failure(&error))?;
+        let batch = pending.wait().map_err(|error| {
+            // The call is over.
+            self.under_way.pop_front();
+            failure(&error)
+        })?;
         // The text passes by; only the last column is new.
         let vectors = batch.project(&[batch.num_columns() - 1]).map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("take the embeddings: {error}"))

@@ -57,11 +57,33 @@ pub trait BatchFunction: Send {
     /// Calls the function with one batch.
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure>;
 
-    /// The next batch that the first call gives, `None` at its end.
+    /// The next batch that the first call gives, `None` at its end. A call that fails has ended.
     fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure>;
 
     /// Nobody wants the outputs of the calls under way.
     fn forget_calls(&mut self);
+
+    /// From now on rows that fail may be left out: where it can tell which of them a failure is about, it says so by
+    /// [`take_failed`](Self::take_failed) and goes on with the others.
+    fn catch_rows(&mut self) {}
+
+    /// Rows of the first call, or of the one that has just ended or failed, that are to be left out of what it gives.
+    fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
+        Ok(Vec::new())
+    }
+}
+
+/// A row that a function has failed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedRow {
+    /// Its place in the batch of the call.
+    pub position: usize,
+    /// The class of the exception.
+    pub error: String,
+    /// What it says.
+    pub message: String,
+    /// Where it was raised, for people.
+    pub traceback: String,
 }
 
 static HOST: OnceLock<Box<dyn UdfHost>> = OnceLock::new();

@@ -7,11 +7,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_common::DataFusionError;
-use datafusion_common::tree_node::TreeNode;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
 };
 
+use super::failing::FailurePolicy;
 use super::nodes::late::{LateNode, LateStep};
 use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
@@ -155,6 +156,27 @@ impl Dataset {
         };
         // The walk itself cannot fail.
         self.plan.exists(is_map).unwrap_or(true)
+    }
+
+    /// The same rows, where `defaults` hold for functions that say nothing else of rows that they fail for.
+    pub fn with_failures(&self, defaults: &FailurePolicy) -> Result<Self, PlanError> {
+        let with_defaults = |node: LogicalPlan| {
+            let LogicalPlan::Extension(extension) = &node else {
+                return Ok(Transformed::no(node));
+            };
+            let Some(map) = extension.node.as_any().downcast_ref::<MapNode>() else {
+                return Ok(Transformed::no(node));
+            };
+            let spec = MapSpec {
+                failures: map.spec.failures.or(defaults),
+                ..MapSpec::clone(&map.spec)
+            };
+            let map = MapNode::try_new(Arc::new(spec), map.input().clone())?;
+            Ok(Transformed::yes(Self::extend(map).plan))
+        };
+        let plan = self.plan.clone().transform_up(with_defaults);
+        plan.map(|plan| Self::from_plan(plan.data))
+            .map_err(PlanError::planner)
     }
 
     /// Whether there may be columns that only a run will show.

@@ -7,6 +7,7 @@ mod compute;
 mod computed;
 mod dataset;
 pub(crate) mod expressions;
+mod failing;
 pub(crate) mod functions;
 mod nodes;
 pub(crate) mod planner;
@@ -21,6 +22,7 @@ pub(crate) use aggregates::aggregate_function;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
 pub use expressions::Expression;
+pub use failing::{FailurePolicy, OnError};
 pub(crate) use functions::asks_for_row_numbers;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{

@@ -46,6 +46,7 @@ fn map(name: &str) -> MapSpec {
         batch_rows: None,
         window_rows: 0,
         compute: Compute::tasks(),
+        failures: FailurePolicy::default(),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct FarOutput {
     pub target: String,
     /// Whether what is in it goes when the new files are there.
     pub replaces: bool,
+    /// Whether it takes files of rows that functions failed for, besides.
+    pub holds_letters: bool,
 }
 
 impl SinkKind for FarOutput {
@@ -77,6 +79,7 @@ impl SinkKind for FarOutput {
             files,
             target: self.target.clone(),
             replaces: self.replaces,
+            holds_letters: self.holds_letters,
         };
         let begun = self.files.begin()?;
         Ok(begun.map(|begun| begun.ending_in(far)))
@@ -181,6 +184,7 @@ mod tests {
             },
             target: format!("far:{}", target.display()),
             replaces,
+            holds_letters: true,
         });
         let spec = MapSpec {
             batch_rows: Some(2),

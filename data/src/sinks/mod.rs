@@ -21,6 +21,7 @@ mod stem;
 pub use far::FarOutput;
 pub use files::FilesOutput;
 pub use names::{FileNames, Named};
+pub(crate) use parquet::{LettersFormat, write_letters};
 pub use parquet::{ParquetOutput, ParquetWriting, SortedBy};
 
 use aktis_common::error::ErrorCode;

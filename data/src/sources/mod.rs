@@ -12,6 +12,7 @@
 pub(crate) mod blocks;
 pub mod files;
 pub(crate) mod parquet;
+mod places;
 mod python;
 mod range;
 mod splits;
@@ -20,6 +21,7 @@ mod tasks;
 pub use blocks::{BlocksTable, SourceBlock};
 pub use files::FilesTable;
 pub use parquet::ParquetTable;
+pub(crate) use places::{PartPlace, Places, Position};
 pub use python::PythonReader;
 pub use range::RangeTable;
 pub(crate) use splits::{RowWork, Split, SplitOptions};
@@ -134,6 +136,11 @@ pub(crate) trait SourceReader: Send {
         input: Opened,
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure>;
+
+    /// Where the rows of an input lie, if they lie somewhere.
+    fn places(&self, _position: &Bytes) -> Result<Option<Places>, TaskFailure> {
+        Ok(None)
+    }
 
     /// Bytes read from storage so far.
     fn bytes_read(&self) -> u64 {

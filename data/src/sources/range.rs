@@ -12,7 +12,9 @@ use datafusion_expr::TableSource;
 use prost::Message;
 
 use super::splits::SplitCutter;
-use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
+use super::{
+    Opened, PartPlace, Places, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted,
+};
 use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 
@@ -115,6 +117,20 @@ impl SourceReader for RangeReader {
             schema: schema(),
             next: part.start,
             end: part.end,
+        }))
+    }
+
+    fn places(&self, position: &Bytes) -> Result<Option<Places>, TaskFailure> {
+        let NumberPart { start, end } = super::decode(position)?;
+        let part = PartPlace {
+            file: None,
+            row_group: None,
+            first_row: start,
+            rows: end.saturating_sub(start),
+        };
+        Ok(Some(Places {
+            parts: vec![part],
+            is_exact: true,
         }))
     }
 }

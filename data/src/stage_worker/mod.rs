@@ -29,22 +29,27 @@ use output::Output;
 use running::RunningInput;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
+use aktis_common::ids::NodeId;
 use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
-use aktis_worker::{TaskFailure, Value};
+use aktis_worker::{Runtime, TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use prost::Message;
 
 use crate::graph::{GroupTask, MapCall, Operator, PartitionBy, StageTask};
+use crate::operators::failing::notes::{HeadNotes, NoNotes, Notes};
+use crate::operators::failing::{FailingInput, Guard, Watch};
 use crate::operators::feeds::{self, FeedInput, FeedStream};
 use crate::operators::fragment::{Environment, HotKeys, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
+use crate::operators::map::Circumstances;
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, group, map, relational, sample};
 use crate::sinks::Written;
-use crate::sources::{self, Opened, SourceReader};
+use crate::sources::{self, Opened, Places, SourceReader};
 use crate::wire::decode_task;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
 
@@ -68,7 +73,7 @@ pub fn register(registry: NativeRegistry) -> NativeRegistry {
         let node = context.runtime.greeting();
         // It may wait for its dataset's consumer for as long as that likes.
         context.runtime.rest_when_idle();
-        let worker = StageWorker::new(spec, captured)?;
+        let worker = StageWorker::new(spec, captured)?.of_cluster(context.runtime);
         Ok(Box::new(worker.spilling_into(SpillPlace {
             folder: Path::new(&node.spill_dir).join(SPILL_FOLDER),
             min_free_fraction: node.min_free_disk_fraction,
@@ -96,7 +101,16 @@ pub struct StageWorker {
     running: Option<RunningInput>,
     /// Where relational work spills; `None`: in a temporary folder.
     spill: Option<SpillPlace>,
+    /// What it is called where people read of it.
+    name: Arc<str>,
+    /// Where it leaves notes of what it may die of.
+    notes: Arc<dyn Notes>,
+    /// Ends it if a call takes too long.
+    watch: Arc<Watch>,
 }
+
+/// What looks after functions, and where the rows of the input lie.
+type Failing = (Arc<FailingInput>, Option<Arc<Places>>);
 
 impl StageWorker {
     /// A worker for the stage; functions are loaded by the first call.
@@ -110,7 +124,20 @@ impl StageWorker {
             reported_bytes: 0,
             running: None,
             spill: None,
+            name: format!("process {}", std::process::id()).into(),
+            notes: Arc::new(NoNotes),
+            watch: Arc::default(),
         })
+    }
+
+    /// Notes of what it may die of are kept by the head of the cluster.
+    fn of_cluster(mut self, runtime: &Runtime) -> Self {
+        let node = NodeId::from_bytes(&runtime.greeting().node_id);
+        if let Ok(node) = node {
+            self.name = format!("process {} on node {node}", std::process::id()).into();
+        }
+        self.notes = Arc::new(HeadNotes(runtime.clone()));
+        self
     }
 
     /// Relational work puts there what it has no memory for.
@@ -140,28 +167,102 @@ impl StageWorker {
     }
 
     /// Begins an input. What was under way is forgotten.
-    pub fn start(&mut self, input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
+    pub fn start(&mut self, mut input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
         self.running = None;
         let functions = self.load_functions()?.clone();
         let mut meters = StageMeters::new(self.task.steps.len());
         let opened = Opened {
-            position: input.position,
+            position: std::mem::take(&mut input.position),
             blocks,
         };
+        let failing = self.failing(&mut input, &opened)?;
         let (streams, bounds) = match &self.task.group {
             Some(group) => self.open_group(group, opened, &mut meters)?,
             None => {
                 self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
             }
         };
+        let hot_keys = input.is_piece.then(HotKeys::default);
+        let stream = self.open_steps(
+            streams,
+            functions,
+            &input,
+            hot_keys.as_ref(),
+            &failing,
+            &mut meters,
+        )?;
+        let written = Written {
+            sequence: input.sequence,
+            attempt: input.attempt,
+        };
+        let output = Output::open(&self.task, written, bounds)?;
+        self.running = Some(RunningInput {
+            stream,
+            output,
+            meters,
+            hot_keys,
+            seen: SeenColumns::default(),
+            failing: failing.map(|(input, _)| input),
+            skip_blocks: input.skip_blocks,
+            skip_rows: input.skip_rows,
+            wanted_blocks: input.wanted_blocks.into_iter().collect(),
+            next_block: 0,
+            rows_left: self.task.row_limit,
+            is_at_end: false,
+            noted: Noted::new(std::mem::take(&mut input.noted)),
+            noting: (!input.journal.is_empty())
+                .then(|| Noting::new(PathBuf::from(&input.journal), input.noted_rows)),
+        });
+        Ok(())
+    }
+
+    /// What looks after the functions of the stage while they work on this input, and where its rows lie.
+    fn failing(
+        &self,
+        input: &mut InputSpec,
+        opened: &Opened,
+    ) -> Result<Option<Failing>, TaskFailure> {
+        let is_guarded = |step: &Operator| match step {
+            Operator::Map(call) => call.failures.is_guarded(),
+            _ => false,
+        };
+        if !self.task.steps.iter().any(is_guarded) {
+            return Ok(None);
+        }
+        let is_one = self.task.group.is_none() && input.feed_blocks.len() < 2;
+        let places = if is_one {
+            self.reader.places(&opened.position)?
+        } else {
+            None
+        };
+        let failing = FailingInput::new(
+            input.failing.take().unwrap_or_default(),
+            input.sequence,
+            Arc::clone(&self.name),
+            Arc::clone(&self.notes),
+            Arc::clone(&self.watch),
+        );
+        Ok(Some((Arc::new(failing), places.map(Arc::new))))
+    }
+
+    /// The rows of the feeds, through all steps.
+    fn open_steps(
+        &self,
+        streams: Vec<FeedStream>,
+        functions: Vec<Option<SharedFunction>>,
+        input: &InputSpec,
+        hot_keys: Option<&HotKeys>,
+        failing: &Option<Failing>,
+        meters: &mut StageMeters,
+    ) -> Result<Box<dyn BatchStream>, TaskFailure> {
         let mut position = Some(input.noted_rows);
         let is_noted = !input.journal.is_empty();
-        let hot_keys = input.is_piece.then(HotKeys::default);
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
+        let mut places = failing.as_ref().and_then(|(_, places)| places.clone());
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
                 steps.next();
-                let environment = self.environment(input.partition, hot_keys.as_ref());
+                let environment = self.environment(input.partition, hot_keys);
                 let feeds = streams.into_iter().map(feeds::told).collect();
                 meters.wrap_step(0, fragment::open(work, feeds, environment))
             }
@@ -175,15 +276,19 @@ impl StageWorker {
                         stream = fragment::skip::open(input.noted_rows, stream);
                     }
                     let position = position.take();
-                    map::open(
-                        call,
-                        function,
-                        stream,
-                        self.task.block_bytes,
-                        input.rows,
+                    let guarded = failing.as_ref().filter(|_| call.failures.is_guarded());
+                    let guard = guarded.map(|(failing, _)| {
+                        let number = u32::try_from(index).unwrap_or(u32::MAX);
+                        Guard::new(failing, number, &call.name, call.failures, places.clone())
+                    });
+                    let circumstances = Circumstances {
+                        block_bytes: self.task.block_bytes,
+                        input_rows: input.rows,
                         position,
                         is_noted,
-                    )
+                        guard,
+                    };
+                    map::open(call, function, stream, circumstances)
                 }
                 Operator::Sample { share, seed } => {
                     sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
@@ -195,28 +300,11 @@ impl StageWorker {
                 batchwise => relational::open(batchwise.clone(), stream, input.sequence),
             };
             stream = meters.wrap_step(index, next);
+            if !step.keeps_rows() {
+                places = places.map(|places| Arc::new(Places::clone(&places).inexact()));
+            }
         }
-        let written = Written {
-            sequence: input.sequence,
-            attempt: input.attempt,
-        };
-        let output = Output::open(&self.task, written, bounds)?;
-        self.running = Some(RunningInput {
-            stream,
-            output,
-            meters,
-            hot_keys,
-            seen: SeenColumns::default(),
-            skip_blocks: input.skip_blocks,
-            skip_rows: input.skip_rows,
-            wanted_blocks: input.wanted_blocks.into_iter().collect(),
-            next_block: 0,
-            rows_left: self.task.row_limit,
-            is_at_end: false,
-            noted: Noted::new(input.noted),
-            noting: is_noted.then(|| Noting::new(PathBuf::from(input.journal), input.noted_rows)),
-        });
-        Ok(())
+        Ok(stream)
     }
 
     /// The rows of stages that run here together.
@@ -399,5 +487,7 @@ fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {
 
 #[cfg(test)]
 mod exchange_tests;
+#[cfg(test)]
+mod failing_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::output::Output;
 use super::seen::SeenColumns;
 use crate::block;
 use crate::operators::blocks::CutBlock;
+use crate::operators::failing::FailingInput;
 use crate::operators::fragment::HotKeys;
 use crate::operators::stream::BatchStream;
 use crate::wire::spec::Report;
@@ -30,6 +31,8 @@ pub(super) struct RunningInput {
     /// Where a join names keys with very many rows.
     pub(super) hot_keys: Option<HotKeys>,
     pub(super) seen: SeenColumns,
+    /// What looks after functions, where rows that fail may be left out.
+    pub(super) failing: Option<Arc<FailingInput>>,
     pub(super) skip_blocks: u64,
     pub(super) skip_rows: u64,
     /// Only these blocks are sent, if there are any.
@@ -48,6 +51,14 @@ pub(super) struct RunningInput {
 impl RunningInput {
     /// Goes on until there is a block, or the end, or progress to tell.
     pub(super) fn advance(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let (mut report, block) = self.go_on()?;
+        if let Some(failing) = &self.failing {
+            report.failed = failing.take_found()?;
+        }
+        Ok((report, block))
+    }
+
+    fn go_on(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let began = Instant::now();
         let mut rows_sunk = 0;
         loop {

@@ -18,7 +18,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
-use crate::plan::{Compute, Kept, MapFunction, MapSpec, Produces, PythonFunction};
+use crate::plan::{Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction};
 use crate::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
@@ -92,6 +92,7 @@ pub(crate) fn test_map(name: &str) -> MapSpec {
         batch_rows: None,
         window_rows: 0,
         compute: Compute::tasks(),
+        failures: FailurePolicy::default(),
     }
 }
 

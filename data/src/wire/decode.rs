@@ -12,11 +12,11 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, ProjectStep, RegisteredSpec, SampleStep,
     StageSpec, Step, StepKind,
 };
-use super::{fragment, group, partition};
+use super::{failing, fragment, group, partition};
 use crate::block;
 use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
-use crate::plan::{Expression, Kept};
+use crate::plan::{Expression, FailurePolicy, Kept};
 use crate::registered::Registered;
 
 /// The work that the message tells.
@@ -108,6 +108,9 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
         Some(FunctionKind::Embedder(json)) => Function::Embedder(Box::new(embedder(&json)?)),
         None => return Err(incomplete("a map", "function")),
     };
+    let failures = step
+        .failures
+        .map_or_else(FailurePolicy::default, failing::decode);
     Ok(MapCall {
         name: step.name,
         function,
@@ -117,6 +120,7 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
         keeps_rows: step.keeps_rows,
         batch_rows: step.batch_rows,
         captured: step.captured,
+        failures,
     })
 }
 

@@ -7,7 +7,7 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, SampleStep, StageSpec, Step, StepKind,
 };
-use super::{fragment, group, partition};
+use super::{failing, fragment, group, partition};
 use crate::block;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::Kept;
@@ -99,5 +99,6 @@ fn map_step(call: &MapCall) -> MapStep {
         keeps_rows: call.keeps_rows,
         batch_rows: call.batch_rows,
         captured: call.captured,
+        failures: Some(failing::encode(&call.failures)),
     }
 }

@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 pub(crate) mod expression;
+pub(crate) mod failing;
 mod fold;
 mod fragment;
 pub(crate) mod group;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::expression::ExpressionSpec;
+use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
 use crate::ledger::journal::JournalPart;
@@ -244,6 +245,9 @@ pub struct MapStep {
     /// Which of the values that the worker is made with holds the references of the function.
     #[prost(uint32, optional, tag = "11")]
     pub captured: Option<u32>,
+    /// What becomes of rows that it fails for.
+    #[prost(message, optional, tag = "12")]
+    pub failures: Option<FailuresSpec>,
 }
 
 /// A function.
@@ -314,6 +318,9 @@ pub struct InputSpec {
     /// It has a part of a partition that was too large for one: keys with very many rows are named.
     #[prost(bool, tag = "15")]
     pub is_piece: bool,
+    /// What earlier attempts have shown of its rows.
+    #[prost(message, optional, tag = "16")]
+    pub failing: Option<FailingSpec>,
 }
 
 /// What a pull tells besides its block.
@@ -349,6 +356,9 @@ pub struct Report {
     /// Keys with very many rows, for people.
     #[prost(string, repeated, tag = "10")]
     pub hot_keys: Vec<String>,
+    /// Rows that steps have left out since the last pull.
+    #[prost(message, repeated, tag = "11")]
+    pub failed: Vec<ToldRows>,
 }
 
 /// What one step did.

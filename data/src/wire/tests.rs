@@ -16,7 +16,7 @@ use crate::graph::{
     Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
     Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
-use crate::plan::{Expression, Kept};
+use crate::plan::{Expression, FailurePolicy, Kept, OnError};
 use crate::registered::Registered;
 
 fn names() -> impl Strategy<Value = Vec<String>> {
@@ -33,7 +33,14 @@ fn calls() -> impl Strategy<Value = Operator> {
         prop::option::of(any::<u64>()),
         prop::option::of(any::<u32>()),
     );
-    let flags = (any::<bool>(), any::<bool>());
+    let kinds = [OnError::Raise, OnError::Skip, OnError::DeadLetter];
+    let failures =
+        (0..3usize, prop::option::of(1..u64::MAX)).prop_map(move |(kind, nanos)| FailurePolicy {
+            on_error: Some(kinds[kind]),
+            timeout: nanos.map(std::time::Duration::from_nanos),
+            ..FailurePolicy::default()
+        });
+    let flags = (any::<bool>(), any::<bool>(), failures);
     (
         ".*",
         any::<Vec<u8>>(),
@@ -43,7 +50,14 @@ fn calls() -> impl Strategy<Value = Operator> {
         flags,
     )
         .prop_map(
-            |(name, definition, reads, keeps, (batch_rows, captured), (is_mask, keeps_rows))| {
+            |(
+                name,
+                definition,
+                reads,
+                keeps,
+                (batch_rows, captured),
+                (is_mask, keeps_rows, failures),
+            )| {
                 Operator::Map(MapCall {
                     name,
                     function: Function::Python(Bytes::from(definition)),
@@ -53,6 +67,7 @@ fn calls() -> impl Strategy<Value = Operator> {
                     keeps_rows,
                     batch_rows,
                     captured,
+                    failures,
                 })
             },
         )

@@ -34,6 +34,9 @@ impl PyBlock {
 /// Rows of a block in the object store: its reference, the first of them, how many, their bytes.
 pub(super) type StoredPart<'py> = (Bound<'py, PyObjectRef>, u64, u64, u64);
 
+/// The step, the columns, the part.
+type PyLetters<'py> = (String, Bound<'py, PyAny>, StoredPart<'py>);
+
 /// A running plan.
 #[pyclass(name = "Execution", module = "aktis._aktis.data", frozen)]
 pub(crate) struct PyExecution(Execution);
@@ -82,6 +85,24 @@ impl PyExecution {
     fn seen_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let schema = self.0.seen_schema();
         schema.map(|schema| schema_to_py(py, &schema)).transpose()
+    }
+
+    /// Rows that functions failed for and that were put aside: the step, the columns, and the part of the store that they are.
+    fn dead_letters<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyLetters<'py>>> {
+        let letters = self.0.dead_letters().into_iter();
+        let letters = letters.map(|block| {
+            let reference = block.handle.get::<ObjectRef>().cloned();
+            let reference = reference
+                .ok_or_else(|| PyRuntimeError::new_err("this block is not in the object store"))?;
+            let reference = PyObjectRef::new(py, reference)?;
+            let schema = schema_to_py(py, &block.schema)?;
+            Ok((
+                block.operator,
+                schema,
+                (reference, 0, block.rows, block.bytes),
+            ))
+        });
+        letters.collect()
     }
 
     /// Ends it.
@@ -145,6 +166,7 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
         entry.set_item("name", &operator.name)?;
         entry.set_item("rows_in", operator.rows_in)?;
         entry.set_item("rows_out", operator.rows_out)?;
+        entry.set_item("rows_failed", operator.rows_failed)?;
         entry.set_item("bytes_out", operator.bytes_out)?;
         entry.set_item("batches_out", operator.batches_out)?;
         entry.set_item("wall_s", operator.wall.as_secs_f64())?;

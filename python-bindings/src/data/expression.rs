@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::arrow_py::{batch_from_py, schema_from_py};
-use super::plan::plan_error;
+use super::errors::plan_error;
 
 /// A part of an expression, or the whole.
 #[pyclass(name = "Expression", module = "aktis._aktis.data", frozen)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use aktis_data::operators::udf::{BatchFunction, RowsWriter, UdfHost};
+use aktis_data::operators::udf::{BatchFunction, FailedRow, RowsWriter, UdfHost};
 use aktis_data::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
@@ -219,6 +219,9 @@ fn described(py: Python<'_>, error: &PyErr, name: &str) -> TaskFailure {
     describe(py, error, name, None).failure
 }
 
+/// Position, class of the exception, what it says, traceback.
+type PyFailedRow = (usize, String, String, String);
+
 /// A `LoadedFunction` of `aktis.data._worker`.
 struct PythonFunction {
     function: Py<PyAny>,
@@ -266,5 +269,28 @@ impl BatchFunction for PythonFunction {
                 tracing::warn!(%error, "a function could not be told to forget its call");
             }
         });
+    }
+
+    fn catch_rows(&mut self) {
+        attached(|py| {
+            if let Err(error) = self.function.call_method0(py, "catch_rows") {
+                tracing::warn!(%error, "a function cannot tell which of its rows fail");
+            }
+        });
+    }
+
+    fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
+        attached(|py| {
+            let failed = self.function.call_method0(py, "take_failed");
+            let failed = failed.and_then(|failed| failed.extract::<Vec<PyFailedRow>>(py));
+            let failed = failed.map_err(|error| described(py, &error, &self.name))?;
+            let row = |(position, error, message, traceback): PyFailedRow| FailedRow {
+                position,
+                error,
+                message,
+                traceback,
+            };
+            Ok(failed.into_iter().map(row).collect())
+        })
     }
 }

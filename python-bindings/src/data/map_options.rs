@@ -1,11 +1,13 @@
 //! From keyword arguments to a map's specification.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aktis_common::resources::{Quantity, ResourceRequest, ResourceSet};
 use aktis_data::block::BlockHandle;
 use aktis_data::plan::{
-    Compute, ComputeKind, Kept, MapFunction, MapSpec, Produces, PythonFunction,
+    Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError, Produces,
+    PythonFunction,
 };
 use aktis_worker::ObjectRef;
 use bytes::Bytes;
@@ -51,6 +53,41 @@ impl ComputeOptions {
     }
 }
 
+/// What becomes of rows that fail, as `_failing.py` makes it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct FailureOptions {
+    on_error: Option<String>,
+    max_errors: Option<u64>,
+    max_error_ratio: Option<f64>,
+    max_errored_batches: Option<u64>,
+    timeout_s: Option<f64>,
+}
+
+impl FailureOptions {
+    /// `None`: a function of ours, whose failures end the job whatever holds for others.
+    pub(crate) fn policy(options: Option<&Self>) -> PyResult<FailurePolicy> {
+        let Some(options) = options else {
+            return Ok(FailurePolicy::default());
+        };
+        let on_error = options.on_error.as_deref().map(|text| {
+            OnError::parse(text)
+                .ok_or_else(|| PyValueError::new_err(format!("there is no on_error={text:?}")))
+        });
+        let timeout = options.timeout_s.map(Duration::try_from_secs_f64);
+        Ok(FailurePolicy {
+            on_error: on_error.transpose()?,
+            max_errors: options.max_errors,
+            max_error_ratio: options.max_error_ratio.map(f64::to_bits),
+            max_errored_batches: options.max_errored_batches,
+            timeout: timeout
+                .transpose()
+                .map_err(|error| PyValueError::new_err(format!("timeout_s: {error}")))?,
+            takes_defaults: true,
+        })
+    }
+}
+
 /// A Python function as a step, as `Plan.map` gets it.
 pub(crate) struct MapOptions {
     pub(crate) definition: Vec<u8>,
@@ -64,6 +101,7 @@ pub(crate) struct MapOptions {
     pub(crate) keeps_all_except: Option<Vec<String>>,
     pub(crate) keeps_rows: bool,
     pub(crate) is_mask: bool,
+    pub(crate) failures: FailurePolicy,
 }
 
 impl MapOptions {
@@ -90,6 +128,7 @@ impl MapOptions {
             batch_rows: self.batch_rows,
             window_rows: self.window_rows,
             compute: self.compute,
+            failures: self.failures,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod arrow_py;
 mod columns;
+mod errors;
 mod execution;
 mod expression;
 mod host;

@@ -6,26 +6,25 @@ use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::RuntimePool;
 use aktis_data::graph::plan_job;
-use aktis_data::plan::Dataset;
+use aktis_data::plan::{Dataset, MapSpec};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
 use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
 use aktis_data::{
-    ExecuteError, Execution, ExecutionOptions, PlanError, PlanErrorKind, Request, Sink, Trait,
-    prepare_folder,
+    Execution, ExecutionOptions, LettersFolder, PlanError, Request, Sink, Trait, prepare_folder,
 };
 use aktis_worker::Runtime;
-use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
+use super::errors::{execute_error, plan_error};
 use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
-use super::map_options::{ComputeOptions, MapOptions};
+use super::map_options::{ComputeOptions, FailureOptions, MapOptions};
 use super::relational::{self, Call, JoinOptions, SortKey};
 use super::sink::{Traits, read_resume, read_sink, read_traits};
-use crate::failure::to_py_err;
 use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 
@@ -62,31 +61,6 @@ impl PyPlan {
             dataset,
             parts: self.parts,
         })
-    }
-}
-
-/// The exception for a plan that is wrong.
-pub(super) fn plan_error(error: &PlanError) -> PyErr {
-    let text = error.to_string();
-    if let Some(number) = error.os_error() {
-        // Python makes a PermissionError, a NotADirectoryError and so on of it.
-        return PyOSError::new_err((number, text));
-    }
-    match error.kind() {
-        PlanErrorKind::FileNotFound => PyFileNotFoundError::new_err(text),
-        PlanErrorKind::Unreadable => PyOSError::new_err(text),
-        PlanErrorKind::InvalidArgument => PyValueError::new_err(text),
-    }
-}
-
-fn execute_error(py: Python<'_>, error: &ExecuteError) -> PyErr {
-    match error {
-        ExecuteError::Plan(error) => plan_error(error),
-        ExecuteError::Fit(error) => {
-            let code = aktis_common::error::ErrorCode::Unschedulable;
-            to_py_err(py, &aktis_worker::TaskFailure::new(code, error.to_string()))
-        }
-        ExecuteError::Failed(failure) => to_py_err(py, failure),
     }
 }
 
@@ -232,7 +206,7 @@ impl PyPlan {
     }
 
     #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
-                        keeps_rows=false, is_mask=false))]
+                        keeps_rows=false, is_mask=false, failures=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn map(
         &self,
@@ -247,6 +221,7 @@ impl PyPlan {
         keeps_all_except: Option<Vec<String>>,
         keeps_rows: bool,
         is_mask: bool,
+        failures: Option<FailureOptions>,
     ) -> PyResult<Self> {
         let compute = compute.to_compute()?;
         let options = MapOptions {
@@ -261,16 +236,24 @@ impl PyPlan {
             keeps_all_except,
             keeps_rows,
             is_mask,
+            failures: FailureOptions::policy(failures.as_ref())?,
         };
         self.then(self.dataset.map(options.into_spec()))
     }
 
     /// Adds a native text embedder, described by JSON.
-    fn embed(&self, spec: &str, compute: ComputeOptions) -> PyResult<Self> {
+    #[pyo3(signature = (spec, compute, failures=None))]
+    fn embed(
+        &self,
+        spec: &str,
+        compute: ComputeOptions,
+        failures: Option<FailureOptions>,
+    ) -> PyResult<Self> {
+        let failures = FailureOptions::policy(failures.as_ref())?;
         let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
         let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute()?);
-        self.then(map.and_then(|map| self.dataset.map(map)))
+        self.then(map.and_then(|map| self.dataset.map(MapSpec { failures, ..map })))
     }
 
     /// By SQL text or by an `Expression`.
@@ -455,7 +438,11 @@ impl PyPlan {
     }
 
     /// Runs the plan in this process's session.
-    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths))]
+    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths, failures, letters_folder))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords of one call in `_running.py`"
+    )]
     fn execute(
         &self,
         py: Python<'_>,
@@ -464,6 +451,8 @@ impl PyPlan {
         budget_bytes: Option<u64>,
         block_bytes: Option<u64>,
         max_deaths: u32,
+        failures: Option<FailureOptions>,
+        letters_folder: Option<(String, String)>,
     ) -> PyResult<PyExecution> {
         let runtime = current_runtime()?;
         let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
@@ -473,6 +462,8 @@ impl PyPlan {
             block_bytes,
             parts: self.parts,
             max_deaths,
+            failures: FailureOptions::policy(failures.as_ref())?,
+            letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),
         };
         let modules = py
             .import("aktis._process.shared_modules")?

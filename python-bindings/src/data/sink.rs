@@ -19,7 +19,8 @@ pub(super) fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
     let Some(far) = sink.get_item("far")?.filter(|far| !far.is_none()) else {
         return Ok(files);
     };
-    let (definition, target, replaces): (Vec<u8>, String, bool) = far.extract()?;
+    let (definition, target, replaces, holds_letters): (Vec<u8>, String, bool, bool) =
+        far.extract()?;
     let item = |name: &str| sink.as_any().get_item(name)?.extract::<String>();
     Ok(Sink::Far(FarOutput {
         files: Box::new(files),
@@ -30,6 +31,7 @@ pub(super) fn read_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
         },
         target,
         replaces,
+        holds_letters,
     }))
 }
 

@@ -1,50 +1,14 @@
 """Memory that runs out for real: the kernel is to take the worker that ate it, and the session is to say so and live on."""
 
-import contextlib
-import pathlib
-import uuid
-
 import pytest
-from waiting import run, until
-
-LIMIT_BYTES = 600 << 20
-#: Where groups are made, and the file of their limit: version 1, version 2.
-GROUPS = (
-    (pathlib.Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-    (pathlib.Path("/sys/fs/cgroup"), "memory.max"),
-)
-
-
-def limited_group():
-    """A new cgroup with a limit; nothing where none can be made."""
-    for root, limit in GROUPS:
-        group = root / f"aktis-test-{uuid.uuid4().hex[:8]}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            (group / limit).write_text(str(LIMIT_BYTES))
-        except OSError:
-            group.rmdir()
-            continue
-        return group
-    return None
+from memory_group import limited_memory
+from waiting import run
 
 
 @pytest.fixture
 def memory_group():
-    """A cgroup with a limit; needs root, and a kernel that lets root make one here."""
-    group = limited_group()
-    if group is None:
-        pytest.skip("no cgroup with a limit of memory can be made here")
-    # No way out into swap space, where there is any.
-    for name, value in (("memory.memsw.limit_in_bytes", str(LIMIT_BYTES)), ("memory.swap.max", "0")):
-        with contextlib.suppress(OSError):
-            (group / name).write_text(value)
-    yield group
-    until(lambda: (group / "cgroup.procs").read_text() == "", "all processes of the group have ended")
-    group.rmdir()
+    with limited_memory() as group:
+        yield group
 
 
 @pytest.mark.parametrize("eater", ["task", "actor"])

@@ -135,8 +135,6 @@ def test_settings_are_known_refused_or_harmless_for_a_reason():
             setattr(context, name, "something else")
     with pytest.raises(AttributeError, match="did you mean 'target_max_block_size'"):
         context.target_max_blok_size = 1
-    with pytest.raises(NotImplementedError, match="max_errored_blocks"):
-        context.max_errored_blocks = 5
     with pytest.raises(NotImplementedError, match="exclude_resources"):
         ExecutionOptions().exclude_resources = ExecutionResources()
     with pytest.raises(NotImplementedError, match="limit the workers"):

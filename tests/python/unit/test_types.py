@@ -90,6 +90,7 @@ def test_a_checker_finds_every_mistake_and_nothing_else(checker, tmp_path):
                 "partition_cols",
                 "filename_provider",
                 "resume",
+                "dead_letters",
                 "filesystem",
             },
         ),

@@ -98,10 +98,28 @@ impl Runtime {
         key: impl Into<bytes::Bytes>,
         value: impl Into<bytes::Bytes>,
     ) -> Result<(), TaskFailure> {
+        self.put_key(key.into(), value.into(), false)
+    }
+
+    /// Puts a value in the place of what the key had, for as long as this process's job needs it.
+    pub fn kv_set(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+    ) -> Result<(), TaskFailure> {
+        self.put_key(key.into(), value.into(), true)
+    }
+
+    fn put_key(
+        &self,
+        key: bytes::Bytes,
+        value: bytes::Bytes,
+        overwrite: bool,
+    ) -> Result<(), TaskFailure> {
         let request = wire::KvPutRequest {
-            key: key.into(),
-            value: value.into(),
-            overwrite: false,
+            key,
+            value,
+            overwrite,
             job_id: self.job().to_wire(),
         };
         self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)

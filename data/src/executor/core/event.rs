@@ -54,6 +54,8 @@ pub enum Event {
         worker: WorkerKey,
         /// What the system says about it.
         failure: TaskFailure,
+        /// Whether rows of its input are to blame, of which fewer are suspected from now on: it says nothing of the others.
+        is_explained: bool,
     },
     /// The worker's function or constructor failed: running it again would not help.
     WorkerFailed {

@@ -158,7 +158,11 @@ impl Executor {
         }
         match event {
             Event::WorkerReady(worker) => self.worker_ready(worker),
-            Event::WorkerLost { worker, failure } => self.worker_lost(worker, failure),
+            Event::WorkerLost {
+                worker,
+                failure,
+                is_explained,
+            } => self.worker_lost(worker, &failure, is_explained),
             Event::WorkerFailed { worker, failure } => {
                 if self.stage_of(worker).is_some() {
                     self.finish(Err(failure));
@@ -207,7 +211,7 @@ impl Executor {
         stage.workers.set_idle(worker);
     }
 
-    fn worker_lost(&mut self, worker: WorkerKey, failure: TaskFailure) {
+    fn worker_lost(&mut self, worker: WorkerKey, failure: &TaskFailure, is_explained: bool) {
         let Some(index) = self.stage_of(worker) else {
             return;
         };
@@ -220,21 +224,20 @@ impl Executor {
                     Work::Input(input) => &mut input.deaths,
                     Work::Rerun(rerun) => &mut rerun.deaths,
                 };
-                *deaths += 1;
+                *deaths += u32::from(!is_explained);
                 let deaths = *deaths;
                 let unwanted = stage.put_back(active);
                 self.free_unwanted(unwanted);
                 let stage = &self.stages[index];
                 if deaths > max_deaths {
-                    let failure = given_up(&stage.setup.name, sequence, deaths, &failure);
+                    let failure = given_up(&stage.setup.name, sequence, deaths, failure);
                     self.finish(Err(failure));
                 }
             }
             Some(WorkerState::Starting) => {
                 let is_new = stage.starts.add(worker, next_worker);
                 if is_new && stage.starts.incidents > max_deaths {
-                    let failure =
-                        never_started(&stage.setup.name, stage.starts.incidents, &failure);
+                    let failure = never_started(&stage.setup.name, stage.starts.incidents, failure);
                     self.finish(Err(failure));
                 }
             }

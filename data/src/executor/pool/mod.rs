@@ -91,6 +91,16 @@ pub trait StagePool: Send {
     /// Puts a block of this process where workers can read it.
     fn put(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure>;
 
+    /// What a worker has noted under this key, if it has.
+    fn note(&self, _key: &Bytes) -> Result<Option<Bytes>, TaskFailure> {
+        Ok(None)
+    }
+
+    /// What no notes of another execution begin with.
+    fn note_prefix(&self) -> String {
+        String::new()
+    }
+
     /// Whether the failure names this block as one that is gone.
     fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool;
 

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::ids::WorkerId;
 use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_proto::convert::node_view;
 use aktis_proto::v1::NodeInfo;
@@ -32,6 +33,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(120);
 /// The pool over a runtime.
 pub struct RuntimePool {
     runtime: Runtime,
+    /// What tells it from other pools of its job.
+    pool: WorkerId,
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningWorker>,
     python_modules: Vec<String>,
@@ -54,6 +57,7 @@ impl RuntimePool {
     pub fn new(runtime: Runtime) -> Self {
         Self {
             runtime,
+            pool: WorkerId::random(),
             answers: None,
             workers: HashMap::new(),
             python_modules: Vec::new(),
@@ -329,6 +333,15 @@ impl StagePool for RuntimePool {
         self.runtime
             .put(Value::arrow_stream(stream))
             .map(BlockHandle::new)
+    }
+
+    fn note(&self, key: &Bytes) -> Result<Option<Bytes>, TaskFailure> {
+        self.runtime.kv_get(key.clone())
+    }
+
+    fn note_prefix(&self) -> String {
+        let job = self.runtime.job();
+        format!("data/calls/{job}/{}", self.pool)
     }
 
     fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool {

@@ -34,6 +34,7 @@ impl FolderOutput {
         if let Some(names) = &self.names {
             names.apply(&operation, &mut self.files)?;
         }
+        self.files.append(&mut self.letters);
         self.rename_all().map_err(|error| failed(&error))
     }
 

@@ -21,7 +21,7 @@ use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::openness::is_open;
 use crate::block::BlockHandle;
-use crate::plan::Compute;
+use crate::plan::{Compute, FailurePolicy};
 
 /// A function written in Python, as the bindings describe it. Aktis never looks inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +102,19 @@ pub struct MapSpec {
     pub window_rows: usize,
     /// Where and how wide it runs.
     pub compute: Compute,
+    /// What becomes of rows that it fails for.
+    pub failures: FailurePolicy,
 }
 
 impl MapSpec {
     /// Whether the column comes out just as it went in.
     pub fn passes(&self, name: &str) -> bool {
         self.produces == Produces::Mask || self.keeps.keeps(name)
+    }
+
+    /// Whether one row comes out for one row in, whatever happens: where rows that fail are left out, none does.
+    pub(crate) fn keeps_all_rows(&self) -> bool {
+        self.keeps_rows && self.produces != Produces::Mask && !self.failures.loses_rows()
     }
 
     /// Whether the function gets the column.
@@ -238,7 +245,7 @@ impl UserDefinedLogicalNodeCore for MapNode {
 
     // PLAN-3.
     fn supports_limit_pushdown(&self) -> bool {
-        self.spec.keeps_rows
+        self.spec.keeps_all_rows()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Parquet files.
 
 mod alike;
+mod letters;
 mod part;
 mod spec;
 mod write;
@@ -10,6 +11,8 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use prost::Message;
+
+pub(crate) use letters::{LettersFormat, write_letters};
 
 use super::{FileNames, FileStem, OwnStage, SinkKind, SinkWriter, Written, by_folder};
 use crate::error::PlanError;

@@ -17,6 +17,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::FileStem;
 use crate::block;
+use crate::ledger::LettersPlace;
 use crate::os_error;
 use crate::wire::spec::WrittenFile;
 
@@ -44,6 +45,16 @@ impl PartPath {
             path: path.expect("the stem has made the name"),
             unfinished: stem.unfinished_folder().join(name),
             sequence: stem.sequence(),
+        }
+    }
+
+    /// A file of rows that functions failed for.
+    pub(super) fn of_letters(place: &LettersPlace, name: &str) -> Self {
+        Self {
+            unfinished: place.unfinished.join(format!("letters-{name}")),
+            path: place.folder.join(name),
+            // Of no input.
+            sequence: 0,
         }
     }
 

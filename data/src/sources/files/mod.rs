@@ -21,7 +21,9 @@ use datafusion_expr::TableSource;
 use prost::Message;
 
 use super::python::{LoadedReader, PythonReader, ReaderSpec};
-use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
+use super::{
+    Opened, PartPlace, Places, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted,
+};
 use crate::error::PlanError;
 use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
@@ -206,6 +208,21 @@ impl SourceReader for FilesReader {
         self.bytes_read += parts.iter().map(|part| part.end - part.start).sum::<u64>();
         let positions = as_batch(&parts, self.told, &self.partitions)?;
         self.reader.rows(positions)
+    }
+
+    fn places(&self, position: &Bytes) -> Result<Option<Places>, TaskFailure> {
+        let RangesPosition { parts } = super::decode(position)?;
+        let parts = parts.into_iter().map(|part| PartPlace {
+            file: Some(part.path),
+            row_group: None,
+            first_row: 0,
+            rows: 0,
+        });
+        // How many rows there are in a part, only reading shows.
+        Ok(Some(Places {
+            parts: parts.collect(),
+            is_exact: false,
+        }))
     }
 
     fn bytes_read(&self) -> u64 {

@@ -29,7 +29,7 @@ use crate::error::first_line;
 use crate::operators::stream::BatchStream;
 use crate::os_error;
 use crate::panics;
-use crate::sources::{Opened, SourceReader};
+use crate::sources::{Opened, PartPlace, Places, SourceReader};
 use crate::storage::{DataFile, Store, StoreSpec};
 
 /// How much of a file's end is read first: most footers fit.
@@ -86,6 +86,20 @@ impl SourceReader for FileReader {
             columns,
             runtime,
             open: VecDeque::new(),
+        }))
+    }
+
+    fn places(&self, position: &Bytes) -> Result<Option<Places>, TaskFailure> {
+        let FilesPosition { parts } = crate::sources::decode(position)?;
+        let parts = parts.into_iter().map(|part| PartPlace {
+            file: Some(part.path),
+            row_group: Some(part.row_group.into()),
+            first_row: part.first_row,
+            rows: part.rows,
+        });
+        Ok(Some(Places {
+            parts: parts.collect(),
+            is_exact: self.scan.predicate.is_none(),
         }))
     }
 

@@ -14,6 +14,8 @@ from . import collate_fn, expressions
 from ._chosen_files import FileShuffleConfig
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
+from ._dead_letters import read_dead_letters
+from ._failing import RowError
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._reading_blocks import (
@@ -60,6 +62,7 @@ __all__ = [
     "MaterializedDataset",
     "MixStoppingCondition",
     "ReadTask",
+    "RowError",
     "SaveMode",
     "Schema",
     "TaskPoolStrategy",
@@ -85,6 +88,7 @@ __all__ = [
     "read_binary_files",
     "read_csv",
     "read_datasource",
+    "read_dead_letters",
     "read_delta",
     "read_iceberg",
     "read_images",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
+from . import _failing
 from ._keywords import Refused, _equal
 from ._ray_settings import CONTEXT_HARMLESS, CONTEXT_REFUSED, OPTIONS_HARMLESS, OPTIONS_REFUSED, RESOURCES_REFUSED
 from .checkpoint import CheckpointConfig
@@ -20,6 +22,8 @@ class Settings:
 
     _harmless: ClassVar[dict[str, str]] = {}
     _refused: ClassVar[dict[str, Refused]] = {}
+    #: What raises for a value that makes no sense: of the class, the setting and the value.
+    _checked: ClassVar[dict[str, Callable[[str, str, Any], None]]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
@@ -32,6 +36,8 @@ class Settings:
             nearest = difflib.get_close_matches(name, [*known, *self._harmless, *self._refused], n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are {', '.join(known)}"
             raise AttributeError(f"{owner} has no setting {name!r}{hint}")
+        if name in self._checked:
+            self._checked[name](owner, name, value)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -131,6 +137,13 @@ class DataContext(Settings):
         max_driver_bytes: With how many bytes they fail. ``None``, the default: never.
         checkpoint_config: Jobs that write files go on where they were left, also with ``None``, the default. With a
             :class:`aktis.data.checkpoint.CheckpointConfig` those that cannot warn before they begin.
+        on_error: What becomes of rows that a function fails for, where the step does not say: ``"raise"``, the default, fails the
+            job; ``"skip"`` leaves them out, and ``"dead_letter"`` puts them aside (see :meth:`Dataset.map_batches`).
+        max_errors: How many rows of a step may fail, where it gives no limit of its own; ``None``, the default: any number.
+        max_error_ratio: The same as a share of the rows that come to it; ``None``, the default: any.
+        batch_timeout_s: How many seconds a call of a function may take, where the step does not say; ``None``, the default: any.
+        max_errored_blocks: Ray's: how many batches may have rows that fail; these are left out, and -1 is any number. 0 by default:
+            the first one fails the job, unless ``on_error`` says something else.
 
     >>> context = DataContext.get_current()
     >>> context.execution_options.preserve_order = True
@@ -150,9 +163,21 @@ class DataContext(Settings):
     warn_on_driver_memory_usage_bytes: int | None = 2 << 30
     max_driver_bytes: int | None = None
     checkpoint_config: CheckpointConfig | None = None
+    on_error: Literal["raise", "skip", "dead_letter"] = "raise"
+    max_errors: int | None = None
+    max_error_ratio: float | None = None
+    batch_timeout_s: float | None = None
+    max_errored_blocks: int = 0
 
     _harmless: ClassVar[dict[str, str]] = CONTEXT_HARMLESS
     _refused: ClassVar[dict[str, Refused]] = CONTEXT_REFUSED
+    _checked: ClassVar[dict[str, Callable[[str, str, Any], None]]] = {
+        "on_error": _failing.check_chosen,
+        "max_errors": _failing.check_count,
+        "max_error_ratio": _failing.check_ratio,
+        "batch_timeout_s": _failing.check_seconds,
+        "max_errored_blocks": _failing.check_blocks,
+    }
     _current: ClassVar[DataContext | None] = None
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -72,6 +72,23 @@ def prepared(
     return Prepared(folder, wanted, None)
 
 
+def for_letters(plan: Any, function: str, path: Any) -> str | None:
+    """The folder that the user named for rows that functions fail for."""
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{function}(dead_letters=...) takes the path of a folder, not {type(path).__name__}")
+    from ._stores.choosing import scheme_of
+
+    if scheme_of(os.fspath(path)) is not None:
+        raise NotImplementedError(
+            f"{function}(dead_letters={os.fspath(path)!r}): beside a folder that is local, dead rows go into one that is; copy them after "
+            "the job"
+        )
+    folder, *_ = plan.prepare_folder(f"{function}(dead_letters=...)", os.fspath(path), "append", [], False)
+    return folder
+
+
 def warn_of_files(function: str, path: str, folder: str) -> None:
     """Warns of the files that are in ``folder``, which the user named by ``path``, if there are any."""
     there = list(_files(folder))

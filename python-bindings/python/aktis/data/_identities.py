@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from . import _native
+from . import _failing, _native
+from ._context import DataContext
 from ._fingerprints import Described, fingerprint
 
+#: As the native module says it of a step that says so itself.
+LOSES_ROWS = "functions may leave rows out that they fail for, and which these were is told when all of them have come"
 #: Names and values; jobs are the same if all of them are.
 Traits = list[tuple[str, str]]
 
@@ -17,6 +20,8 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
     """What the job of writing ``plan`` into ``sink`` is; or ``None``, and why it cannot be taken up."""
     if isinstance(plan, _native.Recorder) and plan._waits:
         return None, "it begins with what this process has computed before"
+    if plan.has_functions() and _failing.may_lose_rows(DataContext.get_current()):
+        return None, LOSES_ROWS
     traits, why = plan.identity(sink)
     if why is not None:
         return None, why

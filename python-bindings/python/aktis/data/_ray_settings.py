@@ -58,7 +58,6 @@ CONTEXT_HARMLESS: dict[str, str] = {
 
 #: What would change results or failures.
 CONTEXT_REFUSED: dict[str, Refused] = {
-    "max_errored_blocks": Refused("catch the exception in the function and return what tells bad rows apart", (0,)),
     "actor_task_retry_on_errors": _RETRY,
     "actor_init_retry_on_errors": _RETRY,
     "retried_map_errors": _RETRY,

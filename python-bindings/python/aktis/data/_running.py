@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Generator, Iterator
 from typing import Any, Self
 
 from aktis._session.logging_level import logger
 
-from . import _native
+from . import _failing, _native
 from ._context import DataContext
 from ._progress import Progress
 
@@ -20,8 +21,12 @@ PATIENCE_S = 10.0
 _LOGGER = logger("aktis.data")
 
 
-def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> Any:
-    """Starts a plan; returns the native execution. What the plan begins with is run before."""
+def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, letters_folder: str | None = None) -> Any:
+    """Starts a plan; returns the native execution. What the plan begins with is run before.
+
+    Args:
+        letters_folder: where rows go that functions fail for, if not beside the output.
+    """
     _native.ensure_session()
     plan = _native.settled(plan)
     context = DataContext.get_current()
@@ -34,6 +39,8 @@ def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> An
         budget_bytes=None if budget is None else int(budget),
         block_bytes=context.target_max_block_size,
         max_deaths=context.max_worker_deaths_per_input,
+        failures=_failing.job_wide(context),
+        letters_folder=None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
     )
 
 

@@ -114,6 +114,10 @@ class SharedIterator(DataIterator):
     def stats(self) -> str:
         return str(self._ask("stats"))
 
+    def dead_letters(self, operator: str | None = None) -> Dataset:
+        letters: Dataset = self._ask("dead_letters", operator)
+        return letters
+
     def world_size(self) -> int:
         """How many consumers share the runs.
 
@@ -264,6 +268,10 @@ class Coordinator:
     def stats(self) -> str:
         """Of the last run."""
         return str(self._dataset.stats())
+
+    def dead_letters(self, operator: str | None) -> Dataset:
+        """Those of the last run."""
+        return self._dataset.dead_letters(operator)
 
     def world_size(self) -> int:
         """How many consumers there are."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
-from . import _batches, _one_schema, _running, _to_driver
+from . import _batches, _failing, _one_schema, _running, _to_driver
+from ._context import DataContext
 from ._iterating import Iterating, Row
 from ._progress import is_notebook
 from ._schema import Schema
@@ -159,9 +160,10 @@ class Taking(Iterating):
         >>> aktis.data.range(100).count()
         100
         """
-        rows = self._plan.known_rows()
-        if rows is not None:
-            return rows
+        if not (self._plan.has_functions() and _failing.may_lose_rows(DataContext.get_current())):
+            rows = self._plan.known_rows()
+            if rows is not None:
+                return rows
         execution = _running.start(self._plan, ordered=False, sink={"kind": "count"})
         self._stats = execution
         _running.blocks(execution)

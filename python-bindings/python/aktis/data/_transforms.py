@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _functions
+from . import _batches, _failing, _functions
 from ._computed import Computed, computed, filtered, selected
 from ._expr import Expr
 from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
@@ -13,8 +13,10 @@ from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
 #: Of a function over rows; those of a function over batches besides.
 _ROW_OPTIONS: tuple[str, ...] = (
     "compute", "fn_args", "fn_kwargs", "fn_constructor_args", "fn_constructor_kwargs", "num_cpus", "num_gpus", "memory",
-    "concurrency", "resources", "input_columns", "max_concurrency",
+    "concurrency", "resources", "input_columns", "max_concurrency", *_failing.OPTIONS,
 )  # fmt: skip
+#: Options that say where a function runs, and what it gets.
+_WORKERS = tuple(option for option in _ROW_OPTIONS if option not in _failing.OPTIONS)
 _BATCH_OPTIONS = (
     *_ROW_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
 )  # fmt: skip
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         ColumnHints,
         ManyRowsFunction,
         NativeModel,
+        OnError,
         RemoteArgs,
         RowFunction,
         RowOptions,
@@ -74,6 +77,10 @@ class Transforms(Computed):
         input_columns: list[str] | None = None,
         passthrough_columns: list[str] | None = None,
         max_concurrency: int | None = None,
+        on_error: OnError | None = None,
+        max_errors: int | None = None,
+        max_error_ratio: float | None = None,
+        timeout_s: float | None = None,
         **remote_args: Unpack[RemoteArgs],
     ) -> Dataset:
         """Runs a function over batches of rows.
@@ -101,6 +108,15 @@ class Transforms(Computed):
                 have one row for one row. Filters on them are applied before the function.
             max_concurrency: Calls of an async function or class that overlap in one worker, by default 4; the same as
                 ``ActorPoolStrategy(max_concurrent_calls_per_actor=...)``.
+            on_error: What becomes of rows that the function fails for: by an exception, by what it returns, by ending its process,
+                by taking too long. ``"raise"``: the job fails. ``"skip"``: they are left out. ``"dead_letter"``: they are left out
+                and put aside, in ``<output>/_dead_letters`` or for :meth:`dead_letters`. Such a batch is called again in halves
+                until the rows are known, so a call must not change anything that it cannot change twice; what a call gives is
+                handed on when it has ended. By default what ``DataContext.on_error`` says, which is ``"raise"``.
+            max_errors: How many rows may fail; one more fails the job.
+            max_error_ratio: Which share of the rows that come may fail. The job fails when it is known that more will have: at the
+                end, or before, by the number of all rows of the source. Where that is not known, from 1000 rows on.
+            timeout_s: Seconds that a call may take. One that takes longer has failed: its process is ended, and another begins.
             remote_args: Other arguments of Ray: refused by name, unless they are the defaults.
 
         Returns:
@@ -123,6 +139,15 @@ class Transforms(Computed):
             [{'id': 10}, {'id': 11}]
         """
         Keywords("map_batches", used=_BATCH_OPTIONS, refused=REMOTE_ARGS).check(remote_args)
+        failures: dict[str, Any] | None = _failing.policy(
+            "map_batches()",
+            on_error=on_error,
+            max_errors=max_errors,
+            max_error_ratio=max_error_ratio,
+            timeout_s=timeout_s,
+        )
+        if getattr(fn, "ends_with_job", False) is True:
+            failures = None
         compute_spec = _functions.compute_of(
             fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
             resources=resources,
@@ -131,7 +156,8 @@ class Transforms(Computed):
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
-            return self._then(self._plan.embed(_functions.embedder_spec(fn, compute_spec, num_cpus), compute_spec))
+            spec = _functions.embedder_spec(fn, compute_spec, num_cpus)
+            return self._then(self._plan.embed(spec, compute_spec, failures))
         size = _functions.check_batch_size(batch_size, num_gpus)
         name = _functions.apply_kind(fn, "MapBatches")
         definition = _functions.definition_of(
@@ -150,6 +176,7 @@ class Transforms(Computed):
                 reads=input_columns,
                 keeps=passthrough_columns,
                 keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
+                failures=failures,
             )
         )
 
@@ -229,7 +256,9 @@ class Transforms(Computed):
         if (fn is None) == (expr is None):
             raise ValueError("filter() needs either a function or expr=...")
         if expr is not None:
-            harmless = dict.fromkeys(_ROW_OPTIONS, "an expression runs where rows are read, without workers of its own")
+            if any(options.get(name) is not None for name in _failing.OPTIONS):
+                raise ValueError("filter(): an expression calls no function, so on_error= and its kin say nothing")
+            harmless = dict.fromkeys(_WORKERS, "an expression runs where rows are read, without workers of its own")
             Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
             return self._then(filtered(self._plan, "filter(expr=...)", expr))
         return self._map_rows(fn, "Filter", "mask", {**options}, is_mask=True)
@@ -242,6 +271,7 @@ class Transforms(Computed):
         reads = options.pop("input_columns", None)
         named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
         placed = {name: options.pop(name, None) for name in named}
+        failures = _failing.taken(f"{_CALLED[prefix]}()", options)
         at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
         Keywords(_CALLED[prefix], used=_ROW_OPTIONS, refused=REMOTE_ARGS).check(options)
         compute_spec = _functions.compute_of(fn, **placed)
@@ -255,6 +285,7 @@ class Transforms(Computed):
                 compute=compute_spec,
                 window_rows=definition.window_rows(1),
                 reads=reads,
+                failures=failures,
                 **plan_options,
             )
         )
@@ -272,6 +303,10 @@ class Transforms(Computed):
         memory: float | None = None,
         resources: Mapping[str, float] | None = None,
         max_concurrency: int | None = None,
+        on_error: OnError | None = None,
+        max_errors: int | None = None,
+        max_error_ratio: float | None = None,
+        timeout_s: float | None = None,
         **remote_args: Unpack[RemoteArgs],
     ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch, or by an expression.
@@ -283,6 +318,7 @@ class Transforms(Computed):
             batch_format: of the batch that it gets, as in :meth:`map_batches`.
             compute: as in :meth:`map_batches`.
             concurrency, num_cpus, num_gpus, memory, resources, max_concurrency: as in :meth:`map_batches`.
+            on_error, max_errors, max_error_ratio, timeout_s: as in :meth:`map_batches`; only with a function.
             remote_args: as in :meth:`map_batches`.
 
         Returns:
@@ -297,7 +333,18 @@ class Transforms(Computed):
         """
         used = (*_ROW_OPTIONS, "batch_format")
         Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
+        failures = _failing.policy(
+            "add_column()",
+            on_error=on_error,
+            max_errors=max_errors,
+            max_error_ratio=max_error_ratio,
+            timeout_s=timeout_s,
+        )
         if isinstance(fn, Expr):
+            if any(value is not None for value in failures.values()):
+                raise ValueError(
+                    f"add_column({col!r}): an expression calls no function, so on_error= and its kin say nothing"
+                )
             return self._then(computed(self._plan, "add_column()", {col: fn}))
         if not callable(fn):
             raise TypeError(
@@ -322,6 +369,7 @@ class Transforms(Computed):
                 window_rows=definition.window_rows(None),
                 keeps_all_except=[col],
                 keeps_rows=True,
+                failures=failures,
             )
         )
 

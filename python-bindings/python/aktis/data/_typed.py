@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
+from ._failing import RowError
+
 if TYPE_CHECKING:
+    import os
+
     from pyarrow.parquet import SortingColumn
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
@@ -31,17 +35,18 @@ class NativeModel(Protocol):
     def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str: ...
 
 
+OnError = Literal["raise", "skip", "dead_letter"]
 BatchFormat = Literal["default", "numpy", "pandas", "pyarrow"]
 Row = Mapping[str, Any]
 Batch = Row | Frame
 #: One batch, several one after another, or either later.
-Batches = Batch | Iterator[Batch] | Awaitable[Batch] | AsyncIterator[Batch]
+Batches = Batch | Iterator[Batch | RowError] | Awaitable[Batch] | AsyncIterator[Batch | RowError]
 #: A function, or a class whose instances are functions.
 Makes = Callable[..., T] | Callable[..., Callable[..., T]]
 
 BatchFunction = Makes[Batches]
-RowFunction = Makes[Row | Awaitable[Row]]
-ManyRowsFunction = Makes[Iterable[Row] | Awaitable[Iterable[Row]] | AsyncIterator[Row]]
+RowFunction = Makes[Row | RowError | Awaitable[Row | RowError]]
+ManyRowsFunction = Makes[Iterable[Row] | RowError | Awaitable[Iterable[Row] | RowError] | AsyncIterator[Row]]
 
 
 class RemoteArgs(TypedDict, total=False):
@@ -75,6 +80,10 @@ class RowOptions(RemoteArgs, total=False):
     resources: Mapping[str, float] | None
     input_columns: list[str] | None
     max_concurrency: int | None
+    on_error: OnError | None
+    max_errors: int | None
+    max_error_ratio: float | None
+    timeout_s: float | None
 
 
 class ColumnHints(RemoteArgs, total=False):
@@ -128,6 +137,7 @@ class WriteFileArgs(TypedDict, total=False):
     partition_cols: Sequence[str] | None
     filename_provider: FilenameProvider | None
     resume: Literal["auto"] | bool
+    dead_letters: str | os.PathLike[str] | None
     filesystem: Any
     arrow_csv_args_fn: None
     pandas_json_args_fn: None

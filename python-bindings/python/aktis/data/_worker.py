@@ -14,7 +14,8 @@ from aktis import _aktis
 from aktis._messages import hints
 from aktis._process import output as _worker_output
 
-from . import _batches, _groups, _mistakes, _wrong_outputs
+from . import _batches, _caught, _groups, _mistakes, _wrong_outputs
+from ._failing import RowError
 from ._overlapping import Outputs, Overlapping, Threads, gathered
 
 
@@ -69,6 +70,9 @@ class LoadedFunction:
             self._threads = Threads(definition["max_concurrent_calls"])
             self._begin, self._forget = self._threads.begin, self._threads.forget
         self._calls: collections.deque[tuple[Any, Iterator[Any]]] = collections.deque()
+        #: Whether rows that fail are left out, as far as it is known which they are.
+        self._catches = False
+        self._failed: list[_caught.Failed] = []
 
     def begin(self, batch: Any) -> None:
         """Calls the function with a record batch."""
@@ -80,9 +84,18 @@ class LoadedFunction:
         """The next record batch of the first call, None at its end."""
         _worker_output.name_work(self.name)
         batch, outputs = self._calls[0]
-        while (output := self._next_of(outputs, batch)) is not _END:
-            if (made := self._finish(output, batch)) is not None:
-                return made
+        try:
+            while (output := self._next_of(outputs, batch)) is not _END:
+                if (made := self._finish(output, batch)) is not None:
+                    return made
+        except BaseException as error:
+            # A call that fails has ended.
+            self._calls.popleft()
+            if isinstance(outputs, Outputs):
+                self._forget(outputs)
+            if self._catches and isinstance(error, RowError):
+                self._failed += _caught.of_batch(error, batch.num_rows, self.name)
+            raise
         self._calls.popleft()
         return None
 
@@ -100,6 +113,16 @@ class LoadedFunction:
             if isinstance(outputs, Outputs):
                 self._forget(outputs)
         self._calls.clear()
+        self._failed.clear()
+
+    def catch_rows(self) -> None:
+        """From now on rows that fail are left out, where it is known which they are."""
+        self._catches = True
+
+    def take_failed(self) -> list[_caught.Failed]:
+        """These rows, of the first call or the one that has just ended."""
+        failed, self._failed = self._failed, []
+        return failed
 
     @staticmethod
     def _begin_plain(run: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -115,15 +138,21 @@ class LoadedFunction:
         return _batches.from_arrow(batch, self._format, writable=self._writable)
 
     def _run_batches(self, value: Any) -> Iterator[Any]:
-        result = self._invoke(value)
+        result = _caught.not_returned(self._invoke(value))
         if hasattr(result, "__aiter__"):
             result = self._overlapping.begin(lambda: result)
         yield from result if isinstance(result, Iterator) else (result,)
 
     def _run_batches_async(self, value: Any) -> Any:
-        return self._function(value)
+        result = self._function(value)
+        return _caught.not_returned_later(result) if inspect.iscoroutine(result) else result
 
     def _finish_batches(self, output: Any, batch: Any) -> Any:
+        if isinstance(output, RowError):
+            if not self._catches or output.rows is None:
+                raise output
+            self._failed += _caught.of_batch(output, batch.num_rows, self.name)
+            return None
         return _batches.to_arrow(output, self.name, batch, self._format)
 
     # Reading: batches of rows for the places where they lie.
@@ -157,15 +186,18 @@ class LoadedFunction:
     def _run_rows(self, rows: list[Any]) -> Iterator[Any]:
         yield self._each(self._invoke, rows)
 
-    @staticmethod
-    def _each(call: Callable[[Any], Any], rows: list[Any]) -> list[Any]:
+    def _each(self, call: Callable[[Any], Any], rows: list[Any]) -> list[Any]:
         results: list[Any] = []
-        try:
-            for row in rows:
-                results.append(call(row))
-        except Exception as error:
-            _mistakes.explain_row(error, rows, len(results))
-            raise
+        left = iter(rows)
+        while len(results) < len(rows):
+            try:
+                for row in left:
+                    results.append(call(row))
+            except Exception as error:
+                _mistakes.explain_row(error, rows, len(results))
+                if not self._catches:
+                    raise
+                results.append(_caught.Caught(error))
         return results
 
     async def _run_rows_async(self, rows: list[Any]) -> list[Any]:
@@ -177,12 +209,34 @@ class LoadedFunction:
                 return [item async for item in result] if hasattr(result, "__aiter__") else result
             except Exception as error:
                 _mistakes.explain_row(error, rows, position)
-                raise
+                if not self._catches:
+                    raise
+                return _caught.Caught(error)
 
         return await gathered([functools.partial(call, position) for position in range(len(rows))], self._limit)
 
     def _finish_rows(self, rows: Any, batch: Any) -> Any:
-        return _batches.rows_to_arrow(rows, self.name, batch)
+        return self._of_each(rows, batch, _rows_of_each, _caught.wrong_row)
+
+    def _of_each(
+        self, results: list[Any], batch: Any, finish: Callable[[Any, Any, str], Any], wrong: Callable[[Any, str], Any]
+    ) -> Any:
+        """What ``finish`` makes of the results of the rows; ``wrong`` says of one why it is none, or None."""
+        try:
+            return finish(results, batch, self.name)
+        except Exception:
+            # Only now, so that results that are all good are looked at once.
+            if not self._catches:
+                _caught.raise_row_error(results)
+                raise
+            caught = _caught.among(results, self.name, wrong)
+            if not caught:
+                raise
+        self._failed += _caught.told(caught, self.name)
+        good = [position for position in range(len(results)) if position not in caught]
+        if not good:
+            return None
+        return finish([results[position] for position in good], batch.take(_caught.indices(good)), self.name)
 
     # Rows that become any number of rows.
 
@@ -193,15 +247,13 @@ class LoadedFunction:
         yield self._each(lambda row: self._listed(self._invoke(row)), rows)
 
     def _listed(self, result: Any) -> Any:
-        return list(self._overlapping.begin(lambda: result)) if hasattr(result, "__aiter__") else result
+        if hasattr(result, "__aiter__"):
+            return list(self._overlapping.begin(lambda: result))
+        # What a generator raises is of its row.
+        return list(result) if self._catches and isinstance(result, Iterator) else result
 
     def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
-        rows: list[Any] = []
-        for output in outputs:
-            if isinstance(output, (Mapping, str, bytes)) or not hasattr(output, "__iter__"):
-                raise _wrong_outputs.no_rows(output, self.name)
-            rows.extend(output)
-        return _batches.rows_to_arrow(rows, self.name, batch, wrong=_wrong_outputs.no_item) if rows else None
+        return self._of_each(outputs, batch, _flat_rows_of_each, _caught.wrong_rows)
 
     # Rows that stay or not.
 
@@ -210,7 +262,7 @@ class LoadedFunction:
     _run_mask_async = _run_rows_async
 
     def _finish_mask(self, outputs: Any, batch: Any) -> Any:
-        return _batches.columns_to_arrow({"keep": [bool(output) for output in outputs]}, self.name)
+        return self._of_each(outputs, batch, _mask_of_each, _caught.wrong_truth)
 
     # One column of a batch.
 
@@ -222,6 +274,7 @@ class LoadedFunction:
 
     def _finish_column(self, result: Any, batch: Any) -> Any:
         column, _, function = self.name.partition("=")
+        _caught.not_returned(result)
         if not hasattr(result, "__len__") or isinstance(result, (str, bytes)):
             result = [result] * batch.num_rows
         return _batches.columns_to_arrow({column: result}, function, batch, given_format=self._format)
@@ -231,6 +284,30 @@ def _yields(function: Any) -> bool:
     """Whether a function, or a class whose objects are called, yields."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def _rows_of_each(rows: Any, batch: Any, name: str) -> Any:
+    return _batches.rows_to_arrow(rows, name, batch)
+
+
+def _flat_rows_of_each(outputs: Any, batch: Any, name: str) -> Any:
+    rows: list[Any] = []
+    for output in outputs:
+        if isinstance(output, (Mapping, str, bytes)) or not hasattr(output, "__iter__"):
+            raise _wrong_outputs.no_rows(output, name)
+        rows.extend(output)
+    return _batches.rows_to_arrow(rows, name, batch, wrong=_wrong_outputs.no_item) if rows else None
+
+
+def _mask_of_each(outputs: Any, batch: Any, name: str) -> Any:
+    kept = [bool(output) for output in outputs]
+    # An exception is as true as any object; types are few, and told apart quickly.
+    for kind in {type(output) for output in outputs}:
+        if issubclass(kind, (RowError, _caught.Caught)):
+            raise TypeError(
+                f"{name} returned no truth value"
+            )  # which of the rows it was is found by whoever catches this
+    return _batches.columns_to_arrow({"keep": kept}, name)
 
 
 def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:

@@ -21,7 +21,8 @@ _WRITE_KEYWORDS = Keywords(
     "write_parquet",
     used=(
         "mode", "resume", "compression", "row_group_size", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
-        "partition_cols", "filename_provider", "concurrency", "try_create_dir", "filesystem", "arrow_parquet_args", "arrow_parquet_args_fn",
+        "partition_cols", "filename_provider", "concurrency", "try_create_dir", "filesystem", "dead_letters", "arrow_parquet_args",
+        "arrow_parquet_args_fn",
     ),
     refused={
         "catalog": Refused("write the files, and tell the catalog about them"),
@@ -56,6 +57,7 @@ class Writing:
         try_create_dir: bool = True,
         arrow_parquet_args: Mapping[str, Any] | None = None,
         arrow_parquet_args_fn: Callable[[], Mapping[str, Any]] | None = None,
+        dead_letters: str | os.PathLike[str] | None = None,
         **options: Unpack[WriteArgs],
     ) -> None:
         """Writes Parquet files into a folder. They become visible together, when all rows are written; a job that fails
@@ -80,7 +82,10 @@ class Writing:
             arrow_parquet_args: More options of ``pyarrow.parquet.write_table`` as a dict: ``compression``, ``compression_level``,
                 ``row_group_size``, ``use_dictionary``, ``write_statistics``, ``data_page_size`` and ``sorting_columns``.
             arrow_parquet_args_fn: Called once for more of them.
-            options: The same by name; ``filesystem``: one of ``pyarrow.fs`` or fsspec that the folder lies in. Other arguments of Ray are refused by name, unless they are the defaults.
+            dead_letters: The folder for rows that steps with ``on_error="dead_letter"`` put aside; by default ``_dead_letters`` in
+                 ``path``. :func:`aktis.data.read_dead_letters` reads them.
+            options: The same by name; ``filesystem``: one of ``pyarrow.fs`` or fsspec that the folder lies in. Other arguments of Ray
+                are refused by name, unless they are the defaults.
 
         Raises:
             ValueError: a number is not a whole one of at least 1, or the path is that of a file; or the folder is there, with
@@ -112,7 +117,7 @@ class Writing:
         sink = {"kind": "parquet", "partition_cols": columns, "max_writers": concurrency, **counts, **writing}
         output = Output(
             "write_parquet", path, mode, try_create_dir=try_create_dir, resume=resume, filename_provider=filename_provider,
-            style="parquet", filesystem=filesystem,
+            style="parquet", filesystem=filesystem, dead_letters=dead_letters,
         )  # fmt: skip
         output.write(self._plan, sink, self._keep_stats)
 

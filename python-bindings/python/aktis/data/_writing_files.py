@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: For guesses at names that are misspelt.
 _USED = (
     "mode", "resume", "partition_cols", "filename_provider", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
-    "concurrency", "try_create_dir", "filesystem",
+    "concurrency", "try_create_dir", "filesystem", "dead_letters",
 )  # fmt: skip
 _REFUSED = {
     "arrow_open_stream_args": Refused("compress the files after the job", (None, {})),
@@ -313,7 +313,7 @@ class WritingFiles:
         output = Output(
             function, path, mode, try_create_dir=try_create_dir, resume=more.pop("resume", "auto"),
             filename_provider=more.pop("filename_provider", None), style="row" if sink.is_row_a_file() else "file",
-            filesystem=more.pop("filesystem", None),
+            filesystem=more.pop("filesystem", None), dead_letters=more.pop("dead_letters", None),
         )  # fmt: skip
         Keywords(function, used=_USED, refused=_REFUSED).check(more)
         counts = {"min_rows_per_file": min_rows, "max_rows_per_file": max_rows, "concurrency": concurrency}

@@ -229,6 +229,38 @@ class Dataset(
         """
         return {} if self._stats is None else self._stats.stats()
 
+    def dead_letters(self, operator: str | None = None) -> Dataset:
+        """The rows that steps with ``on_error="dead_letter"`` have put aside in the last run of this dataset.
+
+        Also of a run that has failed because they were too many. Of one that wrote files, they lie beside these as well: see
+        :func:`aktis.data.read_dead_letters`, which says what the columns are. Iterators of :meth:`streaming_split` have a method of this
+        name. What is made of this dataset (``ds.sort(...)``, also within ``ds.sum(...)``) has runs of its own.
+
+        Args:
+            operator: only those of the step of this name.
+
+        Returns:
+            A dataset with a row for each of them, whose column ``row`` is the row as the step got it. It lives as long as the
+            session.
+
+        Raises:
+            ValueError: this dataset has not run yet.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.from_items([{"x": "1"}, {"x": "two"}]).map(lambda row: {"x": int(row["x"])}, on_error="dead_letter")
+        >>> ds.take_all()
+        [{'x': 1}]
+        >>> [dead["row"] for dead in ds.dead_letters().take_all()]
+        [{'x': 'two'}]
+        """
+        from . import _dead_letters
+
+        if self._stats is None:
+            raise ValueError(
+                "dead_letters() gives the rows that failed in the last run of this dataset, and it has not run: take, count or write its rows first"
+            )
+        return _dead_letters.letters_of(self._stats, operator)
+
     def copy(self) -> Self:
         """The same dataset once more.
 

@@ -278,6 +278,9 @@ class FilenameProvider:
 class WriteTask:
     """What workers call with batches: the sink, and what it returned as a row."""
 
+    #: A sink decides itself what to do about rows that it cannot write: none are left out, and no call is ended.
+    ends_with_job = True
+
     def __init__(self, datasink: Datasink) -> None:
         self._datasink = datasink
         self.__name__ = f"Write{datasink.get_name()}"

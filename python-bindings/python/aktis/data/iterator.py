@@ -51,6 +51,29 @@ class DataIterator(Iterating, abc.ABC):
         """
 
     @abc.abstractmethod
+    def dead_letters(self, operator: str | None = None) -> Dataset:
+        """The rows that the last run has put aside, as :meth:`Dataset.dead_letters` gives them: those of all consumers.
+
+        Args:
+            operator: only those of the step of this name.
+
+        Returns:
+            A dataset with a row for each of them.
+
+        Raises:
+            ValueError: nothing has run yet.
+
+        >>> import aktis.data
+        >>> shard = aktis.data.from_items([{"x": "1"}, {"x": "two"}]).map(
+        ...     lambda row: {"x": int(row["x"])}, on_error="dead_letter"
+        ... ).iterator()
+        >>> [row["x"] for row in shard.iter_rows()]
+        [1]
+        >>> [dead["row"] for dead in shard.dead_letters().take_all()]
+        [{'x': 'two'}]
+        """
+
+    @abc.abstractmethod
     def materialize(self) -> MaterializedDataset:
         """Runs once, and keeps the rows of this consumer in the object store.
 
@@ -99,6 +122,9 @@ class DatasetIterator(DataIterator):
 
     def stats(self) -> str:
         return self._dataset.stats()
+
+    def dead_letters(self, operator: str | None = None) -> Dataset:
+        return self._dataset.dead_letters(operator)
 
     def materialize(self) -> MaterializedDataset:
         return self._dataset.materialize()

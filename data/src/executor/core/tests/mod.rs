@@ -192,7 +192,11 @@ fn input_that_kills_its_workers_is_given_up_by_name() {
             Event::Pulled(Pulled { worker, .. }) => {
                 world.work.remove(&worker);
                 let failure = TaskFailure::new(ErrorCode::ActorDied, "exit code 1");
-                Event::WorkerLost { worker, failure }
+                Event::WorkerLost {
+                    worker,
+                    failure,
+                    is_explained: false,
+                }
             }
             other => other,
         };
@@ -374,7 +378,11 @@ fn workers_that_die_together_are_one_incident() {
         };
         world.live_workers.remove(&worker);
         let failure = TaskFailure::new(ErrorCode::NodeDied, "its node is gone");
-        let effects = world.executor.handle(Event::WorkerLost { worker, failure });
+        let effects = world.executor.handle(Event::WorkerLost {
+            worker,
+            failure,
+            is_explained: false,
+        });
         world.carry_out(effects);
     }
     world.run_on();
@@ -483,7 +491,11 @@ fn stage_that_is_not_repeatable_gives_nothing_of_a_run_that_did_not_end() {
     world.answers.clear();
     world.end(worker);
     let failure = TaskFailure::new(ErrorCode::ActorDied, "exit code 1");
-    let effects = world.executor.handle(Event::WorkerLost { worker, failure });
+    let effects = world.executor.handle(Event::WorkerLost {
+        worker,
+        failure,
+        is_explained: false,
+    });
     assert_eq!(world.executor.used_bytes(), 0, "its blocks are forgotten");
     world.carry_out(effects);
     world.scenario.stages[0].rows_per_block = 3;

@@ -107,6 +107,7 @@ impl World {
         }
         self.end(worker);
         self.answers.push(Event::WorkerLost {
+            is_explained: false,
             worker,
             failure: TaskFailure::new(ErrorCode::NodeDied, "its node is gone"),
         });

@@ -356,6 +356,7 @@ impl World {
         }
         self.end(worker);
         Event::WorkerLost {
+            is_explained: false,
             worker,
             failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
         }

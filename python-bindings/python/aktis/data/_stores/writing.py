@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from aktis.data import _folders
+from aktis.data._dead_letters import FOLDER
 from aktis.data._formats.naming import Names
 
 from .backend import Entry
@@ -105,8 +106,9 @@ class NamingStore(Store):
         return Store(self._files, self._prefix), self._operation, self._job, self._names
 
     def publish(self, folder: str, new: list[tuple[str, str]], replaces: bool) -> None:
-        """As of any store, under these names."""
-        super().publish(folder, self._renamed(new), replaces)
+        """As of any store, under these names; dead rows have files with names of their own."""
+        letters = [file for file in new if file[1].startswith(f"{folder.rstrip('/')}/{FOLDER}/")]
+        super().publish(folder, [*self._renamed([file for file in new if file not in letters]), *letters], replaces)
 
     def _renamed(self, new: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Numbers of tasks count those inputs that have files, as in a folder here."""

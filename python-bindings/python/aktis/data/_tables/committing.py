@@ -144,7 +144,7 @@ def write(
             sink: dict[str, Any] = {
                 "kind": "files", "operation": f"{target.function}()", "definition": writing.definition_of(ArrowSink(), None),
                 "partition_cols": [], "min_rows_per_file": min_rows, "max_writers": concurrency, "folder": folder, "prefix": name[:12],
-                "mode": "append", "names": None, "identity": None, "takes_up": False, "far": (store, "table", False),
+                "mode": "append", "names": None, "identity": None, "takes_up": False, "far": (store, "table", False, False),
             }  # fmt: skip
             execution = _running.start(plan, ordered=False, sink=sink)
             keep(execution)

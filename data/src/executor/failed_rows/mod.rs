@@ -1,0 +1,270 @@
+//! Rows that functions fail for, as the driver knows them: counted once, held against the limits, blamed for deaths of workers.
+//!
+//! ```text
+//!  report of a worker ─► its input's rows ──input is used up──► counted, put aside (letters)
+//!  death of a worker ──► what it had noted ─► cut the batch in two, or blame the row that was alone
+//!                                                          └─► the next attempt of the input
+//! ```
+//! What a worker has told stays told: when it dies, the next attempt leaves the same rows out. So a row is told once whatever
+//! dies, and blocks that were delivered before have the rows that they had (EXE-3).
+
+mod blame;
+mod letters;
+mod limits;
+
+pub(in crate::executor) use blame::Death;
+pub(crate) use letters::DeadLetters;
+pub use letters::LetterBlock;
+pub(in crate::executor) use letters::read_by_step;
+
+use std::collections::{BTreeSet, HashMap};
+
+use aktis_worker::TaskFailure;
+use bytes::Bytes;
+
+use crate::executor::core::event::WorkerKey;
+use crate::graph::{Operator, StagePlan};
+use crate::operators::failing::letters::decode;
+use crate::plan::FailurePolicy;
+use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
+use crate::wire::spec::Report;
+use blame::Blame;
+use limits::Counts;
+
+/// An input: its stage, and its place in the order of that.
+type InputKey = (usize, u64);
+
+/// The rows that failed, of all inputs.
+pub(crate) struct FailedRows {
+    /// Of each stage, of each of its steps.
+    steps: Vec<Vec<StepState>>,
+    /// Those of inputs that are not used up.
+    inputs: HashMap<InputKey, InputRows>,
+    /// Rows of inputs that are: they are left out too when blocks of these are made again.
+    done: HashMap<InputKey, BTreeSet<StepRow>>,
+    under_way: HashMap<WorkerKey, UnderWay>,
+    /// Rows of all sources, if they are known.
+    source_rows: Option<u64>,
+    /// What notes of this execution begin with.
+    note_prefix: String,
+    letters: Vec<NewLetters>,
+}
+
+/// A step that may lose rows, and what it has lost.
+struct StepState {
+    name: String,
+    policy: FailurePolicy,
+    /// Of inputs that are used up.
+    counts: Counts,
+    last: String,
+}
+
+/// Letters of a step that nobody has put aside yet.
+pub(super) struct NewLetters {
+    pub(super) stage: usize,
+    pub(super) step: usize,
+    pub(super) operator: String,
+    pub(super) stream: Bytes,
+}
+
+/// What is known of the rows of one input.
+#[derive(Default)]
+struct InputRows {
+    told: BTreeSet<StepRow>,
+    blame: Blame,
+    /// Of attempts that died, and of the one that is under way: they count when the input is used up.
+    counts: HashMap<u32, Counts>,
+    letters: Vec<(u32, Bytes)>,
+}
+
+/// What a worker works on.
+struct UnderWay {
+    input: InputKey,
+    /// It works for blocks that were lost: its rows are told already.
+    is_rerun: bool,
+    note_key: Bytes,
+    /// Rows that came to the steps; they count with the input.
+    rows_in: HashMap<u32, u64>,
+}
+
+impl FailedRows {
+    /// None yet, of these stages. `note_prefix`: no other execution of the cluster has it.
+    pub(crate) fn new(stages: &[StagePlan], source_rows: Option<u64>, note_prefix: String) -> Self {
+        let steps = stages.iter().map(|stage| {
+            let steps = stage.steps.iter().map(|step| StepState {
+                name: step.name.clone(),
+                policy: match &step.operator {
+                    Operator::Map(call) => call.failures,
+                    _ => FailurePolicy::default(),
+                },
+                counts: Counts::default(),
+                last: String::new(),
+            });
+            steps.collect()
+        });
+        Self {
+            steps: steps.collect(),
+            inputs: HashMap::new(),
+            done: HashMap::new(),
+            under_way: HashMap::new(),
+            source_rows,
+            note_prefix,
+            letters: Vec::new(),
+        }
+    }
+
+    fn is_guarded(&self, stage: usize) -> bool {
+        self.steps[stage]
+            .iter()
+            .any(|step| step.policy.is_guarded())
+    }
+
+    /// The worker begins an input; what it must know of its rows.
+    pub(super) fn begin(
+        &mut self,
+        worker: WorkerKey,
+        input: InputKey,
+        is_rerun: bool,
+        attempt: u64,
+    ) -> Option<FailingSpec> {
+        if !self.is_guarded(input.0) {
+            return None;
+        }
+        let note_key = Bytes::from(format!("{}/{attempt}", self.note_prefix));
+        let mut spec = FailingSpec::default();
+        if let Some(rows) = self.inputs.get(&input) {
+            spec = rows.blame.to_spec(&rows.told);
+            spec.told = rows.told.iter().copied().collect();
+        }
+        if let Some(told) = self.done.get(&input) {
+            spec.told = told.iter().copied().collect();
+        }
+        spec.note_key = note_key.clone();
+        let under_way = UnderWay {
+            input,
+            is_rerun,
+            note_key,
+            rows_in: HashMap::new(),
+        };
+        self.under_way.insert(worker, under_way);
+        Some(spec)
+    }
+
+    /// What a worker reports. Fails if more rows have failed than may.
+    pub(super) fn report(&mut self, worker: WorkerKey, report: &Report) -> Result<(), TaskFailure> {
+        let Some(under_way) = self.under_way.get_mut(&worker) else {
+            return Ok(());
+        };
+        let input = under_way.input;
+        if under_way.is_rerun {
+            if report.is_last {
+                self.under_way.remove(&worker);
+            }
+            return Ok(());
+        }
+        // The first report of steps is that of the source.
+        for (step, told) in (0..).zip(report.steps.iter().skip(1)) {
+            *under_way.rows_in.entry(step).or_default() += told.rows_in;
+        }
+        if !report.failed.is_empty() {
+            let rows = self.inputs.entry(input).or_default();
+            report.failed.iter().for_each(|told| rows.hear(told));
+            for told in &report.failed {
+                self.steps[input.0][told.step as usize]
+                    .last
+                    .clone_from(&told.last);
+            }
+        }
+        if report.is_last {
+            self.end(worker, input);
+        }
+        if report.failed.is_empty() {
+            return Ok(());
+        }
+        self.check(false)
+    }
+
+    /// The input is used up: what was told of it counts.
+    fn end(&mut self, worker: WorkerKey, input: InputKey) {
+        let steps = &mut self.steps[input.0];
+        if let Some(under_way) = self.under_way.remove(&worker) {
+            for (step, rows_in) in under_way.rows_in {
+                if let Some(step) = steps.get_mut(step as usize) {
+                    step.counts.rows_in += rows_in;
+                }
+            }
+        }
+        let Some(rows) = self.inputs.remove(&input) else {
+            return;
+        };
+        for (step, counts) in rows.counts {
+            steps[step as usize].counts.add(&counts);
+        }
+        let letters = rows.letters.into_iter().map(|(step, stream)| NewLetters {
+            stage: input.0,
+            step: step as usize,
+            operator: steps[step as usize].name.clone(),
+            stream,
+        });
+        self.letters.extend(letters);
+        if !rows.told.is_empty() {
+            self.done.insert(input, rows.told);
+        }
+    }
+
+    /// The worker gives its input back.
+    pub(super) fn forget(&mut self, worker: WorkerKey) {
+        self.under_way.remove(&worker);
+    }
+
+    /// Where the worker would have noted what it may have died of.
+    pub(super) fn note_key(&self, worker: WorkerKey) -> Option<&Bytes> {
+        self.under_way
+            .get(&worker)
+            .map(|under_way| &under_way.note_key)
+    }
+
+    /// Letters of inputs that are used up.
+    pub(super) fn take_letters(&mut self) -> Vec<NewLetters> {
+        std::mem::take(&mut self.letters)
+    }
+
+    /// Letters of inputs that are not, for a job that ends before they are.
+    pub(super) fn take_unfinished_letters(&mut self) -> Vec<NewLetters> {
+        let mut letters = Vec::new();
+        for (&(stage, _), rows) in &mut self.inputs {
+            for (step, stream) in rows.letters.drain(..) {
+                letters.push(NewLetters {
+                    stage,
+                    step: step as usize,
+                    operator: self.steps[stage][step as usize].name.clone(),
+                    stream,
+                });
+            }
+        }
+        letters
+    }
+
+    /// Of each stage, of each step: rows that were left out, of inputs that are used up.
+    pub(super) fn counted(&self) -> impl Iterator<Item = impl Iterator<Item = u64>> {
+        let steps = self.steps.iter();
+        steps.map(|steps| steps.iter().map(|step| step.counts.rows))
+    }
+}
+
+impl InputRows {
+    fn hear(&mut self, told: &ToldRows) {
+        let step = told.step;
+        self.told
+            .extend(told.rows.iter().map(|&row| StepRow { step, row }));
+        let counts = self.counts.entry(step).or_default();
+        counts.rows += told.rows.len() as u64;
+        counts.batches += told.batches;
+        if !told.letters.is_empty() {
+            self.letters.push((step, told.letters.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

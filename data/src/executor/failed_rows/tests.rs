@@ -1,0 +1,234 @@
+//! Rows are counted once, and blamed for what they did, whatever workers do.
+
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+
+use super::*;
+use crate::graph::{MapCall, PlannedStep};
+use crate::plan::{MapSpec, OnError};
+use crate::testing::test_map;
+use crate::wire::failing::NotedCall;
+use crate::wire::spec::StepReport;
+
+const WORKER: WorkerKey = WorkerKey(1);
+const OTHER: WorkerKey = WorkerKey(2);
+const INPUT: InputKey = (0, 7);
+
+/// A stage of one step with this policy, over so many rows.
+fn table(policy: FailurePolicy) -> FailedRows {
+    let spec = MapSpec {
+        failures: policy,
+        ..test_map("Map(f)")
+    };
+    let mut stage = StagePlan::new(None);
+    stage.steps.push(PlannedStep {
+        name: spec.name.clone(),
+        operator: Operator::Map(MapCall::of(&spec)),
+        captured: None,
+    });
+    FailedRows::new(&[stage], Some(1000), "notes".to_owned())
+}
+
+fn dead_letters() -> FailurePolicy {
+    FailurePolicy {
+        on_error: Some(OnError::DeadLetter),
+        ..FailurePolicy::default()
+    }
+}
+
+fn report(rows_in: u64, failed: &[u64], is_last: bool) -> Report {
+    let step = |rows_in| StepReport {
+        rows_in,
+        ..StepReport::default()
+    };
+    let told = ToldRows {
+        step: 0,
+        rows: failed.to_vec(),
+        batches: u64::from(!failed.is_empty()),
+        letters: Bytes::from_static(b"letters"),
+        last: "ValueError: no".to_owned(),
+    };
+    Report {
+        steps: vec![step(0), step(rows_in)],
+        failed: if failed.is_empty() {
+            Vec::new()
+        } else {
+            vec![told]
+        },
+        is_last,
+        ..Report::default()
+    }
+}
+
+fn counted(rows: &FailedRows) -> u64 {
+    rows.counted().flatten().sum()
+}
+
+fn crash() -> TaskFailure {
+    TaskFailure::new(ErrorCode::ActorDied, "the process exited with code 3")
+}
+
+fn call(first: u64, last: u64) -> Option<NotedCall> {
+    Some(NotedCall {
+        first,
+        last,
+        rows: last - first + 1,
+        worker: "process 1".to_owned(),
+        ..NotedCall::default()
+    })
+}
+
+#[test]
+fn what_an_attempt_has_told_counts_once_and_is_left_out_by_the_next() {
+    let mut rows = table(dead_letters());
+    let spec = rows.begin(WORKER, INPUT, false, 1).expect("is guarded");
+    assert!(spec.told.is_empty() && !spec.is_careful);
+    rows.report(WORKER, &report(100, &[3, 5], false))
+        .expect("few");
+    assert_eq!(rows.died(WORKER, None, &crash()), Death::Unexplained);
+    assert_eq!((counted(&rows), rows.take_letters().len()), (0, 0));
+
+    let spec = rows.begin(OTHER, INPUT, false, 2).expect("is guarded");
+    let told: Vec<u64> = spec.told.iter().map(|row| row.row).collect();
+    assert_eq!(told, [3, 5]);
+    assert!(spec.is_careful, "a worker has died over it");
+    rows.report(OTHER, &report(200, &[150], true)).expect("few");
+    assert_eq!((counted(&rows), rows.take_letters().len()), (3, 2));
+
+    // A block of it is lost, and made again.
+    let spec = rows.begin(WORKER, INPUT, true, 3).expect("is guarded");
+    assert_eq!(spec.told.len(), 3);
+    rows.report(WORKER, &report(200, &[9], true)).expect("few");
+    assert_eq!((counted(&rows), rows.take_letters().len()), (3, 0));
+}
+
+#[test]
+fn deaths_halve_the_suspects_until_one_row_is_blamed() {
+    let mut rows = table(dead_letters());
+    let culprit = 700;
+    let (mut first, mut last) = (512, 1023);
+    let mut deaths = 0;
+    loop {
+        let spec = rows
+            .begin(WORKER, INPUT, false, deaths)
+            .expect("is guarded");
+        if let Some(blamed) = spec.blamed.first() {
+            assert_eq!(
+                (blamed.row.row, blamed.error.as_str()),
+                (culprit, "WorkerCrashedError")
+            );
+            assert_eq!(blamed.attempts, 10, "512 rows, 256, ... 1");
+            break;
+        }
+        // The worker cuts its batch before these rows, and dies in the piece with the culprit.
+        let cuts: Vec<u64> = spec.cuts.iter().map(|cut| cut.row).collect();
+        let within = cuts
+            .iter()
+            .copied()
+            .filter(|&cut| (512..=culprit).contains(&cut));
+        first = within.max().unwrap_or(first);
+        let beyond = cuts.iter().copied().filter(|&cut| cut > culprit);
+        last = beyond.min().map_or(last, |cut| last.min(cut - 1));
+        assert_eq!(
+            rows.died(WORKER, call(first, last), &crash()),
+            Death::OfRows
+        );
+        deaths += 1;
+        assert!(deaths < 20, "the suspects do not become fewer");
+    }
+    assert_eq!(deaths, 10);
+}
+
+#[test]
+fn row_that_is_alone_from_the_beginning_is_not_blamed_for_one_death() {
+    let mut rows = table(dead_letters());
+    rows.begin(WORKER, INPUT, false, 1);
+    assert_eq!(rows.died(WORKER, call(4, 4), &crash()), Death::OfRows);
+    let spec = rows.begin(WORKER, INPUT, false, 2).expect("is guarded");
+    assert!(
+        spec.blamed.is_empty(),
+        "somebody may have killed the process"
+    );
+    assert_eq!(rows.died(WORKER, call(4, 4), &crash()), Death::OfRows);
+    let spec = rows.begin(WORKER, INPUT, false, 3).expect("is guarded");
+    assert_eq!(spec.blamed.len(), 1);
+}
+
+#[test]
+fn a_node_that_is_lost_is_nobodys_fault_and_neither_is_a_death_between_calls() {
+    let mut rows = table(dead_letters());
+    rows.begin(WORKER, INPUT, false, 1);
+    let lost = TaskFailure::new(ErrorCode::NodeDied, "the node is gone");
+    assert_eq!(rows.died(WORKER, call(4, 4), &lost), Death::Unexplained);
+    rows.begin(WORKER, INPUT, false, 2);
+    let none = Some(NotedCall::default());
+    assert_eq!(rows.died(WORKER, none, &crash()), Death::Unexplained);
+}
+
+#[test]
+fn late_call_of_a_step_that_leaves_no_row_out_ends_the_job() {
+    let mut rows = table(FailurePolicy {
+        timeout: Some(Duration::from_secs(2)),
+        ..FailurePolicy::default()
+    });
+    rows.begin(WORKER, INPUT, false, 1);
+    let late = call(0, 9).map(|call| NotedCall {
+        is_late: true,
+        ..call
+    });
+    let Death::Late(failure) = rows.died(WORKER, late, &crash()) else {
+        panic!("it was late");
+    };
+    assert!(
+        failure
+            .message
+            .contains("Map(f): the call took longer than timeout_s=2, for a batch of 10 rows")
+    );
+}
+
+#[test]
+fn limits_count_rows_of_inputs_that_are_under_way() {
+    let mut rows = table(FailurePolicy {
+        max_errors: Some(2),
+        ..dead_letters()
+    });
+    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(OTHER, (0, 8), false, 2);
+    rows.report(WORKER, &report(10, &[1], false)).expect("one");
+    rows.report(OTHER, &report(10, &[1], true)).expect("two");
+    let failure = rows
+        .report(WORKER, &report(5, &[12], false))
+        .expect_err("three");
+    assert!(
+        failure
+            .message
+            .contains("3 rows have failed of the 25 that came so far, more than max_errors=2"),
+        "{failure}"
+    );
+    assert_eq!(
+        rows.take_letters().len() + rows.take_unfinished_letters().len(),
+        3
+    );
+}
+
+/// A share is held against all rows of the source: it fails as soon as it cannot hold any more.
+#[test]
+fn share_of_failed_rows_fails_when_it_cannot_hold_any_more() {
+    let limited = FailurePolicy {
+        max_error_ratio: Some(0.002f64.to_bits()),
+        ..dead_letters()
+    };
+    let mut rows = table(limited);
+    rows.begin(WORKER, INPUT, false, 1);
+    rows.report(WORKER, &report(10, &[1, 2], false))
+        .expect("two of a thousand");
+    rows.report(WORKER, &report(10, &[3], false))
+        .expect_err("three of a thousand");
+    let mut rows = table(limited);
+    rows.begin(WORKER, INPUT, false, 1);
+    rows.report(WORKER, &report(500, &[1, 2], true))
+        .expect("the others may be well");
+    rows.check(false).expect("the others may be well");
+    rows.check(true).expect_err("two of five hundred");
+}

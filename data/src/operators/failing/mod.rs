@@ -1,0 +1,363 @@
+//! Rows that a function fails for: found, left out, told.
+//!
+//! ```text
+//!  batch ─► enter ─► pieces ─► call ──ok──► rows go on
+//!            │                  │ fails
+//!            │ known before:    ▼
+//!            │ left out        halves, until a row is alone ─► left out, told with the next report
+//!            ▼
+//!           cut where a worker has died
+//! ```
+//! A row is known by the step that it comes to, and by its number among those that come to that step from the input (STG-2: they
+//! are the same each time). So an attempt can leave out what an earlier one has found, and gives the same blocks as that one.
+//!
+//! What ends the process cannot be told by it. Of an input that a worker has died over, calls are made one at a time, and noted
+//! before they begin where the driver finds them ([`notes`]); a call that takes too long is noted by the watch, which then ends
+//! the process.
+
+pub(crate) mod letters;
+pub(crate) mod notes;
+mod piece;
+mod watch;
+
+pub(crate) use piece::CallPiece;
+pub(crate) use watch::Watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+
+use crate::operators::udf::FailedRow;
+use crate::plan::{FailurePolicy, OnError};
+use crate::sources::Places;
+use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, ToldRows};
+use letters::Letter;
+use notes::Notes;
+
+/// What all steps of an input share.
+pub(crate) struct FailingInput {
+    /// What earlier attempts have shown.
+    pub(crate) spec: FailingSpec,
+    /// The input's place in the order of its stage.
+    pub(crate) sequence: u64,
+    /// This worker, for people.
+    pub(crate) worker: Arc<str>,
+    /// Where calls are noted.
+    pub(crate) notes: Arc<dyn Notes>,
+    /// Ends the process if a call takes too long.
+    pub(crate) watch: Arc<Watch>,
+    found: Mutex<BTreeMap<u32, Found>>,
+}
+
+/// Rows of a step that nobody has been told of.
+#[derive(Default)]
+struct Found {
+    rows: Vec<u64>,
+    batches: u64,
+    letters: Vec<RecordBatch>,
+    last: String,
+}
+
+impl FailingInput {
+    pub(crate) fn new(
+        spec: FailingSpec,
+        sequence: u64,
+        worker: Arc<str>,
+        notes: Arc<dyn Notes>,
+        watch: Arc<Watch>,
+    ) -> Self {
+        Self {
+            spec,
+            sequence,
+            worker,
+            notes,
+            watch,
+            found: Mutex::default(),
+        }
+    }
+
+    /// What was found since this was last asked.
+    pub(crate) fn take_found(&self) -> Result<Vec<ToldRows>, TaskFailure> {
+        let found = std::mem::take(&mut *self.found.lock());
+        let told = |(step, found): (u32, Found)| {
+            Ok(ToldRows {
+                step,
+                rows: found.rows,
+                batches: found.batches,
+                letters: letters::encode(&found.letters)?,
+                last: found.last,
+            })
+        };
+        found.into_iter().map(told).collect()
+    }
+}
+
+/// Looks after the calls of one step.
+pub(crate) struct Guard {
+    input: Arc<FailingInput>,
+    step: u32,
+    name: String,
+    policy: FailurePolicy,
+    places: Option<Arc<Places>>,
+    told: BTreeSet<u64>,
+    blamed: BTreeMap<u64, BlamedRow>,
+    cuts: BTreeSet<u64>,
+    /// Batches so far.
+    batches: u64,
+    /// The last one with a failed row.
+    errored_batch: Option<u64>,
+}
+
+impl Guard {
+    /// The guard of a step. `places`: where the rows that come to it lie, if that is known.
+    pub(crate) fn new(
+        input: &Arc<FailingInput>,
+        step: u32,
+        name: &str,
+        policy: FailurePolicy,
+        places: Option<Arc<Places>>,
+    ) -> Self {
+        let FailingSpec {
+            told, blamed, cuts, ..
+        } = &input.spec;
+        let of_step = |row: &&crate::wire::failing::StepRow| row.step == step;
+        let blamed = blamed.iter().filter(|blamed| blamed.row.step == step);
+        Self {
+            input: Arc::clone(input),
+            step,
+            name: name.to_owned(),
+            policy,
+            places,
+            told: told.iter().filter(of_step).map(|row| row.row).collect(),
+            blamed: blamed.map(|row| (row.row.row, row.clone())).collect(),
+            cuts: cuts.iter().filter(of_step).map(|row| row.row).collect(),
+            batches: 0,
+            errored_batch: None,
+        }
+    }
+
+    /// Whether rows may be left out.
+    pub(crate) fn loses_rows(&self) -> bool {
+        self.policy.loses_rows()
+    }
+
+    /// How many calls may be under way of those that the function wants.
+    pub(crate) fn calls_ahead(&self, wanted: usize) -> usize {
+        if self.is_careful() { 1 } else { wanted }
+    }
+
+    fn is_careful(&self) -> bool {
+        self.input.spec.is_careful && self.policy.loses_rows()
+    }
+
+    /// A batch that comes to the step, whose first row has this number: what of it is to be called, in pieces.
+    pub(crate) fn enter(
+        &mut self,
+        batch: RecordBatch,
+        first: u64,
+    ) -> Result<Vec<CallPiece>, TaskFailure> {
+        let number = self.batches;
+        self.batches += 1;
+        let rows = first..first + batch.num_rows() as u64;
+        let whole = CallPiece::new(batch, first, number);
+        let told = self.told.range(rows.clone()).next().is_some();
+        if told {
+            // The attempt that told of it has counted its batch.
+            self.errored_batch = Some(number);
+        }
+        let blamed: Vec<BlamedRow> = self
+            .blamed
+            .range(rows.clone())
+            .map(|(_, row)| row.clone())
+            .collect();
+        for row in &blamed {
+            let position = usize::try_from(row.row.row - first).unwrap_or(usize::MAX);
+            let failed = FailedRow {
+                position,
+                error: row.error.clone(),
+                message: row.message.clone(),
+                traceback: String::new(),
+            };
+            self.tell(&whole, &failed, FoundBy::of(row))?;
+        }
+        let left = if told || !blamed.is_empty() {
+            whole.without(|row| self.told.contains(&row) || self.blamed.contains_key(&row))?
+        } else {
+            whole
+        };
+        let cuts = self.cuts.range(rows).copied();
+        Ok(left.cut_before(cuts))
+    }
+
+    /// Rows of a call that the function itself has named.
+    pub(crate) fn marked(
+        &mut self,
+        piece: &CallPiece,
+        failed: &FailedRow,
+    ) -> Result<(), TaskFailure> {
+        if failed.position >= piece.num_rows() {
+            return Err(TaskFailure::new(
+                ErrorCode::Internal,
+                format!("{}: a row was named that its batch has not", self.name),
+            ));
+        }
+        let found_by = self.found_now(piece.attempts + 1);
+        self.tell(piece, failed, found_by)
+    }
+
+    /// The one row of a call that failed.
+    pub(crate) fn failed(
+        &mut self,
+        piece: &CallPiece,
+        failure: &TaskFailure,
+    ) -> Result<(), TaskFailure> {
+        let (error, message) = letters::class_and_message(failure);
+        let failed = FailedRow {
+            position: 0,
+            error: error.to_owned(),
+            message: message.to_owned(),
+            traceback: failure.traceback.clone(),
+        };
+        let found_by = self.found_now(piece.attempts);
+        self.tell(piece, &failed, found_by)
+    }
+
+    fn found_now(&self, attempts: u32) -> FoundBy {
+        FoundBy {
+            attempts,
+            worker: Arc::clone(&self.input.worker),
+            time_micros: now_micros(),
+        }
+    }
+
+    fn tell(
+        &mut self,
+        piece: &CallPiece,
+        failed: &FailedRow,
+        found_by: FoundBy,
+    ) -> Result<(), TaskFailure> {
+        let row = piece.row(failed.position);
+        let is_new = self.errored_batch.replace(piece.batch_number) != Some(piece.batch_number);
+        let letter = (self.policy.on_error() == OnError::DeadLetter)
+            .then(|| {
+                letters::encode_one(&Letter {
+                    rows: &piece.batch,
+                    failed,
+                    operator: &self.name,
+                    position: self.places.as_ref().and_then(|places| places.at(row)),
+                    input: self.input.sequence,
+                    input_row: row,
+                    attempts: found_by.attempts,
+                    worker: &found_by.worker,
+                    time_micros: found_by.time_micros,
+                })
+            })
+            .transpose()?;
+        let mut found = self.input.found.lock();
+        let found = found.entry(self.step).or_default();
+        found.rows.push(row);
+        found.batches += u64::from(is_new);
+        found.letters.extend(letter);
+        found.last = format!("{}: {}", failed.error, failed.message);
+        Ok(())
+    }
+
+    /// A call with the piece begins: noted, if the worker may die of it.
+    pub(crate) fn begins(&self, piece: &CallPiece) -> Result<(), TaskFailure> {
+        if !self.is_careful() {
+            return Ok(());
+        }
+        let call = self.call(piece).noted(&self.input.worker);
+        self.input.notes.note(&self.input.spec.note_key, &call)
+    }
+
+    /// It has ended.
+    pub(crate) fn ended(&self) -> Result<(), TaskFailure> {
+        if !self.is_careful() {
+            return Ok(());
+        }
+        let none = NotedCall::default();
+        self.input.notes.note(&self.input.spec.note_key, &none)
+    }
+
+    /// Until this is dropped, the call may take as long as calls of the step may.
+    pub(crate) fn watched(&self, piece: &CallPiece) -> Result<Option<watch::Watched>, TaskFailure> {
+        let watched = self.policy.timeout.map(|timeout| {
+            let call = self.call(piece);
+            Watch::begin(&self.input, timeout, call)
+        });
+        watched.transpose()
+    }
+
+    fn call(&self, piece: &CallPiece) -> BegunCall {
+        BegunCall {
+            step: self.step,
+            first: piece.row(0),
+            last: piece.row(piece.num_rows() - 1),
+            rows: piece.num_rows() as u64,
+            attempts: piece.attempts,
+        }
+    }
+}
+
+/// A call, as it may be noted.
+#[derive(Clone, Copy)]
+struct BegunCall {
+    step: u32,
+    first: u64,
+    last: u64,
+    rows: u64,
+    attempts: u32,
+}
+
+impl BegunCall {
+    fn noted(self, worker: &str) -> NotedCall {
+        NotedCall {
+            step: self.step,
+            first: self.first,
+            last: self.last,
+            rows: self.rows,
+            attempts: self.attempts,
+            worker: worker.to_owned(),
+            is_late: false,
+        }
+    }
+}
+
+/// Who has found a failure, when, after how many calls.
+struct FoundBy {
+    attempts: u32,
+    worker: Arc<str>,
+    time_micros: i64,
+}
+
+impl FoundBy {
+    fn of(row: &BlamedRow) -> Self {
+        Self {
+            attempts: row.attempts,
+            worker: row.worker.as_str().into(),
+            time_micros: row.time_micros,
+        }
+    }
+}
+
+/// Microseconds since 1970.
+pub(crate) fn now_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Whether a failure of a call may be its rows' fault.
+pub(crate) fn is_of_rows(failure: &TaskFailure) -> bool {
+    matches!(
+        failure.code,
+        ErrorCode::Application | ErrorCode::InvalidArgument
+    )
+}

@@ -1,0 +1,149 @@
+//! Rows of a batch that a function is called with, and the numbers that they have.
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+
+/// Rows of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct CallPiece {
+    pub(crate) batch: RecordBatch,
+    rows: RowNumbers,
+    /// Calls with these rows that failed.
+    pub(crate) attempts: u32,
+    /// The batch that they came in.
+    pub(crate) batch_number: u64,
+}
+
+#[derive(Debug, Clone)]
+enum RowNumbers {
+    /// One after another, from this one on.
+    Run(u64),
+    /// These.
+    Picked(Vec<u64>),
+}
+
+impl CallPiece {
+    /// A whole batch.
+    pub(crate) fn new(batch: RecordBatch, first: u64, batch_number: u64) -> Self {
+        Self {
+            batch,
+            rows: RowNumbers::Run(first),
+            attempts: 0,
+            batch_number,
+        }
+    }
+
+    /// How many rows.
+    pub(crate) fn num_rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The number of a row.
+    pub(crate) fn row(&self, position: usize) -> u64 {
+        match &self.rows {
+            RowNumbers::Run(first) => first + position as u64,
+            RowNumbers::Picked(rows) => rows[position],
+        }
+    }
+
+    /// The same without the rows whose numbers are not wanted.
+    pub(crate) fn without(self, is_unwanted: impl Fn(u64) -> bool) -> Result<Self, TaskFailure> {
+        let positions = (0..self.num_rows()).filter(|&position| !is_unwanted(self.row(position)));
+        let positions: Vec<usize> = positions.collect();
+        if positions.len() == self.num_rows() {
+            return Ok(self);
+        }
+        let indices = UInt64Array::from_iter_values(positions.iter().map(|&at| at as u64));
+        let batch = take_record_batch(&self.batch, &indices).map_err(|error| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                format!("take the rows that did not fail: {error}"),
+            )
+        })?;
+        let rows = positions.into_iter().map(|at| self.row(at)).collect();
+        Ok(Self {
+            batch,
+            rows: RowNumbers::Picked(rows),
+            ..self
+        })
+    }
+
+    fn slice(&self, first: usize, rows: usize) -> Self {
+        Self {
+            batch: self.batch.slice(first, rows),
+            rows: match &self.rows {
+                RowNumbers::Run(start) => RowNumbers::Run(start + first as u64),
+                RowNumbers::Picked(all) => RowNumbers::Picked(all[first..first + rows].to_vec()),
+            },
+            ..*self
+        }
+    }
+
+    /// Its halves, of at least two rows.
+    pub(crate) fn halves(&self) -> [Self; 2] {
+        let half = self.num_rows() / 2;
+        [
+            self.slice(0, half),
+            self.slice(half, self.num_rows() - half),
+        ]
+    }
+
+    /// The same in pieces, each of which begins with one of these rows, given in order; none without rows.
+    pub(crate) fn cut_before(self, cuts: impl Iterator<Item = u64>) -> Vec<Self> {
+        let (all, mut first) = (self.num_rows(), 0);
+        let mut pieces = Vec::new();
+        for cut in cuts {
+            let mut at = first;
+            while at < all && self.row(at) < cut {
+                at += 1;
+            }
+            if at > first {
+                pieces.push(self.slice(first, at - first));
+                first = at;
+            }
+        }
+        if first == 0 && all > 0 {
+            return vec![self];
+        }
+        if first < all {
+            pieces.push(self.slice(first, all - first));
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ids, rows};
+
+    fn numbers(piece: &CallPiece) -> Vec<u64> {
+        (0..piece.num_rows()).map(|at| piece.row(at)).collect()
+    }
+
+    #[test]
+    fn rows_keep_their_numbers_however_a_batch_is_cut() {
+        let whole = CallPiece::new(rows(0, 10), 100, 0);
+        let left = whole
+            .without(|row| row == 103 || row == 108)
+            .expect("takes");
+        assert_eq!(numbers(&left), [100, 101, 102, 104, 105, 106, 107, 109]);
+        let pieces = left.cut_before([100, 104, 108, 109, 110].into_iter());
+        let cut: Vec<Vec<u64>> = pieces.iter().map(numbers).collect();
+        assert_eq!(
+            cut,
+            [vec![100, 101, 102], vec![104, 105, 106, 107], vec![109]]
+        );
+        for piece in &pieces {
+            let own: Vec<i64> = numbers(piece).iter().map(|&row| row as i64 - 100).collect();
+            assert_eq!(ids(std::slice::from_ref(&piece.batch)), own);
+        }
+        let [one, other] = pieces[0].halves();
+        assert_eq!(
+            (numbers(&one), numbers(&other)),
+            (vec![100], vec![101, 102])
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! Calls that are looked after one by one: what a call gives waits until it has ended well.
+//!
+//! A call that fails is made again with the halves of its batch, until the rows that fail are alone; those are left out. That is
+//! 2 log2(n) more calls for a bad row among n. Batches after it are as large as ever.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+
+use super::Columns;
+use super::rebatch::Rebatch;
+use super::shape::Shape;
+use crate::columns::conform;
+use crate::operators::failing::letters::common_schema;
+use crate::operators::failing::{CallPiece, Guard, is_of_rows};
+use crate::operators::function::SharedFunction;
+use crate::operators::stream::BatchStream;
+use crate::operators::udf::FailedRow;
+
+pub(super) struct GuardedMap {
+    shape: Shape,
+    function: SharedFunction,
+    rebatch: Rebatch,
+    guard: Guard,
+    /// Pieces of a batch whose calls have not begun.
+    waiting: VecDeque<CallPiece>,
+    /// Those whose calls are under way, in the order they began.
+    begun: VecDeque<CallPiece>,
+    /// Calls that have ended behind one that failed.
+    ended: VecDeque<(CallPiece, Ended)>,
+    /// What calls have given for the batch whose turn it is.
+    parts: Vec<RecordBatch>,
+    ready: VecDeque<RecordBatch>,
+    told: Columns,
+    /// Rows that have come so far.
+    rows_in: u64,
+}
+
+/// What became of a call.
+struct Ended {
+    outputs: Result<Vec<RecordBatch>, TaskFailure>,
+    /// Rows that the function says have failed.
+    marked: Vec<FailedRow>,
+}
+
+/// What follows from it.
+enum Verdict {
+    /// Rows that go on.
+    Good(Vec<RecordBatch>),
+    /// Rows that are to be tried anew.
+    Again(Vec<CallPiece>),
+}
+
+impl GuardedMap {
+    pub(super) fn new(
+        shape: Shape,
+        function: SharedFunction,
+        rebatch: Rebatch,
+        guard: Guard,
+    ) -> Self {
+        if guard.loses_rows() {
+            function.lock().catch_rows();
+        }
+        Self {
+            shape,
+            function,
+            rebatch,
+            guard,
+            waiting: VecDeque::new(),
+            begun: VecDeque::new(),
+            ended: VecDeque::new(),
+            parts: Vec::new(),
+            ready: VecDeque::new(),
+            told: Columns::Untold(None),
+            rows_in: 0,
+        }
+    }
+}
+
+impl BatchStream for GuardedMap {
+    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        loop {
+            match self.ready.pop_front() {
+                Some(batch) if batch.num_rows() > 0 => {
+                    self.told = Columns::Told;
+                    return Ok(Some(batch));
+                }
+                Some(empty) => {
+                    self.told.note(empty);
+                    continue;
+                }
+                None => {}
+            }
+            let Some((piece, ended)) = self.next_ended()? else {
+                return Ok(self.told.end());
+            };
+            let batch = piece.batch_number;
+            self.settle(piece, ended)?;
+            if self.next_batch() != Some(batch) {
+                self.hand_on()?;
+            }
+        }
+    }
+}
+
+impl Drop for GuardedMap {
+    fn drop(&mut self) {
+        // The function outlives the input.
+        self.function.lock().forget_calls();
+    }
+}
+
+impl GuardedMap {
+    /// The next call, when it has ended; `None`: there is none.
+    fn next_ended(&mut self) -> Result<Option<(CallPiece, Ended)>, TaskFailure> {
+        if let Some(ended) = self.ended.pop_front() {
+            return Ok(Some(ended));
+        }
+        let wanted = self.function.lock().calls_ahead();
+        let ahead = self.guard.calls_ahead(wanted);
+        while self.begun.len() < ahead {
+            let Some(piece) = self.next_piece()? else {
+                break;
+            };
+            match self.begin(&piece)? {
+                Ok(()) => self.begun.push_back(piece),
+                Err(failure) => {
+                    self.guard.ended()?;
+                    // Those before it come first.
+                    self.drain()?;
+                    self.ended.push_back((piece, Ended::failed(failure)));
+                    return Ok(self.ended.pop_front());
+                }
+            }
+        }
+        match self.begun.pop_front() {
+            Some(piece) => {
+                let ended = self.collect(&piece)?;
+                Ok(Some((piece, ended)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Which batch the next piece is of, as far as there is one.
+    fn next_batch(&self) -> Option<u64> {
+        let ended = self.ended.front().map(|(piece, _)| piece);
+        let next = ended.or(self.begun.front()).or(self.waiting.front());
+        next.map(|piece| piece.batch_number)
+    }
+
+    /// All that came of a batch, as one: so that blocks are cut in the same places whether rows of it were found to fail now, or by
+    /// an earlier attempt (STG-2).
+    fn hand_on(&mut self) -> Result<(), TaskFailure> {
+        let parts = std::mem::take(&mut self.parts);
+        if parts.len() < 2 {
+            self.ready.extend(parts);
+            return Ok(());
+        }
+        let schemas: Vec<SchemaRef> = parts.iter().map(RecordBatch::schema).collect();
+        let Some(schema) = common_schema(schemas.iter()) else {
+            // Whoever puts them together will say why they do not go together.
+            self.ready.extend(parts);
+            return Ok(());
+        };
+        let failed = |why: &dyn std::fmt::Display| {
+            let name = &self.shape.step.name;
+            TaskFailure::new(ErrorCode::Application, format!("{name}: {why}"))
+        };
+        let alike: Result<Vec<RecordBatch>, _> =
+            parts.iter().map(|part| conform(part, &schema)).collect();
+        let alike = alike
+            .map_err(|misfit| failed(&misfit.between("in one output of a batch", "in another")))?;
+        let whole = concat_batches(&schema, &alike).map_err(|error| failed(&error))?;
+        self.ready.push_back(whole);
+        Ok(())
+    }
+
+    /// The next rows to call the function with.
+    fn next_piece(&mut self) -> Result<Option<CallPiece>, TaskFailure> {
+        while self.waiting.is_empty() {
+            let Some(batch) = self.rebatch.next()? else {
+                return Ok(None);
+            };
+            let rows = batch.num_rows() as u64;
+            if rows > 0 {
+                self.waiting = self.guard.enter(batch, self.rows_in)?.into();
+                self.rows_in += rows;
+            } else if self.shape.step.is_mask {
+                // No function is called without rows. What it would have returned is known of one that only chooses rows.
+                self.told.note(batch);
+            }
+        }
+        Ok(self.waiting.pop_front())
+    }
+
+    /// Begins a call. The outer failure ends the job.
+    fn begin(&self, piece: &CallPiece) -> Result<Result<(), TaskFailure>, TaskFailure> {
+        let given = self.shape.given(&piece.batch)?;
+        self.guard.begins(piece)?;
+        Ok(self.function.lock().begin(given))
+    }
+
+    /// All that the first call under way gives, which is that of `piece`.
+    fn collect(&self, piece: &CallPiece) -> Result<Ended, TaskFailure> {
+        let watched = self.guard.watched(piece)?;
+        let mut function = self.function.lock();
+        let mut outputs = Vec::new();
+        let outputs = loop {
+            match function.next_output() {
+                Ok(Some(output)) => outputs.push(output),
+                Ok(None) => break Ok(outputs),
+                Err(failure) => break Err(failure),
+            }
+        };
+        let marked = function.take_failed()?;
+        drop(watched);
+        self.guard.ended()?;
+        Ok(Ended { outputs, marked })
+    }
+
+    /// Waits for all calls under way.
+    fn drain(&mut self) -> Result<(), TaskFailure> {
+        while let Some(piece) = self.begun.pop_front() {
+            let ended = self.collect(&piece)?;
+            self.ended.push_back((piece, ended));
+        }
+        Ok(())
+    }
+
+    /// Makes a call's rows ready, or tries what is left of them anew until all are ready or left out.
+    fn settle(&mut self, piece: CallPiece, ended: Ended) -> Result<(), TaskFailure> {
+        let mut open = vec![];
+        let mut next = Some((piece, ended));
+        while let Some((piece, ended)) = next {
+            match self.judge(piece, ended)? {
+                Verdict::Good(batches) => self.parts.extend(batches),
+                Verdict::Again(pieces) => {
+                    // The function takes calls in order.
+                    self.drain()?;
+                    open.extend(pieces.into_iter().rev());
+                }
+            }
+            next = match open.pop() {
+                Some(piece) => {
+                    let ended = self.call(&piece)?;
+                    Some((piece, ended))
+                }
+                None => None,
+            };
+        }
+        Ok(())
+    }
+
+    fn call(&self, piece: &CallPiece) -> Result<Ended, TaskFailure> {
+        match self.begin(piece)? {
+            Ok(()) => self.collect(piece),
+            Err(failure) => {
+                self.guard.ended()?;
+                Ok(Ended::failed(failure))
+            }
+        }
+    }
+
+    fn judge(&mut self, piece: CallPiece, ended: Ended) -> Result<Verdict, TaskFailure> {
+        let Ended { outputs, marked } = ended;
+        for failed in &marked {
+            self.guard.marked(&piece, failed)?;
+        }
+        let mut rest = if marked.is_empty() {
+            piece
+        } else {
+            let rows = marked.iter().map(|failed| piece.row(failed.position));
+            let rows: BTreeSet<u64> = rows.collect();
+            piece.without(|row| rows.contains(&row))?
+        };
+        let failure = match outputs.and_then(|outputs| self.shaped(&rest.batch, outputs)) {
+            Ok(batches) => return Ok(Verdict::Good(batches)),
+            Err(failure) if self.guard.loses_rows() && is_of_rows(&failure) => failure,
+            Err(failure) => return Err(failure),
+        };
+        rest.attempts += 1;
+        Ok(match rest.num_rows() {
+            0 => Verdict::Good(Vec::new()),
+            // The function has named some, so the others may be well.
+            _ if !marked.is_empty() => Verdict::Again(vec![rest]),
+            1 => {
+                self.guard.failed(&rest, &failure)?;
+                Verdict::Good(Vec::new())
+            }
+            _ => Verdict::Again(rest.halves().into()),
+        })
+    }
+
+    fn shaped(
+        &self,
+        input: &RecordBatch,
+        outputs: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let mut rows_out = 0;
+        let mut shaped = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let rows = output.num_rows();
+            shaped.push(self.shape.shaped(input, rows_out, output)?);
+            rows_out += rows;
+        }
+        self.shape.check_end(input, rows_out)?;
+        Ok(shaped)
+    }
+}
+
+impl Ended {
+    fn failed(failure: TaskFailure) -> Self {
+        Self {
+            outputs: Err(failure),
+            marked: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Rows that functions fail for, in a stage worker: found, left out, told.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+
+use super::*;
+use crate::Execution;
+use crate::executor::ExecutionOptions;
+use crate::executor::pool::InProcessPool;
+use crate::graph::{MapCall, StageTask};
+use crate::plan::{Dataset, FailurePolicy, MapSpec, OnError};
+use crate::sinks::Sink;
+use crate::sources::blocks::{BlockPart, handed_on, position_of};
+use crate::testing::{ids, rows, test_map};
+use crate::wire::encode_task;
+use crate::wire::failing::{BlamedRow, FailingSpec, StepRow};
+
+fn failing(name: &str, batch_rows: usize) -> MapSpec {
+    MapSpec {
+        batch_rows: Some(batch_rows),
+        failures: FailurePolicy {
+            on_error: Some(OnError::DeadLetter),
+            ..FailurePolicy::default()
+        },
+        ..test_map(name)
+    }
+}
+
+/// A block is two batches of 16 rows.
+const BLOCK_BYTES: u64 = 17_000;
+
+/// A worker that calls the function.
+fn worker(name: &str) -> StageWorker {
+    let task = StageTask {
+        name: "Read->Map".to_owned(),
+        source: handed_on(),
+        steps: vec![Operator::Map(MapCall::of(&failing(name, 16)))],
+        sink: None,
+        block_bytes: BLOCK_BYTES,
+        row_limit: None,
+        memory_bytes: 1 << 20,
+        prefetch_batches: 0,
+        partitioner: None,
+        group: None,
+    };
+    StageWorker::new(encode_task(&task).expect("travels"), Vec::new()).expect("makes")
+}
+
+/// Ids of each block of fifty rows, and the numbers of rows that were told to have failed.
+fn run(name: &str, known: FailingSpec) -> (Vec<Vec<i64>>, Vec<u64>) {
+    let mut worker = worker(name);
+    let batch = rows(0, 50);
+    let part = BlockPart {
+        first_row: 0,
+        rows: 50,
+    };
+    let input = InputSpec {
+        position: position_of([part]),
+        feed_blocks: vec![1],
+        failing: Some(known),
+        ..InputSpec::default()
+    };
+    let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
+    worker.start(input, vec![stream]).expect("begins");
+    let (mut blocks, mut failed) = (Vec::new(), Vec::new());
+    loop {
+        let (report, block) = worker.pull().expect("goes on");
+        failed.extend(report.failed.iter().flat_map(|told| told.rows.clone()));
+        if let Some(block) = block {
+            let (_, batches) = crate::block::decode(block).expect("is a block");
+            blocks.push(ids(&batches));
+        }
+        if report.is_last {
+            return (blocks, failed);
+        }
+    }
+}
+
+#[test]
+fn row_that_fails_is_found_among_others_and_told() {
+    let (blocks, failed) = run("fail at 7", FailingSpec::default());
+    assert_eq!(failed, [7]);
+    let expected: Vec<i64> = (0..50).filter(|&id| id != 7).collect();
+    assert_eq!(blocks.concat(), expected);
+}
+
+/// STG-2 (same-cut-every-time): whether a row is found to fail now or was by an earlier attempt.
+#[test]
+fn blocks_are_the_same_whoever_has_found_the_row() {
+    let (first, failed) = run("fail at 7", FailingSpec::default());
+    assert_eq!(failed, [7]);
+    let known = FailingSpec {
+        told: vec![StepRow { step: 0, row: 7 }],
+        ..FailingSpec::default()
+    };
+    let (second, failed) = run("fail at 7", known);
+    assert_eq!((failed, second), (Vec::new(), first));
+}
+
+#[test]
+fn blamed_row_is_told_without_a_call_and_cuts_keep_blocks_as_they_are() {
+    let row = StepRow { step: 0, row: 7 };
+    let known = FailingSpec {
+        blamed: vec![BlamedRow {
+            row,
+            error: "WorkerCrashedError".to_owned(),
+            message: "exited".to_owned(),
+            attempts: 5,
+            worker: "process 1".to_owned(),
+            time_micros: 1,
+        }],
+        cuts: [4, 7, 8].map(|row| StepRow { step: 0, row }).to_vec(),
+        is_careful: true,
+        ..FailingSpec::default()
+    };
+    // It would panic if it were called with the row.
+    let (blocks, failed) = run("panic at 7", known);
+    assert_eq!(failed, [7]);
+    let expected: Vec<i64> = (0..32).filter(|&id| id != 7).collect();
+    assert_eq!(blocks[0], expected);
+}
+
+#[test]
+fn wrong_numbers_of_rows_are_failures_of_their_rows() {
+    let spec = MapSpec {
+        keeps_rows: true,
+        ..failing("drop one", 8)
+    };
+    let dataset = Dataset::range(20)
+        .and_then(|all| all.map(spec))
+        .expect("maps");
+    let options = ExecutionOptions::default();
+    let pool = Box::new(InProcessPool::new(2));
+    let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
+    assert!(execution.collect().expect("goes on").is_empty());
+    let letters: Vec<RecordBatch> = execution
+        .dead_letters()
+        .iter()
+        .flat_map(|block| {
+            let stream = block
+                .handle
+                .get::<Bytes>()
+                .cloned()
+                .expect("in this process");
+            crate::block::decode(stream).expect("is a block").1
+        })
+        .collect();
+    let mut dead: Vec<i64> = letters
+        .iter()
+        .flat_map(|batch| {
+            let rows = batch.column_by_name("row").expect("has rows").as_struct();
+            rows.column(0).as_primitive::<Int64Type>().values().to_vec()
+        })
+        .collect();
+    dead.sort_unstable();
+    assert_eq!(dead, (0..20).collect::<Vec<_>>());
+    let stats = execution.stats();
+    assert_eq!(stats.stages[0].operators[1].rows_failed, 20);
+    assert!(
+        letters
+            .iter()
+            .all(|batch| batch.column(0).null_count() == 0)
+    );
+}
+
+#[test]
+fn a_failure_that_is_not_of_rows_still_ends_the_job() {
+    let spec = MapSpec {
+        reads: Some(vec!["nothing".to_owned()]),
+        ..failing("same", 8)
+    };
+    let known = test_map("same");
+    let dataset = Dataset::range(20)
+        .and_then(|all| all.map(known))
+        .and_then(|all| all.map(spec));
+    let options = ExecutionOptions::default();
+    let pool = Box::new(InProcessPool::new(2));
+    let execution =
+        Execution::start(&dataset.expect("maps"), &Sink::Consumer, pool, &options).expect("starts");
+    let failure = execution.collect().expect_err("there is no such column");
+    assert!(failure.message.contains("nothing"), "{failure}");
+}

@@ -1,0 +1,157 @@
+//! Rows that functions fail for: how a step treats them, what is known of them before, what is told of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::plan::{FailurePolicy, OnError};
+
+/// As [`FailurePolicy`](crate::plan::FailurePolicy), as far as workers need it: limits are the driver's.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct FailuresSpec {
+    /// What the step does.
+    #[prost(enumeration = "OnErrorKind", tag = "1")]
+    pub on_error: i32,
+    /// How long a call may take; 0: as long as it likes.
+    #[prost(uint64, tag = "2")]
+    pub timeout_nanos: u64,
+}
+
+/// As [`OnError`](crate::plan::OnError).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum OnErrorKind {
+    /// The job fails.
+    Raise = 0,
+    /// The rows are left out.
+    Skip = 1,
+    /// They are left out and put aside.
+    DeadLetter = 2,
+}
+
+/// What is known of rows of an input that functions fail for. A row is known by the step that it comes to, and its number among
+/// the rows that come to that step from the input.
+#[derive(Clone, PartialEq, Message)]
+pub struct FailingSpec {
+    /// Rows that are left out without a word: they were told by an earlier attempt.
+    #[prost(message, repeated, tag = "1")]
+    pub told: Vec<StepRow>,
+    /// Rows that are left out, and told.
+    #[prost(message, repeated, tag = "2")]
+    pub blamed: Vec<BlamedRow>,
+    /// Batches are cut before these rows.
+    #[prost(message, repeated, tag = "3")]
+    pub cuts: Vec<StepRow>,
+    /// Whether calls are one at a time, and noted where the driver finds them should the worker die.
+    #[prost(bool, tag = "4")]
+    pub is_careful: bool,
+    /// Where they are noted; also what calls are that take too long.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub note_key: Bytes,
+}
+
+/// A row of an input.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct StepRow {
+    /// The step, by its place in the stage.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// Its number.
+    #[prost(uint64, tag = "2")]
+    pub row: u64,
+}
+
+/// A row that workers have died of.
+#[derive(Clone, PartialEq, Message)]
+pub struct BlamedRow {
+    /// Which.
+    #[prost(message, required, tag = "1")]
+    pub row: StepRow,
+    /// The kind of failure.
+    #[prost(string, tag = "2")]
+    pub error: String,
+    /// What the system says.
+    #[prost(string, tag = "3")]
+    pub message: String,
+    /// Calls that it was in and that failed.
+    #[prost(uint32, tag = "4")]
+    pub attempts: u32,
+    /// The worker that died last.
+    #[prost(string, tag = "5")]
+    pub worker: String,
+    /// When, in microseconds since 1970.
+    #[prost(int64, tag = "6")]
+    pub time_micros: i64,
+}
+
+/// The call that a worker had begun when it died, as it has noted it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NotedCall {
+    /// The step, by its place in the stage.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// The first row of the batch.
+    #[prost(uint64, tag = "2")]
+    pub first: u64,
+    /// The last.
+    #[prost(uint64, tag = "3")]
+    pub last: u64,
+    /// How many there are: some between them may have failed before. 0: no call is under way.
+    #[prost(uint64, tag = "4")]
+    pub rows: u64,
+    /// Calls before it that failed with these rows.
+    #[prost(uint32, tag = "5")]
+    pub attempts: u32,
+    /// The worker.
+    #[prost(string, tag = "6")]
+    pub worker: String,
+    /// Whether it took longer than it may, so that the worker has ended itself.
+    #[prost(bool, tag = "7")]
+    pub is_late: bool,
+}
+
+/// Rows that a step has left out.
+#[derive(Clone, PartialEq, Message)]
+pub struct ToldRows {
+    /// The step, by its place in the stage.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// The rows, by their numbers.
+    #[prost(uint64, repeated, tag = "2")]
+    pub rows: Vec<u64>,
+    /// Batches that they were in.
+    #[prost(uint64, tag = "3")]
+    pub batches: u64,
+    /// What is known of them, if it is wanted: an Arrow stream.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub letters: Bytes,
+    /// Of the last one, for people.
+    #[prost(string, tag = "5")]
+    pub last: String,
+}
+
+pub(super) fn encode(policy: &FailurePolicy) -> FailuresSpec {
+    let on_error = match policy.on_error() {
+        OnError::Raise => OnErrorKind::Raise,
+        OnError::Skip => OnErrorKind::Skip,
+        OnError::DeadLetter => OnErrorKind::DeadLetter,
+    };
+    let timeout = policy.timeout.unwrap_or_default().as_nanos();
+    FailuresSpec {
+        on_error: on_error.into(),
+        timeout_nanos: u64::try_from(timeout).unwrap_or(u64::MAX),
+    }
+}
+
+pub(super) fn decode(spec: FailuresSpec) -> FailurePolicy {
+    FailurePolicy {
+        on_error: Some(match spec.on_error() {
+            OnErrorKind::Raise => OnError::Raise,
+            OnErrorKind::Skip => OnError::Skip,
+            OnErrorKind::DeadLetter => OnError::DeadLetter,
+        }),
+        timeout: (spec.timeout_nanos > 0).then(|| Duration::from_nanos(spec.timeout_nanos)),
+        ..FailurePolicy::default()
+    }
+}
