@@ -64,7 +64,7 @@ def test_dead_letters_need_a_run(numbers):
 
 
 class TestFiles:
-    @pytest.mark.parametrize("sink", ["parquet", "csv", "json"])
+    @pytest.mark.parametrize("sink", ["parquet", "csv", "json", "orc"])
     def test_dead_rows_lie_beside_the_output(self, numbers, tmp_path, sink):
         out = tmp_path / "out"
         ds = read(numbers).map_batches(Raises(), batch_size=64, on_error="dead_letter")

@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 
+import aktis
 import aktis.data
 import pytest
 from aktis.data import ActorPoolStrategy, DataContext
 from aktis.exceptions import TaskError, WorkerCrashedError
 from memory_group import limited_memory
-from waiting import DEADLINE_S, run
+from waiting import DEADLINE_S, run, until
 
 from .poisoned import Raises, check, dead_ids, ids_of, read, write_numbers
 
@@ -69,6 +70,19 @@ class TestRowsThatEndTheirProcess:
             assert letter["attempts"] == 7
             assert letter["position"]["row"] == letter["row"]["id"] % 500
         assert "workers died and were replaced" in ds.stats()
+
+    def test_actors_that_die_give_their_slots_back(self):
+        class Dies:
+            def __call__(self, batch):
+                if any(i % 50 == 7 for i in batch["id"]):
+                    os._exit(3)
+                return batch
+
+        # As many as the session has processors: nothing could begin in the place of one that kept its own.
+        pool = ActorPoolStrategy(size=2)
+        ds = aktis.data.range(100).map_batches(Dies, batch_size=4, compute=pool, num_cpus=1, on_error="dead_letter")
+        check(ids_of(ds.take_all()), dead_ids(ds.dead_letters()), [7, 57], rows=100)
+        until(lambda: aktis.available_resources()["CPU"] == 2, "all processors are free again")
 
     def test_alone_in_its_batch_it_is_tried_twice_more(self, tmp_path):
         def dies(row):

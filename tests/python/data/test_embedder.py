@@ -38,6 +38,19 @@ def test_vectors_stand_beside_their_texts_and_are_close_where_meanings_are(tmp_p
 
 
 @needs_model
+def test_rows_that_a_model_cannot_take_are_put_aside():
+    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(TEXTS)])
+    good = ds.map_batches(embedder(), on_error="dead_letter", timeout_s=100)
+    assert {row["id"] for row in good.take_all() if row["embedding"] is not None} == {0, 1, 2, 4}
+    assert good.dead_letters().count() == 0
+    wrong = aktis.data.from_items([{"text": 3}, {"text": 4}]).map_batches(embedder(), on_error="dead_letter")
+    assert wrong.take_all() == []
+    dead = wrong.dead_letters().take_all()
+    assert sorted(row["row"]["text"] for row in dead) == [3, 4]
+    assert all("string column" in row["message"] for row in dead)
+
+
+@needs_model
 def test_columns_that_nobody_wants_do_not_reach_the_model(words):
     ds = aktis.data.read_parquet(words).rename_columns({"word": "text"}).limit(10).map_batches(embedder())
     ds = ds.select_columns(["id", "embedding"])
