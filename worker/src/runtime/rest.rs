@@ -5,7 +5,7 @@
 //! other datasets would wait for them. So it says what a task says that waits in `get`: the raylet gives its CPUs to others, and
 //! when it goes on it does so at once, beside them. What it holds of GPUs and memory stays its own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use aktis_lane::Urgency;
@@ -18,38 +18,39 @@ use crate::node_link::NodeLink;
 /// Without work for so long, it rests: much longer than the pauses of a dataset that goes on.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// Whether this process rests.
+/// Whether this process rests; empty in one that never does.
 #[derive(Default)]
-pub(super) struct Rest {
-    is_wanted: AtomicBool,
-    idle_since: Mutex<Option<Instant>>,
-    is_resting: AtomicBool,
+pub(super) struct Rest(OnceLock<Mutex<Idle>>);
+
+#[derive(Default)]
+struct Idle {
+    since: Option<Instant>,
+    is_resting: bool,
 }
 
 impl Rest {
     /// From now on it rests when it has nothing to do.
     pub(super) fn want(&self) {
-        self.is_wanted.store(true, Ordering::Relaxed);
+        self.0.get_or_init(Mutex::default);
     }
 
     /// The executor thread has waited for work, and there was none.
     pub(super) fn found_nothing(&self, node: &NodeLink) {
-        if !self.is_wanted.load(Ordering::Relaxed) {
-            return;
-        }
-        let since = *self.idle_since.lock().get_or_insert_with(Instant::now);
-        if since.elapsed() >= AFTER && !self.is_resting.swap(true, Ordering::Relaxed) {
+        let Some(idle) = self.0.get() else { return };
+        let mut idle = idle.lock();
+        let since = *idle.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= AFTER && !idle.is_resting {
+            idle.is_resting = true;
             node.tell(Kind::Blocked(wire::Blocked {}), Urgency::Now);
         }
     }
 
     /// There is work.
     pub(super) fn found_work(&self, node: &NodeLink) {
-        if !self.is_wanted.load(Ordering::Relaxed) {
-            return;
-        }
-        *self.idle_since.lock() = None;
-        if self.is_resting.swap(false, Ordering::Relaxed) {
+        let Some(idle) = self.0.get() else { return };
+        let mut idle = idle.lock();
+        idle.since = None;
+        if std::mem::take(&mut idle.is_resting) {
             node.tell(Kind::Unblocked(wire::Unblocked {}), Urgency::Now);
         }
     }
