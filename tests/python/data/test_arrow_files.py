@@ -77,3 +77,25 @@ def test_rows_are_written_as_others_read_them(compression, tmp_path):
 def test_compression_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(ValueError, match="it is 'lz4', 'zstd' or None"):
         aktis.data.range(1).write_arrow(tmp_path, compression="gzip")  # pyright: ignore[reportArgumentType]
+
+
+def test_words_of_later_batches_are_added_to_the_dictionary_of_a_file(tmp_path):
+    def words(batch):
+        texts = [f"w{number // 7}" if number % 5 else None for number in batch["id"]]
+        return pyarrow.table({"id": batch["id"], "word": pyarrow.array(texts, pyarrow.string()).dictionary_encode()})
+
+    aktis.data.range(100, override_num_blocks=1).map_batches(words, batch_size=9).write_arrow(tmp_path / "out")
+    (file,) = (tmp_path / "out").glob("*.arrow")
+    written = ipc.open_file(pyarrow.memory_map(str(file))).read_all().sort_by("id")
+    assert written["word"].to_pylist() == [f"w{number // 7}" if number % 5 else None for number in range(100)]
+    assert pyarrow.types.is_dictionary(written["word"].type)
+
+
+def test_dictionaries_inside_of_lists_that_differ_are_refused_with_the_way_out(tmp_path):
+    def words(batch):
+        values = pyarrow.array([f"w{number}" for number in batch["id"]]).dictionary_encode()
+        return pyarrow.table({"words": pyarrow.ListArray.from_arrays(range(len(values) + 1), values)})
+
+    ds = aktis.data.range(20, override_num_blocks=1).map_batches(words, batch_size=10)
+    with pytest.raises(ValueError, match="cast that column to the type of its values"):
+        ds.write_arrow(tmp_path / "out")

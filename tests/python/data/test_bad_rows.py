@@ -216,6 +216,8 @@ class TestLimits:
         [
             ({"on_error": "ignore"}, "did you mean 'skip'"),
             ({"on_error": "raise", "max_errors": 1}, "leaves out none"),
+            ({"max_errors": 1}, "give on_error='skip' or 'dead_letter'"),
+            ({"max_error_ratio": 0.5}, "give on_error='skip' or 'dead_letter'"),
             ({"on_error": "skip", "max_errors": -1}, "at least 0"),
             ({"on_error": "skip", "max_error_ratio": 2}, "from 0 to 1"),
             ({"timeout_s": 0}, "above 0"),
@@ -250,6 +252,14 @@ class TestJobWide:
         stays = read(numbers).map_batches(Raises(), batch_size=64, on_error="raise")
         with pytest.raises(ValueError, match="cannot do"):
             stays.take_all()
+
+    def test_limits_of_the_job_hold_for_steps_that_leave_rows_out_themselves(self, numbers, context):
+        ds = read(numbers).map_batches(Raises(), batch_size=64, on_error="skip")
+        context.max_errors = 3
+        with pytest.raises(TaskError, match="max_errors=3"):
+            ds.take_all()
+        own = read(numbers).map_batches(Raises(), batch_size=64, on_error="skip", max_errors=len(BAD))
+        assert own.count() == ROWS - len(BAD)
 
     def test_blocks_of_ray_are_batches(self, numbers, context):
         ds = read(numbers).map_batches(Raises(), batch_size=500)

@@ -128,10 +128,25 @@ def test_files_are_chosen_by_what_their_folders_tell(tmp_path):
     assert sorted(row["id"] for row in aktis.data.read_csv(base, partition_filter=dogs).take_all()) == [0, 1]
 
 
+def test_folders_of_a_store_are_values_without_base_dir():
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for kind in ("dog", "cat"):
+        memory.pipe(f"/{kind}/a.csv", b"id\n1\n")
+    told = Partitioning("dir", field_names=["kind"])
+    ds = aktis.data.read_csv(["memory://dog/a.csv", "memory://cat/a.csv"], partitioning=told)
+    assert sorted(row["kind"] for row in ds.take_all()) == ["cat", "dog"]
+
+
 def test_parser_reads_paths_as_ray_does():
     hive = PathPartitionParser.of("hive", base_dir="s3://bucket/a", field_types={"n": float, "is": bool})
     assert hive("s3://bucket/a/n=1.5/is=true/b/c.csv") == {"n": 1.5, "is": True}
     assert hive("s3://bucket/b/n=1/c.csv") == {} == hive("s3://bucket/a/c.csv")
+    numbers = PathPartitionParser.of(field_types={"n": int})
+    assert numbers("n=__HIVE_DEFAULT_PARTITION__/a.csv") == {"n": None}
+    assert PathPartitionParser.of()("a=b=c/x.csv") == {"a": "b=c"}, "as the reader of the file says"
+    with pytest.raises(ValueError, match="n=few/a.csv: the folder says n=few"):
+        numbers("n=few/a.csv")
     plain = PathPartitionParser.of("dir", field_names=["year", "month"])
     assert plain("2009/11/a.csv") == {"year": "2009", "month": "11"}
     assert plain("a.csv") == {}

@@ -20,10 +20,6 @@ _TABLES = "read it with its own library, and give from_arrow() or from_pandas() 
 _MODEL = "run the model in a class for map_batches(), with num_gpus; there is aktis.models.TextEmbedder for embeddings"
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
 _TORCH = "use iter_torch_batches()"
-_WRITE = (
-    "write in a function for map_batches() that returns what it has written, or write the batches of "
-    "iter_batches(batch_format='pyarrow'); there is write_parquet()"
-)
 _BLOCKS = "use to_arrow_refs()"
 _SERVICE = (
     "its server was not there to try it with. Write a Datasource whose tasks each read a part with the client of the service, and give it "

@@ -130,7 +130,7 @@ class DataContext(Settings):
             notebook; elsewhere they never do. ``True`` by default. ``AKTIS_PROGRESS=0`` in the environment turns it off
             without a change to the program.
         max_worker_deaths_per_input: How many workers may die over the same rows, or while they start, before the job fails;
-            3 by default. Exceptions are no deaths: the first one fails the job.
+            3 by default. Exceptions are no deaths: what becomes of them ``on_error`` says.
 
         warn_on_driver_memory_usage_bytes: From how many bytes on ``take_all``, ``to_arrow`` and ``to_pandas`` warn that they bring
             many into this process, before they begin where that is known; 2 GiB by default. ``None``: never.

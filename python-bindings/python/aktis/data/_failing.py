@@ -99,33 +99,43 @@ def policy(
     }
 
 
+def of_step(call: str, **options: Any) -> dict[str, Any]:
+    """The policy that options of a step say. Limits where no row may be left out are refused."""
+    from ._context import DataContext
+
+    said = policy(call, **options)
+    has_limit = said["max_errors"] is not None or said["max_error_ratio"] is not None
+    if has_limit and said["on_error"] is None and not may_lose_rows(DataContext.get_current()):
+        raise ValueError(
+            f"{call}: max_errors and max_error_ratio say how many rows may be left out, and none is: give on_error='skip' or 'dead_letter'"
+        )
+    return said
+
+
 def taken(call: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The policy that options of a step say, which are taken out of them."""
-    return policy(call, **{name: options.pop(name, None) for name in OPTIONS})
+    """The same, of options that are taken out of others."""
+    return of_step(call, **{name: options.pop(name, None) for name in OPTIONS})
 
 
 def job_wide(context: DataContext) -> dict[str, Any] | None:
-    """What holds for steps that say nothing; None: rows that fail end the job."""
+    """What holds where steps say nothing; None: rows that fail end the job, and those that may be lost have no limit."""
     blocks = context.max_errored_blocks
-    on_error = context.on_error
-    if blocks and on_error == "raise":
-        on_error = "skip"
-    if on_error == "raise" and context.batch_timeout_s is None:
-        return None
-    loses_rows = on_error != "raise"
-    return policy(
+    on_error = "skip" if blocks and context.on_error == "raise" else context.on_error
+    wide = policy(
         "DataContext",
-        on_error=on_error,
-        max_errors=context.max_errors if loses_rows else None,
-        max_error_ratio=context.max_error_ratio if loses_rows else None,
+        # Limits hold also for steps that say themselves that rows are left out.
+        on_error=None if on_error == "raise" else on_error,
+        max_errors=context.max_errors,
+        max_error_ratio=context.max_error_ratio,
         timeout_s=context.batch_timeout_s,
-    ) | {"max_errored_batches": blocks if loses_rows and blocks > 0 else None}
+    ) | {"max_errored_batches": blocks if blocks > 0 else None}
+    return None if all(said is None for said in wide.values()) else wide
 
 
 def may_lose_rows(context: DataContext) -> bool:
     """Whether steps that say nothing leave out rows that fail."""
     wide = job_wide(context)
-    return wide is not None and wide["on_error"] != "raise"
+    return wide is not None and wide["on_error"] is not None
 
 
 def check_on_error(call: str, name: str, value: Any) -> None:

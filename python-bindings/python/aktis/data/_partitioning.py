@@ -45,6 +45,10 @@ class Partitioning:
     filesystem: None = None
 
 
+#: How Hive writes that there is no value.
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
 class PathPartitionParser:
     """What the folders of a path tell.
 
@@ -98,7 +102,7 @@ class PathPartitionParser:
         """The columns and values of a file; none if it lies in no such folder."""
         base = _base_of(self._scheme.base_dir, [path])
         texts = _texts("PathPartitionParser", self._scheme, path, base)
-        return {name: _converted(texts[name], self._types.get(name)) for name in texts}
+        return {name: _converted(path, name, texts[name], self._types.get(name)) for name in texts}
 
 
 class PathPartitionFilter:
@@ -214,10 +218,11 @@ def _of_folders(function: str, partitioning: Any, paths: list[str]) -> dict[str,
     if not any(told):
         raise ValueError(f"{function}(): no file lies in folders below base_dir={partitioning.base_dir!r}")
     names = list(partitioning.field_names)
-    begin = re.escape(f"{base}/") if base else "/*"
+    begin = re.escape(f"{base}/") if base else "([A-Za-z][A-Za-z0-9+.-]*://)?/*"
     pattern = "^" + begin + "([^/]+)/" * len(names) + "[^/]*$"
     folders = call("regexp_match", col("path"), lit(pattern))
-    numbered = [(number, name) for number, name in enumerate(names, start=1) if name is not None]
+    # The first group is then what a URL begins with.
+    numbered = [(number, name) for number, name in enumerate(names, start=1 if base else 2) if name is not None]
     return {name: call("array_element", folders, lit(number)) for number, name in numbered}
 
 
@@ -268,8 +273,8 @@ def _base_of(base_dir: str | None, paths: list[str]) -> str:
     return next((base for base in named if any(path.startswith(f"{base}/") for path in paths)), plain)
 
 
-def _texts(function: str, partitioning: Any, path: str, base: str) -> dict[str, str]:
-    """What the folders of a path tell, as text."""
+def _texts(function: str, partitioning: Any, path: str, base: str) -> dict[str, str | None]:
+    """What the folders of a path tell, as text; ``None`` is null, as Hive writes it."""
     if base and not path.startswith(f"{base}/"):
         return {}
     below = path[len(base) :] if base else path.partition("://")[2] or path
@@ -282,19 +287,24 @@ def _texts(function: str, partitioning: Any, path: str, base: str) -> dict[str, 
                 f"{function}(): field_names has {len(names)} names, and {path} lies in {len(folders)} folders {where}"
             )
         return {name: folder for name, folder in zip(names, folders, strict=False) if name is not None}
-    pairs = [folder.split("=") for folder in folders if folder.count("=") == 1]
+    pairs = [folder.split("=", 1) for folder in folders if folder.find("=") > 0]
     if names and pairs and [name for name, _ in pairs] != names:
         raise ValueError(
             f"{function}(): field_names says {', '.join(map(str, names))}, and the folders of {path} are {', '.join(name for name, _ in pairs)}"
         )
-    return {name: urllib.parse.unquote(text) for name, text in pairs}
+    return {name: None if text == _NULL else urllib.parse.unquote(text) for name, text in pairs}
 
 
-def _converted(text: str, kind: Any) -> Any:
+def _converted(path: str, name: str, text: str | None, kind: Any) -> Any:
     """A value of the type that was asked for."""
     import pyarrow
 
-    return text if kind is None or kind == pyarrow.string() else pyarrow.scalar(text).cast(kind).as_py()
+    if text is None or kind is None or kind == pyarrow.string():
+        return text
+    try:
+        return pyarrow.scalar(text).cast(kind).as_py()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path}: the folder says {name}={text}, which is no {kind}: change field_types") from error
 
 
 def _types(function: str, partitioning: Any) -> dict[str, Any]:

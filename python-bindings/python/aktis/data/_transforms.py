@@ -139,7 +139,7 @@ class Transforms(Computed):
             [{'id': 10}, {'id': 11}]
         """
         Keywords("map_batches", used=_BATCH_OPTIONS, refused=REMOTE_ARGS).check(remote_args)
-        failures: dict[str, Any] | None = _failing.policy(
+        failures: dict[str, Any] | None = _failing.of_step(
             "map_batches()",
             on_error=on_error,
             max_errors=max_errors,
@@ -333,7 +333,7 @@ class Transforms(Computed):
         """
         used = (*_ROW_OPTIONS, "batch_format")
         Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
-        failures = _failing.policy(
+        failures = _failing.of_step(
             "add_column()",
             on_error=on_error,
             max_errors=max_errors,
