@@ -82,6 +82,29 @@ def test_job_that_fails_leaves_the_table_as_it_was_and_no_files(tmp_path):
     assert deltalake.DeltaTable(str(path)).version() == 0
 
 
+def test_what_was_added_of_earlier_files_goes_where_a_later_one_cannot_be_added(tmp_path):
+    from aktis.data._tables import committing
+
+    class Full(committing.Target):
+        function = "write_full"
+        discarded: list = []  # noqa: RUF012
+
+        def add(self, rows):
+            if rows["id"][0].as_py() == 1:
+                raise OSError(28, "no space left")
+            return "first"
+
+        def discard(self, receipts):
+            self.discarded.extend(receipts)
+
+    for n in range(2):
+        with pyarrow.ipc.new_file(str(tmp_path / f"{n}"), pyarrow.schema([("id", pyarrow.int64())])) as file:
+            file.write_table(pyarrow.table({"id": [n]}))
+    with pytest.raises(OSError, match="no space left"):
+        committing._Adding(Full(), "nobody").upload([(str(tmp_path / f"{n}"), f"a{n}") for n in range(2)])
+    assert Full.discarded == ["first"]
+
+
 def test_commit_whose_answer_is_lost_is_found_and_not_made_again(tmp_path, monkeypatch):
     path = tmp_path / "table"
     aktis.data.range(3).write_delta(path)
@@ -95,6 +118,54 @@ def test_commit_whose_answer_is_lost_is_found_and_not_made_again(tmp_path, monke
     aktis.data.from_items([{"id": 9}]).write_delta(path)
     monkeypatch.undo()
     assert [row["id"] for row in rows_of(path)] == [0, 1, 2, 9]
+
+
+def test_ctrl_c_during_a_commit_leaves_the_files_that_it_has_named(tmp_path, monkeypatch):
+    path = tmp_path / "table"
+    aktis.data.range(3).write_delta(path)
+    whole = deltalake.DeltaTable.create_write_transaction
+
+    def interrupted(*args, **kwargs):
+        whole(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deltalake.DeltaTable, "create_write_transaction", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        aktis.data.from_items([{"id": 9}]).write_delta(path)
+    assert "a commit with aktis.job=" in caught.value.__notes__[-1]
+    monkeypatch.undo()
+    assert [row["id"] for row in rows_of(path)] == [0, 1, 2, 9]
+
+
+def test_commit_that_others_are_faster_than_removes_what_was_written(tmp_path, monkeypatch):
+    path = tmp_path / "table"
+    aktis.data.range(3).write_delta(path)
+    whole, before = deltalake.DeltaTable.create_write_transaction, files_of(path)
+
+    def slow(table, *args, **kwargs):
+        deltalake.DeltaTable(str(path)).alter.set_table_properties({"delta.logRetentionDuration": "interval 9 days"})
+        whole(table, *args, **kwargs)
+
+    monkeypatch.setattr(deltalake.DeltaTable, "create_write_transaction", slow)
+    with pytest.raises(deltalake.exceptions.CommitFailedError, match="changed"):
+        aktis.data.from_items([{"id": 9}]).write_delta(path)
+    assert files_of(path) == before
+
+
+def test_files_stay_where_nobody_knows_whether_the_commit_was_made(tmp_path, monkeypatch):
+    path = tmp_path / "table"
+    aktis.data.range(3).write_delta(path)
+    before = files_of(path)
+
+    def lost(*args, **kwargs):
+        # A request that comes late is committed after it was looked for.
+        raise deltalake.exceptions.DeltaError("the store does not answer")
+
+    monkeypatch.setattr(deltalake.DeltaTable, "create_write_transaction", lost)
+    with pytest.raises(deltalake.exceptions.DeltaError, match="does not answer") as caught:
+        aktis.data.from_items([{"id": 9}]).write_delta(path)
+    assert "nobody can tell whether the commit was made" in caught.value.__notes__[-1]
+    assert len(files_of(path)) == len(before) + 1
 
 
 def test_files_go_through_the_filesystem_that_is_given(tmp_path, monkeypatch):

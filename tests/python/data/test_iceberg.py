@@ -307,8 +307,74 @@ class TestWriting:
         monkeypatch.setattr(Transaction, "commit_transaction", loses)
         with pytest.raises(ConnectionResetError, match="the question is lost") as caught:
             aktis.data.from_items([{"id": 5}]).write_iceberg("shop.orders", catalog=catalog)
-        assert "did not say whether it has made the commit" in caught.value.__notes__[0]
+        assert "nobody can tell whether the commit was made" in caught.value.__notes__[0]
         assert len(data_files(tmp_path)) == files + 1
+
+    def test_ctrl_c_during_a_commit_leaves_the_files_that_it_has_named(self, orders, catalog, monkeypatch):
+        whole = Transaction.commit_transaction
+
+        def interrupted(self):
+            whole(self)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Transaction, "commit_transaction", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            aktis.data.from_items([{"id": 5}]).write_iceberg("shop.orders", catalog=catalog)
+        assert "a snapshot of the table with aktis.job=" in caught.value.__notes__[-1]
+        monkeypatch.undo()
+        assert [row["id"] for row in rows_of(orders)] == [1, 2, 3, 4, 5]
+
+    def test_refusal_of_a_commit_that_was_made_is_not_believed(self, orders, catalog, monkeypatch):
+        whole = Transaction.commit_transaction
+
+        def made_twice(self):
+            # As where the first answer is lost on the way, and the second try of the catalog's client meets the first.
+            whole(self)
+            raise exceptions.CommitFailedException("somebody was faster")
+
+        monkeypatch.setattr(Transaction, "commit_transaction", made_twice)
+        aktis.data.from_items([{"id": 5}]).write_iceberg("shop.orders", catalog=catalog)
+        monkeypatch.undo()
+        assert [row["id"] for row in rows_of(orders)] == [1, 2, 3, 4, 5]
+
+    def test_commit_that_meets_another_one_is_made_again(self, orders, catalog, monkeypatch):
+        whole, failed = Transaction.commit_transaction, []
+
+        def meets(self):
+            if not failed:
+                failed.append(True)
+                orders.refresh().append(pyarrow.table({"id": [70], "item": ["x"]}))
+                raise exceptions.CommitFailedException("somebody was faster")
+            return whole(self)
+
+        def append(self):
+            return whole(self) if failed else meets(self)
+
+        monkeypatch.setattr(Transaction, "commit_transaction", append)
+        aktis.data.from_items([{"id": 5}]).write_iceberg("shop.orders", catalog=catalog)
+        assert failed
+        assert [row["id"] for row in rows_of(orders)] == [1, 2, 3, 4, 5, 70]
+
+    def test_file_that_cannot_be_removed_does_not_keep_the_others(self, orders, catalog, monkeypatch, tmp_path):
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        files, whole, refused = data_files(tmp_path), PyArrowFileIO.delete, []
+
+        def removes(self, path):
+            if not refused and str(path).endswith(".parquet"):
+                refused.append(path)
+                raise PermissionError("not this one")
+            whole(self, path)
+
+        def refuses(self):
+            raise exceptions.ValidationException("no")
+
+        monkeypatch.setattr(PyArrowFileIO, "delete", removes)
+        monkeypatch.setattr(Transaction, "commit_transaction", refuses)
+        ds = aktis.data.range(4, override_num_blocks=4).map_batches(lambda batch: batch, batch_size=1)
+        with pytest.raises(exceptions.ValidationException):
+            ds.write_iceberg("shop.orders", catalog=catalog)
+        assert refused and len(data_files(tmp_path)) == len(files) + 1
 
     def test_commit_that_is_refused_removes_what_was_written(self, orders, catalog, monkeypatch, tmp_path):
         files = data_files(tmp_path)

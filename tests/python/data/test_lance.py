@@ -134,13 +134,41 @@ class TestWriting:
         monkeypatch.undo()
         assert lance.dataset(numbers).count_rows() == 113
 
-    def test_commit_that_is_refused_removes_what_was_written(self, numbers, monkeypatch):
+    def test_ctrl_c_during_a_commit_leaves_the_files_that_it_has_named(self, numbers, monkeypatch):
+        whole = lance.LanceDataset.commit
+
+        def interrupted(*args, **kwargs):
+            whole(*args, **kwargs)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(lance.LanceDataset, "commit", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            aktis.data.range(3).write_lance(numbers, mode="append")
+        assert "a transaction with the number" in caught.value.__notes__[-1]
+        monkeypatch.undo()
+        assert len(lance.dataset(numbers).to_table()) == 113
+
+    def test_commit_that_others_are_faster_than_removes_what_was_written(self, numbers, monkeypatch):
+        before, whole = files_of(numbers), lance.LanceDataset.commit
+
+        def slow(*args, **kwargs):
+            monkeypatch.undo()
+            lance.write_dataset(pyarrow.table({"other": [1]}), numbers, mode="overwrite")
+            whole(*args, **kwargs)
+
+        monkeypatch.setattr(lance.LanceDataset, "commit", slow)
+        with pytest.raises(OSError, match="concurrent transaction"):
+            aktis.data.range(3).write_lance(numbers, mode="append")
+        assert len(files_of(numbers)) == len(before) + 1, "theirs"
+
+    def test_files_stay_where_nobody_knows_whether_the_commit_was_made(self, numbers, monkeypatch):
         before = files_of(numbers)
 
-        def refuses(*args, **kwargs):
-            raise OSError("somebody was faster")
+        def lost(*args, **kwargs):
+            raise OSError("the store does not answer")
 
-        monkeypatch.setattr(lance.LanceDataset, "commit", refuses)
-        with pytest.raises(OSError, match="somebody was faster"):
+        monkeypatch.setattr(lance.LanceDataset, "commit", lost)
+        with pytest.raises(OSError, match="does not answer") as caught:
             aktis.data.range(3).write_lance(numbers, mode="append")
-        assert files_of(numbers) == before
+        assert "nobody can tell whether the commit was made" in caught.value.__notes__[-1]
+        assert len(files_of(numbers)) == len(before) + 1

@@ -39,7 +39,12 @@ class Target:
         raise NotImplementedError
 
     def commit(self, receipts: list[Any]) -> None:
-        """Makes what was added visible, all or nothing. Called in the driver."""
+        """Makes what was added visible, all or nothing. Called in the driver. An exception says that nothing of it is visible, and
+        :class:`OutcomeUnknown` that this is not known."""
+        raise NotImplementedError
+
+    def how_to_tell(self) -> str:
+        """By what a user finds out whether the commit was made."""
         raise NotImplementedError
 
     def discard(self, receipts: list[Any]) -> None:
@@ -49,7 +54,13 @@ class Target:
 
 
 class OutcomeUnknown(Exception):
-    """A commit of which nobody could tell whether it has been made: what it names stays."""
+    """A commit of which nobody could tell whether it has been made: what it names stays. Its cause is the user's error."""
+
+
+class _Progress:
+    """How far a job has come."""
+
+    commits = False
 
 
 class _Notes:
@@ -100,6 +111,9 @@ class _Adding:
                 try:
                     receipts[name] = self._target.add(rows)
                 except Exception as error:
+                    # Nobody has heard of those before.
+                    with contextlib.suppress(Exception):
+                        self._target.discard(list(receipts.values()))
                     said = f"{self._target.function}(): {type(error).__name__}: {error}"
                     raise OSError(getattr(error, "errno", None) or errno.EIO, said) from error
         try:
@@ -140,7 +154,7 @@ def write(
     except Exception as error:
         raise TypeError(f"{target.function}(): the table cannot be sent to workers, which write: {error}") from error
     try:
-        with workplace() as folder, _discarding(target, notes):
+        with workplace() as folder, _discarding(target, notes) as progress:
             sink: dict[str, Any] = {
                 "kind": "files", "operation": f"{target.function}()", "definition": writing.definition_of(ArrowSink(), None),
                 "partition_cols": [], "min_rows_per_file": min_rows, "max_writers": concurrency, "folder": folder, "prefix": name[:12],
@@ -149,25 +163,45 @@ def write(
             execution = _running.start(plan, ordered=False, sink=sink)
             keep(execution)
             _running.run(execution)
-            target.commit(aktis.get(notes.chosen.remote()))
+            chosen = aktis.get(notes.chosen.remote())
+            progress.commits = True
+            target.commit(chosen)
     finally:
         aktis.kill(notes)
 
 
 @contextlib.contextmanager
-def _discarding(target: Target, notes: Any) -> Iterator[None]:
+def _discarding(target: Target, notes: Any) -> Iterator[_Progress]:
     """Removes what was added by attempts that do not count: by all of them, if this fails."""
     import aktis
 
+    progress = _Progress()
     fails = True
     try:
-        yield
+        yield progress
         fails = False
-    except OutcomeUnknown as error:
+    except OutcomeUnknown as unknown:
         fails = False
-        raise (error.__cause__ or error) from None
+        error = unknown.__cause__ or unknown
+        error.add_note(_unknown(target))
+        raise error from None
+    except Exception:
+        raise
+    except BaseException as error:
+        # Ctrl-C comes when the library's call has returned, so that the table may name all files by now.
+        if progress.commits:
+            fails = False
+            error.add_note(_unknown(target))
+        raise
     finally:
         # What remains is no one's: it costs room, and no reader sees it.
         with contextlib.suppress(Exception):
             if left := aktis.get(notes.left.remote(but_chosen=not fails)):
                 target.discard(left)
+
+
+def _unknown(target: Target) -> str:
+    return (
+        f"{target.function}(): nobody can tell whether the commit was made, so the files that were written stay; {target.how_to_tell()} tells "
+        "that it was"
+    )

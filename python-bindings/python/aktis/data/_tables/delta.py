@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -154,6 +155,10 @@ class DeltaTarget(Target):
             raise ValueError(
                 f"write_delta({self._path!r}): somebody has made or removed the table while this job ran; run it again"
             )
+        if self._new and table is not None:
+            # No file is named by this commit.
+            table.alter.add_columns(self._new)
+            table = self._table()
         try:
             if table is None:
                 _transaction.create_table_with_add_actions(
@@ -161,9 +166,6 @@ class DeltaTarget(Target):
                     commit_properties=properties, **self._named,
                 )  # fmt: skip
                 return
-            if self._new:
-                table.alter.add_columns(self._new)
-                table = self._table()
             if actions or self._overwrites:
                 mode = "overwrite" if self._overwrites else "append"
                 table.create_write_transaction(
@@ -174,13 +176,13 @@ class DeltaTarget(Target):
             known = self._is_committed()
             if known:
                 return
-            if known is None:
-                error.add_note(
-                    f"write_delta(): nobody can tell whether the commit was made, so the files that were written stay; a commit with "
-                    f"{_JOB}={self._job} in the history of the table tells that it was"
-                )
+            if known is None or not _is_refusal(error):
                 raise OutcomeUnknown from error
             raise
+
+    def how_to_tell(self) -> str:
+        """By the history."""
+        return f"a commit with {_JOB}={self._job} in the history of the table"
 
     def _is_committed(self) -> bool | None:
         """Whether a commit was made whose answer did not come; ``None``: the table cannot be reached."""
@@ -198,6 +200,13 @@ class DeltaTarget(Target):
         for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether deltalake says that it has not made a commit: others were faster. It calls a store that does not answer the same."""
+    return isinstance(error, _exceptions.CommitFailedError) and not re.search(
+        r"object.?store|log.?stor", str(error), re.IGNORECASE
+    )
 
 
 def _check_can_be_written(path: str, table: Any, overwrites: bool) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
+import random
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +30,8 @@ from .committing import OutcomeUnknown, Target
 
 #: In the summary of a snapshot: which job it is of. By it a job knows its own commit, whose answer it has not got.
 _JOB = "aktis.job"
+#: At a commit that others are faster than.
+_ATTEMPTS = 5
 
 
 def catalog_of(function: str, catalog: Any, catalog_kwargs: Mapping[str, Any] | None) -> Any:
@@ -302,7 +307,26 @@ class IcebergTarget(Target):
         return Added(list(added), keys)
 
     def commit(self, receipts: list[Added]) -> None:
-        """One commit, which the catalog makes or refuses."""
+        """One commit, which the catalog makes or refuses; it is tried again where others were faster, which not every PyIceberg does."""
+        for attempt in itertools.count(1):
+            transaction = self._filled(receipts)
+            try:
+                transaction.commit_transaction()
+                return
+            except ValidationException:
+                raise
+            except Exception as error:
+                known = self._is_committed()
+                if known:
+                    return
+                if known is None or not isinstance(error, CommitFailedException):
+                    raise OutcomeUnknown from error
+                if attempt == _ATTEMPTS:
+                    raise
+            time.sleep(random.uniform(0.5, 1) * 0.05 * 2**attempt)
+
+    def _filled(self, receipts: list[Added]) -> Any:
+        """A transaction of all that changes, for the table as it is now."""
         properties = {**self._properties, _JOB: str(self._job)}
         given = {"snapshot_properties": properties, "branch": self._branch}
         table = self._table.catalog.load_table(self._table.name())
@@ -321,31 +345,26 @@ class IcebergTarget(Target):
             for added in receipts:
                 for file in added.data_files:
                     append.append_data_file(file)
-        try:
-            transaction.commit_transaction()
-        except (CommitFailedException, ValidationException):
-            raise
-        except Exception as error:
-            if self._is_committed():
-                return
-            error.add_note(
-                f"write_iceberg(): the catalog did not say whether it has made the commit of job {self._job}, so the files that were written "
-                f"stay; a snapshot with {_JOB}={self._job} in its summary tells that it has"
-            )
-            raise OutcomeUnknown from error
+        return transaction
 
-    def _is_committed(self) -> bool:
-        """Whether a commit was made whose answer did not come."""
+    def how_to_tell(self) -> str:
+        """By the snapshots."""
+        return f"a snapshot of the table with {_JOB}={self._job} in its summary"
+
+    def _is_committed(self) -> bool | None:
+        """Whether a commit was made whose answer did not come; ``None``: the table cannot be reached."""
         with contextlib.suppress(Exception):
             table = self._table.catalog.load_table(self._table.name())
             return any(str(self._job) == _property(snapshot, _JOB) for snapshot in table.snapshots())
-        return False
+        return None
 
     def discard(self, receipts: list[Added]) -> None:
         """Removes data files that no snapshot names."""
         for added in receipts:
             for file in added.data_files:
-                self._io.delete(file.file_path)
+                # One that cannot be removed does not keep the others.
+                with contextlib.suppress(Exception):
+                    self._io.delete(file.file_path)
 
 
 def _property(snapshot: Any, name: str) -> str | None:

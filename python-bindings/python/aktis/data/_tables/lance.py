@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import json
 import os
+import re
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,10 +19,13 @@ from .committing import OutcomeUnknown, Target
 
 # It need not be there when checkers look.
 lance: Any = importlib.import_module("lance")
+_commit: Any = importlib.import_module("lance.commit")
 _fragment: Any = importlib.import_module("lance.fragment")
 
 #: Commits that are looked through for the one whose answer did not come.
 _RECENT = 100
+#: How pylance says that it has not made a commit because others were faster, where it has no class of errors for it.
+_CONFLICT = re.compile(r"commit conflict|concurrent (writers|transaction)", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -137,6 +142,7 @@ class LanceTarget(Target):
         self.schema = there.schema if mode == "append" and there is not None else schema
         self._max_rows_per_file = max_rows_per_file
         self._version = data_storage_version
+        self._number = str(uuid.uuid4())
 
     def add(self, rows: pyarrow.Table) -> list[str]:
         """Adds fragments."""
@@ -165,27 +171,27 @@ class LanceTarget(Target):
                     f"write_lance({self._place.uri!r}): somebody has made a dataset there while this job ran"
                 )
             operation = lance.LanceOperation.Overwrite(self.schema, fragments)
-        transaction = lance.Transaction(self._read_version, operation)
+        transaction = lance.Transaction(self._read_version, operation, self._number)
         try:
             lance.LanceDataset.commit(self._place.uri, transaction, storage_options=options)
         except Exception as error:
-            known = self._is_committed(transaction.uuid)
+            known = self._is_committed()
             if known:
                 return
-            if known is None:
-                error.add_note(
-                    f"write_lance(): nobody can tell whether the commit was made, so the fragments that were written stay; a transaction "
-                    f"with the number {transaction.uuid} among those of the dataset tells that it was"
-                )
+            if known is None or not (isinstance(error, _commit.CommitConflictError) or _CONFLICT.search(str(error))):
                 raise OutcomeUnknown from error
             raise
 
-    def _is_committed(self, number: str) -> bool | None:
+    def how_to_tell(self) -> str:
+        """By the transactions."""
+        return f"a transaction with the number {self._number} among those of the dataset"
+
+    def _is_committed(self) -> bool | None:
         """Whether a commit was made whose answer did not come; ``None``: the dataset cannot be reached."""
         with contextlib.suppress(Exception):
             there = self._place._replace(version=None).opened()
             return there is not None and any(
-                one is not None and one.uuid == number for one in there.get_transactions(_RECENT)
+                one is not None and one.uuid == self._number for one in there.get_transactions(_RECENT)
             )
         return None
 
