@@ -49,10 +49,53 @@ def test_partitions_have_values_of_every_kind(tmp_path):
         sorted(({**row, "word": row["word"] or None} for row in theirs.to_pylist()), key=lambda row: row["id"])
         == expected
     )
+    assert rows_of(path) == expected
+    assert pathlib.Path(path, "day=2026-11-29").is_dir()
+    day = aktis.data.read_delta(str(path), filter="day = DATE '2026-11-29' AND word = 'a/b c=ä'")
+    assert sorted(row["id"] for row in day.take_all()) == list(range(0, 60, 6))
     with pytest.raises(ValueError, match="is partitioned by"):
         aktis.data.from_items(rows).write_delta(path, partition_by=["day"])
     with pytest.raises(ValueError, match="there is no column 'absent'"):
         aktis.data.from_items(rows).write_delta(tmp_path / "new", partition_by=["absent"])
+
+
+def test_partitions_are_read_as_the_log_says_wherever_files_lie(tmp_path, monkeypatch):
+    from aktis.data._tables import delta, delta_partitions
+
+    # As with tables whose files have random prefixes, and as this package wrote them at first.
+    monkeypatch.setattr(delta_partitions, "folder_of", lambda values: "")
+    days = [datetime.date(2026, 11, 29), None]
+    rows = [
+        {"id": n, "day": days[n % 2], "lot": n % 3, "share": [0.5, None][n % 2], "word": "x", "region": "us"} for n in range(24)
+    ]  # fmt: skip
+    path = tmp_path / "region=eu" / "table"
+    path.parent.mkdir()
+    # One that the whole table lies in tells nothing.
+    ds = aktis.data.from_items(rows)
+    schema = ds.schema().base_schema
+    target = delta.DeltaTarget(str(path), schema, False, ["day", "lot", "share"], True, None, None, {})
+    target.commit([target.add(pyarrow.Table.from_pylist(rows, schema))])
+    assert {file.parent for file in path.rglob("*.parquet")} == {path}
+    assert rows_of(path) == rows
+    assert aktis.data.read_delta(str(path)).schema().types == ds.schema().types
+    some = aktis.data.read_delta(str(path), filter="day IS NULL AND lot = 1", columns=["id", "lot"])
+    assert sorted(row["id"] for row in some.take_all()) == [n for n in range(24) if n % 2 and n % 3 == 1]
+
+
+def test_partitions_of_deltalake_are_read(tmp_path):
+    rows = pyarrow.table({
+        "id": pyarrow.array(range(8), pyarrow.int64()),
+        "day": pyarrow.array([datetime.date(2026, 11, 29), None] * 4),
+        "time": pyarrow.array([datetime.datetime(2026, 11, 29, 1, 2, 3, 4), None] * 4, pyarrow.timestamp("us")),
+        "share": pyarrow.array([0.5, 1e30, None, -2.0] * 2),
+        "word": pyarrow.array(["a/b c=ä%", None, "x", "x"] * 2),
+    })  # fmt: skip
+    for names in (["day"], ["word", "day"], ["time"], ["share"]):
+        path = tmp_path / "-".join(names)
+        deltalake.write_deltalake(str(path), rows, partition_by=names)
+        assert rows_of(path) == rows.to_pylist()
+    some = aktis.data.read_delta(str(tmp_path / "day"), filter="day = DATE '2026-11-29'")
+    assert sorted(row["id"] for row in some.take_all()) == [0, 2, 4, 6]
 
 
 def test_readers_pass_over_files_by_what_the_commit_tells(tmp_path):

@@ -200,7 +200,6 @@ def read_delta(
         >>> read_delta("table/", version=3).count()  # doctest: +SKIP
         120
     """
-    from . import expressions
     from ._computed import filtered
 
     deltalake = needs("read_delta", "deltalake", "deltalake")
@@ -217,22 +216,35 @@ def read_delta(
         )
     schema = _arrow_schema(table)
     uris = table.file_uris()
-    if not uris:
-        dataset = from_arrow(schema.empty_table())
-    else:
-        dataset = read_parquet(uris, file_extensions=None, **hints)
-        there = dataset.columns() or []
-        partitions = set(table.metadata().partition_columns)
-        typed = {
-            field.name: (expressions.col(field.name) if field.name in there else expressions.lit(None)).cast(field.type)
-            for field in schema
-            if field.name in partitions or field.name not in there
-        }
-        dataset = dataset.with_columns(typed) if typed else dataset
+    dataset = _files_of_delta(table, uris, schema, hints) if uris else from_arrow(schema.empty_table())
     dataset = dataset.select_columns(schema.names)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_delta(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
+
+
+def _files_of_delta(table: Any, uris: list[Any], schema: Any, hints: Any) -> Dataset:
+    """The rows of files, with the columns that only the log tells."""
+    from ._tables import delta_partitions
+    from .expressions import col, lit
+
+    partitions = [schema.field(name) for name in table.metadata().partition_columns]
+    lots: list[tuple[dict[str, Any], list[Any]]] = [({}, uris)]
+    is_hive = False
+    if partitions:
+        values = delta_partitions.values_of(table, uris, partitions)
+        is_hive = delta_partitions.folders_tell(uris, values)
+        lots = lots if is_hive else delta_partitions.alike(uris, values)
+    datasets = []
+    for told, some in lots:
+        lot = read_parquet(some, file_extensions=None, partitioning="hive" if is_hive else None, **hints)
+        columns = {name: lit(value).cast(schema.field(name).type) for name, value in told.items()}
+        datasets.append(lot.with_columns(columns) if columns else lot)
+    dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
+    there = dataset.columns() or []
+    typed = {field.name: lit(None).cast(field.type) for field in schema if field.name not in there}
+    typed |= {field.name: col(field.name).cast(field.type) for field in partitions if is_hive}
+    return dataset.with_columns(typed) if typed else dataset
 
 
 def _arrow_schema(table: Any) -> Any:

@@ -20,6 +20,7 @@ from pyarrow import parquet, types
 
 from aktis.data._stores.choosing import chosen_store
 
+from . import delta_partitions
 from .committing import OutcomeUnknown, Target
 
 # It need not be there when checkers look.
@@ -126,15 +127,17 @@ class DeltaTarget(Target):
             yield {name: _text(group[name]) for name in self._partition_by}, data.take(group["\ue000_list"])
 
     def _written(self, values: dict[str, str | None], rows: pyarrow.Table) -> Added:
-        name = f"part-{self._job}-{uuid.uuid4().hex}.parquet"
+        file = f"part-{self._job}-{uuid.uuid4().hex}.parquet"
+        folder = delta_partitions.folder_of(values)
+        name = f"{folder}/{file}" if folder else file
         if self._store is None:
-            os.makedirs(self._folder, exist_ok=True)
             path = os.path.join(self._folder, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             parquet.write_table(rows, path)
             size = os.path.getsize(path)
         else:
-            with tempfile.TemporaryDirectory(prefix="aktis-upload-") as folder:
-                path = os.path.join(folder, name)
+            with tempfile.TemporaryDirectory(prefix="aktis-upload-") as own:
+                path = os.path.join(own, file)
                 parquet.write_table(rows, path)
                 size = os.path.getsize(path)
                 self._store.upload([(path, f"{self._folder.rstrip('/')}/{name}")])
