@@ -120,6 +120,25 @@ class TestReading:
         assert sorted(ds.take_all(), key=lambda row: row["id"]) == rows_of(orders)
         assert len(ds.input_files()) == 2, "read by the native reader"
 
+    def test_columns_whose_names_avro_does_not_take_are_read(self, catalog):
+        # Files call them by other names.
+        rows = [
+            {"id": 1, "unit price": 2.5, "user-id": "x", "2024": 7},
+            {"id": 2, "unit price": None, "user-id": "y", "2024": 8},
+        ]
+        arrow = pyarrow.Table.from_pylist(rows)
+        catalog.create_table("shop.theirs", arrow.schema).append(arrow)
+        catalog.create_table("shop.ours", arrow.schema)
+        aktis.data.from_items(rows).write_iceberg("shop.ours", catalog=catalog)
+        for name in ("shop.theirs", "shop.ours"):
+            ds = aktis.data.read_iceberg(table_identifier=name, catalog=catalog)
+            assert sorted(ds.take_all(), key=lambda row: row["id"]) == rows
+            assert rows_of(catalog.load_table(name)) == rows
+        inner = pyarrow.table({"id": [1], "pair": [{"left side": 1, "right": 2}]})
+        catalog.create_table("shop.nested", inner.schema).append(inner)
+        ds = aktis.data.read_iceberg(table_identifier="shop.nested", catalog=catalog)
+        assert ds.take_all() == inner.to_pylist()
+
     def test_rows_that_position_deletes_name_are_left_out(self, orders, catalog):
         # As Spark and Trino leave them: PyIceberg itself writes files anew.
         path = data_files(orders.location().removeprefix("file://").rpartition("/files")[0])
@@ -252,6 +271,25 @@ class TestWriting:
             aktis.data.from_items([{"id": 1, "lot": 1}, {"id": None, "lot": 1}]).write_iceberg(
                 "shop.lots", catalog=catalog
             )
+
+    def test_columns_that_the_rows_do_not_have_are_null_also_if_they_partition_the_table(self, catalog):
+        from pyiceberg.partitioning import PartitionField, PartitionSpec
+        from pyiceberg.schema import Schema
+        from pyiceberg.transforms import IdentityTransform
+
+        schema = Schema(
+            types.NestedField(1, "id", types.LongType(), required=True), types.NestedField(2, "lot", types.LongType()),
+            types.NestedField(3, "code", types.UUIDType()), types.NestedField(4, "price", types.DecimalType(9, 2)),
+            types.NestedField(5, "tags", types.ListType(6, types.StringType())),
+        )  # fmt: skip
+        spec = PartitionSpec(PartitionField(source_id=2, field_id=1000, transform=IdentityTransform(), name="lot"))
+        table = catalog.create_table("shop.lots", schema, partition_spec=spec)
+        aktis.data.range(2).write_iceberg("shop.lots", catalog=catalog)
+        assert [(row["id"], row["lot"], row["code"], row["price"], row["tags"]) for row in rows_of(table)] == [
+            (0, None, None, None, None), (1, None, None, None, None),
+        ]  # fmt: skip
+        with pytest.raises(aktis.exceptions.TaskError, match="rows have no column 'id', which the table requires"):
+            aktis.data.from_items([{"lot": 1}]).write_iceberg("shop.lots", catalog=catalog)
 
     def test_job_that_fails_leaves_the_table_as_it_was_and_no_files(self, orders, catalog, tmp_path):
         before, files = rows_of(orders), data_files(tmp_path)
@@ -387,8 +425,14 @@ class TestWriting:
             aktis.data.from_items([{"id": 5}]).write_iceberg("shop.orders", catalog=catalog)
         assert data_files(tmp_path) == files
 
-    def test_arguments_that_do_not_go_together_are_refused(self, orders, catalog):
+    def test_arguments_that_do_not_go_together_are_refused(self, orders, catalog, where):
         ds = aktis.data.from_items([{"id": 5}])
+        with pytest.raises(ValueError, match=r"write_iceberg\(catalog=..., catalog_kwargs=...\): give one of both"):
+            ds.write_iceberg("shop.orders", where, catalog=catalog)
+        with pytest.raises(ValueError, match=r"read_iceberg\(catalog=..., catalog_kwargs=...\): give one of both"):
+            aktis.data.read_iceberg(table_identifier="shop.orders", catalog_kwargs=where, catalog=catalog)
+        with pytest.raises(TypeError, match=r"overwrite_kwargs=...\)\(\) got an unknown argument 'join_cols'"):
+            ds.write_iceberg("shop.orders", catalog=catalog, mode="overwrite", overwrite_kwargs={"join_cols": ["id"]})
         with pytest.raises(ValueError, match="it is one of 'append', 'overwrite', 'upsert'"):
             ds.write_iceberg("shop.orders", catalog=catalog, mode="error")
         with pytest.raises(

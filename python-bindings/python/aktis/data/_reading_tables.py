@@ -68,6 +68,7 @@ def read_iceberg(
     Raises:
         ImportError: PyIceberg is not installed.
         TypeError: the catalog is none of PyIceberg.
+        ValueError: ``catalog`` and ``catalog_kwargs`` are both given.
         pyiceberg.exceptions.NoSuchTableError: there is no such table.
 
     Example:

@@ -52,8 +52,8 @@ class WritingTables:
         """Adds the rows to an Iceberg table, in one commit when all are written. Needs PyIceberg.
 
         Workers write data files of the table, as it is partitioned. A job that fails leaves the table as it was; files of workers that
-        died lie beside it, where no snapshot names them. A commit that meets another one is made again by PyIceberg; one whose
-        answer is lost is looked up by a property of the snapshot. Columns that the table does not have are added to it by the same
+        died lie beside it, where no snapshot names them. A commit that meets another one is made again a few times; one
+        whose answer is lost is looked up by a property of the snapshot. Columns that the table does not have are added to it by the same
         commit; if only a function knows the columns, its first row is made to find out.
 
         Args:
@@ -73,7 +73,7 @@ class WritingTables:
 
         Raises:
             ImportError: PyIceberg is not installed.
-            ValueError: an argument does not go with the mode; keys are missing or come twice; the table was changed in between.
+            ValueError: an argument does not go with the mode or another one; keys are missing or come twice; the table was changed in between.
             TaskError: as for :meth:`take`; also if rows do not fit the table.
             pyiceberg.exceptions.CommitFailedException: others have changed the table again and again, or what the job replaces.
 
@@ -95,9 +95,10 @@ class WritingTables:
             if given is not None and not (isinstance(given, Mapping) and not given) and wanted != its:
                 raise ValueError(f"write_iceberg({name}=...) is for mode={its!r}, and the mode is {wanted!r}")
         more = dict(upsert_kwargs or overwrite_kwargs or {})
-        keys = more.pop("join_cols", None)
+        keys = more.pop("join_cols", None) if wanted == "upsert" else None
         is_sensitive, branch = more.pop("case_sensitive", True), more.pop("branch", None)
-        Keywords(f"write_iceberg({wanted}_kwargs=...)", used=("join_cols", "case_sensitive", "branch")).check(more)
+        used = ("case_sensitive", "branch", *(["join_cols"] if wanted == "upsert" else []))
+        Keywords(f"write_iceberg({wanted}_kwargs=...)", used=used).check(more)
         table = iceberg.catalog_of("write_iceberg", catalog, catalog_kwargs).load_table(table_identifier)
         target = iceberg.IcebergTarget(table, snapshot_properties, branch)
         columns = self.schema().base_schema

@@ -21,6 +21,7 @@ from pyiceberg.exceptions import (  # pyright: ignore[reportMissingImports]
 )
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression  # pyright: ignore[reportMissingImports]
 from pyiceberg.io import pyarrow as files  # pyright: ignore[reportMissingImports]
+from pyiceberg.schema import sanitize_column_names  # pyright: ignore[reportMissingImports]
 
 from aktis.data import _trees
 from aktis.data._expr import Expr, tree_of
@@ -36,6 +37,10 @@ _ATTEMPTS = 5
 
 def catalog_of(function: str, catalog: Any, catalog_kwargs: Mapping[str, Any] | None) -> Any:
     """The catalog that a user means."""
+    if catalog_kwargs is not None and catalog is not None:
+        raise ValueError(
+            f"{function}(catalog=..., catalog_kwargs=...): give one of both, as each says which catalog it is"
+        )
     if catalog_kwargs is not None:
         properties = dict(catalog_kwargs)
         return load_catalog(properties.pop("name", "default"), **properties)
@@ -129,13 +134,15 @@ def _is_parquet(file: Any) -> bool:
 
 
 def _names_tell(metadata: Any) -> bool:
-    """Whether the columns of files can be known by their names: none was ever renamed, and no name was used twice; and no file came
-    from elsewhere."""
+    """Whether the columns of files can be known by their names: none was ever renamed, and no name was used twice; all are names that
+    Avro takes, since files have others for those that it does not; and no file came from elsewhere."""
     if "schema.name-mapping.default" in metadata.properties:
         return False
     name_of: dict[int, str] = {}
     id_of: dict[str, int] = {}
     for schema in metadata.schemas:
+        if sanitize_column_names(schema) != schema:
+            return False
         for number in schema.field_ids:
             name = schema.find_column_name(number)
             if name_of.setdefault(number, name) != name or id_of.setdefault(name, number) != number:
@@ -300,6 +307,7 @@ class IcebergTarget(Target):
             )
         fields = [field.with_nullable(not schema.find_field(field.name).required) for field in rows.schema]
         rows = rows.cast(pyarrow.schema(fields))
+        rows = _with_missing(rows, schema)
         keys = rows.select(self.keys) if self.keys else None
         if not rows.num_rows:
             return Added([], keys)
@@ -365,6 +373,17 @@ class IcebergTarget(Target):
                 # One that cannot be removed does not keep the others.
                 with contextlib.suppress(Exception):
                     self._io.delete(file.file_path)
+
+
+def _with_missing(rows: pyarrow.Table, schema: Any) -> pyarrow.Table:
+    """The rows with all columns of a table: PyIceberg looks for those that partition it."""
+    for field in files.schema_to_pyarrow(schema, include_field_ids=False):
+        if field.name in rows.column_names:
+            continue
+        if not field.nullable:
+            raise ValueError(f"rows have no column {field.name!r}, which the table requires")
+        rows = rows.append_column(field, pyarrow.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def _property(snapshot: Any, name: str) -> str | None:
