@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+import shutil
 
 import aktis.data
 import pyarrow
@@ -212,10 +213,60 @@ def test_files_stay_where_nobody_knows_whether_the_commit_was_made(tmp_path, mon
 
 
 def test_files_go_through_the_filesystem_that_is_given(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     here = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     aktis.data.range(10, override_num_blocks=2).write_delta("table", filesystem=here)
     assert [row["id"] for row in rows_of(tmp_path / "table")] == list(range(10))
+    monkeypatch.chdir(tmp_path)
+    aktis.data.range(10).write_delta("table", filesystem=fs.LocalFileSystem())
+    assert len(rows_of(tmp_path / "table")) == 20
+
+
+def test_filesystem_of_a_store_needs_a_path_that_tells_deltalake_where_the_log_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    far = fs.S3FileSystem(access_key="a", secret_key="b", endpoint_override="localhost:1", region="us-east-1")
+    with pytest.raises(ValueError, match=r"would put it into a folder here; give a path .* 's3://bucket/table'"):
+        aktis.data.range(1).write_delta("bucket/table", filesystem=far)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_table_that_others_change_meanwhile_is_not_written_into(tmp_path, mode, monkeypatch):
+    from aktis.data._tables import delta
+
+    path = tmp_path / "table"
+    rows = aktis.data.from_items([{"id": 2, "lot": 1}])
+    rows.write_delta(path)
+    whole = delta.DeltaTarget.commit
+
+    def write(change):
+        def commit(self, receipts):
+            change()
+            whole(self, receipts)
+
+        monkeypatch.setattr(delta.DeltaTarget, "commit", commit)
+        rows.write_delta(path, mode=mode)
+
+    def partitions():
+        deltalake.write_deltalake(
+            str(path), pyarrow.table({"id": [5], "lot": [5]}), mode="overwrite", partition_by=["lot"], schema_mode="overwrite"
+        )  # fmt: skip
+
+    def widens():
+        deltalake.write_deltalake(
+            str(path), pyarrow.table({"id": [5], "lot": [5], "new": [1]}), mode="append", schema_mode="merge"
+        )
+
+    def replaces():
+        shutil.rmtree(path)
+        deltalake.write_deltalake(str(path), pyarrow.table({"id": [7], "lot": [5]}))
+
+    for change, says in ((widens, "the columns of the table were changed"), (replaces, "another table in its place")):
+        with pytest.raises(ValueError, match=f"{says} while this job ran; run it again"):
+            write(change)
+        expected = sorted(file.removeprefix("file://") for file in deltalake.DeltaTable(str(path)).file_uris())
+        assert sorted(map(str, path.rglob("*.parquet"))) == expected, "what was added is gone"
+    with pytest.raises(ValueError, match="the table was partitioned anew while this job ran"):
+        write(partitions)
 
 
 def test_columns_without_a_type_take_that_of_the_table_or_are_refused(tmp_path):

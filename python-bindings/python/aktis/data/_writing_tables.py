@@ -198,8 +198,8 @@ class WritingTables:
     ) -> None:
         """Adds the rows to a Delta table, in one commit when all are written; makes it if it is not there. Needs deltalake.
 
-        A job that fails leaves the table as it was. New columns are a commit of their own, right before that of the rows. If only a
-        function knows the columns, its first row is made to find out.
+        A job that fails leaves the rows of the table as they were. New columns are a commit of their own, right before that of the rows:
+        if only that fails, they stay, without values. If only a function knows the columns, its first row is made to find out.
 
         Args:
             path: The table's folder, here or elsewhere.
@@ -209,7 +209,8 @@ class WritingTables:
             partition_by: Columns that partition a new table; of one that is there, they must be its own.
             storage_options: What deltalake reaches the table's log with.
             schema_mode: What becomes of columns that the table does not have: ``"merge"`` adds them, ``"error"`` refuses.
-            filesystem: One of ``pyarrow.fs`` or fsspec that workers write files with; ``None``: what the path begins with says.
+            filesystem: One of ``pyarrow.fs`` or fsspec that workers write files with; ``None``: what the path begins with says. It does
+                not tell deltalake where the log is: of a store, the path begins with its scheme, and ``storage_options`` say the rest.
             name: Of a new table.
             description: Of a new table.
             ray_remote_args: As for :meth:`write_datasink`.
@@ -218,8 +219,9 @@ class WritingTables:
         Raises:
             ImportError: deltalake is not installed.
             NotImplementedError: the table has constraints, generated columns or other names of columns than its files.
-            ValueError: an argument makes no sense, or does not go with the table.
+            ValueError: an argument makes no sense, or does not go with the table; columns of the table were changed in between.
             TaskError: as for :meth:`take`; also if rows do not fit the table.
+            deltalake.exceptions.CommitFailedError: others have changed what the job changes.
 
         Example:
             >>> import aktis.data, tempfile
@@ -237,7 +239,7 @@ class WritingTables:
             raise ValueError(f"write_delta(schema_mode={schema_mode!r}): it is 'merge' or 'error'")
         text = os.fspath(path)
         target = delta.DeltaTarget(
-            text if "://" in text or filesystem is not None else os.path.abspath(text), self.schema().base_schema, wanted == "overwrite", partition_by,
+            delta.place_of(text, filesystem), self.schema().base_schema, wanted == "overwrite", partition_by,
             schema_mode == "merge", storage_options, filesystem, {"name": name, "description": description},
         )  # fmt: skip
         committing.write(self._plan, target, concurrency, self._keep_stats)

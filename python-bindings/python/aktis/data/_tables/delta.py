@@ -15,8 +15,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy
 import pyarrow
-from pyarrow import parquet, types
+from pyarrow import fs, parquet, types
 
 from aktis.data._stores.choosing import chosen_store
 
@@ -46,6 +47,21 @@ class Added(NamedTuple):
     stats: str
 
 
+def place_of(path: str, filesystem: Any) -> str:
+    """Where deltalake looks for the table that a path means: it knows no filesystem."""
+    if "://" in path:
+        return path
+    store, _ = chosen_store("write_delta", [path], filesystem)
+    if store is None:
+        return os.path.abspath(path)
+    if isinstance(filesystem, fs.SubTreeFileSystem) and isinstance(filesystem.base_fs, fs.LocalFileSystem):
+        return os.path.abspath(os.path.join(filesystem.base_path, path))
+    raise ValueError(
+        f"write_delta({path!r}, filesystem=...): deltalake, which writes the table's log, does not know the filesystem and would put it into a "
+        f"folder here; give a path that says where the table is, such as 's3://{path}', and what deltalake reaches it with as storage_options="
+    )
+
+
 class DeltaTarget(Target):
     """A table that is made, added to or replaced."""
 
@@ -57,10 +73,11 @@ class DeltaTarget(Target):
     ) -> None:  # fmt: skip
         self._path, self._overwrites, self._named = path, overwrites, dict(named)
         self._options = dict(storage_options or {})
-        self._store, (self._folder,) = chosen_store("write_delta", [path], filesystem)
+        is_here = "://" not in path
+        self._store, (self._folder,) = chosen_store("write_delta", [path], None if is_here else filesystem)
         self._job = uuid.uuid4().hex
         there = self._table()
-        self._is_there = there is not None
+        self._found = _identity(there)
         given = deltalake.Schema.from_arrow(
             _as_delta_has_it(schema, _arrow(there.schema()).names if there is not None and not overwrites else [])
         )
@@ -120,11 +137,12 @@ class DeltaTarget(Target):
         if not self._partition_by:
             yield {}, rows
             return
-        numbered = rows.append_column("\ue000", pyarrow.array(range(len(rows)), pyarrow.int64()))
+        numbered = rows.append_column("\ue000", pyarrow.array(numpy.arange(len(rows))))
         groups = numbered.group_by(self._partition_by).aggregate([("\ue000", "list")])
         data = rows.drop_columns(self._partition_by)
-        for group in groups.to_pylist():
-            yield {name: _text(group[name]) for name in self._partition_by}, data.take(group["\ue000_list"])
+        numbers = groups.column("\ue000_list")
+        for index, group in enumerate(groups.select(self._partition_by).to_pylist()):
+            yield {name: _text(value) for name, value in group.items()}, data.take(numbers[index].values)
 
     def _written(self, values: dict[str, str | None], rows: pyarrow.Table) -> Added:
         file = f"part-{self._job}-{uuid.uuid4().hex}.parquet"
@@ -154,10 +172,8 @@ class DeltaTarget(Target):
         schema = deltalake.Schema.from_arrow(self._schema)
         properties = deltalake.CommitProperties(custom_metadata={_JOB: self._job})
         table = self._table()
-        if (table is not None) != self._is_there:
-            raise ValueError(
-                f"write_delta({self._path!r}): somebody has made or removed the table while this job ran; run it again"
-            )
+        if changed := _difference(self._found, _identity(table)):
+            raise ValueError(f"write_delta({self._path!r}): {changed} while this job ran; run it again")
         if self._new and table is not None:
             # No file is named by this commit.
             table.alter.add_columns(self._new)
@@ -203,6 +219,32 @@ class DeltaTarget(Target):
         for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+class _Identity(NamedTuple):
+    """What the files of a job are made for."""
+
+    number: str
+    partition_by: list[str]
+    schema: str
+
+
+def _identity(table: Any) -> _Identity | None:
+    if table is None:
+        return None
+    metadata = table.metadata()
+    return _Identity(str(metadata.id), list(metadata.partition_columns), table.schema().to_json())
+
+
+def _difference(found: _Identity | None, now: _Identity | None) -> str | None:
+    """What has been changed, as a user would say it."""
+    if found is None or now is None:
+        return None if found is now else "somebody has made or removed the table"
+    if found.number != now.number:
+        return "somebody has put another table in its place"
+    if found.partition_by != now.partition_by:
+        return "the table was partitioned anew"
+    return "the columns of the table were changed" if found.schema != now.schema else None
 
 
 def _is_refusal(error: Exception) -> bool:
