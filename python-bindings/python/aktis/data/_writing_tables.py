@@ -52,7 +52,7 @@ class WritingTables:
         """Adds the rows to an Iceberg table, in one commit when all are written. Needs PyIceberg.
 
         Workers write data files of the table, as it is partitioned. A job that fails leaves the table as it was; files of workers that
-        died lie beside it, where no snapshot names them. A commit that meets another one is made again a few times; one
+        died, or whose commit may have been made, lie beside it. A commit that meets another one is made again a few times; one
         whose answer is lost is looked up by a property of the snapshot. Columns that the table does not have are added to it by the same
         commit; if only a function knows the columns, its first row is made to find out.
 
@@ -133,7 +133,8 @@ class WritingTables:
     ) -> None:
         """Writes a Lance dataset: fragments by workers, and one commit of them when all are written. Needs pylance.
 
-        A job that fails leaves the dataset as it was.
+        A job that fails leaves the dataset as it was; in a store, files of its fragments lie there until
+        ``cleanup_old_versions(delete_unverified=True)``.
 
         Args:
             path: The dataset, here or elsewhere.
