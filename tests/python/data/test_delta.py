@@ -212,6 +212,13 @@ def test_files_stay_where_nobody_knows_whether_the_commit_was_made(tmp_path, mon
     assert len(files_of(path)) == len(before) + 1
 
 
+def test_checkpoints_that_are_asked_for_are_not_kept_and_it_is_said(tmp_path, monkeypatch):
+    context = aktis.data.DataContext.get_current()
+    monkeypatch.setattr(context, "checkpoint_config", aktis.data.checkpoint.CheckpointConfig(id_column="id"))
+    with pytest.warns(UserWarning, match=r"write_delta\(\): DataContext.checkpoint_config is set, but .* begin anew"):
+        aktis.data.range(1).write_delta(tmp_path / "table")
+
+
 def test_files_go_through_the_filesystem_that_is_given(tmp_path, monkeypatch):
     here = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     aktis.data.range(10, override_num_blocks=2).write_delta("table", filesystem=here)

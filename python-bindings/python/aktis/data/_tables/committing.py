@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import pyarrow
 
 from aktis.data import _folders, _running
+from aktis.data._context import DataContext
 from aktis.data._formats import writing
 from aktis.data._formats.write_arrow import ArrowSink
 from aktis.data._stores.writing import workplace
@@ -146,6 +147,14 @@ def write(
     from aktis.data import _native
 
     _folders.check_counts(target.function, {"concurrency": concurrency})
+    if DataContext.get_current().checkpoint_config is not None:
+        from aktis._messages.user_warning import warn
+
+        warn(
+            f"{target.function}(): DataContext.checkpoint_config is set, but this job will begin anew if it does not end, because a table gets "
+            "all rows by one commit or none",
+            UserWarning,
+        )
     _native.ensure_session()
     name = uuid.uuid4().hex
     notes: Any = aktis.remote(num_cpus=0)(_Notes).options(name=name, namespace=_NAMESPACE).remote()
