@@ -1,7 +1,7 @@
 //! Notes rows that a sink has taken, so that nobody has to make them again when the input is taken up ([`journal`]).
 //!
 //! What is noted is written twice, so it must be worth it: only while noting takes a small part of the time that the rows take.
-//! Rows that are made faster than they are noted are made again.
+//! Rows that are made faster than they are noted are made again, and so are those of an input that was just begun.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,6 +15,8 @@ use arrow::array::RecordBatch;
 use crate::block::{self, data_bytes};
 use crate::ledger::journal::{self, Journal, JournalPart};
 
+/// An input that is over by then is made again as fast as its rows would be read again.
+const WORTH_IT: Duration = Duration::from_millis(100);
 /// Rows wait so long to be noted together.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Of this part of the time, at most.
@@ -77,8 +79,10 @@ impl Noting {
     /// What was written so far is all that becomes of the rows before `place`. Returns whether noting goes on.
     fn reached(&mut self, place: u64) -> bool {
         let next = Duration::from_nanos(self.waiting_bytes.saturating_mul(NANOS_PER_BYTE));
-        let rests = self.noted_at.elapsed() < PATIENCE
-            || (self.spent + next).saturating_mul(PART) > self.began.elapsed();
+        let runs = self.began.elapsed();
+        let rests = runs < WORTH_IT
+            || self.noted_at.elapsed() < PATIENCE
+            || (self.spent + next).saturating_mul(PART) > runs;
         if place == self.noted || rests {
             return true;
         }
@@ -157,6 +161,20 @@ mod tests {
         let taken = places.take_while(|&place| noting.took(fast.clone(), None, Some(place)));
         let bytes = taken.count() as u64 * data_bytes(&fast);
         assert!(bytes <= MAX_WAITING_BYTES && !path.exists(), "{bytes}");
+    }
+
+    #[test]
+    fn rows_of_an_input_that_was_just_begun_are_not_noted_yet() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = journal::path_of(folder.path(), 1, 0);
+        let mut noting = Noting::new(path.clone(), 0);
+        noting.began = Instant::now() + Duration::from_secs(3600);
+        noting.noted_at -= Duration::from_secs(1);
+        assert!(noting.took(rows(0, 2), None, Some(2)));
+        assert!(!path.exists());
+        noting.began -= Duration::from_secs(2 * 3600);
+        assert!(noting.took(rows(2, 2), None, Some(4)));
+        assert!(path.exists(), "with the rows that were not noted before");
     }
 
     #[test]
