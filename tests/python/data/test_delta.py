@@ -9,6 +9,8 @@ import pyarrow
 import pytest
 from pyarrow import fs
 
+from .object_store import KEY, ObjectStore
+
 # Arguments are wrong on purpose.
 # pyright: reportMissingImports=false, reportArgumentType=false
 deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: requirements-formats.txt")
@@ -97,6 +99,35 @@ def test_partitions_of_deltalake_are_read(tmp_path):
         assert rows_of(path) == rows.to_pylist()
     some = aktis.data.read_delta(str(tmp_path / "day"), filter="day = DATE '2026-11-29'")
     assert sorted(row["id"] for row in some.take_all()) == [0, 2, 4, 6]
+
+
+def test_tables_without_rows_have_columns(tmp_path):
+    path = str(tmp_path / "table")
+    ds = aktis.data.from_items([{"id": 1, "lot": 1}])
+    ds.limit(0).write_delta(path, partition_by=["lot"])
+    assert aktis.data.read_delta(path).columns() == ["id", "lot"]
+    ds.write_delta(path)
+    ds.limit(0).write_delta(path, mode="overwrite")
+    assert rows_of(path) == []
+
+
+def test_tables_in_a_store_are_written_and_read():
+    store = ObjectStore()
+    options = {
+        "AWS_ENDPOINT_URL": f"http://{store.endpoint}", "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "aws_conditional_put": "etag",
+    }  # fmt: skip
+    far = fs.S3FileSystem(
+        access_key=KEY, secret_key="secret", endpoint_override=store.endpoint, scheme="http", region="us-east-1"
+    )
+    rows = [{"id": n, "word": ["a/b c=ä%?", "x", None][n % 3]} for n in range(9)]
+    ds = aktis.data.from_items(rows)
+    ds.write_delta("s3://bucket/table", partition_by=["word"], storage_options=options, filesystem=far)
+    back = aktis.data.read_delta("s3://bucket/table", storage_options=options, filesystem=far)
+    assert sorted(back.take_all(), key=lambda row: row["id"]) == rows
+    theirs = pyarrow.table(deltalake.DeltaTable("s3://bucket/table", storage_options=options).to_pyarrow_table())
+    assert sorted(theirs.to_pylist(), key=lambda row: row["id"]) == rows
+    store.close()
 
 
 def test_readers_pass_over_files_by_what_the_commit_tells(tmp_path):

@@ -216,29 +216,31 @@ def read_delta(
             "from_arrow() what deltalake's DeltaTable(path).to_pyarrow_table() gives"
         )
     schema = _arrow_schema(table)
-    uris = table.file_uris()
-    dataset = _files_of_delta(table, uris, schema, hints) if uris else from_arrow(schema.empty_table())
+    dataset = _files_of_delta(table, schema, hints)
     dataset = dataset.select_columns(schema.names)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_delta(filter=...)", filter))
     return dataset if columns is None else dataset.select_columns(columns)
 
 
-def _files_of_delta(table: Any, uris: list[Any], schema: Any, hints: Any) -> Dataset:
+def _files_of_delta(table: Any, schema: Any, hints: Any) -> Dataset:
     """The rows of files, with the columns that only the log tells."""
     from ._tables import delta_partitions
     from .expressions import col, lit
 
+    uris, actions = delta_partitions.files_of(table)
+    if not uris:
+        return from_arrow(schema.empty_table())
     partitions = [schema.field(name) for name in table.metadata().partition_columns]
-    lots: list[tuple[dict[str, Any], list[Any]]] = [({}, uris)]
+    lots: list[tuple[dict[str, Any], list[str]]] = [({}, uris)]
     is_hive = False
     if partitions:
-        values = delta_partitions.values_of(table, uris, partitions)
+        values = delta_partitions.values_of(actions, partitions)
         is_hive = delta_partitions.folders_tell(uris, values)
         lots = lots if is_hive else delta_partitions.alike(uris, values)
     datasets = []
     for told, some in lots:
-        lot = read_parquet(some, file_extensions=None, partitioning="hive" if is_hive else None, **hints)
+        lot = read_parquet([*some], file_extensions=None, partitioning="hive" if is_hive else None, **hints)
         columns = {name: lit(value).cast(schema.field(name).type) for name, value in told.items()}
         datasets.append(lot.with_columns(columns) if columns else lot)
     dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]

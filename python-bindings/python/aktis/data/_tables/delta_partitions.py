@@ -25,20 +25,25 @@ def folder_of(texts: dict[str, str | None]) -> str:
     >>> folder_of({"word": "x" * 300}), folder_of({"a=b": "x"}), folder_of({})
     ('', '', '')
     """
-    folders = [f"{name}={urllib.parse.quote(text, safe=' ') if text else _NULL}" for name, text in texts.items()]
-    is_told = all(urllib.parse.quote(name, safe=" ") == name for name in texts)
+    folders = [f"{name}={urllib.parse.quote(text, safe='') if text else _NULL}" for name, text in texts.items()]
+    is_told = all(urllib.parse.quote(name, safe="") == name for name in texts)
     return "/".join(folders) if is_told and all(len(folder) <= _MOST_BYTES for folder in folders) else ""
 
 
-def values_of(table: Any, uris: Sequence[str], fields: Sequence[pyarrow.Field]) -> pyarrow.Table:
-    """What the log says of files, a row for each of ``uris``, as ``file_uris()`` gives them."""
+def files_of(table: Any) -> tuple[list[str], Any]:
+    """The files of a table, and what the log says of each, in the same order."""
     actions = pyarrow.table(table.get_add_actions())
-    paths = actions.column("path").to_pylist()
+    uris, paths = table.file_uris(), actions.column("path").to_pylist()
     if len(paths) != len(uris) or not all(map(_is_of, uris, paths)):
         raise RuntimeError(
             "read_delta(): deltalake gives the files of the table in another order than their values, so that these cannot be told; give "
             "from_arrow() what DeltaTable(path).to_pyarrow_table() gives, and report this with the version of deltalake"
         )
+    return uris, actions
+
+
+def values_of(actions: pyarrow.Table, fields: Sequence[pyarrow.Field]) -> pyarrow.Table:
+    """What the log says of files, a row for each."""
     # Releases have called it so and so.
     name = "partition" if "partition" in actions.column_names else "partition_values"
     values = actions.column(name).combine_chunks()
@@ -46,7 +51,12 @@ def values_of(table: Any, uris: Sequence[str], fields: Sequence[pyarrow.Field]) 
 
 
 def _is_of(uri: str, path: str) -> bool:
-    return any(uri.endswith(text) for text in (path, urllib.parse.unquote(path)))
+    # Releases write paths as the log or as the store has them, and a store's addresses otherwise once more.
+    return _plain(uri).endswith(_plain(path))
+
+
+def _plain(text: str) -> str:
+    return urllib.parse.unquote(urllib.parse.unquote(text))
 
 
 def folders_tell(uris: Sequence[str], values: pyarrow.Table) -> bool:
