@@ -12,7 +12,7 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
-use super::failed_rows::{DeadLetters, FailedRows};
+use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
@@ -369,12 +369,14 @@ impl ExecutionLoop {
         self.sunk.remove(&worker);
         let place = self.place_of(&start);
         self.place_of.insert(worker, place);
-        let failing = self.failed_rows.begin(
-            worker,
-            (start.stage, start.sequence),
-            !start.wanted.is_empty(),
-            self.next_attempt,
-        );
+        let attempt = match start.skip_blocks {
+            _ if !start.wanted.is_empty() => Attempt::Rerun,
+            0 => Attempt::Anew,
+            _ => Attempt::GoingOn,
+        };
+        let input = (start.stage, start.sequence);
+        let number = self.next_attempt;
+        let failing = self.failed_rows.begin(worker, input, attempt, number);
         if let InputContent::Blocks { feeds, .. } = &start.content {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);

@@ -29,12 +29,17 @@ fn failing(name: &str, batch_rows: usize) -> MapSpec {
 /// A block is two batches of 16 rows.
 const BLOCK_BYTES: u64 = 17_000;
 
-/// A worker that calls the function.
+/// A worker that calls the function over batches of sixteen.
 fn worker(name: &str) -> StageWorker {
+    worker_of(&[failing(name, 16)])
+}
+
+fn worker_of(maps: &[MapSpec]) -> StageWorker {
+    let map = |spec| Operator::Map(MapCall::of(spec));
     let task = StageTask {
         name: "Read->Map".to_owned(),
         source: handed_on(),
-        steps: vec![Operator::Map(MapCall::of(&failing(name, 16)))],
+        steps: maps.iter().map(map).collect(),
         sink: None,
         block_bytes: BLOCK_BYTES,
         row_limit: None,
@@ -48,7 +53,17 @@ fn worker(name: &str) -> StageWorker {
 
 /// Ids of each block of fifty rows, and the numbers of rows that were told to have failed.
 fn run(name: &str, known: FailingSpec) -> (Vec<Vec<i64>>, Vec<u64>) {
-    let mut worker = worker(name);
+    let input = InputSpec {
+        failing: Some(known),
+        ..InputSpec::default()
+    };
+    run_in(worker(name), input).expect("goes on")
+}
+
+fn run_in(
+    mut worker: StageWorker,
+    input: InputSpec,
+) -> Result<(Vec<Vec<i64>>, Vec<u64>), TaskFailure> {
     let batch = rows(0, 50);
     let part = BlockPart {
         first_row: 0,
@@ -57,21 +72,20 @@ fn run(name: &str, known: FailingSpec) -> (Vec<Vec<i64>>, Vec<u64>) {
     let input = InputSpec {
         position: position_of([part]),
         feed_blocks: vec![1],
-        failing: Some(known),
-        ..InputSpec::default()
+        ..input
     };
     let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
     worker.start(input, vec![stream]).expect("begins");
     let (mut blocks, mut failed) = (Vec::new(), Vec::new());
     loop {
-        let (report, block) = worker.pull().expect("goes on");
+        let (report, block) = worker.pull()?;
         failed.extend(report.failed.iter().flat_map(|told| told.rows.clone()));
         if let Some(block) = block {
             let (_, batches) = crate::block::decode(block).expect("is a block");
             blocks.push(ids(&batches));
         }
         if report.is_last {
-            return (blocks, failed);
+            return Ok((blocks, failed));
         }
     }
 }
@@ -108,6 +122,7 @@ fn blamed_row_is_told_without_a_call_and_cuts_keep_blocks_as_they_are() {
             attempts: 5,
             worker: "process 1".to_owned(),
             time_micros: 1,
+            lost_before: 0,
         }],
         cuts: [4, 7, 8].map(|row| StepRow { step: 0, row }).to_vec(),
         is_careful: true,
@@ -118,6 +133,56 @@ fn blamed_row_is_told_without_a_call_and_cuts_keep_blocks_as_they_are() {
     assert_eq!(failed, [7]);
     let expected: Vec<i64> = (0..32).filter(|&id| id != 7).collect();
     assert_eq!(blocks[0], expected);
+}
+
+/// The second step makes up its batches from the next rows: the block that is not sent again would have as many as it had.
+#[test]
+fn row_that_was_handed_on_and_fails_now_ends_the_job_and_says_why() {
+    let steps = |name| worker_of(&[failing(name, 10), failing("same", 16)]);
+    let (first, failed) = run_in(steps("same"), InputSpec::default()).expect("goes on");
+    assert!(failed.is_empty());
+    let again = |skip_blocks| InputSpec {
+        skip_blocks,
+        skip_rows: first[..skip_blocks as usize].concat().len() as u64,
+        failing: Some(FailingSpec {
+            is_repeat: true,
+            ..FailingSpec::default()
+        }),
+        ..InputSpec::default()
+    };
+    let failure = run_in(steps("fail at 7"), again(1)).expect_err("row 7 was handed on");
+    let expected = "fail at 7: an input was run again after its worker or its blocks had been lost, and the function failed for a row \
+                    that it had done the first time";
+    assert!(failure.message.starts_with(expected), "{failure}");
+    assert!(
+        failure
+            .message
+            .ends_with("It failed with ValueError: seven")
+    );
+
+    let wanted = InputSpec {
+        wanted_blocks: vec![1],
+        ..again(0)
+    };
+    let failure = run_in(steps("fail at 7"), wanted).expect_err("row 7 was handed on");
+    assert!(failure.message.starts_with(expected), "{failure}");
+
+    let (second, failed) = run_in(steps("same"), again(1)).expect("goes on");
+    assert_eq!((second, failed), (first[1..].to_vec(), Vec::new()));
+}
+
+#[test]
+fn row_that_fails_by_chance_after_a_death_is_called_a_few_times_more() {
+    // Among 16 rows, 8, 4, 2, and twice alone.
+    let flaky = "fail six times at 7";
+    let (_, failed) = run(flaky, FailingSpec::default());
+    assert_eq!(failed, [7], "nothing was handed on: it may be left out");
+    let repeat = FailingSpec {
+        is_repeat: true,
+        ..FailingSpec::default()
+    };
+    let (blocks, failed) = run(flaky, repeat);
+    assert_eq!((blocks.concat(), failed), ((0..50).collect(), Vec::new()));
 }
 
 #[test]

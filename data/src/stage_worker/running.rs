@@ -144,6 +144,10 @@ impl RunningInput {
     fn deliver(&mut self, cut: CutBlock) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
         let number = self.next_block;
         self.next_block += 1;
+        let is_repeat = self.skip_blocks > 0 || !self.wanted_blocks.is_empty();
+        if let Some(failing) = self.failing.as_ref().filter(|_| is_repeat) {
+            failing.check_nothing_found()?;
+        }
         if self.skip_blocks > 0 {
             self.skip_blocks -= 1;
             self.skip_rows = self

@@ -118,6 +118,7 @@ impl UdfHost for TestHost {
         }
         Ok(Box::new(TestFunction {
             name,
+            failures: 0,
             outputs: Vec::new(),
         }))
     }
@@ -228,9 +229,10 @@ impl RowsWriter for IdsWriter {
 }
 
 /// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 7`,
-/// `panic at 7`.
+/// `fail six times at 7`, `panic at 7`.
 struct TestFunction {
     name: String,
+    failures: u32,
     outputs: Vec<RecordBatch>,
 }
 
@@ -269,6 +271,15 @@ impl BatchFunction for TestFunction {
                 return Err(TaskFailure::new(
                     ErrorCode::Application,
                     "ValueError: seven",
+                ));
+            }
+            "fail six times at 7"
+                if self.failures < 6 && ids(std::slice::from_ref(&batch)).contains(&7) =>
+            {
+                self.failures += 1;
+                return Err(TaskFailure::new(
+                    ErrorCode::Application,
+                    "ValueError: by chance",
                 ));
             }
             "panic at 7" if ids(std::slice::from_ref(&batch)).contains(&7) => panic!("seven"),

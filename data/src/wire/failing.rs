@@ -49,6 +49,9 @@ pub struct FailingSpec {
     /// Where they are noted; also what calls are that take too long.
     #[prost(bytes = "bytes", tag = "5")]
     pub note_key: Bytes,
+    /// Whether blocks of the input were handed on, so that rows that they were made of cannot be lost any more.
+    #[prost(bool, tag = "6")]
+    pub is_repeat: bool,
 }
 
 /// A row of an input.
@@ -83,6 +86,9 @@ pub struct BlamedRow {
     /// When, in microseconds since 1970.
     #[prost(int64, tag = "6")]
     pub time_micros: i64,
+    /// As [`NotedCall::lost_before`]: with another, the number is another row's.
+    #[prost(fixed64, tag = "7")]
+    pub lost_before: u64,
 }
 
 /// The call that a worker had begun when it died, as it has noted it.
@@ -109,6 +115,9 @@ pub(crate) struct NotedCall {
     /// Whether it took longer than it may, so that the worker has ended itself.
     #[prost(bool, tag = "7")]
     pub is_late: bool,
+    /// A sign of the rows that steps before this one have lost by then.
+    #[prost(fixed64, tag = "8")]
+    pub lost_before: u64,
 }
 
 /// Rows that a step has left out.

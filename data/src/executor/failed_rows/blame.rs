@@ -4,6 +4,10 @@
 //! makes the next attempt careful: it notes every call before it begins. A worker that dies in a noted call of several rows has
 //! them cut in two next time; so the batch shrinks around the row, as one that raises does. A row that was alone is blamed when at
 //! least [`DEATHS`] workers have died in calls with it.
+//!
+//! Behind a step that loses rows, a number names the same row only if the same rows were lost before it: calls are noted with a sign
+//! of these. What deaths have shown of rows under one sign is forgotten when a call with their numbers comes under another; such a
+//! death counts as any other, so that a job ends whose functions fail for other rows each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,9 +27,19 @@ const DEATHS: u32 = 2;
 pub(super) struct Blame {
     is_careful: bool,
     cuts: BTreeSet<StepRow>,
-    /// By the first row: the last, and how many have died in calls with these rows.
-    suspects: BTreeMap<StepRow, (u64, u32)>,
+    /// By the first row.
+    suspects: BTreeMap<StepRow, Suspects>,
     blamed: BTreeMap<StepRow, BlamedRow>,
+}
+
+/// Rows of one call.
+#[derive(Clone, Copy)]
+struct Suspects {
+    last: u64,
+    /// How many have died in calls with all of them.
+    deaths: u32,
+    /// Of the rows that were lost before them.
+    lost_before: u64,
 }
 
 /// What a death over an input means.
@@ -50,17 +64,23 @@ impl Blame {
         }
     }
 
-    fn add(&mut self, call: &NotedCall, error: &str, message: String) {
+    fn add(&mut self, call: &NotedCall, error: &str, message: String) -> Death {
         let of_step = |row| StepRow {
             step: call.step,
             row,
         };
-        let within = self.suspects.iter().filter(|(first, (last, _))| {
-            first.step == call.step && first.row <= call.first && *last >= call.last
+        let death = self.forget_other_rows(call);
+        let within = self.suspects.iter().filter(|(first, suspects)| {
+            first.step == call.step && first.row <= call.first && suspects.last >= call.last
         });
-        let deaths = within.map(|(_, (_, deaths))| *deaths).max().unwrap_or(0) + 1;
+        let deaths = within.map(|(_, of)| of.deaths).max().unwrap_or(0) + 1;
         let first = of_step(call.first);
-        self.suspects.insert(first, (call.last, deaths));
+        let suspects = Suspects {
+            last: call.last,
+            deaths,
+            lost_before: call.lost_before,
+        };
+        self.suspects.insert(first, suspects);
         if call.rows > 1 {
             let middle = call.first + (call.last - call.first).div_ceil(2);
             self.cuts
@@ -73,11 +93,32 @@ impl Blame {
                 attempts: call.attempts + deaths,
                 worker: call.worker.clone(),
                 time_micros: now_micros(),
+                lost_before: call.lost_before,
             };
             self.blamed.insert(first, blamed);
         } else {
             // It is alone from now on.
             self.cuts.extend([call.first, call.last + 1].map(of_step));
+        }
+        death
+    }
+
+    /// Forgets what is known of rows that have the numbers of the call's, and are others.
+    fn forget_other_rows(&mut self, call: &NotedCall) -> Death {
+        let known = self.suspects.len();
+        self.suspects.retain(|first, suspects| {
+            let is_apart = first.row > call.last || suspects.last < call.first;
+            first.step != call.step || is_apart || suspects.lost_before == call.lost_before
+        });
+        let numbers = call.first..=call.last;
+        self.blamed.retain(|row, blamed| {
+            let is_of_call = row.step == call.step && numbers.contains(&row.row);
+            !is_of_call || blamed.lost_before == call.lost_before
+        });
+        if self.suspects.len() == known {
+            Death::OfRows
+        } else {
+            Death::Unexplained
         }
     }
 }
@@ -132,8 +173,7 @@ impl FailedRows {
         };
         let rows = self.inputs.entry(under_way.input).or_default();
         rows.blame.is_careful = true;
-        rows.blame.add(&call, error, message);
-        Death::OfRows
+        rows.blame.add(&call, error, message)
     }
 }
 

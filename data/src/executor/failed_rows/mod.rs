@@ -7,6 +7,10 @@
 //! ```
 //! What a worker has told stays told: when it dies, the next attempt leaves the same rows out. So a row is told once whatever
 //! dies, and blocks that were delivered before have the rows that they had (EXE-3).
+//!
+//! Behind a step that loses rows, the numbers of rows hang on which ones it lost, and a function may fail for others the next time.
+//! So what was told of such a step is forgotten where nothing of the input was handed on, and found again; where blocks were, the
+//! worker sees to it that they are made as they were.
 
 mod blame;
 mod letters;
@@ -77,6 +81,17 @@ struct InputRows {
     letters: Vec<(u32, Bytes)>,
 }
 
+/// What an attempt at an input begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::executor) enum Attempt {
+    /// Nothing of the input was handed on.
+    Anew,
+    /// Blocks of it were, and are to be the same.
+    GoingOn,
+    /// It makes blocks that were lost: its rows are told already.
+    Rerun,
+}
+
 /// What a worker works on.
 struct UnderWay {
     input: InputKey,
@@ -119,20 +134,31 @@ impl FailedRows {
             .any(|step| step.policy.is_guarded())
     }
 
+    /// The first step of a stage that may lose rows: those that come to it have the same numbers each time.
+    fn first_losing(&self, stage: usize) -> u32 {
+        let mut steps = (0..).zip(&self.steps[stage]);
+        let first = steps.find(|(_, step)| step.policy.loses_rows());
+        first.map_or(0, |(number, _)| number)
+    }
+
     /// The worker begins an input; what it must know of its rows.
     pub(super) fn begin(
         &mut self,
         worker: WorkerKey,
         input: InputKey,
-        is_rerun: bool,
-        attempt: u64,
+        attempt: Attempt,
+        number: u64,
     ) -> Option<FailingSpec> {
         if !self.is_guarded(input.0) {
             return None;
         }
-        let note_key = Bytes::from(format!("{}/{attempt}", self.note_prefix));
+        let note_key = Bytes::from(format!("{}/{number}", self.note_prefix));
         let mut spec = FailingSpec::default();
-        if let Some(rows) = self.inputs.get(&input) {
+        let first_losing = self.first_losing(input.0);
+        if let Some(rows) = self.inputs.get_mut(&input) {
+            if attempt == Attempt::Anew {
+                rows.forget_behind(first_losing);
+            }
             spec = rows.blame.to_spec(&rows.told);
             spec.told = rows.told.iter().copied().collect();
         }
@@ -140,9 +166,10 @@ impl FailedRows {
             spec.told = told.iter().copied().collect();
         }
         spec.note_key = note_key.clone();
+        spec.is_repeat = attempt != Attempt::Anew;
         let under_way = UnderWay {
             input,
-            is_rerun,
+            is_rerun: attempt == Attempt::Rerun,
             note_key,
             rows_in: HashMap::new(),
         };
@@ -253,6 +280,13 @@ impl FailedRows {
 }
 
 impl InputRows {
+    /// What was told of steps behind this one: their rows may have other numbers in another attempt, which finds them again.
+    fn forget_behind(&mut self, first: u32) {
+        self.told.retain(|row| row.step <= first);
+        self.counts.retain(|&step, _| step <= first);
+        self.letters.retain(|&(step, _)| step <= first);
+    }
+
     fn hear(&mut self, told: &ToldRows) {
         let step = told.step;
         self.told

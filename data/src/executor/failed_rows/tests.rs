@@ -5,28 +5,38 @@ use std::time::Duration;
 use aktis_common::error::ErrorCode;
 
 use super::*;
-use crate::graph::{MapCall, PlannedStep};
+use crate::graph::{MapCall, PlannedStep, StageTask};
 use crate::plan::{MapSpec, OnError};
-use crate::testing::test_map;
+use crate::sources::blocks::{BlockPart, handed_on, position_of};
+use crate::stage_worker::StageWorker;
+use crate::testing::{self, ids, test_map};
+use crate::wire::encode_task;
 use crate::wire::failing::NotedCall;
-use crate::wire::spec::StepReport;
+use crate::wire::spec::{InputSpec, StepReport};
 
 const WORKER: WorkerKey = WorkerKey(1);
 const OTHER: WorkerKey = WorkerKey(2);
 const INPUT: InputKey = (0, 7);
 
-/// A stage of one step with this policy, over so many rows.
+/// A stage of one step with this policy.
 fn table(policy: FailurePolicy) -> FailedRows {
-    let spec = MapSpec {
-        failures: policy,
-        ..test_map("Map(f)")
-    };
+    table_of(&[policy])
+}
+
+/// A stage of steps with these policies, over a thousand rows.
+fn table_of(policies: &[FailurePolicy]) -> FailedRows {
     let mut stage = StagePlan::new(None);
-    stage.steps.push(PlannedStep {
-        name: spec.name.clone(),
-        operator: Operator::Map(MapCall::of(&spec)),
-        captured: None,
-    });
+    for &failures in policies {
+        let spec = MapSpec {
+            failures,
+            ..test_map("Map(f)")
+        };
+        stage.steps.push(PlannedStep {
+            name: spec.name.clone(),
+            operator: Operator::Map(MapCall::of(&spec)),
+            captured: None,
+        });
+    }
     FailedRows::new(&[stage], Some(1000), "notes".to_owned())
 }
 
@@ -82,14 +92,18 @@ fn call(first: u64, last: u64) -> Option<NotedCall> {
 #[test]
 fn what_an_attempt_has_told_counts_once_and_is_left_out_by_the_next() {
     let mut rows = table(dead_letters());
-    let spec = rows.begin(WORKER, INPUT, false, 1).expect("is guarded");
+    let spec = rows
+        .begin(WORKER, INPUT, Attempt::Anew, 1)
+        .expect("is guarded");
     assert!(spec.told.is_empty() && !spec.is_careful);
     rows.report(WORKER, &report(100, &[3, 5], false))
         .expect("few");
     assert_eq!(rows.died(WORKER, None, &crash()), Death::Unexplained);
     assert_eq!((counted(&rows), rows.take_letters().len()), (0, 0));
 
-    let spec = rows.begin(OTHER, INPUT, false, 2).expect("is guarded");
+    let spec = rows
+        .begin(OTHER, INPUT, Attempt::Anew, 2)
+        .expect("is guarded");
     let told: Vec<u64> = spec.told.iter().map(|row| row.row).collect();
     assert_eq!(told, [3, 5]);
     assert!(spec.is_careful, "a worker has died over it");
@@ -97,10 +111,162 @@ fn what_an_attempt_has_told_counts_once_and_is_left_out_by_the_next() {
     assert_eq!((counted(&rows), rows.take_letters().len()), (3, 2));
 
     // A block of it is lost, and made again.
-    let spec = rows.begin(WORKER, INPUT, true, 3).expect("is guarded");
+    let spec = rows
+        .begin(WORKER, INPUT, Attempt::Rerun, 3)
+        .expect("is guarded");
     assert_eq!(spec.told.len(), 3);
     rows.report(WORKER, &report(200, &[9], true)).expect("few");
     assert_eq!((counted(&rows), rows.take_letters().len()), (3, 0));
+}
+
+/// What the first of two steps loses is named by numbers of the input. Those of the second hang on what the first one lost.
+#[test]
+fn rows_told_behind_a_step_that_loses_rows_are_forgotten_unless_blocks_were_handed_on() {
+    let mut rows = table_of(&[FailurePolicy::default(), dead_letters(), dead_letters()]);
+    let told = |step, row| ToldRows {
+        step,
+        rows: vec![row],
+        batches: 1,
+        letters: Bytes::from_static(b"letters"),
+        last: String::new(),
+    };
+    let report = |is_last, failed| Report {
+        failed,
+        is_last,
+        ..Report::default()
+    };
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    let first = report(false, vec![told(1, 4), told(2, 900)]);
+    rows.report(WORKER, &first).expect("few");
+    rows.died(WORKER, None, &crash());
+    let known = |spec: FailingSpec| -> Vec<(u32, u64)> {
+        spec.told.iter().map(|row| (row.step, row.row)).collect()
+    };
+    let spec = rows.begin(WORKER, INPUT, Attempt::GoingOn, 2);
+    let spec = spec.expect("is guarded");
+    assert!(spec.is_repeat);
+    assert_eq!(known(spec), [(1, 4), (2, 900)]);
+    rows.died(WORKER, None, &crash());
+    let spec = rows.begin(WORKER, INPUT, Attempt::Anew, 3);
+    assert_eq!(known(spec.expect("is guarded")), [(1, 4)]);
+    let again = report(true, vec![told(2, 899)]);
+    rows.report(WORKER, &again).expect("few");
+    assert_eq!((counted(&rows), rows.take_letters().len()), (2, 2));
+}
+
+/// The ids that come out of a stage of two steps over fifty rows.
+fn run_two(functions: [&str; 2], rows: &mut FailedRows, attempt: u64) -> Vec<i64> {
+    let step = |name: &&str| {
+        Operator::Map(MapCall::of(&MapSpec {
+            batch_rows: Some(10),
+            failures: dead_letters(),
+            ..test_map(name)
+        }))
+    };
+    let task = StageTask {
+        name: "Read->Map".to_owned(),
+        source: handed_on(),
+        steps: functions.iter().map(step).collect(),
+        sink: None,
+        block_bytes: 1 << 20,
+        row_limit: None,
+        memory_bytes: 1 << 20,
+        prefetch_batches: 0,
+        partitioner: None,
+        group: None,
+    };
+    let spec = encode_task(&task).expect("travels");
+    let mut worker = StageWorker::new(spec, Vec::new()).expect("makes");
+    let batch = testing::rows(0, 50);
+    let part = BlockPart {
+        first_row: 0,
+        rows: 50,
+    };
+    let input = InputSpec {
+        position: position_of([part]),
+        feed_blocks: vec![1],
+        failing: rows.begin(WORKER, INPUT, Attempt::Anew, attempt),
+        ..InputSpec::default()
+    };
+    let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
+    worker.start(input, vec![stream]).expect("begins");
+    let (mut report, block) = worker.pull().expect("goes on");
+    assert!(report.is_last, "it is one block");
+    // The first one dies before it could say that this was all.
+    report.is_last = attempt > 1;
+    rows.report(WORKER, &report).expect("few");
+    let (_, batches) = crate::block::decode(block.expect("has rows")).expect("is a block");
+    ids(&batches)
+}
+
+#[test]
+fn no_good_row_is_lost_when_a_step_before_fails_for_another_row_after_a_death() {
+    let mut rows = table_of(&[dead_letters(), dead_letters()]);
+    run_two(["same", "fail at 7"], &mut rows, 1);
+    rows.died(WORKER, None, &crash());
+    let left = run_two(["fail at 3", "fail at 7"], &mut rows, 2);
+    let expected: Vec<i64> = (0..50).filter(|id| ![3, 7].contains(id)).collect();
+    assert_eq!(left, expected);
+    assert_eq!((counted(&rows), rows.take_letters().len()), (2, 2));
+}
+
+#[test]
+fn rows_blamed_behind_other_lost_rows_than_now_are_called() {
+    let mut rows = table_of(&[dead_letters(), dead_letters()]);
+    let of_second = |row, lost_before| {
+        call(row, row).map(|call| NotedCall {
+            step: 1,
+            lost_before,
+            ..call
+        })
+    };
+    for death in [(4, 0), (4, 0)] {
+        rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+        let call = of_second(death.0, death.1);
+        assert_eq!(rows.died(WORKER, call, &crash()), Death::OfRows);
+    }
+    // The row is 7 without the row that was lost before it, and "panic at 7" would end this test if it were called.
+    let blamed = rows.begin(WORKER, INPUT, Attempt::Anew, 2);
+    assert_eq!(blamed.expect("is guarded").blamed.len(), 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 3);
+    assert_eq!(rows.died(WORKER, of_second(7, 0), &crash()), Death::OfRows);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 4);
+    assert_eq!(rows.died(WORKER, of_second(7, 0), &crash()), Death::OfRows);
+    let left = run_two(["same", "panic at 7"], &mut rows, 5);
+    let expected: Vec<i64> = (0..50).filter(|id| ![4, 7].contains(id)).collect();
+    assert_eq!(left, expected);
+
+    // Behind row 3, number 7 is row 8, which nobody has died of.
+    let mut rows = table_of(&[dead_letters(), dead_letters()]);
+    for attempt in 1..3 {
+        rows.begin(WORKER, INPUT, Attempt::Anew, attempt);
+        rows.died(WORKER, of_second(7, 0), &crash());
+    }
+    let left = run_two(["fail at 3", "same"], &mut rows, 3);
+    let expected: Vec<i64> = (0..50).filter(|&id| id != 3).collect();
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn deaths_of_rows_with_changing_numbers_count_as_any_other() {
+    let mut rows = table_of(&[dead_letters(), dead_letters()]);
+    let mut die = |lost_before| {
+        rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+        let call = call(4, 4).map(|call| NotedCall {
+            step: 1,
+            lost_before,
+            ..call
+        });
+        rows.died(WORKER, call, &crash())
+    };
+    assert_eq!(die(1), Death::OfRows);
+    assert_eq!(die(2), Death::Unexplained);
+    assert_eq!(die(3), Death::Unexplained);
+    assert_eq!(die(3), Death::OfRows);
+    let spec = rows.begin(WORKER, INPUT, Attempt::Anew, 2);
+    let blamed = spec.expect("is guarded").blamed;
+    let signs: Vec<u64> = blamed.iter().map(|row| row.lost_before).collect();
+    assert_eq!(signs, [3]);
 }
 
 #[test]
@@ -111,7 +277,7 @@ fn deaths_halve_the_suspects_until_one_row_is_blamed() {
     let mut deaths = 0;
     loop {
         let spec = rows
-            .begin(WORKER, INPUT, false, deaths)
+            .begin(WORKER, INPUT, Attempt::Anew, deaths)
             .expect("is guarded");
         if let Some(blamed) = spec.blamed.first() {
             assert_eq!(
@@ -143,25 +309,29 @@ fn deaths_halve_the_suspects_until_one_row_is_blamed() {
 #[test]
 fn row_that_is_alone_from_the_beginning_is_not_blamed_for_one_death() {
     let mut rows = table(dead_letters());
-    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
     assert_eq!(rows.died(WORKER, call(4, 4), &crash()), Death::OfRows);
-    let spec = rows.begin(WORKER, INPUT, false, 2).expect("is guarded");
+    let spec = rows
+        .begin(WORKER, INPUT, Attempt::Anew, 2)
+        .expect("is guarded");
     assert!(
         spec.blamed.is_empty(),
         "somebody may have killed the process"
     );
     assert_eq!(rows.died(WORKER, call(4, 4), &crash()), Death::OfRows);
-    let spec = rows.begin(WORKER, INPUT, false, 3).expect("is guarded");
+    let spec = rows
+        .begin(WORKER, INPUT, Attempt::Anew, 3)
+        .expect("is guarded");
     assert_eq!(spec.blamed.len(), 1);
 }
 
 #[test]
 fn a_node_that_is_lost_is_nobodys_fault_and_neither_is_a_death_between_calls() {
     let mut rows = table(dead_letters());
-    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
     let lost = TaskFailure::new(ErrorCode::NodeDied, "the node is gone");
     assert_eq!(rows.died(WORKER, call(4, 4), &lost), Death::Unexplained);
-    rows.begin(WORKER, INPUT, false, 2);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 2);
     let none = Some(NotedCall::default());
     assert_eq!(rows.died(WORKER, none, &crash()), Death::Unexplained);
 }
@@ -172,7 +342,7 @@ fn late_call_of_a_step_that_leaves_no_row_out_ends_the_job() {
         timeout: Some(Duration::from_secs(2)),
         ..FailurePolicy::default()
     });
-    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
     let late = call(0, 9).map(|call| NotedCall {
         is_late: true,
         ..call
@@ -193,8 +363,8 @@ fn limits_count_rows_of_inputs_that_are_under_way() {
         max_errors: Some(2),
         ..dead_letters()
     });
-    rows.begin(WORKER, INPUT, false, 1);
-    rows.begin(OTHER, (0, 8), false, 2);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    rows.begin(OTHER, (0, 8), Attempt::Anew, 2);
     rows.report(WORKER, &report(10, &[1], false)).expect("one");
     rows.report(OTHER, &report(10, &[1], true)).expect("two");
     let failure = rows
@@ -220,13 +390,13 @@ fn share_of_failed_rows_fails_when_it_cannot_hold_any_more() {
         ..dead_letters()
     };
     let mut rows = table(limited);
-    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
     rows.report(WORKER, &report(10, &[1, 2], false))
         .expect("two of a thousand");
     rows.report(WORKER, &report(10, &[3], false))
         .expect_err("three of a thousand");
     let mut rows = table(limited);
-    rows.begin(WORKER, INPUT, false, 1);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
     rows.report(WORKER, &report(500, &[1, 2], true))
         .expect("the others may be well");
     rows.check(false).expect("the others may be well");

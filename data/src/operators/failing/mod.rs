@@ -11,11 +11,16 @@
 //! A row is known by the step that it comes to, and by its number among those that come to that step from the input (STG-2: they
 //! are the same each time). So an attempt can leave out what an earlier one has found, and gives the same blocks as that one.
 //!
+//! Behind a step that loses rows the numbers are the same only if that one loses the same rows. A sign of these goes with calls
+//! ([`Lost`]), and rows are blamed under the sign that they had. Where blocks were handed on, a function that now fails for a row of theirs is
+//! asked a few times more, and then ends the job: the row can neither stay nor go.
+//!
 //! What ends the process cannot be told by it. Of an input that a worker has died over, calls are made one at a time, and noted
 //! before they begin where the driver finds them ([`notes`]); a call that takes too long is noted by the watch, which then ends
 //! the process.
 
 pub(crate) mod letters;
+mod lost;
 pub(crate) mod notes;
 mod piece;
 mod watch;
@@ -37,7 +42,11 @@ use crate::plan::{FailurePolicy, OnError};
 use crate::sources::Places;
 use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, ToldRows};
 use letters::Letter;
+use lost::{Lost, LostOfStep};
 use notes::Notes;
+
+/// Calls with a row alone that an earlier attempt had done, and this one fails for, until it is believed.
+const TRIES_IN_REPEATS: u32 = 3;
 
 /// What all steps of an input share.
 pub(crate) struct FailingInput {
@@ -52,6 +61,7 @@ pub(crate) struct FailingInput {
     /// Ends the process if a call takes too long.
     pub(crate) watch: Arc<Watch>,
     found: Mutex<BTreeMap<u32, Found>>,
+    lost: Lost,
 }
 
 /// Rows of a step that nobody has been told of.
@@ -60,6 +70,7 @@ struct Found {
     rows: Vec<u64>,
     batches: u64,
     letters: Vec<RecordBatch>,
+    operator: String,
     last: String,
 }
 
@@ -78,7 +89,25 @@ impl FailingInput {
             notes,
             watch,
             found: Mutex::default(),
+            lost: Lost::default(),
         }
+    }
+
+    /// Fails if a row was found: for blocks that are made again, and are to have the rows that they had.
+    pub(crate) fn check_nothing_found(&self) -> Result<(), TaskFailure> {
+        let found = self.found.lock();
+        let Some(found) = found.values().next() else {
+            return Ok(());
+        };
+        Err(TaskFailure::new(
+            ErrorCode::Application,
+            format!(
+                "{}: an input was run again after its worker or its blocks had been lost, and the function failed for a row that it had \
+                 done the first time, and whose results were handed on: a function that rows are left out of must fail for the same \
+                 rows each time. It failed with {}",
+                found.operator, found.last
+            ),
+        ))
     }
 
     /// What was found since this was last asked.
@@ -111,6 +140,8 @@ pub(crate) struct Guard {
     batches: u64,
     /// The last one with a failed row.
     errored_batch: Option<u64>,
+    /// Rows that were left out of batches which were not handed on yet.
+    lost: LostOfStep,
 }
 
 impl Guard {
@@ -138,6 +169,7 @@ impl Guard {
             cuts: cuts.iter().filter(of_step).map(|row| row.row).collect(),
             batches: 0,
             errored_batch: None,
+            lost: LostOfStep::default(),
         }
     }
 
@@ -164,18 +196,21 @@ impl Guard {
         let number = self.batches;
         self.batches += 1;
         let rows = first..first + batch.num_rows() as u64;
-        let whole = CallPiece::new(batch, first, number);
-        let told = self.told.range(rows.clone()).next().is_some();
-        if told {
+        let lost_before = self.input.lost.before(self.step);
+        let mut whole = CallPiece::new(batch, first, number);
+        whole.lost_before = lost_before;
+        let told: BTreeSet<u64> = self.told.range(rows.clone()).copied().collect();
+        if !told.is_empty() {
             // The attempt that told of it has counted its batch.
             self.errored_batch = Some(number);
         }
-        let blamed: Vec<BlamedRow> = self
-            .blamed
-            .range(rows.clone())
-            .map(|(_, row)| row.clone())
+        told.iter().for_each(|&row| self.lost.add(number, row));
+        let of_batch = self.blamed.range(rows.clone()).map(|(_, row)| row.clone());
+        let blamed: BTreeMap<u64, BlamedRow> = of_batch
+            .filter(|row| row.lost_before == lost_before && !told.contains(&row.row.row))
+            .map(|row| (row.row.row, row))
             .collect();
-        for row in &blamed {
+        for row in blamed.values() {
             let position = usize::try_from(row.row.row - first).unwrap_or(usize::MAX);
             let failed = FailedRow {
                 position,
@@ -185,13 +220,19 @@ impl Guard {
             };
             self.tell(&whole, &failed, FoundBy::of(row))?;
         }
-        let left = if told || !blamed.is_empty() {
-            whole.without(|row| self.told.contains(&row) || self.blamed.contains_key(&row))?
-        } else {
-            whole
-        };
+        let left = whole.without(|row| told.contains(&row) || blamed.contains_key(&row))?;
         let cuts = self.cuts.range(rows).copied();
         Ok(left.cut_before(cuts))
+    }
+
+    /// All that is left of a batch has gone on.
+    pub(crate) fn handed_on(&mut self, batch: u64) {
+        self.input.lost.add(self.step, self.lost.take(batch));
+    }
+
+    /// Whether a row is called once more that has failed, alone, so many times: one that an earlier attempt had done.
+    pub(crate) fn has_another_try(&self, tries: u32) -> bool {
+        self.input.spec.is_repeat && tries < TRIES_IN_REPEATS
     }
 
     /// Rows of a call that the function itself has named.
@@ -242,6 +283,7 @@ impl Guard {
         found_by: FoundBy,
     ) -> Result<(), TaskFailure> {
         let row = piece.row(failed.position);
+        self.lost.add(piece.batch_number, row);
         let is_new = self.errored_batch.replace(piece.batch_number) != Some(piece.batch_number);
         let letter = (self.policy.on_error() == OnError::DeadLetter)
             .then(|| {
@@ -263,6 +305,7 @@ impl Guard {
         found.rows.push(row);
         found.batches += u64::from(is_new);
         found.letters.extend(letter);
+        found.operator.clone_from(&self.name);
         found.last = format!("{}: {}", failed.error, failed.message);
         Ok(())
     }
@@ -301,6 +344,7 @@ impl Guard {
             last: piece.row(piece.num_rows() - 1),
             rows: piece.num_rows() as u64,
             attempts: piece.attempts,
+            lost_before: piece.lost_before,
         }
     }
 }
@@ -313,6 +357,7 @@ struct BegunCall {
     last: u64,
     rows: u64,
     attempts: u32,
+    lost_before: u64,
 }
 
 impl BegunCall {
@@ -325,6 +370,7 @@ impl BegunCall {
             attempts: self.attempts,
             worker: worker.to_owned(),
             is_late: false,
+            lost_before: self.lost_before,
         }
     }
 }

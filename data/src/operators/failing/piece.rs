@@ -12,8 +12,12 @@ pub(crate) struct CallPiece {
     rows: RowNumbers,
     /// Calls with these rows that failed.
     pub(crate) attempts: u32,
+    /// How many of these were with one row alone.
+    pub(crate) tries: u32,
     /// The batch that they came in.
     pub(crate) batch_number: u64,
+    /// A sign of the rows that steps before have lost.
+    pub(crate) lost_before: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -31,7 +35,9 @@ impl CallPiece {
             batch,
             rows: RowNumbers::Run(first),
             attempts: 0,
+            tries: 0,
             batch_number,
+            lost_before: 0,
         }
     }
 

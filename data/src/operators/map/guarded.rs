@@ -101,6 +101,7 @@ impl BatchStream for GuardedMap {
             let batch = piece.batch_number;
             self.settle(piece, ended)?;
             if self.next_batch() != Some(batch) {
+                self.guard.handed_on(batch);
                 self.hand_on()?;
             }
         }
@@ -288,6 +289,10 @@ impl GuardedMap {
             0 => Verdict::Good(Vec::new()),
             // The function has named some, so the others may be well.
             _ if !marked.is_empty() => Verdict::Again(vec![rest]),
+            1 if self.guard.has_another_try(rest.tries + 1) => {
+                rest.tries += 1;
+                Verdict::Again(vec![rest])
+            }
             1 => {
                 self.guard.failed(&rest, &failure)?;
                 Verdict::Good(Vec::new())
