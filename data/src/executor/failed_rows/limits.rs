@@ -25,6 +25,16 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Those that came have come.
+    pub(super) fn forget_failures(&mut self) {
+        *self = Self {
+            rows_in: self.rows_in,
+            ..Self::default()
+        };
+    }
+}
+
 impl FailedRows {
     /// Fails if more rows have failed than may. `is_end`: all rows have come.
     pub(in crate::executor) fn check(&self, is_end: bool) -> Result<(), TaskFailure> {
@@ -56,13 +66,6 @@ impl FailedRows {
         for pending in of_stage.filter_map(|(_, rows)| rows.counts.get(&step)) {
             counts.add(pending);
         }
-        let under_way = self
-            .under_way
-            .values()
-            .filter(|at| at.input.0 == stage && !at.is_rerun);
-        counts.rows_in += under_way
-            .filter_map(|at| at.rows_in.get(&step))
-            .sum::<u64>();
         counts
     }
 }

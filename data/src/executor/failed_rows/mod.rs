@@ -76,7 +76,8 @@ pub(super) struct NewLetters {
 struct InputRows {
     told: BTreeSet<StepRow>,
     blame: Blame,
-    /// Of attempts that died, and of the one that is under way: they count when the input is used up.
+    /// Of attempts that died, and of the one that is under way: they count when the input is used up. Rows that came to a step are
+    /// those of the attempt that came furthest.
     counts: HashMap<u32, Counts>,
     letters: Vec<(u32, Bytes)>,
 }
@@ -98,7 +99,7 @@ struct UnderWay {
     /// It works for blocks that were lost: its rows are told already.
     is_rerun: bool,
     note_key: Bytes,
-    /// Rows that came to the steps; they count with the input.
+    /// Rows that came to the steps in this attempt.
     rows_in: HashMap<u32, u64>,
 }
 
@@ -189,12 +190,17 @@ impl FailedRows {
             }
             return Ok(());
         }
+        let rows = self.inputs.entry(input).or_default();
         // The first report of steps is that of the source.
-        for (step, told) in (0..).zip(report.steps.iter().skip(1)) {
-            *under_way.rows_in.entry(step).or_default() += told.rows_in;
+        let steps = self.steps[input.0].iter().zip(report.steps.iter().skip(1));
+        for (step, (_, told)) in (0..).zip(steps) {
+            let came = under_way.rows_in.entry(step).or_default();
+            *came += told.rows_in;
+            // An attempt that died may have come further: what it has told was of so many.
+            let counts = rows.counts.entry(step).or_default();
+            counts.rows_in = counts.rows_in.max(*came);
         }
         if !report.failed.is_empty() {
-            let rows = self.inputs.entry(input).or_default();
             report.failed.iter().for_each(|told| rows.hear(told));
             for told in &report.failed {
                 self.steps[input.0][told.step as usize]
@@ -214,13 +220,7 @@ impl FailedRows {
     /// The input is used up: what was told of it counts.
     fn end(&mut self, worker: WorkerKey, input: InputKey) {
         let steps = &mut self.steps[input.0];
-        if let Some(under_way) = self.under_way.remove(&worker) {
-            for (step, rows_in) in under_way.rows_in {
-                if let Some(step) = steps.get_mut(step as usize) {
-                    step.counts.rows_in += rows_in;
-                }
-            }
-        }
+        self.under_way.remove(&worker);
         let Some(rows) = self.inputs.remove(&input) else {
             return;
         };
@@ -283,7 +283,8 @@ impl InputRows {
     /// What was told of steps behind this one: their rows may have other numbers in another attempt, which finds them again.
     fn forget_behind(&mut self, first: u32) {
         self.told.retain(|row| row.step <= first);
-        self.counts.retain(|&step, _| step <= first);
+        let behind = self.counts.iter_mut().filter(|(step, _)| **step > first);
+        behind.for_each(|(_, counts)| counts.forget_failures());
         self.letters.retain(|&(step, _)| step <= first);
     }
 

@@ -382,6 +382,41 @@ fn limits_count_rows_of_inputs_that_are_under_way() {
     );
 }
 
+/// Rows that failed stay counted when their worker is gone, and so do those that they were among.
+#[test]
+fn share_of_failed_rows_is_of_all_rows_that_came_whoever_is_gone() {
+    let limited = FailurePolicy {
+        max_error_ratio: Some(0.1f64.to_bits()),
+        ..dead_letters()
+    };
+    let mut rows = table(limited);
+    rows.source_rows = None;
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    let first = report(2000, &(0..190).collect::<Vec<_>>(), false);
+    rows.report(WORKER, &first).expect("190 of 2000");
+    rows.died(WORKER, None, &crash());
+    rows.begin(WORKER, INPUT, Attempt::GoingOn, 2);
+    let again = report(1100, &[1050], false);
+    rows.report(WORKER, &again).expect("191 of 2000");
+    rows.begin(OTHER, (0, 8), Attempt::Anew, 3);
+    rows.report(OTHER, &report(1000, &[1], false))
+        .expect("192 of 3000");
+    // Enough rows have come: a limit of rows ends both.
+    rows.forget(WORKER);
+    rows.forget(OTHER);
+    rows.check(true).expect("192 of 3000");
+
+    let mut rows = table(limited);
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    rows.report(WORKER, &report(60, &[1, 2], false))
+        .expect("few");
+    rows.died(WORKER, None, &crash());
+    rows.begin(WORKER, INPUT, Attempt::Anew, 2);
+    rows.report(WORKER, &report(100, &[], true)).expect("few");
+    rows.check(true).expect("2 of 100");
+    assert_eq!(rows.counts(0, 0).rows_in, 100, "each row came once");
+}
+
 /// A share is held against all rows of the source: it fails as soon as it cannot hold any more.
 #[test]
 fn share_of_failed_rows_fails_when_it_cannot_hold_any_more() {
