@@ -185,6 +185,39 @@ fn row_that_fails_by_chance_after_a_death_is_called_a_few_times_more() {
     assert_eq!((blocks.concat(), failed), ((0..50).collect(), Vec::new()));
 }
 
+/// Whatever is under way when the worker dies is the call that it has noted.
+#[test]
+fn calls_of_all_steps_are_one_at_a_time_when_a_worker_has_died_over_the_input() {
+    let most_calls = |is_careful, steps: &[MapSpec]| {
+        let failing = FailingSpec {
+            is_careful,
+            ..FailingSpec::default()
+        };
+        let input = InputSpec {
+            failing: Some(failing),
+            ..InputSpec::default()
+        };
+        let (counts, _) = run_in(worker_of(steps), input).expect("goes on");
+        counts.concat().into_iter().max()
+    };
+    let overlapping = MapSpec {
+        batch_rows: Some(5),
+        ..test_map("calls under way")
+    };
+    let timed = MapSpec {
+        failures: FailurePolicy {
+            timeout: Some(std::time::Duration::from_secs(600)),
+            ..FailurePolicy::default()
+        },
+        ..overlapping.clone()
+    };
+    for first in [overlapping, timed, failing("calls under way", 5)] {
+        let steps = [first, failing("same", 16)];
+        assert_eq!(most_calls(false, &steps), Some(4));
+        assert_eq!(most_calls(true, &steps), Some(1));
+    }
+}
+
 #[test]
 fn wrong_numbers_of_rows_are_failures_of_their_rows() {
     let spec = MapSpec {

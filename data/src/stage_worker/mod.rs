@@ -257,6 +257,9 @@ impl StageWorker {
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
         let mut position = Some(input.noted_rows);
         let is_noted = !input.journal.is_empty();
+        let is_careful = failing
+            .as_ref()
+            .is_some_and(|(failing, _)| failing.spec.is_careful);
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
         let mut places = failing.as_ref().and_then(|(_, places)| places.clone());
         let mut stream = match self.task.steps.first() {
@@ -286,6 +289,7 @@ impl StageWorker {
                         input_rows: input.rows,
                         position,
                         is_noted,
+                        is_careful,
                         guard,
                     };
                     map::open(call, function, stream, circumstances)

@@ -1,5 +1,6 @@
 //! What tests of this crate share: Parquet files to read, and functions that need no Python.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +117,9 @@ impl UdfHost for TestHost {
                 "constructor: no model",
             ));
         }
+        if name == "calls under way" {
+            return Ok(Box::new(Overlapping::default()));
+        }
         Ok(Box::new(TestFunction {
             name,
             failures: 0,
@@ -225,6 +229,38 @@ impl RowsWriter for IdsWriter {
     fn finish(&mut self) -> Result<Vec<(String, u64)>, TaskFailure> {
         std::fs::write(&self.path, format!("{:?}", self.ids)).expect("writes");
         Ok(vec![(self.name.clone(), self.ids.len() as u64)])
+    }
+}
+
+/// `calls under way`: how many there are when one ends, as `id` of its rows. There may be four.
+#[derive(Default)]
+struct Overlapping(VecDeque<Option<RecordBatch>>);
+
+impl BatchFunction for Overlapping {
+    fn calls_ahead(&self) -> usize {
+        4
+    }
+
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        self.0.push_back(Some(batch));
+        Ok(())
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        let calls = self.0.len() as i64;
+        let Some(batch) = self.0.front_mut().and_then(Option::take) else {
+            self.0.pop_front();
+            return Ok(None);
+        };
+        let counts = Int64Array::from(vec![calls; batch.num_rows()]);
+        let column: ArrayRef = Arc::new(counts);
+        Ok(Some(
+            RecordBatch::try_from_iter([("id", column)]).expect("one column"),
+        ))
+    }
+
+    fn forget_calls(&mut self) {
+        self.0.clear();
     }
 }
 

@@ -180,7 +180,11 @@ impl Guard {
 
     /// How many calls may be under way of those that the function wants.
     pub(crate) fn calls_ahead(&self, wanted: usize) -> usize {
-        if self.is_careful() { 1 } else { wanted }
+        if self.input.spec.is_careful {
+            1
+        } else {
+            wanted
+        }
     }
 
     fn is_careful(&self) -> bool {

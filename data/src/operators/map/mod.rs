@@ -31,6 +31,9 @@ pub(crate) struct Circumstances {
     pub(crate) position: Option<u64>,
     /// Rows that come out are noted, so that it matters when they do.
     pub(crate) is_noted: bool,
+    /// Whether one call is under way at a time, of all steps: a worker has died over the input, and this one may die of the call that it
+    /// has noted.
+    pub(crate) is_careful: bool,
     /// Looks after the calls.
     pub(crate) guard: Option<Guard>,
 }
@@ -47,6 +50,7 @@ pub(crate) fn open(
         input_rows,
         position,
         is_noted,
+        is_careful,
         guard,
     } = circumstances;
     let calls = function.lock().calls_ahead() as u64;
@@ -67,6 +71,7 @@ pub(crate) fn open(
             shape,
             function,
             rebatch,
+            is_careful,
             calls: VecDeque::new(),
             peeked: None,
             told: Columns::Untold(None),
@@ -79,6 +84,7 @@ struct MapStream {
     shape: Shape,
     function: SharedFunction,
     rebatch: Rebatch,
+    is_careful: bool,
     calls: VecDeque<Call>,
     /// The next output of the first call, where somebody has looked whether there is one.
     peeked: Option<RecordBatch>,
@@ -162,7 +168,10 @@ impl Drop for MapStream {
 impl MapStream {
     /// Begins as many calls as the function wants to have under way.
     fn begin_calls(&mut self) -> Result<(), TaskFailure> {
-        let ahead = self.function.lock().calls_ahead();
+        let ahead = match self.is_careful {
+            true => 1,
+            false => self.function.lock().calls_ahead(),
+        };
         while self.calls.len() < ahead {
             let Some(input) = self.rebatch.next()? else {
                 return Ok(());
