@@ -49,7 +49,22 @@ impl ExecutionLoop {
             })?;
             NotedCall::decode(note).ok()
         });
+        // The cluster tells the death of an actor whose node is lost as any other.
+        let note = note.filter(|call| !self.is_node_lost(call));
         self.failed_rows.died(worker, note, failure)
+    }
+
+    /// Whether the worker that left this note died with its node, which is not the fault of a row.
+    fn is_node_lost(&self, call: &NotedCall) -> bool {
+        if call.node.is_empty() {
+            return false;
+        }
+        self.pool
+            .is_node_lost(&call.node)
+            .unwrap_or_else(|failure| {
+                tracing::warn!(%failure, "whether a worker's node is lost cannot be asked for");
+                true
+            })
     }
 
     /// Which of its blocks a worker could not get: those that the failure names, and if it names none, any may be.

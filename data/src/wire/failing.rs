@@ -118,6 +118,9 @@ pub(crate) struct NotedCall {
     /// A sign of the rows that steps before this one have lost by then.
     #[prost(fixed64, tag = "8")]
     pub lost_before: u64,
+    /// The worker's node; empty if it has none.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub node: Bytes,
 }
 
 /// Rows that a step has left out.

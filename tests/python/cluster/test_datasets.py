@@ -25,9 +25,10 @@ def two_nodes(cluster):
 
 def replace_node(cluster):
     """Another node takes the place of the one with resource ``b``, which is killed."""
-    cluster.start_node("--num-cpus", "1", "--resources", '{"b": 2}')
+    pid = cluster.start_node("--num-cpus", "1", "--resources", '{"b": 2}')
     os.kill(cluster.node_pid, signal.SIGKILL)
     until(lambda: sum(node["Alive"] for node in aktis.nodes()) == 2, "the death of the node is noticed")
+    return pid
 
 
 def made(log):
@@ -65,6 +66,33 @@ def test_dataset_of_two_stages_survives_the_node_of_the_first(two_nodes, tmp_pat
     consumer.join(DEADLINE_S)
     assert rows == list(range(ROWS))
     assert lines(log) > ROWS // 100, "blocks were made again"
+
+
+def test_nodes_that_are_lost_are_not_the_fault_of_the_rows_that_they_worked_on(two_nodes, tmp_path):
+    """Two processes that died in calls with a row alone would have it left out, if they had not died with their nodes."""
+    gate, log = tmp_path / "gate", tmp_path / "log"
+
+    def held(batch):
+        if 7 in batch["id"]:
+            with open(log, "a") as file:
+                file.write("called\n")
+            deadline = time.monotonic() + DEADLINE_S
+            while not gate.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return batch
+
+    ds = aktis.data.range(20, override_num_blocks=1)
+    ds = ds.map_batches(held, batch_size=1, num_cpus=0, resources={"b": 1}, on_error="dead_letter")
+    rows = []
+    consumer = threading.Thread(target=lambda: rows.extend(row["id"] for row in ds.take_all()))
+    consumer.start()
+    for death in range(1, 4):
+        until(lambda: lines(log) == death, "the row is called")  # noqa: B023
+        two_nodes.node_pid = replace_node(two_nodes)
+    gate.touch()
+    consumer.join(DEADLINE_S)
+    assert rows == list(range(20))
+    assert ds.dead_letters().count() == 0
 
 
 def test_rows_that_were_made_and_not_read_survive_their_node(two_nodes, tmp_path):

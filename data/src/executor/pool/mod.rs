@@ -96,6 +96,11 @@ pub trait StagePool: Send {
         Ok(None)
     }
 
+    /// Whether the node is gone, by its id as notes have it.
+    fn is_node_lost(&self, _node: &[u8]) -> Result<bool, TaskFailure> {
+        Ok(false)
+    }
+
     /// What no notes of another execution begin with.
     fn note_prefix(&self) -> String {
         String::new()

@@ -339,6 +339,13 @@ impl StagePool for RuntimePool {
         self.runtime.kv_get(key.clone())
     }
 
+    fn is_node_lost(&self, node: &[u8]) -> Result<bool, TaskFailure> {
+        let nodes = self.runtime.nodes()?;
+        Ok(!nodes
+            .iter()
+            .any(|known| known.is_alive && known.node_id == node))
+    }
+
     fn note_prefix(&self) -> String {
         let job = self.runtime.job();
         format!("data/calls/{job}/{}", self.pool)

@@ -35,6 +35,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::operators::udf::FailedRow;
@@ -375,6 +376,7 @@ impl BegunCall {
             worker: worker.to_owned(),
             is_late: false,
             lost_before: self.lost_before,
+            node: Bytes::new(),
         }
     }
 }

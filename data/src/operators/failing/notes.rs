@@ -17,6 +17,11 @@ pub(crate) struct HeadNotes(pub(crate) Runtime);
 
 impl Notes for HeadNotes {
     fn note(&self, key: &Bytes, call: &NotedCall) -> Result<(), TaskFailure> {
+        // Whoever finds the note must know whether it was the process that died, or all of its node.
+        let call = NotedCall {
+            node: Bytes::copy_from_slice(&self.0.greeting().node_id),
+            ..call.clone()
+        };
         self.0.kv_set(key.clone(), call.encode_to_vec())
     }
 }
