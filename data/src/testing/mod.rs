@@ -264,7 +264,7 @@ impl BatchFunction for Overlapping {
     }
 }
 
-/// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 7`,
+/// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 3`, `fail at 7`,
 /// `fail six times at 7`, `panic at 7`.
 struct TestFunction {
     name: String,
@@ -302,6 +302,12 @@ impl BatchFunction for TestFunction {
                     "length",
                     Arc::new(Int64Array::from_iter_values(lengths)),
                 )]
+            }
+            "fail at 3" if ids(std::slice::from_ref(&batch)).contains(&3) => {
+                return Err(TaskFailure::new(
+                    ErrorCode::Application,
+                    "ValueError: three",
+                ));
             }
             "fail at 7" if ids(std::slice::from_ref(&batch)).contains(&7) => {
                 return Err(TaskFailure::new(

@@ -60,7 +60,7 @@ impl FailedRows {
     }
 
     /// With those of inputs that are not used up.
-    fn counts(&self, stage: usize, step: u32) -> Counts {
+    pub(super) fn counts(&self, stage: usize, step: u32) -> Counts {
         let mut counts = self.steps[stage][step as usize].counts;
         let of_stage = self.inputs.iter().filter(|((of, _), _)| *of == stage);
         for pending in of_stage.filter_map(|(_, rows)| rows.counts.get(&step)) {
