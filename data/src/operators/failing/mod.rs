@@ -12,8 +12,8 @@
 //! are the same each time). So an attempt can leave out what an earlier one has found, and gives the same blocks as that one.
 //!
 //! Behind a step that loses rows the numbers are the same only if that one loses the same rows. A sign of these goes with calls
-//! ([`Lost`]), and rows are blamed under the sign that they had. Where blocks were handed on, a function that now fails for a row of theirs is
-//! asked a few times more, and then ends the job: the row can neither stay nor go.
+//! ([`Lost`]), and rows are blamed under the sign that they had. Where blocks were handed on, a function that now fails for a row
+//! of theirs is called a few times more, and then ends the job: the row can neither stay nor go.
 //!
 //! What ends the process cannot be told by it. Of an input that a worker has died over, calls are made one at a time, and noted
 //! before they begin where the driver finds them ([`notes`]); a call that takes too long is noted by the watch, which then ends
@@ -225,7 +225,11 @@ impl Guard {
             };
             self.tell(&whole, &failed, FoundBy::of(row))?;
         }
-        let left = whole.without(|row| told.contains(&row) || blamed.contains_key(&row))?;
+        let left = if told.is_empty() && blamed.is_empty() {
+            whole
+        } else {
+            whole.without(|row| told.contains(&row) || blamed.contains_key(&row))?
+        };
         let cuts = self.cuts.range(rows).copied();
         Ok(left.cut_before(cuts))
     }
