@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::durable;
 use super::frames;
@@ -41,10 +41,9 @@ impl Book {
     }
 }
 
-/// Brings the folder of ledgers to the disk, so that a ledger is found.
-pub(super) fn sync_folder(target: &Path) -> io::Result<()> {
-    durable::sync_folder(&target.join(LEDGERS))?;
-    durable::sync_folder(target)
+/// The folders whose names find a ledger.
+pub(super) fn folders(target: &Path) -> [PathBuf; 2] {
+    [target.join(LEDGERS), target.to_owned()]
 }
 
 /// Removes a job's ledger, and the folder if it was the last.

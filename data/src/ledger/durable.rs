@@ -28,21 +28,24 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings the files to the disk, so that a name never stands for less than its rows. Side by side: one after the other, each
-/// would wait for the disk's journal.
-pub(super) fn sync_files(paths: &[&Path]) -> io::Result<()> {
-    let share = paths.len().div_ceil(SYNCS).max(1);
-    let sync = |paths: &[&Path]| paths.iter().try_for_each(|path| sync_file(path));
-    if paths.len() <= 1 {
-        return sync(paths);
+/// Brings files, and the names in folders, to the disk, so that a name never stands for less than its rows. Side by side: one after
+/// the other, each would wait for the disk's journal.
+pub(super) fn sync_together(files: &[&Path], folders: &[&Path]) -> io::Result<()> {
+    let files = files.iter().map(|&file| Unsafe::File(file));
+    let folders = folders.iter().map(|&folder| Unsafe::Names(folder));
+    let all: Vec<Unsafe<'_>> = files.chain(folders).collect();
+    let share = all.len().div_ceil(SYNCS).max(1);
+    let sync = |some: &[Unsafe<'_>]| some.iter().try_for_each(Unsafe::sync);
+    if all.len() <= 1 {
+        return sync(&all);
     }
     std::thread::scope(|scope| {
         // A thread that cannot be had fails the job, which takes its files back.
-        let syncs: Vec<_> = paths
+        let syncs: Vec<_> = all
             .chunks(share)
-            .map(|paths| {
+            .map(|some| {
                 let thread = std::thread::Builder::new().name("aktis-sync".to_owned());
-                thread.spawn_scoped(scope, move || sync(paths))
+                thread.spawn_scoped(scope, move || sync(some))
             })
             .collect::<io::Result<_>>()?;
         let mut done = syncs.into_iter().map(std::thread::ScopedJoinHandle::join);
@@ -50,6 +53,21 @@ pub(super) fn sync_files(paths: &[&Path]) -> io::Result<()> {
             done.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
         })
     })
+}
+
+/// What a power cut may take.
+enum Unsafe<'a> {
+    File(&'a Path),
+    Names(&'a Path),
+}
+
+impl Unsafe<'_> {
+    fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::File(path) => sync_file(path),
+            Self::Names(folder) => sync_folder(folder),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -388,7 +388,7 @@ impl FolderOutput {
         if !has_progress {
             return;
         }
-        match self.write_done(synced) {
+        match self.keep_done(synced) {
             // Nobody takes it back.
             Ok(()) => self.job_file = None,
             Err(error) => {
@@ -406,23 +406,30 @@ impl FolderOutput {
         })
     }
 
-    /// Says of all files that they are there (`LED-1`).
-    fn write_done(&mut self, synced: &HashSet<String>) -> io::Result<()> {
-        self.sync_files(synced)?;
-        let done = super::keeper::done(&self.target, self.done.flat(), self.files.iter().cloned());
-        let book = self.book.as_mut().ok_or_else(no_book)?;
-        book.write(Entry::Done(done))?;
-        book.sync(&self.target, &self.prefix)?;
-        book::sync_folder(&self.target)
+    fn keep_done(&mut self, synced: &HashSet<String>) -> io::Result<()> {
+        self.sync_made(synced)?;
+        self.write_done()?;
+        let book = self.book.as_ref().ok_or_else(no_book)?;
+        book.sync(&self.target, &self.prefix)
     }
 
-    fn sync_files(&self, synced: &HashSet<String>) -> io::Result<()> {
+    /// Says of all files, which are on the disk, that they are there (`LED-1`); the disk may lose this until the ledger is synced.
+    fn write_done(&mut self) -> io::Result<()> {
+        let done = super::keeper::done(&self.target, self.done.flat(), self.files.iter().cloned());
+        self.book
+            .as_mut()
+            .ok_or_else(no_book)?
+            .write(Entry::Done(done))
+    }
+
+    /// Brings to the disk what was made, and the names by which it and the ledger are found.
+    fn sync_made(&self, synced: &HashSet<String>) -> io::Result<()> {
         // What was written anew is not among them any more, by its length.
         let all = self.files.iter().chain(&self.letters);
         let others = all.map(|file| file.unfinished.as_str());
         let others = others.filter(|path| !synced.contains(*path)).map(Path::new);
-        durable::sync_files(&others.collect::<Vec<_>>())?;
-        durable::sync_folder(&self.job_folder())
+        let (job, [ledgers, target]) = (self.job_folder(), book::folders(&self.target));
+        durable::sync_together(&others.collect::<Vec<_>>(), &[&job, &ledgers, &target])
     }
 
     fn job_folder(&self) -> PathBuf {

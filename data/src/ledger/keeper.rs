@@ -107,8 +107,13 @@ impl Keeping {
         let job = self.target.join(unfinished_folder(&self.prefix));
         let files = group.iter().flat_map(|(_, files)| files);
         let paths: Vec<&Path> = files.map(|file| Path::new(&file.unfinished)).collect();
-        durable::sync_files(&paths)?;
-        durable::sync_folder(&job)?;
+        let mut folders = vec![job.clone()];
+        if !self.is_found {
+            folders.extend(book::folders(&self.target));
+        }
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        durable::sync_together(&paths, &folders)?;
+        self.is_found = true;
         let mut inputs = DoneRanges::default();
         group
             .iter()
@@ -117,10 +122,6 @@ impl Keeping {
         let entry = Entry::Done(done(&self.target, inputs.flat(), files));
         self.book.write(entry)?;
         self.book.sync(&self.target, &self.prefix)?;
-        if !self.is_found {
-            book::sync_folder(&self.target)?;
-            self.is_found = true;
-        }
         journal::remove(&job, &group.iter().map(|(input, _)| *input).collect());
         let files = group.into_iter().flat_map(|(_, files)| files);
         self.synced.extend(files.map(|file| file.unfinished));

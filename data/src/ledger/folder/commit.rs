@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -26,10 +26,9 @@ impl FolderOutput {
             let what = format!("{operation}: make the files of {target} visible");
             os_error::failure(&what, error, ErrorCode::InvalidArgument)
         };
+        self.sync_made(synced).map_err(|error| failed(&error))?;
         if self.identity.is_some() {
-            self.write_done(synced).map_err(|error| failed(&error))?;
-        } else {
-            self.sync_files(synced).map_err(|error| failed(&error))?;
+            self.write_done().map_err(|error| failed(&error))?;
         }
         if let Some(names) = &self.names {
             names.apply(&operation, &mut self.files)?;
@@ -45,7 +44,6 @@ impl FolderOutput {
         let book = self.book.as_mut().ok_or_else(no_book)?;
         book.write(Entry::Committing(committing.clone()))?;
         book.sync(&self.target, &self.prefix)?;
-        book::sync_folder(&self.target)?;
         if self.mode == SaveMode::Overwrite {
             let old = job.join(OLD_FOLDER);
             fs::create_dir_all(&old)?;
@@ -54,20 +52,20 @@ impl FolderOutput {
                 fs::rename(self.target.join(entry), old.join(entry))?;
             }
         }
-        let mut folders = HashSet::new();
+        let mut folders = HashSet::from([self.target.clone()]);
         for rename in &committing.renames {
             let path = self.target.join(&rename.path);
             if let Some(folder) = path.parent()
-                && folders.insert(folder.to_owned())
+                && !folders.contains(folder)
             {
                 fs::create_dir_all(folder)?;
+                let made = folder.ancestors().take_while(|made| *made != self.target);
+                folders.extend(made.map(Path::to_owned));
             }
             fs::rename(self.target.join(&rename.unfinished), path)?;
         }
-        folders
-            .iter()
-            .try_for_each(|folder| durable::sync_folder(folder))?;
-        durable::sync_folder(&self.target)?;
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        durable::sync_together(&[], &folders)?;
         let book = self.book.as_mut().ok_or_else(no_book)?;
         book.write(Entry::Finished(Finished {}))?;
         book.sync(&self.target, &self.prefix)?;
