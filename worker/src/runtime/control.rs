@@ -61,22 +61,27 @@ impl Runtime {
         method: &str,
         request: &Request,
     ) -> Result<Reply, TaskFailure> {
+        // The raylet answers as soon as it knows, or has waited for the head for as long as it is told to.
+        let deadline = None;
+        self.call_gcs_until(method, request, deadline, self.0.interrupt)
+    }
+
+    fn call_gcs_until<Request: Message, Reply: Message + Default>(
+        &self,
+        method: &str,
+        request: &Request,
+        deadline: Option<Instant>,
+        interrupt: fn() -> bool,
+    ) -> Result<Reply, TaskFailure> {
         self.check_open()?;
         let call = wire::GcsCall {
             method: method.to_owned(),
             body: request.encode_to_vec().into(),
         };
-        // The raylet answers as soon as it knows, or has waited for the head for as long as it is told to.
-        let deadline = None;
         match self
             .0
             .node
-            .request(
-                self.reactor(),
-                Kind::GcsCall(call),
-                deadline,
-                self.0.interrupt,
-            )?
+            .request(self.reactor(), Kind::GcsCall(call), deadline, interrupt)?
             .0
         {
             Kind::GcsReply(reply) => Reply::decode(reply.body).map_err(|error| {
@@ -101,6 +106,19 @@ impl Runtime {
         self.put_key(key.into(), value.into(), false)
     }
 
+    /// As [`Self::kv_set`], for so long at most, whatever holds the head up, and without asking for signals.
+    pub fn kv_set_within(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+        patience: Duration,
+    ) -> Result<(), TaskFailure> {
+        let request = self.to_put(key.into(), value.into(), true);
+        let deadline = Some(Instant::now() + patience);
+        self.call_gcs_until::<_, wire::KvPutReply>("KvPut", &request, deadline, || false)
+            .map(drop)
+    }
+
     /// Puts a value in the place of what the key had, for as long as this process's job needs it.
     pub fn kv_set(
         &self,
@@ -116,14 +134,23 @@ impl Runtime {
         value: bytes::Bytes,
         overwrite: bool,
     ) -> Result<(), TaskFailure> {
-        let request = wire::KvPutRequest {
+        let request = self.to_put(key, value, overwrite);
+        self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)
+            .map(drop)
+    }
+
+    fn to_put(
+        &self,
+        key: bytes::Bytes,
+        value: bytes::Bytes,
+        overwrite: bool,
+    ) -> wire::KvPutRequest {
+        wire::KvPutRequest {
             key,
             value,
             overwrite,
             job_id: self.job().to_wire(),
-        };
-        self.call_gcs::<_, wire::KvPutReply>("KvPut", &request)
-            .map(drop)
+        }
     }
 
     /// Reads a key of the gcs table.
@@ -143,5 +170,22 @@ impl Runtime {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::PretendedRaylet;
+
+    #[test]
+    fn key_that_nobody_keeps_is_given_up_at_its_deadline() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = PretendedRaylet::new(folder.path()).expect("a raylet");
+        let (runtime, _silent) = node.join().expect("joined");
+        let failure = runtime
+            .kv_set_within("key", "value", Duration::from_millis(50))
+            .expect_err("nobody answers");
+        assert_eq!(failure.code, ErrorCode::Timeout);
     }
 }

@@ -111,14 +111,14 @@ impl State {
     }
 }
 
-/// Notes what the process died of, and ends it.
+/// Notes what the process died of, and ends it, noted or not.
 fn end_process(late: &Late) {
     let Late { call, input, .. } = late;
     let note = NotedCall {
         is_late: true,
         ..call.noted(&input.worker)
     };
-    if let Err(failure) = input.notes.note(&input.spec.note_key, &note) {
+    if let Err(failure) = input.notes.note_last(&input.spec.note_key, &note) {
         tracing::warn!(%failure, "a call takes too long, and nobody can be told of which rows");
     }
     let own = rustix::process::getpid();
