@@ -5,7 +5,6 @@ use aktis_worker::TaskFailure;
 use super::failed_rows::read_by_step;
 use super::main_loop::ExecutionLoop;
 use crate::executor::core::event::WorkerKey;
-use crate::ledger::FolderOutput;
 use crate::sinks::write_letters;
 use crate::wire::spec::Report;
 
@@ -24,7 +23,8 @@ impl ExecutionLoop {
         self.letters.lock().add(letters, self.pool.as_ref())
     }
 
-    /// All rows have come, or the job has failed: those that were put aside go where they are looked for.
+    /// All rows have come, or the job has failed: those that were put aside are written where they are looked for. Files in a
+    /// folder of their own are hidden until [`close_letters`](Self::close_letters).
     pub(super) fn end_letters(
         &mut self,
         outcome: Result<(), TaskFailure>,
@@ -56,9 +56,81 @@ impl ExecutionLoop {
             return Ok(());
         }
         output.add(0, files);
-        match self.letters_output.take() {
-            Some(output) => FolderOutput::close(output, Ok(()), None),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// If the output is whole, so are the files of rows that were put aside elsewhere; if not, there are none.
+    pub(super) fn close_letters(
+        &mut self,
+        outcome: Result<(), TaskFailure>,
+    ) -> Result<(), TaskFailure> {
+        let output = self.letters_output.take();
+        outcome?;
+        let has_letters = !self.is_cancelled && !self.letters.lock().blocks().is_empty();
+        match output {
+            Some(output) if has_letters => output.close(Ok(()), None),
+            _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::executor::pool::InProcessPool;
+    use crate::executor::{ExecutionOptions, LettersFolder};
+    use crate::plan::{Dataset, FailurePolicy, OnError};
+    use crate::sinks::{ParquetOutput, Sink};
+    use crate::testing::test_map;
+    use crate::{Execution, SaveMode};
+
+    /// What lies in the folder and is not hidden.
+    fn seen(folder: &Path) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.expect("is read").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| !name.starts_with(['.', '_'])).collect()
+    }
+
+    /// Writes rows to `out` in the folder, and one that fails to `dead`; whether that went well.
+    fn write(folder: &Path) -> bool {
+        let text = |name: &str| folder.join(name).display().to_string();
+        let mut spec = test_map("fail at 7");
+        spec.failures = FailurePolicy {
+            on_error: Some(OnError::DeadLetter),
+            ..FailurePolicy::default()
+        };
+        let dataset = Dataset::range(50).and_then(|all| all.map(spec));
+        let options = ExecutionOptions {
+            letters_folder: Some(LettersFolder {
+                folder: text("dead"),
+                prefix: "d".to_owned(),
+            }),
+            ..ExecutionOptions::default()
+        };
+        let mut output = ParquetOutput::new(text("out"), "p");
+        output.mode = SaveMode::Append;
+        let pool = Box::new(InProcessPool::new(1));
+        let sink = Sink::Parquet(output);
+        let dataset = dataset.expect("maps");
+        let execution = Execution::start(&dataset, &sink, pool, &options).expect("starts");
+        execution.collect().is_ok()
+    }
+
+    #[test]
+    fn rows_elsewhere_are_not_seen_where_the_output_fails() {
+        let good = tempfile::tempdir().expect("a folder");
+        assert!(write(good.path()));
+        let files = seen(&good.path().join("out"));
+        assert_eq!(seen(&good.path().join("dead")).len(), 1);
+        // A folder that is not empty lies where a file of it is to be.
+        let bad = tempfile::tempdir().expect("a folder");
+        let obstacle = bad.path().join("out").join(&files[0]).join("x");
+        std::fs::create_dir_all(obstacle).expect("makes");
+        assert!(!write(bad.path()));
+        assert_eq!(seen(&bad.path().join("dead")), Vec::<String>::new());
     }
 }

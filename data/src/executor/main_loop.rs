@@ -199,6 +199,7 @@ impl ExecutionLoop {
             }
             None => outcome,
         };
+        let outcome = self.close_letters(outcome);
         self.publish();
         {
             let mut stats = self.stats.lock();
