@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use aktis_common::error::ErrorCode;
-use aktis_inference::{BucketingEmbedder, PendingBatch, TextEmbedderSpec};
+use aktis_inference::{BucketingEmbedder, EmbedError, PendingBatch, TextEmbedderSpec};
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
@@ -56,7 +56,9 @@ pub(crate) struct EmbedFunction {
 impl EmbedFunction {
     /// Loads the model.
     pub(crate) fn load(spec: TextEmbedderSpec) -> Result<Self, TaskFailure> {
-        let embedder = spec.start().map_err(|error| failure(&error))?;
+        let embedder = spec
+            .start()
+            .map_err(|error| failure(ErrorCode::InvalidArgument, &error))?;
         Ok(Self {
             embedder,
             under_way: VecDeque::new(),
@@ -73,7 +75,7 @@ impl BatchFunction for EmbedFunction {
         let pending = self
             .embedder
             .submit(batch)
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| failed_call(&error))?;
         self.under_way.push_back(Some(pending));
         Ok(())
     }
@@ -86,7 +88,7 @@ impl BatchFunction for EmbedFunction {
         let batch = pending.wait().map_err(|error| {
             // The call is over.
             self.under_way.pop_front();
-            failure(&error)
+            failed_call(&error)
         })?;
         // The text passes by; only the last column is new.
         let vectors = batch.project(&[batch.num_columns() - 1]).map_err(|error| {
@@ -100,7 +102,45 @@ impl BatchFunction for EmbedFunction {
     }
 }
 
-fn failure(error: &dyn std::error::Error) -> TaskFailure {
+/// Rows are guilty of what they are; a model that does not work ends the job, or it would lose them all.
+fn failed_call(error: &EmbedError) -> TaskFailure {
+    let code = match error {
+        EmbedError::ColumnMissing { .. }
+        | EmbedError::ColumnType { .. }
+        | EmbedError::ColumnTaken { .. }
+        | EmbedError::Tokenize { .. } => ErrorCode::InvalidArgument,
+        EmbedError::Encode { .. }
+        | EmbedError::Assemble { .. }
+        | EmbedError::Thread { .. }
+        | EmbedError::Panicked { .. }
+        | EmbedError::Closed => ErrorCode::Internal,
+    };
+    failure(code, error)
+}
+
+fn failure(code: ErrorCode, error: &dyn std::error::Error) -> TaskFailure {
     let text = aktis_inference::explain(error);
-    TaskFailure::new(ErrorCode::InvalidArgument, format!("TextEmbedder: {text}"))
+    TaskFailure::new(code, format!("TextEmbedder: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::failing::is_of_rows;
+
+    #[test]
+    fn model_that_does_not_work_is_not_its_rows_fault() {
+        let wrong = EmbedError::ColumnMissing {
+            column: "text".to_owned(),
+            available: Vec::new(),
+        };
+        assert!(is_of_rows(&failed_call(&wrong)));
+        let panicked = EmbedError::Panicked {
+            thread: "aktis-encode-0".to_owned(),
+            message: "no memory".to_owned(),
+        };
+        for broken in [panicked, EmbedError::Closed] {
+            assert!(!is_of_rows(&failed_call(&broken)), "{broken}");
+        }
+    }
 }
