@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
@@ -59,6 +60,24 @@ pub fn data_bytes(batch: &RecordBatch) -> u64 {
         .iter()
         .map(|column| column_bytes(column) as u64)
         .sum()
+}
+
+/// A copy of the rows of `batch` that holds no others of the buffers that they are a slice of.
+pub(crate) fn alone(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
+    let copy = concat_batches(&batch.schema(), [batch, &batch.slice(0, 0)])?;
+    let columns = copy.columns().iter().map(without_others).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(copy.num_rows()));
+    RecordBatch::try_new_with_options(copy.schema(), columns, &options)
+}
+
+/// Views share the texts of the batch that they were copied from, and hold on to all of them.
+fn without_others(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        _ => Arc::clone(column),
+    }
 }
 
 /// The rows of `batches` as one Arrow IPC stream.
@@ -145,5 +164,13 @@ mod tests {
     fn slice_counts_only_its_own_bytes() {
         let whole = batch(1000);
         assert!(data_bytes(&whole.slice(0, 10)) < data_bytes(&whole) / 50);
+    }
+
+    #[test]
+    fn rows_alone_hold_none_of_the_others() {
+        let whole = batch(1000);
+        let row = alone(&whole.slice(500, 1)).expect("copies");
+        assert_eq!(row, whole.slice(500, 1));
+        assert!(row.get_array_memory_size() < whole.get_array_memory_size() / 10);
     }
 }

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
-use super::stream::BatchStream;
+use super::stream::{BatchStream, is_pause};
 use crate::columns::conform;
 use crate::error::{first_line, quoted};
 use crate::graph::{NamedExpression, Operator};
@@ -70,6 +70,9 @@ pub(crate) struct BoundExpression {
 impl BatchStream for RelationalStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         while let Some(batch) = self.input.next()? {
+            if is_pause(&batch) {
+                return Ok(Some(batch));
+            }
             let first_row = self.next_row;
             self.next_row += i64::try_from(batch.num_rows()).unwrap_or(0);
             let batch = self.bind(&batch.schema())?.apply(&batch, first_row)?;

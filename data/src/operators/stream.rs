@@ -2,11 +2,13 @@
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 
 /// Batches one after another; ends with `None` or at the first failure.
 pub(crate) trait BatchStream: Send {
@@ -37,6 +39,19 @@ impl BatchStream for Box<dyn BatchStream> {
     fn position_before(&self) -> Option<u64> {
         (**self).position_before()
     }
+}
+
+/// Only pauses have these columns.
+static PAUSE: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(Schema::empty()));
+
+/// Not a row, and no word of columns: whoever pulls is to do what else there is, and pull again.
+pub(crate) fn pause() -> RecordBatch {
+    RecordBatch::new_empty(Arc::clone(&PAUSE))
+}
+
+/// Whether it is a [`pause`], and no batch.
+pub(crate) fn is_pause(batch: &RecordBatch) -> bool {
+    Arc::ptr_eq(batch.schema_ref(), &PAUSE)
 }
 
 /// Batches that are there already.

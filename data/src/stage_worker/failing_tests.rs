@@ -36,10 +36,14 @@ fn worker(name: &str) -> StageWorker {
 
 fn worker_of(maps: &[MapSpec]) -> StageWorker {
     let map = |spec| Operator::Map(MapCall::of(spec));
+    worker_with(maps.iter().map(map).collect())
+}
+
+fn worker_with(steps: Vec<Operator>) -> StageWorker {
     let task = StageTask {
         name: "Read->Map".to_owned(),
         source: handed_on(),
-        steps: maps.iter().map(map).collect(),
+        steps,
         sink: None,
         block_bytes: BLOCK_BYTES,
         row_limit: None,
@@ -64,6 +68,28 @@ fn run_in(
     mut worker: StageWorker,
     input: InputSpec,
 ) -> Result<(Vec<Vec<i64>>, Vec<u64>), TaskFailure> {
+    begin(&mut worker, input);
+    let (mut blocks, mut failed) = (Vec::new(), Vec::new());
+    loop {
+        let (report, block) = worker.pull()?;
+        failed.extend(told(&report));
+        if let Some(block) = block {
+            let (_, batches) = crate::block::decode(block).expect("is a block");
+            blocks.push(ids(&batches));
+        }
+        if report.is_last {
+            return Ok((blocks, failed));
+        }
+    }
+}
+
+fn told(report: &Report) -> Vec<u64> {
+    let failed = report.failed.iter();
+    failed.flat_map(|told| told.rows.clone()).collect()
+}
+
+/// The worker is given fifty rows.
+fn begin(worker: &mut StageWorker, input: InputSpec) {
     let batch = rows(0, 50);
     let part = BlockPart {
         first_row: 0,
@@ -76,18 +102,6 @@ fn run_in(
     };
     let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
     worker.start(input, vec![stream]).expect("begins");
-    let (mut blocks, mut failed) = (Vec::new(), Vec::new());
-    loop {
-        let (report, block) = worker.pull()?;
-        failed.extend(report.failed.iter().flat_map(|told| told.rows.clone()));
-        if let Some(block) = block {
-            let (_, batches) = crate::block::decode(block).expect("is a block");
-            blocks.push(ids(&batches));
-        }
-        if report.is_last {
-            return Ok((blocks, failed));
-        }
-    }
 }
 
 #[test]
@@ -277,4 +291,62 @@ fn a_failure_that_is_not_of_rows_still_ends_the_job() {
         Execution::start(&dataset.expect("maps"), &Sink::Consumer, pool, &options).expect("starts");
     let failure = execution.collect().expect_err("there is no such column");
     assert!(failure.message.contains("nothing"), "{failure}");
+}
+
+#[test]
+fn rows_that_failed_are_told_while_no_other_row_comes() {
+    let steps = vec![
+        Operator::Map(MapCall::of(&failing("fail slowly", 16))),
+        Operator::Drop(vec!["data".to_owned()]),
+    ];
+    let mut worker = worker_with(steps);
+    begin(&mut worker, InputSpec::default());
+    let mut all = Vec::new();
+    let mut pulls = 0;
+    loop {
+        let (report, block) = worker.pull().expect("goes on");
+        assert!(block.is_none());
+        all.extend(told(&report));
+        pulls += 1;
+        if report.is_last {
+            break;
+        }
+        assert!(!report.failed.is_empty(), "why else does it end");
+    }
+    assert_eq!(all, (0..50).collect::<Vec<u64>>());
+    // There are a hundred calls of 25 ms.
+    assert!(pulls > 2, "{pulls}");
+}
+
+#[test]
+fn more_rows_than_may_fail_are_told_at_once() {
+    let with_limit = |max_errors, max_errored_batches| {
+        let mut spec = failing("fail", 16);
+        spec.failures.max_errors = max_errors;
+        spec.failures.max_errored_batches = max_errored_batches;
+        let mut worker = worker_of(&[spec]);
+        begin(&mut worker, InputSpec::default());
+        let (report, block) = worker.pull().expect("tells the rows");
+        assert!(block.is_none() && !report.is_last);
+        worker.pull().expect_err("nothing comes behind them");
+        told(&report)
+    };
+    assert_eq!(with_limit(Some(2), None), [0, 1, 2]);
+    assert_eq!(with_limit(None, Some(1)), (0..17).collect::<Vec<u64>>());
+}
+
+#[test]
+fn job_over_its_limit_ends_with_what_failed_until_then() {
+    let mut spec = failing("fail", 16);
+    spec.failures.max_errors = Some(2);
+    let dataset = Dataset::range(1000).and_then(|all| all.map(spec));
+    let options = ExecutionOptions::default();
+    let pool = Box::new(InProcessPool::new(1));
+    let execution =
+        Execution::start(&dataset.expect("maps"), &Sink::Consumer, pool, &options).expect("starts");
+    let failure = execution.collect().expect_err("too many");
+    let text = "3 rows have failed of the 256 that came so far, more than max_errors=2";
+    assert!(failure.message.contains(text), "{failure}");
+    let letters = execution.dead_letters();
+    assert_eq!(letters.iter().map(|block| block.rows).sum::<u64>(), 3);
 }

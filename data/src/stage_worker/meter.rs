@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 
 use crate::block::data_bytes;
 use crate::operators::group::GroupMeters;
-use crate::operators::stream::BatchStream;
+use crate::operators::stream::{BatchStream, is_pause};
 use crate::wire::spec::StepReport;
 
 /// Counters of one step; times include the steps that it pulls from on the same thread.
@@ -70,7 +70,9 @@ pub(crate) struct Metered {
 impl BatchStream for Metered {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         let result = self.meter.timed(|| self.inner.next());
-        if let Ok(Some(batch)) = &result {
+        if let Ok(Some(batch)) = &result
+            && !is_pause(batch)
+        {
             self.meter.count(batch);
         }
         result

@@ -241,6 +241,7 @@ impl StageWorker {
             Arc::clone(&self.name),
             Arc::clone(&self.notes),
             Arc::clone(&self.watch),
+            !input.wanted_blocks.is_empty(),
         );
         Ok(Some((Arc::new(failing), places.map(Arc::new))))
     }
@@ -282,7 +283,8 @@ impl StageWorker {
                     let guarded = failing.as_ref().filter(|_| call.failures.is_guarded());
                     let guard = guarded.map(|(failing, _)| {
                         let number = u32::try_from(index).unwrap_or(u32::MAX);
-                        Guard::new(failing, number, &call.name, call.failures, places.clone())
+                        let behind = &self.task.steps[index + 1..];
+                        Guard::new(failing, number, call, places.clone(), behind)
                     });
                     let circumstances = Circumstances {
                         block_bytes: self.task.block_bytes,

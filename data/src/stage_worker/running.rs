@@ -17,7 +17,7 @@ use crate::block;
 use crate::operators::blocks::CutBlock;
 use crate::operators::failing::FailingInput;
 use crate::operators::fragment::HotKeys;
-use crate::operators::stream::BatchStream;
+use crate::operators::stream::{BatchStream, is_pause};
 use crate::wire::spec::Report;
 
 /// A worker with a sink has no blocks to show; it reports at least this often.
@@ -51,10 +51,25 @@ pub(super) struct RunningInput {
 impl RunningInput {
     /// Goes on until there is a block, or the end, or progress to tell.
     pub(super) fn advance(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
-        let (mut report, block) = self.go_on()?;
-        if let Some(failing) = &self.failing {
-            report.failed = failing.take_found()?;
+        let Some(failing) = self.failing.clone() else {
+            return self.go_on();
+        };
+        if let Some(failure) = failing.over_limit() {
+            return Err(failure);
         }
+        let (mut report, block) = match self.go_on() {
+            // Whom they are told ends the job, and keeps them.
+            Err(_) if failing.over_limit().is_some() => {
+                let steps = self.meters.take_report();
+                let report = Report {
+                    steps,
+                    ..Report::default()
+                };
+                (report, None)
+            }
+            outcome => outcome?,
+        };
+        report.failed = failing.take_found()?;
         Ok((report, block))
     }
 
@@ -92,40 +107,54 @@ impl RunningInput {
                 self.output.close();
                 continue;
             };
-            self.seen.see(&batch.schema());
-            let batch = self.limit(batch);
-            match &mut self.output {
-                Output::Blocks(cutter) => cutter.push(batch),
-                Output::Partitions(cutter) => cutter.push(batch)?,
-                Output::Sink(sink) => {
-                    let rows = batch.num_rows() as u64;
-                    rows_sunk += rows;
-                    let noting = self.noting.as_mut().filter(|_| !is_noted);
-                    let noted = noting.map(|noting| (noting, batch.clone()));
-                    self.meters.in_sink(rows, || sink.write(batch))?;
-                    if let Some((noting, batch)) = noted
-                        && !noting.took(
-                            batch,
-                            self.stream.position_before(),
-                            self.stream.position(),
-                        )
-                    {
-                        self.noting = None;
-                    }
-                    if began.elapsed() >= REPORT_INTERVAL {
-                        let steps = self.meters.take_report();
-                        return Ok((
-                            Report {
-                                rows: rows_sunk,
-                                steps,
-                                ..Report::default()
-                            },
-                            None,
-                        ));
-                    }
-                }
+            if !is_pause(&batch) {
+                rows_sunk += self.take(batch, is_noted)?;
+            }
+            if self.is_time_to_report(began) {
+                let steps = self.meters.take_report();
+                return Ok((
+                    Report {
+                        rows: rows_sunk,
+                        steps,
+                        ..Report::default()
+                    },
+                    None,
+                ));
             }
         }
+    }
+
+    fn is_time_to_report(&self, began: Instant) -> bool {
+        let is_sink = matches!(self.output, Output::Sink(_));
+        is_sink && began.elapsed() >= REPORT_INTERVAL
+            || self
+                .failing
+                .as_ref()
+                .is_some_and(|failing| failing.is_due())
+    }
+
+    /// Rows go where they belong; how many of them a sink took. `is_noted`: an earlier attempt has made them.
+    fn take(&mut self, batch: RecordBatch, is_noted: bool) -> Result<u64, TaskFailure> {
+        self.seen.see(&batch.schema());
+        let batch = self.limit(batch);
+        let sink = match &mut self.output {
+            Output::Blocks(cutter) => {
+                cutter.push(batch);
+                return Ok(0);
+            }
+            Output::Partitions(cutter) => return cutter.push(batch).map(|()| 0),
+            Output::Sink(sink) => sink,
+        };
+        let rows = batch.num_rows() as u64;
+        let noting = self.noting.as_mut().filter(|_| !is_noted);
+        let noted = noting.map(|noting| (noting, batch.clone()));
+        self.meters.in_sink(rows, || sink.write(batch))?;
+        if let Some((noting, batch)) = noted
+            && !noting.took(batch, self.stream.position_before(), self.stream.position())
+        {
+            self.noting = None;
+        }
+        Ok(rows)
     }
 
     fn limit(&mut self, batch: RecordBatch) -> RecordBatch {

@@ -324,6 +324,11 @@ impl BatchFunction for TestFunction {
                     "ValueError: by chance",
                 ));
             }
+            "fail" => return Err(TaskFailure::new(ErrorCode::Application, "ValueError: no")),
+            "fail slowly" => {
+                std::thread::sleep(std::time::Duration::from_millis(25));
+                return Err(TaskFailure::new(ErrorCode::Application, "ValueError: no"));
+            }
             "panic at 7" if ids(std::slice::from_ref(&batch)).contains(&7) => panic!("seven"),
             _ => vec![batch],
         };

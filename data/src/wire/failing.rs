@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::plan::{FailurePolicy, OnError};
 
-/// As [`FailurePolicy`](crate::plan::FailurePolicy), as far as workers need it: limits are the driver's.
+/// As [`FailurePolicy`](crate::plan::FailurePolicy), as far as workers need it: shares are the driver's.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct FailuresSpec {
     /// What the step does.
@@ -16,6 +16,12 @@ pub struct FailuresSpec {
     /// How long a call may take; 0: as long as it likes.
     #[prost(uint64, tag = "2")]
     pub timeout_nanos: u64,
+    /// How many rows of the step may fail.
+    #[prost(uint64, optional, tag = "3")]
+    pub max_errors: Option<u64>,
+    /// Of how many batches.
+    #[prost(uint64, optional, tag = "4")]
+    pub max_errored_batches: Option<u64>,
 }
 
 /// As [`OnError`](crate::plan::OnError).
@@ -153,6 +159,8 @@ pub(super) fn encode(policy: &FailurePolicy) -> FailuresSpec {
     FailuresSpec {
         on_error: on_error.into(),
         timeout_nanos: u64::try_from(timeout).unwrap_or(u64::MAX),
+        max_errors: policy.max_errors,
+        max_errored_batches: policy.max_errored_batches,
     }
 }
 
@@ -164,6 +172,8 @@ pub(super) fn decode(spec: FailuresSpec) -> FailurePolicy {
             OnErrorKind::DeadLetter => OnError::DeadLetter,
         }),
         timeout: (spec.timeout_nanos > 0).then(|| Duration::from_nanos(spec.timeout_nanos)),
+        max_errors: spec.max_errors,
+        max_errored_batches: spec.max_errored_batches,
         ..FailurePolicy::default()
     }
 }

@@ -11,7 +11,7 @@ use super::{NewLetters, decode};
 use crate::block::{self, BlockHandle, data_bytes};
 use crate::columns::conform;
 use crate::executor::pool::{BlockReader, StagePool};
-use crate::operators::failing::letters::common_schema;
+use crate::operators::failing::letters::{common_schema, together};
 use crate::sources::SourceBlock;
 
 /// Letters that wait in this process to become a block.
@@ -99,33 +99,6 @@ impl LettersOfStep {
         }
         Ok(blocks)
     }
-}
-
-/// The rows of all batches as one, where they have columns that go together.
-fn together(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, TaskFailure> {
-    let schemas: Vec<SchemaRef> = batches.iter().map(RecordBatch::schema).collect();
-    let Some(schema) = common_schema(schemas.iter()) else {
-        return Ok(batches);
-    };
-    let alike: Result<Vec<RecordBatch>, _> = batches
-        .iter()
-        .map(|batch| conform(batch, &schema))
-        .collect();
-    let alike = alike.map_err(|misfit| {
-        let between = misfit.between("in one row", "in another");
-        TaskFailure::new(
-            ErrorCode::Internal,
-            format!("put rows that failed together: {between}"),
-        )
-    })?;
-    let whole = arrow::compute::concat_batches(&schema, &alike);
-    let whole = whole.map_err(|error| {
-        TaskFailure::new(
-            ErrorCode::Internal,
-            format!("put rows that failed together: {error}"),
-        )
-    })?;
-    Ok(vec![whole])
 }
 
 /// The letters of blocks, as files have them: a step each, all with the same columns where there are such.

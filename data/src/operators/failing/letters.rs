@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 
-use crate::block;
+use crate::block::{self, alone};
 use crate::columns::{conform, unify};
 use crate::operators::udf::FailedRow;
 use crate::sources::Position;
@@ -61,7 +61,7 @@ pub(super) fn encode_one(letter: &Letter<'_>) -> Result<RecordBatch, TaskFailure
     ];
     let times = TimestampMicrosecondArray::from(vec![letter.time_micros]).with_timezone("UTC");
     let columns: Vec<(&str, ArrayRef)> = vec![
-        (ROW, row_of(letter)),
+        (ROW, row_of(letter)?),
         ("position", Arc::new(structure(place))),
         ("operator", text(letter.operator)),
         ("error", text(&failed.error)),
@@ -81,13 +81,14 @@ pub(super) fn encode_one(letter: &Letter<'_>) -> Result<RecordBatch, TaskFailure
 }
 
 /// The row itself. What has no columns is known by its number alone.
-fn row_of(letter: &Letter<'_>) -> ArrayRef {
+fn row_of(letter: &Letter<'_>) -> Result<ArrayRef, TaskFailure> {
     let row = letter.rows.slice(letter.failed.position, 1);
     if row.num_columns() == 0 {
         let number = i64::try_from(letter.input_row).unwrap_or(i64::MAX);
         let number: ArrayRef = Arc::new(Int64Array::from(vec![number]));
-        return Arc::new(structure(vec![("input_row", number)]));
+        return Ok(Arc::new(structure(vec![("input_row", number)])));
     }
+    let row = alone(&row).map_err(|error| broken("copy a row that failed", &error))?;
     // What is empty in all rows of a file may be null in another.
     let schema = row.schema();
     let fields = schema.fields().iter().map(|field| {
@@ -95,7 +96,8 @@ fn row_of(letter: &Letter<'_>) -> ArrayRef {
         field.clone().with_nullable(true)
     });
     let fields: Fields = fields.collect();
-    Arc::new(StructArray::new(fields, row.columns().to_vec(), None))
+    let columns = row.columns().to_vec();
+    Ok(Arc::new(StructArray::new(fields, columns, None)))
 }
 
 fn structure(columns: Vec<(&str, ArrayRef)>) -> StructArray {
@@ -115,27 +117,43 @@ pub(crate) fn common_schema<'a>(
     schemas.try_fold(first, |all, one| unify(&all, one).ok())
 }
 
-/// Letters of one step as an Arrow stream; nothing, if there are none.
-pub(super) fn encode(letters: &[RecordBatch]) -> Result<Bytes, TaskFailure> {
+/// The rows of all batches as one, where they have columns that go together; if not, those with the same columns.
+pub(crate) fn together(letters: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, TaskFailure> {
     let schemas: Vec<SchemaRef> = letters.iter().map(RecordBatch::schema).collect();
-    let Some(first) = schemas.first() else {
-        return Ok(Bytes::new());
-    };
-    let wrong = |error: &dyn std::fmt::Display| {
-        TaskFailure::new(
-            ErrorCode::Internal,
-            format!("write down rows that failed: {error}"),
-        )
-    };
-    // Rows of one step and one input have columns that go together, or its blocks would not.
-    let schema = common_schema(schemas.iter()).unwrap_or_else(|| Arc::clone(first));
-    let alike: Result<Vec<RecordBatch>, _> = letters
-        .iter()
-        .map(|letter| conform(letter, &schema))
-        .collect();
-    let alike = alike.map_err(|misfit| wrong(&misfit.between("in one row", "in another")))?;
-    let whole = arrow::compute::concat_batches(&schema, &alike).map_err(|error| wrong(&error))?;
-    block::encode(&schema, &[whole]).map_err(|error| wrong(&error))
+    if let Some(schema) = common_schema(schemas.iter()) {
+        let alike: Result<Vec<RecordBatch>, _> = letters
+            .iter()
+            .map(|letter| conform(letter, &schema))
+            .collect();
+        // What the types allow, the values may not.
+        if let Ok(alike) = alike {
+            return joined(&alike).map(|whole| vec![whole]);
+        }
+    }
+    let mut forms: Vec<Vec<RecordBatch>> = Vec::new();
+    for letter in letters {
+        let is_alike = |form: &&mut Vec<RecordBatch>| form[0].schema() == letter.schema();
+        match forms.iter_mut().find(is_alike) {
+            Some(form) => form.push(letter),
+            None => forms.push(vec![letter]),
+        }
+    }
+    forms.iter().map(|form| joined(form)).collect()
+}
+
+/// The rows of batches with the same columns.
+fn joined(letters: &[RecordBatch]) -> Result<RecordBatch, TaskFailure> {
+    arrow::compute::concat_batches(&letters[0].schema(), letters)
+        .map_err(|error| broken("put rows that failed together", &error))
+}
+
+/// Letters of one step as Arrow streams, as few as their columns allow.
+pub(super) fn encode(letters: Vec<RecordBatch>) -> Result<Vec<Bytes>, TaskFailure> {
+    let encoded = together(letters)?.into_iter().map(|whole| {
+        block::encode(&whole.schema(), std::slice::from_ref(&whole))
+            .map_err(|error| broken("write down rows that failed", &error))
+    });
+    encoded.collect()
 }
 
 /// Reads what [`encode`] wrote.
@@ -194,5 +212,29 @@ mod tests {
             pair("ValueError", "Map(f) gave: x")
         );
         assert_eq!(class("KeyError: "), pair("KeyError", ""));
+    }
+
+    /// A row of one column.
+    fn letter(column: ArrayRef) -> RecordBatch {
+        let row = structure(vec![("value", column)]);
+        RecordBatch::try_from_iter([(ROW, Arc::new(row) as ArrayRef)]).expect("one column")
+    }
+
+    #[test]
+    fn letters_whose_rows_do_not_go_together_lie_apart() {
+        let number = |number| letter(Arc::new(Int64Array::from(vec![number])));
+        let text = letter(Arc::new(StringArray::from(vec!["three"])));
+        let times = TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC");
+        let mixed = vec![number(1), text, letter(Arc::new(times)), number(4)];
+        let streams = encode(mixed).expect("writes");
+        let rows: Vec<usize> = streams
+            .into_iter()
+            .map(|stream| {
+                let batches = decode(stream).expect("reads");
+                batches.iter().map(RecordBatch::num_rows).sum()
+            })
+            .collect();
+        assert_eq!(rows, [2, 1, 1]);
+        assert!(encode(Vec::new()).expect("nothing").is_empty());
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod letters;
 mod lost;
 pub(crate) mod notes;
 mod piece;
+mod untold;
 mod watch;
 
 pub(crate) use piece::CallPiece;
@@ -38,6 +39,8 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::graph::{MapCall, Operator};
+use crate::operators::stream::pause;
 use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
 use crate::sources::Places;
@@ -45,6 +48,7 @@ use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, ToldRows};
 use letters::Letter;
 use lost::{Lost, LostOfStep};
 use notes::Notes;
+use untold::Untold;
 
 /// Calls with a row alone that an earlier attempt had done, and this one fails for, until it is believed.
 const TRIES_IN_REPEATS: u32 = 3;
@@ -61,18 +65,11 @@ pub(crate) struct FailingInput {
     pub(crate) notes: Arc<dyn Notes>,
     /// Ends the process if a call takes too long.
     pub(crate) watch: Arc<Watch>,
-    found: Mutex<BTreeMap<u32, Found>>,
+    /// It works for blocks that were lost: no limits hold for it, its rows are counted already.
+    pub(crate) is_rerun: bool,
+    untold: Mutex<Untold>,
+    over_limit: Mutex<Option<TaskFailure>>,
     lost: Lost,
-}
-
-/// Rows of a step that nobody has been told of.
-#[derive(Default)]
-struct Found {
-    rows: Vec<u64>,
-    batches: u64,
-    letters: Vec<RecordBatch>,
-    operator: String,
-    last: String,
 }
 
 impl FailingInput {
@@ -82,6 +79,7 @@ impl FailingInput {
         worker: Arc<str>,
         notes: Arc<dyn Notes>,
         watch: Arc<Watch>,
+        is_rerun: bool,
     ) -> Self {
         Self {
             spec,
@@ -89,41 +87,42 @@ impl FailingInput {
             worker,
             notes,
             watch,
-            found: Mutex::default(),
+            is_rerun,
+            untold: Mutex::default(),
+            over_limit: Mutex::default(),
             lost: Lost::default(),
         }
     }
 
     /// Fails if a row was found: for blocks that are made again, and are to have the rows that they had.
     pub(crate) fn check_nothing_found(&self) -> Result<(), TaskFailure> {
-        let found = self.found.lock();
-        let Some(found) = found.values().next() else {
+        let Some((operator, last)) = self.untold.lock().any() else {
             return Ok(());
         };
         Err(TaskFailure::new(
             ErrorCode::Application,
             format!(
-                "{}: an input was run again after its worker or its blocks had been lost, and the function failed for a row that it had \
+                "{operator}: an input was run again after its worker or its blocks had been lost, and the function failed for a row that it had \
                  done the first time, and whose results were handed on: a function that rows are left out of must fail for the same \
-                 rows each time. It failed with {}",
-                found.operator, found.last
+                 rows each time. It failed with {last}"
             ),
         ))
     }
 
     /// What was found since this was last asked.
     pub(crate) fn take_found(&self) -> Result<Vec<ToldRows>, TaskFailure> {
-        let found = std::mem::take(&mut *self.found.lock());
-        let told = |(step, found): (u32, Found)| {
-            Ok(ToldRows {
-                step,
-                rows: found.rows,
-                batches: found.batches,
-                letters: letters::encode(&found.letters)?,
-                last: found.last,
-            })
-        };
-        found.into_iter().map(told).collect()
+        let untold = std::mem::take(&mut *self.untold.lock());
+        untold.into_told()
+    }
+
+    /// Whether what was found should be told now, block or none; not where blocks are repeated, which show whether it may be.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.spec.is_repeat && !self.is_rerun && self.untold.lock().is_due()
+    }
+
+    /// Why nothing more comes of this input, if it alone has more rows that failed than may.
+    pub(crate) fn over_limit(&self) -> Option<TaskFailure> {
+        self.over_limit.lock().clone()
     }
 }
 
@@ -143,16 +142,21 @@ pub(crate) struct Guard {
     errored_batch: Option<u64>,
     /// Rows that were left out of batches which were not handed on yet.
     lost: LostOfStep,
+    /// Whether whoever pulls can be given a pause.
+    may_pause: bool,
+    /// Rows and batches that this attempt has told of.
+    failed_rows: u64,
+    failed_batches: u64,
 }
 
 impl Guard {
-    /// The guard of a step. `places`: where the rows that come to it lie, if that is known.
+    /// The guard of a step. `places`: where the rows that come to it lie, if that is known. `behind`: the steps behind it.
     pub(crate) fn new(
         input: &Arc<FailingInput>,
         step: u32,
-        name: &str,
-        policy: FailurePolicy,
+        call: &MapCall,
         places: Option<Arc<Places>>,
+        behind: &[Operator],
     ) -> Self {
         let FailingSpec {
             told, blamed, cuts, ..
@@ -162,8 +166,8 @@ impl Guard {
         Self {
             input: Arc::clone(input),
             step,
-            name: name.to_owned(),
-            policy,
+            name: call.name.clone(),
+            policy: call.failures,
             places,
             told: told.iter().filter(of_step).map(|row| row.row).collect(),
             blamed: blamed.map(|row| (row.row.row, row.clone())).collect(),
@@ -171,12 +175,20 @@ impl Guard {
             batches: 0,
             errored_batch: None,
             lost: LostOfStep::default(),
+            may_pause: behind.iter().all(passes_pauses),
+            failed_rows: 0,
+            failed_batches: 0,
         }
     }
 
     /// Whether rows may be left out.
     pub(crate) fn loses_rows(&self) -> bool {
         self.policy.loses_rows()
+    }
+
+    /// A pause, if rows that failed should be told now, and not only when another one has not failed.
+    pub(crate) fn pause(&self) -> Option<RecordBatch> {
+        (self.may_pause && self.input.is_due()).then(pause)
     }
 
     /// How many calls may be under way of those that the function wants.
@@ -309,14 +321,29 @@ impl Guard {
                 })
             })
             .transpose()?;
-        let mut found = self.input.found.lock();
-        let found = found.entry(self.step).or_default();
-        found.rows.push(row);
-        found.batches += u64::from(is_new);
-        found.letters.extend(letter);
-        found.operator.clone_from(&self.name);
-        found.last = format!("{}: {}", failed.error, failed.message);
-        Ok(())
+        let last = format!("{}: {}", failed.error, failed.message);
+        let mut untold = self.input.untold.lock();
+        untold.add((self.step, &self.name), row, is_new, letter, last);
+        drop(untold);
+        self.failed_rows += 1;
+        self.failed_batches += u64::from(is_new);
+        self.check_limits()
+    }
+
+    /// More of this input alone than may fail in the whole job end it at once. The driver, to which they are told, says so.
+    fn check_limits(&self) -> Result<(), TaskFailure> {
+        let is_beyond = |count: u64, most: Option<u64>| most.is_some_and(|most| count > most);
+        let is_over = is_beyond(self.failed_rows, self.policy.max_errors)
+            || is_beyond(self.failed_batches, self.policy.max_errored_batches);
+        if !is_over || self.input.is_rerun {
+            return Ok(());
+        }
+        let failure = TaskFailure::new(
+            ErrorCode::Application,
+            format!("{}: more rows have failed than may", self.name),
+        );
+        *self.input.over_limit.lock() = Some(failure.clone());
+        Err(failure)
     }
 
     /// A call with the piece begins: noted, if the worker may die of it.
@@ -408,6 +435,14 @@ pub(crate) fn now_micros() -> i64 {
     since.map_or(0, |since| {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     })
+}
+
+/// Whether a pause of the step before comes to whoever pulls this one.
+fn passes_pauses(step: &Operator) -> bool {
+    !matches!(
+        step,
+        Operator::Map(_) | Operator::Sample { .. } | Operator::Relational(_)
+    )
 }
 
 /// Whether a failure of a call may be its rows' fault.

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::block::data_bytes;
+use crate::block::{alone, data_bytes};
 use crate::columns::{self, Misfit};
 use crate::operators::stream::BatchStream;
 
@@ -168,25 +167,10 @@ pub(crate) fn cut(
     if length >= rows && !holds_more {
         return Ok((batch, None));
     }
-    // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
-    let parts = [batch.slice(0, length), batch.slice(0, 0)];
-    let piece = concat_batches(&batch.schema(), &parts)
-        .and_then(|piece| {
-            let columns = piece.columns().iter().map(without_others);
-            RecordBatch::try_new(piece.schema(), columns.collect())
-        })
+    let piece = alone(&batch.slice(0, length))
         .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("cut a batch: {error}")))?;
     let rest = (length < rows).then(|| batch.slice(length, rows - length));
     Ok((piece, rest))
-}
-
-/// Views share the texts of the batch that they were copied from, and hold on to all of them.
-fn without_others(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Utf8View => Arc::new(column.as_string_view().gc()),
-        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-        _ => Arc::clone(column),
-    }
 }
 
 /// Parts of a dataset differ in whether there are nulls; operators must not.

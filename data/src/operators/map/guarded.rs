@@ -30,6 +30,8 @@ pub(super) struct GuardedMap {
     waiting: VecDeque<CallPiece>,
     /// Those whose calls are under way, in the order they began.
     begun: VecDeque<CallPiece>,
+    /// Those that are to be called anew, the next one last.
+    open: Vec<CallPiece>,
     /// Calls that have ended behind one that failed.
     ended: VecDeque<(CallPiece, Ended)>,
     /// What calls have given for the batch whose turn it is.
@@ -72,6 +74,7 @@ impl GuardedMap {
             guard,
             waiting: VecDeque::new(),
             begun: VecDeque::new(),
+            open: Vec::new(),
             ended: VecDeque::new(),
             parts: Vec::new(),
             ready: VecDeque::new(),
@@ -95,12 +98,15 @@ impl BatchStream for GuardedMap {
                 }
                 None => {}
             }
+            if let Some(pause) = self.guard.pause() {
+                return Ok(Some(pause));
+            }
             let Some((piece, ended)) = self.next_ended()? else {
                 return Ok(self.told.end());
             };
             let batch = piece.batch_number;
             self.settle(piece, ended)?;
-            if self.next_batch() != Some(batch) {
+            if self.open.is_empty() && self.next_batch() != Some(batch) {
                 self.guard.handed_on(batch);
                 self.hand_on()?;
             }
@@ -118,6 +124,10 @@ impl Drop for GuardedMap {
 impl GuardedMap {
     /// The next call, when it has ended; `None`: there is none.
     fn next_ended(&mut self) -> Result<Option<(CallPiece, Ended)>, TaskFailure> {
+        if let Some(piece) = self.open.pop() {
+            let ended = self.call(&piece)?;
+            return Ok(Some((piece, ended)));
+        }
         if let Some(ended) = self.ended.pop_front() {
             return Ok(Some(ended));
         }
@@ -233,26 +243,15 @@ impl GuardedMap {
         Ok(())
     }
 
-    /// Makes a call's rows ready, or tries what is left of them anew until all are ready or left out.
+    /// Makes a call's rows ready, or has what is left of them tried anew, until all are ready or left out.
     fn settle(&mut self, piece: CallPiece, ended: Ended) -> Result<(), TaskFailure> {
-        let mut open = vec![];
-        let mut next = Some((piece, ended));
-        while let Some((piece, ended)) = next {
-            match self.judge(piece, ended)? {
-                Verdict::Good(batches) => self.parts.extend(batches),
-                Verdict::Again(pieces) => {
-                    // The function takes calls in order.
-                    self.drain()?;
-                    open.extend(pieces.into_iter().rev());
-                }
+        match self.judge(piece, ended)? {
+            Verdict::Good(batches) => self.parts.extend(batches),
+            Verdict::Again(pieces) => {
+                // The function takes calls in order.
+                self.drain()?;
+                self.open.extend(pieces.into_iter().rev());
             }
-            next = match open.pop() {
-                Some(piece) => {
-                    let ended = self.call(&piece)?;
-                    Some((piece, ended))
-                }
-                None => None,
-            };
         }
         Ok(())
     }
