@@ -7,6 +7,7 @@ import shutil
 import aktis.data
 import pyarrow
 import pytest
+from aktis.data.checkpoint import CheckpointConfig
 from pyarrow import fs
 
 from .object_store import KEY, ObjectStore
@@ -245,7 +246,7 @@ def test_files_stay_where_nobody_knows_whether_the_commit_was_made(tmp_path, mon
 
 def test_checkpoints_that_are_asked_for_are_not_kept_and_it_is_said(tmp_path, monkeypatch):
     context = aktis.data.DataContext.get_current()
-    monkeypatch.setattr(context, "checkpoint_config", aktis.data.checkpoint.CheckpointConfig(id_column="id"))
+    monkeypatch.setattr(context, "checkpoint_config", CheckpointConfig(id_column="id"))
     with pytest.warns(UserWarning, match=r"write_delta\(\): DataContext.checkpoint_config is set, but .* begin anew"):
         aktis.data.range(1).write_delta(tmp_path / "table")
 
