@@ -25,6 +25,8 @@ const PART: u32 = 50;
 const NANOS_PER_BYTE: u64 = 2;
 /// Rows that wait, at most. What makes more of them in [`PATIENCE`], or while it rests, is too fast.
 const MAX_WAITING_BYTES: u64 = 16 << 20;
+/// So many of them say nothing yet of how fast they are made.
+const SOON_BYTES: u64 = 1 << 20;
 
 /// Notes the rows of an input.
 pub(super) struct Noting {
@@ -63,17 +65,31 @@ impl Noting {
     /// so is what is written now. Returns whether noting goes on.
     pub(super) fn took(
         &mut self,
-        batch: RecordBatch,
+        batch: &RecordBatch,
         before: Option<u64>,
         after: Option<u64>,
     ) -> bool {
         if before.is_some_and(|place| !self.reached(place)) {
             return false;
         }
-        self.waiting_bytes += data_bytes(&batch);
-        self.waiting.push(batch);
+        self.waiting_bytes += data_bytes(batch);
+        // A copy: a batch of Python's holds all that its function was given, columns that are not among its own included.
+        let Ok(alone) = block::alone(batch) else {
+            return false;
+        };
+        self.waiting.push(alone);
         let goes_on = after.is_none_or(|place| self.reached(place));
-        goes_on && self.waiting_bytes <= MAX_WAITING_BYTES
+        goes_on && self.waiting_bytes <= self.most_waiting()
+    }
+
+    /// Rows that are made faster than they can ever be noted are given up soon: they would only keep memory from being used again.
+    fn most_waiting(&self) -> u64 {
+        let noted_meanwhile =
+            self.began.elapsed().as_nanos() / u128::from(PART) / u128::from(NANOS_PER_BYTE);
+        let noted_meanwhile = u64::try_from(noted_meanwhile).unwrap_or(u64::MAX);
+        noted_meanwhile
+            .saturating_add(SOON_BYTES)
+            .min(MAX_WAITING_BYTES)
     }
 
     /// What was written so far is all that becomes of the rows before `place`. Returns whether noting goes on.
@@ -158,7 +174,7 @@ mod tests {
         let mut noting = Noting::new(path.clone(), 0);
         let fast = rows(0, 1 << 16);
         let places = 1..1000;
-        let taken = places.take_while(|&place| noting.took(fast.clone(), None, Some(place)));
+        let taken = places.take_while(|&place| noting.took(&fast, None, Some(place)));
         let bytes = taken.count() as u64 * data_bytes(&fast);
         assert!(bytes <= MAX_WAITING_BYTES && !path.exists(), "{bytes}");
     }
@@ -170,10 +186,10 @@ mod tests {
         let mut noting = Noting::new(path.clone(), 0);
         noting.began = Instant::now() + Duration::from_secs(3600);
         noting.noted_at -= Duration::from_secs(1);
-        assert!(noting.took(rows(0, 2), None, Some(2)));
+        assert!(noting.took(&rows(0, 2), None, Some(2)));
         assert!(!path.exists());
         noting.began -= Duration::from_secs(2 * 3600);
-        assert!(noting.took(rows(2, 2), None, Some(4)));
+        assert!(noting.took(&rows(2, 2), None, Some(4)));
         assert!(path.exists(), "with the rows that were not noted before");
     }
 
@@ -185,7 +201,7 @@ mod tests {
         noting.began -= Duration::from_secs(10);
         let mut took = |first: i64, before, after| {
             noting.noted_at -= Duration::from_secs(1);
-            assert!(noting.took(rows(first, 2), before, after));
+            assert!(noting.took(&rows(first, 2), before, after));
         };
         took(0, Some(10), None);
         assert!(!path.exists(), "nothing was known to be all");
