@@ -150,7 +150,11 @@ impl RunningInput {
         let noted = noting.map(|noting| (noting, batch.clone()));
         self.meters.in_sink(rows, || sink.write(batch))?;
         if let Some((noting, batch)) = noted
-            && !noting.took(&batch, self.stream.position_before(), self.stream.position())
+            && !noting.took(
+                &batch,
+                self.stream.position_before(),
+                self.stream.position(),
+            )
         {
             self.noting = None;
         }
