@@ -10,6 +10,7 @@ use aktis_data::plan::{
     PythonFunction,
 };
 use aktis_worker::ObjectRef;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -101,6 +102,8 @@ pub(crate) struct MapOptions {
     pub(crate) keeps_all_except: Option<Vec<String>>,
     pub(crate) keeps_rows: bool,
     pub(crate) is_mask: bool,
+    /// The columns that it returns, if the user has declared them.
+    pub(crate) produces: Option<SchemaRef>,
     pub(crate) failures: FailurePolicy,
 }
 
@@ -119,10 +122,10 @@ impl MapOptions {
             }),
             reads: self.reads,
             keeps,
-            produces: if self.is_mask {
-                Produces::Mask
-            } else {
-                Produces::Unknown
+            produces: match self.produces {
+                _ if self.is_mask => Produces::Mask,
+                Some(schema) => Produces::Fields(schema.fields().iter().cloned().collect()),
+                None => Produces::Unknown,
             },
             keeps_rows: self.keeps_rows,
             batch_rows: self.batch_rows,

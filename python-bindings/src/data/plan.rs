@@ -206,7 +206,7 @@ impl PyPlan {
     }
 
     #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
-                        keeps_rows=false, is_mask=false, failures=None))]
+                        keeps_rows=false, is_mask=false, produces=None, failures=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn map(
         &self,
@@ -221,8 +221,10 @@ impl PyPlan {
         keeps_all_except: Option<Vec<String>>,
         keeps_rows: bool,
         is_mask: bool,
+        produces: Option<Bound<'_, PyAny>>,
         failures: Option<FailureOptions>,
     ) -> PyResult<Self> {
+        let produces = produces.as_ref().map(schema_from_py).transpose()?;
         let compute = compute.to_compute()?;
         let options = MapOptions {
             definition,
@@ -236,6 +238,7 @@ impl PyPlan {
             keeps_all_except,
             keeps_rows,
             is_mask,
+            produces,
             failures: FailureOptions::policy(failures.as_ref())?,
         };
         self.then(self.dataset.map(options.into_spec()))

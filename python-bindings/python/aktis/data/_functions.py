@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._fingerprints import Described
 from ._overlapping import is_async
+
+if TYPE_CHECKING:
+    import pyarrow
 
 #: Calls of an async function that are under way in one worker, unless the user says otherwise; as in Ray.
 ASYNC_CALLS = 4
@@ -51,6 +54,7 @@ def definition_of(
     constructor_kwargs: Mapping[str, Any] | None = None,
     calls: Calls | None = None,
     keys: Iterable[str] = (),
+    output_schema: pyarrow.Schema | None = None,
 ) -> Definition:
     """A function, what it is called with and the references in both, as they travel to workers."""
     is_class = inspect.isclass(function)
@@ -77,6 +81,7 @@ def definition_of(
         "is_class": is_class,
         "kind": kind,
         "keys": list(keys),
+        "output_schema": output_schema,
         "name": name,
         "batch_format": batch_format,
         "zero_copy": zero_copy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _failing, _functions
+from . import _batches, _declared, _failing, _functions
 from ._computed import Computed, computed, filtered, selected
 from ._expr import Expr
 from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
@@ -17,8 +17,10 @@ _ROW_OPTIONS: tuple[str, ...] = (
 )  # fmt: skip
 #: Options that say where a function runs, and what it gets.
 _WORKERS = tuple(option for option in _ROW_OPTIONS if option not in _failing.OPTIONS)
+#: Of functions that make rows.
+_MAP_OPTIONS = (*_ROW_OPTIONS, "output_schema")
 _BATCH_OPTIONS = (
-    *_ROW_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
+    *_MAP_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
         BatchFunction,
         ColumnHints,
         ManyRowsFunction,
+        MapOptions,
         NativeModel,
         OnError,
+        OutputSchema,
         RemoteArgs,
         RowFunction,
         RowOptions,
@@ -77,6 +81,7 @@ class Transforms(Computed):
         input_columns: list[str] | None = None,
         passthrough_columns: list[str] | None = None,
         max_concurrency: int | None = None,
+        output_schema: OutputSchema | None = None,
         on_error: OnError | None = None,
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
@@ -108,6 +113,9 @@ class Transforms(Computed):
                 have one row for one row. Filters on them are applied before the function.
             max_concurrency: Calls of an async function or class that overlap in one worker, by default 4; the same as
                 ``ActorPoolStrategy(max_concurrent_calls_per_actor=...)``.
+            output_schema: The columns that the function returns: a ``pyarrow.Schema``, or a dict from column to type, such as
+                ``{"id": int, "score": "float32", "tags": list[str]}``. They are then known without running anything, also where no row
+                comes out; and a call that returns others has failed.
             on_error: What becomes of rows that the function fails for: by an exception, by what it returns, by ending its process,
                 by taking too long. ``"raise"``: the job fails. ``"skip"``: they are left out. ``"dead_letter"``: they are left out
                 and put aside, in ``<output>/_dead_letters`` or for :meth:`dead_letters`. Such a batch is called again in halves
@@ -153,17 +161,22 @@ class Transforms(Computed):
             resources=resources,
         )  # fmt: skip
         if _functions.is_embedder(fn):
+            if output_schema is not None:
+                raise ValueError(
+                    "map_batches(output_schema=...) is for functions: the columns of a model of Aktis are known"
+                )
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
             spec = _functions.embedder_spec(fn, compute_spec, num_cpus)
             return self._then(self._plan.embed(spec, compute_spec, failures))
         size = _functions.check_batch_size(batch_size, num_gpus)
+        schema = _declared.schema_of("map_batches()", output_schema)
         name = _functions.apply_kind(fn, "MapBatches")
         definition = _functions.definition_of(
             fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
             zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
-            constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency),
+            constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency), output_schema=schema,
         )  # fmt: skip
         return self._then(
             self._plan.map(
@@ -176,11 +189,12 @@ class Transforms(Computed):
                 reads=input_columns,
                 keeps=passthrough_columns,
                 keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
+                produces=schema,
                 failures=failures,
             )
         )
 
-    def map(self, fn: RowFunction, **options: Unpack[RowOptions]) -> Dataset:
+    def map(self, fn: RowFunction, **options: Unpack[MapOptions]) -> Dataset:
         """Runs a function over rows: a dict in, a dict out. Takes the options of :meth:`map_batches` but the batches'.
 
         Args:
@@ -188,7 +202,7 @@ class Transforms(Computed):
             options: as in :meth:`map_batches`.
 
         Returns:
-            A dataset with one row for each row. Its columns are known once it has run.
+            A dataset with one row for each row. Its columns are known once it has run, or by ``output_schema``.
 
         Raises:
             TypeError: an option has the wrong type, or is not known.
@@ -200,7 +214,7 @@ class Transforms(Computed):
         """
         return self._map_rows(fn, "Map", "rows", {**options}, keeps_rows=True)
 
-    def flat_map(self, fn: ManyRowsFunction, **options: Unpack[RowOptions]) -> Dataset:
+    def flat_map(self, fn: ManyRowsFunction, **options: Unpack[MapOptions]) -> Dataset:
         """Runs a function from a row to any number of rows.
 
         Args:
@@ -263,20 +277,30 @@ class Transforms(Computed):
             return self._then(filtered(self._plan, "filter(expr=...)", expr))
         return self._map_rows(fn, "Filter", "mask", {**options}, is_mask=True)
 
-    def _map_rows(self, fn: Any, prefix: str, kind: str, options: dict[str, Any], **plan_options: Any) -> Dataset:
+    def _map_rows(
+        self,
+        fn: Any,
+        prefix: str,
+        kind: str,
+        options: dict[str, Any],
+        *,
+        is_mask: bool = False,
+        keeps_rows: bool = False,
+    ) -> Dataset:
         calls = {
             name: options.pop(f"fn_{name}", None)
             for name in ("args", "kwargs", "constructor_args", "constructor_kwargs")
         }
         reads = options.pop("input_columns", None)
+        schema = None if is_mask else _declared.schema_of(f"{_CALLED[prefix]}()", options.pop("output_schema", None))
         named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
         placed = {name: options.pop(name, None) for name in named}
         failures = _failing.taken(f"{_CALLED[prefix]}()", options)
         at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
-        Keywords(_CALLED[prefix], used=_ROW_OPTIONS, refused=REMOTE_ARGS).check(options)
+        Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=REMOTE_ARGS).check(options)
         compute_spec = _functions.compute_of(fn, **placed)
         name = _functions.apply_kind(fn, prefix)
-        definition = _functions.definition_of(fn, kind=kind, name=name, calls=at_once, **calls)
+        definition = _functions.definition_of(fn, kind=kind, name=name, calls=at_once, output_schema=schema, **calls)
         return self._then(
             self._plan.map(
                 definition=definition.data,
@@ -285,8 +309,10 @@ class Transforms(Computed):
                 compute=compute_spec,
                 window_rows=definition.window_rows(1),
                 reads=reads,
+                keeps_rows=keeps_rows,
+                is_mask=is_mask,
+                produces=schema,
                 failures=failures,
-                **plan_options,
             )
         )
 

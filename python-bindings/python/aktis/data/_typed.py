@@ -29,6 +29,20 @@ class Frame(Protocol):
     def columns(self) -> Any: ...
 
 
+class Columns(Protocol):
+    """A ``pyarrow.Schema``, or what :meth:`Dataset.schema` gives."""
+
+    @property
+    def names(self) -> Any: ...
+
+    @property
+    def types(self) -> Any: ...
+
+
+#: Columns and their types, as users declare them.
+OutputSchema = Columns | Mapping[str, Any]
+
+
 class NativeModel(Protocol):
     """A model that runs without Python, such as :class:`aktis.models.TextEmbedder`."""
 
@@ -84,6 +98,12 @@ class RowOptions(RemoteArgs, total=False):
     max_errors: int | None
     max_error_ratio: float | None
     timeout_s: float | None
+
+
+class MapOptions(RowOptions, total=False):
+    """The same, of a function that makes rows."""
+
+    output_schema: OutputSchema | None
 
 
 class ColumnHints(RemoteArgs, total=False):

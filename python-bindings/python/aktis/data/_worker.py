@@ -15,6 +15,7 @@ from aktis._messages import hints
 from aktis._process import output as _worker_output
 
 from . import _batches, _caught, _groups, _mistakes, _wrong_outputs
+from ._declared import Declared, has_no_type
 from ._failing import RowError
 from ._overlapping import Outputs, Overlapping, Threads, gathered
 
@@ -58,6 +59,8 @@ class LoadedFunction:
         self._format = definition["batch_format"]
         self._writable = not definition["zero_copy"]
         self._keys: list[str] = definition["keys"]
+        schema = definition["output_schema"]
+        self._declared = None if schema is None else Declared(schema, self.name)
         self._begin: Callable[[Callable[[], Any]], Iterator[Any]] = self._begin_plain
         self._forget = self._overlapping.forget
         self._kind = kind = definition["kind"]
@@ -153,7 +156,10 @@ class LoadedFunction:
                 raise output
             self._failed += _caught.of_batch(output, batch.num_rows, self.name)
             return None
-        return _batches.to_arrow(output, self.name, batch, self._format)
+        made = _batches.to_arrow(output, self.name, batch, self._format)
+        if self._declared is None:
+            return made
+        return self._declared.batch(made, lambda column: has_no_type(output[column]))
 
     # Reading: batches of rows for the places where they lie.
 
@@ -216,7 +222,11 @@ class LoadedFunction:
         return await gathered([functools.partial(call, position) for position in range(len(rows))], self._limit)
 
     def _finish_rows(self, rows: Any, batch: Any) -> Any:
-        return self._of_each(rows, batch, _rows_of_each, _caught.wrong_row)
+        return self._of_each(rows, batch, self._rows_of_each, _caught.wrong_row)
+
+    def _rows_of_each(self, rows: Any, batch: Any, name: str) -> Any:
+        made = _batches.rows_to_arrow(rows, name, batch)
+        return made if self._declared is None else self._declared.rows(rows, made)
 
     def _of_each(
         self, results: list[Any], batch: Any, finish: Callable[[Any, Any, str], Any], wrong: Callable[[Any, str], Any]
@@ -230,6 +240,8 @@ class LoadedFunction:
                 _caught.raise_row_error(results)
                 raise
             caught = _caught.among(results, self.name, wrong)
+            if self._declared is not None:
+                caught = self._misfits(results, batch, finish, caught)
             if not caught:
                 raise
         self._failed += _caught.told(caught, self.name)
@@ -237,6 +249,19 @@ class LoadedFunction:
         if not good:
             return None
         return finish([results[position] for position in good], batch.take(_caught.indices(good)), self.name)
+
+    def _misfits(
+        self, results: list[Any], batch: Any, finish: Callable[[Any, Any, str], Any], caught: dict[int, Exception]
+    ) -> dict[int, Exception]:
+        """What is known of results that failed, and those that have not the declared columns."""
+        found = dict(caught)
+        for position, result in enumerate(results):
+            if position not in caught:
+                try:
+                    finish([result], batch.slice(position, 1), self.name)
+                except Exception as error:  # noqa: BLE001 - of whatever type: it is told with the row
+                    found[position] = error
+        return dict(sorted(found.items()))
 
     # Rows that become any number of rows.
 
@@ -253,7 +278,18 @@ class LoadedFunction:
         return list(result) if self._catches and isinstance(result, Iterator) else result
 
     def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
-        return self._of_each(outputs, batch, _flat_rows_of_each, _caught.wrong_rows)
+        return self._of_each(outputs, batch, self._flat_rows_of_each, _caught.wrong_rows)
+
+    def _flat_rows_of_each(self, outputs: Any, batch: Any, name: str) -> Any:
+        rows: list[Any] = []
+        for output in outputs:
+            if isinstance(output, (Mapping, str, bytes)) or not hasattr(output, "__iter__"):
+                raise _wrong_outputs.no_rows(output, name)
+            rows.extend(output)
+        if not rows:
+            return None
+        made = _batches.rows_to_arrow(rows, name, batch, wrong=_wrong_outputs.no_item)
+        return made if self._declared is None else self._declared.rows(rows, made)
 
     # Rows that stay or not.
 
@@ -284,19 +320,6 @@ def _yields(function: Any) -> bool:
     """Whether a function, or a class whose objects are called, yields."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
-
-
-def _rows_of_each(rows: Any, batch: Any, name: str) -> Any:
-    return _batches.rows_to_arrow(rows, name, batch)
-
-
-def _flat_rows_of_each(outputs: Any, batch: Any, name: str) -> Any:
-    rows: list[Any] = []
-    for output in outputs:
-        if isinstance(output, (Mapping, str, bytes)) or not hasattr(output, "__iter__"):
-            raise _wrong_outputs.no_rows(output, name)
-        rows.extend(output)
-    return _batches.rows_to_arrow(rows, name, batch, wrong=_wrong_outputs.no_item) if rows else None
 
 
 def _mask_of_each(outputs: Any, batch: Any, name: str) -> Any:

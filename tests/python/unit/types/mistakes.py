@@ -120,6 +120,8 @@ def datasets() -> None:
     ds.map_batches(lambda batch: batch, batch_format="arrow")  # mistake
     ds.map_batch(Model)  # mistake
     ds.map(lambda row: 42)  # mistake
+    ds.map(lambda row: row, output_schema=["y"])  # mistake
+    ds.filter(lambda row: True, output_schema={"y": int})  # mistake
     ds.map(Model, num_gpu=1)  # mistake
     ds.flat_map(lambda row: {"x": 1})  # mistake
     ds.write_parquet("out/", mode="overwrit")  # mistake

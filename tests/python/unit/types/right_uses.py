@@ -216,6 +216,8 @@ def datasets() -> None:
     ds.map_batches(lambda batch: {"y": batch["x"] * 2}, batch_format="numpy", compute="tasks")
     ds.map_batches(lambda table: table, batch_format="pyarrow")
     ds.map_batches(aktis.models.TextEmbedder("folder"), concurrency=2)
+    ds.map_batches(in_parts, output_schema={"y": int, "z": "float32", "w": list[str]})
+    ds.map(lambda row: {"y": row["x"]}, output_schema=ds.schema())
     ds.map(lambda row: {"y": row["x"]}, num_cpus=2).flat_map(lambda row: [row] * 2, fn_kwargs={})
     computed = ds.with_column("y", -(col("x") + 1) // 2).with_columns({"z": col("y").str.upper(), "n": lit(None)})
     computed = computed.filter(expr=(col("x") > 1) & ~col("y").is_in([1, 2]) | col("z").list[0].struct["a"].is_null())
