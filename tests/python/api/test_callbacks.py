@@ -63,7 +63,8 @@ for number in range(COUNT):
 gc.collect()
 {check}
 await_finalizers(COUNT)
-print("RESULT", json.dumps(sorted(seen)), flush=True)
+# In one piece: between two pieces of a line, the lines of workers are printed.
+print(f"RESULT {{json.dumps(sorted(seen))}}\\n", end="", flush=True)
 """
 
 
