@@ -34,7 +34,7 @@ def run(command, limit_s):
         seconds = time.perf_counter() - start
         lines, complaints = _lines(printed), _lines(errors)
     if status != 0 or not lines:
-        raise JobFailed(f"exit status {status}: {(complaints or lines or ['no message'])[-1]}")
+        raise JobFailed(f"exit status {status}: {(complaints or lines or ['no message'])[-1][:400]}")
     return json.loads(lines[-1]), seconds
 
 

@@ -12,6 +12,10 @@ import sys
 RAY_VERSION = "2.60.0"
 CORE_PACKAGES = (f"ray[data]=={RAY_VERSION}", "pyarrow", "numpy", "pandas", "psutil")
 RELATIONAL_PACKAGES = ("duckdb", "datafusion", "tpchgen-cli", "pyarrow", "numpy")
+DAFT_PACKAGES = ("daft==0.7.26", "pyarrow", "numpy")
+MULTIMODAL_PACKAGES = (
+    *CORE_PACKAGES, "daft==0.7.26", "pillow", "onnx", "onnxruntime", "tokenizers", "pypdfium2", "cloudpickle", "tqdm",
+)  # fmt: skip
 EMBED_PACKAGES = ("sentence-transformers", "torch", "onnxruntime", "tokenizers")
 
 #: Settings that favour Ray: no token handshake, no usage report, no log lines repeated to the driver's terminal.
@@ -49,6 +53,16 @@ def ray_python(*, embed=False):
 def relational_python():
     """The interpreter that has the engines that queries are compared with, and the generator of their tables."""
     return venv_python("relational-venv", RELATIONAL_PACKAGES)
+
+
+def daft_python():
+    """The interpreter that has Daft."""
+    return venv_python("daft-venv", DAFT_PACKAGES)
+
+
+def multimodal_python():
+    """The interpreter that has Ray, Daft, and what the pipelines over pictures, PDFs and texts compute with."""
+    return venv_python("multimodal-venv", MULTIMODAL_PACKAGES)
 
 
 def python_of(system, *, embed=False):

@@ -7,6 +7,7 @@
     python benches/run.py builds OLD_PACKAGE [...]
     python benches/run.py transfer [...]           as root
     python benches/run.py relational [...]
+    python benches/run.py files | multimodal [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -18,7 +19,18 @@ import pathlib
 import sys
 
 BENCHES = pathlib.Path(__file__).resolve().parent
-QUESTIONS = ("core", "data_map", "embed", "footprint", "growth", "account", "promises", "relational")
+QUESTIONS = (
+    "core",
+    "data_map",
+    "embed",
+    "footprint",
+    "growth",
+    "account",
+    "promises",
+    "relational",
+    "files",
+    "multimodal",
+)
 #: Questions that need an argument, more rights or a machine that is busy, so that `all` leaves them out.
 ASKED_FOR = ("builds", "busy_starts", "transfer")
 
