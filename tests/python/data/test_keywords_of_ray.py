@@ -15,6 +15,7 @@ import aktis.data
 import aktis.data.aggregate
 import aktis.data.datasource
 import aktis.data.expressions
+import aktis.data.llm
 import aktis.util.queue
 import pytest
 from aktis.data import _reading
@@ -161,6 +162,11 @@ data.from_numpy_refs: ndarrays
 data.from_pandas: dfs override_num_blocks
 data.from_pandas_refs: dfs
 data.from_torch: dataset local_read
+data.llm.HttpRequestProcessorConfig: batch_size accelerator_type concurrency url headers qps max_retries
+    base_retry_wait_time_in_s session_factory http_request_stage
+data.llm.HttpRequestStageConfig: enabled batch_size concurrency runtime_env num_cpus memory
+data.llm.ProcessorConfig: batch_size accelerator_type concurrency
+data.llm.build_processor: config preprocess postprocess preprocess_map_kwargs postprocess_map_kwargs builder_kwargs
 data.range: n parallelism concurrency override_num_blocks
 data.range_tensor: n shape parallelism concurrency override_num_blocks
 data.read_audio: paths filesystem arrow_open_stream_args partition_filter partitioning include_paths

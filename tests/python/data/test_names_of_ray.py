@@ -5,6 +5,7 @@ The names are those of Ray 2.60.0.
 
 import aktis.data
 import aktis.data.aggregate
+import aktis.data.llm
 import pytest
 from aktis.data.grouped_data import GroupedData
 
@@ -39,6 +40,11 @@ read_binary_files read_clickhouse read_csv read_databricks_tables read_datasourc
 read_hudi read_iceberg read_images read_json read_kafka read_lance read_lerobot read_mcap read_mongo read_numpy read_orc
 read_parquet read_snowflake read_sql read_text read_tfrecords read_unity_catalog read_videos read_webdataset read_zarr
 """
+LLM = """
+ChatTemplateStageConfig DetokenizeStageConfig HttpRequestProcessorConfig HttpRequestStageConfig PrepareMultimodalStageConfig
+Processor ProcessorConfig SGLangEngineProcessorConfig ServeDeploymentProcessorConfig TokenizerStageConfig build_llm_processor
+build_processor vLLMEngineProcessorConfig
+"""
 CASES = [
     (owner, name)
     for owner, names in (
@@ -47,6 +53,7 @@ CASES = [
         ("DataIterator", ITERATOR),
         ("aktis.data.aggregate", AGGREGATE),
         ("aktis.data", DATA),
+        ("aktis.data.llm", LLM),
     )
     for name in names.split()
 ]
@@ -61,6 +68,7 @@ def test_name_is_there_or_refused_with_what_to_use(owner, name):
         "DataIterator": ds.iterator(),
         "aktis.data.aggregate": aktis.data.aggregate,
         "aktis.data": aktis.data,
+        "aktis.data.llm": aktis.data.llm,
     }
     try:
         assert getattr(has[owner], name) is not None

@@ -79,6 +79,22 @@ def test_what_is_different_on_purpose_is_told():
     assert [text.partition(":")[0] for text in different] == ["Dataset.write_json", "aktis.cancel"]
 
 
+def test_processors_are_followed_to_the_datasets_that_they_make():
+    source = """
+from ray.data.llm import HttpRequestProcessorConfig, ServeDeploymentProcessorConfig, build_processor
+import ray
+config = HttpRequestProcessorConfig(url="http://a", batchsize=3)
+processor = build_processor(config, preproces=None)
+processor(ray.data.range(3)).to_tf()
+processor.list_stage_name()
+"""
+    missing = told(source, "missing")
+    assert [line for line, _ in missing] == [2, 4, 5, 6, 7], missing
+    words = ["over HTTP", "'batch_size'", "'preprocess'", "Dataset.to_tf()", "a Processor has no attribute"]
+    assert all(word in text for (_, text), word in zip(missing, words, strict=True)), missing
+    assert "five times" in told(source, "different")[0][1]
+
+
 def test_what_is_there_is_the_same():
     same = {text for _, text in told(SCRIPT, "same")}
     assert {"aktis.init", "aktis.data.read_parquet", "Dataset.map_batches", "Dataset.limit", "aktis.data.range"} <= same

@@ -186,6 +186,10 @@ class _Reader(ast.NodeVisitor):
         if isinstance(function, Remote) and function.is_options:
             self.check(node, lambda given: judge_options(function.kind, given))
             return Remote(function.kind)
+        if isinstance(function, Instance) and callable(call := getattr(function.of, "__call__", None)):  # noqa: B004
+            # As a processor is: what it gives is known by what it says that it returns.
+            self.arguments(node)
+            return called(Named(function.of.__name__, call))
         if isinstance(function, Named):
             if function.path == "aktis.remote" and node.args and not node.keywords:
                 # f = ray.remote(f)

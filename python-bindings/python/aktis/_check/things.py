@@ -143,12 +143,13 @@ def called(function: Named) -> Thing | None:
     return None
 
 
-_PUBLIC = ("Dataset", "GroupedData", "DataIterator")
+_PUBLIC = ("Dataset", "GroupedData", "DataIterator", "Processor")
 
 
 def _classes() -> dict[str, type]:
     from aktis.data.dataset import Dataset, MaterializedDataset
     from aktis.data.grouped_data import GroupedData
     from aktis.data.iterator import DataIterator
+    from aktis.data.llm import Processor
 
-    return {each.__name__: each for each in (Dataset, MaterializedDataset, GroupedData, DataIterator)}
+    return {each.__name__: each for each in (Dataset, MaterializedDataset, GroupedData, DataIterator, Processor)}

@@ -17,7 +17,10 @@ _FILES = (
     "returns {}"
 )
 _TABLES = "read it with its own library, and give from_arrow() or from_pandas() what it gives"
-_MODEL = "run the model in a class for map_batches(), with num_gpus; there is aktis.models.TextEmbedder for embeddings"
+_ENGINE = (
+    "serve the model (`vllm serve`, `sglang.launch_server`) and ask it with HttpRequestProcessorConfig, or run it in a class for map_batches(), "
+    "with num_gpus"
+)
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
 _TORCH = "use iter_torch_batches()"
 _BLOCKS = "use to_arrow_refs()"
@@ -70,7 +73,6 @@ _DATA = {
     "from_tf": "give from_items() the elements",
     "KafkaAuthConfig": _SERVICE,
     "list_stats_summaries": "see get_stats_summary() of each dataset",
-    "llm": _MODEL,
     "NodeIdStr": "the node of an actor or a task is told by aktis.get_runtime_context().get_node_id()",
     "Preprocessor": "compute what it needs by a job of its own, and apply it in map_batches()",
     "preprocessors": "compute what they need by a job of its own, and apply it in map_batches()",
@@ -165,17 +167,32 @@ _ITERATOR = {
     "to_torch": _TORCH,
 }
 _AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
+_LLM = {
+    "ChatTemplateStageConfig": _ENGINE,
+    "DetokenizeStageConfig": _ENGINE,
+    "PrepareMultimodalStageConfig": _ENGINE,
+    "SGLangEngineProcessorConfig": _ENGINE,
+    "ServeDeploymentProcessorConfig": "there is no serve here: ask the deployment over HTTP, with HttpRequestProcessorConfig",
+    "TokenizerStageConfig": _ENGINE,
+    "vLLMEngineProcessorConfig": _ENGINE,
+}
 _INSTEAD = {
     "aktis": _TOP,
     "aktis.data": _DATA,
     "aktis.data.aggregate": _AGGREGATE,
     "aktis.data.expressions": _EXPRESSIONS,
+    "aktis.data.llm": _LLM,
     "aktis.util": _UTIL,
     "DataIterator": _ITERATOR,
     "Dataset": _DATASET,
 }
 #: Owners of methods, of which the names above say what to call.
-_CLASSES = {"DataIterator": "a DataIterator", "Dataset": "a Dataset", "GroupedData": "groups"}
+_CLASSES = {
+    "DataIterator": "a DataIterator",
+    "Dataset": "a Dataset",
+    "GroupedData": "groups",
+    "Processor": "a Processor",
+}
 
 
 def explained(owner: str, name: str, known: list[str]) -> str:

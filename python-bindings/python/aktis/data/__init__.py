@@ -109,9 +109,16 @@ __all__ = [
 
 # As type checkers know it; they must not think that any name is there.
 TYPE_CHECKING = False
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from . import llm as llm
+else:
 
     def __getattr__(name: str) -> object:
+        if name == "llm":
+            # Loaded when it is used: most programs do not.
+            import importlib
+
+            return importlib.import_module(f"{__name__}.llm")
         from aktis._messages.missing import explained
 
         raise AttributeError(explained(__name__, name, __all__))

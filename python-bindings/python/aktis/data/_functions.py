@@ -27,7 +27,7 @@ class Definition(NamedTuple):
     data: bytes
     #: The object that holds the references that occur in it.
     captured: Any
-    #: Calls that may be under way in one worker.
+    #: Calls that may be under way in one worker; of functions over rows, rows.
     calls: int
 
     def window_rows(self, batch_size: int | None) -> int:
@@ -95,7 +95,7 @@ def definition_of(
     except Exception as error:
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
-    return Definition(Described.of(pickle.dumps((name, data), protocol=5), name, definition), captured, calls_ahead)
+    return Definition(Described.of(pickle.dumps((name, data), protocol=5), name, definition), captured, most_calls)
 
 
 def _check_arguments(

@@ -1,0 +1,129 @@
+"""A server of answers, as a service of language models is one: with refusals, breakdowns and silence where a request asks for them."""
+
+import collections
+import contextlib
+import http.server
+import json
+import threading
+import time
+
+#: How long it is silent, where it is: until the server ends.
+SILENCE_S = 120
+
+
+class Endpoint(http.server.ThreadingHTTPServer):
+    """What a payload's ``do`` says, try by try, is done to it; after that, or without it, it is answered.
+
+    A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``drop``, ``bye``, ``hang``, ``html``, ``meet N``.
+    """
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1/chat/completions"
+        self.changed = threading.Condition()
+        #: Seen requests: when, payload, headers.
+        self.seen = []
+        self.tries = collections.Counter()
+        self.present = self.most_present = self.connections = 0
+        self.has_ended = threading.Event()
+
+    def times(self, key):
+        return self.tries[key]
+
+    def handle_error(self, request, client_address):
+        pass  # clients that go away are what is tested
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Endpoint  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def setup(self):
+        super().setup()
+        self.server.connections += 1
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_json = self.headers["Content-Type"].startswith("application/json")
+        payload = json.loads(body) if is_json else {"form": body.decode("latin-1")}
+        key = payload.get("key")
+        server = self.server
+        with server.changed:
+            attempt = server.tries[key]
+            server.tries[key] += 1
+            server.seen.append((time.monotonic(), payload, dict(self.headers)))
+            server.present += 1
+            server.most_present = max(server.most_present, server.present)
+            server.changed.notify_all()
+        try:
+            done = payload.get("do", [])
+            self.answer(done[attempt] if attempt < len(done) else "200", payload)
+        finally:
+            with server.changed:
+                server.present -= 1
+
+    def answer(self, word, payload):
+        name, _, rest = word.partition(" ")
+        if name.isdigit():
+            after = rest.removeprefix("after ")
+            self.say(int(name), {"Retry-After": after} if after else {}, self.text(int(name), payload))
+        elif name == "html":
+            self.say(200, {"Content-Type": "text/html"}, b"<html>down for maintenance</html>")
+        elif name == "torn":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+            self.close_connection = True
+        elif name == "bye":
+            # The connection is closed, and nothing said that it would be.
+            self.answer("200", payload)
+            self.close_connection = True
+        elif name == "drop":
+            self.close_connection = True
+        elif name == "hang":
+            self.server.has_ended.wait(SILENCE_S)
+            self.close_connection = True
+        elif name == "meet":
+            # Answered when so many requests are here.
+            with self.server.changed:
+                self.server.changed.wait_for(lambda: self.server.most_present >= int(rest), 60)
+            self.answer("200", payload)
+        else:
+            raise ValueError(word)
+
+    def text(self, status, payload):
+        if status != 200:
+            return f"no: {self.headers['Authorization']}".encode()
+        said = payload.get("messages", [{"content": ""}])[-1]["content"]
+        return json.dumps(
+            {"choices": [{"message": {"role": "assistant", "content": said.upper()}}], "payload": payload}
+        ).encode()
+
+    def say(self, status, headers, body):
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):
+        pass
+
+
+@contextlib.contextmanager
+def serving():
+    """An endpoint while the block runs."""
+    server = Endpoint()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.has_ended.set()
+        server.shutdown()
+        server.server_close()
