@@ -91,8 +91,10 @@ pub enum PlanError {
         available: Vec<String>,
     },
     /// An expression that cannot be understood.
-    #[error("filter(expr={expression:?}): {detail}; the columns are {} (SQL: text goes in single quotes, AND and OR join conditions)", quoted(.available))]
+    #[error("{operation}: {expression:?}: {detail}; the columns are {} (SQL: text goes in single quotes, AND and OR join conditions)", quoted(.available))]
     InvalidExpression {
+        /// The call the user made.
+        operation: &'static str,
         /// As the user wrote it.
         expression: String,
         /// What is wrong with it.

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+
+use crate::plan::MostViolations;
 use crate::wire::spec::{Report, StepReport, WrittenFile};
 
 /// One operator: a step of a stage, its source or its sink.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OperatorStats {
     /// For people.
     pub name: String,
@@ -17,6 +20,8 @@ pub struct OperatorStats {
     pub rows_out: u64,
     /// Rows that were left out because the function failed for them, of inputs that are used up.
     pub rows_failed: u64,
+    /// What was found, if it is an expectation.
+    pub expectation: Option<ExpectationStats>,
     /// Bytes out, in memory.
     pub bytes_out: u64,
     /// Batches out.
@@ -25,6 +30,68 @@ pub struct OperatorStats {
     pub wall: Duration,
     /// Time of processors on the workers' main threads, all added up.
     pub cpu: Duration,
+}
+
+/// What was found of an expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectationStats {
+    /// For people.
+    pub name: String,
+    /// How many rows may violate it.
+    pub most: MostViolations,
+    /// Whether it is only told when it is broken.
+    pub only_warns: bool,
+    /// Rows that came, each counted once.
+    pub rows: u64,
+    /// Rows of these for which it does not hold.
+    pub violations: u64,
+    /// What is known of it.
+    pub verdict: Verdict,
+    /// Some of these rows: a batch of one row each, with the columns `row` and `position`.
+    pub examples: Vec<RecordBatch>,
+}
+
+/// What is known of an expectation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rows are still to come.
+    Pending,
+    /// All rows have come, and it holds.
+    Held,
+    /// It cannot hold any more.
+    Broken,
+    /// The job has ended before all rows had come.
+    Undecided,
+}
+
+impl ExpectationStats {
+    /// For people.
+    fn to_text(&self) -> String {
+        let violate = if self.violations == 1 {
+            "violates"
+        } else {
+            "violate"
+        };
+        format!(
+            "{} of {} rows {violate} it, max_violations={}: {}",
+            self.violations,
+            self.rows,
+            self.most,
+            self.verdict.as_str()
+        )
+    }
+}
+
+impl Verdict {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Held => "held",
+            Self::Broken => "broken",
+            Self::Undecided => "undecided",
+        }
+    }
 }
 
 impl OperatorStats {
@@ -178,6 +245,9 @@ impl ExecutionStats {
                         "    {} rows failed and were left out",
                         operator.rows_failed
                     );
+                }
+                if let Some(expectation) = &operator.expectation {
+                    let _ = writeln!(text, "    {}", expectation.to_text());
                 }
             }
             if stage.cut_partitions.0 > 0 {

@@ -14,6 +14,7 @@ impl ExecutionLoop {
     pub(super) fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         // Calls of a worker that was stopped fail as they should.
         let stage = *self.stage_of.get(&worker)?;
+        self.expectations.forget(worker);
         if is_loss(failure.code)
             && let Some(blocks) = self.lost_blocks(worker, &failure)
         {

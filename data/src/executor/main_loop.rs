@@ -12,6 +12,7 @@ use aktis_worker::TaskFailure;
 use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
+use super::expectations::Expectations;
 use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::watch::NodeWatch;
@@ -22,7 +23,7 @@ use crate::executor::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
 use crate::executor::pool::{Answer, StagePool, WorkerInput, WorkerStart};
-use crate::ledger::FolderOutput;
+use crate::ledger::{FolderOutput, JudgedRows};
 use crate::sources::Split;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
@@ -86,6 +87,8 @@ pub(crate) struct ExecutionLoop {
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
     /// Rows that functions fail for.
     pub(crate) failed_rows: FailedRows,
+    /// What is expected of rows.
+    pub(crate) expectations: Expectations,
     /// What was put aside of them.
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
     /// Where they go, if not beside the output.
@@ -129,7 +132,11 @@ impl ExecutionLoop {
                     Err(event) => queue.extend(self.executor.handle(event)),
                 }
             }
-            self.publish();
+            if let Err(failure) = self.end_stages() {
+                queue.extend(self.executor.handle(Event::Broken(failure)));
+                continue;
+            }
+            self.publish(false);
             let event = match self.receive() {
                 Ok(Some(message)) => self.read_message(message),
                 Ok(None) => self.start_late(),
@@ -177,7 +184,15 @@ impl ExecutionLoop {
             .flatten()
     }
 
+    /// Expectations are looked at once more where nothing is left to do. Fails if one does not hold.
+    fn end_stages(&mut self) -> Result<(), TaskFailure> {
+        (0..self.stages.len())
+            .filter(|&stage| self.executor.is_stage_done(stage))
+            .try_for_each(|stage| self.expectations.end(stage))
+    }
+
     fn end(mut self, outcome: Result<(), TaskFailure>) {
+        let outcome = outcome.and_then(|()| self.end_expectations());
         let outcome = self.end_letters(outcome);
         let outcome = match self.output.take() {
             Some(output) => {
@@ -200,7 +215,7 @@ impl ExecutionLoop {
             None => outcome,
         };
         let outcome = self.close_letters(outcome);
-        self.publish();
+        self.publish(true);
         {
             let mut stats = self.stats.lock();
             stats.is_done = true;
@@ -212,6 +227,14 @@ impl ExecutionLoop {
         }
         // The consumer may have gone away.
         let _ = self.delivered.send(Delivery::End(outcome));
+    }
+
+    /// All rows have come that were wanted. Of a run that was given up nobody knows.
+    fn end_expectations(&mut self) -> Result<(), TaskFailure> {
+        if self.is_cancelled {
+            return Ok(());
+        }
+        (0..self.stages.len()).try_for_each(|stage| self.expectations.end(stage))
     }
 
     fn read_message(&mut self, message: Message) -> Option<Event> {
@@ -246,10 +269,12 @@ impl ExecutionLoop {
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
-            if let Err(failure) = self.put_aside(worker, report) {
+            let judged = self.expectations.of_used_up(worker, report);
+            let outcome = self.put_aside(worker, report);
+            if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {
                 return Event::WorkerFailed { worker, failure };
             }
-            self.count_sunk(worker, stage, report);
+            self.count_sunk(worker, stage, report, judged);
             if let Some(columns) = &mut self.stages[stage].columns {
                 columns.hear(&report.schema);
             }
@@ -275,7 +300,13 @@ impl ExecutionLoop {
     }
 
     /// EXE-3 (every-split-once): what a sink took counts once, when its input is used up.
-    fn count_sunk(&mut self, worker: WorkerKey, stage: usize, report: &Report) {
+    fn count_sunk(
+        &mut self,
+        worker: WorkerKey,
+        stage: usize,
+        report: &Report,
+        judged: Vec<JudgedRows>,
+    ) {
         if self.stages[stage].spec.sink.is_none() {
             return;
         }
@@ -284,7 +315,7 @@ impl ExecutionLoop {
         if report.is_last {
             self.stats.lock().rows_sunk += std::mem::take(rows);
             if let (Some(output), Some(place)) = (&mut self.output, self.place_of.remove(&worker)) {
-                output.add(place, report.files.iter().cloned());
+                output.add(place, report.files.iter().cloned(), judged);
             }
         }
     }
@@ -301,6 +332,7 @@ impl ExecutionLoop {
                 self.stage_of.remove(&worker);
                 self.given.remove(&worker);
                 self.failed_rows.forget(worker);
+                self.expectations.forget(worker);
                 self.pool.stop_worker(worker);
             }
             Effect::StartInput(start) => self.start_input(start)?,
@@ -378,6 +410,9 @@ impl ExecutionLoop {
         let input = (start.stage, start.sequence);
         let number = self.next_attempt;
         let failing = self.failed_rows.begin(worker, input, attempt, number);
+        let is_rerun = attempt == Attempt::Rerun;
+        self.expectations
+            .begin(worker, (start.stage, place), is_rerun);
         if let InputContent::Blocks { feeds, .. } = &start.content {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
@@ -407,7 +442,7 @@ impl ExecutionLoop {
     }
 
     /// Brings the statistics up to date.
-    fn publish(&self) {
+    fn publish(&self, is_end: bool) {
         let mut stats = self.stats.lock();
         stats.most_block_bytes = stats.most_block_bytes.max(self.executor.used_bytes());
         stats.most_exchange_bytes = stats
@@ -426,6 +461,7 @@ impl ExecutionLoop {
                 operator.rows_failed = rows;
             }
         }
+        self.expectations.publish(&mut stats, is_end);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod aside;
 pub mod core;
+mod expectations;
 mod failed_rows;
 mod grouping;
 mod inputs;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
+use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
@@ -227,6 +228,10 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let source_rows = splits.iter().flatten().map(|split| split.rows).sum();
     let source_rows = is_known.then_some(source_rows);
     let failed_rows = FailedRows::new(&job.stages, source_rows, pool.note_prefix());
+    let mut expectations = Expectations::new(&job, source_rows);
+    if let Some(output) = &output {
+        expectations.take_up(&output.left().judged);
+    }
     let execution = ExecutionLoop {
         executor,
         pool,
@@ -249,6 +254,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         given: HashMap::new(),
         readers: Vec::new(),
         failed_rows,
+        expectations,
         letters: Arc::clone(&letters),
         letters_output,
         late_starts: Vec::new(),

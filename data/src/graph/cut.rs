@@ -15,7 +15,10 @@ use super::job::{JobPlan, SourcePlan, StagePlan};
 use super::names::{column_of, names_of, over};
 use super::operator::{NamedExpression, Operator};
 use crate::error::PlanError;
-use crate::plan::{Dataset, Expression, LateNode, LateStep, MapNode, MapSpec, RelationNode};
+use crate::plan::{
+    Dataset, ExpectNode, Expectation, Expression, LateNode, LateStep, MapNode, MapSpec,
+    RelationNode,
+};
 use crate::sinks::{OwnStage, Sink};
 use crate::sources::{self, RangeTable};
 
@@ -136,6 +139,10 @@ impl StageCutter {
                 } else if let Some(late) = node.downcast_ref::<LateNode>() {
                     self.visit(late.input())?;
                     self.late(&late.step);
+                    Ok(())
+                } else if let Some(expect) = node.downcast_ref::<ExpectNode>() {
+                    self.visit(expect.input())?;
+                    self.expect(&expect.expectation);
                     Ok(())
                 } else if let Some(relation) = node.downcast_ref::<RelationNode>() {
                     self.relation(relation)
@@ -293,6 +300,13 @@ impl StageCutter {
         }
         self.sort_only_first(rows);
         self.stage().row_limit = Some(rows);
+    }
+
+    fn expect(&mut self, expectation: &Expectation) {
+        // Whoever only counts rows wants them judged all the same.
+        self.known_rows = None;
+        let name = format!("Expect({})", expectation.name);
+        self.step(&name, Operator::Expect(expectation.clone()));
     }
 
     fn map(&mut self, map: &MapSpec) {

@@ -313,6 +313,7 @@ fn is_without_order(operator: &Operator) -> bool {
     };
     match operator {
         Operator::Filter(expression) => is_plain(expression),
+        Operator::Expect(expectation) => is_plain(&expectation.expression),
         Operator::Project(columns) | Operator::Compute(columns) => {
             columns.iter().all(|column| is_plain(&column.expression))
         }

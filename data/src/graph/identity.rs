@@ -9,7 +9,7 @@ use super::operator::{Function, Operator};
 use super::task::StageTask;
 use crate::digest::Digest;
 use crate::ledger::Trait;
-use crate::plan::Expression;
+use crate::plan::{Expectation, Expression, MostViolations};
 use crate::registered::Registered;
 use crate::sources;
 use crate::wire;
@@ -77,6 +77,12 @@ impl JobPlan {
                 }
                 Operator::Map(call)
             }
+            // Rows that were judged were judged, whatever limit holds now.
+            Operator::Expect(expectation) => Operator::Expect(Expectation {
+                most: MostViolations::Rows(0),
+                only_warns: false,
+                ..expectation
+            }),
             other => other,
         });
         let task = StageTask {
@@ -130,7 +136,8 @@ fn counts_rows(step: &Operator) -> bool {
         Operator::Project(columns) | Operator::Compute(columns) => {
             columns.iter().any(|column| by_row(&column.expression))
         }
-        Operator::Sample { .. } | Operator::Relational(_) => true,
+        // Rows that are noted do not come again to those who judge them.
+        Operator::Sample { .. } | Operator::Relational(_) | Operator::Expect(_) => true,
         Operator::Select(_)
         | Operator::Drop(_)
         | Operator::Rename(_)

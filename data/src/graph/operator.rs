@@ -8,7 +8,9 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::fragment::Fragment;
-use crate::plan::{Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec, Produces};
+use crate::plan::{
+    Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec, Produces,
+};
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Operator {
         /// What chance begins with.
         seed: u64,
     },
+    /// Judges the rows, which stay as they are.
+    Expect(Expectation),
     /// Works on all rows of an input at once.
     Relational(Fragment),
     /// Calls a function.
@@ -138,7 +142,8 @@ impl Operator {
             | Self::Drop(_)
             | Self::Rename(_)
             | Self::Conform(_)
-            | Self::Declare(_) => true,
+            | Self::Declare(_)
+            | Self::Expect(_) => true,
         }
     }
 

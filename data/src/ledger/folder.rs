@@ -36,9 +36,9 @@ use arrow::datatypes::SchemaRef;
 use super::book::{self, Book};
 use super::durable;
 use super::identity::JobIdentity;
-use super::keeper::Keeper;
+use super::keeper::{DoneInput, Keeper};
 use super::ranges::DoneRanges;
-use super::record::{Begun, Entry, FORMAT, Finished, Told, path_of};
+use super::record::{Begun, Entry, FORMAT, Finished, JudgedRows, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
 use super::undo::{take_back, undo};
 use super::{FarFolder, SaveMode};
@@ -126,6 +126,8 @@ pub(crate) struct FolderOutput {
     letters: Vec<WrittenFile>,
     /// Inputs whose files are among these.
     done: DoneRanges,
+    /// What expectations have found in these.
+    judged: Vec<JudgedRows>,
     /// What an earlier run of this job has left.
     left: TakenUp,
 }
@@ -152,6 +154,7 @@ impl FolderOutput {
             files: Vec::new(),
             letters: Vec::new(),
             done: DoneRanges::default(),
+            judged: Vec::new(),
             left: TakenUp::default(),
         };
         let takes_up = made
@@ -231,6 +234,7 @@ impl FolderOutput {
         self.left = take_up(&self.target, &job, told)?;
         self.files.clone_from(&self.left.files);
         self.done.clone_from(&self.left.done);
+        self.judged.clone_from(&self.left.judged);
         // From here on it is not taken back as a whole: another one may take it up again.
         self.job_file = Some(locked);
         self.book = Some(book);
@@ -285,14 +289,24 @@ impl FolderOutput {
         self.identity.as_ref().map(|_| self.job_folder())
     }
 
-    /// Files that an input gave, which is used up.
-    pub(crate) fn add(&mut self, input: u64, files: impl IntoIterator<Item = WrittenFile>) {
+    /// Files that an input gave, which is used up, and what expectations have found in it.
+    pub(crate) fn add(
+        &mut self,
+        input: u64,
+        files: impl IntoIterator<Item = WrittenFile>,
+        judged: Vec<JudgedRows>,
+    ) {
         let files: Vec<WrittenFile> = files.into_iter().collect();
         self.done.add(input, input + 1);
         if let Some(keeper) = &self.keeper {
-            keeper.add(input, files.clone());
+            keeper.add(DoneInput {
+                input,
+                files: files.clone(),
+                judged: judged.clone(),
+            });
         }
         self.files.extend(files);
+        self.judged.extend(judged);
     }
 
     /// Where files of rows that functions failed for go, if it takes them. `is_apart`: this output is for nothing else.
@@ -415,7 +429,12 @@ impl FolderOutput {
 
     /// Says of all files, which are on the disk, that they are there (`LED-1`); the disk may lose this until the ledger is synced.
     fn write_done(&mut self) -> io::Result<()> {
-        let done = super::keeper::done(&self.target, self.done.flat(), self.files.iter().cloned());
+        let done = super::keeper::done(
+            &self.target,
+            self.done.flat(),
+            self.files.iter().cloned(),
+            self.judged.clone(),
+        );
         self.book
             .as_mut()
             .ok_or_else(no_book)?

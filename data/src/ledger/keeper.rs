@@ -14,7 +14,7 @@ use super::durable;
 use super::folder::{from_target, unfinished_folder};
 use super::journal;
 use super::ranges::DoneRanges;
-use super::record::{Done, Entry};
+use super::record::{Done, Entry, JudgedRows};
 use crate::wire::spec::WrittenFile;
 
 /// What is done waits so long, at least, until it is said.
@@ -22,9 +22,18 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// And so many times as long as it took to say it last.
 const RESTS: u32 = 10;
 
+/// An input that is used up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DoneInput {
+    pub(super) input: u64,
+    pub(super) files: Vec<WrittenFile>,
+    /// What expectations have found in it.
+    pub(super) judged: Vec<JudgedRows>,
+}
+
 /// A ledger that is kept.
 pub(super) struct Keeper {
-    done: Sender<(u64, Vec<WrittenFile>)>,
+    done: Sender<DoneInput>,
     thread: JoinHandle<(Book, HashSet<String>)>,
 }
 
@@ -48,10 +57,10 @@ impl Keeper {
         Ok(Self { done, thread })
     }
 
-    /// The input is used up, and these are its files.
-    pub(super) fn add(&self, input: u64, files: Vec<WrittenFile>) {
+    /// One more input is used up.
+    pub(super) fn add(&self, done: DoneInput) {
         // A keeper that has stopped because the disk is full says so at the end.
-        let _ = self.done.send((input, files));
+        let _ = self.done.send(done);
     }
 
     /// Ends it: the ledger, if it is there still, and the files that are on the disk.
@@ -68,7 +77,7 @@ struct Keeping {
     book: Book,
     target: PathBuf,
     prefix: String,
-    inbox: Receiver<(u64, Vec<WrittenFile>)>,
+    inbox: Receiver<DoneInput>,
     synced: HashSet<String>,
     /// The ledger's name is on the disk.
     is_found: bool,
@@ -88,7 +97,7 @@ impl Keeping {
     }
 
     /// What came within `rest`; `None` at the end, when whatever is left is synced by those who end the job.
-    fn next_group(&self, rest: Duration) -> Option<Vec<(u64, Vec<WrittenFile>)>> {
+    fn next_group(&self, rest: Duration) -> Option<Vec<DoneInput>> {
         let mut group = vec![self.inbox.recv().ok()?];
         let until = Instant::now() + rest;
         loop {
@@ -103,9 +112,9 @@ impl Keeping {
         }
     }
 
-    fn say_done(&mut self, group: Vec<(u64, Vec<WrittenFile>)>) -> io::Result<()> {
+    fn say_done(&mut self, group: Vec<DoneInput>) -> io::Result<()> {
         let job = self.target.join(unfinished_folder(&self.prefix));
-        let files = group.iter().flat_map(|(_, files)| files);
+        let files = group.iter().flat_map(|done| &done.files);
         let paths: Vec<&Path> = files.map(|file| Path::new(&file.unfinished)).collect();
         let mut folders = vec![job.clone()];
         if !self.is_found {
@@ -117,13 +126,14 @@ impl Keeping {
         let mut inputs = DoneRanges::default();
         group
             .iter()
-            .for_each(|(input, _)| inputs.add(*input, input + 1));
-        let files = group.iter().flat_map(|(_, files)| files.iter().cloned());
-        let entry = Entry::Done(done(&self.target, inputs.flat(), files));
+            .for_each(|done| inputs.add(done.input, done.input + 1));
+        let files = group.iter().flat_map(|done| done.files.iter().cloned());
+        let judged = group.iter().flat_map(|done| done.judged.iter().copied());
+        let entry = Entry::Done(done(&self.target, inputs.flat(), files, judged.collect()));
         self.book.write(entry)?;
         self.book.sync(&self.target, &self.prefix)?;
-        journal::remove(&job, &group.iter().map(|(input, _)| *input).collect());
-        let files = group.into_iter().flat_map(|(_, files)| files);
+        journal::remove(&job, &group.iter().map(|done| done.input).collect());
+        let files = group.into_iter().flat_map(|done| done.files);
         self.synced.extend(files.map(|file| file.unfinished));
         Ok(())
     }
@@ -134,6 +144,7 @@ pub(super) fn done(
     target: &Path,
     inputs: Vec<u64>,
     files: impl Iterator<Item = WrittenFile>,
+    judged: Vec<JudgedRows>,
 ) -> Done {
     let files = files.map(|file| WrittenFile {
         path: from_target(target, &file.path),
@@ -143,5 +154,6 @@ pub(super) fn done(
     Done {
         inputs,
         files: files.collect(),
+        judged,
     }
 }

@@ -32,4 +32,5 @@ pub(crate) use far::FarFolder;
 pub(crate) use folder::{FileFormat, FolderOutput, LettersPlace, OutputPlan, unfinished_folder};
 pub use identity::JobIdentity;
 pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};
+pub(crate) use record::JudgedRows;
 pub use record::Trait;

@@ -93,6 +93,26 @@ pub(super) struct Done {
     /// Paths are from the target on.
     #[prost(message, repeated, tag = "2")]
     pub(super) files: Vec<WrittenFile>,
+    /// What expectations have found in them.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) judged: Vec<JudgedRows>,
+}
+
+/// Rows of an input that an expectation has judged.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct JudgedRows {
+    /// The input, by its place in the order of the source.
+    #[prost(uint64, tag = "1")]
+    pub(crate) input: u64,
+    /// The expectation, by the place of its step behind the source, which has 0.
+    #[prost(uint32, tag = "2")]
+    pub(crate) operator: u32,
+    /// How many.
+    #[prost(uint64, tag = "3")]
+    pub(crate) rows: u64,
+    /// For how many of these it does not hold.
+    #[prost(uint64, tag = "4")]
+    pub(crate) violations: u64,
 }
 
 /// Names that change.
@@ -132,6 +152,8 @@ pub(super) struct Told {
     pub(super) done: DoneRanges,
     /// By the name that they have until they are visible; the last word on a file counts.
     pub(super) files: BTreeMap<String, WrittenFile>,
+    /// By input and expectation; the last word counts.
+    pub(super) judged: BTreeMap<(u64, u32), JudgedRows>,
     pub(super) committing: Option<Committing>,
     pub(super) is_finished: bool,
     /// Bytes that are whole.
@@ -165,6 +187,9 @@ impl Told {
                 let files = done.files.into_iter();
                 self.files
                     .extend(files.map(|file| (file.unfinished.clone(), file)));
+                let judged = done.judged.into_iter();
+                self.judged
+                    .extend(judged.map(|rows| ((rows.input, rows.operator), rows)));
             }
             Some(Entry::Committing(committing)) => self.committing = Some(committing),
             Some(Entry::Finished(Finished {})) => self.is_finished = true,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::folder::JOB_FILE;
 use super::journal;
 use super::ranges::DoneRanges;
-use super::record::{Begun, Told};
+use super::record::{Begun, JudgedRows, Told};
 use crate::wire::spec::WrittenFile;
 
 /// Attempts of a run are numbered from a multiple of this on: a worker of an earlier run, which has not heard yet that its driver is
@@ -22,6 +22,8 @@ pub(crate) struct TakenUp {
     pub(super) begun: Option<Begun>,
     pub(crate) done: DoneRanges,
     pub(crate) files: Vec<WrittenFile>,
+    /// What expectations have found in inputs that are done.
+    pub(crate) judged: Vec<JudgedRows>,
     /// Inputs that are not done and have journals.
     pub(crate) journaled: HashSet<u64>,
     /// No attempt so far had this number or a larger one.
@@ -52,10 +54,13 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
         }
     }
     files.retain(|file| done.contains(file.sequence));
+    let judged = told.judged.into_values();
+    let judged = judged.filter(|rows| done.contains(rows.input)).collect();
     let mut taken = TakenUp {
         begun: told.begun,
         done,
         files,
+        judged,
         ..TakenUp::default()
     };
     taken.sweep(job)?;

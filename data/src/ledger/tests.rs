@@ -155,6 +155,7 @@ fn commit_that_fails_half_way_is_taken_back() {
                 unfinished: unfinished.display().to_string(),
                 ..WrittenFile::default()
             }],
+            Vec::new(),
         );
     }
     let failure = open.close(Ok(()), None).expect_err("one file is not there");

@@ -3,6 +3,7 @@
 pub(crate) mod blocks;
 pub(crate) mod chance;
 pub mod embed;
+pub(crate) mod expect;
 pub(crate) mod failing;
 pub(crate) mod feeds;
 pub(crate) mod fragment;

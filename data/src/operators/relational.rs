@@ -20,6 +20,11 @@ use crate::plan::functions::with_row_field;
 /// Inputs have fewer rows than this, each step's rows counted for itself.
 const MAX_INPUT_ROWS: i64 = 1 << 33;
 
+/// The number of the first row of the input with this number, as expressions know it.
+pub(crate) fn first_row_of(sequence: u64) -> i64 {
+    sequence.cast_signed().wrapping_mul(MAX_INPUT_ROWS)
+}
+
 /// Applies a relational step to the stream of the input with this number.
 pub(crate) fn open(
     step: Operator,
@@ -29,7 +34,7 @@ pub(crate) fn open(
     Box::new(RelationalStream {
         step,
         input,
-        next_row: sequence.cast_signed().wrapping_mul(MAX_INPUT_ROWS),
+        next_row: first_row_of(sequence),
         bound: None,
         empty: None,
         is_told: false,
@@ -113,18 +118,7 @@ impl RelationalStream {
 pub(crate) fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskFailure> {
     match step {
         Operator::Filter(predicate) => {
-            let (expression, field) = bind_expression(predicate, schema)?;
-            let kind = field.data_type();
-            if *kind != DataType::Boolean {
-                return Err(TaskFailure::new(
-                    ErrorCode::InvalidArgument,
-                    format!(
-                        "filter(expr={:?}): it gives {kind} and not true or false",
-                        predicate.to_string()
-                    ),
-                ));
-            }
-            Ok(Bound::Filter(expression))
+            bind_condition("filter()", predicate, schema).map(Bound::Filter)
         }
         Operator::Project(columns) => bind_project(columns, schema),
         Operator::Compute(columns) => bind_compute(columns, schema),
@@ -147,13 +141,34 @@ pub(crate) fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskF
         Operator::Rename(pairs) => bind_rename(pairs, schema),
         Operator::Conform(columns) => Ok(Bound::Conform(Arc::clone(columns))),
         Operator::Declare(columns) => bind_declare(columns, schema),
-        Operator::Map(_) | Operator::Relational(_) | Operator::Sample { .. } => {
-            Err(TaskFailure::new(
-                ErrorCode::Internal,
-                "this step does not work batch by batch",
-            ))
-        }
+        Operator::Map(_)
+        | Operator::Relational(_)
+        | Operator::Sample { .. }
+        | Operator::Expect(_) => Err(TaskFailure::new(
+            ErrorCode::Internal,
+            "this step does not work batch by batch",
+        )),
     }
+}
+
+/// The expression, which must be true or false. `call`: of the user.
+pub(crate) fn bind_condition(
+    call: &str,
+    condition: &Expression,
+    schema: &Schema,
+) -> Result<BoundExpression, TaskFailure> {
+    let (expression, field) = bind_expression(condition, schema)?;
+    let kind = field.data_type();
+    if *kind == DataType::Boolean {
+        return Ok(expression);
+    }
+    Err(TaskFailure::new(
+        ErrorCode::InvalidArgument,
+        format!(
+            "{call}: {:?} gives {kind} and not true or false",
+            condition.to_string()
+        ),
+    ))
 }
 
 fn bind_project(columns: &[NamedExpression], schema: &Schema) -> Result<Bound, TaskFailure> {
@@ -321,7 +336,12 @@ impl Bound {
 }
 
 impl BoundExpression {
-    fn evaluate(&self, batch: &RecordBatch, first_row: i64) -> Result<ArrayRef, TaskFailure> {
+    /// Its values. `first_row`: the number of the batch's first row.
+    pub(crate) fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        first_row: i64,
+    ) -> Result<ArrayRef, TaskFailure> {
         let value = if self.wants_rows {
             self.expression.evaluate(&numbered(batch, first_row)?)
         } else {

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use arrow::datatypes::DataType;
 use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion_expr::{Expr, LogicalPlanBuilder};
+use datafusion_expr::{Expr, ExprSchemable, LogicalPlanBuilder};
 
 use super::dataset::{Dataset, check_distinct};
+use super::expectation::Expectation;
 use super::expressions::{self, Expression};
+use super::nodes::expect::ExpectNode;
 use super::nodes::late::LateStep;
 use super::planner::planner;
 use crate::error::{PlanError, first_line};
@@ -22,11 +25,7 @@ impl Dataset {
     }
 
     fn filter_text(&self, text: &str) -> Result<Self, PlanError> {
-        let invalid = |error: &DataFusionError| PlanError::InvalidExpression {
-            expression: text.to_owned(),
-            detail: first_line(error),
-            available: self.known_columns(),
-        };
+        let invalid = |error: &DataFusionError| self.unreadable("filter(expr=...)", text, error);
         match expressions::parse(text, self.plan().schema()) {
             Ok(predicate) => {
                 let builder = self.builder().filter(predicate);
@@ -58,6 +57,70 @@ impl Dataset {
                 self.late(LateStep::Filter(predicate))
             }
             Err(error) => Err(self.misfit(OPERATION, &predicate, &error)),
+        }
+    }
+
+    /// The same rows, which are judged as they pass by.
+    pub fn expect(&self, expectation: Expectation) -> Result<Self, PlanError> {
+        const OPERATION: &str = "expect()";
+        let schema = self.plan().schema();
+        let expr = match &expectation.expression {
+            Expression::Planned(expr) => {
+                self.check_known(OPERATION, [expr])?;
+                match self.fitted(expr) {
+                    Ok(fitted) => Some(fitted),
+                    Err(_) if self.is_open() => None,
+                    Err(error) => return Err(self.misfit(OPERATION, expr, &error)),
+                }
+            }
+            Expression::Text(text) => match expressions::parse(text, schema) {
+                Ok(expr) => Some(expr),
+                Err(_) if self.is_open() => {
+                    let checked = expressions::check_syntax(text);
+                    checked.map_err(|error| self.unreadable(OPERATION, text, &error))?;
+                    None
+                }
+                Err(error) => return Err(self.unreadable(OPERATION, text, &error)),
+            },
+        };
+        let expression = match &expr {
+            Some(expr) => {
+                self.check_condition(OPERATION, expr)?;
+                Expression::planned(expr).map_err(PlanError::planner)?
+            }
+            None => expectation.expression,
+        };
+        let expectation = Expectation {
+            expression,
+            ..expectation
+        };
+        let input = self.plan().clone();
+        Ok(Self::extend(ExpectNode::new(expectation, input)))
+    }
+
+    /// Fails if the expression is known to give something else than true and false.
+    fn check_condition(&self, operation: &'static str, expr: &Expr) -> Result<(), PlanError> {
+        let kind = expr.get_type(self.plan().schema());
+        match kind.map_err(PlanError::planner)? {
+            DataType::Boolean | DataType::Null => Ok(()),
+            kind => Err(PlanError::InvalidArgument(format!(
+                "{operation}: {} gives {kind} and not true or false",
+                expr.human_display()
+            ))),
+        }
+    }
+
+    fn unreadable(
+        &self,
+        operation: &'static str,
+        text: &str,
+        error: &DataFusionError,
+    ) -> PlanError {
+        PlanError::InvalidExpression {
+            operation,
+            expression: text.to_owned(),
+            detail: first_line(error),
+            available: self.known_columns(),
         }
     }
 

@@ -13,6 +13,7 @@ use datafusion_expr::{
 };
 
 use super::failing::FailurePolicy;
+use super::nodes::expect::ExpectNode;
 use super::nodes::late::{LateNode, LateStep};
 use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
@@ -175,6 +176,22 @@ impl Dataset {
             Ok(Transformed::yes(Self::extend(map).plan))
         };
         let plan = self.plan.clone().transform_up(with_defaults);
+        plan.map(|plan| Self::from_plan(plan.data))
+            .map_err(PlanError::planner)
+    }
+
+    /// The same rows, of which nothing is expected: for who only wants to know what they are like.
+    pub fn without_expectations(&self) -> Result<Self, PlanError> {
+        let without = |node: LogicalPlan| {
+            let LogicalPlan::Extension(extension) = &node else {
+                return Ok(Transformed::no(node));
+            };
+            Ok(match extension.node.as_any().downcast_ref::<ExpectNode>() {
+                Some(expect) => Transformed::yes(expect.input().clone()),
+                None => Transformed::no(node),
+            })
+        };
+        let plan = self.plan.clone().transform_up(without);
         plan.map(|plan| Self::from_plan(plan.data))
             .map_err(PlanError::planner)
     }

@@ -6,6 +6,7 @@ mod building;
 mod compute;
 mod computed;
 mod dataset;
+mod expectation;
 pub(crate) mod expressions;
 mod failing;
 pub(crate) mod functions;
@@ -21,9 +22,11 @@ mod windows;
 pub(crate) use aggregates::aggregate_function;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
+pub use expectation::{Expectation, MostViolations};
 pub use expressions::Expression;
 pub use failing::{FailurePolicy, OnError};
 pub(crate) use functions::asks_for_row_numbers;
+pub use nodes::expect::ExpectNode;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{
     EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,

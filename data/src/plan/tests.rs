@@ -244,3 +244,22 @@ fn two_columns_of_one_name_are_refused() {
             .is_err()
     );
 }
+
+/// Rows that a filter leaves out are judged too, and columns that nobody reads are not read.
+#[test]
+fn expectation_holds_filters_back_and_lets_columns_and_limits_pass() {
+    let dataset = source()
+        .expect(Expectation {
+            name: "text".to_owned(),
+            expression: Expression::from("text is not null"),
+            most: MostViolations::Rows(0),
+            only_warns: false,
+        })
+        .expect("plans");
+    let selected = dataset.select(&names(&["id"])).expect("selects");
+    let plan = optimized(&selected.filter("id > 10").expect("filters"));
+    assert!(plan.contains("projection=[id, text]"), "{plan}");
+    assert!(!plan.contains("full_filters"), "{plan}");
+    let plan = optimized(&dataset.limit(7).expect("limits"));
+    assert!(plan.contains("fetch=7"), "{plan}");
+}

@@ -116,6 +116,11 @@ impl StageMeters {
         self.group = Some(group);
     }
 
+    /// Which of the reports is that of this step.
+    pub(crate) fn place_of(&self, step: usize) -> usize {
+        self.group.as_ref().map_or(1, GroupMeters::count) + step
+    }
+
     /// Bytes that stages of a group have read from storage since this was last asked.
     pub(crate) fn bytes_read_by_group(&mut self) -> u64 {
         let group = self.group.as_mut();

@@ -40,12 +40,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::graph::{GroupTask, MapCall, Operator, PartitionBy, StageTask};
+use crate::operators::expect::{self, Judge};
 use crate::operators::failing::notes::{HeadNotes, NoNotes, Notes};
 use crate::operators::failing::{FailingInput, Guard, Watch};
 use crate::operators::feeds::{self, FeedInput, FeedStream};
 use crate::operators::fragment::{Environment, HotKeys, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
 use crate::operators::map::Circumstances;
+use crate::operators::relational::first_row_of;
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, group, map, relational, sample};
 use crate::sinks::Written;
@@ -177,7 +179,7 @@ impl StageWorker {
         };
         let failing = self.failing(&mut input, &opened)?;
         let (streams, bounds) = match &self.task.group {
-            Some(group) => self.open_group(group, opened, &mut meters)?,
+            Some(group) => self.open_group(group, opened, &failing, &mut meters)?,
             None => {
                 self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
             }
@@ -224,9 +226,14 @@ impl StageWorker {
     ) -> Result<Option<Failing>, TaskFailure> {
         let is_guarded = |step: &Operator| match step {
             Operator::Map(call) => call.failures.is_guarded(),
+            Operator::Expect(_) => true,
             _ => false,
         };
-        if !self.task.steps.iter().any(is_guarded) {
+        let members = self.task.group.iter().flat_map(|group| &group.members);
+        let mut steps = members
+            .flat_map(|member| &member.steps)
+            .chain(&self.task.steps);
+        if !steps.any(is_guarded) {
             return Ok(None);
         }
         let is_one = self.task.group.is_none() && input.feed_blocks.len() < 2;
@@ -303,6 +310,12 @@ impl StageWorker {
                     let environment = self.environment(input.partition, None);
                     fragment::open(work, vec![stream], environment)
                 }
+                Operator::Expect(expectation) => {
+                    let (failing, _) = failing.as_ref().expect("made where rows are judged");
+                    let (behind, number) = (&self.task.steps[index + 1..], meters.place_of(index));
+                    let judge = Judge::new(failing, number, expectation, places.clone(), behind);
+                    expect::open(judge, stream, first_row_of(input.sequence))
+                }
                 batchwise => relational::open(batchwise.clone(), stream, input.sequence),
             };
             stream = meters.wrap_step(index, next);
@@ -318,9 +331,11 @@ impl StageWorker {
         &self,
         group: &GroupTask,
         opened: Opened,
+        failing: &Option<Failing>,
         meters: &mut StageMeters,
     ) -> Result<(Vec<FeedStream>, Vec<RecordBatch>), TaskFailure> {
-        let (stream, steps) = group::open(group, opened, &self.environment(0, None))?;
+        let failing = failing.as_ref().map(|(failing, _)| failing);
+        let (stream, steps) = group::open(group, opened, &self.environment(0, None), failing)?;
         meters.count_group(steps);
         let schema = None;
         Ok((vec![FeedStream { stream, schema }], Vec::new()))

@@ -70,6 +70,7 @@ impl RunningInput {
             outcome => outcome?,
         };
         report.failed = failing.take_found()?;
+        report.judged = failing.judgements.take_changed()?;
         Ok((report, block))
     }
 

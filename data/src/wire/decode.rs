@@ -12,7 +12,7 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, ProjectStep, RegisteredSpec, SampleStep,
     StageSpec, Step, StepKind,
 };
-use super::{failing, fragment, group, partition};
+use super::{expect, failing, fragment, group, partition};
 use crate::block;
 use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
@@ -68,6 +68,7 @@ pub(super) fn operator(step: Step) -> Result<Operator, TaskFailure> {
         StepKind::Conform(columns) => Operator::Conform(schema(columns)?),
         StepKind::Declare(columns) => Operator::Declare(schema(columns)?),
         StepKind::Sample(SampleStep { share, seed }) => Operator::Sample { share, seed },
+        StepKind::Expect(step) => Operator::Expect(expect::decode(step)?),
         StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })
 }
@@ -87,7 +88,7 @@ pub(super) fn schema(columns: Bytes) -> Result<SchemaRef, TaskFailure> {
         .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("read a schema: {error}")))
 }
 
-fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {
+pub(super) fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, TaskFailure> {
     let spec = spec.ok_or_else(|| incomplete("a step", "expression"))?;
     spec.into_expression().map_err(|error| unreadable(&error))
 }

@@ -7,7 +7,7 @@ use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, SampleStep, StageSpec, Step, StepKind,
 };
-use super::{failing, fragment, group, partition};
+use super::{expect, failing, fragment, group, partition};
 use crate::block;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::Kept;
@@ -62,6 +62,7 @@ pub(super) fn step(operator: &Operator) -> Result<Step, DataFusionError> {
             share: *share,
             seed: *seed,
         }),
+        Operator::Expect(expectation) => StepKind::Expect(expect::encode(expectation)?),
         Operator::Relational(work) => StepKind::Relational(fragment::encode(work)?),
     };
     Ok(Step { kind: Some(kind) })

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+pub(crate) mod expect;
 pub(crate) mod expression;
 pub(crate) mod failing;
 mod fold;

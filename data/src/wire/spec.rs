@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::expect::{ExpectStep, Judged};
 use super::expression::ExpressionSpec;
 use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
@@ -113,7 +114,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: Option<StepKind>,
 }
 
@@ -153,6 +154,9 @@ pub enum StepKind {
     /// The same as `Conform`; rows with other columns fail.
     #[prost(bytes = "bytes", tag = "11")]
     Declare(Bytes),
+    /// Judges the rows.
+    #[prost(message, tag = "12")]
+    Expect(ExpectStep),
 }
 
 /// A share of the rows.
@@ -359,6 +363,9 @@ pub struct Report {
     /// Rows that steps have left out since the last pull.
     #[prost(message, repeated, tag = "11")]
     pub failed: Vec<ToldRows>,
+    /// What expectations have found, where it has changed since the last pull.
+    #[prost(message, repeated, tag = "12")]
+    pub judged: Vec<Judged>,
 }
 
 /// What one step did.

@@ -16,7 +16,7 @@ use crate::graph::{
     Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
     Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
-use crate::plan::{Expression, FailurePolicy, Kept, OnError};
+use crate::plan::{Expectation, Expression, FailurePolicy, Kept, MostViolations, OnError};
 use crate::registered::Registered;
 
 fn names() -> impl Strategy<Value = Vec<String>> {
@@ -89,6 +89,18 @@ fn operators() -> impl Strategy<Value = Operator> {
         any::<(u64, u64)>().prop_map(|(share, seed)| Operator::Sample { share, seed }),
         names().prop_map(|names| Operator::Conform(columns_of(names))),
         names().prop_map(|names| Operator::Declare(columns_of(names))),
+        (".*", text(), any::<u64>(), any::<[bool; 2]>()).prop_map(
+            |(name, expression, most, [is_share, only_warns])| Operator::Expect(Expectation {
+                name,
+                expression,
+                most: if is_share {
+                    MostViolations::Share(most)
+                } else {
+                    MostViolations::Rows(most)
+                },
+                only_warns,
+            })
+        ),
     ]
 }
 

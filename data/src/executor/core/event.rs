@@ -64,6 +64,8 @@ pub enum Event {
         /// What to tell the user.
         failure: TaskFailure,
     },
+    /// What was expected of rows does not hold.
+    Broken(TaskFailure),
     /// A worker could not be given its input, because blocks of it are lost; the worker itself is well.
     InputLost {
         /// The worker.

@@ -168,6 +168,7 @@ impl Executor {
                     self.finish(Err(failure));
                 }
             }
+            Event::Broken(failure) => self.finish(Err(failure)),
             Event::Pulled(pulled) => self.pulled(&pulled),
             Event::InputLost { worker, blocks } => self.input_lost(worker, blocks),
             Event::BlockLost(block) => self.block_lost(block),

@@ -46,23 +46,11 @@ pub(super) fn encode_one(letter: &Letter<'_>) -> Result<RecordBatch, TaskFailure
         failed, position, ..
     } = letter;
     let text = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
-    let number = |number: Option<u64>| {
-        let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
-        Arc::new(Int64Array::from(vec![number])) as ArrayRef
-    };
-    let of_position = |field: fn(&Position) -> Option<u64>| position.as_ref().and_then(field);
-    let file = position.as_ref().and_then(|place| place.file.as_deref());
-    let place: Vec<(&str, ArrayRef)> = vec![
-        ("file", Arc::new(StringArray::from(vec![file]))),
-        ("row_group", number(of_position(|place| place.row_group))),
-        ("row", number(of_position(|place| place.row))),
-        ("input", number(Some(letter.input))),
-        ("input_row", number(Some(letter.input_row))),
-    ];
+    let place = place_of(position.as_ref(), letter.input, Some(letter.input_row));
     let times = TimestampMicrosecondArray::from(vec![letter.time_micros]).with_timezone("UTC");
     let columns: Vec<(&str, ArrayRef)> = vec![
-        (ROW, row_of(letter)?),
-        ("position", Arc::new(structure(place))),
+        (ROW, row_of(letter.rows, failed.position, letter.input_row)?),
+        ("position", Arc::new(place)),
         ("operator", text(letter.operator)),
         ("error", text(&failed.error)),
         ("message", text(&failed.message)),
@@ -80,15 +68,42 @@ pub(super) fn encode_one(letter: &Letter<'_>) -> Result<RecordBatch, TaskFailure
         .map_err(|error| broken("write down a row that failed", &error))
 }
 
-/// The row itself. What has no columns is known by its number alone.
-fn row_of(letter: &Letter<'_>) -> Result<ArrayRef, TaskFailure> {
-    let row = letter.rows.slice(letter.failed.position, 1);
+fn number(number: Option<u64>) -> ArrayRef {
+    let number = number.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    Arc::new(Int64Array::from(vec![number]))
+}
+
+/// Where a row lies, the input that it came with, and its number among the rows that came to the step from that.
+pub(crate) fn place_of(
+    position: Option<&Position>,
+    input: u64,
+    input_row: Option<u64>,
+) -> StructArray {
+    let of_position = |field: fn(&Position) -> Option<u64>| position.and_then(field);
+    let file = position.and_then(|place| place.file.as_deref());
+    structure(vec![
+        ("file", Arc::new(StringArray::from(vec![file]))),
+        ("row_group", number(of_position(|place| place.row_group))),
+        ("row", number(of_position(|place| place.row))),
+        ("input", number(Some(input))),
+        ("input_row", number(input_row)),
+    ])
+}
+
+/// The row at a place of a batch. What has no columns is known by its number alone.
+pub(crate) fn row_of(
+    rows: &RecordBatch,
+    at: usize,
+    input_row: u64,
+) -> Result<ArrayRef, TaskFailure> {
+    let row = rows.slice(at, 1);
     if row.num_columns() == 0 {
-        let number = i64::try_from(letter.input_row).unwrap_or(i64::MAX);
-        let number: ArrayRef = Arc::new(Int64Array::from(vec![number]));
-        return Ok(Arc::new(structure(vec![("input_row", number)])));
+        return Ok(Arc::new(structure(vec![(
+            "input_row",
+            number(Some(input_row)),
+        )])));
     }
-    let row = alone(&row).map_err(|error| broken("copy a row that failed", &error))?;
+    let row = alone(&row).map_err(|error| broken("copy a row", &error))?;
     // What is empty in all rows of a file may be null in another.
     let schema = row.schema();
     let fields = schema.fields().iter().map(|field| {

@@ -1,4 +1,4 @@
-//! Rows that a function fails for: found, left out, told.
+//! Rows that a function fails for: found, left out, told. What is told of rows that violate an expectation goes the same way.
 //!
 //! ```text
 //!  batch ─► enter ─► pieces ─► call ──ok──► rows go on
@@ -27,6 +27,7 @@ mod untold;
 mod watch;
 
 pub(crate) use piece::CallPiece;
+pub(crate) use untold::TOLD_AFTER;
 pub(crate) use watch::Watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::graph::{MapCall, Operator};
+use crate::operators::expect::Judgements;
 use crate::operators::stream::pause;
 use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
@@ -67,6 +69,8 @@ pub(crate) struct FailingInput {
     pub(crate) watch: Arc<Watch>,
     /// It works for blocks that were lost: no limits hold for it, its rows are counted already.
     pub(crate) is_rerun: bool,
+    /// What expectations have found.
+    pub(crate) judgements: Judgements,
     untold: Mutex<Untold>,
     over_limit: Mutex<Option<TaskFailure>>,
     lost: Lost,
@@ -88,6 +92,7 @@ impl FailingInput {
             notes,
             watch,
             is_rerun,
+            judgements: Judgements::default(),
             untold: Mutex::default(),
             over_limit: Mutex::default(),
             lost: Lost::default(),
@@ -117,7 +122,15 @@ impl FailingInput {
 
     /// Whether what was found should be told now, block or none; not where blocks are repeated, which show whether it may be.
     pub(crate) fn is_due(&self) -> bool {
-        !self.spec.is_repeat && !self.is_rerun && self.untold.lock().is_due()
+        !self.spec.is_repeat
+            && !self.is_rerun
+            && (self.untold.lock().is_due() || self.judgements.is_due())
+    }
+
+    /// Nothing more comes of this input: it alone has more bad rows than the job may have. Gives the failure back.
+    pub(crate) fn end_by(&self, failure: TaskFailure) -> TaskFailure {
+        *self.over_limit.lock() = Some(failure.clone());
+        failure
     }
 
     /// Why nothing more comes of this input, if it alone has more rows that failed than may.
@@ -342,8 +355,7 @@ impl Guard {
             ErrorCode::Application,
             format!("{}: more rows have failed than may", self.name),
         );
-        *self.input.over_limit.lock() = Some(failure.clone());
-        Err(failure)
+        Err(self.input.end_by(failure))
     }
 
     /// A call with the piece begins: noted, if the worker may die of it.
@@ -438,7 +450,7 @@ pub(crate) fn now_micros() -> i64 {
 }
 
 /// Whether a pause of the step before comes to whoever pulls this one.
-fn passes_pauses(step: &Operator) -> bool {
+pub(super) fn passes_pauses(step: &Operator) -> bool {
     !matches!(
         step,
         Operator::Map(_) | Operator::Sample { .. } | Operator::Relational(_)

@@ -11,7 +11,7 @@ use crate::block::data_bytes;
 use crate::wire::failing::ToldRows;
 
 /// They are told after so long, block or none: limits are the driver's, and what a worker dies with must be found anew.
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(crate) const TOLD_AFTER: Duration = Duration::from_millis(200);
 /// Or when their letters are so large.
 const ENOUGH_BYTES: u64 = 4 << 20;
 
@@ -62,7 +62,9 @@ impl Untold {
     /// Whether it is time to tell.
     pub(super) fn is_due(&self) -> bool {
         self.letter_bytes >= ENOUGH_BYTES
-            || self.since.is_some_and(|since| since.elapsed() >= PATIENCE)
+            || self
+                .since
+                .is_some_and(|since| since.elapsed() >= TOLD_AFTER)
     }
 
     /// Of each step, once more for each form of letters.

@@ -59,6 +59,11 @@ impl GroupMeters {
         });
     }
 
+    /// How many there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Bytes read from storage since this was last asked.
     pub(crate) fn bytes_read_since_report(&mut self) -> u64 {
         let all = self.readers.iter().map(|read| read()).sum();

@@ -30,6 +30,7 @@ use datafusion_execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
+use super::failing::FailingInput;
 use super::fragment::{self, Environment};
 use super::stream::BatchStream;
 use crate::graph::GroupTask;
@@ -39,14 +40,16 @@ use crate::wire::group::GroupPosition;
 /// The step that failures of the whole are told of.
 const STEP: &str = "Query";
 
-/// The rows that the last stage of the group gives, for the input at this place.
+/// The rows that the last stage of the group gives, for the input at this place. `failing`: where expectations tell what they have
+/// found, if there are any.
 pub(crate) fn open(
     group: &GroupTask,
     input: Opened,
     environment: &Environment,
+    failing: Option<&Arc<FailingInput>>,
 ) -> Result<(Box<dyn BatchStream>, GroupMeters), TaskFailure> {
     let inputs = inputs_of(input)?;
-    let planned = plan::planned(group, inputs, environment)?;
+    let planned = plan::planned(group, inputs, environment, failing)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(group.threads.max(1) as usize)
         .thread_name("aktis-query")

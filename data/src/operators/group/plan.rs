@@ -29,12 +29,15 @@ use super::{STEP, failure};
 use crate::graph::{
     AggregatePhase, EdgeKind, Fragment, GroupMember, GroupTask, Join, Operator, Sort,
 };
+use crate::operators::expect::Judge;
+use crate::operators::failing::FailingInput;
 use crate::operators::fragment::{
     Environment, How, Layout, aggregated, column, folded, folded_columns, nullable, order_of,
     windowed,
 };
 use crate::operators::node::{Beginning, StepNode};
 use crate::operators::relational::bind_step;
+use crate::plan::Expectation;
 use crate::sources::{self, Opened};
 
 /// A plan, and what counts in it.
@@ -48,6 +51,7 @@ pub(super) fn planned(
     group: &GroupTask,
     inputs: Vec<VecDeque<Opened>>,
     environment: &Environment,
+    failing: Option<&Arc<FailingInput>>,
 ) -> Result<Planned, TaskFailure> {
     let mut planner = GroupPlanner {
         threads: group.threads.max(1) as usize,
@@ -56,6 +60,7 @@ pub(super) fn planned(
         holding: Holding::new(environment.memory() as u64),
         givers: Vec::with_capacity(group.members.len()),
         meters: GroupMeters::default(),
+        failing,
     };
     for (index, (member, splits)) in group.members.iter().zip(inputs).enumerate() {
         let edges = group.edges.iter().filter(|edge| edge.to == index);
@@ -84,6 +89,7 @@ struct GroupPlanner<'a> {
     /// Of each member so far, until somebody takes its rows.
     givers: Vec<Option<Giver<'a>>>,
     meters: GroupMeters,
+    failing: Option<&'a Arc<FailingInput>>,
 }
 
 impl GroupPlanner<'_> {
@@ -160,6 +166,7 @@ impl GroupPlanner<'_> {
         for step in steps {
             rows = match step {
                 Operator::Relational(work) => fragment(work, rows, self.window_bytes)?,
+                Operator::Expect(expectation) => self.judged(expectation, rows)?,
                 batchwise => batch_by_batch(batchwise, rows)?,
             };
             self.meters.step(&rows);
@@ -169,6 +176,24 @@ impl GroupPlanner<'_> {
             rows = Arc::new(GlobalLimitExec::new(in_one_partition(rows), 0, first));
         }
         Ok(rows)
+    }
+
+    /// The same rows, judged as they pass by.
+    fn judged(
+        &self,
+        expectation: &Expectation,
+        rows: Arc<dyn ExecutionPlan>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(failing) = self.failing else {
+            return plan_err!("{STEP}: nobody hears what expectations find");
+        };
+        let judge = Judge::new(failing, self.meters.count(), expectation, None, &[]).in_any_order();
+        let schema = rows.schema();
+        let bound = judge.bind(&schema).map_err(external)?;
+        Ok(each_batch("Expect", rows, &schema, move |batch| {
+            judge.judge(&batch, &bound, 0).map_err(external)?;
+            Ok(batch)
+        }))
     }
 
     fn by_names(

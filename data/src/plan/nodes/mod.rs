@@ -1,5 +1,6 @@
 //! The nodes of a logical plan that DataFusion does not have.
 
+pub(crate) mod expect;
 pub(crate) mod late;
 pub(crate) mod map;
 pub(crate) mod openness;

@@ -4,6 +4,7 @@ use datafusion_expr::LogicalPlan;
 
 use crate::sources;
 
+use super::expect::ExpectNode;
 use super::late::LateNode;
 use super::map::MapNode;
 use super::relation::RelationNode;
@@ -19,6 +20,8 @@ pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
                 late.is_open()
             } else if let Some(relation) = node.downcast_ref::<RelationNode>() {
                 relation.is_open
+            } else if let Some(expect) = node.downcast_ref::<ExpectNode>() {
+                is_open(expect.input())
             } else {
                 false
             }

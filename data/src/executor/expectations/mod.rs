@@ -1,0 +1,308 @@
+//! What was found of expectations, over all inputs of a job, and whether they can still hold.
+//!
+//! A worker tells what it has found in its input so far, from the beginning. While the input is under way, the attempt that came furthest
+//! counts; when it is used up, the attempt that has used it up. So what dead workers have told is never added to what others tell.
+//!
+//! An expectation with a number is broken as soon as more rows violate it. One with a share is broken when it is certain: with more
+//! violations than the share of all rows that can come, where the sources know how many these are; else when all have come.
+
+mod bound;
+mod broken;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use super::core::event::WorkerKey;
+use crate::block;
+use crate::graph::{JobPlan, Operator, StageGroup, StagePlan};
+use crate::ledger::JudgedRows;
+use crate::operators::expect::EXAMPLES;
+use crate::plan::Expectation;
+use crate::stats::{ExecutionStats, ExpectationStats, Verdict};
+use crate::wire::expect::Judged;
+use crate::wire::spec::Report;
+
+/// An input: its stage, and its place in the order of that.
+type InputKey = (usize, u64);
+
+/// All expectations of a job.
+pub(crate) struct Expectations {
+    /// Of each stage, by the place among its operators.
+    stages: Vec<BTreeMap<u32, Found>>,
+    /// What was told of inputs that are not used up.
+    pending: HashMap<InputKey, BTreeMap<u32, Counts>>,
+    under_way: HashMap<WorkerKey, UnderWay>,
+}
+
+/// One expectation.
+struct Found {
+    expectation: Expectation,
+    /// No more rows than these come to it, if that is known.
+    bound: Option<u64>,
+    /// Of inputs that are used up.
+    counts: Counts,
+    /// By input and number: the first ones that were told.
+    examples: BTreeMap<(u64, u64), RecordBatch>,
+    is_broken: bool,
+    /// All rows have come.
+    is_over: bool,
+}
+
+/// Rows that came, and those of them that an expectation does not hold for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) rows: u64,
+    pub(crate) violations: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.violations += other.violations;
+    }
+
+    fn of(judged: &Judged) -> Self {
+        Self {
+            rows: judged.rows,
+            violations: judged.violations,
+        }
+    }
+}
+
+/// What a worker works on.
+struct UnderWay {
+    input: InputKey,
+    /// In this attempt.
+    told: BTreeMap<u32, Counts>,
+}
+
+impl Expectations {
+    /// Those of a job. `source_rows`: the rows of its sources, if they are known.
+    pub(crate) fn new(job: &JobPlan, source_rows: Option<u64>) -> Self {
+        let stages = job.stages.iter().enumerate().map(|(index, stage)| {
+            let found = |(operator, expectation): (u32, &Expectation)| {
+                let is_bounded = bound::never_more_than_read(job, index, operator);
+                let found = Found {
+                    expectation: expectation.clone(),
+                    bound: source_rows.filter(|_| is_bounded),
+                    counts: Counts::default(),
+                    examples: BTreeMap::new(),
+                    is_broken: false,
+                    is_over: false,
+                };
+                (operator, found)
+            };
+            expectations_of(stage).map(found).collect()
+        });
+        Self {
+            stages: stages.collect(),
+            pending: HashMap::new(),
+            under_way: HashMap::new(),
+        }
+    }
+
+    /// What an earlier run has found in inputs that it has used up.
+    pub(crate) fn take_up(&mut self, judged: &[JudgedRows]) {
+        // What is taken up has one stage.
+        let Some(stage) = self.stages.first_mut() else {
+            return;
+        };
+        for one in judged {
+            if let Some(found) = stage.get_mut(&one.operator) {
+                // The source tells the rows that are left.
+                found.bound = found.bound.map(|bound| bound.saturating_add(one.rows));
+                found.counts.add(Counts {
+                    rows: one.rows,
+                    violations: one.violations,
+                });
+            }
+        }
+    }
+
+    /// The worker begins an input. `is_rerun`: for blocks that were lost, so that its rows were judged already.
+    pub(super) fn begin(&mut self, worker: WorkerKey, input: InputKey, is_rerun: bool) {
+        self.under_way.remove(&worker);
+        if is_rerun || self.stages[input.0].is_empty() {
+            return;
+        }
+        let told = BTreeMap::new();
+        self.under_way.insert(worker, UnderWay { input, told });
+    }
+
+    /// What a worker reports. Fails if an expectation is broken that ends the job.
+    pub(super) fn report(&mut self, worker: WorkerKey, report: &Report) -> Result<(), TaskFailure> {
+        let Some(under_way) = self.under_way.get_mut(&worker) else {
+            return Ok(());
+        };
+        let input = under_way.input;
+        let pending = self.pending.entry(input).or_default();
+        for judged in &report.judged {
+            let counts = Counts::of(judged);
+            under_way.told.insert(judged.operator, counts);
+            let furthest = pending.entry(judged.operator).or_default();
+            if counts.rows >= furthest.rows {
+                *furthest = counts;
+            }
+            if let Some(found) = self.stages[input.0].get_mut(&judged.operator) {
+                found.hear_examples(input.1, judged)?;
+            }
+        }
+        if report.is_last
+            && let Some(UnderWay { told, .. }) = self.under_way.remove(&worker)
+        {
+            self.pending.remove(&input);
+            for (operator, counts) in told {
+                if let Some(found) = self.stages[input.0].get_mut(&operator) {
+                    found.counts.add(counts);
+                }
+            }
+        }
+        self.check(input.0)
+    }
+
+    /// What was found in the input that the worker uses up by this report, for the ledger.
+    pub(super) fn of_used_up(&self, worker: WorkerKey, report: &Report) -> Vec<JudgedRows> {
+        let Some(under_way) = self.under_way.get(&worker).filter(|_| report.is_last) else {
+            return Vec::new();
+        };
+        let mut told = under_way.told.clone();
+        let last = report.judged.iter();
+        told.extend(last.map(|judged| (judged.operator, Counts::of(judged))));
+        let rows = told.into_iter().map(|(operator, counts)| JudgedRows {
+            input: under_way.input.1,
+            operator,
+            rows: counts.rows,
+            violations: counts.violations,
+        });
+        rows.collect()
+    }
+
+    /// The worker gives its input back, or died over it.
+    pub(super) fn forget(&mut self, worker: WorkerKey) {
+        self.under_way.remove(&worker);
+    }
+
+    /// Nothing more comes to the stage. Fails if an expectation of it does not hold.
+    pub(super) fn end(&mut self, stage: usize) -> Result<(), TaskFailure> {
+        if self.stages[stage].values().all(|found| found.is_over) {
+            return Ok(());
+        }
+        for found in self.stages[stage].values_mut() {
+            found.is_over = true;
+        }
+        self.check(stage)
+    }
+
+    fn check(&mut self, stage: usize) -> Result<(), TaskFailure> {
+        let operators: Vec<u32> = self.stages[stage].keys().copied().collect();
+        for operator in operators {
+            let counts = self.counts(stage, operator);
+            let Some(found) = self.stages[stage].get_mut(&operator) else {
+                continue;
+            };
+            found.is_broken |= found.is_certainly_broken(counts);
+            if found.is_broken && !found.expectation.only_warns {
+                return Err(broken::failure(found, counts));
+            }
+        }
+        Ok(())
+    }
+
+    /// With those of inputs that are not used up.
+    fn counts(&self, stage: usize, operator: u32) -> Counts {
+        let mut counts = self.stages[stage]
+            .get(&operator)
+            .map_or_else(Counts::default, |found| found.counts);
+        let of_stage = self.pending.iter().filter(|((of, _), _)| *of == stage);
+        for (_, pending) in of_stage {
+            counts.add(pending.get(&operator).copied().unwrap_or_default());
+        }
+        counts
+    }
+
+    /// Says what was found so far. `is_end`: the job has ended.
+    pub(super) fn publish(&self, stats: &mut ExecutionStats, is_end: bool) {
+        for (index, (stage, all)) in stats.stages.iter_mut().zip(&self.stages).enumerate() {
+            for (&operator, found) in all {
+                let counts = self.counts(index, operator);
+                if let Some(operator) = stage.operators.get_mut(operator as usize) {
+                    operator.expectation = Some(found.stats(counts, is_end));
+                }
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Whether it cannot hold any more, whatever comes.
+    fn is_certainly_broken(&self, counts: Counts) -> bool {
+        let rows = match self.bound {
+            _ if self.is_over => counts.rows,
+            // A source may have told less than it gave.
+            Some(bound) => bound.max(counts.rows),
+            None => u64::MAX,
+        };
+        self.expectation.most.is_exceeded(counts.violations, rows)
+    }
+
+    fn hear_examples(&mut self, input: u64, judged: &Judged) -> Result<(), TaskFailure> {
+        if judged.examples.is_empty() {
+            return Ok(());
+        }
+        let (_, batches) = block::decode(judged.examples.clone()).map_err(|error| {
+            let text = format!("read rows that violate an expectation: {error}");
+            TaskFailure::new(ErrorCode::Internal, text)
+        })?;
+        let rows = batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(|at| batch.slice(at, 1)));
+        for (&number, row) in judged.numbers.iter().zip(rows) {
+            self.examples.insert((input, number), row);
+        }
+        while self.examples.len() > EXAMPLES {
+            self.examples.pop_last();
+        }
+        Ok(())
+    }
+
+    fn stats(&self, counts: Counts, is_end: bool) -> ExpectationStats {
+        ExpectationStats {
+            name: self.expectation.name.clone(),
+            most: self.expectation.most,
+            only_warns: self.expectation.only_warns,
+            rows: counts.rows,
+            violations: counts.violations,
+            verdict: match (self.is_broken, self.is_over) {
+                (true, _) => Verdict::Broken,
+                (false, true) => Verdict::Held,
+                (false, false) if is_end => Verdict::Undecided,
+                (false, false) => Verdict::Pending,
+            },
+            examples: self.examples.values().cloned().collect(),
+        }
+    }
+}
+
+/// The expectations of a stage, by the places that their operators have in reports.
+fn expectations_of(stage: &StagePlan) -> impl Iterator<Item = (u32, &Expectation)> {
+    let operators: Vec<Option<&Operator>> = match &stage.group {
+        Some(StageGroup { stages, .. }) => stages.iter().flat_map(operators_of).collect(),
+        None => operators_of(stage).collect(),
+    };
+    let numbered = (0..).zip(operators);
+    numbered.filter_map(|(number, operator)| match operator {
+        Some(Operator::Expect(expectation)) => Some((number, expectation)),
+        _ => None,
+    })
+}
+
+/// What rows begin with, which is no step, and the steps.
+fn operators_of(stage: &StagePlan) -> impl Iterator<Item = Option<&Operator>> {
+    let steps = stage.steps.iter().map(|step| Some(&step.operator));
+    std::iter::once(None).chain(steps)
+}

@@ -1,0 +1,156 @@
+//! What expectations have found in one input, and what of it was told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+use arrow::array::{ArrayRef, RecordBatch};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::block;
+use crate::operators::failing::TOLD_AFTER;
+use crate::operators::failing::letters::{place_of, row_of, together};
+use crate::sources::Position;
+use crate::wire::expect::Judged;
+
+/// Rows of an input that are told as examples, of each expectation.
+pub(crate) const EXAMPLES: usize = 5;
+
+/// By step.
+#[derive(Default)]
+pub(crate) struct Judgements(Mutex<BTreeMap<u32, Found>>);
+
+#[derive(Default)]
+struct Found {
+    rows: u64,
+    violations: u64,
+    /// How many there were so far.
+    examples: usize,
+    untold: Vec<Example>,
+    has_changed: bool,
+    /// Since when there is something that may end the job.
+    since: Option<Instant>,
+}
+
+/// A row that an expectation does not hold for.
+pub(super) struct Example {
+    number: u64,
+    row: RecordBatch,
+}
+
+impl Example {
+    /// The row at a place of a batch. `number`: among the rows that came to the step from this input; `input_row`: the same, if it
+    /// tells which row it is.
+    pub(super) fn new(
+        (batch, at): (&RecordBatch, usize),
+        number: u64,
+        position: Option<&Position>,
+        input: u64,
+        input_row: Option<u64>,
+    ) -> Result<Self, TaskFailure> {
+        let place: ArrayRef = Arc::new(place_of(position, input, input_row));
+        let columns = [("row", row_of(batch, at, number)?), ("position", place)];
+        let row = RecordBatch::try_from_iter_with_nullable(
+            columns.map(|(name, column)| (name, column, true)),
+        );
+        let row = row.map_err(|error| {
+            let text = format!("write down a row that violates an expectation: {error}");
+            TaskFailure::new(ErrorCode::Internal, text)
+        })?;
+        Ok(Self { number, row })
+    }
+}
+
+impl Judgements {
+    /// Counts rows that came. Gives the number of the first, and how many examples are wanted of them.
+    pub(super) fn count(
+        &self,
+        operator: u32,
+        rows: u64,
+        violations: u64,
+        hurries: bool,
+    ) -> (u64, usize) {
+        let mut all = self.0.lock();
+        let found = all.entry(operator).or_default();
+        let first = found.rows;
+        found.rows += rows;
+        found.violations += violations;
+        found.has_changed |= rows > 0;
+        if hurries {
+            found.since = found.since.or_else(|| Some(Instant::now()));
+        }
+        let new = usize::try_from(violations).unwrap_or(usize::MAX);
+        (first, new.min(EXAMPLES - found.examples))
+    }
+
+    pub(super) fn add_example(&self, operator: u32, example: Example) {
+        let mut all = self.0.lock();
+        let found = all.entry(operator).or_default();
+        if found.examples < EXAMPLES {
+            found.examples += 1;
+            found.untold.push(example);
+        }
+    }
+
+    pub(super) fn violations(&self, operator: u32) -> u64 {
+        self.0
+            .lock()
+            .get(&operator)
+            .map_or(0, |found| found.violations)
+    }
+
+    /// Whether it is time to tell.
+    pub(crate) fn is_due(&self) -> bool {
+        let all = self.0.lock();
+        let mut since = all.values().filter_map(|found| found.since);
+        since.any(|since| since.elapsed() >= TOLD_AFTER)
+    }
+
+    /// What has changed since this was last asked.
+    pub(crate) fn take_changed(&self) -> Result<Vec<Judged>, TaskFailure> {
+        let mut all = self.0.lock();
+        let changed = all.iter_mut().filter(|(_, found)| found.has_changed);
+        changed
+            .map(|(&operator, found)| found.told(operator))
+            .collect()
+    }
+}
+
+fn encoded(rows: &RecordBatch) -> Result<Bytes, TaskFailure> {
+    block::encode(&rows.schema(), std::slice::from_ref(rows)).map_err(|error| {
+        let text = format!("write down rows that violate an expectation: {error}");
+        TaskFailure::new(ErrorCode::Internal, text)
+    })
+}
+
+impl Found {
+    fn told(&mut self, operator: u32) -> Result<Judged, TaskFailure> {
+        self.has_changed = false;
+        self.since = None;
+        let untold = std::mem::take(&mut self.untold);
+        let (mut numbers, rows): (Vec<u64>, Vec<RecordBatch>) = untold
+            .into_iter()
+            .map(|example| (example.number, example.row))
+            .unzip();
+        let first = rows.first().cloned();
+        let examples = match (together(rows)?.as_slice(), first) {
+            (_, None) => Bytes::new(),
+            ([all], _) => encoded(all)?,
+            // Their columns do not go together.
+            (_, Some(first)) => {
+                numbers.truncate(1);
+                encoded(&first)?
+            }
+        };
+        Ok(Judged {
+            operator,
+            rows: self.rows,
+            violations: self.violations,
+            numbers,
+            examples,
+        })
+    }
+}
