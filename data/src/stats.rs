@@ -46,14 +46,14 @@ pub struct ExpectationStats {
     /// Rows of these for which it does not hold.
     pub violations: u64,
     /// What is known of it.
-    pub verdict: Verdict,
+    pub verdict: ExpectationVerdict,
     /// Some of these rows: a batch of one row each, with the columns `row` and `position`.
     pub examples: Vec<RecordBatch>,
 }
 
 /// What is known of an expectation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ExpectationVerdict {
     /// Rows are still to come.
     Pending,
     /// All rows have come, and it holds.
@@ -82,7 +82,7 @@ impl ExpectationStats {
     }
 }
 
-impl Verdict {
+impl ExpectationVerdict {
     /// For people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -201,6 +201,18 @@ impl ExecutionStats {
     /// Rows that a sink took.
     pub fn rows_sunk(&self) -> u64 {
         self.rows_sunk
+    }
+
+    /// What is expected, by the operators that judge it.
+    pub fn expectations(&self) -> impl Iterator<Item = &ExpectationStats> {
+        let operators = self.stages.iter().flat_map(|stage| &stage.operators);
+        operators.filter_map(|operator| operator.expectation.as_ref())
+    }
+
+    /// The expectation that has ended the job, if one has.
+    pub fn broken_expectation(&self) -> Option<&ExpectationStats> {
+        self.expectations()
+            .find(|one| one.verdict == ExpectationVerdict::Broken && !one.only_warns)
     }
 
     /// The stages none of whose workers has started yet: they wait for room in the cluster, or load their functions.

@@ -224,14 +224,9 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
-    let is_known = splits.iter().flatten().all(|split| split.rows > 0);
-    let source_rows = splits.iter().flatten().map(|split| split.rows).sum();
-    let source_rows = is_known.then_some(source_rows);
-    let failed_rows = FailedRows::new(&job.stages, source_rows, pool.note_prefix());
+    let (source_rows, note_prefix) = (rows_of_all(&splits), pool.note_prefix());
     let mut expectations = Expectations::new(&job, source_rows);
-    if let Some(output) = &output {
-        expectations.take_up(&output.left().judged);
-    }
+    expectations.take_up(left.map_or(&[], |left| &left.judged));
     let execution = ExecutionLoop {
         executor,
         pool,
@@ -253,7 +248,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         sunk: HashMap::new(),
         given: HashMap::new(),
         readers: Vec::new(),
-        failed_rows,
+        failed_rows: FailedRows::new(&job.stages, source_rows, note_prefix),
         expectations,
         letters: Arc::clone(&letters),
         letters_output,
@@ -276,6 +271,12 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         seen,
         letters,
     })
+}
+
+/// The rows of all splits, if each of them tells.
+fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
+    let is_known = splits.iter().flatten().all(|split| split.rows > 0);
+    is_known.then(|| splits.iter().flatten().map(|split| split.rows).sum())
 }
 
 /// The loop's thread. A panic in it is a failure that the consumer hears of.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use aktis_data::Execution;
 use aktis_data::executor::{DeliveredBlock, Next};
-use aktis_data::stats::{ExecutionStats, StageStats};
-use aktis_worker::ObjectRef;
+use aktis_data::plan::MostViolations;
+use aktis_data::stats::{ExecutionStats, ExpectationStats, StageStats};
+use aktis_worker::{ObjectRef, TaskFailure};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -50,6 +51,19 @@ impl PyExecution {
     pub(super) fn statistics(&self) -> ExecutionStats {
         self.0.stats()
     }
+
+    /// The exception for a failure of the run; of an expectation, with the rows that violate it.
+    fn exception(&self, py: Python<'_>, failure: &TaskFailure) -> PyErr {
+        let stats = self.0.stats();
+        let Some(broken) = stats.broken_expectation() else {
+            return to_py_err(py, failure);
+        };
+        let made = expectation_to_py(py, broken).and_then(|broken| {
+            let module = py.import("aktis.data._expectations")?;
+            module.call_method1("broken", (&failure.message, broken))
+        });
+        made.map_or_else(|error| error, PyErr::from_value)
+    }
 }
 
 #[pymethods]
@@ -62,7 +76,7 @@ impl PyExecution {
             Next::Block(block) => Ok((false, Some(PyBlock(block)))),
             Next::Pending => Ok((false, None)),
             Next::End(Ok(())) => Ok((true, None)),
-            Next::End(Err(failure)) => Err(to_py_err(py, &failure)),
+            Next::End(Err(failure)) => Err(self.exception(py, &failure)),
         }
     }
 
@@ -103,6 +117,15 @@ impl PyExecution {
             ))
         });
         letters.collect()
+    }
+
+    /// What is expected of its rows, and what was found so far.
+    fn expectations<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let stats = self.0.stats();
+        stats
+            .expectations()
+            .map(|one| expectation_to_py(py, one))
+            .collect()
     }
 
     /// Ends it.
@@ -158,6 +181,43 @@ fn stats_to_py<'py>(py: Python<'py>, stats: &ExecutionStats) -> PyResult<Bound<'
     Ok(dict)
 }
 
+fn expectation_to_py<'py>(
+    py: Python<'py>,
+    expectation: &ExpectationStats,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = counts_to_py(py, expectation)?;
+    let examples = expectation.examples.iter();
+    let examples: PyResult<Vec<_>> = examples.map(|row| batch_to_py(py, row)).collect();
+    dict.set_item("examples", examples?)?;
+    Ok(dict)
+}
+
+fn counts_to_py<'py>(
+    py: Python<'py>,
+    expectation: &ExpectationStats,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &expectation.name)?;
+    dict.set_item("rows", expectation.rows)?;
+    dict.set_item("violations", expectation.violations)?;
+    match expectation.most {
+        MostViolations::Rows(rows) => dict.set_item("max_violations", rows)?,
+        MostViolations::Share(share) => {
+            dict.set_item("max_violations", f64::from_bits(share))?;
+        }
+    }
+    dict.set_item(
+        "on_violation",
+        if expectation.only_warns {
+            "warn"
+        } else {
+            "raise"
+        },
+    )?;
+    dict.set_item("verdict", expectation.verdict.as_str())?;
+    Ok(dict)
+}
+
 fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let mut operators = Vec::with_capacity(stage.operators.len());
@@ -171,6 +231,9 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
         entry.set_item("batches_out", operator.batches_out)?;
         entry.set_item("wall_s", operator.wall.as_secs_f64())?;
         entry.set_item("cpu_s", operator.cpu.as_secs_f64())?;
+        if let Some(expectation) = &operator.expectation {
+            entry.set_item("expectation", counts_to_py(py, expectation)?)?;
+        }
         operators.push(entry);
     }
     dict.set_item("name", &stage.name)?;

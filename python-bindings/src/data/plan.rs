@@ -6,7 +6,7 @@ use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::RuntimePool;
 use aktis_data::graph::plan_job;
-use aktis_data::plan::{Dataset, MapSpec};
+use aktis_data::plan::{Dataset, Expectation, Expression, MapSpec, MostViolations};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
 use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
@@ -257,6 +257,34 @@ impl PyPlan {
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
         let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute()?);
         self.then(map.and_then(|map| self.dataset.map(MapSpec { failures, ..map })))
+    }
+
+    /// The same rows, judged by SQL text or an `Expression`. `most`: how many may violate it; `share`: which share of them.
+    #[pyo3(signature = (predicate, *, name, most, share, only_warns))]
+    fn expect(
+        &self,
+        predicate: Predicate<'_>,
+        name: String,
+        most: Option<u64>,
+        share: Option<f64>,
+        only_warns: bool,
+    ) -> PyResult<Self> {
+        let share = share.map(|share| MostViolations::Share(share.to_bits()));
+        let expectation = Expectation {
+            name,
+            expression: match &predicate {
+                Predicate::Text(text) => Expression::from(text.as_str()),
+                Predicate::Tree(tree) => tree.0.clone(),
+            },
+            most: share.unwrap_or(MostViolations::Rows(most.unwrap_or(0))),
+            only_warns,
+        };
+        self.then(self.dataset.expect(expectation))
+    }
+
+    /// The same rows, of which nothing is expected.
+    fn without_expectations(&self) -> PyResult<Self> {
+        self.then(self.dataset.without_expectations())
     }
 
     /// By SQL text or by an `Expression`.

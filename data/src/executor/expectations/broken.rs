@@ -3,10 +3,10 @@
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::{Counts, Found};
+use super::{JudgedCounts, Standing};
 
-pub(super) fn failure(found: &Found, counts: Counts) -> TaskFailure {
-    let Counts { rows, violations } = counts;
+pub(super) fn failure(found: &Standing, counts: JudgedCounts) -> TaskFailure {
+    let JudgedCounts { rows, violations } = counts;
     let (whose, verb) = if violations == 1 {
         ("row", "violates")
     } else {

@@ -23,7 +23,7 @@ use crate::graph::{JobPlan, Operator, StageGroup, StagePlan};
 use crate::ledger::JudgedRows;
 use crate::operators::expect::EXAMPLES;
 use crate::plan::Expectation;
-use crate::stats::{ExecutionStats, ExpectationStats, Verdict};
+use crate::stats::{ExecutionStats, ExpectationStats, ExpectationVerdict};
 use crate::wire::expect::Judged;
 use crate::wire::spec::Report;
 
@@ -33,19 +33,19 @@ type InputKey = (usize, u64);
 /// All expectations of a job.
 pub(crate) struct Expectations {
     /// Of each stage, by the place among its operators.
-    stages: Vec<BTreeMap<u32, Found>>,
+    stages: Vec<BTreeMap<u32, Standing>>,
     /// What was told of inputs that are not used up.
-    pending: HashMap<InputKey, BTreeMap<u32, Counts>>,
-    under_way: HashMap<WorkerKey, UnderWay>,
+    pending: HashMap<InputKey, BTreeMap<u32, JudgedCounts>>,
+    under_way: HashMap<WorkerKey, JudgedAttempt>,
 }
 
 /// One expectation.
-struct Found {
+struct Standing {
     expectation: Expectation,
     /// No more rows than these come to it, if that is known.
     bound: Option<u64>,
     /// Of inputs that are used up.
-    counts: Counts,
+    counts: JudgedCounts,
     /// By input and number: the first ones that were told.
     examples: BTreeMap<(u64, u64), RecordBatch>,
     is_broken: bool,
@@ -55,12 +55,12 @@ struct Found {
 
 /// Rows that came, and those of them that an expectation does not hold for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct JudgedCounts {
     pub(crate) rows: u64,
     pub(crate) violations: u64,
 }
 
-impl Counts {
+impl JudgedCounts {
     fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.violations += other.violations;
@@ -75,10 +75,10 @@ impl Counts {
 }
 
 /// What a worker works on.
-struct UnderWay {
+struct JudgedAttempt {
     input: InputKey,
     /// In this attempt.
-    told: BTreeMap<u32, Counts>,
+    told: BTreeMap<u32, JudgedCounts>,
 }
 
 impl Expectations {
@@ -87,10 +87,10 @@ impl Expectations {
         let stages = job.stages.iter().enumerate().map(|(index, stage)| {
             let found = |(operator, expectation): (u32, &Expectation)| {
                 let is_bounded = bound::never_more_than_read(job, index, operator);
-                let found = Found {
+                let found = Standing {
                     expectation: expectation.clone(),
                     bound: source_rows.filter(|_| is_bounded),
-                    counts: Counts::default(),
+                    counts: JudgedCounts::default(),
                     examples: BTreeMap::new(),
                     is_broken: false,
                     is_over: false,
@@ -116,7 +116,7 @@ impl Expectations {
             if let Some(found) = stage.get_mut(&one.operator) {
                 // The source tells the rows that are left.
                 found.bound = found.bound.map(|bound| bound.saturating_add(one.rows));
-                found.counts.add(Counts {
+                found.counts.add(JudgedCounts {
                     rows: one.rows,
                     violations: one.violations,
                 });
@@ -131,7 +131,7 @@ impl Expectations {
             return;
         }
         let told = BTreeMap::new();
-        self.under_way.insert(worker, UnderWay { input, told });
+        self.under_way.insert(worker, JudgedAttempt { input, told });
     }
 
     /// What a worker reports. Fails if an expectation is broken that ends the job.
@@ -142,7 +142,7 @@ impl Expectations {
         let input = under_way.input;
         let pending = self.pending.entry(input).or_default();
         for judged in &report.judged {
-            let counts = Counts::of(judged);
+            let counts = JudgedCounts::of(judged);
             under_way.told.insert(judged.operator, counts);
             let furthest = pending.entry(judged.operator).or_default();
             if counts.rows >= furthest.rows {
@@ -153,7 +153,7 @@ impl Expectations {
             }
         }
         if report.is_last
-            && let Some(UnderWay { told, .. }) = self.under_way.remove(&worker)
+            && let Some(JudgedAttempt { told, .. }) = self.under_way.remove(&worker)
         {
             self.pending.remove(&input);
             for (operator, counts) in told {
@@ -172,7 +172,7 @@ impl Expectations {
         };
         let mut told = under_way.told.clone();
         let last = report.judged.iter();
-        told.extend(last.map(|judged| (judged.operator, Counts::of(judged))));
+        told.extend(last.map(|judged| (judged.operator, JudgedCounts::of(judged))));
         let rows = told.into_iter().map(|(operator, counts)| JudgedRows {
             input: under_way.input.1,
             operator,
@@ -214,10 +214,10 @@ impl Expectations {
     }
 
     /// With those of inputs that are not used up.
-    fn counts(&self, stage: usize, operator: u32) -> Counts {
+    fn counts(&self, stage: usize, operator: u32) -> JudgedCounts {
         let mut counts = self.stages[stage]
             .get(&operator)
-            .map_or_else(Counts::default, |found| found.counts);
+            .map_or_else(JudgedCounts::default, |found| found.counts);
         let of_stage = self.pending.iter().filter(|((of, _), _)| *of == stage);
         for (_, pending) in of_stage {
             counts.add(pending.get(&operator).copied().unwrap_or_default());
@@ -238,9 +238,9 @@ impl Expectations {
     }
 }
 
-impl Found {
+impl Standing {
     /// Whether it cannot hold any more, whatever comes.
-    fn is_certainly_broken(&self, counts: Counts) -> bool {
+    fn is_certainly_broken(&self, counts: JudgedCounts) -> bool {
         let rows = match self.bound {
             _ if self.is_over => counts.rows,
             // A source may have told less than it gave.
@@ -270,7 +270,7 @@ impl Found {
         Ok(())
     }
 
-    fn stats(&self, counts: Counts, is_end: bool) -> ExpectationStats {
+    fn stats(&self, counts: JudgedCounts, is_end: bool) -> ExpectationStats {
         ExpectationStats {
             name: self.expectation.name.clone(),
             most: self.expectation.most,
@@ -278,10 +278,10 @@ impl Found {
             rows: counts.rows,
             violations: counts.violations,
             verdict: match (self.is_broken, self.is_over) {
-                (true, _) => Verdict::Broken,
-                (false, true) => Verdict::Held,
-                (false, false) if is_end => Verdict::Undecided,
-                (false, false) => Verdict::Pending,
+                (true, _) => ExpectationVerdict::Broken,
+                (false, true) => ExpectationVerdict::Held,
+                (false, false) if is_end => ExpectationVerdict::Undecided,
+                (false, false) => ExpectationVerdict::Pending,
             },
             examples: self.examples.values().cloned().collect(),
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::graph::{PlannedStep, RangeKey, plan_job};
+use crate::graph::{RangeKey, plan_job};
 use crate::plan::{Dataset, Expression, MapSpec, MostViolations};
 use crate::sinks::Sink;
 use crate::testing::{ids, test_map};
@@ -56,7 +56,7 @@ fn what_dead_workers_have_told_is_not_added_to_what_others_tell() {
     all.report(OTHER, &report(50, 2, false)).expect("few");
     assert_eq!(
         all.counts(0, 1),
-        Counts {
+        JudgedCounts {
             rows: 100,
             violations: 3
         }
@@ -69,7 +69,7 @@ fn what_dead_workers_have_told_is_not_added_to_what_others_tell() {
     all.report(WORKER, &report(200, 4, true)).expect("few");
     assert_eq!(
         all.counts(0, 1),
-        Counts {
+        JudgedCounts {
             rows: 200,
             violations: 4
         }
@@ -111,7 +111,10 @@ fn warning_only_is_never_a_failure() {
     all.end(0).expect("goes on");
     let found = &all.stages[0][&1];
     let stats = found.stats(all.counts(0, 1), true);
-    assert_eq!((stats.verdict, stats.violations), (Verdict::Broken, 6));
+    assert_eq!(
+        (stats.verdict, stats.violations),
+        (ExpectationVerdict::Broken, 6)
+    );
 }
 
 #[test]
@@ -167,7 +170,11 @@ fn job_goes_on_or_ends_by_what_is_expected() {
     assert_eq!(rows.expect("holds").len(), 1000);
     let counts: Vec<(u64, u64)> = found.iter().map(|one| (one.rows, one.violations)).collect();
     assert_eq!(counts, [(1000, 3), (1000, 100)]);
-    assert!(found.iter().all(|one| one.verdict == Verdict::Held));
+    assert!(
+        found
+            .iter()
+            .all(|one| one.verdict == ExpectationVerdict::Held)
+    );
 
     let many = both
         .expect(expectation("id <> 7", MostViolations::Rows(0)))
@@ -178,7 +185,7 @@ fn job_goes_on_or_ends_by_what_is_expected() {
         failure.message.starts_with("expect(id <> 7): 1 row of"),
         "{failure}"
     );
-    assert_eq!(found[2].verdict, Verdict::Broken);
+    assert_eq!(found[2].verdict, ExpectationVerdict::Broken);
     assert_eq!(found[2].examples.len(), 1);
 }
 

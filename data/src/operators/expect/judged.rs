@@ -21,10 +21,10 @@ pub(crate) const EXAMPLES: usize = 5;
 
 /// By step.
 #[derive(Default)]
-pub(crate) struct Judgements(Mutex<BTreeMap<u32, Found>>);
+pub(crate) struct Judgements(Mutex<BTreeMap<u32, Tally>>);
 
 #[derive(Default)]
-struct Found {
+struct Tally {
     rows: u64,
     violations: u64,
     /// How many there were so far.
@@ -74,24 +74,24 @@ impl Judgements {
         hurries: bool,
     ) -> (u64, usize) {
         let mut all = self.0.lock();
-        let found = all.entry(operator).or_default();
-        let first = found.rows;
-        found.rows += rows;
-        found.violations += violations;
-        found.has_changed |= rows > 0;
+        let tally = all.entry(operator).or_default();
+        let first = tally.rows;
+        tally.rows += rows;
+        tally.violations += violations;
+        tally.has_changed |= rows > 0;
         if hurries {
-            found.since = found.since.or_else(|| Some(Instant::now()));
+            tally.since = tally.since.or_else(|| Some(Instant::now()));
         }
         let new = usize::try_from(violations).unwrap_or(usize::MAX);
-        (first, new.min(EXAMPLES - found.examples))
+        (first, new.min(EXAMPLES - tally.examples))
     }
 
     pub(super) fn add_example(&self, operator: u32, example: Example) {
         let mut all = self.0.lock();
-        let found = all.entry(operator).or_default();
-        if found.examples < EXAMPLES {
-            found.examples += 1;
-            found.untold.push(example);
+        let tally = all.entry(operator).or_default();
+        if tally.examples < EXAMPLES {
+            tally.examples += 1;
+            tally.untold.push(example);
         }
     }
 
@@ -99,22 +99,22 @@ impl Judgements {
         self.0
             .lock()
             .get(&operator)
-            .map_or(0, |found| found.violations)
+            .map_or(0, |tally| tally.violations)
     }
 
     /// Whether it is time to tell.
     pub(crate) fn is_due(&self) -> bool {
         let all = self.0.lock();
-        let mut since = all.values().filter_map(|found| found.since);
+        let mut since = all.values().filter_map(|tally| tally.since);
         since.any(|since| since.elapsed() >= TOLD_AFTER)
     }
 
     /// What has changed since this was last asked.
     pub(crate) fn take_changed(&self) -> Result<Vec<Judged>, TaskFailure> {
         let mut all = self.0.lock();
-        let changed = all.iter_mut().filter(|(_, found)| found.has_changed);
+        let changed = all.iter_mut().filter(|(_, tally)| tally.has_changed);
         changed
-            .map(|(&operator, found)| found.told(operator))
+            .map(|(&operator, tally)| tally.told(operator))
             .collect()
     }
 }
@@ -126,7 +126,7 @@ fn encoded(rows: &RecordBatch) -> Result<Bytes, TaskFailure> {
     })
 }
 
-impl Found {
+impl Tally {
     fn told(&mut self, operator: u32) -> Result<Judged, TaskFailure> {
         self.has_changed = false;
         self.since = None;

@@ -15,6 +15,7 @@ from ._chosen_files import FileShuffleConfig
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
 from ._dead_letters import read_dead_letters
+from ._expectations import ExpectationError
 from ._failing import RowError
 from ._mixing import MixStoppingCondition
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
@@ -58,6 +59,7 @@ __all__ = [
     "Datasource",
     "ExecutionOptions",
     "ExecutionResources",
+    "ExpectationError",
     "FileShuffleConfig",
     "MaterializedDataset",
     "MixStoppingCondition",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _trees
+from . import _expectations, _trees
 from ._expr import Expr, tree_of
 from ._from_pyarrow import expression_of as expression_of_pyarrow
 from ._from_pyarrow import is_pyarrow
@@ -13,7 +13,7 @@ from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords, sql_of
 from ._lowering import Steps, expression_of
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Literal, Unpack
 
     from ._typed import ColumnHints
     from .dataset import Dataset
@@ -46,6 +46,52 @@ class Computed:
         """
         Keywords("with_column", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
         return self._then(computed(self._plan, "with_column()", {column_name: expr}))
+
+    def expect(
+        self,
+        expr: Expr | str,
+        *,
+        max_violations: float = 0,
+        name: str | None = None,
+        on_violation: Literal["raise", "warn"] = "raise",
+    ) -> Dataset:
+        """The same rows, which are expected to be as an expression says. They are judged as they pass by, without another pass.
+
+        Args:
+            expr: an expression of :mod:`aktis.data.expressions` or of pyarrow, or SQL as text. A row violates it that ``filter(expr=expr)``
+                would leave out: if it is false, and also if it is null. ``expr | expr.is_null()`` lets nulls pass.
+            max_violations: how many rows may violate it: a number of rows, or a ``float`` below 1, the share of all rows that come.
+            name: for messages and :meth:`stats`; by default the expression.
+            on_violation: what more violations mean. ``"raise"``: the job fails as soon as it is certain, also before all rows have
+                come; what it had written is gone. ``"warn"``: all are counted, and a warning is logged at the end.
+
+        Returns:
+            A dataset of the same rows: those that violate it stay. Filters behind it do not change what is judged; of a limit behind it
+            only the rows that it takes are.
+
+        Raises:
+            TypeError: the expression is none, or ``max_violations`` is no number.
+            ValueError: the expression names a column that is not there, or gives neither true nor false; ``max_violations`` is below 0,
+                or a float of 1 or more.
+            ExpectationError: when the dataset runs, and more rows violate it; it names some of them.
+
+        Example:
+            >>> import aktis.data
+            >>> from aktis.data.expressions import col
+            >>> ds = aktis.data.from_items([{"score": 1.0}, {"score": None}, {"score": 3.0}])
+            >>> ds.expect(col("score").is_not_null(), max_violations=1).count()
+            3
+            >>> ds.expect(col("score").is_not_null()).count()  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            ...
+            aktis.data._expectations.ExpectationError: expect(col('score').is_not_null()): 1 row of the 3 that came ... violates it, ...
+        """
+        most, share = _expectations.limit(max_violations)
+        only_warns = _expectations.only_warns(on_violation)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"expect(): name is text, not {name!r}")
+        told = {"most": most, "share": share, "only_warns": only_warns}
+        return self._then(expected(self._plan, expr, name, told))
 
     def with_columns(self, exprs: Mapping[str, Expr], **hints: Unpack[ColumnHints]) -> Dataset:
         """Adds or replaces columns by expressions over those that are there before.
@@ -88,6 +134,20 @@ def filtered(plan: Any, call: str, predicate: Any) -> Any:
     steps = Steps(plan)
     expression = steps.expression(tree_of(predicate))
     steps.plan = steps.plan.filter(expression)
+    return steps.finished()
+
+
+def expected(plan: Any, expr: Any, name: str | None, told: Mapping[str, Any]) -> Any:
+    """The plan whose rows are judged by an expression, of ours, of pyarrow or in SQL."""
+    if is_pyarrow(expr):
+        expr = expression_of_pyarrow(expr)
+    if not isinstance(expr, Expr):
+        text = sql_of("expect()", expr)
+        return plan.expect(text, name=name or text, **told)
+    steps = Steps(plan)
+    tree = tree_of(expr)
+    expression = steps.expression(tree)
+    steps.plan = steps.plan.expect(expression, name=name or _trees.text_of(tree), **told)
     return steps.finished()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from aktis._session.logging_level import logger
 
-from . import _failing, _native
+from . import _expectations, _failing, _native
 from ._context import DataContext
 from ._progress import Progress
 
@@ -102,6 +102,7 @@ class _Running:
             self._is_over, block = self._execution.next(SLICE_S)
             self._progress.show()
             if self._is_over:
+                _expectations.warn(self._execution)
                 return
             if time.monotonic() >= complain_at:
                 complain_at += 6 * PATIENCE_S

@@ -29,6 +29,7 @@ class Taking(Iterating):
     _stats: Any
     _seen_schema: Schema | None
     limit: Callable[[int], Dataset]
+    _then: Callable[[Any], Dataset]
 
     def _run(self, *, ordered: bool = True) -> Iterator[pyarrow.RecordBatch]:
         execution = _running.start(self._plan, ordered=ordered)
@@ -244,7 +245,8 @@ class Taking(Iterating):
         if known is not None:
             return Schema(known)
         if fetch_if_missing:
-            limited = self.limit(1)
+            # What the rows should be like is not asked here.
+            limited = self._then(self._plan.without_expectations().limit(1))
             for batch in limited._run():
                 self._seen_schema = Schema(batch.schema)
             if self._seen_schema is None and (seen := limited._stats.seen_schema()) is not None:
