@@ -14,7 +14,7 @@ SILENCE_S = 120
 class Endpoint(http.server.ThreadingHTTPServer):
     """What a payload's ``do`` says, try by try, is done to it; after that, or without it, it is answered.
 
-    A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``drop``, ``bye``, ``hang``, ``html``, ``meet N``.
+    A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``drop``, ``bye``, ``drip``, ``hang``, ``html``, ``meet N``.
     """
 
     daemon_threads = True
@@ -87,6 +87,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif name == "hang":
             self.server.has_ended.wait(SILENCE_S)
             self.close_connection = True
+        elif name == "drip":
+            # An answer that never ends, and is never silent for long.
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            while not self.server.has_ended.wait(0.05):
+                self.wfile.write(b" ")
         elif name == "meet":
             # Answered when so many requests are here.
             with self.server.changed:

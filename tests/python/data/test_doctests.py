@@ -13,7 +13,7 @@ MODULES = ["aktis.data", "aktis.data._compute", "aktis.data._computed", "aktis.d
            "aktis.data._writing", "aktis.data.dataset",
            "aktis.data.expressions",
            "aktis.data._groups", "aktis.data.llm", "aktis.data.llm._answers", "aktis.data.llm._bodies", "aktis.data.llm._carrying",
-           "aktis.data.llm._configs", "aktis.data.llm._processor", "aktis.data.llm._stage_configs", "aktis.data.aggregate", "aktis.data.grouped_data"]  # fmt: skip
+           "aktis.data.llm._configs", "aktis.data.llm._processor", "aktis.data.llm._stage_configs", "aktis.data.llm._vllm_config", "aktis.data.aggregate", "aktis.data.grouped_data"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

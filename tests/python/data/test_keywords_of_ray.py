@@ -165,6 +165,14 @@ data.from_torch: dataset local_read
 data.llm.HttpRequestProcessorConfig: batch_size accelerator_type concurrency url headers qps max_retries
     base_retry_wait_time_in_s session_factory http_request_stage
 data.llm.HttpRequestStageConfig: enabled batch_size concurrency runtime_env num_cpus memory
+data.llm.ChatTemplateStageConfig: enabled batch_size concurrency runtime_env num_cpus memory model_source chat_template
+    chat_template_kwargs
+data.llm.DetokenizeStageConfig: enabled batch_size concurrency runtime_env num_cpus memory model_source
+data.llm.TokenizerStageConfig: enabled batch_size concurrency runtime_env num_cpus memory model_source
+data.llm.vLLMEngineProcessorConfig: batch_size accelerator_type concurrency model_source runtime_env max_pending_requests
+    max_concurrent_batches max_tasks_in_flight_per_actor should_continue_on_error chat_template_stage tokenize_stage
+    detokenize_stage prepare_multimodal_stage engine_kwargs task_type log_engine_metrics dynamic_lora_loading_path
+    placement_group_config
 data.llm.ProcessorConfig: batch_size accelerator_type concurrency
 data.llm.build_processor: config preprocess postprocess preprocess_map_kwargs postprocess_map_kwargs builder_kwargs
 data.range: n parallelism concurrency override_num_blocks

@@ -89,7 +89,7 @@ def test_what_no_try_helps_is_tried_once(server, word, told):
 
 
 def test_silence_is_ended_and_tried_again(server):
-    ds = asked(server, [["hang"], [], ["hang"]], timeout_s=0.3)
+    ds = asked(server, [["hang"], [], ["drip"]], timeout_s=0.3)
     assert [row["id"] for row in ds.take_all()] == [0, 1, 2]
     with pytest.raises(HttpRequestError, match=r"no answer within timeout_s=0\.3 \(after 2 attempts"):
         asked(server, [["hang"] * 9], timeout_s=0.3, max_retries=1).take_all()

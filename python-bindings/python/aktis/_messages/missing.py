@@ -18,8 +18,8 @@ _FILES = (
 )
 _TABLES = "read it with its own library, and give from_arrow() or from_pandas() what it gives"
 _ENGINE = (
-    "serve the model (`vllm serve`, `sglang.launch_server`) and ask it with HttpRequestProcessorConfig, or run it in a class for map_batches(), "
-    "with num_gpus"
+    "use vLLMEngineProcessorConfig, or start sglang.launch_server and ask it with HttpRequestProcessorConfig, or run the engine in a class "
+    "for map_batches(), with num_gpus"
 )
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
 _TORCH = "use iter_torch_batches()"
@@ -168,13 +168,9 @@ _ITERATOR = {
 }
 _AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _LLM = {
-    "ChatTemplateStageConfig": _ENGINE,
-    "DetokenizeStageConfig": _ENGINE,
-    "PrepareMultimodalStageConfig": _ENGINE,
+    "PrepareMultimodalStageConfig": "load pictures and others in preprocess=, and return them as 'multimodal_data' with a 'prompt'",
     "SGLangEngineProcessorConfig": _ENGINE,
     "ServeDeploymentProcessorConfig": "there is no serve here: ask the deployment over HTTP, with HttpRequestProcessorConfig",
-    "TokenizerStageConfig": _ENGINE,
-    "vLLMEngineProcessorConfig": _ENGINE,
 }
 _INSTEAD = {
     "aktis": _TOP,

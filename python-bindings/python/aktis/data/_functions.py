@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ASYNC_CALLS = 4
 #: Calls whose rows an input should have, for each call that may be under way: the last of them then rarely wait alone.
 CALLS_PER_INPUT = 2
+#: The same of async functions over rows, whose calls are single rows: some take much longer than others.
+ROWS_PER_INPUT = 16
 
 
 class Definition(NamedTuple):
@@ -29,10 +31,12 @@ class Definition(NamedTuple):
     captured: Any
     #: Calls that may be under way in one worker; of functions over rows, rows.
     calls: int
+    #: Calls whose rows an input should have, for each of these.
+    calls_per_input: int
 
     def window_rows(self, batch_size: int | None) -> int:
         """Rows that a worker should have at hand, so that calls overlap; 0: one call's."""
-        return CALLS_PER_INPUT * self.calls * (batch_size or 1) if self.calls > 1 else 0
+        return self.calls_per_input * self.calls * (batch_size or 1) if self.calls > 1 else 0
 
 
 def name_of(function: Any) -> str:
@@ -95,7 +99,9 @@ def definition_of(
     except Exception as error:
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
-    return Definition(Described.of(pickle.dumps((name, data), protocol=5), name, definition), captured, most_calls)
+    described = Described.of(pickle.dumps((name, data), protocol=5), name, definition)
+    is_of_rows = asks_async and kind not in ("batches", "column")
+    return Definition(described, captured, most_calls, ROWS_PER_INPUT if is_of_rows else CALLS_PER_INPUT)
 
 
 def _check_arguments(

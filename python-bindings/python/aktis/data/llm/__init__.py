@@ -17,19 +17,29 @@ A processor is a function from a dataset to a dataset. It runs nothing until the
 from ._answers import HttpRequestError
 from ._configs import HttpRequestProcessorConfig, ProcessorConfig
 from ._processor import Processor, build_processor
-from ._stage_configs import HttpRequestStageConfig
+from ._stage_configs import (
+    ChatTemplateStageConfig,
+    DetokenizeStageConfig,
+    HttpRequestStageConfig,
+    TokenizerStageConfig,
+)
+from ._vllm_config import vLLMEngineProcessorConfig
 
 #: As it was called before Ray 2.50.
 build_llm_processor = build_processor
 
 __all__ = [
+    "ChatTemplateStageConfig",
+    "DetokenizeStageConfig",
     "HttpRequestError",
     "HttpRequestProcessorConfig",
     "HttpRequestStageConfig",
     "Processor",
     "ProcessorConfig",
+    "TokenizerStageConfig",
     "build_llm_processor",
     "build_processor",
+    "vLLMEngineProcessorConfig",
 ]
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aktis.data._keywords import Keywords
 
-from . import _http_requests
+from . import _http_requests, _vllm_config
 from ._configs import HttpRequestProcessorConfig, ProcessorConfig
-from ._stages import Ends, RowFunction, Stage, UsersStep
+from ._stages import Ends, RowFunction, Stage, TextStages, UsersStep
 
 if TYPE_CHECKING:
     from aktis.data import Dataset
@@ -57,30 +57,37 @@ class Processor:
         """
         failures = self.config.failures()
         own_before, own_after = bool(self.preprocess_map_kwargs), bool(self.postprocess_map_kwargs)
-        ends = Ends(tells_errors=self.config.should_continue_on_error)
+        tells_errors = self.config.should_continue_on_error
         if own_before:
             step = UsersStep("preprocess", Ends(before=self.preprocess, is_last=False))
             dataset = dataset.map(step, **{**failures, **self.preprocess_map_kwargs})
-        stages = list(self.stages.values())
-        for position, stage in enumerate(stages):
-            is_first, is_last = position == 0, position == len(stages) - 1
-            around = Ends(
-                before=self.preprocess if is_first and not own_before else None,
-                after=self.postprocess if is_last and not own_after else None,
-                is_first=is_first and not own_before,
-                is_last=is_last and not own_after,
-                tells_errors=ends.tells_errors,
-                required=stage.required,
-                env_vars=(stage.settings.runtime_env or {}).get("env_vars") or {},
+        parts = self._parts()
+        for position, part in enumerate(parts):
+            is_first, is_last = position == 0 and not own_before, position == len(parts) - 1 and not own_after
+            ends = Ends(
+                before=self.preprocess if is_first else None,
+                after=self.postprocess if is_last else None,
+                is_first=is_first,
+                is_last=is_last,
+                tells_errors=tells_errors,
+                required=part[0].required,
+                env_vars=part[0].env_vars,
             )
-            arguments = (around, *stage.arguments)
-            dataset = dataset.map(stage.fn, fn_constructor_args=arguments, **stage.options(), **failures)
+            dataset = _with_part(dataset, part, ends, failures)
         if own_after:
-            after = UsersStep(
-                "postprocess", Ends(after=self.postprocess, is_first=False, tells_errors=ends.tells_errors)
-            )
-            dataset = dataset.map(after, **{**failures, **self.postprocess_map_kwargs})
+            step = UsersStep("postprocess", Ends(after=self.postprocess, is_first=False, tells_errors=tells_errors))
+            dataset = dataset.map(step, **{**failures, **self.postprocess_map_kwargs})
         return dataset
+
+    def _parts(self) -> list[list[Stage]]:
+        """The stages, those together that run in the same workers."""
+        parts: list[list[Stage]] = []
+        for stage in self.stages.values():
+            if parts and parts[-1][0].shares_workers(stage):
+                parts[-1].append(stage)
+            else:
+                parts.append([stage])
+        return parts
 
     def list_stage_names(self) -> list[str]:
         """The names of the stages, in their order, without the user's two functions."""
@@ -113,6 +120,22 @@ class Processor:
         logger.info("\n".join(lines))
 
 
+def _with_part(dataset: Dataset, part: list[Stage], ends: Ends, failures: dict[str, Any]) -> Dataset:
+    """The dataset with the work of some stages in the same workers."""
+    stage = part[0]
+    options = {**stage.options(), **failures}
+    if stage.is_async:
+        return dataset.map(stage.fn, fn_constructor_args=(ends, *stage.arguments), **options)
+    steps = [(each.name, each.fn, each.arguments, each.required) for each in part]
+    return dataset.map_batches(
+        TextStages,
+        fn_constructor_args=(ends, *steps),
+        batch_format="pyarrow",
+        udf_modifying_row_count=False,
+        **options,
+    )
+
+
 def build_processor(
     config: ProcessorConfig,
     preprocess: RowFunction | None = None,
@@ -132,7 +155,7 @@ def build_processor(
         preprocess_map_kwargs: Options of :meth:`~aktis.data.Dataset.map` (``num_cpus``, ``memory``, ``concurrency``): ``preprocess`` then
             has workers of its own. By default it runs in those of the first stage.
         postprocess_map_kwargs: The same for ``postprocess``, and the last stage.
-        builder_kwargs: More arguments of this kind of processor.
+        builder_kwargs: ``{"chat_template_kwargs": {...}}``, for what templates get besides.
 
     Returns:
         The processor. Call it with a dataset.
@@ -174,4 +197,13 @@ def _http_stages(config: Any, builder_kwargs: dict[str, Any]) -> list[Stage]:
     return _http_requests.stages(config)
 
 
-_BUILDERS: dict[type, Callable[[Any, dict[str, Any]], list[Stage]]] = {HttpRequestProcessorConfig: _http_stages}
+def _vllm_stages(config: Any, builder_kwargs: dict[str, Any]) -> list[Stage]:
+    more = builder_kwargs.pop("chat_template_kwargs", None)
+    Keywords("build_processor(builder_kwargs=...)", used=("chat_template_kwargs",)).check(builder_kwargs)
+    return _vllm_config.stages(config, more)
+
+
+_BUILDERS: dict[type, Callable[[Any, dict[str, Any]], list[Stage]]] = {
+    HttpRequestProcessorConfig: _http_stages,
+    _vllm_config.vLLMEngineProcessorConfig: _vllm_stages,
+}

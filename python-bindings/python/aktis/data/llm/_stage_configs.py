@@ -91,6 +91,43 @@ class HttpRequestStageConfig(StageConfig):
     """
 
 
+@settings
+class ChatTemplateStageConfig(StageConfig):
+    """The stage that makes a ``prompt`` of ``messages``.
+
+    Args:
+        model_source: Folder or name of the model whose template it is; by default the processor's.
+        chat_template: Another template, in Jinja.
+        chat_template_kwargs: What the template gets besides, as ``{"enable_thinking": False}``.
+    """
+
+    model_source: str | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
+
+
+@settings
+class TokenizerStageConfig(StageConfig):
+    """The stage that makes ``tokenized_prompt`` of a ``prompt``.
+
+    Args:
+        model_source: Folder or name of the model whose tokenizer it is; by default the processor's.
+    """
+
+    model_source: str | None = None
+
+
+@settings
+class DetokenizeStageConfig(StageConfig):
+    """The stage that makes ``generated_text`` of ``generated_tokens``, where the engine has made none.
+
+    Args:
+        model_source: Folder or name of the model whose tokenizer it is; by default the processor's.
+    """
+
+    model_source: str | None = None
+
+
 T = TypeVar("T", bound=StageConfig)
 
 
@@ -119,7 +156,7 @@ def resolved(given: Any, kind: type[T], **defaults: Any) -> T:
     else:
         raise TypeError(f"a stage is given by True, False, a dict or a {kind.__name__}, not {given!r}")
     for name, value in defaults.items():
-        if getattr(stage, name, None) is None:
+        if hasattr(stage, name) and getattr(stage, name) is None:
             setattr(stage, name, value)
     return stage
 

@@ -24,13 +24,14 @@ class Stage:
     """A step of a processor between the user's own two.
 
     Args:
-        fn: What workers run: a class made of :class:`Ends` and ``arguments``.
-        arguments: Those of ``fn``.
+        fn: What workers run: an :class:`AsyncStage`, or a class with a ``work`` on several rows.
+        arguments: Those of ``fn``, behind the :class:`Ends` of an :class:`AsyncStage`.
         settings: Workers and sizes.
         required: Columns that rows must have, and what they are.
         optional: Columns that rows may have besides.
         in_flight: Rows under way in each worker.
         resources: GPUs and others of each worker, as :meth:`~aktis.data.Dataset.map` takes them.
+        tasks_in_flight: As of :class:`~aktis.data.ActorPoolStrategy`.
     """
 
     fn: type
@@ -40,6 +41,17 @@ class Stage:
     optional: Mapping[str, str] = dataclasses.field(default_factory=dict)
     in_flight: int = 1
     resources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tasks_in_flight: int | None = None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether rows wait for somebody else, each for itself."""
+        return issubclass(self.fn, AsyncStage)
+
+    @property
+    def env_vars(self) -> Mapping[str, str]:
+        """Variables that its workers have besides."""
+        return (self.settings.runtime_env or {}).get("env_vars") or {}
 
     @property
     def name(self) -> str:
@@ -59,12 +71,20 @@ class Stage:
         wanted = self.settings.concurrency or 1
         least, most = (1, wanted) if isinstance(wanted, int) else (wanted[0], wanted[-1])
         return {
-            "compute": ActorPoolStrategy(min_size=least, max_size=most),
+            "compute": ActorPoolStrategy(
+                min_size=least, max_size=most, max_tasks_in_flight_per_actor=self.tasks_in_flight
+            ),
             "num_cpus": self.settings.num_cpus,
             "memory": self.settings.memory,
-            "max_concurrency": self.in_flight,
+            **({"max_concurrency": self.in_flight} if self.is_async else {"batch_size": self.settings.batch_size}),
             **self.resources,
         }
+
+    def shares_workers(self, other: Stage) -> bool:
+        """Whether another stage can run in the same calls: none of them waits, and they ask for the same."""
+        alike = ("batch_size", "concurrency", "runtime_env", "num_cpus", "memory")
+        asks = [[getattr(stage.settings, name) for name in alike] for stage in (self, other)]
+        return not self.is_async and not other.is_async and asks[0] == asks[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +100,11 @@ class Ends:
     #: Whether good rows say that they are.
     tells_errors: bool = False
     required: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    env_vars: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    env_vars: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    def signed_parts(self) -> tuple[Any, ...]:
+        """What results depend on: a token among the variables does not."""
+        return (self.before, self.after, self.is_first, self.is_last, self.tells_errors, self.required)
 
     def enter(self) -> None:
         """In a worker, before anything is loaded."""
@@ -118,6 +142,34 @@ class AsyncStage:
         data = self._ends.opened(row, type(self).__name__)
         data.update(await self.work(data))
         return self._ends.closed(row, data)
+
+
+class TextStages:
+    """Work on batches of rows, step by step.
+
+    Args:
+        ends: What is before and behind it.
+        steps: The stages: their names, classes, arguments, and the columns that they need.
+    """
+
+    def __init__(self, ends: Ends, *steps: tuple[str, type, tuple[Any, ...], Mapping[str, str]]) -> None:
+        ends.enter()
+        self._ends = ends
+        self._first = steps[0][0]
+        self._steps = [(name, kind(*arguments), required) for name, kind, arguments, required in steps]
+
+    def __call__(self, batch: Any) -> Any:
+        from aktis.data import _batches
+
+        rows = _batches.rows_of(batch)
+        data = [self._ends.opened(row, self._first) for row in rows]
+        for name, step, required in self._steps:
+            for each in data:
+                _carrying.check_columns(name, required, each)
+            for each, added in zip(data, step.work(data), strict=True):
+                each.update(added)
+        closed = [self._ends.closed(row, each) for row, each in zip(rows, data, strict=True)]
+        return _batches.rows_to_arrow(closed, type(self).__name__, batch)
 
 
 class UsersStep:

@@ -1,0 +1,5 @@
+"""How an engine fails."""
+
+
+class EngineDeadError(Exception):
+    """The engine's process is gone."""
