@@ -4,6 +4,7 @@ import collections
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 import time
 
@@ -20,9 +21,14 @@ class Endpoint(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1/chat/completions"
+        scheme, host = ("http", "127.0.0.1") if certificate is None else ("https", "localhost")
+        self.url = f"{scheme}://{host}:{self.server_address[1]}/v1/chat/completions"
+        self.context = None
+        if certificate is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(certificate)
         self.changed = threading.Condition()
         #: Seen requests: when, payload, headers.
         self.seen = []
@@ -42,6 +48,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Endpoint  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def setup(self):
+        if self.server.context is not None:
+            # Here, on a thread of its own.
+            self.request = self.server.context.wrap_socket(self.request, server_side=True)
         super().setup()
         self.server.connections += 1
 
@@ -123,9 +132,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving():
-    """An endpoint while the block runs."""
-    server = Endpoint()
+def serving(certificate=None):
+    """An endpoint while the block runs; behind TLS with a certificate."""
+    server = Endpoint(certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -108,6 +108,25 @@ def test_rows_that_the_engine_refuses_are_dead_letters():
         made(prompts).take_all()
 
 
+def test_dead_letters_of_a_later_stage_can_be_tried_again():
+    def processor(limit):
+        return build_processor(
+            vLLMEngineProcessorConfig(model_source="m", on_error="dead_letter"),
+            preprocess=lambda row: {
+                "messages": [{"role": "user", "content": f" {row['text'][:limit]} "}], "sampling_params": {},
+            },
+            postprocess=lambda row: {"text": row["text"], "tokens": row["num_input_tokens"]},
+        )  # fmt: skip
+
+    texts = aktis.data.from_items([{"text": "a"}, {"text": "b long"}])
+    ds = processor(99)(texts)
+    assert [row["text"] for row in ds.take_all()] == ["a"]
+    letters = ds.dead_letters()
+    assert letters.take_all()[0]["operator"] == "Map(vLLMEngineStage)"
+    again = processor(1)(letters.map(lambda letter: letter["row"]))
+    assert again.take_all() == [{"text": "b long", "tokens": 20}]
+
+
 def test_an_engine_that_dies_is_begun_anew_and_its_rows_are_done_again(tmp_path):
     ds = made(["ab", f"die once {tmp_path / 'mark'}", "cd"], on_error="dead_letter")
     assert [row["id"] for row in ds.take_all()] == [0, 1, 2]

@@ -5,6 +5,8 @@ import datetime
 import email.utils
 import logging
 import os
+import shutil
+import subprocess
 import time
 
 import aktis
@@ -272,6 +274,43 @@ def test_variables_and_a_proxy_reach_the_workers(server):
     assert "http_proxy" not in os.environ
 
 
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for `localhost` that nobody trusts yet, and its key in the same file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not installed")
+    path = tmp_path / "localhost.pem"
+    options = [
+        "-x509",
+        "-nodes",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(tmp_path / "key"), "-out", str(path)]
+    subprocess.run(["openssl", "req", *options, *names], check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "key").read_text())
+    return path
+
+
+def test_an_endpoint_behind_tls_is_asked_if_it_is_trusted(certificate):
+    with serving(certificate) as server:
+        with pytest.raises(
+            HttpRequestError, match="certificate verify failed.*the variable SSL_CERT_FILE names a file"
+        ):
+            asked(server, [[]]).take_all()
+        assert not server.seen
+        stage = {"runtime_env": {"env_vars": {"SSL_CERT_FILE": str(certificate)}}}
+        assert asked(server, [[], ["torn"]], http_request_stage=stage).take_all() == [
+            {"id": 0, "said": "ROW 0"}, {"id": 1, "said": "ROW 1"},
+        ]  # fmt: skip
+
+
 class Session:
     """As one of aktis's users has: the part of a session of aiohttp that is used."""
 
@@ -328,6 +367,7 @@ def test_mistakes_are_told_with_the_way_out(server, row, options, told):
     [
         ({"url": "ftp://a"}, ValueError, "url must begin with http:// or https://"),
         ({"url": "http://u:p@a"}, ValueError, "no user and password"),
+        ({"url": "http://a/b c"}, ValueError, "must be written as %XX"),
         ({"qps": 0}, ValueError, "qps must be a number above 0"),
         ({"max_retries": -1}, ValueError, "max_retries must be a whole number of at least 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be a whole number of at least 1"),

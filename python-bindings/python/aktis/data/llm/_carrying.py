@@ -17,19 +17,22 @@ from typing import Any
 
 #: The column's name, as in Ray.
 DATA = "__data"
+#: How its values begin.
+_SIGN = b"aktis.data.llm\n"
 #: What a row that did not fail has, for scripts that look at it.
 ERROR = "__inference_error__"
 
 
 def opened(row: Mapping[str, Any], *, is_first: bool) -> dict[str, Any]:
     """The row with all that steps have added to it; ``is_first``: nothing yet."""
-    if is_first:
-        if DATA in row:
-            # Nor is what lies in somebody's file ever unpickled.
-            raise ValueError(f"the column {DATA!r} is where a processor keeps what it adds to rows: rename yours")
-        return dict(row)
     own = {name: value for name, value in row.items() if name != DATA}
-    own.update(pickle.loads(row[DATA]))
+    carried = row.get(DATA)
+    if is_first:
+        if carried is not None and not (isinstance(carried, bytes) and carried.startswith(_SIGN)):
+            raise ValueError(f"the column {DATA!r} is where a processor keeps what it adds to rows: rename yours")
+        # One of ours comes with a dead letter, which begins anew. What lies in a file is never unpickled.
+        return own
+    own.update(pickle.loads(row[DATA].removeprefix(_SIGN)))
     return own
 
 
@@ -37,7 +40,7 @@ def closed(row: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a row for the next worker."""
     own = {name: value for name, value in row.items() if name != DATA}
     added = {name: value for name, value in data.items() if name not in own or value is not own[name]}
-    return {**own, DATA: pickle.dumps(added, protocol=5)}
+    return {**own, DATA: _SIGN + pickle.dumps(added, protocol=5)}
 
 
 def prepared(function: Callable[[dict[str, Any]], Any] | None, data: dict[str, Any]) -> dict[str, Any]:

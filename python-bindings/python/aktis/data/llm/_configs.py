@@ -131,6 +131,8 @@ class HttpRequestProcessorConfig(ProcessorConfig):
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{name}: url must begin with http:// or https://, not {self.url!r}")
+        if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
+            raise ValueError(f"{name}: url has a sign that must be written as %XX: {self.url!r}")
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 f"{name}: a url has no user and password here: give headers={{'Authorization': ...}} or api_key"

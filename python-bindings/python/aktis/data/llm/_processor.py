@@ -70,7 +70,7 @@ class Processor:
                 is_first=is_first,
                 is_last=is_last,
                 tells_errors=tells_errors,
-                required=part[0].required,
+                required=part[0].required if part[0].is_async else {},
                 env_vars=part[0].env_vars,
             )
             dataset = _with_part(dataset, part, ends, failures)
