@@ -40,6 +40,7 @@
 //! | STG-3 (an-end-is-said) | a thread that ends without saying so has failed | [`operators`] |
 //! | SINK-1 (all-or-nothing) | the files of a job are visible together or not at all | [`ledger`] |
 //! | LED-1 (synced-before-it-counts) | what a ledger says of files is said when these are on the disk | [`ledger`] |
+//! | LED-2 (all-or-made-again) | a ledger tells all that becomes of rows of the source, or nothing | [`mod@executor::origins`] |
 //! | EXE-1 (budget-holds) | waiting blocks, but exchange data, stay within the budget and one block per worker | [`mod@executor::core`] |
 //! | EXE-2 (never-stuck) | it comes to an end whatever the graph and the sizes are | [`mod@executor::core`] |
 //! | EXE-3 (every-split-once) | every row arrives once along every way, whatever dies | [`mod@executor::core`] |

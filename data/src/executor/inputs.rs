@@ -54,17 +54,20 @@ impl ExecutionLoop {
         start: StartInput,
         failing: Option<FailingSpec>,
     ) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
-        let sequence = self.place_of(&start);
         let input = InputSpec {
-            sequence,
+            sequence: self.place_of(&start),
             skip_blocks: start.skip_blocks,
             skip_rows: start.skip_rows,
             attempt: self.next_attempt,
-            wanted_blocks: start.wanted,
+            wanted_blocks: start.wanted.clone(),
             failing,
             ..InputSpec::default()
         };
-        let input = self.with_journal(input);
+        let input = match &self.progress {
+            Some(progress) => progress.told(&start, input),
+            None => input,
+        };
+        let input = self.with_journal(&start, input);
         match start.content {
             InputContent::Split(index) => {
                 let split = &self.splits[start.stage][index];
@@ -114,21 +117,30 @@ impl ExecutionLoop {
     }
 
     /// The same input, whose rows are noted, and which goes on from what was noted before.
-    fn with_journal(&self, input: InputSpec) -> InputSpec {
+    fn with_journal(&self, start: &StartInput, input: InputSpec) -> InputSpec {
         let Some(folder) = &self.journals.folder else {
             return input;
         };
-        let (noted, noted_rows) = if self.journals.inputs.contains(&input.sequence) {
-            journal::chain(folder, input.sequence)
+        let progress = self.progress.as_ref();
+        if progress.is_some_and(|progress| !progress.is_to_note(start)) {
+            return input;
+        }
+        let number = input.output.unwrap_or(input.sequence);
+        let (noted, noted_rows) = if self.journals.inputs.contains(&number) {
+            journal::chain(folder, number)
         } else {
             (Vec::new(), 0)
         };
-        let path = journal::path_of(folder, input.attempt, input.sequence);
-        InputSpec {
+        let path = journal::path_of(folder, input.attempt, number);
+        let input = InputSpec {
             journal: path.display().to_string(),
             noted,
             noted_rows,
             ..input
+        };
+        match progress {
+            Some(progress) => progress.with_spans(start, input),
+            None => input,
         }
     }
 

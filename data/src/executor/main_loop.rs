@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::expectations::Expectations;
 use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
+use super::progress::{Progress, Working};
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
@@ -68,8 +69,10 @@ pub(crate) struct ExecutionLoop {
     /// Of each split of the first stage: its place among all, if some were done by an earlier run.
     pub(crate) places: Vec<u64>,
     pub(crate) journals: Journals,
-    /// The places of the inputs that workers have.
-    pub(crate) place_of: HashMap<WorkerKey, u64>,
+    /// What is made of what, in a job of several stages whose progress is kept.
+    pub(crate) progress: Option<Progress>,
+    /// The inputs that workers have.
+    pub(crate) working: HashMap<WorkerKey, Working>,
     /// The columns that come out, if they are known.
     pub(crate) schema: Option<SchemaRef>,
     pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
@@ -194,6 +197,9 @@ impl ExecutionLoop {
     fn end(mut self, outcome: Result<(), TaskFailure>) {
         let outcome = outcome.and_then(|()| self.end_expectations());
         let outcome = self.end_letters(outcome);
+        if outcome.is_ok() && !self.is_cancelled {
+            self.keep_rest();
+        }
         let outcome = match self.output.take() {
             Some(output) => {
                 let outcome = outcome.and(if self.is_cancelled {
@@ -288,6 +294,7 @@ impl ExecutionLoop {
             self.blocks.insert(key, handle);
             (key, report.rows, report.bytes)
         });
+        self.keep_origin(worker, report, block.map(|(key, rows, _)| (key, rows)));
         let nanos = report.steps.iter().map(|step| step.wall_nanos).sum();
         Event::Pulled(Pulled {
             worker,
@@ -314,8 +321,8 @@ impl ExecutionLoop {
         *rows += report.rows;
         if report.is_last {
             self.stats.lock().rows_sunk += std::mem::take(rows);
-            if let (Some(output), Some(place)) = (&mut self.output, self.place_of.remove(&worker)) {
-                output.add(place, report.files.iter().cloned(), judged);
+            if let Some(working) = self.working.remove(&worker) {
+                self.keep_output(working, report.files.clone(), judged);
             }
         }
     }
@@ -401,7 +408,7 @@ impl ExecutionLoop {
         self.next_attempt += 1;
         self.sunk.remove(&worker);
         let place = self.place_of(&start);
-        self.place_of.insert(worker, place);
+        self.begins(&start, place);
         let attempt = match start.skip_blocks {
             _ if !start.wanted.is_empty() => Attempt::Rerun,
             0 => Attempt::Anew,
@@ -417,12 +424,14 @@ impl ExecutionLoop {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
         }
-        let result = self
-            .input_of(start, failing)
-            .and_then(|(input, blocks)| self.pool.start_input(worker, WorkerInput(input), blocks));
-        if self.journals.folder.is_some() {
-            self.journals.inputs.insert(place);
-        }
+        let result = self.input_of(start, failing);
+        let result = result.and_then(|(input, blocks)| {
+            if !input.journal.is_empty() {
+                let number = input.output.unwrap_or(input.sequence);
+                self.journals.inputs.insert(number);
+            }
+            self.pool.start_input(worker, WorkerInput(input), blocks)
+        });
         self.checked(worker, result)
     }
 

@@ -8,8 +8,10 @@ mod grouping;
 mod inputs;
 mod losses;
 mod main_loop;
+pub(crate) mod origins;
 pub mod pool;
 mod prepare;
+mod progress;
 mod watch;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
+use super::progress::Progress;
 use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
 use crate::error::PlanError;
@@ -74,7 +75,11 @@ pub(super) fn start(
     let workers = sizing::pool_sizes(&demands, &view);
     let letters_output = letters_output(&job, options).map_err(ExecuteError::Plan)?;
     let mut output = sink.begin().map_err(ExecuteError::Plan)?;
-    let (splits, places) = inputs(&job, &workers, options, output.as_mut())?;
+    let Inputs {
+        splits,
+        places,
+        progress,
+    } = inputs(&job, &workers, options, output.as_mut())?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
@@ -92,11 +97,17 @@ pub(super) fn start(
         view,
     };
     let stages = job.stages.iter().zip(demands).zip(&splits);
+    let noted_inputs = progress.as_ref().map_or(0, Progress::noted_inputs);
     let stages = stages.map(|((stage, demand), splits)| ExecutorStage {
         setup: stage_setup(stage, options, sizes.block_bytes),
         demand,
         splits: splits.len(),
         source_rows: known_rows(splits),
+        noted_inputs: if stage.sink.is_some() {
+            noted_inputs
+        } else {
+            0
+        },
     });
     let executor = Executor::new(setup, stages.collect(), &job.edges);
     let stats = initial_stats(&job, &splits, sizes.budget_bytes);
@@ -108,6 +119,7 @@ pub(super) fn start(
             starts,
             splits,
             places,
+            progress,
             stats,
             output,
             letters_output,
@@ -115,13 +127,23 @@ pub(super) fn start(
     )
 }
 
-/// The inputs of each stage that has a source. Those that an earlier run has done are left out; then also the places of the others.
+/// What the stages begin with.
+struct Inputs {
+    /// Of each stage that has a source, without those that an earlier run has done.
+    splits: Vec<Vec<Split>>,
+    /// Of those of the first stage, their places among all, where some were left out.
+    places: Vec<u64>,
+    /// Of a job of several stages whose progress is kept.
+    progress: Option<Progress>,
+}
+
+/// The inputs of each stage that has a source.
 fn inputs(
     job: &JobPlan,
     workers: &[usize],
     options: &ExecutionOptions,
     output: Option<&mut FolderOutput>,
-) -> Result<(Vec<Vec<Split>>, Vec<u64>), ExecuteError> {
+) -> Result<Inputs, ExecuteError> {
     // As it was cut then.
     let known = output.as_ref().and_then(|output| output.left().workers());
     let known = known.and_then(|workers| usize::try_from(workers).ok());
@@ -133,19 +155,34 @@ fn inputs(
         })
         .collect();
     let Some(output) = output else {
-        return Ok((all, Vec::new()));
+        return Ok(Inputs {
+            splits: all,
+            places: Vec::new(),
+            progress: None,
+        });
     };
     let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
     let inputs = all.first().map_or(0, |splits| splits.len() as u64);
     output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
+    let stages = job.stages.len();
+    let left = output.outputs_left(stages);
+    let progress = left.map(|left| Progress::new(left, stages));
     let done = &output.left().done;
-    let (Some(first), true) = (all.first_mut(), done.count() > 0) else {
-        return Ok((all, Vec::new()));
-    };
-    let left = std::mem::take(first).into_iter().zip(0_u64..);
-    let (splits, places) = left.filter(|(_, place)| !done.contains(*place)).unzip();
-    *first = splits;
-    Ok((all, places))
+    let mut places = Vec::new();
+    let rests: Vec<u64> = progress.iter().flat_map(Progress::rests).collect();
+    if let (Some(first), true) = (all.first_mut(), done.count() > 0 || !rests.is_empty()) {
+        let cut = std::mem::take(first);
+        let at = |&place: &u64| Some((cut.get(usize::try_from(place).ok()?)?.clone(), place));
+        let again: Vec<(Split, u64)> = rests.iter().filter_map(at).collect();
+        let left = cut.into_iter().zip(0_u64..);
+        let left = left.filter(|(_, place)| !done.contains(*place));
+        (*first, places) = again.into_iter().chain(left).unzip();
+    }
+    Ok(Inputs {
+        splits: all,
+        places,
+        progress,
+    })
 }
 
 /// The folder that rows are put aside in, if it is not that of the output.
@@ -182,6 +219,7 @@ struct Launch {
     starts: Vec<StageStart>,
     splits: Vec<Vec<Split>>,
     places: Vec<u64>,
+    progress: Option<Progress>,
     stats: ExecutionStats,
     output: Option<FolderOutput>,
     letters_output: Option<FolderOutput>,
@@ -195,6 +233,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         starts,
         splits,
         places,
+        progress,
         stats,
         output,
         letters_output,
@@ -237,8 +276,9 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         delivered,
         output,
         places,
+        progress,
         journals,
-        place_of: HashMap::new(),
+        working: HashMap::new(),
         schema: job.schema.clone(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),

@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 
-use super::job::{JobPlan, PlannedStep};
+use super::edge::EdgeKind;
+use super::job::{JobPlan, PlannedStep, StagePlan};
 use super::operator::{Function, Operator};
 use super::task::StageTask;
 use crate::digest::Digest;
@@ -23,13 +24,11 @@ const BY_ROW: [&str; 4] = [
 ];
 
 impl JobPlan {
-    /// What the job is, but for its functions; or why it is not taken up, in words that fit behind "because".
-    pub fn identity(&self) -> Result<Vec<Trait>, String> {
-        let [stage] = self.stages.as_slice() else {
-            return Err("it has several stages, which a sort, a join, a group, a limit, functions with different resources, \
-                        min_rows_per_file and concurrency make"
-                .to_owned());
-        };
+    /// What the job is, but for its functions; or why it is not taken up, in words that fit behind "because". `keeps_order`: its rows
+    /// are written in the order of the source.
+    pub fn identity(&self, keeps_order: bool) -> Result<Vec<Trait>, String> {
+        self.fault_of_stages(keeps_order)?;
+        let stage = &self.stages[0];
         let source = stage
             .source
             .as_ref()
@@ -37,23 +36,22 @@ impl JobPlan {
         let Some((plan, table)) = source else {
             return Err("it reads nothing".to_owned());
         };
-        if stage.row_limit.is_some() || plan.row_limit.is_some() {
+        let is_limited = self.stages.iter().any(|stage| stage.row_limit.is_some());
+        if is_limited || plan.row_limit.is_some() {
             return Err(
                 "limit() takes what comes first, which is something else in every run".to_owned(),
             );
         }
-        if stage
-            .steps
-            .iter()
-            .any(|step| matches!(step.operator, Operator::Relational(_)))
-        {
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        if steps.any(|step| matches!(step.operator, Operator::Relational(_))) {
             return Err("it works on all rows of an input at once".to_owned());
         }
         let loses_rows = |step: &PlannedStep| match &step.operator {
             Operator::Map(call) => call.failures.loses_rows(),
             _ => false,
         };
-        if stage.steps.iter().any(loses_rows) {
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        if steps.any(loses_rows) {
             return Err("functions may leave rows out that they fail for, and which these were is told when all of them have come"
                 .to_owned());
         }
@@ -61,10 +59,59 @@ impl JobPlan {
         let mut traits = source.identity()?;
         let mut digest = Digest::new();
         digest.add(&format!("{:?} {:?}", plan.columns, plan.filters));
-        digest.add(&(stage.batch_rows, stage.window_rows, stage.has_map));
+        let window_rows = self.stages.iter().map(|stage| stage.window_rows).max();
+        let has_map = self.stages.iter().any(|stage| stage.has_map);
+        digest.add(&(stage.batch_rows, window_rows, has_map));
         digest.add(&self.steps_without_functions()?);
         traits.push(Trait::new("steps", digest.text()));
         Ok(traits)
+    }
+
+    /// Why its stages are such that nobody could go on with them.
+    fn fault_of_stages(&self, keeps_order: bool) -> Result<(), String> {
+        let [_, behind @ ..] = self.stages.as_slice() else {
+            return Err("it has no stages".to_owned());
+        };
+        if behind.is_empty() {
+            return Ok(());
+        }
+        if self.stages.iter().any(|stage| stage.row_limit.is_some()) {
+            return Err(
+                "limit() takes what comes first, which is something else in every run".to_owned(),
+            );
+        }
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
+            return Err("it has several stages, and expect() counts their rows".to_owned());
+        }
+        let follows = |index: usize| {
+            let mut edges = self.edges_to(index);
+            let edge = edges.next().filter(|_| edges.next().is_none());
+            edge.is_some_and(|edge| edge.kind == EdgeKind::Forward && edge.from + 1 == index)
+        };
+        if !(1..self.stages.len()).all(follows) {
+            return Err(
+                "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle"
+                    .to_owned(),
+            );
+        }
+        if keeps_order || self.stages.iter().any(|stage| stage.is_ordered) {
+            return Err("it has several stages, and keeps the order of its rows".to_owned());
+        }
+        let counts = |stage: &StagePlan| {
+            let steps = stage.steps.iter().map(|step| &step.operator);
+            let is_map = |step: &Operator| matches!(step, Operator::Map(_));
+            let is_before = |step: &&Operator| stage.source.is_some() && !is_map(step);
+            steps.skip_while(is_before).any(counts_rows)
+        };
+        if self.stages.iter().any(counts) {
+            return Err(
+                "it has several stages, and behind a function something that is another for every number of a row, such as \
+                 random_sample"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// The steps as they travel, with nothing in the place of functions.
@@ -106,9 +153,15 @@ impl JobPlan {
 
     /// Whether it is worth noting rows that were made: a function makes them, and none of the steps behind it counts rows.
     pub(crate) fn notes_rows(&self) -> bool {
-        let [stage] = self.stages.as_slice() else {
+        let Some(stage) = self.stages.last() else {
             return false;
         };
+        let first = stage.steps.first().map(|step| &step.operator);
+        let begins_with_function = matches!(first, Some(Operator::Map(_)));
+        // Rows of an input of blocks are counted as they come.
+        if stage.source.is_none() && !begins_with_function {
+            return false;
+        }
         let mut steps = stage.steps.iter().map(|step| &step.operator);
         let is_guarded = |step: &Operator| match step {
             Operator::Map(call) => call.failures.is_guarded(),

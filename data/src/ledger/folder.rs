@@ -36,12 +36,12 @@ use arrow::datatypes::SchemaRef;
 use super::book::{self, Book};
 use super::durable;
 use super::identity::JobIdentity;
-use super::keeper::{DoneInput, Keeper};
+use super::keeper::{Keeper, News};
 use super::ranges::DoneRanges;
 use super::record::{Begun, Entry, FORMAT, Finished, JudgedRows, Told, path_of};
-use super::taken_up::{TakenUp, take_up};
+use super::taken_up::{OutputsLeft, TakenUp, take_up};
 use super::undo::{take_back, undo};
-use super::{FarFolder, SaveMode};
+use super::{DonePart, FarFolder, SaveMode};
 use crate::error::PlanError;
 use crate::sinks::FileNames;
 use crate::wire::spec::WrittenFile;
@@ -128,6 +128,8 @@ pub(crate) struct FolderOutput {
     done: DoneRanges,
     /// What expectations have found in these.
     judged: Vec<JudgedRows>,
+    /// Of jobs of several stages: what the files are made of.
+    parts: Vec<DonePart>,
     /// What an earlier run of this job has left.
     left: TakenUp,
 }
@@ -155,6 +157,7 @@ impl FolderOutput {
             letters: Vec::new(),
             done: DoneRanges::default(),
             judged: Vec::new(),
+            parts: Vec::new(),
             left: TakenUp::default(),
         };
         let takes_up = made
@@ -235,6 +238,7 @@ impl FolderOutput {
         self.files.clone_from(&self.left.files);
         self.done.clone_from(&self.left.done);
         self.judged.clone_from(&self.left.judged);
+        self.parts.clone_from(&self.left.parts);
         // From here on it is not taken back as a whole: another one may take it up again.
         self.job_file = Some(locked);
         self.book = Some(book);
@@ -299,14 +303,44 @@ impl FolderOutput {
         let files: Vec<WrittenFile> = files.into_iter().collect();
         self.done.add(input, input + 1);
         if let Some(keeper) = &self.keeper {
-            keeper.add(DoneInput {
-                input,
+            let mut inputs = DoneRanges::default();
+            inputs.add(input, input + 1);
+            keeper.add(News {
+                inputs,
                 files: files.clone(),
                 judged: judged.clone(),
+                parts: Vec::new(),
             });
         }
         self.files.extend(files);
         self.judged.extend(judged);
+    }
+
+    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`).
+    pub(crate) fn add_part(&mut self, part: DonePart, files: Vec<WrittenFile>) {
+        if let Some(keeper) = &self.keeper {
+            keeper.add(News {
+                parts: vec![part.clone()],
+                files: files.clone(),
+                ..News::default()
+            });
+        }
+        self.parts.push(part);
+        self.files.extend(files);
+    }
+
+    /// Files of a job of several stages that nobody told of so far: all rows have come.
+    pub(crate) fn add_rest(&mut self, files: impl IntoIterator<Item = WrittenFile>) {
+        self.files.extend(files);
+    }
+
+    /// How far an earlier run has come, where progress is kept by outputs: in a job of so many stages, or one that has had several.
+    pub(crate) fn outputs_left(&mut self, stages: usize) -> Option<OutputsLeft> {
+        if self.identity.is_none() || !(stages > 1 || self.left.is_by_output()) {
+            return None;
+        }
+        let job = self.job_folder();
+        Some(self.left.outputs_left(&job, stages > 1))
     }
 
     /// Where files of rows that functions failed for go, if it takes them. `is_apart`: this output is for nothing else.
@@ -397,8 +431,8 @@ impl FolderOutput {
 
     /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
     fn leave(&mut self, synced: &HashSet<String>) {
-        let has_progress =
-            self.identity.is_some() && (self.done.count() > 0 || self.has_journals());
+        let has_progress = self.identity.is_some()
+            && (self.done.count() > 0 || !self.parts.is_empty() || self.has_journals());
         if !has_progress {
             return;
         }
@@ -429,12 +463,13 @@ impl FolderOutput {
 
     /// Says of all files, which are on the disk, that they are there (`LED-1`); the disk may lose this until the ledger is synced.
     fn write_done(&mut self) -> io::Result<()> {
-        let done = super::keeper::done(
-            &self.target,
-            self.done.flat(),
-            self.files.iter().cloned(),
-            self.judged.clone(),
-        );
+        let all = News {
+            inputs: self.done.clone(),
+            parts: self.parts.clone(),
+            files: self.files.clone(),
+            judged: self.judged.clone(),
+        };
+        let done = super::keeper::done(&self.target, all);
         self.book
             .as_mut()
             .ok_or_else(no_book)?

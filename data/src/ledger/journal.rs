@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <attempt>-<input>.journal
-//!    Head       from which place in the input on
+//!    Head       from which place in the input on; of a job of several stages also what the input's rows are made of
 //!    Written    rows, and the place up to which they are all there is
 //!    Written    ...
 //! ```
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::frames;
+use super::spans::{SourceRange, Span, Spans};
 use crate::block;
 
 const ENDING: &str = ".journal";
@@ -40,11 +41,14 @@ enum JournalEntry {
 }
 
 /// Always the first.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 struct Head {
     /// The place that it goes on from.
     #[prost(uint64, tag = "1")]
     from: u64,
+    /// What the rows of the input are made of, if it is none of the source's.
+    #[prost(message, optional, tag = "2")]
+    spans: Option<Spans>,
 }
 
 /// Rows that are there.
@@ -83,6 +87,92 @@ pub(super) fn input_of(name: &str) -> Option<u64> {
 /// The path of the journal of an attempt.
 pub(crate) fn path_of(job: &Path, attempt: u64, input: u64) -> PathBuf {
     job.join(format!("{attempt}-{input}{ENDING}"))
+}
+
+/// Whether a journal is of an input of a later stage than the first.
+pub(super) fn has_spans(path: &Path) -> bool {
+    read(path).is_ok_and(|(head, _)| head.spans.is_some())
+}
+
+/// Rows of an input that nobody takes up as it was: what is noted of them is written as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Salvaged {
+    /// The number of the output that they would have been part of, and now are.
+    pub(crate) number: u64,
+    pub(crate) parts: Vec<JournalPart>,
+    /// The rows before those of `rest`, and what they are made of.
+    pub(crate) whole: Span,
+    /// Then the first rows of a span, of which the others are to be made again.
+    pub(crate) rest: Option<Span>,
+}
+
+/// What the journals of this input are good for by themselves: rows that are all that becomes of rows of the source, none of which are
+/// among those that are done, and the first ones of what becomes of others. `is_free`: whether they are not done.
+pub(super) fn salvage(
+    job: &Path,
+    number: u64,
+    is_free: impl Fn(&SourceRange) -> bool,
+) -> Option<Salvaged> {
+    let (parts, end) = chain(job, number);
+    let (head, _) = read(Path::new(&parts.first()?.path)).ok()?;
+    let Some(Spans {
+        spans,
+        is_repeatable,
+    }) = head.spans
+    else {
+        // An input of the source, whose rows it counts.
+        let (input, from, to) = (number, 0, end);
+        let ranges = vec![SourceRange { input, from, to }];
+        return ranges.iter().all(is_free).then_some(Salvaged {
+            number,
+            parts,
+            whole: Span { rows: 0, ranges },
+            rest: None,
+        });
+    };
+    let mut whole = Span::default();
+    let mut best = None;
+    for span in spans {
+        if !span.ranges.iter().all(&is_free) {
+            break;
+        }
+        if whole.rows + span.rows > end {
+            let rows = end - whole.rows;
+            let rest = (is_repeatable && rows > 0).then(|| Span { rows, ..span });
+            if rest.is_some() {
+                best = Some(Salvaged {
+                    number,
+                    parts,
+                    whole,
+                    rest,
+                });
+            }
+            break;
+        }
+        whole.rows += span.rows;
+        whole.ranges.extend(span.ranges);
+        if let Some(parts) = up_to(&parts, whole.rows) {
+            best = Some(Salvaged {
+                number,
+                parts,
+                whole: whole.clone(),
+                rest: None,
+            });
+        }
+    }
+    best
+}
+
+/// The parts of a chain before a place, if something was noted just there.
+fn up_to(parts: &[JournalPart], place: u64) -> Option<Vec<JournalPart>> {
+    let last = parts.iter().position(|part| part.to >= place)?;
+    let (_, written) = read(Path::new(&parts[last].path)).ok()?;
+    let is_noted = written.iter().any(|written| written.to == place);
+    let part = JournalPart {
+        path: parts[last].path.clone(),
+        to: place,
+    };
+    is_noted.then(|| [&parts[..last], &[part]].concat())
 }
 
 /// Removes the journals of inputs that are done.
@@ -179,10 +269,10 @@ pub(crate) fn rows_of(part: &JournalPart) -> io::Result<Vec<Bytes>> {
 pub(crate) struct Journal(File);
 
 impl Journal {
-    /// Begins one that goes on from this place.
-    pub(crate) fn begin(path: &Path, from: u64) -> io::Result<Self> {
+    /// Begins one that goes on from this place, of an input whose rows are made of these, if it is none of the source's.
+    pub(crate) fn begin(path: &Path, from: u64, spans: Option<Spans>) -> io::Result<Self> {
         let mut made = Self(File::create_new(path)?);
-        made.write(JournalEntry::Head(Head { from }))?;
+        made.write(JournalEntry::Head(Head { from, spans }))?;
         Ok(made)
     }
 
@@ -217,7 +307,7 @@ mod tests {
     #[test]
     fn journals_go_on_where_others_end_and_are_cut_off_anywhere() {
         let job = tempfile::tempdir().expect("a temporary folder");
-        let mut first = Journal::begin(&path_of(job.path(), 1, 7), 0).expect("begins");
+        let mut first = Journal::begin(&path_of(job.path(), 1, 7), 0, None).expect("begins");
         first.add(2, &[rows(0, 2)]).expect("writes");
         first.add(4, &[rows(2, 1), rows(3, 1)]).expect("writes");
         let whole = fs::read(path_of(job.path(), 1, 7)).expect("reads");
@@ -227,16 +317,68 @@ mod tests {
             assert_eq!(ids_of(&parts), (0..end as i64).collect::<Vec<_>>());
         }
         // Another attempt that came less far, one that went on, one of another input.
-        let mut slow = Journal::begin(&path_of(job.path(), 2, 7), 0).expect("begins");
+        let mut slow = Journal::begin(&path_of(job.path(), 2, 7), 0, None).expect("begins");
         slow.add(2, &[rows(0, 2)]).expect("writes");
-        let mut next = Journal::begin(&path_of(job.path(), 3, 7), 4).expect("begins");
+        let mut next = Journal::begin(&path_of(job.path(), 3, 7), 4, None).expect("begins");
         next.add(5, &[]).expect("writes");
         next.add(6, &[rows(4, 1)]).expect("writes");
-        Journal::begin(&path_of(job.path(), 4, 8), 0).expect("begins");
+        Journal::begin(&path_of(job.path(), 4, 8), 0, None).expect("begins");
         let (parts, end) = chain(job.path(), 7);
         assert_eq!((ids_of(&parts), end), (vec![0, 1, 2, 3, 4], 6));
         remove(job.path(), &HashSet::from([7]));
         assert_eq!(chain(job.path(), 7), (Vec::new(), 0));
         assert_eq!(journals_of(job.path(), 8).len(), 1);
+    }
+    #[test]
+    fn journal_that_is_cut_off_anywhere_is_good_for_the_rows_that_it_has() {
+        let range = |from| SourceRange {
+            input: 3,
+            from,
+            to: from + 10,
+        };
+        for is_repeatable in [false, true] {
+            let job = tempfile::tempdir().expect("a temporary folder");
+            let path = path_of(job.path(), 1, 7);
+            let spans = [0, 10, 20].map(|from| Span {
+                rows: 4,
+                ranges: vec![range(from)],
+            });
+            let spans = Spans {
+                spans: spans.to_vec(),
+                is_repeatable,
+            };
+            let mut journal = Journal::begin(&path, 0, Some(spans)).expect("begins");
+            for (place, first, count) in [(3, 0, 3), (4, 3, 1), (6, 4, 2), (9, 6, 3)] {
+                journal.add(place, &[rows(first, count)]).expect("writes");
+            }
+            let written = fs::read(&path).expect("reads");
+            let mut seen = Vec::new();
+            for cut in 0..=written.len() {
+                fs::write(&path, &written[..cut]).expect("writes");
+                let found = salvage(job.path(), 7, |_| true);
+                let rows = found
+                    .as_ref()
+                    .map_or(Vec::new(), |found| ids_of(&found.parts));
+                let whole = found.as_ref().map_or(0, |found| found.whole.rows);
+                let rest = found
+                    .and_then(|found| found.rest)
+                    .map_or(0, |rest| rest.rows);
+                assert_eq!(rows, (0..(whole + rest) as i64).collect::<Vec<_>>());
+                if seen.last() != Some(&(whole, rest)) {
+                    seen.push((whole, rest));
+                }
+            }
+            let all = [(0, 0), (0, 3), (4, 0), (4, 2), (8, 1)];
+            let aligned = [(0, 0), (4, 0)];
+            let expected: &[(u64, u64)] = if is_repeatable { &all } else { &aligned };
+            assert_eq!(seen, expected);
+            // What is done is not written a second time.
+            let found = salvage(job.path(), 7, |range| range.from < 10);
+            assert_eq!(
+                found.map(|found| (found.whole.rows, found.rest)),
+                Some((4, None))
+            );
+            assert_eq!(salvage(job.path(), 7, |range| range.from >= 10), None);
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::folder::{from_target, unfinished_folder};
 use super::journal;
 use super::ranges::DoneRanges;
 use super::record::{Done, Entry, JudgedRows};
+use super::spans::DonePart;
 use crate::wire::spec::WrittenFile;
 
 /// What is done waits so long, at least, until it is said.
@@ -22,18 +23,40 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// And so many times as long as it took to say it last.
 const RESTS: u32 = 10;
 
-/// An input that is used up.
-#[derive(Debug, Clone, Default)]
-pub(super) struct DoneInput {
-    pub(super) input: u64,
+/// What is done.
+#[derive(Default)]
+pub(super) struct News {
+    /// Inputs of the source.
+    pub(super) inputs: DoneRanges,
+    /// Of jobs of several stages.
+    pub(super) parts: Vec<DonePart>,
     pub(super) files: Vec<WrittenFile>,
-    /// What expectations have found in it.
+    /// What expectations have found in these inputs.
     pub(super) judged: Vec<JudgedRows>,
+}
+
+impl News {
+    fn add(&mut self, more: Self) {
+        for range in more.inputs.flat().chunks_exact(2) {
+            self.inputs.add(range[0], range[1]);
+        }
+        self.parts.extend(more.parts);
+        self.files.extend(more.files);
+        self.judged.extend(more.judged);
+    }
+
+    /// The numbers of inputs of the last stage that need no journal any more.
+    fn journaled(&self) -> HashSet<u64> {
+        let inputs = self.inputs.flat();
+        let inputs = inputs.chunks_exact(2).flat_map(|range| range[0]..range[1]);
+        let outputs = self.parts.iter().flat_map(|part| &part.outputs);
+        inputs.chain(outputs.copied()).collect()
+    }
 }
 
 /// A ledger that is kept.
 pub(super) struct Keeper {
-    done: Sender<DoneInput>,
+    done: Sender<News>,
     thread: JoinHandle<(Book, HashSet<String>)>,
 }
 
@@ -57,10 +80,10 @@ impl Keeper {
         Ok(Self { done, thread })
     }
 
-    /// One more input is used up.
-    pub(super) fn add(&self, done: DoneInput) {
+    /// More is done.
+    pub(super) fn add(&self, news: News) {
         // A keeper that has stopped because the disk is full says so at the end.
-        let _ = self.done.send(done);
+        let _ = self.done.send(news);
     }
 
     /// Ends it: the ledger, if it is there still, and the files that are on the disk.
@@ -77,7 +100,7 @@ struct Keeping {
     book: Book,
     target: PathBuf,
     prefix: String,
-    inbox: Receiver<DoneInput>,
+    inbox: Receiver<News>,
     synced: HashSet<String>,
     /// The ledger's name is on the disk.
     is_found: bool,
@@ -97,24 +120,24 @@ impl Keeping {
     }
 
     /// What came within `rest`; `None` at the end, when whatever is left is synced by those who end the job.
-    fn next_group(&self, rest: Duration) -> Option<Vec<DoneInput>> {
-        let mut group = vec![self.inbox.recv().ok()?];
+    fn next_group(&self, rest: Duration) -> Option<News> {
+        let mut group = self.inbox.recv().ok()?;
         let until = Instant::now() + rest;
         loop {
             match self
                 .inbox
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
-                Ok(done) => group.push(done),
+                Ok(more) => group.add(more),
                 Err(RecvTimeoutError::Timeout) => return Some(group),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
 
-    fn say_done(&mut self, group: Vec<DoneInput>) -> io::Result<()> {
+    fn say_done(&mut self, group: News) -> io::Result<()> {
         let job = self.target.join(unfinished_folder(&self.prefix));
-        let files = group.iter().flat_map(|done| &done.files);
+        let files = group.files.iter();
         let paths: Vec<&Path> = files.map(|file| Path::new(&file.unfinished)).collect();
         let mut folders = vec![job.clone()];
         if !self.is_found {
@@ -123,37 +146,29 @@ impl Keeping {
         let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
         durable::sync_together(&paths, &folders)?;
         self.is_found = true;
-        let mut inputs = DoneRanges::default();
-        group
-            .iter()
-            .for_each(|done| inputs.add(done.input, done.input + 1));
-        let files = group.iter().flat_map(|done| done.files.iter().cloned());
-        let judged = group.iter().flat_map(|done| done.judged.iter().copied());
-        let entry = Entry::Done(done(&self.target, inputs.flat(), files, judged.collect()));
+        let journaled = group.journaled();
+        let files = group.files.iter().map(|file| file.unfinished.clone());
+        let synced: Vec<String> = files.collect();
+        let entry = Entry::Done(done(&self.target, group));
         self.book.write(entry)?;
         self.book.sync(&self.target, &self.prefix)?;
-        journal::remove(&job, &group.iter().map(|done| done.input).collect());
-        let files = group.into_iter().flat_map(|done| done.files);
-        self.synced.extend(files.map(|file| file.unfinished));
+        journal::remove(&job, &journaled);
+        self.synced.extend(synced);
         Ok(())
     }
 }
 
-/// These inputs and files as a ledger has them: with paths from the target on, wherever it is moved.
-pub(super) fn done(
-    target: &Path,
-    inputs: Vec<u64>,
-    files: impl Iterator<Item = WrittenFile>,
-    judged: Vec<JudgedRows>,
-) -> Done {
-    let files = files.map(|file| WrittenFile {
+/// What is done as a ledger has it: with paths from the target on, wherever it is moved.
+pub(super) fn done(target: &Path, news: News) -> Done {
+    let files = news.files.into_iter().map(|file| WrittenFile {
         path: from_target(target, &file.path),
         unfinished: from_target(target, &file.unfinished),
         ..file
     });
     Done {
-        inputs,
+        inputs: news.inputs.flat(),
         files: files.collect(),
-        judged,
+        judged: news.judged,
+        parts: news.parts,
     }
 }

@@ -23,6 +23,7 @@ mod ranges;
 mod record;
 #[cfg(test)]
 mod resume_tests;
+mod spans;
 mod taken_up;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,10 @@ mod undo;
 pub(crate) use far::FarFolder;
 pub(crate) use folder::{FileFormat, FolderOutput, LettersPlace, OutputPlan, unfinished_folder};
 pub use identity::JobIdentity;
+pub(crate) use journal::Salvaged;
 pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};
+pub(crate) use ranges::DoneRanges;
 pub(crate) use record::JudgedRows;
 pub use record::Trait;
+pub(crate) use spans::{DonePart, END, SourceRange, Span, Spans};
+pub(crate) use taken_up::OutputsLeft;

@@ -96,7 +96,7 @@ pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, Pl
         match choose(&request, unfinished) {
             Chosen::Job(job) => {
                 let inputs = job.told.begun.as_ref().map_or(0, |begun| begun.inputs);
-                let takes_up = Some((job.prefix, job.told.done.count(), inputs));
+                let takes_up = Some((job.prefix, job.told.inputs_done(), inputs));
                 return Ok(Some(PreparedFolder {
                     path,
                     warnings,
@@ -155,7 +155,7 @@ fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
         else {
             continue;
         };
-        let done = job.told.done.count();
+        let done = job.told.inputs_done();
         if begun.format != FORMAT {
             why = Some(format!(
                 "an unfinished job there was written by another version (format {})",
@@ -179,7 +179,7 @@ fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
             ));
         }
     }
-    match same.into_iter().max_by_key(|job| job.told.done.count()) {
+    match same.into_iter().max_by_key(|job| job.told.inputs_done()) {
         Some(job) => Chosen::Job(job),
         None => Chosen::None(why),
     }

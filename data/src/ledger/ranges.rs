@@ -44,6 +44,17 @@ impl DoneRanges {
         before.is_some_and(|(_, &end)| number < end)
     }
 
+    /// Whether a number of `begin..end` is in one of them.
+    pub(crate) fn overlaps(&self, begin: u64, end: u64) -> bool {
+        let before_end = self.0.range(..end).next_back();
+        begin < end && before_end.is_some_and(|(_, &other_end)| other_end > begin)
+    }
+
+    /// Whether all numbers are.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.get(&0) == Some(&u64::MAX)
+    }
+
     /// How many numbers there are.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|(begin, end)| end - begin).sum()
@@ -78,6 +89,9 @@ mod tests {
             let has: BTreeSet<u64> = (0..80).filter(|&number| ranges.contains(number)).collect();
             prop_assert_eq!(&has, &numbers);
             prop_assert_eq!(ranges.count(), numbers.len() as u64);
+            for number in 0..80 {
+                prop_assert_eq!(ranges.overlaps(number, number + 2), has.contains(&number) || has.contains(&(number + 1)));
+            }
             let flat = ranges.flat();
             prop_assert!(flat.windows(2).all(|pair| pair[0] < pair[1]));
             for number in numbers {

@@ -1,6 +1,6 @@
 //! What a ledger says: `docs/ledger.md` describes it for others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,13 @@ use prost::{Message, Oneof};
 
 use super::frames;
 use super::ranges::DoneRanges;
+use super::spans::DonePart;
 use crate::wire::spec::WrittenFile;
 
 /// The folder in a target that has the ledgers of its jobs. Readers pass over names that begin so.
 pub(super) const LEDGERS: &str = "_aktis";
 /// The form that this build writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// One entry.
 #[derive(Clone, PartialEq, Message)]
@@ -96,6 +97,9 @@ pub(super) struct Done {
     /// What expectations have found in them.
     #[prost(message, repeated, tag = "3")]
     pub(super) judged: Vec<JudgedRows>,
+    /// Of jobs of several stages, in the place of inputs.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) parts: Vec<DonePart>,
 }
 
 /// Rows of an input that an expectation has judged.
@@ -154,6 +158,7 @@ pub(super) struct Told {
     pub(super) files: BTreeMap<String, WrittenFile>,
     /// By input and expectation; the last word counts.
     pub(super) judged: BTreeMap<(u64, u32), JudgedRows>,
+    pub(super) parts: Vec<DonePart>,
     pub(super) committing: Option<Committing>,
     pub(super) is_finished: bool,
     /// Bytes that are whole.
@@ -177,6 +182,20 @@ impl Told {
         Ok(told)
     }
 
+    /// Inputs of the source that are done.
+    pub(super) fn inputs_done(&self) -> u64 {
+        let mut ranges: HashMap<u64, DoneRanges> = HashMap::new();
+        for range in self.parts.iter().flat_map(|part| &part.ranges) {
+            let done = ranges.entry(range.input).or_default();
+            done.add(range.from, range.to);
+        }
+        let whole = ranges.iter().filter(|(input, done)| {
+            let is_counted = self.done.contains(**input);
+            done.is_whole() && !is_counted
+        });
+        self.done.count() + whole.count() as u64
+    }
+
     fn hear(&mut self, record: Record) {
         match record.entry {
             Some(Entry::Begun(begun)) => self.begun = Some(begun),
@@ -184,6 +203,7 @@ impl Told {
                 for range in done.inputs.chunks_exact(2) {
                     self.done.add(range[0], range[1]);
                 }
+                self.parts.extend(done.parts);
                 let files = done.files.into_iter();
                 self.files
                     .extend(files.map(|file| (file.unfinished.clone(), file)));

@@ -1,7 +1,7 @@
 //! Jobs that are taken up: whatever is left of them, the rows are those of a clean run.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aktis_worker::TaskFailure;
 
@@ -33,6 +33,16 @@ fn prepare(folder: &Path, traits: &[Trait], resume: Resume) -> PreparedFolder {
 
 /// Runs the job, or goes on with it. Returns how many inputs were done before.
 fn run(folder: &Path, function: &str, resume: Resume) -> (u64, Result<(), TaskFailure>) {
+    run_stages(folder, function, resume, 1)
+}
+
+/// The same of a job of so many stages, whose last one calls the function.
+fn run_stages(
+    folder: &Path,
+    function: &str,
+    resume: Resume,
+    stages: usize,
+) -> (u64, Result<(), TaskFailure>) {
     let prepared = prepare(folder, &traits(), resume);
     let (prefix, done) = match prepared.takes_up {
         Some((prefix, done, _)) => (Some(prefix), done),
@@ -47,19 +57,24 @@ fn run(folder: &Path, function: &str, resume: Resume) -> (u64, Result<(), TaskFa
         identity: Some(identity),
         ..ParquetOutput::new(folder.display().to_string(), prefix)
     };
-    let spec = MapSpec {
-        batch_rows: Some(2),
-        ..test_map(function)
-    };
-    let dataset = Dataset::range(ROWS as u64)
-        .expect("plans")
-        .map(spec)
-        .expect("maps");
+    let mut dataset = Dataset::range(ROWS as u64).expect("plans");
+    for stage in 0..stages {
+        let is_last = stage + 1 == stages;
+        let mut spec = MapSpec {
+            batch_rows: Some(2),
+            ..test_map(if is_last { function } else { "same" })
+        };
+        // Another number of workers makes another stage.
+        spec.compute.max_workers = (stage % 2 == 1).then_some(2);
+        dataset = dataset.map(spec).expect("maps");
+    }
     let options = ExecutionOptions {
         parts: Some(12),
+        // Several of them for each input.
+        block_bytes: Some(4 * 8),
         ..ExecutionOptions::default()
     };
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::new(2 * stages as u16));
     let execution = Execution::start(&dataset, &Sink::Parquet(output), pool, &options);
     (done, execution.expect("starts").wait())
 }
@@ -78,6 +93,12 @@ fn check_whole(folder: &Path) {
     names.sort();
     // What a job had begun and not locked may be that of one that lives: it stays for a minute.
     names.retain(|name| !name.starts_with(".begun-"));
+    // So does one whose lock the disk has lost, with its ledger.
+    let is_unlocked =
+        |name: &String| name.starts_with(".unfinished-") && !folder.join(name).join("job").exists();
+    if names.iter().any(is_unlocked) {
+        names.retain(|name| !is_unlocked(name) && name != LEDGERS);
+    }
     assert!(
         names.iter().all(|name| !name.starts_with(['.', '_'])),
         "{names:?}"
@@ -93,15 +114,36 @@ fn check_whole(folder: &Path) {
 
 /// A folder with a job that failed over the row 7, when other inputs were done.
 fn unfinished() -> tempfile::TempDir {
-    loop {
+    unfinished_of(1)
+}
+
+fn unfinished_of(stages: usize) -> tempfile::TempDir {
+    let function = if stages > 1 {
+        "fail at 107"
+    } else {
+        "fail at 7"
+    };
+    for _ in 0..100 {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (_, outcome) = run(folder.path(), "fail at 7", Resume::Auto);
+        let (_, outcome) = run_stages(folder.path(), function, Resume::Auto, stages);
         outcome.expect_err("fails");
         // It may have failed before anything else was done.
-        if folder.path().join(LEDGERS).is_dir() {
+        if fs::read_dir(folder.path().join(LEDGERS)).is_ok()
+            && told(folder.path()).inputs_done() > 0
+        {
             return folder;
         }
     }
+    panic!("nothing is ever kept")
+}
+
+fn ledger_of(folder: &Path) -> PathBuf {
+    let ledger = fs::read_dir(folder.join(LEDGERS)).expect("lists").next();
+    ledger.expect("one").expect("reads").path()
+}
+
+fn told(folder: &Path) -> record::Told {
+    record::Told::read(&ledger_of(folder)).expect("reads")
 }
 
 fn copy(folder: &Path) -> tempfile::TempDir {
@@ -131,20 +173,42 @@ fn failed_job_keeps_what_is_done_and_is_taken_up() {
     check_whole(folder.path());
 }
 
+/// A machine with less room runs stages in the same workers, one with more runs them apart.
+#[test]
+fn job_is_taken_up_with_other_stages_than_it_had() {
+    for (before, after) in [(1, 3), (3, 1), (2, 3)] {
+        let folder = unfinished_of(before);
+        let (_, outcome) = run_stages(folder.path(), "same", Resume::Demanded, after);
+        outcome.expect("runs");
+        check_whole(folder.path());
+    }
+}
+
 #[test]
 fn ledger_that_is_cut_off_anywhere_gives_the_rows_of_a_clean_run() {
-    let folder = unfinished();
-    let ledgers = folder.path().join(LEDGERS);
-    let ledger = fs::read_dir(&ledgers).expect("lists").next();
-    let ledger = ledger.expect("one").expect("reads").file_name();
-    let length = fs::metadata(ledgers.join(&ledger)).expect("is there").len();
+    cut_off_anywhere(1);
+}
+
+#[test]
+fn ledger_of_several_stages_that_is_cut_off_anywhere_gives_the_rows_of_a_clean_run() {
+    cut_off_anywhere(3);
+}
+
+fn cut_off_anywhere(stages: usize) {
+    let folder = unfinished_of(stages);
+    let length = fs::metadata(ledger_of(folder.path()))
+        .expect("is there")
+        .len();
     let mut most_done = 0;
-    for cut in 0..=length {
+    // One of several stages is long.
+    let step = if stages > 1 { length / 30 } else { 1 };
+    let cuts = (0..length).step_by(step as usize);
+    for cut in cuts.chain([length]) {
         let copy = copy(folder.path());
-        let path = copy.path().join(LEDGERS).join(&ledger);
+        let path = ledger_of(copy.path());
         let file = fs::File::options().write(true).open(path).expect("opens");
         file.set_len(cut).expect("cuts");
-        let (done, outcome) = run(copy.path(), "same", Resume::Auto);
+        let (done, outcome) = run_stages(copy.path(), "same", Resume::Auto, stages);
         outcome.expect("runs");
         assert!(done >= most_done, "more of the ledger tells no less");
         most_done = done;
@@ -156,6 +220,16 @@ fn ledger_that_is_cut_off_anywhere_gives_the_rows_of_a_clean_run() {
 /// LED-1 (synced-before-it-counts), SINK-1 (all-or-nothing): at every moment at which the disk took something, also amid the commit.
 #[test]
 fn power_cut_at_any_moment_gives_the_rows_of_a_clean_run() {
+    power_cut_at_any_moment(1);
+}
+
+/// LED-2 (all-or-made-again), too.
+#[test]
+fn power_cut_of_several_stages_gives_the_rows_of_a_clean_run() {
+    power_cut_at_any_moment(2);
+}
+
+fn power_cut_at_any_moment(stages: usize) {
     let (parent, copies) = (
         tempfile::tempdir().expect("a folder"),
         tempfile::tempdir().expect("a folder"),
@@ -163,10 +237,12 @@ fn power_cut_at_any_moment_gives_the_rows_of_a_clean_run() {
     let folder = parent.path().join("out");
     fs::create_dir(&folder).expect("makes a folder");
     power::watch(&folder, copies.path());
-    run(&folder, "fail at 7", Resume::Auto)
+    run_stages(&folder, "fail at 7", Resume::Auto, stages)
         .1
         .expect_err("fails");
-    run(&folder, "same", Resume::Auto).1.expect("runs");
+    run_stages(&folder, "same", Resume::Auto, stages)
+        .1
+        .expect("runs");
     let copies = power::stop_watching(&folder);
     assert!(copies.len() > 10, "{copies:?}");
     check_whole(&folder);
@@ -181,7 +257,9 @@ fn power_cut_at_any_moment_gives_the_rows_of_a_clean_run() {
         if finished {
             prepare(&copy, &[], Resume::Auto);
         } else {
-            run(&copy, "same", Resume::Auto).1.expect("runs");
+            run_stages(&copy, "same", Resume::Auto, stages)
+                .1
+                .expect("runs");
         }
         check_whole(&copy);
     }

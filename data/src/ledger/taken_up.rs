@@ -1,14 +1,15 @@
 //! What is left of a job that was not finished, for the run that takes it up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::folder::JOB_FILE;
-use super::journal;
+use super::journal::{self, Salvaged};
 use super::ranges::DoneRanges;
 use super::record::{Begun, JudgedRows, Told};
+use super::spans::{DonePart, SourceRange};
 use crate::wire::spec::WrittenFile;
 
 /// Attempts of a run are numbered from a multiple of this on: a worker of an earlier run, which has not heard yet that its driver is
@@ -24,10 +25,27 @@ pub(crate) struct TakenUp {
     pub(crate) files: Vec<WrittenFile>,
     /// What expectations have found in inputs that are done.
     pub(crate) judged: Vec<JudgedRows>,
+    /// What the files are made of, where they are not those of one input each.
+    pub(super) parts: Vec<DonePart>,
     /// Inputs that are not done and have journals.
     pub(crate) journaled: HashSet<u64>,
+    /// Some of them are of stages behind the first.
+    has_spans: bool,
+    /// Outputs whose files are not what was said of them.
+    broken: HashSet<u64>,
     /// No attempt so far had this number or a larger one.
     pub(crate) next_attempt: u64,
+}
+
+/// How far a run has come whose outputs are not those of one input each.
+#[derive(Debug, Default)]
+pub(crate) struct OutputsLeft {
+    /// Of inputs that are not done as a whole: rows that are, and those of which noted rows are a part.
+    pub(crate) ranges: HashMap<u64, DoneRanges>,
+    /// What is to be written as it was noted; counted among the rows that are done.
+    pub(crate) salvaged: Vec<Salvaged>,
+    /// No output so far had this number or a larger one.
+    pub(crate) next_output: u64,
 }
 
 impl TakenUp {
@@ -46,14 +64,19 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
         ..file
     };
     let mut files: Vec<WrittenFile> = told.files.into_values().map(absolute).collect();
+    let mut broken = HashSet::new();
     for file in &files {
         // One that was being written anew when the job died, or that somebody has removed: its input is done again.
         let length = fs::metadata(&file.unfinished).map(|described| described.len());
         if !length.is_ok_and(|length| length == file.bytes) {
             done.remove(file.sequence);
+            broken.insert(file.sequence);
         }
     }
-    files.retain(|file| done.contains(file.sequence));
+    let is_whole = |part: &DonePart| part.outputs.iter().all(|output| !broken.contains(output));
+    let parts: Vec<DonePart> = told.parts.into_iter().filter(is_whole).collect();
+    let outputs: HashSet<u64> = outputs_of(&parts).collect();
+    files.retain(|file| done.contains(file.sequence) || outputs.contains(&file.sequence));
     let judged = told.judged.into_values();
     let judged = judged.filter(|rows| done.contains(rows.input)).collect();
     let mut taken = TakenUp {
@@ -61,15 +84,21 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
         done,
         files,
         judged,
+        parts,
+        broken,
         ..TakenUp::default()
     };
-    taken.sweep(job)?;
+    taken.sweep(job, &outputs)?;
     Ok(taken)
 }
 
+fn outputs_of(parts: &[DonePart]) -> impl Iterator<Item = u64> {
+    parts.iter().flat_map(|part| &part.outputs).copied()
+}
+
 impl TakenUp {
-    /// Removes what nobody needs, and looks at what is left.
-    fn sweep(&mut self, job: &Path) -> io::Result<()> {
+    /// Removes what nobody needs, and looks at what is left. `outputs`: that are done.
+    fn sweep(&mut self, job: &Path, outputs: &HashSet<u64>) -> io::Result<()> {
         let known = self
             .files
             .iter()
@@ -87,12 +116,81 @@ impl TakenUp {
                 .and_then(|attempt| attempt.parse::<u64>().ok());
             let after = attempt.map_or(0, |attempt| attempt / ATTEMPTS_OF_A_RUN + 1);
             self.next_attempt = self.next_attempt.max(after * ATTEMPTS_OF_A_RUN);
-            let input = journal::input_of(&name).filter(|input| !self.done.contains(*input));
+            let input = journal::input_of(&name);
+            let input =
+                input.filter(|input| !self.done.contains(*input) && !outputs.contains(input));
             if input.is_none() && !known.contains(&entry.path()) {
                 fs::remove_file(entry.path())?;
+            }
+            if input.is_some() {
+                self.has_spans |= journal::has_spans(&entry.path());
             }
             self.journaled.extend(input);
         }
         Ok(())
+    }
+
+    /// Whether a run before has had several stages.
+    pub(super) fn is_by_output(&self) -> bool {
+        self.has_spans || !self.parts.is_empty()
+    }
+
+    /// How far it has come, by rows of the source. Journals that do not count are removed, also where nobody can write what they have.
+    pub(super) fn outputs_left(&mut self, job: &Path, can_write_noted: bool) -> OutputsLeft {
+        let mut left = OutputsLeft {
+            next_output: self.next_output(),
+            ..OutputsLeft::default()
+        };
+        for range in self.parts.iter().flat_map(|part| &part.ranges) {
+            left.add(range);
+        }
+        let mut journaled: Vec<u64> = self.journaled.drain().collect();
+        journaled.sort_unstable();
+        for number in journaled {
+            let is_free = |range: &SourceRange| {
+                let done = left.ranges.get(&range.input);
+                !self.done.contains(range.input)
+                    && !done.is_some_and(|done| done.overlaps(range.from, range.to))
+            };
+            let salvaged = if self.broken.contains(&number) || !can_write_noted {
+                None
+            } else {
+                journal::salvage(job, number, is_free)
+            };
+            match salvaged {
+                Some(salvaged) => {
+                    let rest = salvaged.rest.iter().flat_map(|rest| &rest.ranges);
+                    let ranges = salvaged.whole.ranges.iter().chain(rest);
+                    ranges.for_each(|range| left.add(range));
+                    left.salvaged.push(salvaged);
+                }
+                None => journal::remove(job, &HashSet::from([number])),
+            }
+        }
+        left.ranges.retain(|&input, ranges| {
+            if ranges.is_whole() {
+                self.done.add(input, input + 1);
+            }
+            !ranges.is_whole()
+        });
+        left
+    }
+
+    /// Behind all that files and journals have, and all inputs of the source: a run of one stage gives its outputs their numbers.
+    fn next_output(&self) -> u64 {
+        let Some(begun) = &self.begun else {
+            return 0;
+        };
+        let files = self.files.iter().map(|file| file.sequence);
+        let others = self.journaled.iter().chain(&self.broken).copied();
+        let most = files.chain(others).chain(outputs_of(&self.parts)).max();
+        begun.inputs.max(most.map_or(0, |most| most + 1))
+    }
+}
+
+impl OutputsLeft {
+    fn add(&mut self, range: &SourceRange) {
+        let done = self.ranges.entry(range.input).or_default();
+        done.add(range.from, range.to);
     }
 }

@@ -15,6 +15,7 @@
 //!   input can leave out the blocks that were delivered before.
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
+mod marks;
 mod meter;
 mod noting;
 mod output;
@@ -23,6 +24,7 @@ mod seen;
 
 pub(crate) use seen::SeenColumns;
 
+use marks::Marks;
 use meter::StageMeters;
 use noting::{Noted, Noting};
 use output::Output;
@@ -194,7 +196,7 @@ impl StageWorker {
             &mut meters,
         )?;
         let written = Written {
-            sequence: input.sequence,
+            sequence: input.output.unwrap_or(input.sequence),
             attempt: input.attempt,
         };
         let output = Output::open(&self.task, written, bounds)?;
@@ -213,7 +215,9 @@ impl StageWorker {
             is_at_end: false,
             noted: Noted::new(std::mem::take(&mut input.noted)),
             noting: (!input.journal.is_empty())
-                .then(|| Noting::new(PathBuf::from(&input.journal), input.noted_rows)),
+                .then(|| Noting::new(PathBuf::from(&input.journal), input.noted_rows, input.spans)),
+            made_rows: input.made_rows,
+            marks: input.is_marked.then(|| Marks::new(input.done)),
         });
         Ok(())
     }
@@ -284,7 +288,10 @@ impl StageWorker {
                 Operator::Map(call) => {
                     let function = function.expect("every map's function was loaded");
                     if position.is_some() && input.noted_rows > 0 {
-                        stream = fragment::skip::open(input.noted_rows, stream);
+                        stream = fragment::skip::open(vec![0, input.noted_rows], stream);
+                    }
+                    if position.is_some() && !input.done.is_empty() {
+                        stream = fragment::skip::open(input.done.clone(), stream);
                     }
                     let position = position.take();
                     let guarded = failing.as_ref().filter(|_| call.failures.is_guarded());

@@ -13,6 +13,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use crate::block::{self, data_bytes};
+use crate::ledger::Spans;
 use crate::ledger::journal::{self, Journal, JournalPart};
 
 /// An input that is over by then is made again as fast as its rows would be read again.
@@ -33,6 +34,8 @@ pub(super) struct Noting {
     path: PathBuf,
     /// The place from which on it notes.
     from: u64,
+    /// What the rows of the input are made of.
+    spans: Option<Spans>,
     /// `None`: nothing is noted yet.
     journal: Option<Journal>,
     waiting: Vec<RecordBatch>,
@@ -46,11 +49,12 @@ pub(super) struct Noting {
 
 impl Noting {
     /// Notes what comes behind `from`.
-    pub(super) fn new(path: PathBuf, from: u64) -> Self {
+    pub(super) fn new(path: PathBuf, from: u64, spans: Option<Spans>) -> Self {
         let now = Instant::now();
         Self {
             path,
             from,
+            spans,
             journal: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -119,7 +123,7 @@ impl Noting {
     fn note(&mut self, place: u64) -> io::Result<()> {
         let journal = match &mut self.journal {
             Some(journal) => journal,
-            none => none.insert(Journal::begin(&self.path, self.from)?),
+            none => none.insert(Journal::begin(&self.path, self.from, self.spans.take())?),
         };
         journal.add(place, &self.waiting)?;
         self.waiting.clear();
@@ -171,7 +175,7 @@ mod tests {
     fn rows_that_are_made_faster_than_they_are_noted_are_not() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = journal::path_of(folder.path(), 1, 0);
-        let mut noting = Noting::new(path.clone(), 0);
+        let mut noting = Noting::new(path.clone(), 0, None);
         let fast = rows(0, 1 << 16);
         let places = 1..1000;
         let taken = places.take_while(|&place| noting.took(&fast, None, Some(place)));
@@ -183,7 +187,7 @@ mod tests {
     fn rows_of_an_input_that_was_just_begun_are_not_noted_yet() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = journal::path_of(folder.path(), 1, 0);
-        let mut noting = Noting::new(path.clone(), 0);
+        let mut noting = Noting::new(path.clone(), 0, None);
         noting.began = Instant::now() + Duration::from_secs(3600);
         noting.noted_at -= Duration::from_secs(1);
         assert!(noting.took(&rows(0, 2), None, Some(2)));
@@ -197,7 +201,7 @@ mod tests {
     fn rows_of_slow_functions_are_noted_up_to_places_that_are_known() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = journal::path_of(folder.path(), 1, 0);
-        let mut noting = Noting::new(path.clone(), 10);
+        let mut noting = Noting::new(path.clone(), 10, None);
         noting.began -= Duration::from_secs(10);
         let mut took = |first: i64, before, after| {
             noting.noted_at -= Duration::from_secs(1);

@@ -9,6 +9,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
+use super::marks::Marks;
 use super::meter::StageMeters;
 use super::noting::{Noted, Noting};
 use super::output::Output;
@@ -46,6 +47,10 @@ pub(super) struct RunningInput {
     pub(super) noted: Noted,
     /// Notes the rows of this one, where that is wanted and worth it.
     pub(super) noting: Option<Noting>,
+    /// So many rows that come first are there already.
+    pub(super) made_rows: u64,
+    /// Where it is known that all of a place is out, where somebody asks.
+    pub(super) marks: Option<Marks>,
 }
 
 impl RunningInput {
@@ -137,7 +142,17 @@ impl RunningInput {
     /// Rows go where they belong; how many of them a sink took. `is_noted`: an earlier attempt has made them.
     fn take(&mut self, batch: RecordBatch, is_noted: bool) -> Result<u64, TaskFailure> {
         self.seen.see(&batch.schema());
-        let batch = self.limit(batch);
+        let mut batch = self.limit(batch);
+        if self.made_rows > 0 {
+            let made = self.made_rows.min(batch.num_rows() as u64);
+            self.made_rows -= made;
+            let made = usize::try_from(made).expect("no more than the batch has");
+            batch = batch.slice(made, batch.num_rows() - made);
+        }
+        if let Some(marks) = &mut self.marks {
+            let (before, after) = (self.stream.position_before(), self.stream.position());
+            marks.took(batch.num_rows() as u64, before, after);
+        }
         let sink = match &mut self.output {
             Output::Blocks(cutter) => {
                 cutter.push(batch);
@@ -207,6 +222,7 @@ impl RunningInput {
             bytes: stream.len() as u64,
             steps: self.meters.take_report(),
             schema: self.seen.tell(),
+            marks: self.marks.as_mut().map_or_else(Vec::new, Marks::take),
             ..Report::default()
         };
         Ok(Some((report, Some(stream))))
@@ -219,6 +235,8 @@ impl RunningInput {
         block: Option<Bytes>,
     ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         report.is_last = true;
+        let marks = self.marks.as_mut().map(Marks::take);
+        report.marks.extend(marks.into_iter().flatten());
         if let Some(hot_keys) = &self.hot_keys {
             report.hot_keys = hot_keys.take();
         }
@@ -226,7 +244,7 @@ impl RunningInput {
             report.files = self.meters.in_sink(0, || sink.finish())?;
             report.bytes = report.files.iter().map(|file| file.bytes).sum();
         }
-        if self.skip_blocks > 0 {
+        if self.skip_blocks > 0 || self.made_rows > 0 {
             return Err(not_repeatable());
         }
         if report.steps.is_empty() {
@@ -242,7 +260,7 @@ impl RunningInput {
 fn not_repeatable() -> TaskFailure {
     TaskFailure::new(
         ErrorCode::Application,
-        "an input was run again after its worker had died, and gave other rows than the first time: functions must \
+        "an input was run again after its worker or its job had died, and gave other rows than the first time: functions must \
          return the same number of rows for the same input",
     )
 }

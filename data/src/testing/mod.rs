@@ -265,7 +265,7 @@ impl BatchFunction for Overlapping {
 }
 
 /// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 3`, `fail at 7`,
-/// `fail six times at 7`, `panic at 7`.
+/// `fail at 107`, `fail six times at 7`, `panic at 7`.
 struct TestFunction {
     name: String,
     failures: u32,
@@ -314,6 +314,9 @@ impl BatchFunction for TestFunction {
                     ErrorCode::Application,
                     "ValueError: seven",
                 ));
+            }
+            "fail at 107" if ids(std::slice::from_ref(&batch)).contains(&107) => {
+                return Err(TaskFailure::new(ErrorCode::Application, "ValueError: late"));
             }
             "fail six times at 7"
                 if self.failures < 6 && ids(std::slice::from_ref(&batch)).contains(&7) =>

@@ -9,6 +9,7 @@ use super::expression::ExpressionSpec;
 use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
+use crate::ledger::Spans;
 use crate::ledger::journal::JournalPart;
 
 /// As [`StageTask`](crate::graph::StageTask).
@@ -325,6 +326,21 @@ pub struct InputSpec {
     /// What earlier attempts have shown of its rows.
     #[prost(message, optional, tag = "16")]
     pub failing: Option<FailingSpec>,
+    /// Of those rows that come to the first function: ranges that an earlier run has done. They do not come.
+    #[prost(uint64, repeated, tag = "17")]
+    pub done: Vec<u64>,
+    /// What comes out is told with the places that it is all of.
+    #[prost(bool, tag = "18")]
+    pub is_marked: bool,
+    /// What its rows are made of, for its journal; absent: it is an input of the source.
+    #[prost(message, optional, tag = "19")]
+    pub(crate) spans: Option<Spans>,
+    /// The number of what it writes, if that is not its position.
+    #[prost(uint64, optional, tag = "20")]
+    pub output: Option<u64>,
+    /// So many rows that become of it first are there already.
+    #[prost(uint64, tag = "21")]
+    pub made_rows: u64,
 }
 
 /// What a pull tells besides its block.
@@ -366,6 +382,9 @@ pub struct Report {
     /// What expectations have found, where it has changed since the last pull.
     #[prost(message, repeated, tag = "12")]
     pub judged: Vec<Judged>,
+    /// Rows from the input's beginning, and the places in it that these are all of, in pairs.
+    #[prost(uint64, repeated, tag = "13")]
+    pub marks: Vec<u64>,
 }
 
 /// What one step did.

@@ -442,11 +442,16 @@ impl PyPlan {
     }
 
     /// What the job of writing into `sink` is, but for its functions, as names and values; or why it cannot be taken up.
-    fn identity(&self, sink: &Bound<'_, PyDict>) -> PyResult<(Traits, Option<String>)> {
+    #[pyo3(signature = (sink, *, keeps_order))]
+    fn identity(
+        &self,
+        sink: &Bound<'_, PyDict>,
+        keeps_order: bool,
+    ) -> PyResult<(Traits, Option<String>)> {
         let sink = read_sink(sink)?;
         let job = plan_job(&self.dataset, &sink).map_err(|error| plan_error(&error))?;
         let known = job
-            .identity()
+            .identity(keeps_order)
             .and_then(|traits| Ok((traits, sink.identity()?)));
         let (mut traits, sink) = match known {
             Ok(known) => known,

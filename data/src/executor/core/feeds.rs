@@ -393,6 +393,15 @@ impl Feeds {
         ))
     }
 
+    /// An input of none of them.
+    pub(crate) fn nothing(&self) -> Ingredients {
+        Ingredients::Blocks {
+            feeds: self.feeds.iter().map(|_| Arc::from([])).collect(),
+            partition: 0,
+            is_piece: false,
+        }
+    }
+
     /// All blocks that are here.
     pub(crate) fn drain(&mut self) -> Vec<(BlockKey, Account)> {
         self.has_begun = true;

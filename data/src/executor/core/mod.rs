@@ -81,6 +81,8 @@ pub struct ExecutorStage {
     pub splits: usize,
     /// About how many rows these have, if that is known.
     pub source_rows: Option<u64>,
+    /// Inputs without blocks, before all others: their rows are noted.
+    pub noted_inputs: usize,
 }
 
 /// The executor.
@@ -105,6 +107,7 @@ impl Executor {
     /// [`start`](Self::start).
     pub fn new(setup: ExecutorSetup, parts: Vec<ExecutorStage>, edges: &[Edge]) -> Self {
         let (mut stages, mut demands) = (Vec::new(), Vec::new());
+        let noted: Vec<usize> = parts.iter().map(|part| part.noted_inputs).collect();
         for (index, part) in parts.into_iter().enumerate() {
             let mut stage = Stage::new(part.setup);
             stage.expected = Some(Expected {
@@ -116,6 +119,9 @@ impl Executor {
             demands.push(part.demand);
         }
         edges::connect(&mut stages, edges);
+        for (index, stage) in stages.iter_mut().enumerate() {
+            (0..noted[index]).for_each(|_| stage.add_input(index, stage.feeds.nothing()));
+        }
         Self {
             setup,
             stages,

@@ -61,7 +61,7 @@ pub(crate) fn open(
     environment: Environment,
 ) -> Box<dyn BatchStream> {
     if let (Fragment::Skip(rows), [_]) = (fragment, feeds.as_slice()) {
-        return skip::open(*rows, feeds.remove(0));
+        return skip::open(vec![0, *rows], feeds.remove(0));
     }
     let feed = |rows| FragmentFeed::new(fragment.step(), rows, environment.piece_bytes());
     let feeds = feeds.into_iter().map(feed).collect();

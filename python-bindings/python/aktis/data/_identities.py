@@ -22,7 +22,8 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
         return None, "it begins with what this process has computed before"
     if plan.has_functions() and _failing.may_lose_rows(DataContext.get_current()):
         return None, LOSES_ROWS
-    traits, why = plan.identity(sink)
+    options = DataContext.get_current().execution_options
+    traits, why = plan.identity(sink, keeps_order=bool(options.preserve_order))
     if why is not None:
         return None, why
     seen: Counter[str] = Counter()

@@ -201,6 +201,7 @@ impl World {
                 demand,
                 splits: scenario.splits[index].len(),
                 source_rows: Some(scenario.splits[index].iter().sum::<usize>() as u64),
+                noted_inputs: 0,
             }
         });
         let setup = ExecutorSetup {

@@ -1,0 +1,52 @@
+//! Which rows of a source became which rows of an output, as the ledger and journals say it.
+
+use prost::Message;
+
+/// To the end of an input, wherever that is.
+pub(crate) const END: u64 = u64::MAX;
+
+/// Rows of a source's input, counted where they come to the first function.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct SourceRange {
+    /// The input's place in the order of the source.
+    #[prost(uint64, tag = "1")]
+    pub(crate) input: u64,
+    /// The first row.
+    #[prost(uint64, tag = "2")]
+    pub(crate) from: u64,
+    /// The row behind the last; [`END`]: all that come.
+    #[prost(uint64, tag = "3")]
+    pub(crate) to: u64,
+}
+
+/// Rows that are all that becomes of rows of the source.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Span {
+    /// How many they are, behind those of the span before.
+    #[prost(uint64, tag = "1")]
+    pub(crate) rows: u64,
+    /// What they are made of.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) ranges: Vec<SourceRange>,
+}
+
+/// What the first rows of an input are made of. Behind them come rows that others have a part of, too.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Spans {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) spans: Vec<Span>,
+    /// One function has made them: it makes the rows of a span again from the rows of the source, one after another.
+    #[prost(bool, tag = "2")]
+    pub(crate) is_repeatable: bool,
+}
+
+/// Outputs of which all together are all that becomes of rows of the source: they count if all of them are there.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct DonePart {
+    /// Their numbers, which their files have; none: nothing becomes of these rows.
+    #[prost(uint64, repeated, tag = "1")]
+    pub(crate) outputs: Vec<u64>,
+    /// What they are made of.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) ranges: Vec<SourceRange>,
+}
