@@ -140,7 +140,8 @@ def test_job_that_fails_is_taken_up_when_it_is_run_again(tmp_path, noted):
     assert done > 20
     ds.write_parquet(out, resume=True)
     assert sorted(row["id"] for row in aktis.data.read_parquet(out).take_all()) == list(range(2000))
-    assert len(calls(noted)) <= 200 + 8
+    # Of two workers, those of the first tenth of a second of an input, too.
+    assert len(calls(noted)) <= 200 + 25
     assert hidden(out) == []
 
 
@@ -248,7 +249,7 @@ def helper(batch):
 def test_what_cannot_be_taken_up_says_why(tmp_path):
     ds = aktis.data.range(100).map_batches(helper)
     for job, options, why in (
-        (ds.limit(10), {}, "a limit"),
+        (ds.limit(10), {}, r"limit\(\)"),
         (aktis.data.range(100).sort("id"), {}, "rows of different inputs meet"),
     ):
         with pytest.raises(ValueError, match=rf"resume=True\): this job cannot be taken up .*{why}"):
