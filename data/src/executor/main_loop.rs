@@ -32,7 +32,7 @@ use crate::wire::spec::{Report, StageSpec};
 
 /// To the loop.
 pub(crate) enum Message {
-    Answer(WorkerKey, Answer),
+    Answer(WorkerKey, Box<Answer>),
     Taken(BlockKey),
     /// A delivered block cannot be read; where it lies when it was made again goes there.
     Lost(BlockKey, Sender<BlockHandle>),
@@ -259,8 +259,10 @@ impl ExecutionLoop {
                 self.readers.push((block, reader));
                 return Some(Event::BlockLost(block));
             }
-            Message::Answer(worker, Answer::Later(answer)) => (worker, answer()),
-            Message::Answer(worker, answer) => (worker, answer),
+            Message::Answer(worker, answer) => match *answer {
+                Answer::Later(answer) => (worker, answer()),
+                answer => (worker, answer),
+            },
         };
         match answer {
             Answer::Ready(Ok(())) => Some(Event::WorkerReady(worker)),

@@ -240,19 +240,13 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     } = launch;
     let left = output.as_ref().map(FolderOutput::left);
     let next_attempt = left.map_or(0, |left| left.next_attempt);
-    let journals = Journals {
-        folder: output
-            .as_ref()
-            .filter(|_| job.notes_rows())
-            .and_then(FolderOutput::journal_folder),
-        inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
-    };
+    let journals = journals(&job, output.as_ref());
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     let answers = messages.clone();
     pool.answer_to(PoolAnswers(Arc::new(move |worker, answer| {
         // An execution that is over does not listen any more.
-        let _ = answers.send(Message::Answer(worker, answer));
+        let _ = answers.send(Message::Answer(worker, Box::new(answer)));
     })));
     let reader = pool.reader();
     let news = messages.clone();
@@ -317,6 +311,16 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
 fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
     let is_known = splits.iter().flatten().all(|split| split.rows > 0);
     is_known.then(|| splits.iter().flatten().map(|split| split.rows).sum())
+}
+
+/// Where rows are noted, and whose are already.
+fn journals(job: &JobPlan, output: Option<&FolderOutput>) -> Journals {
+    let left = output.map(FolderOutput::left);
+    let output = output.filter(|_| job.notes_rows());
+    Journals {
+        folder: output.and_then(FolderOutput::journal_folder),
+        inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
+    }
 }
 
 /// The loop's thread. A panic in it is a failure that the consumer hears of.

@@ -138,7 +138,7 @@ pub(super) fn salvage(
         }
         if whole.rows + span.rows > end {
             let rows = end - whole.rows;
-            let rest = (is_repeatable && rows > 0).then(|| Span { rows, ..span });
+            let rest = (is_repeatable && rows > 0).then_some(Span { rows, ..span });
             if rest.is_some() {
                 best = Some(Salvaged {
                     number,

@@ -136,7 +136,7 @@ pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, Pl
 }
 
 enum Chosen {
-    Job(Unfinished),
+    Job(Box<Unfinished>),
     /// Why not, if there was something.
     None(Option<String>),
 }
@@ -180,7 +180,7 @@ fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
         }
     }
     match same.into_iter().max_by_key(|job| job.told.inputs_done()) {
-        Some(job) => Chosen::Job(job),
+        Some(job) => Chosen::Job(Box::new(job)),
         None => Chosen::None(why),
     }
 }
