@@ -30,6 +30,8 @@ pub struct OperatorStats {
     pub wall: Duration,
     /// Time of processors on the workers' main threads, all added up.
     pub cpu: Duration,
+    /// Time for which calls waited for their turns (`rate_limit=`), all added up; no part of `wall`.
+    pub waited: Duration,
 }
 
 /// What was found of an expectation.
@@ -102,6 +104,7 @@ impl OperatorStats {
         self.batches_out += report.batches_out;
         self.wall += Duration::from_nanos(report.wall_nanos);
         self.cpu += Duration::from_nanos(report.cpu_nanos);
+        self.waited += Duration::from_nanos(report.waited_nanos);
     }
 }
 
@@ -251,6 +254,13 @@ impl ExecutionStats {
                     duration_text(operator.wall),
                     duration_text(operator.cpu),
                 );
+                if !operator.waited.is_zero() {
+                    let _ = writeln!(
+                        text,
+                        "    its calls waited {} for their turns (rate_limit)",
+                        duration_text(operator.waited)
+                    );
+                }
                 if operator.rows_failed > 0 {
                     let _ = writeln!(
                         text,

@@ -17,4 +17,5 @@ pub(crate) mod relational;
 mod relational_tests;
 pub(crate) mod sample;
 pub(crate) mod stream;
+pub mod turns;
 pub mod udf;

@@ -4,6 +4,7 @@
 //! crosses as Arrow record batches, whose buffers the other side reads in place.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::{TaskFailure, Value};
@@ -71,6 +72,18 @@ pub trait BatchFunction: Send {
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
         Ok(Vec::new())
     }
+
+    /// What it has counted since this was last asked.
+    fn take_counts(&mut self) -> FunctionCounts {
+        FunctionCounts::default()
+    }
+}
+
+/// What a function counts by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionCounts {
+    /// Time for which calls waited for their turns (`rate_limit=`).
+    pub waited: Duration,
 }
 
 /// A row that a function has failed for.

@@ -8,6 +8,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use crate::block::data_bytes;
+use crate::operators::function::SharedFunction;
 use crate::operators::group::GroupMeters;
 use crate::operators::stream::{BatchStream, is_pause};
 use crate::wire::spec::StepReport;
@@ -51,6 +52,7 @@ impl StepMeter {
             cpu_nanos: self.cpu_nanos.swap(0, Ordering::Relaxed),
             bytes_out: self.bytes_out.swap(0, Ordering::Relaxed),
             batches_out: self.batches_out.swap(0, Ordering::Relaxed),
+            waited_nanos: 0,
         }
     }
 }
@@ -97,17 +99,20 @@ pub(crate) struct StageMeters {
     sink: Arc<StepMeter>,
     /// Of stages that run here together, in the place of the source.
     group: Option<GroupMeters>,
+    /// What the steps call.
+    functions: Vec<Option<SharedFunction>>,
 }
 
 impl StageMeters {
-    /// Meters for so many steps.
-    pub(crate) fn new(steps: usize) -> Self {
+    /// Meters for steps, with what they call.
+    pub(crate) fn new(functions: Vec<Option<SharedFunction>>) -> Self {
         Self {
             source: Arc::default(),
             source_wait: None,
-            steps: (0..steps).map(|_| Arc::default()).collect(),
+            steps: functions.iter().map(|_| Arc::default()).collect(),
             sink: Arc::default(),
             group: None,
+            functions,
         }
     }
 
@@ -178,12 +183,20 @@ impl StageMeters {
         let mut inner = self.source_wait.as_ref().map_or(source, |wait| wait.take());
         let mut rows_in = source.rows_out;
         let mut reports = vec![source];
-        for step in &self.steps {
+        for (step, function) in self.steps.iter().zip(&self.functions) {
             let whole = step.take();
+            let counts = function
+                .as_ref()
+                .map(|function| function.lock().take_counts());
+            let waited = counts.unwrap_or_default().waited.as_nanos();
+            let waited_nanos = u64::try_from(waited).unwrap_or(u64::MAX);
+            let wall_nanos = whole.wall_nanos.saturating_sub(inner.wall_nanos);
             reports.push(StepReport {
                 rows_in,
-                wall_nanos: whole.wall_nanos.saturating_sub(inner.wall_nanos),
+                // More workers would not make turns come faster.
+                wall_nanos: wall_nanos.saturating_sub(waited_nanos),
                 cpu_nanos: whole.cpu_nanos.saturating_sub(inner.cpu_nanos),
+                waited_nanos,
                 ..whole
             });
             rows_in = whole.rows_out;

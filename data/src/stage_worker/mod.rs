@@ -174,7 +174,7 @@ impl StageWorker {
     pub fn start(&mut self, mut input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
         self.running = None;
         let functions = self.load_functions()?.clone();
-        let mut meters = StageMeters::new(self.task.steps.len());
+        let mut meters = StageMeters::new(functions.clone());
         let opened = Opened {
             position: std::mem::take(&mut input.position),
             blocks,

@@ -408,6 +408,9 @@ pub struct StepReport {
     /// Batches out.
     #[prost(uint64, tag = "6")]
     pub batches_out: u64,
+    /// Time for which calls waited for their turns; no part of the time on the clock.
+    #[prost(uint64, tag = "7")]
+    pub waited_nanos: u64,
 }
 
 /// A file that is complete and waits for its final name.

@@ -39,7 +39,7 @@ pub(super) type StoredPart<'py> = (Bound<'py, PyObjectRef>, u64, u64, u64);
 type PyLetters<'py> = (String, Bound<'py, PyAny>, StoredPart<'py>);
 
 /// A running plan.
-#[pyclass(name = "Execution", module = "aktis._aktis.data", frozen)]
+#[pyclass(name = "Execution", module = "aktis._aktis.data", frozen, weakref)]
 pub(crate) struct PyExecution(Execution);
 
 impl PyExecution {
@@ -234,6 +234,7 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
         if let Some(expectation) = &operator.expectation {
             entry.set_item("expectation", counts_to_py(py, expectation)?)?;
         }
+        entry.set_item("waited_s", operator.waited.as_secs_f64())?;
         operators.push(entry);
     }
     dict.set_item("name", &stage.name)?;

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aktis_data::operators::udf::{BatchFunction, FailedRow, RowsWriter, UdfHost};
+use aktis_data::operators::udf::{BatchFunction, FailedRow, FunctionCounts, RowsWriter, UdfHost};
 use aktis_data::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
@@ -38,11 +39,13 @@ impl UdfHost for PythonHost {
                 let name = function.getattr("name")?.extract()?;
                 let calls_ahead = function.getattr("calls_ahead")?.extract()?;
                 let is_lazy = function.getattr("is_lazy")?.extract()?;
+                let has_turns = function.getattr("has_turns")?.extract()?;
                 Ok(PythonFunction {
                     function: function.unbind(),
                     name,
                     calls_ahead,
                     is_lazy,
+                    has_turns,
                 })
             };
             load()
@@ -228,6 +231,8 @@ struct PythonFunction {
     name: String,
     calls_ahead: usize,
     is_lazy: bool,
+    /// Whether its calls wait for their turns.
+    has_turns: bool,
 }
 
 impl BatchFunction for PythonFunction {
@@ -277,6 +282,22 @@ impl BatchFunction for PythonFunction {
                 tracing::warn!(%error, "a function cannot tell which of its rows fail");
             }
         });
+    }
+
+    fn take_counts(&mut self) -> FunctionCounts {
+        if !self.has_turns {
+            return FunctionCounts::default();
+        }
+        attached(|py| {
+            let waited = self.function.call_method0(py, "take_waited_s");
+            let waited = waited.and_then(|seconds| seconds.extract::<f64>(py));
+            let waited = waited
+                .ok()
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            FunctionCounts {
+                waited: waited.unwrap_or_default(),
+            }
+        })
     }
 
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {

@@ -11,6 +11,7 @@ mod plan;
 mod relational;
 mod sink;
 
+use aktis_data::operators::turns;
 use pyo3::prelude::*;
 
 /// Adds the submodule `data`, and makes this process able to run Python functions in stages.
@@ -23,7 +24,21 @@ pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     data.add_function(wrap_pyfunction!(columns::unify_columns, &data)?)?;
     data.add_function(wrap_pyfunction!(columns::settle_columns, &data)?)?;
     data.add_function(wrap_pyfunction!(columns::conform_columns, &data)?)?;
+    data.add_function(wrap_pyfunction!(begin_wait, &data)?)?;
+    data.add_function(wrap_pyfunction!(end_wait, &data)?)?;
     module.add_submodule(&data)?;
     aktis_data::operators::udf::install(Box::new(host::PythonHost));
     Ok(())
+}
+
+/// A call of a function begins to wait for its turn: the time is not the call's.
+#[pyfunction]
+fn begin_wait() {
+    turns::begin_wait();
+}
+
+/// It waits no more.
+#[pyfunction]
+fn end_wait() {
+    turns::end_wait();
 }

@@ -12,7 +12,11 @@ use aktis_worker::TaskFailure;
 use parking_lot::{Condvar, Mutex};
 
 use super::{BegunCall, FailingInput};
+use crate::operators::turns;
 use crate::wire::failing::NotedCall;
+
+/// How often a call that waits for its turn is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Looks at calls of a worker.
 #[derive(Default)]
@@ -39,6 +43,8 @@ struct Now {
 /// A call, and from when on it is late.
 struct Late {
     at: Instant,
+    /// For how long calls had waited for their turns when it began: later waits are none of its time.
+    waited_before: Duration,
     call: BegunCall,
     input: Arc<FailingInput>,
 }
@@ -67,7 +73,12 @@ impl Watch {
             now.has_thread = true;
         }
         let input = Arc::clone(input);
-        now.call = Some(Late { at, call, input });
+        now.call = Some(Late {
+            at,
+            waited_before: turns::waited().total,
+            call,
+            input,
+        });
         if now.sleeps_until.is_none_or(|until| until > at) {
             state.changed.notify_one();
         }
@@ -94,7 +105,7 @@ impl State {
     fn run(&self) {
         let mut now = self.watched.lock();
         while !now.is_over {
-            let at = now.call.as_ref().map(|late| late.at);
+            let at = now.call.as_ref().map(Late::at_now);
             now.sleeps_until = at;
             match at {
                 None => self.changed.wait(&mut now),
@@ -107,6 +118,20 @@ impl State {
                     self.changed.wait_until(&mut now, at);
                 }
             }
+        }
+    }
+}
+
+impl Late {
+    /// From when on it is late, as far as is known now.
+    fn at_now(&self) -> Instant {
+        let waited = turns::waited();
+        let at = self.at + waited.total.saturating_sub(self.waited_before);
+        if waited.is_waiting {
+            // It becomes later as long as somebody waits.
+            at.max(Instant::now() + LOOK)
+        } else {
+            at
         }
     }
 }

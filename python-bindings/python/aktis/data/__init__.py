@@ -18,6 +18,7 @@ from ._dead_letters import read_dead_letters
 from ._expectations import ExpectationError
 from ._failing import RowError
 from ._mixing import MixStoppingCondition
+from ._rate_limits import RateLimit
 from ._reading import from_arrow, from_items, from_numpy, from_pandas, range, read_parquet
 from ._reading_blocks import (
     from_arrow_refs,
@@ -63,6 +64,7 @@ __all__ = [
     "FileShuffleConfig",
     "MaterializedDataset",
     "MixStoppingCondition",
+    "RateLimit",
     "ReadTask",
     "RowError",
     "SaveMode",

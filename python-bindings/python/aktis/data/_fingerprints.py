@@ -15,7 +15,10 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._rate_limits import RateLimit
 
 #: Of larger arrays only the form is looked at.
 _MOST_BYTES = 64 << 20
@@ -29,17 +32,23 @@ class Described(bytes):
     parts: Mapping[str, Any]
     #: For people.
     name: str
+    #: What its calls wait for, which is none of what it does.
+    limit: RateLimit | None
 
     @classmethod
-    def of(cls, data: bytes, name: str, parts: Mapping[str, Any]) -> Described:
+    def of(cls, data: bytes, name: str, parts: Mapping[str, Any], limit: RateLimit | None = None) -> Described:
         """``data``, made of ``parts``."""
         made = cls(data)
-        made.name, made.parts = name, parts
+        made.name, made.parts, made.limit = name, parts, limit
         return made
 
     def __reduce__(self) -> Any:
-        # In another process it is only bytes.
-        return bytes, (bytes(self),)
+        # In another process nobody asks what it was made of.
+        return (bytes, (bytes(self),)) if self.limit is None else (_limited, (bytes(self), self.name, self.limit))
+
+
+def _limited(data: bytes, name: str, limit: RateLimit) -> Described:
+    return Described.of(data, name, {}, limit)
 
 
 def fingerprint(value: Any) -> str:

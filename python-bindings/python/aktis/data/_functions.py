@@ -14,6 +14,8 @@ from ._overlapping import is_async
 if TYPE_CHECKING:
     import pyarrow
 
+    from ._rate_limits import RateLimit
+
 #: Calls of an async function that are under way in one worker, unless the user says otherwise; as in Ray.
 ASYNC_CALLS = 4
 #: Calls whose rows an input should have, for each call that may be under way: the last of them then rarely wait alone.
@@ -59,6 +61,7 @@ def definition_of(
     calls: Calls | None = None,
     keys: Iterable[str] = (),
     output_schema: pyarrow.Schema | None = None,
+    limit: RateLimit | None = None,
 ) -> Definition:
     """A function, what it is called with and the references in both, as they travel to workers."""
     is_class = inspect.isclass(function)
@@ -95,11 +98,12 @@ def definition_of(
         "constructor_kwargs": dict(constructor_kwargs or {}),
     }
     try:
-        data, captured = _dumped(definition)
+        # How fast it is called is none of what it is.
+        data, captured = _dumped(definition | {"rate_limit": limit})
     except Exception as error:
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
-    described = Described.of(pickle.dumps((name, data), protocol=5), name, definition)
+    described = Described.of(pickle.dumps((name, data), protocol=5), name, definition, limit)
     is_of_rows = asks_async and kind not in ("batches", "column")
     return Definition(described, captured, most_calls, ROWS_PER_INPUT if is_of_rows else CALLS_PER_INPUT)
 

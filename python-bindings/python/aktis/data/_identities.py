@@ -28,7 +28,7 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
         return None, why
     seen: Counter[str] = Counter()
     functions: Traits = []
-    for definition in _definitions(plan):
+    for definition in definitions(plan):
         seen[definition.name] += 1
         again = f" ({seen[definition.name]})" if seen[definition.name] > 1 else ""
         functions.append((f"the function of {definition.name}{again}", fingerprint(dict(definition.parts))))
@@ -37,7 +37,7 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
     return functions + [tuple(known) for known in traits], ""
 
 
-def _definitions(plan: Any) -> Iterator[Described]:
+def definitions(plan: Any) -> Iterator[Described]:
     """The functions of a plan, in the order in which it was made."""
     if not isinstance(plan, _native.Recorder):
         return

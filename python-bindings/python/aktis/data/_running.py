@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+import weakref
 from collections.abc import Generator, Iterator
 from typing import Any, Self
 
 from aktis._session.logging_level import logger
 
-from . import _expectations, _failing, _native
+from . import _expectations, _failing, _identities, _native, _rate_limits
 from ._context import DataContext
 from ._progress import Progress
 
@@ -19,6 +20,9 @@ SLICE_S = 0.1
 PATIENCE_S = 10.0
 
 _LOGGER = logger("aktis.data")
+
+#: What keeps the rate limits of executions under way.
+_HELD: weakref.WeakKeyDictionary[Any, _rate_limits.Held] = weakref.WeakKeyDictionary()
 
 
 def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, letters_folder: str | None = None) -> Any:
@@ -33,15 +37,26 @@ def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, lette
     options = context.execution_options
     order = options.preserve_order if options.preserve_order is not None else ordered
     budget = options.resource_limits.object_store_memory
-    return plan.execute(
-        sink=sink,
-        keep_order=order,
-        budget_bytes=None if budget is None else int(budget),
-        block_bytes=context.target_max_block_size,
-        max_deaths=context.max_worker_deaths_per_input,
-        failures=_failing.job_wide(context),
-        letters_folder=None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
-    )
+    limits = [limit for definition in _identities.definitions(plan) if (limit := definition.limit) is not None]
+    held = _rate_limits.Held(limits)
+    try:
+        execution = plan.execute(
+            sink=sink,
+            keep_order=order,
+            budget_bytes=None if budget is None else int(budget),
+            block_bytes=context.target_max_block_size,
+            max_deaths=context.max_worker_deaths_per_input,
+            failures=_failing.job_wide(context),
+            letters_folder=None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
+        )
+    except BaseException:
+        held.release()
+        raise
+    if limits:
+        # Of one that nobody ever waits for, too.
+        weakref.finalize(execution, held.release).atexit = False
+        _HELD[execution] = held
+    return execution
 
 
 def batches(execution: Any) -> Iterator[Any]:
@@ -89,6 +104,8 @@ class _Running:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._execution.cancel()
+        if (held := _HELD.pop(self._execution, None)) is not None:
+            held.release()
         self._progress.close(self._ending(kind))
 
     def _ending(self, kind: type[BaseException] | None) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _declared, _failing, _functions
-from ._computed import Computed, computed, filtered, selected
+from . import _batches, _declared, _failing, _functions, _rate_limits
+from ._choosing import Choosing
+from ._computed import Computed, computed, filtered
 from ._expr import Expr
-from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
+from ._keywords import REMOTE_ARGS, Keywords
 
 #: Of a function over rows; those of a function over batches besides.
 _ROW_OPTIONS: tuple[str, ...] = (
     "compute", "fn_args", "fn_kwargs", "fn_constructor_args", "fn_constructor_kwargs", "num_cpus", "num_gpus", "memory",
-    "concurrency", "resources", "input_columns", "max_concurrency", *_failing.OPTIONS,
+    "concurrency", "resources", "input_columns", "max_concurrency", "rate_limit", *_failing.OPTIONS,
 )  # fmt: skip
 #: Options that say where a function runs, and what it gets.
-_WORKERS = tuple(option for option in _ROW_OPTIONS if option not in _failing.OPTIONS)
+_WORKERS = tuple(option for option in _ROW_OPTIONS if option not in (*_failing.OPTIONS, "rate_limit"))
 #: Of functions that make rows.
 _MAP_OPTIONS = (*_ROW_OPTIONS, "output_schema")
 _BATCH_OPTIONS = (
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
+    from ._rate_limits import RateLimit
     from ._typed import (
         BatchFormat,
         BatchFunction,
-        ColumnHints,
         ManyRowsFunction,
         MapOptions,
         NativeModel,
@@ -47,11 +48,10 @@ if TYPE_CHECKING:
 _CALLED = {"Map": "map", "FlatMap": "flat_map", "Filter": "filter"}
 
 
-class Transforms(Computed):
+class Transforms(Computed, Choosing):
     """The methods of a dataset that describe more work. None of them runs anything."""
 
     _plan: Any
-    columns: Callable[..., list[str] | Any]
 
     def _then(self, plan: Any) -> Dataset:
         """The dataset of a plan that begins with this one's."""
@@ -82,6 +82,7 @@ class Transforms(Computed):
         passthrough_columns: list[str] | None = None,
         max_concurrency: int | None = None,
         output_schema: OutputSchema | None = None,
+        rate_limit: float | RateLimit | None = None,
         on_error: OnError | None = None,
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
@@ -116,6 +117,8 @@ class Transforms(Computed):
             output_schema: The columns that the function returns: a ``pyarrow.Schema``, or a dict from column to type, such as
                 ``{"id": int, "score": "float32", "tags": list[str]}``. They are then known without running anything, also where no row
                 comes out; and a call that returns others has failed.
+            rate_limit: How many calls may begin per second in all workers together, for functions that call services: a number, or a
+                :class:`RateLimit`, which has limits per key and counts rows, too. What calls wait is none of their ``timeout_s``.
             on_error: What becomes of rows that the function fails for: by an exception, by what it returns, by ending its process,
                 by taking too long. ``"raise"``: the job fails. ``"skip"``: they are left out. ``"dead_letter"``: they are left out
                 and put aside, in ``<output>/_dead_letters`` or for :meth:`dead_letters`. Such a batch is called again in halves
@@ -161,9 +164,10 @@ class Transforms(Computed):
             resources=resources,
         )  # fmt: skip
         if _functions.is_embedder(fn):
-            if output_schema is not None:
+            if output_schema is not None or rate_limit is not None:
                 raise ValueError(
-                    "map_batches(output_schema=...) is for functions: the columns of a model of Aktis are known"
+                    "map_batches(): output_schema= and rate_limit= are for functions: the columns of a model of Aktis are known, and it calls "
+                    "no service"
                 )
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
@@ -172,11 +176,13 @@ class Transforms(Computed):
             return self._then(self._plan.embed(spec, compute_spec, failures))
         size = _functions.check_batch_size(batch_size, num_gpus)
         schema = _declared.schema_of("map_batches()", output_schema)
+        limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=size)
         name = _functions.apply_kind(fn, "MapBatches")
         definition = _functions.definition_of(
             fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
             zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
             constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency), output_schema=schema,
+            limit=limit,
         )  # fmt: skip
         return self._then(
             self._plan.map(
@@ -270,7 +276,7 @@ class Transforms(Computed):
         if (fn is None) == (expr is None):
             raise ValueError("filter() needs either a function or expr=...")
         if expr is not None:
-            if any(options.get(name) is not None for name in _failing.OPTIONS):
+            if any(options.get(name) is not None for name in (*_failing.OPTIONS, "rate_limit")):
                 raise ValueError("filter(): an expression calls no function, so on_error= and its kin say nothing")
             harmless = dict.fromkeys(_WORKERS, "an expression runs where rows are read, without workers of its own")
             Keywords("filter", harmless=harmless, refused=REMOTE_ARGS).check(options)
@@ -296,17 +302,21 @@ class Transforms(Computed):
         named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
         placed = {name: options.pop(name, None) for name in named}
         failures = _failing.taken(f"{_CALLED[prefix]}()", options)
+        limit = _rate_limits.limit_of(f"{_CALLED[prefix]}()", options.pop("rate_limit", None), kind=kind, batch_size=1)
         at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
         Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=REMOTE_ARGS).check(options)
         compute_spec = _functions.compute_of(fn, **placed)
         name = _functions.apply_kind(fn, prefix)
-        definition = _functions.definition_of(fn, kind=kind, name=name, calls=at_once, output_schema=schema, **calls)
+        definition = _functions.definition_of(
+            fn, kind=kind, name=name, calls=at_once, output_schema=schema, limit=limit, **calls
+        )
         return self._then(
             self._plan.map(
                 definition=definition.data,
                 captured=definition.captured,
                 name=name,
                 compute=compute_spec,
+                batch_rows=None if limit is None else _rate_limits.rows_at_once(limit),
                 window_rows=definition.window_rows(1),
                 reads=reads,
                 keeps_rows=keeps_rows,
@@ -329,6 +339,7 @@ class Transforms(Computed):
         memory: float | None = None,
         resources: Mapping[str, float] | None = None,
         max_concurrency: int | None = None,
+        rate_limit: float | RateLimit | None = None,
         on_error: OnError | None = None,
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
@@ -344,7 +355,7 @@ class Transforms(Computed):
             batch_format: of the batch that it gets, as in :meth:`map_batches`.
             compute: as in :meth:`map_batches`.
             concurrency, num_cpus, num_gpus, memory, resources, max_concurrency: as in :meth:`map_batches`.
-            on_error, max_errors, max_error_ratio, timeout_s: as in :meth:`map_batches`; only with a function.
+            rate_limit, on_error, max_errors, max_error_ratio, timeout_s: as in :meth:`map_batches`; only with a function.
             remote_args: as in :meth:`map_batches`.
 
         Returns:
@@ -367,7 +378,7 @@ class Transforms(Computed):
             timeout_s=timeout_s,
         )
         if isinstance(fn, Expr):
-            if any(value is not None for value in failures.values()):
+            if any(value is not None for value in (*failures.values(), rate_limit)):
                 raise ValueError(
                     f"add_column({col!r}): an expression calls no function, so on_error= and its kin say nothing"
                 )
@@ -385,6 +396,7 @@ class Transforms(Computed):
         definition = _functions.definition_of(
             fn, kind="column", name=name, batch_format=_batches.check_format(batch_format),
             calls=_functions.calls_of(compute, max_concurrency),
+            limit=_rate_limits.limit_of("add_column()", rate_limit, kind="column", batch_size=None),
         )  # fmt: skip
         return self._then(
             self._plan.map(
@@ -398,91 +410,3 @@ class Transforms(Computed):
                 failures=failures,
             )
         )
-
-    def select_columns(self, cols: str | Expr | Sequence[str | Expr], **hints: Unpack[ColumnHints]) -> Dataset:
-        """These columns, in this order.
-
-        Args:
-            cols: a name or a list of names; among them may be expressions with a name, ``(col("a") + 1).alias("b")``, and ``star()``.
-            hints: Ray's options of workers, which have no effect: no function runs.
-
-        Returns:
-            A dataset with these columns; others are not even read.
-
-        Raises:
-            ValueError: a column is not there; those that are there are named. Or an expression has no name.
-
-        >>> import aktis.data
-        >>> aktis.data.from_items([{"a": 1, "b": 2}]).select_columns(["b"]).take_all()
-        [{'b': 2}]
-        """
-        Keywords("select_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
-        wanted = [cols] if isinstance(cols, (str, Expr)) else list(cols)
-        if any(isinstance(each, Expr) for each in wanted):
-            return self._then(selected(self._plan, wanted))
-        return self._then(self._plan.select(wanted))
-
-    def drop_columns(self, cols: list[str], **hints: Unpack[ColumnHints]) -> Dataset:
-        """All but these columns.
-
-        Args:
-            cols: a list of names.
-            hints: as for :meth:`select_columns`.
-
-        Returns:
-            A dataset with the others. Without any column left, the rows are still counted.
-
-        Raises:
-            ValueError: as for :meth:`select_columns`.
-
-        >>> import aktis.data
-        >>> aktis.data.from_items([{"a": 1, "b": 2}]).drop_columns(["b"]).take_all()
-        [{'a': 1}]
-        """
-        Keywords("drop_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
-        return self._then(self._plan.drop([cols] if isinstance(cols, str) else list(cols)))
-
-    def rename_columns(self, names: Mapping[str, str] | list[str], **hints: Unpack[ColumnHints]) -> Dataset:
-        """New names: a dict from old to new, or a list with a name for every column.
-
-        Args:
-            names: the new names.
-            hints: as for :meth:`select_columns`.
-
-        Returns:
-            A dataset with the same rows.
-
-        Raises:
-            ValueError: a column is not there, two would have one name, or the list has not one name for each column.
-
-        >>> import aktis.data
-        >>> aktis.data.from_items([{"a": 1, "b": 2}]).rename_columns({"a": "c"}).take_all()
-        [{'c': 1, 'b': 2}]
-        """
-        Keywords("rename_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
-        if not isinstance(names, Mapping):
-            old = self.columns() or []
-            if len(old) != len(names):
-                raise ValueError(f"rename_columns() got {len(names)} names for {len(old)} columns: {old}")
-            names = dict(zip(old, names, strict=True))
-        return self._then(self._plan.rename(list(names.items())))
-
-    def limit(self, limit: int) -> Dataset:
-        """The first rows.
-
-        Args:
-            limit: how many at most.
-
-        Returns:
-            A dataset with the first rows; what comes before it stops when they are there.
-
-        Raises:
-            ValueError: ``limit`` is not a whole number of at least 0.
-
-        >>> import aktis.data
-        >>> aktis.data.range(1000).limit(2).take_all()
-        [{'id': 0}, {'id': 1}]
-        """
-        if not isinstance(limit, int) or limit < 0:
-            raise ValueError(f"limit() needs a whole number of at least 0, not {limit!r}")
-        return self._then(self._plan.limit(limit))

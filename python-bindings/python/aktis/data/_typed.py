@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import SortingColumn
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
+    from ._rate_limits import RateLimit
     from .datasource import FilenameProvider
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class RowOptions(RemoteArgs, total=False):
     resources: Mapping[str, float] | None
     input_columns: list[str] | None
     max_concurrency: int | None
+    rate_limit: float | RateLimit | None
     on_error: OnError | None
     max_errors: int | None
     max_error_ratio: float | None

@@ -17,7 +17,8 @@ from aktis._process import output as _worker_output
 from . import _batches, _caught, _groups, _mistakes, _wrong_outputs
 from ._declared import Declared, has_no_type
 from ._failing import RowError
-from ._overlapping import Outputs, Overlapping, Threads, gathered
+from ._overlapping import Outputs, Overlapping, Threads, as_outputs, gathered
+from ._rate_limits import TurnTaker
 
 
 def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
@@ -35,6 +36,8 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
         raise
 
 
+#: Of functions that get one row after the other.
+_ROW_KINDS = ("rows", "flat_rows", "mask")
 #: After the last output of a call.
 _END = object()
 
@@ -60,11 +63,16 @@ class LoadedFunction:
         self._writable = not definition["zero_copy"]
         self._keys: list[str] = definition["keys"]
         schema = definition["output_schema"]
+        limit = definition["rate_limit"]
+        #: Whether calls wait for their turns.
+        self.has_turns: bool = limit is not None
+        self._turns = None if limit is None else TurnTaker(limit, self.name)
         self._declared = None if schema is None else Declared(schema, self.name)
         self._begin: Callable[[Callable[[], Any]], Iterator[Any]] = self._begin_plain
         self._forget = self._overlapping.forget
         self._kind = kind = definition["kind"]
         self._given, self._run, self._finish = (getattr(self, f"_{step}_{kind}") for step in ("given", "run", "finish"))
+        self._is_async: bool = definition["is_async"]
         if definition["is_async"]:
             self._limit = asyncio.Semaphore(definition["max_concurrent_calls"])
             self._run = getattr(self, f"_run_{kind}_async")
@@ -81,7 +89,10 @@ class LoadedFunction:
         """Calls the function with a record batch."""
         _worker_output.name_work(self.name)
         given = self._given(batch)
-        self._calls.append((batch, self._begin(functools.partial(self._run, given))))
+        run = functools.partial(self._run, given)
+        if self._turns is not None and self._kind not in _ROW_KINDS:
+            run = functools.partial(self._in_turn, batch, run)
+        self._calls.append((batch, self._begin(run)))
 
     def next_output(self) -> Any:
         """The next record batch of the first call, None at its end."""
@@ -130,6 +141,34 @@ class LoadedFunction:
     @staticmethod
     def _begin_plain(run: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         return iter(run())
+
+    def _in_turn(self, batch: Any, run: Callable[[], Any]) -> Any:
+        """What a call with a batch gives, which waits for its turn before it begins."""
+        turns = self._turns
+        assert turns is not None
+        if not self._is_async:
+
+            def later() -> Iterator[Any]:
+                turns.wait(turns.of_batch(batch))
+                yield from run()
+
+            return later()
+
+        async def later_on_loop() -> Any:
+            await turns.wait_async(turns.of_batch(batch))
+            async for output in as_outputs(run()):
+                yield output
+
+        return later_on_loop()
+
+    def take_waited_s(self) -> float:
+        """How long calls have waited for their turns since this was last asked."""
+        return 0.0 if self._turns is None else self._turns.take_waited_s()
+
+    def _invoke_row(self, row: Any) -> Any:
+        if self._turns is not None:
+            self._turns.wait(self._turns.of_row(row))
+        return self._invoke(row)
 
     def _invoke(self, value: Any) -> Any:
         result = self._function(value)
@@ -190,7 +229,7 @@ class LoadedFunction:
     _given_rows = staticmethod(_batches.rows_of)
 
     def _run_rows(self, rows: list[Any]) -> Iterator[Any]:
-        yield self._each(self._invoke, rows)
+        yield self._each(self._invoke_row, rows)
 
     def _each(self, call: Callable[[Any], Any], rows: list[Any]) -> list[Any]:
         results: list[Any] = []
@@ -209,6 +248,8 @@ class LoadedFunction:
     async def _run_rows_async(self, rows: list[Any]) -> list[Any]:
         async def call(position: int) -> Any:
             try:
+                if self._turns is not None:
+                    await self._turns.wait_async(self._turns.of_row(rows[position]))
                 result = self._function(rows[position])
                 if inspect.isawaitable(result):
                     result = await result
@@ -269,7 +310,7 @@ class LoadedFunction:
     _run_flat_rows_async = _run_rows_async
 
     def _run_flat_rows(self, rows: list[Any]) -> Iterator[Any]:
-        yield self._each(lambda row: self._listed(self._invoke(row)), rows)
+        yield self._each(lambda row: self._listed(self._invoke_row(row)), rows)
 
     def _listed(self, result: Any) -> Any:
         if hasattr(result, "__aiter__"):

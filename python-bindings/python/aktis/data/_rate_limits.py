@@ -1,0 +1,397 @@
+"""Limits of calls per second that all workers of a step share.
+
+```text
+ driver: begins the step's Limiter (an actor without a CPU), ends it with the run
+ worker: take(turns) ──────────► Limiter: one queue per key, first come, first served
+         ◄────── tickets, when it is their turn
+         began(tickets), and the call begins
+```
+A worker waits in the middle of a call of the limiter, so its end needs nobody's consent: a run that is stopped kills it as ever. Turns are
+in `_turns`; this module knows clocks, actors and functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ._turns import LOST_S, Turns, most_per_second
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Keys with their turns.
+Items = list[tuple[Any, int]]
+#: Workers of a step and their driver have no other one in common.
+_NAMESPACE = "aktis.data"
+#: The limiter is there before any worker; one that was just started again is there soon.
+_PATIENCE_S = 60.0
+#: Calls that may wait at once.
+_MOST_WAITING = 1_000_000
+#: Rows of a function over rows that are one batch.
+_MOST_ROWS = 1024
+#: So many keys may be idle before they are looked through.
+_MANY_KEYS = 1000
+
+
+class RateLimit:
+    """How many calls of a function may begin per second, in all workers together.
+
+    For ``rate_limit=`` of :meth:`Dataset.map_batches` and its kin, where a plain number is ``RateLimit(number)``. Steps that are given
+    the same object share the limit.
+
+    Args:
+        per_second: how many; also less than one, as ``500 / 60`` for 500 a minute.
+        burst: how many may begin at once after a pause. In any second at most ``per_second + burst - 1`` begin.
+        key: what has a limit of its own: the name of a column, or a function from a row to a value. A call with rows of several keys takes
+            a turn of each.
+        unit: what is counted: ``"calls"`` of the function, which are rows where it gets single rows; or ``"rows"`` of batches.
+
+    Raises:
+        ValueError: a number is not above 0, or the unit is none.
+
+    >>> RateLimit(100, burst=10, key="account")
+    RateLimit(100, burst=10, key='account')
+    """
+
+    def __init__(
+        self, per_second: float, *, burst: int = 1, key: str | Callable[[Any], Any] | None = None, unit: str = "calls"
+    ) -> None:
+        is_number = isinstance(per_second, (int, float)) and not isinstance(per_second, bool)
+        if not is_number or not 0 < per_second < 1e6:
+            raise ValueError(f"RateLimit: per_second must be a number above 0 and below a million, not {per_second!r}")
+        if not isinstance(burst, int) or isinstance(burst, bool) or burst < 1:
+            raise ValueError(f"RateLimit: burst must be a whole number of at least 1, not {burst!r}")
+        if unit not in ("calls", "rows"):
+            raise ValueError(f"RateLimit: unit is 'calls' or 'rows', not {unit!r}")
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise TypeError(f"RateLimit: key is the name of a column or a function of a row, not {key!r}")
+        self.per_second = per_second
+        self.burst = burst
+        self.key = key
+        self.unit = unit
+        #: What its limiter is found by.
+        self._id = uuid.uuid4().hex
+
+    def __repr__(self) -> str:
+        key = self.key if self.key is None or isinstance(self.key, str) else getattr(self.key, "__name__", self.key)
+        told = [repr(self.per_second)]
+        told += [f"burst={self.burst}"] if self.burst > 1 else []
+        told += [f"key={key!r}"] if key is not None else []
+        told += [f"unit={self.unit!r}"] if self.unit != "calls" else []
+        return f"RateLimit({', '.join(told)})"
+
+
+def limit_of(call: str, wanted: Any, *, kind: str, batch_size: int | None) -> RateLimit | None:
+    """The limit that a user gave to ``call``, whose function is of a kind."""
+    if wanted is None:
+        return None
+    try:
+        limit = wanted if isinstance(wanted, RateLimit) else RateLimit(wanted)
+    except ValueError as error:
+        raise ValueError(f"{call.removesuffix('()')}(rate_limit=...): {error}") from None
+    if limit.unit == "rows" and kind in ("batches", "column"):
+        most = most_per_second(limit.per_second, limit.burst)
+        if batch_size is None or batch_size > most:
+            size = "as many rows as there are" if batch_size is None else f"{batch_size} rows"
+            raise ValueError(
+                f"{call.removesuffix('()')}(rate_limit={limit!r}): a batch of {size} is more than the {most} rows that a second may have: "
+                + (f"give batch_size={most} or less" if kind == "batches" else "count calls, with unit='calls'")
+            )
+    return limit
+
+
+def rows_at_once(limit: RateLimit) -> int:
+    """Rows that are done together where a function gets one after the other: those of a second or so, which then go on."""
+    return max(1, min(_MOST_ROWS, round(limit.per_second)))
+
+
+# In the driver.
+
+
+class _Begun:
+    """Limiters that runs of this process use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: By their sessions and limits: the actor, and how many runs use it.
+        self._actors: dict[tuple[str, str], tuple[Any, int]] = {}
+
+    def use(self, limit: RateLimit) -> tuple[str, str]:
+        """Begins it, if it is not there in this session."""
+        import aktis
+
+        known_as = aktis.get_runtime_context().get_job_id(), limit._id
+
+        with self._lock:
+            actor, users = self._actors.get(known_as, (None, 0))
+            if actor is None:
+                remote = aktis.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=_MOST_WAITING)
+                named = remote(Limiter).options(name=_name(limit), namespace=_NAMESPACE)
+                actor = named.remote(limit.per_second, limit.burst)
+            self._actors[known_as] = (actor, users + 1)
+        return known_as
+
+    def leave(self, known_as: tuple[str, str]) -> None:
+        """One run less; the last one ends it, with whoever waits there."""
+        import aktis
+
+        with self._lock:
+            actor, users = self._actors.pop(known_as, (None, 0))
+            if users > 1:
+                self._actors[known_as] = (actor, users - 1)
+            elif actor is not None:
+                # The session may have ended before, and it with it.
+                with contextlib.suppress(Exception):
+                    aktis.kill(actor)
+
+
+_BEGUN = _Begun()
+
+
+class Held:
+    """The limiters of one run."""
+
+    def __init__(self, limits: list[RateLimit]) -> None:
+        self._used = [_BEGUN.use(limit) for limit in {limit._id: limit for limit in limits}.values()]
+
+    def release(self) -> None:
+        """The run is over. Once is enough."""
+        used, self._used = self._used, []
+        for known_as in used:
+            _BEGUN.leave(known_as)
+
+
+def _name(limit: RateLimit) -> str:
+    return f"rate_limit.{limit._id}"
+
+
+# The actor.
+
+
+class _Waiting:
+    """A call that waits for its turns."""
+
+    def __init__(self, items: Items, tickets: asyncio.Future[list[int]]) -> None:
+        self.items = items
+        self.tickets = tickets
+        self.since = time.monotonic()
+
+
+class Limiter:
+    """Gives turns to the workers of all steps that share a limit."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        import aktis
+
+        self._per_second, self._burst = per_second, burst
+        self._is_fresh = not aktis.get_runtime_context().was_current_actor_reconstructed
+        self._born_at = time.monotonic()
+        self._turns: dict[Any, Turns] = {}
+        self._queues: dict[Any, collections.deque[_Waiting]] = {}
+        #: Keys whose first call waits for a moment.
+        self._timers: dict[Any, asyncio.TimerHandle] = {}
+
+    async def take(self, items: Items) -> tuple[list[int], float]:
+        """Waits until all these turns can be had at once: a ticket for each, and how long that took."""
+        self._forget_idle()
+        waiting = _Waiting(items, asyncio.get_running_loop().create_future())
+        for key, _ in items:
+            self._queues.setdefault(key, collections.deque()).append(waiting)
+        self._look_at([key for key, _ in items])
+        return await waiting.tickets, time.monotonic() - waiting.since
+
+    async def began(self, tickets: list[tuple[Any, int]]) -> None:
+        """Calls that had these tickets have begun."""
+        now = time.monotonic()
+        for key, ticket in tickets:
+            if key in self._turns:
+                self._turns[key].began(ticket, now)
+        self._look_at([key for key, _ in tickets])
+
+    def _look_at(self, keys: list[Any]) -> None:
+        """Gives turns to the first ones that wait for these keys, as far as they can be given now."""
+        while keys:
+            key = keys.pop()
+            queue = self._queues.get(key)
+            if not queue:
+                self._queues.pop(key, None)
+                continue
+            first = queue[0]
+            if any(self._queues[other][0] is not first for other, _ in first.items):
+                # Whoever is before it there looks again.
+                continue
+            now = time.monotonic()
+            # Who has a timer has been waiting.
+            waits = [
+                self._turns_of(one).wait_s(count, now, has_waited=key in self._timers) for one, count in first.items
+            ]
+            if (timer := self._timers.pop(key, None)) is not None:
+                timer.cancel()
+            if max(waits) > 0:
+                loop = asyncio.get_running_loop()
+                self._timers[key] = loop.call_later(max(waits), self._look_at, [key])
+                continue
+            tickets = [self._turns_of(one).take(count, now) for one, count in first.items]
+            for one, _ in first.items:
+                self._queues[one].popleft()
+                keys.append(one)
+            if not first.tickets.done():
+                first.tickets.set_result(tickets)
+
+    def _turns_of(self, key: Any) -> Turns:
+        turns = self._turns.get(key)
+        if turns is None:
+            # One that was started again does not know what was given before.
+            is_fresh = self._is_fresh or time.monotonic() > self._born_at + 2 * LOST_S
+            turns = self._turns[key] = Turns(self._per_second, self._burst, time.monotonic(), is_fresh=is_fresh)
+        return turns
+
+    def _forget_idle(self) -> None:
+        if len(self._turns) > _MANY_KEYS and len(self._turns) > 2 * len(self._queues):
+            now = time.monotonic()
+            idle = [key for key, turns in self._turns.items() if key not in self._queues and turns.is_idle(now)]
+            for key in idle:
+                del self._turns[key]
+
+
+# In a worker.
+
+
+class TurnTaker:
+    """Takes turns for the calls of a function, and counts how long they wait."""
+
+    def __init__(self, limit: RateLimit, function: str) -> None:
+        self._limit = limit
+        self._function = function
+        self._most = most_per_second(limit.per_second, limit.burst)
+        self._actor: Any = None
+        self._lock = threading.Lock()
+        self._waited_s = 0.0
+
+    def of_row(self, row: Any) -> Items:
+        """The turns that a call with a row takes."""
+        key = self._limit.key
+        if key is None:
+            return [(None, 1)]
+        if isinstance(key, str):
+            if key not in row:
+                raise self._no_column(list(row))
+            return [(_plain(row[key]), 1)]
+        return [(_plain(key(row)), 1)]
+
+    def of_batch(self, batch: pyarrow.RecordBatch) -> Items:
+        """The turns that a call with a batch takes."""
+        key, counts_rows = self._limit.key, self._limit.unit == "rows"
+        if key is None:
+            return [(None, batch.num_rows if counts_rows else 1)]
+        if isinstance(key, str):
+            if key not in batch.schema.names:
+                raise self._no_column(batch.schema.names)
+            values = batch.column(key).to_pylist()
+        else:
+            from . import _batches
+
+            values = [key(row) for row in _batches.rows_of(batch)]
+        counts = collections.Counter(map(_plain, values))
+        return [(value, count if counts_rows else 1) for value, count in counts.items()]
+
+    def _no_column(self, names: list[str]) -> ValueError:
+        return ValueError(
+            f"{self._function}: the key of its rate_limit is the column {self._limit.key!r}, which the function does not get; it gets {names}"
+        )
+
+    def wait(self, items: Items) -> None:
+        """Returns when it is the turn of a call, which then begins at once."""
+        import aktis
+
+        self._check(items)
+        with self._waiting():
+            limiter = self._limiter()
+            while True:
+                asked_at = time.monotonic()
+                tickets, held_s = aktis.get(limiter.take.remote(items))
+                if _is_in_time(asked_at, held_s):
+                    break
+        limiter.began.remote(_told(items, tickets))
+
+    async def wait_async(self, items: Items) -> None:
+        """The same, for a coroutine."""
+        self._check(items)
+        with self._waiting():
+            limiter = self._actor or await asyncio.to_thread(self._limiter)
+            while True:
+                asked_at = time.monotonic()
+                tickets, held_s = await limiter.take.remote(items)
+                if _is_in_time(asked_at, held_s):
+                    break
+        limiter.began.remote(_told(items, tickets))
+
+    def take_waited_s(self) -> float:
+        """How long calls have waited since this was last asked, all added up."""
+        with self._lock:
+            waited, self._waited_s = self._waited_s, 0.0
+        return waited
+
+    def _check(self, items: Items) -> None:
+        for key, count in items:
+            if count > self._most:
+                of = "" if self._limit.key is None else f" of {key!r}"
+                raise ValueError(
+                    f"{self._function}: a batch has {count} rows{of}, and its rate_limit lets {self._most} begin in a second: give a "
+                    f"batch_size of {self._most} or less"
+                )
+
+    def _limiter(self) -> Any:
+        """The actor, which the driver has begun."""
+        import aktis
+
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._actor is None:
+            try:
+                self._actor = aktis.get_actor(_name(self._limit), _NAMESPACE)
+            except ValueError:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"{self._function}: what keeps its rate_limit is not there: the run was ended, or its driver has died"
+                    ) from None
+                time.sleep(0.05)
+        return self._actor
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        from aktis import _aktis
+
+        began = time.monotonic()
+        _aktis.data.begin_wait()
+        try:
+            yield
+        finally:
+            _aktis.data.end_wait()
+            with self._lock:
+                self._waited_s += time.monotonic() - began
+
+
+def _told(items: Items, tickets: list[int]) -> list[tuple[Any, int]]:
+    return [(key, ticket) for (key, _), ticket in zip(items, tickets, strict=True)]
+
+
+def _is_in_time(asked_at: float, held_s: float) -> bool:
+    """Whether turns that were on their way for so long are certainly still counted (TURN-1)."""
+    return time.monotonic() - asked_at - held_s < LOST_S / 2
+
+
+def _plain(value: Any) -> Any:
+    """A key as a value that is the same in every process.
+
+    >>> _plain("a"), _plain([1, 2])
+    ('a', '[1, 2]')
+    """
+    value = value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
+    return value if value is None or isinstance(value, (str, int, float, bool, bytes)) else repr(value)

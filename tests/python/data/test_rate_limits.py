@@ -1,0 +1,229 @@
+"""Limits of calls per second that all workers of a step share."""
+
+import asyncio
+import bisect
+import os
+import random
+import time
+
+import aktis
+import aktis.data
+import pytest
+from aktis.data import RateLimit
+from aktis.data._fingerprints import fingerprint
+from aktis.data._turns import LOST_S, SECOND_S, Turns, most_per_second
+from aktis.util import list_named_actors
+from waiting import until
+
+
+def most_in_a_second(moments):
+    """The most calls that began in any second; what clocks of processes lack is no second."""
+    moments = sorted(moments)
+    return max(bisect.bisect_left(moments, moment + 0.999) - at for at, moment in enumerate(moments))
+
+
+def moment(row):
+    return {"at": time.time(), "pid": os.getpid(), **row}
+
+
+@pytest.mark.parametrize(("per_second", "burst"), [(20, 1), (20, 8), (2.5, 1), (0.4, 2)])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_second_has_more_calls_whatever_becomes_of_turns(per_second, burst, seed):
+    """TURN-1, TURN-2: calls begin later than they may, are told of later still, or never, because their workers die."""
+    chance = random.Random(seed)
+    turns, now, began, told = Turns(per_second, burst, 0.0), 0.0, [], []
+    for _ in range(400):
+        while (wait := turns.wait_s(1, now, has_waited=True)) > 0:
+            now += min(wait, chance.random() * 0.05 + 0.001)
+            for when, ticket in [one for one in told if one[0] <= now]:
+                told.remove((when, ticket))
+                turns.began(ticket, when)
+        ticket = turns.take(1, now)
+        begins = now + chance.choice([0.0, 0.001, 0.2, LOST_S - 0.01])
+        if chance.random() < 0.9:
+            began.append(begins)
+            if chance.random() < 0.8:
+                told.append((begins + chance.choice([0.0, 0.01, 0.3]), ticket))
+    assert most_in_a_second(began) <= most_per_second(per_second, burst)
+
+
+def test_turns_come_at_their_pace():
+    turns, now, given = Turns(100, 1, 0.0), 0.0, 0
+    while now < 10:
+        if turns.wait_s(1, now, has_waited=True) == 0:
+            given += 1
+            turns.began(turns.take(1, now), now)
+        else:
+            # Whoever waits is woken late.
+            now += 0.013
+    assert 0.97 * 1000 <= given <= 1001
+
+
+def test_turns_are_saved_up_to_the_burst_and_no_further():
+    turns = Turns(10, 3, 0.0)
+    for _ in range(3):
+        assert turns.wait_s(1, 100.0) == 0
+        turns.began(turns.take(1, 100.0), 100.0)
+    assert turns.wait_s(1, 100.0) == pytest.approx(0.1)
+    assert turns.is_idle(100.0 + SECOND_S + 1)
+
+
+def test_limiter_that_begins_anew_gives_nothing_for_a_second():
+    turns = Turns(10, 3, 0.0, is_fresh=False)
+    assert turns.wait_s(1, 0.0) == pytest.approx(SECOND_S)
+
+
+@pytest.mark.parametrize("call", ["map", "map_batches", "async"])
+def test_all_workers_share_the_limit(call):
+    ds = aktis.data.range(60, override_num_blocks=8)
+    if call == "map":
+        ds = ds.map(moment, rate_limit=50)
+    elif call == "map_batches":
+        ds = ds.map_batches(lambda batch: {"at": [time.time()], "pid": [os.getpid()]}, batch_size=1, rate_limit=50)
+    else:
+
+        async def later(row):
+            at = time.time()
+            await asyncio.sleep(0.05)
+            return {"at": at, "pid": os.getpid()}
+
+        ds = ds.map(later, rate_limit=50, max_concurrency=8)
+    rows = ds.take_all()
+    assert len(rows) == 60
+    assert most_in_a_second(row["at"] for row in rows) <= 50
+    assert "for their turns (rate_limit)" in ds.stats()
+    operator = ds._stats.stats()["stages"][0]["operators"][1]
+    assert operator["waited_s"] > 0.5
+
+
+def test_each_key_has_its_own_limit():
+    limit = RateLimit(20, key="who", burst=2)
+    ds = aktis.data.range(60, override_num_blocks=4).map(lambda row: {"who": "ab"[row["id"] % 2]})
+    rows = ds.map(moment, rate_limit=limit).take_all()
+    for who in "ab":
+        own = [row["at"] for row in rows if row["who"] == who]
+        assert len(own) == 30
+        assert most_in_a_second(own) <= 21
+    both = [row["at"] for row in rows]
+    assert most_in_a_second(both) > 21
+
+
+def test_batch_takes_a_turn_of_each_of_its_keys():
+    by_parity = RateLimit(10, key=lambda row: int(row["id"]) % 2)
+    ds = aktis.data.range(24).map_batches(lambda batch: {"at": [time.time()]}, batch_size=2, rate_limit=by_parity)
+    assert most_in_a_second(row["at"] for row in ds.take_all()) <= 10
+
+
+def test_rows_of_batches_are_counted_where_that_is_asked_for():
+    def one(batch):
+        return {"at": [time.time()] * len(batch["id"])}
+
+    ds = aktis.data.range(80).map_batches(one, batch_size=10, rate_limit=RateLimit(60, unit="rows", burst=11))
+    assert most_in_a_second(row["at"] for row in ds.take_all()) <= 70
+    for options in ({}, {"batch_size": 41}):
+        with pytest.raises(ValueError, match="give batch_size=40 or less"):
+            aktis.data.range(8).map_batches(one, rate_limit=RateLimit(40, unit="rows"), **options)
+
+
+def test_steps_that_are_given_one_limit_share_it():
+    limit = RateLimit(30)
+    ds = aktis.data.range(20).map(lambda row: {"first": time.time()}, rate_limit=limit)
+    rows = ds.map(lambda row: {**row, "second": time.time()}, rate_limit=limit).take_all()
+    assert most_in_a_second([row[name] for row in rows for name in ("first", "second")]) <= 30
+
+
+def test_worker_that_dies_gives_nothing_away(tmp_path):
+    def fragile(row):
+        (tmp_path / f"{row['id']}-{time.time()}").touch()
+        if row["id"] in (5, 25) and not (tmp_path / f"died-{row['id']}").exists():
+            (tmp_path / f"died-{row['id']}").touch()
+            os._exit(1)
+        return row
+
+    ds = aktis.data.range(40, override_num_blocks=4).map(fragile, rate_limit=30)
+    assert sorted(row["id"] for row in ds.take_all()) == list(range(40))
+    calls = [float(file.name.partition("-")[2]) for file in tmp_path.iterdir() if not file.name.startswith("died")]
+    assert len(calls) > 40
+    assert most_in_a_second(calls) <= 30
+
+
+def test_limiter_that_is_killed_forgets_no_call():
+    limit = RateLimit(40, burst=40)
+    ds = aktis.data.range(90, override_num_blocks=90).map(moment, rate_limit=limit)
+    rows = []
+    for row in ds.iter_rows():
+        if not rows:
+            # The burst is used up.
+            aktis.kill(aktis.get_actor(f"rate_limit.{limit._id}", "aktis.data"), no_restart=False)
+        rows.append(row)
+    assert len(rows) == 90
+    assert most_in_a_second(row["at"] for row in rows) <= 79
+
+
+def limiters():
+    return [one["name"] for one in list_named_actors(all_namespaces=True) if one["name"].startswith("rate_limit")]
+
+
+def test_end_of_a_run_waits_for_no_turn():
+    rows = aktis.data.range(100, override_num_blocks=100).map(moment, rate_limit=RateLimit(0.001, burst=3)).iter_rows()
+    assert next(rows)["id"] == 0
+    assert limiters()
+    rows.close()
+    # A thousand seconds before the next turn.
+    until(lambda: not limiters(), "it ends with the run")
+
+
+def test_run_that_nobody_looks_at_ends_its_limiter():
+    ds = aktis.data.range(100).map(moment, rate_limit=RateLimit(0.001))
+    ds._run()
+    assert limiters()
+    del ds
+    until(lambda: not limiters(), "it ends with the execution")
+
+
+def test_waiting_is_no_part_of_the_time_that_a_call_may_take():
+    # Each of two workers waits a second for each call.
+    ds = aktis.data.range(5, override_num_blocks=2).map_batches(
+        lambda batch: batch, batch_size=1, rate_limit=2, timeout_s=0.6, on_error="dead_letter", concurrency=2
+    )
+    assert ds.count() == 5
+    assert ds.dead_letters().count() == 0
+
+
+def test_other_processes_run_it_too():
+    ds = aktis.data.range(5).map(moment, rate_limit=50)
+
+    @aktis.remote(num_cpus=0)
+    def elsewhere(ds):
+        return len(ds.take_all())
+
+    assert aktis.get(elsewhere.remote(ds)) == 5
+
+
+def test_how_fast_it_is_called_is_none_of_what_a_function_is():
+    one, other = (
+        fingerprint(dict(aktis.data.range(1).map(moment, rate_limit=limit)._plan._calls[-1].kwargs["definition"].parts))
+        for limit in (None, 5)
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(("wanted", "told"), [
+    (0, "per_second must be a number above 0"),
+    ("5", "per_second must be a number"),
+    (True, "per_second"),
+])  # fmt: skip
+def test_what_is_no_limit_is_refused_where_it_is_written(wanted, told):
+    with pytest.raises(ValueError, match=rf"map\(rate_limit=...\): RateLimit: {told}"):
+        aktis.data.range(1).map(moment, rate_limit=wanted)
+
+
+def test_column_that_a_function_does_not_get_is_no_key():
+    with pytest.raises(ValueError, match="the key of its rate_limit is the column 'who'"):
+        aktis.data.range(1).map(moment, rate_limit=RateLimit(5, key="who")).take_all()
+    with pytest.raises(ValueError, match="burst must be"):
+        RateLimit(5, burst=0)
+    with pytest.raises(ValueError, match="'calls' or 'rows'"):
+        RateLimit(5, unit="tokens")
+    with pytest.raises(ValueError, match="an expression calls no function"):
+        aktis.data.range(1).filter(expr="id > 0", rate_limit=5)
