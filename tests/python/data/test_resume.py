@@ -1,5 +1,6 @@
 """Jobs that write files go on where they were left, whatever has ended them, and do what is done only once."""
 
+import asyncio
 import os
 import random
 import signal
@@ -311,6 +312,26 @@ def test_worker_that_dies_costs_the_calls_under_way(tmp_path, noted):
     assert marker.exists()
     assert sorted(row["id"] for row in aktis.data.read_parquet(tmp_path / "out").take_all()) == list(range(2000))
     assert len(calls(noted)) <= 200 + 5
+
+
+def test_worker_of_an_async_function_that_dies_costs_the_rows_under_way(tmp_path, noted):
+    def note(row):
+        with open(noted, "a") as file:
+            file.write(f"{row['id']}\n")
+
+    async def dies_once(row):
+        await asyncio.sleep(0.03)
+        note(row)
+        if row["id"] == 56 and not (tmp_path / "dead").exists():
+            (tmp_path / "dead").touch()
+            os._exit(1)
+        return row
+
+    ds = aktis.data.range(128, override_num_blocks=1).map(dies_once, concurrency=1, max_concurrency=4)
+    ds.write_parquet(tmp_path / "out")
+    assert sorted(row["id"] for row in aktis.data.read_parquet(tmp_path / "out").take_all()) == list(range(128))
+    # They are answers of a service, maybe: those that had gone on are not asked for again, though their input was not over.
+    assert len(calls(noted)) <= 128 + 30
 
 
 def test_two_writers_at_once_do_not_harm_each_other(tmp_path):

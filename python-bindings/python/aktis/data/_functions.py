@@ -74,12 +74,16 @@ def definition_of(
     asks_async = is_async(function)
     calls = calls or Calls()
     most_calls = calls.most(is_async=asks_async)
-    # The calls of rows are counted one by one; one batch of them is prepared while the other is under way.
     for argument, given in (("fn_args", args), ("fn_constructor_args", constructor_args)):
         if isinstance(given, (str, bytes)):
             raise TypeError(f"{name}: {argument} is a tuple of arguments, not {given!r}: give ({given!r},)")
     _check_arguments(function, name, kind, args, kwargs, constructor_args, constructor_kwargs)
-    calls_ahead = most_calls if kind in ("batches", "column") or most_calls == 1 else 2
+    is_of_rows = kind not in ("batches", "column")
+    # The calls of rows are counted one by one. On threads one batch of them is prepared while the other is under way. On a loop all
+    # batches of an input are, and each goes on when its rows are done: it does not wait for those behind it.
+    calls_ahead = most_calls
+    if is_of_rows and most_calls > 1:
+        calls_ahead = ROWS_PER_INPUT if asks_async else 2
     definition = {
         "is_async": asks_async,
         "max_concurrent_calls": most_calls,
@@ -104,8 +108,8 @@ def definition_of(
         raise TypeError(f"{name} cannot be sent to workers: {_in_words_of_the_user(str(error))}") from error
     # Apart from the rest, so that an error has a name also where the rest cannot be loaded.
     described = Described.of(pickle.dumps((name, data), protocol=5), name, definition, limit)
-    is_of_rows = asks_async and kind not in ("batches", "column")
-    return Definition(described, captured, most_calls, ROWS_PER_INPUT if is_of_rows else CALLS_PER_INPUT)
+    per_input = ROWS_PER_INPUT if is_of_rows and asks_async else CALLS_PER_INPUT
+    return Definition(described, captured, most_calls, per_input)
 
 
 def _check_arguments(
