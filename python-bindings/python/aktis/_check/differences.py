@@ -9,6 +9,8 @@ DIFFERENT = {
     "aktis.wait": "ready means made, not fetched: get() brings it here",
     "aktis.data.llm.HttpRequestProcessorConfig": "requests are sent side by side, and five times again where that may help, unless \
 max_retries says otherwise; qps is shared by all workers",
+    "aktis.data.llm.vLLMEngineProcessorConfig": "rows that fail are dead letters with should_continue_on_error; the GPUs of an engine are \
+on one node",
     "aktis.data.read_csv": "large files are read in parts, by several workers; a type that changes is widened or an error",
     "aktis.data.read_json": "large files of lines are read in parts, by several workers; a type that changes is widened or an error",
     "Dataset.drop_columns": "without any column left the rows stay: count() is right, and writing them is refused",

@@ -163,7 +163,8 @@ class TextStages:
 
         rows = _batches.rows_of(batch)
         data = [self._ends.opened(row, self._first) for row in rows]
-        for name, step, required in self._steps:
+        # A tokenizer may have no answer to no question.
+        for name, step, required in self._steps if rows else ():
             for each in data:
                 _carrying.check_columns(name, required, each)
             for each, added in zip(data, step.work(data), strict=True):
