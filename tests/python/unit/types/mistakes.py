@@ -132,3 +132,12 @@ def datasets() -> None:
     ds.iter_batches(batchsize=3)  # mistake
     ds.select_columns(3)  # mistake
     aktis.data.ActorPoolStrategy(sise=3)  # mistake
+
+
+def language_models() -> None:
+    settings = aktis.data.llm.HttpRequestProcessorConfig(url=3)  # mistake
+    aktis.data.llm.HttpRequestProcessorConfig(url="http://a", retries=3)  # mistake
+    aktis.data.llm.vLLMEngineProcessorConfig(model="m")  # mistake
+    aktis.data.llm.build_processor(settings, preprocess=lambda row: 3)  # mistake
+    aktis.data.llm.build_processor("http://a")  # mistake
+    aktis.data.llm.SGLangEngineProcessorConfig()  # mistake

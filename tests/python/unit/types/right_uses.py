@@ -241,3 +241,20 @@ def datasets() -> None:
     aktis.data.from_items([1, 2]).take_batch(batch_format="pandas")
     aktis.data.from_numpy(np.zeros(3)).columns()
     aktis.data.DataContext.get_current().execution_options.preserve_order = True
+
+
+def language_models() -> None:
+    llm = aktis.data.llm
+    settings = llm.HttpRequestProcessorConfig(url="http://a/v1", qps=0.5, http_request_stage={"num_cpus": 0.5})
+    settings.max_retries = 3
+    processor = llm.build_processor(
+        settings,
+        preprocess=lambda row: {"payload": {"input": row["text"]}},
+        postprocess=lambda row: {**row, "x": row["http_response"]},
+    )
+    assert_type(processor(aktis.data.range(3)), aktis.data.Dataset)
+    engine = llm.vLLMEngineProcessorConfig(
+        model_source="m", engine_kwargs={"seed": 1}, concurrency=(1, 4), tokenize_stage=False,
+        chat_template_stage=llm.ChatTemplateStageConfig(chat_template="..."),
+    )  # fmt: skip
+    llm.build_processor(engine, builder_kwargs={"chat_template_kwargs": {}}).log_input_column_names()

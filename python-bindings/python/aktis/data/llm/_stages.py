@@ -16,7 +16,7 @@ from aktis.data._compute import ActorPoolStrategy
 from . import _carrying
 from ._stage_configs import StageConfig
 
-RowFunction = Callable[[dict[str, Any]], Any]
+RowFunction = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 @dataclasses.dataclass
