@@ -113,7 +113,7 @@ mod tests {
         };
         let mut output = ParquetOutput::new(text("out"), "p");
         output.mode = SaveMode::Append;
-        let pool = Box::new(InProcessPool::new(1));
+        let pool = Box::new(InProcessPool::of_cpus(1));
         let sink = Sink::Parquet(output);
         let dataset = dataset.expect("maps");
         let execution = Execution::start(&dataset, &sink, pool, &options).expect("starts");

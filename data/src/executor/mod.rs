@@ -277,6 +277,17 @@ impl Execution {
         self.letters.lock().blocks().to_vec()
     }
 
+    /// The rows of such a block.
+    pub fn read_letters(&self, letters: &LetterBlock) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let (_, batches) = block::decode((self.reader)(&letters.handle)?).map_err(|error| {
+            TaskFailure::new(
+                ErrorCode::Internal,
+                format!("read rows that were put aside: {error}"),
+            )
+        })?;
+        Ok(batches)
+    }
+
     /// Ends it.
     pub fn cancel(&self) {
         // A loop that has ended needs no telling.

@@ -74,7 +74,7 @@ fn run_stages(
         block_bytes: Some(4 * 8),
         ..ExecutionOptions::default()
     };
-    let pool = Box::new(InProcessPool::new(2 * stages as u16));
+    let pool = Box::new(InProcessPool::of_cpus(2 * stages as u16));
     let execution = Execution::start(&dataset, &Sink::Parquet(output), pool, &options);
     (done, execution.expect("starts").wait())
 }
@@ -104,7 +104,7 @@ fn check_whole(folder: &Path) {
         "{names:?}"
     );
     let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let options = ExecutionOptions::default();
     let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
     let mut ids = ids(&execution.collect().expect("reads"));

@@ -27,7 +27,7 @@ fn output(folder: &Path, mode: SaveMode) -> ParquetOutput {
 }
 
 fn run(dataset: &Dataset, output: ParquetOutput) -> Result<(), TaskFailure> {
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let sink = Sink::Parquet(output);
     let execution =
         Execution::start(dataset, &sink, pool, &ExecutionOptions::default()).expect("starts");
@@ -48,7 +48,7 @@ fn prepared(folder: &Path, mode: SaveMode) -> Vec<String> {
 
 fn read(folder: &Path) -> Vec<i64> {
     let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let execution = Execution::start(
         &dataset,
         &Sink::Consumer,
@@ -289,7 +289,7 @@ fn job_that_cannot_begin_leaves_nothing() {
 #[test]
 fn cancelled_job_makes_nothing_visible() {
     let folder = used_folder();
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let sink = Sink::Parquet(output(folder.path(), SaveMode::Overwrite));
     let dataset = numbers(2000, "same");
     let execution =
@@ -372,7 +372,7 @@ fn job_whose_function_was_never_called_is_read_again_as_nothing() {
     run(&numbers(0, "same"), output(&target, SaveMode::Append)).expect("runs");
     let read = Dataset::read_parquet(&[target.display().to_string()]).expect("is Parquet");
     assert_eq!(read.schema().expect("is known").fields().len(), 0);
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let options = ExecutionOptions::default();
     let execution = Execution::start(&read, &Sink::Consumer, pool, &options).expect("starts");
     assert!(execution.collect().expect("reads").is_empty());

@@ -191,7 +191,7 @@ mod tests {
             ..test_map(function)
         };
         let dataset = Dataset::range(40).expect("plans").map(spec).expect("maps");
-        let pool = Box::new(InProcessPool::new(2));
+        let pool = Box::new(InProcessPool::of_cpus(2));
         let options = ExecutionOptions::default();
         Execution::start(&dataset, &sink, pool, &options)
             .expect("starts")
@@ -204,7 +204,7 @@ mod tests {
 
     fn read(folder: &Path) -> Vec<i64> {
         let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
-        let pool = Box::new(InProcessPool::new(1));
+        let pool = Box::new(InProcessPool::of_cpus(1));
         let options = ExecutionOptions::default();
         let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options);
         ids(&execution.expect("starts").collect().expect("reads"))

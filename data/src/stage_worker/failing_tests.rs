@@ -242,7 +242,7 @@ fn wrong_numbers_of_rows_are_failures_of_their_rows() {
         .and_then(|all| all.map(spec))
         .expect("maps");
     let options = ExecutionOptions::default();
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
     assert!(execution.collect().expect("goes on").is_empty());
     let letters: Vec<RecordBatch> = execution
@@ -286,7 +286,7 @@ fn a_failure_that_is_not_of_rows_still_ends_the_job() {
         .and_then(|all| all.map(known))
         .and_then(|all| all.map(spec));
     let options = ExecutionOptions::default();
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution =
         Execution::start(&dataset.expect("maps"), &Sink::Consumer, pool, &options).expect("starts");
     let failure = execution.collect().expect_err("there is no such column");
@@ -341,7 +341,7 @@ fn job_over_its_limit_ends_with_what_failed_until_then() {
     spec.failures.max_errors = Some(2);
     let dataset = Dataset::range(1000).and_then(|all| all.map(spec));
     let options = ExecutionOptions::default();
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let execution =
         Execution::start(&dataset.expect("maps"), &Sink::Consumer, pool, &options).expect("starts");
     let failure = execution.collect().expect_err("too many");

@@ -21,7 +21,7 @@ fn run(dataset: &Dataset) -> (Vec<RecordBatch>, u64) {
     let execution = Execution::start(
         dataset,
         &Sink::Consumer,
-        Box::new(InProcessPool::new(2)),
+        Box::new(InProcessPool::of_cpus(2)),
         &ExecutionOptions::default(),
     )
     .expect("starts");
@@ -30,7 +30,7 @@ fn run(dataset: &Dataset) -> (Vec<RecordBatch>, u64) {
 }
 
 fn fail(dataset: &Dataset) -> TaskFailure {
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let options = ExecutionOptions::default();
     let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
     execution.collect().expect_err("fails")
@@ -278,7 +278,7 @@ fn two_stages_keep_order_under_a_tiny_budget() {
         block_bytes: Some(50_000),
         ..ExecutionOptions::default()
     };
-    let pool = Box::new(InProcessPool::new(4));
+    let pool = Box::new(InProcessPool::of_cpus(4));
     let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
     assert_eq!(
         ids(&execution.collect().expect("runs")),
@@ -307,7 +307,7 @@ fn written_files_hold_all_rows_and_nothing_is_left_unfinished() {
         ..output(target.path())
     });
     let dataset = read(source.path()).map(test_map("same")).expect("maps");
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution =
         Execution::start(&dataset, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait().expect("runs");
@@ -340,7 +340,7 @@ fn failed_write_leaves_no_file_of_its_input() {
         ..test_map("fail at 7")
     };
     let dataset = Dataset::range(8).expect("plans").map(spec).expect("maps");
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let execution =
         Execution::start(&dataset, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait().expect_err("fails");
@@ -355,7 +355,7 @@ fn failed_write_leaves_no_file_of_its_input() {
 fn counting_reads_no_columns() {
     let folder = two_files();
     let dataset = read(folder.path()).filter("id >= 3999").expect("filters");
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution = Execution::start(&dataset, &Sink::Count, pool, &ExecutionOptions::default())
         .expect("starts");
     execution.wait().expect("runs");

@@ -38,6 +38,9 @@ pub(super) type StoredPart<'py> = (Bound<'py, PyObjectRef>, u64, u64, u64);
 /// The step, the columns, the part.
 type PyLetters<'py> = (String, Bound<'py, PyAny>, StoredPart<'py>);
 
+/// The step, the columns, record batches.
+type ReadLetters<'py> = (String, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
+
 /// A running plan.
 #[pyclass(name = "Execution", module = "aktis._aktis.data", frozen, weakref)]
 pub(crate) struct PyExecution(Execution);
@@ -126,6 +129,19 @@ impl PyExecution {
             .expectations()
             .map(|one| expectation_to_py(py, one))
             .collect()
+    }
+
+    /// The same of an execution in this process, whose blocks are in no object store: the step, the columns, the record batches.
+    fn read_dead_letters<'py>(&self, py: Python<'py>) -> PyResult<Vec<ReadLetters<'py>>> {
+        let letters = self.0.dead_letters().into_iter();
+        let letters = letters.map(|block| {
+            let batches = detached(py, || self.0.read_letters(&block))
+                .map_err(|failure| to_py_err(py, &failure))?;
+            let batches: PyResult<Vec<_>> =
+                batches.iter().map(|batch| batch_to_py(py, batch)).collect();
+            Ok((block.operator, schema_to_py(py, &block.schema)?, batches?))
+        });
+        letters.collect()
     }
 
     /// Ends it.

@@ -29,15 +29,7 @@ pub(crate) struct ComputeOptions {
 
 impl ComputeOptions {
     pub(crate) fn to_compute(&self) -> PyResult<Compute> {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            reason = "amounts of resources are small"
-        )]
-        let units = |amount: f64| (amount * Quantity::SCALE as f64).round() as i64;
-        let amounts = self.resources.iter();
-        let amounts = amounts.map(|(name, amount)| (name.clone(), units(*amount)));
-        let resources = ResourceRequest::new(ResourceSet::from_units(amounts), 0)
+        let resources = ResourceRequest::new(resource_set(&self.resources), 0)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Compute {
             kind: if self.is_actors {
@@ -52,6 +44,18 @@ impl ComputeOptions {
             is_default: self.is_default,
         })
     }
+}
+
+/// Amounts of resources by name.
+pub(crate) fn resource_set(amounts: &HashMap<String, f64>) -> ResourceSet {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "amounts of resources are small"
+    )]
+    let units = |amount: f64| (amount * Quantity::SCALE as f64).round() as i64;
+    let amounts = amounts.iter();
+    ResourceSet::from_units(amounts.map(|(name, amount)| (name.clone(), units(*amount))))
 }
 
 /// What becomes of rows that fail, as `_failing.py` makes it.

@@ -6,6 +6,7 @@ mod errors;
 mod execution;
 mod expression;
 mod host;
+mod in_process;
 mod map_options;
 mod plan;
 mod relational;

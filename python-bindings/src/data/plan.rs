@@ -1,10 +1,11 @@
 //! `_aktis.data.Plan`: a lazy dataset.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
-use aktis_data::executor::pool::RuntimePool;
+use aktis_data::executor::pool::{RuntimePool, StagePool};
 use aktis_data::graph::plan_job;
 use aktis_data::plan::{Dataset, Expectation, Expression, MapSpec, MostViolations};
 use aktis_data::sources::files::SourceFile;
@@ -22,6 +23,7 @@ use super::arrow_py::{batch_from_py, schema_from_py, schema_to_py};
 use super::errors::{execute_error, plan_error};
 use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
+use super::in_process::threads;
 use super::map_options::{ComputeOptions, FailureOptions, MapOptions};
 use super::relational::{self, Call, JoinOptions, SortKey};
 use super::sink::{Traits, read_resume, read_sink, read_traits};
@@ -473,8 +475,9 @@ impl PyPlan {
         ))
     }
 
-    /// Runs the plan in this process's session.
-    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths, failures, letters_folder))]
+    /// Runs the plan in this process's session; or in threads of this process, which have these resources and begin with a call of
+    /// this function.
+    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths, failures, letters_folder, in_process=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keywords of one call in `_running.py`"
@@ -489,8 +492,8 @@ impl PyPlan {
         max_deaths: u32,
         failures: Option<FailureOptions>,
         letters_folder: Option<(String, String)>,
+        in_process: Option<(HashMap<String, f64>, Py<PyAny>)>,
     ) -> PyResult<PyExecution> {
-        let runtime = current_runtime()?;
         let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
         let options = ExecutionOptions {
             keep_order,
@@ -501,11 +504,14 @@ impl PyPlan {
             failures: FailureOptions::policy(failures.as_ref())?,
             letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),
         };
-        let modules = py
-            .import("aktis._process.shared_modules")?
-            .getattr("MODULES")?
-            .extract()?;
-        let pool = Box::new(RuntimePool::new(runtime).with_python_modules(modules));
+        let pool: Box<dyn StagePool> = match in_process {
+            Some((resources, begin)) => Box::new(threads(&resources, begin)),
+            None => {
+                let modules = py.import("aktis._process.shared_modules")?;
+                let modules = modules.getattr("MODULES")?.extract()?;
+                Box::new(RuntimePool::new(current_runtime()?).with_python_modules(modules))
+            }
+        };
         let started = detached(py, || {
             Execution::start(&self.dataset, &sink, pool, &options)
         });

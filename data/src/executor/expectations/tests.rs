@@ -148,7 +148,7 @@ fn run(dataset: &Dataset) -> (Result<Vec<i64>, TaskFailure>, Vec<ExpectationStat
         parts: Some(8),
         ..ExecutionOptions::default()
     };
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
     let rows = execution.collect().map(|batches| ids(&batches));
     let stats = execution.stats();

@@ -1,4 +1,5 @@
-//! Stage workers as threads of this process: no cluster, no processes. For tests, and for programs that only read.
+//! Stage workers as threads of this process: no cluster, no processes. For our tests, and for those of users, whose functions can then
+//! be stopped in by a debugger and see what a test has changed (`aktis.testing.local`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,14 +19,20 @@ use super::{
 };
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
+use crate::graph::Operator;
 use crate::panics;
 use crate::sources::SourceBlock;
 use crate::stage_worker::StageWorker;
+use crate::wire::decode_task;
 use crate::wire::spec::{InputSpec, StageSpec};
 
+/// What every thread of a pool begins with.
+type Begin = Arc<dyn Fn() -> Result<(), TaskFailure> + Send + Sync>;
+
 /// Threads instead of actors.
-pub(crate) struct InProcessPool {
+pub struct InProcessPool {
     view: ClusterView,
+    begin: Begin,
     answers: Option<AnswerSink>,
     workers: HashMap<WorkerKey, RunningThread>,
     /// Threads of workers that were stopped.
@@ -33,33 +40,52 @@ pub(crate) struct InProcessPool {
 }
 
 struct RunningThread {
-    requests: Sender<Request>,
+    requests: Sender<WorkerRequest>,
     thread: JoinHandle<()>,
 }
 
-enum Request {
+enum WorkerRequest {
     Ready,
     Start(Box<InputSpec>, Vec<Bytes>),
     Pull,
 }
 
 impl InProcessPool {
-    /// A pool that pretends to be one node with so many processors.
-    pub(crate) fn new(cpus: u16) -> Self {
-        let total = ResourceSet::of_cpus(i64::from(cpus));
+    /// A pool that pretends to be one node with these resources.
+    pub fn new(total: ResourceSet) -> Self {
         let node = NodeView {
             id: NodeId::NIL,
             resources: NodeResources::new(total, Vec::new(), [].into()),
         };
         Self {
             view: ClusterView::new(vec![node]),
+            begin: Arc::new(|| Ok(())),
             answers: None,
             workers: HashMap::new(),
             stopped: Vec::new(),
         }
     }
 
+    /// The same, whose threads call this first: once each, and not those that they start themselves.
+    #[must_use]
+    pub fn beginning_with(
+        self,
+        begin: impl Fn() -> Result<(), TaskFailure> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            begin: Arc::new(begin),
+            ..self
+        }
+    }
+
+    /// The same with so many processors, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_cpus(cpus: u16) -> Self {
+        Self::new(ResourceSet::of_cpus(i64::from(cpus)))
+    }
+
     /// The same, pretending to be several nodes.
+    #[cfg(test)]
     pub(crate) fn of_nodes(nodes: u8, cpus: u16) -> Self {
         let total = ResourceSet::of_cpus(i64::from(cpus));
         let node = |id: u8| NodeView {
@@ -68,11 +94,11 @@ impl InProcessPool {
         };
         Self {
             view: ClusterView::new((1..=nodes).map(node).collect()),
-            ..Self::new(cpus)
+            ..Self::of_cpus(cpus)
         }
     }
 
-    fn request(&self, worker: WorkerKey, request: Request) -> Result<(), TaskFailure> {
+    fn request(&self, worker: WorkerKey, request: WorkerRequest) -> Result<(), TaskFailure> {
         let thread = self.workers.get(&worker);
         if thread.is_some_and(|thread| thread.requests.send(request).is_ok()) {
             return Ok(());
@@ -110,18 +136,20 @@ impl StagePool for InProcessPool {
             return Err(TaskFailure::new(
                 ErrorCode::InvalidArgument,
                 format!(
-                    "{}: functions that hold references need a cluster",
+                    "{}: functions that hold references of a session cannot run in threads of this process",
                     start.name
                 ),
             ));
         }
+        let begin = Arc::clone(&self.begin);
         let work = move || {
-            let mut worker = match StageWorker::new(spec, Vec::new()) {
+            let made = begin().and_then(|()| made(spec));
+            let mut worker = match made {
                 Ok(worker) => worker,
                 Err(failure) => return answers(key, Answer::Ready(Err(failure))),
             };
             while let Ok(request) = requests.recv() {
-                let is_ready_call = matches!(request, Request::Ready);
+                let is_ready_call = matches!(request, WorkerRequest::Ready);
                 let work = || Ok(serve(&mut worker, request));
                 let answer = panics::caught(|text| panics::defect("a stage worker", text), work);
                 let has_panicked = answer.is_err();
@@ -151,7 +179,7 @@ impl StagePool for InProcessPool {
                 thread,
             },
         );
-        self.request(key, Request::Ready)
+        self.request(key, WorkerRequest::Ready)
     }
 
     fn stop_worker(&mut self, worker: WorkerKey) {
@@ -173,11 +201,11 @@ impl StagePool for InProcessPool {
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure> {
         let blocks: Result<Vec<Bytes>, TaskFailure> = blocks.iter().map(read).collect();
-        self.request(worker, Request::Start(Box::new(input.0), blocks?))
+        self.request(worker, WorkerRequest::Start(Box::new(input.0), blocks?))
     }
 
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
-        self.request(worker, Request::Pull)
+        self.request(worker, WorkerRequest::Pull)
     }
 
     fn put(&self, source: &SourceBlock) -> Result<BlockHandle, TaskFailure> {
@@ -201,6 +229,26 @@ impl StagePool for InProcessPool {
     }
 }
 
+/// A worker that does not end this process if a call takes too long.
+fn made(spec: StageSpec) -> Result<StageWorker, TaskFailure> {
+    let task = decode_task(spec.clone())?;
+    let has_limit = |step: &&Operator| match step {
+        Operator::Map(call) => call.failures.timeout.is_some(),
+        _ => false,
+    };
+    if let Some(Operator::Map(call)) = task.steps.iter().find(has_limit) {
+        return Err(TaskFailure::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "{}: timeout_s= ends the process of a call that takes too long, and here that is the process of its caller: leave \
+                 timeout_s= and DataContext.batch_timeout_s away",
+                call.name
+            ),
+        ));
+    }
+    StageWorker::new(spec, Vec::new())
+}
+
 fn read(handle: &BlockHandle) -> Result<Bytes, TaskFailure> {
     handle.get::<Bytes>().cloned().ok_or_else(|| {
         TaskFailure::new(ErrorCode::Internal, "a block of another pool was read here")
@@ -215,11 +263,13 @@ fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
     }
 }
 
-fn serve(worker: &mut StageWorker, request: Request) -> Answer {
+fn serve(worker: &mut StageWorker, request: WorkerRequest) -> Answer {
     let pulled = match request {
-        Request::Ready => return Answer::Ready(worker.ready()),
-        Request::Start(input, blocks) => worker.start(*input, blocks).and_then(|()| worker.pull()),
-        Request::Pull => worker.pull(),
+        WorkerRequest::Ready => return Answer::Ready(worker.ready()),
+        WorkerRequest::Start(input, blocks) => {
+            worker.start(*input, blocks).and_then(|()| worker.pull())
+        }
+        WorkerRequest::Pull => worker.pull(),
     };
     Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))
 }

@@ -1,11 +1,9 @@
-//! Where stage workers live: as actors of a cluster, or, in tests, as threads of this process.
+//! Where stage workers live: as actors of a cluster, or, in tests, ours and users', as threads of this process.
 
-#[cfg(test)]
 mod in_process;
 mod runtime;
 
-#[cfg(test)]
-pub(crate) use in_process::InProcessPool;
+pub use in_process::InProcessPool;
 pub use runtime::RuntimePool;
 
 use std::sync::Arc;

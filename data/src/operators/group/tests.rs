@@ -49,7 +49,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
 
 /// Stages together on one node, and apart on two: the same rows.
 fn assert_alike(dataset: &Dataset, options: &ExecutionOptions, is_sorted: bool) -> ExecutionStats {
-    let (mut together, stats) = run_on(InProcessPool::new(3), dataset, options).expect("runs");
+    let (mut together, stats) = run_on(InProcessPool::of_cpus(3), dataset, options).expect("runs");
     assert_eq!(stats.stages.len(), 1, "all stages run in one worker");
     let (mut apart, others) =
         run_on(InProcessPool::of_nodes(2, 2), dataset, options).expect("runs");
@@ -156,7 +156,7 @@ fn what_would_read_more_than_fits_stays_in_stages_of_its_own() {
         "SELECT id % 3 AS k, count(*) AS n FROM a GROUP BY id % 3",
         2_000_000,
     );
-    let (rows, stats) = run_on(InProcessPool::new(2), &dataset, &small(8 * MIB)).expect("runs");
+    let (rows, stats) = run_on(InProcessPool::of_cpus(2), &dataset, &small(8 * MIB)).expect("runs");
     assert_eq!((rows.len(), stats.stages.len()), (3, 2));
 }
 
@@ -164,8 +164,12 @@ fn what_would_read_more_than_fits_stays_in_stages_of_its_own() {
 fn function_after_a_query_has_its_own_stage_and_files_are_written_by_several_workers() {
     let joined = sql("SELECT a.id FROM a JOIN b ON a.id = b.id", 500);
     let mapped = joined.map(test_map("same")).expect("maps");
-    let (rows, stats) =
-        run_on(InProcessPool::new(2), &mapped, &ExecutionOptions::default()).expect("runs");
+    let (rows, stats) = run_on(
+        InProcessPool::of_cpus(2),
+        &mapped,
+        &ExecutionOptions::default(),
+    )
+    .expect("runs");
     let names: Vec<&str> = stats
         .stages
         .iter()
@@ -178,7 +182,7 @@ fn function_after_a_query_has_its_own_stage_and_files_are_written_by_several_wor
         folder.path().display().to_string(),
         "out",
     ));
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let execution =
         Execution::start(&joined, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait().expect("runs");
@@ -221,7 +225,7 @@ fn file_that_cannot_be_read_is_named() {
     let dataset = Dataset::sql(query, &tables).expect("plans");
     std::fs::remove_file(&path).expect("removes it");
     let error = run_on(
-        InProcessPool::new(2),
+        InProcessPool::of_cpus(2),
         &dataset,
         &ExecutionOptions::default(),
     );

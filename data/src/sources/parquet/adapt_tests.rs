@@ -30,7 +30,7 @@ fn read(folder: &Path) -> Dataset {
 }
 
 fn run(dataset: &Dataset) -> Result<RecordBatch, String> {
-    let pool = Box::new(InProcessPool::new(2));
+    let pool = Box::new(InProcessPool::of_cpus(2));
     let options = ExecutionOptions::default();
     let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
     let batches = execution.collect().map_err(|failure| failure.message)?;

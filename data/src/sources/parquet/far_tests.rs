@@ -36,7 +36,7 @@ fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
         keep_order: true,
         ..ExecutionOptions::default()
     };
-    let pool = Box::new(InProcessPool::new(1));
+    let pool = Box::new(InProcessPool::of_cpus(1));
     let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
     execution.collect().map(|batches| ids(&batches))
 }
