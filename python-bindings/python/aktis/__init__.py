@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import actor, data, exceptions, models, remote_function, runtime_context, util
+    from . import actor, data, exceptions, models, remote_function, runtime_context, testing, util
     from ._aktis import ObjectRef, ObjectRefGenerator
     from ._calls.decorators import method, remote
     from ._calls.objects import cancel, get, put, wait
@@ -55,7 +55,9 @@ _MODULE_OF = {
     "shutdown": "_session.session",
     "wait": "_calls.objects",
 }
-_SUBMODULES = frozenset({"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "util"})
+_SUBMODULES = frozenset(
+    {"actor", "data", "exceptions", "models", "remote_function", "runtime_context", "testing", "util"}
+)
 __all__ = [
     "ActorClass",
     "ActorHandle",
@@ -83,6 +85,7 @@ __all__ = [
     "remote_function",
     "runtime_context",
     "shutdown",
+    "testing",
     "util",
     "wait",
 ]

@@ -165,17 +165,15 @@ class ActorClass(Generic[Class_co]):
         self._check_combinations()
         check(self._class.__name__, self._constructor_parameters(), args, kwargs)
         session.ensure_connected()
-        from ._aktis import ActorCore, context
-
         if self._definition is None:
             self._definition = Definition(_with_groups(self._class, options.get("concurrency_groups")))
         class_id, captured = self._definition.export(self)
         spec = self._class_spec()
         state = spec.pickled()
-        namespace = context()["namespace"] if options.get("name") else ""
+        namespace = session.runtime.context()["namespace"] if options.get("name") else ""
         limits = call_limits(self._class, options)
         native = {**native_actor_options(options, namespace), **limits, "handle_state": state}
-        core = ActorCore.create(class_id, spec.class_name, (*captured, *args), kwargs, native)
+        core = session.runtime.ActorCore.create(class_id, spec.class_name, (*captured, *args), kwargs, native)
         return ActorHandle(core, class_spec_from(state), state)
 
     def _check_combinations(self) -> None:
@@ -392,9 +390,7 @@ class ActorHandle(Generic[T_co]):
 
 
 def _restore_handle(core_state: tuple[Any, ...], state: bytes) -> ActorHandle[Any]:
-    from ._aktis import ActorCore
-
-    return ActorHandle(ActorCore.restore(core_state), class_spec_from(state), state)
+    return ActorHandle(session.runtime.ActorCore.restore(core_state), class_spec_from(state), state)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
@@ -425,9 +421,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     if not isinstance(name, str):
         raise TypeError(f"the name of an actor must be a string: got {name!r}")
     session.ensure_connected()
-    from ._aktis import ActorCore, context
-
-    core, state = ActorCore.by_name(name, namespace or context()["namespace"])
+    runtime = session.runtime
+    core, state = runtime.ActorCore.by_name(name, namespace or runtime.context()["namespace"])
     return ActorHandle(core, class_spec_from(bytes(state)), bytes(state))
 
 
@@ -480,7 +475,7 @@ def exit_actor() -> NoReturn:
     """
     from ._process import worker
 
-    if worker.actor_class is None:
+    if worker.class_of_this_actor() is None:
         raise TypeError("exit_actor() can only be called in a method of an actor")
     request_exit()
     raise ActorExit(0)

@@ -140,12 +140,12 @@ class RemoteFunction(Generic[Function_co, Out_co]):
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`, for this session."""
         session.ensure_connected()
-        from ._aktis import TaskTemplate
-
         function_id, captured = self._definition.export(self)
         is_generator = inspect.isgeneratorfunction(self._function)
         name = getattr(self._function, "__name__", type(self._function).__name__)
-        template = TaskTemplate(function_id, name, native_task_options(self._options, is_generator=is_generator))
+        template = session.runtime.TaskTemplate(
+            function_id, name, native_task_options(self._options, is_generator=is_generator)
+        )
         call = functools.partial(template.remote, *captured) if captured else template.remote
         self.__dict__["remote"] = checked(call, name, parameters_of(self._function))
         session.bind(self)

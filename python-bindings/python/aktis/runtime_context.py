@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _aktis
 from ._session import session
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ class RuntimeContext:
 
     def _get(self) -> dict[str, Any]:
         session.ensure_connected()
-        return _aktis.context()
+        found: dict[str, Any] = session.runtime.context()
+        return found
 
     def get_job_id(self) -> str:
         """The job: one driver and all it started.
@@ -82,7 +82,7 @@ class RuntimeContext:
             The name that ``options(name=...)`` gave it, or ``None``.
         """
         actor_id = self.get_actor_id()
-        for actor in _aktis.list_actors() if actor_id else ():
+        for actor in session.runtime.list_actors() if actor_id else ():
             if actor.get("actor_id") == actor_id:
                 return actor.get("name") or None
         return None
@@ -94,16 +94,15 @@ class RuntimeContext:
         Raises:
             RuntimeError: this process is not an actor.
         """
-        from ._aktis import ActorCore
         from ._calls.methods import class_spec_of
         from ._process import worker
         from .actor import ActorHandle
 
-        actor_id = self.get_actor_id()
-        if actor_id is None or worker.actor_class is None:
+        actor_id, actor_class = self.get_actor_id(), worker.class_of_this_actor()
+        if actor_id is None or actor_class is None:
             raise RuntimeError("current_actor can only be used in a method of an actor")
-        spec = class_spec_of(worker.actor_class)
-        core = ActorCore.restore((bytes.fromhex(actor_id), 0, spec.class_name, None))
+        spec = class_spec_of(actor_class)
+        core = session.runtime.ActorCore.restore((bytes.fromhex(actor_id), 0, spec.class_name, None))
         return ActorHandle(core, spec, spec.pickled())
 
     @property
@@ -151,7 +150,7 @@ class RuntimeContext:
             RuntimeError: this is a driver, or an async actor, whose methods get an ``asyncio.CancelledError`` instead.
         """
         session.ensure_connected()
-        return _aktis.is_cancelled()
+        return bool(session.runtime.is_cancelled())
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """The devices that the running task or actor may use, by kind.

@@ -142,7 +142,6 @@ def _ended_with_session(class_name: str, actor_id: str) -> Exception:
 def _restore_method(
     core_state: tuple[Any, ...], class_name: str, name: str, spec: tuple[Any, ...], changes: dict[str, Any]
 ) -> ActorMethod[..., Any]:
-    from .._aktis import ActorCore
     from .methods import MethodSpec
 
-    return ActorMethod(ActorCore.restore(core_state), class_name, name, MethodSpec(*spec), changes)
+    return ActorMethod(session.runtime.ActorCore.restore(core_state), class_name, name, MethodSpec(*spec), changes)

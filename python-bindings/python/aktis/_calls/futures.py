@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _aktis
 from .._process.threads import ThreadGroup
+from .._session import session
 from ..exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _deliver(ref: ObjectRef, result: asyncio.Future[Any] | concurrent.futures.Fu
     if result.done():
         return
     try:
-        (value,) = _aktis.get([ref], None)
+        (value,) = session.runtime.get([ref], None)
     except BaseException as error:  # noqa: BLE001 - goes to whoever awaits the future
         result.set_exception(error)
     else:

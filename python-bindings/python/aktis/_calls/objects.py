@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
-from .. import _aktis
 from .._aktis import ObjectRef, ObjectRefGenerator
 from .._session import session
 
@@ -42,14 +41,14 @@ def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> O
     # Not by keyword only, as Ray takes them: the interpreter looks such defaults up in a dict for each call.
     if _owner is not None or _tensor_transport is not None:
         _refuse_put(_owner, _tensor_transport)
-    if session.is_forked_child or not _aktis.is_connected():
+    if session.is_forked_child or not session.runtime.is_connected():
         session.ensure_connected()
     if isinstance(value, ObjectRef):
         raise TypeError(
             "put() was given an ObjectRef: the object is stored already, use the reference itself, or wrap it in a list "
             "to store the reference as a value"
         )
-    return _aktis.put(value)
+    return session.runtime.put(value)  # type: ignore[no-any-return]
 
 
 def _refuse_put(owner: Any, transport: Any) -> None:
@@ -130,7 +129,7 @@ def get(
         _check_transport("get", _tensor_transport)
     if session.before_get is not None:
         session.before_get(object_refs)
-    value = _aktis.get(object_refs, timeout)
+    value = session.runtime.get(object_refs, timeout)
     if value is NotImplemented:
         if isinstance(object_refs, ObjectRefGenerator):
             return object_refs
@@ -140,6 +139,7 @@ def get(
 
 def _check_get(refs: Any) -> None:
     if isinstance(refs, ObjectRef):  # whose value is NotImplemented
+        _refuse_other_session(refs)
         return
     if not isinstance(refs, list):
         raise ValueError(  # noqa: TRY004
@@ -150,6 +150,15 @@ def _check_get(refs: Any) -> None:
             raise ValueError(  # noqa: TRY004
                 f"get() takes a list of ObjectRefs: item {index} is {_described(ref)}"
             )
+        _refuse_other_session(ref)
+
+
+def _refuse_other_session(ref: Any) -> None:
+    """Raises for a reference that the native module has not made, and local() has not either, or it would have its value."""
+    if type(ref) not in (ObjectRef, ObjectRefGenerator) and session.local() is None:
+        from ..exceptions import NotConnectedError
+
+        raise NotConnectedError(f"{ref!r} ended with its aktis.testing.local(), which is over: get it within")
 
 
 def _way_to_a_reference(value: Any) -> str:
@@ -221,7 +230,7 @@ def wait(
         raise TypeError(f"fetch_local must be True or False: got {_described(fetch_local)}")
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references, {len(refs)}: got {num_returns}")
-    split = _aktis.wait(refs, num_returns, timeout)
+    split: tuple[list[Any], list[Any]] | None = session.runtime.wait(refs, num_returns, timeout)
     return split if split is not None else _wait_with_generators(refs, num_returns, timeout)
 
 
@@ -230,7 +239,7 @@ def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | No
     if len({id(ref) for ref in refs}) != len(refs) or not any(isinstance(ref, ObjectRefGenerator) for ref in refs):
         _refuse_wait(refs)
     given = {ref._peek() if isinstance(ref, ObjectRefGenerator) else ref: ref for ref in refs}
-    split = _aktis.wait(list(given), num_returns, timeout) if len(given) == len(refs) else None
+    split = session.runtime.wait(list(given), num_returns, timeout) if len(given) == len(refs) else None
     if split is None:
         _refuse_wait(refs)
     ready, pending = split
@@ -241,6 +250,7 @@ def _refuse_wait(refs: list[Any]) -> NoReturn:
     for index, ref in enumerate(refs):
         if not isinstance(ref, (ObjectRef, ObjectRefGenerator)):
             raise TypeError(f"wait() takes a list of ObjectRefs: item {index} is {_described(ref)}")
+        _refuse_other_session(ref)
     raise ValueError("wait() takes a list of unique ObjectRefs: one of them occurs twice")
 
 
@@ -291,4 +301,4 @@ def cancel(
         raise TypeError(
             f"cancel() takes an ObjectRef or a generator (for actors there is kill()): got {_described(ray_waitable)}"
         )
-    _aktis.cancel(ray_waitable, bool(force), bool(recursive))
+    session.runtime.cancel(ray_waitable, bool(force), bool(recursive))

@@ -60,7 +60,8 @@ def way_out() -> str:
     return text
 
 
-def _install(kind: Any) -> None:
+def install(kind: Any) -> None:
+    """Adds the operators to a type of references."""
     for name, sign in _BINARY.items():
         setattr(kind, f"__{name}__", _binary(sign, is_reflected=False))
         setattr(kind, f"__r{name}__", _binary(sign, is_reflected=True))
@@ -76,8 +77,7 @@ def _install(kind: Any) -> None:
 
 
 def _name(value: Any) -> str:
-    kind = type(value)
-    return "aktis.ObjectRef" if kind is _aktis.ObjectRef else kind.__qualname__
+    return "aktis.ObjectRef" if isinstance(value, _aktis.ObjectRef) else type(value).__qualname__
 
 
 def _binary(sign: str, *, is_reflected: bool) -> Callable[[Any, Any], NoReturn]:
@@ -147,4 +147,4 @@ def _attribute(ref: Any, name: str) -> NoReturn:
     raise AttributeError(text if name.startswith("_") else f"{text}: {way_out()}", name=name, obj=ref)
 
 
-_install(_aktis.ObjectRef)
+install(_aktis.ObjectRef)

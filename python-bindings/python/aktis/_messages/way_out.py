@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 import re
 
+from .._session import session
+
 _ARGUMENTS = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 
@@ -26,6 +28,8 @@ def of_shortage(message: str) -> str:
         return ". Ask for less: memory= is what the function needs at most, in bytes"
     whole = math.ceil(float(quantity))
     argument = f"{_ARGUMENTS[name]}={whole}" if name in _ARGUMENTS else f"resources={{{name!r}: {whole}}}"
+    if session.local() is not None:
+        return f". aktis.testing.local({argument}) counts that many; or ask for less"
     if not _is_laptop():
         flag = f"--num-{name.lower()}s {whole}" if name in _ARGUMENTS else f"--resources '{{\"{name}\": {whole}}}'"
         return f". Start a node that has it, aktis start --address HOST:PORT {flag}, or ask for less"
@@ -47,9 +51,7 @@ def _wanted(message: str) -> tuple[str, str] | None:
 
 def _is_laptop() -> bool:
     """Whether the session was begun by ``init`` without an address."""
-    from .. import _aktis
-
     try:
-        return str(_aktis.context()["gcs_address"]).startswith("unix:")
+        return str(session.runtime.context()["gcs_address"]).startswith("unix:")
     except Exception:  # noqa: BLE001 - the session may have ended meanwhile
         return True

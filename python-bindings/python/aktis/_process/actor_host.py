@@ -41,10 +41,11 @@ _is_ending = False
 def request_exit() -> None:
     """The actor ends after the method that runs, even if that catches the :class:`ActorExit` raised next."""
     global _is_ending
-    from .. import _aktis
+    from .._session import session
 
-    _is_ending = True
-    _aktis.request_exit()
+    # Within `aktis.testing.local()` the process goes on.
+    _is_ending = session.local() is None
+    session.runtime.request_exit()
 
 
 def is_ending() -> bool:

@@ -35,6 +35,14 @@ actor_class: type[Any] | None = None
 actor_instance: Any = None
 
 
+def class_of_this_actor() -> type[Any] | None:
+    """The class of the actor whose method calls this; ``None`` elsewhere."""
+    from .._session import session
+
+    local = session.local()
+    return actor_class if local is None else local.class_of_this_actor()
+
+
 def load_definition(data: bytes) -> Any:
     """The function or class that a driver exported."""
     from .._values.definition import load

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _aktis
 from . import session
 
 
@@ -20,7 +19,8 @@ def nodes() -> list[dict[str, Any]]:
     [True]
     """
     session.ensure_connected()
-    return _aktis.nodes()
+    found: list[dict[str, Any]] = session.runtime.nodes()
+    return found
 
 
 def cluster_resources() -> dict[str, float]:
@@ -76,4 +76,4 @@ def get_gpu_ids() -> list[int]:
     []
     """
     session.ensure_connected()
-    return list(_aktis.context()["gpu_ids"])
+    return list(session.runtime.context()["gpu_ids"])

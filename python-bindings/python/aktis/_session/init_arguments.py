@@ -76,8 +76,7 @@ def check_init_arguments(ray_arguments: Mapping[str, Any], *, local_mode: bool, 
     """
     if local_mode:
         raise RuntimeError(
-            "local_mode is not supported (Ray removed it too): to debug a remote function in this process, call its "
-            "'_function' directly"
+            "local_mode is not supported (Ray removed it too): 'with aktis.testing.local():' runs everything in this process"
         )
     if infeasible not in (None, "fail", "wait"):
         raise ValueError(f"infeasible must be 'fail' or 'wait', got {infeasible!r}")

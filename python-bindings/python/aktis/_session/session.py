@@ -51,6 +51,8 @@ before_get: Callable[[Any], None] | None = None
 _is_exit_hooked = False
 #: The generation and the address of its session.
 _address: tuple[int, str] | None = None
+#: What serves calls: the native module; within ``aktis.testing.local()`` what runs them in this process.
+runtime: Any = _aktis
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -98,7 +100,7 @@ def init(
             missing (the default), or ``"wait"`` for a node that can, as Ray does. What a node that was lost in the last
             minutes could run always waits; ``aktis status`` says for what. Not an argument of Ray's.
         configure_logging: ``False`` leaves the logger ``aktis`` as it is.
-        local_mode: not supported; debug a function by calling its ``_function``.
+        local_mode: not supported; :func:`aktis.testing.local` runs everything in this process.
         **ray_arguments: ``_temp_dir``, ``_memory`` and ``_object_spilling_directory`` are as in Ray. Its other arguments
             change nothing and are accepted (``dashboard_host``, ``dashboard_port`` and what concerns Redis), or are
             refused, unless they ask for nothing, with what to do instead.
@@ -124,7 +126,7 @@ def init(
     check_namespace(namespace)
     with _lock:
         refuse_in_forked_child()
-        if _aktis.is_connected():
+        if runtime.is_connected():
             return _present_session(ignore_reinit_error)
         laptop = LaptopArguments(num_cpus, num_gpus, resources, labels, object_store_memory, runtime_env, ray_arguments)
         raylet_socket = _find_raylet(address or os.environ.get("AKTIS_ADDRESS"), laptop)
@@ -166,7 +168,7 @@ def _present_session(ignore_reinit_error: bool) -> SessionContext:
             "this process has a session already: call shutdown() before init(), or pass ignore_reinit_error=True"
         )
     logger("aktis").info("init() was called again: the session goes on as it is")
-    return SessionContext(_aktis.context())
+    return SessionContext(runtime.context())
 
 
 def _find_raylet(address: str | None, laptop: LaptopArguments) -> str:
@@ -230,6 +232,10 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
                 "shutdown() ends the session of a driver, and cannot be called in a task or an actor: leave it out there; "
                 "an actor ends itself with aktis.actor.exit_actor()"
             )
+        if runtime is not _aktis:
+            runtime.shutdown()
+            if not _exiting_interpreter:
+                return
         # Threads of the user may be waiting, and must not come back into an interpreter that ends. The runtime's own threads
         # are to finish first what they print, and end by themselves.
         try:
@@ -255,16 +261,31 @@ def is_initialized() -> bool:
     >>> aktis.is_initialized()
     False
     """
-    return not is_forked_child and _aktis.is_connected()
+    return not is_forked_child and bool(runtime.is_connected())
 
 
 def ensure_connected() -> None:
     """Begins a session if this process has none, as the first call of a script does."""
-    if is_forked_child or not _aktis.is_connected():
+    if is_forked_child or not runtime.is_connected():
         with _lock:
             refuse_in_forked_child()
-            if not _aktis.is_connected():
+            if not runtime.is_connected():
                 init()
+
+
+def local() -> Any:
+    """What runs calls in this process, within ``aktis.testing.local()``; ``None`` elsewhere."""
+    return None if runtime is _aktis else runtime
+
+
+def serve_by(new: Any) -> Any:
+    """Has another runtime serve calls from now on. What was bound to the one before, which is returned, lets go of it."""
+    global runtime
+    with _lock:
+        refuse_in_forked_child()
+        _begin_generation()
+        before, runtime = runtime, new
+        return before
 
 
 def generation() -> int:
@@ -278,7 +299,7 @@ def address() -> str | None:
     if is_worker or not is_initialized():
         return None
     if _address is None or _address[0] != _generation:
-        _address = _generation, str(_aktis.context()["gcs_address"])
+        _address = _generation, str(runtime.context()["gcs_address"])
     return _address[1]
 
 

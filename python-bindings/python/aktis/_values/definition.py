@@ -22,6 +22,8 @@ from .._session import session
 
 _local = threading.local()
 
+#: What stands for a definition that ``aktis.testing.local()`` keeps begins so; a pickle never does.
+KEPT = b"aktis.testing.local:"
 #: A definition of more bytes than this is warned of, or refused: it lies in the head's table, and every worker reads it. As in Ray.
 _LARGE_BYTES, _TOO_LARGE_BYTES = 10 << 20, 100 << 20
 
@@ -42,14 +44,12 @@ class Definition:
         Args:
             owner: the remote function or actor class of this definition, which may occur in it (recursion).
         """
-        from .. import _aktis
-
         generation = session.generation()
         if self._exported is None or self._exported[0] != generation:
             if not self._is_loaded:
                 self._payload = _dump(self.target, owner)
             assert self._payload is not None, "it was loaded or has just been dumped"
-            self._exported = generation, _aktis.export(self._payload.data)
+            self._exported = generation, session.runtime.export(self._payload.data)
         assert self._payload is not None, "an exported definition keeps what it exported"
         captured = self._payload.captured
         return self._exported[1], (list(captured),) if captured else ()
@@ -64,6 +64,10 @@ class Payload(NamedTuple):
 
 def _dump(target: Any, owner: Any) -> Payload:
     from .serialization import _refusal
+
+    local = session.local()
+    if local is not None:
+        return Payload(local.keep(target), [])
 
     stream = io.BytesIO()
     captured: list[Any] = []
@@ -138,10 +142,29 @@ _Pickler: Any = None
 
 def load(data: bytes) -> Any:
     """In a worker: what can be called for a definition; the class for an actor's."""
+    local = session.local()
+    if local is not None or data.startswith(KEPT):
+        return kept_definition(local, data)
     paths, has_gaps, pickled = pickle.loads(data)
     sys.path += [path for path in paths if path not in sys.path]
     capturing = Capturing(data, pickled)
     return capturing if has_gaps else capturing.resolve([])
+
+
+def kept_definition(local: Any, data: bytes) -> Any:
+    """What ``aktis.testing.local()`` has kept instead of sending it."""
+    target = local.kept(data) if local is not None else None
+    if target is None:
+        where = (
+            "within an aktis.testing.local() that is over"
+            if data.startswith(KEPT)
+            else "outside of this aktis.testing.local()"
+        )
+        raise RuntimeError(
+            f"this function, or the dataset that calls it, was made {where}: make it where it runs, because local() runs functions "
+            "as they are, and workers copies of them"
+        )
+    return target
 
 
 class Capturing:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from aktis._session import session
+
 from . import _native
 
 
@@ -85,6 +87,12 @@ def cut(parts: Sequence[Part], indices: Sequence[int]) -> list[list[Part]]:
 def plan_of(schema: Any, parts: Iterable[Part]) -> _native.Recorder:
     """A plan that reads these rows."""
     _native.ensure_session()
+    local = session.local()
+    if local is not None:
+        from aktis.testing._local.datasets import batches_of
+
+        in_memory: _native.Recorder = _native.plan().from_batches(schema, batches_of(schema, list(parts)))
+        return in_memory
     plan: _native.Recorder = _native.plan().from_parts(schema, [tuple(part[:4]) for part in parts])
     return plan
 

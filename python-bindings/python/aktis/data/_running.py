@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any, Self
 
+from aktis._session import session
 from aktis._session.logging_level import logger
 
 from . import _expectations, _failing, _identities, _native, _rate_limits
@@ -39,16 +40,18 @@ def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, lette
     budget = options.resource_limits.object_store_memory
     limits = [limit for definition in _identities.definitions(plan) if (limit := definition.limit) is not None]
     held = _rate_limits.Held(limits)
+    options_of_run = {
+        "sink": sink,
+        "keep_order": order,
+        "budget_bytes": None if budget is None else int(budget),
+        "block_bytes": context.target_max_block_size,
+        "max_deaths": context.max_worker_deaths_per_input,
+        "failures": _failing.job_wide(context),
+        "letters_folder": None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
+    }
+    local = session.local()
     try:
-        execution = plan.execute(
-            sink=sink,
-            keep_order=order,
-            budget_bytes=None if budget is None else int(budget),
-            block_bytes=context.target_max_block_size,
-            max_deaths=context.max_worker_deaths_per_input,
-            failures=_failing.job_wide(context),
-            letters_folder=None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
-        )
+        execution = plan.execute(**options_of_run) if local is None else local.execute(plan, options_of_run)
     except BaseException:
         held.release()
         raise

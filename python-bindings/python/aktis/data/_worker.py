@@ -13,6 +13,7 @@ from typing import Any
 from aktis import _aktis
 from aktis._messages import hints
 from aktis._process import output as _worker_output
+from aktis._session import session
 
 from . import _batches, _caught, _groups, _mistakes, _wrong_outputs
 from ._declared import Declared, has_no_type
@@ -26,9 +27,13 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
     from aktis._values import definition as _definition
 
     name, data = pickle.loads(definition)
-    _worker_output.name_work(name)
-    _aktis.show_title(f"aktis::{name}")
+    local = session.local()
+    if local is None:
+        _worker_output.name_work(name)
+        _aktis.show_title(f"aktis::{name}")
     try:
+        if local is not None:
+            return local.loaded(_definition.kept_definition(local, data))  # type: ignore[no-any-return]
         loaded = _definition.load(data)
         return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
     except BaseException as error:

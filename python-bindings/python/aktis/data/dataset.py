@@ -196,7 +196,7 @@ class Dataset(
         for _ in _running.each_block(execution):
             pass
         self._stats = execution
-        return plan.explain_run(execution)
+        return plan.explain_run(getattr(execution, "native", execution))
 
     def stats(self) -> str:
         """What the last run of this dataset did, per operator: text, which a notebook shows as a table.

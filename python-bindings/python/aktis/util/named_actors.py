@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from aktis import _aktis
 from aktis._session import session
 
 _DEAD = "DEAD"
@@ -28,8 +27,8 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     True
     """
     session.ensure_connected()
-    living = [actor for actor in _aktis.list_actors() if actor.get("name") and actor.get("state") != _DEAD]
+    living = [actor for actor in session.runtime.list_actors() if actor.get("name") and actor.get("state") != _DEAD]
     if all_namespaces:
         return [{"name": actor["name"], "namespace": actor["namespace"]} for actor in living]
-    here = _aktis.context()["namespace"]
+    here = session.runtime.context()["namespace"]
     return [actor["name"] for actor in living if actor["namespace"] == here]
