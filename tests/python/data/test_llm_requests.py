@@ -193,7 +193,10 @@ def test_a_key_is_sent_and_never_told(server, caplog):
     assert [headers["Authorization"] for _, _, headers in server.seen] == ["Bearer sk-very-secret"] * 2
     (letter,) = ds.dead_letters().take_all()
     assert "400 Bad Request: no: ***" in letter["message"]
-    config = HttpRequestProcessorConfig(url=server.url, api_key="sk-very-secret", headers={"X-Api-Key": "very"})
+    stage = {"runtime_env": {"env_vars": {"TOKEN": "very"}}}
+    headers = {"X-Api-Key": "very"}
+    config = HttpRequestProcessorConfig(url=server.url, api_key="sk-very-secret", headers=headers)
+    config.http_request_stage = stage
     seen = [
         repr(config),
         repr(build_processor(config).stages),

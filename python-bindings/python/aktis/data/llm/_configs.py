@@ -122,7 +122,7 @@ class HttpRequestProcessorConfig(ProcessorConfig):
     base_retry_wait_time_in_s: float = 1
     max_retry_wait_time_in_s: float = 60
     session_factory: Callable[[], Any] | None = None
-    http_request_stage: bool | Mapping[str, Any] | HttpRequestStageConfig = True
+    http_request_stage: bool | Mapping[str, Any] | HttpRequestStageConfig = dataclasses.field(default=True, repr=False)
 
     def check(self) -> None:
         """Raises for what cannot be meant."""

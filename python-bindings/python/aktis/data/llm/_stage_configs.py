@@ -68,7 +68,8 @@ class StageConfig(Settings):
     enabled: bool = True
     batch_size: int | None = None
     concurrency: int | tuple[int, int] | None = None
-    runtime_env: Mapping[str, Any] | None = None
+    #: There may be a token among the variables.
+    runtime_env: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
     num_cpus: float | None = None
     memory: float | None = None
 
@@ -143,7 +144,7 @@ def resolved(given: Any, kind: type[T], **defaults: Any) -> T:
         Settings of their own.
 
     >>> resolved({"batch_size": 8}, HttpRequestStageConfig, batch_size=64, concurrency=2)
-    HttpRequestStageConfig(enabled=True, batch_size=8, concurrency=2, runtime_env=None, num_cpus=None, memory=None)
+    HttpRequestStageConfig(enabled=True, batch_size=8, concurrency=2, num_cpus=None, memory=None)
     >>> resolved(False, HttpRequestStageConfig).enabled
     False
     """

@@ -80,9 +80,9 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
     max_tasks_in_flight_per_actor: int | None = None
     engine_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     task_type: str = "generate"
-    chat_template_stage: StageSettings = True
-    tokenize_stage: StageSettings = True
-    detokenize_stage: StageSettings = True
+    chat_template_stage: StageSettings = dataclasses.field(default=True, repr=False)
+    tokenize_stage: StageSettings = dataclasses.field(default=True, repr=False)
+    detokenize_stage: StageSettings = dataclasses.field(default=True, repr=False)
     prepare_multimodal_stage: StageSettings = False
     placement_group_config: Mapping[str, Any] | None = None
     dynamic_lora_loading_path: str | None = None
