@@ -16,7 +16,7 @@ import textwrap
 import aktis
 import pytest
 
-MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.data.expressions", "aktis.models", "aktis.remote_function", "aktis.runtime_context",
+MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.data.expressions", "aktis.data.llm", "aktis.models", "aktis.remote_function", "aktis.runtime_context",
            "aktis.util", "aktis.util.actor_pool", "aktis.util.named_actors", "aktis.util.queue",
            "aktis.util.scheduling_strategies"]  # fmt: skip
 #: Written in Rust: without source and annotations. What they give and raise is told here.

@@ -57,7 +57,7 @@ class ProcessorConfig(Settings):
         }.items()
     }
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises for what cannot be meant."""
         name = type(self).__name__
         check_count(name, "batch_size", self.batch_size)
@@ -70,9 +70,9 @@ class ProcessorConfig(Settings):
             raise ValueError(
                 f"{name}: should_continue_on_error=True means on_error='dead_letter', not {self.on_error!r}: give one of them"
             )
-        _failing.of_step(f"{name}()", **self.failures())
+        _failing.of_step(f"{name}()", **self._failures())
 
-    def failures(self) -> dict[str, Any]:
+    def _failures(self) -> dict[str, Any]:
         """What becomes of rows that fail, as :meth:`~aktis.data.Dataset.map` takes it."""
         on_error = "dead_letter" if self.should_continue_on_error else self.on_error
         return {"on_error": on_error, "max_errors": self.max_errors, "max_error_ratio": self.max_error_ratio}
@@ -100,7 +100,7 @@ class HttpRequestProcessorConfig(ProcessorConfig):
         session_factory: A function that makes a session of aiohttp, which then sends the requests. Without one, Python's own
             ``http.client`` does, with ``HTTPS_PROXY``, ``NO_PROXY`` and ``SSL_CERT_FILE`` as usual.
         http_request_stage: Settings of the stage: a dict or :class:`HttpRequestStageConfig`.
-        concurrency, should_continue_on_error, on_error, max_errors, max_error_ratio: As of :class:`ProcessorConfig`.
+        concurrency, accelerator_type, should_continue_on_error, on_error, max_errors, max_error_ratio: As of :class:`ProcessorConfig`.
 
     Raises:
         TypeError, ValueError, NotImplementedError: As of :class:`ProcessorConfig`.
@@ -124,9 +124,9 @@ class HttpRequestProcessorConfig(ProcessorConfig):
     session_factory: Callable[[], Any] | None = None
     http_request_stage: bool | Mapping[str, Any] | HttpRequestStageConfig = dataclasses.field(default=True, repr=False)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises for what cannot be meant."""
-        super().check()
+        super()._check()
         name = type(self).__name__
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -158,7 +158,7 @@ class HttpRequestProcessorConfig(ProcessorConfig):
                 # Not the value: it may be a secret.
                 raise ValueError(f"{name}: the header {header!r} has a character that no header may have")
 
-    def all_headers(self) -> dict[str, str]:
+    def _all_headers(self) -> dict[str, str]:
         """The headers with the key, whose place is looked at now.
 
         Raises:

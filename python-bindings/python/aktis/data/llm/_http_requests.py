@@ -65,7 +65,7 @@ def stages(config: HttpRequestProcessorConfig) -> list[Stage]:
     workers = wanted if isinstance(wanted, int) else wanted[-1]
     endpoint = Endpoint(
         url=config.url,
-        headers=config.all_headers(),
+        headers=config._all_headers(),
         timeout_s=config.timeout_s,
         max_retries=config.max_retries,
         base_wait_s=config.base_retry_wait_time_in_s,

@@ -29,6 +29,13 @@ class Processor:
         postprocess: What to make of a row behind them.
         preprocess_map_kwargs: Options of :meth:`~aktis.data.Dataset.map` for workers of their own for ``preprocess``.
         postprocess_map_kwargs: The same for ``postprocess``.
+
+    >>> processor = build_processor(HttpRequestProcessorConfig(url="http://127.0.0.1:8000/v1/embeddings"))
+    >>> processor.list_stage_names()
+    ['HttpRequestStage']
+    >>> processor.get_stage_by_name("HttpRequestStage").get_required_input_keys()
+    {'payload': 'what is sent, as JSON'}
+    >>> processor.log_input_column_names()
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Processor:
         Returns:
             A dataset of what ``postprocess`` returns, or of the rows with what the stages added to them; in the same order.
         """
-        failures = self.config.failures()
+        failures = self.config._failures()
         own_before, own_after = bool(self.preprocess_map_kwargs), bool(self.postprocess_map_kwargs)
         tells_errors = self.config.should_continue_on_error
         if own_before:
@@ -90,7 +97,11 @@ class Processor:
         return parts
 
     def list_stage_names(self) -> list[str]:
-        """The names of the stages, in their order, without the user's two functions."""
+        """The names of the stages, without the user's two functions.
+
+        Returns:
+            The names, in the order of the stages.
+        """
         return list(self.stages)
 
     def get_stage_by_name(self, name: str) -> Stage:
@@ -176,7 +187,7 @@ def build_processor(
     for name, function in (("preprocess", preprocess), ("postprocess", postprocess)):
         _check_function(name, function)
     # They may have been assigned to since they were made.
-    config.check()
+    config._check()
     stages = build(config, dict(builder_kwargs or {}))
     return Processor(config, stages, preprocess, postprocess, preprocess_map_kwargs, postprocess_map_kwargs)
 

@@ -23,9 +23,9 @@ class Settings:
     _REFUSED: ClassVar[Mapping[str, Refused]] = {}
 
     def __post_init__(self) -> None:
-        self.check()
+        self._check()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises for what cannot be meant."""
 
 
@@ -73,7 +73,7 @@ class StageConfig(Settings):
     num_cpus: float | None = None
     memory: float | None = None
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises for what cannot be meant."""
         name = type(self).__name__
         if self.batch_size is not None:
@@ -86,6 +86,11 @@ class StageConfig(Settings):
 @settings
 class HttpRequestStageConfig(StageConfig):
     """The stage that sends requests.
+
+    Args:
+        enabled: Whether the stage runs.
+        batch_size, concurrency, runtime_env: Those of this stage; by default the processor's.
+        num_cpus, memory: CPUs, and bytes of memory, of each worker.
 
     >>> HttpRequestStageConfig(concurrency=(1, 4)).concurrency
     (1, 4)
@@ -100,6 +105,12 @@ class ChatTemplateStageConfig(StageConfig):
         model_source: Folder or name of the model whose template it is; by default the processor's.
         chat_template: Another template, in Jinja.
         chat_template_kwargs: What the template gets besides, as ``{"enable_thinking": False}``.
+        enabled: Whether the stage runs.
+        batch_size, concurrency, runtime_env: Those of this stage; by default the processor's.
+        num_cpus, memory: CPUs, and bytes of memory, of each worker.
+
+    >>> ChatTemplateStageConfig(chat_template="{{ messages[0].content }}").enabled
+    True
     """
 
     model_source: str | None = None
@@ -113,6 +124,12 @@ class TokenizerStageConfig(StageConfig):
 
     Args:
         model_source: Folder or name of the model whose tokenizer it is; by default the processor's.
+        enabled: Whether the stage runs.
+        batch_size, concurrency, runtime_env: Those of this stage; by default the processor's.
+        num_cpus, memory: CPUs, and bytes of memory, of each worker.
+
+    >>> TokenizerStageConfig(batch_size=256).batch_size
+    256
     """
 
     model_source: str | None = None
@@ -124,6 +141,12 @@ class DetokenizeStageConfig(StageConfig):
 
     Args:
         model_source: Folder or name of the model whose tokenizer it is; by default the processor's.
+        enabled: Whether the stage runs.
+        batch_size, concurrency, runtime_env: Those of this stage; by default the processor's.
+        num_cpus, memory: CPUs, and bytes of memory, of each worker.
+
+    >>> DetokenizeStageConfig(num_cpus=0.5).num_cpus
+    0.5
     """
 
     model_source: str | None = None

@@ -64,13 +64,13 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         dynamic_lora_loading_path: A folder with a folder for each LoRA; the ``model`` of a row names its own.
         runtime_env: ``{"env_vars": {...}}``, set in the workers before they load anything.
         log_engine_metrics: Ray's; refused: there is no endpoint of metrics.
-        concurrency, should_continue_on_error, on_error, max_errors, max_error_ratio: As of :class:`ProcessorConfig`.
+        concurrency, accelerator_type, should_continue_on_error, on_error, max_errors, max_error_ratio: As of :class:`ProcessorConfig`.
 
     Raises:
         TypeError, ValueError, NotImplementedError: As of :class:`ProcessorConfig`.
 
     >>> config = vLLMEngineProcessorConfig(model_source="m", engine_kwargs={"tensor_parallel_size": 2})
-    >>> config.resources()
+    >>> config._resources()
     {'num_gpus': 2}
     """
 
@@ -99,9 +99,9 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         "prepare_image_stage": Refused(_NO_MORE + "multimodal_data in preprocess", ()),
     }
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises for what cannot be meant."""
-        super().check()
+        super()._check()
         name = type(self).__name__
         if not isinstance(self.model_source, str) or not self.model_source:
             raise ValueError(f"{name}: model_source is a folder or the name of a model, not {self.model_source!r}")
@@ -122,7 +122,7 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
             "prepare_multimodal_stage": self.prepare_multimodal_stage, "log_engine_metrics": self.log_engine_metrics,
         })  # fmt: skip
         self._check_engine(name)
-        self.resources()
+        self._resources()
 
     def _check_engine(self, name: str) -> None:
         given = self.engine_kwargs
@@ -142,7 +142,7 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         for argument in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
             check_count(f"{name}: engine_kwargs", argument, given.get(argument, 1))
 
-    def devices(self) -> int:
+    def _devices(self) -> int:
         """GPUs of an engine, if nothing else is said."""
         sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
         devices = 1
@@ -150,11 +150,11 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
             devices *= self.engine_kwargs.get(size, 1)
         return devices
 
-    def resources(self) -> dict[str, Any]:
+    def _resources(self) -> dict[str, Any]:
         """What a worker gets, as :meth:`~aktis.data.Dataset.map` takes it."""
         groups = self.placement_group_config
         if groups is None:
-            return {"num_gpus": self.devices()}
+            return {"num_gpus": self._devices()}
         name = f"{type(self).__name__}(placement_group_config=...)"
         Keywords(name, used=("bundles", "bundle_per_worker", "strategy")).check(
             {key: value for key, value in groups.items() if key not in ("bundles", "bundle_per_worker", "strategy")}
@@ -164,7 +164,7 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         if groups.get("strategy", "PACK") not in ("PACK", "STRICT_PACK"):
             raise NotImplementedError(f"{name}: an engine and its GPUs are on one node: leave 'strategy' out")
         amounts: collections.Counter[str] = collections.Counter()
-        for bundle in groups.get("bundles") or [groups["bundle_per_worker"]] * self.devices():
+        for bundle in groups.get("bundles") or [groups["bundle_per_worker"]] * self._devices():
             amounts.update(bundle)
         told = {
             "num_cpus": amounts.pop("CPU", None),
@@ -207,7 +207,7 @@ def stages(config: vLLMEngineProcessorConfig, chat_template_kwargs: Mapping[str,
 def _engine_stage(config: vLLMEngineProcessorConfig) -> Stage:
     in_flight = config.batch_size * config.max_concurrent_batches
     arguments = {
-        "distributed_executor_backend": "uni" if config.devices() == 1 else "mp",
+        "distributed_executor_backend": "uni" if config._devices() == 1 else "mp",
         **config.engine_kwargs,
         **TASKS[config.task_type],
         "model": config.model_source,
@@ -233,5 +233,5 @@ def _engine_stage(config: vLLMEngineProcessorConfig) -> Stage:
     settings = StageConfig(concurrency=config.concurrency, runtime_env=config.runtime_env)
     return Stage(
         vLLMEngineStage, (engine,), settings, required, optional,
-        in_flight=in_flight, resources=config.resources(), tasks_in_flight=config.max_tasks_in_flight_per_actor,
+        in_flight=in_flight, resources=config._resources(), tasks_in_flight=config.max_tasks_in_flight_per_actor,
     )  # fmt: skip
