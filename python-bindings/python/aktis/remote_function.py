@@ -140,7 +140,8 @@ class RemoteFunction(Generic[Function_co, Out_co]):
     def _bind(self) -> None:
         """Puts the native submission in place of :meth:`remote`, for this session."""
         session.ensure_connected()
-        function_id, captured = self._definition.export(self)
+        definition = (session.instead_of(self) if session.instead_of is not None else None) or self._definition
+        function_id, captured = definition.export(self)
         is_generator = inspect.isgeneratorfunction(self._function)
         name = getattr(self._function, "__name__", type(self._function).__name__)
         template = session.runtime.TaskTemplate(

@@ -16,7 +16,7 @@ import textwrap
 import aktis
 import pytest
 
-MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.data.expressions", "aktis.data.llm", "aktis.models", "aktis.remote_function", "aktis.runtime_context",
+MODULES = ["aktis", "aktis.actor", "aktis.data", "aktis.data.expressions", "aktis.data.llm", "aktis.models", "aktis.remote_function", "aktis.runtime_context", "aktis.testing",
            "aktis.util", "aktis.util.actor_pool", "aktis.util.named_actors", "aktis.util.queue",
            "aktis.util.scheduling_strategies"]  # fmt: skip
 #: Written in Rust: without source and annotations. What they give and raise is told here.
@@ -25,7 +25,7 @@ NATIVE = {
     "ObjectRefGenerator": {"task_id", "next_within", "completed", "next_ready", "is_finished"},
 }
 #: Made by functions and decorators: nobody calls their constructors.
-MADE_BY_AKTIS = {"ActorClass", "ActorHandle", "ActorMethod", "ActorId", "Dataset", "DatasetSummary", "Expr", "MaterializedDataset", "RemoteFunction",
+MADE_BY_AKTIS = {"ActorClass", "ActorHandle", "ActorMethod", "ActorId", "Chaos", "Dataset", "DatasetSummary", "Expr", "MaterializedDataset", "RemoteFunction",
                  "RuntimeContext", "Schema"}  # fmt: skip
 WITHOUT_RESULT = {"on_ready"}
 WITHOUT_ERRORS = {"hex", "binary", "task_id"}

@@ -315,3 +315,17 @@ def test_filesystem_of_a_user_travels_to_workers(store):
     store.files["a.jsonl"] = json.dumps({"id": 5}).encode()
     filesystem = fs.PyFileSystem(Renamed(store.filesystem()))
     assert aktis.data.read_json("a.jsonl", filesystem=filesystem).take_all() == [{"id": 5}]
+
+
+class TestChaos:
+    def test_requests_that_fail_by_chance_are_made_again_in_workers_and_here(self, store, numbers):
+        from aktis import testing
+
+        def pipeline():
+            return aktis.data.read_parquet(store.url(numbers), columns=["id"]).map_batches(lambda batch: batch)
+
+        (faults,) = testing.chaos_check(pipeline, seeds=[4], kill_workers=1, errors=0.7)
+        errors = [fault for fault in faults.faults if fault.kind == "error"]
+        assert {fault.what for fault in errors} == {"not sent", "its answer was lost"}
+        assert len({fault.pid for fault in errors}) > 1
+        assert faults.count("kill") == 1

@@ -53,6 +53,8 @@ _is_exit_hooked = False
 _address: tuple[int, str] | None = None
 #: What serves calls: the native module; within ``aktis.testing.local()`` what runs them in this process.
 runtime: Any = _aktis
+#: What is sent to workers in the place of a remote function, within ``aktis.testing.chaos()``.
+instead_of: Callable[[Any], Any] | None = None
 _bound: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -301,6 +303,12 @@ def address() -> str | None:
     if _address is None or _address[0] != _generation:
         _address = _generation, str(runtime.context()["gcs_address"])
     return _address[1]
+
+
+def begin_anew() -> None:
+    """Lets go of everything that was made for calls so far: the next one makes it again."""
+    with _lock:
+        _begin_generation()
 
 
 def bind(bound: Bound) -> None:

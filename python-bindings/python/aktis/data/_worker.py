@@ -15,7 +15,7 @@ from aktis._messages import hints
 from aktis._process import output as _worker_output
 from aktis._session import session
 
-from . import _batches, _caught, _groups, _mistakes, _wrong_outputs
+from . import _batches, _caught, _faults, _groups, _mistakes, _wrong_outputs
 from ._declared import Declared, has_no_type
 from ._failing import RowError
 from ._overlapping import Outputs, Overlapping, Threads, as_outputs, gathered
@@ -35,7 +35,8 @@ def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
         if local is not None:
             return local.loaded(_definition.kept_definition(local, data))  # type: ignore[no-any-return]
         loaded = _definition.load(data)
-        return LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
+        made = LoadedFunction(loaded.resolve(captured) if isinstance(loaded, _definition.Capturing) else loaded)
+        return _faults.around(made)
     except BaseException as error:
         hints.about(error, name=name)
         raise

@@ -19,11 +19,19 @@ import importlib
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from ._chaos.checking import chaos_check
+    from ._chaos.entering import Chaos, Fault, chaos
     from ._local.entering import local
 
 #: Where each public name is defined.
-_MODULE_OF = {"local": "_local.entering"}
-__all__ = ["local"]
+_MODULE_OF = {
+    "Chaos": "_chaos.entering",
+    "Fault": "_chaos.entering",
+    "chaos": "_chaos.entering",
+    "chaos_check": "_chaos.checking",
+    "local": "_local.entering",
+}
+__all__ = ["Chaos", "Fault", "chaos", "chaos_check", "local"]
 
 
 def __getattr__(name: str) -> object:

@@ -108,12 +108,15 @@ class _Threads:
 
 _threads = _Threads()
 
+#: What is called in the place of a request, of which it is given the call and what that does: within ``aktis.testing.chaos()``.
+around: Callable[[Callable[[], Any], str], Callable[[], Any]] | None = None
+
 
 class Request:
     """A request that is under way."""
 
     def __init__(self, call: Callable[[], Any], doing: str, size: int = 0) -> None:
-        self._call = call
+        self._call = call = call if around is None else around(call, doing)
         self._doing = doing
         self._limit = LIMIT_SECONDS + size / LEAST_BYTES_PER_SECOND
         self._attempt = _threads.begin(call)

@@ -174,9 +174,16 @@ class Store:
         return pyarrow.PythonFile(RangeFile(self, name, size, expected=expected, whole=whole), mode="r")
 
 
-@functools.lru_cache(maxsize=16)
 def load(definition: bytes) -> Store:
     """The store that was dumped: one per process, so that its connections serve all readers."""
+    from aktis.data import _faults
+
+    _faults.look()
+    return _load(definition)
+
+
+@functools.lru_cache(maxsize=16)
+def _load(definition: bytes) -> Store:
     from aktis._values import definition as _definition
 
     return _definition.load(definition)
