@@ -45,6 +45,8 @@
 //! | EXE-2 (never-stuck) | it comes to an end whatever the graph and the sizes are | [`mod@executor::core`] |
 //! | EXE-3 (every-split-once) | every row arrives once along every way, whatever dies | [`mod@executor::core`] |
 //! | EXE-4 (order-kept) | rows stay in order if asked, those of a partition always | [`mod@executor::core`] |
+//! | CACHE-1 (same-row-same-result) | kept results are those of the same row and the same function | [`operators`] |
+//! | CACHE-2 (torn-is-not-there) | files of kept results that are not whole are not believed | [`operators`] |
 //! | COL-1 (by-name) | columns and fields belong together by name | [`columns`] |
 //! | COL-2 (nothing-lost) | a value is the same after a conversion | [`columns`] |
 //! | COL-3 (order-does-not-matter) | so are types, whatever the order of the parts | [`columns`] |

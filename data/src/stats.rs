@@ -32,6 +32,10 @@ pub struct OperatorStats {
     pub cpu: Duration,
     /// Time for which calls waited for their turns (`rate_limit=`), all added up; no part of `wall`.
     pub waited: Duration,
+    /// Rows whose results were kept (`cache=`), and those that the function was called with all the same.
+    pub cache_hits: u64,
+    /// See `cache_hits`.
+    pub cache_misses: u64,
 }
 
 /// What was found of an expectation.
@@ -105,6 +109,8 @@ impl OperatorStats {
         self.wall += Duration::from_nanos(report.wall_nanos);
         self.cpu += Duration::from_nanos(report.cpu_nanos);
         self.waited += Duration::from_nanos(report.waited_nanos);
+        self.cache_hits += report.cache_hits;
+        self.cache_misses += report.cache_misses;
     }
 }
 
@@ -254,6 +260,13 @@ impl ExecutionStats {
                     duration_text(operator.wall),
                     duration_text(operator.cpu),
                 );
+                if operator.cache_hits + operator.cache_misses > 0 {
+                    let _ = writeln!(
+                        text,
+                        "    {} rows came from its cache, it was called with {}",
+                        operator.cache_hits, operator.cache_misses
+                    );
+                }
                 if !operator.waited.is_zero() {
                     let _ = writeln!(
                         text,

@@ -119,6 +119,7 @@ impl JobPlan {
         let steps = self.stages.iter().flat_map(|stage| stage.to_steps().0);
         let without = steps.map(|step| match step {
             Operator::Map(mut call) => {
+                call.cache = None;
                 if let Function::Python(definition) = &mut call.function {
                     *definition = Bytes::new();
                 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::fragment::Fragment;
 use crate::plan::{
-    Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec, Produces,
+    CacheSpec, Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec,
+    Produces,
 };
 
 /// What a step does.
@@ -76,6 +77,8 @@ pub struct MapCall {
     pub captured: Option<u32>,
     /// What becomes of rows that it fails for.
     pub failures: FailurePolicy,
+    /// Where its results are kept, if they are.
+    pub cache: Option<CacheSpec>,
 }
 
 /// A function.
@@ -105,6 +108,7 @@ impl MapCall {
             // Known when all steps of a stage are.
             captured: None,
             failures: map.failures,
+            cache: map.cache.clone(),
         }
     }
 }

@@ -36,6 +36,7 @@ fn map(name: &str, compute: Compute) -> MapSpec {
         window_rows: 0,
         compute,
         failures: FailurePolicy::default(),
+        cache: None,
     }
 }
 

@@ -43,6 +43,7 @@ pub fn embed_map(spec: TextEmbedderSpec, compute: Compute) -> Result<MapSpec, Pl
         window_rows: 2 * spec.stream.window_rows,
         compute,
         failures: FailurePolicy::default(),
+        cache: None,
         function: MapFunction::Embedder(EmbedderFunction { spec }),
     })
 }

@@ -1,6 +1,7 @@
 //! What a stage does with rows.
 
 pub(crate) mod blocks;
+pub(crate) mod cached;
 pub(crate) mod chance;
 pub mod embed;
 pub(crate) mod expect;

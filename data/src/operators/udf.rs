@@ -84,6 +84,10 @@ pub trait BatchFunction: Send {
 pub struct FunctionCounts {
     /// Time for which calls waited for their turns (`rate_limit=`).
     pub waited: Duration,
+    /// Rows whose results were kept (`cache=`).
+    pub cache_hits: u64,
+    /// Rows that a function with a cache was called with.
+    pub cache_misses: u64,
 }
 
 /// A row that a function has failed for.

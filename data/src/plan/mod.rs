@@ -29,7 +29,7 @@ pub(crate) use functions::asks_for_row_numbers;
 pub use nodes::expect::ExpectNode;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{
-    EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
+    CacheSpec, EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
     embedding_field,
 };
 pub(crate) use nodes::relation::columns_of;

@@ -47,6 +47,7 @@ fn map(name: &str) -> MapSpec {
         window_rows: 0,
         compute: Compute::tasks(),
         failures: FailurePolicy::default(),
+        cache: None,
     }
 }
 

@@ -52,7 +52,7 @@ impl StepMeter {
             cpu_nanos: self.cpu_nanos.swap(0, Ordering::Relaxed),
             bytes_out: self.bytes_out.swap(0, Ordering::Relaxed),
             batches_out: self.batches_out.swap(0, Ordering::Relaxed),
-            waited_nanos: 0,
+            ..StepReport::default()
         }
     }
 }
@@ -187,8 +187,9 @@ impl StageMeters {
             let whole = step.take();
             let counts = function
                 .as_ref()
-                .map(|function| function.lock().take_counts());
-            let waited = counts.unwrap_or_default().waited.as_nanos();
+                .map(|function| function.lock().take_counts())
+                .unwrap_or_default();
+            let waited = counts.waited.as_nanos();
             let waited_nanos = u64::try_from(waited).unwrap_or(u64::MAX);
             let wall_nanos = whole.wall_nanos.saturating_sub(inner.wall_nanos);
             reports.push(StepReport {
@@ -197,6 +198,8 @@ impl StageMeters {
                 wall_nanos: wall_nanos.saturating_sub(waited_nanos),
                 cpu_nanos: whole.cpu_nanos.saturating_sub(inner.cpu_nanos),
                 waited_nanos,
+                cache_hits: counts.cache_hits,
+                cache_misses: counts.cache_misses,
                 ..whole
             });
             rows_in = whole.rows_out;

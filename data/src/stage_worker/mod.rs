@@ -445,7 +445,7 @@ impl StageWorker {
                 .map(|step| match step {
                     Operator::Map(call) => {
                         let captured = captured_of(call, &self.captured)?;
-                        function::load(&call.function, captured).map(Some)
+                        function::load_of_step(call, captured).map(Some)
                     }
                     _ => Ok(None),
                 })

@@ -94,6 +94,7 @@ pub(crate) fn test_map(name: &str) -> MapSpec {
         window_rows: 0,
         compute: Compute::tasks(),
         failures: FailurePolicy::default(),
+        cache: None,
     }
 }
 

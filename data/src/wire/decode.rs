@@ -16,7 +16,7 @@ use super::{expect, failing, fragment, group, partition};
 use crate::block;
 use crate::error::first_line;
 use crate::graph::{Function, MapCall, Operator, StageTask};
-use crate::plan::{Expression, FailurePolicy, Kept};
+use crate::plan::{CacheSpec, Expression, FailurePolicy, Kept};
 use crate::registered::Registered;
 
 /// The work that the message tells.
@@ -112,6 +112,7 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
     let failures = step
         .failures
         .map_or_else(FailurePolicy::default, failing::decode);
+    let cache = step.cache_folder.zip(step.cache_sign);
     Ok(MapCall {
         name: step.name,
         function,
@@ -122,6 +123,7 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
         batch_rows: step.batch_rows,
         captured: step.captured,
         failures,
+        cache: cache.map(|(folder, sign)| CacheSpec { folder, sign }),
     })
 }
 

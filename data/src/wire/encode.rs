@@ -101,5 +101,7 @@ fn map_step(call: &MapCall) -> MapStep {
         batch_rows: call.batch_rows,
         captured: call.captured,
         failures: Some(failing::encode(&call.failures)),
+        cache_folder: call.cache.as_ref().map(|cache| cache.folder.clone()),
+        cache_sign: call.cache.as_ref().map(|cache| cache.sign.clone()),
     }
 }

@@ -253,6 +253,12 @@ pub struct MapStep {
     /// What becomes of rows that it fails for.
     #[prost(message, optional, tag = "12")]
     pub failures: Option<FailuresSpec>,
+    /// Where its results are kept, if they are.
+    #[prost(string, optional, tag = "13")]
+    pub cache_folder: Option<String>,
+    /// What it is among those whose results are kept there.
+    #[prost(string, optional, tag = "14")]
+    pub cache_sign: Option<String>,
 }
 
 /// A function.
@@ -411,6 +417,12 @@ pub struct StepReport {
     /// Time for which calls waited for their turns; no part of the time on the clock.
     #[prost(uint64, tag = "7")]
     pub waited_nanos: u64,
+    /// Rows whose results were kept, and those that a function with a cache was called with.
+    #[prost(uint64, tag = "8")]
+    pub cache_hits: u64,
+    /// See `cache_hits`.
+    #[prost(uint64, tag = "9")]
+    pub cache_misses: u64,
 }
 
 /// A file that is complete and waits for its final name.

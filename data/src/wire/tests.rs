@@ -16,7 +16,9 @@ use crate::graph::{
     Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
     Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
-use crate::plan::{Expectation, Expression, FailurePolicy, Kept, MostViolations, OnError};
+use crate::plan::{
+    CacheSpec, Expectation, Expression, FailurePolicy, Kept, MostViolations, OnError,
+};
 use crate::registered::Registered;
 
 fn names() -> impl Strategy<Value = Vec<String>> {
@@ -68,6 +70,10 @@ fn calls() -> impl Strategy<Value = Operator> {
                     batch_rows,
                     captured,
                     failures,
+                    cache: keeps_rows.then(|| CacheSpec {
+                        folder: "/somewhere".to_owned(),
+                        sign: "a".to_owned(),
+                    }),
                 })
             },
         )

@@ -251,6 +251,8 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
             entry.set_item("expectation", counts_to_py(py, expectation)?)?;
         }
         entry.set_item("waited_s", operator.waited.as_secs_f64())?;
+        entry.set_item("cache_hits", operator.cache_hits)?;
+        entry.set_item("cache_misses", operator.cache_misses)?;
         operators.push(entry);
     }
     dict.set_item("name", &stage.name)?;

@@ -296,6 +296,7 @@ impl BatchFunction for PythonFunction {
                 .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             FunctionCounts {
                 waited: waited.unwrap_or_default(),
+                ..FunctionCounts::default()
             }
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aktis_common::resources::{Quantity, ResourceRequest, ResourceSet};
 use aktis_data::block::BlockHandle;
 use aktis_data::plan::{
-    Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError, Produces,
+    CacheSpec, Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError, Produces,
     PythonFunction,
 };
 use aktis_worker::ObjectRef;
@@ -109,6 +109,12 @@ pub(crate) struct MapOptions {
     /// The columns that it returns, if the user has declared them.
     pub(crate) produces: Option<SchemaRef>,
     pub(crate) failures: FailurePolicy,
+    pub(crate) cache: Option<CacheSpec>,
+}
+
+/// Where results are kept, as `_caching.py` makes it: a folder, and what the function is.
+pub(crate) fn cache_spec(cache: Option<(String, String)>) -> Option<CacheSpec> {
+    cache.map(|(folder, sign)| CacheSpec { folder, sign })
 }
 
 impl MapOptions {
@@ -136,6 +142,7 @@ impl MapOptions {
             window_rows: self.window_rows,
             compute: self.compute,
             failures: self.failures,
+            cache: self.cache,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::errors::{execute_error, plan_error};
 use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
 use super::in_process::threads;
-use super::map_options::{ComputeOptions, FailureOptions, MapOptions};
+use super::map_options::{ComputeOptions, FailureOptions, MapOptions, cache_spec};
 use super::relational::{self, Call, JoinOptions, SortKey};
 use super::sink::{Traits, read_resume, read_sink, read_traits};
 use crate::interpreter_end::detached;
@@ -208,7 +208,7 @@ impl PyPlan {
     }
 
     #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
-                        keeps_rows=false, is_mask=false, produces=None, failures=None))]
+                        keeps_rows=false, is_mask=false, produces=None, failures=None, cache=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn map(
         &self,
@@ -225,6 +225,7 @@ impl PyPlan {
         is_mask: bool,
         produces: Option<Bound<'_, PyAny>>,
         failures: Option<FailureOptions>,
+        cache: Option<(String, String)>,
     ) -> PyResult<Self> {
         let produces = produces.as_ref().map(schema_from_py).transpose()?;
         let compute = compute.to_compute()?;
@@ -242,23 +243,32 @@ impl PyPlan {
             is_mask,
             produces,
             failures: FailureOptions::policy(failures.as_ref())?,
+            cache: cache_spec(cache),
         };
         self.then(self.dataset.map(options.into_spec()))
     }
 
     /// Adds a native text embedder, described by JSON.
-    #[pyo3(signature = (spec, compute, failures=None))]
+    #[pyo3(signature = (spec, compute, failures=None, cache=None))]
     fn embed(
         &self,
         spec: &str,
         compute: ComputeOptions,
         failures: Option<FailureOptions>,
+        cache: Option<(String, String)>,
     ) -> PyResult<Self> {
+        let cache = cache_spec(cache);
         let failures = FailureOptions::policy(failures.as_ref())?;
         let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
             .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
         let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute()?);
-        self.then(map.and_then(|map| self.dataset.map(MapSpec { failures, ..map })))
+        self.then(map.and_then(|map| {
+            self.dataset.map(MapSpec {
+                failures,
+                cache,
+                ..map
+            })
+        }))
     }
 
     /// The same rows, judged by SQL text or an `Expression`. `most`: how many may violate it; `share`: which share of them.

@@ -144,3 +144,33 @@ def test_threads_hand_over_outputs_and_failures():
     assert next(outputs) == 1
     with pytest.raises(ValueError, match="no more"):
         next(outputs)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_thousand_outputs_of_a_call_come_in_order_and_take_the_memory_of_few(is_async):
+    def output(number):
+        with open("/proc/self/statm") as own:
+            resident = int(own.read().split()[1]) * 4096
+        return {"number": [number], "bytes": [resident], "data": [bytes(300_000)]}
+
+    def plain(batch):
+        for number in range(1000):
+            yield output(number)
+
+    async def later(batch):
+        for number in range(1000):
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+            yield output(number)
+
+    limits = aktis.data.DataContext.get_current().execution_options.resource_limits
+    limits.object_store_memory = 32 << 20
+    try:
+        ds = aktis.data.range(1).map_batches(later if is_async else plain, concurrency=1)
+        rows = [(row["number"], row["bytes"]) for row in ds.iter_rows()]
+    finally:
+        limits.object_store_memory = None
+    assert [number for number, _ in rows] == list(range(1000))
+    resident = [size for _, size in rows]
+    # All of them are 300 MB.
+    assert max(resident) - resident[0] < 150 << 20

@@ -51,6 +51,24 @@ def test_rows_that_a_model_cannot_take_are_put_aside():
 
 
 @needs_model
+def test_texts_that_were_embedded_before_are_not_again(tmp_path):
+    def run(texts, **options):
+        ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)])
+        ds = ds.map_batches(embedder(**options), cache=tmp_path)
+        rows = ds.take_all()
+        counts = ds._stats.stats()["stages"][0]["operators"][1]
+        return [row["embedding"] for row in rows], (counts["cache_hits"], counts["cache_misses"])
+
+    first, counts = run(TEXTS)
+    assert counts == (0, 5)
+    # How fast it is told to be makes no difference.
+    again, counts = run([*TEXTS[:2], "something else", *TEXTS[3:]], token_budget=512)
+    assert counts == (4, 1)
+    assert numpy.array_equal(first[0], again[0]) and again[3] is None
+    assert run(TEXTS, normalize=False)[1] == (0, 5)
+
+
+@needs_model
 def test_columns_that_nobody_wants_do_not_reach_the_model(words):
     ds = aktis.data.read_parquet(words).rename_columns({"word": "text"}).limit(10).map_batches(embedder())
     ds = ds.select_columns(["id", "embedding"])

@@ -81,6 +81,15 @@ pub enum Produces {
     Mask,
 }
 
+/// Where results are kept, so that no row is done twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// Absolute path of a folder.
+    pub folder: String,
+    /// What the function is: results of others are not its.
+    pub sign: String,
+}
+
 /// A map over batches of rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapSpec {
@@ -104,6 +113,8 @@ pub struct MapSpec {
     pub compute: Compute,
     /// What becomes of rows that it fails for.
     pub failures: FailurePolicy,
+    /// Where its results are kept, if they are.
+    pub cache: Option<CacheSpec>,
 }
 
 impl MapSpec {

@@ -142,6 +142,8 @@ class DataContext(Settings):
         max_errors: How many rows of a step may fail, where it gives no limit of its own; ``None``, the default: any number.
         max_error_ratio: The same as a share of the rows that come to it; ``None``, the default: any.
         batch_timeout_s: How many seconds a call of a function may take, where the step does not say; ``None``, the default: any.
+        time_limit_s: How many seconds a run may take; ``None``, the default: any. One that takes longer is ended with a ``TimeoutError``
+            that says how far it was; a job that writes files goes on from there when it is run again.
         max_errored_blocks: Ray's: how many batches may have rows that fail; these are left out, and -1 is any number. 0 by default:
             the first one fails the job, unless ``on_error`` says something else.
 
@@ -167,6 +169,7 @@ class DataContext(Settings):
     max_errors: int | None = None
     max_error_ratio: float | None = None
     batch_timeout_s: float | None = None
+    time_limit_s: float | None = None
     max_errored_blocks: int = 0
 
     _harmless: ClassVar[dict[str, str]] = CONTEXT_HARMLESS
@@ -176,6 +179,7 @@ class DataContext(Settings):
         "max_errors": _failing.check_count,
         "max_error_ratio": _failing.check_ratio,
         "batch_timeout_s": _failing.check_seconds,
+        "time_limit_s": _failing.check_seconds,
         "max_errored_blocks": _failing.check_blocks,
     }
     _current: ClassVar[DataContext | None] = None

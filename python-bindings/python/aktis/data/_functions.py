@@ -28,7 +28,7 @@ class Definition(NamedTuple):
     """A function on its way to workers."""
 
     #: What ``_worker.load`` makes it of.
-    data: bytes
+    data: Described
     #: The object that holds the references that occur in it.
     captured: Any
     #: Calls that may be under way in one worker; of functions over rows, rows.

@@ -22,6 +22,8 @@ PATIENCE_S = 10.0
 
 _LOGGER = logger("aktis.data")
 
+#: When executions must have ended that may take only so long, and how long that is.
+_DEADLINES: weakref.WeakKeyDictionary[Any, tuple[float, float]] = weakref.WeakKeyDictionary()
 #: What keeps the rate limits of executions under way.
 _HELD: weakref.WeakKeyDictionary[Any, _rate_limits.Held] = weakref.WeakKeyDictionary()
 
@@ -55,6 +57,8 @@ def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, lette
     except BaseException:
         held.release()
         raise
+    if context.time_limit_s is not None:
+        _DEADLINES[execution] = time.monotonic() + context.time_limit_s, context.time_limit_s
     if limits:
         # Of one that nobody ever waits for, too.
         weakref.finalize(execution, held.release).atexit = False
@@ -118,12 +122,17 @@ class _Running:
 
     def blocks(self) -> Iterator[Any]:
         complain_at = time.monotonic() + PATIENCE_S
+        deadline, limit_s = _DEADLINES.get(self._execution, (None, 0.0))
         while True:
             self._is_over, block = self._execution.next(SLICE_S)
             self._progress.show()
             if self._is_over:
                 _expectations.warn(self._execution)
                 return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"the job took longer than DataContext.time_limit_s = {limit_s:g} seconds. It was so far: {_how_far(self._execution)}"
+                )
             if time.monotonic() >= complain_at:
                 complain_at += 6 * PATIENCE_S
                 if waiting := self._execution.waiting_stages():
@@ -133,3 +142,14 @@ class _Running:
                     )  # fmt: skip
             if block is not None:
                 yield block
+
+
+def _how_far(execution: Any) -> str:
+    """What an execution has done, stage by stage."""
+    told = []
+    for stage in execution.stats()["stages"]:
+        rows = stage["operators"][-1]["rows_in"] if stage["operators"] else 0
+        state = "done" if stage["is_done"] else f"{stage['inputs']} of {stage['known_inputs']} known inputs are done"
+        waits = ", no worker has started yet" if stage["workers"] and stage["workers"] == stage["starting"] else ""
+        told.append(f"{stage['name']}: {state}, {rows:,} rows{waits}")
+    return "; ".join(told)

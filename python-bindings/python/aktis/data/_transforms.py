@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _declared, _failing, _functions, _rate_limits
+from . import _batches, _caching, _declared, _failing, _functions, _rate_limits
 from ._choosing import Choosing
 from ._computed import Computed, computed, filtered
 from ._expr import Expr
@@ -19,12 +19,13 @@ _ROW_OPTIONS: tuple[str, ...] = (
 #: Options that say where a function runs, and what it gets.
 _WORKERS = tuple(option for option in _ROW_OPTIONS if option not in (*_failing.OPTIONS, "rate_limit"))
 #: Of functions that make rows.
-_MAP_OPTIONS = (*_ROW_OPTIONS, "output_schema")
+_MAP_OPTIONS = (*_ROW_OPTIONS, "output_schema", "cache")
 _BATCH_OPTIONS = (
     *_MAP_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    import os
     from typing import Literal, Unpack
 
     from ._compute import ActorPoolStrategy, TaskPoolStrategy
@@ -83,6 +84,7 @@ class Transforms(Computed, Choosing):
         max_concurrency: int | None = None,
         output_schema: OutputSchema | None = None,
         rate_limit: float | RateLimit | None = None,
+        cache: str | os.PathLike[str] | None = None,
         on_error: OnError | None = None,
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
@@ -119,6 +121,8 @@ class Transforms(Computed, Choosing):
                 comes out; and a call that returns others has failed.
             rate_limit: How many calls may begin per second in all workers together, for functions that call services: a number, or a
                 :class:`RateLimit`, which has limits per key and counts rows, too. What calls wait is none of their ``timeout_s``.
+            cache: A folder where the result of each row is kept, by all that the function gets of the row and by what the function is: it is
+                called with rows that are not there, in this and in later runs. For functions that give one row for one row.
             on_error: What becomes of rows that the function fails for: by an exception, by what it returns, by ending its process,
                 by taking too long. ``"raise"``: the job fails. ``"skip"``: they are left out. ``"dead_letter"``: they are left out
                 and put aside, in ``<output>/_dead_letters`` or for :meth:`dead_letters`. Such a batch is called again in halves
@@ -173,7 +177,8 @@ class Transforms(Computed, Choosing):
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
             spec = _functions.embedder_spec(fn, compute_spec, num_cpus)
-            return self._then(self._plan.embed(spec, compute_spec, failures))
+            kept = _caching.of_model("map_batches()", cache, spec)
+            return self._then(self._plan.embed(spec, compute_spec, failures, kept))
         size = _functions.check_batch_size(batch_size, num_gpus)
         schema = _declared.schema_of("map_batches()", output_schema)
         limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=size)
@@ -184,6 +189,8 @@ class Transforms(Computed, Choosing):
             constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency), output_schema=schema,
             limit=limit,
         )  # fmt: skip
+        keeps_rows = bool(passthrough_columns) or not udf_modifying_row_count
+        kept = _caching.of_function("map_batches()", cache, definition.data, is_one_for_one=keeps_rows)
         return self._then(
             self._plan.map(
                 definition=definition.data,
@@ -194,9 +201,10 @@ class Transforms(Computed, Choosing):
                 window_rows=definition.window_rows(size),
                 reads=input_columns,
                 keeps=passthrough_columns,
-                keeps_rows=bool(passthrough_columns) or not udf_modifying_row_count,
+                keeps_rows=keeps_rows,
                 produces=schema,
                 failures=failures,
+                cache=kept,
             )
         )
 
@@ -303,6 +311,7 @@ class Transforms(Computed, Choosing):
         placed = {name: options.pop(name, None) for name in named}
         failures = _failing.taken(f"{_CALLED[prefix]}()", options)
         limit = _rate_limits.limit_of(f"{_CALLED[prefix]}()", options.pop("rate_limit", None), kind=kind, batch_size=1)
+        cache = None if is_mask else options.pop("cache", None)
         at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
         Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=REMOTE_ARGS).check(options)
         compute_spec = _functions.compute_of(fn, **placed)
@@ -323,6 +332,7 @@ class Transforms(Computed, Choosing):
                 is_mask=is_mask,
                 produces=schema,
                 failures=failures,
+                cache=_caching.of_function(f"{_CALLED[prefix]}()", cache, definition.data, is_one_for_one=keeps_rows),
             )
         )
 

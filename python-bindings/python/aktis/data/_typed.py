@@ -106,6 +106,7 @@ class MapOptions(RowOptions, total=False):
     """The same, of a function that makes rows."""
 
     output_schema: OutputSchema | None
+    cache: str | os.PathLike[str] | None
 
 
 class ColumnHints(RemoteArgs, total=False):

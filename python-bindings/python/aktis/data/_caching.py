@@ -1,0 +1,75 @@
+"""Results that are kept in files (``cache=``): for which functions that makes sense, and what they are found by."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ._fingerprints import Described, fingerprint
+
+#: Parts of a definition that change no result.
+_NO_MATTER = ("is_async", "max_concurrent_calls", "calls_ahead", "name")
+#: Settings of a native model that change no result; its files are looked at wherever they lie.
+_NO_MATTER_OF_MODELS = (
+    "replicas", "sharing", "intra_threads", "window_rows", "token_budget", "onnxruntime_path", "candle_path", "model_dir",
+)  # fmt: skip
+
+
+def folder_of(call: str, cache: Any) -> str | None:
+    """The folder that a user gave to ``call``, as an absolute path."""
+    if cache is None:
+        return None
+    if not isinstance(cache, (str, os.PathLike)):
+        raise TypeError(f"{call.removesuffix('()')}(cache=...) takes the path of a folder, not {cache!r}")
+    path = os.fspath(cache)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if "://" in path:
+        raise ValueError(
+            f"{call.removesuffix('()')}(cache={path!r}): results are kept in folders that workers reach as files: give a local path, or one of a "
+            "file system that all nodes share"
+        )
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one: bool) -> tuple[str, str] | None:
+    """Where results of a function are kept, and its sign; None: they are not kept."""
+    folder = folder_of(call, cache)
+    if folder is None:
+        return None
+    if not is_one_for_one:
+        raise ValueError(
+            f"{call.removesuffix('()')}(cache=...) keeps the result of each row, so the function must give one row for one row: say so with "
+            "udf_modifying_row_count=False or passthrough_columns=[...], or use map()"
+        )
+    parts = {name: part for name, part in definition.parts.items() if name not in _NO_MATTER}
+    return folder, fingerprint(parts)
+
+
+def of_model(call: str, cache: Any, spec: str) -> tuple[str, str] | None:
+    """The same of a native model, by what describes it and by its files."""
+    folder = folder_of(call, cache)
+    if folder is None:
+        return None
+    described = json.loads(spec)
+    model = described["embedder"]["model_dir"]
+    return folder, fingerprint([_without_speed(described), _files_of(model)])
+
+
+def _without_speed(described: Any) -> Any:
+    if isinstance(described, Mapping):
+        rest = {name: part for name, part in described.items() if name not in _NO_MATTER_OF_MODELS}
+        return {name: _without_speed(part) for name, part in rest.items()}
+    return described
+
+
+def _files_of(folder: str) -> list[tuple[str, int, int]]:
+    """The files of a model: their names, lengths and times of change."""
+    found = []
+    for parent, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            about = os.stat(os.path.join(parent, name))
+            found.append((os.path.relpath(os.path.join(parent, name), folder), about.st_size, about.st_mtime_ns))
+    return found
