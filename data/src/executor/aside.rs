@@ -55,7 +55,7 @@ impl ExecutionLoop {
             output.add_letters(files);
             return Ok(());
         }
-        output.add(0, files, Vec::new());
+        output.add(0, files, Vec::new(), Vec::new());
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use crate::executor::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
 use crate::executor::pool::{Answer, StagePool, WorkerInput, WorkerStart};
-use crate::ledger::{FolderOutput, JudgedRows};
+use crate::ledger::{FolderOutput, JudgedRows, LeftOutByStep};
 use crate::sources::Split;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
@@ -275,6 +275,7 @@ impl ExecutionLoop {
     }
 
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
+        let mut left_out = Vec::new();
         if let Some(&stage) = self.stage_of.get(&worker) {
             self.stats.lock().add_report(stage, report);
             let judged = self.expectations.of_used_up(worker, report);
@@ -282,7 +283,11 @@ impl ExecutionLoop {
             if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {
                 return Event::WorkerFailed { worker, failure };
             }
-            self.count_sunk(worker, stage, report, judged);
+            left_out = self.failed_rows.take_left_out();
+            if self.stages[stage].spec.sink.is_some() {
+                let left_out = std::mem::take(&mut left_out);
+                self.count_sunk(worker, report, judged, left_out);
+            }
             if let Some(columns) = &mut self.stages[stage].columns {
                 columns.hear(&report.schema);
             }
@@ -296,7 +301,8 @@ impl ExecutionLoop {
             self.blocks.insert(key, handle);
             (key, report.rows, report.bytes)
         });
-        self.keep_origin(worker, report, block.map(|(key, rows, _)| (key, rows)));
+        let made = block.map(|(key, rows, _)| (key, rows));
+        self.keep_origin(worker, report, made, left_out);
         let nanos = report.steps.iter().map(|step| step.wall_nanos).sum();
         Event::Pulled(Pulled {
             worker,
@@ -312,19 +318,16 @@ impl ExecutionLoop {
     fn count_sunk(
         &mut self,
         worker: WorkerKey,
-        stage: usize,
         report: &Report,
         judged: Vec<JudgedRows>,
+        left_out: Vec<LeftOutByStep>,
     ) {
-        if self.stages[stage].spec.sink.is_none() {
-            return;
-        }
         let rows = self.sunk.entry(worker).or_default();
         *rows += report.rows;
         if report.is_last {
             self.stats.lock().rows_sunk += std::mem::take(rows);
             if let Some(working) = self.working.remove(&worker) {
-                self.keep_output(working, report.files.clone(), judged);
+                self.keep_output(working, report.files.clone(), judged, left_out);
             }
         }
     }

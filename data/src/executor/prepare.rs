@@ -13,6 +13,7 @@ use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::progress::Progress;
+use super::splits::{Inputs, inputs, known_rows, row_work, rows_of_all};
 use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
 use crate::error::PlanError;
@@ -26,10 +27,10 @@ use crate::graph::{
 };
 use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
 use crate::panics;
-use crate::plan::{ComputeKind, Dataset, OnError};
+use crate::plan::{Dataset, OnError};
 use crate::registered::Registered;
 use crate::sinks::{LettersFormat, Sink};
-use crate::sources::{self, RowWork, Split, SplitOptions, Wanted, blocks};
+use crate::sources::{self, RowWork, Split, Wanted, blocks};
 use crate::stage_worker::SeenColumns;
 use crate::stats::{ExecutionStats, OperatorStats, StageStats};
 use crate::wire::encode_task;
@@ -79,6 +80,7 @@ pub(super) fn start(
         splits,
         places,
         progress,
+        rows: all_rows,
     } = inputs(&job, &workers, options, output.as_mut())?;
     let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
@@ -119,70 +121,13 @@ pub(super) fn start(
             starts,
             splits,
             places,
+            all_rows,
             progress,
             stats,
             output,
             letters_output,
         },
     )
-}
-
-/// What the stages begin with.
-struct Inputs {
-    /// Of each stage that has a source, without those that an earlier run has done.
-    splits: Vec<Vec<Split>>,
-    /// Of those of the first stage, their places among all, where some were left out.
-    places: Vec<u64>,
-    /// Of a job of several stages whose progress is kept.
-    progress: Option<Progress>,
-}
-
-/// The inputs of each stage that has a source.
-fn inputs(
-    job: &JobPlan,
-    workers: &[usize],
-    options: &ExecutionOptions,
-    output: Option<&mut FolderOutput>,
-) -> Result<Inputs, ExecuteError> {
-    // As it was cut then.
-    let known = output.as_ref().and_then(|output| output.left().workers());
-    let known = known.and_then(|workers| usize::try_from(workers).ok());
-    let cut = job.stages.iter().zip(workers);
-    let mut all: Vec<Vec<Split>> = cut
-        .map(|(stage, &workers)| match &stage.group {
-            Some(group) => vec![grouping::split(group)],
-            None => splits(stage, known.unwrap_or(workers), options.parts),
-        })
-        .collect();
-    let Some(output) = output else {
-        return Ok(Inputs {
-            splits: all,
-            places: Vec::new(),
-            progress: None,
-        });
-    };
-    let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
-    let inputs = all.first().map_or(0, |splits| splits.len() as u64);
-    output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
-    let stages = job.stages.len();
-    let left = output.outputs_left(stages);
-    let progress = left.map(|left| Progress::new(left, stages));
-    let done = &output.left().done;
-    let mut places = Vec::new();
-    let rests: Vec<u64> = progress.iter().flat_map(Progress::rests).collect();
-    if let (Some(first), true) = (all.first_mut(), done.count() > 0 || !rests.is_empty()) {
-        let cut = std::mem::take(first);
-        let at = |&place: &u64| Some((cut.get(usize::try_from(place).ok()?)?.clone(), place));
-        let again: Vec<(Split, u64)> = rests.iter().filter_map(at).collect();
-        let left = cut.into_iter().zip(0_u64..);
-        let left = left.filter(|(_, place)| !done.contains(*place));
-        (*first, places) = again.into_iter().chain(left).unzip();
-    }
-    Ok(Inputs {
-        splits: all,
-        places,
-        progress,
-    })
 }
 
 /// The folder that rows are put aside in, if it is not that of the output.
@@ -219,6 +164,7 @@ struct Launch {
     starts: Vec<StageStart>,
     splits: Vec<Vec<Split>>,
     places: Vec<u64>,
+    all_rows: Option<u64>,
     progress: Option<Progress>,
     stats: ExecutionStats,
     output: Option<FolderOutput>,
@@ -233,9 +179,10 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         starts,
         splits,
         places,
+        all_rows,
         progress,
         stats,
-        output,
+        mut output,
         letters_output,
     } = launch;
     let left = output.as_ref().map(FolderOutput::left);
@@ -257,9 +204,10 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
-    let (source_rows, note_prefix) = (rows_of_all(&splits), pool.note_prefix());
+    let source_rows = rows_of_all(&splits);
     let mut expectations = Expectations::new(&job, source_rows);
     expectations.take_up(left.map_or(&[], |left| &left.judged));
+    let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), output.as_mut());
     let execution = ExecutionLoop {
         executor,
         pool,
@@ -282,7 +230,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         sunk: HashMap::new(),
         given: HashMap::new(),
         readers: Vec::new(),
-        failed_rows: FailedRows::new(&job.stages, source_rows, note_prefix),
+        failed_rows,
         expectations,
         letters: Arc::clone(&letters),
         letters_output,
@@ -307,10 +255,17 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     })
 }
 
-/// The rows of all splits, if each of them tells.
-fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
-    let is_known = splits.iter().flatten().all(|split| split.rows > 0);
-    is_known.then(|| splits.iter().flatten().map(|split| split.rows).sum())
+/// What is known of rows that fail, of an earlier run, too.
+fn failed_rows(
+    job: &JobPlan,
+    rows: Option<u64>,
+    note_prefix: String,
+    output: Option<&mut FolderOutput>,
+) -> FailedRows {
+    let mut failed_rows = FailedRows::new(&job.stages, rows, note_prefix);
+    let kept = output.filter(|output| output.is_kept());
+    failed_rows.keep(kept.map(FolderOutput::take_left_out));
+    failed_rows
 }
 
 /// Where rows are noted, and whose are already.
@@ -382,41 +337,6 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         is_repeatable: stage.group.is_none() || !stage.makes_blocks(),
         spread: stage.spread.clone(),
     }
-}
-
-/// The rows of the stage's source as inputs.
-pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
-    let options = SplitOptions {
-        parts,
-        workers,
-        batch_rows: stage.batch_rows.map(|rows| rows as u64),
-        window_rows: stage.window_rows as u64,
-        work: row_work(stage),
-    };
-    let Some(plan) = &stage.source else {
-        return Vec::new();
-    };
-    let source = plan.table.as_deref().and_then(sources::of_table);
-    // With filters nobody knows how many rows must be read to find enough.
-    let row_limit = plan.row_limit.filter(|_| plan.filters.is_empty());
-    source.map_or_else(Vec::new, |source| {
-        source.splits(row_limit.unwrap_or(u64::MAX), options)
-    })
-}
-
-fn row_work(stage: &StagePlan) -> RowWork {
-    let is_kept = stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu();
-    match (stage.has_map, is_kept) {
-        (false, _) => RowWork::Reading,
-        (true, false) => RowWork::Function,
-        (true, true) => RowWork::Model,
-    }
-}
-
-/// The rows of all splits; sources that do not know say none.
-fn known_rows(splits: &[Split]) -> Option<u64> {
-    let rows = splits.iter().map(|split| split.rows).sum();
-    (rows > 0).then_some(rows)
 }
 
 fn demand(stage: &StagePlan) -> StageDemand {

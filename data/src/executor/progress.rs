@@ -3,7 +3,11 @@
 use super::main_loop::ExecutionLoop;
 use super::origins::{Comes, Origins, Settled};
 use crate::executor::core::event::{BlockKey, InputContent, StartInput, WorkerKey};
-use crate::ledger::{DonePart, END, JudgedRows, OutputsLeft, Salvaged, SourceRange, Span};
+use crate::graph::JobPlan;
+use crate::ledger::{
+    DonePart, END, JudgedRows, LeftOut, LeftOutByStep, OutputsLeft, Salvaged, SourceRange, Span,
+    Spans,
+};
 use crate::wire::spec::{InputSpec, Report, WrittenFile};
 
 /// What a worker works on.
@@ -13,14 +17,19 @@ pub(crate) struct Working {
     pub(super) sequence: u64,
     /// The number of its input, as the ledger has it.
     pub(super) number: u64,
+    pub(super) attempt: u64,
     /// It works for blocks that were lost, which are known already.
     pub(super) is_rerun: bool,
 }
 
-/// An input of the last stage that is written.
+/// What counts together with what it is made of.
+#[derive(Default)]
 struct WrittenOutput {
-    number: u64,
+    /// Of an input of the last stage.
+    number: Option<u64>,
     files: Vec<WrittenFile>,
+    /// What was left out of an input of any stage.
+    left_out: Option<LeftOut>,
 }
 
 /// The progress of a job whose outputs are not those of one input of the source each.
@@ -31,19 +40,32 @@ pub(crate) struct Progress {
     /// Which of these are the first rows of what is made again, each by an input of its own: the first ones of the first stage.
     rests: Vec<usize>,
     next_output: u64,
+    first_steps: Option<u32>,
+    /// No stage leaves rows out, which may be others the next time.
+    is_repeatable: bool,
 }
 
 impl Progress {
-    /// Of a job of so many stages that goes on from here.
-    pub(super) fn new(left: OutputsLeft, stages: usize) -> Self {
+    /// Of a job that goes on from here.
+    pub(super) fn new(left: OutputsLeft, job: &JobPlan) -> Self {
         let noted = left.salvaged.iter().enumerate();
         let rests = noted.filter(|(_, noted)| noted.rest.is_some());
         Self {
             origins: Origins::new(left.ranges, &left.salvaged),
-            last: stages - 1,
+            last: job.stages.len() - 1,
+            first_steps: Self::first_steps(job),
+            is_repeatable: !job.loses_rows(),
             rests: rests.map(|(number, _)| number).collect(),
             salvaged: left.salvaged,
             next_output: left.next_output,
+        }
+    }
+
+    /// How many steps make the rows that come to the last stage, if one stage does.
+    pub(super) fn first_steps(job: &JobPlan) -> Option<u32> {
+        match job.stages.as_slice() {
+            [first, _] => u32::try_from(first.steps.len()).ok(),
+            _ => None,
         }
     }
 
@@ -126,14 +148,32 @@ impl Progress {
         start.stage == self.last && self.last > 0 && self.noted(start).is_none()
     }
 
-    /// The same input, whose journal says what its rows are made of.
+    /// The same input, whose journal says what its rows are made of. Where rows may be left out nothing is said: the ledger knows them
+    /// only when outputs are told.
     pub(super) fn with_spans(&self, start: &StartInput, input: InputSpec) -> InputSpec {
-        let spans = self.origins.spans((start.stage, start.sequence));
+        let spans = if self.is_repeatable {
+            Spans {
+                steps: self.first_steps,
+                ..self.origins.spans((start.stage, start.sequence))
+            }
+        } else {
+            Spans::default()
+        };
         InputSpec {
             spans: Some(spans),
             ..input
         }
     }
+}
+
+/// What steps have left out of the input, if any may.
+fn left_out_of(working: &Working, steps: Vec<LeftOutByStep>) -> Option<LeftOut> {
+    let attempt = working.attempt;
+    (!steps.is_empty()).then(|| LeftOut {
+        attempt,
+        steps,
+        ..LeftOut::default()
+    })
 }
 
 /// Begin and end of what lies between these ranges of an input.
@@ -159,6 +199,7 @@ impl ExecutionLoop {
             stage: start.stage,
             sequence: start.sequence,
             number,
+            attempt: self.next_attempt,
             is_rerun,
         };
         self.working.insert(start.worker, working);
@@ -170,6 +211,7 @@ impl ExecutionLoop {
         worker: WorkerKey,
         report: &Report,
         block: Option<(BlockKey, u64)>,
+        left_out: Vec<LeftOutByStep>,
     ) {
         let (Some(progress), Some(working)) = (&mut self.progress, self.working.get(&worker))
         else {
@@ -179,6 +221,14 @@ impl ExecutionLoop {
             return;
         }
         let input = (working.stage, working.sequence);
+        let left_out = left_out_of(working, left_out);
+        if left_out.is_some() {
+            let output = WrittenOutput {
+                left_out,
+                ..WrittenOutput::default()
+            };
+            progress.origins.attach(input, output);
+        }
         let settled = progress
             .origins
             .made(input, block, &report.marks, report.is_last);
@@ -193,20 +243,26 @@ impl ExecutionLoop {
         working: Working,
         files: Vec<WrittenFile>,
         judged: Vec<JudgedRows>,
+        left_out: Vec<LeftOutByStep>,
     ) {
         let number = working.number;
+        let left_out = left_out_of(&working, left_out);
         // In jobs of several stages nothing is judged.
         let Some(progress) = &mut self.progress else {
+            let input = Some(number);
+            let left_out = left_out.map(|left_out| LeftOut { input, ..left_out });
             if let Some(output) = &mut self.output {
-                output.add(number, files, judged);
+                output.add(number, files, judged, left_out.into_iter().collect());
             }
             return;
         };
         let input = (working.stage, working.sequence);
-        let settled = progress
-            .origins
-            .written(input, WrittenOutput { number, files });
-        if let Some(settled) = settled {
+        let output = WrittenOutput {
+            number: Some(number),
+            files,
+            left_out,
+        };
+        if let Some(settled) = progress.origins.written(input, output) {
             self.keep(settled);
         }
     }
@@ -216,16 +272,20 @@ impl ExecutionLoop {
         let Some(output) = &mut self.output else {
             return;
         };
-        let (numbers, files): (Vec<u64>, Vec<_>) = settled
-            .outputs
-            .into_iter()
-            .map(|output| (output.number, output.files))
-            .unzip();
-        let part = DonePart {
-            outputs: numbers,
+        let mut part = DonePart {
+            outputs: Vec::new(),
             ranges: settled.ranges,
         };
-        output.add_part(part, files.concat());
+        let (mut files, mut left_out) = (Vec::new(), Vec::new());
+        for one in settled.outputs {
+            part.outputs.extend(one.number);
+            files.extend(one.files);
+            left_out.extend(one.left_out);
+        }
+        for one in &mut left_out {
+            one.output = part.outputs.first().copied();
+        }
+        output.add_part(part, files, left_out);
     }
 
     /// All rows have come: what is written counts, whether all that it hangs on was told or not.

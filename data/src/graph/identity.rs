@@ -5,12 +5,12 @@
 use bytes::Bytes;
 
 use super::edge::EdgeKind;
-use super::job::{JobPlan, PlannedStep, StagePlan};
+use super::job::{JobPlan, StagePlan};
 use super::operator::{Function, Operator};
 use super::task::StageTask;
 use crate::digest::Digest;
 use crate::ledger::Trait;
-use crate::plan::{Expectation, Expression, MostViolations};
+use crate::plan::{Expectation, Expression, FailurePolicy, MostViolations};
 use crate::registered::Registered;
 use crate::sources;
 use crate::wire;
@@ -45,15 +45,6 @@ impl JobPlan {
         let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
         if steps.any(|step| matches!(step.operator, Operator::Relational(_))) {
             return Err("it works on all rows of an input at once".to_owned());
-        }
-        let loses_rows = |step: &PlannedStep| match &step.operator {
-            Operator::Map(call) => call.failures.loses_rows(),
-            _ => false,
-        };
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        if steps.any(loses_rows) {
-            return Err("functions may leave rows out that they fail for, and which these were is told when all of them have come"
-                .to_owned());
         }
         let source = sources::of_table(table).ok_or("its source is unknown")?;
         let mut traits = source.identity()?;
@@ -123,6 +114,11 @@ impl JobPlan {
                 if let Function::Python(definition) = &mut call.function {
                     *definition = Bytes::new();
                 }
+                // Whoever has mended a job may let more rows fail, or give calls more time.
+                call.failures = FailurePolicy {
+                    on_error: Some(call.failures.on_error()),
+                    ..FailurePolicy::default()
+                };
                 Operator::Map(call)
             }
             // Rows that were judged were judged, whatever limit holds now.
@@ -150,6 +146,15 @@ impl JobPlan {
         };
         let spec = wire::encode_task(&task).map_err(|error| error.to_string())?;
         Ok(prost::Message::encode_to_vec(&spec))
+    }
+
+    /// Whether a function may leave rows out that it fails for.
+    pub(crate) fn loses_rows(&self) -> bool {
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        steps.any(|step| match &step.operator {
+            Operator::Map(call) => call.failures.loses_rows(),
+            _ => false,
+        })
     }
 
     /// Whether it is worth noting rows that were made: a function makes them, and none of the steps behind it counts rows.

@@ -24,8 +24,8 @@
 //! - LED-1 (synced-before-it-counts): what the ledger says of files is said when these are on the disk.
 
 mod commit;
+mod progress;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -33,13 +33,14 @@ use std::path::{Path, PathBuf};
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 
-use super::book::{self, Book};
+use super::book::Book;
 use super::durable;
 use super::identity::JobIdentity;
-use super::keeper::{Keeper, News};
+use super::keeper::Keeper;
+use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
-use super::record::{Begun, Entry, FORMAT, Finished, JudgedRows, Told, path_of};
-use super::taken_up::{OutputsLeft, TakenUp, take_up};
+use super::record::{Entry, Finished, JudgedRows, Told, path_of};
+use super::taken_up::{TakenUp, take_up};
 use super::undo::{take_back, undo};
 use super::{DonePart, FarFolder, SaveMode};
 use crate::error::PlanError;
@@ -130,6 +131,8 @@ pub(crate) struct FolderOutput {
     judged: Vec<JudgedRows>,
     /// Of jobs of several stages: what the files are made of.
     parts: Vec<DonePart>,
+    /// What was left out of these inputs and rows, as far as the ledger does not say it yet.
+    left_out: Vec<LeftOut>,
     /// What an earlier run of this job has left.
     left: TakenUp,
 }
@@ -158,6 +161,7 @@ impl FolderOutput {
             done: DoneRanges::default(),
             judged: Vec::new(),
             parts: Vec::new(),
+            left_out: Vec::new(),
             left: TakenUp::default(),
         };
         let takes_up = made
@@ -245,104 +249,6 @@ impl FolderOutput {
         Ok(())
     }
 
-    /// What an earlier run of this job has left.
-    pub(crate) fn left(&self) -> &TakenUp {
-        &self.left
-    }
-
-    /// The job's input is cut into so many inputs, for so many workers. From here on its progress is kept, if it has an identity.
-    pub(crate) fn keep(&mut self, workers: u64, inputs: u64) -> Result<(), PlanError> {
-        if let Some(known) = &self.left.begun
-            && known.inputs != inputs
-        {
-            return Err(PlanError::InvalidArgument(format!(
-                "{}: the unfinished job in {} has {} inputs, and this one {inputs}; resume=False begins anew",
-                self.format.operation(),
-                self.target.display(),
-                known.inputs
-            )));
-        }
-        let kept = self.begin_to_keep(workers, inputs);
-        kept.map_err(|error| PlanError::not_writable(&self.target.display().to_string(), &error))
-    }
-
-    fn begin_to_keep(&mut self, workers: u64, inputs: u64) -> io::Result<()> {
-        let Some(mut book) = self.book.take() else {
-            return Ok(());
-        };
-        if self.left.begun.is_none() {
-            let identity = self.identity.as_ref();
-            book.write(Entry::Begun(Begun {
-                format: FORMAT,
-                is_new: self.is_new,
-                identity: identity.map_or_else(Vec::new, |identity| identity.traits.clone()),
-                workers,
-                inputs,
-            }))?;
-        }
-        if self.identity.is_some() {
-            self.keeper = Some(Keeper::start(book, &self.target, &self.prefix)?);
-        } else {
-            self.book = Some(book);
-        }
-        Ok(())
-    }
-
-    /// Where an input's journal lies, if there are journals.
-    pub(crate) fn journal_folder(&self) -> Option<PathBuf> {
-        self.identity.as_ref().map(|_| self.job_folder())
-    }
-
-    /// Files that an input gave, which is used up, and what expectations have found in it.
-    pub(crate) fn add(
-        &mut self,
-        input: u64,
-        files: impl IntoIterator<Item = WrittenFile>,
-        judged: Vec<JudgedRows>,
-    ) {
-        let files: Vec<WrittenFile> = files.into_iter().collect();
-        self.done.add(input, input + 1);
-        if let Some(keeper) = &self.keeper {
-            let mut inputs = DoneRanges::default();
-            inputs.add(input, input + 1);
-            keeper.add(News {
-                inputs,
-                files: files.clone(),
-                judged: judged.clone(),
-                parts: Vec::new(),
-            });
-        }
-        self.files.extend(files);
-        self.judged.extend(judged);
-    }
-
-    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`).
-    pub(crate) fn add_part(&mut self, part: DonePart, files: Vec<WrittenFile>) {
-        if let Some(keeper) = &self.keeper {
-            keeper.add(News {
-                parts: vec![part.clone()],
-                files: files.clone(),
-                ..News::default()
-            });
-        }
-        self.parts.push(part);
-        self.files.extend(files);
-    }
-
-    /// Files of a job of several stages that nobody told of so far: all rows have come.
-    pub(crate) fn add_rest(&mut self, files: impl IntoIterator<Item = WrittenFile>) {
-        self.files.extend(files);
-    }
-
-    /// How far an earlier run has come, where progress is kept by outputs: in a job of so many stages, or one that has had several.
-    pub(crate) fn outputs_left(&mut self, stages: usize) -> Option<OutputsLeft> {
-        if self.identity.is_none() || !(stages > 1 || self.left.is_by_output()) {
-            return None;
-        }
-        let job = self.job_folder();
-        Some(self.left.outputs_left(&job, stages > 1))
-    }
-
     /// Where files of rows that functions failed for go, if it takes them. `is_apart`: this output is for nothing else.
     pub(crate) fn letters_place(&self, is_apart: bool) -> Option<LettersPlace> {
         if self.far.as_ref().is_some_and(|far| !far.holds_letters) {
@@ -417,73 +323,6 @@ impl FolderOutput {
             tracing::warn!(%error, folder = %self.target.display(), "a commit that failed could not be undone");
         }
         hidden.is_ok()
-    }
-
-    /// The files that are on the disk already.
-    fn end_keeper(&mut self) -> HashSet<String> {
-        let Some(keeper) = self.keeper.take() else {
-            return HashSet::new();
-        };
-        let (book, synced) = keeper.end();
-        self.book = book;
-        synced
-    }
-
-    /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
-    fn leave(&mut self, synced: &HashSet<String>) {
-        let has_progress = self.identity.is_some()
-            && (self.done.count() > 0 || !self.parts.is_empty() || self.has_journals());
-        if !has_progress {
-            return;
-        }
-        match self.keep_done(synced) {
-            // Nobody takes it back.
-            Ok(()) => self.job_file = None,
-            Err(error) => {
-                tracing::warn!(%error, folder = %self.target.display(), "what is done could not be kept");
-            }
-        }
-    }
-
-    fn has_journals(&self) -> bool {
-        let entries = fs::read_dir(self.job_folder());
-        entries.is_ok_and(|entries| {
-            entries
-                .flatten()
-                .any(|entry| super::journal::is_journal(&entry.file_name().to_string_lossy()))
-        })
-    }
-
-    fn keep_done(&mut self, synced: &HashSet<String>) -> io::Result<()> {
-        self.sync_made(synced)?;
-        self.write_done()?;
-        let book = self.book.as_ref().ok_or_else(no_book)?;
-        book.sync(&self.target, &self.prefix)
-    }
-
-    /// Says of all files, which are on the disk, that they are there (`LED-1`); the disk may lose this until the ledger is synced.
-    fn write_done(&mut self) -> io::Result<()> {
-        let all = News {
-            inputs: self.done.clone(),
-            parts: self.parts.clone(),
-            files: self.files.clone(),
-            judged: self.judged.clone(),
-        };
-        let done = super::keeper::done(&self.target, all);
-        self.book
-            .as_mut()
-            .ok_or_else(no_book)?
-            .write(Entry::Done(done))
-    }
-
-    /// Brings to the disk what was made, and the names by which it and the ledger are found.
-    fn sync_made(&self, synced: &HashSet<String>) -> io::Result<()> {
-        // What was written anew is not among them any more, by its length.
-        let all = self.files.iter().chain(&self.letters);
-        let others = all.map(|file| file.unfinished.as_str());
-        let others = others.filter(|path| !synced.contains(*path)).map(Path::new);
-        let (job, [ledgers, target]) = (self.job_folder(), book::folders(&self.target));
-        durable::sync_together(&others.collect::<Vec<_>>(), &[&job, &ledgers, &target])
     }
 
     fn job_folder(&self) -> PathBuf {

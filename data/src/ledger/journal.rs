@@ -107,17 +107,19 @@ pub(crate) struct Salvaged {
 }
 
 /// What the journals of this input are good for by themselves: rows that are all that becomes of rows of the source, none of which are
-/// among those that are done, and the first ones of what becomes of others. `is_free`: whether they are not done.
+/// among those that are done, and the first ones of what becomes of others, where a stage of so many steps makes them again. `is_free`:
+/// whether they are not done.
 pub(super) fn salvage(
     job: &Path,
     number: u64,
+    steps: Option<u32>,
     is_free: impl Fn(&SourceRange) -> bool,
 ) -> Option<Salvaged> {
     let (parts, end) = chain(job, number);
     let (head, _) = read(Path::new(&parts.first()?.path)).ok()?;
     let Some(Spans {
         spans,
-        is_repeatable,
+        steps: made_by,
     }) = head.spans
     else {
         // An input of the source, whose rows it counts.
@@ -130,6 +132,7 @@ pub(super) fn salvage(
             rest: None,
         });
     };
+    let is_repeatable = steps.is_some() && steps == made_by;
     let mut whole = Span::default();
     let mut best = None;
     for span in spans {
@@ -336,7 +339,8 @@ mod tests {
             from,
             to: from + 10,
         };
-        for is_repeatable in [false, true] {
+        for steps in [None, Some(1), Some(2)] {
+            let is_repeatable = steps == Some(2);
             let job = tempfile::tempdir().expect("a temporary folder");
             let path = path_of(job.path(), 1, 7);
             let spans = [0, 10, 20].map(|from| Span {
@@ -345,7 +349,7 @@ mod tests {
             });
             let spans = Spans {
                 spans: spans.to_vec(),
-                is_repeatable,
+                steps: Some(2),
             };
             let mut journal = Journal::begin(&path, 0, Some(spans)).expect("begins");
             for (place, first, count) in [(3, 0, 3), (4, 3, 1), (6, 4, 2), (9, 6, 3)] {
@@ -353,9 +357,9 @@ mod tests {
             }
             let written = fs::read(&path).expect("reads");
             let mut seen = Vec::new();
-            for cut in 0..=written.len() {
+            for cut in (0..written.len()).step_by(31).chain([written.len()]) {
                 fs::write(&path, &written[..cut]).expect("writes");
-                let found = salvage(job.path(), 7, |_| true);
+                let found = salvage(job.path(), 7, steps, |_| true);
                 let rows = found
                     .as_ref()
                     .map_or(Vec::new(), |found| ids_of(&found.parts));
@@ -373,12 +377,15 @@ mod tests {
             let expected: &[(u64, u64)] = if is_repeatable { &all } else { &aligned };
             assert_eq!(seen, expected);
             // What is done is not written a second time.
-            let found = salvage(job.path(), 7, |range| range.from < 10);
+            let found = salvage(job.path(), 7, steps, |range| range.from < 10);
             assert_eq!(
                 found.map(|found| (found.whole.rows, found.rest)),
                 Some((4, None))
             );
-            assert_eq!(salvage(job.path(), 7, |range| range.from >= 10), None);
+            assert_eq!(
+                salvage(job.path(), 7, steps, |range| range.from >= 10),
+                None
+            );
         }
     }
 }

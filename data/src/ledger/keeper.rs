@@ -13,6 +13,7 @@ use super::book::{self, Book};
 use super::durable;
 use super::folder::{from_target, unfinished_folder};
 use super::journal;
+use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Done, Entry, JudgedRows};
 use super::spans::DonePart;
@@ -33,6 +34,7 @@ pub(super) struct News {
     pub(super) files: Vec<WrittenFile>,
     /// What expectations have found in these inputs.
     pub(super) judged: Vec<JudgedRows>,
+    pub(super) left_out: Vec<LeftOut>,
 }
 
 impl News {
@@ -43,6 +45,7 @@ impl News {
         self.parts.extend(more.parts);
         self.files.extend(more.files);
         self.judged.extend(more.judged);
+        self.left_out.extend(more.left_out);
     }
 
     /// The numbers of inputs of the last stage that need no journal any more.
@@ -57,7 +60,18 @@ impl News {
 /// A ledger that is kept.
 pub(super) struct Keeper {
     done: Sender<News>,
-    thread: JoinHandle<(Book, HashSet<String>)>,
+    thread: JoinHandle<KeeperEnd>,
+}
+
+/// What a keeper leaves at its end.
+#[derive(Default)]
+pub(super) struct KeeperEnd {
+    /// The ledger, if it is there still.
+    pub(super) book: Option<Book>,
+    /// Files that are on the disk.
+    pub(super) synced: HashSet<String>,
+    /// What was not said of rows that were left out. All else is said once more by those who end the job.
+    pub(super) left_out: Vec<LeftOut>,
 }
 
 impl Keeper {
@@ -71,11 +85,16 @@ impl Keeper {
             inbox,
             synced: HashSet::new(),
             is_found: false,
+            unsaid: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("aktis-ledger".to_owned());
         let thread = thread.spawn(move || {
             keeping.run();
-            (keeping.book, keeping.synced)
+            KeeperEnd {
+                book: Some(keeping.book),
+                synced: keeping.synced,
+                left_out: keeping.unsaid,
+            }
         })?;
         Ok(Self { done, thread })
     }
@@ -86,13 +105,11 @@ impl Keeper {
         let _ = self.done.send(news);
     }
 
-    /// Ends it: the ledger, if it is there still, and the files that are on the disk.
-    pub(super) fn end(self) -> (Option<Book>, HashSet<String>) {
+    /// Ends it.
+    pub(super) fn end(self) -> KeeperEnd {
         drop(self.done);
-        match self.thread.join() {
-            Ok((book, synced)) => (Some(book), synced),
-            Err(_) => (None, HashSet::new()),
-        }
+        // Without the ledger that a thread had which panicked, nothing more is said.
+        self.thread.join().unwrap_or_default()
     }
 }
 
@@ -104,6 +121,8 @@ struct Keeping {
     synced: HashSet<String>,
     /// The ledger's name is on the disk.
     is_found: bool,
+    /// What was left out, and is not in the ledger for certain.
+    unsaid: Vec<LeftOut>,
 }
 
 impl Keeping {
@@ -111,7 +130,9 @@ impl Keeping {
         let mut rest = 2 * INTERVAL;
         while let Some(group) = self.next_group(rest) {
             let began = Instant::now();
+            let left_out = group.left_out.clone();
             if let Err(error) = self.say_done(group) {
+                self.unsaid.extend(left_out);
                 // The job may end well all the same; if it does not, less of it is kept.
                 tracing::warn!(%error, "what is done is not kept while the job runs");
             }
@@ -120,7 +141,7 @@ impl Keeping {
     }
 
     /// What came within `rest`; `None` at the end, when whatever is left is synced by those who end the job.
-    fn next_group(&self, rest: Duration) -> Option<News> {
+    fn next_group(&mut self, rest: Duration) -> Option<News> {
         let mut group = self.inbox.recv().ok()?;
         let until = Instant::now() + rest;
         loop {
@@ -130,7 +151,10 @@ impl Keeping {
             {
                 Ok(more) => group.add(more),
                 Err(RecvTimeoutError::Timeout) => return Some(group),
-                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.unsaid.extend(group.left_out);
+                    return None;
+                }
             }
         }
     }
@@ -170,5 +194,6 @@ pub(super) fn done(target: &Path, news: News) -> Done {
         files: files.collect(),
         judged: news.judged,
         parts: news.parts,
+        left_out: news.left_out,
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::frames;
+use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::spans::DonePart;
 use crate::wire::spec::WrittenFile;
@@ -100,6 +101,9 @@ pub(super) struct Done {
     /// Of jobs of several stages, in the place of inputs.
     #[prost(message, repeated, tag = "4")]
     pub(super) parts: Vec<DonePart>,
+    /// Rows that were left out of inputs.
+    #[prost(message, repeated, tag = "5")]
+    pub(super) left_out: Vec<LeftOut>,
 }
 
 /// Rows of an input that an expectation has judged.
@@ -159,6 +163,8 @@ pub(super) struct Told {
     /// By input and expectation; the last word counts.
     pub(super) judged: BTreeMap<(u64, u32), JudgedRows>,
     pub(super) parts: Vec<DonePart>,
+    /// By what it is of; the last word counts.
+    pub(super) left_out: BTreeMap<(Option<u64>, u64), LeftOut>,
     pub(super) committing: Option<Committing>,
     pub(super) is_finished: bool,
     /// Bytes that are whole.
@@ -204,6 +210,8 @@ impl Told {
                     self.done.add(range[0], range[1]);
                 }
                 self.parts.extend(done.parts);
+                let left_out = done.left_out.into_iter();
+                self.left_out.extend(left_out.map(|one| (one.key(), one)));
                 let files = done.files.into_iter();
                 self.files
                     .extend(files.map(|file| (file.unfinished.clone(), file)));

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
 
 use super::durable::power;
 use super::record::{LEDGERS, Trait};
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::plan::{Dataset, MapSpec};
+use crate::plan::{Dataset, MapSpec, OnError};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, test_map};
 
@@ -43,6 +44,23 @@ fn run_stages(
     resume: Resume,
     stages: usize,
 ) -> (u64, Result<(), TaskFailure>) {
+    let steps = (0..stages).map(|stage| {
+        let is_last = stage + 1 == stages;
+        let mut spec = test_map(if is_last { function } else { "same" });
+        // Another number of workers makes another stage.
+        spec.compute.max_workers = (stage % 2 == 1).then_some(2);
+        spec
+    });
+    run_steps(folder, &format!("job{function}"), steps.collect(), resume)
+}
+
+/// The same of a job of these steps.
+fn run_steps(
+    folder: &Path,
+    name: &str,
+    steps: Vec<MapSpec>,
+    resume: Resume,
+) -> (u64, Result<(), TaskFailure>) {
     let prepared = prepare(folder, &traits(), resume);
     let (prefix, done) = match prepared.takes_up {
         Some((prefix, done, _)) => (Some(prefix), done),
@@ -52,20 +70,18 @@ fn run_stages(
         traits: traits(),
         takes_up: prefix.is_some(),
     };
-    let prefix = prefix.unwrap_or_else(|| format!("job{function}").replace(' ', ""));
+    let prefix = prefix.unwrap_or_else(|| name.replace(' ', ""));
     let output = ParquetOutput {
         identity: Some(identity),
         ..ParquetOutput::new(folder.display().to_string(), prefix)
     };
     let mut dataset = Dataset::range(ROWS as u64).expect("plans");
-    for stage in 0..stages {
-        let is_last = stage + 1 == stages;
-        let mut spec = MapSpec {
+    let stages = steps.len();
+    for step in steps {
+        let spec = MapSpec {
             batch_rows: Some(2),
-            ..test_map(if is_last { function } else { "same" })
+            ..step
         };
-        // Another number of workers makes another stage.
-        spec.compute.max_workers = (stage % 2 == 1).then_some(2);
         dataset = dataset.map(spec).expect("maps");
     }
     let options = ExecutionOptions {
@@ -80,6 +96,10 @@ fn run_stages(
 }
 
 fn check_whole(folder: &Path) {
+    check_rows(folder, (0..ROWS).collect());
+}
+
+fn check_rows(folder: &Path, wanted: Vec<i64>) {
     let mut names: Vec<String> = fs::read_dir(folder)
         .expect("lists")
         .map(|entry| {
@@ -103,13 +123,17 @@ fn check_whole(folder: &Path) {
         names.iter().all(|name| !name.starts_with(['.', '_'])),
         "{names:?}"
     );
+    let mut ids = ids(&read(folder));
+    ids.sort_unstable();
+    assert_eq!(ids, wanted);
+}
+
+fn read(folder: &Path) -> Vec<RecordBatch> {
     let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
     let pool = Box::new(InProcessPool::of_cpus(1));
     let options = ExecutionOptions::default();
     let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
-    let mut ids = ids(&execution.collect().expect("reads"));
-    ids.sort_unstable();
-    assert_eq!(ids, (0..ROWS).collect::<Vec<_>>());
+    execution.collect().expect("reads")
 }
 
 /// A folder with a job that failed over the row 7, when other inputs were done.
@@ -215,6 +239,43 @@ fn cut_off_anywhere(stages: usize) {
         check_whole(copy.path());
     }
     assert!(most_done > 0);
+}
+
+/// Rows that are put aside are those of a clean run, too, in one stage and in two.
+#[test]
+fn letters_of_a_ledger_that_is_cut_off_anywhere_are_there_once() {
+    for stages in [1, 2] {
+        let steps = |last: &str| {
+            let mut losing = test_map("fail at 7");
+            losing.failures.on_error = Some(OnError::DeadLetter);
+            let mut last = test_map(last);
+            last.compute.max_workers = (stages > 1).then_some(2);
+            vec![losing, last]
+        };
+        let folder = loop {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let run = run_steps(folder.path(), "first", steps("fail at 107"), Resume::Auto);
+            run.1.expect_err("fails");
+            let is_kept = folder.path().join(LEDGERS).is_dir();
+            if is_kept && !told(folder.path()).left_out.is_empty() {
+                break folder;
+            }
+        };
+        let length = fs::metadata(ledger_of(folder.path()))
+            .expect("is there")
+            .len();
+        for cut in (0..length).step_by(length as usize / 12).chain([length]) {
+            let copy = copy(folder.path());
+            let file = fs::File::options().write(true).open(ledger_of(copy.path()));
+            file.expect("opens").set_len(cut).expect("cuts");
+            let run = run_steps(copy.path(), "second", steps("same"), Resume::Auto);
+            run.1.expect("runs");
+            let letters = read(&copy.path().join("_dead_letters"));
+            assert_eq!(letters.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+            fs::remove_dir_all(copy.path().join("_dead_letters")).expect("is there");
+            check_rows(copy.path(), (0..ROWS).filter(|&id| id != 7).collect());
+        }
+    }
 }
 
 /// LED-1 (synced-before-it-counts), SINK-1 (all-or-nothing): at every moment at which the disk took something, also amid the commit.

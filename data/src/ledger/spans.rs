@@ -35,9 +35,9 @@ pub(crate) struct Span {
 pub(crate) struct Spans {
     #[prost(message, repeated, tag = "1")]
     pub(crate) spans: Vec<Span>,
-    /// One function has made them: it makes the rows of a span again from the rows of the source, one after another.
-    #[prost(bool, tag = "2")]
-    pub(crate) is_repeatable: bool,
+    /// If one stage has made them, so many steps of it: they make the rows of a span again, one after another.
+    #[prost(uint32, optional, tag = "2")]
+    pub(crate) steps: Option<u32>,
 }
 
 /// Outputs of which all together are all that becomes of rows of the source: they count if all of them are there.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::JOB_FILE;
 use super::journal::{self, Salvaged};
+use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Begun, JudgedRows, Told};
 use super::spans::{DonePart, SourceRange};
@@ -27,6 +28,8 @@ pub(crate) struct TakenUp {
     pub(crate) judged: Vec<JudgedRows>,
     /// What the files are made of, where they are not those of one input each.
     pub(super) parts: Vec<DonePart>,
+    /// What was left out of rows that are done.
+    pub(super) left_out: Vec<LeftOut>,
     /// Inputs that are not done and have journals.
     pub(crate) journaled: HashSet<u64>,
     /// Some of them are of stages behind the first.
@@ -79,11 +82,20 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
     files.retain(|file| done.contains(file.sequence) || outputs.contains(&file.sequence));
     let judged = told.judged.into_values();
     let judged = judged.filter(|rows| done.contains(rows.input)).collect();
+    let left_out = told.left_out.into_values().filter(|left_out| {
+        let is_of_input = left_out.input.is_none_or(|input| done.contains(input));
+        is_of_input
+            && left_out
+                .output
+                .is_none_or(|output| outputs.contains(&output))
+    });
+    let left_out = left_out.collect();
     let mut taken = TakenUp {
         begun: told.begun,
         done,
         files,
         judged,
+        left_out,
         parts,
         broken,
         ..TakenUp::default()
@@ -135,8 +147,14 @@ impl TakenUp {
         self.has_spans || !self.parts.is_empty()
     }
 
-    /// How far it has come, by rows of the source. Journals that do not count are removed, also where nobody can write what they have.
-    pub(super) fn outputs_left(&mut self, job: &Path, can_write_noted: bool) -> OutputsLeft {
+    /// How far it has come, by rows of the source. Journals that do not count are removed, also where nobody can
+    /// write what they have. `steps`: of the first stage of two.
+    pub(super) fn outputs_left(
+        &mut self,
+        job: &Path,
+        can_write_noted: bool,
+        steps: Option<u32>,
+    ) -> OutputsLeft {
         let mut left = OutputsLeft {
             next_output: self.next_output(),
             ..OutputsLeft::default()
@@ -155,7 +173,7 @@ impl TakenUp {
             let salvaged = if self.broken.contains(&number) || !can_write_noted {
                 None
             } else {
-                journal::salvage(job, number, is_free)
+                journal::salvage(job, number, steps, is_free)
             };
             match salvaged {
                 Some(salvaged) => {

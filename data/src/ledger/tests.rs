@@ -156,6 +156,7 @@ fn commit_that_fails_half_way_is_taken_back() {
                 ..WrittenFile::default()
             }],
             Vec::new(),
+            Vec::new(),
         );
     }
     let failure = open.close(Ok(()), None).expect_err("one file is not there");

@@ -293,7 +293,7 @@ mod tests {
             writer.write(rows(0, 2)).expect("writes");
             let files = writer.finish().expect("finishes");
             assert_eq!(files[0].rows, 2);
-            begun.add(3, files, Vec::new());
+            begun.add(3, files, Vec::new(), Vec::new());
             assert_eq!(visible(folder.path()), Vec::<String>::new());
             assert_eq!(begun.close(outcome, None).is_ok(), is_whole);
             let wanted: &[&str] = if is_whole { &["job_000003.ids"] } else { &[] };

@@ -454,14 +454,18 @@ impl PyPlan {
     }
 
     /// What the job of writing into `sink` is, but for its functions, as names and values; or why it cannot be taken up.
-    #[pyo3(signature = (sink, *, keeps_order))]
+    #[pyo3(signature = (sink, *, keeps_order, failures))]
     fn identity(
         &self,
         sink: &Bound<'_, PyDict>,
         keeps_order: bool,
+        failures: Option<FailureOptions>,
     ) -> PyResult<(Traits, Option<String>)> {
         let sink = read_sink(sink)?;
-        let job = plan_job(&self.dataset, &sink).map_err(|error| plan_error(&error))?;
+        let failures = FailureOptions::policy(failures.as_ref())?;
+        let dataset = self.dataset.with_failures(&failures);
+        let job = dataset.and_then(|dataset| plan_job(&dataset, &sink));
+        let job = job.map_err(|error| plan_error(&error))?;
         let known = job
             .identity(keeps_order)
             .and_then(|traits| Ok((traits, sink.identity()?)));

@@ -28,6 +28,7 @@ use bytes::Bytes;
 
 use crate::executor::core::event::WorkerKey;
 use crate::graph::{Operator, StagePlan};
+use crate::ledger::{LeftOut, LeftOutByStep};
 use crate::operators::failing::letters::decode;
 use crate::plan::FailurePolicy;
 use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
@@ -52,6 +53,10 @@ pub(crate) struct FailedRows {
     /// What notes of this execution begin with.
     note_prefix: String,
     letters: Vec<NewLetters>,
+    /// Whether what was left out is kept for a later run.
+    is_kept: bool,
+    /// What was left out of the input that was used up last.
+    left_out: Vec<LeftOutByStep>,
 }
 
 /// A step that may lose rows, and what it has lost.
@@ -126,7 +131,55 @@ impl FailedRows {
             source_rows,
             note_prefix,
             letters: Vec::new(),
+            is_kept: false,
+            left_out: Vec::new(),
         }
+    }
+
+    /// If what is left out is kept for a later run: what an earlier one has left out of inputs that it used up.
+    pub(crate) fn keep(&mut self, left_out: Option<Vec<LeftOut>>) {
+        let Some(left_out) = left_out else {
+            return;
+        };
+        self.is_kept = true;
+        for left_out in left_out.into_iter().flat_map(|one| one.steps) {
+            let Some((stage, step)) = self.place_of(left_out.step) else {
+                continue;
+            };
+            let known = &mut self.steps[stage][step];
+            known.counts.add(&Counts {
+                rows_in: left_out.rows_in,
+                rows: left_out.rows,
+                batches: left_out.batches,
+            });
+            if !left_out.last.is_empty() {
+                known.last = left_out.last;
+            }
+            let letters = left_out.letters.into_iter().map(|stream| NewLetters {
+                stage,
+                step,
+                operator: known.name.clone(),
+                stream,
+            });
+            self.letters.extend(letters);
+        }
+    }
+
+    /// Which step of which stage has this number, through all stages: machines differ in how many these are.
+    fn place_of(&self, number: u32) -> Option<(usize, usize)> {
+        let mut left = usize::try_from(number).ok()?;
+        for (stage, steps) in self.steps.iter().enumerate() {
+            if left < steps.len() {
+                return Some((stage, left));
+            }
+            left -= steps.len();
+        }
+        None
+    }
+
+    /// What was left out of the input that was just used up, for the ledger.
+    pub(super) fn take_left_out(&mut self) -> Vec<LeftOutByStep> {
+        std::mem::take(&mut self.left_out)
     }
 
     fn is_guarded(&self, stage: usize) -> bool {
@@ -219,11 +272,15 @@ impl FailedRows {
 
     /// The input is used up: what was told of it counts.
     fn end(&mut self, worker: WorkerKey, input: InputKey) {
-        let steps = &mut self.steps[input.0];
         self.under_way.remove(&worker);
         let Some(rows) = self.inputs.remove(&input) else {
             return;
         };
+        if self.is_kept {
+            let before = self.steps[..input.0].iter().map(Vec::len).sum();
+            self.left_out = rows.left_out(&self.steps[input.0], before);
+        }
+        let steps = &mut self.steps[input.0];
         for (step, counts) in rows.counts {
             steps[step as usize].counts.add(&counts);
         }
@@ -286,6 +343,30 @@ impl InputRows {
         let behind = self.counts.iter_mut().filter(|(step, _)| **step > first);
         behind.for_each(|(_, counts)| counts.forget_failures());
         self.letters.retain(|&(step, _)| step <= first);
+    }
+
+    /// What is kept of steps that may lose rows, of which so many come before this stage.
+    fn left_out(&self, steps: &[StepState], before: usize) -> Vec<LeftOutByStep> {
+        let losing = (0..)
+            .zip(steps)
+            .filter(|(_, step)| step.policy.loses_rows());
+        let of_step = |(number, step): (u32, &StepState)| {
+            let counts = self.counts.get(&number).copied().unwrap_or_default();
+            let letters = self.letters.iter().filter(|(step, _)| *step == number);
+            LeftOutByStep {
+                step: u32::try_from(before).unwrap_or(u32::MAX) + number,
+                rows_in: counts.rows_in,
+                rows: counts.rows,
+                batches: counts.batches,
+                last: if counts.rows > 0 {
+                    step.last.clone()
+                } else {
+                    String::new()
+                },
+                letters: letters.map(|(_, stream)| stream.clone()).collect(),
+            }
+        };
+        losing.map(of_step).collect()
     }
 
     fn hear(&mut self, told: &ToldRows) {

@@ -172,10 +172,7 @@ impl<O> Origins<O> {
             }
             _ => Vec::new(),
         };
-        Spans {
-            spans,
-            is_repeatable: input.0 == 1,
-        }
+        Spans { spans, steps: None }
     }
 
     /// A block of an input that goes to the next stage, if there is one, with its rows; `marks`: rows and places, in pairs, from the
@@ -216,6 +213,14 @@ impl<O> Origins<O> {
             self.inputs.remove(&input);
         }
         settled
+    }
+
+    /// The output counts together with all that comes out of the input, which tells no marks and has not ended yet.
+    pub(crate) fn attach(&mut self, input: InputKey, output: O) {
+        if let Some(under_way) = self.inputs.get_mut(&input) {
+            let segment = under_way.open.get_or_insert_with(|| self.segments.begin());
+            self.segments.attach(*segment, output);
+        }
     }
 
     /// An input of the last stage is written. Returns what is whole with that.

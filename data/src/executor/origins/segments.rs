@@ -106,6 +106,12 @@ impl<O> Segments<O> {
         self.count(pieces, Some(output))
     }
 
+    /// The output counts together with the segment, which is not whole yet.
+    pub(super) fn attach(&mut self, key: SegmentKey, output: O) {
+        let component = self.begin_component(Some(output));
+        self.touch(key, component);
+    }
+
     /// What these rows are made of, if nobody else has rows of it.
     pub(super) fn alone(&self, piece: SegmentPiece) -> Option<Vec<SourceRange>> {
         let (made_of, rows) = self.segments.get(&piece.segment)?.whole.as_ref()?;
@@ -129,17 +135,7 @@ impl<O> Segments<O> {
     }
 
     fn count(&mut self, pieces: &[SegmentPiece], output: Option<O>) -> Option<Settled<O>> {
-        let mut component = self.next_component;
-        self.next_component += 1;
-        self.components.insert(
-            component,
-            Component {
-                outputs: output.into_iter().collect(),
-                ranges: Vec::new(),
-                segments: Vec::new(),
-                open: 0,
-            },
-        );
+        let mut component = self.begin_component(output);
         let mut counting = pieces.to_vec();
         while let Some(SegmentPiece { segment: key, rows }) = counting.pop() {
             component = self.touch(key, component);
@@ -169,6 +165,19 @@ impl<O> Segments<O> {
             outputs, ranges, ..
         } = self.components.remove(&component)?;
         Some(Settled { outputs, ranges })
+    }
+
+    fn begin_component(&mut self, output: Option<O>) -> u64 {
+        let number = self.next_component;
+        self.next_component += 1;
+        let component = Component {
+            outputs: output.into_iter().collect(),
+            ranges: Vec::new(),
+            segments: Vec::new(),
+            open: 0,
+        };
+        self.components.insert(number, component);
+        number
     }
 
     /// The segment belongs to the component, and what it belonged to before. Returns the one that both are now.

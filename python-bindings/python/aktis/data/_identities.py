@@ -10,8 +10,6 @@ from . import _failing, _native
 from ._context import DataContext
 from ._fingerprints import Described, fingerprint
 
-#: As the native module says it of a step that says so itself.
-LOSES_ROWS = "functions may leave rows out that they fail for, and which these were is told when all of them have come"
 #: Names and values; jobs are the same if all of them are.
 Traits = list[tuple[str, str]]
 
@@ -20,10 +18,9 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
     """What the job of writing ``plan`` into ``sink`` is; or ``None``, and why it cannot be taken up."""
     if isinstance(plan, _native.Recorder) and plan._waits:
         return None, "it begins with what this process has computed before"
-    if plan.has_functions() and _failing.may_lose_rows(DataContext.get_current()):
-        return None, LOSES_ROWS
-    options = DataContext.get_current().execution_options
-    traits, why = plan.identity(sink, keeps_order=bool(options.preserve_order))
+    context = DataContext.get_current()
+    keeps_order = bool(context.execution_options.preserve_order)
+    traits, why = plan.identity(sink, keeps_order=keeps_order, failures=_failing.job_wide(context))
     if why is not None:
         return None, why
     seen: Counter[str] = Counter()

@@ -1,0 +1,111 @@
+//! The inputs of the stages: how sources are cut, and what an earlier run has left of them.
+
+use super::progress::Progress;
+use super::{ExecuteError, ExecutionOptions, grouping};
+use crate::graph::{JobPlan, StagePlan};
+use crate::ledger::FolderOutput;
+use crate::plan::ComputeKind;
+use crate::sources::{self, RowWork, Split, SplitOptions};
+
+/// What the stages begin with.
+pub(super) struct Inputs {
+    /// Of each stage that has a source, without those that an earlier run has done.
+    pub(super) splits: Vec<Vec<Split>>,
+    /// Of those of the first stage, their places among all, where some were left out.
+    pub(super) places: Vec<u64>,
+    /// Of a job of several stages whose progress is kept.
+    pub(super) progress: Option<Progress>,
+    /// Of all that is read, what an earlier run has done included; `None`: nobody knows.
+    pub(super) rows: Option<u64>,
+}
+
+/// The inputs of each stage that has a source.
+pub(super) fn inputs(
+    job: &JobPlan,
+    workers: &[usize],
+    options: &ExecutionOptions,
+    output: Option<&mut FolderOutput>,
+) -> Result<Inputs, ExecuteError> {
+    // As it was cut then.
+    let known = output.as_ref().and_then(|output| output.left().workers());
+    let known = known.and_then(|workers| usize::try_from(workers).ok());
+    let cut = job.stages.iter().zip(workers);
+    let mut all: Vec<Vec<Split>> = cut
+        .map(|(stage, &workers)| match &stage.group {
+            Some(group) => vec![grouping::split(group)],
+            None => splits(stage, known.unwrap_or(workers), options.parts),
+        })
+        .collect();
+    let rows = rows_of_all(&all);
+    let Some(output) = output else {
+        return Ok(Inputs {
+            rows,
+            splits: all,
+            places: Vec::new(),
+            progress: None,
+        });
+    };
+    let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
+    let inputs = all.first().map_or(0, |splits| splits.len() as u64);
+    output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
+    let left = output.outputs_left(job.stages.len(), Progress::first_steps(job));
+    let progress = left.map(|left| Progress::new(left, job));
+    let done = &output.left().done;
+    let mut places = Vec::new();
+    let rests: Vec<u64> = progress.iter().flat_map(Progress::rests).collect();
+    if let (Some(first), true) = (all.first_mut(), done.count() > 0 || !rests.is_empty()) {
+        let cut = std::mem::take(first);
+        let at = |&place: &u64| Some((cut.get(usize::try_from(place).ok()?)?.clone(), place));
+        let again: Vec<(Split, u64)> = rests.iter().filter_map(at).collect();
+        let left = cut.into_iter().zip(0_u64..);
+        let left = left.filter(|(_, place)| !done.contains(*place));
+        (*first, places) = again.into_iter().chain(left).unzip();
+    }
+    Ok(Inputs {
+        rows,
+        splits: all,
+        places,
+        progress,
+    })
+}
+
+/// The rows of all splits, if each of them tells.
+pub(super) fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
+    let is_known = splits.iter().flatten().all(|split| split.rows > 0);
+    is_known.then(|| splits.iter().flatten().map(|split| split.rows).sum())
+}
+
+/// The rows of the stage's source as inputs.
+pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
+    let options = SplitOptions {
+        parts,
+        workers,
+        batch_rows: stage.batch_rows.map(|rows| rows as u64),
+        window_rows: stage.window_rows as u64,
+        work: row_work(stage),
+    };
+    let Some(plan) = &stage.source else {
+        return Vec::new();
+    };
+    let source = plan.table.as_deref().and_then(sources::of_table);
+    // With filters nobody knows how many rows must be read to find enough.
+    let row_limit = plan.row_limit.filter(|_| plan.filters.is_empty());
+    source.map_or_else(Vec::new, |source| {
+        source.splits(row_limit.unwrap_or(u64::MAX), options)
+    })
+}
+
+pub(super) fn row_work(stage: &StagePlan) -> RowWork {
+    let is_kept = stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu();
+    match (stage.has_map, is_kept) {
+        (false, _) => RowWork::Reading,
+        (true, false) => RowWork::Function,
+        (true, true) => RowWork::Model,
+    }
+}
+
+/// The rows of all splits; sources that do not know say none.
+pub(super) fn known_rows(splits: &[Split]) -> Option<u64> {
+    let rows = splits.iter().map(|split| split.rows).sum();
+    (rows > 0).then_some(rows)
+}
