@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from typing import Any
 
 import aktis
 import aktis.data
@@ -10,6 +11,7 @@ import aktis.testing
 import pytest
 from aktis._session import session
 from aktis.data import ActorPoolStrategy, DataContext
+from aktis.data._stores import requests
 
 DEADLINE_S = 60
 
@@ -38,6 +40,8 @@ def test_workers_are_killed_while_they_work_and_no_row_is_lost():
     killed = [fault.pid for fault in faults.faults if fault.kind == "kill"]
     assert len(set(killed)) == 3
     assert os.getpid() not in killed
+    # 20 batches, and each of those whose call was the end of a worker once more.
+    assert faults.calls >= 23
     assert not any(map(is_running, killed))
 
 
@@ -119,9 +123,38 @@ def test_tasks_are_killed_and_those_that_nobody_tries_again_are_not():
         found = aktis.get([work.remote(n) for n in range(20)], timeout=DEADLINE_S)
         assert [aktis.get(ref) for ref in stream.remote(3)] == [0, 1, 2]
     assert found == list(range(20))
+    assert faults.calls >= 23  # two once more
     assert faults.count("kill") == 2
     assert not any(is_running(fault.pid) for fault in faults.faults if fault.kind == "kill")
     assert {fault.name for fault in faults.faults} <= {"work", "stream"}
+
+
+def test_requests_fail_as_often_as_they_may_and_not_more(tmp_path):
+    from aktis.testing._chaos.faults import Faults
+
+    made = []
+    plan = {"seed": 5, "kill_workers": 0, "slow": 0.0, "errors": 1.0, "calls": None, "folder": str(tmp_path)}
+    faulty = Faults(plan).request(lambda: made.append(1) or "answer", "read s3://bucket/a")
+    outcomes = []
+    for _ in range(9):
+        try:
+            outcomes.append(faulty())
+        except ConnectionResetError:
+            outcomes.append("failed")
+    assert outcomes == ["failed", "failed", "answer"] * 3
+    # Some of those that failed had reached the store.
+    assert 3 < len(made) < 9
+
+
+def test_no_work_is_the_end_of_two_workers(tmp_path):
+    from aktis.testing._chaos.faults import Faults
+
+    plan = {"seed": 5, "kill_workers": 2, "slow": 0.0, "errors": 0.0, "calls": 1, "folder": str(tmp_path)}
+    here, there = Faults(plan), Faults(plan)  # as two processes
+    assert here.death_for(1, "f", lambda: "rows 0 to 9") in ("before", "after")
+    assert there.death_for(2, "f", lambda: "rows 0 to 9") is None
+    assert there.death_for(3, "f", lambda: "rows 10 to 19") in ("before", "after")
+    assert here.death_for(4, "f", lambda: "rows 20 to 29") is None
 
 
 def test_nothing_is_left_of_it():
@@ -133,6 +166,8 @@ def test_nothing_is_left_of_it():
         raise ZeroDivisionError
     assert DataContext.get_current().max_worker_deaths_per_input == deaths
     assert not list(folder.glob("chaos*"))
+    assert requests.around is None
+    assert session.instead_of is None
     doubled().take_all()
     assert (faults.calls, faults.faults) == (0, [])
 
@@ -144,7 +179,8 @@ def test_too_few_calls_are_told_of(caplog):
 
 
 def test_mistakes_are_named():
-    for wrong in ({"kill_workers": -1}, {"slow": 2}, {"errors": "x"}, {"seed": 1.5}):
+    mistakes: list[dict[str, Any]] = [{"kill_workers": -1}, {"slow": 2}, {"errors": "x"}, {"seed": 1.5}]
+    for wrong in mistakes:
         with pytest.raises(ValueError, match=rf"chaos\({next(iter(wrong))}="), aktis.testing.chaos(**wrong):
             pass
     with aktis.testing.chaos(), pytest.raises(RuntimeError, match="already"), aktis.testing.chaos():

@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from typing import Any
 from unittest import mock
 
 import aktis
@@ -359,8 +360,11 @@ def where_code_runs():
 @scenario
 def mistakes():
     found = []
-    for wrong in (lambda: Counter.remote().nope, lambda: aktis.get(3), lambda: aktis.put(aktis.put(1)), lambda: Counter.remote(1, 2),
-                  lambda: aktis.wait([aktis.put(1)] * 2 + [5]), lambda: aktis.put(1) + 1, lambda: get(pid.remote(5))):  # fmt: skip
+    anything: Any = aktis
+    counters: Any = Counter
+    task: Any = pid
+    for wrong in (lambda: counters.remote().nope, lambda: anything.get(3), lambda: anything.put(aktis.put(1)), lambda: counters.remote(1, 2),
+                  lambda: anything.wait([aktis.put(1)] * 2 + [5]), lambda: anything.put(1) + 1, lambda: get(task.remote(5))):  # fmt: skip
         with pytest.raises(Exception) as caught:
             wrong()
         found.append((type(caught.value).__name__, plain(str(caught.value))))

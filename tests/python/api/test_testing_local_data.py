@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+from typing import Any
 from unittest import mock
 
 import aktis
@@ -36,6 +37,10 @@ def numbers(rows=20):
 def together():
     """Rows in one input: which batch fails first does not depend on who is faster."""
     return aktis.data.range(20, override_num_blocks=1)
+
+
+#: What no checker lets pass.
+five: Any = lambda batch: 5
 
 
 class Broken:
@@ -114,7 +119,7 @@ SCENARIOS = {
         sorted((dead["row"]["id"], dead["error"], dead["operator"]) for dead in ds.dead_letters().take_all()),
     ),
     "too many errors": lambda _: numbers().map(odd_fails, on_error="skip", max_errors=1).take_all(),
-    "a wrong output": lambda _: together().map_batches(lambda batch: 5).take_all(),
+    "a wrong output": lambda _: together().map_batches(five).take_all(),
     "a column that is not there": lambda _: together().map(lambda row: {"n": row["nope"]}).take_all(),
     "an infeasible function": lambda _: numbers().map(lambda row: row, resources={"licence": 1}).take_all(),
     "an expression": lambda _: numbers().with_column("n", aktis.data.expressions.col("id") * 2).sum("n"),
@@ -234,7 +239,7 @@ def test_a_sink_of_ones_own_is_the_one_of_the_test(local):
 
 
 def test_who_stops_taking_rows_leaves_no_thread_of_the_engine(local):
-    taken = iter(numbers(10_000).map(lambda row: row).iter_rows())
+    taken: Any = iter(numbers(10_000).map(lambda row: row).iter_rows())
     next(taken)
     taken.close()
     assert numbers(3).map(lambda row: row).count() == 3

@@ -56,7 +56,8 @@ def aktis_session(request: pytest.FixtureRequest) -> Iterator[Any]:
         )
     _leaks.begin()
     before = _leaks.Machine.now()
-    yield aktis.init(**{"num_cpus": 2, "log_to_driver": False, **arguments})
+    options: dict[str, Any] = {"num_cpus": 2, "log_to_driver": False, **arguments}
+    yield aktis.init(**options)
     is_asked = not request.node.stash.get(_has_failed, False)
     left = _leaks.in_session(may_leave) if is_asked and aktis.is_initialized() else []
     if not is_asked or "references" in may_leave:
