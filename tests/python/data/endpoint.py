@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import http.server
+import io
 import json
 import ssl
 import threading
@@ -15,7 +16,8 @@ SILENCE_S = 120
 class Endpoint(http.server.ThreadingHTTPServer):
     """What a payload's ``do`` says, try by try, is done to it; after that, or without it, it is answered.
 
-    A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``drop``, ``bye``, ``drip``, ``hang``, ``html``, ``meet N``.
+    A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``cut``, ``drop``, ``bye``,
+    ``drip``, ``hang``, ``hints``, ``more``, ``html``, ``meet N``.
     """
 
     daemon_threads = True
@@ -87,6 +89,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b'{"choices": [')
             self.close_connection = True
+        elif name == "cut":
+            # Torn too, and its end is only that of the connection.
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+        elif name == "hints":
+            # An answer that comes later, and what comes before it.
+            for status in ("102 Processing", "103 Early Hints", "100 Continue", "103 Early Hints"):
+                self.wfile.write(f"HTTP/1.1 {status}\r\nLink: </style.css>\r\n\r\n".encode())
+            self.answer("200", payload)
+        elif name == "more":
+            # Behind its answer comes another one, which nobody has asked for: at once, and longer than what one read gets.
+            connection, self.wfile = self.wfile, io.BytesIO()
+            self.answer("200", payload)
+            self.say(200, {}, self.text(200, {"messages": [{"content": "of nobody " * 10_000}]}))
+            told, self.wfile = self.wfile.getvalue(), connection
+            self.wfile.write(told)
         elif name == "bye":
             # The connection is closed, and nothing said that it would be.
             self.answer("200", payload)

@@ -1,11 +1,11 @@
 """vLLM's engine over rows: stages, order, room, errors of rows and of the engine. The engine is a stand-in with vLLM's signatures."""
 
-import json
 import pathlib
 from typing import Any
 
 import aktis.data
 import numpy
+import pyarrow
 import pytest
 from aktis.data._fingerprints import fingerprint
 from aktis.data.llm import ChatTemplateStageConfig, build_processor, vLLMEngineProcessorConfig
@@ -162,12 +162,44 @@ def test_parameters_of_rows_reach_the_engine():
     assert all("FINAL_ONLY" in row["params"] for row in rows)
 
 
-def test_several_texts_and_probabilities_come_out():
-    rows = made(["ab"], {"n": 2, "logprobs": 1}, postprocess=lambda row: {
-        "texts": row["generated_texts"], "first": json.dumps(row["logprobs"][0]),
-    }).take_all()  # fmt: skip
-    assert list(rows[0]["texts"]) == ["ba", "ba"]
-    assert json.loads(rows[0]["first"]) == {"98": {"logprob": -0.5, "rank": 1, "decoded_token": "b"}}
+def test_several_texts_and_probabilities_are_columns():
+    rows = made(["ab", "c"], {"n": 2, "logprobs": 1, "prompt_logprobs": 1}, postprocess=lambda row: row).take_all()
+    assert list(rows[0]["generated_texts"]) == ["ba", "ba"]
+
+    def told(token):
+        return [{"token_id": ord(token), "logprob": -0.5, "rank": 1, "decoded_token": token}]
+
+    assert [list(each) for each in rows[0]["logprobs"]] == [told("b"), told("a")]
+    # Nothing goes before the first token of a prompt.
+    assert [each and list(each) for each in rows[0]["prompt_logprobs"]] == [None, told("b")]
+    assert list(rows[1]["prompt_logprobs"]) == [None]
+
+
+ORDINARY = {
+    "large_string": pyarrow.array(["a", "b"], pyarrow.large_string()),
+    "large_binary": pyarrow.array([b"a", b"b"], pyarrow.large_binary()),
+    "list": pyarrow.array([[1], [2, 3]]),
+    "fixed_list": pyarrow.array([[1.0, 2.0], None], pyarrow.list_(pyarrow.float32(), 2)),
+    "dictionary": pyarrow.array(["a", "b"]).dictionary_encode(),
+    "map": pyarrow.array([[("a", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+    "nothing": pyarrow.array([None, None], pyarrow.int32()),
+    "struct": pyarrow.array([{"a": 1}, {"a": None}]),
+}
+
+
+def test_columns_of_all_kinds_go_through_the_stages_of_texts():
+    processor = build_processor(
+        vLLMEngineProcessorConfig(model_source="m"),
+        preprocess=lambda row: {"messages": [{"role": "user", "content": "q"}], "sampling_params": {}},
+    )
+    table = pyarrow.table(ORDINARY)
+    # Blocks and batches of several chunks, too.
+    ds = processor(aktis.data.from_arrow(pyarrow.concat_tables([table, table])))
+    rows = ds.take_all()
+    assert [row["generated_text"] for row in rows] == [">tnatsissa<q>res"] * 4
+    assert [(row["large_string"], row["dictionary"], row["nothing"], list(row["list"])) for row in rows[2:]] == [
+        ("a", "a", None, [1]), ("b", "b", None, [2, 3]),
+    ]  # fmt: skip
 
 
 def test_embeddings_are_numbers():

@@ -58,6 +58,18 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure(server)
     assert len(asked(server, [["bye"]] * 5, batch_size=1, max_retries=0).take_all()) == 5
 
 
+def test_interim_answers_are_not_taken_for_the_answer(server):
+    # One connection: an answer that were left on it would be that of the next row.
+    ds = asked(server, [[], ["hints"], [], ["hints"], []], batch_size=1, max_retries=0)
+    assert [row["said"] for row in ds.take_all()] == [f"ROW {i}" for i in range(5)]
+
+
+def test_what_a_server_sends_behind_its_answer_is_the_answer_to_nothing(server):
+    ds = asked(server, [[], ["more"], [], ["more"], []], batch_size=1, max_retries=1)
+    assert [row["said"] for row in ds.take_all()] == [f"ROW {i}" for i in range(5)]
+    assert len(server.seen) == 5
+
+
 def test_what_passes_is_tried_again(server):
     words = [["429"], ["500", "502", "503"], ["529"], ["408"], ["torn"], ["drop"], ["torn", "drop", "504"]]
     assert [row["id"] for row in asked(server, words).take_all()] == list(range(len(words)))
@@ -244,6 +256,13 @@ def test_payloads_may_have_any_shape_and_are_sent_as_they_are(server):
     assert [payload for _, payload, _ in server.seen] == [
         {"n": 0.5, "list": [0, 1, 2], "date": "2026-01-02"}, payloads[1], payloads[2],
     ]  # fmt: skip
+
+
+def test_dicts_with_a_text_as_content_are_json(server):
+    payload = {"document": {"type": "PLAIN_TEXT", "content": "a text"}, "message": {"role": "user", "content": "b"}}
+    processor = build_processor(HttpRequestProcessorConfig(url=server.url), preprocess=lambda row: {"payload": payload})
+    assert len(processor(aktis.data.range(1)).take_all()) == 1
+    assert server.seen[0][1] == payload
 
 
 def test_files_are_sent_as_a_form(server):

@@ -5,6 +5,8 @@
 >>> body, kind = encoded({"model": "whisper", "file": {"content": b"RIFF", "filename": "a.wav"}})
 >>> kind.partition("=")[0], body.count(b"Content-Disposition"), b'name="file"; filename="a.wav"' in body
 ('multipart/form-data; boundary', 2, True)
+>>> encoded({"document": {"type": "PLAIN_TEXT", "content": "a text"}})[1]
+'application/json'
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ def _plain(value: Any) -> Any:
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, (bytes, bytearray)) or isinstance(value, Mapping) and "content" in value
+    if isinstance(value, Mapping):
+        # A message or a document in JSON has a text as its content, and no file's name.
+        return "content" in value and ("filename" in value or isinstance(value["content"], (bytes, bytearray)))
+    return isinstance(value, (bytes, bytearray))
 
 
 def _form(payload: Mapping[str, Any], boundary: str) -> Iterator[bytes]:
     for name, value in payload.items():
         told, kind = "", None
-        if isinstance(value, Mapping) and "content" in value:
+        if isinstance(value, Mapping) and _is_file(value):
             told, kind = f'; filename="{_quoted(value.get("filename") or name)}"', value.get("content_type")
             value = value["content"]
         elif isinstance(value, (bytes, bytearray)):

@@ -87,8 +87,8 @@ class HttpRequestProcessorConfig(ProcessorConfig):
 
     Args:
         url: Where requests are sent.
-        headers: Headers of each request. A payload with bytes, or dicts with ``content``, is sent as a form (``multipart/form-data``),
-            others as JSON.
+        headers: Headers of each request. A payload with files is sent as a form (``multipart/form-data``), others as JSON. Files are
+            bytes, and dicts whose ``content`` is bytes or has a ``filename`` beside it.
         api_key: Sent as ``Authorization: Bearer ...``. It is in no message.
         api_key_env: The environment variable of this process that has it.
         batch_size: Requests that each worker has under way.

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import http.client
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -60,7 +61,7 @@ class Connections:
             TimeoutError: There was none in time.
             OSError, http.client.HTTPException: There was no connection, or it broke off.
         """
-        exchange = _Exchange(self._idle.pop() if self._idle else None, self._connection)
+        exchange = _Exchange(self._unused(), self._connection)
         answering = self._threads.submit(lambda: exchange.run(self._target, body, {**headers, **self._for_proxy}))
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -71,6 +72,15 @@ class Connections:
         if connection is not None:
             self._idle.append(connection)
         return answer
+
+    def _unused(self) -> http.client.HTTPConnection | None:
+        """A connection of those that nobody uses."""
+        while self._idle:
+            connection = self._idle.pop()
+            if _is_silent(connection.sock):
+                return connection
+            connection.close()
+        return None
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = (self._proxy.host, self._proxy.port) if self._proxy else (self._host, self._port)
@@ -115,7 +125,7 @@ class _Exchange:
             if self._is_ended:
                 raise ConnectionAbortedError("nobody waits for the answer any more")
             connection.request("POST", target, body, dict(headers))
-            response = connection.getresponse()
+            response = _final(connection.getresponse())
             answer = Answer(response.status, response.reason, _headers_of(response), _body_of(response))
         except BaseException:
             connection.close()
@@ -133,6 +143,26 @@ class _Exchange:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+def _is_silent(sock: Any) -> bool:
+    """Whether nothing has come on a connection since its last answer: neither its end nor bytes that the next request has not asked for."""
+    if sock is None or isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _final(response: Any) -> http.client.HTTPResponse:
+    """The response when its status is that of the answer; those of 1xx come before it, and `http.client` knows only one of them."""
+    while 100 <= response.status < 200:
+        if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise http.client.HTTPException("the server answers in another protocol (101), which nobody asked for")
+        # Without headers it reads on where it is.
+        response.headers = response.msg = None
+        response.begin()
+    return response
 
 
 def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:

@@ -161,7 +161,10 @@ class TextStages:
     def __call__(self, batch: Any) -> Any:
         from aktis.data import _batches
 
-        rows = _batches.rows_of(batch)
+        own = type(self).__name__
+        # One batch of the table: columns that stay become what they were.
+        given = _batches.to_arrow(batch, own)
+        rows = _batches.rows_of(given)
         data = [self._ends.opened(row, self._first) for row in rows]
         # A tokenizer may have no answer to no question.
         for name, step, required in self._steps if rows else ():
@@ -170,7 +173,7 @@ class TextStages:
             for each, added in zip(data, step.work(data), strict=True):
                 each.update(added)
         closed = [self._ends.closed(row, each) for row, each in zip(rows, data, strict=True)]
-        return _batches.rows_to_arrow(closed, type(self).__name__, batch)
+        return _batches.rows_to_arrow(closed, own, given)
 
 
 class UsersStep:

@@ -197,10 +197,12 @@ def _prompted(output: Any) -> dict[str, Any]:
 
 
 def _probabilities(positions: Any) -> Any:
-    """For each token a dict from candidates, by their numbers, to what is known of them."""
+    """For each token its candidates, as a column can have them: vLLM's dicts have numbers for keys."""
     if positions is None:
         return None
     return [
-        None if position is None else {token: dataclasses.asdict(each) for token, each in position.items()}
+        None
+        if position is None
+        else [{"token_id": token, **dataclasses.asdict(each)} for token, each in position.items()]
         for position in positions
     ]

@@ -68,7 +68,8 @@ class AsyncLLM:
         reason = "stop" if len(made) == len(said) else "length"
         outputs = [CompletionOutput(i, text, made, None, likely, reason) for i in range(sampling_params.n)]
         yield RequestOutput(request_id, None, tokens, None, [], False)
-        yield RequestOutput(request_id, None, tokens, None, outputs, True)
+        asked = [None, *({token: Logprob(-0.5, 1, chr(token))} for token in tokens[1:])]
+        yield RequestOutput(request_id, None, tokens, asked if sampling_params.prompt_logprobs else None, outputs, True)
 
     async def encode(
         self,
