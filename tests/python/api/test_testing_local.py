@@ -509,8 +509,9 @@ def test_a_call_that_waits_for_its_caller_is_told_of(local, monkeypatch, caplog)
 
 
 def test_local_mode_of_init_says_what_there_is_instead():
+    begin: Any = aktis.init
     with pytest.raises(RuntimeError, match=r"aktis\.testing\.local\(\)"):
-        aktis.init(local_mode=True)
+        begin(local_mode=True)
 
 
 def test_there_is_one_at_a_time_and_quantities_make_sense(local):

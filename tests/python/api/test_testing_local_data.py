@@ -122,6 +122,8 @@ SCENARIOS = {
     "a wrong output": lambda _: together().map_batches(five).take_all(),
     "a column that is not there": lambda _: together().map(lambda row: {"n": row["nope"]}).take_all(),
     "an infeasible function": lambda _: numbers().map(lambda row: row, resources={"licence": 1}).take_all(),
+    "a rate limit": lambda _: together().map(lambda row: row, rate_limit=5000).take_all(),
+    "a rate limit of batches": lambda _: together().map_batches(later, rate_limit=100, batch_size=5).take_all(),
     "an expression": lambda _: numbers().with_column("n", aktis.data.expressions.col("id") * 2).sum("n"),
 }  # fmt: skip
 #: What says how it is with workers or here, or how far the run has come.

@@ -56,10 +56,10 @@ class Actor:
         args, kwargs = self._given
         making = Call(f"{self.class_name}.__init__", args, kwargs, {"resources": self.resources}, actor=self, retries=0)
         self._is_being_made = True
-        for cell in making._inputs:
+        for cell in making.inputs:
             self._runtime.wait_for([cell], None)
         try:
-            failed = next((cell.failure for cell in making._inputs if cell.failure is not None), None)
+            failed = next((cell.failure for cell in making.inputs if cell.failure is not None), None)
             if failed is not None:
                 raise failed.raised()
             with running(making):

@@ -55,7 +55,7 @@ class Call:
         self.interrupt: Callable[[], None] | None = None
         self.on_end: Callable[[], None] = lambda: None
         given = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, _aktis.ObjectRef)]
-        self._inputs = [cell_of(ref) for ref in given]
+        self.inputs = [cell_of(ref) for ref in given]
         self._given = carrying.carry((args, kwargs))
         self._retries_left = _RETRIES if retries is None else retries
         types = options.get("retry_exception_types") or b""
@@ -75,9 +75,9 @@ class Call:
 
     def when_ready(self, begin: Callable[[], None], begin_later: Callable[[], None]) -> None:
         """Calls ``begin`` if the inputs are there; otherwise ``begin_later`` when they are, from whichever thread."""
-        for cell in self._inputs:
+        for cell in self.inputs:
             urge(cell)
-        waiting = [cell for cell in self._inputs if not cell.is_ready]
+        waiting = [cell for cell in self.inputs if not cell.is_ready]
         if not waiting:
             begin()
             return
@@ -91,7 +91,7 @@ class Call:
 
     def has_inputs(self) -> bool:
         """Whether all inputs are there."""
-        return all(cell.is_ready for cell in self._inputs)
+        return all(cell.is_ready for cell in self.inputs)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the function is called with: copies, and values in the place of references."""
@@ -100,7 +100,7 @@ class Call:
 
     def may_begin(self) -> bool:
         """Whether it is to run at all; if not, it is answered."""
-        failed = next((cell.failure for cell in self._inputs if cell.failure is not None), None)
+        failed = next((cell.failure for cell in self.inputs if cell.failure is not None), None)
         if self.is_cancelled:
             failed = self._cancelled()
         if failed is not None:

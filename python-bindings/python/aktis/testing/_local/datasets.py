@@ -9,6 +9,7 @@ So a function runs in the thread of the test, with its debugger, its connections
 
 from __future__ import annotations
 
+import inspect
 import queue
 import threading
 import time
@@ -211,36 +212,18 @@ class LocalFunction:
         self._loaded: LoadedFunction = (
             _on_a_thread(definition) if definition["is_async"] else questions.ask(lambda: LoadedFunction(definition))
         )
-        self.name = self._loaded.name
-        self.calls_ahead = self._loaded.calls_ahead
-        self.is_lazy = self._loaded.is_lazy
-        self.has_turns = self._loaded.has_turns
-
-    def begin(self, batch: Any) -> None:
-        """As :meth:`LoadedFunction.begin`."""
-        self._questions.ask(lambda: self._loaded.begin(batch))
-
-    def next_output(self) -> Any:
-        """As :meth:`LoadedFunction.next_output`."""
-        return self._questions.ask(self._loaded.next_output)
 
     def forget_calls(self) -> None:
         """As :meth:`LoadedFunction.forget_calls`, if anybody is left to be told."""
         if not self._questions.is_closed:
             self._questions.ask(self._loaded.forget_calls)
 
-    def catch_rows(self) -> None:
-        """As :meth:`LoadedFunction.catch_rows`."""
-        self._questions.ask(self._loaded.catch_rows)
-
-    def take_waited_s(self) -> float:
-        """As :meth:`LoadedFunction.take_waited_s`."""
-        waited: float = self._questions.ask(self._loaded.take_waited_s)
-        return waited
-
-    def take_failed(self) -> Any:
-        """As :meth:`LoadedFunction.take_failed`."""
-        return self._questions.ask(self._loaded.take_failed)
+    def __getattr__(self, name: str) -> Any:
+        """What the native worker asks of a loaded function, whatever that is."""
+        found = getattr(self._loaded, name)
+        if not inspect.ismethod(found):
+            return found
+        return lambda *args: self._questions.ask(lambda: found(*args))
 
 
 def _on_a_thread(definition: dict[str, Any]) -> LoadedFunction:

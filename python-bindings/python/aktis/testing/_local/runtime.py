@@ -141,7 +141,7 @@ class LocalRuntime:
             raise RuntimeError(_deadlock(call.name))
 
     def cancel(self, target: Any, force: bool, recursive: bool) -> None:
-        call = target._stream._call if type(target) is LocalGenerator else cell_of(target).owner
+        call = target._stream.call if type(target) is LocalGenerator else cell_of(target).owner
         if not isinstance(call, Call):
             return
         if force and call.actor is not None:

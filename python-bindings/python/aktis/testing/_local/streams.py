@@ -93,7 +93,7 @@ class Stream:
     def __init__(self, name: str, task: bytes, call: object, window: int | None):
         self.name = name
         self.task = task
-        self._call = call
+        self.call = call
         self._window = window
         #: Makes one more item, or ends the stream; ``None``: others do.
         self.advance: Callable[[], None] | None = None
@@ -106,7 +106,7 @@ class Stream:
         self._add()
 
     def _add(self) -> None:
-        self._cells.append(Cell(self.name, self._call, self._one_more))
+        self._cells.append(Cell(self.name, self.call, self._one_more))
 
     def _one_more(self) -> None:
         if self.advance is not None:
