@@ -3,14 +3,12 @@
 import os
 import random
 import signal
-import struct
-import subprocess
-import sys
 import time
 
 import aktis.data
 import pytest
-from waiting import DEADLINE_S
+
+from .unfinished_jobs import finish, hidden, kill_when, start, tells
 
 #: The job of a process of its own: each function notes its calls, and the model takes its time.
 JOB = """
@@ -34,7 +32,8 @@ def halves(batch):
 
 class Model:
     def __call__(self, batch):
-        time.sleep(0.01)
+        # So long that the ledger tells something before all is done: it does so after a second.
+        time.sleep(0.03 if kind in ("three", "large") else 0.01)
         note("model", batch)
         return {"id": batch["id"], "twice": batch["id"] * 2}
 
@@ -72,18 +71,7 @@ def run(tmp_path, noted, kind, rows):
     """Starts the job."""
     script = tmp_path / "job.py"
     script.write_text(JOB)
-    command = [sys.executable, script, noted, tmp_path / "out", kind, str(rows)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def kill_after(job, noted, count):
-    """Kills the driver when the model was called so many times."""
-    deadline = time.monotonic() + DEADLINE_S
-    while len(calls(noted, "model")) < count and job.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    job.kill()
-    job.communicate()
+    return start(script, noted, tmp_path / "out", kind, rows)
 
 
 def ids(out):
@@ -92,22 +80,13 @@ def ids(out):
     return sorted(row["id"] for row in rows)
 
 
-def hidden(out):
-    return [path.name for path in out.iterdir() if path.name[0] in "._"]
-
-
-def finish(job):
-    _, err = job.communicate(timeout=DEADLINE_S)
-    assert job.returncode == 0, err
-    return err
-
-
 def test_killed_driver_is_taken_up_and_the_model_is_called_for_what_is_left(tmp_path, noted):
     rng, kind = random.Random(5), "generator"
     rows, kills = 3000, 2
     for _ in range(kills):
         job = run(tmp_path, noted, kind, rows)
-        kill_after(job, noted, len(calls(noted, "model")) + rng.randrange(80, 120))
+        enough = len(calls(noted, "model")) + rng.randrange(80, 120)
+        kill_when(job, lambda enough=enough: len(calls(noted, "model")) >= enough)
     assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows))
     assert ids(tmp_path / "out") == list(range(rows))
     assert hidden(tmp_path / "out") == []
@@ -116,24 +95,11 @@ def test_killed_driver_is_taken_up_and_the_model_is_called_for_what_is_left(tmp_
     assert again <= kills * 2 * (10 + 1 + 5), f"{again} calls were made again"
 
 
-def told(out):
-    """Whether the ledger says that something is done."""
-    ledgers = list(out.glob("_aktis/*.ledger"))
-    data = ledgers[0].read_bytes() if ledgers else b""
-    first = 8 + struct.unpack("<I", data[:4])[0] if data else 0
-    return len(data) > first
-
-
 @pytest.mark.parametrize("kind", ["three", "large"])
 def test_what_is_in_files_is_not_made_again_whichever_stage_is_slow(kind, tmp_path, noted):
-    rows, out = 2000, tmp_path / "out"
+    rows, out = 1500, tmp_path / "out"
     job = run(tmp_path, noted, kind, rows)
-    deadline = time.monotonic() + DEADLINE_S
-    while not told(out) and job.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    job.kill()
-    job.communicate()
+    kill_when(job, lambda: tells(out))
     before = len(calls(noted, "model"))
     assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows))
     assert ids(out) == list(range(rows))
