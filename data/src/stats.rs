@@ -36,6 +36,46 @@ pub struct OperatorStats {
     pub cache_hits: u64,
     /// See `cache_hits`.
     pub cache_misses: u64,
+    /// Of each kind of device, where the size of batches was to be found: what was.
+    pub chosen: Vec<ChosenBatch>,
+}
+
+/// The size of batches that was found for one kind of device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChosenBatch {
+    /// For people.
+    pub device: String,
+    /// Rows.
+    pub rows: u64,
+    /// Whether no other size is tried.
+    pub is_settled: bool,
+    /// The smallest size that did not fit into memory.
+    pub too_large: Option<u64>,
+    /// Calls that ran out of memory, and were made again with fewer rows.
+    pub out_of_memory: u64,
+    /// Sizes that were tried, and the nanoseconds of the fastest call of each.
+    pub tried: Vec<(u64, u64)>,
+}
+
+impl ChosenBatch {
+    fn to_text(&self) -> String {
+        let Self { rows, device, .. } = self;
+        let how = if self.is_settled {
+            "chosen"
+        } else {
+            "tried last"
+        };
+        let mut text = format!("    batches of {rows} rows {how} for {device}");
+        if let Some(too_large) = self.too_large {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "; {too_large} did not fit into memory ({} calls were made again with fewer)",
+                self.out_of_memory
+            );
+        }
+        text
+    }
 }
 
 /// What was found of an expectation.
@@ -280,6 +320,9 @@ impl ExecutionStats {
                         "    {} rows failed and were left out",
                         operator.rows_failed
                     );
+                }
+                for chosen in &operator.chosen {
+                    let _ = writeln!(text, "{}", chosen.to_text());
                 }
                 if let Some(expectation) = &operator.expectation {
                     let _ = writeln!(text, "    {}", expectation.to_text());

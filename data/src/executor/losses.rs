@@ -7,6 +7,7 @@ use prost::Message;
 use super::failed_rows::Death;
 use super::main_loop::ExecutionLoop;
 use crate::executor::core::event::{BlockKey, Event, WorkerKey};
+use crate::operators::failing::letters::class_and_message;
 use crate::wire::failing::NotedCall;
 
 impl ExecutionLoop {
@@ -38,7 +39,20 @@ impl ExecutionLoop {
             worker,
             failure,
             is_explained,
+            at: self.began.elapsed(),
         })
+    }
+
+    /// A worker could not make its functions ready.
+    pub(super) fn not_ready(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
+        if !may_pass(&failure) {
+            return self.failed(worker, failure);
+        }
+        let stage = self.stage_of.remove(&worker)?;
+        self.pool.stop_worker(worker);
+        let name = &self.stages[stage].spec.name;
+        tracing::warn!(stage = name, %failure, "a function could not be made ready");
+        Some(Event::ConstructorFailed { worker, failure })
     }
 
     /// What the worker has died of, by the note that it may have left.
@@ -117,6 +131,29 @@ pub(super) fn is_loss(code: ErrorCode) -> bool {
         code,
         ErrorCode::ObjectLost | ErrorCode::ReconstructionFailed | ErrorCode::OwnerDied
     )
+}
+
+/// Whether a constructor that failed so may do better another time, in another process. What is wrong with the code, or with a name
+/// of a file in it, stays wrong.
+fn may_pass(failure: &TaskFailure) -> bool {
+    const STAYS: [&str; 14] = [
+        "TypeError",
+        "NameError",
+        "UnboundLocalError",
+        "AttributeError",
+        "SyntaxError",
+        "IndentationError",
+        "ImportError",
+        "ModuleNotFoundError",
+        "NotImplementedError",
+        "AssertionError",
+        "FileNotFoundError",
+        "NotADirectoryError",
+        "IsADirectoryError",
+        "PermissionError",
+    ];
+    let (class, _) = class_and_message(failure);
+    failure.code == ErrorCode::Application && !STAYS.contains(&class)
 }
 
 /// Whether the worker's process, and not what it ran, has failed.

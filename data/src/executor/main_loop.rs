@@ -16,6 +16,7 @@ use super::expectations::Expectations;
 use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::progress::{Progress, Working};
+use super::sizes::BatchSizes;
 use super::watch::NodeWatch;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
@@ -92,6 +93,9 @@ pub(crate) struct ExecutionLoop {
     pub(crate) failed_rows: FailedRows,
     /// What is expected of rows.
     pub(crate) expectations: Expectations,
+    pub(crate) began: Instant,
+    /// What was found of the sizes of batches.
+    pub(crate) sizes: BatchSizes,
     /// What was put aside of them.
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
     /// Where they go, if not beside the output.
@@ -221,6 +225,7 @@ impl ExecutionLoop {
             None => outcome,
         };
         let outcome = self.close_letters(outcome);
+        self.sizes.remember();
         self.publish(true);
         {
             let mut stats = self.stats.lock();
@@ -267,9 +272,8 @@ impl ExecutionLoop {
         match answer {
             Answer::Ready(Ok(())) => Some(Event::WorkerReady(worker)),
             Answer::Pulled(Ok((report, block))) => Some(self.pulled(worker, &report, block)),
-            Answer::Ready(Err(failure)) | Answer::Pulled(Err(failure)) => {
-                self.failed(worker, failure)
-            }
+            Answer::Ready(Err(failure)) => self.not_ready(worker, failure),
+            Answer::Pulled(Err(failure)) => self.failed(worker, failure),
             Answer::Later(_) => None,
         }
     }
@@ -288,6 +292,7 @@ impl ExecutionLoop {
                 let left_out = std::mem::take(&mut left_out);
                 self.count_sunk(worker, report, judged, left_out);
             }
+            self.sizes.hear(stage, &report.sizes);
             if let Some(columns) = &mut self.stages[stage].columns {
                 columns.hear(&report.schema);
             }
@@ -429,8 +434,10 @@ impl ExecutionLoop {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
         }
+        let (sizes, frames) = self.sizes.begin(start.stage, place);
         let result = self.input_of(start, failing);
-        let result = result.and_then(|(input, blocks)| {
+        let result = result.and_then(|(mut input, blocks)| {
+            (input.sizes, input.frames) = (sizes, frames);
             if !input.journal.is_empty() {
                 let number = input.output.unwrap_or(input.sequence);
                 self.journals.inputs.insert(number);
@@ -476,6 +483,13 @@ impl ExecutionLoop {
             }
         }
         self.expectations.publish(&mut stats, is_end);
+        for (index, stage) in stats.stages.iter_mut().enumerate() {
+            for (step, chosen) in self.sizes.chosen(index) {
+                if let Some(operator) = stage.operators.get_mut(step + 1) {
+                    operator.chosen = chosen;
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod origins;
 pub mod pool;
 mod prepare;
 mod progress;
+mod sizes;
 mod splits;
 mod watch;
 

@@ -13,6 +13,7 @@ use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::progress::Progress;
+use super::sizes::BatchSizes;
 use super::splits::{Inputs, inputs, known_rows, row_work, rows_of_all};
 use super::watch::NodeWatch;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
@@ -43,6 +44,8 @@ const MAX_BLOCK_BYTES: u64 = 32 << 20;
 const MIN_BLOCK_BYTES: u64 = 64 << 10;
 /// All relational work together holds this part of the budget.
 const RELATIONAL_PART: u64 = 2;
+/// Where the size of batches is to be found, inputs should have many rows, but not more than so many blocks.
+const BLOCKS_PER_INPUT: u64 = 2;
 /// How far a reader runs ahead of a model.
 const PREFETCH_BATCHES: u32 = 2;
 
@@ -232,6 +235,8 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         readers: Vec::new(),
         failed_rows,
         expectations,
+        began: Instant::now(),
+        sizes: BatchSizes::new(&job.stages),
         letters: Arc::clone(&letters),
         letters_output,
         late_starts: Vec::new(),
@@ -324,6 +329,11 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
     StageSetup {
         name: stage.name(),
         bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
+        enough_bytes: if stage.is_sized() {
+            BLOCKS_PER_INPUT * block_bytes
+        } else {
+            0
+        },
         // A partition should be at least a block, unless somebody wants just so many.
         bundle_bytes: if stage.keeps_partitions {
             0

@@ -232,6 +232,12 @@ impl StagePlan {
         Some(self)
     }
 
+    /// Whether the size of batches of one of its functions is to be found.
+    pub(crate) fn is_sized(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(&step.operator, Operator::Map(call) if call.batching.is_auto))
+    }
+
     /// Whether its rows leave as blocks.
     pub(crate) fn makes_blocks(&self) -> bool {
         let settings = self.sink.as_ref().and_then(Sink::settings);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::fragment::Fragment;
 use crate::plan::{
-    CacheSpec, Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction, MapSpec,
-    Produces,
+    Batching, CacheSpec, Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction,
+    MapSpec, Produces,
 };
 
 /// What a step does.
@@ -79,6 +79,8 @@ pub struct MapCall {
     pub failures: FailurePolicy,
     /// Where its results are kept, if they are.
     pub cache: Option<CacheSpec>,
+    /// How batches are made besides `batch_rows`.
+    pub batching: Batching,
 }
 
 /// A function.
@@ -109,7 +111,15 @@ impl MapCall {
             captured: None,
             failures: map.failures,
             cache: map.cache.clone(),
+            batching: map.batching.clone(),
         }
+    }
+}
+
+impl MapCall {
+    /// Whether its calls are looked after one by one, and what one gives waits until it has ended.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.failures.is_guarded() || self.batching.is_framed()
     }
 }
 

@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::*;
 use crate::plan::{
-    Compute, Dataset, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
+    Batching, Compute, Dataset, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
 };
 use crate::sinks::{ParquetOutput, Sink};
 use crate::sources::parquet::spec::FilesPosition;
@@ -37,6 +37,7 @@ fn map(name: &str, compute: Compute) -> MapSpec {
         compute,
         failures: FailurePolicy::default(),
         cache: None,
+        batching: Batching::default(),
     }
 }
 

@@ -10,7 +10,8 @@ use arrow::array::RecordBatch;
 use crate::error::PlanError;
 use crate::operators::udf::BatchFunction;
 use crate::plan::{
-    Compute, EmbedderFunction, FailurePolicy, Kept, MapFunction, MapSpec, Produces, embedding_field,
+    Batching, Compute, EmbedderFunction, FailurePolicy, Kept, MapFunction, MapSpec, Produces,
+    embedding_field,
 };
 
 /// Rows per batch handed to the embedder. Its windows are its own; this only bounds what waits between them.
@@ -44,6 +45,7 @@ pub fn embed_map(spec: TextEmbedderSpec, compute: Compute) -> Result<MapSpec, Pl
         compute,
         failures: FailurePolicy::default(),
         cache: None,
+        batching: Batching::default(),
         function: MapFunction::Embedder(EmbedderFunction { spec }),
     })
 }

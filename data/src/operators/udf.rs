@@ -68,6 +68,17 @@ pub trait BatchFunction: Send {
     /// [`take_failed`](Self::take_failed) and goes on with the others.
     fn catch_rows(&mut self) {}
 
+    /// How many tokens each row of a batch has, where the function is asked for that.
+    fn count_tokens(&mut self, _batch: RecordBatch) -> Result<Vec<u64>, TaskFailure> {
+        Err(TaskFailure::new(
+            ErrorCode::Internal,
+            "this function counts no tokens",
+        ))
+    }
+
+    /// A call has failed for want of memory: what is kept for later calls is to be given back.
+    fn free_memory(&mut self) {}
+
     /// Rows of the first call, or of the one that has just ended or failed, that are to be left out of what it gives.
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
         Ok(Vec::new())

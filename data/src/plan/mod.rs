@@ -1,6 +1,7 @@
 //! Lazy datasets: a [`Dataset`] is a DataFusion logical plan with [`MapNode`]s in it.
 
 mod aggregates;
+mod batching;
 mod below_joins;
 mod building;
 mod compute;
@@ -20,6 +21,7 @@ mod tests;
 mod windows;
 
 pub(crate) use aggregates::aggregate_function;
+pub use batching::Batching;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
 pub use expectation::{Expectation, MostViolations};

@@ -48,6 +48,7 @@ fn map(name: &str) -> MapSpec {
         compute: Compute::tasks(),
         failures: FailurePolicy::default(),
         cache: None,
+        batching: Batching::default(),
     }
 }
 

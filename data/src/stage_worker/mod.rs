@@ -21,6 +21,7 @@ mod noting;
 mod output;
 mod running;
 mod seen;
+mod sizing;
 
 pub(crate) use seen::SeenColumns;
 
@@ -29,6 +30,7 @@ use meter::StageMeters;
 use noting::{Noted, Noting};
 use output::Output;
 use running::RunningInput;
+use sizing::Sizing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +113,8 @@ pub struct StageWorker {
     notes: Arc<dyn Notes>,
     /// Ends it if a call takes too long.
     watch: Arc<Watch>,
+    /// Finds how many rows batches should have.
+    sizing: Sizing,
 }
 
 /// What looks after functions, and where the rows of the input lie.
@@ -121,6 +125,7 @@ impl StageWorker {
     pub fn new(spec: StageSpec, captured: Vec<Value>) -> Result<Self, TaskFailure> {
         let task = decode_task(spec)?;
         Ok(Self {
+            sizing: Sizing::new(&task.steps),
             reader: sources::reader_of(&task.source)?,
             task,
             captured,
@@ -174,6 +179,7 @@ impl StageWorker {
     pub fn start(&mut self, mut input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
         self.running = None;
         let functions = self.load_functions()?.clone();
+        self.sizing.begin(&input);
         let mut meters = StageMeters::new(functions.clone());
         let opened = Opened {
             position: std::mem::take(&mut input.position),
@@ -229,7 +235,7 @@ impl StageWorker {
         opened: &Opened,
     ) -> Result<Option<Failing>, TaskFailure> {
         let is_guarded = |step: &Operator| match step {
-            Operator::Map(call) => call.failures.is_guarded(),
+            Operator::Map(call) => call.is_guarded(),
             Operator::Expect(_) => true,
             _ => false,
         };
@@ -294,9 +300,9 @@ impl StageWorker {
                         stream = fragment::skip::open(input.done.clone(), stream);
                     }
                     let position = position.take();
-                    let guarded = failing.as_ref().filter(|_| call.failures.is_guarded());
+                    let guarded = failing.as_ref().filter(|_| call.is_guarded());
+                    let number = u32::try_from(index).unwrap_or(u32::MAX);
                     let guard = guarded.map(|(failing, _)| {
-                        let number = u32::try_from(index).unwrap_or(u32::MAX);
                         let behind = &self.task.steps[index + 1..];
                         Guard::new(failing, number, call, places.clone(), behind)
                     });
@@ -307,6 +313,8 @@ impl StageWorker {
                         is_noted,
                         is_careful,
                         guard,
+                        frame_rows: sizing::frame_rows(input, number),
+                        sizer: self.sizing.of(number),
                     };
                     map::open(call, function, stream, circumstances)
                 }
@@ -433,6 +441,7 @@ impl StageWorker {
         }
         let (mut report, block) = outcome?;
         report.bytes_read = read_before + read_by_group + self.bytes_read_since_report();
+        report.sizes = self.sizing.tell();
         Ok((report, block))
     }
 

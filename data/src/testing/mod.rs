@@ -19,7 +19,9 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
-use crate::plan::{Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction};
+use crate::plan::{
+    Batching, Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
+};
 use crate::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
@@ -95,6 +97,7 @@ pub(crate) fn test_map(name: &str) -> MapSpec {
         compute: Compute::tasks(),
         failures: FailurePolicy::default(),
         cache: None,
+        batching: Batching::default(),
     }
 }
 

@@ -10,6 +10,7 @@ mod fragment;
 pub(crate) mod group;
 mod join;
 mod partition;
+pub(crate) mod sizes;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use super::expression::ExpressionSpec;
 use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
+use super::sizes::{BatchingSpec, FrameRows, SizesSpec};
 use crate::ledger::Spans;
 use crate::ledger::journal::JournalPart;
 
@@ -259,6 +260,9 @@ pub struct MapStep {
     /// What it is among those whose results are kept there.
     #[prost(string, optional, tag = "14")]
     pub cache_sign: Option<String>,
+    /// How batches are made besides `batch_rows`.
+    #[prost(message, optional, tag = "15")]
+    pub batching: Option<BatchingSpec>,
 }
 
 /// A function.
@@ -347,6 +351,12 @@ pub struct InputSpec {
     /// So many rows that become of it first are there already.
     #[prost(uint64, tag = "21")]
     pub made_rows: u64,
+    /// What others have found of the sizes of batches.
+    #[prost(message, repeated, tag = "22")]
+    pub sizes: Vec<SizesSpec>,
+    /// The same in each attempt.
+    #[prost(message, repeated, tag = "23")]
+    pub frames: Vec<FrameRows>,
 }
 
 /// What a pull tells besides its block.
@@ -391,6 +401,9 @@ pub struct Report {
     /// Rows from the input's beginning, and the places in it that these are all of, in pairs.
     #[prost(uint64, repeated, tag = "13")]
     pub marks: Vec<u64>,
+    /// What the worker has found of the sizes of batches since the last pull.
+    #[prost(message, repeated, tag = "14")]
+    pub sizes: Vec<SizesSpec>,
 }
 
 /// What one step did.

@@ -17,7 +17,7 @@ use crate::graph::{
     Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
 use crate::plan::{
-    CacheSpec, Expectation, Expression, FailurePolicy, Kept, MostViolations, OnError,
+    Batching, CacheSpec, Expectation, Expression, FailurePolicy, Kept, MostViolations, OnError,
 };
 use crate::registered::Registered;
 
@@ -42,7 +42,23 @@ fn calls() -> impl Strategy<Value = Operator> {
             timeout: nanos.map(std::time::Duration::from_nanos),
             ..FailurePolicy::default()
         });
-    let flags = (any::<bool>(), any::<bool>(), failures);
+    let budget = || prop::option::of(any::<u64>());
+    let batching = (
+        any::<(bool, u64)>(),
+        budget(),
+        budget(),
+        prop::option::of(".*"),
+    )
+        .prop_map(
+            |((is_auto, sorted_rows), token_budget, byte_budget, token_column)| Batching {
+                is_auto,
+                token_budget,
+                token_column,
+                byte_budget,
+                sorted_rows,
+            },
+        );
+    let flags = (any::<bool>(), any::<bool>(), failures, batching);
     (
         ".*",
         any::<Vec<u8>>(),
@@ -58,7 +74,7 @@ fn calls() -> impl Strategy<Value = Operator> {
                 reads,
                 keeps,
                 (batch_rows, captured),
-                (is_mask, keeps_rows, failures),
+                (is_mask, keeps_rows, failures, batching),
             )| {
                 Operator::Map(MapCall {
                     name,
@@ -74,6 +90,7 @@ fn calls() -> impl Strategy<Value = Operator> {
                         folder: "/somewhere".to_owned(),
                         sign: "a".to_owned(),
                     }),
+                    batching,
                 })
             },
         )

@@ -47,6 +47,11 @@ impl<K> Window<K> {
         }
     }
 
+    /// Batches of the generations to come have at most this many tokens.
+    pub fn limit_tokens(&mut self, tokens: usize) {
+        self.token_budget = self.token_budget.min(tokens).max(1);
+    }
+
     /// Adds rows to the next generation.
     pub fn push(&mut self, rows: impl IntoIterator<Item = WindowRow<K>>) {
         self.gathering.extend(rows);

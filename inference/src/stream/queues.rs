@@ -162,6 +162,11 @@ impl Queues {
         self.has_room.notify_all();
     }
 
+    /// A batch of so many tokens found no memory: those that are made from now on are smaller.
+    pub(super) fn found_no_memory(&self, tokens: usize) {
+        self.state.lock().window.limit_tokens(tokens.div_ceil(2));
+    }
+
     /// Books a batch of this many rows that failed.
     pub(super) fn encode_failed(&self, rows: usize) {
         self.state.lock().rows_under_way -= rows;

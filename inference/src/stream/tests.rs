@@ -53,7 +53,41 @@ impl Encoder for CountingEncoder {
     }
 }
 
+/// Has room for so many tokens, padding included, and keeps the sizes of its batches.
+struct CrampedEncoder {
+    fits: usize,
+    cells: Sender<usize>,
+}
+
+impl Encoder for CrampedEncoder {
+    fn name(&self) -> &'static str {
+        "cramped"
+    }
+
+    fn dim(&self) -> usize {
+        TINY_DIM
+    }
+
+    fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
+        self.cells.send(batch.cells()).unwrap();
+        if batch.cells() > self.fits {
+            return Err(EncodeError::Backend {
+                backend: "cramped",
+                rows: batch.rows(),
+                width: batch.width(),
+                source: "CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\"".into(),
+            });
+        }
+        CountingEncoder.encode(batch, pooled)
+    }
+}
+
 fn stream() -> BucketingEmbedder {
+    // So small that every row makes a batch of its own.
+    stream_of(Box::new(CountingEncoder), 1)
+}
+
+fn stream_of(encoder: Box<dyn Encoder>, token_budget: usize) -> BucketingEmbedder {
     let folder = tempfile::tempdir().unwrap();
     write_tiny_model(folder.path()).unwrap();
     let mut embedder = TextEmbedder::load(TextEmbedderConfig {
@@ -61,12 +95,11 @@ fn stream() -> BucketingEmbedder {
         device: Device::Cpu,
         normalize: false,
         candle_path: Some(candle_library()),
-        // So small that every row makes a batch of its own.
-        token_budget: Some(1),
+        token_budget: Some(token_budget),
         ..TextEmbedderConfig::new(folder.path())
     })
     .unwrap();
-    embedder.encoders = vec![Box::new(CountingEncoder)];
+    embedder.encoders = vec![encoder];
     BucketingEmbedder::start(embedder, StreamOptions::new("text")).unwrap()
 }
 
@@ -101,6 +134,27 @@ fn failing_batch_ends_with_the_models_error_and_the_others_go_on() {
     );
     assert_eq!(first_numbers(&output.next().unwrap().unwrap()), [5.0, 3.0]);
     assert!(output.next().is_none());
+}
+
+#[test]
+fn batch_without_memory_is_computed_in_halves_and_later_ones_are_smaller() {
+    let (cells, seen) = channel();
+    let stream = stream_of(Box::new(CrampedEncoder { fits: 20, cells }), 64);
+    let texts = ["a"; 64];
+    for _ in 0..2 {
+        let output = stream.embed(batch(&texts)).unwrap();
+        assert_eq!(first_numbers(&output), [3.0; 64]);
+    }
+    let seen: Vec<usize> = seen.try_iter().collect();
+    assert!(seen[0] > 20, "{seen:?}");
+    // Rows of the first window were cut before; all of the second come in batches that fit.
+    let late = &seen[seen.len() - 8..];
+    assert!(late.iter().all(|&cells| cells <= 20), "{seen:?}");
+    // A row that finds none alone has failed.
+    let error = stream
+        .embed(batch(&["a b c d e f g h i j k l m n o p q r s t", "a"]))
+        .unwrap_err();
+    assert!(explain(&error).contains("out of memory"), "{error}");
 }
 
 #[test]

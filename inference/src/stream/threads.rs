@@ -9,7 +9,8 @@ use super::queues::{Chunk, Queues, RowKey, TokenRow};
 use crate::core::token_batch::TokenBatch;
 use crate::embedder::{EncodeSettings, embed_rows};
 use crate::encoder::Encoder;
-use crate::error::{EmbedError, EncodeError};
+use crate::error::{EmbedError, EncodeError, explain};
+use crate::memory::says_out_of_memory;
 use crate::tokenize::TextTokenizer;
 
 /// Tokenises chunks until the queues are closed.
@@ -62,29 +63,37 @@ fn tokenize_chunk(chunk: &Chunk, tokenizer: &TextTokenizer) -> Result<Vec<TokenR
     Ok(rows)
 }
 
-/// Encodes batches until the queues are closed. An error, or a panic, is that of the rows of its batch (`INF-9`).
+/// Encodes batches until the queues are closed. An error, or a panic, is that of the rows of its batch (`INF-9`); a batch that finds no
+/// memory is computed in halves, and later ones are smaller.
 pub(super) fn encode(queues: &Queues, mut encoder: Box<dyn Encoder>, settings: EncodeSettings) {
     let mut scratch = TokenBatch::default();
     while let Some(rows) = queues.next_batch() {
-        let start = Instant::now();
-        let vectors = catch_unwind(AssertUnwindSafe(|| {
-            embed_rows(encoder.as_mut(), &mut scratch, &rows, settings)
-                .map_err(|source| encode_error(rows.len(), source))
-        }))
-        .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-        let encode_time = start.elapsed();
-        match vectors {
-            Ok(vectors) => {
-                for (row, vector) in rows.iter().zip(vectors.chunks_exact(settings.dim)) {
-                    row.key.slot.place(row.key.row, vector);
+        let mut waiting = vec![rows.as_slice()];
+        while let Some(rows) = waiting.pop() {
+            let start = Instant::now();
+            let vectors = catch_unwind(AssertUnwindSafe(|| {
+                embed_rows(encoder.as_mut(), &mut scratch, rows, settings)
+                    .map_err(|source| encode_error(rows.len(), source))
+            }))
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            match vectors {
+                Ok(vectors) => {
+                    for (row, vector) in rows.iter().zip(vectors.chunks_exact(settings.dim)) {
+                        row.key.slot.place(row.key.row, vector);
+                    }
+                    queues.encoded(&scratch, start.elapsed());
                 }
-                queues.encoded(&scratch, encode_time);
-            }
-            Err(error) => {
-                for row in &rows {
-                    row.key.slot.fail(error.clone());
+                Err(error) if rows.len() > 1 && says_out_of_memory(&explain(&error)) => {
+                    queues.found_no_memory(scratch.cells());
+                    let (first, second) = rows.split_at(rows.len() / 2);
+                    waiting.extend([second, first]);
                 }
-                queues.encode_failed(rows.len());
+                Err(error) => {
+                    for row in rows {
+                        row.key.slot.fail(error.clone());
+                    }
+                    queues.encode_failed(rows.len());
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aktis_data::Execution;
 use aktis_data::executor::{DeliveredBlock, Next};
 use aktis_data::plan::MostViolations;
-use aktis_data::stats::{ExecutionStats, ExpectationStats, StageStats};
+use aktis_data::stats::{ChosenBatch, ExecutionStats, ExpectationStats, StageStats};
 use aktis_worker::{ObjectRef, TaskFailure};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -234,6 +234,21 @@ fn counts_to_py<'py>(
     Ok(dict)
 }
 
+fn chosen_to_py<'py>(py: Python<'py>, chosen: &ChosenBatch) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("device", &chosen.device)?;
+    dict.set_item("rows", chosen.rows)?;
+    dict.set_item("is_settled", chosen.is_settled)?;
+    dict.set_item("too_large", chosen.too_large)?;
+    dict.set_item("out_of_memory", chosen.out_of_memory)?;
+    let tried = PyDict::new(py);
+    for &(rows, nanos) in &chosen.tried {
+        tried.set_item(rows, Duration::from_nanos(nanos).as_secs_f64())?;
+    }
+    dict.set_item("tried_s", tried)?;
+    Ok(dict)
+}
+
 fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let mut operators = Vec::with_capacity(stage.operators.len());
@@ -253,6 +268,12 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
         entry.set_item("waited_s", operator.waited.as_secs_f64())?;
         entry.set_item("cache_hits", operator.cache_hits)?;
         entry.set_item("cache_misses", operator.cache_misses)?;
+        let chosen: PyResult<Vec<_>> = operator
+            .chosen
+            .iter()
+            .map(|one| chosen_to_py(py, one))
+            .collect();
+        entry.set_item("chosen_batches", chosen?)?;
         operators.push(entry);
     }
     dict.set_item("name", &stage.name)?;

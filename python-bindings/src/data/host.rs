@@ -301,6 +301,25 @@ impl BatchFunction for PythonFunction {
         })
     }
 
+    fn count_tokens(&mut self, batch: RecordBatch) -> Result<Vec<u64>, TaskFailure> {
+        attached(|py| {
+            let count = || -> PyResult<Vec<u64>> {
+                let batch = batch_to_py(py, &batch)?;
+                let counted = self.function.call_method1(py, "count_tokens", (batch,))?;
+                counted.extract(py)
+            };
+            count().map_err(|error| described(py, &error, &self.name))
+        })
+    }
+
+    fn free_memory(&mut self) {
+        attached(|py| {
+            if let Err(error) = self.function.call_method0(py, "free_memory") {
+                tracing::warn!(%error, "a function could not be told to free memory");
+            }
+        });
+    }
+
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
         attached(|py| {
             let failed = self.function.call_method0(py, "take_failed");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aktis_common::resources::{Quantity, ResourceRequest, ResourceSet};
 use aktis_data::block::BlockHandle;
 use aktis_data::plan::{
-    CacheSpec, Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError, Produces,
-    PythonFunction,
+    Batching, CacheSpec, Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError,
+    Produces, PythonFunction,
 };
 use aktis_worker::ObjectRef;
 use arrow::datatypes::SchemaRef;
@@ -93,6 +93,29 @@ impl FailureOptions {
     }
 }
 
+/// How batches are made besides `batch_rows`, as `_batching.py` makes it.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct BatchingOptions {
+    is_auto: bool,
+    token_budget: Option<u64>,
+    token_column: Option<String>,
+    byte_budget: Option<u64>,
+    sorted_rows: u64,
+}
+
+impl From<BatchingOptions> for Batching {
+    fn from(options: BatchingOptions) -> Self {
+        Self {
+            is_auto: options.is_auto,
+            token_budget: options.token_budget,
+            token_column: options.token_column,
+            byte_budget: options.byte_budget,
+            sorted_rows: options.sorted_rows,
+        }
+    }
+}
+
 /// A Python function as a step, as `Plan.map` gets it.
 pub(crate) struct MapOptions {
     pub(crate) definition: Vec<u8>,
@@ -110,6 +133,7 @@ pub(crate) struct MapOptions {
     pub(crate) produces: Option<SchemaRef>,
     pub(crate) failures: FailurePolicy,
     pub(crate) cache: Option<CacheSpec>,
+    pub(crate) batching: Batching,
 }
 
 /// Where results are kept, as `_caching.py` makes it: a folder, and what the function is.
@@ -143,6 +167,7 @@ impl MapOptions {
             compute: self.compute,
             failures: self.failures,
             cache: self.cache,
+            batching: self.batching,
         }
     }
 }

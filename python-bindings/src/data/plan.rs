@@ -7,7 +7,7 @@ use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::{RuntimePool, StagePool};
 use aktis_data::graph::plan_job;
-use aktis_data::plan::{Dataset, Expectation, Expression, MapSpec, MostViolations};
+use aktis_data::plan::{Batching, Dataset, Expectation, Expression, MapSpec, MostViolations};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
 use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
@@ -24,7 +24,7 @@ use super::errors::{execute_error, plan_error};
 use super::execution::{PyExecution, StoredPart};
 use super::expression::PyExpression;
 use super::in_process::threads;
-use super::map_options::{ComputeOptions, FailureOptions, MapOptions, cache_spec};
+use super::map_options::{BatchingOptions, ComputeOptions, FailureOptions, MapOptions, cache_spec};
 use super::relational::{self, Call, JoinOptions, SortKey};
 use super::sink::{Traits, read_resume, read_sink, read_traits};
 use crate::interpreter_end::detached;
@@ -208,7 +208,7 @@ impl PyPlan {
     }
 
     #[pyo3(signature = (*, definition, captured, name, compute, batch_rows=None, window_rows=0, reads=None, keeps=None, keeps_all_except=None,
-                        keeps_rows=false, is_mask=false, produces=None, failures=None, cache=None))]
+                        keeps_rows=false, is_mask=false, produces=None, failures=None, cache=None, batching=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn map(
         &self,
@@ -226,6 +226,7 @@ impl PyPlan {
         produces: Option<Bound<'_, PyAny>>,
         failures: Option<FailureOptions>,
         cache: Option<(String, String)>,
+        batching: Option<BatchingOptions>,
     ) -> PyResult<Self> {
         let produces = produces.as_ref().map(schema_from_py).transpose()?;
         let compute = compute.to_compute()?;
@@ -244,6 +245,7 @@ impl PyPlan {
             produces,
             failures: FailureOptions::policy(failures.as_ref())?,
             cache: cache_spec(cache),
+            batching: batching.map(Batching::from).unwrap_or_default(),
         };
         self.then(self.dataset.map(options.into_spec()))
     }

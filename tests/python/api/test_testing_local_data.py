@@ -89,6 +89,12 @@ SCENARIOS = {
     ),
     "pandas": lambda _: numbers().map_batches(lambda frame: frame + 1, batch_format="pandas").take_all(),
     "a generator": lambda _: numbers().map_batches(twice, batch_size=5).take_all(),
+    "batches that fit": lambda _: (
+        numbers().map_batches(AddN(2), batch_size="auto").map_batches(
+            AddN(1), token_budget=8, tokens=lambda batch: batch["id"] % 5, window_rows=10
+        ).take_all()
+    ),
+    "calls made again": lambda _: numbers().map(lambda r: {"n": r["id"]}, retry_exceptions=[OSError]).take_all(),
     "async": lambda _: numbers().map_batches(later, batch_size=5).take_all(),
     "groups": lambda _: (
         numbers()

@@ -27,7 +27,7 @@ REMOTE = {
     "max_task_retries": "refused", "max_retries": "refused", "retry_exceptions": "refused", "max_concurrency": "used",
 }  # fmt: skip
 ROWS = {
-    **REMOTE, "compute": "used", "fn_args": "used", "fn_kwargs": "used", "fn_constructor_args": "used",
+    **REMOTE, "max_retries": "used", "retry_exceptions": "used", "compute": "used", "fn_args": "used", "fn_kwargs": "used", "fn_constructor_args": "used",
     "fn_constructor_kwargs": "used", "num_cpus": "used", "num_gpus": "used", "memory": "used", "concurrency": "used",
     "resources": "used",
 }  # fmt: skip
@@ -41,7 +41,7 @@ VALUES = {
     "batch_size": 2, "batch_format": "numpy", "zero_copy_batch": False, "udf_modifying_row_count": False, "cols": ["id"],
     "mode": "append", "try_create_dir": True, "min_rows_per_file": 1, "max_rows_per_file": 9, "num_rows_per_file": 1,
     "arrow_parquet_args_fn": dict, "compression": "zstd", "row_group_size": 3, "max_restarts": 3, "max_task_retries": 3,
-    "max_retries": 3, "max_calls": 1, "expr": None, "filesystem": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
+    "max_retries": 0, "retry_exceptions": [OSError], "max_calls": 1, "expr": None, "filesystem": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
     "use_dictionary": False, "write_statistics": False, "data_page_size": 4096, "sorting_columns": [],
 }  # fmt: skip
 SIGNATURES = {

@@ -56,6 +56,15 @@ pub enum Event {
         failure: TaskFailure,
         /// Whether rows of its input are to blame, of which fewer are suspected from now on: it says nothing of the others.
         is_explained: bool,
+        /// How long the job had run by then.
+        at: Duration,
+    },
+    /// The worker could not make its function ready, and another may: a model could not be fetched, a device was taken.
+    ConstructorFailed {
+        /// The worker, which was ended.
+        worker: WorkerKey,
+        /// What to tell the user if none can.
+        failure: TaskFailure,
     },
     /// The worker's function or constructor failed: running it again would not help.
     WorkerFailed {

@@ -32,6 +32,8 @@ struct Feed {
     blocks: VecDeque<Arrived>,
     /// In `blocks`.
     rows: u64,
+    /// The same.
+    bytes: u64,
     /// Nothing more comes.
     is_over: bool,
     /// What it may wait for needs what gives along it.
@@ -56,6 +58,8 @@ struct Partition {
 pub(crate) struct Measure {
     /// Rows that an input of forward feeds should have.
     pub(crate) rows: u64,
+    /// With so many bytes fewer rows will do; 0: they never do.
+    pub(crate) enough_bytes: u64,
     /// Small neighbouring partitions are put together up to so many bytes; 0: never.
     pub(crate) partition_bytes: u64,
     /// Fewer rows will do.
@@ -101,6 +105,7 @@ impl Feeds {
             kind,
             blocks: VecDeque::new(),
             rows: 0,
+            bytes: 0,
             is_over: false,
             is_apart: false,
             whole: None,
@@ -179,6 +184,7 @@ impl Feeds {
         let EdgeKind::Exchange { partitions } = self.feeds[feed].kind else {
             self.feeds[feed].blocks.push_back(arrived);
             self.feeds[feed].rows += part.rows;
+            self.feeds[feed].bytes += part.bytes;
             return;
         };
         let number = if partitions == 1 { 0 } else { partition };
@@ -251,14 +257,16 @@ impl Feeds {
             return 0;
         }
         if !self.is_exchange() {
-            let (mut blocks, mut rows) = (0, 0);
+            let (mut blocks, mut rows, mut bytes) = (0, 0, 0);
             for (index, feed) in self.forward() {
                 if self.is_open(index) {
                     blocks += feed.blocks.len();
                     rows += feed.rows;
+                    bytes += feed.bytes;
                 }
             }
-            let full = rows.checked_div(measure.rows);
+            let heavy = bytes.checked_div(measure.enough_bytes).unwrap_or(0);
+            let full = rows.checked_div(measure.rows).map(|full| full.max(heavy));
             let full = full.map_or(blocks, |full| usize::try_from(full).unwrap_or(blocks));
             return full.clamp(usize::from(self.have_blocks()), blocks.max(1));
         }
@@ -305,14 +313,19 @@ impl Feeds {
         blocks: &BlockTable,
         measure: Measure,
     ) -> Option<Vec<Arc<[Ingredient]>>> {
-        let (mut rows, mut all, mut counts) = (0, 0, vec![0; self.feeds.len()]);
-        let is_full = |rows: u64, all: usize| all > 0 && rows >= measure.rows;
+        let (mut rows, mut bytes, mut all) = (0, 0, 0);
+        let mut counts = vec![0; self.feeds.len()];
+        let is_heavy = |bytes: u64| measure.enough_bytes > 0 && bytes >= measure.enough_bytes;
+        let is_full = |rows: u64, bytes: u64, all: usize| {
+            all > 0 && (rows >= measure.rows || is_heavy(bytes))
+        };
         for (index, feed) in self.forward() {
             for block in &feed.blocks {
-                if is_full(rows, all) {
+                if is_full(rows, bytes, all) {
                     break;
                 }
                 rows += block.part.rows;
+                bytes += block.part.bytes;
                 all += 1;
                 counts[index] += 1;
             }
@@ -320,7 +333,7 @@ impl Feeds {
                 break;
             }
         }
-        let is_enough = is_full(rows, all) || self.are_over() || measure.is_forced;
+        let is_enough = is_full(rows, bytes, all) || self.are_over() || measure.is_forced;
         if !(self.owes_empty() || all > 0 && is_enough) {
             return None;
         }
@@ -328,7 +341,10 @@ impl Feeds {
         let feeds = self.feeds.iter_mut().zip(counts);
         let take = |(feed, count): (&mut Feed, usize)| {
             let taken = feed.blocks.drain(..count);
-            let taken = taken.inspect(|arrived| feed.rows -= arrived.part.rows);
+            let taken = taken.inspect(|arrived| {
+                feed.rows -= arrived.part.rows;
+                feed.bytes -= arrived.part.bytes;
+            });
             taken.map(|arrived| arrived.ingredient(blocks)).collect()
         };
         Some(feeds.map(take).collect())

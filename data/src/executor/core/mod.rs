@@ -27,6 +27,7 @@
 //! possible, which makes room soonest.
 
 mod answers;
+mod deaths;
 mod edges;
 pub mod event;
 mod feeds;
@@ -44,17 +45,15 @@ mod workers;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use aktis_common::error::ErrorCode;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
 use crate::graph::{Edge, EdgeKind};
+use deaths::Deaths;
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
 use lineage::{Account, BlockTable, Ingredients, Recipe};
 use sizing::StageDemand;
 use stage::{Active, Expected, Load, Stage, StageSetup, Work, as_f64};
-
-use workers::WorkerState;
 
 /// How much an estimate must change before the sizes of the pools are thought over: a tenth.
 const NEWS: f64 = 0.1;
@@ -95,6 +94,7 @@ pub struct Executor {
     next_worker: u64,
     /// Blocks that the consumer has and has not read yet.
     delivered: BTreeSet<BlockKey>,
+    deaths: Deaths,
     is_over: bool,
     effects: Vec<Effect>,
     /// How often the sizes of the pools were thought over, for tests.
@@ -129,6 +129,7 @@ impl Executor {
             blocks: BlockTable::default(),
             next_worker: 0,
             delivered: BTreeSet::new(),
+            deaths: Deaths::default(),
             is_over: false,
             effects: Vec::new(),
             #[cfg(test)]
@@ -168,7 +169,11 @@ impl Executor {
                 worker,
                 failure,
                 is_explained,
-            } => self.worker_lost(worker, &failure, is_explained),
+                at,
+            } => self.worker_lost(worker, &failure, is_explained, at),
+            Event::ConstructorFailed { worker, failure } => {
+                self.constructor_failed(worker, failure);
+            }
             Event::WorkerFailed { worker, failure } => {
                 if self.stage_of(worker).is_some() {
                     self.finish(Err(failure));
@@ -218,40 +223,6 @@ impl Executor {
         stage.workers.set_idle(worker);
     }
 
-    fn worker_lost(&mut self, worker: WorkerKey, failure: &TaskFailure, is_explained: bool) {
-        let Some(index) = self.stage_of(worker) else {
-            return;
-        };
-        let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
-        let stage = &mut self.stages[index];
-        match stage.workers.remove(worker) {
-            Some(WorkerState::Busy(mut active)) => {
-                let sequence = active.sequence;
-                let deaths = match &mut active.work {
-                    Work::Input(input) => &mut input.deaths,
-                    Work::Rerun(rerun) => &mut rerun.deaths,
-                };
-                *deaths += u32::from(!is_explained);
-                let deaths = *deaths;
-                let unwanted = stage.put_back(active);
-                self.free_unwanted(unwanted);
-                let stage = &self.stages[index];
-                if deaths > max_deaths {
-                    let failure = given_up(&stage.setup.name, sequence, deaths, failure);
-                    self.finish(Err(failure));
-                }
-            }
-            Some(WorkerState::Starting) => {
-                let is_new = stage.starts.add(worker, next_worker);
-                if is_new && stage.starts.incidents > max_deaths {
-                    let failure = never_started(&stage.setup.name, stage.starts.incidents, failure);
-                    self.finish(Err(failure));
-                }
-            }
-            Some(WorkerState::Idle) | None => {}
-        }
-    }
-
     fn pulled(&mut self, pulled: &Pulled) {
         let Some(index) = self.stage_of(pulled.worker) else {
             // Its stage is over or it was given up: nobody waits for the block.
@@ -260,6 +231,9 @@ impl Executor {
             }
             return;
         };
+        if pulled.is_last || pulled.block.is_some() {
+            self.deaths.got_on();
+        }
         let stage = &mut self.stages[index];
         stage.workers.pull_ended(pulled.worker);
         let done = Load {
@@ -459,23 +433,4 @@ impl Executor {
         }
         costs
     }
-}
-
-fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> TaskFailure {
-    TaskFailure::new(
-        ErrorCode::WorkerCrashed,
-        format!(
-            "{stage}: input {sequence} was given up because {deaths} worker processes died over it, the last one like \
-             this: {last}; look for a crash, os._exit() or too much memory in the function"
-        ),
-    )
-}
-
-fn never_started(stage: &str, failures: u32, last: &TaskFailure) -> TaskFailure {
-    TaskFailure::new(
-        last.code,
-        format!(
-            "{stage}: {failures} worker processes died before they were ready, the last one like this: {last}"
-        ),
-    )
 }

@@ -22,6 +22,8 @@ pub struct StageSetup {
     pub name: String,
     /// Rows that an input should have, where inputs are made from blocks; 0: one block each.
     pub bundle_rows: u64,
+    /// With so many bytes an input needs no more rows; 0: it does.
+    pub enough_bytes: u64,
     /// Small neighbouring partitions become one input up to so many bytes; 0: never.
     pub bundle_bytes: u64,
     /// Whether rows leave in the order of the inputs.
@@ -93,6 +95,16 @@ pub(crate) enum Work {
     Input(Input),
     /// An input that is run for what was lost.
     Rerun(Rerun),
+}
+
+impl Work {
+    /// Workers that died over it.
+    pub(crate) fn deaths_mut(&mut self) -> &mut u32 {
+        match self {
+            Self::Input(input) => &mut input.deaths,
+            Self::Rerun(rerun) => &mut rerun.deaths,
+        }
+    }
 }
 
 /// An input in work.
@@ -291,6 +303,7 @@ impl Stage {
     pub(crate) fn measure(&self, is_forced: bool) -> Measure {
         Measure {
             rows: self.setup.bundle_rows,
+            enough_bytes: self.setup.enough_bytes,
             partition_bytes: self.setup.bundle_bytes,
             is_forced,
         }
@@ -320,6 +333,18 @@ impl Stage {
         self.pending.insert(sequence, input);
         self.outputs.expect_input();
         self.next_sequence += 1;
+    }
+
+    /// Workers that died over an input that is not done.
+    pub(crate) fn deaths_over(&mut self, sequence: u64) -> Option<&mut u32> {
+        if let Some(input) = self.pending.get_mut(&sequence) {
+            return Some(&mut input.deaths);
+        }
+        if let Some(rerun) = self.reruns.get_mut(&sequence) {
+            return Some(&mut rerun.deaths);
+        }
+        let active = self.workers.active_at(sequence)?;
+        Some(active.work.deaths_mut())
     }
 
     /// Puts work back that its worker did not end. Returns the blocks that it has given in vain.

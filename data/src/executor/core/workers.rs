@@ -139,6 +139,14 @@ impl WorkerTable {
         }
     }
 
+    /// Who works on the input at this place of the order; that must stay.
+    pub(crate) fn active_at(&mut self, sequence: u64) -> Option<&mut Active> {
+        self.states.values_mut().find_map(|state| match state {
+            WorkerState::Busy(active) if active.sequence == sequence => Some(active),
+            _ => None,
+        })
+    }
+
     /// All that is in work.
     pub(crate) fn all_active(&self) -> impl Iterator<Item = &Active> {
         self.states.values().filter_map(|state| match state {

@@ -236,6 +236,14 @@ impl BatchFunction for CachedFunction {
         self.inner.catch_rows();
     }
 
+    fn count_tokens(&mut self, batch: RecordBatch) -> Result<Vec<u64>, TaskFailure> {
+        self.inner.count_tokens(batch)
+    }
+
+    fn free_memory(&mut self) {
+        self.inner.free_memory();
+    }
+
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
         Ok(std::mem::take(&mut self.failed))
     }

@@ -187,7 +187,7 @@ fn broken(what: &str, error: &arrow::error::ArrowError) -> TaskFailure {
 }
 
 /// The class of the exception that a failure tells of, and what it says.
-pub(super) fn class_and_message(failure: &TaskFailure) -> (&str, &str) {
+pub(crate) fn class_and_message(failure: &TaskFailure) -> (&str, &str) {
     let is_class = |text: &str| {
         !text.is_empty()
             && text

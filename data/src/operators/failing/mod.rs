@@ -26,7 +26,7 @@ mod piece;
 mod untold;
 mod watch;
 
-pub(crate) use piece::CallPiece;
+pub(crate) use piece::{CallPiece, Halved};
 pub(crate) use untold::TOLD_AFTER;
 pub(crate) use watch::Watch;
 
@@ -259,6 +259,11 @@ impl Guard {
         Ok(left.cut_before(cuts))
     }
 
+    /// The number of the batch that comes next.
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.batches
+    }
+
     /// All that is left of a batch has gone on.
     pub(crate) fn handed_on(&mut self, batch: u64) {
         self.input.lost.add(self.step, self.lost.take(batch));
@@ -385,11 +390,18 @@ impl Guard {
         watched.transpose()
     }
 
+    /// Whether rows must be called in their order: a worker has died over the input, and which rows it was of is looked for by cutting
+    /// runs of them.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.input.spec.is_careful || !self.cuts.is_empty()
+    }
+
     fn call(&self, piece: &CallPiece) -> BegunCall {
+        let (first, last) = piece.bounds();
         BegunCall {
             step: self.step,
-            first: piece.row(0),
-            last: piece.row(piece.num_rows() - 1),
+            first,
+            last,
             rows: piece.num_rows() as u64,
             attempts: piece.attempts,
             lost_before: piece.lost_before,

@@ -18,6 +18,17 @@ pub(crate) struct CallPiece {
     pub(crate) batch_number: u64,
     /// A sign of the rows that steps before have lost.
     pub(crate) lost_before: u64,
+    /// The batch that it is half of, if that did not fit into memory.
+    pub(crate) halved: Option<Halved>,
+}
+
+/// A batch that did not fit into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Halved {
+    /// Among those of its stream.
+    pub(crate) number: u64,
+    /// How many rows it had.
+    pub(crate) rows: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +49,7 @@ impl CallPiece {
             tries: 0,
             batch_number,
             lost_before: 0,
+            halved: None,
         }
     }
 
@@ -61,19 +73,45 @@ impl CallPiece {
         if positions.len() == self.num_rows() {
             return Ok(self);
         }
+        self.picked(&positions)
+    }
+
+    /// These rows, by their positions, in this order.
+    pub(crate) fn picked(self, positions: &[usize]) -> Result<Self, TaskFailure> {
         let indices = UInt64Array::from_iter_values(positions.iter().map(|&at| at as u64));
         let batch = take_record_batch(&self.batch, &indices).map_err(|error| {
             TaskFailure::new(
                 ErrorCode::Internal,
-                format!("take the rows that did not fail: {error}"),
+                format!("take rows of a batch: {error}"),
             )
         })?;
-        let rows = positions.into_iter().map(|at| self.row(at)).collect();
+        let rows = positions.iter().map(|&at| self.row(at)).collect();
         Ok(Self {
             batch,
             rows: RowNumbers::Picked(rows),
             ..self
         })
+    }
+
+    /// The first rows, and the others if there are any.
+    pub(crate) fn split(self, rows: usize) -> (Self, Option<Self>) {
+        let all = self.num_rows();
+        if rows >= all {
+            return (self, None);
+        }
+        let rest = self.slice(rows, all - rows);
+        (self.slice(0, rows), Some(rest))
+    }
+
+    /// The least and the greatest number of its rows, of which there are some.
+    pub(crate) fn bounds(&self) -> (u64, u64) {
+        match &self.rows {
+            RowNumbers::Run(first) => (*first, first + self.num_rows() as u64 - 1),
+            RowNumbers::Picked(rows) => {
+                let least = rows.iter().min().copied().unwrap_or_default();
+                (least, rows.iter().max().copied().unwrap_or_default())
+            }
+        }
     }
 
     fn slice(&self, first: usize, rows: usize) -> Self {

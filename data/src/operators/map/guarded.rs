@@ -1,21 +1,20 @@
 //! Calls that are looked after one by one: what a call gives waits until it has ended well.
 //!
 //! A call that fails is made again with the halves of its batch, until the rows that fail are alone; those are left out. That is
-//! 2 log2(n) more calls for a bad row among n. Batches after it are as large as ever.
+//! 2 log2(n) more calls for a bad row among n. Batches after it are as large as ever, but where the number of rows is to be found:
+//! there a call that runs out of memory is made again with halves whatever becomes of rows that fail, and those after it are smaller.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
-use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
 
 use super::Columns;
+use super::parts::Parts;
 use super::rebatch::Rebatch;
 use super::shape::Shape;
-use crate::columns::conform;
-use crate::operators::failing::letters::common_schema;
+use super::sizes::FramePieces;
 use crate::operators::failing::{CallPiece, Guard, is_of_rows};
 use crate::operators::function::SharedFunction;
 use crate::operators::stream::BatchStream;
@@ -26,20 +25,35 @@ pub(super) struct GuardedMap {
     function: SharedFunction,
     rebatch: Rebatch,
     guard: Guard,
-    /// Pieces of a batch whose calls have not begun.
+    /// Where batches are pieces of frames: what makes them.
+    pieces: Option<FramePieces>,
+    /// FramePieces of a batch whose calls have not begun.
     waiting: VecDeque<CallPiece>,
     /// Those whose calls are under way, in the order they began.
-    begun: VecDeque<CallPiece>,
+    begun: VecDeque<BegunPiece>,
     /// Those that are to be called anew, the next one last.
     open: Vec<CallPiece>,
     /// Calls that have ended behind one that failed.
     ended: VecDeque<(CallPiece, Ended)>,
-    /// What calls have given for the batch whose turn it is.
-    parts: Vec<RecordBatch>,
+    parts: Parts,
     ready: VecDeque<RecordBatch>,
     told: Columns,
     /// Rows that have come so far.
     rows_in: u64,
+    /// Batches that came and have not gone on, with the rows that had come by their ends.
+    ends: VecDeque<(u64, u64)>,
+    /// Of the first function: rows before those that come here.
+    first_row: Option<u64>,
+    /// Rows that had come before the batch that went on last, and by its end.
+    went_on: (u64, u64),
+    /// How many outputs of that have been given.
+    given: usize,
+}
+
+/// A call under way.
+struct BegunPiece {
+    piece: CallPiece,
+    at: Instant,
 }
 
 /// What became of a call.
@@ -51,8 +65,8 @@ struct Ended {
 
 /// What follows from it.
 enum Verdict {
-    /// Rows that go on.
-    Good(Vec<RecordBatch>),
+    /// Rows that go on, and what became of them.
+    Good(CallPiece, Vec<RecordBatch>),
     /// Rows that are to be tried anew.
     Again(Vec<CallPiece>),
 }
@@ -72,15 +86,32 @@ impl GuardedMap {
             function,
             rebatch,
             guard,
+            pieces: None,
             waiting: VecDeque::new(),
             begun: VecDeque::new(),
             open: Vec::new(),
             ended: VecDeque::new(),
-            parts: Vec::new(),
+            parts: Parts::default(),
             ready: VecDeque::new(),
             told: Columns::Untold(None),
             rows_in: 0,
+            ends: VecDeque::new(),
+            first_row: None,
+            went_on: (0, 0),
+            given: 0,
         }
+    }
+
+    /// The same as the first function of its stage, where this many rows have been through it.
+    pub(super) fn from_row(mut self, first_row: Option<u64>) -> Self {
+        self.first_row = first_row;
+        self
+    }
+
+    /// The same with batches that are pieces of frames.
+    pub(super) fn in_pieces(mut self, pieces: Option<FramePieces>) -> Self {
+        self.pieces = pieces;
+        self
     }
 }
 
@@ -90,6 +121,7 @@ impl BatchStream for GuardedMap {
             match self.ready.pop_front() {
                 Some(batch) if batch.num_rows() > 0 => {
                     self.told = Columns::Told;
+                    self.given += 1;
                     return Ok(Some(batch));
                 }
                 Some(empty) => {
@@ -108,9 +140,24 @@ impl BatchStream for GuardedMap {
             self.settle(piece, ended)?;
             if self.open.is_empty() && self.next_batch() != Some(batch) {
                 self.guard.handed_on(batch);
-                self.hand_on()?;
+                self.hand_on(batch)?;
             }
         }
+    }
+
+    fn position(&self) -> Option<u64> {
+        if !self.ready.is_empty() {
+            return None;
+        }
+        match self.first_row {
+            Some(first) => Some(first + self.went_on.1),
+            None => self.ends.is_empty().then(|| self.rebatch.position())?,
+        }
+    }
+
+    fn position_before(&self) -> Option<u64> {
+        let first = self.first_row.filter(|_| self.given == 1);
+        first.map(|first| first + self.went_on.0)
     }
 }
 
@@ -137,8 +184,9 @@ impl GuardedMap {
             let Some(piece) = self.next_piece()? else {
                 break;
             };
+            let at = Instant::now();
             match self.begin(&piece)? {
-                Ok(()) => self.begun.push_back(piece),
+                Ok(()) => self.begun.push_back(BegunPiece { piece, at }),
                 Err(failure) => {
                     self.guard.ended()?;
                     // Those before it come first.
@@ -149,9 +197,9 @@ impl GuardedMap {
             }
         }
         match self.begun.pop_front() {
-            Some(piece) => {
-                let ended = self.collect(&piece)?;
-                Ok(Some((piece, ended)))
+            Some(begun) => {
+                let ended = self.collect(&begun)?;
+                Ok(Some((begun.piece, ended)))
             }
             None => Ok(None),
         }
@@ -160,34 +208,19 @@ impl GuardedMap {
     /// Which batch the next piece is of, as far as there is one.
     fn next_batch(&self) -> Option<u64> {
         let ended = self.ended.front().map(|(piece, _)| piece);
-        let next = ended.or(self.begun.front()).or(self.waiting.front());
+        let begun = self.begun.front().map(|begun| &begun.piece);
+        let next = ended.or(begun).or(self.waiting.front());
         next.map(|piece| piece.batch_number)
     }
 
-    /// All that came of a batch, as one: so that blocks are cut in the same places whether rows of it were found to fail now, or by
-    /// an earlier attempt (STG-2).
-    fn hand_on(&mut self) -> Result<(), TaskFailure> {
-        let parts = std::mem::take(&mut self.parts);
-        if parts.len() < 2 {
-            self.ready.extend(parts);
-            return Ok(());
+    /// All that came of a batch goes on, as one.
+    fn hand_on(&mut self, batch: u64) -> Result<(), TaskFailure> {
+        let whole = self.parts.whole(&self.shape.step.name)?;
+        self.ready.extend(whole);
+        self.given = 0;
+        while let Some((_, end)) = self.ends.pop_front_if(|(number, _)| *number <= batch) {
+            self.went_on = (self.went_on.1, end);
         }
-        let schemas: Vec<SchemaRef> = parts.iter().map(RecordBatch::schema).collect();
-        let Some(schema) = common_schema(schemas.iter()) else {
-            // Whoever puts them together will say why they do not go together.
-            self.ready.extend(parts);
-            return Ok(());
-        };
-        let failed = |why: &dyn std::fmt::Display| {
-            let name = &self.shape.step.name;
-            TaskFailure::new(ErrorCode::Application, format!("{name}: {why}"))
-        };
-        let alike: Result<Vec<RecordBatch>, _> =
-            parts.iter().map(|part| conform(part, &schema)).collect();
-        let alike = alike
-            .map_err(|misfit| failed(&misfit.between("in one output of a batch", "in another")))?;
-        let whole = concat_batches(&schema, &alike).map_err(|error| failed(&error))?;
-        self.ready.push_back(whole);
         Ok(())
     }
 
@@ -199,14 +232,40 @@ impl GuardedMap {
             };
             let rows = batch.num_rows() as u64;
             if rows > 0 {
-                self.waiting = self.guard.enter(batch, self.rows_in)?.into();
+                let number = self.guard.next_batch();
+                let pieces = self.guard.enter(batch, self.rows_in)?;
                 self.rows_in += rows;
+                self.ends.push_back((number, self.rows_in));
+                self.waiting = self.arranged(pieces)?;
             } else if self.shape.step.is_mask {
                 // No function is called without rows. What it would have returned is known of one that only chooses rows.
                 self.told.note(batch);
             }
         }
-        Ok(self.waiting.pop_front())
+        let Some(piece) = self.waiting.pop_front() else {
+            return Ok(None);
+        };
+        let Some(pieces) = &self.pieces else {
+            return Ok(Some(piece));
+        };
+        let (next, rest) = pieces.next(piece);
+        if let Some(rest) = rest {
+            self.waiting.push_front(rest);
+        }
+        Ok(Some(next))
+    }
+
+    /// The same rows in pieces that are within the limits of the step.
+    fn arranged(&self, pieces: Vec<CallPiece>) -> Result<VecDeque<CallPiece>, TaskFailure> {
+        let Some(makes) = &self.pieces else {
+            return Ok(pieces.into());
+        };
+        let may_sort = !self.guard.keeps_order();
+        let mut arranged = VecDeque::new();
+        for piece in pieces {
+            arranged.extend(makes.arrange(piece, may_sort)?);
+        }
+        Ok(arranged)
     }
 
     /// Begins a call. The outer failure ends the job.
@@ -214,13 +273,14 @@ impl GuardedMap {
         let given = self.shape.given(&piece.batch)?;
         self.guard.begins(piece)?;
         // A model whose queue is full takes a batch when it has done with others.
-        let first = self.begun.front().unwrap_or(piece);
+        let first = self.begun.front().map_or(piece, |begun| &begun.piece);
         let _watched = self.guard.watched(first)?;
         Ok(self.function.lock().begin(given))
     }
 
-    /// All that the first call under way gives, which is that of `piece`.
-    fn collect(&self, piece: &CallPiece) -> Result<Ended, TaskFailure> {
+    /// All that the first call under way gives, which is this one.
+    fn collect(&self, begun: &BegunPiece) -> Result<Ended, TaskFailure> {
+        let piece = &begun.piece;
         let watched = self.guard.watched(piece)?;
         let mut function = self.function.lock();
         let mut outputs = Vec::new();
@@ -233,15 +293,22 @@ impl GuardedMap {
         };
         let marked = function.take_failed()?;
         drop(watched);
+        drop(function);
         self.guard.ended()?;
+        if let Some(pieces) = &self.pieces
+            && outputs.is_ok()
+            && marked.is_empty()
+        {
+            pieces.called(piece.num_rows(), begun.at.elapsed());
+        }
         Ok(Ended { outputs, marked })
     }
 
     /// Waits for all calls under way.
     fn drain(&mut self) -> Result<(), TaskFailure> {
-        while let Some(piece) = self.begun.pop_front() {
-            let ended = self.collect(&piece)?;
-            self.ended.push_back((piece, ended));
+        while let Some(begun) = self.begun.pop_front() {
+            let ended = self.collect(&begun)?;
+            self.ended.push_back((begun.piece, ended));
         }
         Ok(())
     }
@@ -249,7 +316,10 @@ impl GuardedMap {
     /// Makes a call's rows ready, or has what is left of them tried anew, until all are ready or left out.
     fn settle(&mut self, piece: CallPiece, ended: Ended) -> Result<(), TaskFailure> {
         match self.judge(piece, ended)? {
-            Verdict::Good(batches) => self.parts.extend(batches),
+            Verdict::Good(piece, batches) => {
+                let are_sorted = self.pieces.as_ref().is_some_and(|pieces| pieces.are_sorted);
+                self.parts.add(&piece, batches, are_sorted);
+            }
             Verdict::Again(pieces) => {
                 // The function takes calls in order.
                 self.drain()?;
@@ -260,8 +330,12 @@ impl GuardedMap {
     }
 
     fn call(&self, piece: &CallPiece) -> Result<Ended, TaskFailure> {
+        let at = Instant::now();
         match self.begin(piece)? {
-            Ok(()) => self.collect(piece),
+            Ok(()) => self.collect(&BegunPiece {
+                piece: piece.clone(),
+                at,
+            }),
             Err(failure) => {
                 self.guard.ended()?;
                 Ok(Ended::failed(failure))
@@ -282,13 +356,28 @@ impl GuardedMap {
             piece.without(|row| rows.contains(&row))?
         };
         let failure = match outputs.and_then(|outputs| self.shaped(&rest.batch, outputs)) {
-            Ok(batches) => return Ok(Verdict::Good(batches)),
-            Err(failure) if self.guard.loses_rows() && is_of_rows(&failure) => failure,
-            Err(failure) => return Err(failure),
+            Ok(batches) => {
+                if let Some(pieces) = &mut self.pieces {
+                    pieces.fits(&rest);
+                }
+                return Ok(Verdict::Good(rest, batches));
+            }
+            Err(failure) => failure,
         };
+        if let Some(pieces) = &mut self.pieces
+            && pieces.found_no_memory(&failure)
+        {
+            self.function.lock().free_memory();
+            if rest.num_rows() > 1 {
+                return Ok(Verdict::Again(pieces.halves(&rest)));
+            }
+        }
+        if !self.guard.loses_rows() || !is_of_rows(&failure) {
+            return Err(failure);
+        }
         rest.attempts += 1;
         Ok(match rest.num_rows() {
-            0 => Verdict::Good(Vec::new()),
+            0 => Verdict::Good(rest, Vec::new()),
             // The function has named some, so the others may be well.
             _ if !marked.is_empty() => Verdict::Again(vec![rest]),
             1 if self.guard.has_another_try(rest.tries + 1) => {
@@ -297,7 +386,8 @@ impl GuardedMap {
             }
             1 => {
                 self.guard.failed(&rest, &failure)?;
-                Verdict::Good(Vec::new())
+                let none = rest.without(|_| true)?;
+                Verdict::Good(none, Vec::new())
             }
             _ => Verdict::Again(rest.halves().into()),
         })

@@ -2,13 +2,17 @@
 //! it.
 //!
 //! A step whose failures end the job hands every output on as it comes ([`MapStream`]). Where rows may be left out, or calls may
-//! take only so long, outputs wait until their call has ended ([`guarded`]).
+//! take only so long, or batches are pieces of frames ([`sizes`]), outputs wait until their call has ended ([`guarded`]).
 
 mod guarded;
+mod memory;
+mod parts;
 mod rebatch;
 mod shape;
+pub(crate) mod sizes;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
@@ -20,6 +24,7 @@ use crate::graph::MapCall;
 use guarded::GuardedMap;
 use rebatch::Rebatch;
 use shape::Shape;
+use sizes::{FramePieces, Limits, Scale, SharedSizer};
 
 /// What a function's calls depend on besides its rows.
 pub(crate) struct Circumstances {
@@ -36,6 +41,10 @@ pub(crate) struct Circumstances {
     pub(crate) is_careful: bool,
     /// Looks after the calls.
     pub(crate) guard: Option<Guard>,
+    /// Rows of a frame, for a step whose batches are pieces of these.
+    pub(crate) frame_rows: u64,
+    /// Finds how many rows batches should have, if that was asked for.
+    pub(crate) sizer: Option<SharedSizer>,
 }
 
 /// Calls a function over a stream.
@@ -52,9 +61,18 @@ pub(crate) fn open(
         is_noted,
         is_careful,
         guard,
+        frame_rows,
+        sizer,
     } = circumstances;
     let calls = function.lock().calls_ahead() as u64;
+    let batching = &step.batching;
+    let is_framed = batching.is_framed();
+    let limits = Limits::new(step.batch_rows, batching);
+    let scale = || Scale::new(Shape { step: step.clone() }, Arc::clone(&function));
+    let is_measured = batching.counts_tokens() || batching.byte_budget.is_some();
     let batch_rows = match step.batch_rows {
+        _ if batching.sorted_rows > 0 => Some(batching.sorted_rows),
+        _ if is_framed => Some(frame_rows.max(1)),
         // Where calls overlap, "as many as there are at hand" must leave something for the others.
         None if calls > 1 => Some(input_rows.div_ceil(calls)),
         rows => rows,
@@ -62,11 +80,21 @@ pub(crate) fn open(
     // Which rows come together must not be seen.
     let is_by_row = step.keeps_rows || step.is_mask;
     let patience = is_noted && is_by_row && position.is_none();
-    let rebatch = Rebatch::new(input, batch_rows, block_bytes, patience);
+    let mut rebatch = Rebatch::new(input, batch_rows, block_bytes, patience);
+    if is_measured && !is_framed {
+        rebatch = rebatch.within(limits, scale());
+    }
+    let pieces = is_framed.then(|| {
+        let are_sorted = batching.sorted_rows > 0;
+        FramePieces::new(sizer, limits, is_measured.then(scale), are_sorted)
+    });
     let shape = Shape { step: step.clone() };
     match guard {
-        // Jobs whose rows are noted have no such steps.
-        Some(guard) => Box::new(GuardedMap::new(shape, function, rebatch, guard)),
+        Some(guard) => Box::new(
+            GuardedMap::new(shape, function, rebatch, guard)
+                .from_row(position)
+                .in_pieces(pieces),
+        ),
         None => Box::new(MapStream {
             shape,
             function,

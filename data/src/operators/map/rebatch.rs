@@ -8,6 +8,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
+use super::sizes::{Filling, Limits, RowSize, Scale};
 use crate::block::data_bytes;
 use crate::operators::stream::BatchStream;
 
@@ -23,10 +24,52 @@ pub(super) struct Rebatch {
     patience: Option<Duration>,
     waits_since: Option<Instant>,
     rows: Option<usize>,
+    /// Budgets of a batch, if there are any.
+    budget: Option<Budget>,
     enough_bytes: u64,
     held: VecDeque<RecordBatch>,
     held_rows: usize,
     is_over: bool,
+}
+
+/// Cuts batches where they are full.
+struct Budget {
+    limits: Limits,
+    scale: Scale,
+    /// Of the rows that are held.
+    sizes: VecDeque<RowSize>,
+    /// The first of these, as far as they were looked at.
+    filling: Filling,
+    is_full: bool,
+}
+
+impl Budget {
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), TaskFailure> {
+        self.sizes.extend(self.scale.measure(batch)?);
+        self.fill();
+        Ok(())
+    }
+
+    fn fill(&mut self) {
+        while !self.is_full
+            && let Some(&size) = self.sizes.get(self.rows())
+        {
+            self.is_full = !self.limits.take(&mut self.filling, size);
+        }
+        self.is_full |= self.limits.are_reached(&self.filling);
+    }
+
+    /// Rows of the next batch.
+    fn rows(&self) -> usize {
+        usize::try_from(self.filling.rows).unwrap_or(usize::MAX)
+    }
+
+    fn taken(&mut self, rows: usize) {
+        self.sizes.drain(..rows);
+        self.filling = Filling::default();
+        self.is_full = false;
+        self.fill();
+    }
 }
 
 impl Rebatch {
@@ -43,10 +86,26 @@ impl Rebatch {
             patience: is_patient.then_some(PATIENCE),
             waits_since: None,
             rows: rows.filter(|&rows| rows > 0),
+            budget: None,
             enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
             held: VecDeque::new(),
             held_rows: 0,
             is_over: false,
+        }
+    }
+
+    /// The same with batches that are cut where they have reached a limit.
+    pub(super) fn within(self, limits: Limits, scale: Scale) -> Self {
+        let budget = Budget {
+            limits,
+            scale,
+            sizes: VecDeque::new(),
+            filling: Filling::default(),
+            is_full: false,
+        };
+        Self {
+            budget: Some(budget),
+            ..self
         }
     }
 
@@ -56,6 +115,9 @@ impl Rebatch {
             match self.input.next()? {
                 // Other columns than before end a batch, see `take`.
                 Some(batch) => {
+                    if let Some(budget) = &mut self.budget {
+                        budget.add(&batch)?;
+                    }
                     self.waits_since = self.waits_since.or_else(|| Some(Instant::now()));
                     self.held_rows += batch.num_rows();
                     self.held.push_back(batch);
@@ -72,9 +134,10 @@ impl Rebatch {
             _ => false,
         };
         is_mixed
-            || match self.rows {
-                Some(rows) => self.held_rows >= rows,
-                None => {
+            || match (&self.budget, self.rows) {
+                (Some(budget), _) => budget.is_full,
+                (None, Some(rows)) => self.held_rows >= rows,
+                (None, None) => {
                     self.held.iter().map(data_bytes).sum::<u64>() >= self.enough_bytes
                         || self.has_waited()
                 }
@@ -99,7 +162,10 @@ impl Rebatch {
             return Ok(None);
         };
         let schema = first.schema();
-        let wanted = self.rows.unwrap_or(usize::MAX);
+        let wanted = match &self.budget {
+            Some(budget) if self.held_rows > 0 => budget.rows(),
+            _ => self.rows.unwrap_or(usize::MAX),
+        };
         let mut parts = Vec::new();
         let mut rows = 0;
         while rows < wanted
@@ -118,6 +184,9 @@ impl Rebatch {
             parts.push(batch.slice(0, length));
         }
         self.held_rows -= rows;
+        if let Some(budget) = &mut self.budget {
+            budget.taken(rows);
+        }
         if parts.len() == 1 {
             return Ok(parts.pop());
         }

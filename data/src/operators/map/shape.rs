@@ -127,7 +127,9 @@ impl Shape {
     }
 
     fn wrong_rows(&self, input: &RecordBatch, rows: usize) -> TaskFailure {
-        let why = if self.keeps_columns() {
+        let why = if self.step.batching.sorted_rows > 0 {
+            "because window_rows= sorts rows by length and puts what comes out back in order"
+        } else if self.keeps_columns() {
             "because other columns pass by it"
         } else {
             "because it was declared with udf_modifying_row_count=False"

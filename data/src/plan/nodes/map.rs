@@ -21,7 +21,7 @@ use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::openness::is_open;
 use crate::block::BlockHandle;
-use crate::plan::{Compute, FailurePolicy};
+use crate::plan::{Batching, Compute, FailurePolicy};
 
 /// A function written in Python, as the bindings describe it. Aktis never looks inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,8 @@ pub struct MapSpec {
     pub failures: FailurePolicy,
     /// Where its results are kept, if they are.
     pub cache: Option<CacheSpec>,
+    /// How batches are made besides `batch_rows`.
+    pub batching: Batching,
 }
 
 impl MapSpec {
@@ -128,11 +130,10 @@ impl MapSpec {
         self.keeps_rows && self.produces != Produces::Mask && !self.failures.loses_rows()
     }
 
-    /// Whether the function gets the column.
+    /// Whether the function gets the column, or its batches are measured by it.
     pub fn is_read(&self, name: &str) -> bool {
-        self.reads
-            .as_ref()
-            .is_none_or(|reads| reads.iter().any(|read| read == name))
+        let reads = self.reads.as_ref();
+        reads.is_none_or(|reads| reads.iter().any(|read| read == name)) || self.batching.reads(name)
     }
 }
 
@@ -230,6 +231,21 @@ impl UserDefinedLogicalNodeCore for MapNode {
         }
         if let Some(rows) = self.spec.batch_rows {
             write!(f, " batch_size={rows}")?;
+        }
+        let Batching {
+            is_auto,
+            token_budget,
+            byte_budget,
+            ..
+        } = &self.spec.batching;
+        if *is_auto {
+            write!(f, " batch_size=auto")?;
+        }
+        if let Some(tokens) = token_budget {
+            write!(f, " token_budget={tokens}")?;
+        }
+        if let Some(bytes) = byte_budget {
+            write!(f, " byte_budget={bytes}")?;
         }
         write!(f, " {}", self.spec.compute)
     }

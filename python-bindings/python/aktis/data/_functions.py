@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from ._rate_limits import RateLimit
+    from ._retrying import Policy
 
 #: Calls of an async function that are under way in one worker, unless the user says otherwise; as in Ray.
 ASYNC_CALLS = 4
@@ -62,6 +63,8 @@ def definition_of(
     keys: Iterable[str] = (),
     output_schema: pyarrow.Schema | None = None,
     limit: RateLimit | None = None,
+    retry: Policy | None = None,
+    tokens: Any = None,
 ) -> Definition:
     """A function, what it is called with and the references in both, as they travel to workers."""
     is_class = inspect.isclass(function)
@@ -93,6 +96,8 @@ def definition_of(
         "kind": kind,
         "keys": list(keys),
         "output_schema": output_schema,
+        "retry": retry,
+        "tokens": tokens,
         "name": name,
         "batch_format": batch_format,
         "zero_copy": zero_copy,
@@ -188,22 +193,6 @@ def calls_of(compute: Any, max_concurrency: int | None) -> Calls:
     return Calls(wanted, uses_threads)
 
 
-def check_batch_size(batch_size: Any, num_gpus: float | None) -> int | None:
-    """Rows per call for what the user wrote."""
-    if batch_size == "default":
-        return 1024
-    if batch_size in (None, "auto"):
-        if num_gpus:
-            raise ValueError(
-                "map_batches(num_gpus=...) needs a batch_size: the best one depends on the model, the data and the GPU; "
-                "try 32 and double it until memory is full"
-            )
-        return None
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size must be None, 'auto' or a whole number of at least 1, not {batch_size!r}")
-    return batch_size
-
-
 def compute_of(
     function: Any,
     *,
@@ -266,6 +255,17 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
 def is_embedder(function: Any) -> bool:
     """Whether it is the description of a native model."""
     return callable(getattr(function, "spec_json", None)) and not inspect.isclass(function)
+
+
+def refuse_for_models(given: Mapping[str, Any], model: Any) -> None:
+    """Raises for options of batches of Python functions: a native model has its own."""
+    for name, value in given.items():
+        if value is not None:
+            own = f"{type(model).__name__}({name}=...)"
+            way_out = f"give it there, {own}" if hasattr(model, name) else "it makes its batches by tokens itself"
+            raise ValueError(
+                f"map_batches({name}=...) is for functions, and {type(model).__name__} is a model of Aktis: {way_out}"
+            )
 
 
 def embedder_spec(function: Any, compute: dict[str, Any], num_cpus: float | None) -> str:

@@ -99,8 +99,8 @@ _NO_RETRY = (
     "a worker that dies is replaced and its input run again; DataContext.max_worker_deaths_per_input says how often"
 )
 
-#: What Ray gives to the tasks and actors of ``map_batches`` and its kin.
-REMOTE_ARGS = {
+#: What Ray gives to the tasks and actors of ``map_batches`` and its kin, and is not there.
+FUNCTION_ARGS = {
     "accelerator_type": Refused("give the nodes a resource of that name, and ask for it with resources={...}"),
     "label_selector": Refused("ask for a resource that only these nodes have, with resources={...}", (None, {})),
     "fallback_strategy": Refused("ask for a resource that all these nodes have, with resources={...}", (None, [])),
@@ -110,9 +110,16 @@ REMOTE_ARGS = {
     "max_calls": Refused("workers stay until their stage is over; free memory in the function", (None, 0)),
     "max_restarts": Refused(_NO_RETRY, (None, -1)),
     "max_task_retries": Refused(_NO_RETRY, (None, -1)),
-    "max_retries": Refused(_NO_RETRY, (None, -1)),
-    "retry_exceptions": Refused("catch the exception in the function and call again there", (None, False)),
 }  # fmt: skip
+#: The same where no function of the user runs, or no call of it is made again.
+REMOTE_ARGS = {
+    **FUNCTION_ARGS,
+    "max_retries": Refused(_NO_RETRY, (None, -1)),
+    "retry_exceptions": Refused(
+        "functions of map_batches and its kin take it; requests to stores are made again where that can help",
+        (None, False),
+    ),
+}
 
 #: What runs no function needs no workers: columns are chosen and renamed where rows are read or passed on.
 NO_WORKERS = "no function runs, so there are no workers of its own"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import contextvars
 import threading
 import time
 import uuid
@@ -263,6 +264,9 @@ class Limiter:
 
 # In a worker.
 
+#: The turns that the call which this thread or coroutine makes has taken.
+_LAST: contextvars.ContextVar[Items] = contextvars.ContextVar("turns")
+
 
 class TurnTaker:
     """Takes turns for the calls of a function, and counts how long they wait."""
@@ -312,6 +316,7 @@ class TurnTaker:
         import aktis
 
         self._check(items)
+        _LAST.set(items)
         with self._waiting():
             limiter = self._limiter()
             while True:
@@ -324,6 +329,7 @@ class TurnTaker:
     async def wait_async(self, items: Items) -> None:
         """The same, for a coroutine."""
         self._check(items)
+        _LAST.set(items)
         with self._waiting():
             limiter = self._actor or await asyncio.to_thread(self._limiter)
             while True:
@@ -332,6 +338,14 @@ class TurnTaker:
                 if _is_in_time(asked_at, held_s):
                     break
         limiter.began.remote(_told(items, tickets))
+
+    def again(self) -> None:
+        """The same for a call that is made again: it takes the turns that it took before."""
+        self.wait(_LAST.get())
+
+    async def again_async(self) -> None:
+        """The same, for a coroutine."""
+        await self.wait_async(_LAST.get())
 
     def take_waited_s(self) -> float:
         """How long calls have waited since this was last asked, all added up."""

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _caching, _declared, _failing, _functions, _rate_limits
+from . import _batches, _batching, _caching, _declared, _failing, _functions, _rate_limits, _retrying
 from ._choosing import Choosing
 from ._computed import Computed, computed, filtered
 from ._expr import Expr
-from ._keywords import REMOTE_ARGS, Keywords
+from ._keywords import FUNCTION_ARGS, REMOTE_ARGS, Keywords
 
 #: Of a function over rows; those of a function over batches besides.
 _ROW_OPTIONS: tuple[str, ...] = (
     "compute", "fn_args", "fn_kwargs", "fn_constructor_args", "fn_constructor_kwargs", "num_cpus", "num_gpus", "memory",
-    "concurrency", "resources", "input_columns", "max_concurrency", "rate_limit", *_failing.OPTIONS,
+    "concurrency", "resources", "input_columns", "max_concurrency", "rate_limit", *_failing.OPTIONS, *_retrying.OPTIONS,
 )  # fmt: skip
 #: Options that say where a function runs, and what it gets.
-_WORKERS = tuple(option for option in _ROW_OPTIONS if option not in (*_failing.OPTIONS, "rate_limit"))
+_WORKERS = tuple(
+    option for option in _ROW_OPTIONS if option not in (*_failing.OPTIONS, *_retrying.OPTIONS, "rate_limit")
+)
 #: Of functions that make rows.
 _MAP_OPTIONS = (*_ROW_OPTIONS, "output_schema", "cache")
 _BATCH_OPTIONS = (
-    *_MAP_OPTIONS, "batch_size", "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
+    *_MAP_OPTIONS, *_batching.OPTIONS, "batch_format", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from ._typed import (
         BatchFormat,
         BatchFunction,
+        FunctionArgs,
         ManyRowsFunction,
         MapOptions,
         NativeModel,
         OnError,
         OutputSchema,
-        RemoteArgs,
+        RetryExceptions,
         RowFunction,
         RowOptions,
     )  # fmt: skip
@@ -89,14 +92,22 @@ class Transforms(Computed, Choosing):
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
         timeout_s: float | None = None,
-        **remote_args: Unpack[RemoteArgs],
+        token_budget: int | None = None,
+        tokens: str | Callable[[Any], Any] | None = None,
+        byte_budget: int | None = None,
+        window_rows: int | None = None,
+        retry_exceptions: RetryExceptions | None = None,
+        max_retries: int | None = None,
+        **remote_args: Unpack[FunctionArgs],
     ) -> Dataset:
         """Runs a function over batches of rows.
 
         Args:
             fn: A function from a batch to a batch, or a generator of batches; a class with ``__call__``, which is
                 constructed once per worker; or a native model such as :class:`aktis.models.TextEmbedder`.
-            batch_size: Rows per call; ``None``: as many as there are at hand. Needed with ``num_gpus``.
+            batch_size: Rows per call; ``None``: as many as there are at hand. ``"auto"``: as many as pay and fit into memory, which is
+                found while the job runs: batches grow until that makes rows no cheaper; a call that runs out of memory is made again
+                with halves, and batches stay smaller. :meth:`stats` tells what was chosen. Something is needed with ``num_gpus``.
             compute: :class:`ActorPoolStrategy` or :class:`TaskPoolStrategy`. By default a class gets one actor, and more
                 where there is room, and a function as many workers as there are CPUs.
             batch_format: ``"default"`` and ``"numpy"``: dict of numpy arrays; ``"pandas"``; ``"pyarrow"``.
@@ -132,6 +143,16 @@ class Transforms(Computed, Choosing):
             max_error_ratio: Which share of the rows that come may fail. The job fails when it is known that more will have: at the
                 end, or before, by the number of all rows of the source. Where that is not known, from 1000 rows on.
             timeout_s: Seconds that a call may take. One that takes longer has failed: its process is ended, and another begins.
+            token_budget: Most tokens of a batch, padding included: its rows times the longest of them. One row is a batch however
+                long it is.
+            tokens: How many tokens a row has: the name of a column of numbers, lists or texts (their length in characters), or a
+                function from a batch, as ``fn`` gets it, to a number for each row.
+            byte_budget: Most bytes of a batch, of the columns that the function gets.
+            window_rows: So many rows are sorted by their tokens and cut into batches of similar length; what comes out is in order
+                again, so there must be one row for each.
+            retry_exceptions: Calls that raise one of these are made again, ``True``: whatever they raise; after a pause that grows and
+                is different each time. By default none. What finds no memory, and a ``RowError``, is not tried again.
+            max_retries: How often, with ``retry_exceptions``; by default 3. Then the call has failed.
             remote_args: Other arguments of Ray: refused by name, unless they are the defaults.
 
         Returns:
@@ -153,7 +174,7 @@ class Transforms(Computed, Choosing):
             >>> ds.map_batches(AddN, fn_constructor_args=(10,)).take(2)
             [{'id': 10}, {'id': 11}]
         """
-        Keywords("map_batches", used=_BATCH_OPTIONS, refused=REMOTE_ARGS).check(remote_args)
+        Keywords("map_batches", used=_BATCH_OPTIONS, refused=FUNCTION_ARGS).check(remote_args)
         failures: dict[str, Any] | None = _failing.of_step(
             "map_batches()",
             on_error=on_error,
@@ -163,6 +184,7 @@ class Transforms(Computed, Choosing):
         )
         if getattr(fn, "ends_with_job", False) is True:
             failures = None
+        retry = _retrying.policy("map_batches()", retry_exceptions=retry_exceptions, max_retries=max_retries)
         compute_spec = _functions.compute_of(
             fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
             resources=resources,
@@ -173,23 +195,33 @@ class Transforms(Computed, Choosing):
                     "map_batches(): output_schema= and rate_limit= are for functions: the columns of a model of Aktis are known, and it calls "
                     "no service"
                 )
+            given = {
+                "token_budget": token_budget,
+                "tokens": tokens,
+                "byte_budget": byte_budget,
+                "window_rows": window_rows,
+            }
+            _functions.refuse_for_models({**given, "retry_exceptions": retry}, fn)
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
             spec = _functions.embedder_spec(fn, compute_spec, num_cpus)
             kept = _caching.of_model("map_batches()", cache, spec)
             return self._then(self._plan.embed(spec, compute_spec, failures, kept))
-        size = _functions.check_batch_size(batch_size, num_gpus)
+        batching = _batching.of_step(
+            batch_size=batch_size, num_gpus=num_gpus, token_budget=token_budget, tokens=tokens, byte_budget=byte_budget,
+            window_rows=window_rows,
+        )  # fmt: skip
         schema = _declared.schema_of("map_batches()", output_schema)
-        limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=size)
+        limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=batching.rows)
         name = _functions.apply_kind(fn, "MapBatches")
         definition = _functions.definition_of(
             fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
             zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
             constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency), output_schema=schema,
-            limit=limit,
+            limit=limit, retry=retry, tokens=batching.counter,
         )  # fmt: skip
-        keeps_rows = bool(passthrough_columns) or not udf_modifying_row_count
+        keeps_rows = bool(passthrough_columns) or not udf_modifying_row_count or batching.is_sorted
         kept = _caching.of_function("map_batches()", cache, definition.data, is_one_for_one=keeps_rows)
         return self._then(
             self._plan.map(
@@ -197,11 +229,12 @@ class Transforms(Computed, Choosing):
                 captured=definition.captured,
                 name=name,
                 compute=compute_spec,
-                batch_rows=size,
-                window_rows=definition.window_rows(size),
+                batch_rows=batching.rows,
+                window_rows=max(definition.window_rows(batching.rows), batching.input_rows),
                 reads=input_columns,
                 keeps=passthrough_columns,
                 keeps_rows=keeps_rows,
+                batching=batching.plan,
                 produces=schema,
                 failures=failures,
                 cache=kept,
@@ -312,12 +345,13 @@ class Transforms(Computed, Choosing):
         failures = _failing.taken(f"{_CALLED[prefix]}()", options)
         limit = _rate_limits.limit_of(f"{_CALLED[prefix]}()", options.pop("rate_limit", None), kind=kind, batch_size=1)
         cache = None if is_mask else options.pop("cache", None)
+        retry = _retrying.taken(f"{_CALLED[prefix]}()", options)
         at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
-        Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=REMOTE_ARGS).check(options)
+        Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=FUNCTION_ARGS).check(options)
         compute_spec = _functions.compute_of(fn, **placed)
         name = _functions.apply_kind(fn, prefix)
         definition = _functions.definition_of(
-            fn, kind=kind, name=name, calls=at_once, output_schema=schema, limit=limit, **calls
+            fn, kind=kind, name=name, calls=at_once, output_schema=schema, limit=limit, retry=retry, **calls
         )
         return self._then(
             self._plan.map(
@@ -354,7 +388,9 @@ class Transforms(Computed, Choosing):
         max_errors: int | None = None,
         max_error_ratio: float | None = None,
         timeout_s: float | None = None,
-        **remote_args: Unpack[RemoteArgs],
+        retry_exceptions: RetryExceptions | None = None,
+        max_retries: int | None = None,
+        **remote_args: Unpack[FunctionArgs],
     ) -> Dataset:
         """Adds or replaces a column by what a function makes of each batch, or by an expression.
 
@@ -366,6 +402,7 @@ class Transforms(Computed, Choosing):
             compute: as in :meth:`map_batches`.
             concurrency, num_cpus, num_gpus, memory, resources, max_concurrency: as in :meth:`map_batches`.
             rate_limit, on_error, max_errors, max_error_ratio, timeout_s: as in :meth:`map_batches`; only with a function.
+            retry_exceptions, max_retries: the same.
             remote_args: as in :meth:`map_batches`.
 
         Returns:
@@ -379,7 +416,7 @@ class Transforms(Computed, Choosing):
         [{'id': 0, 'double': 0}, {'id': 1, 'double': 2}]
         """
         used = (*_ROW_OPTIONS, "batch_format")
-        Keywords("add_column", used=used, refused=REMOTE_ARGS).check(remote_args)
+        Keywords("add_column", used=used, refused=FUNCTION_ARGS).check(remote_args)
         failures = _failing.of_step(
             "add_column()",
             on_error=on_error,
@@ -387,8 +424,9 @@ class Transforms(Computed, Choosing):
             max_error_ratio=max_error_ratio,
             timeout_s=timeout_s,
         )
+        retry = _retrying.policy("add_column()", retry_exceptions=retry_exceptions, max_retries=max_retries)
         if isinstance(fn, Expr):
-            if any(value is not None for value in (*failures.values(), rate_limit)):
+            if any(value is not None for value in (*failures.values(), rate_limit, retry)):
                 raise ValueError(
                     f"add_column({col!r}): an expression calls no function, so on_error= and its kin say nothing"
                 )
@@ -405,7 +443,7 @@ class Transforms(Computed, Choosing):
         name = f"{col}={_functions.name_of(fn)}"
         definition = _functions.definition_of(
             fn, kind="column", name=name, batch_format=_batches.check_format(batch_format),
-            calls=_functions.calls_of(compute, max_concurrency),
+            calls=_functions.calls_of(compute, max_concurrency), retry=retry,
             limit=_rate_limits.limit_of("add_column()", rate_limit, kind="column", batch_size=None),
         )  # fmt: skip
         return self._then(

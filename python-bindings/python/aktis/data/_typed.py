@@ -51,6 +51,8 @@ class NativeModel(Protocol):
 
 
 OnError = Literal["raise", "skip", "dead_letter"]
+#: Classes of exceptions after which a call is made again; True: all.
+RetryExceptions = bool | Sequence[type[BaseException]]
 BatchFormat = Literal["default", "numpy", "pandas", "pyarrow"]
 Row = Mapping[str, Any]
 Batch = Row | Frame
@@ -64,8 +66,8 @@ RowFunction = Makes[Row | RowError | Awaitable[Row | RowError]]
 ManyRowsFunction = Makes[Iterable[Row] | RowError | Awaitable[Iterable[Row] | RowError] | AsyncIterator[Row]]
 
 
-class RemoteArgs(TypedDict, total=False):
-    """What Ray gives to the workers of a function."""
+class FunctionArgs(TypedDict, total=False):
+    """What Ray gives to the workers of a function, and is not there."""
 
     accelerator_type: None
     label_selector: None
@@ -76,11 +78,16 @@ class RemoteArgs(TypedDict, total=False):
     max_calls: Literal[0] | None
     max_restarts: Literal[-1] | None
     max_task_retries: Literal[-1] | None
+
+
+class RemoteArgs(FunctionArgs, total=False):
+    """The same where no call is made again."""
+
     max_retries: Literal[-1] | None
     retry_exceptions: Literal[False] | None
 
 
-class RowOptions(RemoteArgs, total=False):
+class RowOptions(FunctionArgs, total=False):
     """Options of a function over rows."""
 
     compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None
@@ -100,6 +107,8 @@ class RowOptions(RemoteArgs, total=False):
     max_errors: int | None
     max_error_ratio: float | None
     timeout_s: float | None
+    retry_exceptions: RetryExceptions | None
+    max_retries: int | None
 
 
 class MapOptions(RowOptions, total=False):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import gc
 import inspect
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,11 +17,12 @@ from aktis._messages import hints
 from aktis._process import output as _worker_output
 from aktis._session import session
 
-from . import _batches, _caught, _faults, _groups, _mistakes, _wrong_outputs
+from . import _batches, _batching, _caught, _faults, _groups, _mistakes, _wrong_outputs
 from ._declared import Declared, has_no_type
 from ._failing import RowError
 from ._overlapping import Outputs, Overlapping, Threads, as_outputs, gathered
 from ._rate_limits import TurnTaker
+from ._retrying import Retrying
 
 
 def load(definition: bytes, captured: list[Any]) -> LoadedFunction:
@@ -60,8 +63,11 @@ class LoadedFunction:
                 # So that what its constructor makes belongs to the loop of the calls.
                 asyncio.set_event_loop(self._overlapping.loop)
             function = function(*definition["constructor_args"], **definition["constructor_kwargs"])
-        self._function = functools.partial(_call, function, definition["args"], definition["kwargs"])
+        self._function: Callable[[Any], Any] = functools.partial(
+            _call, function, definition["args"], definition["kwargs"]
+        )
         self.name = definition["name"]
+        self._tokens = definition["tokens"]
         self.calls_ahead: int = definition["calls_ahead"]
         #: Whether each output is made when it is asked for: of functions that yield, of groups, of what is read.
         self.is_lazy: bool = definition["kind"] in ("groups", "read") or _yields(definition["function"])
@@ -73,6 +79,8 @@ class LoadedFunction:
         #: Whether calls wait for their turns.
         self.has_turns: bool = limit is not None
         self._turns = None if limit is None else TurnTaker(limit, self.name)
+        if definition["retry"] is not None:
+            self._function = Retrying(self._function, definition["retry"], self.name, self._turns)
         self._declared = None if schema is None else Declared(schema, self.name)
         self._begin: Callable[[Callable[[], Any]], Iterator[Any]] = self._begin_plain
         self._forget = self._overlapping.forget
@@ -134,6 +142,17 @@ class LoadedFunction:
                 self._forget(outputs)
         self._calls.clear()
         self._failed.clear()
+
+    def count_tokens(self, batch: Any) -> list[int]:
+        """How many tokens each row has, by the function that says so."""
+        return _batching.numbers(self._tokens(self._given(batch)), self.name)
+
+    def free_memory(self) -> None:
+        """A call has found no memory: what the last one left is given back."""
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def catch_rows(self) -> None:
         """From now on rows that fail are left out, where it is known which they are."""

@@ -36,7 +36,8 @@ class TextEmbedder:
             parts are there.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
-        token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU.
+        token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU. A batch that finds
+            no memory is computed in halves, and later ones are smaller.
         intra_threads: Threads that one model batch is computed with; by default 1.
         replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs.
         normalize: Scale every vector to length 1.

@@ -7,6 +7,9 @@ mod timing;
 mod world;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -196,6 +199,7 @@ fn input_that_kills_its_workers_is_given_up_by_name() {
                     worker,
                     failure,
                     is_explained: false,
+                    at: Duration::ZERO,
                 }
             }
             other => other,
@@ -382,6 +386,7 @@ fn workers_that_die_together_are_one_incident() {
             worker,
             failure,
             is_explained: false,
+            at: Duration::ZERO,
         });
         world.carry_out(effects);
     }
@@ -495,6 +500,7 @@ fn stage_that_is_not_repeatable_gives_nothing_of_a_run_that_did_not_end() {
         worker,
         failure,
         is_explained: false,
+        at: Duration::ZERO,
     });
     assert_eq!(world.executor.used_bytes(), 0, "its blocks are forgotten");
     world.carry_out(effects);

@@ -1,5 +1,8 @@
 //! Nodes of the simulated world: they come and go, and workers wait for room on them.
 
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::NodeId;
 use aktis_common::resources::{NodeResources, ResourceSet};
 use aktis_common::scheduling::{ClusterView, NodeView};
@@ -108,6 +111,7 @@ impl World {
         self.end(worker);
         self.answers.push(Event::WorkerLost {
             is_explained: false,
+            at: Duration::ZERO,
             worker,
             failure: TaskFailure::new(ErrorCode::NodeDied, "its node is gone"),
         });

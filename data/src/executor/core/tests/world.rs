@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::resources::{ResourceRequest, ResourceSet};
 
 use super::super::event::*;
@@ -176,6 +177,7 @@ impl World {
                 name: format!("stage {index}"),
                 bundle_rows: shape.bundle_rows,
                 bundle_bytes: shape.bundle_bytes,
+                enough_bytes: 0,
                 keep_order: scenario.keep_order,
                 row_limit: shape.row_limit,
                 makes_blocks: !scenario.is_sink(index),
@@ -358,6 +360,7 @@ impl World {
         self.end(worker);
         Event::WorkerLost {
             is_explained: false,
+            at: Duration::ZERO,
             worker,
             failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
         }

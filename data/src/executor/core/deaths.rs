@@ -1,0 +1,245 @@
+//! Which deaths of workers count against the inputs that they had.
+//!
+//! An input that its worker dies of is tried a few times, and then given up: its rows may be to blame. Workers that die together are
+//! another matter: a node is gone, or several, or somebody has ended them all. No input is to blame for that, and a job on nodes that
+//! come and go would spend all tries of its inputs in a night. So deaths that come together are not counted, as long as the job gets
+//! on between them: were it their rows after all, in every worker, nothing would get done, and then they count.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+
+use super::Executor;
+use super::event::WorkerKey;
+use super::workers::WorkerState;
+
+/// How many workers of a stage may try to make their functions ready, one after another, where none can.
+const CONSTRUCTIONS: u32 = 3;
+/// Deaths with no more time than this between them have one cause.
+const TOGETHER: Duration = Duration::from_secs(2);
+
+/// An input that a worker had: its stage, and its place in the order of that.
+pub(super) type InputKey = (usize, u64);
+
+/// The deaths so far.
+#[derive(Debug, Default)]
+pub(super) struct Deaths {
+    /// Inputs and blocks that were done so far.
+    progress: u64,
+    /// The same when deaths were last not counted.
+    spared_at: Option<u64>,
+    last: Incident,
+}
+
+/// Deaths that came together.
+#[derive(Debug, Default)]
+struct Incident {
+    at: Option<Duration>,
+    /// Whose workers died.
+    inputs: BTreeSet<InputKey>,
+    /// Those that the deaths were counted against.
+    counted: Vec<InputKey>,
+    /// Whether no input alone can be to blame.
+    is_shared: bool,
+    /// Whether something was done since deaths were last not counted.
+    has_progress: bool,
+}
+
+/// What a death means for inputs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DeathVerdict {
+    /// It counts against its own.
+    Counts,
+    /// It does not, and those that were counted against these inputs do not either.
+    Spares(Vec<InputKey>),
+}
+
+impl Deaths {
+    /// An input is done, or a block of one.
+    pub(super) fn got_on(&mut self) {
+        self.progress += 1;
+    }
+
+    /// A worker died over an input at this time of the job. `is_node`: its node is known to be gone.
+    pub(super) fn add(&mut self, input: InputKey, at: Duration, is_node: bool) -> DeathVerdict {
+        let is_apart = |last: Duration| at.saturating_sub(last) > TOGETHER;
+        // Whose next worker dies too, has not died with the others.
+        if self.last.at.is_none_or(is_apart) || self.last.inputs.contains(&input) {
+            self.last = Incident {
+                has_progress: self.spared_at.is_none_or(|spared| self.progress > spared),
+                ..Incident::default()
+            };
+        }
+        let last = &mut self.last;
+        last.at = Some(at);
+        last.inputs.insert(input);
+        last.is_shared |= is_node || last.inputs.len() > 1;
+        if last.is_shared && last.has_progress {
+            self.spared_at = Some(self.progress);
+            return DeathVerdict::Spares(std::mem::take(&mut last.counted));
+        }
+        last.counted.push(input);
+        DeathVerdict::Counts
+    }
+}
+
+impl Executor {
+    /// Another worker tries, after a pause; of workers that were started together, all of which fail, one counts.
+    pub(super) fn constructor_failed(&mut self, worker: WorkerKey, failure: TaskFailure) {
+        let Some(index) = self.stage_of(worker) else {
+            return;
+        };
+        let next_worker = self.next_worker;
+        let stage = &mut self.stages[index];
+        stage.workers.remove(worker);
+        if stage.starts.add(worker, next_worker) && stage.starts.incidents >= CONSTRUCTIONS {
+            self.finish(Err(failure));
+        }
+    }
+
+    pub(super) fn worker_lost(
+        &mut self,
+        worker: WorkerKey,
+        failure: &TaskFailure,
+        is_explained: bool,
+        at: Duration,
+    ) {
+        let Some(index) = self.stage_of(worker) else {
+            return;
+        };
+        let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
+        let stage = &mut self.stages[index];
+        match stage.workers.remove(worker) {
+            Some(WorkerState::Busy(mut active)) => {
+                let sequence = active.sequence;
+                let is_node = failure.code == ErrorCode::NodeDied;
+                let verdict = match is_explained {
+                    true => DeathVerdict::Spares(Vec::new()),
+                    false => self.deaths.add((index, sequence), at, is_node),
+                };
+                let deaths = active.work.deaths_mut();
+                *deaths += u32::from(verdict == DeathVerdict::Counts);
+                let deaths = *deaths;
+                let unwanted = stage.put_back(active);
+                self.spare(verdict);
+                self.free_unwanted(unwanted);
+                let stage = &self.stages[index];
+                if deaths > max_deaths {
+                    let failure = given_up(&stage.setup.name, sequence, deaths, failure);
+                    self.finish(Err(failure));
+                }
+            }
+            Some(WorkerState::Starting) => {
+                let is_new = stage.starts.add(worker, next_worker);
+                if is_new && stage.starts.incidents > max_deaths {
+                    let failure = never_started(&stage.setup.name, stage.starts.incidents, failure);
+                    self.finish(Err(failure));
+                }
+            }
+            Some(WorkerState::Idle) | None => {}
+        }
+    }
+
+    /// Takes back what was counted against inputs.
+    fn spare(&mut self, verdict: DeathVerdict) {
+        let DeathVerdict::Spares(inputs) = verdict else {
+            return;
+        };
+        for (stage, sequence) in inputs {
+            if let Some(deaths) = self.stages[stage].deaths_over(sequence) {
+                *deaths = deaths.saturating_sub(1);
+            }
+        }
+    }
+}
+
+fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::WorkerCrashed,
+        format!(
+            "{stage}: input {sequence} was given up because {deaths} worker processes died over it, the last one like \
+             this: {last}; look for a crash, os._exit() or too much memory in the function"
+        ),
+    )
+}
+
+fn never_started(stage: &str, failures: u32, last: &TaskFailure) -> TaskFailure {
+    TaskFailure::new(
+        last.code,
+        format!(
+            "{stage}: {failures} worker processes died before they were ready, the last one like this: {last}"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn single_deaths_count() {
+        let mut deaths = Deaths::default();
+        for times in 0..4 {
+            assert_eq!(
+                deaths.add((0, 7), times * 5 * SECOND, false),
+                DeathVerdict::Counts
+            );
+        }
+        // Over the same input, however quickly.
+        assert_eq!(deaths.add((0, 7), 15 * SECOND, false), DeathVerdict::Counts);
+    }
+
+    #[test]
+    fn deaths_that_come_together_spare_all_inputs() {
+        let mut deaths = Deaths::default();
+        assert_eq!(deaths.add((0, 1), SECOND, false), DeathVerdict::Counts);
+        assert_eq!(
+            deaths.add((0, 2), SECOND, false),
+            DeathVerdict::Spares(vec![(0, 1)])
+        );
+        assert_eq!(
+            deaths.add((1, 1), 2 * SECOND, false),
+            DeathVerdict::Spares(Vec::new())
+        );
+        // Its node is gone: others may be quiet.
+        deaths.got_on();
+        assert_eq!(
+            deaths.add((0, 3), 60 * SECOND, true),
+            DeathVerdict::Spares(Vec::new())
+        );
+    }
+
+    #[test]
+    fn inputs_whose_workers_always_die_are_given_up_however_quickly_they_do() {
+        let mut deaths = Deaths::default();
+        let mut counted = 0;
+        for at in 1..=20 {
+            for input in [(0, 1), (0, 2)] {
+                match deaths.add(input, at * SECOND / 10, false) {
+                    DeathVerdict::Counts => counted += 1,
+                    DeathVerdict::Spares(inputs) => counted -= inputs.len(),
+                }
+            }
+        }
+        assert_eq!(counted, 38, "all but those of the first time");
+    }
+
+    #[test]
+    fn deaths_of_all_workers_count_when_nothing_is_done_between_them() {
+        let mut deaths = Deaths::default();
+        let round = |at: u32, deaths: &mut Deaths| {
+            let first = deaths.add((0, 1), at * SECOND, false);
+            let second = deaths.add((0, 2), at * SECOND, false);
+            assert_eq!(first, DeathVerdict::Counts);
+            second != DeathVerdict::Counts
+        };
+        assert!(round(1, &mut deaths));
+        assert!(!round(10, &mut deaths), "nothing was done since");
+        deaths.got_on();
+        assert!(round(20, &mut deaths));
+    }
+}

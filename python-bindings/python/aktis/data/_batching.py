@@ -1,0 +1,133 @@
+"""How rows are put into batches: what users say of it, as the plan takes it.
+
+>>> of_step(batch_size=32).rows
+32
+>>> of_step(batch_size="auto").plan["is_auto"]
+True
+>>> of_step(token_budget=4096)
+Traceback (most recent call last):
+...
+ValueError: map_batches(token_budget=...) needs tokens=: the column that tells how many tokens a row has, or a function of a batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+#: The options of ``map_batches`` that say it.
+OPTIONS = ("batch_size", "token_budget", "tokens", "byte_budget", "window_rows")
+#: Rows that an input should have where the size of batches is to be found, or measured: several batches of the usual sizes.
+INPUT_ROWS = 4096
+
+
+class Batching(NamedTuple):
+    """What a step does."""
+
+    #: Rows of a batch; None: something else says it, or as many as there are at hand.
+    rows: int | None = None
+    #: What else says it, for the plan.
+    plan: dict[str, Any] | None = None
+    #: Counts tokens, in workers.
+    counter: Callable[[Any], Any] | None = None
+    #: Rows that an input should have; 0: one batch's.
+    input_rows: int = 0
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether rows are called in another order, and what comes out is put back: there must be one row for each."""
+        return self.plan is not None and self.plan["sorted_rows"] > 0
+
+
+def of_step(
+    *,
+    batch_size: Any = None,
+    num_gpus: float | None = None,
+    token_budget: Any = None,
+    tokens: Any = None,
+    byte_budget: Any = None,
+    window_rows: Any = None,
+) -> Batching:
+    """What ``map_batches`` was told."""
+    is_auto = batch_size == "auto"
+    rows = None if is_auto else _rows(batch_size)
+    for name, value in (("token_budget", token_budget), ("byte_budget", byte_budget), ("window_rows", window_rows)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"map_batches({name}=...) must be a whole number of at least 1, not {value!r}")
+    _check_tokens(token_budget, tokens, window_rows)
+    if window_rows is not None and is_auto:
+        raise ValueError(
+            'map_batches(window_rows=...) makes batches of rows of similar length, and batch_size="auto" looks for one number of rows: '
+            "give token_budget= instead"
+        )
+    if window_rows is not None and token_budget is None and rows is None:
+        raise ValueError(
+            "map_batches(window_rows=...) sorts rows by length: say how they are cut, by token_budget= or batch_size="
+        )
+    has_budget = token_budget is not None or byte_budget is not None
+    if num_gpus and rows is None and not is_auto and not has_budget:
+        raise ValueError(
+            "map_batches(num_gpus=...) needs a batch_size: the best one depends on the model, the data and the GPU; "
+            'batch_size="auto" finds it while the job runs'
+        )
+    if not is_auto and not has_budget and window_rows is None:
+        return Batching(rows)
+    plan = {
+        "is_auto": is_auto,
+        "token_budget": token_budget,
+        "token_column": tokens if isinstance(tokens, str) else None,
+        "byte_budget": byte_budget,
+        "sorted_rows": window_rows or 0,
+    }
+    many = INPUT_ROWS if is_auto or token_budget is not None else 0
+    return Batching(rows, plan, None if isinstance(tokens, str) else tokens, max(many, 2 * (window_rows or 0)))
+
+
+def _check_tokens(token_budget: Any, tokens: Any, window_rows: Any) -> None:
+    counts = {"token_budget": token_budget, "window_rows": window_rows}
+    asked = next((name for name, value in counts.items() if value is not None), None)
+    if tokens is None and asked is not None:
+        raise ValueError(
+            f"map_batches({asked}=...) needs tokens=: the column that tells how many tokens a row has, or a function of a batch"
+        )
+    if tokens is not None and asked is None:
+        raise ValueError("map_batches(tokens=...) counts for token_budget= or window_rows=, and neither is given")
+    if tokens is not None and not isinstance(tokens, str) and not callable(tokens):
+        raise TypeError(
+            f"map_batches(tokens=...) is the name of a column, or a function from a batch to a number for each row, not {tokens!r}"
+        )
+
+
+def _rows(batch_size: Any) -> int | None:
+    """Rows per call for what the user wrote."""
+    if batch_size is None:
+        return None
+    if batch_size == "default":
+        return 1024
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be None, 'auto' or a whole number of at least 1, not {batch_size!r}")
+    return batch_size
+
+
+def numbers(counted: Any, name: str) -> list[int]:
+    """What a function of ``tokens=`` returned, as the native worker takes it.
+
+    >>> numbers([3, 4], "MapBatches(f)")
+    [3, 4]
+    >>> numbers([3.5], "MapBatches(f)")
+    Traceback (most recent call last):
+    ...
+    ValueError: MapBatches(f): the function of tokens= must return a whole number of at least 0 for each row, not 3.5
+    """
+    listed = counted.tolist() if hasattr(counted, "tolist") else counted
+    listed = listed.to_pylist() if hasattr(listed, "to_pylist") else listed
+    if isinstance(listed, (str, bytes)) or not hasattr(listed, "__iter__"):
+        raise ValueError(f"{name}: the function of tokens= must return a number for each row, not {counted!r:.40}")
+    whole = []
+    for number in listed:
+        if not hasattr(number, "__index__") or number < 0:
+            raise ValueError(
+                f"{name}: the function of tokens= must return a whole number of at least 0 for each row, not {number!r:.40}"
+            )
+        whole.append(int(number))
+    return whole
