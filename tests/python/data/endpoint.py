@@ -8,6 +8,7 @@ import json
 import ssl
 import threading
 import time
+import urllib.parse
 
 #: How long it is silent, where it is: until the server ends.
 SILENCE_S = 120
@@ -17,7 +18,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
     """What a payload's ``do`` says, try by try, is done to it; after that, or without it, it is answered.
 
     A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``cut``, ``drop``, ``bye``,
-    ``drip``, ``hang``, ``hints``, ``more``, ``html``, ``meet N``.
+    ``drip``, ``echo``, ``hang``, ``hints``, ``more``, ``html``, ``meet N``.
     """
 
     daemon_threads = True
@@ -81,6 +82,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name.isdigit():
             after = rest.removeprefix("after ")
             self.say(int(name), {"Retry-After": after} if after else {}, self.text(int(name), payload))
+        elif name == "echo":
+            key = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["key"][0]
+            self.say(400, {}, f"{self.headers['X-Auth']}, {key}, {self.path}".encode())
         elif name == "html":
             self.say(200, {"Content-Type": "text/html"}, b"<html>down for maintenance</html>")
         elif name == "torn":

@@ -31,7 +31,7 @@ def asked(server, words, config=None, **options):
     """A dataset of the answers to requests, to which the server does what ``words`` say, request by request."""
     options = {"base_retry_wait_time_in_s": 0.01, "timeout_s": 30, **options}
     processor = build_processor(
-        config or HttpRequestProcessorConfig(url=server.url, **options),
+        config or HttpRequestProcessorConfig(**{"url": server.url, **options}),
         preprocess=lambda row: {
             "payload": {"key": row["id"], "do": row["do"], "messages": [{"role": "user", "content": f"row {row['id']}"}]}
         },
@@ -205,6 +205,11 @@ def test_a_key_is_sent_and_never_told(server, caplog):
     assert [headers["Authorization"] for _, _, headers in server.seen] == ["Bearer sk-very-secret"] * 2
     (letter,) = ds.dead_letters().take_all()
     assert "400 Bad Request: no: ***" in letter["message"]
+    hidden = {"url": server.url + "?key=a%2Dvery%2Dsecret&b=2", "headers": {"X-Auth": "hunter-very-2"}}
+    told = asked(server, [["", "echo"], []], **hidden, on_error="dead_letter")
+    assert len(told.take_all()) == 1 and server.seen[-1][2]["X-Auth"] == "hunter-very-2"
+    (other,) = told.dead_letters().take_all()
+    assert "400 Bad Request: ***, ***, /v1/chat/completions?key=***&b=2" in other["message"]
     stage = {"runtime_env": {"env_vars": {"TOKEN": "very"}}}
     headers = {"X-Api-Key": "very"}
     config = HttpRequestProcessorConfig(url=server.url, api_key="sk-very-secret", headers=headers)
@@ -212,7 +217,10 @@ def test_a_key_is_sent_and_never_told(server, caplog):
     seen = [
         repr(config),
         repr(build_processor(config).stages),
+        repr(HttpRequestProcessorConfig(**hidden)),
+        repr(build_processor(HttpRequestProcessorConfig(**hidden)).stages),
         str(letter),
+        str(other),
         ds.stats(),
         ds.explain() or "",
         caplog.text,
@@ -224,6 +232,14 @@ def test_a_key_may_lie_in_the_environment_of_the_driver(server, monkeypatch):
     monkeypatch.setenv("A_KEY_OF_A_TEST", "sk-1")
     assert len(asked(server, [[]], api_key_env="A_KEY_OF_A_TEST").take_all()) == 1
     assert server.seen[0][2]["Authorization"] == "Bearer sk-1"
+    # As it comes out of a file; http.client would say it in an error.
+    monkeypatch.setenv("A_KEY_OF_A_TEST", " sk-1\n")
+    assert len(asked(server, [[]], api_key_env="A_KEY_OF_A_TEST").take_all()) == 1
+    assert server.seen[1][2]["Authorization"] == "Bearer sk-1"
+    monkeypatch.setenv("A_KEY_OF_A_TEST", "sk-1\nsk-2")
+    with pytest.raises(ValueError, match="'A_KEY_OF_A_TEST': the environment variable has a character") as caught:
+        asked(server, [[]], api_key_env="A_KEY_OF_A_TEST")
+    assert "sk-" not in str(caught.value)
     monkeypatch.delenv("A_KEY_OF_A_TEST")
     with pytest.raises(ValueError, match="'A_KEY_OF_A_TEST': the environment variable is not set"):
         asked(server, [[]], api_key_env="A_KEY_OF_A_TEST")
@@ -235,6 +251,9 @@ def test_another_key_is_the_same_job_and_another_address_is_not():
         return fingerprint(build_processor(config).get_stage_by_name("HttpRequestStage").arguments)
 
     assert sign(api_key="a") == sign(api_key="b", qps=3, max_retries=1)
+    query = "http://localhost/v1?key="
+    assert sign(url=query + "a", headers={"X-Auth": "a"}) == sign(url=query + "b", headers={"X-Auth": "b"})
+    assert sign() != sign(url="http://localhost/v1?model=b")
     assert sign() != sign(url="http://localhost/v2") != sign(headers={"OpenAI-Beta": "x"})
 
 
@@ -390,6 +409,12 @@ def test_mistakes_are_told_with_the_way_out(server, row, options, told):
         ({"url": "ftp://a"}, ValueError, "url must begin with http:// or https://"),
         ({"url": "http://u:p@a"}, ValueError, "no user and password"),
         ({"url": "http://a/b c"}, ValueError, "must be written as %XX"),
+        ({"url": "http://a:99999/"}, ValueError, "url cannot be read .*[Pp]ort out of range"),
+        ({"url": "ftp://u:p@a?key=k"}, ValueError, r"not 'ftp://\*\*\*@a\?key=\*\*\*'"),
+        ({"url": 3}, TypeError, "url is a text, not 3"),
+        ({"headers": {"X-Api-Key": None}}, TypeError, "the header 'X-Api-Key' is NoneType, not a text"),
+        ({"headers": {"a:": "b"}}, ValueError, "'a:' is no name of a header"),
+        ({"headers": ["a"]}, TypeError, "headers is a dict, not list"),
         ({"qps": 0}, ValueError, "qps must be a number above 0"),
         ({"max_retries": -1}, ValueError, "max_retries must be a whole number of at least 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be a whole number of at least 1"),

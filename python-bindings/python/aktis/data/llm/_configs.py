@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from aktis.data import _failing
 from aktis.data._keywords import REMOTE_ARGS, Refused
 
+from . import _secrets
 from ._stage_configs import HttpRequestStageConfig, Settings, check_concurrency, check_count, check_number, settings
 
 if TYPE_CHECKING:
@@ -124,19 +125,17 @@ class HttpRequestProcessorConfig(ProcessorConfig):
     session_factory: Callable[[], Any] | None = None
     http_request_stage: bool | Mapping[str, Any] | HttpRequestStageConfig = dataclasses.field(default=True, repr=False)
 
+    def __repr__(self) -> str:
+        told = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.repr}
+        # There may be a key in it; and anything else, since it was assigned to.
+        told["url"] = _secrets.shown(str(self.url))
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
     def _check(self) -> None:
         """Raises for what cannot be meant."""
         super()._check()
         name = type(self).__name__
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{name}: url must begin with http:// or https://, not {self.url!r}")
-        if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
-            raise ValueError(f"{name}: url has a sign that must be written as %XX: {self.url!r}")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError(
-                f"{name}: a url has no user and password here: give headers={{'Authorization': ...}} or api_key"
-            )
+        self._check_url(name)
         if self.qps is not None:
             check_number(name, "qps", self.qps)
         check_number(name, "timeout_s", self.timeout_s)
@@ -147,29 +146,65 @@ class HttpRequestProcessorConfig(ProcessorConfig):
             raise TypeError(f"{name}: session_factory is a function that makes a session of aiohttp")
         self._check_headers(name)
 
+    def _check_url(self, name: str) -> None:
+        if not isinstance(self.url, str):
+            raise TypeError(f"{name}: url is a text, not {self.url!r}")
+        told = repr(_secrets.shown(self.url))
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{name}: url cannot be read ({error}): {told}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{name}: url must begin with http:// or https://, not {told}")
+        if port == 0:
+            raise ValueError(f"{name}: url has port 0, where nobody answers: {told}")
+        if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
+            raise ValueError(f"{name}: url has a sign that must be written as %XX: {told}")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                f"{name}: a url has no user and password here: give headers={{'Authorization': ...}} or api_key"
+            )
+
     def _check_headers(self, name: str) -> None:
+        if self.headers is not None and not isinstance(self.headers, Mapping):
+            raise TypeError(f"{name}: headers is a dict, not {type(self.headers).__name__}")
         if self.api_key is not None and self.api_key_env is not None:
             raise ValueError(f"{name}: give either api_key or api_key_env")
+        for header, value in (self.headers or {}).items():
+            if not isinstance(value, (str, int, float)):
+                raise TypeError(
+                    f"{name}: the header {header!r} is {type(value).__name__}, not a text: give one, or leave it out"
+                )
         headers = {str(header).lower(): str(value) for header, value in (self.headers or {}).items()}
         if "authorization" in headers and (self.api_key is not None or self.api_key_env is not None):
             raise ValueError(f"{name}: headers has an Authorization already: leave it out, or the key")
         for header, value in [*headers.items(), ("api_key", self.api_key or "")]:
-            if any(sign in header + value for sign in "\r\n\0") or not (header + value).isascii():
-                # Not the value: it may be a secret.
+            # Not the value: it may be a secret.
+            if not _is_for_headers(header + value):
                 raise ValueError(f"{name}: the header {header!r} has a character that no header may have")
+            if not header.strip() or ":" in header:
+                raise ValueError(f"{name}: {header!r} is no name of a header")
 
     def _all_headers(self) -> dict[str, str]:
         """The headers with the key, whose place is looked at now.
 
         Raises:
-            ValueError: There is no such environment variable.
+            ValueError: There is no such environment variable, or it cannot be a key.
         """
         headers = {str(header): str(value) for header, value in (self.headers or {}).items()}
         key = self.api_key
         if self.api_key_env is not None:
-            key = os.environ.get(self.api_key_env)
+            # Out of a file it comes with the end of its line.
+            key = os.environ.get(self.api_key_env, "").strip()
+            what = f"{type(self).__name__}: api_key_env={self.api_key_env!r}: the environment variable"
             if not key:
-                raise ValueError(
-                    f"{type(self).__name__}: api_key_env={self.api_key_env!r}: the environment variable is not set in this process"
-                )
+                raise ValueError(f"{what} is not set in this process")
+            if not _is_for_headers(key):
+                raise ValueError(f"{what} has a character within that no header may have, as the end of a line")
         return headers | ({} if key is None else {"Authorization": f"Bearer {key}"})
+
+
+def _is_for_headers(text: str) -> bool:
+    """Whether a header may have these characters."""
+    return text.isascii() and not any(sign in text for sign in "\r\n\0")

@@ -16,21 +16,20 @@ from ._answers import Answer, HttpRequestError, Refusal, judged
 from ._bodies import encoded
 from ._connections import Connections
 from ._pace import Pace
+from ._secrets import is_secret, secrets_of, shown
 from ._stage_configs import HttpRequestStageConfig, resolved
 from ._stages import AsyncStage, Ends, Stage
 
 if TYPE_CHECKING:
     from ._configs import HttpRequestProcessorConfig
 
-#: Headers that are secrets by their names.
-_SECRET = ("authorization", "key", "token", "secret", "cookie")
-
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
     """Where requests go, and how often."""
 
-    url: str
+    #: There may be a key in it, too.
+    url: str = dataclasses.field(repr=False)
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     timeout_s: float
     max_retries: int
@@ -42,8 +41,8 @@ class Endpoint:
 
     def signed_parts(self) -> tuple[Any, ...]:
         """What answers depend on. A job goes on with another key, or at another pace."""
-        plain = {name: value for name, value in self.headers.items() if not _is_secret(name)}
-        return (self.url, plain)
+        plain = {name: value for name, value in self.headers.items() if not is_secret(name)}
+        return (shown(self.url), plain)
 
 
 class _Sender(Protocol):
@@ -90,7 +89,7 @@ class HttpRequestStage(AsyncStage):
         parts = urlsplit(endpoint.url)
         #: Without a query, in which there may be a key.
         self._name = f"POST {parts.scheme}://{parts.netloc}{parts.path}"
-        self._secrets = sorted(_secrets_of(endpoint), key=len, reverse=True)
+        self._secrets = secrets_of(endpoint.url, endpoint.headers)
         self._sends_type = any(name.lower() == "content-type" for name in endpoint.headers)
 
     async def work(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,13 +191,3 @@ def _described(error: Exception) -> str:
         return "the answer broke off"
     text = str(error) or type(error).__name__
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
-
-
-def _is_secret(header: str) -> bool:
-    return any(word in header.lower() for word in _SECRET)
-
-
-def _secrets_of(endpoint: Endpoint) -> set[str]:
-    """What no message may have in it: a server may say a key again that it does not like."""
-    values = {value for name, value in endpoint.headers.items() if _is_secret(name)}
-    return {part for value in values for part in (value, value.rpartition(" ")[2]) if len(part) >= 4}
