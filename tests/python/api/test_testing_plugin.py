@@ -39,7 +39,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     from aktis.testing import _leaks
-    monkeypatch.setattr(_leaks, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(_leaks, "_PATIENCE_S", 0.2)
 """
 
 FRESH = """
@@ -99,10 +99,8 @@ class Server:
     def ping(self):
         return "pong"
 
-def test_reference(aktis_session):
+def test_references(aktis_session):
     CACHE["model"] = aktis.put([1, 2])
-
-def test_reference_in_an_object(aktis_session):
     KEPT.ref = aktis.put(3)
 
 def test_actor(aktis_session):
@@ -148,7 +146,7 @@ def test_what_a_test_leaves_is_named(tmp_path):
     (tmp_path / "conftest.py").write_text(QUICK)
     said = run(tmp_path, LEAKS)
     found = outcomes(said)
-    blamed = {"test_reference", "test_reference_in_an_object", "test_actor", "test_process", "test_shared_memory"}
+    blamed = {"test_references", "test_actor", "test_process", "test_shared_memory"}
     assert {name for name, outcome in found.items() if outcome == "ERROR"} == {*blamed, "test_unknown_kind"}, said
     assert {name for name, outcome in found.items() if outcome == "FAILED"} == {"test_that_fails_is_not_asked"}, said
     assert re.search(r"references: ObjectRef\(\w+\), held by test_it\.CACHE", said), said
