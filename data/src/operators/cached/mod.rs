@@ -19,8 +19,11 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{interleave_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use arrow::error::ArrowError;
 
+use crate::block;
+use crate::operators::relational::assemble;
 use crate::operators::udf::{BatchFunction, FailedRow, FunctionCounts};
 use crate::plan::CacheSpec;
 use keys::Key;
@@ -273,13 +276,19 @@ fn failed_rows(results: &[ResultPlace], lost: &[FailedRow]) -> Vec<FailedRow> {
     failed.collect()
 }
 
-/// Rows of several batches as one, in this order; where columns differ, as several.
+/// Rows of several batches as one, in this order; where columns differ, as several. They are laid out alike, whichever batches they come
+/// from: where blocks are cut follows from that (STG-2).
 fn together(
     rows: &[(Arc<RecordBatch>, usize)],
     name: &str,
 ) -> Result<VecDeque<RecordBatch>, TaskFailure> {
     let mut whole = VecDeque::new();
     for run in rows.chunk_by(|one, next| one.0.schema() == next.0.schema()) {
+        let schema = run[0].0.schema();
+        if schema.fields().is_empty() {
+            whole.push_back(assemble(schema, Vec::new(), run.len())?);
+            continue;
+        }
         let mut batches: Vec<&RecordBatch> = Vec::new();
         let mut numbers: HashMap<*const RecordBatch, usize> = HashMap::new();
         let places: Vec<(usize, usize)> = run
@@ -292,18 +301,18 @@ fn together(
                 (number, *row)
             })
             .collect();
-        let is_whole = batches.len() == 1
-            && places
-                .iter()
-                .map(|place| place.1)
-                .eq(0..batches[0].num_rows());
-        whole.push_back(if is_whole {
-            batches[0].clone()
-        } else {
-            interleave_record_batch(&batches, &places).map_err(|error| failed_step(name, &error))?
-        });
+        let picked = interleave_record_batch(&batches, &places);
+        let alike = picked.and_then(|picked| laid_out(&picked));
+        whole.push_back(alike.map_err(|error| failed_step(name, &error))?);
     }
     Ok(whole)
+}
+
+/// The same rows as they are when they are read from a file: nulls are marked in columns that have some, and in no others.
+fn laid_out(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let (schema, batches) =
+        block::decode(block::encode(&batch.schema(), std::slice::from_ref(batch))?)?;
+    concat_batches(&schema, &batches)
 }
 
 fn failed_step(name: &str, error: &dyn std::fmt::Display) -> TaskFailure {

@@ -1,13 +1,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrow::array::Int64Array;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Array, Int64Array, ListArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use parking_lot::Mutex;
 
 use super::*;
 
 /// Doubles numbers, and remembers for which it was asked.
+#[derive(Default)]
 struct Doubling {
     asked: Arc<Mutex<Vec<i64>>>,
     under_way: VecDeque<Option<RecordBatch>>,
@@ -52,11 +53,8 @@ fn call(folder: &Path, given: &[&[i64]]) -> (Vec<i64>, Vec<i64>) {
         asked: Arc::clone(&asked),
         under_way: VecDeque::new(),
     };
-    let spec = CacheSpec {
-        folder: folder.display().to_string(),
-        sign: "doubling".to_owned(),
-    };
-    let mut cached = CachedFunction::new(Box::new(inner), "Doubling", &spec).expect("opens");
+    let cached = CachedFunction::new(Box::new(inner), "Doubling", &spec_of(folder));
+    let mut cached = cached.expect("opens");
     let mut made = Vec::new();
     for batch in given {
         cached.begin(of(batch)).expect("begins");
@@ -67,6 +65,13 @@ fn call(folder: &Path, given: &[&[i64]]) -> (Vec<i64>, Vec<i64>) {
     cached.forget_calls();
     let asked = asked.lock().clone();
     (made, asked)
+}
+
+fn spec_of(folder: &Path) -> CacheSpec {
+    CacheSpec {
+        folder: folder.display().to_string(),
+        sign: "doubling".to_owned(),
+    }
 }
 
 fn files(folder: &Path, kind: &str) -> Vec<PathBuf> {
@@ -120,11 +125,25 @@ fn torn_file_is_never_believed() {
             );
         }
     }
-    let mut changed = fs::read(&files(folder.path(), "arrow")[0]).expect("reads");
-    let middle = changed.len() / 2;
-    changed[middle] ^= 1;
-    fs::write(&files(folder.path(), "arrow")[0], changed).expect("changes");
-    assert_eq!(call(folder.path(), &[&[1]]), (vec![2], vec![1]));
+    for kind in ["keys", "arrow"] {
+        let [path] = files(folder.path(), kind).try_into().expect("one part");
+        let whole = fs::read(&path).expect("reads");
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).expect("changes");
+            let knows = CachedFunction::new(
+                Box::new(Doubling::default()),
+                "Doubling",
+                &spec_of(folder.path()),
+            );
+            let mut knows = knows.expect("opens");
+            let key = keys::of_rows("f", &of(&[2])).expect("a key")[0];
+            let found = knows.store.find(&key);
+            assert!(found.is_none(), "byte {at} of {kind}");
+        }
+        fs::write(&path, whole).expect("mends");
+    }
 }
 
 #[test]
@@ -144,11 +163,7 @@ fn results_that_were_merged_meanwhile_are_found() {
     for number in 0..compact::MANY as i64 - 1 {
         call(folder.path(), &[&[number]]);
     }
-    let spec = CacheSpec {
-        folder: folder.path().display().to_string(),
-        sign: "doubling".to_owned(),
-    };
-    let mut before = ResultStore::open(&spec).expect("opens");
+    let mut before = ResultStore::open(&spec_of(folder.path())).expect("opens");
     call(folder.path(), &[&[-1]]);
     compact::run(&folder.path().join("doubling"));
     assert_eq!(files(folder.path(), "keys").len(), 1);
@@ -175,4 +190,30 @@ fn rows_are_told_apart_by_columns_types_and_values() {
         one[0]
     );
     assert_ne!(named("n", Arc::new(Int64Array::from(vec![None]))), one[0]);
+}
+
+/// STG-2 (same-cut-every-time).
+#[test]
+fn rows_are_laid_out_alike_whether_they_were_kept_or_not() {
+    let lists = |rows: Vec<Vec<Option<i64>>>| {
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(rows.into_iter().map(Some));
+        let schema = Schema::new(vec![Field::new("n", lists.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(lists)]);
+        Arc::new(batch.expect("one column"))
+    };
+    let alone = lists(vec![vec![Some(1)], vec![Some(2)]]);
+    let among_others = lists(vec![vec![None], vec![Some(1)], vec![Some(2)]]);
+    let rows = |batch: &Arc<RecordBatch>, first: usize| {
+        let rows = [(Arc::clone(batch), first), (Arc::clone(batch), first + 1)];
+        together(&rows, "f")
+            .expect("goes together")
+            .remove(0)
+            .expect("a batch")
+    };
+    let (alone, kept) = (rows(&alone, 0), rows(&among_others, 1));
+    assert_eq!(alone, kept);
+    assert_eq!(
+        crate::block::data_bytes(&alone),
+        crate::block::data_bytes(&kept)
+    );
 }
