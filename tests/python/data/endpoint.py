@@ -18,7 +18,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
     """What a payload's ``do`` says, try by try, is done to it; after that, or without it, it is answered.
 
     A word is a status, or ``STATUS after SECONDS`` (``Retry-After``), or one of ``torn``, ``cut``, ``drop``, ``bye``,
-    ``drip``, ``echo``, ``hang``, ``hints``, ``more``, ``html``, ``meet N``.
+    ``drip``, ``drip close``, ``echo``, ``hang``, ``hints``, ``more``, ``html``, ``meet N``.
     """
 
     daemon_threads = True
@@ -123,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif name == "drip":
             # An answer that never ends, and is never silent for long.
             self.send_response(200)
-            self.send_header("Content-Length", "100000")
+            self.send_header(*(("Connection", "close") if rest == "close" else ("Content-Length", "100000")))
             self.end_headers()
             while not self.server.has_ended.wait(0.05):
                 self.wfile.write(b" ")

@@ -9,6 +9,7 @@ import pyarrow
 import pytest
 from aktis.data._fingerprints import fingerprint
 from aktis.data.llm import ChatTemplateStageConfig, build_processor, vLLMEngineProcessorConfig
+from aktis.data.llm._text_stages import DetokenizeStage
 
 STAND_INS = pathlib.Path(__file__).parents[1] / "stand_ins"
 
@@ -48,6 +49,37 @@ def test_messages_become_prompts_tokens_and_text():
     assert list(first["tokenized_prompt"]) == [ord(letter) for letter in prompts[0]] == list(first["prompt_token_ids"])
     assert (first["num_input_tokens"], first["num_generated_tokens"], first["finish_reason"]) == (20, 20, "stop")
     assert "temperature=0.5" in first["params"] and "temperature=1.0" in rows[1]["params"]
+
+
+def test_texts_are_made_of_tokens_where_the_engine_was_asked_for_none():
+    rows = made(
+        ["ab", "cd"], tokenize_stage=False, detokenize_stage=True,
+        preprocess=lambda row: {"sampling_params": {"n": 1 + row["id"], "detokenize": False}},
+        postprocess=lambda row: {"said": row["generated_text"], "all": row.get("generated_texts")},
+    ).take_all()  # fmt: skip
+    assert [row["said"] for row in rows] == ["ba", "dc"]
+    assert rows[0]["all"] is None and list(rows[1]["all"]) == ["dc", "dc"]
+
+
+def test_a_text_that_is_rightly_empty_stays_so():
+    row = {"generated_text": "", "generated_tokens": [35, 35], "sampling_params": {"stop": "##"}}
+    # The second has columns of a processor before this one.
+    again = {**row, "generated_tokens_of_texts": [[1], [2]], "sampling_params": {"detokenize": False}}
+    assert DetokenizeStage("m", False).work([row, again]) == [{}, {"generated_text": "##"}]
+
+
+def test_a_row_without_messages_is_named():
+    processor = build_processor(
+        vLLMEngineProcessorConfig(model_source="m", should_continue_on_error=True),
+        preprocess=lambda row: {"messages": [{"role": "user", "content": "a"}] * (row["id"] != 1), "sampling_params": {}},
+    )  # fmt: skip
+    ds = processor(aktis.data.range(3, override_num_blocks=1))
+    assert [row["id"] for row in ds.take_all()] == [0, 2]
+    (letter,) = ds.dead_letters().take_all()
+    assert letter["row"] == {"id": 1} and "'messages' is empty" in letter["message"]
+    processor.config.should_continue_on_error = False
+    with pytest.raises(ValueError, match=r"'messages' is empty(?s:.*)raised for row 1 of a batch of 3: \{'id': 1"):
+        processor(aktis.data.range(3, override_num_blocks=1)).take_all()
 
 
 def test_templates_get_what_they_were_given():
@@ -288,6 +320,17 @@ def test_more_rows_at_once_are_the_same_job_and_another_model_is_not():
         ({"prepare_multimodal_stage": True}, NotImplementedError, "'multimodal_data' with a 'prompt'"),
         ({"log_engine_metrics": True}, NotImplementedError, "no endpoint of metrics"),
         ({"runtime_env": {"pip": ["x"]}}, NotImplementedError, "where the nodes are started"),
+        ({"max_pending_requests": "a"}, ValueError, "max_pending_requests is a whole number"),
+        ({"max_tasks_in_flight_per_actor": 0}, ValueError, "max_tasks_in_flight_per_actor must be a whole number"),
+        ({"placement_group_config": [{"GPU": 1}]}, TypeError, "is a dict, as {'bundles'"),
+        ({"placement_group_config": {"bundles": []}}, ValueError, r"and has {'bundles': \[\]}"),
+        ({"placement_group_config": {"bundle_per_worker": 1}}, ValueError, "and has {'bundle_per_worker': 1}"),
+        ({"placement_group_config": {"bundles": [{"GPU": "a"}]}}, ValueError, "and has {'bundles': .*'a'"),
+        (
+            {"placement_group_config": {"bundles": [{"GPU": 1}] * 2}, "engine_kwargs": {"tensor_parallel_size": 4}},
+            ValueError,
+            "has 2 GPU in all, .* multiply to 4",
+        ),
         ({"placement_group_config": {}}, ValueError, "either 'bundles' or 'bundle_per_worker'"),
         (
             {"placement_group_config": {"bundles": [{"GPU": 1}], "strategy": "SPREAD"}},

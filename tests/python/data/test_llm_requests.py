@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import email.utils
+import json
 import logging
 import os
 import shutil
@@ -14,8 +15,15 @@ import aktis.data
 import numpy
 import pytest
 from aktis.data._fingerprints import fingerprint
-from aktis.data.llm import HttpRequestError, HttpRequestProcessorConfig, HttpRequestStageConfig, build_processor
+from aktis.data.llm import (
+    HttpRequestError,
+    HttpRequestProcessorConfig,
+    HttpRequestStageConfig,
+    _connections,
+    build_processor,
+)
 from aktis.data.llm._answers import asked_wait_s
+from aktis.data.llm._connections import Connections
 from aktis.data.llm._pace import Pace
 
 from .endpoint import serving
@@ -54,13 +62,50 @@ def test_connections_are_used_again(server):
     assert server.connections <= 4
 
 
-def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure(server):
-    assert len(asked(server, [["bye"]] * 5, batch_size=1, max_retries=0).take_all()) == 5
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure(server, max_retries):
+    assert len(asked(server, [["bye"]] * 5, batch_size=1, max_retries=max_retries).take_all()) == 5
+
+
+def sent(server, words, **options):
+    """The statuses of answers to requests, one behind the other, on a thread of this process."""
+
+    async def all_of_them():
+        connections = Connections(server.url, **{"timeout_s": 30, **options})
+        bodies = [json.dumps({"key": i, "do": each}).encode() for i, each in enumerate(words)]
+        return [(await connections.post(body, {"Content-Type": "application/json"})).status for body in bodies]
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_request_that_met_the_end_of_its_connection_is_sent_once_more(server, monkeypatch):
+    # As if the end came just behind the look for it.
+    monkeypatch.setattr(_connections, "_is_silent", lambda sock: True)
+    assert sent(server, [[], ["drop"], []]) == [200] * 3
+    assert (server.times(1), server.connections) == (2, 2)
+
+
+def test_without_tries_no_request_is_sent_twice(server):
+    words = [[], ["drop"], []]
+    ds = asked(server, words, batch_size=1, max_retries=0, on_error="skip")
+    assert [row["id"] for row in ds.take_all()] == [0, 2]
+    assert [server.times(i) for i in range(3)] == [1, 1, 1] and server.connections == 3
+
+
+def test_a_request_that_takes_too_long_leaves_no_thread_that_reads(server):
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            sent(server, [["drip", "drip close"]], timeout_s=0.2)
+    deadline = time.monotonic() + 30
+    # The server cannot write any more.
+    while server.present and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.present == 0
 
 
 def test_interim_answers_are_not_taken_for_the_answer(server):
     # One connection: an answer that were left on it would be that of the next row.
-    ds = asked(server, [[], ["hints"], [], ["hints"], []], batch_size=1, max_retries=0)
+    ds = asked(server, [[], ["hints"], [], ["hints"], []], batch_size=1, max_retries=1)
     assert [row["said"] for row in ds.take_all()] == [f"ROW {i}" for i in range(5)]
 
 
@@ -71,7 +116,7 @@ def test_what_a_server_sends_behind_its_answer_is_the_answer_to_nothing(server):
 
 
 def test_what_passes_is_tried_again(server):
-    words = [["429"], ["500", "502", "503"], ["529"], ["408"], ["torn"], ["drop"], ["torn", "drop", "504"]]
+    words = [["429"], ["500", "502", "503"], ["529"], ["408"], ["torn"], ["cut"], ["drop"], ["torn", "drop", "504"]]
     assert [row["id"] for row in asked(server, words).take_all()] == list(range(len(words)))
     assert [server.times(i) for i in range(len(words))] == [len(each) + 1 for each in words]
 

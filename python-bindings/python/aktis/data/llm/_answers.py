@@ -68,6 +68,8 @@ def judged(answer: Answer) -> Any:
     Refusal(text='429 Too Many Requests: slow down', is_passing=True, status=429, wait_s=2.0)
     >>> judged(Answer(200, "OK", {"content-type": "text/html"}, b"<html>")).text
     'the answer (200, text/html) is not JSON: <html>'
+    >>> judged(Answer(200, "OK", {"content-length": "6"}, b"<html>")).is_passing, judged(Answer(200, "OK", {}, b"[1")).is_passing
+    (False, True)
     """
     status = answer.status
     if 200 <= status < 300:
@@ -75,13 +77,20 @@ def judged(answer: Answer) -> Any:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
             kind = answer.headers.get("content-type", "without a type")
-            return Refusal(f"the answer ({status}, {kind}) is not JSON: {_shortened(answer.body)}", False, status)
+            text = f"the answer ({status}, {kind}) is not JSON: {_shortened(answer.body)}"
+            # It may be a part of one that is, and nothing says so.
+            return Refusal(text, not _tells_its_end(answer.headers), status)
     said = f"{status} {answer.reason}".rstrip()
     if 300 <= status < 400:
         return Refusal(f"{said}: give {answer.headers.get('location', 'another address')!r} as url", False, status)
     is_passing = status in _LATER or status >= 500 and status not in _NEVER
     wait_s = asked_wait_s(answer.headers) if is_passing else None
     return Refusal(f"{said}: {_shortened(answer.body)}", is_passing, status, wait_s)
+
+
+def _tells_its_end(headers: Mapping[str, str]) -> bool:
+    """Whether a body that breaks off is not one that ends: without a length, as in HTTP/1.0, both end with the connection."""
+    return "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
 
 
 def asked_wait_s(headers: Mapping[str, str]) -> float | None:

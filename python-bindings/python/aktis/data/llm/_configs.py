@@ -95,7 +95,8 @@ class HttpRequestProcessorConfig(ProcessorConfig):
         batch_size: Requests that each worker has under way.
         qps: Requests per second, of all workers together: each has its share, as if there were as many as ``concurrency`` allows.
         timeout_s: Seconds for a request, from the connection to the end of the answer.
-        max_retries: How often a request is sent again.
+        max_retries: How often a request is sent again. With 0 each has a connection to itself, so that none is sent twice: a server may
+            close one that is used again while a request is on its way.
         base_retry_wait_time_in_s: The wait before the second try, which doubles with each; a random part of up to a half is left off.
         max_retry_wait_time_in_s: The longest wait. A server may ask for up to so much (``Retry-After``); more fails the row.
         session_factory: A function that makes a session of aiohttp, which then sends the requests. Without one, Python's own

@@ -38,13 +38,15 @@ class Connections:
     Args:
         url: The address.
         timeout_s: Seconds for a request, from the connection to the end of the answer.
+        may_send_twice: Whether connections are used again. The server may close one while a request is on its way, and nobody knows
+            whether it was read; it is then sent again.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, *, may_send_twice: bool = True) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._is_secure = parts.hostname or "", parts.port, parts.scheme == "https"
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._timeout_s = timeout_s
+        self._timeout_s, self._keeps = timeout_s, may_send_twice
         self._proxy = _proxy_of(parts.scheme, parts.netloc)
         #: Of requests that a proxy reads.
         self._for_proxy = self._proxy.headers if self._proxy and not self._is_secure else {}
@@ -69,8 +71,10 @@ class Connections:
         except BaseException:
             exchange.end()
             raise
-        if connection is not None:
+        if connection is not None and self._keeps:
             self._idle.append(connection)
+        elif connection is not None:
+            connection.close()
         return answer
 
     def _unused(self) -> http.client.HTTPConnection | None:
@@ -100,6 +104,8 @@ class _Exchange:
     ) -> None:
         self._connect = connect
         self._connection = idle
+        #: Of a connection that the answer ends, `http.client` has it no more while the answer is read.
+        self._sock: socket.socket | None = None
         self._is_ended = False
 
     def run(
@@ -110,7 +116,7 @@ class _Exchange:
             try:
                 return self._on(self._connection, target, body, headers)
             except _STALE:
-                # Closed by the server before it had the request: that is no failure of the request.
+                # Closed by the server while the request was on its way: that is no failure of the request.
                 if self._is_ended:
                     raise
         self._connection = self._connect()
@@ -122,6 +128,7 @@ class _Exchange:
         try:
             if connection.sock is None:
                 connection.connect()
+            self._sock = connection.sock
             if self._is_ended:
                 raise ConnectionAbortedError("nobody waits for the answer any more")
             connection.request("POST", target, body, dict(headers))
@@ -139,7 +146,7 @@ class _Exchange:
         """Wakes the thread, wherever it waits."""
         self._is_ended = True
         connection = self._connection
-        sock = connection.sock if connection is not None else None
+        sock = connection.sock if connection is not None and connection.sock is not None else self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

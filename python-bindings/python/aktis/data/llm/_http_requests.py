@@ -164,7 +164,8 @@ class HttpRequestStage(AsyncStage):
         if self._sender is None:
             endpoint = self._endpoint
             if endpoint.session_factory is None:
-                self._sender = Connections(endpoint.url, endpoint.timeout_s)
+                may_send_twice = endpoint.max_retries > 0
+                self._sender = Connections(endpoint.url, endpoint.timeout_s, may_send_twice=may_send_twice)
             else:
                 # Here, because sessions belong to the loop that runs.
                 self._sender = _OfSession(endpoint.session_factory(), endpoint)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aktis.data import _mistakes
 from aktis.data._packages import needs
 
 
@@ -29,9 +30,13 @@ class ChatTemplateStage:
 
     def work(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What each row gets."""
-        return [{"prompt": self._prompt(plain(row["messages"]))} for row in rows]
+        return _of_each(rows, lambda row: {"prompt": self._prompt(plain(row["messages"]))})
 
     def _prompt(self, messages: list[dict[str, Any]]) -> str:
+        if not messages:
+            raise ValueError(
+                "'messages' is empty, and a prompt is made of at least one: leave such rows out with filter()"
+            )
         # What the assistant has begun to say, it goes on with.
         is_asked = messages[-1]["role"] != "assistant"
         return self._processor.apply_chat_template(
@@ -74,10 +79,29 @@ class DetokenizeStage:
 
     def work(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What each row gets."""
-        # The engine's text ends before a stop string; from the tokens alone it could not be made again.
-        silent = [row["generated_tokens"] for row in rows if not row["generated_text"]]
-        texts = iter(self._tokenizer.batch_decode(silent, skip_special_tokens=True) if silent else [])
-        return [{"generated_text": row["generated_text"] or next(texts)} for row in rows]
+        # A text that the engine has made ends before a stop string, and may be empty: from the tokens it could not be made again.
+        return [{} if row["sampling_params"].get("detokenize", True) else self._made(row) for row in rows]
+
+    def _made(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        # A row may have come through a processor before that made more of it.
+        are_several = (row["sampling_params"].get("n") or 1) > 1
+        tokens = plain(row["generated_tokens_of_texts"] if are_several else [row["generated_tokens"]])
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return {"generated_text": texts[0], **({"generated_texts": texts} if are_several else {})}
+
+
+def _of_each(
+    rows: Sequence[Mapping[str, Any]], function: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What a function makes of each row; an error says of which."""
+    made = []
+    for position, row in enumerate(rows):
+        try:
+            made.append(function(row))
+        except Exception as error:
+            _mistakes.explain_row(error, list(rows), position)
+            raise
+    return made
 
 
 def plain(value: Any) -> Any:

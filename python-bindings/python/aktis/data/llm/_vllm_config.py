@@ -106,6 +106,11 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         if not isinstance(self.model_source, str) or not self.model_source:
             raise ValueError(f"{name}: model_source is a folder or the name of a model, not {self.model_source!r}")
         check_count(name, "max_concurrent_batches", self.max_concurrent_batches)
+        pending = self.max_pending_requests
+        if pending is not None and (not isinstance(pending, int) or isinstance(pending, bool)):
+            raise ValueError(f"{name}: max_pending_requests is a whole number, 0 for no limit, not {pending!r}")
+        if self.max_tasks_in_flight_per_actor is not None:
+            check_count(name, "max_tasks_in_flight_per_actor", self.max_tasks_in_flight_per_actor)
         check_runtime_env(name, self.runtime_env)
         if self.task_type not in TASKS:
             hint = ": vLLM has it no more, and says 'classify'" if self.task_type == "score" else ""
@@ -156,6 +161,8 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         if groups is None:
             return {"num_gpus": self._devices()}
         name = f"{type(self).__name__}(placement_group_config=...)"
+        if not isinstance(groups, Mapping):
+            raise TypeError(f"{name} is a dict, as {{'bundles': [{{'GPU': 1}}]}}, not {groups!r}")
         Keywords(name, used=("bundles", "bundle_per_worker", "strategy")).check(
             {key: value for key, value in groups.items() if key not in ("bundles", "bundle_per_worker", "strategy")}
         )
@@ -164,14 +171,41 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
         if groups.get("strategy", "PACK") not in ("PACK", "STRICT_PACK"):
             raise NotImplementedError(f"{name}: an engine and its GPUs are on one node: leave 'strategy' out")
         amounts: collections.Counter[str] = collections.Counter()
-        for bundle in groups.get("bundles") or [groups["bundle_per_worker"]] * self._devices():
+        for bundle in self._bundles(name, groups):
             amounts.update(bundle)
+        devices = self._devices()
+        if devices > 1 and 0 < (gpus := amounts.get("GPU", devices)) < devices:
+            raise ValueError(
+                f"{name} has {gpus:g} GPU in all, and the sizes in engine_kwargs (tensor_parallel_size and others) multiply to {devices}: "
+                "give a bundle with one for each"
+            )
         told = {
             "num_cpus": amounts.pop("CPU", None),
             "num_gpus": amounts.pop("GPU", None),
             "resources": dict(amounts) or None,
         }
         return {option: amount for option, amount in told.items() if amount is not None}
+
+    def _bundles(self, name: str, groups: Mapping[str, Any]) -> list[Mapping[str, float]]:
+        """What a worker gets in all, part by part."""
+        bundles, each = groups.get("bundles"), groups.get("bundle_per_worker")
+        if bundles is None:
+            bundles = [each] * self._devices()
+        if (
+            not isinstance(bundles, (list, tuple))
+            or not bundles
+            or not all(isinstance(bundle, Mapping) and bundle for bundle in bundles)
+            or not all(_is_amount(amount) for bundle in bundles for amount in bundle.values())
+        ):
+            given = f"'bundles': {bundles!r}" if each is None else f"'bundle_per_worker': {each!r}"
+            raise ValueError(
+                f"{name} needs what a worker gets, as {{'bundles': [{{'GPU': 1, 'CPU': 1}}]}}, and has {{{given}}}"
+            )
+        return list(bundles)
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
 
 
 def stages(config: vLLMEngineProcessorConfig, chat_template_kwargs: Mapping[str, Any] | None = None) -> list[Stage]:

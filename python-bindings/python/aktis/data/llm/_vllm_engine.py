@@ -183,6 +183,7 @@ def _generated(output: Any) -> dict[str, Any]:
     }
     if len(output.outputs) > 1:
         told["generated_texts"] = [each.text for each in output.outputs]
+        told["generated_tokens_of_texts"] = [list(each.token_ids) for each in output.outputs]
     return told
 
 
