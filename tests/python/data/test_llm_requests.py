@@ -395,6 +395,10 @@ def test_an_endpoint_behind_tls_is_asked_if_it_is_trusted(certificate):
         assert asked(server, [[], ["torn"]], http_request_stage=stage).take_all() == [
             {"id": 0, "said": "ROW 0"}, {"id": 1, "said": "ROW 1"},
         ]  # fmt: skip
+        before = server.connections
+        # What TLS itself says between two answers is no answer to nothing.
+        assert len(asked(server, [[]] * 10, batch_size=1, http_request_stage=stage).take_all()) == 10
+        assert server.connections == before + 1
 
 
 class Session:

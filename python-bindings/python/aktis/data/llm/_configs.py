@@ -91,7 +91,7 @@ class HttpRequestProcessorConfig(ProcessorConfig):
         headers: Headers of each request. A payload with files is sent as a form (``multipart/form-data``), others as JSON. Files are
             bytes, and dicts whose ``content`` is bytes or has a ``filename`` beside it.
         api_key: Sent as ``Authorization: Bearer ...``. It is in no message.
-        api_key_env: The environment variable of this process that has it.
+        api_key_env: The environment variable of this process that has it; spaces and ends of lines around it are left off.
         batch_size: Requests that each worker has under way.
         qps: Requests per second, of all workers together: each has its share, as if there were as many as ``concurrency`` allows.
         timeout_s: Seconds for a request, from the connection to the end of the answer.

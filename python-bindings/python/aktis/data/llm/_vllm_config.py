@@ -188,7 +188,8 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
 
     def _bundles(self, name: str, groups: Mapping[str, Any]) -> list[Mapping[str, float]]:
         """What a worker gets in all, part by part."""
-        bundles, each = groups.get("bundles"), groups.get("bundle_per_worker")
+        bundles: Any = groups.get("bundles")
+        each = groups.get("bundle_per_worker")
         if bundles is None:
             bundles = [each] * self._devices()
         if (
