@@ -132,6 +132,96 @@ def test_null_is_refused_where_it_is_declared_that_there_is_none():
         bad.take_all()
 
 
+REQUIRED = pyarrow.field("item", pyarrow.int64(), nullable=False)
+
+
+@pytest.mark.parametrize(("kind", "value"), [
+    (pyarrow.list_(REQUIRED), [None]),
+    (pyarrow.list_(pyarrow.list_(REQUIRED)), [[1], [None]]),
+    (pyarrow.struct([REQUIRED]), {"item": None}),
+    (pyarrow.map_(pyarrow.string(), REQUIRED), {"a": None}),
+])  # fmt: skip
+def test_null_within_a_value_is_of_the_row_that_has_it(kind, value):
+    ds = aktis.data.range(4).map(
+        lambda row: {"p": value if row["id"] == 2 else None}, output_schema={"p": kind}, on_error="dead_letter"
+    )
+    assert ds.take_all() == [{"p": None}] * 3
+    (dead,) = ds.dead_letters().take_all()
+    assert dead["row"] == {"id": 2}
+    assert "declared not null" in dead["message"] or "non-nullable field 'item'" in dead["message"]
+
+
+@pytest.mark.parametrize(("kind", "value"), [
+    ("float32", 1e300),
+    ("float16", 100_000),
+    (pyarrow.list_(pyarrow.float32()), [1.0, -1e300]),
+    ({"x": "float32"}, {"x": 1e300}),
+    (pyarrow.map_(pyarrow.string(), pyarrow.float32()), {"a": 1e300}),
+    (pyarrow.fixed_shape_tensor(pyarrow.float32(), [1]), [1e300]),
+])  # fmt: skip
+def test_float_that_is_too_large_does_not_become_infinite(kind, value):
+    with pytest.raises(ValueError, match="some values are too large for it"):
+        aktis.data.range(1).map(lambda row: {"p": value}, output_schema={"p": kind}).take_all()
+
+
+def test_infinite_floats_stay():
+    inf = float("inf")
+    schema = {"p": "float32", "m": pyarrow.map_(pyarrow.string(), pyarrow.float32())}
+    ds = aktis.data.range(1).map(lambda row: {"p": inf, "m": {"a": -inf}}, output_schema=schema)
+    assert ds.to_arrow().to_pylist() == [{"p": inf, "m": [("a", -inf)]}]
+
+
+@pytest.mark.parametrize("rows", [{"nope": []}, pandas.DataFrame({"nope": []}), pyarrow.table({"nope": []})])
+def test_names_are_looked_at_where_there_are_no_rows(rows):
+    with pytest.raises(ValueError, match="missing: 'x'"):
+        aktis.data.range(2).map_batches(lambda batch: rows, output_schema={"x": int}).take_all()
+
+
+@pytest.mark.parametrize(("kind", "value", "stored"), [
+    (pyarrow.map_(pyarrow.string(), pyarrow.int64()), {"a": 1, "b": None}, [("a", 1), ("b", None)]),
+    (pyarrow.map_(pyarrow.string(), pyarrow.int64()), [("a", 1)], [("a", 1)]),
+    (pyarrow.map_(pyarrow.string(), pyarrow.list_(pyarrow.float32())), {"a": numpy.ones(2)}, [("a", [1.0, 1.0])]),
+    (pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), "a", "a"),
+    (pyarrow.list_(pyarrow.list_(pyarrow.float32())), numpy.ones((2, 2)), [[1.0, 1.0], [1.0, 1.0]]),
+    (list[list[float]], [numpy.ones(1), [1, 2]], [[1.0], [1.0, 2.0]]),
+    ({"m": list[list[int]]}, {"m": [[1], []]}, {"m": [[1], []]}),
+])  # fmt: skip
+@pytest.mark.parametrize("call", ["map", "flat_map"])
+def test_types_that_no_guess_leads_to_are_made_of_rows(kind, value, stored, call):
+    def make(row):
+        made = {"p": value if row["id"] else None, "id": row["id"]}
+        return made if call == "map" else [made]
+
+    ds = getattr(aktis.data.range(2), call)(make, output_schema={"p": kind, "id": int})
+    made = ds.to_arrow()
+    assert made.column("p").to_pylist() == [None, stored]
+    assert made.schema.types == ds.schema().types
+
+
+def test_tensors_of_a_declared_shape_are_made_of_rows():
+    kind = pyarrow.fixed_shape_tensor(pyarrow.float32(), [2, 3])
+    for value in (numpy.ones((2, 3), "float32"), numpy.ones((2, 3), "int64"), [[1, 1, 1]] * 2):
+        ds = aktis.data.range(2).map(lambda row, value=value: {"p": value}, output_schema={"p": kind})
+        assert ds.to_arrow().schema.types == [kind]
+        assert [row["p"].tolist() for row in ds.take_all()] == [[[1.0] * 3] * 2] * 2
+    wrong = aktis.data.range(2).map(lambda row: {"p": numpy.ones((3, 2))}, output_schema={"p": kind})
+    with pytest.raises(ValueError, match=r"the shape of a value is \[3, 2\]"):
+        wrong.take_all()
+
+
+@pytest.mark.parametrize(("kind", "value", "told"), [
+    (pyarrow.map_(pyarrow.string(), pyarrow.int64()), {"a": 1.5}, "float, and not int64"),
+    (pyarrow.map_(pyarrow.string(), pyarrow.int64()), {1: 1}, "int, and not string"),
+    (pyarrow.map_(pyarrow.string(), pyarrow.int64()), [1], "neither a dict nor a list of pairs"),
+    (pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), 3, "int, and not string"),
+    (list[list[int]], [[1.5]], "float, and not int64"),
+    (pyarrow.list_(pyarrow.list_(pyarrow.struct([("x", pyarrow.int64())]))), [[{"y": 1}]], "'y', which is not declared"),
+])  # fmt: skip
+def test_what_is_made_of_rows_loses_nothing_either(kind, value, told):
+    with pytest.raises(ValueError, match=told):
+        aktis.data.range(1).map(lambda row: {"p": value}, output_schema={"p": kind}).take_all()
+
+
 def test_row_that_lacks_a_column_fails_whatever_came_with_it():
     def some(row):
         return {"a": 1, "b": 2} if row["id"] != 3 else {"a": 1}

@@ -18,8 +18,10 @@ import datetime
 import difflib
 import types as python_types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from ._fitting import MisfitError, fitted, is_not_guessed, made_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -102,11 +104,11 @@ class Declared:
         self._schema = schema
         self._function = function
 
-    def batch(self, made: pyarrow.RecordBatch, is_plain: Callable[[str], bool]) -> pyarrow.RecordBatch:
+    def batch(self, made: pyarrow.RecordBatch, plain: Callable[[str], Sequence[Any] | None]) -> pyarrow.RecordBatch:
         """The record batch of an output, with the declared columns.
 
         Args:
-            is_plain: whether the values of a column had no type of their own.
+            plain: the values of a column, if they had no type of their own, or None.
 
         Raises:
             ValueError: it has other columns; all that is different is told.
@@ -114,6 +116,8 @@ class Declared:
         import pyarrow
 
         if made.num_rows == 0:
+            # Types say nothing then, and what has no columns either is how nothing is said.
+            self._check(made.schema.names or self._schema.names, {}, {})
             return pyarrow.RecordBatch.from_pylist([], schema=self._schema)
         wrong: dict[str, str] = {}
         columns = []
@@ -121,26 +125,41 @@ class Declared:
             at = made.schema.get_field_index(field.name)
             if at < 0:
                 continue
+            values, guess = plain(field.name), made.column(at).type
             try:
-                columns.append(fitted(made.column(at), field.type, is_plain=is_plain(field.name)))
+                if values is not None and is_not_guessed(field.type):
+                    # Nothing was guessed.
+                    guess = field.type
+                    columns.append(made_of(values, field.type))
+                else:
+                    columns.append(fitted(made.column(at), field.type, is_plain=values is not None))
                 if columns[-1].null_count and not field.nullable:
-                    raise _MisfitError(f"{columns[-1].null_count} of its values are null, and it is declared not null")
-            except _MisfitError as misfit:
-                wrong[field.name] = misfit.told(made.column(at).type, field.type)
+                    raise MisfitError(f"{columns[-1].null_count} of its values are null, and it is declared not null")
+            except MisfitError as misfit:
+                wrong[field.name] = misfit.told(guess, field.type)
         self._check(made.schema.names, wrong, dict(zip(made.schema.names, made.schema.types, strict=True)))
         return pyarrow.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def rows(self, rows: Iterable[Mapping[str, Any]], made: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-        """The same of rows, of which ``made`` was made.
+    def rows(
+        self, rows: Sequence[Mapping[str, Any]], make: Callable[[Sequence[Any]], pyarrow.RecordBatch]
+    ) -> pyarrow.RecordBatch:
+        """The same of rows. ``make`` makes a record batch of some, with types as they are guessed.
 
         Raises:
             ValueError: one of them has other keys. Which rows came with it makes no difference.
         """
         names = set(self._schema.names)
+        own = {field.name for field in self._schema if is_not_guessed(field.type)}
+
+        def guessed(row: Any) -> Any:
+            # A guess could fail where the declared type does not.
+            return {**row, **dict.fromkeys(own & row.keys())} if isinstance(row, Mapping) else row
+
+        made = make([guessed(row) for row in rows] if own else rows)
         for row in rows:
             if row.keys() != names:
                 self._check(list(row), {}, {})
-        return self.batch(made, lambda _: True)
+        return self.batch(made, lambda name: [row[name] for row in rows])
 
     def _check(self, names: list[str], wrong: Mapping[str, str], types: Mapping[str, Any]) -> None:
         lines, fixes = [], []
@@ -170,63 +189,3 @@ class Declared:
 def has_no_type(values: Any) -> bool:
     """Whether values of a column are Python's, so that their type is a guess."""
     return isinstance(values, (list, tuple)) or getattr(values, "dtype", None) == object
-
-
-class _MisfitError(Exception):
-    """Why values do not go into the declared type."""
-
-    def told(self, made: Any, wanted: Any) -> str:
-        """In words, with both types."""
-        reason = str(self)
-        return reason if made == wanted else f"{made}, and not {wanted}" + (f": {reason}" if reason else "")
-
-
-def fitted(column: pyarrow.Array, wanted: pyarrow.DataType, *, is_plain: bool) -> pyarrow.Array:
-    """A column in another type, if that may be: see the module."""
-    import pyarrow
-
-    if column.type == wanted:
-        return column
-    if not _fits(column.type, wanted, is_plain=is_plain):
-        raise _MisfitError
-    try:
-        return column.cast(wanted)
-    except pyarrow.ArrowNotImplementedError:
-        # Of what lies within what, older releases know less.
-        return pyarrow.array(column.to_pylist(), wanted)
-    except pyarrow.ArrowException as error:
-        raise _MisfitError(str(error)) from None
-
-
-def _fits(kind: Any, wanted: Any, *, is_plain: bool) -> bool:
-    """Whether values may go from one type to another: always the same values in another layout, numbers only if they had no type."""
-    from pyarrow import types
-
-    if kind == wanted or types.is_null(kind):
-        return True
-    if _is_one_of(_LISTS, kind, wanted):
-        return _fits(kind.value_type, wanted.value_type, is_plain=is_plain)
-    if types.is_struct(kind) and types.is_struct(wanted):
-        given, fields = (
-            {one.field(at).name: one.field(at).type for at in range(one.num_fields)} for one in (kind, wanted)
-        )
-        names_fit = given.keys() <= fields.keys() if is_plain else list(given) == list(fields)
-        return names_fit and all(_fits(part, fields[name], is_plain=is_plain) for name, part in given.items())
-    if any(_is_one_of(layouts, kind, wanted) for layouts in (_TEXTS, _BYTES)):
-        return True
-    is_widened = types.is_integer(kind) and (types.is_floating(wanted) or types.is_decimal(wanted))
-    alike = (types.is_integer, types.is_floating, types.is_decimal, types.is_date, types.is_time, types.is_duration)
-    has_same_zone = types.is_timestamp(kind) and types.is_timestamp(wanted) and (kind.tz is None) == (wanted.tz is None)
-    return is_plain and (is_widened or has_same_zone or any(test(kind) and test(wanted) for test in alike))
-
-
-#: Layouts of the same values, by the tests of ``pyarrow.types``.
-_LISTS = ("is_list", "is_large_list", "is_fixed_size_list")
-_TEXTS = ("is_string", "is_large_string")
-_BYTES = ("is_binary", "is_large_binary", "is_fixed_size_binary")
-
-
-def _is_one_of(layouts: tuple[str, ...], *kinds: Any) -> bool:
-    from pyarrow import types
-
-    return all(any(getattr(types, layout)(kind) for layout in layouts) for kind in kinds)

@@ -223,7 +223,7 @@ class LoadedFunction:
         made = _batches.to_arrow(output, self.name, batch, self._format)
         if self._declared is None:
             return made
-        return self._declared.batch(made, lambda column: has_no_type(output[column]))
+        return self._declared.batch(made, lambda column: output[column] if has_no_type(output[column]) else None)
 
     # Reading: batches of rows for the places where they lie.
 
@@ -291,8 +291,8 @@ class LoadedFunction:
         return self._of_each(rows, batch, self._rows_of_each, _caught.wrong_row)
 
     def _rows_of_each(self, rows: Any, batch: Any, name: str) -> Any:
-        made = _batches.rows_to_arrow(rows, name, batch)
-        return made if self._declared is None else self._declared.rows(rows, made)
+        make = functools.partial(_batches.rows_to_arrow, function=name, given=batch)
+        return make(rows) if self._declared is None else self._declared.rows(rows, make)
 
     def _of_each(
         self, results: list[Any], batch: Any, finish: Callable[[Any, Any, str], Any], wrong: Callable[[Any, str], Any]
@@ -354,8 +354,8 @@ class LoadedFunction:
             rows.extend(output)
         if not rows:
             return None
-        made = _batches.rows_to_arrow(rows, name, batch, wrong=_wrong_outputs.no_item)
-        return made if self._declared is None else self._declared.rows(rows, made)
+        make = functools.partial(_batches.rows_to_arrow, function=name, given=batch, wrong=_wrong_outputs.no_item)
+        return make(rows) if self._declared is None else self._declared.rows(rows, make)
 
     # Rows that stay or not.
 
