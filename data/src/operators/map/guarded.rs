@@ -146,7 +146,8 @@ impl BatchStream for GuardedMap {
     }
 
     fn position(&self) -> Option<u64> {
-        if !self.ready.is_empty() {
+        // Rows that are left out are told when their input is used up: nothing before that is all there is of any.
+        if !self.ready.is_empty() || self.guard.loses_rows() {
             return None;
         }
         match self.first_row {
@@ -156,7 +157,8 @@ impl BatchStream for GuardedMap {
     }
 
     fn position_before(&self) -> Option<u64> {
-        let first = self.first_row.filter(|_| self.given == 1);
+        let may_tell = self.given == 1 && !self.guard.loses_rows();
+        let first = self.first_row.filter(|_| may_tell);
         first.map(|first| first + self.went_on.0)
     }
 }
