@@ -42,7 +42,7 @@ def test_functions_that_are_not_the_same_share_nothing(tmp_path):
     ds = questions("ab").map(of("y"), cache=tmp_path)
     assert ds.take_all() == [{"a": "ay"}, {"a": "by"}]
     assert counts(ds) == (0, 2)
-    same = questions("ab").map(of("y"), cache=tmp_path, rate_limit=1000, num_cpus=0.5)
+    same = questions("ab").map(of("y"), cache=tmp_path, rate_limit=1000, num_cpus=0.5, retry_exceptions=True)
     assert same.take_all() == [{"a": "ay"}, {"a": "by"}]
     assert counts(same) == (2, 0)
 

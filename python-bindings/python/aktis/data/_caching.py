@@ -10,7 +10,7 @@ from typing import Any
 from ._fingerprints import Described, fingerprint
 
 #: Parts of a definition that change no result.
-_NO_MATTER = ("is_async", "max_concurrent_calls", "calls_ahead", "name")
+_NO_MATTER = ("is_async", "max_concurrent_calls", "calls_ahead", "name", "retry", "tokens")
 #: Settings of a native model that change no result; its files are looked at wherever they lie.
 _NO_MATTER_OF_MODELS = (
     "replicas", "sharing", "intra_threads", "window_rows", "token_budget", "onnxruntime_path", "candle_path", "model_dir",
