@@ -17,6 +17,7 @@
 //!  limits       descriptors that this process may have
 //!  standard_streams  descriptors 0 to 2 are nobody else's
 //!  gpu          GPUs of this machine, by NVML
+//!  job_costs    under which keys the head has what jobs have cost
 //!  end_deadline when the end of this process must be over
 //!  offspring    children of this process, and their ends
 //!  marks        where the time of a call goes, for `benches/account`
@@ -35,6 +36,7 @@ pub mod error;
 pub mod fork;
 pub mod gpu;
 pub mod ids;
+pub mod job_costs;
 pub mod limits;
 pub mod machine;
 pub mod marks;

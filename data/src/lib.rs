@@ -53,6 +53,7 @@
 
 pub mod block;
 pub mod columns;
+pub mod costs;
 mod digest;
 pub mod error;
 pub mod executor;

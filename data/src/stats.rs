@@ -1,5 +1,7 @@
 //! What an execution did, per operator.
 
+mod text;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ pub struct OperatorStats {
     pub rows_out: u64,
     /// Rows that were left out because the function failed for them, of inputs that are used up.
     pub rows_failed: u64,
+    /// Whether it calls a function, which its worker has loaded.
+    pub calls_function: bool,
     /// What was found, if it is an expectation.
     pub expectation: Option<ExpectationStats>,
     /// Bytes out, in memory.
@@ -175,12 +179,71 @@ pub struct StageStats {
     pub starting: usize,
     /// Workers that died.
     pub deaths: u64,
+    /// What each worker has.
+    pub worker: WorkerKind,
+    /// What became of their time, so far.
+    pub time: WorkerTime,
     /// Partitions that were much larger than others, and the inputs that they became.
     pub cut_partitions: (u64, u64),
     /// Keys of those with very many rows.
     pub hot_keys: BTreeSet<String>,
     /// Whether it is over.
     pub is_done: bool,
+}
+
+/// What a worker has as long as it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WorkerKind {
+    /// Whether it holds what a function keeps between calls: an actor; else any worker would do.
+    pub keeps_state: bool,
+    /// CPUs.
+    pub cpus: f64,
+    /// GPUs.
+    pub gpus: f64,
+}
+
+/// What became of the time of workers, all of them added up. Together it is the time for which they had their CPUs, and, with what
+/// they have lent, their GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerTime {
+    /// How many there were.
+    pub workers: u64,
+    /// From the moment their nodes had room for them until they began to load functions.
+    pub starting: Duration,
+    /// Loading functions: constructors of classes, models.
+    pub loading: Duration,
+    /// Work on inputs that they have used up, or that the job has ended over.
+    pub useful: Duration,
+    /// Work that had to be done again, or was: because workers died or blocks were lost.
+    pub repeated: Duration,
+    /// Waiting for rows, for whoever takes what they made, and for the loop.
+    pub idle: Duration,
+    /// The same while others had their CPUs.
+    pub lent: Duration,
+    /// Time of processors that their processes have taken.
+    pub cpu: Duration,
+    /// Rows that were read for work that counts as repeated.
+    pub rows_repeated: u64,
+}
+
+impl WorkerTime {
+    /// For how long they had their CPUs.
+    pub fn held(&self) -> Duration {
+        self.starting + self.loading + self.useful + self.repeated + self.idle
+    }
+
+    /// For people.
+    fn to_text(self) -> String {
+        let parts = [
+            ("starting", self.starting),
+            ("loading", self.loading),
+            ("useful", self.useful),
+            ("repeated", self.repeated),
+            ("idle", self.idle),
+        ];
+        let parts = parts.map(|(name, part)| format!("{name} {}", duration_text(part)));
+        format!("{}; cpu {}", parts.join(", "), duration_text(self.cpu))
+    }
 }
 
 /// An execution.
@@ -272,92 +335,6 @@ impl ExecutionStats {
             .filter(is_waiting)
             .map(|stage| stage.name.as_str())
             .collect()
-    }
-
-    /// As text, one line per operator.
-    pub fn to_text(&self) -> String {
-        let mut text = String::new();
-        for (index, stage) in self.stages.iter().enumerate() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "Stage {index} {}{}: {} inputs, {} blocks ({})",
-                stage.name,
-                givers_text(&stage.givers),
-                stage.inputs.0,
-                stage.blocks,
-                bytes_text(stage.block_bytes)
-            );
-            for operator in &stage.operators {
-                let _ = writeln!(
-                    text,
-                    "  {}: {} rows in, {} rows out, {} out, {} batches, wall {}, cpu {}",
-                    operator.name,
-                    operator.rows_in,
-                    operator.rows_out,
-                    bytes_text(operator.bytes_out),
-                    operator.batches_out,
-                    duration_text(operator.wall),
-                    duration_text(operator.cpu),
-                );
-                if operator.cache_hits + operator.cache_misses > 0 {
-                    let _ = writeln!(
-                        text,
-                        "    {} rows came from its cache, it was called with {}",
-                        operator.cache_hits, operator.cache_misses
-                    );
-                }
-                if !operator.waited.is_zero() {
-                    let _ = writeln!(
-                        text,
-                        "    its calls waited {} for their turns (rate_limit)",
-                        duration_text(operator.waited)
-                    );
-                }
-                if operator.rows_failed > 0 {
-                    let _ = writeln!(
-                        text,
-                        "    {} rows failed and were left out",
-                        operator.rows_failed
-                    );
-                }
-                for chosen in &operator.chosen {
-                    let _ = writeln!(text, "{}", chosen.to_text());
-                }
-                if let Some(expectation) = &operator.expectation {
-                    let _ = writeln!(text, "    {}", expectation.to_text());
-                }
-            }
-            if stage.cut_partitions.0 > 0 {
-                let (partitions, inputs) = stage.cut_partitions;
-                let keys: Vec<&str> = stage.hot_keys.iter().map(String::as_str).collect();
-                let keys = match keys.as_slice() {
-                    [] => String::new(),
-                    keys => format!("; keys with many rows: {}", keys.join("; ")),
-                };
-                let _ = writeln!(
-                    text,
-                    "  {partitions} partitions were much larger than others and became {inputs} inputs{keys}"
-                );
-            }
-            if stage.deaths > 0 {
-                let _ = writeln!(text, "  {} workers died and were replaced", stage.deaths);
-            }
-        }
-        let _ = writeln!(
-            text,
-            "Read {} from storage, wrote {} files; at most {} of blocks at once (budget {}); {} in all",
-            bytes_text(self.bytes_read),
-            self.files.len(),
-            bytes_text(self.most_block_bytes),
-            bytes_text(self.budget_bytes),
-            duration_text(self.elapsed)
-        );
-        if self.most_exchange_bytes > 0 {
-            let most = bytes_text(self.most_exchange_bytes);
-            let _ = writeln!(text, "Exchanged between stages: at most {most} at once");
-        }
-        text
     }
 }
 

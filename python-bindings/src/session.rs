@@ -304,6 +304,14 @@ pub(crate) fn is_connected() -> bool {
     Runtime::current().is_some_and(|runtime| !runtime.is_closed())
 }
 
+/// Says what this process's job is known by where jobs are added up: a JSON object of texts.
+#[pyfunction]
+pub(crate) fn set_job_tags(py: Python<'_>, tags: String) -> PyResult<()> {
+    let runtime = runtime(py)?;
+    let key = aktis_common::job_costs::tags_key(runtime.job());
+    detached(py, || runtime.kv_set(key, tags)).map_err(|failure| to_py_err(py, &failure))
+}
+
 /// Who and where this process is.
 #[pyfunction]
 pub(crate) fn context<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

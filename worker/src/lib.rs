@@ -50,7 +50,7 @@ pub use inband::Inband;
 pub use options::{ActorOptions, CallOptions, Function, Strategy, TaskOptions};
 pub use reference::{ObjectRef, ProcessAddress};
 pub use runtime::{
-    ActorHandle, GetError, LeaseMark, ObjectStream, ProcessRole, ReceivedCall, RemoteFunction,
-    RemoteMethod, Runtime, RuntimeConfig,
+    ActorHandle, GetError, LENDS_AFTER, LeaseMark, ObjectStream, ProcessRole, ReceivedCall,
+    RemoteFunction, RemoteMethod, Runtime, RuntimeConfig,
 };
 pub use value::{Format, Value};

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod cost;
 mod health;
 mod list;
 mod query;
@@ -45,6 +46,7 @@ Examples:
   aktis start --address 10.0.0.5:6379              add this machine to it
   aktis status                                     what it has, what is used, what runs, what waits and why
   aktis list actors --json                         for programs
+  aktis cost --by team,operator                    what jobs have cost
   aktis check script.py                            what a script for Ray would find missing
   aktis stop                                       end what was started here
 
@@ -72,6 +74,11 @@ enum Command {
     HealthCheck(QueryArgs),
     /// List nodes, actors or jobs, those that have ended too; or the tasks and calls that run now.
     List(ListArgs),
+    /// Add up what jobs have cost, those that have ended too: of datasets.
+    ///
+    /// Seconds for which their workers had CPUs and GPUs, and what became of them: useful work, work that was done again, loading of
+    /// functions and models, waiting. Of the jobs that the head remembers: the last 2000 runs of datasets.
+    Cost(CostArgs),
     /// Say what a script for Ray uses that is the same here, different on purpose, or missing.
     ///
     /// Takes scripts, notebooks and folders of them; nothing of them runs.
@@ -181,6 +188,23 @@ struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+struct CostArgs {
+    /// What to add up by: job, operator, worker, or names of tags that jobs were given by init(tags=...).
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "job"
+    )]
+    by: Vec<String>,
+    /// What an hour of a resource costs, such as '{"CPU": 0.04, "GPU": 2.5}'; by default AKTIS_PRICES.
+    #[arg(long, value_name = "JSON")]
+    prices: Option<String>,
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+#[derive(Debug, Args)]
 struct ListArgs {
     /// What to list.
     kind: ListKind,
@@ -226,6 +250,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
     let overrides = match &command {
         Command::Start(args) => args.overrides(),
         Command::Stop(args) => [("stop_grace", args.grace.clone())].into_iter().collect(),
+        Command::Cost(args) => [("prices", args.prices.clone())].into_iter().collect(),
         _ => Overrides::default(),
     };
     let settings = Settings::from_env_and_overrides(&overrides.0).map_err(|e| e.to_string())?;
@@ -235,6 +260,7 @@ fn run(command: Command, launcher: &Launcher) -> Result<u8, String> {
         Command::Status(args) => status::status(&args, &settings),
         Command::HealthCheck(args) => health::health_check(&args, &settings),
         Command::List(args) => list::list(&args, &settings),
+        Command::Cost(args) => cost::cost(&args, &settings),
         Command::Check { arguments } => check::check(&arguments, launcher),
         Command::Daemon { plan, ready_path } => {
             log_to_stderr(&settings);

@@ -3,7 +3,8 @@
 use aktis_common::config::Settings;
 use aktis_proto::transport::{Address, Channel, Security, connect, gcs_client};
 use aktis_proto::v1::gcs_client::GcsClient;
-use aktis_proto::v1::{ClusterStatusReply, Empty, HealthReply};
+use aktis_proto::v1::{ClusterStatusReply, Empty, HealthReply, KvGetRequest, KvKeysRequest};
+use bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use super::running::{self, OfNode};
@@ -71,6 +72,26 @@ impl Cluster {
         reply
             .map(tonic::Response::into_inner)
             .map_err(|status| refusal(&self.address, &status).to_string())
+    }
+
+    /// The values of all keys that begin so, by key.
+    pub(super) fn values(&self, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, String> {
+        let refused = |status: &tonic::Status| refusal(&self.address, status).to_string();
+        let prefix = Bytes::copy_from_slice(prefix.as_bytes());
+        self.runtime.block_on(async {
+            let mut client = self.client.clone();
+            let keys = client.kv_keys(KvKeysRequest { prefix }).await;
+            let keys = keys.map_err(|status| refused(&status))?.into_inner().keys;
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                let request = KvGetRequest { key: key.clone() };
+                let reply = client.kv_get(request).await;
+                let value = reply.map_err(|status| refused(&status))?.into_inner().value;
+                // It may be gone by now.
+                values.extend(value.map(|value| (key, value)));
+            }
+            Ok(values)
+        })
     }
 
     /// Whether it answers. What the cluster holds makes no difference to what this costs.

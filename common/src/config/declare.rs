@@ -109,6 +109,8 @@ settings! {
     connect_timeout: Duration = Duration::from_secs(10);
     /// Publications that the head keeps for a slow subscriber before it must subscribe again.
     publication_capacity: u32 = 4096;
+    /// What an hour of a resource costs, as a JSON object of numbers, such as `{"CPU": 0.04, "GPU": 2.5}`: for `aktis cost`.
+    prices: BTreeMap<String, f64> = BTreeMap::new();
     /// How long `aktis stop` waits for daemons to end by themselves.
     stop_grace: Duration = Duration::from_secs(10);
     /// Shared secret of a cluster; needed to listen on other addresses than loopback. Not set means that the head makes one, which

@@ -1,5 +1,7 @@
 //! What was lost while an execution ran: workers, blocks, nodes.
 
+use std::time::Instant;
+
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use prost::Message;
@@ -21,6 +23,7 @@ impl ExecutionLoop {
         {
             tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
             self.failed_rows.forget(worker);
+            self.times.gives_back(worker, Instant::now());
             return Some(Event::InputLost { worker, blocks });
         }
         if !is_death(failure.code) {
@@ -28,6 +31,7 @@ impl ExecutionLoop {
         }
         self.stage_of.remove(&worker);
         self.given.remove(&worker);
+        self.times.died(worker, Instant::now());
         self.pool.stop_worker(worker);
         self.stats.lock().stages[stage].deaths += 1;
         tracing::warn!(worker = worker.0, %failure, "a stage worker died");
@@ -49,6 +53,7 @@ impl ExecutionLoop {
             return self.failed(worker, failure);
         }
         let stage = self.stage_of.remove(&worker)?;
+        self.times.died(worker, Instant::now());
         self.pool.stop_worker(worker);
         let name = &self.stages[stage].spec.name;
         tracing::warn!(stage = name, %failure, "a function could not be made ready");

@@ -18,6 +18,7 @@ use super::inputs::{Journals, ToldColumns};
 use super::progress::{Progress, Working};
 use super::sizes::BatchSizes;
 use super::watch::NodeWatch;
+use super::worker_time::WorkerTimes;
 use super::{DeliveredBlock, Delivery};
 use crate::block::BlockHandle;
 use crate::executor::core::Executor;
@@ -91,6 +92,10 @@ pub(crate) struct ExecutionLoop {
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
     /// Rows that functions fail for.
     pub(crate) failed_rows: FailedRows,
+    /// What became of the time of workers.
+    pub(crate) times: WorkerTimes,
+    /// When that was kept last.
+    pub(crate) cost_kept: Instant,
     /// What is expected of rows.
     pub(crate) expectations: Expectations,
     pub(crate) began: Instant,
@@ -124,6 +129,9 @@ const START_PAUSES: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
+/// What a job has cost is kept while it runs, too: its driver may be killed.
+const COST_KEPT_EVERY: Duration = Duration::from_secs(30);
+
 /// How long a job that failed waits for its writers to end.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -144,6 +152,9 @@ impl ExecutionLoop {
                 continue;
             }
             self.publish(false);
+            if self.cost_kept.elapsed() >= COST_KEPT_EVERY {
+                self.keep_cost();
+            }
             let event = match self.receive() {
                 Ok(Some(message)) => self.read_message(message),
                 Ok(None) => self.start_late(),
@@ -236,8 +247,16 @@ impl ExecutionLoop {
                 .iter_mut()
                 .for_each(|stage| stage.is_done = true);
         }
+        self.keep_cost();
         // The consumer may have gone away.
         let _ = self.delivered.send(Delivery::End(outcome));
+    }
+
+    /// Keeps what the execution has cost so far.
+    fn keep_cost(&mut self) {
+        let record = self.stats.lock().cost_record();
+        self.pool.keep_cost(record);
+        self.cost_kept = Instant::now();
     }
 
     /// All rows have come that were wanted. Of a run that was given up nobody knows.
@@ -270,8 +289,14 @@ impl ExecutionLoop {
             },
         };
         match answer {
-            Answer::Ready(Ok(())) => Some(Event::WorkerReady(worker)),
-            Answer::Pulled(Ok((report, block))) => Some(self.pulled(worker, &report, block)),
+            Answer::Ready(Ok(ready)) => {
+                self.times.ready(worker, &ready, Instant::now());
+                Some(Event::WorkerReady(worker))
+            }
+            Answer::Pulled(Ok((report, block))) => {
+                self.times.pulled(worker, &report, Instant::now());
+                Some(self.pulled(worker, &report, block))
+            }
             Answer::Ready(Err(failure)) => self.not_ready(worker, failure),
             Answer::Pulled(Err(failure)) => self.failed(worker, failure),
             Answer::Later(_) => None,
@@ -350,10 +375,12 @@ impl ExecutionLoop {
                 self.given.remove(&worker);
                 self.failed_rows.forget(worker);
                 self.expectations.forget(worker);
+                self.times.ended(worker, Instant::now());
                 self.pool.stop_worker(worker);
             }
             Effect::StartInput(start) => self.start_input(start)?,
             Effect::Pull(worker) => {
+                self.times.pull(worker, Instant::now());
                 let result = self.pool.pull(worker);
                 self.checked(worker, result)?;
             }
@@ -409,6 +436,7 @@ impl ExecutionLoop {
             captured,
             name: &spec.name,
         };
+        self.times.asked(worker, stage, Instant::now());
         let result = self.pool.start_worker(worker, start);
         self.checked(worker, result)
     }
@@ -430,6 +458,7 @@ impl ExecutionLoop {
         let is_rerun = attempt == Attempt::Rerun;
         self.expectations
             .begin(worker, (start.stage, place), is_rerun);
+        self.times.begins(worker, is_rerun, Instant::now());
         if let InputContent::Blocks { feeds, .. } = &start.content {
             let blocks = feeds.iter().flatten().map(|part| part.block).collect();
             self.given.insert(worker, blocks);
@@ -489,6 +518,10 @@ impl ExecutionLoop {
                     operator.chosen = chosen;
                 }
             }
+        }
+        let times = self.times.so_far(Instant::now());
+        for (stage, time) in stats.stages.iter_mut().zip(times) {
+            stage.time = time;
         }
     }
 }

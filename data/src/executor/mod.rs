@@ -15,6 +15,7 @@ mod progress;
 mod sizes;
 mod splits;
 mod watch;
+mod worker_time;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use aktis_common::resources::{CPU, GPU};
 use datafusion_common::DataFusionError;
 use parking_lot::Mutex;
 
@@ -16,6 +17,7 @@ use super::progress::Progress;
 use super::sizes::BatchSizes;
 use super::splits::{Inputs, inputs, known_rows, row_work, rows_of_all};
 use super::watch::NodeWatch;
+use super::worker_time::WorkerTimes;
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
 use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
@@ -28,12 +30,12 @@ use crate::graph::{
 };
 use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
 use crate::panics;
-use crate::plan::{Dataset, OnError};
+use crate::plan::{ComputeKind, Dataset, OnError};
 use crate::registered::Registered;
 use crate::sinks::{LettersFormat, Sink};
 use crate::sources::{self, RowWork, Split, Wanted, blocks};
 use crate::stage_worker::SeenColumns;
-use crate::stats::{ExecutionStats, OperatorStats, StageStats};
+use crate::stats::{ExecutionStats, OperatorStats, StageStats, WorkerKind};
 use crate::wire::encode_task;
 
 /// The budget where nobody knows the size of the store.
@@ -193,11 +195,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let journals = journals(&job, output.as_ref());
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
-    let answers = messages.clone();
-    pool.answer_to(PoolAnswers(Arc::new(move |worker, answer| {
-        // An execution that is over does not listen any more.
-        let _ = answers.send(Message::Answer(worker, Box::new(answer)));
-    })));
+    pool.answer_to(answers_to(messages.clone()));
     let reader = pool.reader();
     let news = messages.clone();
     let watch = NodeWatch::new(pool.look(), move |view| {
@@ -207,8 +205,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let stats = Arc::new(Mutex::new(stats));
     let seen = Arc::new(Mutex::new(SeenColumns::default()));
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
-    let source_rows = rows_of_all(&splits);
-    let mut expectations = Expectations::new(&job, source_rows);
+    let mut expectations = Expectations::new(&job, rows_of_all(&splits));
     expectations.take_up(left.map_or(&[], |left| &left.judged));
     let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), output.as_mut());
     let execution = ExecutionLoop {
@@ -237,6 +234,8 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         expectations,
         began: Instant::now(),
         sizes: BatchSizes::new(&job.stages),
+        times: WorkerTimes::new(job.stages.len()),
+        cost_kept: Instant::now(),
         letters: Arc::clone(&letters),
         letters_output,
         late_starts: Vec::new(),
@@ -271,6 +270,13 @@ fn failed_rows(
     let kept = output.filter(|output| output.is_kept());
     failed_rows.keep(kept.map(FolderOutput::take_left_out));
     failed_rows
+}
+
+fn answers_to(messages: Sender<Message>) -> PoolAnswers {
+    PoolAnswers(Arc::new(move |worker, answer| {
+        // An execution that is over does not listen any more.
+        let _ = messages.send(Message::Answer(worker, Box::new(answer)));
+    }))
 }
 
 /// Where rows are noted, and whose are already.
@@ -427,19 +433,33 @@ pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusio
     sources::settings_of(table, &wanted)
 }
 
+/// What each worker of a stage has.
+fn worker_kind(stage: &StagePlan) -> WorkerKind {
+    let resources = stage.compute.resources.resources();
+    let amount = |name| resources.get(name).as_f64();
+    WorkerKind {
+        keeps_state: stage.compute.kind == ComputeKind::Actors,
+        cpus: amount(CPU),
+        gpus: amount(GPU),
+    }
+}
+
 fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> ExecutionStats {
-    let operator = |name: &str| OperatorStats {
+    let operator = |(name, calls_function): (&str, bool)| OperatorStats {
         name: name.to_owned(),
+        calls_function,
         ..OperatorStats::default()
     };
-    fn steps(stage: &StagePlan) -> Vec<&str> {
+    fn steps(stage: &StagePlan) -> Vec<(&str, bool)> {
         let source = if stage.source.is_some() {
             "Read"
         } else {
             "Receive"
         };
-        let steps = stage.steps.iter().map(|step| step.name.as_str());
-        [source].into_iter().chain(steps).collect()
+        let is_map = |operator: &Operator| matches!(operator, Operator::Map(_));
+        let steps = stage.steps.iter();
+        let steps = steps.map(|step| (step.name.as_str(), is_map(&step.operator)));
+        [(source, false)].into_iter().chain(steps).collect()
     }
     let stages = job.stages.iter().enumerate().map(|(index, stage)| {
         let own = match &stage.group {
@@ -447,11 +467,12 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
             None => steps(stage),
         };
         let sink = stage.sink.as_ref().and_then(Sink::step);
-        let names = own.into_iter().chain(sink);
+        let names = own.into_iter().chain(sink.map(|sink| (sink, false)));
         StageStats {
             name: stage.name(),
             givers: job.edges_to(index).map(|edge| edge.from).collect(),
             operators: names.map(operator).collect(),
+            worker: worker_kind(stage),
             ..StageStats::default()
         }
     });

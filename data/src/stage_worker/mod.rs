@@ -15,6 +15,7 @@
 //!   input can leave out the blocks that were delivered before.
 //! - STG-3 (an-end-is-said): the end of the rows is a value; a thread that ends without it has failed.
 
+mod clock;
 mod marks;
 mod meter;
 mod noting;
@@ -25,6 +26,7 @@ mod sizing;
 
 pub(crate) use seen::SeenColumns;
 
+use clock::WorkerClock;
 use marks::Marks;
 use meter::StageMeters;
 use noting::{Noted, Noting};
@@ -34,6 +36,7 @@ use sizing::Sizing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::NodeId;
@@ -58,6 +61,7 @@ use crate::sinks::Written;
 use crate::sources::{self, Opened, Places, SourceReader};
 use crate::wire::decode_task;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
+use crate::wire::time::ReadyReport;
 
 /// The actor's name in the registry.
 pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
@@ -115,6 +119,7 @@ pub struct StageWorker {
     watch: Arc<Watch>,
     /// Finds how many rows batches should have.
     sizing: Sizing,
+    clock: WorkerClock,
 }
 
 /// What looks after functions, and where the rows of the input lie.
@@ -136,6 +141,7 @@ impl StageWorker {
             name: format!("process {}", std::process::id()).into(),
             notes: Arc::new(NoNotes),
             watch: Arc::default(),
+            clock: WorkerClock::new(),
         })
     }
 
@@ -146,6 +152,7 @@ impl StageWorker {
             self.name = format!("process {} on node {node}", std::process::id()).into();
         }
         self.notes = Arc::new(HeadNotes(runtime.clone()));
+        self.clock.held_before(runtime.assignment().held_before);
         self
     }
 
@@ -166,8 +173,10 @@ impl StageWorker {
     }
 
     /// Loads the functions, which for classes means constructing them.
-    pub fn ready(&mut self) -> Result<(), TaskFailure> {
-        self.load_functions().map(|_| ())
+    pub fn ready(&mut self) -> Result<ReadyReport, TaskFailure> {
+        let began = Instant::now();
+        self.load_functions()?;
+        Ok(self.clock.ready(began.elapsed()))
     }
 
     /// Bytes read from storage over the worker's life.
@@ -421,8 +430,24 @@ impl StageWorker {
         all - std::mem::replace(&mut self.reported_bytes, all)
     }
 
+    /// Begins an input, and pulls once.
+    pub fn begin(
+        &mut self,
+        input: InputSpec,
+        blocks: Vec<Bytes>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let began = Instant::now();
+        self.start(input, blocks)?;
+        self.pull_since(began)
+    }
+
     /// Goes on until there is a block, or the input is used up, or there is progress to tell.
     pub fn pull(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        self.pull_since(Instant::now())
+    }
+
+    /// The same; `began`: when it was called.
+    fn pull_since(&mut self, began: Instant) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let read_before = self.bytes_read_since_report();
         let running = self.running.as_mut().ok_or_else(|| {
             TaskFailure::new(
@@ -442,6 +467,7 @@ impl StageWorker {
         let (mut report, block) = outcome?;
         report.bytes_read = read_before + read_by_group + self.bytes_read_since_report();
         report.sizes = self.sizing.tell();
+        report.time = Some(self.clock.pulled(began));
         Ok((report, block))
     }
 
@@ -488,12 +514,15 @@ impl NativeActor for StageWorker {
         dependencies: Vec<Value>,
     ) -> Result<Vec<Value>, TaskFailure> {
         match method {
-            METHOD_READY => self.ready().map(|()| vec![Value::native(Bytes::new())]),
+            METHOD_READY => {
+                let ready = self.ready()?;
+                Ok(vec![Value::native(ready.encode_to_vec())])
+            }
             METHOD_START => {
                 let spec =
                     InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-                self.start(spec, dependencies.into_iter().map(block_bytes).collect())?;
-                self.pull().map(reply)
+                let blocks = dependencies.into_iter().map(block_bytes).collect();
+                self.begin(spec, blocks).map(reply)
             }
             METHOD_PULL => self.pull().map(reply),
             other => Err(TaskFailure::new(

@@ -14,6 +14,7 @@ pub(crate) mod sizes;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
+pub(crate) mod time;
 mod window;
 
 pub(crate) use decode::decode_task;

@@ -10,6 +10,7 @@ use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
 use super::sizes::{BatchingSpec, FrameRows, SizesSpec};
+use super::time::PullTime;
 use crate::ledger::Spans;
 use crate::ledger::journal::JournalPart;
 
@@ -404,6 +405,9 @@ pub struct Report {
     /// What the worker has found of the sizes of batches since the last pull.
     #[prost(message, repeated, tag = "14")]
     pub sizes: Vec<SizesSpec>,
+    /// What the pull has taken.
+    #[prost(message, optional, tag = "15")]
+    pub time: Option<PullTime>,
 }
 
 /// What one step did.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use aktis_data::Execution;
+use aktis_data::costs::OperatorCost;
 use aktis_data::executor::{DeliveredBlock, Next};
 use aktis_data::plan::MostViolations;
-use aktis_data::stats::{ChosenBatch, ExecutionStats, ExpectationStats, StageStats};
+use aktis_data::stats::{ChosenBatch, ExecutionStats, ExpectationStats, StageStats, WorkerTime};
 use aktis_worker::{ObjectRef, TaskFailure};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -144,6 +145,12 @@ impl PyExecution {
         letters.collect()
     }
 
+    /// What each operator has cost so far.
+    fn costs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let costs = self.0.stats().costs();
+        costs.iter().map(|cost| cost_to_py(py, cost)).collect()
+    }
+
     /// Ends it.
     fn cancel(&self) {
         self.0.cancel();
@@ -205,6 +212,39 @@ fn expectation_to_py<'py>(
     let examples = expectation.examples.iter();
     let examples: PyResult<Vec<_>> = examples.map(|row| batch_to_py(py, row)).collect();
     dict.set_item("examples", examples?)?;
+    Ok(dict)
+}
+
+fn cost_to_py<'py>(py: Python<'py>, cost: &OperatorCost) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let seconds = &cost.seconds;
+    dict.set_item("stage", cost.stage)?;
+    dict.set_item("operator", &cost.operator)?;
+    dict.set_item("worker", cost.worker.name())?;
+    dict.set_item("cpus", cost.worker.cpus)?;
+    dict.set_item("gpus", cost.worker.gpus)?;
+    dict.set_item("starting_s", seconds.starting)?;
+    dict.set_item("loading_s", seconds.loading)?;
+    dict.set_item("useful_s", seconds.useful)?;
+    dict.set_item("repeated_s", seconds.repeated)?;
+    dict.set_item("idle_s", seconds.idle)?;
+    dict.set_item("lent_s", seconds.lent)?;
+    dict.set_item("used_cpu_s", seconds.cpu)?;
+    Ok(dict)
+}
+
+fn time_to_py<'py>(py: Python<'py>, time: &WorkerTime) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("workers", time.workers)?;
+    dict.set_item("held_s", time.held().as_secs_f64())?;
+    dict.set_item("starting_s", time.starting.as_secs_f64())?;
+    dict.set_item("loading_s", time.loading.as_secs_f64())?;
+    dict.set_item("useful_s", time.useful.as_secs_f64())?;
+    dict.set_item("repeated_s", time.repeated.as_secs_f64())?;
+    dict.set_item("idle_s", time.idle.as_secs_f64())?;
+    dict.set_item("lent_s", time.lent.as_secs_f64())?;
+    dict.set_item("used_cpu_s", time.cpu.as_secs_f64())?;
+    dict.set_item("rows_repeated", time.rows_repeated)?;
     Ok(dict)
 }
 
@@ -286,6 +326,10 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
     dict.set_item("starting", stage.starting)?;
     dict.set_item("is_done", stage.is_done)?;
     dict.set_item("worker_deaths", stage.deaths)?;
+    dict.set_item("worker", stage.worker.name())?;
+    dict.set_item("cpus", stage.worker.cpus)?;
+    dict.set_item("gpus", stage.worker.gpus)?;
+    dict.set_item("time", time_to_py(py, &stage.time)?)?;
     dict.set_item("cut_partitions", stage.cut_partitions.0)?;
     dict.set_item("cut_inputs", stage.cut_partitions.1)?;
     let hot_keys: Vec<&String> = stage.hot_keys.iter().collect();

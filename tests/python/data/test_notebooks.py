@@ -146,7 +146,7 @@ def test_statistics_can_be_read(notebook):
     (table,) = shown(notebook["statistics"])
     assert "<td" in table and "MapBatches(slow)" in table and "Rows out" in table and "Read 0 B from storage" in table
     (text,) = shown(notebook["statistics"], "text/plain")
-    assert len(text.splitlines()) == 4 and "\\n" not in text
+    assert len(text.splitlines()) == 5 and "\\n" not in text
 
 
 def test_rows_are_a_table_with_pictures(notebook):

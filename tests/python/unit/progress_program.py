@@ -39,6 +39,9 @@ class Run:
         stages = [{**stage, "name": name} for name in self.names]
         return {"source_rows": 1_000_000, "elapsed_s": 12.3, "stages": stages}
 
+    def expectations(self):
+        return []
+
     def read(self, block):
         return [block]
 

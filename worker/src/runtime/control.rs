@@ -153,6 +153,49 @@ impl Runtime {
         }
     }
 
+    /// Puts a value that stays until somebody removes it, whatever becomes of this process's job. For so long at most.
+    pub fn kv_keep(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        value: impl Into<bytes::Bytes>,
+        patience: Duration,
+    ) -> Result<(), TaskFailure> {
+        let request = wire::KvPutRequest {
+            job_id: bytes::Bytes::new(),
+            ..self.to_put(key.into(), value.into(), true)
+        };
+        let deadline = Some(Instant::now() + patience);
+        self.call_gcs_until::<_, wire::KvPutReply>("KvPut", &request, deadline, || false)
+            .map(drop)
+    }
+
+    /// The keys of the gcs table that begin so, in order. For so long at most.
+    pub fn kv_keys(
+        &self,
+        prefix: impl Into<bytes::Bytes>,
+        patience: Duration,
+    ) -> Result<Vec<bytes::Bytes>, TaskFailure> {
+        let request = wire::KvKeysRequest {
+            prefix: prefix.into(),
+        };
+        let deadline = Some(Instant::now() + patience);
+        let reply: wire::KvKeysReply =
+            self.call_gcs_until("KvKeys", &request, deadline, || false)?;
+        Ok(reply.keys)
+    }
+
+    /// Removes a key of the gcs table. For so long at most.
+    pub fn kv_delete(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        patience: Duration,
+    ) -> Result<(), TaskFailure> {
+        let request = wire::KvGetRequest { key: key.into() };
+        let deadline = Some(Instant::now() + patience);
+        self.call_gcs_until::<_, wire::Empty>("KvDelete", &request, deadline, || false)
+            .map(drop)
+    }
+
     /// Reads a key of the gcs table.
     pub fn kv_get(
         &self,

@@ -242,6 +242,7 @@ impl Runtime {
                 namespace,
                 resources,
                 restarts: 0,
+                held_before: Duration::ZERO,
                 waits_when_infeasible: hello.waits_when_infeasible,
             };
         }

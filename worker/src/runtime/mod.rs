@@ -75,6 +75,7 @@ pub use cancel::Canceller;
 pub use executor::LoopWatch;
 pub use object_stream::ObjectStream;
 pub use remote::{RemoteFunction, RemoteMethod};
+pub use rest::LENDS_AFTER;
 pub use start::{ProcessRole, RuntimeConfig};
 pub use waiting::{GetError, Interrupt};
 
@@ -130,6 +131,8 @@ pub struct Assignment {
     pub resources: crate::options::ResourceMap,
     /// How often the actor was restarted.
     pub restarts: u32,
+    /// For how long its node has held the actor's resources, before this process was given the actor.
+    pub held_before: Duration,
     /// The job wants work that no node can run to wait for one that can.
     pub waits_when_infeasible: bool,
 }
@@ -145,6 +148,7 @@ impl Assignment {
             namespace: options.namespace,
             resources: held.quantities.into_iter().collect(),
             restarts: start.restarts,
+            held_before: Duration::from_nanos(start.held_nanos),
             waits_when_infeasible: options.waits_when_infeasible,
         }
     }

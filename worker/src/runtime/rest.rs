@@ -16,7 +16,7 @@ use wire::node_frame::Kind;
 use crate::node_link::NodeLink;
 
 /// Without work for so long, it rests: much longer than the pauses of a dataset that goes on.
-const AFTER: Duration = Duration::from_secs(1);
+pub const LENDS_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether this process rests; empty in one that never does.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Rest {
         let Some(idle) = self.0.get() else { return };
         let mut idle = idle.lock();
         let since = *idle.since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= AFTER && !idle.is_resting {
+        if since.elapsed() >= LENDS_AFTER && !idle.is_resting {
             idle.is_resting = true;
             node.tell(Kind::Blocked(wire::Blocked {}), Urgency::Now);
         }

@@ -266,9 +266,7 @@ fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
 fn serve(worker: &mut StageWorker, request: WorkerRequest) -> Answer {
     let pulled = match request {
         WorkerRequest::Ready => return Answer::Ready(worker.ready()),
-        WorkerRequest::Start(input, blocks) => {
-            worker.start(*input, blocks).and_then(|()| worker.pull())
-        }
+        WorkerRequest::Start(input, blocks) => worker.begin(*input, blocks),
         WorkerRequest::Pull => worker.pull(),
     };
     Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))

@@ -1,6 +1,7 @@
 //! Where stage workers live: as actors of a cluster, or, in tests, ours and users', as threads of this process.
 
 mod in_process;
+mod kept_costs;
 mod runtime;
 
 pub use in_process::InProcessPool;
@@ -13,18 +14,20 @@ use aktis_common::resources::ResourceRequest;
 use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_worker::TaskFailure;
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::block::BlockHandle;
 use crate::executor::core::event::WorkerKey;
 use crate::sources::SourceBlock;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
+use crate::wire::time::ReadyReport;
 
 /// What a pool tells the loop. Every request is answered once, unless its worker was stopped.
 pub(crate) enum Answer {
     /// To be read on the loop's thread, because reading may take a moment.
     Later(Box<dyn FnOnce() -> Answer + Send>),
     /// The worker has loaded its functions.
-    Ready(Result<(), TaskFailure>),
+    Ready(Result<ReadyReport, TaskFailure>),
     /// A pull came back.
     Pulled(Result<(Report, Option<BlockHandle>), TaskFailure>),
 }
@@ -103,6 +106,9 @@ pub trait StagePool: Send {
     fn note_prefix(&self) -> String {
         String::new()
     }
+
+    /// Keeps what an execution has cost so far, for whoever asks later: the record that it kept last is replaced.
+    fn keep_cost(&self, _record: Value) {}
 
     /// Whether the failure names this block as one that is gone.
     fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool;

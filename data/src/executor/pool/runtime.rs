@@ -18,6 +18,7 @@ use aktis_worker::{
 use bytes::Bytes;
 use prost::Message;
 
+use super::kept_costs::KeptCosts;
 use super::{
     Answer, AnswerSink, BlockReader, Look, PoolAnswers, StagePool, WorkerInput, WorkerStart,
 };
@@ -26,6 +27,7 @@ use crate::executor::core::event::WorkerKey;
 use crate::sources::SourceBlock;
 use crate::stage_worker::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER};
 use crate::wire::spec::Report;
+use crate::wire::time::ReadyReport;
 
 /// A result that is ready is in this process or on this node; reading it takes this long at most.
 const READ_PATIENCE: Duration = Duration::from_secs(120);
@@ -40,6 +42,7 @@ pub struct RuntimePool {
     python_modules: Vec<String>,
     /// Workers that were ended in the middle of calls: the calls are answered when the processes are gone.
     stopped: Vec<StoppedWorker>,
+    costs: KeptCosts,
 }
 
 struct StoppedWorker {
@@ -62,6 +65,7 @@ impl RuntimePool {
             workers: HashMap::new(),
             python_modules: Vec::new(),
             stopped: Vec::new(),
+            costs: KeptCosts::default(),
         }
     }
 
@@ -138,6 +142,14 @@ impl StoppedWorker {
     fn is_gone(&self) -> bool {
         self.kill.is_finished() && self.calls_under_way.load(Ordering::Relaxed) == 0
     }
+}
+
+fn read_ready(runtime: &Runtime, ready: &ObjectRef) -> Result<ReadyReport, TaskFailure> {
+    let value = get_one(runtime, ready)?;
+    ReadyReport::decode(&*value.inband).map_err(|error| {
+        let text = format!("read a worker's first report: {error}");
+        TaskFailure::new(ErrorCode::Internal, text)
+    })
 }
 
 fn read_report(
@@ -268,7 +280,7 @@ impl StagePool for RuntimePool {
             TaskFailure::new(ErrorCode::Internal, "a call with one result gave none")
         })?;
         self.when_ready(key, &ready.clone(), move |runtime| {
-            Answer::Ready(get_one(runtime, &ready).map(drop))
+            Answer::Ready(read_ready(runtime, &ready))
         })
     }
 
@@ -349,6 +361,10 @@ impl StagePool for RuntimePool {
     fn note_prefix(&self) -> String {
         let job = self.runtime.job();
         format!("data/calls/{job}/{}", self.pool)
+    }
+
+    fn keep_cost(&self, record: serde_json::Value) {
+        self.costs.keep(&self.runtime, record);
     }
 
     fn is_named(&self, block: &BlockHandle, failure: &TaskFailure) -> bool {

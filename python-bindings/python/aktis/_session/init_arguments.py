@@ -60,7 +60,7 @@ _SETTINGS = {"_memory": "memory", "_temp_dir": "temp_dir", "_object_spilling_dir
 #: Those with a parameter of their own.
 _PARAMETERS = (
     "address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "namespace", "ignore_reinit_error",
-    "log_to_driver", "logging_level", "runtime_env", "configure_logging", "local_mode", "infeasible",
+    "log_to_driver", "logging_level", "runtime_env", "configure_logging", "local_mode", "infeasible", "tags",
 )  # fmt: skip
 
 _RUNTIME_ENV_KEYS = ("env_vars", "working_dir")
@@ -95,6 +95,39 @@ def _suggestion(name: str) -> str:
 
     close = difflib.get_close_matches(name, (*_PARAMETERS, *HARMLESS, *_ONLY_DEFAULT, *_SETTINGS), n=1)
     return f": did you mean {close[0]!r}?" if close else ""
+
+
+def tags_of(tags: Any) -> str | None:
+    """Tags of a job as JSON, ``None`` if there are none.
+
+    >>> tags_of({"team": "search"})
+    '{"team": "search"}'
+    >>> tags_of({"team": 3})
+    Traceback (most recent call last):
+    ...
+    TypeError: init(): tags are names with texts, such as {'team': 'search'}, not {'team': 3}
+    >>> tags_of({"job": "mine"})
+    Traceback (most recent call last):
+    ...
+    ValueError: init(): 'job' is no name of a tag: aktis cost --by job adds up by jobs; call it something else
+    """
+    if not tags:
+        return None
+    from collections import abc
+
+    is_told = isinstance(tags, abc.Mapping) and all(isinstance(text, str) for pair in tags.items() for text in pair)
+    if not is_told:
+        raise TypeError(f"init(): tags are names with texts, such as {{'team': 'search'}}, not {tags!r}")
+    for name in tags:
+        if name in ("job", "operator", "worker"):
+            raise ValueError(
+                f"init(): {name!r} is no name of a tag: aktis cost --by {name} adds up by {name}s; call it something else"
+            )
+        if not name or "," in name:
+            raise ValueError(f"init(): the name of a tag is not empty and has no comma, unlike {name!r}")
+    import json
+
+    return json.dumps(dict(tags))
 
 
 def check_namespace(namespace: Any) -> None:

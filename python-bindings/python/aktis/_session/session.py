@@ -67,6 +67,7 @@ def init(
     labels: dict[str, str] | None = None,
     object_store_memory: int | None = None,
     namespace: str | None = None,
+    tags: Mapping[str, str] | None = None,
     ignore_reinit_error: bool = False,
     log_to_driver: bool = True,
     logging_level: int | str = "info",
@@ -93,6 +94,7 @@ def init(
         labels: labels of this node.
         object_store_memory: bytes of memory for objects; by default 30 % of the machine's.
         namespace: names of actors are unique within a namespace; by default it is a new one.
+        tags: what this job is known by where jobs are added up, names and texts: ``aktis cost --by team`` of ``{"team": "search"}``.
         ignore_reinit_error: return the present session instead of raising when there is one.
         log_to_driver: print what workers print.
         logging_level: of the logger ``aktis``.
@@ -122,10 +124,11 @@ def init(
     False
     """
     # Imported here, because workers and most processes that import the package never need it.
-    from .init_arguments import LaptopArguments, check_init_arguments, check_namespace, logging_level_of
+    from .init_arguments import LaptopArguments, check_init_arguments, check_namespace, logging_level_of, tags_of
 
     check_init_arguments(ray_arguments, local_mode=local_mode, infeasible=infeasible)
     check_namespace(namespace)
+    told_tags = tags_of(tags)
     with _lock:
         refuse_in_forked_child()
         if runtime.is_connected():
@@ -151,6 +154,8 @@ def init(
                 likely_modules(),
                 infeasible,
             )
+            if told_tags is not None:
+                _aktis.set_job_tags(told_tags)
         except BaseException:
             _aktis.shutdown()
             raise

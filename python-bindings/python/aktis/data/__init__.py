@@ -14,6 +14,7 @@ from . import collate_fn, expressions
 from ._chosen_files import FileShuffleConfig
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources
+from ._costs import PriceTable
 from ._dead_letters import read_dead_letters
 from ._expectations import ExpectationError
 from ._failing import RowError
@@ -64,6 +65,7 @@ __all__ = [
     "FileShuffleConfig",
     "MaterializedDataset",
     "MixStoppingCondition",
+    "PriceTable",
     "RateLimit",
     "ReadTask",
     "RowError",

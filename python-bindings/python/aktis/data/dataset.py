@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from . import _native, _parts, _running
 from ._context import DataContext
@@ -22,8 +23,11 @@ from ._writing_records import WritingRecords
 from ._writing_tables import WritingTables
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     import pyarrow
 
+    from ._costs import PriceTable
     from ._summary import DatasetSummary
     from .aggregate import Aggregation
     from .iterator import DataIterator
@@ -198,21 +202,102 @@ class Dataset(
         self._stats = execution
         return plan.explain_run(getattr(execution, "native", execution))
 
-    def stats(self) -> str:
-        """What the last run of this dataset did, per operator: text, which a notebook shows as a table.
+    @overload
+    def stats(self, format: Literal["text"] = "text") -> str: ...
+    @overload
+    def stats(self, format: Literal["dict"]) -> dict[str, Any]: ...
+    @overload
+    def stats(self, format: Literal["table"]) -> pyarrow.Table: ...
+    def stats(self, format: str = "text") -> Any:
+        """What the last run of this dataset did, per operator.
+
+        Args:
+            format: ``"text"``, which a notebook shows as a table; ``"dict"``; or ``"table"``, a ``pyarrow.Table`` with a row for each
+                operator, which :meth:`write_stats` writes as Parquet.
 
         Returns:
-            Text of several lines: seconds of wall clock and CPU, rows, bytes. Empty if it has not run.
+            Rows, bytes, batches, seconds of wall clock and CPU; of each stage its workers and what became of their time: processes that
+            start, functions and models that load, useful work, work that was done again after losses, waiting. Text is empty if it
+            has not run, and so are a dict and a table. In a table each operator has its part of the time of its stage's workers, so
+            that columns can be added up; what is of the whole stage begins with ``stage_``.
+
+        Raises:
+            ValueError: there is no such format.
 
         >>> import aktis.data
         >>> ds = aktis.data.range(3)
         >>> rows = ds.take_all()
         >>> "rows" in ds.stats()
         True
+        >>> ds.stats(format="table").select(["operator", "rows_out"]).to_pylist()
+        [{'operator': 'Read', 'rows_out': 3}]
         """
+        from . import _stats_table
         from ._notebook import Stats
 
-        return Stats("" if self._stats is None else self._stats.stats_text(), self.get_stats_summary())
+        if format == "text":
+            return Stats("" if self._stats is None else self._stats.stats_text(), self.get_stats_summary())
+        if format == "dict":
+            return self.get_stats_summary()
+        if format != "table":
+            raise ValueError(
+                f"stats(): format is 'text', 'dict' or 'table', not {format!r}; write_stats(path) writes Parquet"
+            )
+        return _stats_table.table_of(self.get_stats_summary(), [] if self._stats is None else self._stats.costs())
+
+    def write_stats(self, path: str | os.PathLike[str]) -> None:
+        """Writes what the last run of this dataset did as a Parquet file, the table of :meth:`stats`.
+
+        Args:
+            path: the file, which is replaced if it is there.
+
+        Raises:
+            ValueError: this dataset has not run yet.
+
+        >>> import tempfile, aktis.data
+        >>> ds = aktis.data.range(3)
+        >>> rows = ds.take_all()
+        >>> path = tempfile.mkdtemp() + "/stats.parquet"
+        >>> ds.write_stats(path)
+        >>> aktis.data.read_parquet(path).select_columns(["operator", "rows_out"]).take_all()
+        [{'operator': 'Read', 'rows_out': 3}]
+        """
+        import pyarrow.parquet
+
+        self._check_has_run("write_stats() writes what the last run of this dataset did")
+        pyarrow.parquet.write_table(self.stats(format="table"), os.fspath(path))
+
+    def cost(self, prices: PriceTable | None = None) -> dict[str, Any]:
+        """What the last run of this dataset has cost: for how long its workers had CPUs and GPUs, what became of that time, and money.
+
+        Args:
+            prices: what an hour of a CPU and of a GPU costs; ``None``: nothing.
+
+        Returns:
+            A dict. ``cpu_s`` and ``gpu_s`` are the seconds for which workers had CPUs and GPUs, ``used_cpu_s`` those that their processes
+            have really used, ``worker_s`` the time of workers, whatever they had. That is ``starting_s`` (processes begin), ``loading_s``
+            (functions and models load), ``useful_s``, ``repeated_s`` (work that was done again, or in vain, after losses) and ``idle_s``
+            together. ``lent_s`` is time in which idle workers had lent their CPUs and kept their GPUs. ``money`` by the prices.
+            ``operators`` has the same for each operator and kind of worker; its parts are the whole.
+
+        Raises:
+            ValueError: this dataset has not run yet.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.range(1000).map_batches(lambda batch: batch)
+        >>> rows = ds.take_all()
+        >>> cost = ds.cost(aktis.data.PriceTable(cpu_hour=0.04))
+        >>> cost["cpu_s"] > 0 and abs(sum(one["cpu_s"] for one in cost["operators"]) - cost["cpu_s"]) < 1e-6
+        True
+        """
+        from . import _costs
+
+        self._check_has_run("cost() tells what the last run of this dataset has cost")
+        return _costs.added_up(self._stats.costs(), prices or _costs.PriceTable())
+
+    def _check_has_run(self, why: str) -> None:
+        if self._stats is None:
+            raise ValueError(f"{why}, and it has not run: take, count or write its rows first")
 
     def get_stats_summary(self, detail: bool = False) -> dict[str, Any]:
         """:meth:`stats` as a dict.

@@ -1,5 +1,7 @@
 //! Claims are decided on, and get their workers.
 
+use std::time::Instant;
+
 use aktis_common::gpu::cuda_visible_devices;
 use aktis_common::ids::NodeId;
 use aktis_common::resources::ResourceRequest;
@@ -129,6 +131,14 @@ impl LeaseTable {
                 Purpose::Tasks { owner, .. } => Guest::TasksOf(owner.worker),
             },
         })
+    }
+
+    /// For how long the lease has had its resources.
+    pub fn held_nanos(&self, lease: LeaseId, now: Instant) -> u64 {
+        let held = self
+            .get(lease)
+            .map(|grant| now.saturating_duration_since(grant.since));
+        u64::try_from(held.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// What leases leave of these devices.

@@ -250,6 +250,20 @@ fn actor_keeps_its_gpu_and_returns_its_cpu_after_its_start() {
 }
 
 #[test]
+fn lease_has_its_resources_from_the_moment_they_were_free() {
+    let now = Instant::now();
+    let mut table = table(1, 0, now);
+    let first = lease(&mut table, 1, cpus(1, 1.0, now), now);
+    let later = now + Duration::from_secs(5);
+    assert_eq!(table.held_nanos(first, later), 5_000_000_000);
+    table.end(first);
+    // It was asked for long before.
+    let second = lease(&mut table, 2, cpus(2, 1.0, now), later);
+    assert_eq!(table.held_nanos(second, later), 0);
+    assert_eq!(table.held_nanos(first, later), 0, "it is over");
+}
+
+#[test]
 fn leases_of_others_are_asked_back_once_and_no_more_than_needed() {
     let now = Instant::now();
     let mut table = table(3, 0, now);

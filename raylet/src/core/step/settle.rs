@@ -65,6 +65,7 @@ impl RayletCore {
                 ..
             } => {
                 start.accelerators = Some(self.claims.accelerators(lease));
+                start.held_nanos = self.claims.held_nanos(lease, out.now());
                 let duty = Duty::Actor(actor_of(&start), lease);
                 let options = start.options.as_ref();
                 let label = options.map_or("", |options| &options.class_name);

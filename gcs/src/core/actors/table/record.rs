@@ -194,6 +194,7 @@ impl ActorRecord {
                 options: Some(self.options.clone()),
                 accelerators: None,
                 restarts: self.restarts,
+                ..StartActor::default()
             }),
             args_payload: self.args.clone(),
             generation,
