@@ -2,8 +2,9 @@
 
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_proto::v1::{
-    AddJobRequest, Address, FinishJobRequest, ForwardedLeaseRequest, LeaseReclaim, LeaseReturn,
-    NodeInfo, ReportActorStartedRequest, ReportWorkerDeathRequest, node_frame, store_get_reply,
+    AddJobRequest, Address, ClusterReply, FinishJobRequest, ForwardedLeaseRequest, LeaseReclaim,
+    LeaseReturn, NodeInfo, ReportActorStartedRequest, ReportWorkerDeathRequest, node_frame,
+    store_get_reply,
 };
 use bytes::Bytes;
 
@@ -103,6 +104,17 @@ pub enum Effect {
     AwaitEnd {
         /// Its process id.
         pid: u32,
+    },
+    /// Tell a process what nodes there are: this one, whose store only the loop knows, and the others.
+    Describe {
+        /// Who asked.
+        connection: ConnectionId,
+        /// Its number for the question.
+        request_id: u64,
+        /// This node.
+        this: Box<NodeInfo>,
+        /// The others, and what lost ones had.
+        others: ClusterReply,
     },
     /// Tell the gcs; kept until it has heard.
     Report(GcsReport),

@@ -46,6 +46,8 @@ pub enum Event {
         /// Its last lines, for an error message; empty if it printed nothing.
         last_words: String,
     },
+    /// The store holds more or less than the node has reported.
+    StoreUseChanged,
     /// This process has no descriptor left to take a connection with.
     OutOfDescriptors {
         /// What the system says, and what helps.

@@ -90,8 +90,22 @@ impl RayletLoop {
     fn carry_abroad(&mut self, effect: Effect) {
         match effect {
             Effect::Report(report) => self.ports.gcs.report(report),
+            Effect::Describe {
+                connection,
+                request_id,
+                mut this,
+                mut others,
+            } => {
+                self.fill_store_figures(&mut this);
+                others.nodes.insert(0, *this);
+                let reply = Kind::ClusterReply(others);
+                self.ports
+                    .links
+                    .send(connection, request_id, reply, &Bytes::new());
+            }
             Effect::ReportNode(mut info) => {
                 self.fill_store_figures(&mut info);
+                self.reported_store_bytes = info.store_used_bytes;
                 self.ports.gcs.report_node(*info);
             }
             Effect::CallGcs {

@@ -100,6 +100,8 @@ pub(crate) struct RayletLoop {
     epitaphs: FxHashMap<WorkerId, Epitaph>,
     leftovers: Vec<Leftover>,
     next_store_tick: Instant,
+    /// What the store held when the node reported of itself.
+    reported_store_bytes: u64,
 }
 
 impl RayletLoop {
@@ -123,6 +125,7 @@ impl RayletLoop {
             epitaphs: FxHashMap::default(),
             leftovers: Vec::new(),
             next_store_tick: Instant::now() + STORE_TICK,
+            reported_store_bytes: 0,
         }
     }
 
@@ -196,6 +199,9 @@ impl RayletLoop {
         if now >= self.next_store_tick {
             self.next_store_tick = now + STORE_TICK;
             self.ports.store.on_tick(now);
+            if self.ports.store.stats().used_bytes != self.reported_store_bytes {
+                self.handle(Event::StoreUseChanged);
+            }
         }
         if self.core.next_deadline().is_some_and(|at| at <= now) {
             self.handle(Event::Tick);

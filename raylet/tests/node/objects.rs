@@ -181,6 +181,28 @@ async fn objects_of_a_dead_owner_are_freed() {
 }
 
 #[tokio::test]
+async fn what_the_store_holds_is_reported_when_nothing_else_happens() {
+    let sandbox = Sandbox::new().await;
+    let node = sandbox.node(1).await;
+    let mut owner = driver(&node).await;
+    let memory = sandbox.gcs.gcs.memory.clone();
+    let reported = || {
+        memory
+            .lock()
+            .nodes
+            .values()
+            .map(|node| node.store_used_bytes)
+            .sum::<u64>()
+    };
+    assert_eq!(reported(), 0);
+    owner.put(&vec![7; 1 << 20]).await;
+    eventually("the gcs knows of the object", || reported() >= 1 << 20).await;
+    drop(owner);
+    eventually("the gcs knows that it is gone", || reported() == 0).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn freed_object_is_gone() {
     let sandbox = Sandbox::new().await;
     let node = sandbox.node(1).await;

@@ -110,6 +110,7 @@ def test_a_program_that_is_started_holds_nothing(small_store, close_fds):
             array = aktis.get(aktis.put(array_of(number, size)))
             programs.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, close_fds=close_fds))
             assert array[0] == number * size
+        until(lambda: store_used_bytes() >= 10 * MB, "a store with an array")
         del array
         until(lambda: store_used_bytes() < 5 * MB, "an empty store")
         assert all(program.poll() is None for program in programs)

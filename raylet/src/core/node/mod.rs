@@ -18,7 +18,6 @@ use aktis_common::ids::{NodeId, WorkerId};
 use aktis_common::resources::NodeResources;
 use aktis_common::scheduling::NodeView;
 use aktis_proto::convert::{fill_resources, node_resources};
-use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{ClusterReply, HostedActor, NodeDied, NodeInfo, WorkerDied};
 use rustc_hash::FxHashSet;
 
@@ -145,8 +144,7 @@ impl Membership {
         lost: impl Iterator<Item = &'a NodeView>,
         out: &mut Out,
     ) {
-        let mut nodes = vec![this];
-        nodes.extend(self.others.iter().map(|(_, node)| node.clone()));
+        let nodes = self.others.iter().map(|(_, node)| node.clone());
         let lost = lost.map(|node| {
             let mut info = NodeInfo {
                 node_id: node.id.to_wire(),
@@ -155,11 +153,15 @@ impl Membership {
             fill_resources(&mut info, &node.resources);
             info
         });
-        let reply = ClusterReply {
-            nodes,
-            lost: lost.collect(),
-        };
-        out.reply(connection, request_id, Kind::ClusterReply(reply));
+        out.push(Effect::Describe {
+            connection,
+            request_id,
+            this: Box::new(this),
+            others: ClusterReply {
+                nodes: nodes.collect(),
+                lost: lost.collect(),
+            },
+        });
     }
 
     /// The gcs published the state of a node: it is listed as long as it lives, unless it is this one (`NODE-4`).
