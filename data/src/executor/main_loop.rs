@@ -16,6 +16,7 @@ use super::expectations::Expectations;
 use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::progress::{Progress, Working};
+use super::shares::StoreShare;
 use super::sizes::BatchSizes;
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
@@ -60,6 +61,8 @@ pub(crate) struct StageStart {
 /// One execution.
 pub(crate) struct ExecutionLoop {
     pub(crate) executor: Executor,
+    /// What it may hold of the store beside other executions.
+    pub(crate) share: StoreShare,
     pub(crate) pool: Box<dyn StagePool>,
     pub(crate) stages: Vec<StageStart>,
     /// Of each stage: those of its source.
@@ -132,6 +135,9 @@ const START_PAUSES: [Duration; 4] = [
 /// What a job has cost is kept while it runs, too: its driver may be killed.
 const COST_KEPT_EVERY: Duration = Duration::from_secs(30);
 
+/// How often a job that has less than it could have looks whether there is more.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
+
 /// How long a job that failed waits for its writers to end.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -155,6 +161,10 @@ impl ExecutionLoop {
             if self.cost_kept.elapsed() >= COST_KEPT_EVERY {
                 self.keep_cost();
             }
+            if let Some(bytes) = self.share.news(self.executor.used_bytes()) {
+                queue.extend(self.executor.handle(Event::BudgetChanged(bytes)));
+                continue;
+            }
             let event = match self.receive() {
                 Ok(Some(message)) => self.read_message(message),
                 Ok(None) => self.start_late(),
@@ -174,10 +184,13 @@ impl ExecutionLoop {
     /// The next message; `None` when it is time to do something without one.
     fn receive(&mut self) -> Result<Option<Message>, RecvError> {
         let starts = self.late_starts.iter().map(|late| late.at);
-        let Some(at) = starts.chain(self.watch.begins_at()).min() else {
+        let at = starts.chain(self.watch.begins_at()).min();
+        let patience = at.map(|at| at.saturating_duration_since(Instant::now()));
+        // Nobody says when others make room.
+        let looks_again = self.share.is_short().then_some(LOOK_FOR_ROOM);
+        let Some(patience) = patience.into_iter().chain(looks_again).min() else {
             return self.messages.recv().map(Some);
         };
-        let patience = at.saturating_duration_since(Instant::now());
         match self.messages.recv_timeout(patience) {
             Ok(message) => Ok(Some(message)),
             Err(RecvTimeoutError::Timeout) => {

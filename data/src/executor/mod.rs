@@ -12,6 +12,7 @@ pub(crate) mod origins;
 pub mod pool;
 mod prepare;
 mod progress;
+mod shares;
 mod sizes;
 mod splits;
 mod watch;
@@ -40,6 +41,7 @@ use failed_rows::DeadLetters;
 pub use failed_rows::LetterBlock;
 use losses::is_loss;
 use main_loop::Message;
+use shares::HeldBytes;
 
 /// How often one block is made again, while nodes die.
 const MAX_RESTORES: usize = 3;
@@ -161,6 +163,8 @@ pub struct Execution {
     schema: Option<SchemaRef>,
     seen: Arc<Mutex<SeenColumns>>,
     letters: Arc<Mutex<DeadLetters>>,
+    /// Rows that were not read yet count against other executions, also when all are made.
+    held: Arc<HeldBytes>,
 }
 
 /// From the loop to the consumer.
@@ -207,6 +211,7 @@ impl Execution {
                 Next::Block(block)
             }
             Ok(Delivery::End(outcome)) => {
+                self.held.set(0);
                 *self.outcome.lock() = Some(outcome.clone());
                 Next::End(outcome)
             }

@@ -14,6 +14,7 @@ use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
 use super::progress::Progress;
+use super::shares::StoreShare;
 use super::sizes::BatchSizes;
 use super::splits::{Inputs, inputs, known_rows, row_work, rows_of_all};
 use super::watch::NodeWatch;
@@ -87,7 +88,12 @@ pub(super) fn start(
         progress,
         rows: all_rows,
     } = inputs(&job, &workers, options, output.as_mut())?;
-    let sizes = Sizes::new(options, pool.as_ref(), workers.iter().sum());
+    let share = StoreShare::new(
+        pool.session(),
+        pool.store_bytes(),
+        budget_bytes(options, pool.as_ref()),
+    );
+    let sizes = Sizes::new(options, share.budget_bytes(), workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
         .iter()
@@ -129,6 +135,7 @@ pub(super) fn start(
             all_rows,
             progress,
             stats,
+            share,
             output,
             letters_output,
         },
@@ -172,6 +179,7 @@ struct Launch {
     all_rows: Option<u64>,
     progress: Option<Progress>,
     stats: ExecutionStats,
+    share: StoreShare,
     output: Option<FolderOutput>,
     letters_output: Option<FolderOutput>,
 }
@@ -187,6 +195,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         all_rows,
         progress,
         stats,
+        share,
         mut output,
         letters_output,
     } = launch;
@@ -208,7 +217,9 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let mut expectations = Expectations::new(&job, rows_of_all(&splits));
     expectations.take_up(left.map_or(&[], |left| &left.judged));
     let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), output.as_mut());
+    let held = Arc::clone(share.held());
     let execution = ExecutionLoop {
+        share,
         executor,
         pool,
         stages: starts,
@@ -256,6 +267,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         schema: job.schema,
         seen,
         letters,
+        held,
     })
 }
 
@@ -311,8 +323,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(options: &ExecutionOptions, pool: &dyn StagePool, workers: usize) -> Self {
-        let budget_bytes = budget_bytes(options, pool);
+    fn new(options: &ExecutionOptions, budget_bytes: u64, workers: usize) -> Self {
         let share = budget_bytes / (4 * workers.max(1) as u64);
         let block_bytes = options
             .block_bytes

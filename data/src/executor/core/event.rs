@@ -86,6 +86,8 @@ pub enum Event {
     BlockLost(BlockKey),
     /// The cluster has other nodes than before.
     NodesChanged(ClusterView),
+    /// Other executions hold more or less of the store than before: this many bytes of blocks may wait or be read from now on.
+    BudgetChanged(u64),
     /// A pull came back.
     Pulled(Pulled),
     /// The consumer has read a delivered block, and it is free.

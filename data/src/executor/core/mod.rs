@@ -24,7 +24,7 @@
 //!
 //! Every stage owns a part of the budget for its output, so that a fast reader cannot starve the stages after it; the
 //! rest is shared. When nothing is under way and nothing may start, one step is taken beyond the budget: the last one
-//! possible, which makes room soonest.
+//! possible, which makes room soonest. The budget may change while it runs: other executions share the store.
 
 mod answers;
 mod deaths;
@@ -184,6 +184,7 @@ impl Executor {
             Event::InputLost { worker, blocks } => self.input_lost(worker, blocks),
             Event::BlockLost(block) => self.block_lost(block),
             Event::NodesChanged(view) => self.nodes_changed(view),
+            Event::BudgetChanged(bytes) => self.setup.budget_bytes = bytes,
             Event::Taken(_) => {}
             Event::Cancelled => self.finish(Ok(())),
         }

@@ -1,4 +1,4 @@
-//! Nodes of the simulated world: they come and go, and workers wait for room on them.
+//! Nodes of the simulated world: they come and go, and workers wait for room on them. Others take memory, and give it back.
 
 use std::time::Duration;
 
@@ -45,13 +45,18 @@ impl World {
         }
     }
 
-    /// A node may come, or go with those of the workers that had room there. There is always room for one worker of each
-    /// stage.
+    /// A node may come, or go with those of the workers that had room there; there is always room for one worker of each stage. Or
+    /// other executions may hold more or less.
     pub(super) fn maybe_move(&mut self) {
         if self.moves_left == 0 || self.choose(3) > 0 {
             return;
         }
         self.moves_left -= 1;
+        if self.choose(3) == 0 {
+            let parts = u64::try_from(1 + self.choose(8)).expect("small");
+            let left = self.scenario.budget_bytes / parts;
+            return self.answers.push(Event::BudgetChanged(left.max(1)));
+        }
         let extra = i64::try_from(self.choose(4)).expect("small");
         if self.nodes.len() > 1 && self.choose(2) == 0 {
             self.lose_node();
