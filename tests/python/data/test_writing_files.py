@@ -137,6 +137,14 @@ def test_output_without_rows_keeps_its_columns(tmp_path):
     assert ds.count() == 0 and ds.columns() == ["id"]
 
 
+@pytest.mark.parametrize("write", ["write_parquet", "write_csv", "write_json"])
+def test_output_without_rows_whose_columns_only_a_function_knows_is_there(tmp_path, write):
+    empty = aktis.data.range(10).map_batches(lambda batch: {"double": batch["id"] * 2}).limit(0)
+    getattr(empty, write)(tmp_path / "out")
+    assert visible(tmp_path / "out")
+    assert getattr(aktis.data, write.replace("write", "read"))(tmp_path / "out").count() == 0
+
+
 def test_rows_per_file_and_writers_may_be_said(tmp_path):
     ds = aktis.data.range(1000, override_num_blocks=10)
     ds.write_csv(tmp_path / "all", min_rows_per_file=1000)

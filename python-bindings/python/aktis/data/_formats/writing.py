@@ -85,7 +85,7 @@ class Writer:
     def _add(self, batch: pyarrow.RecordBatch) -> None:
         if self._open is None:
             self._schema = batch.schema
-            if not self._schema.names:
+            if not self._schema.names and batch.num_rows:
                 raise ValueError(f"{self.name}: there are rows without columns; keep at least one column")
             path = os.path.join(self._folder, self._file_name())
             self._open = self._sink.open(path, batch.schema)
