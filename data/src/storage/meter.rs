@@ -14,10 +14,14 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use super::again::is_worth_another;
+
 /// Counts the bytes of every read; passes everything on to another store.
 #[derive(Debug)]
 pub(crate) struct MeteredStore {
     inner: Arc<dyn ObjectStore>,
+    /// Whether reads that fail may be tried again: those of other stores than local ones were.
+    is_patient: bool,
     bytes_read: AtomicU64,
 }
 
@@ -26,7 +30,16 @@ impl MeteredStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self {
             inner,
+            is_patient: false,
             bytes_read: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, of local files: reads that fail are tried again where that may help.
+    pub(crate) fn patient(self) -> Self {
+        Self {
+            is_patient: true,
+            ..self
         }
     }
 
@@ -66,15 +79,31 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let result = self.inner.get_opts(location, options).await?;
-        self.count(result.range.end - result.range.start);
-        Ok(result)
+        let mut tries = 0;
+        loop {
+            let outcome = self.inner.get_opts(location, options.clone()).await;
+            tries += 1;
+            if self.is_patient && is_worth_another(&outcome, tries) {
+                continue;
+            }
+            let result = outcome?;
+            self.count(result.range.end - result.range.start);
+            return Ok(result);
+        }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let parts = self.inner.get_ranges(location, ranges).await?;
-        self.count(parts.iter().map(|part| part.len() as u64).sum());
-        Ok(parts)
+        let mut tries = 0;
+        loop {
+            let outcome = self.inner.get_ranges(location, ranges).await;
+            tries += 1;
+            if self.is_patient && is_worth_another(&outcome, tries) {
+                continue;
+            }
+            let parts = outcome?;
+            self.count(parts.iter().map(|part| part.len() as u64).sum());
+            return Ok(parts);
+        }
     }
 
     fn delete_stream(

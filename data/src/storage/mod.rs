@@ -1,6 +1,7 @@
 //! Where data lies: files by path, folder, pattern or URL, reached through `object_store`. Those that are not local are found
 //! and reached by Python ([`remote`], ADR 129).
 
+mod again;
 mod footer;
 mod hive;
 mod locate;

@@ -29,7 +29,7 @@ impl StoreSpec {
     /// Makes it ready for reading.
     pub(crate) fn open(&self) -> Result<Store, TaskFailure> {
         if self.definition.is_empty() {
-            let store = Arc::new(MeteredStore::new(local_store()));
+            let store = Arc::new(MeteredStore::new(local_store()).patient());
             return Ok(Store {
                 store,
                 remote: None,
