@@ -348,7 +348,10 @@ def _from_failure(code: int, message: str, exception_bytes: bytes, traceback_tex
 def _raised(message: str, exception_bytes: bytes, traceback_text: str) -> TaskError:
     from ._values.carried import unpack
 
-    cause = unpack(exception_bytes) or UnserializableException(message)
+    cause = unpack(exception_bytes)
+    if cause is None and (exception_bytes or traceback_text):
+        cause = UnserializableException(message)
+    # Without either it is Aktis itself that ended the work, for what the message says.
     return TaskError(traceback_text or message, cause).as_cause()
 
 

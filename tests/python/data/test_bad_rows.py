@@ -247,8 +247,9 @@ class TestJobWide:
         context.on_error = "dead_letter"
         check(ids_of(ds.take_all()), dead_ids(ds.dead_letters()))
         context.max_errors = 3
-        with pytest.raises(TaskError, match="max_errors=3"):
+        with pytest.raises(TaskError, match="max_errors=3") as raised:
             ds.take_all()
+        assert type(raised.value) is TaskError
         stays = read(numbers).map_batches(Raises(), batch_size=64, on_error="raise")
         with pytest.raises(ValueError, match="cannot do"):
             stays.take_all()

@@ -132,6 +132,11 @@ def test_an_error_of_a_type_that_cannot_travel_has_a_cause_that_holds_its_text(m
     assert isinstance(caught.cause, exceptions.UnserializableException) and "5: reason" in str(caught.cause)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_failure_of_no_exception_is_a_plain_task_error():
+    caught = exceptions._from_failure(APPLICATION, "3 rows have failed", b"", "")
+    assert type(caught) is exceptions.TaskError and caught.cause is None and str(caught) == "3 rows have failed"
+
+
 def test_the_name_of_an_odd_file_does_not_cost_the_error_its_type():
     caught = arrived(raised(FileNotFoundError(2, "No such file", "odd\udcff.txt")))
     assert isinstance(caught, FileNotFoundError) and caught.filename == "odd\udcff.txt"
