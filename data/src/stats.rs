@@ -122,8 +122,9 @@ impl ExpectationStats {
         } else {
             "violate"
         };
+        let rows = if self.rows == 1 { "row" } else { "rows" };
         format!(
-            "{} of {} rows {violate} it, max_violations={}: {}",
+            "{} of {} {rows} {violate} it, max_violations={}: {}",
             self.violations,
             self.rows,
             self.most,

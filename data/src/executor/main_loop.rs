@@ -217,9 +217,12 @@ impl ExecutionLoop {
 
     /// Expectations are looked at once more where nothing is left to do. Fails if one does not hold.
     fn end_stages(&mut self) -> Result<(), TaskFailure> {
-        (0..self.stages.len())
-            .filter(|&stage| self.executor.is_stage_done(stage))
-            .try_for_each(|stage| self.expectations.end(stage))
+        for stage in 0..self.stages.len() {
+            if self.executor.is_stage_done(stage) {
+                self.end_expectations_of(stage)?;
+            }
+        }
+        Ok(())
     }
 
     fn end(mut self, outcome: Result<(), TaskFailure>) {
@@ -272,12 +275,17 @@ impl ExecutionLoop {
         self.cost_kept = Instant::now();
     }
 
-    /// All rows have come that were wanted. Of a run that was given up nobody knows.
+    /// All rows have come that were wanted, of some stages all that there are. Of a run that was given up nobody knows.
     fn end_expectations(&mut self) -> Result<(), TaskFailure> {
         if self.is_cancelled {
             return Ok(());
         }
-        (0..self.stages.len()).try_for_each(|stage| self.expectations.end(stage))
+        (0..self.stages.len()).try_for_each(|stage| self.end_expectations_of(stage))
+    }
+
+    fn end_expectations_of(&mut self, stage: usize) -> Result<(), TaskFailure> {
+        let is_used_up = self.executor.is_stage_used_up(stage);
+        self.expectations.end(stage, is_used_up)
     }
 
     fn read_message(&mut self, message: Message) -> Option<Event> {

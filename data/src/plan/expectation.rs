@@ -31,10 +31,16 @@ impl MostViolations {
     pub(crate) fn is_exceeded(self, violations: u64, rows: u64) -> bool {
         match self {
             Self::Rows(most) => violations > most,
-            #[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
-            Self::Share(share) => violations as f64 > f64::from_bits(share) * rows as f64,
+            Self::Share(share) => share_exceeds(violations, rows, f64::from_bits(share)),
         }
     }
+}
+
+/// Whether so many of so many rows are more than a share of them. The quotient is rounded as what users write is: 29 of 100 are 0.29,
+/// of which the product is a little less than 29.
+#[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
+pub(crate) fn share_exceeds(violations: u64, rows: u64, share: f64) -> bool {
+    violations as f64 / rows as f64 > share
 }
 
 impl fmt::Display for MostViolations {
@@ -56,6 +62,8 @@ mod tests {
         let share = MostViolations::Share(0.01f64.to_bits());
         assert!(!share.is_exceeded(10, 1000) && share.is_exceeded(11, 1000));
         assert!(!share.is_exceeded(0, 0) && share.is_exceeded(1, 0));
+        let share = MostViolations::Share(0.29f64.to_bits());
+        assert!(!share.is_exceeded(29, 100) && share.is_exceeded(30, 100));
         assert!(!MostViolations::Rows(2).is_exceeded(2, 2));
         assert!(MostViolations::Rows(2).is_exceeded(3, u64::MAX));
     }

@@ -24,6 +24,7 @@ pub(crate) use aggregates::aggregate_function;
 pub use batching::Batching;
 pub use compute::{Compute, ComputeKind};
 pub use dataset::Dataset;
+pub(crate) use expectation::share_exceeds;
 pub use expectation::{Expectation, MostViolations};
 pub use expressions::Expression;
 pub use failing::{FailurePolicy, OnError};

@@ -8,7 +8,9 @@ use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
 use crate::graph::{MapCall, StageTask};
-use crate::plan::{Dataset, FailurePolicy, MapSpec, OnError};
+use crate::plan::{
+    Dataset, Expectation, Expression, FailurePolicy, MapSpec, MostViolations, OnError,
+};
 use crate::sinks::Sink;
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::testing::{ids, rows, test_map};
@@ -349,4 +351,25 @@ fn job_over_its_limit_ends_with_what_failed_until_then() {
     assert!(failure.message.contains(text), "{failure}");
     let letters = execution.dead_letters();
     assert_eq!(letters.iter().map(|block| block.rows).sum::<u64>(), 3);
+}
+
+/// Threads of stages that run together may find too many before anybody pulls.
+#[test]
+fn what_ends_an_input_while_nobody_pulls_is_told_before_it_fails() {
+    let expectation = Expectation {
+        name: "few".to_owned(),
+        expression: Expression::from("id < 20"),
+        most: MostViolations::Rows(3),
+        only_warns: false,
+    };
+    let mut worker = worker_with(vec![Operator::Expect(expectation)]);
+    begin(&mut worker, InputSpec::default());
+    let running = worker.running.as_mut().expect("begun");
+    let failing = running.failing.clone().expect("rows are judged");
+    assert!(running.stream.next().is_err() && failing.over_limit().is_some());
+    let (report, _) = worker.pull().expect("tells");
+    assert!(!report.is_last);
+    assert_eq!(report.judged[0].violations, 30);
+    assert!(!report.judged[0].examples.is_empty());
+    assert!(worker.pull().is_err(), "nothing more comes");
 }

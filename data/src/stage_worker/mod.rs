@@ -222,6 +222,7 @@ impl StageWorker {
             hot_keys,
             seen: SeenColumns::default(),
             failing: failing.map(|(input, _)| input),
+            has_told_limit: false,
             skip_blocks: input.skip_blocks,
             skip_rows: input.skip_rows,
             wanted_blocks: input.wanted_blocks.into_iter().collect(),

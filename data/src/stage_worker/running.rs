@@ -34,6 +34,8 @@ pub(super) struct RunningInput {
     pub(super) seen: SeenColumns,
     /// What looks after functions, where rows that fail may be left out.
     pub(super) failing: Option<Arc<FailingInput>>,
+    /// What was found when this input alone had more bad rows than the job may have was told.
+    pub(super) has_told_limit: bool,
     pub(super) skip_blocks: u64,
     pub(super) skip_rows: u64,
     /// Only these blocks are sent, if there are any.
@@ -59,24 +61,29 @@ impl RunningInput {
         let Some(failing) = self.failing.clone() else {
             return self.go_on();
         };
-        if let Some(failure) = failing.over_limit() {
-            return Err(failure);
-        }
-        let (mut report, block) = match self.go_on() {
-            // Whom they are told ends the job, and keeps them.
-            Err(_) if failing.over_limit().is_some() => {
-                let steps = self.meters.take_report();
-                let report = Report {
-                    steps,
-                    ..Report::default()
-                };
-                (report, None)
-            }
-            outcome => outcome?,
+        let limit = failing.over_limit();
+        let (mut report, block) = match limit {
+            Some(failure) if self.has_told_limit => return Err(failure),
+            // Threads of stages that run together may get there while nobody pulls.
+            Some(_) => (self.unfinished(), None),
+            None => match self.go_on() {
+                // Whom they are told ends the job, and keeps them.
+                Err(_) if failing.over_limit().is_some() => (self.unfinished(), None),
+                outcome => outcome?,
+            },
         };
+        self.has_told_limit = failing.over_limit().is_some();
         report.failed = failing.take_found()?;
         report.judged = failing.judgements.take_changed()?;
         Ok((report, block))
+    }
+
+    /// A report without a block, where nothing more comes.
+    fn unfinished(&mut self) -> Report {
+        Report {
+            steps: self.meters.take_report(),
+            ..Report::default()
+        }
     }
 
     fn go_on(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {

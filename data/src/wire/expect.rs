@@ -55,6 +55,9 @@ pub struct Judged {
     /// An Arrow stream with a row for each of them.
     #[prost(bytes = "bytes", tag = "5")]
     pub examples: Bytes,
+    /// Nothing more comes to it of this input: what was before it has come to its end. If not, the input was not used up when it ended.
+    #[prost(bool, tag = "6")]
+    pub is_over: bool,
 }
 
 pub(super) fn encode(expectation: &Expectation) -> Result<ExpectStep, DataFusionError> {

@@ -9,6 +9,7 @@ import sys
 import time
 
 import aktis.data
+import numpy
 import pyarrow.compute
 import pytest
 from aktis.data import ActorPoolStrategy, ExpectationError
@@ -100,6 +101,51 @@ def test_it_fails_before_the_rows_have_all_come():
     with pytest.raises(ExpectationError) as raised:
         ds.take_all()
     assert raised.value.rows < 50_000, "it took the rest of two minutes"
+
+
+def test_only_what_is_certain_is_said_where_the_other_rows_are_not_wanted():
+    rows = aktis.data.range(100_000, override_num_blocks=40)
+    few = rows.expect("id >= 100", max_violations=0.01).filter(expr="id >= 0").limit(5)
+    assert [row["id"] for row in few.take_all()] == [0, 1, 2, 3, 4]
+    assert found(few)["verdict"] == "undecided"
+    early = rows.expect("id < 90000").filter(expr="id >= 0").limit(5)
+    early.take_all()
+    assert found(early)["verdict"] == "undecided"
+    # All rows that a limit behind it takes are all that come.
+    judged = rows.expect("id < 90000").limit(5)
+    judged.take_all()
+    assert counts(judged) == (5, 0, "held")
+
+
+def test_side_of_a_join_that_nobody_reads_is_undecided():
+    ds = aktis.data.range(0).join(
+        aktis.data.range(10).expect("id < 5"), join_type="inner", on=("id",), num_partitions=2
+    )
+    assert ds.count() == 0
+    told = found(ds)
+    assert told["verdict"] == ("undecided" if told["rows"] < 10 else "broken")
+
+
+@pytest.mark.parametrize("limit", [0, 0.2])
+def test_error_of_groups_and_unions_has_rows(limit):
+    x = aktis.data.range(1000)
+    ds = aktis.data.sql("select id % 10 as k, count(*) as c from x group by 1", x=x)
+    both = aktis.data.sql("select id from y union select id from y", y=x.expect("id < 500", max_violations=limit))
+    for broken in (ds.expect("c < 5", max_violations=limit).sort("k"), both):
+        for _ in range(5):
+            with pytest.raises(ExpectationError) as raised:
+                broken.take_all()
+            assert raised.value.violations > 0
+            assert raised.value.examples
+
+
+def test_share_is_what_the_user_has_written():
+    rows = aktis.data.range(100)
+    assert rows.expect("id >= 29", max_violations=0.29).count() == 100
+    assert rows.expect("id >= 29", max_violations=numpy.float32(0.29)).count() == 100
+    assert rows.expect("id >= 29", max_violations=numpy.int64(29)).count() == 100
+    with pytest.raises(ExpectationError):
+        rows.expect("id >= 30", max_violations=0.29).count()
 
 
 def test_functions_and_columns_that_a_run_shows_are_judged():
@@ -201,6 +247,8 @@ def test_job_that_is_taken_up_counts_what_was_judged_before(tmp_path):
         (lambda ds: ds.expect("id >"), ValueError, "expect"),
         (lambda ds: ds.expect(lambda row: True), TypeError, "expect"),
         (lambda ds: ds.expect(col("id") > 1, max_violations=1.0), ValueError, "a float below 1"),
+        (lambda ds: ds.expect(col("id") > 1, max_violations=numpy.float32(1.5)), ValueError, "a float below 1"),
+        (lambda ds: ds.expect(col("id") > 1, max_violations=True), TypeError, "max_violations"),
         (lambda ds: ds.expect(col("id") > 1, max_violations=-1), ValueError, "max_violations"),
         (lambda ds: ds.expect(col("id") > 1, max_violations="1%"), TypeError, "max_violations"),
         (lambda ds: ds.expect(col("id") > 1, on_violation="skip"), ValueError, "'raise' or 'warn'"),

@@ -36,6 +36,11 @@ impl Executor {
         self.stages[stage].is_done
     }
 
+    /// Whether it has nothing left because all that came to it has gone out, and not because nobody wants more.
+    pub fn is_stage_used_up(&self, stage: usize) -> bool {
+        self.stages[stage].is_used_up
+    }
+
     /// Whether somebody needs the block.
     pub fn needs(&self, block: BlockKey) -> bool {
         self.blocks.contains(block)

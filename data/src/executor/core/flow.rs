@@ -39,6 +39,8 @@ impl Executor {
             if !self.stages[index].is_drained() {
                 continue;
             }
+            let stage = &mut self.stages[index];
+            stage.is_used_up = stage.has_no_input_left();
             self.close_with_feeders(index);
             self.end_edges_from(index);
         }

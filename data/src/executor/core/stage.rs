@@ -130,6 +130,8 @@ pub(crate) struct Stage {
     /// Whether blocks leave in the order of the inputs: somebody needs that, and does not put them in order himself.
     pub(crate) gives_in_order: bool,
     pub(crate) is_done: bool,
+    /// It is done because all that came in has gone out, and not because nobody wants more.
+    pub(crate) is_used_up: bool,
     /// Bytes of blocks that the stage made and that are not free yet.
     pub(crate) output_bytes: u64,
     /// The largest block so far: what a pull is expected to bring.
@@ -224,6 +226,7 @@ impl Stage {
             next: Vec::new(),
             gives_in_order: false,
             is_done: false,
+            is_used_up: false,
             output_bytes: 0,
             largest_block_bytes: 0,
             target_workers: 1,
@@ -412,17 +415,20 @@ impl Stage {
         self.setup.row_limit.map(|limit| limit - self.rows_released)
     }
 
-    /// Whether everything that came in has gone out, and nothing of it has to be made again.
+    /// Whether everything that came in has gone out, or all that is wanted of it, and nothing of it has to be made again.
     pub(crate) fn is_drained(&self) -> bool {
         let runs_again = !self.reruns.is_empty() || self.is_rerunning();
         let has_all = self.rows_wanted() == Some(0);
-        !runs_again
-            && (has_all
-                || (self.is_fed()
-                    && !self.has_incoming()
-                    && self.pending.is_empty()
-                    && self.workers.busy() == 0
-                    && self.outputs.is_drained()))
+        !runs_again && (has_all || self.has_no_input_left())
+    }
+
+    /// Whether everything that came in has gone out.
+    pub(crate) fn has_no_input_left(&self) -> bool {
+        self.is_fed()
+            && !self.has_incoming()
+            && self.pending.is_empty()
+            && self.workers.busy() == 0
+            && self.outputs.is_drained()
     }
 
     fn is_rerunning(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Whether no more rows come to an expectation than the sources have.
+//! How many rows come to an expectation: whether no more than the sources have, and whether those that a limit takes.
 
 use super::operators_of;
 use crate::graph::{Fragment, JobPlan, Operator, StagePlan};
@@ -41,6 +41,17 @@ fn gives_no_more(job: &JobPlan, stage: usize) -> bool {
         && job
             .edges_to(stage)
             .all(|edge| gives_no_more(job, edge.from))
+}
+
+/// So many rows leave the stage at most, and every row that comes to the expectation: it has come to its end with the last one of them.
+pub(super) fn most_taken(stage: &StagePlan, operator: u32) -> Option<u64> {
+    // Threads of stages that run together read on.
+    let is_alone = stage.group.is_none();
+    let behind = usize::try_from(operator).unwrap_or(usize::MAX);
+    let mut behind = stage.steps.iter().skip(behind);
+    stage
+        .row_limit
+        .filter(|_| is_alone && behind.all(|step| step.operator.keeps_rows()))
 }
 
 fn never_multiplies(operator: &Operator) -> bool {

@@ -11,7 +11,7 @@ mod broken;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -49,6 +49,10 @@ struct Standing {
     /// By input and number: the first ones that were told.
     examples: BTreeMap<(u64, u64), RecordBatch>,
     is_broken: bool,
+    /// So many rows leave its stage at most, and all that come to it leave.
+    most_taken: Option<u64>,
+    /// An input has ended before all of its rows had come.
+    was_cut: bool,
     /// All rows have come.
     is_over: bool,
 }
@@ -79,6 +83,8 @@ struct JudgedAttempt {
     input: InputKey,
     /// In this attempt.
     told: BTreeMap<u32, JudgedCounts>,
+    /// Those that all rows of the input have come to.
+    over: BTreeSet<u32>,
 }
 
 impl Expectations {
@@ -93,6 +99,8 @@ impl Expectations {
                     counts: JudgedCounts::default(),
                     examples: BTreeMap::new(),
                     is_broken: false,
+                    most_taken: bound::most_taken(stage, operator),
+                    was_cut: false,
                     is_over: false,
                 };
                 (operator, found)
@@ -130,8 +138,12 @@ impl Expectations {
         if is_rerun || self.stages[input.0].is_empty() {
             return;
         }
-        let told = BTreeMap::new();
-        self.under_way.insert(worker, JudgedAttempt { input, told });
+        let attempt = JudgedAttempt {
+            input,
+            told: BTreeMap::new(),
+            over: BTreeSet::new(),
+        };
+        self.under_way.insert(worker, attempt);
     }
 
     /// What a worker reports. Fails if an expectation is broken that ends the job.
@@ -144,6 +156,9 @@ impl Expectations {
         for judged in &report.judged {
             let counts = JudgedCounts::of(judged);
             under_way.told.insert(judged.operator, counts);
+            if judged.is_over {
+                under_way.over.insert(judged.operator);
+            }
             let furthest = pending.entry(judged.operator).or_default();
             if counts.rows >= furthest.rows {
                 *furthest = counts;
@@ -153,13 +168,16 @@ impl Expectations {
             }
         }
         if report.is_last
-            && let Some(JudgedAttempt { told, .. }) = self.under_way.remove(&worker)
+            && let Some(JudgedAttempt { told, over, .. }) = self.under_way.remove(&worker)
         {
             self.pending.remove(&input);
             for (operator, counts) in told {
                 if let Some(found) = self.stages[input.0].get_mut(&operator) {
                     found.counts.add(counts);
                 }
+            }
+            for (operator, found) in &mut self.stages[input.0] {
+                found.was_cut |= !over.contains(operator);
             }
         }
         self.check(input.0)
@@ -187,15 +205,20 @@ impl Expectations {
         self.under_way.remove(&worker);
     }
 
-    /// Nothing more comes to the stage. Fails if an expectation of it does not hold.
-    pub(super) fn end(&mut self, stage: usize) -> Result<(), TaskFailure> {
-        if self.stages[stage].values().all(|found| found.is_over) {
-            return Ok(());
+    /// Nothing more comes to the stage. `is_used_up`: because its inputs are used up, and not because nobody wants more. Fails if an
+    /// expectation of it does not hold.
+    pub(super) fn end(&mut self, stage: usize, is_used_up: bool) -> Result<(), TaskFailure> {
+        let operators: Vec<u32> = self.stages[stage].keys().copied().collect();
+        let mut is_news = false;
+        for operator in operators {
+            let counts = self.counts(stage, operator);
+            if let Some(found) = self.stages[stage].get_mut(&operator) {
+                let was_over = found.is_over;
+                found.is_over |= found.has_all(counts, is_used_up);
+                is_news |= found.is_over != was_over;
+            }
         }
-        for found in self.stages[stage].values_mut() {
-            found.is_over = true;
-        }
-        self.check(stage)
+        if is_news { self.check(stage) } else { Ok(()) }
     }
 
     fn check(&mut self, stage: usize) -> Result<(), TaskFailure> {
@@ -239,6 +262,11 @@ impl Expectations {
 }
 
 impl Standing {
+    /// Whether all rows have come that are to come to it, where nothing more comes.
+    fn has_all(&self, counts: JudgedCounts, is_used_up: bool) -> bool {
+        (is_used_up && !self.was_cut) || self.most_taken == Some(counts.rows)
+    }
+
     /// Whether it cannot hold any more, whatever comes.
     fn is_certainly_broken(&self, counts: JudgedCounts) -> bool {
         let rows = match self.bound {

@@ -37,6 +37,7 @@ fn report(rows: u64, violations: u64, is_last: bool) -> Report {
         operator: 1,
         rows,
         violations,
+        is_over: is_last,
         ..Judged::default()
     };
     Report {
@@ -97,7 +98,9 @@ fn share_is_broken_when_no_other_rows_can_mend_it() {
     all.begin(WORKER, (0, 0), false);
     all.report(WORKER, &report(10, 6, true))
         .expect("others may come");
-    assert!(all.end(0).is_err(), "they have not");
+    // Nobody wants more of them.
+    all.end(0, false).expect("is undecided");
+    assert!(all.end(0, true).is_err(), "they have not");
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn warning_only_is_never_a_failure() {
     }
     all.begin(WORKER, (0, 0), false);
     all.report(WORKER, &report(10, 6, true)).expect("goes on");
-    all.end(0).expect("goes on");
+    all.end(0, true).expect("goes on");
     let found = &all.stages[0][&1];
     let stats = found.stats(all.counts(0, 1), true);
     assert_eq!(
@@ -214,6 +217,50 @@ fn rows_of_stages_that_run_together_are_judged() {
     assert_eq!(
         (found[0].violations, found[0].examples.len()),
         (11, EXAMPLES)
+    );
+}
+
+/// Only what is certain is said of an expectation whose rows have not all come.
+#[test]
+fn nothing_is_said_where_the_rest_of_the_rows_is_not_wanted() {
+    let numbers = Dataset::range(10_000).expect("plans");
+    let behind = |expression: &str, most: MostViolations| {
+        let judged = numbers
+            .expect(expectation(expression, most))
+            .expect("plans");
+        judged.filter("id >= 0").expect("plans")
+    };
+    let verdict = |dataset: &Dataset| run(dataset).1[0].verdict;
+    let (few, all) = (share(0.01), MostViolations::Rows(0));
+    let (rows, found) = run(&behind("id >= 50", few).limit(5).expect("plans"));
+    assert_eq!(rows.expect("50 of 10 000 are few"), [0, 1, 2, 3, 4]);
+    assert_eq!(found[0].verdict, ExpectationVerdict::Undecided);
+    let early = behind("id < 9000", all).limit(5).expect("plans");
+    assert_eq!(verdict(&early), ExpectationVerdict::Undecided);
+    let late = behind("id < 10000", all).limit(20_000).expect("plans");
+    assert_eq!(verdict(&late), ExpectationVerdict::Held);
+    // The rows of a limit right behind it are all that come, and those of one before it.
+    let judged = numbers
+        .expect(expectation("id < 9000", all))
+        .expect("plans");
+    assert_eq!(
+        verdict(&judged.limit(5).expect("plans")),
+        ExpectationVerdict::Held
+    );
+    let limited = numbers
+        .filter("id > 3")
+        .expect("plans")
+        .limit(7)
+        .expect("plans");
+    let judged = limited
+        .expect(expectation("id < 9000", few))
+        .expect("plans");
+    assert_eq!(verdict(&judged), ExpectationVerdict::Held);
+    assert!(
+        run(&behind("id > 300", all).limit(5).expect("plans"))
+            .0
+            .is_err(),
+        "it is certain"
     );
 }
 

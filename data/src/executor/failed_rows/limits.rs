@@ -4,7 +4,7 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
 use super::{FailedRows, StepState};
-use crate::plan::OnError;
+use crate::plan::{OnError, share_exceeds};
 
 /// Before so many rows have come to a step, their share says little, where nobody knows how many there will be.
 const ROWS_OF_A_SHARE: u64 = 1000;
@@ -85,8 +85,7 @@ impl StepState {
             return Err(self.too_many(counts, &limit));
         }
         let ratio = self.policy.max_error_ratio.map(f64::from_bits);
-        #[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
-        let is_beyond = |most: f64| expected.is_some_and(|all| rows as f64 > most * all as f64);
+        let is_beyond = |most: f64| expected.is_some_and(|all| share_exceeds(rows, all, most));
         match ratio {
             Some(most) if is_beyond(most) => {
                 Err(self.too_many(counts, &format!("max_error_ratio={most}")))

@@ -31,6 +31,8 @@ struct Tally {
     examples: usize,
     untold: Vec<Example>,
     has_changed: bool,
+    /// Nothing more comes.
+    is_over: bool,
     /// Since when there is something that may end the job.
     since: Option<Instant>,
 }
@@ -65,14 +67,15 @@ impl Example {
 }
 
 impl Judgements {
-    /// Counts rows that came. Gives the number of the first, and how many examples are wanted of them.
+    /// Counts rows that came. `examples` makes as many of them as are wanted, given the number of the first row: what is told has both, also
+    /// where another thread ends the job. Gives the violations so far.
     pub(super) fn count(
         &self,
         operator: u32,
-        rows: u64,
-        violations: u64,
+        (rows, violations): (u64, u64),
         hurries: bool,
-    ) -> (u64, usize) {
+        examples: impl FnOnce(u64, usize) -> Result<Vec<Example>, TaskFailure>,
+    ) -> Result<u64, TaskFailure> {
         let mut all = self.0.lock();
         let tally = all.entry(operator).or_default();
         let first = tally.rows;
@@ -83,23 +86,21 @@ impl Judgements {
             tally.since = tally.since.or_else(|| Some(Instant::now()));
         }
         let new = usize::try_from(violations).unwrap_or(usize::MAX);
-        (first, new.min(EXAMPLES - tally.examples))
+        let wanted = new.min(EXAMPLES - tally.examples);
+        if wanted > 0 {
+            let made = examples(first, wanted)?;
+            tally.examples += made.len();
+            tally.untold.extend(made);
+        }
+        Ok(tally.violations)
     }
 
-    pub(super) fn add_example(&self, operator: u32, example: Example) {
+    /// Nothing more comes to the step.
+    pub(super) fn end(&self, operator: u32) {
         let mut all = self.0.lock();
         let tally = all.entry(operator).or_default();
-        if tally.examples < EXAMPLES {
-            tally.examples += 1;
-            tally.untold.push(example);
-        }
-    }
-
-    pub(super) fn violations(&self, operator: u32) -> u64 {
-        self.0
-            .lock()
-            .get(&operator)
-            .map_or(0, |tally| tally.violations)
+        tally.is_over = true;
+        tally.has_changed = true;
     }
 
     /// Whether it is time to tell.
@@ -151,6 +152,7 @@ impl Tally {
             violations: self.violations,
             numbers,
             examples,
+            is_over: self.is_over,
         })
     }
 }

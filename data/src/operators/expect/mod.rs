@@ -17,6 +17,7 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
 
 use super::failing::{FailingInput, passes_pauses};
 use super::relational::{BoundExpression, bind_condition};
@@ -35,6 +36,8 @@ pub(crate) struct Judge {
     places: Option<Arc<Places>>,
     /// Whether the rows of the input come in order, so that their numbers tell which they are.
     is_ordered: bool,
+    /// Streams that its rows come along and that have not come to their end.
+    open_streams: Mutex<usize>,
     /// Whether whoever pulls can be given a pause.
     may_pause: bool,
 }
@@ -54,14 +57,16 @@ impl Judge {
             expectation: expectation.clone(),
             places,
             is_ordered: true,
+            open_streams: Mutex::new(1),
             may_pause: behind.iter().all(passes_pauses),
         }
     }
 
-    /// The same, where rows come from several threads.
-    pub(crate) fn in_any_order(self) -> Self {
+    /// The same, where rows come from several threads, along so many streams.
+    pub(crate) fn in_any_order(self, streams: usize) -> Self {
         Self {
             is_ordered: false,
+            open_streams: Mutex::new(streams),
             may_pause: false,
             ..self
         }
@@ -87,19 +92,27 @@ impl Judge {
         let rows = batch.num_rows() as u64;
         let violations = rows - held.true_count() as u64;
         let hurries = violations > 0 && !self.expectation.only_warns;
+        let examples = |first: u64, wanted: usize| {
+            let violating = (0..held.len()).filter(|&at| !is_true(held, at));
+            violating
+                .take(wanted)
+                .map(|at| self.example(batch, at, first + at as u64))
+                .collect()
+        };
         let judgements = &self.input.judgements;
-        let (first, wanted) = judgements.count(self.operator, rows, violations, hurries);
-        if wanted > 0 {
-            let violating = (0..held.len())
-                .filter(|&at| !is_true(held, at))
-                .take(wanted);
-            for at in violating {
-                let number = first + at as u64;
-                let example = self.example(batch, at, number)?;
-                judgements.add_example(self.operator, example);
-            }
+        let counted = judgements.count(self.operator, (rows, violations), hurries, examples)?;
+        self.check(counted)
+    }
+
+    /// A stream that rows come along has come to its end. Where none does, because nobody asks for the rest, it is not known what would
+    /// have come.
+    pub(crate) fn ended(&self) {
+        let mut open = self.open_streams.lock();
+        let is_last = *open == 1;
+        *open = open.saturating_sub(1);
+        if is_last {
+            self.input.judgements.end(self.operator);
         }
-        self.check(judgements.violations(self.operator))
     }
 
     fn example(&self, batch: &RecordBatch, at: usize, number: u64) -> Result<Example, TaskFailure> {
@@ -161,6 +174,7 @@ impl BatchStream for ExpectStream {
             return Ok(Some(pause()));
         }
         let Some(batch) = self.input.next()? else {
+            self.judge.ended();
             return Ok(None);
         };
         if is_pause(&batch) {

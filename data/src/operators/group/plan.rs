@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -187,13 +188,17 @@ impl GroupPlanner<'_> {
         let Some(failing) = self.failing else {
             return plan_err!("{STEP}: nobody hears what expectations find");
         };
-        let judge = Judge::new(failing, self.meters.count(), expectation, None, &[]).in_any_order();
+        let judge = Judge::new(failing, self.meters.count(), expectation, None, &[]);
+        let judge = Arc::new(judge.in_any_order(rows.output_partitioning().partition_count()));
         let schema = rows.schema();
         let bound = judge.bind(&schema).map_err(external)?;
-        Ok(each_batch("Expect", rows, &schema, move |batch| {
+        let over = Arc::clone(&judge);
+        let judged = move |batch| {
             judge.judge(&batch, &bound, 0).map_err(external)?;
             Ok(batch)
-        }))
+        };
+        let ended = move || over.ended();
+        Ok(each_batch_and_end("Expect", rows, &schema, judged, ended))
     }
 
     fn by_names(
@@ -365,18 +370,36 @@ fn each_batch(
     schema: &SchemaRef,
     change: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
 ) -> Arc<dyn ExecutionPlan> {
+    each_batch_and_end(name, rows, schema, change, || {})
+}
+
+/// The same; `ended` is called at the end of each partition, if it gets there.
+fn each_batch_and_end(
+    name: &'static str,
+    rows: Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
+    change: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+    ended: impl Fn() + Send + Sync + 'static,
+) -> Arc<dyn ExecutionPlan> {
     let partitions = rows.output_partitioning().partition_count();
-    let (own, change) = (Arc::clone(schema), Arc::new(change));
+    let (own, change, ended) = (Arc::clone(schema), Arc::new(change), Arc::new(ended));
     let work = move |mut inputs: Vec<SendableRecordBatchStream>, beginning: Beginning| {
         let (change, metrics) = (Arc::clone(&change), beginning.metrics);
+        let ended = Arc::clone(&ended);
+        let end = futures::stream::poll_fn(move |_| {
+            ended();
+            Poll::Ready(None)
+        });
         let changed = inputs.remove(0).map(move |batch| {
             let _timed = metrics.elapsed_compute().timer();
             let batch = change(batch?)?;
             metrics.record_output(batch.num_rows());
             Ok(batch)
         });
-        let rows: SendableRecordBatchStream =
-            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&own), changed));
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&own),
+            changed.chain(end),
+        ));
         Ok(rows)
     };
     StepNode::plan(

@@ -2,6 +2,9 @@
 
 >>> limit(3), limit(0.01)
 ((3, None), (None, 0.01))
+>>> import numpy
+>>> limit(numpy.int64(3)), limit(numpy.float32(0.01))
+((3, None), (None, 0.01))
 >>> limit(1.5)
 Traceback (most recent call last):
 ...
@@ -10,6 +13,7 @@ ValueError: expect(): max_violations is a number of rows, or a float below 1 for
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,10 +72,11 @@ def warn(execution: Any) -> None:
     """Logs of a run that has ended which expectations do not hold that only warn."""
     for found in execution.expectations():
         if found["verdict"] == "broken" and found["on_violation"] == "warn":
-            violate = "row violates" if found["violations"] == 1 else "rows violate"
+            rows = "row" if found["rows"] == 1 else "rows"
+            violate = "violates" if found["violations"] == 1 else "violate"
             _LOGGER.warning(
-                "expect(%s): %s of %s %s it, more than max_violations=%s allows%s",
-                found["name"], found["violations"], found["rows"], violate, found["max_violations"],
+                "expect(%s): %s of %s %s %s it, more than max_violations=%s allows%s",
+                found["name"], found["violations"], found["rows"], rows, violate, found["max_violations"],
                 _some_of_them(_examples(found["examples"])),
             )  # fmt: skip
 
@@ -79,13 +84,14 @@ def warn(execution: Any) -> None:
 def limit(max_violations: Any) -> tuple[int | None, float | None]:
     """How many rows may violate an expectation, or which share of them."""
     wanted = "a number of rows, or a float below 1 for a share of them"
-    if isinstance(max_violations, bool) or not isinstance(max_violations, (int, float)):
+    if isinstance(max_violations, bool) or not isinstance(max_violations, numbers.Real):
         raise TypeError(f"expect(): max_violations is {wanted}, not {max_violations!r}")
-    if max_violations < 0 or (isinstance(max_violations, float) and not max_violations < 1):
+    if max_violations < 0 or not (isinstance(max_violations, numbers.Integral) or max_violations < 1):
         raise ValueError(f"expect(): max_violations is {wanted}, not {max_violations!r}")
-    if isinstance(max_violations, int):
-        return min(max_violations, (1 << 64) - 1), None
-    return None, max_violations
+    if isinstance(max_violations, numbers.Integral):
+        return min(int(max_violations), (1 << 64) - 1), None
+    # 0.01 of 32 bits is a little less than that of 64.
+    return None, float(str(max_violations)) if hasattr(max_violations, "dtype") else float(max_violations)
 
 
 def only_warns(on_violation: Any) -> bool:
