@@ -344,7 +344,6 @@ CALLS = [
 NAMES = [
     Row("a reader", "data.read_hdf5", ("the arrays", "from_items")),
     Row("an imported reader", "from aktis.data import read_hdf5", ("the arrays", "from_items")),
-    Row("a module", "import aktis.data.llm", ("map_batches()",)),
     Row(
         "placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")
     ),

@@ -200,9 +200,11 @@ import os, sys, time
 import aktis.data
 from aktis.data.expressions import col
 
+noted = sys.argv[1]
+
 def work(batch):
     time.sleep(0.01)
-    open(sys.argv[1], "a").write("x")
+    open(noted, "a").write("x")
     return {"id": batch["id"]}
 
 aktis.init(num_cpus=2)
@@ -228,6 +230,7 @@ def test_job_that_is_taken_up_counts_what_was_judged_before(tmp_path):
     while noted.stat().st_size < 140 and first.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert first.poll() is None, first.communicate()
     first.kill()
     first.communicate()
     done = noted.stat().st_size
