@@ -203,7 +203,7 @@ from aktis.data.expressions import col
 noted = sys.argv[1]
 
 def work(batch):
-    time.sleep(0.01)
+    time.sleep(0.03)
     open(noted, "a").write("x")
     return {"id": batch["id"]}
 
