@@ -183,7 +183,8 @@ mod tests {
         };
         ExecutionStats {
             stages: vec![stage],
-            rows_sunk: 0,
+            outputs: Vec::new(),
+            failed_outputs: Vec::new(),
             source_rows: 0,
             bytes_read: 0,
             files: Vec::new(),

@@ -166,6 +166,8 @@ pub struct StageStats {
     pub name: String,
     /// The stages that its rows come from, by their places.
     pub givers: Vec<usize>,
+    /// The folder that its rows are written into, if there are several.
+    pub place: Option<String>,
     /// In order.
     pub operators: Vec<OperatorStats>,
     /// Blocks that left the stage.
@@ -252,8 +254,10 @@ impl WorkerTime {
 pub struct ExecutionStats {
     /// In order.
     pub stages: Vec<StageStats>,
-    /// Rows that a sink took, of inputs that are used up: those of attempts whose workers died do not count.
-    pub rows_sunk: u64,
+    /// What came out, in the order in which it was asked for.
+    pub outputs: Vec<OutputStats>,
+    /// If it failed, the outputs that this happened on the way to, as far as that is known.
+    pub failed_outputs: Vec<usize>,
     /// Rows of the source, if they are known.
     pub source_rows: u64,
     /// Bytes read from storage.
@@ -271,6 +275,13 @@ pub struct ExecutionStats {
     /// Whether it is over.
     pub is_done: bool,
     pub(crate) began: Instant,
+}
+
+/// What came to an output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutputStats {
+    /// Rows that its sink took, of inputs that are used up: those of attempts whose workers died do not count.
+    pub rows: u64,
 }
 
 /// A file that was written.
@@ -311,9 +322,9 @@ impl ExecutionStats {
             .extend(report.files.iter().cloned().map(Into::into));
     }
 
-    /// Rows that a sink took.
-    pub fn rows_sunk(&self) -> u64 {
-        self.rows_sunk
+    /// Rows that the sink of an output took.
+    pub fn rows_sunk(&self, output: usize) -> u64 {
+        self.outputs.get(output).map_or(0, |output| output.rows)
     }
 
     /// What is expected, by the operators that judge it.

@@ -2,10 +2,8 @@
 
 use aktis_worker::TaskFailure;
 
-use super::failed_rows::read_by_step;
 use super::main_loop::ExecutionLoop;
 use crate::executor::core::event::WorkerKey;
-use crate::sinks::write_letters;
 use crate::wire::spec::Report;
 
 impl ExecutionLoop {
@@ -41,22 +39,8 @@ impl ExecutionLoop {
         if self.is_cancelled || all.blocks().is_empty() {
             return Ok(());
         }
-        let (output, is_apart) = match (&mut self.letters_output, &mut self.output) {
-            (Some(output), _) => (output, true),
-            (None, Some(output)) => (output, false),
-            (None, None) => return Ok(()),
-        };
-        let Some(place) = output.letters_place(is_apart) else {
-            return Ok(());
-        };
-        let steps = read_by_step(all.blocks(), &self.pool.reader())?;
-        let files = write_letters(&place, &steps)?;
-        if !is_apart {
-            output.add_letters(files);
-            return Ok(());
-        }
-        output.add(0, files, Vec::new(), Vec::new());
-        Ok(())
+        self.outputs
+            .write_letters(all.blocks(), &self.pool.reader())
     }
 
     /// If the output is whole, so are the files of rows that were put aside elsewhere; if not, there are none.
@@ -64,13 +48,7 @@ impl ExecutionLoop {
         &mut self,
         outcome: Result<(), TaskFailure>,
     ) -> Result<(), TaskFailure> {
-        let output = self.letters_output.take();
-        outcome?;
-        let has_letters = !self.is_cancelled && !self.letters.lock().blocks().is_empty();
-        match output {
-            Some(output) if has_letters => output.close(Ok(()), None),
-            _ => Ok(()),
-        }
+        self.outputs.close_letters(outcome)
     }
 }
 
@@ -80,6 +58,7 @@ mod tests {
 
     use crate::executor::pool::InProcessPool;
     use crate::executor::{ExecutionOptions, LettersFolder};
+    use crate::graph::JobOutput;
     use crate::plan::{Dataset, FailurePolicy, OnError};
     use crate::sinks::{ParquetOutput, Sink};
     use crate::testing::test_map;
@@ -104,19 +83,18 @@ mod tests {
             ..FailurePolicy::default()
         };
         let dataset = Dataset::range(50).and_then(|all| all.map(spec));
-        let options = ExecutionOptions {
+        let mut output = ParquetOutput::new(text("out"), "p");
+        output.mode = SaveMode::Append;
+        let pool = Box::new(InProcessPool::of_cpus(1));
+        let output = JobOutput {
             letters_folder: Some(LettersFolder {
                 folder: text("dead"),
                 prefix: "d".to_owned(),
             }),
-            ..ExecutionOptions::default()
+            ..JobOutput::new(dataset.expect("maps"), Sink::Parquet(output))
         };
-        let mut output = ParquetOutput::new(text("out"), "p");
-        output.mode = SaveMode::Append;
-        let pool = Box::new(InProcessPool::of_cpus(1));
-        let sink = Sink::Parquet(output);
-        let dataset = dataset.expect("maps");
-        let execution = Execution::start(&dataset, &sink, pool, &options).expect("starts");
+        let options = ExecutionOptions::default();
+        let execution = Execution::start_all(&[output], pool, &options).expect("starts");
         execution.collect().is_ok()
     }
 

@@ -53,7 +53,7 @@ pub(super) fn split(group: &StageGroup) -> Split {
     let mut position = GroupPosition::default();
     for stage in &group.stages {
         let mut member = MemberPosition::default();
-        for split in splits(stage, group.threads, None) {
+        for split in splits(stage, group.threads) {
             member.splits.push(SplitPosition {
                 position: split.position,
                 blocks: u32::try_from(split.blocks.len()).unwrap_or(u32::MAX),

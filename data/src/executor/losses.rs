@@ -17,6 +17,7 @@ impl ExecutionLoop {
     pub(super) fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         // Calls of a worker that was stopped fail as they should.
         let stage = *self.stage_of.get(&worker)?;
+        self.failed_stage = Some(stage);
         self.expectations.forget(worker);
         if is_loss(failure.code)
             && let Some(blocks) = self.lost_blocks(worker, &failure)
@@ -54,6 +55,7 @@ impl ExecutionLoop {
         }
         let stage = self.stage_of.remove(&worker)?;
         self.times.died(worker, Instant::now());
+        self.failed_stage = Some(stage);
         self.pool.stop_worker(worker);
         let name = &self.stages[stage].spec.name;
         tracing::warn!(stage = name, %failure, "a function could not be made ready");

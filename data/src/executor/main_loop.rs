@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use aktis_common::error::ErrorCode;
 use aktis_common::resources::ResourceRequest;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
-use arrow::datatypes::{Schema, SchemaRef};
 use parking_lot::Mutex;
 
 use super::expectations::Expectations;
 use super::failed_rows::{Attempt, DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
+use super::outputs::{JobOutputs, given_up};
 use super::progress::{Progress, Working};
 use super::shares::StoreShare;
 use super::sizes::BatchSizes;
@@ -27,9 +26,8 @@ use crate::executor::core::event::{
     BlockKey, BlockSlice, Effect, Event, InputContent, Pulled, StartInput, WorkerKey,
 };
 use crate::executor::pool::{Answer, StagePool, WorkerInput, WorkerStart};
-use crate::ledger::{FolderOutput, JudgedRows, LeftOutByStep};
+use crate::ledger::{JudgedRows, LeftOutByStep};
 use crate::sources::Split;
-use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
 use crate::wire::spec::{Report, StageSpec};
 
@@ -50,8 +48,8 @@ pub(crate) struct StageStart {
     pub(crate) calls_python: bool,
     pub(crate) resources: ResourceRequest,
     pub(crate) captured: Vec<BlockHandle>,
-    /// Whether what it gives is what the job gives.
-    pub(crate) is_last: bool,
+    /// The output that its rows are of, if they end there.
+    pub(crate) output: Option<usize>,
     /// The stages that give along its edges, in their order.
     pub(crate) givers: Vec<usize>,
     /// What has been told of the columns that it gives, where somebody asks.
@@ -70,7 +68,7 @@ pub(crate) struct ExecutionLoop {
     pub(crate) stats: Arc<Mutex<ExecutionStats>>,
     pub(crate) messages: Receiver<Message>,
     pub(crate) delivered: Sender<Delivery>,
-    pub(crate) output: Option<FolderOutput>,
+    pub(crate) outputs: JobOutputs,
     /// Of each split of the first stage: its place among all, if some were done by an earlier run.
     pub(crate) places: Vec<u64>,
     pub(crate) journals: Journals,
@@ -78,8 +76,6 @@ pub(crate) struct ExecutionLoop {
     pub(crate) progress: Option<Progress>,
     /// The inputs that workers have.
     pub(crate) working: HashMap<WorkerKey, Working>,
-    /// The columns that come out, if they are known.
-    pub(crate) schema: Option<SchemaRef>,
     pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
     pub(crate) stage_of: HashMap<WorkerKey, usize>,
     pub(crate) next_block: u64,
@@ -106,14 +102,12 @@ pub(crate) struct ExecutionLoop {
     pub(crate) sizes: BatchSizes,
     /// What was put aside of them.
     pub(crate) letters: Arc<Mutex<DeadLetters>>,
-    /// Where they go, if not beside the output.
-    pub(crate) letters_output: Option<FolderOutput>,
     /// Workers that are started later.
     pub(crate) late_starts: Vec<LateStart>,
     /// Looks for other nodes while the job runs.
     pub(crate) watch: NodeWatch,
-    /// The columns of what the last stage gave so far.
-    pub(crate) seen: Arc<Mutex<SeenColumns>>,
+    /// The stage that what is dealt with now has happened in, if it is a failure.
+    pub(crate) failed_stage: Option<usize>,
 }
 
 /// A worker that is started when what its predecessors died of has had time to pass.
@@ -165,6 +159,7 @@ impl ExecutionLoop {
                 queue.extend(self.executor.handle(Event::BudgetChanged(bytes)));
                 continue;
             }
+            self.failed_stage = None;
             let event = match self.receive() {
                 Ok(Some(message)) => self.read_message(message),
                 Ok(None) => self.start_late(),
@@ -231,26 +226,7 @@ impl ExecutionLoop {
         if outcome.is_ok() && !self.is_cancelled {
             self.keep_rest();
         }
-        let outcome = match self.output.take() {
-            Some(output) => {
-                let outcome = outcome.and(if self.is_cancelled {
-                    Err(given_up())
-                } else {
-                    Ok(())
-                });
-                if outcome.is_err() {
-                    self.pool.wait_for_stopped(WRITER_PATIENCE);
-                }
-                // If nobody ever told columns, there are none: what was written can be read all the same.
-                let seen = self.seen.lock().schema();
-                let schema = self.schema.clone().or(seen);
-                output.close(
-                    outcome,
-                    Some(&schema.unwrap_or_else(|| Arc::new(Schema::empty()))),
-                )
-            }
-            None => outcome,
-        };
+        let outcome = self.close_outputs(outcome);
         let outcome = self.close_letters(outcome);
         self.sizes.remember();
         self.publish(true);
@@ -285,7 +261,34 @@ impl ExecutionLoop {
 
     fn end_expectations_of(&mut self, stage: usize) -> Result<(), TaskFailure> {
         let is_used_up = self.executor.is_stage_used_up(stage);
-        self.expectations.end(stage, is_used_up)
+        let ended = self.expectations.end(stage, is_used_up);
+        if ended.is_err() {
+            self.failed_stage = Some(stage);
+        }
+        ended
+    }
+
+    /// What was written becomes visible, if all is well.
+    fn close_outputs(&mut self, outcome: Result<(), TaskFailure>) -> Result<(), TaskFailure> {
+        let has_files = self.outputs.have_files();
+        let outcome = outcome.and(if self.is_cancelled && has_files {
+            Err(given_up())
+        } else {
+            Ok(())
+        });
+        if outcome.is_err() {
+            if has_files {
+                self.pool.wait_for_stopped(WRITER_PATIENCE);
+            }
+            let failed = self.failed_stage.map(|stage| self.outputs.behind(stage));
+            self.stats.lock().failed_outputs = failed.unwrap_or_default();
+        }
+        self.outputs.close(outcome).map_err(|(output, failure)| {
+            if let Some(output) = output {
+                self.stats.lock().failed_outputs = vec![output];
+            }
+            failure
+        })
     }
 
     fn read_message(&mut self, message: Message) -> Option<Event> {
@@ -331,19 +334,21 @@ impl ExecutionLoop {
             let judged = self.expectations.of_used_up(worker, report);
             let outcome = self.put_aside(worker, report);
             if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {
+                self.failed_stage = Some(stage);
                 return Event::WorkerFailed { worker, failure };
             }
             left_out = self.failed_rows.take_left_out();
-            if self.stages[stage].spec.sink.is_some() {
+            let start = &self.stages[stage];
+            if let Some(output) = start.output.filter(|_| start.spec.sink.is_some()) {
                 let left_out = std::mem::take(&mut left_out);
-                self.count_sunk(worker, report, judged, left_out);
+                self.count_sunk(output, worker, report, judged, left_out);
             }
             self.sizes.hear(stage, &report.sizes);
             if let Some(columns) = &mut self.stages[stage].columns {
                 columns.hear(&report.schema);
             }
-            if self.stages[stage].is_last {
-                self.seen.lock().hear(&report.schema);
+            if let Some(output) = self.stages[stage].output {
+                self.outputs.hear(output, &report.schema);
             }
         }
         let block = block.map(|handle| {
@@ -368,6 +373,7 @@ impl ExecutionLoop {
     /// EXE-3 (every-split-once): what a sink took counts once, when its input is used up.
     fn count_sunk(
         &mut self,
+        output: usize,
         worker: WorkerKey,
         report: &Report,
         judged: Vec<JudgedRows>,
@@ -376,9 +382,9 @@ impl ExecutionLoop {
         let rows = self.sunk.entry(worker).or_default();
         *rows += report.rows;
         if report.is_last {
-            self.stats.lock().rows_sunk += std::mem::take(rows);
+            self.stats.lock().outputs[output].rows += std::mem::take(rows);
             if let Some(working) = self.working.remove(&worker) {
-                self.keep_output(working, report.files.clone(), judged, left_out);
+                self.keep_output(output, working, report.files.clone(), judged, left_out);
             }
         }
     }
@@ -545,8 +551,4 @@ impl ExecutionLoop {
             stage.time = time;
         }
     }
-}
-
-fn given_up() -> TaskFailure {
-    TaskFailure::new(ErrorCode::Cancelled, "the job was given up before its end")
 }

@@ -9,6 +9,7 @@ mod inputs;
 mod losses;
 mod main_loop;
 pub(crate) mod origins;
+mod outputs;
 pub mod pool;
 mod prepare;
 mod progress;
@@ -18,6 +19,7 @@ mod splits;
 mod watch;
 mod worker_time;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -32,8 +34,11 @@ use crate::block::{self, BlockHandle};
 use crate::error::PlanError;
 use crate::executor::core::event::BlockKey;
 use crate::executor::pool::{BlockReader, StagePool};
-use crate::graph::FitError;
-use crate::plan::{Dataset, FailurePolicy};
+use crate::graph::{FitError, JobOutput};
+#[cfg(test)]
+use crate::plan::Dataset;
+use crate::plan::FailurePolicy;
+#[cfg(test)]
 use crate::sinks::Sink;
 use crate::stage_worker::SeenColumns;
 use crate::stats::ExecutionStats;
@@ -55,14 +60,10 @@ pub struct ExecutionOptions {
     pub budget_bytes: Option<u64>,
     /// Size of blocks; `None`: as the budget allows, at most 32 MiB.
     pub block_bytes: Option<u64>,
-    /// How many inputs the source is cut into; `None`: as the workers and sizes need.
-    pub parts: Option<u64>,
     /// Workers that may die over one input before it is given up.
     pub max_deaths: u32,
     /// What becomes of rows that functions fail for, where their steps do not say.
     pub failures: FailurePolicy,
-    /// Where rows go that are put aside, if not beside the output.
-    pub letters_folder: Option<LettersFolder>,
 }
 
 /// A folder for rows that are put aside.
@@ -80,10 +81,8 @@ impl Default for ExecutionOptions {
             keep_order: true,
             budget_bytes: None,
             block_bytes: None,
-            parts: None,
             max_deaths: 3,
             failures: FailurePolicy::default(),
-            letters_folder: None,
         }
     }
 }
@@ -160,11 +159,17 @@ pub struct Execution {
     unread: Mutex<Option<BlockKey>>,
     stats: Arc<Mutex<ExecutionStats>>,
     reader: BlockReader,
-    schema: Option<SchemaRef>,
-    seen: Arc<Mutex<SeenColumns>>,
+    outputs: Vec<OutputOfRun>,
     letters: Arc<Mutex<DeadLetters>>,
     /// Rows that were not read yet count against other executions, also when all are made.
     held: Arc<HeldBytes>,
+}
+
+/// What is known of one output.
+struct OutputOfRun {
+    schema: Option<SchemaRef>,
+    seen: Arc<Mutex<SeenColumns>>,
+    stages: BTreeSet<usize>,
 }
 
 /// From the loop to the consumer.
@@ -174,24 +179,35 @@ pub(crate) enum Delivery {
 }
 
 impl Execution {
+    /// Makes `outputs` on `pool`, as one job.
+    pub fn start_all(
+        outputs: &[JobOutput],
+        pool: Box<dyn StagePool>,
+        options: &ExecutionOptions,
+    ) -> Result<Self, ExecuteError> {
+        prepare::start(outputs, pool, options)
+    }
+
     /// Runs `dataset` on `pool` into `sink`.
-    pub fn start(
+    #[cfg(test)]
+    pub(crate) fn start(
         dataset: &Dataset,
         sink: &Sink,
         pool: Box<dyn StagePool>,
         options: &ExecutionOptions,
     ) -> Result<Self, ExecuteError> {
-        prepare::start(dataset, sink, pool, options)
+        let output = JobOutput::new(dataset.clone(), sink.clone());
+        Self::start_all(&[output], pool, options)
     }
 
-    /// The columns, if they were known before it ran.
+    /// The columns of the first output, if they were known before it ran.
     pub fn schema(&self) -> Option<SchemaRef> {
-        self.schema.clone()
+        self.outputs[0].schema.clone()
     }
 
-    /// The columns of what came out so far, also if these were no rows: by name, of types that all of them fit into.
-    pub fn seen_schema(&self) -> Option<SchemaRef> {
-        self.seen.lock().schema()
+    /// The columns of what came to an output so far, also if these were no rows: by name, of types that all of them fit into.
+    pub fn seen_schema(&self, output: usize) -> Option<SchemaRef> {
+        self.outputs.get(output)?.seen.lock().schema()
     }
 
     /// The next rows; waits for at most `patience`. Whoever asks for them has read those before: until then they can be
@@ -280,9 +296,16 @@ impl Execution {
         }
     }
 
-    /// Rows that functions failed for and that were put aside, of inputs that are used up; after the end, all there are.
-    pub fn dead_letters(&self) -> Vec<LetterBlock> {
-        self.letters.lock().blocks().to_vec()
+    /// Rows that functions failed for on the way to an output and that were put aside, of inputs that are used up; after the end, all
+    /// there are.
+    pub fn dead_letters(&self, output: usize) -> Vec<LetterBlock> {
+        let Some(OutputOfRun { stages, .. }) = self.outputs.get(output) else {
+            return Vec::new();
+        };
+        let letters = self.letters.lock();
+        let blocks = letters.blocks().iter();
+        let of_output = blocks.filter(|block| stages.contains(&block.stage));
+        of_output.cloned().collect()
     }
 
     /// The rows of such a block.

@@ -13,30 +13,32 @@ use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::{Journals, ToldColumns};
 use super::main_loop::{ExecutionLoop, Message, StageStart};
+use super::outputs::JobOutputs;
 use super::progress::Progress;
 use super::shares::StoreShare;
 use super::sizes::BatchSizes;
 use super::splits::{Inputs, inputs, known_rows, row_work, rows_of_all};
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
-use super::{Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
+use super::{
+    Delivery, ExecuteError, Execution, ExecutionOptions, LettersFolder, OutputOfRun, grouping,
+};
 use crate::error::PlanError;
 use crate::executor::core::sizing::{self, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::{PoolAnswers, StagePool};
 use crate::graph::{
-    EdgeKind, JobPlan, Operator, StagePlan, StageTask, awaited_nodes, fit_with_lost, plan_job,
-    plan_job_apart,
+    EdgeKind, JobOutput, JobPlan, Operator, StagePlan, StageTask, awaited_nodes, fit_with_lost,
+    plan_job_apart, plan_outputs,
 };
 use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
 use crate::panics;
-use crate::plan::{ComputeKind, Dataset, OnError};
+use crate::plan::{ComputeKind, OnError};
 use crate::registered::Registered;
-use crate::sinks::{LettersFormat, Sink};
+use crate::sinks::LettersFormat;
 use crate::sources::{self, RowWork, Split, Wanted, blocks};
-use crate::stage_worker::SeenColumns;
-use crate::stats::{ExecutionStats, OperatorStats, StageStats, WorkerKind};
+use crate::stats::{ExecutionStats, OperatorStats, OutputStats, StageStats, WorkerKind};
 use crate::wire::encode_task;
 
 /// The budget where nobody knows the size of the store.
@@ -53,15 +55,11 @@ const BLOCKS_PER_INPUT: u64 = 2;
 const PREFETCH_BATCHES: u32 = 2;
 
 pub(super) fn start(
-    dataset: &Dataset,
-    sink: &Sink,
+    outputs: &[JobOutput],
     pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
-    let dataset = dataset
-        .with_failures(&options.failures)
-        .map_err(ExecuteError::Plan)?;
-    let mut job = plan_job(&dataset, sink).map_err(ExecuteError::Plan)?;
+    let mut job = plan_outputs(outputs, &options.failures).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
     let look = pool.look();
     let view = look().map_err(ExecuteError::Failed)?;
@@ -74,20 +72,30 @@ pub(super) fn start(
     let is_one = job.stages.len() == 1;
     if let ([node], true) = (view.nodes(), lost.is_empty() && !is_one) {
         let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
-        let apart = plan_job_apart(&dataset, sink).map_err(ExecuteError::Plan)?;
-        job = grouping::grouped(job, apart, grouping::room(memory_bytes, node));
+        let room = grouping::room(memory_bytes, node);
+        job = match outputs {
+            [output] => {
+                let apart = plan_job_apart(output, &options.failures);
+                grouping::grouped(job, apart.map_err(ExecuteError::Plan)?, room)
+            }
+            _ => job.grouped(room),
+        };
     }
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
-    let letters_output = letters_output(&job, options).map_err(ExecuteError::Plan)?;
-    let mut output = sink.begin().map_err(ExecuteError::Plan)?;
+    let folders = outputs.iter().enumerate().map(|(index, output)| {
+        let letters = letters_output(&job, index, output.letters_folder.as_ref())?;
+        Ok((output.sink.begin()?, letters))
+    });
+    let folders: Result<_, PlanError> = folders.collect();
+    let mut outputs = JobOutputs::new(&job, folders.map_err(ExecuteError::Plan)?);
     let Inputs {
         splits,
         places,
         progress,
         rows: all_rows,
-    } = inputs(&job, &workers, options, output.as_mut())?;
+    } = inputs(&job, &workers, &mut outputs)?;
     let share = StoreShare::new(
         pool.session(),
         pool.store_bytes(),
@@ -116,11 +124,7 @@ pub(super) fn start(
         demand,
         splits: splits.len(),
         source_rows: known_rows(splits),
-        noted_inputs: if stage.sink.is_some() {
-            noted_inputs
-        } else {
-            0
-        },
+        noted_inputs: if stage.end.is_some() { noted_inputs } else { 0 },
     });
     let executor = Executor::new(setup, stages.collect(), &job.edges);
     let stats = initial_stats(&job, &splits, sizes.budget_bytes);
@@ -136,8 +140,7 @@ pub(super) fn start(
             progress,
             stats,
             share,
-            output,
-            letters_output,
+            outputs,
         },
     )
 }
@@ -145,12 +148,14 @@ pub(super) fn start(
 /// The folder that rows are put aside in, if it is not that of the output.
 fn letters_output(
     job: &JobPlan,
-    options: &ExecutionOptions,
+    output: usize,
+    letters_folder: Option<&LettersFolder>,
 ) -> Result<Option<FolderOutput>, PlanError> {
-    let Some(LettersFolder { folder, prefix }) = &options.letters_folder else {
+    let Some(LettersFolder { folder, prefix }) = letters_folder else {
         return Ok(None);
     };
-    let steps = job.stages.iter().flat_map(|stage| &stage.steps);
+    let stages = job.stages_of(output).into_iter();
+    let steps = stages.flat_map(|stage| &job.stages[stage].steps);
     let mut steps = steps.map(|step| &step.operator);
     if !steps.any(|step| matches!(step, Operator::Map(call) if call.failures.on_error() == OnError::DeadLetter)) {
         return Err(PlanError::InvalidArgument(
@@ -180,8 +185,7 @@ struct Launch {
     progress: Option<Progress>,
     stats: ExecutionStats,
     share: StoreShare,
-    output: Option<FolderOutput>,
-    letters_output: Option<FolderOutput>,
+    outputs: JobOutputs,
 }
 
 /// Starts the loop's thread.
@@ -196,12 +200,11 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         progress,
         stats,
         share,
-        mut output,
-        letters_output,
+        mut outputs,
     } = launch;
-    let left = output.as_ref().map(FolderOutput::left);
+    let left = outputs.only_folder().map(FolderOutput::left);
     let next_attempt = left.map_or(0, |left| left.next_attempt);
-    let journals = journals(&job, output.as_ref());
+    let journals = journals(&job, outputs.only_folder());
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     pool.answer_to(answers_to(messages.clone()));
@@ -212,11 +215,16 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         news.send(Message::Nodes(view)).is_ok()
     });
     let stats = Arc::new(Mutex::new(stats));
-    let seen = Arc::new(Mutex::new(SeenColumns::default()));
+    let outputs_of_run = of_run(&outputs, &job);
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
     let mut expectations = Expectations::new(&job, rows_of_all(&splits));
     expectations.take_up(left.map_or(&[], |left| &left.judged));
-    let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), output.as_mut());
+    let failed_rows = failed_rows(
+        &job,
+        all_rows,
+        pool.note_prefix(),
+        outputs.only_folder_mut(),
+    );
     let held = Arc::clone(share.held());
     let execution = ExecutionLoop {
         share,
@@ -227,12 +235,11 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         stats: Arc::clone(&stats),
         messages: inbox,
         delivered,
-        output,
+        outputs,
         places,
         progress,
         journals,
         working: HashMap::new(),
-        schema: job.schema.clone(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),
         next_block: 0,
@@ -248,10 +255,9 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         times: WorkerTimes::new(job.stages.len()),
         cost_kept: Instant::now(),
         letters: Arc::clone(&letters),
-        letters_output,
         late_starts: Vec::new(),
         watch,
-        seen: Arc::clone(&seen),
+        failed_stage: None,
     };
     std::thread::Builder::new()
         .name("aktis-data".to_owned())
@@ -264,8 +270,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         unread: Mutex::new(None),
         stats,
         reader,
-        schema: job.schema,
-        seen,
+        outputs: outputs_of_run,
         letters,
         held,
     })
@@ -299,6 +304,17 @@ fn journals(job: &JobPlan, output: Option<&FolderOutput>) -> Journals {
         folder: output.and_then(FolderOutput::journal_folder),
         inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
     }
+}
+
+/// What the handle knows of the outputs.
+fn of_run(outputs: &JobOutputs, job: &JobPlan) -> Vec<OutputOfRun> {
+    let outputs = outputs.0.iter().zip(&job.outputs).enumerate();
+    let of_run = outputs.map(|(index, (output, planned))| OutputOfRun {
+        schema: planned.schema.clone(),
+        seen: Arc::clone(&output.seen),
+        stages: job.stages_of(index),
+    });
+    of_run.collect()
 }
 
 /// The loop's thread. A panic in it is a failure that the consumer hears of.
@@ -387,7 +403,7 @@ fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusio
         name: stage.name(),
         source: source_settings(stage)?,
         steps,
-        sink: stage.sink.as_ref().and_then(Sink::settings),
+        sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
         memory_bytes: sizes.memory_bytes,
         row_limit: stage.row_limit,
@@ -404,7 +420,7 @@ fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusio
         calls_python: task.calls_python(),
         resources: stage.compute.resources.clone(),
         captured,
-        is_last: stage.sink.is_some(),
+        output: stage.end.as_ref().map(|end| end.output),
         givers: Vec::new(),
         columns: None,
     })
@@ -477,10 +493,14 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
             Some(group) => group.stages.iter().flat_map(steps).collect(),
             None => steps(stage),
         };
-        let sink = stage.sink.as_ref().and_then(Sink::step);
+        let end = stage.end.as_ref();
+        let sink = end.and_then(|end| end.sink.step());
         let names = own.into_iter().chain(sink.map(|sink| (sink, false)));
         StageStats {
             name: stage.name(),
+            place: end
+                .filter(|_| job.outputs.len() > 1)
+                .and_then(|end| end.sink.place().map(str::to_owned)),
             givers: job.edges_to(index).map(|edge| edge.from).collect(),
             operators: names.map(operator).collect(),
             worker: worker_kind(stage),
@@ -489,7 +509,8 @@ fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> Exe
     });
     ExecutionStats {
         stages: stages.collect(),
-        rows_sunk: 0,
+        outputs: vec![OutputStats::default(); job.outputs.len()],
+        failed_outputs: Vec::new(),
         source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
         bytes_read: 0,
         files: Vec::new(),

@@ -237,9 +237,10 @@ impl ExecutionLoop {
         }
     }
 
-    /// An input of the last stage is written.
+    /// An input of a stage that writes an output is written.
     pub(super) fn keep_output(
         &mut self,
+        output: usize,
         working: Working,
         files: Vec<WrittenFile>,
         judged: Vec<JudgedRows>,
@@ -251,10 +252,8 @@ impl ExecutionLoop {
         let Some(progress) = &mut self.progress else {
             let input = Some(number);
             let left_out = left_out.map(|left_out| LeftOut { input, ..left_out });
-            if let Some(output) = &mut self.output {
-                output.add(number, files, judged, left_out.into_iter().collect());
-            }
-            return;
+            let left_out = left_out.into_iter().collect();
+            return self.outputs.add(output, number, files, judged, left_out);
         };
         let input = (working.stage, working.sequence);
         let output = WrittenOutput {
@@ -269,7 +268,7 @@ impl ExecutionLoop {
 
     /// LED-2 (all-or-made-again).
     fn keep(&mut self, settled: Settled<WrittenOutput>) {
-        let Some(output) = &mut self.output else {
+        let Some(output) = self.outputs.only_folder_mut() else {
             return;
         };
         let mut part = DonePart {
@@ -290,7 +289,8 @@ impl ExecutionLoop {
 
     /// All rows have come: what is written counts, whether all that it hangs on was told or not.
     pub(super) fn keep_rest(&mut self) {
-        let (Some(progress), Some(output)) = (self.progress.take(), &mut self.output) else {
+        let (progress, output) = (self.progress.take(), self.outputs.only_folder_mut());
+        let (Some(progress), Some(output)) = (progress, output) else {
             return;
         };
         let rest = progress.origins.rest();

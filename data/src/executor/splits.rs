@@ -1,9 +1,9 @@
 //! The inputs of the stages: how sources are cut, and what an earlier run has left of them.
 
+use super::outputs::JobOutputs;
 use super::progress::Progress;
-use super::{ExecuteError, ExecutionOptions, grouping};
+use super::{ExecuteError, grouping};
 use crate::graph::{JobPlan, StagePlan};
-use crate::ledger::FolderOutput;
 use crate::plan::ComputeKind;
 use crate::sources::{self, RowWork, Split, SplitOptions};
 
@@ -23,21 +23,26 @@ pub(super) struct Inputs {
 pub(super) fn inputs(
     job: &JobPlan,
     workers: &[usize],
-    options: &ExecutionOptions,
-    output: Option<&mut FolderOutput>,
+    outputs: &mut JobOutputs,
 ) -> Result<Inputs, ExecuteError> {
     // As it was cut then.
-    let known = output.as_ref().and_then(|output| output.left().workers());
+    let known = outputs.only_folder();
+    let known = known.and_then(|output| output.left().workers());
     let known = known.and_then(|workers| usize::try_from(workers).ok());
     let cut = job.stages.iter().zip(workers);
     let mut all: Vec<Vec<Split>> = cut
         .map(|(stage, &workers)| match &stage.group {
             Some(group) => vec![grouping::split(group)],
-            None => splits(stage, known.unwrap_or(workers), options.parts),
+            None => splits(stage, known.unwrap_or(workers)),
         })
         .collect();
     let rows = rows_of_all(&all);
-    let Some(output) = output else {
+    let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
+    let inputs = all.first().map_or(0, |splits| splits.len() as u64);
+    for output in outputs.folders() {
+        output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
+    }
+    let Some(output) = outputs.only_folder_mut() else {
         return Ok(Inputs {
             rows,
             splits: all,
@@ -45,9 +50,6 @@ pub(super) fn inputs(
             progress: None,
         });
     };
-    let cut_for = known.or(workers.first().copied()).unwrap_or(0) as u64;
-    let inputs = all.first().map_or(0, |splits| splits.len() as u64);
-    output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
     let left = output.outputs_left(job.stages.len(), Progress::first_steps(job));
     let progress = left.map(|left| Progress::new(left, job));
     let done = &output.left().done;
@@ -76,16 +78,16 @@ pub(super) fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
 }
 
 /// The rows of the stage's source as inputs.
-pub(super) fn splits(stage: &StagePlan, workers: usize, parts: Option<u64>) -> Vec<Split> {
+pub(super) fn splits(stage: &StagePlan, workers: usize) -> Vec<Split> {
+    let Some(plan) = &stage.source else {
+        return Vec::new();
+    };
     let options = SplitOptions {
-        parts,
+        parts: plan.parts,
         workers,
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
         work: row_work(stage),
-    };
-    let Some(plan) = &stage.source else {
-        return Vec::new();
     };
     let source = plan.table.as_deref().and_then(sources::of_table);
     // With filters nobody knows how many rows must be read to find enough.

@@ -250,10 +250,10 @@ mod tests {
         job.check().expect("can be carried out");
         assert_eq!(kinds(&job), [EdgeKind::GATHER; 2]);
         assert!(job.stages.iter().all(|stage| stage.is_ordered));
-        assert_eq!(job.known_rows, None);
+        assert_eq!(job.outputs[0].known_rows, None);
         let zipped = numbers.zip(&[&numbers]).expect("plans");
         let job = plan_job(&zipped, &Sink::Consumer).expect("can be cut");
-        assert_eq!(job.known_rows, Some(10));
+        assert_eq!(job.outputs[0].known_rows, Some(10));
         let other = Dataset::range(9).expect("plans");
         let error = plan_job(&numbers.zip(&[&other]).expect("plans"), &Sink::Consumer);
         let text = error.expect_err("they differ").to_string();

@@ -8,11 +8,7 @@ use crate::error::PlanError;
 impl JobPlan {
     /// Fails if the job is none that can be carried out, and says which stage is at fault.
     pub fn check(&self) -> Result<(), PlanError> {
-        let sinks = self.stages.iter().filter(|stage| stage.sink.is_some());
-        let sinks = sinks.count();
-        if sinks != 1 {
-            return Err(refused(&format!("it has {sinks} sinks, and needs one")));
-        }
+        self.check_outputs()?;
         for (index, stage) in self.stages.iter().enumerate() {
             let fault = self
                 .fault_of_inputs(index)
@@ -20,6 +16,31 @@ impl JobPlan {
             if let Some(fault) = fault {
                 return Err(refused(&format!("{} {fault}", stage.name())));
             }
+        }
+        Ok(())
+    }
+
+    /// Every output is that of one stage. Rows that leave as blocks have one consumer.
+    fn check_outputs(&self) -> Result<(), PlanError> {
+        let ends = || self.stages.iter().filter_map(|stage| stage.end.as_ref());
+        for output in 0..self.outputs.len() {
+            let sinks = ends().filter(|end| end.output == output).count();
+            if sinks != 1 {
+                let why = format!("its output {output} has {sinks} sinks, and needs one");
+                return Err(refused(&why));
+            }
+        }
+        let (all, outputs) = (ends().count(), self.outputs.len());
+        if all != outputs {
+            return Err(refused(&format!(
+                "it has {all} sinks for {outputs} outputs"
+            )));
+        }
+        let consumed = ends().filter(|end| end.sink.settings().is_none());
+        if consumed.count() > 1 {
+            return Err(refused(
+                "several of its outputs have no sink, and it has one consumer",
+            ));
         }
         Ok(())
     }
@@ -66,7 +87,7 @@ impl JobPlan {
     fn fault_of_outputs(&self, index: usize) -> Option<String> {
         let stage = &self.stages[index];
         let edges: Vec<Edge> = self.edges_from(index).copied().collect();
-        if edges.is_empty() == stage.sink.is_none() {
+        if edges.is_empty() == stage.end.is_none() {
             let fault = if edges.is_empty() {
                 "has neither a sink nor stages that its rows go to"
             } else {

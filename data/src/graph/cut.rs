@@ -3,6 +3,7 @@
 //! A new stage begins where the next map wants other workers than the one before, and behind a limit, which only the
 //! executor can count. So reading, a map and writing are one stage.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion_expr::{
@@ -11,52 +12,18 @@ use datafusion_expr::{
 
 use super::edge::{Edge, EdgeKind};
 use super::fork::Forks;
-use super::job::{JobPlan, SourcePlan, StagePlan};
+use super::job::{SourcePlan, StagePlan};
 use super::names::{column_of, names_of, over};
 use super::operator::{NamedExpression, Operator};
+use super::output::StageEnd;
+use super::outputs::{CutPart, is_all_of_part};
 use crate::error::PlanError;
 use crate::plan::{
-    Dataset, ExpectNode, Expectation, Expression, LateNode, LateStep, MapNode, MapSpec,
-    RelationNode,
+    ExpectNode, Expectation, Expression, LateNode, LateStep, MapNode, MapSpec, PartNode,
+    RelationNode, part_of,
 };
-use crate::sinks::{OwnStage, Sink};
+use crate::sinks::OwnStage;
 use crate::sources::{self, RangeTable};
-
-/// Optimises `dataset` and cuts it. What it says more than once is done once.
-pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
-    cut(dataset, sink, Forks::of)
-}
-
-/// The same, where every stage gives its rows to one other: what is said twice is done twice.
-pub(crate) fn plan_job_apart(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
-    cut(dataset, sink, |_| Forks::default())
-}
-
-fn cut(
-    dataset: &Dataset,
-    sink: &Sink,
-    forks: fn(&LogicalPlan) -> Forks,
-) -> Result<JobPlan, PlanError> {
-    // Whoever only counts wants no columns.
-    let counted = (!sink.wants_columns() && !dataset.is_open()).then(|| dataset.select(&[]));
-    let plan = counted
-        .transpose()?
-        .as_ref()
-        .unwrap_or(dataset)
-        .optimized()?;
-    let mut cutter = StageCutter {
-        forks: forks(&plan),
-        ..StageCutter::default()
-    };
-    cutter.visit(&plan)?;
-    cutter.end_with(sink);
-    Ok(JobPlan {
-        stages: cutter.stages,
-        edges: cutter.edges,
-        schema: dataset.schema(),
-        known_rows: cutter.known_rows,
-    })
-}
 
 #[derive(Default)]
 pub(super) struct StageCutter {
@@ -68,6 +35,10 @@ pub(super) struct StageCutter {
     pub(super) known_rows: Option<u64>,
     /// What comes more than once.
     pub(super) forks: Forks,
+    /// What several outputs share, by its number.
+    pub(super) parts: HashMap<usize, CutPart>,
+    /// How many inputs sources are cut into, if somebody has said so.
+    pub(super) parts_wanted: Option<u64>,
 }
 
 /// What the rows of the next step come from.
@@ -146,6 +117,9 @@ impl StageCutter {
                     Ok(())
                 } else if let Some(relation) = node.downcast_ref::<RelationNode>() {
                     self.relation(relation)
+                } else if let Some(part) = node.downcast_ref::<PartNode>() {
+                    self.go_on_with(part.part);
+                    Ok(())
                 } else {
                     Err(unsupported(plan))
                 }
@@ -164,10 +138,15 @@ impl StageCutter {
             table: row,
             filters: Vec::new(),
             row_limit: Some(u64::from(has_row)),
+            parts: self.parts_wanted,
         });
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<(), PlanError> {
+        if let Some(table) = part_of(scan) {
+            self.columns_of_part(scan, table);
+            return Ok(());
+        }
         let all = scan.source.schema();
         let columns: Vec<usize> = scan
             .projection
@@ -198,6 +177,7 @@ impl StageCutter {
             columns,
             filters: scan.filters.clone(),
             row_limit: limit,
+            parts: self.parts_wanted,
         });
         if let Some(names) = selected {
             self.step("Select", Operator::Select(names));
@@ -216,7 +196,7 @@ impl StageCutter {
 
     /// Whether a step may be added to the stage: only the executor can count what a limit lets through, and others may get its rows.
     fn may_go_on(&self, stage: usize) -> bool {
-        self.stages[stage].row_limit.is_none() && !self.forks.has(stage)
+        self.stages[stage].row_limit.is_none() && !self.is_shared(stage)
     }
 
     /// The stage that all rows so far come out of.
@@ -257,7 +237,8 @@ impl StageCutter {
         let column = |(expr, name): (&Expr, &String)| -> Result<NamedExpression, PlanError> {
             Ok(NamedExpression {
                 name: name.clone(),
-                expression: over(expr, input)?,
+                // Its name is that of the schema.
+                expression: over(&expr.clone().unalias(), input)?,
             })
         };
         let columns: Result<_, PlanError> =
@@ -266,7 +247,9 @@ impl StageCutter {
         let is_plain =
             |one: &NamedExpression| column_of(&one.expression) == Some(one.name.as_str());
         if columns.iter().all(is_plain) {
-            self.step("Select", Operator::Select(names));
+            if !is_all_of_part(&projection.input, &names) {
+                self.step("Select", Operator::Select(names));
+            }
         } else {
             self.step("Project", Operator::Project(columns));
         }
@@ -290,7 +273,7 @@ impl StageCutter {
         }
         self.known_rows = self.known_rows.map(|known| known.min(rows));
         let limited = match self.end {
-            End::Stage(index) if !self.forks.has(index) => self.stages[index].row_limit.as_mut(),
+            End::Stage(index) if !self.is_shared(index) => self.stages[index].row_limit.as_mut(),
             _ => None,
         };
         if let Some(before) = limited {
@@ -329,18 +312,18 @@ impl StageCutter {
         write.compute.max_workers = own.max_writers;
     }
 
-    fn end_with(&mut self, sink: &Sink) {
-        if let Some(own) = sink.own_stage() {
+    pub(super) fn end_with(&mut self, end: StageEnd) {
+        if let Some(own) = end.sink.own_stage() {
             self.begin_write(own);
         }
         // Behind a limit that only the executor can count, a consumer reads from the stage itself.
-        let last = if sink.settings().is_some() {
-            self.stage()
-        } else {
-            let giver = self.giver();
-            &mut self.stages[giver]
+        let last = match self.end {
+            End::Stage(index) if end.sink.settings().is_none() && !self.is_shared(index) => {
+                &mut self.stages[index]
+            }
+            _ => self.stage(),
         };
-        last.sink = Some(sink.clone());
+        last.end = Some(end);
     }
 }
 

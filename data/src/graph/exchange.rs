@@ -288,7 +288,7 @@ mod tests {
         let total = numbers().group(counted(&[])).expect("plans");
         let job = job(&total);
         assert_eq!(kinds(&job), [EdgeKind::GATHER]);
-        assert_eq!(job.known_rows, Some(1));
+        assert_eq!(job.outputs[0].known_rows, Some(1));
         assert_eq!(total.known_columns(), ["rows"]);
     }
 
@@ -298,7 +298,7 @@ mod tests {
         let job = job(&all);
         assert_eq!(names(&job), ["Read", "Read", "Read", "Pass"]);
         assert_eq!(kinds(&job), [EdgeKind::Forward; 3]);
-        assert_eq!(job.known_rows, Some(300));
+        assert_eq!(job.outputs[0].known_rows, Some(300));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a plan says more than once is done once: its rows go along several edges.
+//! What plans say more than once after the rules is done once: its rows go along several edges.
 //!
 //! A dataset that is joined with itself, a table or a `WITH` that a query names twice, a function whose rows two branches filter
 //! and a union brings together: as long as the rules of the engine leave both occurrences alike, they are one stage. Where they push
@@ -10,8 +10,7 @@ use std::sync::Arc;
 use datafusion_common::tree_node::TreeNode;
 use datafusion_expr::{LogicalPlan, TableSource};
 
-use crate::plan::{MapNode, Relation, RelationNode};
-use crate::sources;
+use crate::plan::{has_work, is_by_chance};
 
 /// The parts of a plan that it has more than once, and what has become of them.
 #[derive(Default)]
@@ -26,10 +25,10 @@ struct SharedPart {
 }
 
 impl Forks {
-    /// Those of `plan`: the largest, and of these no parts.
-    pub(super) fn of(plan: &LogicalPlan) -> Self {
+    /// Those of `plans`: the largest, and of these no parts.
+    pub(super) fn of(plans: &[&LogicalPlan]) -> Self {
         let (mut seen, mut forks) = (Vec::new(), Self::default());
-        forks.look(plan, &mut seen);
+        plans.iter().for_each(|plan| forks.look(plan, &mut seen));
         forks
     }
 
@@ -100,45 +99,17 @@ fn tables_of(plan: &LogicalPlan) -> Vec<Arc<dyn TableSource>> {
 
 /// Whether something is read or computed for its rows, and both times they would be the same.
 fn is_worth_it(plan: &LogicalPlan) -> bool {
-    let has = |is_it: fn(&LogicalPlan) -> bool| {
-        // The walk itself cannot fail.
-        plan.exists(|node| Ok(is_it(node))).unwrap_or(false)
+    let is_drawn = |node: &LogicalPlan| {
+        Ok(matches!(node, LogicalPlan::Extension(extension) if is_by_chance(extension)))
     };
-    has(is_work) && !has(is_by_chance)
-}
-
-fn is_work(node: &LogicalPlan) -> bool {
-    match node {
-        LogicalPlan::TableScan(scan) => {
-            let source = sources::of_table(scan.source.as_ref());
-            source.is_some_and(|source| !source.files().is_empty() || source.is_open())
-        }
-        LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) => true,
-        LogicalPlan::Extension(extension) => {
-            let node = extension.node.as_any();
-            node.is::<MapNode>() || node.is::<RelationNode>()
-        }
-        _ => false,
-    }
-}
-
-/// Two that nobody gave a seed are not the same, though they look so.
-fn is_by_chance(node: &LogicalPlan) -> bool {
-    let LogicalPlan::Extension(extension) = node else {
-        return false;
-    };
-    let node = extension.node.as_any().downcast_ref::<RelationNode>();
-    node.is_some_and(|node| match &node.relation {
-        Relation::Shuffle(seed) | Relation::Sample { seed, .. } => seed.is_none(),
-        Relation::Repartition { is_shuffled, .. } => *is_shuffled,
-        _ => false,
-    })
+    // The walk itself cannot fail.
+    has_work(plan) && !plan.exists(is_drawn).unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::graph::{EdgeKind, JobPlan, StagePlan, plan_job, plan_job_apart};
-    use crate::plan::Dataset;
+    use crate::graph::{EdgeKind, JobOutput, JobPlan, StagePlan, plan_job, plan_job_apart};
+    use crate::plan::{Dataset, FailurePolicy};
     use crate::sinks::Sink;
     use crate::testing::{test_map, write_file};
 
@@ -166,7 +137,8 @@ mod tests {
         let job = cut(&both);
         assert_eq!(names(&job), ["Read->same", "Filter", "Filter", "Pass"]);
         assert_eq!(job.edges_from(0).count(), 2);
-        let apart = plan_job_apart(&both, &Sink::Consumer).expect("can be cut");
+        let output = JobOutput::new(both, Sink::Consumer);
+        let apart = plan_job_apart(&output, &FailurePolicy::default()).expect("can be cut");
         assert_eq!(
             names(&apart),
             ["Read->same->Filter", "Read->same->Filter", "Pass"]

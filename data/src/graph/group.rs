@@ -19,7 +19,6 @@ use super::operator::Operator;
 use super::partition::PartitionBy;
 use super::size::bytes_of_source;
 use crate::plan::{Compute, ComputeKind, Expression, asks_for_row_numbers};
-use crate::sinks::Sink;
 use crate::sources;
 
 /// Of what is read, most only passes by: so many times its memory may come in.
@@ -228,8 +227,7 @@ impl JobPlan {
         let Self {
             stages,
             edges,
-            schema,
-            known_rows,
+            outputs,
         } = self;
         let place = |index: usize, is_counted: &dyn Fn(&usize) -> bool| {
             (0..index).filter(is_counted).count()
@@ -259,11 +257,11 @@ impl JobPlan {
                     max_workers: Some(1),
                     ..Compute::tasks()
                 };
-                let sink = stage.sink.take();
-                if sink.as_ref().is_some_and(Sink::writes_files) {
-                    writing = Some((kept.len(), sink));
+                let end = stage.end.take();
+                if end.as_ref().is_some_and(|end| end.sink.writes_files()) {
+                    writing = Some((kept.len(), end));
                 } else {
-                    whole.sink = sink;
+                    whole.end = end;
                 }
                 grouped.push(stage);
                 let stages = std::mem::take(&mut grouped);
@@ -277,17 +275,16 @@ impl JobPlan {
                 grouped.push(stage);
             }
         }
-        if let Some((from, sink)) = writing {
+        if let Some((from, end)) = writing {
             let mut stage = StagePlan::new(None);
-            (stage.sink, stage.is_apart) = (sink, true);
+            (stage.end, stage.is_apart) = (end, true);
             outer.push(Edge::forward(from, kept.len()));
             kept.push(stage);
         }
         Self {
             stages: kept,
             edges: outer,
-            schema,
-            known_rows,
+            outputs,
         }
     }
 }
@@ -331,6 +328,7 @@ mod tests {
     use super::*;
     use crate::graph::{RangeKey, plan_job};
     use crate::plan::Dataset;
+    use crate::sinks::Sink;
     use crate::testing::test_map;
 
     const ROOM: GroupRoom = GroupRoom {

@@ -13,15 +13,15 @@ use datafusion_expr::{Expr, TableSource};
 use super::edge::{Edge, EdgeKind};
 use super::group::StageGroup;
 use super::operator::{MapCall, Operator};
+use super::output::{PlannedOutput, StageEnd};
 use super::partition::Partitioner;
 use super::size;
 use aktis_common::resources::ResourceRequest;
-use arrow::datatypes::SchemaRef;
 
 use crate::block::BlockHandle;
 use crate::executor::core::skew::Spread;
 use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
-use crate::sinks::Sink;
+use crate::registered::Registered;
 use crate::stats::givers_text;
 
 /// A step and its name for people.
@@ -44,6 +44,8 @@ pub(crate) struct SourcePlan {
     pub(crate) filters: Vec<Expr>,
     /// Most rows that the source needs to give.
     pub(crate) row_limit: Option<u64>,
+    /// How many inputs it is cut into, if somebody has said so.
+    pub(crate) parts: Option<u64>,
 }
 
 impl fmt::Debug for SourcePlan {
@@ -76,7 +78,7 @@ pub struct StagePlan {
     /// Most rows that leave as a whole.
     pub row_limit: Option<u64>,
     /// Where its rows end; `None`: they go along edges.
-    pub(crate) sink: Option<Sink>,
+    pub(crate) end: Option<StageEnd>,
     /// Its inputs must be put together of those of the stage before, so it never becomes one with that.
     pub(crate) is_apart: bool,
     /// Which partition a row that leaves belongs to, where an exchange comes next; `None`: all rows belong to the first.
@@ -100,10 +102,8 @@ pub struct JobPlan {
     pub stages: Vec<StagePlan>,
     /// Those to one stage are in the order of its feeds.
     pub edges: Vec<Edge>,
-    /// The columns, if they are all known.
-    pub schema: Option<SchemaRef>,
-    /// Rows that come out, where the footers alone tell.
-    pub known_rows: Option<u64>,
+    /// What comes out, in the order in which it was asked for.
+    pub outputs: Vec<PlannedOutput>,
 }
 
 impl StagePlan {
@@ -118,7 +118,7 @@ impl StagePlan {
             batch_rows: None,
             window_rows: 0,
             row_limit: None,
-            sink: None,
+            end: None,
             is_apart: false,
             partitioner: None,
             is_ordered: false,
@@ -141,13 +141,14 @@ impl StagePlan {
 
     /// For messages: the names of its maps, or what else it does.
     pub fn name(&self) -> String {
+        let end = self.end.as_ref().and_then(StageEnd::step);
         let mut names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
         if self.source.is_some() {
             names.insert(0, "Read");
         }
         let whole = self.group.as_ref().map(StageGroup::name);
         names.splice(0..0, whole.as_deref());
-        names.extend(self.sink.as_ref().and_then(Sink::step));
+        names.extend(end.as_deref());
         if names.is_empty() {
             "Pass".to_owned()
         } else {
@@ -226,7 +227,7 @@ impl StagePlan {
         self.is_native &= next.is_native;
         self.steps.extend(next.steps);
         self.row_limit = next.row_limit;
-        self.sink = next.sink;
+        self.end = next.end;
         self.partitioner = next.partitioner;
         self.is_ordered |= next.is_ordered;
         Some(self)
@@ -240,8 +241,12 @@ impl StagePlan {
 
     /// Whether its rows leave as blocks.
     pub(crate) fn makes_blocks(&self) -> bool {
-        let settings = self.sink.as_ref().and_then(Sink::settings);
-        settings.is_none()
+        self.sink_settings().is_none()
+    }
+
+    /// How its workers write; `None`: they give blocks.
+    pub(crate) fn sink_settings(&self) -> Option<Registered> {
+        self.end.as_ref().and_then(|end| end.sink.settings())
     }
 
     /// Its steps for workers, and the objects that a worker is made with: those that hold references of functions.
@@ -279,6 +284,11 @@ impl JobPlan {
         if let Some(estimate) = stage.source.as_ref().and_then(size::estimate) {
             line.push_str(&format!(", {estimate}"));
         }
+        if self.outputs.len() > 1
+            && let Some(place) = stage.end.as_ref().and_then(|end| end.sink.place())
+        {
+            line.push_str(&format!(", into {place}"));
+        }
         line
     }
 
@@ -295,7 +305,7 @@ impl JobPlan {
             && self.edges_from(edge.from).count() == 1
             && self.edges_to(edge.to).count() == 1
             && to.source.is_none()
-            && from.sink.is_none();
+            && from.end.is_none();
         // A limit between two stages keeps them apart.
         let may_join = from.row_limit.is_none() && !to.is_apart;
         if !are_alone || !may_join {

@@ -12,7 +12,7 @@ use crate::plan::Expression;
 
 /// What the columns are called in batches, in their order: as they are, and with the table before it where others have the
 /// same name.
-pub(super) fn names_of(schema: &DFSchema) -> Vec<String> {
+pub(crate) fn names_of(schema: &DFSchema) -> Vec<String> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for field in schema.fields() {
         *counts.entry(field.name()).or_default() += 1;

@@ -112,7 +112,11 @@ fn limit_over_a_source_is_cut_from_the_splits() {
         .expect("limits");
     let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
     assert_eq!(
-        (job.stages.len(), job.stages[0].row_limit, job.known_rows),
+        (
+            job.stages.len(),
+            job.stages[0].row_limit,
+            job.outputs[0].known_rows
+        ),
         (1, None, Some(10))
     );
     let source = job.stages[0].source.as_ref().expect("begins here");
@@ -400,8 +404,11 @@ type Wrong = (fn(&mut JobPlan), &'static str);
 fn graph_that_is_none_is_refused_by_name() {
     let exchange = |partitions| EdgeKind::Exchange { partitions };
     let cases: [Wrong; 9] = [
-        (|job| job.stages[0].sink = Some(Sink::Consumer), "2 sinks"),
-        (|job| job.stages[2].sink = None, "0 sinks"),
+        (
+            |job| job.stages[0].end = job.stages[2].end.clone(),
+            "2 sinks",
+        ),
+        (|job| job.stages[2].end = None, "0 sinks"),
         (
             |job| job.edges[0] = edge(1, 0, EdgeKind::Forward),
             "Read->A comes before",

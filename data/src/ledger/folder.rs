@@ -41,6 +41,7 @@ use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Entry, Finished, JudgedRows, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
+use super::together::close_together;
 use super::undo::{take_back, undo};
 use super::{DonePart, FarFolder, SaveMode};
 use crate::error::PlanError;
@@ -270,18 +271,18 @@ impl FolderOutput {
         self.letters.extend(files);
     }
 
-    /// Ends the job's output: all of it becomes visible, or, if the job or this failed, nothing. If there are no rows and
-    /// the columns are known, there is a file that has just these; all files have the same columns.
+    /// Ends the job's only output: all of it becomes visible, or, if the job or this failed, nothing.
     pub(crate) fn close(
-        mut self,
+        self,
         outcome: Result<(), TaskFailure>,
-        schema: Option<&SchemaRef>,
+        schema: Option<SchemaRef>,
     ) -> Result<(), TaskFailure> {
-        let synced = self.end_keeper();
-        if let Err(failure) = outcome {
-            self.leave(&synced);
-            return Err(failure);
-        }
+        close_together(vec![(self, schema)], outcome).map_err(|failed| failed.failure)
+    }
+
+    /// Makes the files whole. If there are no rows and the columns are known, there is a file that has just these; all files have the
+    /// same columns.
+    pub(super) fn make_whole(&mut self, schema: Option<&SchemaRef>) -> Result<(), TaskFailure> {
         if let Some(schema) = schema
             && self.files.is_empty()
         {
@@ -290,18 +291,34 @@ impl FolderOutput {
         if let Some(far) = self.far.as_ref().filter(|_| self.format.makes_alike()) {
             far.bring_back(&self.target, &self.files)?;
         }
-        self.format.make_alike(&mut self.files)?;
-        if let Some(far) = &self.far {
-            // What is here has served its purpose, and is taken back with this.
-            self.files.append(&mut self.letters);
-            return far.publish(&self.target, &self.files);
+        self.format.make_alike(&mut self.files)
+    }
+
+    /// Whether its files become visible elsewhere.
+    pub(super) fn is_far(&self) -> bool {
+        self.far.is_some()
+    }
+
+    /// Gives files that go elsewhere their names there. What is here has served its purpose, and is taken back with this.
+    pub(super) fn publish(&mut self) -> Result<(), TaskFailure> {
+        self.files.append(&mut self.letters);
+        let published = self
+            .far
+            .as_ref()
+            .map(|far| far.publish(&self.target, &self.files));
+        published.unwrap_or(Ok(()))
+    }
+
+    /// A commit is not to be, or was none.
+    pub(super) fn give_up(&mut self) {
+        if self.hide_again() {
+            self.take_nothing_back();
         }
-        let committed = self.commit(&synced);
-        if committed.is_ok() || self.hide_again() {
-            // From here on there is nothing to take back, or it is kept.
-            self.job_file = None;
-        }
-        committed
+    }
+
+    /// From here on there is nothing to take back, or it is kept.
+    pub(super) fn take_nothing_back(&mut self) {
+        self.job_file = None;
     }
 
     /// Undoes a commit that failed, and keeps the job for whoever runs it again: all of it is done.

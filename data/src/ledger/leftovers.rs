@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::book;
 use super::folder::{BEGUN, FINISHED, JOB_FILE, UNFINISHED, machine, unfinished_folder};
 use super::record::{LEDGERS, Told, path_of};
+use super::together::is_final;
 use super::undo::take_back;
 
 /// How long a job may take, at least, from making its folder to locking it.
@@ -86,6 +87,7 @@ enum Owner {
 
 fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Option<String>> {
     let told = Told::read(&path_of(target, prefix))?;
+    let is_final = is_final(&told, target, prefix)?;
     let (files, visible) = (count_files(job), visible_files(target, &told));
     let shown = job.display();
     match owner(job) {
@@ -96,7 +98,7 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 done => done?,
             }
-            if told.is_finished {
+            if is_final {
                 return Ok(None);
             }
             let replaced = if visible > 0 {
@@ -142,7 +144,7 @@ pub(super) fn unfinished(target: &Path) -> io::Result<Vec<Unfinished>> {
             continue;
         }
         let told = Told::read(&path_of(target, prefix))?;
-        if !told.is_finished {
+        if !is_final(&told, target, prefix)? {
             jobs.push(Unfinished {
                 prefix: prefix.to_owned(),
                 told,

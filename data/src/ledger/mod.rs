@@ -7,6 +7,7 @@
 //!     │        workers note rows in journals
 //!     ▼
 //!  commit ───► names change; the ledger says that it is finished, or all is undone
+//!             together: the same of several outputs, of which one decides for all
 //! ```
 
 mod book;
@@ -28,6 +29,9 @@ mod spans;
 mod taken_up;
 #[cfg(test)]
 mod tests;
+mod together;
+#[cfg(test)]
+mod together_tests;
 mod undo;
 
 pub(crate) use far::FarFolder;
@@ -41,3 +45,4 @@ pub(crate) use record::JudgedRows;
 pub use record::Trait;
 pub(crate) use spans::{DonePart, END, SourceRange, Span, Spans};
 pub(crate) use taken_up::OutputsLeft;
+pub(crate) use together::close_together;

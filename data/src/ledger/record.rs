@@ -132,6 +132,22 @@ pub(super) struct Committing {
     /// Files that become visible.
     #[prost(message, repeated, tag = "2")]
     pub(super) renames: Vec<Rename>,
+    /// The output of the same job whose ledger says that this one is final.
+    #[prost(message, optional, tag = "3")]
+    pub(super) decided_by: Option<Member>,
+    /// The outputs of the same job that this ledger decides for.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) decides_for: Vec<Member>,
+}
+
+/// Another output of the same job.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Member {
+    /// The way from the folder of whose ledger says this to its folder: so both may be moved together.
+    #[prost(string, tag = "1")]
+    pub(super) folder: String,
+    #[prost(string, tag = "2")]
+    pub(super) prefix: String,
 }
 
 /// A file's two names, from the target on.

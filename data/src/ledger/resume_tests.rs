@@ -11,6 +11,7 @@ use super::record::{LEDGERS, Trait};
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
+use crate::graph::JobOutput;
 use crate::plan::{Dataset, MapSpec, OnError};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, test_map};
@@ -84,14 +85,17 @@ fn run_steps(
         };
         dataset = dataset.map(spec).expect("maps");
     }
-    let options = ExecutionOptions {
+    let output = JobOutput {
         parts: Some(12),
+        ..JobOutput::new(dataset, Sink::Parquet(output))
+    };
+    let options = ExecutionOptions {
         // Several of them for each input.
         block_bytes: Some(4 * 8),
         ..ExecutionOptions::default()
     };
     let pool = Box::new(InProcessPool::of_cpus(2 * stages as u16));
-    let execution = Execution::start(&dataset, &Sink::Parquet(output), pool, &options);
+    let execution = Execution::start_all(&[output], pool, &options);
     (done, execution.expect("starts").wait())
 }
 

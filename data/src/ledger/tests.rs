@@ -19,7 +19,7 @@ use crate::wire::spec::WrittenFile;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-fn output(folder: &Path, mode: SaveMode) -> ParquetOutput {
+pub(super) fn output(folder: &Path, mode: SaveMode) -> ParquetOutput {
     ParquetOutput {
         mode,
         ..ParquetOutput::new(folder.display().to_string(), "new")
@@ -35,7 +35,7 @@ fn run(dataset: &Dataset, output: ParquetOutput) -> Result<(), TaskFailure> {
 }
 
 /// Looks into the folder as a job without an identity does, and returns what it is told.
-fn prepared(folder: &Path, mode: SaveMode) -> Vec<String> {
+pub(super) fn prepared(folder: &Path, mode: SaveMode) -> Vec<String> {
     let prepared = prepare_folder(Request {
         operation: "write_parquet",
         folder: &folder.display().to_string(),
@@ -46,7 +46,7 @@ fn prepared(folder: &Path, mode: SaveMode) -> Vec<String> {
     prepared.expect("may write").expect("shall write").warnings
 }
 
-fn read(folder: &Path) -> Vec<i64> {
+pub(super) fn read(folder: &Path) -> Vec<i64> {
     let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
     let pool = Box::new(InProcessPool::of_cpus(1));
     let execution = Execution::start(
@@ -59,7 +59,7 @@ fn read(folder: &Path) -> Vec<i64> {
     ids(&execution.collect().expect("reads"))
 }
 
-fn names(folder: &Path) -> BTreeSet<String> {
+pub(super) fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("lists");
     entries
         .map(|entry| {
@@ -72,7 +72,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-fn numbers(rows: u64, function: &str) -> Dataset {
+pub(super) fn numbers(rows: u64, function: &str) -> Dataset {
     let spec = MapSpec {
         batch_rows: Some(2),
         ..test_map(function)
@@ -189,6 +189,7 @@ fn what_a_killed_job_has_left_is_named_and_taken_back() {
             unfinished: format!(".unfinished-dead/1-{name}"),
             path: name.to_owned(),
         }],
+        ..Committing::default()
     };
     book.write(Entry::Committing(committing)).expect("writes");
     let warnings = prepared(folder.path(), SaveMode::Append);

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::book;
 use super::folder::{FINISHED, OLD_FOLDER, unfinished_folder};
 use super::record::{Committing, Told, path_of};
+use super::together::{finish_others, is_final};
 
 /// Undoes a commit: the new files are hidden again, what they should have replaced comes back.
 pub(super) fn undo(target: &Path, job: &Path, committing: &Committing) -> io::Result<()> {
@@ -46,14 +47,16 @@ fn remove_empty_folders(target: &Path, path: &Path) {
     }
 }
 
-/// Undoes what the job with this prefix has done, unless it has finished, and removes all that is left of it.
+/// Undoes what the job with this prefix has done, unless it counts, and removes all that is left of it.
 pub(super) fn take_back(target: &Path, prefix: &str) -> io::Result<()> {
     let job = target.join(unfinished_folder(prefix));
     let told = Told::read(&path_of(target, prefix))?;
-    if !told.is_finished
-        && let Some(committing) = &told.committing
-    {
-        undo(target, &job, committing)?;
+    if let Some(committing) = &told.committing {
+        if is_final(&told, target, prefix)? {
+            finish_others(target, committing)?;
+        } else {
+            undo(target, &job, committing)?;
+        }
     }
     // Under another name first: a worker that has not heard yet cannot begin a file in it any more.
     let swept = target.join(format!("{FINISHED}{prefix}"));

@@ -19,6 +19,8 @@ use super::nodes::map::{Kept, MapNode, MapSpec};
 use super::nodes::openness::is_open;
 use super::planner::planner;
 use crate::error::PlanError;
+use crate::graph::{JobOutput, plan_job, plan_job_apart};
+use crate::sinks::Sink;
 use crate::sources::{
     self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
 };
@@ -161,22 +163,8 @@ impl Dataset {
 
     /// The same rows, where `defaults` hold for functions that say nothing else of rows that they fail for.
     pub fn with_failures(&self, defaults: &FailurePolicy) -> Result<Self, PlanError> {
-        let with_defaults = |node: LogicalPlan| {
-            let LogicalPlan::Extension(extension) = &node else {
-                return Ok(Transformed::no(node));
-            };
-            let Some(map) = extension.node.as_any().downcast_ref::<MapNode>() else {
-                return Ok(Transformed::no(node));
-            };
-            let spec = MapSpec {
-                failures: map.spec.failures.or(defaults),
-                ..MapSpec::clone(&map.spec)
-            };
-            let map = MapNode::try_new(Arc::new(spec), map.input().clone())?;
-            Ok(Transformed::yes(Self::extend(map).plan))
-        };
-        let plan = self.plan.clone().transform_up(with_defaults);
-        plan.map(|plan| Self::from_plan(plan.data))
+        with_failures(self.plan.clone(), defaults)
+            .map(Self::from_plan)
             .map_err(PlanError::planner)
     }
 
@@ -326,10 +314,11 @@ impl Dataset {
 
     /// The plan as it was written, after the planner's rules, and cut into stages, as text.
     pub fn explain(&self) -> Result<String, PlanError> {
-        let job = crate::graph::plan_job(self, &crate::sinks::Sink::Consumer)?;
+        let job = plan_job(self, &Sink::Consumer)?;
         let stages = job.stages.iter().enumerate();
         let stages: Vec<String> = stages.map(|(index, _)| job.line(index)).collect();
-        let apart = crate::graph::plan_job_apart(self, &crate::sinks::Sink::Consumer)?;
+        let output = JobOutput::new(self.clone(), Sink::Consumer);
+        let apart = plan_job_apart(&output, &FailurePolicy::default())?;
         let together = apart.groupable().map_or_else(String::new, |(count, bytes)| {
             format!(
                 "\nOn one node {count} of {} stages run in one worker, and what is used twice is read twice there, if {} that they \
@@ -396,6 +385,28 @@ impl Dataset {
             available,
         })
     }
+}
+
+/// The same plan, where `defaults` hold for functions that say nothing else of rows that they fail for.
+pub(super) fn with_failures(
+    plan: LogicalPlan,
+    defaults: &FailurePolicy,
+) -> Result<LogicalPlan, DataFusionError> {
+    let with_defaults = |node: LogicalPlan| {
+        let LogicalPlan::Extension(extension) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let Some(map) = extension.node.as_any().downcast_ref::<MapNode>() else {
+            return Ok(Transformed::no(node));
+        };
+        let spec = MapSpec {
+            failures: map.spec.failures.or(defaults),
+            ..MapSpec::clone(&map.spec)
+        };
+        let map = MapNode::try_new(Arc::new(spec), map.input().clone())?;
+        Ok(Transformed::yes(Dataset::extend(map).plan))
+    };
+    plan.transform_up(with_defaults).map(|plan| plan.data)
 }
 
 pub(super) fn check_distinct<'a>(

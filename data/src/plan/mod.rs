@@ -15,6 +15,7 @@ mod nodes;
 pub(crate) mod planner;
 mod ray_text;
 mod relational;
+mod shared;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ pub use nodes::map::{
     CacheSpec, EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
     embedding_field,
 };
+pub(crate) use nodes::part::PartNode;
 pub(crate) use nodes::relation::columns_of;
 pub use nodes::relation::{Grouping, Hint, Joining, Relation, RelationNode};
+pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};
 pub(crate) use windows::window_function;

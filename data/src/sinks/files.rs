@@ -308,7 +308,7 @@ mod tests {
         let begun = output(folder.path(), SaveMode::Append).begin();
         let begun = begun.expect("begins").expect("is a folder");
         let schema = crate::testing::schema();
-        begun.close(Ok(()), Some(&schema)).expect("commits");
+        begun.close(Ok(()), Some(schema)).expect("commits");
         assert_eq!(visible(folder.path()), ["job_000000.ids"]);
     }
 }

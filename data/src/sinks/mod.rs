@@ -129,6 +129,16 @@ impl Sink {
         self.kind().step()
     }
 
+    /// The folder that files are written into, as users know it.
+    pub(crate) fn place(&self) -> Option<&str> {
+        match self {
+            Self::Consumer | Self::Count => None,
+            Self::Parquet(output) => Some(&output.folder),
+            Self::Files(output) => Some(&output.folder),
+            Self::Far(output) => Some(&output.target),
+        }
+    }
+
     /// How workers write; `None`: rows leave the last stage as blocks.
     pub(crate) fn settings(&self) -> Option<Registered> {
         self.kind().settings()

@@ -248,7 +248,7 @@ fn wrong_numbers_of_rows_are_failures_of_their_rows() {
     let execution = Execution::start(&dataset, &Sink::Consumer, pool, &options).expect("starts");
     assert!(execution.collect().expect("goes on").is_empty());
     let letters: Vec<RecordBatch> = execution
-        .dead_letters()
+        .dead_letters(0)
         .iter()
         .flat_map(|block| {
             let stream = block
@@ -349,7 +349,7 @@ fn job_over_its_limit_ends_with_what_failed_until_then() {
     let failure = execution.collect().expect_err("too many");
     let text = "3 rows have failed of the 256 that came so far, more than max_errors=2";
     assert!(failure.message.contains(text), "{failure}");
-    let letters = execution.dead_letters();
+    let letters = execution.dead_letters(0);
     assert_eq!(letters.iter().map(|block| block.rows).sum::<u64>(), 3);
 }
 

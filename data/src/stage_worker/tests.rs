@@ -311,7 +311,7 @@ fn written_files_hold_all_rows_and_nothing_is_left_unfinished() {
     let execution =
         Execution::start(&dataset, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait().expect("runs");
-    assert_eq!(execution.stats().rows_sunk(), 4000);
+    assert_eq!(execution.stats().rows_sunk(0), 4000);
     assert_eq!(whole(&run(&read(target.path())).0), rows(0, 4000));
     let files: Vec<String> = std::fs::read_dir(target.path())
         .expect("lists")
@@ -359,7 +359,7 @@ fn counting_reads_no_columns() {
     let execution = Execution::start(&dataset, &Sink::Count, pool, &ExecutionOptions::default())
         .expect("starts");
     execution.wait().expect("runs");
-    assert_eq!(execution.stats().rows_sunk(), 1);
+    assert_eq!(execution.stats().rows_sunk(0), 1);
     assert!(
         execution.stats().bytes_read < ALL_BYTES / 5,
         "{}",

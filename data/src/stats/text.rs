@@ -29,13 +29,20 @@ impl ExecutionStats {
 }
 
 impl StageStats {
+    /// Where its rows are written, if there are several places.
+    fn place_text(&self) -> String {
+        let place = self.place.as_deref();
+        place.map_or_else(String::new, |place| format!(" into {place}"))
+    }
+
     fn write(&self, index: usize, text: &mut String) {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "Stage {index} {}{}: {} inputs, {} blocks ({})",
+            "Stage {index} {}{}{}: {} inputs, {} blocks ({})",
             self.name,
             givers_text(&self.givers),
+            self.place_text(),
             self.inputs.0,
             self.blocks,
             bytes_text(self.block_bytes)

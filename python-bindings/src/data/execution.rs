@@ -99,15 +99,22 @@ impl PyExecution {
         matches!(next, Next::End(_))
     }
 
-    /// The columns of what came out so far as a `pyarrow.Schema`, None if nothing did, not even a batch without rows.
-    fn seen_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let schema = self.0.seen_schema();
+    /// The columns of what came to an output so far as a `pyarrow.Schema`, None if nothing did, not even a batch without rows.
+    #[pyo3(signature = (output=0))]
+    fn seen_schema<'py>(
+        &self,
+        py: Python<'py>,
+        output: usize,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let schema = self.0.seen_schema(output);
         schema.map(|schema| schema_to_py(py, &schema)).transpose()
     }
 
-    /// Rows that functions failed for and that were put aside: the step, the columns, and the part of the store that they are.
-    fn dead_letters<'py>(&self, py: Python<'py>) -> PyResult<Vec<PyLetters<'py>>> {
-        let letters = self.0.dead_letters().into_iter();
+    /// Rows that functions failed for on the way to an output and that were put aside: the step, the columns, and the part of the
+    /// store that they are.
+    #[pyo3(signature = (output=0))]
+    fn dead_letters<'py>(&self, py: Python<'py>, output: usize) -> PyResult<Vec<PyLetters<'py>>> {
+        let letters = self.0.dead_letters(output).into_iter();
         let letters = letters.map(|block| {
             let reference = block.handle.get::<ObjectRef>().cloned();
             let reference = reference
@@ -133,8 +140,12 @@ impl PyExecution {
     }
 
     /// The same of an execution in this process, whose blocks are in no object store: the step, the columns, the record batches.
-    fn read_dead_letters<'py>(&self, py: Python<'py>) -> PyResult<Vec<ReadLetters<'py>>> {
-        let letters = self.0.dead_letters().into_iter();
+    fn read_dead_letters<'py>(
+        &self,
+        py: Python<'py>,
+        output: usize,
+    ) -> PyResult<Vec<ReadLetters<'py>>> {
+        let letters = self.0.dead_letters(output).into_iter();
         let letters = letters.map(|block| {
             let batches = detached(py, || self.0.read_letters(&block))
                 .map_err(|failure| to_py_err(py, &failure))?;
@@ -156,9 +167,15 @@ impl PyExecution {
         self.0.cancel();
     }
 
-    /// Rows that the sink took.
-    fn rows_sunk(&self) -> u64 {
-        self.0.stats().rows_sunk()
+    /// Rows that the sink of an output took.
+    #[pyo3(signature = (output=0))]
+    fn rows_sunk(&self, output: usize) -> u64 {
+        self.0.stats().rows_sunk(output)
+    }
+
+    /// If it failed: the outputs that this happened on the way to, as far as that is known.
+    fn failed_outputs(&self) -> Vec<usize> {
+        self.0.stats().failed_outputs
     }
 
     /// The stages that wait for their first worker.
@@ -317,6 +334,8 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
         operators.push(entry);
     }
     dict.set_item("name", &stage.name)?;
+    dict.set_item("givers", &stage.givers)?;
+    dict.set_item("place", stage.place.as_deref())?;
     dict.set_item("operators", operators)?;
     dict.set_item("blocks", stage.blocks)?;
     dict.set_item("block_bytes", stage.block_bytes)?;

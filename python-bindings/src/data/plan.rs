@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::{RuntimePool, StagePool};
-use aktis_data::graph::plan_job;
+use aktis_data::graph::{JobOutput, explain_outputs, plan_job};
 use aktis_data::plan::{Batching, Dataset, Expectation, Expression, MapSpec, MostViolations};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
@@ -400,7 +400,7 @@ impl PyPlan {
     /// How many rows come out, None if only a run can tell.
     fn known_rows(&self) -> PyResult<Option<u64>> {
         let job = plan_job(&self.dataset, &Sink::Consumer);
-        job.map(|job| job.known_rows)
+        job.map(|job| job.outputs[0].known_rows)
             .map_err(|error| plan_error(&error))
     }
 
@@ -423,6 +423,13 @@ impl PyPlan {
 
     fn explain(&self) -> PyResult<String> {
         self.dataset.explain().map_err(|error| plan_error(&error))
+    }
+
+    /// The same of plans that run as one job, each into a sink.
+    #[staticmethod]
+    fn explain_together(outputs: Vec<Output<'_>>) -> PyResult<String> {
+        let explained = explain_outputs(&read_outputs(outputs)?);
+        explained.map_err(|error| plan_error(&error))
     }
 
     /// The same of a run of it, with what was measured.
@@ -491,34 +498,31 @@ impl PyPlan {
         ))
     }
 
-    /// Runs the plan in this process's session; or in threads of this process, which have these resources and begin with a call of
-    /// this function.
-    #[pyo3(signature = (*, sink, keep_order, budget_bytes, block_bytes, max_deaths, failures, letters_folder, in_process=None))]
+    /// Runs plans as one job in this process's session, each into a sink; or in threads of this process, which have these resources
+    /// and begin with a call of this function.
+    #[staticmethod]
+    #[pyo3(signature = (outputs, *, keep_order, budget_bytes, block_bytes, max_deaths, failures, in_process=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keywords of one call in `_running.py`"
     )]
     fn execute(
-        &self,
         py: Python<'_>,
-        sink: Option<&Bound<'_, PyDict>>,
+        outputs: Vec<Output<'_>>,
         keep_order: bool,
         budget_bytes: Option<u64>,
         block_bytes: Option<u64>,
         max_deaths: u32,
         failures: Option<FailureOptions>,
-        letters_folder: Option<(String, String)>,
         in_process: Option<(HashMap<String, f64>, Py<PyAny>)>,
     ) -> PyResult<PyExecution> {
-        let sink = sink.map_or(Ok(Sink::Consumer), read_sink)?;
+        let outputs = read_outputs(outputs)?;
         let options = ExecutionOptions {
             keep_order,
             budget_bytes,
             block_bytes,
-            parts: self.parts,
             max_deaths,
             failures: FailureOptions::policy(failures.as_ref())?,
-            letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),
         };
         let pool: Box<dyn StagePool> = match in_process {
             Some((resources, begin)) => Box::new(threads(&resources, begin)),
@@ -528,13 +532,30 @@ impl PyPlan {
                 Box::new(RuntimePool::new(current_runtime()?).with_python_modules(modules))
             }
         };
-        let started = detached(py, || {
-            Execution::start(&self.dataset, &sink, pool, &options)
-        });
+        let started = detached(py, || Execution::start_all(&outputs, pool, &options));
         started
             .map(PyExecution::new)
             .map_err(|error| execute_error(py, &error))
     }
+}
+
+/// A plan, its sink, None if its rows are given out, and the folder for rows that are put aside, with what names begin with there.
+type Output<'py> = (
+    PyRef<'py, PyPlan>,
+    Option<Bound<'py, PyDict>>,
+    Option<(String, String)>,
+);
+
+fn read_outputs(outputs: Vec<Output<'_>>) -> PyResult<Vec<JobOutput>> {
+    let read = |(plan, sink, letters_folder): Output<'_>| {
+        Ok(JobOutput {
+            dataset: plan.dataset.clone(),
+            sink: sink.as_ref().map_or(Ok(Sink::Consumer), read_sink)?,
+            parts: plan.parts,
+            letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),
+        })
+    };
+    outputs.into_iter().map(read).collect()
 }
 
 fn current_runtime() -> PyResult<Runtime> {

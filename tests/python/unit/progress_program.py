@@ -36,7 +36,9 @@ class Run:
         rows = round(share * 1_000_000)
         operators = [{"name": "Read", "rows_in": 0, "rows_out": rows}, {"name": "f", "rows_in": rows, "rows_out": rows}]
         stage = {"inputs": 0, "known_inputs": 0, "workers": 12, "starting": 0, "is_done": False, "operators": operators}
-        stages = [{**stage, "name": name} for name in self.names]
+        stages = [
+            {**stage, "name": name, "givers": [index - 1] if index else []} for index, name in enumerate(self.names)
+        ]
         return {"source_rows": 1_000_000, "elapsed_s": 12.3, "stages": stages}
 
     def expectations(self):

@@ -151,7 +151,8 @@ def stats(*stages, source_rows=1000):
     for took, gave, *more in stages:
         operators = [{"rows_out": took}, {"rows_out": gave}]
         stage = {"name": "s", "inputs": 0, "known_inputs": 0, "workers": 1, "starting": 0, "is_done": False}
-        described.append({**stage, "operators": operators, **(more[0] if more else {})})
+        givers = [len(described) - 1] if described else []
+        described.append({**stage, "givers": givers, "operators": operators, **(more[0] if more else {})})
     return {"source_rows": source_rows, "stages": described}
 
 
@@ -194,6 +195,14 @@ def test_a_later_stage_is_as_far_as_its_share_of_the_stage_before():
     first, second = tracker.read(stats((500, 1000), (250, 250)))
     assert (first.share, second.share) == (0.5, 0.125)
     assert (first.remaining_s, second.remaining_s) == (pytest.approx(10), pytest.approx(70))
+
+
+def test_branches_are_as_far_as_their_shares_of_the_stage_before_the_branch():
+    tracker = Tracker(Clock())
+    _, fast, slow, both = tracker.read(
+        stats((500, 1000), (1000, 10, {"givers": [0]}), (250, 250, {"givers": [0]}), (130, 0, {"givers": [1, 2]}))
+    )
+    assert (fast.share, slow.share, both.share) == (0.5, 0.125, 0.0625)
 
 
 def test_a_source_that_leaves_rows_out_is_as_far_as_its_parts():

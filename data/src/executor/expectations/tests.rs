@@ -3,7 +3,7 @@
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::graph::{RangeKey, plan_job};
+use crate::graph::{JobOutput, RangeKey, plan_job};
 use crate::plan::{Dataset, Expression, MapSpec, MostViolations};
 use crate::sinks::Sink;
 use crate::testing::{ids, test_map};
@@ -147,12 +147,13 @@ fn rows_that_a_function_may_multiply_have_no_bound() {
 }
 
 fn run(dataset: &Dataset) -> (Result<Vec<i64>, TaskFailure>, Vec<ExpectationStats>) {
-    let options = ExecutionOptions {
+    let output = JobOutput {
         parts: Some(8),
-        ..ExecutionOptions::default()
+        ..JobOutput::new(dataset.clone(), Sink::Consumer)
     };
+    let options = ExecutionOptions::default();
     let pool = Box::new(InProcessPool::of_cpus(2));
-    let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
+    let execution = Execution::start_all(&[output], pool, &options).expect("starts");
     let rows = execution.collect().map(|batches| ids(&batches));
     let stats = execution.stats();
     let operators = stats.stages.iter().flat_map(|stage| &stage.operators);

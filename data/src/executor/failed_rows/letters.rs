@@ -20,6 +20,8 @@ const BLOCK_BYTES: u64 = 4 << 20;
 /// Letters of one step.
 #[derive(Debug, Clone)]
 pub struct LetterBlock {
+    /// The stage of the step.
+    pub stage: usize,
     /// The step.
     pub operator: String,
     /// Their columns.
@@ -54,14 +56,15 @@ impl DeadLetters {
         pool: &dyn StagePool,
     ) -> Result<(), TaskFailure> {
         for new in letters {
-            let waiting = self.waiting.entry((new.stage, new.step)).or_default();
+            let stage = new.stage;
+            let waiting = self.waiting.entry((stage, new.step)).or_default();
             waiting.operator = new.operator;
             let batches = decode(new.stream)?;
             waiting.bytes += batches.iter().map(data_bytes).sum::<u64>();
             waiting.batches.extend(batches);
             if waiting.bytes >= BLOCK_BYTES {
                 let waiting = std::mem::take(waiting);
-                self.blocks.extend(waiting.put(pool)?);
+                self.blocks.extend(waiting.put(stage, pool)?);
             }
         }
         Ok(())
@@ -69,8 +72,8 @@ impl DeadLetters {
 
     /// No more come.
     pub(crate) fn flush(&mut self, pool: &dyn StagePool) -> Result<(), TaskFailure> {
-        for waiting in std::mem::take(&mut self.waiting).into_values() {
-            self.blocks.extend(waiting.put(pool)?);
+        for ((stage, _), waiting) in std::mem::take(&mut self.waiting) {
+            self.blocks.extend(waiting.put(stage, pool)?);
         }
         Ok(())
     }
@@ -83,13 +86,14 @@ impl DeadLetters {
 
 impl LettersOfStep {
     /// Puts the letters into the object store, as few blocks as their columns allow.
-    fn put(self, pool: &dyn StagePool) -> Result<Vec<LetterBlock>, TaskFailure> {
+    fn put(self, stage: usize, pool: &dyn StagePool) -> Result<Vec<LetterBlock>, TaskFailure> {
         let mut blocks = Vec::new();
         for batch in together(self.batches)? {
             let source = SourceBlock::local(batch);
             let handle = pool.put(&source)?;
             let batch = source.batch().expect("it was made of one");
             blocks.push(LetterBlock {
+                stage,
                 operator: self.operator.clone(),
                 schema: batch.schema(),
                 handle,

@@ -50,10 +50,20 @@ pub(super) fn file_is_safe(path: &Path) {
 }
 
 pub(super) fn names_are_safe(folder: &Path) {
-    with_watched(folder, |watched, _| {
-        watched
-            .names
-            .retain(|path, _| path.parent() != Some(folder));
+    with_watched(folder, |watched, root| {
+        let here = |path: &PathBuf| path.parent() == Some(folder);
+        let known = std::mem::take(&mut watched.names);
+        let (gone, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            known.into_iter().partition(|(path, _)| here(path));
+        watched.names = others;
+        let mut there = BTreeMap::new();
+        find(root, &mut there).expect("lists");
+        // What was renamed into another folder is there.
+        let moved = gone.values().filter_map(|inode| {
+            let now = there.get(inode).filter(|now| !here(now))?;
+            Some((now.clone(), *inode))
+        });
+        watched.names.extend(moved);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if let Ok(described) = entry.metadata() {
                 // A rename takes it from where it was.

@@ -13,34 +13,89 @@ use bytes::Bytes;
 
 use super::{BEGUN, FINISHED, FolderOutput, OLD_FOLDER, UNFINISHED, from_target, no_book};
 use crate::ledger::SaveMode;
-use crate::ledger::record::{Committing, Entry, Finished, LEDGERS, Rename};
-use crate::ledger::{book, durable};
+use crate::ledger::record::{Committing, Entry, Finished, LEDGERS, Member, Rename};
+use crate::ledger::{book, durable, together};
 use crate::os_error;
 
 impl FolderOutput {
-    /// Makes all files visible, or fails somewhere on the way. `synced`: those that are on the disk already.
-    pub(super) fn commit(&mut self, synced: &HashSet<String>) -> Result<(), TaskFailure> {
-        let operation = self.format.operation().to_owned();
-        let target = self.target.display().to_string();
-        let failed = |error: &io::Error| {
-            let what = format!("{operation}: make the files of {target} visible");
-            os_error::failure(&what, error, ErrorCode::InvalidArgument)
-        };
-        self.sync_made(synced).map_err(|error| failed(&error))?;
-        if self.identity.is_some() {
-            self.write_done().map_err(|error| failed(&error))?;
-        }
+    /// Brings what was made to the disk, and gives it the names that it will have. `synced`: those that are there already.
+    pub(in crate::ledger) fn make_ready(
+        &mut self,
+        synced: &HashSet<String>,
+    ) -> Result<(), TaskFailure> {
+        let ready = self.sync_made(synced).and_then(|()| match self.identity {
+            Some(_) => self.write_done(),
+            None => Ok(()),
+        });
+        ready.map_err(|error| self.not_visible(&error))?;
         if let Some(names) = &self.names {
-            names.apply(&operation, &mut self.files)?;
+            names.apply(self.format.operation(), &mut self.files)?;
         }
         self.files.append(&mut self.letters);
-        self.rename_all().map_err(|error| failed(&error))
+        Ok(())
     }
 
-    /// The ledger's last word decides: what was done before is undone unless that is said (`SINK-1`).
-    fn rename_all(&mut self) -> io::Result<()> {
+    /// Makes all files visible. They count when [`decide`](Self::decide) says so, here or where another output of the job lies.
+    pub(in crate::ledger) fn show(
+        &mut self,
+        decided_by: Option<Member>,
+        decides_for: Vec<Member>,
+    ) -> Result<(), TaskFailure> {
+        let shown = self.names_that_change().and_then(|committing| {
+            self.rename_all(Committing {
+                decided_by,
+                decides_for,
+                ..committing
+            })
+        });
+        shown.map_err(|error| self.not_visible(&error))
+    }
+
+    /// The ledger's last word: what was done before is undone unless that is said (`SINK-1`).
+    pub(in crate::ledger) fn decide(&mut self) -> Result<(), TaskFailure> {
+        let decided = self.write_finished();
+        decided.map_err(|error| self.not_visible(&error))
+    }
+
+    fn write_finished(&mut self) -> io::Result<()> {
+        let book = self.book.as_mut().ok_or_else(no_book)?;
+        book.write(Entry::Finished(Finished {}))?;
+        book.sync(&self.target, &self.prefix)
+    }
+
+    /// Removes the job's folder and its ledger: all is done.
+    pub(in crate::ledger) fn tidy(&mut self) -> Result<(), TaskFailure> {
+        let tidied = self.remove_own();
+        tidied.map_err(|error| self.not_visible(&error))
+    }
+
+    fn remove_own(&mut self) -> io::Result<()> {
+        let finished = self.target.join(format!("{FINISHED}{}", self.prefix));
+        fs::rename(self.job_folder(), &finished)?;
+        if let Err(error) = fs::remove_dir_all(&finished) {
+            tracing::warn!(%error, folder = %finished.display(), "what was replaced is still there, hidden");
+        }
+        book::remove(&self.target, &self.prefix)
+    }
+
+    /// What the other output of the job is known by here.
+    pub(in crate::ledger) fn member(&self, other: &Self) -> Result<Member, TaskFailure> {
+        let way = together::way(&self.target, &other.target);
+        let way = way.map_err(|error| self.not_visible(&error))?;
+        Ok(Member {
+            folder: way.display().to_string(),
+            prefix: other.prefix.clone(),
+        })
+    }
+
+    fn not_visible(&self, error: &io::Error) -> TaskFailure {
+        let (operation, target) = (self.format.operation(), self.target.display());
+        let what = format!("{operation}: make the files of {target} visible");
+        os_error::failure(&what, error, ErrorCode::InvalidArgument)
+    }
+
+    fn rename_all(&mut self, committing: Committing) -> io::Result<()> {
         let job = self.job_folder();
-        let committing = self.names_that_change()?;
         let book = self.book.as_mut().ok_or_else(no_book)?;
         book.write(Entry::Committing(committing.clone()))?;
         book.sync(&self.target, &self.prefix)?;
@@ -65,16 +120,7 @@ impl FolderOutput {
             fs::rename(self.target.join(&rename.unfinished), path)?;
         }
         let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-        durable::sync_together(&[], &folders)?;
-        let book = self.book.as_mut().ok_or_else(no_book)?;
-        book.write(Entry::Finished(Finished {}))?;
-        book.sync(&self.target, &self.prefix)?;
-        let finished = self.target.join(format!("{FINISHED}{}", self.prefix));
-        fs::rename(&job, &finished)?;
-        if let Err(error) = fs::remove_dir_all(&finished) {
-            tracing::warn!(%error, folder = %finished.display(), "what was replaced is still there, hidden");
-        }
-        book::remove(&self.target, &self.prefix)
+        durable::sync_together(&[], &folders)
     }
 
     fn names_that_change(&self) -> io::Result<Committing> {
@@ -98,7 +144,11 @@ impl FolderOutput {
                 path: from_target(&self.target, &file.path),
             });
         }
-        Ok(Committing { replaced, renames })
+        Ok(Committing {
+            replaced,
+            renames,
+            ..Committing::default()
+        })
     }
 }
 

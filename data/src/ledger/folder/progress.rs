@@ -138,7 +138,7 @@ impl FolderOutput {
     }
 
     /// The files that are on the disk already.
-    pub(super) fn end_keeper(&mut self) -> HashSet<String> {
+    pub(in crate::ledger) fn end_keeper(&mut self) -> HashSet<String> {
         let Some(keeper) = self.keeper.take() else {
             return HashSet::new();
         };
@@ -153,7 +153,7 @@ impl FolderOutput {
     }
 
     /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
-    pub(super) fn leave(&mut self, synced: &HashSet<String>) {
+    pub(in crate::ledger) fn leave(&mut self, synced: &HashSet<String>) {
         let has_progress = self.identity.is_some()
             && (self.done.count() > 0 || !self.parts.is_empty() || self.has_journals());
         if !has_progress {

@@ -187,7 +187,7 @@ fn function_after_a_query_has_its_own_stage_and_files_are_written_by_several_wor
         Execution::start(&joined, &sink, pool, &ExecutionOptions::default()).expect("starts");
     execution.wait().expect("runs");
     let stats = execution.stats();
-    assert_eq!((stats.rows_sunk(), stats.stages.len()), (250, 2));
+    assert_eq!((stats.rows_sunk(0), stats.stages.len()), (250, 2));
     assert_eq!(stats.stages[1].name, "Write");
 }
 

@@ -7,6 +7,7 @@ use crate::sources;
 use super::expect::ExpectNode;
 use super::late::LateNode;
 use super::map::MapNode;
+use super::part::PartNode;
 use super::relation::RelationNode;
 
 /// Whether `plan` may have columns that its schema does not know.
@@ -23,7 +24,7 @@ pub(crate) fn is_open(plan: &LogicalPlan) -> bool {
             } else if let Some(expect) = node.downcast_ref::<ExpectNode>() {
                 is_open(expect.input())
             } else {
-                false
+                node.is::<PartNode>()
             }
         }
         LogicalPlan::TableScan(scan) => {

@@ -8,6 +8,7 @@ use aktis_worker::TaskFailure;
 use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
+use crate::graph::JobOutput;
 use crate::plan::Dataset;
 use crate::sinks::Sink;
 use crate::storage::{DataFile, PathColumns, StoreSpec};
@@ -31,13 +32,16 @@ fn far(folder: &Path, names: &[&str]) -> Dataset {
 }
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
-    let options = ExecutionOptions {
+    let output = JobOutput {
         parts: Some(2),
+        ..JobOutput::new(dataset.clone(), Sink::Consumer)
+    };
+    let options = ExecutionOptions {
         keep_order: true,
         ..ExecutionOptions::default()
     };
     let pool = Box::new(InProcessPool::of_cpus(1));
-    let execution = Execution::start(dataset, &Sink::Consumer, pool, &options).expect("starts");
+    let execution = Execution::start_all(&[output], pool, &options).expect("starts");
     execution.collect().map(|batches| ids(&batches))
 }
 

@@ -47,6 +47,7 @@ from ._save_mode import SaveMode
 from ._schema import Schema
 from ._sql import sql
 from ._summary import DatasetSummary
+from ._together import run_together
 from .dataset import Dataset, MaterializedDataset
 from .datasource import Datasink, Datasource, ReadTask
 from .iterator import DataIterator
@@ -109,6 +110,7 @@ __all__ = [
     "read_tfrecords",
     "read_videos",
     "read_webdataset",
+    "run_together",
     "sql",
 ]
 

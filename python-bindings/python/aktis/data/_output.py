@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import _dead_letters, _folders, _identities, _running
+from . import _dead_letters, _folders, _identities, _running, _together
 from ._context import DataContext
 from ._formats.naming import Style, namer
 from ._save_mode import mode_in_words
@@ -38,8 +39,29 @@ class Output:
         self._dead_letters = dead_letters
 
     def write(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any = None) -> None:
-        """Runs the plan into the sink. ``keep`` is given the execution as soon as there is one; ``written_as``: what of the sink's
-        settings only Python understands."""
+        """Runs the plan into the sink, or with others at the end of a block that it is in (:func:`aktis.data.run_together`).
+
+        Args:
+            keep: is given the execution as soon as there is one.
+            written_as: what of the sink's settings only Python understands.
+        """
+        together = _together.current()
+        with contextlib.ExitStack() as places:
+            write = self._prepared(plan, sink, keep, written_as, together, together.places if together else places)
+            if write is None:
+                return
+            if together is not None:
+                together.add(write)
+                return
+            with write.as_meant():
+                execution = _running.start_all([write.output], ordered=False)
+                keep(execution)
+                _running.run(execution)
+
+    def _prepared(
+        self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any, together: _together.Together | None,
+        places: contextlib.ExitStack,
+    ) -> _together.Write | None:  # fmt: skip
         sink = {
             **sink,
             "folder": "",
@@ -53,9 +75,13 @@ class Output:
             raise TypeError(f"{self._function}() takes the path of a folder, not {type(self._path).__name__}")
         far = far_folder(self._function, self._path, self._filesystem)
         if far is not None:
-            self._write_far(plan, sink, keep, far)
-            return
-        traits, why = _identities.identity_of(plan, sink, written_as) if self._resume is not False else (None, "")
+            return self._far(plan, sink, keep, far, places)
+        if together is not None:
+            traits, why = None, "it runs together with others"
+        elif self._resume is False:
+            traits, why = None, ""
+        else:
+            traits, why = _identities.identity_of(plan, sink, written_as)
         self._say_why_not(why)
         found = _folders.prepared(
             plan,
@@ -67,27 +93,33 @@ class Output:
             resume=self._resume,
         )
         if found is None:
-            return
+            return None
         prefix = found.takes_up or uuid.uuid4().hex[:12]
         adds_files = found.mode != "overwrite"
         sink |= {
             "folder": found.path, "prefix": prefix, "mode": found.mode, "identity": traits, "takes_up": found.takes_up is not None,
             "names": namer(self._function, self._provider, prefix, self._style, adds_files=adds_files),
         }  # fmt: skip
-        try:
-            letters = _folders.for_letters(plan, self._function, self._dead_letters)
-            execution = _running.start(plan, ordered=False, sink=sink, letters_folder=letters)
-            keep(execution)
-            _running.run(execution)
-        except BaseException as error:
-            if traits is not None and os.path.exists(os.path.join(found.path, "_aktis", f"{prefix}.ledger")):
-                error.add_note(
-                    f"{self._function}(): what is done so far is kept, hidden in {found.path}: the same job goes on with it, and "
-                    "resume=False begins anew"
-                )
-            raise
+        letters = _folders.for_letters(plan, self._function, self._dead_letters)
 
-    def _write_far(self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], far: Far) -> None:
+        @contextlib.contextmanager
+        def as_meant() -> Iterator[None]:
+            try:
+                yield
+            except BaseException as error:
+                if traits is not None and os.path.exists(os.path.join(found.path, "_aktis", f"{prefix}.ledger")):
+                    error.add_note(
+                        f"{self._function}(): what is done so far is kept, hidden in {found.path}: the same job goes on with it, and "
+                        "resume=False begins anew"
+                    )
+                raise
+
+        path, place = os.fspath(self._path), _together.place_of(found.path)
+        return _together.Write(self._function, path, place, plan, sink, letters, keep, as_meant)
+
+    def _far(
+        self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], far: Far, places: contextlib.ExitStack
+    ) -> _together.Write | None:
         """Into a folder of a store."""
         self._say_why_not("its folder is not local")
         if self._dead_letters is not None:
@@ -99,24 +131,27 @@ class Output:
         if not self._try_create_dir and not far.there:
             raise FileNotFoundError(f"{self._function}({far.name!r}, try_create_dir=False): there is no such folder")
         if not is_wanted(self._function, far, wanted):
-            return
+            return None
         warn_of(self._function, far, is_said=self._mode is not _folders.APPEND)
-        with workplace() as folder:
-            prefix, replaces, store = uuid.uuid4().hex[:12], wanted == "overwrite", far.store
-            names = namer(self._function, self._provider, prefix, self._style, adds_files=not replaces)
-            if names is not None:
-                store = NamingStore(store, self._function, prefix, names)
-            place = (store.dumped(self._function), far.name, replaces, True)
-            sink |= {"folder": folder, "prefix": prefix, "far": place}
-            execution = _running.start(plan, ordered=False, sink=sink)
-            keep(execution)
+        folder = places.enter_context(workplace())
+        prefix, replaces, store = uuid.uuid4().hex[:12], wanted == "overwrite", far.store
+        names = namer(self._function, self._provider, prefix, self._style, adds_files=not replaces)
+        if names is not None:
+            store = NamingStore(store, self._function, prefix, names)
+        place = (store.dumped(self._function), far.name, replaces, True)
+        sink |= {"folder": folder, "prefix": prefix, "far": place}
+
+        @contextlib.contextmanager
+        def as_meant() -> Iterator[None]:
             try:
-                _running.run(execution)
+                yield
             except OSError as error:
                 if names is not None and error.errno == errno.EINVAL:
                     # What a provider of names got wrong is no matter of the store's.
                     raise ValueError(error.strerror) from None
                 raise
+
+        return _together.Write(self._function, os.fspath(self._path), far.name, plan, sink, None, keep, as_meant)
 
     def _say_why_not(self, why: str) -> None:
         if not why:

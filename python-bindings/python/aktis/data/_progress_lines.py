@@ -64,20 +64,23 @@ class Tracker:
         """The stages in order, from :meth:`aktis.data.Dataset.get_stats_summary`."""
         now = self._clock()
         self._windows += [_Window() for _ in stats["stages"][len(self._windows) :]]
-        share: float | None = None
-        rows_before = 0
+        shares: list[float | None] = []
+        given: list[int] = []
         result = []
-        for index, (stage, window) in enumerate(zip(stats["stages"], self._windows, strict=True)):
+        for stage, window in zip(stats["stages"], self._windows, strict=True):
             operators = stage["operators"]
             rows = operators[0]["rows_out"] if operators else 0
             is_done = stage["is_done"]
+            givers = stage["givers"]
+            share: float | None
             if is_done:
                 share = 1.0
-            elif index == 0:
+            elif not givers:
                 share = _share_of_source(rows, stats, stage)
-            elif share is not None:
-                # It can be as far as the stage before, times what it has taken of that one's rows.
-                share = share * min(rows / rows_before, 1.0) if rows_before else 0.0
+            else:
+                share = _share_of_given(
+                    rows, [shares[giver] for giver in givers], sum(given[giver] for giver in givers)
+                )
             workers = stage["workers"]
             is_starting = workers > 0 and workers == stage["starting"] and not rows
             window.add(now, rows, share, is_idle=is_starting)
@@ -95,8 +98,17 @@ class Tracker:
                     is_done=is_done,
                 )
             )
-            rows_before = operators[-1]["rows_out"] if operators else 0
+            shares.append(share)
+            given.append(operators[-1]["rows_out"] if operators else 0)
         return result
+
+
+def _share_of_given(rows: int, shares: Sequence[float | None], given: int) -> float | None:
+    """It can be as far as the stages that give its rows, times what it has taken of these."""
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares):
+        return None
+    return min(known) * min(rows / given, 1.0) if given else 0.0
 
 
 def _share_of_source(rows: int, stats: Mapping[str, Any], stage: Mapping[str, Any]) -> float | None:

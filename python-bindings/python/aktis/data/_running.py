@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Self
 
 from aktis._session import session
@@ -28,32 +28,41 @@ _DEADLINES: weakref.WeakKeyDictionary[Any, tuple[float, float]] = weakref.WeakKe
 _HELD: weakref.WeakKeyDictionary[Any, _rate_limits.Held] = weakref.WeakKeyDictionary()
 
 
-def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None, letters_folder: str | None = None) -> Any:
-    """Starts a plan; returns the native execution. What the plan begins with is run before.
+#: A plan, its sink (``None``: its rows are given out), and where rows go that functions fail for, if not beside the output.
+Output = tuple[Any, dict[str, Any] | None, str | None]
 
-    Args:
-        letters_folder: where rows go that functions fail for, if not beside the output.
-    """
+
+def start(plan: Any, *, ordered: bool, sink: dict[str, Any] | None = None) -> Any:
+    """Starts a plan; returns the native execution. What the plan begins with is run before."""
+    return start_all([(plan, sink, None)], ordered=ordered)
+
+
+def start_all(outputs: Sequence[Output], *, ordered: bool) -> Any:
+    """The same of several plans, as one job."""
     _native.ensure_session()
-    plan = _native.settled(plan)
+    settled = [
+        (_native.settled(plan), sink, None if folder is None else (folder, uuid.uuid4().hex[:12]))
+        for plan, sink, folder in outputs
+    ]
     context = DataContext.get_current()
     options = context.execution_options
     order = options.preserve_order if options.preserve_order is not None else ordered
     budget = options.resource_limits.object_store_memory
-    limits = [limit for definition in _identities.definitions(plan) if (limit := definition.limit) is not None]
+    definitions = [definition for plan, *_ in settled for definition in _identities.definitions(plan)]
+    limits = [definition.limit for definition in definitions if definition.limit is not None]
     held = _rate_limits.Held(limits)
     options_of_run = {
-        "sink": sink,
         "keep_order": order,
         "budget_bytes": None if budget is None else int(budget),
         "block_bytes": context.target_max_block_size,
         "max_deaths": context.max_worker_deaths_per_input,
         "failures": _failing.job_wide(context),
-        "letters_folder": None if letters_folder is None else (letters_folder, uuid.uuid4().hex[:12]),
     }
-    local = session.local()
+    execute, local = _native.plan().execute, session.local()
     try:
-        execution = plan.execute(**options_of_run) if local is None else local.execute(plan, options_of_run)
+        execution = (
+            execute(settled, **options_of_run) if local is None else local.execute(execute, settled, options_of_run)
+        )
     except BaseException:
         held.release()
         raise

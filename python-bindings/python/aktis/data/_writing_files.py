@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders, _partition_columns
+from . import _folders, _partition_columns, _together
 from ._keywords import Keywords, Refused
 from ._output import Output
 
@@ -358,6 +358,7 @@ class WritingFiles:
         """
         from .datasource import Datasink, WriteResult, WriteTask
 
+        _together.refuse("write_datasink")
         Keywords("write_datasink", refused=_REFUSED).check({"ray_remote_args": ray_remote_args})
         if not isinstance(datasink, Datasink):
             raise TypeError(
@@ -418,4 +419,5 @@ class WritingFiles:
         """
         from ._formats.write_sql import SQLSink
 
+        _together.refuse("write_sql")
         self.write_datasink(SQLSink(sql, connection_factory), concurrency=concurrency, ray_remote_args=ray_remote_args)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders
+from . import _folders, _together
 from ._keywords import Keywords, Refused
 from ._packages import needs
 
@@ -82,6 +82,7 @@ class WritingTables:
             >>> where = {"type": "sql", "uri": "sqlite:///c.db"}
             >>> aktis.data.range(10).write_iceberg("shop.numbers", catalog_kwargs=where)  # doctest: +SKIP
         """
+        _together.refuse("write_iceberg")
         needs("write_iceberg", "pyiceberg.io.pyarrow", "pyiceberg[pyarrow]")
         from ._tables import committing, iceberg
 
@@ -164,6 +165,7 @@ class WritingTables:
             >>> aktis.data.read_lance(f"{folder}/a.lance").count()  # doctest: +SKIP
             10
         """
+        _together.refuse("write_lance")
         needs("write_lance", "lance", "pylance")
         from ._tables import committing, lance
 
@@ -231,6 +233,7 @@ class WritingTables:
             >>> aktis.data.read_delta(folder).count()  # doctest: +SKIP
             10
         """
+        _together.refuse("write_delta")
         needs("write_delta", "deltalake", "deltalake")
         from ._tables import committing, delta
 

@@ -125,7 +125,8 @@ impl Scenario {
 
     /// Stages that the consumer reads from.
     pub(super) fn ends(&self) -> Vec<usize> {
-        let is_end = |&stage: &usize| self.edges_from(stage).next().is_none();
+        let is_end =
+            |&stage: &usize| self.edges_from(stage).next().is_none() && !self.is_sink(stage);
         (0..self.stages.len()).filter(is_end).collect()
     }
 
@@ -245,7 +246,7 @@ fn edges(stages: &[Shape], to: usize, (exchanges, givers, broadcast): &Inputs) -
 }
 
 /// Graphs of 1 to 8 stages: each has a source, or gets rows of up to two of those before it (or twice of one), forward or by
-/// exchange, and maybe all of one more. Rows become a hundredth to a hundredfold.
+/// exchange, and maybe all of one more. Rows become a hundredth to a hundredfold. Ends are sinks, or read by the consumer.
 pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
     let inputs = (
         any::<bool>(),
@@ -263,7 +264,8 @@ pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
         ),
         1..9,
     );
-    (scenarios(), stages).prop_map(|(scenario, drawn)| {
+    let sinks = prop::collection::btree_set(0usize..8, 0..8);
+    (scenarios(), stages, sinks).prop_map(|(scenario, drawn, sinks)| {
         let rows = scenario.splits[0].clone();
         let (mut shapes, mut all_inputs) = (Vec::new(), Vec::new());
         for (shape, growth, partitions, bundle_bytes, inputs, spread) in drawn {
@@ -279,6 +281,7 @@ pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
         }
         let mut graph = Scenario::chain(rows.clone(), shapes);
         graph.edges.clear();
+        graph.sinks = sinks;
         for (to, inputs) in all_inputs.iter().enumerate().skip(1) {
             let edges = edges(&graph.stages, to, inputs);
             if edges.is_empty() {
@@ -298,6 +301,7 @@ pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
             splits: graph.splits,
             stages: graph.stages,
             edges: graph.edges,
+            sinks: graph.sinks,
             ..scenario
         }
     })

@@ -3,6 +3,7 @@
 mod barriers;
 mod graphs;
 mod nodes;
+mod outputs;
 mod timing;
 mod world;
 
@@ -107,6 +108,13 @@ proptest! {
             expected.sort_unstable();
         }
         prop_assert_eq!(received, expected, "EXE-3, EXE-4");
+        for end in (0..scenario.stages.len()).filter(|&stage| scenario.is_sink(stage)) {
+            let mut expected = world.stage_rows[end].clone();
+            let mut sunk = world.sunk.remove(&end).unwrap_or_default();
+            expected.sort_unstable();
+            sunk.sort_unstable();
+            prop_assert_eq!(sunk, expected, "EXE-3: a sink has every row of its branch once");
+        }
         check_end(&world)?;
     }
 }
@@ -145,7 +153,7 @@ fn one_stage(splits: usize) -> Scenario {
 #[test]
 fn fused_sink_moves_no_block() {
     let mut scenario = one_stage(5);
-    scenario.has_sink = true;
+    scenario.sinks = BTreeSet::from([0]);
     let mut world = World::new(scenario);
     world.run();
     assert_eq!(world.outcome, Some(Ok(())));

@@ -1,6 +1,6 @@
 //! Simulated workers, blocks and a consumer around the executor.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
@@ -59,7 +59,8 @@ pub(super) struct Scenario {
     pub(super) splits: Vec<Vec<usize>>,
     pub(super) stages: Vec<Shape>,
     pub(super) edges: Vec<Edge>,
-    pub(super) has_sink: bool,
+    /// Stages whose rows end in a sink, if they go to no other stage; other ends are read by the consumer.
+    pub(super) sinks: BTreeSet<usize>,
     pub(super) keep_order: bool,
     pub(super) budget_bytes: u64,
     pub(super) deaths: usize,
@@ -84,7 +85,7 @@ impl Scenario {
                 .collect(),
             nodes: vec![100],
             stages,
-            has_sink: false,
+            sinks: BTreeSet::new(),
             keep_order: true,
             budget_bytes: 1000,
             deaths: 0,
@@ -96,7 +97,7 @@ impl Scenario {
 
     /// Whether rows end in the stage.
     pub(super) fn is_sink(&self, stage: usize) -> bool {
-        self.has_sink && self.edges.iter().all(|edge| edge.from != stage)
+        self.sinks.contains(&stage) && self.edges.iter().all(|edge| edge.from != stage)
     }
 }
 
@@ -142,6 +143,10 @@ pub(super) struct World {
     /// The consumer waits for its first block to be made again.
     pub(super) is_consumer_waiting: bool,
     pub(super) received: Vec<u64>,
+    /// What sinks took, by their stages.
+    pub(super) sunk: BTreeMap<usize, Vec<u64>>,
+    /// What they take when their answer arrives.
+    pub(super) sinking: HashMap<WorkerKey, (usize, Vec<u64>)>,
     /// Workers that were started and not ended.
     pub(super) live_workers: BTreeSet<WorkerKey>,
     /// Those of them that have no room yet.
@@ -226,6 +231,8 @@ impl World {
             losses_left: scenario.losses,
             is_consumer_waiting: false,
             received: Vec::new(),
+            sunk: BTreeMap::new(),
+            sinking: HashMap::new(),
             live_workers: BTreeSet::new(),
             roomless: VecDeque::new(),
             nodes: scenario.nodes.clone(),
@@ -288,6 +295,12 @@ impl World {
             self.consume()
         };
         let event = self.maybe_die(event);
+        self.handle(event);
+    }
+
+    /// What happened arrives.
+    pub(super) fn handle(&mut self, event: Event) {
+        self.commit(&event);
         self.executor.check();
         let effects = self.executor.handle(event);
         self.most_used = self.most_used.max(self.executor.used_bytes());
@@ -322,8 +335,7 @@ impl World {
         if self.losses_left == 0 || self.choose(3) > 0 {
             return;
         }
-        let is_block = |block: &BlockKey| block.0 < u64::MAX / 2;
-        let mut blocks: Vec<BlockKey> = self.contents.keys().copied().filter(is_block).collect();
+        let mut blocks: Vec<BlockKey> = self.contents.keys().copied().collect();
         blocks.sort_unstable();
         if !blocks.is_empty() {
             // One, or all that a node had.
@@ -363,6 +375,18 @@ impl World {
             at: Duration::ZERO,
             worker,
             failure: TaskFailure::new(ErrorCode::ActorDied, "killed"),
+        }
+    }
+
+    /// What a sink wrote counts with its answer; a worker that dies instead, or was ended, has written nothing.
+    fn commit(&mut self, event: &Event) {
+        let Event::Pulled(pulled) = event else {
+            return;
+        };
+        if let Some((stage, rows)) = self.sinking.remove(&pulled.worker)
+            && self.live_workers.contains(&pulled.worker)
+        {
+            self.sunk.entry(stage).or_default().extend(rows);
         }
     }
 
@@ -456,7 +480,7 @@ impl World {
         if !self.live_workers.contains(&worker) {
             return;
         }
-        let is_sink = self.scenario.is_sink(self.work[&worker].stage);
+        let stage = self.work[&worker].stage;
         let work = self.work.get_mut(&worker).expect("pulled with an input");
         let mut pulled = Pulled {
             worker,
@@ -466,10 +490,10 @@ impl World {
             rows_in: work.rows.len() as u64,
             busy: Duration::from_millis(work.rows.len() as u64),
         };
-        if is_sink {
-            // The rows are committed with the answer; a worker that dies instead has committed nothing.
-            let rows = std::mem::take(&mut work.rows);
-            self.contents.insert(BlockKey(u64::MAX - worker.0), rows);
+        if self.scenario.is_sink(stage) {
+            let blocks = std::mem::take(&mut work.blocks).into_iter().rev();
+            let rows = blocks.flat_map(|(_, cut)| cut.rows).collect();
+            self.sinking.insert(worker, (stage, rows));
         } else {
             if work.next_number().is_some()
                 && let Some((_, Cut { partition, rows })) = work.blocks.pop()

@@ -172,9 +172,9 @@ class LocalExecution:
         batches: list[Any] = self.native.read(block.native)
         return batches
 
-    def dead_letters(self) -> list[tuple[str, Any, tuple[Any, int, int, int]]]:
+    def dead_letters(self, output: int = 0) -> list[tuple[str, Any, tuple[Any, int, int, int]]]:
         """As the native one's, put where this session keeps its objects."""
-        return [(step, schema, self.stored(batches)) for step, schema, batches in self.native.read_dead_letters()]
+        return [(step, schema, self.stored(batches)) for step, schema, batches in self.native.read_dead_letters(output)]
 
     def stored(self, batches: list[Any]) -> tuple[Any, int, int, int]:
         """Rows as a part of the store."""

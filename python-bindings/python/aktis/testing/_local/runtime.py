@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aktis import _aktis
@@ -194,12 +195,13 @@ class LocalRuntime:
 
     # Datasets.
 
-    def execute(self, plan: Any, options: dict[str, Any]) -> LocalExecution:
-        """Runs a plan in threads of this process."""
+    def execute(self, execute: Callable[..., Any], outputs: list[Any], options: dict[str, Any]) -> LocalExecution:
+        """Runs plans in threads of this process."""
         from .datasets import LocalExecution, Questions
 
         questions = Questions(self)
-        return LocalExecution(plan.execute(**options, in_process=(self.totals, questions.enter)), questions, self)
+        native = execute(outputs, **options, in_process=(self.totals, questions.enter))
+        return LocalExecution(native, questions, self)
 
     def loaded(self, definition: dict[str, Any]) -> LocalFunction:
         """A function of a dataset, for the thread of the engine that calls this."""

@@ -1,0 +1,223 @@
+"""Several writes as one job (ADR 153): what they have in common is read and computed once."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from . import _native, _running
+
+_CURRENT: contextvars.ContextVar[Together | None] = contextvars.ContextVar("aktis.data.run_together", default=None)
+
+
+class Write(NamedTuple):
+    """A write that was prepared and has not run."""
+
+    #: The method, and the folder as the user wrote it.
+    function: str
+    path: str
+    #: The folder by the one name that it has.
+    place: str
+    plan: Any
+    sink: dict[str, Any]
+    #: Where rows go that functions fail for, if not beside the output.
+    letters_folder: str | None
+    #: Is given the execution as soon as there is one.
+    keep: Callable[[Any], None]
+    #: Raises errors of the run as the method means them.
+    as_meant: Callable[[], contextlib.AbstractContextManager[None]]
+
+    @property
+    def output(self) -> _running.Output:
+        return self.plan, self.sink, self.letters_folder
+
+    @property
+    def is_far(self) -> bool:
+        return self.sink.get("far") is not None
+
+    def __str__(self) -> str:
+        return f"{self.function}({self.path!r})"
+
+
+def run_together() -> Together:
+    """Runs the writes of a ``with`` block as one job, when the block ends: datasets that they share are read once, and functions before
+    a branch are called once per row.
+
+    Writes of files are meant: ``write_parquet``, ``write_csv``, ``write_json`` and so on, here or in stores. Their arguments are
+    looked at where they stand; all of their files become visible together, or, if one of them fails, none. If the block raises, nothing
+    runs. Whatever else is asked for within it (``count``, ``take``, ``materialize``) runs at once, by itself, and so do writes of other
+    threads. A block within another one is a job of its own.
+
+    Returns:
+        The run: its :meth:`~Together.explain` tells within the block what will run; behind it, :meth:`~Together.stats` and
+        :meth:`~Together.rows_written` tell what did.
+
+    Raises:
+        ValueError: two of them write into one folder.
+        NotImplementedError: a write within it is none of files.
+        TaskError: as for :meth:`Dataset.take`; a note says which outputs it was on the way to.
+
+    Example:
+        >>> import aktis.data, os, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> squares = aktis.data.range(100).map_batches(lambda batch: {"id": batch["id"], "square": batch["id"] ** 2})
+        >>> with aktis.data.run_together() as run:
+        ...     squares.write_parquet(os.path.join(folder, "all"))
+        ...     squares.filter(expr="square < 100").write_csv(os.path.join(folder, "small"))
+        >>> list(run.rows_written().values())
+        [100, 10]
+    """
+    return Together()
+
+
+def current() -> Together | None:
+    """The block that this is within."""
+    return _CURRENT.get()
+
+
+def refuse(function: str) -> None:
+    """Raises within a block that the write cannot be part of."""
+    if current() is not None:
+        raise NotImplementedError(
+            f"{function}() is not there yet within run_together(), which runs writes of files: call it before or behind the block"
+        )
+
+
+class Together:
+    """Writes that run as one job; :func:`aktis.data.run_together` makes it."""
+
+    def __init__(self) -> None:
+        self._writes: list[Write] = []
+        self._execution: Any = None
+        self._token: contextvars.Token[Together | None] | None = None
+        #: Folders here that files are made in before they go elsewhere.
+        self.places = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            raise RuntimeError("run_together() runs once: make another one for another block")
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._token is not None
+        _CURRENT.reset(self._token)
+        with self.places:
+            if kind is None and self._writes:
+                self._run()
+
+    def add(self, write: Write) -> None:
+        """One more write."""
+        for other in self._writes:
+            _check_apart(other, write)
+        self._writes.append(write)
+
+    def _run(self) -> None:
+        execution = self._execution = _running.start_all([write.output for write in self._writes], ordered=False)
+        for index, write in enumerate(self._writes):
+            write.keep(OutputOfRun(execution, index))
+        try:
+            with contextlib.ExitStack() as meanings:
+                for write in self._writes:
+                    meanings.enter_context(write.as_meant())
+                _running.run(execution)
+        except BaseException as error:
+            error.add_note(self._said_of_failure())
+            raise
+
+    def _said_of_failure(self) -> str:
+        failed = [str(self._writes[index]) for index in self._execution.failed_outputs()]
+        where = f"this happened on the way to {' and '.join(failed)}; " if failed else ""
+        count = len(self._writes)
+        none = f"none of the {count} outputs is there" if count > 1 else "the output is not there"
+        but = ", but those in stores that had been published before" if any(w.is_far for w in self._writes) else ""
+        return f"run_together(): {where}{none}{but}"
+
+    def explain(self) -> str:
+        """What will run: the plan of each output so far, what they share, and the stages.
+
+        Returns:
+            Text of several lines. Nothing runs.
+
+        >>> import aktis.data, tempfile
+        >>> with aktis.data.run_together() as run:
+        ...     aktis.data.range(3).write_csv(tempfile.mkdtemp())
+        ...     "Read->Write" in run.explain()
+        True
+        """
+        return _native.plan().explain_together([write.output for write in self._writes])
+
+    def stats(self) -> str:
+        """What the run did, per operator: text, which a notebook shows as a table.
+
+        Returns:
+            Text of several lines; empty if it has not run.
+
+        >>> import aktis.data
+        >>> aktis.data.run_together().stats()
+        no run yet
+        """
+        from ._notebook import Stats
+
+        stats = self._execution
+        return Stats("" if stats is None else stats.stats_text(), {} if stats is None else stats.stats())
+
+    def rows_written(self) -> dict[str, int]:
+        """How many rows came to each output.
+
+        Returns:
+            From folder, as it was given, to rows; empty if it has not run.
+
+        >>> import aktis.data
+        >>> aktis.data.run_together().rows_written()
+        {}
+        """
+        if self._execution is None:
+            return {}
+        return {write.path: self._execution.rows_sunk(index) for index, write in enumerate(self._writes)}
+
+
+class OutputOfRun:
+    """A run, from the side of one of its outputs."""
+
+    def __init__(self, execution: Any, output: int) -> None:
+        self._execution = execution
+        self._output = output
+
+    def seen_schema(self) -> Any:
+        return self._execution.seen_schema(self._output)
+
+    def dead_letters(self) -> Any:
+        return self._execution.dead_letters(self._output)
+
+    def rows_sunk(self) -> int:
+        return self._execution.rows_sunk(self._output)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._execution, name)
+
+
+def _check_apart(one: Write, other: Write) -> None:
+    """Raises if one of two writes would get in the way of the other."""
+    if one.is_far != other.is_far:
+        return
+    if one.place == other.place:
+        raise ValueError(
+            f"run_together(): {one} and {other} go into one folder: give each a folder of its own, or put the rows together with union()"
+        )
+    for outer, inner in ((one, other), (other, one)):
+        if outer.sink["mode"] == "overwrite" and inner.place.startswith(outer.place.rstrip("/") + "/"):
+            raise ValueError(
+                f"run_together(): {outer} replaces what is in its folder, and {inner} goes there: give them folders beside each other"
+            )
+
+
+def place_of(path: str) -> str:
+    """The one name of a folder here."""
+    return os.path.realpath(path)
