@@ -160,6 +160,6 @@ def test_what_has_no_row_for_each_row_is_refused(tmp_path):
     with pytest.raises(ValueError, match="reach as files"):
         ds.map(answered, cache="s3://bucket/cache")
     with pytest.raises(TypeError, match="the path of a folder"):
-        ds.map(answered, cache=True)
+        ds.map(answered, cache=True)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="with cache= it must return one row for one row"):
         ds.map_batches(lambda batch: {"q": ["a"]}, udf_modifying_row_count=False, cache=tmp_path).take_all()

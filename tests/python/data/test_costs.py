@@ -45,7 +45,7 @@ def test_forms_of_statistics_say_the_same(tmp_path):
     ds.write_stats(tmp_path / "stats.parquet")
     assert aktis.data.read_parquet(str(tmp_path / "stats.parquet")).take_all() == rows
     with pytest.raises(ValueError, match="'text', 'dict' or 'table'"):
-        ds.stats(format="json")
+        ds.stats(format="json")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def test_time_of_workers_is_told_by_what_became_of_it():

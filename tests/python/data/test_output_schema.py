@@ -284,4 +284,4 @@ def test_what_is_no_schema_is_refused_where_it_is_written(wanted, told):
 
 def test_filter_has_no_schema():
     with pytest.raises(TypeError, match="output_schema"):
-        aktis.data.range(1).filter(never, output_schema={"x": int})
+        aktis.data.range(1).filter(never, output_schema={"x": int})  # pyright: ignore[reportCallIssue]

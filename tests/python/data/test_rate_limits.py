@@ -120,9 +120,9 @@ def test_rows_of_batches_are_counted_where_that_is_asked_for():
 
     ds = aktis.data.range(80).map_batches(one, batch_size=10, rate_limit=RateLimit(60, unit="rows", burst=11))
     assert most_in_a_second(row["at"] for row in ds.take_all()) <= 70
-    for options in ({}, {"batch_size": 41}):
+    for batch_size in (None, 41):
         with pytest.raises(ValueError, match="give batch_size=40 or less"):
-            aktis.data.range(8).map_batches(one, rate_limit=RateLimit(40, unit="rows"), **options)
+            aktis.data.range(8).map_batches(one, rate_limit=RateLimit(40, unit="rows"), batch_size=batch_size)
 
 
 def test_steps_that_are_given_one_limit_share_it():

@@ -233,7 +233,7 @@ class TestOutputs:
         calls = {
             "write_sql": lambda: ds.write_sql("insert", lambda: None),
             "write_delta": lambda: ds.write_delta(str(tmp_path)),
-            "write_datasink": lambda: ds.write_datasink(None),
+            "write_datasink": lambda: ds.write_datasink(None),  # pyright: ignore[reportArgumentType]
         }
         for name, call in calls.items():
             refused = pytest.raises(NotImplementedError, match=f"{name}\\(\\) is not there yet within run_together")

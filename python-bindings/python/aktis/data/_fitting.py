@@ -117,9 +117,10 @@ def _plain(value: Any, kind: Any) -> Any:
         if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
             raise MisfitError("a value is neither a dict nor a list of pairs")
         return [(_plain(key, kind.key_type), _plain(item, kind.item_type)) for key, item in value]
-    if hasattr(value, "tolist"):
-        is_made_of_floats = getattr(value, "dtype", None) is not None and value.dtype.kind == "f"
-        value = value.tolist()
+    to_list = getattr(value, "tolist", None)
+    if to_list is not None:
+        is_made_of_floats = getattr(getattr(value, "dtype", None), "kind", None) == "f"
+        value = to_list()
         if is_made_of_floats and types.is_floating(_innermost(kind)):
             # As they are in many rows: nothing to look at one by one.
             return value
@@ -171,7 +172,8 @@ def _infinities(values: pyarrow.Array) -> int:
         values = values.storage
     if types.is_floating(values.type):
         # Not every release knows it of the small ones.
-        return int(compute.sum(compute.is_inf(values.cast("float64"))).as_py() or 0)
+        is_infinite = compute.call_function("is_inf", [values.cast("float64")])
+        return int(compute.call_function("sum", [is_infinite]).as_py() or 0)
     return sum(_infinities(part) for _, part in _parts(values))
 
 
