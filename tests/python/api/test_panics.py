@@ -9,7 +9,7 @@ def panic():
     """No duration is negative, which this internal function believes of its callers."""
     plan = aktis.data.range(3)._plan
     options = {"keep_order": True, "budget_bytes": None, "block_bytes": None, "max_deaths": 1, "failures": None}
-    plan.execute(sink=None, letters_folder=None, **options).next(-1.0)
+    plan.execute([(plan, None, None)], **options).next(-1.0)
 
 
 def test_panic_is_caught_by_except_exception_and_the_session_goes_on(session):
