@@ -96,11 +96,7 @@ pub(super) fn start(
         progress,
         rows: all_rows,
     } = inputs(&job, &workers, &mut outputs)?;
-    let share = StoreShare::new(
-        pool.session(),
-        pool.store_bytes(),
-        budget_bytes(options, pool.as_ref()),
-    );
+    let share = share_of_store(options, pool.as_ref());
     let sizes = Sizes::new(options, share.budget_bytes(), workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
@@ -209,11 +205,7 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
     let (delivered, outbox) = channel();
     pool.answer_to(answers_to(messages.clone()));
     let reader = pool.reader();
-    let news = messages.clone();
-    let watch = NodeWatch::new(pool.look(), move |view| {
-        // An execution that is over does not listen any more.
-        news.send(Message::Nodes(view)).is_ok()
-    });
+    let watch = watch(pool.as_ref(), messages.clone());
     let stats = Arc::new(Mutex::new(stats));
     let outputs_of_run = of_run(&outputs, &job);
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
@@ -273,6 +265,13 @@ fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
         outputs: outputs_of_run,
         letters,
         held,
+    })
+}
+
+/// Tells of other nodes, until the execution is over and does not listen any more.
+fn watch(pool: &dyn StagePool, news: Sender<Message>) -> NodeWatch {
+    NodeWatch::new(pool.look(), move |view| {
+        news.send(Message::Nodes(view)).is_ok()
     })
 }
 
@@ -350,6 +349,11 @@ impl Sizes {
             memory_bytes: budget_bytes / (RELATIONAL_PART * workers.max(1) as u64),
         }
     }
+}
+
+fn share_of_store(options: &ExecutionOptions, pool: &dyn StagePool) -> StoreShare {
+    let alone_bytes = budget_bytes(options, pool);
+    StoreShare::new(pool.session(), pool.store_bytes(), alone_bytes)
 }
 
 fn budget_bytes(options: &ExecutionOptions, pool: &dyn StagePool) -> u64 {

@@ -43,12 +43,15 @@ pub(crate) struct SharedPlans {
     pub(crate) parts: Vec<CommonPart>,
 }
 
+/// Columns that come out, if they are known: by their places among all that there are, and their names.
+pub(crate) type KnownColumns = Option<Vec<(usize, String)>>;
+
 /// What is done once for several plans.
 pub(crate) struct CommonPart {
     /// With what any of them wants.
     pub(crate) plan: LogicalPlan,
-    /// The columns that come out, if they are known: by their places among all that it has, and their names.
-    pub(crate) columns: Option<Vec<(usize, String)>>,
+    /// By their places among all that it has.
+    pub(crate) columns: KnownColumns,
     /// The plans that need it.
     pub(crate) users: BTreeSet<usize>,
 }
@@ -294,12 +297,12 @@ fn want(plan: &LogicalPlan, users: &BTreeSet<usize>, wanted: &mut [Wishes]) {
     }
 }
 
-/// The plan with nothing but what is wanted of it, and the columns that come out, if they are known.
+/// The plan with nothing but what is wanted of it, and the columns that come out.
 fn wanted_of(
     plan: &LogicalPlan,
     mut columns: BTreeSet<usize>,
     rows: Vec<Option<Expr>>,
-) -> Result<(LogicalPlan, Option<Vec<(usize, String)>>)> {
+) -> Result<(LogicalPlan, KnownColumns)> {
     if is_open(plan) {
         return Ok((plan.clone(), None));
     }

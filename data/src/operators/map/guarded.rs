@@ -103,7 +103,7 @@ impl GuardedMap {
     }
 
     /// The same as the first function of its stage, where this many rows have been through it.
-    pub(super) fn from_row(mut self, first_row: Option<u64>) -> Self {
+    pub(super) fn beginning_at(mut self, first_row: Option<u64>) -> Self {
         self.first_row = first_row;
         self
     }

@@ -92,7 +92,7 @@ pub(crate) fn open(
     match guard {
         Some(guard) => Box::new(
             GuardedMap::new(shape, function, rebatch, guard)
-                .from_row(position)
+                .beginning_at(position)
                 .in_pieces(pieces),
         ),
         None => Box::new(MapStream {
