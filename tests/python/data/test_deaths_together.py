@@ -19,10 +19,13 @@ ROUNDS = 4
 
 @pytest.fixture
 def few_deaths():
+    """Two deaths give an input up; rows come as they are done, so that the test sees what the job has seen."""
     context = DataContext.get_current()
-    before, context.max_worker_deaths_per_input = context.max_worker_deaths_per_input, 2
+    options = context.execution_options
+    before = context.max_worker_deaths_per_input, options.preserve_order
+    context.max_worker_deaths_per_input, options.preserve_order = 2, False
     yield
-    context.max_worker_deaths_per_input = before
+    context.max_worker_deaths_per_input, options.preserve_order = before
 
 
 def wait_for(condition):
@@ -35,26 +38,33 @@ def wait_for(condition):
     raise TimeoutError("the workers do not do what the test waits for")
 
 
-def kill_both(folder, failures):
-    """Kills the worker of row 0 and another one, which has done a row and begun the next, again and again, always new ones."""
-    killed = set()
+def kill_both(folder, rows, failures):
+    """Kills the worker of row 0 and one of another row, again and again, when new workers have got on since."""
+    # Of those that are known, rows may have been on their way at the last kill.
+    killed, known = set(), set()
 
     def two():
-        begun = {path.name: path.read_text() for path in folder.iterdir() if path.name.startswith("row")}
-        news = {name: int(pid) for name, pid in begun.items() if pid and pid not in killed}
-        others = [pid for name, pid in news.items() if name != "row0" and (folder / f"done{pid}").exists()]
-        return [news["row0"], others[0]] if "row0" in news and others else None
+        try:
+            begun = {path.name: path.read_text() for path in folder.iterdir() if path.name.startswith("row")}
+        except FileNotFoundError:
+            return None
+        news = {name: pid for name, pid in begun.items() if pid and pid not in killed}
+        others = [pid for name, pid in news.items() if name != "row0"]
+        has_got_on = any(pid not in known for _, pid in rows)
+        return [news["row0"], others[0]] if has_got_on and "row0" in news and others else None
 
     try:
         for _ in range(ROUNDS):
             pids = wait_for(two)
             for pid in pids:
-                killed.add(str(pid))
+                killed.add(pid)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-    except TimeoutError as error:
+                    os.kill(int(pid), signal.SIGKILL)
+            known.update(killed, (pid for _, pid in rows))
+    except (OSError, TimeoutError) as error:
         failures.append(error)
-    (folder / "over").touch()
+    finally:
+        (folder / "over").touch()
 
 
 def test_inputs_are_not_given_up_for_workers_that_were_killed_together(tmp_path, few_deaths):
@@ -68,17 +78,18 @@ def test_inputs_are_not_given_up_for_workers_that_were_killed_together(tmp_path,
         if not over.exists():
             time.sleep(0.2)
         mark.unlink()
-        (tmp_path / f"done{os.getpid()}").touch()
-        return row
+        return {**row, "pid": str(os.getpid())}
 
-    failures = []
-    killer = threading.Thread(target=kill_both, args=(tmp_path, failures))
-    killer.start()
+    rows, failures = [], []
     ds = aktis.data.range(40, override_num_blocks=40).map(work)
+    killer = threading.Thread(target=kill_both, args=(tmp_path, rows, failures))
+    killer.start()
     try:
-        assert [row["id"] for row in ds.take_all()] == list(range(40))
+        for row in ds.iter_rows():
+            rows.append((row["id"], row["pid"]))
     finally:
         (tmp_path / "over").touch()
         killer.join()
     assert not failures
+    assert sorted(number for number, _ in rows) == list(range(40))
     assert sum(stage["worker_deaths"] for stage in ds.get_stats_summary()["stages"]) >= 2 * ROUNDS
