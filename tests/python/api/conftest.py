@@ -1,6 +1,7 @@
 """A session per file."""
 
 import aktis
+import aktis.testing
 import pytest
 
 
@@ -11,6 +12,13 @@ def session():
     aktis.init(num_cpus=4, log_to_driver=False)
     yield
     aktis.shutdown()
+
+
+@pytest.fixture
+def local(no_session):
+    """Everything in the process of the test."""
+    with aktis.testing.local(num_cpus=2) as context:
+        yield context
 
 
 @pytest.fixture

@@ -63,6 +63,13 @@ def test_a_pipeline_that_keeps_its_promise_passes_for_all_seeds():
     assert [faults.count("kill") for faults in done] == [1, 1]
 
 
+def test_a_pipeline_with_arguments_that_it_does_not_need_gets_none():
+    def pipeline(rows=3, *more, **options):
+        return [rows, more, options]
+
+    assert len(aktis.testing.chaos_check(pipeline, seeds=[1], kill_workers=0)) == 1
+
+
 def test_rows_that_differ_are_shown(tmp_path):
     def pipeline():
         log = tmp_path / "log"
@@ -183,6 +190,12 @@ def test_mistakes_are_named():
     for wrong in mistakes:
         with pytest.raises(ValueError, match=rf"chaos\({next(iter(wrong))}="), aktis.testing.chaos(**wrong):
             pass
+    seeds: list[Any] = [[], 3, "1", [1.5]]
+    for none in seeds:
+        with pytest.raises(ValueError, match=r"chaos_check\(seeds=.*one at least"):
+            aktis.testing.chaos_check(list, seeds=none)
+    with pytest.raises(TypeError, match="takes a function that runs a pipeline"):
+        aktis.testing.chaos_check(doubled().take_all())  # pyright: ignore[reportArgumentType]
     with aktis.testing.chaos(), pytest.raises(RuntimeError, match="already"), aktis.testing.chaos():
         pass
     with aktis.testing.local(), pytest.raises(RuntimeError, match="which has no workers"), aktis.testing.chaos():
@@ -199,5 +212,10 @@ def test_tables_frames_and_values_are_rows():
     forms = [rows, pa.Table.from_pylist(rows), aktis.data.from_items(rows)]
     assert not any(_Rows(rows).difference(_Rows(_rows_of(form))) for form in forms)
     assert not _Rows(_rows_of(pd.DataFrame({"a": [1, 2]}))).difference(_Rows([{"a": 2}, {"a": 1}]))
+    whole = list(range(1000))
+    for form in (pd.Series(whole), iter(whole), (number for number in whole), np.array(whole).tolist()):
+        assert not _Rows(whole).difference(_Rows(_rows_of(form)))
+    assert _Rows(_rows_of(pd.Series([1] * 1000))).difference(_Rows(_rows_of(pd.Series([1] * 500 + [2] + [1] * 499))))
+    assert not _Rows([{"b", "a"}]).difference(_Rows([{"a", "b"}]))
     assert _Rows([{"x": np.zeros(3)}]).difference(_Rows([{"x": np.zeros((3, 1))}]))
     assert "(2 times)" in _Rows([1, 1]).difference(_Rows([]))

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import sys
 import threading
 import time
@@ -14,21 +13,13 @@ import aktis.testing
 import numpy as np
 import pytest
 from aktis import exceptions
+from waiting import until
+
+from .worlds import outcome, plain
 
 DEADLINE_S = 60
 
-
-@pytest.fixture(autouse=True)
-def no_session():
-    aktis.shutdown()
-    yield
-    aktis.shutdown()
-
-
-@pytest.fixture
-def local():
-    with aktis.testing.local(num_cpus=2) as context:
-        yield context
+pytestmark = pytest.mark.usefixtures("no_session")
 
 
 def get(refs):
@@ -117,6 +108,34 @@ def test_the_end_is_the_end_also_after_an_error_and_after_shutdown():
         aktis.shutdown()
         assert not aktis.is_initialized()
     assert not aktis.is_initialized()
+
+
+def test_an_interrupt_while_an_actor_ends_ends_it_too():
+    @aktis.remote
+    class Interrupted:
+        def __ray_shutdown__(self):
+            raise KeyboardInterrupt
+
+    exits = os._exit
+    with pytest.raises(KeyboardInterrupt), aktis.testing.local():
+        keep = Interrupted.remote()  # noqa: F841 - it lives until the end
+    assert not aktis.is_initialized()
+    assert os._exit is exits
+
+
+def test_no_thread_of_an_actor_outlives_it(local):
+    @aktis.remote(max_concurrency=3)
+    class Threaded:
+        def name(self):
+            return threading.current_thread().name
+
+    actor = Threaded.remote()
+    assert get(actor.name.remote()).startswith("aktis-actor")
+    del actor
+    until(
+        lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("aktis-actor")],
+        "its threads end",
+    )
 
 
 def test_what_a_test_has_patched_is_what_functions_see(local, monkeypatch):
@@ -371,20 +390,6 @@ def mistakes():
     return found
 
 
-def plain(text):
-    """Without what differs from run to run."""
-    text = re.sub(r"\b[0-9a-f]{32,48}\b", "ID", text).replace("an_error_that_cannot_be_pickled.<locals>.", "")
-    return re.sub(r"pid=\d+| \(pid \d+\)|0x[0-9a-f]+", "", text)
-
-
-def outcome(function):
-    try:
-        return "value", function()
-    except Exception as error:  # noqa: BLE001 - compared
-        kinds = [kind.__name__ for kind in type(error).__mro__ if kind not in (object, BaseException)]
-        return "raised", kinds, plain(str(error)), getattr(error, "args", None) and type(error.__cause__).__name__
-
-
 #: What says how it is with workers, or here.
 TOLD_OTHERWISE = {"an_infeasible_task", "a_task_that_exits"}
 
@@ -522,6 +527,28 @@ def test_there_is_one_at_a_time_and_quantities_make_sense(local):
     aktis.shutdown()
     with pytest.raises(ValueError, match="amount of CPU"), aktis.testing.local(num_cpus=-1):
         pass
+
+
+def test_it_decorates_what_runs_in_its_call_and_nothing_else():
+    @aktis.testing.local(num_cpus=3)
+    def twice(value):
+        return value, aktis.cluster_resources()["CPU"], get(pid.remote())[0]
+
+    assert [twice(1), twice(2)] == [(value, 3.0, os.getpid()) for value in (1, 2)]
+
+    async def later():
+        pass
+
+    def items():
+        yield 1
+
+    async def later_items():
+        yield 1
+
+    for function, kind in ((later, "an async function"), (items, "a generator"), (later_items, "an async generator")):
+        with pytest.raises(TypeError, match=f"{function.__name__} is {kind}, which runs later"):
+            aktis.testing.local()(function)
+    assert not aktis.is_initialized()
 
 
 def test_declared_resources_are_what_calls_may_ask_for():

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import re
 import sys
 import threading
 from typing import Any
@@ -15,19 +14,11 @@ import aktis.testing
 import pytest
 from aktis import exceptions
 from aktis.data import ActorPoolStrategy, Datasink
+from waiting import until
 
+from .worlds import outcome
 
-@pytest.fixture(autouse=True)
-def no_session():
-    aktis.shutdown()
-    yield
-    aktis.shutdown()
-
-
-@pytest.fixture
-def local():
-    with aktis.testing.local(num_cpus=2) as context:
-        yield context
+pytestmark = pytest.mark.usefixtures("no_session")
 
 
 def numbers(rows=20):
@@ -136,18 +127,6 @@ SCENARIOS = {
 TOLD_OTHERWISE = {"an infeasible function", "too many errors"}
 
 
-def plain(text):
-    return re.sub(r"pid=\d+", "", text)
-
-
-def outcome(function, folder):
-    try:
-        return "value", function(folder)
-    except Exception as error:  # noqa: BLE001 - compared
-        kinds = [kind.__name__ for kind in type(error).__mro__ if kind not in (object, BaseException)]
-        return "raised", kinds, plain(str(error))
-
-
 @pytest.fixture(scope="module")
 def outcomes_with_workers(tmp_path_factory):
     aktis.shutdown()
@@ -251,6 +230,16 @@ def test_who_stops_taking_rows_leaves_no_thread_of_the_engine(local):
     next(taken)
     taken.close()
     assert numbers(3).map(lambda row: row).count() == 3
+
+
+def test_who_goes_on_reading_behind_the_end_is_told():
+    with aktis.testing.local(num_cpus=2):
+        rows = iter(numbers(10_000).map(lambda row: row).iter_batches(batch_size=10))
+        next(rows)
+    with pytest.raises(RuntimeError, match=r"aktis\.testing\.local\(\) that this dataset runs in is over"):
+        for _ in rows:
+            pass
+    until(lambda: not [each for each in threading.enumerate() if each.name == "aktis-local-next"], "its thread ends")
 
 
 def test_what_it_cannot_do_is_refused_by_name(local):

@@ -13,6 +13,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[3]
 PLUGIN = "aktis.testing.pytest_plugin"
 
+pytestmark = pytest.mark.usefixtures("no_session")
+
 
 def run(folder, text, *arguments):
     """Runs pytest over a file; what it says."""
@@ -139,6 +141,22 @@ def test_that_ends_its_session(aktis_session):
 @pytest.mark.aktis(may_leave="actor")
 def test_unknown_kind(aktis_session):
     pass
+
+@pytest.mark.aktis(may_leave=3)
+def test_no_kind(aktis_session):
+    pass
+
+@pytest.mark.aktis(4)
+def test_argument_without_a_name(aktis_session):
+    pass
+
+@pytest.fixture
+def broken(aktis_session):
+    CACHE["ref"] = aktis.put(6)
+    raise RuntimeError("no database")
+
+def test_whose_fixture_fails_is_not_asked(broken):
+    pass
 """
 
 
@@ -147,7 +165,9 @@ def test_what_a_test_leaves_is_named(tmp_path):
     said = run(tmp_path, LEAKS)
     found = outcomes(said)
     blamed = {"test_references", "test_actor", "test_process", "test_shared_memory"}
-    assert {name for name, outcome in found.items() if outcome == "ERROR"} == {*blamed, "test_unknown_kind"}, said
+    wrong = {"test_unknown_kind", "test_no_kind", "test_argument_without_a_name"}
+    failed = {"test_whose_fixture_fails_is_not_asked"}
+    assert {name for name, outcome in found.items() if outcome == "ERROR"} == blamed | wrong | failed, said
     assert {name for name, outcome in found.items() if outcome == "FAILED"} == {"test_that_fails_is_not_asked"}, said
     assert re.search(r"references: ObjectRef\(\w+\), held by test_it\.CACHE", said), said
     assert re.search(r"references: ObjectRef\(\w+\), held by test_it\.KEPT", said), said
@@ -156,6 +176,8 @@ def test_what_a_test_leaves_is_named(tmp_path):
     assert "shared memory: /dev/shm/psm_" in said, said
     assert "@pytest.mark.aktis(may_leave=['actors'])" in said, said
     assert "['actor'] are none of ['references', 'actors', 'processes', 'shared memory']" in said, said
+    assert "[3] are none of" in said and "aktis(4): arguments go by their names, as num_cpus=4" in said, said
+    assert "ERROR at teardown of test_whose_fixture_fails" not in said, said
 
 
 UNUSED = """
@@ -186,8 +208,3 @@ def test_a_session_that_is_there_is_not_ended(tmp_path):
     said = run(tmp_path, text)
     assert "there is one already: end it first" in said
     assert outcomes(said) == {"test_it": "ERROR"}
-
-
-@pytest.fixture(autouse=True)
-def no_session():
-    aktis.shutdown()

@@ -42,7 +42,7 @@ class ThreadGroup:
         self._name = name
         self._count = count
         self._threads: list[threading.Thread] = []
-        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -53,7 +53,14 @@ class ThreadGroup:
             self._threads.append(thread)
             thread.start()
 
+    def end(self) -> None:
+        """Has each thread end when what was submitted before is done. Nothing may be submitted any more."""
+        for _ in self._threads:
+            self._queue.put(None)
+
     def _serve(self) -> None:
-        while True:
-            self._queue.get()()
+        while (work := self._queue.get()) is not None:
+            work()
+            # Or what is in it would live until the next work comes.
+            del work
             self._idle.release()

@@ -10,7 +10,7 @@ Every run of pytest where Aktis is installed imports this, so it imports nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Remembers whether the test has failed: its traceback holds what it had."""
     report = (yield).get_result()
-    if report.when == "call":
+    if report.when != "teardown":  # a fixture that fails, as well as the test
         item.stash[_has_failed] = report.failed
 
 
@@ -83,9 +83,12 @@ def aktis_local(request: pytest.FixtureRequest) -> Iterator[Any]:
 def _marked(request: pytest.FixtureRequest) -> tuple[dict[str, Any], set[str]]:
     arguments: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers("aktis"))):  # the nearest one counts most
+        if marker.args:
+            given = ", ".join(map(repr, marker.args))
+            pytest.fail(f"@pytest.mark.aktis({given}): arguments go by their names, as num_cpus=4", pytrace=False)
         arguments |= marker.kwargs
     may_leave = arguments.pop("may_leave", ())
-    may_leave = {may_leave} if isinstance(may_leave, str) else set(may_leave)
-    if unknown := may_leave - set(_KINDS):
-        pytest.fail(f"@pytest.mark.aktis(may_leave=...): {sorted(unknown)} are none of {list(_KINDS)}", pytrace=False)
-    return arguments, may_leave
+    told = [may_leave] if isinstance(may_leave, str) or not isinstance(may_leave, Iterable) else list(may_leave)
+    if unknown := [kind for kind in told if kind not in _KINDS]:
+        pytest.fail(f"@pytest.mark.aktis(may_leave=...): {unknown} are none of {list(_KINDS)}", pytrace=False)
+    return arguments, set(told)

@@ -11,12 +11,22 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aktis._session import session
 from aktis.data._compute import ActorPoolStrategy
 
 from . import _carrying
 from ._stage_configs import StageConfig
 
 RowFunction = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+def set_environment(variables: Mapping[str, str]) -> None:
+    """Sets variables of this worker, which `aktis.testing.local()` takes back from the process of the test."""
+    local = session.local()
+    if local is None:
+        os.environ.update(variables)
+    else:
+        local.set_environment(variables)
 
 
 @dataclasses.dataclass
@@ -108,7 +118,7 @@ class Ends:
 
     def enter(self) -> None:
         """In a worker, before anything is loaded."""
-        os.environ.update(self.env_vars)
+        set_environment(self.env_vars)
 
     def opened(self, row: Mapping[str, Any], stage: str) -> dict[str, Any]:
         """A row with all that the work needs."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from aktis.data._packages import needs
 
-from ._stages import AsyncStage, Ends
+from ._stages import AsyncStage, Ends, set_environment
 from ._text_stages import plain
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ class vLLMEngineStage(AsyncStage):
     def __init__(self, ends: Ends, engine: Engine) -> None:
         super().__init__(ends)
         # A worker has threads, which a fork would leave behind.
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        if "VLLM_WORKER_MULTIPROC_METHOD" not in os.environ:
+            set_environment({"VLLM_WORKER_MULTIPROC_METHOD": "spawn"})
         self._settings = engine
         self._vllm = needs(_CALLED, "vllm", "vllm")
         self._sampling = needs(_CALLED, "vllm.sampling_params", "vllm")

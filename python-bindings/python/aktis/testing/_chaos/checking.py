@@ -8,7 +8,7 @@ import inspect
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .entering import Chaos, chaos
@@ -30,9 +30,9 @@ def chaos_check(
     their order.
 
     Args:
-        pipeline: what is run. It gives a dataset, a table or frame, a list of rows, or a value; or it takes the path of a new folder, and
-            writes Parquet files into it.
-        seeds: of the faults, see :func:`chaos`.
+        pipeline: what is run. It gives a dataset, a table or frame, a list of rows, or a value; or it must have one argument, the path of a
+            new folder, and writes Parquet files into that.
+        seeds: of the faults, one at least, see :func:`chaos`.
         kill_workers: as for :func:`chaos`; spread over all calls of the run without faults.
         slow: as for :func:`chaos`.
         errors: as for :func:`chaos`.
@@ -42,7 +42,8 @@ def chaos_check(
 
     Raises:
         AssertionError: rows differ; the message shows them, and the seed. What the pipeline raises is raised with a note of the seed.
-        ValueError, RuntimeError: as for :func:`chaos`.
+        TypeError: ``pipeline`` is no function.
+        ValueError, RuntimeError: as for :func:`chaos`; or ``seeds`` are none.
 
     Example:
         >>> import aktis.data, aktis.testing
@@ -51,6 +52,7 @@ def chaos_check(
         >>> [faults.count("kill") for faults in aktis.testing.chaos_check(pipeline, seeds=[1])]
         [1]
     """
+    seeds = _seeds(seeds)
     with chaos() as calm:
         wanted = _Rows(_run(pipeline))
     done = []
@@ -68,8 +70,27 @@ def chaos_check(
     return done
 
 
+def _seeds(given: Any) -> list[int]:
+    """All of them, so that a mistake is found before anything runs."""
+    seeds = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)) else []
+    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
+        raise ValueError(f"chaos_check(seeds={given!r}): whole numbers are needed, one at least, as [1, 2] or range(3)")
+    return seeds
+
+
+def _takes_folder(pipeline: Callable[..., Any]) -> bool:
+    """Whether it cannot be called without an argument."""
+    if not callable(pipeline):
+        raise TypeError(f"chaos_check() takes a function that runs a pipeline, not {pipeline!r:.60}")
+    try:
+        inspect.signature(pipeline).bind()
+    except TypeError:
+        return True
+    return False
+
+
 def _run(pipeline: Callable[..., Any]) -> list[Any]:
-    if not inspect.signature(pipeline).parameters:
+    if not _takes_folder(pipeline):
         return _rows_of(pipeline())
     folder = tempfile.mkdtemp(prefix="aktis-chaos-")
     try:
@@ -88,9 +109,12 @@ def _rows_of(given: Any) -> list[Any]:
         return list(given.iter_rows())
     if hasattr(given, "to_pylist"):
         return list(given.to_pylist())
+    if hasattr(given, "to_dicts"):  # of polars
+        return list(given.to_dicts())
     if hasattr(given, "to_dict") and hasattr(given, "columns"):
         return list(given.to_dict("records"))
-    return list(given) if isinstance(given, (list, tuple)) else [given]
+    # A series has a frame; what yields rows is no value either.
+    return list(given) if isinstance(given, (list, tuple, Iterator)) or hasattr(given, "to_frame") else [given]
 
 
 class _Rows:
@@ -126,6 +150,8 @@ def canonical(value: Any) -> str:
         return "{" + ", ".join(f"{key!r}: {canonical(value[key])}" for key in sorted(value, key=repr)) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(canonical, value)) + "]"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(map(canonical, value))) + "}"
     if hasattr(value, "tolist"):  # of numpy: scalars as Python's, and arrays with all their elements
         shape = getattr(value, "shape", ())
         return canonical(value.tolist()) if not shape else f"array({value.dtype}, {canonical(value.tolist())})"

@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aktis._session import session
 from aktis._session.logging_level import logger
@@ -16,6 +16,9 @@ from aktis._values.definition import Definition
 
 from . import faults as _faults
 from .in_workers import FaultyTask
+
+if TYPE_CHECKING:
+    from aktis.data._context import DataContext
 
 _LOGGER = logger("aktis.testing")
 
@@ -143,16 +146,13 @@ def chaos(
         "folder": tempfile.mkdtemp(prefix="chaos-", dir=folder),
     }  # fmt: skip
     told = Chaos(plan)
-    _write(path, plan)
-    undo = _begin_here(plan)
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, plan["folder"], ignore_errors=True)
+        undo.callback(told._end)
+        undo.callback(_remove, path)
+        _write(path, plan)
+        _begin_here(plan, undo)
         yield told
-    finally:
-        undo()
-        with suppress(FileNotFoundError):  # the session is over
-            os.unlink(path)
-        told._end()
-        shutil.rmtree(plan["folder"], ignore_errors=True)
 
 
 def _check(seed: Any, kill_workers: Any, slow: Any, errors: Any) -> None:
@@ -188,25 +188,31 @@ def _write(path: str, plan: dict[str, Any]) -> None:
     os.rename(path + ".new", path)
 
 
-def _begin_here(plan: dict[str, Any]) -> Any:
-    """What this process does differently meanwhile; returns what takes it back."""
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):  # the session is over
+        os.unlink(path)
+
+
+def _begin_here(plan: dict[str, Any], undo: ExitStack) -> None:
+    """What this process does differently meanwhile."""
     from aktis.data._context import DataContext
     from aktis.data._stores import requests
 
     context = DataContext.get_current()
-    deaths = context.max_worker_deaths_per_input
-    context.max_worker_deaths_per_input = max(deaths, plan["kill_workers"])
+    undo.callback(_end_here, context, context.max_worker_deaths_per_input)
+    context.max_worker_deaths_per_input = max(context.max_worker_deaths_per_input, plan["kill_workers"])
     requests.around = _faults.Faults(plan).request
     session.instead_of = lambda remote: _faulty(remote, plan)
     session.begin_anew()
 
-    def undo() -> None:
-        context.max_worker_deaths_per_input = deaths
-        requests.around = None
-        session.instead_of = None
-        session.begin_anew()
 
-    return undo
+def _end_here(context: DataContext, deaths: int) -> None:
+    from aktis.data._stores import requests
+
+    context.max_worker_deaths_per_input = deaths
+    requests.around = None
+    session.instead_of = None
+    session.begin_anew()
 
 
 def _faulty(remote: Any, plan: dict[str, Any]) -> Definition | None:

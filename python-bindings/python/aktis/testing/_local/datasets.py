@@ -141,6 +141,8 @@ class LocalExecution:
 
     def next(self, seconds: float) -> tuple[bool, Any]:
         """As the native one's."""
+        if self._questions.is_closed:
+            raise RuntimeError("the aktis.testing.local() that this dataset runs in is over: take its rows within")
         if not self._is_asked:
             self._is_asked = True
             threading.Thread(target=self._ask, name="aktis-local-next", daemon=True).start()

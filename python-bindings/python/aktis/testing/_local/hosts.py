@@ -121,7 +121,9 @@ class ThreadedHost:
         return False
 
     def end(self) -> None:
-        """What runs goes on to its end, as daemon threads do."""
+        """What runs goes on to its end, and then its thread ends."""
+        for group in self._groups.values():
+            group.end()
 
 
 class AsyncHost:

@@ -14,7 +14,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aktis import _aktis
@@ -49,6 +50,10 @@ class LocalRuntime:
         self._actors: dict[bytes, Actor] = {}
         #: By thread of the engine of datasets: where it asks for functions to be called.
         self.questions_of: dict[int, Questions] = {}
+        #: Of executions that somebody may still read.
+        self._executions: weakref.WeakSet[LocalExecution] = weakref.WeakSet()
+        #: What variables were before they were set here.
+        self._environment: dict[str, str | None] = {}
         self.TaskTemplate = functools.partial(TaskTemplate, self)
         self.ActorCore: type[ActorCore] = type("ActorCore", (ActorCore,), {"runtime": self})
 
@@ -61,11 +66,33 @@ class LocalRuntime:
         """Ends the actors; from now on calls are served as before."""
         if self._before is None:
             return
-        for actor in list(self._actors.values()):
-            actor.end_in_order()
-        exits.end()
-        before, self._before = self._before, None
-        session.serve_by(before)
+        try:
+            for actor in list(self._actors.values()):
+                actor.end_in_order()
+        finally:
+            # Those that are left when an interrupt comes while one ends.
+            for actor in list(self._actors.values()):
+                actor.die("its session is over")
+            for execution in list(self._executions):
+                execution.cancel()
+            exits.end()
+            self._restore_environment()
+            before, self._before = self._before, None
+            session.serve_by(before)
+
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Variables that a worker would have for itself: the process of the test has them until the end."""
+        for name, value in variables.items():
+            self._environment.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment.clear()
 
     def is_connected(self) -> bool:
         return True
@@ -201,7 +228,9 @@ class LocalRuntime:
 
         questions = Questions(self)
         native = execute(outputs, **options, in_process=(self.totals, questions.enter))
-        return LocalExecution(native, questions, self)
+        execution = LocalExecution(native, questions, self)
+        self._executions.add(execution)
+        return execution
 
     def loaded(self, definition: dict[str, Any]) -> LocalFunction:
         """A function of a dataset, for the thread of the engine that calls this."""
