@@ -157,6 +157,10 @@ def test_what_has_no_row_for_each_row_is_refused(tmp_path):
         ds.map_batches(lambda batch: batch, cache=tmp_path)
     with pytest.raises(ValueError, match=r"flat_map\(cache=...\) keeps the result of each row"):
         ds.flat_map(lambda row: [row], cache=tmp_path)
+    with pytest.raises(ValueError, match=r"one row for one row: use map\(\)$"):
+        ds.flat_map(lambda row: [row], cache=tmp_path)
+    with pytest.raises(ValueError, match=r"map\(cache=''\): it is the path of a folder"):
+        ds.map(answered, cache="")
     with pytest.raises(ValueError, match="reach as files"):
         ds.map(answered, cache="s3://bucket/cache")
     with pytest.raises(TypeError, match="the path of a folder"):

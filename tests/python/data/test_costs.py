@@ -134,5 +134,17 @@ def test_what_has_not_run_has_cost_nothing_that_could_be_told():
         aktis.data.range(3).cost()
     with pytest.raises(ValueError, match="it has not run"):
         aktis.data.range(3).write_stats("stats.parquet")
-    with pytest.raises(ValueError, match="gpu_hour"):
-        PriceTable(gpu_hour=-1)
+
+
+def test_what_is_no_price_is_refused():
+    for wrong in (-1, "2.5", True, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="gpu_hour is the price of an hour"):
+            PriceTable(gpu_hour=wrong)  # pyright: ignore[reportArgumentType]
+    ds = aktis.data.range(3)
+    ds.count()  # known without a run
+    with pytest.raises(ValueError, match="it has not run: take or write its rows first"):
+        ds.cost()
+    ds.take_all()
+    for none in (0.04, {"cpu_hour": 0.04}, 0):
+        with pytest.raises(TypeError, match=r"cost\(\) takes prices as an aktis\.data\.PriceTable"):
+            ds.cost(none)  # pyright: ignore[reportArgumentType]

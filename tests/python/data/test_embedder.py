@@ -88,6 +88,23 @@ def test_wrong_column_and_wrong_model_are_told(tmp_path):
         numbers.take_all()
 
 
+@needs_model
+@pytest.mark.parametrize(("options", "way_out"), [
+    ({"input_columns": ["text"]}, "the one column that it names"),
+    ({"passthrough_columns": ["id"]}, "all columns pass by"),
+    ({"max_concurrency": 4}, r"ActorPoolStrategy\(size="),
+    ({"fn_args": (1,)}, "it is made with"),
+    ({"fn_constructor_kwargs": {"path": "m"}}, "it is made already"),
+    ({"token_budget": 100}, r"TextEmbedder\(token_budget="),
+    ({"retry_exceptions": True}, "would fail again"),
+])  # fmt: skip
+def test_options_of_functions_are_refused_and_not_ignored(options, way_out):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(options))}=...\) is for functions, and TextEmbedder .*{way_out}"
+    ):
+        aktis.data.from_items([{"text": "x"}]).map_batches(embedder(), **options)
+
+
 def test_actors_of_a_pool_take_their_part_of_the_processors_that_their_own_machine_has():
     def told(**options):
         compute = _functions.compute_of(embedder(), **options)

@@ -12,6 +12,7 @@ import time
 
 import aktis
 import aktis.data
+import aktis.testing
 import numpy
 import pytest
 from aktis.data._fingerprints import fingerprint
@@ -427,6 +428,17 @@ def test_a_session_of_ones_own_sends_the_requests():
     assert processor(aktis.data.from_items([{"payload": {"n": 1}}])).take_all() == [{"sent": {"n": 1}}]
 
 
+def test_variables_of_workers_are_taken_back_from_a_test_in_one_process(monkeypatch):
+    monkeypatch.setenv("OF_BOTH", "before")
+    stage = {"runtime_env": {"env_vars": {"OF_BOTH": "within", "OF_A_WORKER": "within"}}}
+    config = HttpRequestProcessorConfig(url="http://nowhere", session_factory=Session, http_request_stage=stage)
+    names = ("OF_BOTH", "OF_A_WORKER")
+    processor = build_processor(config, postprocess=lambda row: {name: os.environ.get(name) for name in names})
+    with aktis.testing.local():
+        assert processor(aktis.data.from_items([{"payload": 1}])).take_all() == [dict.fromkeys(names, "within")]
+    assert [os.environ.get(name) for name in names] == ["before", None]
+
+
 @pytest.mark.parametrize(
     ("row", "options", "told"),
     [
@@ -477,6 +489,12 @@ def test_mistakes_are_told_with_the_way_out(server, row, options, told):
         ({"experimental": {}}, NotImplementedError, "Ray 2.60 has it no more"),
         ({"max_retry": 3}, TypeError, "did you mean 'max_retries'"),
         ({"session_factory": 3}, TypeError, "session_factory is a function"),
+        ({"api_key": 3}, TypeError, "api_key is a text, not int"),
+        ({"api_key_env": 3}, TypeError, "api_key_env is the name of an environment variable, not 3"),
+        ({"should_continue_on_error": "no"}, TypeError, "should_continue_on_error is True or False, not 'no'"),
+        ({"http_request_stage": {"enabled": "no"}}, TypeError, "enabled is True or False, not 'no'"),
+        ({"http_request_stage": {"num_cpus": "2"}}, ValueError, "num_cpus must be a number"),
+        ({"http_request_stage": {"memory": -1}}, ValueError, "memory must be a number"),
         ({"http_request_stage": {"runtime_env": {"pip": ["a"]}}}, NotImplementedError, "where the nodes are started"),
         ({"http_request_stage": False}, ValueError, "without its one stage"),
     ],
@@ -484,6 +502,15 @@ def test_mistakes_are_told_with_the_way_out(server, row, options, told):
 def test_settings_that_cannot_be_meant_are_refused_where_they_are_made(options, error, told):
     with pytest.raises(error, match=told):
         build_processor(HttpRequestProcessorConfig(**{"url": "http://a", **options}))
+
+
+def test_what_is_no_dataset_and_no_options_is_refused():
+    processor = build_processor(HttpRequestProcessorConfig(url="http://a"))
+    with pytest.raises(TypeError, match="a processor takes a dataset, .* not list"):
+        processor([{"payload": 1}])  # pyright: ignore[reportArgumentType]
+    for name in ("preprocess_map_kwargs", "postprocess_map_kwargs", "builder_kwargs"):
+        with pytest.raises(TypeError, match=rf"build_processor\({name}=...\) is a dict of options, not \[1\]"):
+            build_processor(HttpRequestProcessorConfig(url="http://a"), **{name: [1]})
 
 
 def test_settings_that_were_assigned_are_looked_at_too():

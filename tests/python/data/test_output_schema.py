@@ -272,6 +272,7 @@ def test_generators_and_async_functions_are_looked_at():
 @pytest.mark.parametrize(("wanted", "told"), [
     ({"x": "flaot"}, "'flaot' is no type, for the column 'x'"),
     ({"x": list}, "list is no type"),
+    ({"x": None}, "None is no type, for the column 'x'"),
     ([("x", int)], "a dict from column to type"),
     ({}, "at least one column"),
     ({1: int}, "strings, not 1"),

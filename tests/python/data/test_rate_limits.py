@@ -9,7 +9,7 @@ import time
 import aktis
 import aktis.data
 import pytest
-from aktis.data import RateLimit
+from aktis.data import RateLimit, _rate_limits
 from aktis.data._fingerprints import fingerprint
 from aktis.data._turns import LOST_S, SECOND_S, Turns, most_per_second
 from aktis.util import list_named_actors
@@ -198,6 +198,54 @@ def test_other_processes_run_it_too():
         return len(ds.take_all())
 
     assert aktis.get(elsewhere.remote(ds)) == 5
+
+
+def test_two_processes_that_run_it_at_once_are_told(tmp_path):
+    limit = RateLimit(0.001, burst=2)
+    ds = aktis.data.range(5, override_num_blocks=5).map(moment, rate_limit=limit)
+    rows = ds.iter_rows()
+    next(rows)
+
+    @aktis.remote(num_cpus=0, max_retries=0)
+    def elsewhere(ds):
+        return len(ds.take_all())
+
+    with pytest.raises(RuntimeError, match="in use by a dataset that another process of this session runs"):
+        aktis.get(elsewhere.remote(ds))
+    assert limiters(), "it is not ended by one who has not begun it"
+    rows.close()
+
+
+def test_run_that_the_garbage_collector_ends_while_another_begins_is_not_waited_for(monkeypatch):
+    limit = RateLimit(5)
+    first = _rate_limits.Held([limit])
+    begun = _rate_limits._begun
+
+    def begins(wanted):
+        first.release()
+        return begun(wanted)
+
+    monkeypatch.setattr(_rate_limits, "_begun", begins)
+    second = _rate_limits.Held([RateLimit(5), limit])
+    assert len(limiters()) == 2
+    second.release()
+    until(lambda: not limiters(), "both are gone")
+    assert not _rate_limits._BEGUN._used
+
+
+def test_limits_of_a_run_that_does_not_begin_are_left(monkeypatch):
+    begun, wanted = _rate_limits._begun, [RateLimit(5), RateLimit(6)]
+
+    def fails(limit):
+        if limit is wanted[1]:
+            raise KeyboardInterrupt
+        return begun(limit)
+
+    monkeypatch.setattr(_rate_limits, "_begun", fails)
+    with pytest.raises(KeyboardInterrupt):
+        _rate_limits.Held(wanted)
+    until(lambda: not limiters(), "the first one is gone")
+    assert not _rate_limits._BEGUN._used
 
 
 def test_how_fast_it_is_called_is_none_of_what_a_function_is():

@@ -26,6 +26,10 @@ def folder_of(call: str, cache: Any) -> str | None:
     path = os.fspath(cache)
     if isinstance(path, bytes):
         path = os.fsdecode(path)
+    if not path:
+        raise ValueError(
+            f"{call.removesuffix('()')}(cache=''): it is the path of a folder, and '.' is the one that this process is in"
+        )
     if "://" in path:
         raise ValueError(
             f"{call.removesuffix('()')}(cache={path!r}): results are kept in folders that workers reach as files: give a local path, or one of a "
@@ -40,9 +44,13 @@ def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one:
     if folder is None:
         return None
     if not is_one_for_one:
+        way_out = (
+            "use map()"
+            if call == "flat_map()"
+            else ("say so with udf_modifying_row_count=False or passthrough_columns=[...], or use map()")
+        )
         raise ValueError(
-            f"{call.removesuffix('()')}(cache=...) keeps the result of each row, so the function must give one row for one row: say so with "
-            "udf_modifying_row_count=False or passthrough_columns=[...], or use map()"
+            f"{call.removesuffix('()')}(cache=...) keeps the result of each row, so the function must give one row for one row: {way_out}"
         )
     parts = {name: part for name, part in definition.parts.items() if name not in _NO_MATTER}
     return folder, fingerprint(parts)

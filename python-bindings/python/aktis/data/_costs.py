@@ -44,12 +44,16 @@ class PriceTable:
     def __post_init__(self) -> None:
         for name in ("cpu_hour", "gpu_hour"):
             price = getattr(self, name)
-            if isinstance(price, bool) or not isinstance(price, (int, float)) or not price >= 0:
+            if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < float("inf"):
                 raise ValueError(f"PriceTable(): {name} is the price of an hour, a number of at least 0, not {price!r}")
 
 
 def added_up(operators: Sequence[Mapping[str, Any]], prices: PriceTable) -> dict[str, Any]:
     """The whole of what operators have cost, and each of them."""
+    if not isinstance(prices, PriceTable):
+        raise TypeError(
+            f"cost() takes prices as an aktis.data.PriceTable, as PriceTable(cpu_hour=0.04, gpu_hour=2.5), not {prices!r}"
+        )
     told = [_of_operator(operator, prices) for operator in operators]
     names = (*SECONDS, "worker_s", "cpu_s", "gpu_s", "money")
     whole: dict[str, Any] = {name: sum(operator[name] for operator in told) for name in names}

@@ -85,6 +85,8 @@ def _type_of(call: str, wanted: Any, column: str) -> pyarrow.DataType:
         if len(rest) == 1:
             return _type_of(call, rest[0], column)
     try:
+        if wanted is None:
+            raise TypeError("numpy takes it for float64")
         if isinstance(wanted, str) or wanted in _PYTHON_TYPES:
             return pyarrow.type_for_alias(_PYTHON_TYPES.get(wanted, wanted))
         import numpy

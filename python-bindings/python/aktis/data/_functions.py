@@ -257,12 +257,29 @@ def is_embedder(function: Any) -> bool:
     return callable(getattr(function, "spec_json", None)) and not inspect.isclass(function)
 
 
+#: What options of functions would say of a native model.
+_OF_MODELS = {
+    "retry_exceptions": "it calls no service, so the same call would fail again",
+    "fn_args": "what it is given, it is made with",
+    "fn_kwargs": "what it is given, it is made with",
+    "fn_constructor_args": "it is made already",
+    "fn_constructor_kwargs": "it is made already",
+    "input_columns": "it gets the one column that it names, column=",
+    "passthrough_columns": "all columns pass by, and select_columns() behind it chooses among them",
+    "max_concurrency": "it overlaps its own work; compute=ActorPoolStrategy(size=...) says how many there are",
+}
+
+
 def refuse_for_models(given: Mapping[str, Any], model: Any) -> None:
     """Raises for options of batches of Python functions: a native model has its own."""
     for name, value in given.items():
         if value is not None:
             own = f"{type(model).__name__}({name}=...)"
-            way_out = f"give it there, {own}" if hasattr(model, name) else "it makes its batches by tokens itself"
+            way_out = (
+                f"give it there, {own}"
+                if hasattr(model, name)
+                else _OF_MODELS.get(name, "it makes its batches by tokens itself")
+            )
             raise ValueError(
                 f"map_batches({name}=...) is for functions, and {type(model).__name__} is a model of Aktis: {way_out}"
             )

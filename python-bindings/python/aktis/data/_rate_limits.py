@@ -116,27 +116,39 @@ def rows_at_once(limit: RateLimit) -> int:
 # In the driver.
 
 
+class _Used:
+    """A limiter of this process."""
+
+    def __init__(self) -> None:
+        self.actor: Any = None
+        self.runs = 0
+
+
 class _Begun:
     """Limiters that runs of this process use."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        #: By their sessions and limits: the actor, and how many runs use it.
-        self._actors: dict[tuple[str, str], tuple[Any, int]] = {}
+        # The garbage collector ends runs, too, and that in the middle of anything: it must not wait for its own thread.
+        self._lock = threading.RLock()
+        #: By their sessions and limits.
+        self._used: dict[tuple[str, str], _Used] = {}
 
     def use(self, limit: RateLimit) -> tuple[str, str]:
         """Begins it, if it is not there in this session."""
         import aktis
 
         known_as = aktis.get_runtime_context().get_job_id(), limit._id
-
         with self._lock:
-            actor, users = self._actors.get(known_as, (None, 0))
-            if actor is None:
-                remote = aktis.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=_MOST_WAITING)
-                named = remote(Limiter).options(name=_name(limit), namespace=_NAMESPACE)
-                actor = named.remote(limit.per_second, limit.burst)
-            self._actors[known_as] = (actor, users + 1)
+            used = self._used.get(known_as) or _Used()
+            # Counted before anything else is done, or a run that ends meanwhile could be the last one.
+            used.runs += 1
+            self._used[known_as] = used
+            try:
+                if used.actor is None:
+                    used.actor = _begun(limit)
+            except BaseException:
+                self.leave(known_as)
+                raise
         return known_as
 
     def leave(self, known_as: tuple[str, str]) -> None:
@@ -144,13 +156,37 @@ class _Begun:
         import aktis
 
         with self._lock:
-            actor, users = self._actors.pop(known_as, (None, 0))
-            if users > 1:
-                self._actors[known_as] = (actor, users - 1)
-            elif actor is not None:
+            used = self._used.get(known_as)
+            if used is None:
+                return
+            used.runs -= 1
+            if used.runs:
+                return
+            del self._used[known_as]
+            if used.actor is not None:
                 # The session may have ended before, and it with it.
                 with contextlib.suppress(Exception):
-                    aktis.kill(actor)
+                    aktis.kill(used.actor)
+
+
+def _begun(limit: RateLimit) -> Any:
+    """A new limiter.
+
+    Raises:
+        RuntimeError: another process of the session has one.
+    """
+    import aktis
+
+    remote = aktis.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=_MOST_WAITING)
+    named = remote(Limiter).options(name=_name(limit), namespace=_NAMESPACE)
+    try:
+        return named.remote(limit.per_second, limit.burst)
+    except aktis.exceptions.ActorAlreadyExistsError:
+        raise RuntimeError(
+            f"rate_limit={limit!r} is in use by a dataset that another process of this session runs, and limits are kept by the process "
+            "that runs the dataset: make the RateLimit, or the dataset with its rate_limit=, in each process that runs one, with its part "
+            "of the calls; or run the datasets one after the other"
+        ) from None
 
 
 _BEGUN = _Begun()
@@ -160,7 +196,13 @@ class Held:
     """The limiters of one run."""
 
     def __init__(self, limits: list[RateLimit]) -> None:
-        self._used = [_BEGUN.use(limit) for limit in {limit._id: limit for limit in limits}.values()]
+        self._used: list[tuple[str, str]] = []
+        try:
+            for limit in {limit._id: limit for limit in limits}.values():
+                self._used.append(_BEGUN.use(limit))
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """The run is over. Once is enough."""

@@ -195,13 +195,12 @@ class Transforms(Computed, Choosing):
                     "map_batches(): output_schema= and rate_limit= are for functions: the columns of a model of Aktis are known, and it calls "
                     "no service"
                 )
-            given = {
-                "token_budget": token_budget,
-                "tokens": tokens,
-                "byte_budget": byte_budget,
-                "window_rows": window_rows,
-            }
-            _functions.refuse_for_models({**given, "retry_exceptions": retry}, fn)
+            _functions.refuse_for_models({
+                "token_budget": token_budget, "tokens": tokens, "byte_budget": byte_budget, "window_rows": window_rows,
+                "retry_exceptions": retry, "fn_args": fn_args, "fn_kwargs": fn_kwargs, "fn_constructor_args": fn_constructor_args,
+                "fn_constructor_kwargs": fn_constructor_kwargs, "input_columns": input_columns,
+                "passthrough_columns": passthrough_columns, "max_concurrency": max_concurrency,
+            }, fn)  # fmt: skip
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1

@@ -281,6 +281,7 @@ class Dataset(
             ``operators`` has the same for each operator and kind of worker; its parts are the whole.
 
         Raises:
+            TypeError: ``prices`` is no :class:`PriceTable`.
             ValueError: this dataset has not run yet.
 
         >>> import aktis.data
@@ -293,11 +294,11 @@ class Dataset(
         from . import _costs
 
         self._check_has_run("cost() tells what the last run of this dataset has cost")
-        return _costs.added_up(self._stats.costs(), prices or _costs.PriceTable())
+        return _costs.added_up(self._stats.costs(), _costs.PriceTable() if prices is None else prices)
 
     def _check_has_run(self, why: str) -> None:
         if self._stats is None:
-            raise ValueError(f"{why}, and it has not run: take, count or write its rows first")
+            raise ValueError(f"{why}, and it has not run: take or write its rows first")
 
     def get_stats_summary(self, detail: bool = False) -> dict[str, Any]:
         """:meth:`stats` as a dict.

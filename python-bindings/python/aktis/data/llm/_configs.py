@@ -67,6 +67,8 @@ class ProcessorConfig(Settings):
             raise NotImplementedError(
                 f"{name}(accelerator_type=...) is not there yet: {REMOTE_ARGS['accelerator_type'].way_out}"
             )
+        if not isinstance(self.should_continue_on_error, bool):
+            raise TypeError(f"{name}: should_continue_on_error is True or False, not {self.should_continue_on_error!r}")
         if self.should_continue_on_error and self.on_error not in (None, "dead_letter"):
             raise ValueError(
                 f"{name}: should_continue_on_error=True means on_error='dead_letter', not {self.on_error!r}: give one of them"
@@ -170,6 +172,10 @@ class HttpRequestProcessorConfig(ProcessorConfig):
     def _check_headers(self, name: str) -> None:
         if self.headers is not None and not isinstance(self.headers, Mapping):
             raise TypeError(f"{name}: headers is a dict, not {type(self.headers).__name__}")
+        if self.api_key is not None and not isinstance(self.api_key, str):
+            raise TypeError(f"{name}: api_key is a text, not {type(self.api_key).__name__}")
+        if self.api_key_env is not None and (not isinstance(self.api_key_env, str) or not self.api_key_env):
+            raise TypeError(f"{name}: api_key_env is the name of an environment variable, not {self.api_key_env!r}")
         if self.api_key is not None and self.api_key_env is not None:
             raise ValueError(f"{name}: give either api_key or api_key_env")
         for header, value in (self.headers or {}).items():

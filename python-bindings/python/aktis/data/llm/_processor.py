@@ -61,7 +61,16 @@ class Processor:
 
         Returns:
             A dataset of what ``postprocess`` returns, or of the rows with what the stages added to them; in the same order.
+
+        Raises:
+            TypeError: It is no dataset.
         """
+        from aktis.data import Dataset
+
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"a processor takes a dataset, as aktis.data.from_items() and read_parquet() give one, not {type(dataset).__name__}"
+            )
         failures = self.config._failures()
         own_before, own_after = bool(self.preprocess_map_kwargs), bool(self.postprocess_map_kwargs)
         tells_errors = self.config.should_continue_on_error
@@ -186,6 +195,11 @@ def build_processor(
         raise TypeError(f"build_processor() takes settings of a processor ({kinds}), not {type(config).__name__}")
     for name, function in (("preprocess", preprocess), ("postprocess", postprocess)):
         _check_function(name, function)
+    for name, options in (
+        ("preprocess_map_kwargs", preprocess_map_kwargs), ("postprocess_map_kwargs", postprocess_map_kwargs), ("builder_kwargs", builder_kwargs),
+    ):  # fmt: skip
+        if options is not None and not isinstance(options, Mapping):
+            raise TypeError(f"build_processor({name}=...) is a dict of options, not {options!r:.60}")
     # They may have been assigned to since they were made.
     config._check()
     stages = build(config, dict(builder_kwargs or {}))
@@ -210,6 +224,10 @@ def _http_stages(config: Any, builder_kwargs: dict[str, Any]) -> list[Stage]:
 
 def _vllm_stages(config: Any, builder_kwargs: dict[str, Any]) -> list[Stage]:
     more = builder_kwargs.pop("chat_template_kwargs", None)
+    if more is not None and not isinstance(more, Mapping):
+        raise TypeError(
+            f"build_processor(builder_kwargs=...): chat_template_kwargs is a dict, as {{'enable_thinking': False}}, not {more!r:.60}"
+        )
     Keywords("build_processor(builder_kwargs=...)", used=("chat_template_kwargs",)).check(builder_kwargs)
     return _vllm_config.stages(config, more)
 

@@ -76,6 +76,11 @@ class StageConfig(Settings):
     def _check(self) -> None:
         """Raises for what cannot be meant."""
         name = type(self).__name__
+        if not isinstance(self.enabled, bool):
+            raise TypeError(f"{name}: enabled is True or False, not {self.enabled!r}")
+        for amount in ("num_cpus", "memory"):
+            if getattr(self, amount) is not None:
+                check_number(name, amount, getattr(self, amount), may_be_zero=True, most=1e18)
         if self.batch_size is not None:
             check_count(name, "batch_size", self.batch_size)
         if self.concurrency is not None:
@@ -191,12 +196,12 @@ def check_count(owner: str, name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, not {value!r}")
 
 
-def check_number(owner: str, name: str, value: Any, *, may_be_zero: bool = False) -> None:
+def check_number(owner: str, name: str, value: Any, *, may_be_zero: bool = False, most: float = 1e9) -> None:
     """Raises for what is no number above 0."""
     if (
         not isinstance(value, (int, float))
         or isinstance(value, bool)
-        or not (0 < value < 1e9 or may_be_zero and value == 0)
+        or not (0 < value < most or may_be_zero and value == 0)
     ):
         raise ValueError(
             f"{owner}: {name} must be a number {'of at least' if may_be_zero else 'above'} 0, not {value!r}"

@@ -111,6 +111,9 @@ class vLLMEngineProcessorConfig(ProcessorConfig):
             raise ValueError(f"{name}: max_pending_requests is a whole number, 0 for no limit, not {pending!r}")
         if self.max_tasks_in_flight_per_actor is not None:
             check_count(name, "max_tasks_in_flight_per_actor", self.max_tasks_in_flight_per_actor)
+        folder = self.dynamic_lora_loading_path
+        if folder is not None and (not isinstance(folder, str) or not folder):
+            raise TypeError(f"{name}: dynamic_lora_loading_path is the path of a folder, not {folder!r}")
         check_runtime_env(name, self.runtime_env)
         if self.task_type not in TASKS:
             hint = ": vLLM has it no more, and says 'classify'" if self.task_type == "score" else ""
