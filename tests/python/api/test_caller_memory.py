@@ -6,10 +6,10 @@ import json
 import pytest
 from waiting import run
 
-LIMIT_MB = 64
+LIMIT_MB = 32
 #: The limit, what the allocator keeps, and frames being written, three times over; and a record for each call.
 ALLOWED_MB = 3 * LIMIT_MB + 100
-CALLS, PAYLOAD_BYTES = 9000, 80_000  # 720 MB
+CALLS, PAYLOAD_BYTES = 5000, 80_000  # 400 MB
 STORE_BYTES = 100 << 20
 
 SCRIPT = """

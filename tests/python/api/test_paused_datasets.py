@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 #: Far more than a dataset keeps ready for its consumer.
-ROWS = 4_000
+ROWS = 1_600
 
 
 @pytest.fixture

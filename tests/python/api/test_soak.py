@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 PROGRAM = pathlib.Path(__file__).with_name("soak_program.py")
-LOAD_S = 8
+LOAD_S = 5
 SINGLE_CALLS = 300
 #: Slices in which threads of the runtime wait, in seconds.
 SLICES_S = (0.05, 0.1, 1.0)

@@ -24,7 +24,7 @@ class Wide:
 
 def test_an_actor_that_wants_all_cpus_begins_beside_a_flood_of_tasks_of_one():
     # They take longer than an actor waits for room that is not kept for it, and do not end together.
-    lengths = [1.5 + number / 4 for number in range(2 * CPUS)]
+    lengths = [1.2 + number / 10 for number in range(2 * CPUS)]
     under_way = {busy.remote(length): length for length in lengths}
     answer = Wide.remote().ping.remote()
 

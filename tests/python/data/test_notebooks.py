@@ -28,7 +28,7 @@ CELLS = {
     "reference": "reference",
     "make": """
         def slow(batch):
-            time.sleep(0.1)
+            time.sleep(0.04)
             size = len(batch["id"])
             picture = numpy.zeros((size, 32, 16, 3), numpy.uint8) + batch["id"][:, None, None, None].astype(numpy.uint8)
             return {"<b>id</b>": batch["id"], "picture": picture, "said": ["<script>alert(1)</script>"] * size}
@@ -43,14 +43,14 @@ CELLS = {
     "kept": "ds.limit(3).materialize()",
     "failure": """
         def bad(batch):
-            time.sleep(0.1)
+            time.sleep(0.05)
             if batch["id"][0] >= 30:
                 raise ValueError("row 30 is bad")
             return batch
         aktis.data.range(40).map_batches(bad, batch_size=1, concurrency=1).take_all()
     """,
     "interrupt": """
-        threading.Timer(3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        threading.Timer(2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         aktis.data.range(10_000).map_batches(slow, batch_size=1, concurrency=1).take_all()
     """,
     "switched off": """

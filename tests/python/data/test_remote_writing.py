@@ -18,8 +18,8 @@ from .object_store import ObjectStore
 
 @pytest.fixture
 def store():
-    """A store with 20 ms of latency and a bucket."""
-    made = ObjectStore(latency_seconds=0.02)
+    """A store with some latency and a bucket."""
+    made = ObjectStore(latency_seconds=0.003)
     yield made
     made.close()
 

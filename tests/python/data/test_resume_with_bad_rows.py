@@ -5,7 +5,7 @@ import pytest
 
 from .unfinished_jobs import finish, hidden, kill_when, start, tells
 
-ROWS = 1500
+ROWS = 1000
 
 JOB = """
 import sys, time
@@ -28,7 +28,7 @@ class Model:
         return {"id": batch["id"], "twice": batch["id"] * 2}
 
 aktis.init(num_cpus=4, num_gpus=2)
-ds = aktis.data.range(1500, override_num_blocks=30)
+ds = aktis.data.range(1000, override_num_blocks=20)
 dead = {"on_error": "dead_letter"}
 if kind == "stages":
     ds = ds.map_batches(prepared, batch_size=25, **dead)
