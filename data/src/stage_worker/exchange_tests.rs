@@ -4,7 +4,7 @@ use arrow::array::{Int64Array, RecordBatch};
 
 use super::*;
 use crate::block;
-use crate::graph::{Partitioner, RangeKey};
+use crate::graph::{PartitionBy, Partitioner, RangeKey};
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::testing::{ids, rows};
 use crate::wire::encode_task;

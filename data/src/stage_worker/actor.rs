@@ -1,0 +1,95 @@
+//! The stage worker as an actor of a cluster: what it is called by, and how its messages are read.
+
+use std::path::Path;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
+use aktis_worker::{TaskFailure, Value};
+use bytes::Bytes;
+use prost::Message;
+
+use super::StageWorker;
+use crate::operators::fragment::SpillPlace;
+use crate::wire::spec::{InputSpec, Report, StageSpec};
+
+/// The actor's name in the registry.
+pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
+/// Loads the functions of the stage. No result but success.
+pub const METHOD_READY: &str = "ready";
+/// Begins an input and pulls once.
+pub const METHOD_START: &str = "start";
+/// Pulls once.
+pub const METHOD_PULL: &str = "pull";
+
+/// Rows that do not fit into the memory of relational work lie here, in the folder that the node spills to: they go with it.
+const SPILL_FOLDER: &str = "rows";
+
+/// Adds the stage worker to the actors that a worker process can run.
+#[must_use]
+pub fn register(registry: NativeRegistry) -> NativeRegistry {
+    registry.with_actor(STAGE_WORKER, |context, input, captured| {
+        let spec = StageSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
+        let node = context.runtime.greeting();
+        // It may wait for its dataset's consumer for as long as that likes.
+        context.runtime.rest_when_idle();
+        let worker = StageWorker::new(spec, captured)?.of_cluster(context.runtime);
+        Ok(Box::new(worker.spilling_into(SpillPlace {
+            folder: Path::new(&node.spill_dir).join(SPILL_FOLDER),
+            min_free_fraction: node.min_free_disk_fraction,
+            min_free_bytes: node.min_free_disk_bytes,
+        })))
+    })
+}
+
+fn broken_message(error: &prost::DecodeError) -> TaskFailure {
+    TaskFailure::new(
+        ErrorCode::Internal,
+        format!("read a message for a stage worker: {error}"),
+    )
+}
+
+impl NativeActor for StageWorker {
+    fn call(
+        &mut self,
+        _context: &CallContext<'_>,
+        method: &str,
+        input: Value,
+        dependencies: Vec<Value>,
+    ) -> Result<Vec<Value>, TaskFailure> {
+        match method {
+            METHOD_READY => {
+                let ready = self.ready()?;
+                Ok(vec![Value::native(ready.encode_to_vec())])
+            }
+            METHOD_START => {
+                let spec =
+                    InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
+                let blocks = dependencies.into_iter().map(block_bytes).collect();
+                self.begin(spec, blocks).map(reply)
+            }
+            METHOD_PULL => self.pull().map(reply),
+            other => Err(TaskFailure::new(
+                ErrorCode::Internal,
+                format!("a stage worker has no method {other:?}"),
+            )),
+        }
+    }
+}
+
+/// The Arrow stream in a block's value.
+fn block_bytes(value: Value) -> Bytes {
+    let inband = value.inband;
+    value
+        .buffers
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| inband.into_bytes())
+}
+
+fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {
+    let report = Value::native(report.encode_to_vec());
+    vec![
+        report,
+        block.map_or_else(|| Value::native(Bytes::new()), Value::arrow_stream),
+    ]
+}
