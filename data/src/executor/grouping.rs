@@ -8,7 +8,7 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::TableSource;
 use prost::Message;
 
-use super::prepare::source_settings;
+use super::specs::source_settings;
 use super::splits::splits;
 use crate::graph::{
     GroupMember, GroupRoom, GroupTask, JobPlan, PartitionBy, Partitioner, SourcePlan, StageGroup,

@@ -1,11 +1,14 @@
 //! Running a dataset: one thread per execution, and the handle to it.
 
 mod aside;
+mod budgets;
 pub mod core;
+mod ending;
 mod expectations;
 mod failed_rows;
 mod grouping;
 mod inputs;
+mod launch;
 mod losses;
 mod main_loop;
 pub(crate) mod origins;
@@ -13,9 +16,13 @@ mod outputs;
 pub mod pool;
 mod prepare;
 mod progress;
+mod reports;
 mod shares;
 mod sizes;
+mod specs;
 mod splits;
+mod starts;
+mod statistics;
 mod watch;
 mod worker_time;
 

@@ -1,0 +1,188 @@
+//! The loop of a job that was prepared, with its thread, and the handle to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::expectations::Expectations;
+use super::failed_rows::{DeadLetters, FailedRows};
+use super::inputs::Journals;
+use super::main_loop::{ExecutionLoop, Message};
+use super::outputs::JobOutputs;
+use super::progress::Progress;
+use super::shares::StoreShare;
+use super::sizes::BatchSizes;
+use super::specs::StageStart;
+use super::splits::rows_of_all;
+use super::watch::NodeWatch;
+use super::worker_time::WorkerTimes;
+use super::{Delivery, ExecuteError, Execution, OutputOfRun};
+use crate::executor::core::Executor;
+use crate::executor::pool::{PoolAnswers, StagePool};
+use crate::graph::JobPlan;
+use crate::ledger::FolderOutput;
+use crate::panics;
+use crate::sources::Split;
+use crate::stats::ExecutionStats;
+
+/// What the loop is made of.
+pub(super) struct Launch {
+    pub(super) executor: Executor,
+    pub(super) pool: Box<dyn StagePool>,
+    pub(super) starts: Vec<StageStart>,
+    pub(super) splits: Vec<Vec<Split>>,
+    pub(super) places: Vec<u64>,
+    pub(super) all_rows: Option<u64>,
+    pub(super) progress: Option<Progress>,
+    pub(super) stats: ExecutionStats,
+    pub(super) share: StoreShare,
+    pub(super) outputs: JobOutputs,
+}
+
+/// Starts the loop's thread.
+pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
+    let Launch {
+        executor,
+        mut pool,
+        starts,
+        splits,
+        places,
+        all_rows,
+        progress,
+        stats,
+        share,
+        mut outputs,
+    } = launch;
+    let left = outputs.only_folder().map(FolderOutput::left);
+    let next_attempt = left.map_or(0, |left| left.next_attempt);
+    let journals = journals(&job, outputs.only_folder());
+    let (messages, inbox) = channel();
+    let (delivered, outbox) = channel();
+    pool.answer_to(answers_to(messages.clone()));
+    let reader = pool.reader();
+    let watch = watch(pool.as_ref(), messages.clone());
+    let stats = Arc::new(Mutex::new(stats));
+    let outputs_of_run = of_run(&outputs, &job);
+    let letters = Arc::new(Mutex::new(DeadLetters::default()));
+    let mut expectations = Expectations::new(&job, rows_of_all(&splits));
+    expectations.take_up(left.map_or(&[], |left| &left.judged));
+    let failed_rows = failed_rows(
+        &job,
+        all_rows,
+        pool.note_prefix(),
+        outputs.only_folder_mut(),
+    );
+    let held = Arc::clone(share.held());
+    let execution = ExecutionLoop {
+        share,
+        executor,
+        pool,
+        stages: starts,
+        splits,
+        stats: Arc::clone(&stats),
+        messages: inbox,
+        delivered,
+        outputs,
+        places,
+        progress,
+        journals,
+        working: HashMap::new(),
+        blocks: HashMap::new(),
+        stage_of: HashMap::new(),
+        next_block: 0,
+        next_attempt,
+        is_cancelled: false,
+        sunk: HashMap::new(),
+        given: HashMap::new(),
+        readers: Vec::new(),
+        failed_rows,
+        expectations,
+        began: Instant::now(),
+        sizes: BatchSizes::new(&job.stages),
+        times: WorkerTimes::new(job.stages.len()),
+        cost_kept: Instant::now(),
+        letters: Arc::clone(&letters),
+        late_starts: Vec::new(),
+        watch,
+        failed_stage: None,
+    };
+    std::thread::Builder::new()
+        .name("aktis-data".to_owned())
+        .spawn(move || run(execution))
+        .map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))?;
+    Ok(Execution {
+        messages,
+        delivered: Mutex::new(outbox),
+        outcome: Mutex::new(None),
+        unread: Mutex::new(None),
+        stats,
+        reader,
+        outputs: outputs_of_run,
+        letters,
+        held,
+    })
+}
+
+/// Tells of other nodes, until the execution is over and does not listen any more.
+fn watch(pool: &dyn StagePool, news: Sender<Message>) -> NodeWatch {
+    NodeWatch::new(pool.look(), move |view| {
+        news.send(Message::Nodes(view)).is_ok()
+    })
+}
+
+/// What is known of rows that fail, of an earlier run, too.
+fn failed_rows(
+    job: &JobPlan,
+    rows: Option<u64>,
+    note_prefix: String,
+    output: Option<&mut FolderOutput>,
+) -> FailedRows {
+    let mut failed_rows = FailedRows::new(&job.stages, rows, note_prefix);
+    let kept = output.filter(|output| output.is_kept());
+    failed_rows.keep(kept.map(FolderOutput::take_left_out));
+    failed_rows
+}
+
+fn answers_to(messages: Sender<Message>) -> PoolAnswers {
+    PoolAnswers(Arc::new(move |worker, answer| {
+        // An execution that is over does not listen any more.
+        let _ = messages.send(Message::Answer(worker, Box::new(answer)));
+    }))
+}
+
+/// Where rows are noted, and whose are already.
+fn journals(job: &JobPlan, output: Option<&FolderOutput>) -> Journals {
+    let left = output.map(FolderOutput::left);
+    let output = output.filter(|_| job.notes_rows());
+    Journals {
+        folder: output.and_then(FolderOutput::journal_folder),
+        inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
+    }
+}
+
+/// What the handle knows of the outputs.
+fn of_run(outputs: &JobOutputs, job: &JobPlan) -> Vec<OutputOfRun> {
+    let outputs = outputs.0.iter().zip(&job.outputs).enumerate();
+    let of_run = outputs.map(|(index, (output, planned))| OutputOfRun {
+        schema: planned.schema.clone(),
+        seen: Arc::clone(&output.seen),
+        stages: job.stages_of(index),
+    });
+    of_run.collect()
+}
+
+/// The loop's thread. A panic in it is a failure that the consumer hears of.
+fn run(execution: ExecutionLoop) {
+    let delivered = execution.delivered.clone();
+    let run = || {
+        execution.run();
+        Ok(())
+    };
+    if let Err(failure) = panics::caught(|text| panics::defect("the executor", text), run) {
+        // The consumer may have gone away.
+        let _ = delivered.send(Delivery::End(Err(failure)));
+    }
+}

@@ -1,0 +1,97 @@
+//! What the workers of a stage are started with, by its plan.
+
+use aktis_common::resources::ResourceRequest;
+use datafusion_common::DataFusionError;
+
+use super::budgets::Sizes;
+use super::grouping;
+use super::inputs::ToldColumns;
+use super::splits::row_work;
+use crate::block::BlockHandle;
+use crate::graph::{EdgeKind, JobPlan, StagePlan, StageTask};
+use crate::registered::Registered;
+use crate::sources::{self, RowWork, Wanted, blocks};
+use crate::wire::encode_task;
+use crate::wire::spec::StageSpec;
+
+/// How far a reader runs ahead of a model.
+const PREFETCH_BATCHES: u32 = 2;
+
+/// What the workers of a stage are started with.
+pub(crate) struct StageStart {
+    pub(crate) spec: StageSpec,
+    pub(crate) calls_python: bool,
+    pub(crate) resources: ResourceRequest,
+    pub(crate) captured: Vec<BlockHandle>,
+    /// The output that its rows are of, if they end there.
+    pub(crate) output: Option<usize>,
+    /// The stages that give along its edges, in their order.
+    pub(crate) givers: Vec<usize>,
+    /// What has been told of the columns that it gives, where somebody asks.
+    pub(crate) columns: Option<ToldColumns>,
+}
+
+/// What the workers of a stage are started with.
+pub(super) fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusionError> {
+    let has_model = row_work(stage) == RowWork::Model;
+    let (steps, captured) = stage.to_steps();
+    let task = StageTask {
+        name: stage.name(),
+        source: source_settings(stage)?,
+        steps,
+        sink: stage.sink_settings(),
+        block_bytes: sizes.block_bytes,
+        memory_bytes: sizes.memory_bytes,
+        row_limit: stage.row_limit,
+        prefetch_batches: if stage.source.is_some() && has_model {
+            PREFETCH_BATCHES
+        } else {
+            0
+        },
+        partitioner: stage.partitioner.clone(),
+        group: stage.group.as_ref().map(grouping::task).transpose()?,
+    };
+    Ok(StageStart {
+        spec: encode_task(&task)?,
+        calls_python: task.calls_python(),
+        resources: stage.compute.resources.clone(),
+        captured,
+        output: stage.end.as_ref().map(|end| end.output),
+        givers: Vec::new(),
+        columns: None,
+    })
+}
+
+/// The same, where its edges are known.
+pub(super) fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> StageStart {
+    // One forward feed brings its columns with every block, if there is any.
+    let asks = |stage: usize| {
+        let mut edges = job.edges_to(stage);
+        let first = edges.next();
+        edges.next().is_some()
+            || first.is_some_and(|edge| edge.kind != EdgeKind::Forward)
+            || job.stages[stage].tells_columns()
+    };
+    let is_asked = job.edges_from(index).any(|edge| asks(edge.to));
+    StageStart {
+        givers: job.edges_to(index).map(|edge| edge.from).collect(),
+        columns: is_asked.then(ToldColumns::default),
+        ..start
+    }
+}
+
+pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
+    let Some((plan, table)) = stage
+        .source
+        .as_ref()
+        .and_then(|plan| Some((plan, plan.table.as_deref()?)))
+    else {
+        return Ok(blocks::handed_on());
+    };
+    let wanted = Wanted {
+        columns: &plan.columns,
+        filters: &plan.filters,
+        batch_rows: stage.batch_rows,
+    };
+    sources::settings_of(table, &wanted)
+}

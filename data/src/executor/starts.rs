@@ -1,0 +1,115 @@
+//! Workers are started, at once or when what their predecessors died of has had time to pass, and given their inputs.
+
+use std::time::{Duration, Instant};
+
+use super::failed_rows::Attempt;
+use super::main_loop::ExecutionLoop;
+use super::specs::StageStart;
+use crate::executor::core::event::{Event, InputContent, StartInput, WorkerKey};
+use crate::executor::pool::{WorkerInput, WorkerStart};
+
+/// A worker that is started when what its predecessors died of has had time to pass.
+pub(crate) struct LateStart {
+    pub(super) at: Instant,
+    stage: usize,
+    worker: WorkerKey,
+}
+
+/// How long the next start of a worker waits after so many that died: a node may have died with them, and be known as
+/// alive for some seconds.
+const START_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(8),
+];
+
+impl ExecutionLoop {
+    /// Starts the worker whose time has come.
+    pub(super) fn start_late(&mut self) -> Option<Event> {
+        let first = (0..self.late_starts.len()).min_by_key(|&index| self.late_starts[index].at)?;
+        if self.late_starts[first].at > Instant::now() {
+            return None;
+        }
+        let LateStart { stage, worker, .. } = self.late_starts.swap_remove(first);
+        // It may have been ended before it began.
+        let is_wanted = self.stage_of.contains_key(&worker);
+        is_wanted
+            .then(|| self.start_worker(stage, worker).err())
+            .flatten()
+    }
+
+    /// Starts a worker behind so many that died of the same thing, one after another.
+    pub(super) fn start_worker_after(
+        &mut self,
+        stage: usize,
+        worker: WorkerKey,
+        incidents: u32,
+    ) -> Result<(), Event> {
+        self.stage_of.insert(worker, stage);
+        let most = START_PAUSES.len() - 1;
+        let pause = START_PAUSES[usize::try_from(incidents).map_or(most, |count| count.min(most))];
+        if pause.is_zero() {
+            return self.start_worker(stage, worker);
+        }
+        let at = Instant::now() + pause;
+        self.late_starts.push(LateStart { at, stage, worker });
+        Ok(())
+    }
+
+    fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
+        let StageStart {
+            spec,
+            calls_python,
+            resources,
+            captured,
+            ..
+        } = &self.stages[stage];
+        let start = WorkerStart {
+            spec,
+            calls_python: *calls_python,
+            resources,
+            captured,
+            name: &spec.name,
+        };
+        self.times.asked(worker, stage, Instant::now());
+        let result = self.pool.start_worker(worker, start);
+        self.checked(worker, result)
+    }
+
+    /// Gives a worker an input.
+    pub(super) fn start_input(&mut self, start: StartInput) -> Result<(), Event> {
+        let worker = start.worker;
+        self.next_attempt += 1;
+        self.sunk.remove(&worker);
+        let place = self.place_of(&start);
+        self.begins(&start, place);
+        let attempt = match start.skip_blocks {
+            _ if !start.wanted.is_empty() => Attempt::Rerun,
+            0 => Attempt::Anew,
+            _ => Attempt::GoingOn,
+        };
+        let input = (start.stage, start.sequence);
+        let number = self.next_attempt;
+        let failing = self.failed_rows.begin(worker, input, attempt, number);
+        let is_rerun = attempt == Attempt::Rerun;
+        self.expectations
+            .begin(worker, (start.stage, place), is_rerun);
+        self.times.begins(worker, is_rerun, Instant::now());
+        if let InputContent::Blocks { feeds, .. } = &start.content {
+            let blocks = feeds.iter().flatten().map(|part| part.block).collect();
+            self.given.insert(worker, blocks);
+        }
+        let (sizes, frames) = self.sizes.begin(start.stage, place);
+        let result = self.input_of(start, failing);
+        let result = result.and_then(|(mut input, blocks)| {
+            (input.sizes, input.frames) = (sizes, frames);
+            if !input.journal.is_empty() {
+                let number = input.output.unwrap_or(input.sequence);
+                self.journals.inputs.insert(number);
+            }
+            self.pool.start_input(worker, WorkerInput(input), blocks)
+        });
+        self.checked(worker, result)
+    }
+}
