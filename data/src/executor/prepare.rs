@@ -70,7 +70,7 @@ pub(super) fn start(
         rows: all_rows,
     } = inputs(&job, &workers, &mut outputs)?;
     let share = share_of_store(options, pool.as_ref());
-    let sizes = Sizes::new(options, share.budget_bytes(), workers.iter().sum());
+    let sizes = Sizes::new(options, &share, workers.iter().sum());
     let starts: Result<Vec<StageStart>, DataFusionError> = job
         .stages
         .iter()

@@ -58,8 +58,18 @@ impl StoreShare {
         &self.held
     }
 
+    /// What it may hold as far as the executor knows.
+    pub(super) fn known_bytes(&self) -> u64 {
+        self.known_bytes
+    }
+
+    /// What it may hold when there are no others.
+    pub(super) fn alone_bytes(&self) -> u64 {
+        self.alone_bytes
+    }
+
     /// What it may hold now.
-    pub(super) fn budget_bytes(&self) -> u64 {
+    fn budget_bytes(&self) -> u64 {
         self.beside_others().unwrap_or(self.alone_bytes)
     }
 
