@@ -207,6 +207,18 @@ impl Runtime {
             .value)
     }
 
+    /// The same, for so long at most, whatever holds the head up.
+    pub fn kv_get_within(
+        &self,
+        key: impl Into<bytes::Bytes>,
+        patience: Duration,
+    ) -> Result<Option<bytes::Bytes>, TaskFailure> {
+        let request = wire::KvGetRequest { key: key.into() };
+        let deadline = Some(Instant::now() + patience);
+        let reply: wire::KvGetReply = self.call_gcs_until("KvGet", &request, deadline, || false)?;
+        Ok(reply.value)
+    }
+
     pub(super) fn check_open(&self) -> Result<(), TaskFailure> {
         if self.is_closed() {
             Err(crate::node_link::raylet_gone())
@@ -226,9 +238,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let node = PretendedRaylet::new(folder.path()).expect("a raylet");
         let (runtime, _silent) = node.join().expect("joined");
-        let failure = runtime
-            .kv_set_within("key", "value", Duration::from_millis(50))
-            .expect_err("nobody answers");
-        assert_eq!(failure.code, ErrorCode::Timeout);
+        let patience = Duration::from_millis(50);
+        let kept = runtime.kv_set_within("key", "value", patience);
+        assert_eq!(kept.expect_err("nobody answers").code, ErrorCode::Timeout);
+        let read = runtime.kv_get_within("key", patience);
+        assert_eq!(read.expect_err("nobody answers").code, ErrorCode::Timeout);
     }
 }

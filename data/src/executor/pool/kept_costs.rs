@@ -1,7 +1,7 @@
 //! What executions have cost, kept by the head: see [`job_costs`].
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aktis_common::ids::{JobId, WorkerId};
 use aktis_common::job_costs::{self, RECORDS, RECORDS_KEPT};
@@ -40,24 +40,25 @@ impl KeptCosts {
 
     fn try_to_keep(&self, runtime: &Runtime, mut record: Value) -> Result<(), TaskFailure> {
         let job = runtime.job();
+        let deadline = Instant::now() + PATIENCE;
         record["job"] = json!(job.to_string());
-        record["tags"] = self.tags(runtime, job)?;
+        record["tags"] = self.tags(runtime, job, deadline)?;
         record["began_unix_millis"] = json!(self.began_millis);
         record["kept_unix_millis"] = json!(now_millis());
         let is_done = record["is_done"] == json!(true);
         let key = job_costs::record_key(self.began_millis, job, &self.run.to_string());
-        runtime.kv_keep(key, record.to_string(), PATIENCE)?;
+        runtime.kv_keep(key, record.to_string(), until(deadline))?;
         if is_done {
-            forget_the_oldest(runtime)?;
+            forget_the_oldest(runtime, deadline)?;
         }
         Ok(())
     }
 
-    fn tags(&self, runtime: &Runtime, job: JobId) -> Result<Value, TaskFailure> {
+    fn tags(&self, runtime: &Runtime, job: JobId, deadline: Instant) -> Result<Value, TaskFailure> {
         if let Some(tags) = self.tags.get() {
             return Ok(tags.clone());
         }
-        let text = runtime.kv_get(job_costs::tags_key(job))?;
+        let text = runtime.kv_get_within(job_costs::tags_key(job), until(deadline))?;
         let tags = text.and_then(|text| serde_json::from_slice(&text).ok());
         Ok(self
             .tags
@@ -66,11 +67,15 @@ impl KeptCosts {
     }
 }
 
-fn forget_the_oldest(runtime: &Runtime) -> Result<(), TaskFailure> {
-    let keys = runtime.kv_keys(RECORDS, PATIENCE)?;
+fn forget_the_oldest(runtime: &Runtime, deadline: Instant) -> Result<(), TaskFailure> {
+    let keys = runtime.kv_keys(RECORDS, until(deadline))?;
     let surplus = keys.len().saturating_sub(RECORDS_KEPT);
     let mut oldest = keys.into_iter().take(surplus);
-    oldest.try_for_each(|key| runtime.kv_delete(key, PATIENCE))
+    oldest.try_for_each(|key| runtime.kv_delete(key, until(deadline)))
+}
+
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 fn now_millis() -> u64 {
