@@ -61,20 +61,17 @@ impl ExecutionStats {
             "operators": operators,
             "rows": self.rows_out(),
             "bytes_read": self.bytes_read,
-            "elapsed_s": self.elapsed.as_secs_f64(),
+            "elapsed_s": self.elapsed_so_far().as_secs_f64(),
             "is_done": self.is_done,
         })
-    }
-
-    /// Rows that came out at the end.
-    fn rows_out(&self) -> u64 {
-        let last = self.stages.last().and_then(|stage| stage.operators.last());
-        last.map_or(0, |operator| operator.rows_out)
     }
 }
 
 fn of_stage(index: usize, stage: &StageStats) -> Vec<OperatorCost> {
-    let work = shares(&stage.operators, |operator| operator.wall.as_secs_f64());
+    // Whoever waits for its turn holds its worker up, too.
+    let work = shares(&stage.operators, |operator| {
+        (operator.wall + operator.waited).as_secs_f64()
+    });
     let functions = shares(&stage.operators, |operator| {
         f64::from(u8::from(operator.calls_function))
     });
@@ -151,10 +148,8 @@ impl WorkerKind {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-    use crate::stats::WorkerTime;
+    use crate::stats::{OutputStats, WorkerTime};
 
     fn operator(wall: u64, calls_function: bool) -> OperatorStats {
         OperatorStats {
@@ -181,20 +176,33 @@ mod tests {
             time,
             ..StageStats::default()
         };
-        ExecutionStats {
-            stages: vec![stage],
-            outputs: Vec::new(),
-            failed_outputs: Vec::new(),
-            source_rows: 0,
-            bytes_read: 0,
-            files: Vec::new(),
-            most_block_bytes: 0,
-            most_exchange_bytes: 0,
-            budget_bytes: 0,
-            elapsed: Duration::ZERO,
-            is_done: true,
-            began: Instant::now(),
-        }
+        ExecutionStats::of_stages(vec![stage])
+    }
+
+    #[test]
+    fn operator_that_waits_for_its_turns_has_cost_the_time_that_it_waits() {
+        let waits = OperatorStats {
+            waited: Duration::from_secs(18),
+            ..operator(1, true)
+        };
+        let costs = stats(vec![operator(1, false), waits]).costs();
+        assert!((costs[1].seconds.useful - 19.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn record_of_a_job_that_runs_has_what_came_out_so_far_and_how_long_that_took() {
+        // Its last operator has worked for rows of attempts that died, too.
+        let last = OperatorStats {
+            rows_out: 70,
+            ..operator(1, true)
+        };
+        let mut stats = stats(vec![last]);
+        stats.outputs = vec![OutputStats { rows: 40 }, OutputStats::default()];
+        stats.delivered_rows = 5;
+        stats.began -= Duration::from_secs(3);
+        let record = stats.cost_record();
+        assert_eq!(record["rows"], json!(45));
+        assert!(record["elapsed_s"].as_f64().expect("a number") >= 3.0);
     }
 
     #[test]

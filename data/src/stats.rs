@@ -256,6 +256,8 @@ pub struct ExecutionStats {
     pub stages: Vec<StageStats>,
     /// What came out, in the order in which it was asked for.
     pub outputs: Vec<OutputStats>,
+    /// Rows that the consumer was given.
+    pub delivered_rows: u64,
     /// If it failed, the outputs that this happened on the way to, as far as that is known.
     pub failed_outputs: Vec<usize>,
     /// Rows of the source, if they are known.
@@ -268,7 +270,7 @@ pub struct ExecutionStats {
     pub most_block_bytes: u64,
     /// The most bytes of exchange data that there were at once: blocks behind a barrier, which are spilled.
     pub most_exchange_bytes: u64,
-    /// The budget for blocks.
+    /// The budget for blocks; where others at the same store have changed it, the largest so far.
     pub budget_bytes: u64,
     /// How long it took, or takes.
     pub elapsed: Duration,
@@ -306,17 +308,37 @@ impl From<WrittenFile> for WrittenFileStats {
 }
 
 impl ExecutionStats {
-    pub(crate) fn add_report(&mut self, stage: usize, report: &Report) {
+    /// Nothing has happened yet.
+    pub(crate) fn of_stages(stages: Vec<StageStats>) -> Self {
+        Self {
+            stages,
+            outputs: Vec::new(),
+            delivered_rows: 0,
+            failed_outputs: Vec::new(),
+            source_rows: 0,
+            bytes_read: 0,
+            files: Vec::new(),
+            most_block_bytes: 0,
+            most_exchange_bytes: 0,
+            budget_bytes: 0,
+            elapsed: Duration::ZERO,
+            is_done: false,
+            began: Instant::now(),
+        }
+    }
+
+    /// A worker has got on. `is_rerun`: with blocks that were lost, which have been counted with their input.
+    pub(crate) fn add_report(&mut self, stage: usize, report: &Report, is_rerun: bool) {
         let stage = &mut self.stages[stage];
         for (operator, step) in stage.operators.iter_mut().zip(&report.steps) {
             operator.add(step);
         }
         stage.hot_keys.extend(report.hot_keys.iter().cloned());
-        if report.has_block {
+        if report.has_block && !is_rerun {
             stage.blocks += 1;
             stage.block_bytes += report.bytes;
         }
-        stage.inputs.0 += u64::from(report.is_last);
+        stage.inputs.0 += u64::from(report.is_last && !is_rerun);
         self.bytes_read += report.bytes_read;
         self.files
             .extend(report.files.iter().cloned().map(Into::into));
@@ -325,6 +347,21 @@ impl ExecutionStats {
     /// Rows that the sink of an output took.
     pub fn rows_sunk(&self, output: usize) -> u64 {
         self.outputs.get(output).map_or(0, |output| output.rows)
+    }
+
+    /// Rows that came out so far, of all outputs: each once, whatever has died.
+    pub fn rows_out(&self) -> u64 {
+        let sunk = self.outputs.iter().map(|output| output.rows);
+        sunk.sum::<u64>() + self.delivered_rows
+    }
+
+    /// How long it took, or has taken so far.
+    pub fn elapsed_so_far(&self) -> Duration {
+        if self.is_done {
+            self.elapsed
+        } else {
+            self.began.elapsed()
+        }
     }
 
     /// What is expected, by the operators that judge it.
@@ -391,5 +428,28 @@ pub(crate) fn duration_text(duration: Duration) -> String {
             minutes % 60,
             duration.as_secs() % 60
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_are_made_again_are_no_more_of_them() {
+        let mut stats = ExecutionStats::of_stages(vec![StageStats::default()]);
+        let report = Report {
+            has_block: true,
+            bytes: 10,
+            is_last: true,
+            ..Report::default()
+        };
+        stats.add_report(0, &report, false);
+        stats.add_report(0, &report, true);
+        let stage = &stats.stages[0];
+        assert_eq!(
+            (stage.blocks, stage.block_bytes, stage.inputs.0),
+            (1, 10, 1)
+        );
     }
 }

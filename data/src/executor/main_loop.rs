@@ -118,6 +118,7 @@ impl ExecutionLoop {
                 self.keep_cost();
             }
             if let Some(bytes) = self.share.news(self.executor.used_bytes()) {
+                self.note_budget(bytes);
                 queue.extend(self.executor.handle(Event::BudgetChanged(bytes)));
                 continue;
             }
@@ -216,6 +217,7 @@ impl ExecutionLoop {
             rows: part.rows,
             bytes: part.bytes,
         };
+        self.stats.lock().delivered_rows += part.rows;
         // The consumer may have gone away; then a message to cancel is on its way.
         let _ = self.delivered.send(Delivery::Block(block));
     }

@@ -29,7 +29,7 @@ mod worker_time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -335,9 +335,7 @@ impl Execution {
     /// What it has done so far.
     pub fn stats(&self) -> ExecutionStats {
         let mut stats = self.stats.lock().clone();
-        if !stats.is_done {
-            stats.elapsed = Instant::now() - stats.began;
-        }
+        stats.elapsed = stats.elapsed_so_far();
         stats
     }
 }

@@ -247,6 +247,7 @@ mod tests {
         let stats = execution.stats();
         let sunk = [0, 1, 2].map(|output| stats.rows_sunk(output));
         assert_eq!(sunk, [0, 100, 100]);
+        assert_eq!((stats.delivered_rows, stats.rows_out()), (10, 210));
         assert_eq!(stats.stages[0].operators[1].rows_in, 100, "it ran once");
         assert!(execution.seen_schema(2).is_some());
     }

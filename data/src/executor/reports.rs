@@ -50,7 +50,9 @@ impl ExecutionLoop {
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
         let mut left_out = Vec::new();
         if let Some(&stage) = self.stage_of.get(&worker) {
-            self.stats.lock().add_report(stage, report);
+            let working = self.working.get(&worker);
+            let is_rerun = working.is_some_and(|working| working.is_rerun);
+            self.stats.lock().add_report(stage, report, is_rerun);
             let judged = self.expectations.of_used_up(worker, report);
             let outcome = self.put_aside(worker, report);
             if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {

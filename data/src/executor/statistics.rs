@@ -21,6 +21,12 @@ impl ExecutionLoop {
         self.cost_kept = Instant::now();
     }
 
+    /// It may hold so much of the store from now on.
+    pub(super) fn note_budget(&self, bytes: u64) {
+        let mut stats = self.stats.lock();
+        stats.budget_bytes = stats.budget_bytes.max(bytes);
+    }
+
     /// Brings the statistics up to date.
     pub(super) fn publish(&self, is_end: bool) {
         let mut stats = self.stats.lock();
@@ -68,7 +74,11 @@ fn worker_kind(stage: &StagePlan) -> WorkerKind {
 }
 
 /// What is known before anything has happened.
-pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: u64) -> ExecutionStats {
+pub(super) fn initial_stats(
+    job: &JobPlan,
+    splits: &[Vec<Split>],
+    budget_bytes: u64,
+) -> ExecutionStats {
     let operator = |(name, calls_function): (&str, bool)| OperatorStats {
         name: name.to_owned(),
         calls_function,
@@ -105,17 +115,9 @@ pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], budget_bytes: 
         }
     });
     ExecutionStats {
-        stages: stages.collect(),
         outputs: vec![OutputStats::default(); job.outputs.len()],
-        failed_outputs: Vec::new(),
         source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
-        bytes_read: 0,
-        files: Vec::new(),
-        most_block_bytes: 0,
-        most_exchange_bytes: 0,
         budget_bytes,
-        elapsed: Duration::ZERO,
-        is_done: false,
-        began: Instant::now(),
+        ..ExecutionStats::of_stages(stages.collect())
     }
 }
