@@ -134,11 +134,18 @@ impl BatchSizes {
 
 impl SizedStep {
     fn frame(&self) -> FrameRows {
-        let sizes = self.devices.values().map(Learned::rows);
-        let rows = sizes.max().map_or(FIRST_FRAME_ROWS, |rows| {
-            rows.saturating_mul(BATCHES_PER_FRAME)
-                .clamp(LEAST_FRAME_ROWS, MOST_ROWS)
-        });
+        // No batch of the input is larger than its frames: where sizes are looked for yet, these leave room for others.
+        let of_device = |learned: &Learned| {
+            let least = if learned.is_settled() {
+                LEAST_FRAME_ROWS
+            } else {
+                FIRST_FRAME_ROWS
+            };
+            let rows = learned.rows().saturating_mul(BATCHES_PER_FRAME);
+            rows.clamp(least, MOST_ROWS)
+        };
+        let frames = self.devices.values().map(of_device);
+        let rows = frames.max().unwrap_or(FIRST_FRAME_ROWS);
         FrameRows {
             step: self.number,
             rows,
@@ -200,6 +207,27 @@ mod tests {
         assert_eq!((known, again), (vec![settled_at(16)], frames));
         let (_, later) = sizes.begin(0, 4);
         assert_eq!(later, [FrameRows { step: 0, rows: 128 }]);
+    }
+
+    #[test]
+    fn frames_leave_room_for_sizes_that_are_looked_for() {
+        let mut sizes = BatchSizes::new(&[stage("looked for")]);
+        let first = Trial {
+            calls: 3,
+            nanos: 1000,
+        };
+        sizes.hear(
+            0,
+            &[SizesSpec::of(0, "CPU", &Learned::new([(8, first)], None))],
+        );
+        let (_, frames) = sizes.begin(0, 0);
+        assert_eq!(
+            frames,
+            [FrameRows {
+                step: 0,
+                rows: FIRST_FRAME_ROWS
+            }]
+        );
     }
 
     #[test]
