@@ -84,6 +84,12 @@ pub trait BatchFunction: Send {
         Ok(Vec::new())
     }
 
+    /// With how many rows of its batch the call was made that has just ended well, where the results of others were at hand; `None`: with
+    /// all of them.
+    fn rows_asked(&self) -> Option<usize> {
+        None
+    }
+
     /// What it has counted since this was last asked.
     fn take_counts(&mut self) -> FunctionCounts {
         FunctionCounts::default()

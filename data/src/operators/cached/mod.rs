@@ -39,6 +39,8 @@ pub(crate) struct CachedFunction {
     failed: Vec<FailedRow>,
     hits: u64,
     misses: u64,
+    /// Rows that the call which ended last was made with.
+    last_asked: usize,
 }
 
 /// Rows of one call.
@@ -76,6 +78,7 @@ impl CachedFunction {
             failed: Vec::new(),
             hits: 0,
             misses: 0,
+            last_asked: 0,
         })
     }
 
@@ -110,6 +113,7 @@ impl CachedFunction {
     fn collect(&mut self) -> Result<VecDeque<RecordBatch>, TaskFailure> {
         let call = self.calls.front().expect("there is a call under way");
         let (asked, mut made) = (call.asked.len(), Vec::new());
+        self.last_asked = asked;
         let outcome = loop {
             if asked == 0 {
                 break Ok(());
@@ -249,6 +253,10 @@ impl BatchFunction for CachedFunction {
 
     fn take_failed(&mut self) -> Result<Vec<FailedRow>, TaskFailure> {
         Ok(std::mem::take(&mut self.failed))
+    }
+
+    fn rows_asked(&self) -> Option<usize> {
+        Some(self.last_asked)
     }
 
     fn take_counts(&mut self) -> FunctionCounts {

@@ -97,6 +97,19 @@ fn function_is_called_with_rows_that_it_was_never_called_with() {
     );
 }
 
+#[test]
+fn it_tells_how_many_rows_of_a_call_were_not_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let inner = Box::new(Doubling::default());
+    let cached = CachedFunction::new(inner, "Doubling", &spec_of(folder.path()));
+    let mut cached = cached.expect("opens");
+    for (given, asked) in [(&[1, 2, 2], 2), (&[2, 1, 3], 1), (&[3, 3, 1], 0)] {
+        cached.begin(of(given)).expect("begins");
+        while cached.next_output().expect("gives").is_some() {}
+        assert_eq!(cached.rows_asked(), Some(asked), "{given:?}");
+    }
+}
+
 /// CACHE-2 (torn-is-not-there).
 #[test]
 fn torn_file_is_never_believed() {

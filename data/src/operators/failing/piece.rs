@@ -128,10 +128,15 @@ impl CallPiece {
     /// Its halves, of at least two rows.
     pub(crate) fn halves(&self) -> [Self; 2] {
         let half = self.num_rows() / 2;
-        [
+        let halves = [
             self.slice(0, half),
             self.slice(half, self.num_rows() - half),
-        ]
+        ];
+        // They are no halves of what this is half of.
+        halves.map(|half| Self {
+            halved: None,
+            ..half
+        })
     }
 
     /// The same in pieces, each of which begins with one of these rows, given in order; none without rows.

@@ -128,6 +128,7 @@ impl GuardedMap {
             }
         };
         let marked = function.take_failed()?;
+        let asked = function.rows_asked();
         drop(watched);
         drop(function);
         self.guard.ended()?;
@@ -135,7 +136,7 @@ impl GuardedMap {
             && outputs.is_ok()
             && marked.is_empty()
         {
-            pieces.called(piece.num_rows(), begun.at.elapsed());
+            pieces.called(piece.num_rows(), asked, begun.at.elapsed());
         }
         Ok(Ended { outputs, marked })
     }

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::super::sizes::{Limits, SharedSizer};
 use super::*;
 use crate::graph::MapCall;
-use crate::operators::failing::notes::Notes;
+use crate::operators::failing::notes::{NoNotes, Notes};
 use crate::operators::failing::{FailingInput, Watch};
-use crate::operators::stream::Batches;
+use crate::operators::stream::{Batches, is_pause};
 use crate::operators::udf::BatchFunction;
-use crate::plan::FailurePolicy;
-use crate::testing::{rows, test_map};
+use crate::plan::{FailurePolicy, OnError};
+use crate::testing::{ids, rows, test_map};
 use crate::wire::failing::{FailingSpec, NotedCall};
+use crate::wire::sizes::SizesSpec;
 
 /// Passes on what is noted. The process is not ended: the note takes for ever.
 struct Passes(Mutex<Sender<NotedCall>>);
@@ -91,4 +94,107 @@ fn model_that_takes_no_more_batches_is_late_for_the_first_one() {
     assert!(map.next().expect("goes on").is_none());
     let call = seen.lock().take().expect("it was late");
     assert_eq!((call.first, call.last, call.is_late), (0, 4, true));
+}
+
+/// Passes rows on, unless it has something against them.
+struct Choosy {
+    against: fn(&[i64]) -> Option<&'static str>,
+    asked: Option<usize>,
+    takes: Duration,
+    begun: VecDeque<RecordBatch>,
+}
+
+impl Choosy {
+    fn new(against: fn(&[i64]) -> Option<&'static str>) -> Self {
+        Self {
+            against,
+            asked: None,
+            takes: Duration::ZERO,
+            begun: VecDeque::new(),
+        }
+    }
+}
+
+impl BatchFunction for Choosy {
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        std::thread::sleep(self.takes);
+        match (self.against)(&ids(std::slice::from_ref(&batch))) {
+            Some(why) => Err(TaskFailure::new(ErrorCode::Application, why)),
+            None => {
+                self.begun.push_back(batch);
+                Ok(())
+            }
+        }
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        Ok(self.begun.pop_front())
+    }
+
+    fn forget_calls(&mut self) {
+        self.begun.clear();
+    }
+
+    fn rows_asked(&self) -> Option<usize> {
+        self.asked
+    }
+}
+
+/// Eight rows as one frame, through a function whose batches are as large as pays; those that come out, and what was found.
+fn framed(function: Choosy) -> (Vec<i64>, Option<SizesSpec>) {
+    let mut spec = test_map("choosy");
+    spec.failures.on_error = Some(OnError::Skip);
+    let step = MapCall::of(&spec);
+    let input = FailingInput::new(
+        FailingSpec::default(),
+        0,
+        "here".into(),
+        Arc::new(NoNotes),
+        Arc::<Watch>::default(),
+        false,
+    );
+    let guard = Guard::new(&Arc::new(input), 0, &step, None, &[]);
+    let batches = Box::new(Batches(vec![rows(0, 8)].into_iter()));
+    let rebatch = Rebatch::new(batches, Some(8), 1 << 20, false);
+    let function: SharedFunction = Arc::new(Mutex::new(Box::new(function)));
+    let sizer = SharedSizer::default();
+    let pieces = FramePieces::new(Some(Arc::clone(&sizer)), Limits::default(), None, false);
+    let map = GuardedMap::new(Shape { step }, function, rebatch, guard);
+    let mut map = map.in_pieces(Some(pieces));
+    let mut whole = Vec::new();
+    while let Some(batch) = map.next().expect("goes on") {
+        if !is_pause(&batch) {
+            whole.push(batch);
+        }
+    }
+    let found = sizer.lock().tell(0, "CPU");
+    (ids(&whole), found)
+}
+
+/// Both halves of it must fit.
+#[test]
+fn pieces_of_a_half_that_failed_for_a_row_say_nothing_of_the_whole() {
+    let (left, found) = framed(Choosy::new(|ids| match ids {
+        ids if ids.contains(&6) => Some("MemoryError: "),
+        ids if ids.contains(&1) => Some("ValueError: one"),
+        _ => None,
+    }));
+    assert_eq!(left, [0, 2, 3, 4, 5, 7]);
+    let found = found.expect("found no memory");
+    assert!(found.out_of_memory > 0);
+    assert_eq!(found.too_large, None, "row 6 is what is too large");
+}
+
+#[test]
+fn rows_whose_results_were_kept_make_no_size_look_cheap() {
+    let kept = |asked| Choosy {
+        asked: Some(asked),
+        takes: Duration::from_millis(5),
+        ..Choosy::new(|_| None)
+    };
+    let (_, found) = framed(kept(0));
+    assert_eq!(found, None, "it was not called");
+    let (_, found) = framed(kept(2));
+    let trials = found.expect("was tried").trials;
+    assert!(trials[0].nanos >= 20_000_000, "{trials:?}");
 }

@@ -98,11 +98,18 @@ impl FramePieces {
         piece.split(rows)
     }
 
-    /// A call with so many rows has ended well.
-    pub(super) fn called(&self, rows: usize, took: Duration) {
-        if let Some(sizer) = &self.sizer {
-            sizer.lock().called(rows, took);
-        }
+    /// A call with so many rows has ended well. `asked`: the function was called with so many of them, and the results of others were
+    /// kept (`cache=`). Then it counts as if it had been called with all: rows that cost nothing would make their size look cheap.
+    pub(super) fn called(&self, rows: usize, asked: Option<usize>, took: Duration) {
+        let asked = asked.unwrap_or(rows);
+        let Some(sizer) = self.sizer.as_ref().filter(|_| asked > 0) else {
+            return;
+        };
+        let [rows_of_call, asked] =
+            [rows, asked].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        sizer
+            .lock()
+            .called(rows, took.saturating_mul(rows_of_call) / asked);
     }
 
     /// Whether a call failed for want of memory, where the number of rows may be to blame.
@@ -121,12 +128,11 @@ impl FramePieces {
             rows: piece.num_rows(),
         };
         self.halved += 1;
-        let halves = piece.halves().into_iter();
-        let halves = halves.map(|mut half| {
+        let halves = piece.halves().map(|mut half| {
             half.halved = Some(halved);
             half
         });
-        halves.collect()
+        halves.into()
     }
 
     /// A call with the piece was good. If both halves of a batch were that did not fit, it had too many rows; if one was not, a row
