@@ -24,7 +24,7 @@ use crate::graph::MapCall;
 use guarded::GuardedMap;
 use rebatch::Rebatch;
 use shape::Shape;
-use sizes::{FramePieces, Limits, Scale, SharedSizer};
+use sizes::{FRAME_BYTES, FramePieces, Limits, Scale, SharedSizer};
 
 /// What a function's calls depend on besides its rows.
 pub(crate) struct Circumstances {
@@ -83,6 +83,9 @@ pub(crate) fn open(
     let mut rebatch = Rebatch::new(input, batch_rows, block_bytes, patience);
     if is_measured && !is_framed {
         rebatch = rebatch.within(limits, scale());
+    }
+    if is_framed {
+        rebatch = rebatch.of_bytes(FRAME_BYTES);
     }
     let pieces = is_framed.then(|| {
         let are_sorted = batching.sorted_rows > 0;

@@ -27,9 +27,43 @@ pub(super) struct Rebatch {
     /// Budgets of a batch, if there are any.
     budget: Option<Budget>,
     enough_bytes: u64,
-    held: VecDeque<RecordBatch>,
+    /// A batch may not have more bytes, about, however few rows that are.
+    most_bytes: Option<u64>,
+    held: VecDeque<HeldRows>,
     held_rows: usize,
     is_over: bool,
+}
+
+/// Rows that wait.
+struct HeldRows {
+    batch: RecordBatch,
+    /// Counted when it came, where that matters: what is cut off may not be able to tell.
+    bytes: u64,
+}
+
+impl HeldRows {
+    /// Its first rows; they count alike.
+    fn cut_off(&mut self, rows: usize) -> Self {
+        let all = self.batch.num_rows();
+        let part = u128::from(self.bytes) * rows as u128 / all.max(1) as u128;
+        let bytes = u64::try_from(part).unwrap_or(u64::MAX);
+        let first = self.batch.slice(0, rows);
+        self.batch = self.batch.slice(rows, all - rows);
+        self.bytes -= bytes;
+        Self {
+            batch: first,
+            bytes,
+        }
+    }
+
+    /// How many of its rows have no more bytes than these.
+    fn rows_within(&self, bytes: u64) -> usize {
+        if self.bytes <= bytes {
+            return self.batch.num_rows();
+        }
+        let rows = self.batch.num_rows() as u128 * u128::from(bytes) / u128::from(self.bytes);
+        usize::try_from(rows).unwrap_or(usize::MAX)
+    }
 }
 
 /// Cuts batches where they are full.
@@ -88,9 +122,18 @@ impl Rebatch {
             rows: rows.filter(|&rows| rows > 0),
             budget: None,
             enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
+            most_bytes: None,
             held: VecDeque::new(),
             held_rows: 0,
             is_over: false,
+        }
+    }
+
+    /// The same with batches of so many bytes at most, or of one row.
+    pub(super) fn of_bytes(self, most: u64) -> Self {
+        Self {
+            most_bytes: Some(most),
+            ..self
         }
     }
 
@@ -120,7 +163,9 @@ impl Rebatch {
                     }
                     self.waits_since = self.waits_since.or_else(|| Some(Instant::now()));
                     self.held_rows += batch.num_rows();
-                    self.held.push_back(batch);
+                    let is_counted = self.rows.is_none() || self.most_bytes.is_some();
+                    let bytes = if is_counted { data_bytes(&batch) } else { 0 };
+                    self.held.push_back(HeldRows { batch, bytes });
                 }
                 None => self.is_over = true,
             }
@@ -130,18 +175,22 @@ impl Rebatch {
 
     fn is_enough(&self) -> bool {
         let is_mixed = match (self.held.front(), self.held.back()) {
-            (Some(first), Some(last)) => first.schema() != last.schema(),
+            (Some(first), Some(last)) => first.batch.schema() != last.batch.schema(),
             _ => false,
         };
         is_mixed
             || match (&self.budget, self.rows) {
                 (Some(budget), _) => budget.is_full,
-                (None, Some(rows)) => self.held_rows >= rows,
-                (None, None) => {
-                    self.held.iter().map(data_bytes).sum::<u64>() >= self.enough_bytes
-                        || self.has_waited()
+                (None, Some(rows)) => {
+                    let is_heavy = |most: u64| self.held_bytes() >= most;
+                    self.held_rows >= rows || self.most_bytes.is_some_and(is_heavy)
                 }
+                (None, None) => self.held_bytes() >= self.enough_bytes || self.has_waited(),
             }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.held.iter().map(|held| held.bytes).sum()
     }
 
     fn has_waited(&self) -> bool {
@@ -161,27 +210,32 @@ impl Rebatch {
         let Some(first) = self.held.front() else {
             return Ok(None);
         };
-        let schema = first.schema();
+        let schema = first.batch.schema();
         let wanted = match &self.budget {
             Some(budget) if self.held_rows > 0 => budget.rows(),
             _ => self.rows.unwrap_or(usize::MAX),
         };
         let mut parts = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while rows < wanted
-            && let Some(batch) = self.held.pop_front()
+            && let Some(held) = self.held.front_mut()
+            && held.batch.schema() == schema
         {
-            if batch.schema() != schema {
-                self.held.push_front(batch);
+            let room = self
+                .most_bytes
+                .map_or(u64::MAX, |most| most.saturating_sub(bytes));
+            let within = held.rows_within(room).max(usize::from(rows == 0));
+            let length = held.batch.num_rows().min(wanted - rows).min(within);
+            if length == 0 && held.batch.num_rows() > 0 {
                 break;
             }
-            let length = batch.num_rows().min(wanted - rows);
-            if length < batch.num_rows() {
-                self.held
-                    .push_front(batch.slice(length, batch.num_rows() - length));
+            let taken = held.cut_off(length);
+            if held.batch.num_rows() == 0 {
+                self.held.pop_front();
             }
             rows += length;
-            parts.push(batch.slice(0, length));
+            bytes += taken.bytes;
+            parts.push(taken.batch);
         }
         self.held_rows -= rows;
         if let Some(budget) = &mut self.budget {
@@ -196,5 +250,38 @@ impl Rebatch {
                 format!("put batches together: {error}"),
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::stream::Batches;
+    use crate::testing::{ids, rows};
+
+    /// Of a hundred rows that come in batches of thirty.
+    fn sizes(rows_wanted: u64, most_bytes: u64) -> Vec<usize> {
+        let whole = rows(0, 100);
+        let given = [(0, 30), (30, 30), (60, 30), (90, 10)];
+        let given = given.map(|(first, count)| whole.slice(first, count));
+        let input = Box::new(Batches(given.to_vec().into_iter()));
+        let rebatch = Rebatch::new(input, Some(rows_wanted), 1 << 20, false);
+        let mut rebatch = rebatch.of_bytes(most_bytes);
+        let mut made = Vec::new();
+        while let Some(batch) = rebatch.next().expect("goes on") {
+            made.push(batch);
+        }
+        assert_eq!(ids(&made), (0..100).collect::<Vec<_>>());
+        made.iter().map(RecordBatch::num_rows).collect()
+    }
+
+    #[test]
+    fn frames_of_large_rows_have_fewer_of_them() {
+        assert_eq!(sizes(64, 1 << 30), [64, 36]);
+        // A row has a thousand bytes and some.
+        let few = sizes(64, 20_500);
+        assert!(few.iter().all(|rows| (1..=20).contains(rows)), "{few:?}");
+        assert!(few.len() <= 9, "{few:?}");
+        assert_eq!(sizes(64, 1), [1; 100]);
     }
 }

@@ -27,6 +27,9 @@ use crate::operators::failing::{CallPiece, Halved};
 
 /// Frames of a step of which nothing is known yet.
 pub(crate) const FIRST_FRAME_ROWS: u64 = 512;
+/// Frames of large rows have fewer: all rows of one are in memory, with what comes of them, and a column of it is one array, which has
+/// no room for more than 2 GiB.
+pub(super) const FRAME_BYTES: u64 = 256 << 20;
 
 /// Makes batches of frames.
 pub(super) struct FramePieces {
