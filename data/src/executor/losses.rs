@@ -30,8 +30,7 @@ impl ExecutionLoop {
         if !is_death(failure.code) {
             return Some(Event::WorkerFailed { worker, failure });
         }
-        self.stage_of.remove(&worker);
-        self.given.remove(&worker);
+        self.forget_worker(worker);
         self.times.died(worker, Instant::now());
         self.pool.stop_worker(worker);
         self.stats.lock().stages[stage].deaths += 1;
@@ -48,12 +47,22 @@ impl ExecutionLoop {
         })
     }
 
+    /// The worker is no more, and has nothing in work.
+    pub(super) fn forget_worker(&mut self, worker: WorkerKey) {
+        self.stage_of.remove(&worker);
+        self.given.remove(&worker);
+        self.working.remove(&worker);
+        self.sunk.remove(&worker);
+        self.expectations.forget(worker);
+    }
+
     /// A worker could not make its functions ready.
     pub(super) fn not_ready(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         if !may_pass(&failure) {
             return self.failed(worker, failure);
         }
-        let stage = self.stage_of.remove(&worker)?;
+        let stage = *self.stage_of.get(&worker)?;
+        self.forget_worker(worker);
         self.times.died(worker, Instant::now());
         self.failed_stage = Some(stage);
         self.pool.stop_worker(worker);

@@ -168,13 +168,12 @@ impl ExecutionLoop {
                 incidents,
             } => self.start_worker_after(stage, worker, incidents)?,
             Effect::StopWorker(worker) => {
-                self.stage_of.remove(&worker);
-                self.given.remove(&worker);
+                self.forget_worker(worker);
                 self.failed_rows.forget(worker);
-                self.expectations.forget(worker);
                 self.times.ended(worker, Instant::now());
                 self.pool.stop_worker(worker);
             }
+            Effect::TakeBack(worker) => self.times.gives_back(worker, Instant::now()),
             Effect::StartInput(start) => self.start_input(start)?,
             Effect::Pull(worker) => {
                 self.times.pull(worker, Instant::now());

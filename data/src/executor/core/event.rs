@@ -128,6 +128,8 @@ pub enum Effect {
     },
     /// End a worker. Not answered.
     StopWorker(WorkerKey),
+    /// A worker that is ended next has not used its input up, which others will be given. Not answered.
+    TakeBack(WorkerKey),
     /// Give a worker an input and pull once; answered by `Pulled`, `WorkerLost` or `WorkerFailed`. An input that the
     /// worker has is forgotten.
     StartInput(StartInput),

@@ -96,6 +96,7 @@ impl Executor {
         if let Some(WorkerState::Busy(active)) = stage.workers.remove(worker) {
             let unwanted = stage.put_back(active);
             self.free_unwanted(unwanted);
+            self.effects.push(Effect::TakeBack(worker));
         }
         self.effects.push(Effect::StopWorker(worker));
         true

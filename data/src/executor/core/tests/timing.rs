@@ -98,7 +98,7 @@ impl Timed {
                     self.is_over = true;
                 }
                 Effect::Pull(_) => panic!("an input is one block"),
-                Effect::Release(_) => {}
+                Effect::Release(_) | Effect::TakeBack(_) => {}
                 Effect::Restored { .. } => panic!("nothing is lost"),
             }
         }

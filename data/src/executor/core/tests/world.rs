@@ -403,6 +403,8 @@ impl World {
                     self.answers
                         .retain(|event| !matches!(event, Event::WorkerReady(w) if *w == worker));
                 }
+                // Its input waits again.
+                Effect::TakeBack(_) => {}
                 Effect::StartInput(start) => self.start_input(start),
                 Effect::Pull(worker) => self.pull(worker),
                 Effect::Deliver(part) => {
