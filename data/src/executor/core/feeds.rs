@@ -430,12 +430,26 @@ impl Feeds {
         }
         for feed in &mut self.feeds {
             arrived.extend(feed.blocks.drain(..));
+            (feed.rows, feed.bytes) = (0, 0);
             let whole = feed.whole.take();
             let whole = whole.iter().flat_map(|whole| whole.iter());
             blocks.extend(whole.map(|one| (one.part.block, one.account)));
         }
         blocks.extend(arrived.iter().map(|one| (one.part.block, one.account)));
         blocks
+    }
+
+    /// The sums are those of what is here.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        for feed in &self.feeds {
+            let parts = || feed.blocks.iter().map(|arrived| arrived.part);
+            let rows: u64 = parts().map(|part| part.rows).sum();
+            let bytes: u64 = parts().map(|part| part.bytes).sum();
+            if matches!(feed.kind, EdgeKind::Forward) {
+                assert_eq!((feed.rows, feed.bytes), (rows, bytes));
+            }
+        }
     }
 }
 

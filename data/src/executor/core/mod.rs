@@ -410,6 +410,7 @@ impl Executor {
     fn check(&self) {
         for stage in &self.stages {
             stage.workers.check();
+            stage.feeds.check();
         }
         let stages: u64 = self.stages.iter().map(|stage| stage.output_bytes).sum();
         assert_eq!(self.blocks.used_bytes(), stages);
