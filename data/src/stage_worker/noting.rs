@@ -4,9 +4,9 @@
 //! Rows that are made faster than they are noted are made again, and so are those of an input that was just begun.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -106,9 +106,9 @@ impl Noting {
         if place == self.noted || rests {
             return true;
         }
-        let began = Instant::now();
+        let (began, waited) = (Instant::now(), waited_for_processor());
         let outcome = self.note(place);
-        self.spent += began.elapsed();
+        self.spent += taken(began.elapsed(), waited, waited_for_processor());
         self.noted_at = Instant::now();
         match outcome {
             Ok(()) => true,
@@ -131,6 +131,26 @@ impl Noting {
         self.noted = place;
         Ok(())
     }
+}
+
+/// What noting took of `wall`: not the time in which others had the processor, of which the rows lose as much. On a machine that has
+/// much to do a single note would else count for as long as hundreds, and a second of rows would not be noted.
+fn taken(wall: Duration, before: Option<Duration>, after: Option<Duration>) -> Duration {
+    let waited = before.zip(after).map_or(Duration::ZERO, |(before, after)| {
+        after.saturating_sub(before)
+    });
+    wall.saturating_sub(waited)
+}
+
+/// How long this thread has been ready to run and has not; `None`: the system does not tell.
+fn waited_for_processor() -> Option<Duration> {
+    waited_of(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// The second of the numbers: nanoseconds on a run queue.
+fn waited_of(told: &str) -> Option<Duration> {
+    let nanos = told.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
 }
 
 /// The rows that earlier attempts have noted.
@@ -176,11 +196,27 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = journal::path_of(folder.path(), 1, 0);
         let mut noting = Noting::new(path.clone(), 0, None);
+        // However long it takes to make them here, they are made in no time.
+        noting.began = Instant::now() + Duration::from_secs(3600);
         let fast = rows(0, 1 << 16);
         let places = 1..1000;
         let taken = places.take_while(|&place| noting.took(&fast, None, Some(place)));
         let bytes = taken.count() as u64 * data_bytes(&fast);
-        assert!(bytes <= MAX_WAITING_BYTES && !path.exists(), "{bytes}");
+        assert!(bytes <= 2 * SOON_BYTES && !path.exists(), "{bytes}");
+    }
+
+    #[test]
+    fn time_that_others_had_the_processor_is_none_of_what_noting_took() {
+        let ms = Duration::from_millis;
+        assert_eq!(taken(ms(50), Some(ms(1000)), Some(ms(1048))), ms(2));
+        assert_eq!(taken(ms(50), None, None), ms(50));
+        // Two clocks that are read one after the other.
+        assert_eq!(taken(ms(50), Some(ms(0)), Some(ms(51))), ms(0));
+        assert_eq!(
+            waited_of("1100176 852576 4\n"),
+            Some(Duration::from_nanos(852_576))
+        );
+        assert_eq!(waited_of(""), None);
     }
 
     #[test]
