@@ -5,6 +5,7 @@ import bisect
 import os
 import random
 import time
+from types import SimpleNamespace
 
 import aktis
 import aktis.data
@@ -145,6 +146,36 @@ def test_worker_that_dies_gives_nothing_away(tmp_path):
     calls = [float(file.name.partition("-")[2]) for file in tmp_path.iterdir() if not file.name.startswith("died")]
     assert len(calls) > 40
     assert most_in_a_second(calls) <= 30
+
+
+def test_nobody_waits_behind_calls_of_the_dead(monkeypatch):
+    """Whoever is there asks again, and keeps its place."""
+    monkeypatch.setattr(_rate_limits, "_ASKS_AGAIN_S", 0.05)
+    monkeypatch.setattr(_rate_limits, "_GONE_S", 0.3)
+    begun_once = SimpleNamespace(was_current_actor_reconstructed=False)
+    monkeypatch.setattr(aktis, "get_runtime_context", lambda: begun_once)
+
+    async def calls():
+        limiter = _rate_limits.Limiter(2, burst=1)
+        served = []
+
+        async def call(name):
+            while (tickets := (await limiter.take(name, [("key", 1), (name, 1)]))[0]) is None:
+                pass
+            served.append(name)
+            await limiter.began([("key", tickets[0]), (name, tickets[1])])
+            return tickets[0]
+
+        first = await call("first")
+        dead = await asyncio.gather(*[limiter.take(f"dead {number}", [("key", 1)]) for number in range(20)])
+        # On a machine that sleeps it may have been their turn.
+        given = sum(tickets is not None for tickets, _ in dead)
+        tickets = await asyncio.gather(call("second"), call("third"))
+        return first, [ticket - given for ticket in tickets], served, (limiter._waiting, limiter._queues)
+
+    first, tickets, served, left = asyncio.run(asyncio.wait_for(calls(), 60))
+    assert (first, tickets, served) == (0, [1, 2], ["first", "second", "third"])
+    assert left == ({}, {})
 
 
 def test_limiter_that_is_killed_forgets_no_call():

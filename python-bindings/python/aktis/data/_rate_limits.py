@@ -6,8 +6,9 @@
          ◄────── tickets, when it is their turn
          began(tickets), and the call begins
 ```
-A worker waits in the middle of a call of the limiter, so its end needs nobody's consent: a run that is stopped kills it as ever. Turns are
-in `_turns`; this module knows clocks, actors and functions.
+A worker waits in the middle of a call of the limiter, so its end needs nobody's consent: a run that is stopped kills it as ever. It asks
+again every other second and keeps its place; who does not has died, and nobody waits behind it. Turns are in `_turns`; this module knows
+clocks, actors and functions.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _NAMESPACE = "aktis.data"
 _PATIENCE_S = 60.0
 #: Calls that may wait at once.
 _MOST_WAITING = 1_000_000
+#: Whoever waits longer asks again.
+_ASKS_AGAIN_S = 2.0
+#: Whoever has not asked again by then is dead. Much longer than a busy machine needs to ask.
+_GONE_S = 3.0
 #: Rows of a function over rows that are one batch.
 _MOST_ROWS = 1024
 #: So many keys may be idle before they are looked through.
@@ -221,10 +226,17 @@ def _name(limit: RateLimit) -> str:
 class _Waiting:
     """A call that waits for its turns."""
 
-    def __init__(self, items: Items, tickets: asyncio.Future[list[int]]) -> None:
+    def __init__(self, ask: str, items: Items) -> None:
+        #: What it is known by.
+        self.ask = ask
         self.items = items
-        self.tickets = tickets
-        self.since = time.monotonic()
+        #: Where they go; None: it has asked, and not asked again.
+        self.tickets: asyncio.Future[list[int]] | None = None
+        self.left_at = 0.0
+
+    def is_gone(self, now: float) -> bool:
+        """Whether nobody will ask again."""
+        return self.tickets is None and now >= self.left_at + _GONE_S
 
 
 class Limiter:
@@ -238,17 +250,30 @@ class Limiter:
         self._born_at = time.monotonic()
         self._turns: dict[Any, Turns] = {}
         self._queues: dict[Any, collections.deque[_Waiting]] = {}
+        #: Those that wait, by what they are known by.
+        self._waiting: dict[str, _Waiting] = {}
         #: Keys whose first call waits for a moment.
         self._timers: dict[Any, asyncio.TimerHandle] = {}
 
-    async def take(self, items: Items) -> tuple[list[int], float]:
-        """Waits until all these turns can be had at once: a ticket for each, and how long that took."""
+    async def take(self, ask: str, items: Items) -> tuple[list[int] | None, float]:
+        """Waits until all these turns can be had at once: a ticket for each, and how long that took. None: for long, and whoever still
+        wants them asks again under the same name, and has kept its place."""
         self._forget_idle()
-        waiting = _Waiting(items, asyncio.get_running_loop().create_future())
-        for key, _ in items:
-            self._queues.setdefault(key, collections.deque()).append(waiting)
-        self._look_at([key for key, _ in items])
-        return await waiting.tickets, time.monotonic() - waiting.since
+        asked_at, keys = time.monotonic(), [key for key, _ in items]
+        waiting = self._waiting.get(ask)
+        if waiting is None:
+            waiting = self._waiting[ask] = _Waiting(ask, items)
+            for key in keys:
+                self._queues.setdefault(key, collections.deque()).append(waiting)
+        tickets = waiting.tickets = asyncio.get_running_loop().create_future()
+        self._look_at(keys.copy())
+        try:
+            await asyncio.wait([tickets], timeout=_ASKS_AGAIN_S)
+        finally:
+            if not tickets.done() and waiting.tickets is tickets:
+                waiting.tickets, waiting.left_at = None, time.monotonic()
+                self._look_at(keys.copy())
+        return (tickets.result(), time.monotonic() - asked_at) if tickets.done() else (None, 0.0)
 
     async def began(self, tickets: list[tuple[Any, int]]) -> None:
         """Calls that had these tickets have begun."""
@@ -261,23 +286,20 @@ class Limiter:
     def _look_at(self, keys: list[Any]) -> None:
         """Gives turns to the first ones that wait for these keys, as far as they can be given now."""
         while keys:
-            key = keys.pop()
-            queue = self._queues.get(key)
-            if not queue:
-                self._queues.pop(key, None)
-                continue
-            first = queue[0]
-            if any(self._queues[other][0] is not first for other, _ in first.items):
+            key, now = keys.pop(), time.monotonic()
+            first = self._first_of(key, now, keys)
+            if first is None or any(self._first_of(other, now, keys) is not first for other, _ in first.items):
                 # Whoever is before it there looks again.
                 continue
-            now = time.monotonic()
             # Who has a timer has been waiting.
             waits = [
                 self._turns_of(one).wait_s(count, now, has_waited=key in self._timers) for one, count in first.items
             ]
             if (timer := self._timers.pop(key, None)) is not None:
                 timer.cancel()
-            if max(waits) > 0:
+            if first.tickets is None:
+                waits.append(first.left_at + _GONE_S - now)
+            if first.tickets is None or max(waits) > 0:
                 loop = asyncio.get_running_loop()
                 self._timers[key] = loop.call_later(max(waits), self._look_at, [key])
                 continue
@@ -285,8 +307,20 @@ class Limiter:
             for one, _ in first.items:
                 self._queues[one].popleft()
                 keys.append(one)
-            if not first.tickets.done():
-                first.tickets.set_result(tickets)
+            del self._waiting[first.ask]
+            first.tickets.set_result(tickets)
+
+    def _first_of(self, key: Any, now: float, keys: list[Any]) -> _Waiting | None:
+        """Who is first in the queue of a key. Whoever is gone leaves it, and the queues that it was in are looked at."""
+        queue = self._queues.get(key)
+        while queue and queue[0].is_gone(now):
+            gone = queue.popleft()
+            self._waiting.pop(gone.ask, None)
+            keys.extend(other for other, _ in gone.items)
+        if queue:
+            return queue[0]
+        self._queues.pop(key, None)
+        return None
 
     def _turns_of(self, key: Any) -> Turns:
         turns = self._turns.get(key)
@@ -360,12 +394,10 @@ class TurnTaker:
         self._check(items)
         _LAST.set(items)
         with self._waiting():
-            limiter = self._limiter()
-            while True:
-                asked_at = time.monotonic()
-                tickets, held_s = aktis.get(limiter.take.remote(items))
-                if _is_in_time(asked_at, held_s):
-                    break
+            limiter, ask = self._limiter(), uuid.uuid4().hex
+            tickets: list[int] | None = None
+            while tickets is None:
+                tickets = _in_time(time.monotonic(), *aktis.get(limiter.take.remote(ask, items)))
         limiter.began.remote(_told(items, tickets))
 
     async def wait_async(self, items: Items) -> None:
@@ -374,11 +406,10 @@ class TurnTaker:
         _LAST.set(items)
         with self._waiting():
             limiter = self._actor or await asyncio.to_thread(self._limiter)
-            while True:
-                asked_at = time.monotonic()
-                tickets, held_s = await limiter.take.remote(items)
-                if _is_in_time(asked_at, held_s):
-                    break
+            ask = uuid.uuid4().hex
+            tickets: list[int] | None = None
+            while tickets is None:
+                tickets = _in_time(time.monotonic(), *(await limiter.take.remote(ask, items)))
         limiter.began.remote(_told(items, tickets))
 
     def again(self) -> None:
@@ -438,9 +469,9 @@ def _told(items: Items, tickets: list[int]) -> list[tuple[Any, int]]:
     return [(key, ticket) for (key, _), ticket in zip(items, tickets, strict=True)]
 
 
-def _is_in_time(asked_at: float, held_s: float) -> bool:
-    """Whether turns that were on their way for so long are certainly still counted (TURN-1)."""
-    return time.monotonic() - asked_at - held_s < LOST_S / 2
+def _in_time(asked_at: float, tickets: list[int] | None, held_s: float) -> list[int] | None:
+    """Turns that were on their way for so short a time that they are certainly still counted (TURN-1)."""
+    return tickets if time.monotonic() - asked_at - held_s < LOST_S / 2 else None
 
 
 def _plain(value: Any) -> Any:
