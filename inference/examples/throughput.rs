@@ -26,6 +26,7 @@ use aktis_inference::encoder::Encoder;
 use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::encoder::onnx_library;
+use aktis_inference::encoder::onnx_session::SessionOptions;
 use aktis_inference::model_folder::ModelFolder;
 use aktis_inference::testing::candle_library;
 use aktis_inference::tokenize::TextTokenizer;
@@ -247,13 +248,15 @@ fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn
             .collect());
     }
     let onnx = OnnxOptions {
-        graph: folder
-            .graph()
-            .ok_or("the folder has no model.onnx")?
-            .to_owned(),
-        library: onnx_library::find(None)?,
-        device: Device::Cpu,
-        intra_threads: options.intra_threads,
+        session: SessionOptions {
+            graph: folder
+                .graph()
+                .ok_or("the folder has no model.onnx")?
+                .to_owned(),
+            library: onnx_library::find(None)?,
+            device: Device::Cpu,
+            intra_threads: options.intra_threads,
+        },
         dim: folder.config().hidden_size,
     };
     (0..options.replicas)

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::placement::Placement;
+
 /// Token budget of a batch on a CPU, where one is not given: the activations of 512 tokens of a MiniLM stay in a
 /// core's second-level cache, which measures up to 1.4 times the rows per second of batches of 4096 tokens.
 pub const CPU_TOKEN_BUDGET: usize = 512;
@@ -88,6 +90,14 @@ impl TextEmbedderConfig {
             pooling: Pooling::Mean,
             onnxruntime_path: None,
             candle_path: None,
+        }
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        Placement {
+            intra_threads: self.intra_threads,
+            replicas: self.replicas,
+            sharing: self.sharing,
         }
     }
 

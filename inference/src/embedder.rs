@@ -15,16 +15,16 @@ use crate::embedding_array::embedding_array;
 use crate::encoder::Encoder;
 use crate::encoder::candle::{self, CandleEncoder, CandleOptions};
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
-use crate::encoder::onnx_library;
+use crate::encoder::onnx_session::SessionOptions;
+use crate::encoder::{onnx_library, onnx_session};
 use crate::error::{EmbedError, EncodeError, LoadError};
 use crate::model_folder::ModelFolder;
+use crate::placement::at_least_one;
 use crate::text_column::TextColumn;
 use crate::tokenize::TextTokenizer;
 
 /// Name of the text column in messages about an array that has none.
 const UNNAMED_COLUMN: &str = "text";
-/// Replicas cost memory (each ONNX Runtime session holds the weights), so a large machine is not filled unasked.
-const MOST_DEFAULT_REPLICAS: usize = 16;
 
 /// Turns texts into vectors.
 ///
@@ -315,21 +315,18 @@ fn load_onnx(
         });
     };
     let library = onnx_library::find(config.onnxruntime_path.as_deref())?;
-    let device = match config.device {
-        Device::Auto if aktis_cuda::is_available() && OnnxEncoder::has_cuda(&library)? => {
-            Device::Cuda(0)
-        }
-        Device::Auto => Device::Cpu,
-        device => device,
-    };
+    let device = onnx_session::resolved(config.device, &library)?;
+    let placement = config.placement();
     let options = OnnxOptions {
-        graph: graph.to_owned(),
-        library,
-        device,
-        intra_threads: intra_threads(config)?,
+        session: SessionOptions {
+            graph: graph.to_owned(),
+            library,
+            device,
+            intra_threads: placement.intra_threads()?,
+        },
         dim: folder.config().hidden_size,
     };
-    let encoders = (0..replicas(config, device)?)
+    let encoders = (0..placement.replicas(device)?)
         .map(|_| Ok(Box::new(OnnxEncoder::load(&options)?) as Box<dyn Encoder>))
         .collect::<Result<Vec<_>, LoadError>>()?;
     Ok(LoadedEncoders {
@@ -359,13 +356,14 @@ fn load_candle(
                 .to_owned(),
         });
     }
+    let placement = config.placement();
     let options = CandleOptions {
         library: candle::find(config.candle_path.as_deref())?,
         config: folder.config_path(),
         weights: weights.to_owned(),
-        intra_threads: intra_threads(config)?,
+        intra_threads: placement.intra_threads()?,
     };
-    let encoders = CandleEncoder::load_replicas(&options, replicas(config, Device::Cpu)?)?
+    let encoders = CandleEncoder::load_replicas(&options, placement.replicas(Device::Cpu)?)?
         .into_iter()
         .map(|encoder| Box::new(encoder) as Box<dyn Encoder>)
         .collect();
@@ -374,60 +372,4 @@ fn load_candle(
         device: Device::Cpu,
         encoders,
     })
-}
-
-fn intra_threads(config: &TextEmbedderConfig) -> Result<usize, LoadError> {
-    at_least_one("intra_threads", config.intra_threads.unwrap_or(1))
-}
-
-fn replicas(config: &TextEmbedderConfig, device: Device) -> Result<usize, LoadError> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let default = || default_replicas(config, device, cores);
-    at_least_one("replicas", config.replicas.unwrap_or_else(default))
-}
-
-/// Where this process has so many cores.
-fn default_replicas(config: &TextEmbedderConfig, device: Device, cores: usize) -> usize {
-    if let Device::Cuda(_) = device {
-        return 1;
-    }
-    let filling = cores / config.intra_threads.unwrap_or(1).max(1);
-    match config.sharing {
-        Some(actors) => (filling / actors.max(1)).max(1),
-        None => filling.clamp(1, MOST_DEFAULT_REPLICAS),
-    }
-}
-
-fn at_least_one(setting: &'static str, value: usize) -> Result<usize, LoadError> {
-    if value == 0 {
-        return Err(LoadError::Setting {
-            setting,
-            value,
-            reason: "at least 1 is needed".to_owned(),
-        });
-    }
-    Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replicas_fill_the_part_of_the_cores_that_is_there_where_the_model_is_loaded() {
-        let alone = TextEmbedderConfig::new("model");
-        let shared = TextEmbedderConfig {
-            sharing: Some(4),
-            ..alone.clone()
-        };
-        let threaded = TextEmbedderConfig {
-            intra_threads: Some(2),
-            ..shared.clone()
-        };
-        let of = |config, cores| default_replicas(config, Device::Cpu, cores);
-        assert_eq!((of(&alone, 8), of(&alone, 64)), (8, MOST_DEFAULT_REPLICAS));
-        assert_eq!((of(&shared, 96), of(&shared, 2)), (24, 1));
-        assert_eq!(of(&threaded, 96), 12);
-        assert_eq!(default_replicas(&shared, Device::Cuda(0), 96), 1);
-    }
 }

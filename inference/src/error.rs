@@ -152,6 +152,42 @@ pub enum LoadError {
         /// What is wrong with its inputs or outputs.
         reason: String,
     },
+    /// There is no ONNX graph where one was said to be.
+    #[error(
+        "find an ONNX graph at `{path}`: {found}; give the path of an .onnx file, or of a folder with model.onnx"
+    )]
+    NoGraph {
+        /// The path given.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// The file is no ONNX graph.
+    #[error("read `{path}` as an ONNX graph")]
+    OnnxFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
+    /// The graph is valid, but it does not map rows to rows.
+    #[error("use the ONNX graph `{path}` over columns: {reason}")]
+    OnnxColumns {
+        /// The graph.
+        path: PathBuf,
+        /// What is wrong with its inputs or outputs.
+        reason: String,
+    },
+    /// Weights of the graph lie in a file that is not there.
+    #[error(
+        "load the ONNX graph `{path}`: its weights lie in `{missing}`, which is no file; copy both together"
+    )]
+    OnnxWeights {
+        /// The graph.
+        path: PathBuf,
+        /// The file with weights.
+        missing: PathBuf,
+    },
     /// The device asked for is not there, or the backend cannot use it.
     #[error("use device {device} with backend {backend}: {reason}")]
     Device {
@@ -297,7 +333,7 @@ pub fn explain(error: &dyn Error) -> String {
     line
 }
 
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "(none)".to_owned();
     }

@@ -1,4 +1,4 @@
-//! Native model actors: text embedders in Rust, with no Python on the data path.
+//! Native model actors: text embedders and ONNX graphs in Rust, with no Python on the data path.
 //!
 //! Owns: model folders, tokenising, batches, the two model backends. Does not own: where batches come from and go to
 //! (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`), calls of the GPU's driver (`aktis-cuda`).
@@ -14,6 +14,8 @@
 //!                                                                ├─ onnx    ONNX Runtime, loaded at run time
 //!                                                                └─ candle  BERT in Rust, a library of its own (crate candle)
 //! ```
+//!
+//! `onnx_model` runs any ONNX graph over columns, through the same sessions ([`encoder::onnx_session`]).
 //!
 //! Invariants, where they are kept, and who tests them:
 //!
@@ -38,8 +40,11 @@ pub mod encoder;
 pub mod error;
 pub mod memory;
 pub mod model_folder;
+pub mod onnx_model;
+mod placement;
 pub mod spec;
 pub mod stream;
+pub mod tensor_type;
 pub mod testing;
 pub mod text_column;
 pub mod tokenize;
@@ -49,5 +54,6 @@ pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};
 pub use crate::memory::says_out_of_memory;
-pub use crate::spec::TextEmbedderSpec;
+pub use crate::onnx_model::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
+pub use crate::spec::{ModelSpec, TextEmbedderSpec};
 pub use crate::stream::{BucketingEmbedder, EmbedStream, PendingBatch, StreamOptions, StreamStats};

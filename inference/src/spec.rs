@@ -1,4 +1,4 @@
-//! A text embedder with its columns, as one value that a plan holds and an actor loads.
+//! Models with their columns, as one value that a plan holds and an actor loads.
 
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,30 @@ use crate::embedder::TextEmbedder;
 use crate::embedding_array::schema_with_embeddings;
 use crate::error::{EmbedError, LoadError};
 use crate::model_folder::ModelFolder;
+use crate::onnx_model::OnnxModelSpec;
 use crate::stream::{BucketingEmbedder, StreamOptions};
+
+/// A model of any kind, written as `{"text_embedder": {...}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelSpec {
+    /// Texts to vectors.
+    TextEmbedder(TextEmbedderSpec),
+    /// Any ONNX graph.
+    OnnxModel(OnnxModelSpec),
+}
+
+impl ModelSpec {
+    /// Reads the form that [`to_json`](Self::to_json) writes; a field it does not know is an error.
+    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// The form that travels to actors.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a struct of strings and numbers is always JSON")
+    }
+}
 
 /// What to load and which columns to use: all that an actor needs to become a text embedder.
 ///

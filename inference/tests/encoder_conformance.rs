@@ -12,6 +12,7 @@ use aktis_inference::core::token_batch::TokenBatch;
 use aktis_inference::encoder::Encoder;
 use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
+use aktis_inference::encoder::onnx_session::SessionOptions;
 use aktis_inference::testing::TINY_DIM;
 use common::{candle_library, cosine, onnxruntime, real_model, tiny_model};
 
@@ -29,10 +30,12 @@ fn candle(folder: &Path) -> Box<dyn Encoder> {
 
 fn onnx(folder: &Path, library: &Path) -> Box<dyn Encoder> {
     let options = OnnxOptions {
-        graph: folder.join("model.onnx"),
-        library: library.to_owned(),
-        device: Device::Cpu,
-        intra_threads: 1,
+        session: SessionOptions {
+            graph: folder.join("model.onnx"),
+            library: library.to_owned(),
+            device: Device::Cpu,
+            intra_threads: 1,
+        },
         dim: MINILM_DIM,
     };
     Box::new(OnnxEncoder::load(&options).unwrap())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aktis_inference::tensor_type::{TensorType, item};
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Int32Array, MapArray, RecordBatch,
     RecordBatchOptions, StructArray, new_null_array,
@@ -11,7 +12,6 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use super::Misfit;
 use super::leaf;
 use super::lists::{self, Runs};
-use super::tensor::{Tensor, item};
 use super::unify::join;
 
 /// The rows of `batch` with the columns of `schema`. COL-1 (by-name), COL-2 (nothing-lost).
@@ -52,7 +52,7 @@ pub(super) fn convert(
     from: &Field,
     to: &Field,
 ) -> Result<ArrayRef, Box<Misfit>> {
-    let tensors = (Tensor::of(from), Tensor::of(to));
+    let tensors = (TensorType::of(from), TensorType::of(to));
     if let (Some(one), Some(other)) = &tensors
         && one.shape.is_some()
         && other.shape.is_none()
@@ -152,7 +152,7 @@ fn map(
 fn vary(
     path: &str,
     array: &ArrayRef,
-    tensor: &Tensor,
+    tensor: &TensorType,
     from: &Field,
     to: &Field,
 ) -> Result<ArrayRef, Box<Misfit>> {
@@ -174,7 +174,7 @@ fn vary(
 }
 
 /// The same shape for all rows.
-fn shapes(tensor: &Tensor, rows: usize, field: &Field) -> Option<ArrayRef> {
+fn shapes(tensor: &TensorType, rows: usize, field: &Field) -> Option<ArrayRef> {
     let DataType::FixedSizeList(axis, rank) = field.data_type() else {
         return None;
     };

@@ -14,11 +14,11 @@ mod conform;
 mod leaf;
 mod lists;
 mod settle;
-mod tensor;
 mod unify;
 
 use std::fmt;
 
+use aktis_inference::tensor_type::TensorType;
 use arrow::datatypes::{DataType, Field};
 
 pub use conform::conform;
@@ -74,7 +74,7 @@ impl std::error::Error for Misfit {}
 
 /// The type for people: extension types by their names.
 fn type_name(field: &Field) -> String {
-    match tensor::Tensor::of(field) {
+    match TensorType::of(field) {
         Some(tensor) => tensor.to_string(),
         None => simple_name(field.data_type()),
     }

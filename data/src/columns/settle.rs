@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use aktis_inference::tensor_type::TensorType;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use super::Misfit;
-use super::tensor::Tensor;
 use super::unify::{join, unify_field};
 
 /// The columns from now on: those of `handed`, with the columns that only `next` has.
@@ -34,7 +34,7 @@ fn settle_field(path: &str, handed: &Field, next: &Field) -> Result<Field, Box<M
     let unified = unify_field(path, handed, next)?;
     let is_nullable = handed.is_nullable() || next.is_nullable();
     if *handed.data_type() == DataType::Null
-        || (Tensor::of(handed).is_some() && Tensor::of(next).is_some())
+        || (TensorType::of(handed).is_some() && TensorType::of(next).is_some())
     {
         return Ok(unified);
     }

@@ -160,7 +160,7 @@ fn values_with_an_exact_place_are_kept() {
 #[test]
 fn tensors_of_other_shapes_meet_as_tensors_whose_shapes_may_differ() {
     let of = |shape: &[i32]| {
-        let tensor = tensor::Tensor {
+        let tensor = TensorType {
             values: DataType::UInt8,
             rank: shape.len(),
             shape: Some(shape.to_vec()),

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use aktis_inference::tensor_type::{METADATA, NAME, TensorType, item};
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Fields, Schema,
     SchemaRef, TimeUnit,
 };
 
 use super::Misfit;
-use super::tensor::{METADATA, NAME, Tensor, item};
 
 /// The columns of both, by name: those of `one` first, then those that only `other` has. Fails for a column that has no
 /// type in common.
@@ -77,12 +77,12 @@ pub(super) fn unify_field(path: &str, one: &Field, other: &Field) -> Result<Fiel
         return Ok(one.with_nullable(true));
     }
     let misfit = || Misfit::of_types(path, &one, &other);
-    let tensors = (Tensor::of(&one), Tensor::of(&other));
+    let tensors = (TensorType::of(&one), TensorType::of(&other));
     if let (Some(first), Some(second)) = tensors {
         let tensor = unify_tensors(first, second).ok_or_else(misfit)?;
         return Ok(tensor.to_field(one.name(), is_nullable));
     }
-    let is_tensor = |field: &Field| Tensor::of(field).is_some_and(|tensor| tensor.rank != 1);
+    let is_tensor = |field: &Field| TensorType::of(field).is_some_and(|tensor| tensor.rank != 1);
     if is_tensor(&one) || is_tensor(&other) {
         return Err(misfit());
     }
@@ -96,11 +96,11 @@ pub(super) fn unify_field(path: &str, one: &Field, other: &Field) -> Result<Fiel
     })
 }
 
-fn unify_tensors(one: Tensor, other: Tensor) -> Option<Tensor> {
+fn unify_tensors(one: TensorType, other: TensorType) -> Option<TensorType> {
     if one.rank != other.rank || one.is_permuted || other.is_permuted {
         return None;
     }
-    Some(Tensor {
+    Some(TensorType {
         values: unify_leaves(&one.values, &other.values)?,
         rank: one.rank,
         shape: one

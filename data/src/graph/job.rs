@@ -69,7 +69,7 @@ pub struct StagePlan {
     pub compute: Compute,
     /// Whether a function runs here; if not, it is only reading, relational work and writing.
     pub has_map: bool,
-    /// Whether the map is the native embedder.
+    /// Whether the map is a native model.
     pub is_native: bool,
     /// Rows of the first map's batches.
     pub batch_rows: Option<usize>,
@@ -187,7 +187,7 @@ impl StagePlan {
 
     /// Adds a call of a function.
     pub(super) fn push_map(&mut self, map: &MapSpec) {
-        self.is_native &= matches!(map.function, MapFunction::Embedder(_));
+        self.is_native &= matches!(map.function, MapFunction::Model(_));
         self.compute = map.compute.clone();
         if !self.has_map {
             self.batch_rows = map.batch_rows;
@@ -196,7 +196,7 @@ impl StagePlan {
         self.has_map = true;
         let captured = match &map.function {
             MapFunction::Python(python) => python.captured.clone(),
-            MapFunction::Embedder(_) => None,
+            MapFunction::Model(_) => None,
         };
         self.steps.push(PlannedStep {
             name: map.name.clone(),

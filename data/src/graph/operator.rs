@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aktis_inference::TextEmbedderSpec;
+use aktis_inference::ModelSpec;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
@@ -88,8 +88,8 @@ pub struct MapCall {
 pub enum Function {
     /// For the [`UdfHost`](crate::operators::udf::UdfHost).
     Python(Bytes),
-    /// The native text embedder.
-    Embedder(Box<TextEmbedderSpec>),
+    /// A native model.
+    Model(Box<ModelSpec>),
 }
 
 impl MapCall {
@@ -97,7 +97,7 @@ impl MapCall {
     pub(crate) fn of(map: &MapSpec) -> Self {
         let function = match &map.function {
             MapFunction::Python(python) => Function::Python(python.definition.clone()),
-            MapFunction::Embedder(embedder) => Function::Embedder(Box::new(embedder.spec.clone())),
+            MapFunction::Model(spec) => Function::Model(Box::new(spec.clone())),
         };
         Self {
             name: map.name.clone(),

@@ -6,7 +6,7 @@ use aktis_worker::{TaskFailure, Value};
 use parking_lot::Mutex;
 
 use super::cached::CachedFunction;
-use super::embed::EmbedFunction;
+use super::model;
 use crate::graph::{Function, MapCall};
 use crate::operators::udf::{self, BatchFunction};
 
@@ -43,6 +43,6 @@ fn loaded(
 ) -> Result<Box<dyn BatchFunction>, TaskFailure> {
     Ok(match function {
         Function::Python(definition) => udf::load(definition, captured)?,
-        Function::Embedder(spec) => Box::new(EmbedFunction::load((**spec).clone())?),
+        Function::Model(spec) => model::load(spec)?,
     })
 }

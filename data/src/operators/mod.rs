@@ -3,7 +3,6 @@
 pub(crate) mod blocks;
 pub(crate) mod cached;
 pub(crate) mod chance;
-pub mod embed;
 pub(crate) mod expect;
 pub(crate) mod failing;
 pub(crate) mod feeds;
@@ -11,6 +10,7 @@ pub(crate) mod fragment;
 pub(crate) mod function;
 pub(crate) mod group;
 pub(crate) mod map;
+pub mod model;
 mod node;
 pub(crate) mod partition;
 pub(crate) mod relational;

@@ -33,8 +33,7 @@ pub(crate) use functions::asks_for_row_numbers;
 pub use nodes::expect::ExpectNode;
 pub use nodes::late::{LateNode, LateStep};
 pub use nodes::map::{
-    CacheSpec, EmbedderFunction, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction,
-    embedding_field,
+    CacheSpec, Kept, MapFunction, MapNode, MapSpec, Produces, PythonFunction, embedding_field,
 };
 pub(crate) use nodes::part::PartNode;
 pub(crate) use nodes::relation::columns_of;

@@ -1,7 +1,7 @@
 //! From messages to the work of a stage.
 
 use aktis_common::error::ErrorCode;
-use aktis_inference::TextEmbedderSpec;
+use aktis_inference::ModelSpec;
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -106,7 +106,7 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
     };
     let function = match step.function {
         Some(FunctionKind::Python(definition)) => Function::Python(definition),
-        Some(FunctionKind::Embedder(json)) => Function::Embedder(Box::new(embedder(&json)?)),
+        Some(FunctionKind::Model(json)) => Function::Model(Box::new(model(&json)?)),
         None => return Err(incomplete("a map", "function")),
     };
     let failures = step
@@ -128,11 +128,11 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
     })
 }
 
-fn embedder(json: &str) -> Result<TextEmbedderSpec, TaskFailure> {
-    TextEmbedderSpec::from_json(json).map_err(|error| {
+fn model(json: &str) -> Result<ModelSpec, TaskFailure> {
+    ModelSpec::from_json(json).map_err(|error| {
         TaskFailure::new(
             ErrorCode::Internal,
-            format!("read embedder options: {error}"),
+            format!("read a model's options: {error}"),
         )
     })
 }

@@ -83,7 +83,7 @@ fn project_step(columns: &[crate::graph::NamedExpression]) -> Result<ProjectStep
 fn map_step(call: &MapCall) -> MapStep {
     let function = match &call.function {
         Function::Python(definition) => FunctionKind::Python(definition.clone()),
-        Function::Embedder(spec) => FunctionKind::Embedder(spec.to_json()),
+        Function::Model(spec) => FunctionKind::Model(spec.to_json()),
     };
     let (keeps, keeps_names) = match &call.keeps {
         Kept::Nothing => (KeepsKind::Nothing, Vec::new()),

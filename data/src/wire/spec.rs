@@ -272,9 +272,9 @@ pub enum FunctionKind {
     /// For the `UdfHost`.
     #[prost(bytes = "bytes", tag = "2")]
     Python(Bytes),
-    /// JSON of `TextEmbedderSpec`.
+    /// JSON of `ModelSpec`.
     #[prost(string, tag = "3")]
-    Embedder(String),
+    Model(String),
 }
 
 /// As [`Kept`](crate::plan::Kept).

@@ -3,6 +3,7 @@
 pub mod candle;
 pub mod onnx;
 pub mod onnx_library;
+pub mod onnx_session;
 
 use crate::core::token_batch::TokenBatch;
 use crate::error::EncodeError;

@@ -1,33 +1,23 @@
 //! The ONNX Runtime backend: runs `model.onnx` through a library loaded at run time.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 
-use ort::ep::ExecutionProvider;
-use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::{Encoder, onnx_library};
-use crate::config::{Backend, Device};
+use super::onnx_session::SessionOptions;
+use super::{Encoder, onnx_session};
 use crate::core::pooling::mean_pool;
 use crate::core::token_batch::TokenBatch;
-use crate::error::{BoxError, EncodeError, LoadError};
+use crate::error::{EncodeError, LoadError};
 
 const NAME: &str = "onnxruntime";
 
-/// What one session is made of.
+/// What one encoder is made of.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
-    /// The graph.
-    pub graph: PathBuf,
-    /// The ONNX Runtime library; the first one loaded in a process stays.
-    pub library: PathBuf,
-    /// CPU or one GPU.
-    pub device: Device,
-    /// Threads inside one batch.
-    pub intra_threads: usize,
+    /// The graph, and where it runs.
+    pub session: SessionOptions,
     /// Length of the vectors.
     pub dim: usize,
 }
@@ -65,19 +55,9 @@ enum OutputKind {
 impl OnnxEncoder {
     /// Loads the library if need be, then the graph.
     pub fn load(options: &OnnxOptions) -> Result<Self, LoadError> {
-        let environment = onnx_library::environment(&options.library)?;
-        let fail = |source: BoxError| LoadError::OnnxGraph {
-            path: options.graph.clone(),
-            device: options.device,
-            source,
-        };
-        let session = Session::builder(&environment)
-            .map_err(|source| fail(source.into()))
-            .and_then(|builder| configure(builder, options))?
-            .commit_from_file(&options.graph)
-            .map_err(|source| fail(source.into()))?;
+        let session = onnx_session::open(&options.session)?;
         let unsuitable = |reason| LoadError::OnnxSignature {
-            path: options.graph.clone(),
+            path: options.session.graph.clone(),
             reason,
         };
         let inputs = read_inputs(session.inputs()).map_err(unsuitable)?;
@@ -89,52 +69,6 @@ impl OnnxEncoder {
             dim: options.dim,
         })
     }
-
-    /// Whether the library at `library` can run graphs on NVIDIA GPUs.
-    pub fn has_cuda(library: &Path) -> Result<bool, LoadError> {
-        onnx_library::environment(library)?;
-        Ok(ort::ep::CUDA::is_available().unwrap_or(false))
-    }
-}
-
-fn configure(builder: SessionBuilder, options: &OnnxOptions) -> Result<SessionBuilder, LoadError> {
-    let fail = |message: String| LoadError::OnnxGraph {
-        path: options.graph.clone(),
-        device: options.device,
-        source: message.into(),
-    };
-    let refused = |error: ort::Error<SessionBuilder>| fail(error.to_string());
-    let builder = builder
-        .with_intra_threads(options.intra_threads)
-        .map_err(refused)?
-        .with_inter_threads(1)
-        .map_err(refused)?
-        // Spinning threads would take the cores of the tokenising threads and of the other actors of the node.
-        .with_intra_op_spinning(false)
-        .map_err(refused)?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(refused)?
-        .with_log_level(LogLevel::Warning)
-        .map_err(refused)?;
-    let Device::Cuda(ordinal) = options.device else {
-        return Ok(builder);
-    };
-    let ordinal =
-        i32::try_from(ordinal).map_err(|_| fail(format!("there is no GPU number {ordinal}")))?;
-    // Without `error_on_failure` the session would run on the CPU and say nothing.
-    let cuda = ort::ep::CUDA::default()
-        .with_device_id(ordinal)
-        .build()
-        .error_on_failure();
-    builder
-        .with_execution_providers([cuda])
-        .map_err(|error| LoadError::Device {
-            device: options.device,
-            backend: Backend::Onnx,
-            reason: format!(
-                "{error}; a GPU needs `pip install onnxruntime-gpu` in place of onnxruntime"
-            ),
-        })
 }
 
 fn read_inputs(inputs: &[Outlet]) -> Result<Vec<InputKind>, String> {

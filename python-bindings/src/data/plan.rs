@@ -1,12 +1,14 @@
 //! `_aktis.data.Plan`: a lazy dataset.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aktis_data::SaveMode;
 use aktis_data::block::BlockHandle;
 use aktis_data::executor::pool::{RuntimePool, StagePool};
 use aktis_data::graph::{JobOutput, explain_outputs, plan_job};
+use aktis_data::operators::model::{model_files, model_map};
 use aktis_data::plan::{Batching, Dataset, Expectation, Expression, MapSpec, MostViolations};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
@@ -14,6 +16,7 @@ use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_fi
 use aktis_data::{
     Execution, ExecutionOptions, LettersFolder, PlanError, Request, Sink, Trait, prepare_folder,
 };
+use aktis_inference::ModelSpec;
 use aktis_worker::Runtime;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -250,9 +253,9 @@ impl PyPlan {
         self.then(self.dataset.map(options.into_spec()))
     }
 
-    /// Adds a native text embedder, described by JSON.
+    /// Adds a native model, described by JSON.
     #[pyo3(signature = (spec, compute, failures=None, cache=None))]
-    fn embed(
+    fn model(
         &self,
         spec: &str,
         compute: ComputeOptions,
@@ -261,9 +264,7 @@ impl PyPlan {
     ) -> PyResult<Self> {
         let cache = cache_spec(cache);
         let failures = FailureOptions::policy(failures.as_ref())?;
-        let spec = aktis_inference::TextEmbedderSpec::from_json(spec)
-            .map_err(|error| PyValueError::new_err(format!("TextEmbedder: {error}")))?;
-        let map = aktis_data::operators::embed::embed_map(spec, compute.to_compute()?);
+        let map = model_map(model_spec(spec)?, compute.to_compute()?);
         self.then(map.and_then(|map| {
             self.dataset.map(MapSpec {
                 failures,
@@ -271,6 +272,12 @@ impl PyPlan {
                 ..map
             })
         }))
+    }
+
+    /// The files that make a native model what it is; a folder stands for all that is in it.
+    #[staticmethod]
+    fn model_files(spec: &str) -> PyResult<Vec<PathBuf>> {
+        model_files(&model_spec(spec)?).map_err(|error| plan_error(&error))
     }
 
     /// The same rows, judged by SQL text or an `Expression`. `most`: how many may violate it; `share`: which share of them.
@@ -556,6 +563,10 @@ fn read_outputs(outputs: Vec<Output<'_>>) -> PyResult<Vec<JobOutput>> {
         })
     };
     outputs.into_iter().map(read).collect()
+}
+
+fn model_spec(json: &str) -> PyResult<ModelSpec> {
+    ModelSpec::from_json(json).map_err(|error| PyValueError::new_err(format!("a model: {error}")))
 }
 
 fn current_runtime() -> PyResult<Runtime> {

@@ -90,7 +90,7 @@ def test_wrong_column_and_wrong_model_are_told(tmp_path):
 
 @needs_model
 @pytest.mark.parametrize(("options", "way_out"), [
-    ({"input_columns": ["text"]}, "the one column that it names"),
+    ({"input_columns": ["text"]}, "the columns that it is made to read"),
     ({"passthrough_columns": ["id"]}, "all columns pass by"),
     ({"max_concurrency": 4}, r"ActorPoolStrategy\(size="),
     ({"fn_args": (1,)}, "it is made with"),
@@ -108,7 +108,8 @@ def test_options_of_functions_are_refused_and_not_ignored(options, way_out):
 def test_actors_of_a_pool_take_their_part_of_the_processors_that_their_own_machine_has():
     def told(**options):
         compute = _functions.compute_of(embedder(), **options)
-        model = json.loads(_functions.embedder_spec(embedder(), compute, options.get("num_cpus")))["embedder"]
+        model = json.loads(_functions.model_spec(embedder(), compute, options.get("num_cpus")))
+        model = model["text_embedder"]["embedder"]
         return model["replicas"], model["sharing"]
 
     assert told(compute=ActorPoolStrategy(size=2)) == (None, 2)

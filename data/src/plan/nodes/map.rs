@@ -32,20 +32,13 @@ pub struct PythonFunction {
     pub captured: Option<BlockHandle>,
 }
 
-/// A text embedder that runs in Rust.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbedderFunction {
-    /// The model and its columns.
-    pub spec: aktis_inference::TextEmbedderSpec,
-}
-
 /// What a map runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapFunction {
     /// A Python function or callable class.
     Python(PythonFunction),
-    /// The native text embedder.
-    Embedder(EmbedderFunction),
+    /// A model that runs in Rust, and its columns.
+    Model(aktis_inference::ModelSpec),
 }
 
 /// Which input columns pass by the function and appear beside what it returns.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._fingerprints import Described, fingerprint
@@ -14,6 +14,7 @@ _NO_MATTER = ("is_async", "max_concurrent_calls", "calls_ahead", "name", "retry"
 #: Settings of a native model that change no result; its files are looked at wherever they lie.
 _NO_MATTER_OF_MODELS = (
     "replicas", "sharing", "intra_threads", "window_rows", "token_budget", "onnxruntime_path", "candle_path", "model_dir",
+    "path", "batch_size", "byte_budget",
 )  # fmt: skip
 
 
@@ -56,24 +57,30 @@ def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one:
     return folder, fingerprint(parts)
 
 
-def of_model(call: str, cache: Any, spec: str) -> tuple[str, str] | None:
-    """The same of a native model, by what describes it and by its files."""
+def of_model(call: str, cache: Any, spec: str, files: Sequence[str | os.PathLike[str]]) -> tuple[str, str] | None:
+    """The same of a native model, by what describes it and by its files: folders stand for all that is in them."""
     folder = folder_of(call, cache)
     if folder is None:
         return None
-    described = json.loads(spec)
-    model = described["embedder"]["model_dir"]
-    return folder, fingerprint([_without_speed(described), _files_of(model)])
+    return folder, fingerprint([_without_speed(json.loads(spec)), *(_file_or_folder(path) for path in files)])
 
 
 def _without_speed(described: Any) -> Any:
     if isinstance(described, Mapping):
         rest = {name: part for name, part in described.items() if name not in _NO_MATTER_OF_MODELS}
-        return {name: _without_speed(part) for name, part in rest.items()}
+        # Names of a graph's inputs are no settings.
+        return {name: part if name == "inputs" else _without_speed(part) for name, part in rest.items()}
     return described
 
 
-def _files_of(folder: str) -> list[tuple[str, int, int]]:
+def _file_or_folder(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
+    if os.path.isdir(path):
+        return _files_of(path)
+    about = os.stat(path)
+    return [(os.path.basename(path), about.st_size, about.st_mtime_ns)]
+
+
+def _files_of(folder: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
     """The files of a model: their names, lengths and times of change."""
     found = []
     for parent, _, names in sorted(os.walk(folder)):

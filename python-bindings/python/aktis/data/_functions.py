@@ -204,7 +204,7 @@ def compute_of(
     resources: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Workers and their resources, as the plan takes them."""
-    is_class = inspect.isclass(function) or is_embedder(function)
+    is_class = inspect.isclass(function) or is_model(function)
     strategy = _strategy_of(is_class, compute, concurrency)
     pool = strategy if isinstance(strategy, ActorPoolStrategy) else None
     tasks = strategy if isinstance(strategy, TaskPoolStrategy) else None
@@ -252,7 +252,7 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
     return compute
 
 
-def is_embedder(function: Any) -> bool:
+def is_model(function: Any) -> bool:
     """Whether it is the description of a native model."""
     return callable(getattr(function, "spec_json", None)) and not inspect.isclass(function)
 
@@ -264,7 +264,7 @@ _OF_MODELS = {
     "fn_kwargs": "what it is given, it is made with",
     "fn_constructor_args": "it is made already",
     "fn_constructor_kwargs": "it is made already",
-    "input_columns": "it gets the one column that it names, column=",
+    "input_columns": "it gets the columns that it is made to read",
     "passthrough_columns": "all columns pass by, and select_columns() behind it chooses among them",
     "max_concurrency": "it overlaps its own work; compute=ActorPoolStrategy(size=...) says how many there are",
 }
@@ -275,17 +275,14 @@ def refuse_for_models(given: Mapping[str, Any], model: Any) -> None:
     for name, value in given.items():
         if value is not None:
             own = f"{type(model).__name__}({name}=...)"
-            way_out = (
-                f"give it there, {own}"
-                if hasattr(model, name)
-                else _OF_MODELS.get(name, "it makes its batches by tokens itself")
-            )
+            otherwise = _OF_MODELS.get(name, "it makes its batches itself")
+            way_out = f"give it there, {own}" if hasattr(model, name) else otherwise
             raise ValueError(
                 f"map_batches({name}=...) is for functions, and {type(model).__name__} is a model of Aktis: {way_out}"
             )
 
 
-def embedder_spec(function: Any, compute: dict[str, Any], num_cpus: float | None) -> str:
+def model_spec(function: Any, compute: dict[str, Any], num_cpus: float | None) -> str:
     """The specification of a native model for a pool: its actors share the processors of a machine."""
     if num_cpus is not None:
         return function.spec_json(replicas=max(1, int(num_cpus)))

@@ -189,7 +189,7 @@ class Transforms(Computed, Choosing):
             fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
             resources=resources,
         )  # fmt: skip
-        if _functions.is_embedder(fn):
+        if _functions.is_model(fn):
             if output_schema is not None or rate_limit is not None:
                 raise ValueError(
                     "map_batches(): output_schema= and rate_limit= are for functions: the columns of a model of Aktis are known, and it calls "
@@ -200,13 +200,17 @@ class Transforms(Computed, Choosing):
                 "retry_exceptions": retry, "fn_args": fn_args, "fn_kwargs": fn_kwargs, "fn_constructor_args": fn_constructor_args,
                 "fn_constructor_kwargs": fn_constructor_kwargs, "input_columns": input_columns,
                 "passthrough_columns": passthrough_columns, "max_concurrency": max_concurrency,
+                # Models of texts make batches of their own, whatever it says; it is for functions that are exchanged for one.
+                "batch_size": batch_size if hasattr(fn, "batch_size") and batch_size != "default" else None,
             }, fn)  # fmt: skip
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
-            spec = _functions.embedder_spec(fn, compute_spec, num_cpus)
-            kept = _caching.of_model("map_batches()", cache, spec)
-            return self._then(self._plan.embed(spec, compute_spec, failures, kept))
+            spec = _functions.model_spec(fn, compute_spec, num_cpus)
+            kept = None
+            if cache is not None:
+                kept = _caching.of_model("map_batches()", cache, spec, self._plan.model_files(spec))
+            return self._then(self._plan.model(spec, compute_spec, failures, kept))
         batching = _batching.of_step(
             batch_size=batch_size, num_gpus=num_gpus, token_budget=token_budget, tokens=tokens, byte_budget=byte_budget,
             window_rows=window_rows,

@@ -1,4 +1,4 @@
-"""Native model actors: models that run in Rust, with no Python on the data path.
+"""Native model actors: models that run in Rust, with no Python on the data path. docs/data/models.md tells of them.
 
 >>> from aktis.models import TextEmbedder
 >>> embedder = TextEmbedder(".models/all-MiniLM-L6-v2", column="text")
@@ -6,7 +6,8 @@
 'embedding'
 """
 
+from .onnx_model import OnnxModel
 from .onnxruntime_path import find_onnxruntime
 from .text_embedder import TextEmbedder
 
-__all__ = ["TextEmbedder", "find_onnxruntime"]
+__all__ = ["OnnxModel", "TextEmbedder", "find_onnxruntime"]

@@ -52,7 +52,7 @@ class TextEmbedder:
         >>> embedder
         TextEmbedder('models/minilm', column='body', output_column='embedding', backend='candle')
         >>> import json
-        >>> json.loads(embedder.spec_json(replicas=2))["embedder"]["replicas"]
+        >>> json.loads(embedder.spec_json(replicas=2))["text_embedder"]["embedder"]["replicas"]
         2
     """
 
@@ -139,7 +139,7 @@ class TextEmbedder:
         return {"embedder": self.config(replicas=replicas, sharing=sharing), "stream": stream}
 
     def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
-        """:meth:`spec` as the JSON that travels to the actors.
+        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
 
         Args:
             replicas: as for :meth:`config`.
@@ -148,10 +148,10 @@ class TextEmbedder:
         Returns:
             JSON.
 
-        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"embedder": ')
+        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"text_embedder": ')
         True
         """
-        return json.dumps(self.spec(replicas=replicas, sharing=sharing))
+        return json.dumps({"text_embedder": self.spec(replicas=replicas, sharing=sharing)})
 
     def __repr__(self) -> str:
         return (

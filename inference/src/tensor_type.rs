@@ -1,4 +1,4 @@
-//! Tensors by the metadata of their fields, see `aktis/data/_tensors.py` for the layouts.
+//! Columns of tensors, by the metadata of their fields; see `aktis/data/_tensors.py` for the layouts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 
-pub(super) const NAME: &str = "ARROW:extension:name";
-pub(super) const METADATA: &str = "ARROW:extension:metadata";
+/// The key of a field's metadata that names what its column is.
+pub const NAME: &str = "ARROW:extension:name";
+/// The key under which that says more of it.
+pub const METADATA: &str = "ARROW:extension:metadata";
 const FIXED: &str = "arrow.fixed_shape_tensor";
 const VARIABLE: &str = "arrow.variable_shape_tensor";
 const RAY_FIXED: [&str; 2] = ["ray.data.arrow_tensor", "ray.data.arrow_tensor_v2"];
@@ -15,18 +17,20 @@ const RAY_VARIABLE: &str = "ray.data.arrow_variable_shaped_tensor";
 
 /// What a column's rows are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tensor {
-    pub(super) values: DataType,
-    pub(super) rank: usize,
-    /// `None`: it differs from row to row.
-    pub(super) shape: Option<Vec<i32>>,
+pub struct TensorType {
+    /// The type of the numbers.
+    pub values: DataType,
+    /// How many axes a row has.
+    pub rank: usize,
+    /// The shape of every row; `None`: it differs from row to row.
+    pub shape: Option<Vec<i32>>,
     /// The axes are not in the order of memory: such a column is only ever passed on as it is.
-    pub(super) is_permuted: bool,
+    pub is_permuted: bool,
 }
 
-impl Tensor {
+impl TensorType {
     /// The description of a tensor column; `None`: it is none, or in a layout that is passed on as it is.
-    pub(super) fn of(field: &Field) -> Option<Self> {
+    pub fn of(field: &Field) -> Option<Self> {
         let name = field.metadata().get(NAME)?.as_str();
         let metadata = field.metadata().get(METADATA).map_or("", String::as_str);
         if name == FIXED || RAY_FIXED.contains(&name) {
@@ -63,7 +67,7 @@ impl Tensor {
     }
 
     /// The field of such a column in the layout that Aktis writes.
-    pub(super) fn to_field(&self, name: &str, is_nullable: bool) -> Field {
+    pub fn to_field(&self, name: &str, is_nullable: bool) -> Field {
         let item = Arc::new(Field::new("item", self.values.clone(), true));
         let (kind, extension, metadata) = match &self.shape {
             Some(shape) => {
@@ -97,7 +101,7 @@ fn variable_type(item: FieldRef, rank: usize) -> DataType {
 }
 
 /// The field of the items of a list.
-pub(super) fn item(kind: &DataType) -> Option<&FieldRef> {
+pub fn item(kind: &DataType) -> Option<&FieldRef> {
     match kind {
         DataType::List(item)
         | DataType::LargeList(item)
@@ -118,7 +122,7 @@ fn numbers(text: &str) -> Option<Vec<i32>> {
         .collect()
 }
 
-impl fmt::Display for Tensor {
+impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.shape {
             Some(shape) => write!(f, "Tensor({} of shape {shape:?})", self.values),

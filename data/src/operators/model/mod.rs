@@ -1,0 +1,134 @@
+//! Models of `aktis-inference` as maps: what a plan knows of them, and their calls in a stage worker.
+
+mod embed;
+mod onnx;
+
+use std::collections::VecDeque;
+
+use aktis_common::error::ErrorCode;
+use aktis_inference::ModelSpec;
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use crate::error::PlanError;
+use crate::operators::udf::BatchFunction;
+use crate::plan::{Batching, Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces};
+
+/// The map that adds a model's columns; all other columns pass by.
+pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError> {
+    let step = match &spec {
+        ModelSpec::TextEmbedder(embedder) => embed::step(embedder)?,
+        ModelSpec::OnnxModel(onnx) => onnx::step(onnx)?,
+    };
+    let added = step.added.iter().map(|field| field.name().clone());
+    Ok(MapSpec {
+        name: step.name,
+        reads: Some(step.reads),
+        keeps: Kept::AllExcept(added.collect()),
+        produces: Produces::Fields(step.added),
+        keeps_rows: true,
+        batch_rows: step.batch_rows,
+        window_rows: step.window_rows,
+        compute,
+        failures: FailurePolicy::default(),
+        cache: None,
+        batching: step.batching,
+        function: MapFunction::Model(spec),
+    })
+}
+
+/// The files that make a model what it is: a folder stands for all that is in it.
+pub fn model_files(spec: &ModelSpec) -> Result<Vec<std::path::PathBuf>, PlanError> {
+    match spec {
+        ModelSpec::TextEmbedder(embedder) => Ok(vec![embedder.embedder.model_dir.clone()]),
+        ModelSpec::OnnxModel(onnx) => onnx::files(onnx),
+    }
+}
+
+/// What a plan knows of a model.
+struct ModelStep {
+    name: String,
+    reads: Vec<String>,
+    added: Vec<arrow::datatypes::FieldRef>,
+    batch_rows: Option<usize>,
+    window_rows: usize,
+    batching: Batching,
+}
+
+/// Loads a model.
+pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    Ok(match spec.clone() {
+        ModelSpec::TextEmbedder(spec) => Box::new(ModelCalls::of(embed::Embedder::load(spec)?)),
+        ModelSpec::OnnxModel(spec) => Box::new(ModelCalls::of(onnx::Onnx::load(spec)?)),
+    })
+}
+
+/// A loaded model, which has threads of its own.
+trait Model: Send {
+    /// A batch that it has.
+    type Pending: Send;
+
+    /// How many batches it may have.
+    fn calls_ahead(&self) -> usize;
+
+    /// Hands a batch in.
+    fn submit(&self, batch: RecordBatch) -> Result<Self::Pending, TaskFailure>;
+
+    /// Waits for the columns that are added to it.
+    fn wait(&self, pending: Self::Pending) -> Result<RecordBatch, TaskFailure>;
+}
+
+/// The calls of a model that are under way. Each gives one batch.
+struct ModelCalls<M: Model> {
+    model: M,
+    under_way: VecDeque<Option<M::Pending>>,
+}
+
+impl<M: Model> ModelCalls<M> {
+    fn of(model: M) -> Self {
+        Self {
+            model,
+            under_way: VecDeque::new(),
+        }
+    }
+}
+
+impl<M: Model> BatchFunction for ModelCalls<M> {
+    fn calls_ahead(&self) -> usize {
+        self.model.calls_ahead()
+    }
+
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        let pending = self.model.submit(batch)?;
+        self.under_way.push_back(Some(pending));
+        Ok(())
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        let Some(pending) = self.under_way.front_mut().and_then(Option::take) else {
+            self.under_way.pop_front();
+            return Ok(None);
+        };
+        let added = self.model.wait(pending).inspect_err(|_| {
+            // The call is over.
+            self.under_way.pop_front();
+        })?;
+        Ok(Some(added))
+    }
+
+    fn forget_calls(&mut self) {
+        self.under_way.clear();
+    }
+}
+
+/// What a model says of a failure, after its class's name.
+fn failure(model: &str, code: ErrorCode, error: &dyn std::error::Error) -> TaskFailure {
+    let text = aktis_inference::explain(error);
+    TaskFailure::new(code, format!("{model}: {text}"))
+}
+
+/// Its last path's part, for people.
+fn named(model: &str, path: &std::path::Path) -> String {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{model}({file})")
+}

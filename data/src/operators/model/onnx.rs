@@ -1,0 +1,94 @@
+//! Any ONNX graph.
+
+use std::path::PathBuf;
+
+use aktis_common::error::ErrorCode;
+use aktis_inference::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+
+use super::{Model, ModelStep, failure, named};
+use crate::error::PlanError;
+use crate::plan::Batching;
+
+const NAME: &str = "OnnxModel";
+/// Batches whose rows an input should have: several replicas work at once.
+const BATCHES_PER_INPUT: usize = 16;
+/// Rows that an input should have where the size of batches is to be found, as for functions.
+const INPUT_ROWS: usize = 4096;
+/// Batches that wait for each replica: the next one is there when one is done.
+const AHEAD_PER_REPLICA: usize = 2;
+
+pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
+    let plan = spec.plan().map_err(|error| {
+        PlanError::InvalidArgument(format!("{NAME}: {}", aktis_inference::explain(&error)))
+    })?;
+    let inputs = plan.inputs.iter();
+    let mut reads: Vec<String> = inputs.map(|input| input.column.clone()).collect();
+    reads.sort();
+    reads.dedup();
+    // A run of a graph with a fixed first axis takes so many rows, whether they are there or not.
+    let unit = plan.fixed_rows.unwrap_or(1);
+    let batch_rows = spec.batch_size.map(|rows| rows.next_multiple_of(unit));
+    Ok(ModelStep {
+        name: named(NAME, &spec.path),
+        reads,
+        added: plan
+            .outputs
+            .iter()
+            .map(|output| output.field.clone())
+            .collect(),
+        batch_rows,
+        window_rows: batch_rows.map_or(INPUT_ROWS, |rows| rows * BATCHES_PER_INPUT),
+        batching: Batching {
+            is_auto: spec.batch_size.is_none(),
+            byte_budget: spec.byte_budget,
+            ..Batching::default()
+        },
+    })
+}
+
+/// The graph, and what its weights lie in.
+pub(super) fn files(spec: &OnnxModelSpec) -> Result<Vec<PathBuf>, PlanError> {
+    let plan = spec.plan().map_err(|error| {
+        PlanError::InvalidArgument(format!("{NAME}: {}", aktis_inference::explain(&error)))
+    })?;
+    Ok([plan.graph].into_iter().chain(plan.weight_files).collect())
+}
+
+/// A loaded graph.
+pub(super) struct Onnx(OnnxModel);
+
+impl Onnx {
+    pub(super) fn load(spec: OnnxModelSpec) -> Result<Self, TaskFailure> {
+        let model = spec
+            .start()
+            .map_err(|error| failure(NAME, ErrorCode::InvalidArgument, &error))?;
+        Ok(Self(model))
+    }
+}
+
+impl Model for Onnx {
+    type Pending = PendingRun;
+
+    fn calls_ahead(&self) -> usize {
+        AHEAD_PER_REPLICA * self.0.replicas()
+    }
+
+    fn submit(&self, batch: RecordBatch) -> Result<PendingRun, TaskFailure> {
+        Ok(self.0.submit(batch))
+    }
+
+    fn wait(&self, pending: PendingRun) -> Result<RecordBatch, TaskFailure> {
+        pending.wait().map_err(|error| failed_call(&error))
+    }
+}
+
+/// Rows are guilty of what they are; a model that does not work ends the job, or it would lose them all.
+fn failed_call(error: &RunError) -> TaskFailure {
+    let code = match error.is_of_rows() {
+        true => ErrorCode::InvalidArgument,
+        false => ErrorCode::Internal,
+    };
+    failure(NAME, code, error)
+}
