@@ -10,7 +10,15 @@ import sys
 import tempfile
 import venv
 
-PROGRAM = """
+#: Seconds that the packages may take to come, the program to run, and the command to answer.
+INSTALL_S, PROGRAM_S, COMMAND_S = 600, 120, 60
+PROGRAM = f"""
+import faulthandler
+from importlib.metadata import entry_points
+
+# What hangs says where.
+faulthandler.dump_traceback_later({PROGRAM_S - 20}, exit=True)
+
 import aktis
 
 @aktis.remote
@@ -29,9 +37,12 @@ aktis.init(num_cpus=2)
 numbers = aktis.get([square.remote(i) for i in range(10)])
 actor = Sum.remote()
 assert aktis.get([actor.add.remote(x) for x in numbers])[-1] == 285
-rows = aktis.data.range(100).filter(expr="id % 2 = 0").map_batches(lambda batch: {"twice": batch["id"] * 2})
+rows = aktis.data.range(100).filter(expr="id % 2 = 0").map_batches(lambda batch: {{"twice": batch["id"] * 2}})
 assert sum(row["twice"] for row in rows.take_all()) == 4900
 aktis.shutdown()
+with aktis.testing.local():
+    assert aktis.get(square.remote(4)) == 16
+assert [plugin.value for plugin in entry_points(group="pytest11")] == ["aktis.testing.pytest_plugin"]
 print("the wheel works:", aktis.__file__)
 """
 
@@ -50,12 +61,13 @@ def main(folder: str) -> None:
         }
         environment["PATH"] = f"{binaries}:/usr/bin:/bin"
 
-        def run(*command: str) -> None:
-            subprocess.run(command, cwd=place, env=environment, check=True, timeout=600)
+        def run(deadline_s: float, *command: str) -> None:
+            print("runs", *command[:2], flush=True)
+            subprocess.run(command, cwd=place, env=environment, check=True, timeout=deadline_s)
 
-        run(str(binaries / "pip"), "install", "-q", f"{wheels[0].resolve()}[data]")
-        run(str(binaries / "python"), "-c", PROGRAM)
-        run(str(binaries / "aktis"), "--version")
+        run(INSTALL_S, str(binaries / "pip"), "install", "-q", f"{wheels[0].resolve()}[data]")
+        run(PROGRAM_S, str(binaries / "python"), "-c", PROGRAM)
+        run(COMMAND_S, str(binaries / "aktis"), "--version")
 
 
 if __name__ == "__main__":
