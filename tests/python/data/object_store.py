@@ -162,6 +162,12 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
+    def handle_expect_100(self) -> bool:
+        """Who asks whether a body is wanted waits a second for the answer, so it is not kept until there is more."""
+        is_wanted = super().handle_expect_100()
+        self.wfile.flush()
+        return is_wanted
+
     def _serve(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
         path = urllib.parse.unquote(parts.path)
