@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import uuid
 import weakref
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 from aktis._session import session
 from aktis._session.logging_level import logger
+from aktis._values.definition import KEPT, kept_definition
 
 from . import _expectations, _failing, _identities, _native, _rate_limits
 from ._context import DataContext
@@ -49,6 +51,8 @@ def start_all(outputs: Sequence[Output], *, ordered: bool) -> Any:
     order = options.preserve_order if options.preserve_order is not None else ordered
     budget = options.resource_limits.object_store_memory
     definitions = [definition for plan, *_ in settled for definition in _identities.definitions(plan)]
+    for definition in definitions:
+        _check_is_of_session(definition)
     limits = [definition.limit for definition in definitions if definition.limit is not None]
     held = _rate_limits.Held(limits)
     options_of_run = {
@@ -73,6 +77,14 @@ def start_all(outputs: Sequence[Output], *, ordered: bool) -> Any:
         weakref.finalize(execution, held.release).atexit = False
         _HELD[execution] = held
     return execution
+
+
+def _check_is_of_session(definition: bytes) -> None:
+    """Raises for a function that workers of this session could not load, each of which would try."""
+    _, data = pickle.loads(definition)
+    local = session.local()
+    if (local is not None) or data.startswith(KEPT):
+        kept_definition(local, data)
 
 
 def batches(execution: Any) -> Iterator[Any]:
