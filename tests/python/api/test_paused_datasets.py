@@ -42,7 +42,7 @@ def test_iterator_that_is_not_read_on_leaves_its_cpu_to_others_and_goes_on_later
 @pytest.mark.parametrize("cpu", [1], indirect=True)
 def test_iterators_that_are_not_read_on_leave_room_for_others_in_the_store(cpu):
     paused = [
-        iter(aktis.data.range(ROWS).map_batches(large, batch_size=10).iter_batches(batch_size=10)) for _ in range(4)
+        iter(aktis.data.range(ROWS).map_batches(large, batch_size=10).iter_batches(batch_size=10)) for _ in range(3)
     ]
     read = [len(next(batches)["id"]) for batches in paused]
     assert aktis.data.range(10).map_batches(lambda batch: batch).count() == 10

@@ -527,6 +527,8 @@ def test_there_is_one_at_a_time_and_quantities_make_sense(local):
     aktis.shutdown()
     with pytest.raises(ValueError, match="amount of CPU"), aktis.testing.local(num_cpus=-1):
         pass
+    with pytest.raises(TypeError, match="resources is a dict of quantities"), aktis.testing.local(resources=[1]):  # pyright: ignore[reportArgumentType]
+        pass
 
 
 def test_it_decorates_what_runs_in_its_call_and_nothing_else():

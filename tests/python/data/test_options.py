@@ -6,8 +6,10 @@ so that this test also fails when a function forgets one.
 
 import inspect
 import pathlib
+from typing import Any
 
 import aktis.data
+import numpy
 import pyarrow.compute
 import pytest
 from aktis.data import (
@@ -258,3 +260,32 @@ def test_failure_of_what_is_made_ahead_is_raised():
 
     with pytest.raises(RuntimeError, match="no model"):
         list(aktis.data.range(10).map_batches(fail).iter_batches(prefetch_batches=3))
+
+
+@pytest.mark.parametrize(("call", "option", "way_out"), [
+    (lambda ds, **options: ds.map(dict, **options), {"batch_size": 3}, "for map_batches.., whose function gets batches"),
+    (lambda ds, **options: ds.flat_map(list, **options), {"token_budget": 3}, "for map_batches"),
+    (lambda ds, **options: ds.filter(bool, **options), {"cache": "folder"}, "one row of one row"),
+    (lambda ds, **options: ds.filter(bool, **options), {"output_schema": {"a": int}}, "whose functions make rows"),
+    (lambda ds, **options: ds.add_column("a", len, **options), {"input_columns": ["id"]}, "select_columns.. before it"),
+    (lambda ds, **options: ds.groupby("id").map_groups(dict, **options), {"rate_limit": 3}, "for map_batches.., map.., "),
+    (lambda ds, **options: ds.groupby("id").map_groups(dict, **options), {"on_error": "skip"}, "filter.. and add_column"),
+])  # fmt: skip
+def test_option_of_another_method_is_told_whose_it_is(call, option, way_out):
+    with pytest.raises(TypeError, match=rf"\(\) takes no {next(iter(option))}=: it is .*{way_out}"):
+        call(aktis.data.range(1), **option)
+
+
+def test_numbers_of_numpy_are_numbers():
+    ds = aktis.data.range(4)
+    three: Any = numpy.int64(3)
+    sizes = ds.map_batches(lambda batch: {"n": [len(batch["id"])]}, batch_size=three, rate_limit=numpy.float32(5000))
+    assert sorted(row["n"] for row in sizes.take_all()) == [1, 3]
+    limit = aktis.data.RateLimit(numpy.float64(2.5), burst=three)
+    assert (repr(limit), repr(aktis.data.RateLimit(numpy.int32(2)))) == ("RateLimit(2.5, burst=3)", "RateLimit(2.0)")
+    assert aktis.data.PriceTable(gpu_hour=numpy.float64(2.5)).gpu_hour == 2.5
+    for wrong in (True, 3.0, numpy.float64(3)):
+        with pytest.raises(ValueError, match="batch_size must be"):
+            ds.map_batches(dict, batch_size=wrong)
+    with pytest.raises(ValueError, match="limit.. needs a whole number"):
+        ds.limit(True)

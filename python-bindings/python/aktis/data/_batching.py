@@ -12,6 +12,7 @@ ValueError: map_batches(token_budget=...) needs tokens=: the column that tells h
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,9 +52,10 @@ def of_step(
     """What ``map_batches`` was told."""
     is_auto = batch_size == "auto"
     rows = None if is_auto else _rows(batch_size)
-    for name, value in (("token_budget", token_budget), ("byte_budget", byte_budget), ("window_rows", window_rows)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"map_batches({name}=...) must be a whole number of at least 1, not {value!r}")
+    token_budget, byte_budget, window_rows = (
+        _least_one(f"map_batches({name}=...) must be", value)
+        for name, value in (("token_budget", token_budget), ("byte_budget", byte_budget), ("window_rows", window_rows))
+    )
     _check_tokens(token_budget, tokens, window_rows)
     if window_rows is not None and is_auto:
         raise ValueError(
@@ -100,21 +102,24 @@ def _check_tokens(token_budget: Any, tokens: Any, window_rows: Any) -> None:
 
 def _rows(batch_size: Any) -> int | None:
     """Rows per call for what the user wrote."""
-    if batch_size is None:
+    return 1024 if batch_size == "default" else _least_one("batch_size must be None, 'auto' or", batch_size)
+
+
+def _least_one(what: str, value: Any) -> int | None:
+    """A whole number, of numpy too."""
+    if value is None:
         return None
-    if batch_size == "default":
-        return 1024
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size must be None, 'auto' or a whole number of at least 1, not {batch_size!r}")
-    return batch_size
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} a whole number of at least 1, not {value!r}")
+    return int(value)
 
 
-def numbers(counted: Any, name: str) -> list[int]:
+def counts_of(counted: Any, name: str) -> list[int]:
     """What a function of ``tokens=`` returned, as the native worker takes it.
 
-    >>> numbers([3, 4], "MapBatches(f)")
+    >>> counts_of([3, 4], "MapBatches(f)")
     [3, 4]
-    >>> numbers([3.5], "MapBatches(f)")
+    >>> counts_of([3.5], "MapBatches(f)")
     Traceback (most recent call last):
     ...
     ValueError: MapBatches(f): the function of tokens= must return a whole number of at least 0 for each row, not 3.5

@@ -107,6 +107,6 @@ class Choosing:
         >>> aktis.data.range(1000).limit(2).take_all()
         [{'id': 0}, {'id': 1}]
         """
-        if not isinstance(limit, int) or limit < 0:
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
             raise ValueError(f"limit() needs a whole number of at least 0, not {limit!r}")
         return self._then(self._plan.limit(limit))

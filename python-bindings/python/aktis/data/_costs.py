@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,9 @@ class PriceTable:
     def __post_init__(self) -> None:
         for name in ("cpu_hour", "gpu_hour"):
             price = getattr(self, name)
-            if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < float("inf"):
+            if isinstance(price, bool) or not isinstance(price, numbers.Real) or not 0 <= price < float("inf"):
                 raise ValueError(f"PriceTable(): {name} is the price of an hour, a number of at least 0, not {price!r}")
+            object.__setattr__(self, name, float(price))
 
 
 def added_up(operators: Sequence[Mapping[str, Any]], prices: PriceTable) -> dict[str, Any]:

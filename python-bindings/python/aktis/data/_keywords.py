@@ -20,6 +20,26 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+#: Methods that call functions of users, but for the one that takes all options.
+_KIN = frozenset({"map", "flat_map", "filter", "add_column", "map_groups"})
+_OF_BATCHES = "it is for map_batches(), whose function gets batches"
+_OF_ROWS = "it is for map_batches(), map(), flat_map(), filter() and add_column()"
+_OF_MADE_ROWS = "it is for map_batches(), map() and flat_map(), whose functions make rows"
+#: What some of them take and others do not.
+_OF_KIN = {
+    **dict.fromkeys(
+        ("batch_size", "token_budget", "tokens", "byte_budget", "window_rows", "zero_copy_batch", "udf_modifying_row_count", "passthrough_columns"),
+        _OF_BATCHES,
+    ),
+    **dict.fromkeys(
+        ("rate_limit", "on_error", "max_errors", "max_error_ratio", "timeout_s", "max_concurrency"), _OF_ROWS
+    ),
+    "output_schema": _OF_MADE_ROWS,
+    "cache": "it is for functions that make one row of one row, in map_batches() and map()",
+    "input_columns": "it is for map_batches(), map(), flat_map() and filter(); select_columns() before it does the same",
+    "batch_format": "it is for map_batches(), add_column() and map_groups(), whose functions get batches",
+}  # fmt: skip
+
 
 class Refused(NamedTuple):
     """A keyword that would change what happens."""
@@ -54,6 +74,8 @@ class Keywords:
                 if not any(value is fine or _equal(value, fine) for fine in refused.accepted):
                     raise NotImplementedError(f"{self.function}({name}=...) is not there yet: {refused.way_out}")
             elif name not in self.harmless:
+                if self.function in _KIN and name in _OF_KIN:
+                    raise TypeError(f"{self.function}() takes no {name}=: {_OF_KIN[name]}")
                 raise TypeError(f"{self.function}() got an unknown argument {name!r}{self._nearest(name)}")
 
     def _nearest(self, name: str) -> str:

@@ -17,6 +17,7 @@ import asyncio
 import collections
 import contextlib
 import contextvars
+import numbers
 import threading
 import time
 import uuid
@@ -69,17 +70,18 @@ class RateLimit:
     def __init__(
         self, per_second: float, *, burst: int = 1, key: str | Callable[[Any], Any] | None = None, unit: str = "calls"
     ) -> None:
-        is_number = isinstance(per_second, (int, float)) and not isinstance(per_second, bool)
+        is_number = isinstance(per_second, numbers.Real) and not isinstance(per_second, bool)
         if not is_number or not 0 < per_second < 1e6:
             raise ValueError(f"RateLimit: per_second must be a number above 0 and below a million, not {per_second!r}")
-        if not isinstance(burst, int) or isinstance(burst, bool) or burst < 1:
+        if not isinstance(burst, numbers.Integral) or isinstance(burst, bool) or burst < 1:
             raise ValueError(f"RateLimit: burst must be a whole number of at least 1, not {burst!r}")
         if unit not in ("calls", "rows"):
             raise ValueError(f"RateLimit: unit is 'calls' or 'rows', not {unit!r}")
         if key is not None and not isinstance(key, str) and not callable(key):
             raise TypeError(f"RateLimit: key is the name of a column or a function of a row, not {key!r}")
-        self.per_second = per_second
-        self.burst = burst
+        # Of numpy they have another way of being told.
+        self.per_second = per_second if isinstance(per_second, int) else float(per_second)
+        self.burst = int(burst)
         self.key = key
         self.unit = unit
         #: What its limiter is found by.

@@ -145,7 +145,7 @@ class LoadedFunction:
 
     def count_tokens(self, batch: Any) -> list[int]:
         """How many tokens each row has, by the function that says so."""
-        return _batching.numbers(self._tokens(self._given(batch)), self.name)
+        return _batching.counts_of(self._tokens(self._given(batch)), self.name)
 
     def free_memory(self) -> None:
         """A call has found no memory: what the last one left is given back."""

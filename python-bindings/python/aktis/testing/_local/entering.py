@@ -46,7 +46,7 @@ def local(
 
     Raises:
         RuntimeError: this is a task or an actor, or within another ``local()``.
-        TypeError: it decorates an async function or a generator, which runs when its call has returned.
+        TypeError: ``resources`` is no dict; or it decorates an async function or a generator, which runs when its call has returned.
         ValueError: a quantity is negative.
 
     Example:
@@ -116,6 +116,8 @@ class _Local(ContextDecorator):
 
 
 def _totals(num_cpus: float | None, num_gpus: float | None, resources: Mapping[str, float] | None) -> dict[str, float]:
+    if resources is not None and not isinstance(resources, Mapping):
+        raise TypeError(f"local(): resources is a dict of quantities, as {{'licence': 1}}, not {resources!r:.60}")
     cpus = os.cpu_count() or 1 if num_cpus is None else num_cpus
     totals = {**(resources or {}), "CPU": cpus, "GPU": num_gpus or 0}
     for name, amount in totals.items():
