@@ -12,9 +12,10 @@ ValueError: map_batches(token_budget=...) needs tokens=: the column that tells h
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from ._given_numbers import is_whole
 
 #: The options of ``map_batches`` that say it.
 OPTIONS = ("batch_size", "token_budget", "tokens", "byte_budget", "window_rows")
@@ -109,7 +110,7 @@ def _least_one(what: str, value: Any) -> int | None:
     """A whole number, of numpy too."""
     if value is None:
         return None
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{what} a whole number of at least 1, not {value!r}")
     return int(value)
 

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ._given_numbers import is_real
 
 #: What workers were busy with while they had their CPUs.
 _HELD = ("starting_s", "loading_s", "useful_s", "repeated_s", "idle_s")
@@ -45,7 +46,7 @@ class PriceTable:
     def __post_init__(self) -> None:
         for name in ("cpu_hour", "gpu_hour"):
             price = getattr(self, name)
-            if isinstance(price, bool) or not isinstance(price, numbers.Real) or not 0 <= price < float("inf"):
+            if not is_real(price) or not 0 <= price < float("inf"):
                 raise ValueError(f"PriceTable(): {name} is the price of an hour, a number of at least 0, not {price!r}")
             object.__setattr__(self, name, float(price))
 

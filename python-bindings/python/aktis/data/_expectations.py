@@ -13,13 +13,13 @@ ValueError: expect(): max_violations is a number of rows, or a float below 1 for
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aktis._session.logging_level import logger
 from aktis.exceptions import AktisError
 
+from ._given_numbers import is_real, is_whole
 from ._lowering import MADE_ON_THE_WAY
 
 #: What is told of a row in a message, at most.
@@ -84,11 +84,11 @@ def warn(execution: Any) -> None:
 def limit(max_violations: Any) -> tuple[int | None, float | None]:
     """How many rows may violate an expectation, or which share of them."""
     wanted = "a number of rows, or a float below 1 for a share of them"
-    if isinstance(max_violations, bool) or not isinstance(max_violations, numbers.Real):
+    if not is_real(max_violations):
         raise TypeError(f"expect(): max_violations is {wanted}, not {max_violations!r}")
-    if max_violations < 0 or not (isinstance(max_violations, numbers.Integral) or max_violations < 1):
+    if max_violations < 0 or not (is_whole(max_violations) or max_violations < 1):
         raise ValueError(f"expect(): max_violations is {wanted}, not {max_violations!r}")
-    if isinstance(max_violations, numbers.Integral):
+    if is_whole(max_violations):
         return min(int(max_violations), (1 << 64) - 1), None
     # 0.01 of 32 bits is a little less than that of 64.
     return None, float(str(max_violations)) if hasattr(max_violations, "dtype") else float(max_violations)

@@ -17,13 +17,13 @@ import asyncio
 import collections
 import contextlib
 import contextvars
-import numbers
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ._given_numbers import is_real, is_whole
 from ._turns import LOST_S, Turns, most_per_second
 
 if TYPE_CHECKING:
@@ -70,10 +70,9 @@ class RateLimit:
     def __init__(
         self, per_second: float, *, burst: int = 1, key: str | Callable[[Any], Any] | None = None, unit: str = "calls"
     ) -> None:
-        is_number = isinstance(per_second, numbers.Real) and not isinstance(per_second, bool)
-        if not is_number or not 0 < per_second < 1e6:
+        if not is_real(per_second) or not 0 < per_second < 1e6:
             raise ValueError(f"RateLimit: per_second must be a number above 0 and below a million, not {per_second!r}")
-        if not isinstance(burst, numbers.Integral) or isinstance(burst, bool) or burst < 1:
+        if not is_whole(burst) or burst < 1:
             raise ValueError(f"RateLimit: burst must be a whole number of at least 1, not {burst!r}")
         if unit not in ("calls", "rows"):
             raise ValueError(f"RateLimit: unit is 'calls' or 'rows', not {unit!r}")
