@@ -1,6 +1,7 @@
 //! What lies behind barriers: no room, no workers, and nothing more than was lost is made again.
 
-use super::world::{ROW_BYTES, Scenario, Shape, World};
+use super::scenario::{Scenario, Shape};
+use super::world::{ROW_BYTES, World};
 use crate::graph::{Edge, EdgeKind};
 
 /// Eight splits, rows by partition, one input for each of four partitions.

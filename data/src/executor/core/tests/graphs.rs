@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::super::event::BlockSlice;
+use super::scenario::{Scenario, Shape};
 use super::scenarios;
 use super::shapes;
-use super::world::{Scenario, Shape, World};
+use super::world::World;
 use crate::graph::{Edge, EdgeKind};
 
 /// What a stage makes of rows.

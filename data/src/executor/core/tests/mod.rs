@@ -6,6 +6,7 @@ mod losses;
 mod nodes;
 mod outputs;
 mod pools;
+mod scenario;
 mod timing;
 mod world;
 
@@ -19,7 +20,8 @@ use proptest::test_runner::TestCaseError;
 use super::event::*;
 use super::*;
 use graphs::graphs;
-use world::{ROW_BYTES, Scenario, Shape, World};
+use scenario::{Scenario, Shape};
+use world::{ROW_BYTES, World};
 
 fn shapes() -> impl Strategy<Value = Shape> {
     (

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::event::*;
-use super::world::{Scenario, Shape, World};
+use super::scenario::{Scenario, Shape};
+use super::world::World;
 use crate::graph::Edge;
 
 /// A source whose rows go to two sinks.

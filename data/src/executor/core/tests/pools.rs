@@ -2,7 +2,8 @@
 
 use super::super::event::*;
 use super::nodes::view;
-use super::world::{Scenario, World};
+use super::scenario::Scenario;
+use super::world::World;
 use super::{one_stage, two_stages};
 
 /// They load their models while the first ones work, not one after the other when rows wait.
@@ -29,18 +30,25 @@ fn workers_of_all_stages_start_at_once_where_there_will_be_work_for_them() {
     assert_eq!(started(&scenario), (4, 1));
 }
 
-/// Answers of the workers of one stage only.
-fn step_of(world: &mut World, stage: usize) {
+/// Answers of the workers of one stage only, as long as there are any.
+fn try_step_of(world: &mut World, stage: usize) -> bool {
     let of_stage = |event: &Event| match event {
         Event::WorkerReady(worker) | Event::Pulled(Pulled { worker, .. }) => {
             world.executor.stages[stage].workers.contains(*worker)
         }
         _ => false,
     };
-    let next = world.answers.iter().position(of_stage);
-    let event = world.answers.remove(next.expect("it has something to do"));
+    let Some(next) = world.answers.iter().position(of_stage) else {
+        return false;
+    };
+    let event = world.answers.remove(next);
     let effects = world.executor.handle(event);
     world.carry_out(effects);
+    true
+}
+
+fn step_of(world: &mut World, stage: usize) {
+    assert!(try_step_of(world, stage), "it has something to do");
 }
 
 /// What waits for a worker is counted whole, and not one at a time.
@@ -142,4 +150,28 @@ fn same_nodes_once_more_are_no_news() {
     let sizings = world.executor.sizings;
     let effects = world.executor.handle(Event::NodesChanged(view(&[2])));
     assert_eq!((effects, world.executor.sizings), (Vec::new(), sizings));
+}
+
+/// What it has done of it will be done again.
+#[test]
+fn input_of_a_worker_that_gives_way_is_taken_back() {
+    let mut scenario = two_stages(8);
+    scenario.stages[1].workers = 1;
+    scenario.nodes = vec![3];
+    scenario.budget_bytes = 1;
+    let mut world = World::new(scenario);
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    // The other stage has no worker yet, and this one may not go on without it.
+    while try_step_of(&mut world, 0) {}
+    let effects = world.executor.handle(Event::NodesChanged(view(&[2])));
+    let gives_way = effects.windows(2).any(|pair| match pair {
+        [Effect::TakeBack(worker), Effect::StopWorker(ended)] => worker == ended,
+        _ => false,
+    });
+    assert!(gives_way, "{effects:?}");
+    world.carry_out(effects);
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received.len(), 160);
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::super::event::*;
-use super::world::{Scenario, Shape, World};
+use super::scenario::{Scenario, Shape};
+use super::world::World;
 
 const MILLISECOND: u64 = 1_000_000;
 

@@ -11,95 +11,11 @@ use super::super::sizing::StageDemand;
 use super::super::skew::Spread;
 use super::super::stage::StageSetup;
 use super::super::*;
-use super::graphs::{Cut, Growth};
+use super::graphs::Cut;
 use super::nodes::view;
-use crate::graph::Edge;
+use super::scenario::Scenario;
 
 pub(super) const ROW_BYTES: u64 = 10;
-
-/// One stage of a scenario.
-#[derive(Debug, Clone)]
-pub(super) struct Shape {
-    pub(super) rows_per_block: usize,
-    pub(super) workers: usize,
-    pub(super) bundle_rows: u64,
-    pub(super) bundle_bytes: u64,
-    pub(super) row_limit: Option<u64>,
-    pub(super) growth: Growth,
-    /// Partitions that its rows are told apart by, if an exchange of as many comes next.
-    pub(super) partitions: u32,
-    /// Gets an empty input where nothing comes.
-    pub(super) runs_empty: bool,
-    /// Gives the same blocks when it runs again; it counts where no block gets lost.
-    pub(super) is_repeatable: bool,
-    /// Of two exchanges, the feed whose rows it gives: of a partition an input may have a part of them, and all of the other.
-    pub(super) spread: Option<usize>,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self {
-            rows_per_block: 10,
-            workers: 2,
-            bundle_rows: 0,
-            bundle_bytes: 0,
-            row_limit: None,
-            growth: Growth::Copies(1),
-            partitions: 1,
-            runs_empty: false,
-            is_repeatable: true,
-            spread: None,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Scenario {
-    /// Rows of the splits of each stage; none for stages whose rows come along edges.
-    pub(super) splits: Vec<Vec<usize>>,
-    pub(super) stages: Vec<Shape>,
-    pub(super) edges: Vec<Edge>,
-    /// Stages whose rows end in a sink, if they go to no other stage; other ends are read by the consumer.
-    pub(super) sinks: BTreeSet<usize>,
-    pub(super) keep_order: bool,
-    pub(super) budget_bytes: u64,
-    pub(super) deaths: usize,
-    /// Blocks that get lost with their nodes.
-    pub(super) losses: usize,
-    /// Processors of the nodes at first.
-    pub(super) nodes: Vec<i64>,
-    /// Nodes that come or go.
-    pub(super) moves: usize,
-    pub(super) choices: Vec<u16>,
-}
-
-impl Scenario {
-    /// One stage after the other.
-    pub(super) fn chain(splits: Vec<usize>, stages: Vec<Shape>) -> Self {
-        let mut all_splits = vec![Vec::new(); stages.len()];
-        all_splits[0] = splits;
-        Self {
-            splits: all_splits,
-            edges: (1..stages.len())
-                .map(|to| Edge::forward(to - 1, to))
-                .collect(),
-            nodes: vec![100],
-            stages,
-            sinks: BTreeSet::new(),
-            keep_order: true,
-            budget_bytes: 1000,
-            deaths: 0,
-            losses: 0,
-            moves: 0,
-            choices: vec![0],
-        }
-    }
-
-    /// Whether rows end in the stage.
-    pub(super) fn is_sink(&self, stage: usize) -> bool {
-        self.sinks.contains(&stage) && self.edges.iter().all(|edge| edge.from != stage)
-    }
-}
 
 /// An input inside a simulated worker: blocks it has still to give.
 pub(super) struct Work {
