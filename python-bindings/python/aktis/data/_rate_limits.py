@@ -39,7 +39,7 @@ _PATIENCE_S = 60.0
 _MOST_WAITING = 1_000_000
 #: Whoever waits longer asks again.
 _ASKS_AGAIN_S = 2.0
-#: Whoever has not asked again by then is dead. Much longer than a busy machine needs to ask.
+#: Whoever has not asked again by then is taken for dead, and is the last one if it does: much longer than a busy machine needs to ask.
 _GONE_S = 3.0
 #: Rows of a function over rows that are one batch.
 _MOST_ROWS = 1024
