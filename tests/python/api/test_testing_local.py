@@ -550,6 +550,8 @@ def test_it_decorates_what_runs_in_its_call_and_nothing_else():
     for function, kind in ((later, "an async function"), (items, "a generator"), (later_items, "an async generator")):
         with pytest.raises(TypeError, match=f"{function.__name__} is {kind}, which runs later"):
             aktis.testing.local()(function)
+        with pytest.raises(TypeError, match=rf"@aktis.testing.chaos\(\) is over when .* {function.__name__} is {kind}"):
+            aktis.testing.chaos()(function)
     assert not aktis.is_initialized()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aktis._session import session
 from aktis._session.logging_level import logger
 from aktis._values.definition import Definition
+from aktis.testing._decorating import Decorating
 
 from . import faults as _faults
 from .in_workers import FaultyTask
@@ -105,10 +107,9 @@ class Chaos:
         return f"Chaos(seed={self.seed}: {told}; {self.calls} calls)"
 
 
-@contextmanager
 def chaos(
     *, seed: int = 0, kill_workers: int = 0, slow: float = 0.0, errors: float = 0.0, _calls: int | None = None
-) -> Iterator[Chaos]:
+) -> Decorating[Chaos]:
     """Runs what is within under faults, as a cluster has them, that the seed chooses.
 
     The faults are real: processes are killed with SIGKILL in the middle of their work. What Aktis promises must hold all the same:
@@ -125,9 +126,10 @@ def chaos(
             store hears of it or after it has answered; at most two in a row.
 
     Returns:
-        A context manager; its value, a :class:`Chaos`, tells what was done.
+        A context manager; its value, a :class:`Chaos`, tells what was done. Also a decorator of ordinary functions.
 
     Raises:
+        TypeError: it decorates an async function or a generator, which runs when its call has returned.
         ValueError: a number makes no sense.
         RuntimeError: within ``local()``, a worker or another ``chaos()``, or in a session of several machines.
 
@@ -138,11 +140,16 @@ def chaos(
         >>> total, faults.count("kill")
         (9900, 1)
     """
+    return Decorating("chaos()", functools.partial(_within, seed, kill_workers, slow, errors, _calls))
+
+
+@contextmanager
+def _within(seed: int, kill_workers: int, slow: float, errors: float, calls: int | None) -> Iterator[Chaos]:
     _check(seed, kill_workers, slow, errors)
     folder = _session_folder()
     path = os.path.join(folder, _faults.FILE)
     plan: dict[str, Any] = {
-        "seed": seed, "kill_workers": kill_workers, "slow": slow, "errors": errors, "calls": _calls,
+        "seed": seed, "kill_workers": kill_workers, "slow": slow, "errors": errors, "calls": calls,
         "folder": tempfile.mkdtemp(prefix="chaos-", dir=folder),
     }  # fmt: skip
     told = Chaos(plan)

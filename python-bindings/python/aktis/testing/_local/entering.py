@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import os
-from collections.abc import Callable, Mapping
-from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from aktis._session import session
 from aktis._session.context import SessionContext
 from aktis._session.init_arguments import check_namespace
-
-if TYPE_CHECKING:
-    from .runtime import LocalRuntime
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from aktis.testing._decorating import Decorating
 
 
 def local(
@@ -24,7 +19,7 @@ def local(
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
     namespace: str | None = None,
-) -> _Local:
+) -> Decorating[SessionContext]:
     """Runs everything in this process: tasks, actors, functions of datasets. For tests and debuggers.
 
     Breakpoints stop, coverage counts, what a test has patched is what functions see, and what they print is the test's output.
@@ -62,57 +57,26 @@ def local(
         >>> seen
         [21]
     """
-    return _Local(num_cpus, num_gpus, resources, namespace)
+    return Decorating("local()", functools.partial(_within, num_cpus, num_gpus, resources, namespace))
 
 
-class _Local(ContextDecorator):
-    """The context manager of :func:`local`."""
+@contextmanager
+def _within(
+    num_cpus: float | None, num_gpus: float | None, resources: Mapping[str, float] | None, namespace: str | None
+) -> Iterator[SessionContext]:
+    from .runtime import LocalRuntime
 
-    def __init__(
-        self,
-        num_cpus: float | None,
-        num_gpus: float | None,
-        resources: Mapping[str, float] | None,
-        namespace: str | None,
-    ) -> None:
-        self._arguments = (num_cpus, num_gpus, resources, namespace)
-        self._runtime: LocalRuntime | None = None
-
-    def __enter__(self) -> SessionContext:
-        from .runtime import LocalRuntime
-
-        if session.is_worker:
-            raise RuntimeError("local() begins a session in the process of a test, and this is a task or an actor")
-        if session.local() is not None:
-            raise RuntimeError("this is within an aktis.testing.local() already: leave the inner one out")
-        num_cpus, num_gpus, resources, namespace = self._arguments
-        check_namespace(namespace)
-        self._runtime = runtime = LocalRuntime(
-            _totals(num_cpus, num_gpus, resources), namespace or session._new_namespace()
-        )
-        runtime.begin()
-        return SessionContext(runtime.context())
-
-    def __exit__(self, *_: object) -> None:
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            runtime.shutdown()
-
-    def _recreate_cm(self) -> Self:
-        # For each call of what it decorates.
-        return type(self)(*self._arguments)
-
-    def __call__(self, func: Function) -> Function:
-        for kind, is_one in (
-            ("an async function", inspect.iscoroutinefunction), ("a generator", inspect.isgeneratorfunction),
-            ("an async generator", inspect.isasyncgenfunction),
-        ):  # fmt: skip
-            if is_one(func):
-                raise TypeError(
-                    f"@aktis.testing.local() is over when the function returns, and {func.__name__} is {kind}, which runs later: write "
-                    "`with aktis.testing.local():` within it"
-                )
-        return super().__call__(func)
+    if session.is_worker:
+        raise RuntimeError("local() begins a session in the process of a test, and this is a task or an actor")
+    if session.local() is not None:
+        raise RuntimeError("this is within an aktis.testing.local() already: leave the inner one out")
+    check_namespace(namespace)
+    runtime = LocalRuntime(_totals(num_cpus, num_gpus, resources), namespace or session._new_namespace())
+    runtime.begin()
+    try:
+        yield SessionContext(runtime.context())
+    finally:
+        runtime.shutdown()
 
 
 def _totals(num_cpus: float | None, num_gpus: float | None, resources: Mapping[str, float] | None) -> dict[str, float]:
