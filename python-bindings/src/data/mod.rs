@@ -7,10 +7,12 @@ mod execution;
 mod expression;
 mod host;
 mod in_process;
+mod jobs;
 mod map_options;
 mod plan;
 mod relational;
 mod sink;
+mod sources;
 
 use aktis_data::operators::turns;
 use pyo3::prelude::*;
@@ -19,6 +21,8 @@ use pyo3::prelude::*;
 pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     let data = PyModule::new(py, "data")?;
     data.add_class::<plan::PyPlan>()?;
+    data.add_class::<sources::PySources>()?;
+    data.add_class::<jobs::PyJobs>()?;
     data.add_class::<expression::PyExpression>()?;
     data.add_class::<execution::PyExecution>()?;
     data.add_class::<execution::PyBlock>()?;

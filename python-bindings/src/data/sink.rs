@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::plan::save_mode;
+use super::jobs::save_mode;
 use crate::failure::describe;
 use crate::interpreter_end::attached;
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from aktis._session.logging_level import logger
 
+from . import _native
 from ._identities import Traits
 from ._save_mode import mode_in_words
 
@@ -43,7 +44,7 @@ class Prepared(NamedTuple):
 
 
 def prepared(
-    plan: Any, function: str, path: Any, mode: Any, *, try_create_dir: bool, identity: Traits | None, resume: Any
+    function: str, path: Any, mode: Any, *, try_create_dir: bool, identity: Traits | None, resume: Any
 ) -> Prepared | None:
     """The folder that the user named, if there is something to write; after warnings of what is there."""
     if not isinstance(path, (str, os.PathLike)):
@@ -52,7 +53,7 @@ def prepared(
     if not try_create_dir and not os.path.isdir(text):
         raise FileNotFoundError(f"{function}({text!r}, try_create_dir=False): there is no such folder")
     wanted = mode_in_words(mode)
-    found = plan.prepare_folder(function, text, wanted, identity or [], resume)
+    found = _native.jobs().prepare_folder(function, text, wanted, identity or [], resume)
     if found is None:
         return None
     folder, left_behind, job = found
@@ -72,7 +73,7 @@ def prepared(
     return Prepared(folder, wanted, None)
 
 
-def for_letters(plan: Any, function: str, path: Any) -> str | None:
+def for_letters(function: str, path: Any) -> str | None:
     """The folder that the user named for rows that functions fail for."""
     if path is None:
         return None
@@ -85,7 +86,7 @@ def for_letters(plan: Any, function: str, path: Any) -> str | None:
             f"{function}(dead_letters={os.fspath(path)!r}): beside a folder that is local, dead rows go into one that is; copy them after "
             "the job"
         )
-    folder, *_ = plan.prepare_folder(f"{function}(dead_letters=...)", os.fspath(path), "append", [], False)
+    folder, *_ = _native.jobs().prepare_folder(f"{function}(dead_letters=...)", os.fspath(path), "append", [], False)
     return folder
 
 

@@ -20,7 +20,7 @@ def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Trait
         return None, "it begins with what this process has computed before"
     context = DataContext.get_current()
     keeps_order = bool(context.execution_options.preserve_order)
-    traits, why = plan.identity(sink, keeps_order=keeps_order, failures=_failing.job_wide(context))
+    traits, why = _native.jobs().identity(plan, sink, keeps_order=keeps_order, failures=_failing.job_wide(context))
     if why is not None:
         return None, why
     seen: Counter[str] = Counter()

@@ -13,7 +13,14 @@ def plan() -> Recorder:
     """Makes plans that can be pickled."""
     from aktis import _aktis
 
-    return Recorder(_aktis.data.Plan, ())
+    return Recorder(_aktis.data.Sources, ())
+
+
+def jobs() -> Recorder:
+    """Runs plans."""
+    from aktis import _aktis
+
+    return Recorder(_aktis.data.Jobs, ())
 
 
 class Deferred(Protocol):

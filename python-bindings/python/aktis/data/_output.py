@@ -84,7 +84,6 @@ class Output:
             traits, why = _identities.identity_of(plan, sink, written_as)
         self._say_why_not(why)
         found = _folders.prepared(
-            plan,
             self._function,
             self._path,
             self._mode,
@@ -100,7 +99,7 @@ class Output:
             "folder": found.path, "prefix": prefix, "mode": found.mode, "identity": traits, "takes_up": found.takes_up is not None,
             "names": namer(self._function, self._provider, prefix, self._style, adds_files=adds_files),
         }  # fmt: skip
-        letters = _folders.for_letters(plan, self._function, self._dead_letters)
+        letters = _folders.for_letters(self._function, self._dead_letters)
 
         @contextlib.contextmanager
         def as_meant() -> Iterator[None]:

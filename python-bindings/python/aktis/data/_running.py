@@ -62,7 +62,7 @@ def start_all(outputs: Sequence[Output], *, ordered: bool) -> Any:
         "max_deaths": context.max_worker_deaths_per_input,
         "failures": _failing.job_wide(context),
     }
-    execute, local = _native.plan().execute, session.local()
+    execute, local = _native.jobs().execute, session.local()
     try:
         execution = (
             execute(settled, **options_of_run) if local is None else local.execute(execute, settled, options_of_run)

@@ -151,7 +151,7 @@ class Together:
         ...     "Read->Write" in run.explain()
         True
         """
-        return _native.plan().explain_together([write.output for write in self._writes])
+        return _native.jobs().explain_together([write.output for write in self._writes])
 
     def stats(self) -> str:
         """What the run did, per operator: text, which a notebook shows as a table.

@@ -1,0 +1,171 @@
+//! `_aktis.data.Jobs`: plans that run, each into a sink.
+
+use std::collections::HashMap;
+
+use aktis_data::executor::pool::{RuntimePool, StagePool};
+use aktis_data::graph::{JobOutput, explain_outputs, plan_job};
+use aktis_data::{
+    Execution, ExecutionOptions, LettersFolder, Request, SaveMode, Sink, Trait, prepare_folder,
+};
+use aktis_worker::Runtime;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::errors::{execute_error, plan_error};
+use super::execution::PyExecution;
+use super::in_process::threads;
+use super::map_options::FailureOptions;
+use super::plan::PyPlan;
+use super::sink::{Traits, read_resume, read_sink, read_traits};
+use crate::interpreter_end::detached;
+
+/// A folder's path, warnings, and the job that is taken up.
+type Prepared = (String, Vec<String>, Option<(String, u64, u64)>);
+
+/// A plan, its sink, None if its rows are given out, and the folder for rows that are put aside, with what names begin with there.
+type Output<'py> = (
+    PyRef<'py, PyPlan>,
+    Option<Bound<'py, PyDict>>,
+    Option<(String, String)>,
+);
+
+/// What is done with plans as a whole.
+#[pyclass(name = "Jobs", module = "aktis._aktis.data", frozen)]
+pub(crate) struct PyJobs;
+
+#[pymethods]
+impl PyJobs {
+    /// What plans will do that run as one job, each into a sink.
+    #[staticmethod]
+    fn explain_together(outputs: Vec<Output<'_>>) -> PyResult<String> {
+        let explained = explain_outputs(&read_outputs(outputs)?);
+        explained.map_err(|error| plan_error(&error))
+    }
+
+    /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, what jobs that ended badly
+    /// have left there, in words, and, of a job that is taken up, its prefix, how many of its inputs are done, and how many it has.
+    #[staticmethod]
+    fn prepare_folder(
+        operation: &str,
+        path: &str,
+        mode: &str,
+        identity: Traits,
+        resume: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Prepared>> {
+        let folder = prepare_folder(Request {
+            operation,
+            folder: path,
+            mode: save_mode(mode)?,
+            identity: &read_traits(identity),
+            resume: read_resume(resume)?,
+        });
+        let folder = folder.map_err(|error| plan_error(&error))?;
+        Ok(folder.map(|folder| {
+            let path = folder.path.display().to_string();
+            (path, folder.warnings, folder.takes_up)
+        }))
+    }
+
+    /// What the job of writing into `sink` is, but for its functions, as names and values; or why it cannot be taken up.
+    #[staticmethod]
+    #[pyo3(signature = (plan, sink, *, keeps_order, failures))]
+    fn identity(
+        plan: PyRef<'_, PyPlan>,
+        sink: &Bound<'_, PyDict>,
+        keeps_order: bool,
+        failures: Option<FailureOptions>,
+    ) -> PyResult<(Traits, Option<String>)> {
+        let sink = read_sink(sink)?;
+        let failures = FailureOptions::policy(failures.as_ref())?;
+        let dataset = plan.dataset.with_failures(&failures);
+        let job = dataset.and_then(|dataset| plan_job(&dataset, &sink));
+        let job = job.map_err(|error| plan_error(&error))?;
+        let known = job
+            .identity(keeps_order)
+            .and_then(|traits| Ok((traits, sink.identity()?)));
+        let (mut traits, sink) = match known {
+            Ok(known) => known,
+            Err(why) => return Ok((Vec::new(), Some(why))),
+        };
+        traits.push(sink);
+        traits.push(Trait::new(
+            "override_num_blocks",
+            format!("{:?}", plan.parts),
+        ));
+        traits.push(Trait::new(
+            "the version of aktis",
+            env!("CARGO_PKG_VERSION"),
+        ));
+        let traits = traits.into_iter();
+        Ok((
+            traits.map(|known| (known.name, known.value)).collect(),
+            None,
+        ))
+    }
+
+    /// Runs plans as one job in this process's session, each into a sink; or in threads of this process, which have these resources
+    /// and begin with a call of this function.
+    #[staticmethod]
+    #[pyo3(signature = (outputs, *, keep_order, budget_bytes, block_bytes, max_deaths, failures, in_process=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords of one call in `_running.py`"
+    )]
+    fn execute(
+        py: Python<'_>,
+        outputs: Vec<Output<'_>>,
+        keep_order: bool,
+        budget_bytes: Option<u64>,
+        block_bytes: Option<u64>,
+        max_deaths: u32,
+        failures: Option<FailureOptions>,
+        in_process: Option<(HashMap<String, f64>, Py<PyAny>)>,
+    ) -> PyResult<PyExecution> {
+        let outputs = read_outputs(outputs)?;
+        let options = ExecutionOptions {
+            keep_order,
+            budget_bytes,
+            block_bytes,
+            max_deaths,
+            failures: FailureOptions::policy(failures.as_ref())?,
+        };
+        let pool: Box<dyn StagePool> = match in_process {
+            Some((resources, begin)) => Box::new(threads(&resources, begin)),
+            None => {
+                let modules = py.import("aktis._process.shared_modules")?;
+                let modules = modules.getattr("MODULES")?.extract()?;
+                Box::new(RuntimePool::new(current_runtime()?).with_python_modules(modules))
+            }
+        };
+        let started = detached(py, || Execution::start_all(&outputs, pool, &options));
+        started
+            .map(PyExecution::new)
+            .map_err(|error| execute_error(py, &error))
+    }
+}
+
+fn read_outputs(outputs: Vec<Output<'_>>) -> PyResult<Vec<JobOutput>> {
+    let read = |(plan, sink, letters_folder): Output<'_>| {
+        Ok(JobOutput {
+            dataset: plan.dataset.clone(),
+            sink: sink.as_ref().map_or(Ok(Sink::Consumer), read_sink)?,
+            parts: plan.parts,
+            letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),
+        })
+    };
+    outputs.into_iter().map(read).collect()
+}
+
+pub(super) fn current_runtime() -> PyResult<Runtime> {
+    Runtime::current()
+        .ok_or_else(|| PyRuntimeError::new_err("there is no session: call aktis.init() first"))
+}
+
+pub(super) fn save_mode(text: &str) -> PyResult<SaveMode> {
+    SaveMode::parse(text).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "mode must be 'append', 'overwrite', 'ignore' or 'error', not {text:?}"
+        ))
+    })
+}

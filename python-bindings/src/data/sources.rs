@@ -1,0 +1,160 @@
+//! `_aktis.data.Sources`: what plans begin with.
+
+use std::sync::Arc;
+
+use aktis_data::block::BlockHandle;
+use aktis_data::plan::Dataset;
+use aktis_data::sources::files::SourceFile;
+use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
+use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
+use pyo3::prelude::*;
+
+use super::arrow_py::{batch_from_py, schema_from_py};
+use super::errors::plan_error;
+use super::execution::StoredPart;
+use super::jobs::current_runtime;
+use super::plan::{PyPlan, made};
+use crate::interpreter_end::detached;
+
+/// Plans of rows that come from somewhere.
+#[pyclass(name = "Sources", module = "aktis._aktis.data", frozen)]
+pub(crate) struct PySources;
+
+#[pymethods]
+impl PySources {
+    #[staticmethod]
+    fn read_parquet(
+        py: Python<'_>,
+        paths: Vec<String>,
+        extensions: Option<Vec<String>>,
+        is_hive: bool,
+        has_path: bool,
+        ignores_missing: bool,
+    ) -> PyResult<PyPlan> {
+        let options = ReadOptions {
+            extensions,
+            told: PathColumns { is_hive, has_path },
+            ignores_missing,
+        };
+        made(detached(py, || {
+            Dataset::read_parquet_with(&paths, &options)
+        }))
+    }
+
+    /// The rows of Parquet files, given by name and length, in a store that Python reaches with this definition.
+    #[staticmethod]
+    fn read_parquet_in(
+        py: Python<'_>,
+        definition: Vec<u8>,
+        files: Vec<(String, u64)>,
+        is_hive: bool,
+        has_path: bool,
+    ) -> PyResult<PyPlan> {
+        let file = |(path, size_bytes)| DataFile { path, size_bytes };
+        let files: Vec<DataFile> = files.into_iter().map(file).collect();
+        let definition = definition.into();
+        let told = PathColumns { is_hive, has_path };
+        made(detached(py, || {
+            Dataset::read_parquet_in(StoreSpec { definition }, &files, told)
+        }))
+    }
+
+    /// The files that paths mean, with their lengths. `operation`: the call of the user, for messages.
+    #[staticmethod]
+    fn find_files(
+        py: Python<'_>,
+        operation: &str,
+        paths: Vec<String>,
+        extensions: Option<Vec<String>>,
+        ignores_missing: bool,
+    ) -> PyResult<Vec<(String, u64)>> {
+        let options = ReadOptions {
+            extensions,
+            told: PathColumns::default(),
+            ignores_missing,
+        };
+        let files = detached(py, || find_files(operation, &paths, &options));
+        let files = files.map_err(|error| plan_error(&error))?.into_iter();
+        Ok(files.map(|file| (file.path, file.size_bytes)).collect())
+    }
+
+    /// The rows of files of a format that Python reads: path, length, whether it may be read in parts.
+    #[staticmethod]
+    #[pyo3(signature = (*, operation, definition, files, schema, rows_per_file, is_hive, has_path))]
+    fn read_files(
+        operation: &str,
+        definition: Vec<u8>,
+        files: Vec<(String, u64, bool)>,
+        schema: Option<Bound<'_, PyAny>>,
+        rows_per_file: Option<u64>,
+        is_hive: bool,
+        has_path: bool,
+    ) -> PyResult<PyPlan> {
+        let file = |(path, size_bytes, has_parts)| SourceFile {
+            file: DataFile { path, size_bytes },
+            has_parts,
+        };
+        let files = files.into_iter().map(file).collect();
+        let reader = PythonReader {
+            definition: definition.into(),
+            schema: schema.as_ref().map(schema_from_py).transpose()?,
+        };
+        let told = PathColumns { is_hive, has_path };
+        let table = FilesTable::new(operation, files, reader, told, rows_per_file);
+        made(table.and_then(Dataset::read_files))
+    }
+
+    /// The rows that tasks of Python give: what the reader understands, and about how many rows it is.
+    #[staticmethod]
+    fn read_tasks(definition: Vec<u8>, tasks: Vec<(Vec<u8>, u64)>) -> PyResult<PyPlan> {
+        let task = |(position, rows): (Vec<u8>, u64)| ReadTask {
+            position: position.into(),
+            rows,
+        };
+        let tasks = tasks.into_iter().map(task).collect();
+        let definition = definition.into();
+        made(Dataset::read_tasks(TasksTable { tasks, definition }))
+    }
+
+    #[staticmethod]
+    fn range(rows: u64) -> PyResult<PyPlan> {
+        made(Dataset::range(rows))
+    }
+
+    /// The rows that a query selects from plans, by the names that it has for them.
+    #[staticmethod]
+    fn sql(query: &str, tables: Vec<(String, PyRef<'_, PyPlan>)>) -> PyResult<PyPlan> {
+        let table =
+            |(name, plan): &(String, PyRef<'_, PyPlan>)| (name.clone(), plan.dataset.clone());
+        let tables: Vec<_> = tables.iter().map(table).collect();
+        made(Dataset::sql(query, &tables))
+    }
+
+    #[staticmethod]
+    fn from_batches(schema: &Bound<'_, PyAny>, batches: Vec<Bound<'_, PyAny>>) -> PyResult<PyPlan> {
+        let schema = schema_from_py(schema)?;
+        let batches: PyResult<Vec<_>> = batches.iter().map(batch_from_py).collect();
+        made(Dataset::from_batches(schema, batches?))
+    }
+
+    /// The rows of parts of blocks in the object store, with the columns of `schema`, which those of every block fit into.
+    #[staticmethod]
+    fn from_parts(schema: &Bound<'_, PyAny>, parts: Vec<StoredPart<'_>>) -> PyResult<PyPlan> {
+        let schema = schema_from_py(schema)?;
+        let session = current_runtime()?.job().to_string();
+        let block = |(reference, first_row, rows, bytes): StoredPart<'_>| {
+            let handle = BlockHandle::new(reference.get().reference().clone());
+            Arc::new(SourceBlock::stored(
+                session.clone(),
+                handle,
+                first_row,
+                rows,
+                bytes,
+            ))
+        };
+        made(Dataset::from_blocks(
+            schema,
+            parts.into_iter().map(block).collect(),
+        ))
+    }
+}
