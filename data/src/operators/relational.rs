@@ -92,12 +92,8 @@ impl BatchStream for RelationalStream {
         Ok(empty.filter(|_| !std::mem::replace(&mut self.is_told, true)))
     }
 
-    fn position(&self) -> Option<u64> {
-        self.input.position()
-    }
-
-    fn position_before(&self) -> Option<u64> {
-        self.input.position_before()
+    fn passes_on(&self) -> Option<&dyn BatchStream> {
+        Some(&*self.input)
     }
 }
 

@@ -18,11 +18,16 @@ pub(crate) trait BatchStream: Send {
     /// So many rows have come to the first function of the stage, and all that becomes of them has been given; `None`: something
     /// is between, or nobody knows.
     fn position(&self) -> Option<u64> {
-        None
+        self.passes_on()?.position()
     }
 
     /// The same, without the batch that was given last.
     fn position_before(&self) -> Option<u64> {
+        self.passes_on()?.position_before()
+    }
+
+    /// Where its batches come from, if it gives all that becomes of one before it takes another: their places are its own.
+    fn passes_on(&self) -> Option<&dyn BatchStream> {
         None
     }
 }
@@ -32,12 +37,8 @@ impl BatchStream for Box<dyn BatchStream> {
         (**self).next()
     }
 
-    fn position(&self) -> Option<u64> {
-        (**self).position()
-    }
-
-    fn position_before(&self) -> Option<u64> {
-        (**self).position_before()
+    fn passes_on(&self) -> Option<&dyn BatchStream> {
+        Some(&**self)
     }
 }
 

@@ -1,17 +1,24 @@
 //! How rows are put into batches, where a number of rows does not say it.
 
-/// What a batch is measured by besides its rows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+use prost::Message;
+
+/// What a batch is measured by besides its rows. Workers get it as it is.
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct Batching {
     /// How many rows a batch has is found while the job runs: as many as pay and fit into memory.
+    #[prost(bool, tag = "1")]
     pub is_auto: bool,
     /// Most tokens of a batch, all rows counted as long as the longest.
+    #[prost(uint64, optional, tag = "2")]
     pub token_budget: Option<u64>,
     /// The column that tells how many tokens a row has; `None`: the function counts them.
+    #[prost(string, optional, tag = "3")]
     pub token_column: Option<String>,
     /// Most bytes of a batch.
+    #[prost(uint64, optional, tag = "4")]
     pub byte_budget: Option<u64>,
     /// So many rows are sorted by their tokens and cut into batches of similar length; 0: rows are called in their order.
+    #[prost(uint64, tag = "5")]
     pub sorted_rows: u64,
 }
 

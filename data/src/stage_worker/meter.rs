@@ -80,12 +80,8 @@ impl BatchStream for Metered {
         result
     }
 
-    fn position(&self) -> Option<u64> {
-        self.inner.position()
-    }
-
-    fn position_before(&self) -> Option<u64> {
-        self.inner.position_before()
+    fn passes_on(&self) -> Option<&dyn BatchStream> {
+        Some(&*self.inner)
     }
 }
 

@@ -124,7 +124,7 @@ fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {
         captured: step.captured,
         failures,
         cache: cache.map(|(folder, sign)| CacheSpec { folder, sign }),
-        batching: step.batching.unwrap_or_default().into(),
+        batching: step.batching.unwrap_or_default(),
     })
 }
 

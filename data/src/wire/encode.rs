@@ -3,7 +3,6 @@
 use datafusion_common::DataFusionError;
 
 use super::expression::ExpressionSpec;
-use super::sizes::BatchingSpec;
 use super::spec::{
     FunctionKind, KeepsKind, MapStep, NamedExpression, NamesStep, NewName, ProjectStep,
     RegisteredSpec, RenameStep, SampleStep, StageSpec, Step, StepKind,
@@ -104,6 +103,6 @@ fn map_step(call: &MapCall) -> MapStep {
         failures: Some(failing::encode(&call.failures)),
         cache_folder: call.cache.as_ref().map(|cache| cache.folder.clone()),
         cache_sign: call.cache.as_ref().map(|cache| cache.sign.clone()),
-        batching: Some(BatchingSpec::from(call.batching.clone())),
+        batching: Some(call.batching.clone()),
     }
 }

@@ -2,8 +2,6 @@
 
 use prost::Message;
 
-use crate::plan::Batching;
-
 /// What is known of the batches of a step on one kind of device.
 #[derive(Clone, PartialEq, Message)]
 pub struct SizesSpec {
@@ -47,62 +45,4 @@ pub struct FrameRows {
     /// Rows.
     #[prost(uint64, tag = "2")]
     pub rows: u64,
-}
-
-/// How a step makes batches: as [`Batching`](crate::plan::Batching).
-#[derive(Clone, PartialEq, Message)]
-pub struct BatchingSpec {
-    /// The number of rows is found.
-    #[prost(bool, tag = "1")]
-    pub is_auto: bool,
-    /// Most tokens.
-    #[prost(uint64, optional, tag = "2")]
-    pub token_budget: Option<u64>,
-    /// What tells them.
-    #[prost(string, optional, tag = "3")]
-    pub token_column: Option<String>,
-    /// Most bytes.
-    #[prost(uint64, optional, tag = "4")]
-    pub byte_budget: Option<u64>,
-    /// Rows that are sorted together.
-    #[prost(uint64, tag = "5")]
-    pub sorted_rows: u64,
-}
-
-impl From<Batching> for BatchingSpec {
-    fn from(batching: Batching) -> Self {
-        let Batching {
-            is_auto,
-            token_budget,
-            token_column,
-            byte_budget,
-            sorted_rows,
-        } = batching;
-        Self {
-            is_auto,
-            token_budget,
-            token_column,
-            byte_budget,
-            sorted_rows,
-        }
-    }
-}
-
-impl From<BatchingSpec> for Batching {
-    fn from(spec: BatchingSpec) -> Self {
-        let BatchingSpec {
-            is_auto,
-            token_budget,
-            token_column,
-            byte_budget,
-            sorted_rows,
-        } = spec;
-        Self {
-            is_auto,
-            token_budget,
-            token_column,
-            byte_budget,
-            sorted_rows,
-        }
-    }
 }

@@ -9,10 +9,11 @@ use super::expression::ExpressionSpec;
 use super::failing::{FailingSpec, FailuresSpec, ToldRows};
 use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
-use super::sizes::{BatchingSpec, FrameRows, SizesSpec};
+use super::sizes::{FrameRows, SizesSpec};
 use super::time::PullTime;
 use crate::ledger::Spans;
 use crate::ledger::journal::JournalPart;
+use crate::plan::Batching;
 
 /// As [`StageTask`](crate::graph::StageTask).
 #[derive(Clone, PartialEq, Message)]
@@ -263,7 +264,7 @@ pub struct MapStep {
     pub cache_sign: Option<String>,
     /// How batches are made besides `batch_rows`.
     #[prost(message, optional, tag = "15")]
-    pub batching: Option<BatchingSpec>,
+    pub batching: Option<Batching>,
 }
 
 /// A function.

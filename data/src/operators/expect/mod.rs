@@ -191,12 +191,8 @@ impl BatchStream for ExpectStream {
         Ok(Some(batch))
     }
 
-    fn position(&self) -> Option<u64> {
-        self.input.position()
-    }
-
-    fn position_before(&self) -> Option<u64> {
-        self.input.position_before()
+    fn passes_on(&self) -> Option<&dyn BatchStream> {
+        Some(&*self.input)
     }
 }
 
