@@ -77,13 +77,19 @@ impl Noting {
             return false;
         }
         self.waiting_bytes += data_bytes(batch);
+        // Before it is copied: what is given up would be copied for nothing.
+        let is_due = after.is_some_and(|place| self.is_due(place));
+        if !is_due && self.waiting_bytes > self.most_waiting() {
+            return false;
+        }
+        let began = Instant::now();
         // A copy: a batch of Python's holds all that its function was given, columns that are not among its own included.
         let Ok(alone) = block::alone(batch) else {
             return false;
         };
         self.waiting.push(alone);
-        let goes_on = after.is_none_or(|place| self.reached(place));
-        goes_on && self.waiting_bytes <= self.most_waiting()
+        self.spent += began.elapsed();
+        after.is_none_or(|place| self.reached(place))
     }
 
     /// Rows that are made faster than they can ever be noted are given up soon: they would only keep memory from being used again.
@@ -98,12 +104,7 @@ impl Noting {
 
     /// What was written so far is all that becomes of the rows before `place`. Returns whether noting goes on.
     fn reached(&mut self, place: u64) -> bool {
-        let next = Duration::from_nanos(self.waiting_bytes.saturating_mul(NANOS_PER_BYTE));
-        let runs = self.began.elapsed();
-        let rests = runs < WORTH_IT
-            || self.noted_at.elapsed() < PATIENCE
-            || (self.spent + next).saturating_mul(PART) > runs;
-        if place == self.noted || rests {
+        if !self.is_due(place) {
             return true;
         }
         let (began, waited) = (Instant::now(), waited_for_processor());
@@ -118,6 +119,16 @@ impl Noting {
                 false
             }
         }
+    }
+
+    /// Whether what waits is to be noted up to this place, by what that takes.
+    fn is_due(&self, place: u64) -> bool {
+        let next = Duration::from_nanos(self.waiting_bytes.saturating_mul(NANOS_PER_BYTE));
+        let runs = self.began.elapsed();
+        place != self.noted
+            && runs >= WORTH_IT
+            && self.noted_at.elapsed() >= PATIENCE
+            && (self.spent + next).saturating_mul(PART) <= runs
     }
 
     fn note(&mut self, place: u64) -> io::Result<()> {
@@ -217,6 +228,18 @@ mod tests {
             Some(Duration::from_nanos(852_576))
         );
         assert_eq!(waited_of(""), None);
+    }
+
+    #[test]
+    fn rows_that_are_given_up_are_not_copied() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = journal::path_of(folder.path(), 1, 0);
+        let mut noting = Noting::new(path, 0, None);
+        noting.began = Instant::now() + Duration::from_secs(3600);
+        let many = rows(0, 1 << 11);
+        assert!(data_bytes(&many) > SOON_BYTES);
+        assert!(!noting.took(&many, None, Some(1 << 11)));
+        assert!(noting.waiting.is_empty());
     }
 
     #[test]
