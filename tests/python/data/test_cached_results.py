@@ -3,7 +3,9 @@
 import os
 
 import aktis.data
+import numpy
 import pytest
+from aktis.data import _fingerprints
 from waiting import until
 
 
@@ -45,6 +47,14 @@ def test_functions_that_are_not_the_same_share_nothing(tmp_path):
     same = questions("ab").map(of("y"), cache=tmp_path, rate_limit=1000, num_cpus=0.5, retry_exceptions=True)
     assert same.take_all() == [{"a": "ay"}, {"a": "by"}]
     assert counts(same) == (2, 0)
+
+
+def test_functions_that_have_other_large_arrays_share_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(_fingerprints, "_MOST_BYTES", 8)
+    for factor in (2, 3):
+        weights = numpy.full(100, factor)
+        ds = aktis.data.range(3).map(lambda row, w: {"x": row["id"] * int(w[0])}, fn_kwargs={"w": weights}, cache=tmp_path)
+        assert [row["x"] for row in ds.take_all()] == [0, factor, 2 * factor]
 
 
 def test_batches_have_the_rows_that_are_missing(tmp_path):
@@ -149,6 +159,17 @@ def test_types_that_differ_between_runs_go_together(tmp_path):
 
     assert questions("a").map(first, cache=tmp_path).take_all() == [{"v": None}]
     assert questions("bac").map(first, cache=tmp_path).take_all() == [{"v": 1.5}, {"v": None}, {"v": 1.5}]
+
+
+def test_tensors_of_other_shapes_are_other_rows(tmp_path):
+    numbers = numpy.arange(6)
+
+    def first_column(row):
+        return {"sum": int(row["x"][:, 0].sum())}
+
+    for shape, wanted in (((2, 3), 3), ((3, 2), 6)):
+        ds = aktis.data.from_numpy(numbers.reshape(1, *shape)).rename_columns({"data": "x"})
+        assert ds.map(first_column, cache=tmp_path).take_all() == [{"sum": wanted}]
 
 
 def test_what_has_no_row_for_each_row_is_refused(tmp_path):

@@ -243,6 +243,24 @@ def test_globals_constants_and_closures_of_functions_count():
     assert len(signs) == 1
 
 
+def test_arrays_that_numpy_cannot_see_are_told_apart():
+    from aktis.data._fingerprints import fingerprint
+
+    class Watched:
+        """As a tensor of torch that is watched for gradients."""
+
+        dtype, shape, nbytes = "float32", (1,), 4
+
+        def __init__(self, value):
+            self.value = value
+
+        def __array__(self, *_):
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    assert fingerprint(Watched(1.0)) == fingerprint(Watched(1.0))
+    assert fingerprint(Watched(1.0)) != fingerprint(Watched(2.0))
+
+
 def helper(batch):
     return batch
 

@@ -33,9 +33,17 @@ pub(super) fn run(folder: &Path) {
     remove_leftovers(folder);
     let mut forms: Vec<Vec<(KeptPart, RecordBatch)>> = Vec::new();
     for part in small_parts(folder) {
-        let Some(results) = files::read_results(&part) else {
-            files::remove(&part);
-            continue;
+        let results = match files::read_results(&part) {
+            Ok(Some(results)) => results,
+            Ok(None) => {
+                files::remove(&part);
+                continue;
+            }
+            // It may be read another time: what was asked for it is not made again for nothing.
+            Err(error) => {
+                tracing::warn!(%error, path = %part.results.display(), "results of a cache cannot be read");
+                continue;
+            }
         };
         let form = forms
             .iter_mut()

@@ -71,9 +71,16 @@ fn parsed(data: &[u8], path: &Path) -> Option<KeptPart> {
     })
 }
 
-/// Reads the results of a part; `None`: they are gone, or not what its keys say (CACHE-2).
-pub(super) fn read_results(part: &KeptPart) -> Option<RecordBatch> {
-    let data = fs::read(&part.results).ok()?;
+/// Reads the results of a part; `None`: they are gone, or not what its keys say (CACHE-2). Fails where they cannot be read now.
+pub(super) fn read_results(part: &KeptPart) -> io::Result<Option<RecordBatch>> {
+    let data = match fs::read(&part.results) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        data => data?,
+    };
+    Ok(results_of(part, data))
+}
+
+fn results_of(part: &KeptPart, data: Vec<u8>) -> Option<RecordBatch> {
     if data.len() as u64 != part.bytes || crc32fast::hash(&data) != part.crc {
         return None;
     }
@@ -103,8 +110,12 @@ pub(super) fn write(folder: &Path, keys: Vec<Key>, results: &RecordBatch) -> io:
     part.keys.iter().for_each(|key| said.extend_from_slice(key));
     let crc = crc32fast::hash(&said);
     said.extend_from_slice(&crc.to_le_bytes());
-    put(&path, &stream)?;
-    put(&path.with_extension("keys"), &said)?;
+    let put = put(&path, &stream).and_then(|()| put(&path.with_extension("keys"), &said));
+    if let Err(error) = put {
+        // On a full disk others need the room.
+        remove(&part);
+        return Err(error);
+    }
     Ok(part)
 }
 
@@ -119,6 +130,9 @@ pub(super) fn remove(part: &KeptPart) {
 
 fn put(path: &Path, data: &[u8]) -> io::Result<()> {
     let hidden = path.with_extension("tmp");
-    fs::write(&hidden, data)?;
-    fs::rename(&hidden, path)
+    let put = fs::write(&hidden, data).and_then(|()| fs::rename(&hidden, path));
+    if put.is_err() {
+        let _ = fs::remove_file(&hidden);
+    }
+    put
 }

@@ -3,6 +3,7 @@
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 use sha2::{Digest, Sha256};
 
@@ -18,8 +19,7 @@ pub(super) fn of_rows(name: &str, batch: &RecordBatch) -> Result<Vec<Key>, TaskF
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays = Vec::with_capacity(columns.len());
     for (field, array) in columns {
-        let kind = format!("{}\u{0}{:?}\u{0}", field.name(), field.data_type());
-        begun.update(kind.as_bytes());
+        describe(field, &mut begun);
         fields.push(SortField::new(field.data_type().clone()));
         arrays.push(array.clone());
     }
@@ -45,6 +45,48 @@ pub(super) fn of_rows(name: &str, batch: &RecordBatch) -> Result<Vec<Key>, TaskF
         finished(digest)
     };
     Ok(rows.iter().map(key).collect())
+}
+
+/// What names begin with of what a field says of an extension's values: the shape of a tensor is nowhere else.
+const EXTENSION: &str = "ARROW:extension:";
+
+/// Says what a column is: its name and type, and what its values mean. The length of each word comes before it, so that no two columns
+/// are described alike.
+fn describe(field: &Field, digest: &mut Sha256) {
+    say(digest, field.name());
+    let metadata = field.metadata().iter();
+    let mut extension: Vec<_> = metadata
+        .filter(|(name, _)| name.starts_with(EXTENSION))
+        .collect();
+    extension.sort_unstable();
+    for (name, value) in extension {
+        say(digest, name);
+        say(digest, value);
+    }
+    match field.data_type() {
+        DataType::List(values) => {
+            say(digest, "list");
+            describe(values, digest);
+        }
+        DataType::LargeList(values) => {
+            say(digest, "large list");
+            describe(values, digest);
+        }
+        DataType::FixedSizeList(values, size) => {
+            say(digest, &format!("list of {size}"));
+            describe(values, digest);
+        }
+        DataType::Struct(fields) => {
+            say(digest, &format!("{} fields", fields.len()));
+            fields.iter().for_each(|field| describe(field, digest));
+        }
+        other => say(digest, &format!("{other:?}")),
+    }
+}
+
+fn say(digest: &mut Sha256, word: &str) {
+    digest.update((word.len() as u64).to_le_bytes());
+    digest.update(word);
 }
 
 fn finished(digest: Sha256) -> Key {

@@ -174,7 +174,7 @@ impl ResultStore {
         if let Some(read) = self.read.get(&part) {
             return Some(Arc::clone(read));
         }
-        let results = Arc::new(files::read_results(&self.parts[part])?);
+        let results = Arc::new(files::read_results(&self.parts[part]).ok().flatten()?);
         self.read_bytes += self.parts[part].bytes;
         self.read.insert(part, Arc::clone(&results));
         self.read_order.push_back(part);

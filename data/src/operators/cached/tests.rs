@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, Int64Array, ListArray};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, Int64Array, ListArray, StructArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use parking_lot::Mutex;
 
@@ -203,6 +203,69 @@ fn rows_are_told_apart_by_columns_types_and_values() {
         one[0]
     );
     assert_ne!(named("n", Arc::new(Int64Array::from(vec![None]))), one[0]);
+}
+
+/// CACHE-1: the numbers of a tensor are a list, and its shape is only in what its field says; so is that of one within a struct.
+#[test]
+fn tensors_with_the_same_numbers_in_other_shapes_are_told_apart() {
+    let numbers =
+        FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(0); 6])], 6);
+    let key = |shape: &str, is_nested: bool| {
+        let extension = HashMap::from([
+            (
+                "ARROW:extension:name".to_owned(),
+                "arrow.fixed_shape_tensor".to_owned(),
+            ),
+            (
+                "ARROW:extension:metadata".to_owned(),
+                format!("{{\"shape\":{shape}}}"),
+            ),
+        ]);
+        let field = Field::new("x", numbers.data_type().clone(), true).with_metadata(extension);
+        let column: ArrayRef = Arc::new(numbers.clone());
+        let (field, column) = if is_nested {
+            let column = StructArray::from(vec![(Arc::new(field), column)]);
+            let field = Field::new("s", column.data_type().clone(), true);
+            (field, Arc::new(column) as ArrayRef)
+        } else {
+            (field, column)
+        };
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]);
+        keys::of_rows("f", &batch.expect("one column")).expect("keys")[0]
+    };
+    for is_nested in [false, true] {
+        assert_ne!(key("[2,3]", is_nested), key("[3,2]", is_nested));
+        // What maps say comes in any order.
+        let again = (0..8).map(|_| key("[2,3]", is_nested));
+        assert!(
+            again
+                .into_iter()
+                .all(|again| again == key("[2,3]", is_nested))
+        );
+    }
+}
+
+/// What was asked for the results may have cost money: they go only if they are known to be worth nothing.
+#[test]
+fn results_that_cannot_be_read_now_stay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for number in 0..compact::MANY as i64 {
+        let all = [number];
+        call(folder.path(), &[&all]);
+        if number == 0 {
+            let [path] = files(folder.path(), "arrow").try_into().expect("one part");
+            fs::rename(&path, path.with_extension("away")).expect("moves");
+            // It is there, and reading it fails.
+            fs::create_dir(&path).expect("makes a folder");
+        }
+    }
+    let [path] = files(folder.path(), "away").try_into().expect("was moved");
+    compact::run(&folder.path().join("doubling"));
+    let results = path.with_extension("arrow");
+    fs::remove_dir(&results).expect("is there still");
+    fs::rename(&path, results).expect("moves back");
+    let all: Vec<i64> = (0..compact::MANY as i64).collect();
+    assert_eq!(call(folder.path(), &[&all]).1, Vec::<i64>::new());
 }
 
 /// STG-2 (same-cut-every-time).

@@ -54,7 +54,8 @@ def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one:
             f"{call.removesuffix('()')}(cache=...) keeps the result of each row, so the function must give one row for one row: {way_out}"
         )
     parts = {name: part for name, part in definition.parts.items() if name not in _NO_MATTER}
-    return folder, fingerprint(parts)
+    # A result of another function would be taken without a word.
+    return folder, fingerprint(parts, is_exact=True)
 
 
 def of_model(call: str, cache: Any, spec: str, files: Sequence[str | os.PathLike[str]]) -> tuple[str, str] | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._rate_limits import RateLimit
 
-#: Of larger arrays only the form is looked at.
+#: Of larger arrays only the form is looked at, unless all has to count.
 _MOST_BYTES = 64 << 20
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
@@ -51,21 +51,22 @@ def _limited(data: bytes, name: str, limit: RateLimit) -> Described:
     return Described.of(data, name, {}, limit)
 
 
-def fingerprint(value: Any) -> str:
-    """A sign of a function, class or value.
+def fingerprint(value: Any, *, is_exact: bool = False) -> str:
+    """A sign of a function, class or value. ``is_exact``: what is in large arrays counts, too, which takes a second for each gigabyte.
 
     >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 1)
     True
     >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
     False
     """
-    signer = _Signer()
+    signer = _Signer(is_exact=is_exact)
     signer.add(value)
     return signer.digest.hexdigest()
 
 
 class _Signer:
-    def __init__(self) -> None:
+    def __init__(self, *, is_exact: bool) -> None:
+        self._is_exact = is_exact
         self.digest = hashlib.blake2b(digest_size=16)
         #: Things under way or done, and their numbers: what comes again is the same, and may be part of itself. They are kept, so that
         #: no other one gets their ids.
@@ -108,7 +109,8 @@ class _Signer:
             self._add_all(type(value).__name__, value)
         elif isinstance(value, (set, frozenset)):
             # In no order; what is in one is no part of itself.
-            self._say(type(value).__name__, *sorted(map(fingerprint, value)))
+            signs = sorted(fingerprint(part, is_exact=self._is_exact) for part in value)
+            self._say(type(value).__name__, *signs)
         elif isinstance(value, Mapping):
             self._add_all(type(value).__name__, (part for item in value.items() for part in item))
         else:
@@ -184,10 +186,15 @@ class _Signer:
     def _add_array(self, value: Any) -> None:
         self._say(value.dtype, tuple(value.shape))
         size = getattr(value, "nbytes", None)
-        if isinstance(size, int) and size <= _MOST_BYTES and hasattr(value, "__array__"):
+        is_small = isinstance(size, int) and size <= _MOST_BYTES
+        if (is_small or self._is_exact) and hasattr(value, "__array__"):
             import numpy
 
-            array = numpy.asarray(value)
+            try:
+                array = numpy.asarray(value)
+            except Exception:  # noqa: BLE001 - numpy lacks its type, or it lies on a device, or is watched for gradients
+                self._add_pickled(value)
+                return
             if array.dtype.hasobject:
                 self._add_all("items", array.ravel().tolist())
             else:
