@@ -21,8 +21,7 @@ impl ExecutionLoop {
         self.letters.lock().add(letters, self.pool.as_ref())
     }
 
-    /// All rows have come, or the job has failed: those that were put aside are written where they are looked for. Files in a
-    /// folder of their own are hidden until [`close_letters`](Self::close_letters).
+    /// All rows have come, or the job has failed: those that were put aside are written where they are looked for.
     pub(super) fn end_letters(
         &mut self,
         outcome: Result<(), TaskFailure>,
@@ -41,14 +40,6 @@ impl ExecutionLoop {
         }
         self.outputs
             .write_letters(all.blocks(), &self.pool.reader())
-    }
-
-    /// If the output is whole, so are the files of rows that were put aside elsewhere; if not, there are none.
-    pub(super) fn close_letters(
-        &mut self,
-        outcome: Result<(), TaskFailure>,
-    ) -> Result<(), TaskFailure> {
-        self.outputs.close_letters(outcome)
     }
 }
 

@@ -30,7 +30,6 @@ impl ExecutionLoop {
             self.keep_rest();
         }
         let outcome = self.close_outputs(outcome);
-        let outcome = self.close_letters(outcome);
         self.sizes.remember();
         self.publish(true);
         {

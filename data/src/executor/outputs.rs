@@ -111,8 +111,8 @@ impl JobOutputs {
         behind.map(|(index, _)| index).collect()
     }
 
-    /// Writes rows that were put aside beside every output that they were on the way to. Files in folders of their own are hidden
-    /// until [`close_letters`](Self::close_letters).
+    /// Writes rows that were put aside beside every output that they were on the way to. Their files are hidden, as all are, until
+    /// [`close`](Self::close).
     pub(crate) fn write_letters(
         &mut self,
         letters: &[LetterBlock],
@@ -126,7 +126,8 @@ impl JobOutputs {
         Ok(())
     }
 
-    /// All files become visible, or none does: then tells which output was at fault, if one was.
+    /// All files become visible, those of rows that were put aside elsewhere too, or none does: then tells which output was at fault,
+    /// if one was. Those come last, so that an output that may be gone on with decides for them.
     pub(crate) fn close(
         &mut self,
         outcome: Result<(), TaskFailure>,
@@ -143,24 +144,15 @@ impl JobOutputs {
                 outputs.push(index);
             }
         }
+        for (index, output) in self.0.iter_mut().enumerate() {
+            // Where none were put aside, nothing is there afterwards.
+            if let Some(folder) = output.letters.take().filter(|_| output.has_letters) {
+                folders.push((folder, None));
+                outputs.push(index);
+            }
+        }
         close_together(folders, outcome)
             .map_err(|failed| (failed.output.map(|index| outputs[index]), failed.failure))
-    }
-
-    /// If the outputs are whole, so are the files of rows that were put aside elsewhere; if not, there are none.
-    pub(crate) fn close_letters(
-        &mut self,
-        outcome: Result<(), TaskFailure>,
-    ) -> Result<(), TaskFailure> {
-        let written = |output: &mut RunningOutput| {
-            let folder = output.letters.take();
-            folder.filter(|_| output.has_letters)
-        };
-        let folders: Vec<FolderOutput> = self.0.iter_mut().filter_map(written).collect();
-        outcome?;
-        folders
-            .into_iter()
-            .try_for_each(|folder| folder.close(Ok(()), None))
     }
 }
 

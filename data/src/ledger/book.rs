@@ -1,7 +1,7 @@
 //! A ledger that is being written.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::durable;
@@ -33,6 +33,17 @@ impl Book {
         let mut bytes = Vec::new();
         frames::push(&mut bytes, &Record { entry: Some(entry) });
         self.file.write_all(&bytes)
+    }
+
+    /// Adds an entry that decides something, and brings it to the disk: if the disk does not take it, it was never said.
+    pub(super) fn seal(&mut self, entry: Entry, target: &Path, prefix: &str) -> io::Result<()> {
+        let before = self.file.metadata()?.len();
+        let sealed = self.write(entry).and_then(|()| self.sync(target, prefix));
+        if sealed.is_err() {
+            self.file.set_len(before)?;
+            self.file.seek(SeekFrom::Start(before))?;
+        }
+        sealed
     }
 
     /// From here on all entries count.

@@ -12,6 +12,8 @@ pub(super) fn sync_file(path: &Path) -> io::Result<()> {
 }
 
 pub(super) fn sync_open_file(file: &File, path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    power::check(path)?;
     file.sync_all()?;
     #[cfg(test)]
     power::file_is_safe(path);

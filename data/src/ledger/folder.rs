@@ -26,12 +26,14 @@
 mod commit;
 mod progress;
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use aktis_worker::TaskFailure;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 
 use super::book::Book;
 use super::durable;
@@ -124,6 +126,8 @@ pub(crate) struct FolderOutput {
     book: Option<Book>,
     keeper: Option<Keeper>,
     files: Vec<WrittenFile>,
+    /// Those that are on the disk already, by their paths.
+    synced: HashSet<String>,
     /// Rows that functions failed for: visible with the others, with columns and names of their own.
     letters: Vec<WrittenFile>,
     /// Inputs whose files are among these.
@@ -158,6 +162,7 @@ impl FolderOutput {
             book: None,
             keeper: None,
             files: Vec::new(),
+            synced: HashSet::new(),
             letters: Vec::new(),
             done: DoneRanges::default(),
             judged: Vec::new(),
@@ -220,23 +225,28 @@ impl FolderOutput {
     /// Goes on where the job was left.
     fn take_up(&mut self) -> io::Result<()> {
         let job = self.job_folder();
-        let locked = File::options()
-            .read(true)
-            .write(true)
-            .open(job.join(JOB_FILE))?;
+        let path = job.join(JOB_FILE);
+        let locked = File::options().read(true).write(true).open(&path)?;
         if locked.try_lock().is_err() {
             return Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
                 "another run of this job has just taken it up",
             ));
         }
-        locked.set_len(0)?;
-        (&locked).write_all(machine().as_bytes())?;
-        let told = Told::read(&path_of(&self.target, &self.prefix))?;
+        // In the place of what is there, which has the same length: whatever a power cut leaves says whose it is.
+        let machine = machine();
+        (&locked).write_all(machine.as_bytes())?;
+        locked.set_len(machine.len() as u64)?;
+        durable::sync_open_file(&locked, &path)?;
+        let mut told = Told::read(&path_of(&self.target, &self.prefix))?;
         let mut book = Book::go_on(&self.target, &self.prefix, told.bytes)?;
         if let Some(committing) = &told.committing {
             undo(&self.target, &job, committing)?;
             book.write(Entry::Undone(Finished {}))?;
+        }
+        if let Some(begun) = &mut told.begun {
+            begun.runs += 1;
+            book.write(Entry::Begun(begun.clone()))?;
         }
         self.is_new = told.begun.as_ref().is_some_and(|begun| begun.is_new);
         self.left = take_up(&self.target, &job, told)?;
@@ -291,7 +301,16 @@ impl FolderOutput {
         if let Some(far) = self.far.as_ref().filter(|_| self.format.makes_alike()) {
             far.bring_back(&self.target, &self.files)?;
         }
-        self.format.make_alike(&mut self.files)
+        let columns = |file: &WrittenFile| (file.unfinished.clone(), file.schema.clone());
+        let before: HashMap<String, Bytes> = self.files.iter().map(columns).collect();
+        let made = self.format.make_alike(&mut self.files);
+        // Under the name of one that was on the disk lies another now.
+        for file in &self.files {
+            if before.get(&file.unfinished) != Some(&file.schema) {
+                self.synced.remove(&file.unfinished);
+            }
+        }
+        made
     }
 
     /// Whether its files become visible elsewhere.
@@ -385,11 +404,13 @@ pub(super) fn from_target(target: &Path, path: &str) -> String {
 }
 
 fn lock_job_file(job_folder: &Path) -> io::Result<File> {
-    let mut file = File::create(job_folder.join(JOB_FILE))?;
+    let path = job_folder.join(JOB_FILE);
+    let mut file = File::create(&path)?;
     // Whoever else holds it looks whether its job is dead, and lets go at once.
     file.lock()?;
     file.write_all(machine().as_bytes())?;
-    durable::sync_open_file(&file, &job_folder.join(JOB_FILE))?;
+    // Before the folder has the name by which it is found: one that has it after a power cut says whose it was.
+    durable::sync_together(&[&path], &[job_folder])?;
     Ok(file)
 }
 

@@ -79,7 +79,8 @@ fn sweep_begun(target: &Path, begun: &Path, prefix: &str) {
 
 enum Owner {
     Lives,
-    IsDead,
+    /// As long as this is held, nobody else takes the job up, or back.
+    IsDead(File),
     /// It has ended in good order while this looked.
     HasEnded,
     Unknown,
@@ -92,7 +93,7 @@ fn clear_unfinished(target: &Path, job: &Path, prefix: &str) -> io::Result<Optio
     let shown = job.display();
     match owner(job) {
         Owner::Lives | Owner::HasEnded => Ok(None),
-        Owner::IsDead => {
+        Owner::IsDead(_held) => {
             match take_back(target, prefix) {
                 // Another job has just done so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -140,7 +141,7 @@ pub(super) fn unfinished(target: &Path) -> io::Result<Vec<Unfinished>> {
         };
         let owner = owner(&entry.path());
         let may_live = matches!(owner, Owner::Unknown);
-        if !may_live && !matches!(owner, Owner::IsDead) {
+        if !may_live && !matches!(owner, Owner::IsDead(_)) {
             continue;
         }
         let told = Told::read(&path_of(target, prefix))?;
@@ -184,17 +185,15 @@ fn owner(job: &Path) -> Owner {
     };
     let (here, there) = (machine(), says);
     let (here, there) = (parts_of(&here), parts_of(&there));
-    if here.1 == there.1 && !here.1.is_empty() && here.0 != there.0 && !there.0.is_empty() {
-        // This machine was started anew since.
-        return Owner::IsDead;
-    }
-    if here != there || here.0.is_empty() {
+    // One of this machine that is not of this start of it is of one before.
+    let is_of_here = here == there || here.1 == there.1 && !here.1.is_empty();
+    if !is_of_here || here.0.is_empty() || there.0.is_empty() {
         return Owner::Unknown;
     }
     match file.try_lock() {
         // Whoever ends gives the folder another name before letting go of the lock.
         Ok(()) if !path.exists() => Owner::HasEnded,
-        Ok(()) => Owner::IsDead,
+        Ok(()) => Owner::IsDead(file),
         Err(fs::TryLockError::WouldBlock) => Owner::Lives,
         Err(fs::TryLockError::Error(_)) => Owner::Unknown,
     }

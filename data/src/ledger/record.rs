@@ -29,7 +29,7 @@ pub(super) struct Record {
 /// What is said.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Entry {
-    /// Always the first.
+    /// Always the first. Each run that goes on says it once more.
     #[prost(message, tag = "1")]
     Begun(Begun),
     /// These inputs are done, and their files are on the disk.
@@ -63,6 +63,9 @@ pub(super) struct Begun {
     /// How many inputs that gave.
     #[prost(uint64, tag = "5")]
     pub(super) inputs: u64,
+    /// How many runs have gone on with it.
+    #[prost(uint64, tag = "6")]
+    pub(super) runs: u64,
 }
 
 /// One thing that makes a job what it is: `function embed`, and a digest of it.

@@ -3,18 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use aktis_worker::TaskFailure;
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 
 use super::durable::power;
 use super::record::{LEDGERS, Trait};
 use super::*;
+use crate::block;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
 use crate::graph::JobOutput;
 use crate::plan::{Dataset, MapSpec, OnError};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, test_map};
+use crate::wire::spec::WrittenFile;
 
 const ROWS: i64 = 120;
 
@@ -117,12 +123,6 @@ fn check_rows(folder: &Path, wanted: Vec<i64>) {
     names.sort();
     // What a job had begun and not locked may be that of one that lives: it stays for a minute.
     names.retain(|name| !name.starts_with(".begun-"));
-    // So does one whose lock the disk has lost, with its ledger.
-    let is_unlocked =
-        |name: &String| name.starts_with(".unfinished-") && !folder.join(name).join("job").exists();
-    if names.iter().any(is_unlocked) {
-        names.retain(|name| !is_unlocked(name) && name != LEDGERS);
-    }
     assert!(
         names.iter().all(|name| !name.starts_with(['.', '_'])),
         "{names:?}"
@@ -328,6 +328,181 @@ fn power_cut_at_any_moment(stages: usize) {
         }
         check_whole(&copy);
     }
+}
+
+/// The disk takes everything but the last word: the job has failed, and is taken up.
+#[test]
+fn job_whose_last_word_the_disk_does_not_take_is_taken_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ledger = record::path_of(folder.path(), "jobsame");
+    // Once for the names that change.
+    power::refuse(&ledger, 1);
+    let (_, outcome) = run(folder.path(), "same", Resume::Auto);
+    outcome.expect_err("fails");
+    power::refuse(&ledger, usize::MAX);
+    let (done, outcome) = run(folder.path(), "same", Resume::Demanded);
+    outcome.expect("runs");
+    assert_eq!(done, 12);
+    check_whole(folder.path());
+}
+
+/// LED-1: also of files that are made to have the columns of others when they were on the disk already.
+#[test]
+fn files_that_were_written_anew_are_on_the_disk_before_they_count() {
+    let (parent, copies) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let folder = parent.path().join("out");
+    fs::create_dir(&folder).expect("makes a folder");
+    power::watch(&folder, copies.path());
+    let mut output = begun(&folder, "anew");
+    output.keep(1, 2).expect("keeps");
+    let numbers = Int64Array::from_iter_values(0..10);
+    let floats = Float64Array::from_iter_values((0..10).map(f64::from));
+    for (input, column) in [(0, Arc::new(numbers) as ArrayRef), (1, Arc::new(floats))] {
+        let file = written(&folder, input, column);
+        output.add(input, [file], Vec::new(), Vec::new());
+    }
+    let ledger = record::path_of(&folder, "anew");
+    let until = Instant::now() + Duration::from_secs(60);
+    while record::Told::read(&ledger).expect("reads").files.len() < 2 {
+        assert!(Instant::now() < until, "they are never told");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    output.close(Ok(()), None).expect("commits");
+    let mut copies = power::stop_watching(&folder);
+    copies.retain(|copy| copy.to_string_lossy().ends_with("-cut"));
+    copies.sort();
+    let last = copies.last().expect("the last word");
+    prepare(last, &[], Resume::Auto);
+    let rows = read(last);
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 20);
+}
+
+/// What is done is kept, also where its files cannot be put together.
+#[test]
+fn job_whose_files_do_not_go_together_keeps_them() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut output = begun(folder.path(), "misfits");
+    output.keep(1, 2).expect("keeps");
+    let numbers = Int64Array::from_iter_values(0..10);
+    let texts = StringArray::from_iter_values(["a"; 10]);
+    for (input, column) in [(0, Arc::new(numbers) as ArrayRef), (1, Arc::new(texts))] {
+        let file = written(folder.path(), input, column);
+        output.add(input, [file], Vec::new(), Vec::new());
+    }
+    output.close(Ok(()), None).expect_err("do not go together");
+    assert_eq!(told(folder.path()).inputs_done(), 2);
+    prepare(folder.path(), &traits(), Resume::Demanded);
+}
+
+/// A Parquet output of a job that may be taken up.
+fn begun(folder: &Path, prefix: &str) -> FolderOutput {
+    let identity = JobIdentity {
+        traits: traits(),
+        takes_up: false,
+    };
+    let output = ParquetOutput {
+        identity: Some(identity),
+        ..ParquetOutput::new(folder.display().to_string(), prefix)
+    };
+    let begun = Sink::Parquet(output).begin().expect("begins");
+    begun.expect("writes files")
+}
+
+/// A file of it with one column, which an input has given.
+fn written(folder: &Path, input: u64, column: ArrayRef) -> WrittenFile {
+    let rows = RecordBatch::try_from_iter([("x", column)]).expect("one column");
+    let job = fs::read_dir(folder).expect("lists").flatten();
+    let mut job = job.filter(|entry| entry.file_name().to_string_lossy().starts_with(".unf"));
+    let unfinished = job
+        .next()
+        .expect("the job's")
+        .path()
+        .join(format!("1-{input}"));
+    let file = fs::File::create(&unfinished).expect("creates");
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), None).expect("begins");
+    writer.write(&rows).expect("writes");
+    writer.close().expect("ends");
+    WrittenFile {
+        path: folder
+            .join(format!("x{input}.parquet"))
+            .display()
+            .to_string(),
+        bytes: fs::metadata(&unfinished).expect("is there").len(),
+        unfinished: unfinished.display().to_string(),
+        rows: 10,
+        schema: block::encode_schema(&rows.schema()).expect("encodes"),
+        sequence: input,
+    }
+}
+
+#[test]
+fn job_of_a_dead_driver_is_taken_up_or_back_and_never_both() {
+    for _ in 0..200 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let job = folder.path().join(unfinished_folder("job"));
+        fs::create_dir(&job).expect("makes a folder");
+        fs::write(job.join(folder::JOB_FILE), folder::machine()).expect("writes");
+        let mut book = book::Book::begin(folder.path(), "job").expect("begins");
+        let begun = record::Begun {
+            format: record::FORMAT,
+            identity: traits(),
+            ..record::Begun::default()
+        };
+        book.write(record::Entry::Begun(begun)).expect("writes");
+        let identity = JobIdentity {
+            traits: traits(),
+            takes_up: true,
+        };
+        let sink = Sink::Parquet(ParquetOutput {
+            identity: Some(identity),
+            ..ParquetOutput::new(folder.path().display().to_string(), "job")
+        });
+        let taken_up = std::thread::scope(|scope| {
+            scope.spawn(|| leftovers::clear(folder.path(), Duration::ZERO));
+            sink.begin()
+        });
+        assert_eq!(taken_up.is_ok(), job.join(folder::JOB_FILE).is_file());
+    }
+}
+
+/// What was left out is known by its attempt, so no run may have attempts of another, whether files tell of these or not.
+#[test]
+fn attempts_of_each_run_are_its_own() {
+    let folder = unfinished();
+    let ledger = ledger_of(folder.path());
+    let prefix = ledger.file_stem().expect("a name").to_string_lossy();
+    let first_attempt = || {
+        let output = ParquetOutput {
+            identity: Some(JobIdentity {
+                traits: traits(),
+                takes_up: true,
+            }),
+            ..ParquetOutput::new(folder.path().display().to_string(), prefix.clone())
+        };
+        let begun = Sink::Parquet(output).begin().expect("begins");
+        begun.expect("writes files").left().next_attempt
+    };
+    let mut attempts = vec![0, first_attempt(), first_attempt()];
+    let left_out = LeftOut {
+        attempt: attempts[2] * 7,
+        ..LeftOut::default()
+    };
+    attempts.push(left_out.attempt);
+    let done = record::Done {
+        left_out: vec![left_out],
+        ..record::Done::default()
+    };
+    let bytes = told(folder.path()).bytes;
+    let mut book = book::Book::go_on(folder.path(), &prefix, bytes).expect("opens");
+    book.write(record::Entry::Done(done)).expect("writes");
+    attempts.push(first_attempt());
+    assert!(
+        attempts.is_sorted_by(|one, next| one < next),
+        "{attempts:?}"
+    );
 }
 
 #[test]

@@ -13,8 +13,8 @@ use super::record::{Begun, JudgedRows, Told};
 use super::spans::{DonePart, SourceRange};
 use crate::wire::spec::WrittenFile;
 
-/// Attempts of a run are numbered from a multiple of this on: a worker of an earlier run, which has not heard yet that its driver is
-/// dead, may begin the file of an attempt that nobody has seen.
+/// Attempts of a run are numbered from a multiple of this on, which is its own: a worker of an earlier run, which has not heard yet that
+/// its driver is dead, may begin the file of an attempt that nobody has seen; and what was left out is known by its attempt.
 const ATTEMPTS_OF_A_RUN: u64 = 1_000_000;
 
 /// What an earlier run has done.
@@ -82,6 +82,12 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
     files.retain(|file| done.contains(file.sequence) || outputs.contains(&file.sequence));
     let judged = told.judged.into_values();
     let judged = judged.filter(|rows| done.contains(rows.input)).collect();
+    let runs = told.begun.as_ref().map_or(0, |begun| begun.runs);
+    let of_letters = told
+        .left_out
+        .values()
+        .map(|left_out| after(left_out.attempt));
+    let next_attempt = of_letters.fold(runs * ATTEMPTS_OF_A_RUN, u64::max);
     let left_out = told.left_out.into_values().filter(|left_out| {
         let is_of_input = left_out.input.is_none_or(|input| done.contains(input));
         is_of_input
@@ -92,6 +98,7 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
     let left_out = left_out.collect();
     let mut taken = TakenUp {
         begun: told.begun,
+        next_attempt,
         done,
         files,
         judged,
@@ -102,6 +109,11 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
     };
     taken.sweep(job, &outputs)?;
     Ok(taken)
+}
+
+/// The first attempt of a run behind the one that this attempt was of.
+fn after(attempt: u64) -> u64 {
+    (attempt / ATTEMPTS_OF_A_RUN + 1) * ATTEMPTS_OF_A_RUN
 }
 
 fn outputs_of(parts: &[DonePart]) -> impl Iterator<Item = u64> {
@@ -126,8 +138,7 @@ impl TakenUp {
                 .split('-')
                 .next()
                 .and_then(|attempt| attempt.parse::<u64>().ok());
-            let after = attempt.map_or(0, |attempt| attempt / ATTEMPTS_OF_A_RUN + 1);
-            self.next_attempt = self.next_attempt.max(after * ATTEMPTS_OF_A_RUN);
+            self.next_attempt = self.next_attempt.max(attempt.map_or(0, after));
             let input = journal::input_of(&name);
             let input =
                 input.filter(|input| !self.done.contains(*input) && !outputs.contains(input));

@@ -11,7 +11,7 @@
 //!
 //! What is published elsewhere is not taken back: it comes when all that can fail here is done, one output after the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -37,18 +37,21 @@ pub(crate) fn close_together(
 ) -> Result<(), NotVisible> {
     let (mut outputs, schemas): (Vec<FolderOutput>, Vec<Option<SchemaRef>>) =
         outputs.into_iter().unzip();
-    let synced: Vec<HashSet<String>> = outputs.iter_mut().map(FolderOutput::end_keeper).collect();
-    if let Err(failure) = outcome {
-        for (output, synced) in outputs.iter_mut().zip(&synced) {
-            output.leave(synced);
-        }
-        let output = None;
-        return Err(NotVisible { output, failure });
+    outputs.iter_mut().for_each(FolderOutput::end_keeper);
+    let whole = outcome.map_err(|failure| NotVisible {
+        output: None,
+        failure,
+    });
+    let whole = whole.and_then(|()| {
+        each(&mut outputs, |index, output| {
+            output.make_whole(schemas[index].as_ref())
+        })
+    });
+    if whole.is_err() {
+        outputs.iter_mut().for_each(FolderOutput::leave);
+        return whole;
     }
-    each(&mut outputs, |index, output| {
-        output.make_whole(schemas[index].as_ref())
-    })?;
-    let committed = commit(&mut outputs, &synced);
+    let committed = commit(&mut outputs);
     if committed.is_err() {
         outputs.iter_mut().for_each(FolderOutput::give_up);
     }
@@ -70,12 +73,12 @@ fn each(
     Ok(())
 }
 
-fn commit(outputs: &mut [FolderOutput], synced: &[HashSet<String>]) -> Result<(), NotVisible> {
-    each(outputs, |index, output| {
+fn commit(outputs: &mut [FolderOutput]) -> Result<(), NotVisible> {
+    each(outputs, |_, output| {
         if output.is_far() {
             Ok(())
         } else {
-            output.make_ready(&synced[index])
+            output.make_ready()
         }
     })?;
     let first = outputs.iter().position(|output| !output.is_far());
@@ -158,7 +161,8 @@ pub(super) fn is_final(told: &Told, target: &Path, prefix: &str) -> io::Result<b
         return Ok(false);
     };
     let folder = fs::canonicalize(target)?.join(&decider.folder);
-    if Told::read(&path_of(&folder, &decider.prefix))?.is_finished {
+    let decided = Told::read(&path_of(&folder, &decider.prefix))?;
+    if decided.is_finished && decides_for(&decided, prefix) {
         return Ok(true);
     }
     // Somebody may have finished it meanwhile, and removed the other one then.
@@ -167,6 +171,13 @@ pub(super) fn is_final(told: &Told, target: &Path, prefix: &str) -> io::Result<b
 
 fn decided_by(told: &Told) -> Option<&Member> {
     told.committing.as_ref()?.decided_by.as_ref()
+}
+
+/// Whether the job with this prefix is among those: a later run of the one that decides, which goes on with its work, has others.
+fn decides_for(told: &Told, prefix: &str) -> bool {
+    let members = told.committing.iter();
+    let mut members = members.flat_map(|committing| &committing.decides_for);
+    members.any(|member| member.prefix == prefix)
 }
 
 /// Before the ledger in `target` goes that has decided for others: says to them that they are final.

@@ -6,15 +6,17 @@ use std::path::Path;
 
 use aktis_worker::TaskFailure;
 
+use super::book::Book;
 use super::durable::{self, power};
-use super::folder::JOB_FILE;
+use super::record::{Committing, Entry, Finished, Member, Told, path_of};
 use super::tests::{names, numbers, output, prepared, read};
 use super::{SaveMode, together};
 use crate::executor::pool::InProcessPool;
-use crate::executor::{Execution, ExecutionOptions};
+use crate::executor::{Execution, ExecutionOptions, LettersFolder};
 use crate::graph::JobOutput;
+use crate::plan::{Dataset, OnError};
 use crate::sinks::{ParquetOutput, Sink};
-use crate::testing::write_file;
+use crate::testing::{test_map, write_file};
 
 const ROWS: i64 = 40;
 const FOLDERS: [&str; 3] = ["a", "b", "c"];
@@ -58,13 +60,8 @@ fn is_there(parent: &Path) -> bool {
     let rows = |name: &str| {
         let folder = parent.join(name);
         let mut names = names(&folder);
-        // What nobody can tell the owner of stays, hidden.
-        let has_owner = |name: &str| {
-            let job = folder.join(name).join(JOB_FILE);
-            fs::metadata(job).is_ok_and(|job| job.len() > 0)
-        };
-        let is_left = |name: &&String| name.starts_with(".unfinished-") && has_owner(name);
-        assert_eq!(names.iter().filter(is_left).count(), 0, "{names:?}");
+        let is_left = |name: &String| name.starts_with(".unfinished-");
+        assert!(!names.iter().any(is_left), "{names:?}");
         names.retain(|name| !name.starts_with(['.', '_']));
         if names.is_empty() {
             return Vec::new();
@@ -147,6 +144,113 @@ fn driver_that_dies_between_two_commits_leaves_all_outputs_or_none() {
         }
     }
     assert!(moments[0] > 10 && moments[1] > 1, "{moments:?}");
+}
+
+/// The disk takes everything but the last word: the job has failed, so nothing is there.
+#[test]
+fn decision_that_the_disk_does_not_take_was_none() {
+    let parent = tempfile::tempdir().expect("a folder");
+    with_old_rows(parent.path());
+    // Once for the names that change.
+    power::refuse(&path_of(&parent.path().join("a"), "newa"), 1);
+    let failure = run(parent.path(), "same").expect_err("fails");
+    assert!(failure.message.contains("/a visible"), "{failure}");
+    assert!(!is_there(parent.path()));
+}
+
+/// Rows that were put aside elsewhere are there with the output that they were on the way to, or not at all, whenever the driver dies.
+#[test]
+fn dead_letters_elsewhere_are_there_with_their_output_or_not_at_all() {
+    let (parent, copies) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let parent = parent.path().join("outputs");
+    for folder in [&parent, &parent.join("out"), &parent.join("dead")] {
+        fs::create_dir(folder).expect("makes a folder");
+    }
+    power::watch(&parent, copies.path());
+    durable::sync_folder(&parent).expect("syncs");
+    let mut spec = test_map("fail at 7");
+    spec.failures.on_error = Some(OnError::DeadLetter);
+    spec.batch_rows = Some(2);
+    let rows = Dataset::range(ROWS as u64).and_then(|all| all.map(spec));
+    let output = JobOutput {
+        letters_folder: Some(LettersFolder {
+            folder: parent.join("dead").display().to_string(),
+            prefix: "dead".to_owned(),
+        }),
+        ..JobOutput::new(
+            rows.expect("plans"),
+            Sink::Parquet(output(&parent.join("out"), SaveMode::Append)),
+        )
+    };
+    let pool = Box::new(InProcessPool::of_cpus(2));
+    let execution = Execution::start_all(&[output], pool, &ExecutionOptions::default());
+    execution.expect("starts").wait().expect("runs");
+    let mut moments = [0, 0];
+    for (number, copy) in power::stop_watching(&parent).iter().enumerate() {
+        let mut order = ["out", "dead"];
+        order.rotate_left(number % 2);
+        for name in order.iter().filter(|name| copy.join(name).is_dir()) {
+            prepared(&copy.join(name), SaveMode::Append);
+        }
+        let seen = order.map(|name| {
+            let names = fs::read_dir(copy.join(name))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            names.filter(|name| !name.starts_with(['.', '_'])).count()
+        });
+        assert_eq!(seen[0] > 0, seen[1] > 0, "{}", copy.display());
+        moments[usize::from(seen[0] > 0)] += 1;
+    }
+    assert!(moments[0] > 5 && moments[1] > 1, "{moments:?}");
+}
+
+/// A run that goes on with a job has its prefix, and other dead letters: those of the run that died count no more.
+#[test]
+fn output_is_final_where_that_which_decides_says_so_of_it() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let [main, dead] = ["main", "dead"].map(|name| parent.path().join(name));
+    for folder in [&main, &dead] {
+        fs::create_dir(folder).expect("makes a folder");
+    }
+    let member = |folder: &str, prefix: &str| Member {
+        folder: format!("../{folder}"),
+        prefix: prefix.to_owned(),
+    };
+    let mut of_first = Book::begin(&dead, "first").expect("begins");
+    let committing = Committing {
+        decided_by: Some(member("main", "job")),
+        ..Committing::default()
+    };
+    let written = of_first.write(Entry::Committing(committing));
+    written.expect("writes");
+    let mut decider = Book::begin(&main, "job").expect("begins");
+    let mut decide = |decides_for: &str| {
+        let committing = Committing {
+            decides_for: vec![member("dead", decides_for)],
+            ..Committing::default()
+        };
+        let entries = [
+            Entry::Undone(Finished {}),
+            Entry::Committing(committing),
+            Entry::Finished(Finished {}),
+        ];
+        for entry in entries {
+            decider.write(entry).expect("writes");
+        }
+    };
+    let is_final = || {
+        let told = Told::read(&path_of(&dead, "first")).expect("reads");
+        together::is_final(&told, &dead, "first").expect("reads")
+    };
+    decide("second");
+    assert!(!is_final());
+    decide("first");
+    assert!(is_final());
 }
 
 #[test]

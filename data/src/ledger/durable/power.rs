@@ -1,9 +1,10 @@
 //! What a power cut would leave of a folder: a model for tests.
 //!
-//! A file has the length that it had when it was synced last, a folder the names that it had. A rename is there as a whole or not at all, as
-//! file systems with a journal have it.
+//! A file has the length that it had when it was synced last, a folder the names that it had, whatever it is called itself. A rename is there
+//! as a whole or not at all, as file systems with a journal have it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -14,12 +15,15 @@ use parking_lot::Mutex;
 /// Folders that are watched, by their paths.
 static WATCHED: Mutex<BTreeMap<PathBuf, Watched>> = Mutex::new(BTreeMap::new());
 
+/// Files that the disk does not take any more after so many syncs.
+static REFUSED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
 #[derive(Default)]
 struct Watched {
     /// Lengths by inode.
     lengths: BTreeMap<u64, u64>,
-    /// Inodes by path, of names whose folders were synced.
-    names: BTreeMap<PathBuf, u64>,
+    /// Inodes by the inode of a folder that was synced and a name in it.
+    names: BTreeMap<(u64, OsString), u64>,
     /// Where copies of what a cut would leave go; each sync makes one.
     copies: PathBuf,
     count: usize,
@@ -41,6 +45,24 @@ pub(in crate::ledger) fn stop_watching(folder: &Path) -> Vec<PathBuf> {
     copies.map(|copy| copy.expect("reads").path()).collect()
 }
 
+/// From here on the disk takes this file so many times, and then fails.
+pub(in crate::ledger) fn refuse(path: &Path, behind: usize) {
+    REFUSED.lock().insert(path.to_owned(), behind);
+}
+
+/// Fails if it does so now.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    let mut refused = REFUSED.lock();
+    let Some(left) = refused.get_mut(path) else {
+        return Ok(());
+    };
+    if *left == 0 {
+        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    }
+    *left -= 1;
+    Ok(())
+}
+
 pub(super) fn file_is_safe(path: &Path) {
     with_watched(path, |watched, _| {
         if let Ok(described) = fs::metadata(path) {
@@ -51,27 +73,35 @@ pub(super) fn file_is_safe(path: &Path) {
 
 pub(super) fn names_are_safe(folder: &Path) {
     with_watched(folder, |watched, root| {
-        let here = |path: &PathBuf| path.parent() == Some(folder);
+        let Some(here) = inode_of(folder) else {
+            return;
+        };
         let known = std::mem::take(&mut watched.names);
         let (gone, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            known.into_iter().partition(|(path, _)| here(path));
+            known.into_iter().partition(|((of, _), _)| *of == here);
         watched.names = others;
         let mut there = BTreeMap::new();
         find(root, &mut there).expect("lists");
         // What was renamed into another folder is there.
         let moved = gone.values().filter_map(|inode| {
-            let now = there.get(inode).filter(|now| !here(now))?;
-            Some((now.clone(), *inode))
+            let now = there.get(inode)?;
+            let of = inode_of(now.parent()?).filter(|of| *of != here)?;
+            Some(((of, now.file_name()?.to_owned()), *inode))
         });
         watched.names.extend(moved);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if let Ok(described) = entry.metadata() {
                 // A rename takes it from where it was.
                 watched.names.retain(|_, inode| *inode != described.ino());
-                watched.names.insert(entry.path(), described.ino());
+                let name = (here, entry.file_name());
+                watched.names.insert(name, described.ino());
             }
         }
     });
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|described| described.ino())
 }
 
 fn with_watched(path: &Path, change: impl FnOnce(&mut Watched, &Path)) {
@@ -94,22 +124,30 @@ fn with_watched(path: &Path, change: impl FnOnce(&mut Watched, &Path)) {
 impl Watched {
     /// Copies what is on the disk.
     fn copy_safe(&self, root: &Path, copy: &Path) -> io::Result<()> {
-        fs::create_dir_all(copy)?;
         let mut there = BTreeMap::new();
         find(root, &mut there)?;
-        for (path, inode) in &self.names {
+        self.copy_folder(fs::metadata(root)?.ino(), copy, &there)
+    }
+
+    /// Copies what is on the disk of the folder with this inode.
+    fn copy_folder(
+        &self,
+        folder: u64,
+        copy: &Path,
+        there: &BTreeMap<u64, PathBuf>,
+    ) -> io::Result<()> {
+        fs::create_dir_all(copy)?;
+        let names = self.names.iter().filter(|((of, _), _)| *of == folder);
+        for ((_, name), inode) in names {
             let Some(now) = there.get(inode) else {
                 continue;
             };
-            let target = copy.join(path.strip_prefix(root).expect("is below it"));
+            let target = copy.join(name);
             if now.is_dir() {
-                fs::create_dir_all(target)?;
+                self.copy_folder(*inode, &target, there)?;
                 continue;
             }
             let length = self.lengths.get(inode).copied().unwrap_or(0);
-            if let Some(folder) = target.parent() {
-                fs::create_dir_all(folder)?;
-            }
             fs::copy(now, &target)?;
             fs::File::options()
                 .write(true)

@@ -18,21 +18,27 @@ use crate::ledger::{book, durable, together};
 use crate::os_error;
 
 impl FolderOutput {
-    /// Brings what was made to the disk, and gives it the names that it will have. `synced`: those that are there already.
-    pub(in crate::ledger) fn make_ready(
-        &mut self,
-        synced: &HashSet<String>,
-    ) -> Result<(), TaskFailure> {
-        let ready = self.sync_made(synced).and_then(|()| match self.identity {
-            Some(_) => self.write_done(),
-            None => Ok(()),
-        });
+    /// Brings what was made to the disk, and gives it the names that it will have.
+    pub(in crate::ledger) fn make_ready(&mut self) -> Result<(), TaskFailure> {
+        let ready = self.bring_to_disk();
         ready.map_err(|error| self.not_visible(&error))?;
         if let Some(names) = &self.names {
             names.apply(self.format.operation(), &mut self.files)?;
         }
         self.files.append(&mut self.letters);
         Ok(())
+    }
+
+    fn bring_to_disk(&mut self) -> io::Result<()> {
+        if self.mode == SaveMode::Overwrite {
+            // Its name is on the disk before that of anything that will lie there alone.
+            fs::create_dir_all(self.job_folder().join(OLD_FOLDER))?;
+        }
+        self.sync_made()?;
+        match self.identity {
+            Some(_) => self.write_done(),
+            None => Ok(()),
+        }
     }
 
     /// Makes all files visible. They count when [`decide`](Self::decide) says so, here or where another output of the job lies.
@@ -59,8 +65,7 @@ impl FolderOutput {
 
     fn write_finished(&mut self) -> io::Result<()> {
         let book = self.book.as_mut().ok_or_else(no_book)?;
-        book.write(Entry::Finished(Finished {}))?;
-        book.sync(&self.target, &self.prefix)
+        book.seal(Entry::Finished(Finished {}), &self.target, &self.prefix)
     }
 
     /// Removes the job's folder and its ledger: all is done.
@@ -99,15 +104,15 @@ impl FolderOutput {
         let book = self.book.as_mut().ok_or_else(no_book)?;
         book.write(Entry::Committing(committing.clone()))?;
         book.sync(&self.target, &self.prefix)?;
+        let mut folders = HashSet::from([self.target.clone()]);
         if self.mode == SaveMode::Overwrite {
             let old = job.join(OLD_FOLDER);
-            fs::create_dir_all(&old)?;
             for entry in &committing.replaced {
                 let entry = OsStr::from_bytes(entry);
                 fs::rename(self.target.join(entry), old.join(entry))?;
             }
+            folders.insert(old);
         }
-        let mut folders = HashSet::from([self.target.clone()]);
         for rename in &committing.renames {
             let path = self.target.join(&rename.path);
             if let Some(folder) = path.parent()

@@ -1,6 +1,5 @@
 //! What of a job's output is done, told to the ledger while it runs, and left there if it fails.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +48,7 @@ impl FolderOutput {
                 identity: identity.map_or_else(Vec::new, |identity| identity.traits.clone()),
                 workers,
                 inputs,
+                runs: 0,
             }))?;
         }
         if self.identity.is_some() {
@@ -137,10 +137,10 @@ impl FolderOutput {
         Some(self.left.outputs_left(&job, stages > 1, steps))
     }
 
-    /// The files that are on the disk already.
-    pub(in crate::ledger) fn end_keeper(&mut self) -> HashSet<String> {
+    /// From here on nobody but this one says what is done.
+    pub(in crate::ledger) fn end_keeper(&mut self) {
         let Some(keeper) = self.keeper.take() else {
-            return HashSet::new();
+            return;
         };
         let KeeperEnd {
             book,
@@ -149,17 +149,17 @@ impl FolderOutput {
         } = keeper.end();
         self.book = book;
         self.left_out = left_out;
-        synced
+        self.synced = synced;
     }
 
     /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
-    pub(in crate::ledger) fn leave(&mut self, synced: &HashSet<String>) {
+    pub(in crate::ledger) fn leave(&mut self) {
         let has_progress = self.identity.is_some()
             && (self.done.count() > 0 || !self.parts.is_empty() || self.has_journals());
         if !has_progress {
             return;
         }
-        match self.keep_done(synced) {
+        match self.keep_done() {
             // Nobody takes it back.
             Ok(()) => self.job_file = None,
             Err(error) => {
@@ -177,8 +177,8 @@ impl FolderOutput {
         })
     }
 
-    fn keep_done(&mut self, synced: &HashSet<String>) -> io::Result<()> {
-        self.sync_made(synced)?;
+    fn keep_done(&mut self) -> io::Result<()> {
+        self.sync_made()?;
         self.write_done()?;
         let book = self.book.as_ref().ok_or_else(no_book)?;
         book.sync(&self.target, &self.prefix)
@@ -201,11 +201,12 @@ impl FolderOutput {
     }
 
     /// Brings to the disk what was made, and the names by which it and the ledger are found.
-    pub(super) fn sync_made(&self, synced: &HashSet<String>) -> io::Result<()> {
-        // What was written anew is not among them any more, by its length.
+    pub(super) fn sync_made(&self) -> io::Result<()> {
         let all = self.files.iter().chain(&self.letters);
         let others = all.map(|file| file.unfinished.as_str());
-        let others = others.filter(|path| !synced.contains(*path)).map(Path::new);
+        let others = others
+            .filter(|path| !self.synced.contains(*path))
+            .map(Path::new);
         let (job, [ledgers, target]) = (self.job_folder(), book::folders(&self.target));
         durable::sync_together(&others.collect::<Vec<_>>(), &[&job, &ledgers, &target])
     }
