@@ -99,6 +99,13 @@ class TestFiles:
         assert not (tmp_path / "out" / "_dead_letters").exists()
         assert aktis.data.read_dead_letters(tmp_path / "out").take_all() == []
 
+    def test_a_folder_for_dead_rows_that_is_that_of_the_rows_or_is_replaced_with_them_is_refused(self, numbers, tmp_path):
+        ds = read(numbers).map_batches(Raises(), batch_size=64, on_error="dead_letter")
+        with pytest.raises(ValueError, match="whoever reads its rows would read dead ones"):
+            ds.write_parquet(tmp_path / "out", dead_letters=tmp_path / "out" / ".")
+        with pytest.raises(ValueError, match="replaces all that is in it"):
+            ds.write_parquet(tmp_path / "out", mode="overwrite", dead_letters=tmp_path / "out" / "dead")
+
     def test_a_folder_for_dead_rows_needs_a_step_that_puts_them_aside(self, numbers, tmp_path):
         with pytest.raises(ValueError, match=r'on_error="dead_letter"'):
             read(numbers).write_parquet(tmp_path / "out", dead_letters=tmp_path / "dead")

@@ -1,12 +1,15 @@
 """Several writes as one job: shared parts run once, outputs are there together or not at all, whatever dies."""
 
+import contextvars
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import aktis.data
 import pytest
+from aktis.data import _running
 from pyarrow import fs
 from waiting import DEADLINE_S
 
@@ -227,6 +230,50 @@ class TestOutputs:
         with pytest.raises(ValueError, match="replaces what is in its folder"), aktis.data.run_together():
             ds.write_csv(tmp_path / "a" / "b")
             ds.write_parquet(tmp_path / "a", mode="overwrite")
+
+    def test_folders_of_a_store_that_get_in_each_others_way_are_refused(self, tmp_path):
+        ds = aktis.data.range(3)
+        store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+        with pytest.raises(ValueError, match="replaces what is in its folder"), aktis.data.run_together():
+            ds.write_csv("a/b", filesystem=store)
+            ds.write_parquet("a", mode="overwrite", filesystem=store)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_dead_rows_that_would_be_in_the_way_of_rows_are_refused(self, tmp_path):
+        ds = aktis.data.range(3).map(lambda row: row, on_error="dead_letter")
+        with pytest.raises(ValueError, match=r"is the folder of write_csv\('.*/b'\)"), aktis.data.run_together():
+            ds.write_parquet(tmp_path / "a", dead_letters=tmp_path / "b")
+            ds.write_csv(tmp_path / "b")
+        with pytest.raises(ValueError, match="lies in the folder of write_csv"), aktis.data.run_together():
+            ds.write_csv(tmp_path / "b", mode="overwrite")
+            ds.write_parquet(tmp_path / "a", dead_letters=tmp_path / "b" / "dead")
+
+    def test_writes_that_are_not_of_the_block_run_by_themselves(self, tmp_path):
+        ds = aktis.data.range(3)
+        with aktis.data.run_together() as run:
+            ds.write_parquet(tmp_path / "a")
+            # As tasks of asyncio do, and threads of some programs.
+            context = contextvars.copy_context()
+            thread = threading.Thread(target=lambda: context.run(ds.write_parquet, tmp_path / "thread"))
+            thread.start()
+            thread.join()
+            assert ids(aktis.data.read_parquet, tmp_path / "thread") == [0, 1, 2]
+        context.run(ds.write_parquet, tmp_path / "task")
+        assert ids(aktis.data.read_parquet, tmp_path / "task") == [0, 1, 2]
+        assert list(run.rows_written()) == [str(tmp_path / "a")]
+
+    def test_interrupt_that_comes_too_late_does_not_say_that_nothing_is_there(self, tmp_path, monkeypatch):
+        ended = _running.run
+
+        def interrupted(execution):
+            ended(execution)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(_running, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt) as late, aktis.data.run_together():
+            aktis.data.range(3).write_parquet(tmp_path / "a")
+        assert late.value.__notes__ == ["run_together(): all outputs are there: they were when this came"]
+        assert ids(aktis.data.read_parquet, tmp_path / "a") == [0, 1, 2]
 
     def test_what_cannot_be_part_of_it_is_refused_by_name(self, tmp_path):
         ds = aktis.data.range(3)

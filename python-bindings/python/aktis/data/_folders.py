@@ -90,6 +90,31 @@ def for_letters(function: str, path: Any) -> str | None:
     return folder
 
 
+def place_of(path: str) -> str:
+    """The one name of a folder here."""
+    return os.path.realpath(path)
+
+
+def is_within(inner: str, outer: str) -> bool:
+    """Whether a folder lies in another one."""
+    return inner.startswith(outer.rstrip("/") + "/")
+
+
+def check_letters(call: str, letters: str | None, other: str, place: str, *, replaces: bool) -> None:
+    """Raises if the folder for dead rows of a call is where rows of a call go, its own or another, or would be taken away by it."""
+    if letters is None:
+        return
+    letters = place_of(letters)
+    if letters == place:
+        raise ValueError(
+            f"{call}: dead_letters={letters!r} is the folder of {other}: whoever reads its rows would read dead ones, too; give another"
+        )
+    if replaces and is_within(letters, place):
+        raise ValueError(
+            f"{call}: dead_letters={letters!r} lies in the folder of {other}, which replaces all that is in it: give a folder beside it"
+        )
+
+
 def warn_of_files(function: str, path: str, folder: str) -> None:
     """Warns of the files that are in ``folder``, which the user named by ``path``, if there are any."""
     there = list(_files(folder))

@@ -99,7 +99,10 @@ class Output:
             "folder": found.path, "prefix": prefix, "mode": found.mode, "identity": traits, "takes_up": found.takes_up is not None,
             "names": namer(self._function, self._provider, prefix, self._style, adds_files=adds_files),
         }  # fmt: skip
+        path, place = os.fspath(self._path), _folders.place_of(found.path)
         letters = _folders.for_letters(self._function, self._dead_letters)
+        called = f"{self._function}({path!r})"
+        _folders.check_letters(called, letters, called, place, replaces=found.mode == "overwrite")
 
         @contextlib.contextmanager
         def as_meant() -> Iterator[None]:
@@ -113,7 +116,6 @@ class Output:
                     )
                 raise
 
-        path, place = os.fspath(self._path), _together.place_of(found.path)
         return _together.Write(self._function, path, place, plan, sink, letters, keep, as_meant)
 
     def _far(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from . import _native, _running
+from . import _folders, _native, _running
 
 _CURRENT: contextvars.ContextVar[Together | None] = contextvars.ContextVar("aktis.data.run_together", default=None)
 
@@ -38,6 +38,12 @@ class Write(NamedTuple):
     @property
     def is_far(self) -> bool:
         return self.sink.get("far") is not None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it takes away what is in its folder."""
+        far = self.sink.get("far")
+        return self.sink["mode"] == "overwrite" if far is None else far[2]
 
     def __str__(self) -> str:
         return f"{self.function}({self.path!r})"
@@ -76,7 +82,9 @@ def run_together() -> Together:
 
 def current() -> Together | None:
     """The block that this is within."""
-    return _CURRENT.get()
+    together = _CURRENT.get()
+    # Tasks of asyncio and some threads go on with what was current where they began.
+    return together if together is not None and together.is_open_here() else None
 
 
 def refuse(function: str) -> None:
@@ -94,19 +102,26 @@ class Together:
         self._writes: list[Write] = []
         self._execution: Any = None
         self._token: contextvars.Token[Together | None] | None = None
+        #: The thread that is in the block.
+        self._thread: int | None = None
         #: Folders here that files are made in before they go elsewhere.
         self.places = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._token is not None:
             raise RuntimeError("run_together() runs once: make another one for another block")
-        self._token = _CURRENT.set(self)
+        self._token, self._thread = _CURRENT.set(self), threading.get_ident()
         return self
+
+    def is_open_here(self) -> bool:
+        """Whether writes of this thread are still collected."""
+        return self._thread == threading.get_ident()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._token is not None
+        self._thread = None
         _CURRENT.reset(self._token)
         with self.places:
             if kind is None and self._writes:
@@ -132,12 +147,22 @@ class Together:
             raise
 
     def _said_of_failure(self) -> str:
+        if self._is_whole():
+            return "run_together(): all outputs are there: they were when this came"
         failed = [str(self._writes[index]) for index in self._execution.failed_outputs()]
         where = f"this happened on the way to {' and '.join(failed)}; " if failed else ""
         count = len(self._writes)
         none = f"none of the {count} outputs is there" if count > 1 else "the output is not there"
         but = ", but those in stores that had been published before" if any(w.is_far for w in self._writes) else ""
         return f"run_together(): {where}{none}{but}"
+
+    def _is_whole(self) -> bool:
+        """Whether the run has ended well, though nobody has heard of it."""
+        try:
+            is_over, _ = self._execution.next(0.0)
+        except Exception:  # noqa: BLE001 - what it failed with is being raised
+            return False
+        return is_over
 
     def explain(self) -> str:
         """What will run: the plan of each output so far, what they share, and the stages.
@@ -207,17 +232,14 @@ def _check_apart(one: Write, other: Write) -> None:
     """Raises if one of two writes would get in the way of the other."""
     if one.is_far != other.is_far:
         return
+    for rows, others in ((one, other), (other, one)):
+        _folders.check_letters(str(rows), rows.letters_folder, str(others), others.place, replaces=others.replaces)
     if one.place == other.place:
         raise ValueError(
             f"run_together(): {one} and {other} go into one folder: give each a folder of its own, or put the rows together with union()"
         )
     for outer, inner in ((one, other), (other, one)):
-        if outer.sink["mode"] == "overwrite" and inner.place.startswith(outer.place.rstrip("/") + "/"):
+        if outer.replaces and _folders.is_within(inner.place, outer.place):
             raise ValueError(
                 f"run_together(): {outer} replaces what is in its folder, and {inner} goes there: give them folders beside each other"
             )
-
-
-def place_of(path: str) -> str:
-    """The one name of a folder here."""
-    return os.path.realpath(path)
