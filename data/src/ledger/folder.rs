@@ -43,7 +43,6 @@ use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Entry, Finished, JudgedRows, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
-use super::together::close_together;
 use super::undo::{take_back, undo};
 use super::{DonePart, FarFolder, SaveMode};
 use crate::error::PlanError;
@@ -279,15 +278,6 @@ impl FolderOutput {
     /// Files of such rows.
     pub(crate) fn add_letters(&mut self, files: Vec<WrittenFile>) {
         self.letters.extend(files);
-    }
-
-    /// Ends the job's only output: all of it becomes visible, or, if the job or this failed, nothing.
-    pub(crate) fn close(
-        self,
-        outcome: Result<(), TaskFailure>,
-        schema: Option<SchemaRef>,
-    ) -> Result<(), TaskFailure> {
-        close_together(vec![(self, schema)], outcome).map_err(|failed| failed.failure)
     }
 
     /// Makes the files whole. If there are no rows and the columns are known, there is a file that has just these; all files have the

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use aktis_worker::TaskFailure;
@@ -370,7 +370,7 @@ fn files_that_were_written_anew_are_on_the_disk_before_they_count() {
         assert!(Instant::now() < until, "they are never told");
         std::thread::sleep(Duration::from_millis(20));
     }
-    output.close(Ok(()), None).expect("commits");
+    close_together(vec![(output, None)], Ok(())).expect("commits");
     let mut copies = power::stop_watching(&folder);
     copies.retain(|copy| copy.to_string_lossy().ends_with("-cut"));
     copies.sort();
@@ -392,7 +392,7 @@ fn job_whose_files_do_not_go_together_keeps_them() {
         let file = written(folder.path(), input, column);
         output.add(input, [file], Vec::new(), Vec::new());
     }
-    output.close(Ok(()), None).expect_err("do not go together");
+    close_together(vec![(output, None)], Ok(())).expect_err("do not go together");
     assert_eq!(told(folder.path()).inputs_done(), 2);
     prepare(folder.path(), &traits(), Resume::Demanded);
 }
@@ -440,7 +440,7 @@ fn written(folder: &Path, input: u64, column: ArrayRef) -> WrittenFile {
 
 #[test]
 fn job_of_a_dead_driver_is_taken_up_or_back_and_never_both() {
-    for _ in 0..200 {
+    for round in 0..300 {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let job = folder.path().join(unfinished_folder("job"));
         fs::create_dir(&job).expect("makes a folder");
@@ -460,8 +460,16 @@ fn job_of_a_dead_driver_is_taken_up_or_back_and_never_both() {
             identity: Some(identity),
             ..ParquetOutput::new(folder.path().display().to_string(), "job")
         });
+        let begins = Barrier::new(2);
         let taken_up = std::thread::scope(|scope| {
-            scope.spawn(|| leftovers::clear(folder.path(), Duration::ZERO));
+            scope.spawn(|| {
+                begins.wait();
+                leftovers::clear(folder.path(), Duration::ZERO)
+            });
+            begins.wait();
+            // Each time at another moment of the other's work.
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_micros(round % 100 * 3) {}
             sink.begin()
         });
         assert_eq!(taken_up.is_ok(), job.join(folder::JOB_FILE).is_file());

@@ -159,7 +159,8 @@ fn commit_that_fails_half_way_is_taken_back() {
             Vec::new(),
         );
     }
-    let failure = open.close(Ok(()), None).expect_err("one file is not there");
+    let failure = close_together(vec![(open, None)], Ok(()));
+    let failure = failure.expect_err("one file is not there").failure;
     assert!(failure.message.contains("make the files of"), "{failure}");
     assert_eq!(
         names(folder.path()),

@@ -24,6 +24,7 @@ use super::folder::FolderOutput;
 use super::record::{Committing, Entry, Finished, Member, Told, path_of};
 
 /// Why outputs are not visible.
+#[derive(Debug)]
 pub(crate) struct NotVisible {
     /// Which of them could not be; `None`: the job had failed before.
     pub(crate) output: Option<usize>,

@@ -244,6 +244,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::ledger::close_together;
     use crate::testing::{install_test_host, rows};
 
     fn output(folder: &Path, mode: SaveMode) -> FilesOutput {
@@ -295,7 +296,10 @@ mod tests {
             assert_eq!(files[0].rows, 2);
             begun.add(3, files, Vec::new(), Vec::new());
             assert_eq!(visible(folder.path()), Vec::<String>::new());
-            assert_eq!(begun.close(outcome, None).is_ok(), is_whole);
+            assert_eq!(
+                close_together(vec![(begun, None)], outcome).is_ok(),
+                is_whole
+            );
             let wanted: &[&str] = if is_whole { &["job_000003.ids"] } else { &[] };
             assert_eq!(visible(folder.path()), wanted);
         }
@@ -308,7 +312,7 @@ mod tests {
         let begun = output(folder.path(), SaveMode::Append).begin();
         let begun = begun.expect("begins").expect("is a folder");
         let schema = crate::testing::schema();
-        begun.close(Ok(()), Some(schema)).expect("commits");
+        close_together(vec![(begun, Some(schema))], Ok(())).expect("commits");
         assert_eq!(visible(folder.path()), ["job_000000.ids"]);
     }
 }

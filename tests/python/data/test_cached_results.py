@@ -53,7 +53,9 @@ def test_functions_that_have_other_large_arrays_share_nothing(tmp_path, monkeypa
     monkeypatch.setattr(_fingerprints, "_MOST_BYTES", 8)
     for factor in (2, 3):
         weights = numpy.full(100, factor)
-        ds = aktis.data.range(3).map(lambda row, w: {"x": row["id"] * int(w[0])}, fn_kwargs={"w": weights}, cache=tmp_path)
+        ds = aktis.data.range(3).map(
+            lambda row, w: {"x": row["id"] * int(w[0])}, fn_kwargs={"w": weights}, cache=tmp_path
+        )
         assert [row["x"] for row in ds.take_all()] == [0, factor, 2 * factor]
 
 

@@ -99,7 +99,7 @@ class TestFiles:
         assert not (tmp_path / "out" / "_dead_letters").exists()
         assert aktis.data.read_dead_letters(tmp_path / "out").take_all() == []
 
-    def test_a_folder_for_dead_rows_that_is_that_of_the_rows_or_is_replaced_with_them_is_refused(self, numbers, tmp_path):
+    def test_a_folder_for_dead_rows_in_the_way_of_the_rows_is_refused(self, numbers, tmp_path):
         ds = read(numbers).map_batches(Raises(), batch_size=64, on_error="dead_letter")
         with pytest.raises(ValueError, match="whoever reads its rows would read dead ones"):
             ds.write_parquet(tmp_path / "out", dead_letters=tmp_path / "out" / ".")
