@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_worker::TaskFailure;
@@ -435,44 +435,6 @@ fn written(folder: &Path, input: u64, column: ArrayRef) -> WrittenFile {
         rows: 10,
         schema: block::encode_schema(&rows.schema()).expect("encodes"),
         sequence: input,
-    }
-}
-
-#[test]
-fn job_of_a_dead_driver_is_taken_up_or_back_and_never_both() {
-    for round in 0..300 {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let job = folder.path().join(unfinished_folder("job"));
-        fs::create_dir(&job).expect("makes a folder");
-        fs::write(job.join(folder::JOB_FILE), folder::machine()).expect("writes");
-        let mut book = book::Book::begin(folder.path(), "job").expect("begins");
-        let begun = record::Begun {
-            format: record::FORMAT,
-            identity: traits(),
-            ..record::Begun::default()
-        };
-        book.write(record::Entry::Begun(begun)).expect("writes");
-        let identity = JobIdentity {
-            traits: traits(),
-            takes_up: true,
-        };
-        let sink = Sink::Parquet(ParquetOutput {
-            identity: Some(identity),
-            ..ParquetOutput::new(folder.path().display().to_string(), "job")
-        });
-        let begins = Barrier::new(2);
-        let taken_up = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                begins.wait();
-                leftovers::clear(folder.path(), Duration::ZERO)
-            });
-            begins.wait();
-            // Each time at another moment of the other's work.
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_micros(round % 100 * 3) {}
-            sink.begin()
-        });
-        assert_eq!(taken_up.is_ok(), job.join(folder::JOB_FILE).is_file());
     }
 }
 

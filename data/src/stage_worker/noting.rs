@@ -82,13 +82,11 @@ impl Noting {
         if !is_due && self.waiting_bytes > self.most_waiting() {
             return false;
         }
-        let began = Instant::now();
         // A copy: a batch of Python's holds all that its function was given, columns that are not among its own included.
         let Ok(alone) = block::alone(batch) else {
             return false;
         };
         self.waiting.push(alone);
-        self.spent += began.elapsed();
         after.is_none_or(|place| self.reached(place))
     }
 
