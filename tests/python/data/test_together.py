@@ -3,13 +3,18 @@
 import contextvars
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 
 import aktis.data
+import pyarrow
+import pyarrow.parquet
 import pytest
 from aktis.data import _running
+from aktis.data._tables import committing
 from pyarrow import fs
 from waiting import DEADLINE_S
 
@@ -277,15 +282,6 @@ class TestOutputs:
 
     def test_what_cannot_be_part_of_it_is_refused_by_name(self, tmp_path):
         ds = aktis.data.range(3)
-        calls = {
-            "write_sql": lambda: ds.write_sql("insert", lambda: None),
-            "write_delta": lambda: ds.write_delta(str(tmp_path)),
-            "write_datasink": lambda: ds.write_datasink(None),  # pyright: ignore[reportArgumentType]
-        }
-        for name, call in calls.items():
-            refused = pytest.raises(NotImplementedError, match=f"{name}\\(\\) is not there yet within run_together")
-            with refused, aktis.data.run_together():
-                call()
         with pytest.raises(ValueError, match="because it runs together with others"), aktis.data.run_together():
             ds.write_parquet(tmp_path / "a", resume=True)
         run = aktis.data.run_together()
@@ -306,6 +302,115 @@ class TestOutputs:
         assert ids(aktis.data.read_parquet, tmp_path / "store" / "far") == list(range(100))
         assert ids(aktis.data.read_csv, tmp_path / "near") == list(range(100))
         assert run.rows_written() == {"far": 100, str(tmp_path / "near"): 100}
+
+
+class Noted(aktis.data.Datasink):
+    """Adds numbers, and notes what it hears."""
+
+    def __init__(self):
+        self.heard: list[object] = []
+
+    def on_write_start(self, schema=None):
+        self.heard.append("start")
+
+    def write(self, blocks, ctx):
+        return sum(sum(block["id"].to_pylist()) for block in blocks)
+
+    def on_write_complete(self, write_result):
+        self.heard.append(sum(write_result.write_returns))
+
+    def on_write_failed(self, error):
+        self.heard.append(type(error))
+
+
+class Table(committing.Target):
+    """A table whose files are seen when they have no dot before their names."""
+
+    function = "write_table"
+
+    def __init__(self, folder, *, fails=False):
+        folder.mkdir()
+        self.folder, self.fails = str(folder), fails
+
+    def add(self, rows):
+        name = uuid.uuid4().hex
+        pyarrow.parquet.write_table(rows, os.path.join(self.folder, f".{name}"))
+        return name
+
+    def commit(self, receipts):
+        if self.fails:
+            raise ValueError("no commit")
+        for name in receipts:
+            os.rename(os.path.join(self.folder, f".{name}"), os.path.join(self.folder, f"{name}.parquet"))
+
+    def how_to_tell(self):
+        return "the folder"
+
+    def discard(self, receipts):
+        for name in receipts:
+            os.unlink(os.path.join(self.folder, f".{name}"))
+
+
+def write_table(ds, table):
+    committing.write(ds._plan, table, os.path.basename(table.folder), None, ds._keep_stats)
+
+
+class TestTablesAndSinks:
+    def test_they_are_outputs_as_files_are(self, counted, tmp_path):
+        ds, rows = counted
+        path, sink, table = str(tmp_path / "a.db"), Noted(), Table(tmp_path / "table")
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE numbers (id INTEGER PRIMARY KEY, twice INTEGER)")
+        insert = "INSERT OR REPLACE INTO numbers VALUES (?, ?)"
+        with aktis.data.run_together() as run:
+            ds.write_parquet(tmp_path / "all")
+            ds.filter(expr="id < 10").write_sql(insert, lambda: sqlite3.connect(path))
+            ds.filter(expr="id >= 90").write_sql(insert, lambda: sqlite3.connect(path))
+            ds.write_datasink(sink)
+            write_table(ds.limit(7), table)
+        assert rows() == 100
+        assert ids(aktis.data.read_parquet, tmp_path / "all") == list(range(100))
+        with sqlite3.connect(path) as connection:
+            found = connection.execute("SELECT id, twice FROM numbers ORDER BY id").fetchall()
+        assert found == [(n, 2 * n) for n in [*range(10), *range(90, 100)]]
+        assert sink.heard == ["start", sum(range(100))]
+        assert aktis.data.read_parquet(str(tmp_path / "table")).count() == 7
+        assert run.rows_written() == {str(tmp_path / "all"): 100, insert: 20, "Noted": 100, "table": 7}
+
+    def test_they_hear_of_failures_and_leave_nothing(self, counted, tmp_path):
+        ds, rows = counted
+
+        def broken(batch):
+            raise OSError("no")
+
+        sink, table = Noted(), Table(tmp_path / "table")
+        with pytest.raises(OSError, match="no"), aktis.data.run_together():
+            write_table(ds, table)
+            ds.write_datasink(sink)
+            ds.map_batches(broken, num_cpus=0.5).write_parquet(tmp_path / "a")
+        assert sink.heard[0] == "start" and isinstance(sink.heard[1], type)
+        assert issubclass(sink.heard[1], OSError) and len(sink.heard) == 2
+        assert os.listdir(table.folder) == [] and not (tmp_path / "a").exists()
+        called, off = rows(), Noted()
+        with pytest.raises(KeyError), aktis.data.run_together():
+            ds.write_datasink(off)
+            raise KeyError
+        assert (off.heard, rows()) == (["start", KeyError], called)
+
+    def test_commit_that_fails_is_named_and_those_before_it_are_there(self, tmp_path):
+        ds = aktis.data.range(10)
+        tables = [Table(tmp_path / name, fails=name == "b") for name in "abc"]
+        with pytest.raises(ValueError, match="no commit") as failure, aktis.data.run_together():
+            for table in tables:
+                write_table(ds, table)
+            ds.write_parquet(tmp_path / "files")
+        note = "run_together(): not committed: write_table('b') and write_table('c'), the other outputs are there"
+        assert failure.value.__notes__[-1] == note
+        assert [len(os.listdir(table.folder)) > 0 for table in tables] == [True, False, False]
+        assert ids(aktis.data.read_parquet, tmp_path / "files") == list(range(10))
+        with pytest.raises(ValueError, match="go into one table"), aktis.data.run_together():
+            write_table(ds, tables[0])
+            write_table(ds, tables[0])
 
 
 class TestDeaths:

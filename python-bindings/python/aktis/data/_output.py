@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import _dead_letters, _folders, _identities, _running, _together
+from . import _dead_letters, _folders, _identities, _together
 from ._context import DataContext
 from ._formats.naming import Style, namer
 from ._save_mode import mode_in_words
@@ -46,17 +46,7 @@ class Output:
             written_as: what of the sink's settings only Python understands.
         """
         together = _together.current()
-        with contextlib.ExitStack() as places:
-            write = self._prepared(plan, sink, keep, written_as, together, together.places if together else places)
-            if write is None:
-                return
-            if together is not None:
-                together.add(write)
-                return
-            with write.as_meant():
-                execution = _running.start_all([write.output], ordered=False)
-                keep(execution)
-                _running.run(execution)
+        _together.write(lambda places: self._prepared(plan, sink, keep, written_as, together, places))
 
     def _prepared(
         self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any, together: _together.Together | None,

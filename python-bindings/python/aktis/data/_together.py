@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -28,8 +28,14 @@ class Write(NamedTuple):
     letters_folder: str | None
     #: Is given the execution as soon as there is one.
     keep: Callable[[Any], None]
-    #: Raises errors of the run as the method means them.
+    #: Is around the run: raises its errors as the method means them, and commits what is not there with the run.
     as_meant: Callable[[], contextlib.AbstractContextManager[None]]
+    #: Whether it commits something.
+    commits: bool = False
+    #: How many rows came to it, where what is written are none of them.
+    rows: Callable[[], int] | None = None
+    #: Is told why, if the block raises, so that nothing runs.
+    is_off: Callable[[Exception], None] | None = None
 
     @property
     def output(self) -> _running.Output:
@@ -53,10 +59,12 @@ def run_together() -> Together:
     """Runs the writes of a ``with`` block as one job, when the block ends: datasets that they share are read once, and functions before
     a branch are called once per row.
 
-    Writes of files are meant: ``write_parquet``, ``write_csv``, ``write_json`` and so on, here or in stores. Their arguments are
-    looked at where they stand; all of their files become visible together, or, if one of them fails, none. If the block raises, nothing
-    runs. Whatever else is asked for within it (``count``, ``take``, ``materialize``) runs at once, by itself, and so do writes of other
-    threads. A block within another one is a job of its own.
+    Their arguments are looked at where they stand. All files become visible together, here or in stores, or, if one of the writes fails,
+    none. Tables are committed when files are visible, one after the other in the order of the block; then sinks of one's own hear that
+    all is written. What databases and such sinks were given before a failure is not taken back.
+
+    If the block raises, nothing runs. Whatever else is asked for within it (``count``, ``take``, ``materialize``) runs at once, by itself,
+    and so do writes of other threads. A block within another one is a job of its own.
 
     Returns:
         The run: its :meth:`~Together.explain` tells within the block what will run; behind it, :meth:`~Together.stats` and
@@ -64,7 +72,6 @@ def run_together() -> Together:
 
     Raises:
         ValueError: two of them write into one folder.
-        NotImplementedError: a write within it is none of files.
         TaskError: as for :meth:`Dataset.take`; a note says which outputs it was on the way to.
 
     Example:
@@ -87,12 +94,21 @@ def current() -> Together | None:
     return together if together is not None and together.is_open_here() else None
 
 
-def refuse(function: str) -> None:
-    """Raises within a block that the write cannot be part of."""
-    if current() is not None:
-        raise NotImplementedError(
-            f"{function}() is not there yet within run_together(), which runs writes of files: call it before or behind the block"
-        )
+def write(prepared: Callable[[contextlib.ExitStack], Write | None]) -> None:
+    """Runs a write, or with others at the end of a block that it is in. ``prepared`` is given where to leave what goes when it has run,
+    and gives ``None`` if nothing is to be written."""
+    together = current()
+    with contextlib.ExitStack() as own:
+        write = prepared(own if together is None else together.places)
+        if write is None:
+            return
+        if together is not None:
+            together.add(write)
+            return
+        with write.as_meant():
+            execution = _running.start_all([write.output], ordered=False)
+            write.keep(execution)
+            _running.run(execution)
 
 
 class Together:
@@ -101,6 +117,8 @@ class Together:
     def __init__(self) -> None:
         self._writes: list[Write] = []
         self._execution: Any = None
+        #: Of those that commit something: that have done so, by their places.
+        self._committed: set[int] = set()
         self._token: contextvars.Token[Together | None] | None = None
         #: The thread that is in the block.
         self._thread: int | None = None
@@ -126,6 +144,9 @@ class Together:
         with self.places:
             if kind is None and self._writes:
                 self._run()
+            for write in self._writes:
+                if write.is_off is not None and isinstance(error, Exception):
+                    write.is_off(error)
 
     def add(self, write: Write) -> None:
         """One more write."""
@@ -134,30 +155,47 @@ class Together:
         self._writes.append(write)
 
     def _run(self) -> None:
-        execution = self._execution = _running.start_all([write.output for write in self._writes], ordered=False)
-        for index, write in enumerate(self._writes):
-            write.keep(OutputOfRun(execution, index))
         try:
             with contextlib.ExitStack() as meanings:
-                for write in self._writes:
-                    meanings.enter_context(write.as_meant())
+                # The first one that was entered is the last one that commits.
+                for index, write in reversed([*enumerate(self._writes)]):
+                    meanings.enter_context(self._counted(index, write))
+                execution = self._execution = _running.start_all(
+                    [write.output for write in self._writes], ordered=False
+                )
+                for index, write in enumerate(self._writes):
+                    write.keep(OutputOfRun(execution, index))
                 _running.run(execution)
         except BaseException as error:
             error.add_note(self._said_of_failure())
             raise
 
+    @contextlib.contextmanager
+    def _counted(self, index: int, write: Write) -> Iterator[None]:
+        with write.as_meant():
+            yield
+        self._committed.add(index)
+
     def _said_of_failure(self) -> str:
         if self._is_whole():
-            return "run_together(): all outputs are there: they were when this came"
-        failed = [str(self._writes[index]) for index in self._execution.failed_outputs()]
+            commits = [(index, write) for index, write in enumerate(self._writes) if write.commits]
+            missing = [str(write) for index, write in commits if index not in self._committed]
+            if not missing:
+                return "run_together(): all outputs are there: they were when this came"
+            others = ", the other outputs are there" if len(missing) < len(self._writes) else ""
+            return f"run_together(): not committed: {' and '.join(missing)}{others}"
+        failed = [str(self._writes[index]) for index in self._execution.failed_outputs()] if self._execution else []
         where = f"this happened on the way to {' and '.join(failed)}; " if failed else ""
         count = len(self._writes)
         none = f"none of the {count} outputs is there" if count > 1 else "the output is not there"
-        but = ", but those in stores that had been published before" if any(w.is_far for w in self._writes) else ""
+        is_published = any(write.is_far and not write.commits for write in self._writes)
+        but = ", but those in stores that had been published before" if is_published else ""
         return f"run_together(): {where}{none}{but}"
 
     def _is_whole(self) -> bool:
         """Whether the run has ended well, though nobody has heard of it."""
+        if self._execution is None:
+            return False
         try:
             is_over, _ = self._execution.next(0.0)
         except Exception:  # noqa: BLE001 - what it failed with is being raised
@@ -197,7 +235,7 @@ class Together:
         """How many rows came to each output.
 
         Returns:
-            From folder, as it was given, to rows; empty if it has not run.
+            From folder, as it was given, or table, or name of a sink, to rows; empty if it has not run.
 
         >>> import aktis.data
         >>> aktis.data.run_together().rows_written()
@@ -205,7 +243,11 @@ class Together:
         """
         if self._execution is None:
             return {}
-        return {write.path: self._execution.rows_sunk(index) for index, write in enumerate(self._writes)}
+        written: dict[str, int] = {}
+        for index, write in enumerate(self._writes):
+            rows = self._execution.rows_sunk(index) if write.rows is None else write.rows()
+            written[write.path] = written.get(write.path, 0) + rows
+        return written
 
 
 class OutputOfRun:
@@ -235,8 +277,9 @@ def _check_apart(one: Write, other: Write) -> None:
     for rows, others in ((one, other), (other, one)):
         _folders.check_letters(str(rows), rows.letters_folder, str(others), others.place, replaces=others.replaces)
     if one.place == other.place:
+        place = "table" if one.commits else "folder"
         raise ValueError(
-            f"run_together(): {one} and {other} go into one folder: give each a folder of its own, or put the rows together with union()"
+            f"run_together(): {one} and {other} go into one {place}: give each one of its own, or put the rows together with union()"
         )
     for outer, inner in ((one, other), (other, one)):
         if outer.replaces and _folders.is_within(inner.place, outer.place):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import pickle
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -356,15 +355,19 @@ class WritingFiles:
             >>> aktis.data.range(10).write_datasink(Rows())
             rows 10
         """
-        from .datasource import Datasink, WriteResult, WriteTask
+        from .datasource import Datasink
 
-        _together.refuse("write_datasink")
         Keywords("write_datasink", refused=_REFUSED).check({"ray_remote_args": ray_remote_args})
         if not isinstance(datasink, Datasink):
             raise TypeError(
                 f"write_datasink() takes an aktis.data.Datasink, not {type(datasink).__name__}: derive from it, and give it a method "
                 "write(self, blocks, ctx)"
             )
+        self._give_rows_to(datasink, concurrency, ("write_datasink", datasink.get_name()))
+
+    def _give_rows_to(self, datasink: Datasink, concurrency: int | None, called: tuple[str, str]) -> None:
+        from .datasource import WriteTask
+
         schema = self._plan.schema()
         takes_schema = len(inspect.signature(datasink.on_write_start).parameters) > 0
         datasink.on_write_start(schema) if takes_schema else datasink.on_write_start()  # type: ignore[call-arg]
@@ -375,14 +378,15 @@ class WritingFiles:
                 batch_format="pyarrow",
                 concurrency=concurrency,
             )
+            from ._tables import committing, own_sinks
+
+            function, name = called
+            if _together.current() is not None:
+                target = own_sinks.SinkTarget(function, datasink)
+                return committing.write(written._plan, target, name, None, self._keep_stats)
             rows = written.take_all()
             self._stats = written._stats
-            result = WriteResult(
-                num_rows=sum(row["num_rows"] for row in rows),
-                size_bytes=sum(row["size_bytes"] for row in rows),
-                write_returns=[pickle.loads(row["result"]) for row in rows],
-            )
-            datasink.on_write_complete(result)
+            datasink.on_write_complete(own_sinks.result_of(rows))
         except Exception as error:
             datasink.on_write_failed(error)
             raise
@@ -419,5 +423,5 @@ class WritingFiles:
         """
         from ._formats.write_sql import SQLSink
 
-        _together.refuse("write_sql")
-        self.write_datasink(SQLSink(sql, connection_factory), concurrency=concurrency, ray_remote_args=ray_remote_args)
+        Keywords("write_sql", refused=_REFUSED).check({"ray_remote_args": ray_remote_args})
+        self._give_rows_to(SQLSink(sql, connection_factory), concurrency, ("write_sql", sql))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders, _together
+from . import _folders
 from ._keywords import Keywords, Refused
 from ._packages import needs
 
@@ -82,7 +82,6 @@ class WritingTables:
             >>> where = {"type": "sql", "uri": "sqlite:///c.db"}
             >>> aktis.data.range(10).write_iceberg("shop.numbers", catalog_kwargs=where)  # doctest: +SKIP
         """
-        _together.refuse("write_iceberg")
         needs("write_iceberg", "pyiceberg.io.pyarrow", "pyiceberg[pyarrow]")
         from ._tables import committing, iceberg
 
@@ -114,7 +113,7 @@ class WritingTables:
             where = iceberg.filter_of("write_iceberg(overwrite_filter=...)", overwrite_filter)
             target.replaces = iceberg.overwriting(where, is_sensitive)
         target.takes(columns)
-        committing.write(self._plan, target, concurrency, self._keep_stats)
+        committing.write(self._plan, target, table_identifier, concurrency, self._keep_stats)
 
     def write_lance(
         self,
@@ -165,7 +164,6 @@ class WritingTables:
             >>> aktis.data.read_lance(f"{folder}/a.lance").count()  # doctest: +SKIP
             10
         """
-        _together.refuse("write_lance")
         needs("write_lance", "lance", "pylance")
         from ._tables import committing, lance
 
@@ -182,7 +180,7 @@ class WritingTables:
         target = lance.LanceTarget(place, wanted, schema, max_rows_per_file, data_storage_version)
         if target.schema is None:
             target.schema = self.schema().base_schema
-        committing.write(self._plan, target, concurrency, self._keep_stats, min_rows=min_rows_per_file)
+        committing.write(self._plan, target, text, concurrency, self._keep_stats, min_rows=min_rows_per_file)
 
     def write_delta(
         self,
@@ -233,7 +231,6 @@ class WritingTables:
             >>> aktis.data.read_delta(folder).count()  # doctest: +SKIP
             10
         """
-        _together.refuse("write_delta")
         needs("write_delta", "deltalake", "deltalake")
         from ._tables import committing, delta
 
@@ -246,7 +243,7 @@ class WritingTables:
             delta.place_of(text, filesystem), self.schema().base_schema, wanted == "overwrite", partition_by,
             schema_mode == "merge", storage_options, filesystem, {"name": name, "description": description},
         )  # fmt: skip
-        committing.write(self._plan, target, concurrency, self._keep_stats)
+        committing.write(self._plan, target, text, concurrency, self._keep_stats)
 
 
 def _mode(function: str, mode: Any, modes: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import pyarrow
 
-from aktis.data import _folders, _running
+from aktis.data import _folders, _together
 from aktis.data._context import DataContext
 from aktis.data._formats import writing
 from aktis.data._formats.write_arrow import ArrowSink
@@ -34,6 +34,10 @@ class Target:
 
     #: The method of the user.
     function: ClassVar[str]
+    #: Whether several writes at once do not harm each other.
+    is_shared: ClassVar[bool] = False
+    #: How many rows were committed, where those that are added are others.
+    rows: Callable[[], int] | None = None
 
     def add(self, rows: pyarrow.Table) -> Any:
         """Adds files of these rows that no reader sees. Called in workers. Gives a receipt for :meth:`commit`, which can be pickled."""
@@ -52,6 +56,9 @@ class Target:
         """Removes what was added and will not be visible, as far as that can be done. Called in the driver, and in workers that the
         job has not waited for."""
         raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """Nothing is committed. Called in the driver."""
 
 
 class OutcomeUnknown(Exception):
@@ -139,13 +146,20 @@ class _Adding:
 
 
 def write(
-    plan: Any, target: Target, concurrency: int | None, keep: Callable[[Any], None], *, min_rows: int | None = None
+    plan: Any,
+    target: Target,
+    called: str,
+    concurrency: int | None,
+    keep: Callable[[Any], None],
+    *,
+    min_rows: int | None = None,
 ) -> None:
-    """Runs a plan into a table. ``keep`` is given the execution as soon as there is one."""
-    import aktis
-    from aktis._values import definition
-    from aktis.data import _native
+    """Runs a plan into a table, or with others at the end of a block that it is in (:func:`aktis.data.run_together`).
 
+    Args:
+        called: The table, as the user named it.
+        keep: is given the execution as soon as there is one.
+    """
     _folders.check_counts(target.function, {"concurrency": concurrency})
     if DataContext.get_current().checkpoint_config is not None:
         from aktis._messages.user_warning import warn
@@ -155,28 +169,48 @@ def write(
             "all rows by one commit or none",
             UserWarning,
         )
+    _together.write(lambda places: _prepared(plan, target, called, concurrency, keep, min_rows, places))
+
+
+def _prepared(
+    plan: Any, target: Target, called: str, concurrency: int | None, keep: Callable[[Any], None], min_rows: int | None,
+    places: contextlib.ExitStack,
+) -> _together.Write:  # fmt: skip
+    import aktis
+    from aktis._values import definition
+    from aktis.data import _native
+
     _native.ensure_session()
     name = uuid.uuid4().hex
     notes: Any = aktis.remote(num_cpus=0)(_Notes).options(name=name, namespace=_NAMESPACE).remote()
+    places.callback(aktis.kill, notes)
     try:
         store = definition._dump(_Adding(target, name), object()).data
     except Exception as error:
         raise TypeError(f"{target.function}(): the table cannot be sent to workers, which write: {error}") from error
-    try:
-        with workplace() as folder, _discarding(target, notes) as progress:
-            sink: dict[str, Any] = {
-                "kind": "files", "operation": f"{target.function}()", "definition": writing.definition_of(ArrowSink(), None),
-                "partition_cols": [], "min_rows_per_file": min_rows, "max_writers": concurrency, "folder": folder, "prefix": name[:12],
-                "mode": "append", "names": None, "identity": None, "takes_up": False, "far": (store, "table", False, False),
-            }  # fmt: skip
-            execution = _running.start(plan, ordered=False, sink=sink)
-            keep(execution)
-            _running.run(execution)
-            chosen = aktis.get(notes.chosen.remote())
-            progress.commits = True
-            target.commit(chosen)
-    finally:
-        aktis.kill(notes)
+    sink: dict[str, Any] = {
+        "kind": "files", "operation": f"{target.function}()", "definition": writing.definition_of(ArrowSink(), None),
+        "partition_cols": [], "min_rows_per_file": min_rows, "max_writers": concurrency, "folder": places.enter_context(workplace()),
+        "prefix": name[:12], "mode": "append", "names": None, "identity": None, "takes_up": False, "far": (store, "table", False, False),
+    }  # fmt: skip
+
+    @contextlib.contextmanager
+    def committed() -> Iterator[None]:
+        try:
+            with _discarding(target, notes) as progress:
+                yield
+                chosen = aktis.get(notes.chosen.remote())
+                progress.commits = True
+                target.commit(chosen)
+        except Exception as error:
+            target.failed(error)
+            raise
+
+    place = name if target.is_shared else f"{target.function} {called}"
+    return _together.Write(
+        target.function, called, place, plan, sink, None, keep, committed, commits=True, rows=target.rows,
+        is_off=target.failed,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
