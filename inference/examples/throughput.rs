@@ -31,7 +31,8 @@ use aktis_inference::model_folder::ModelFolder;
 use aktis_inference::testing::candle_library;
 use aktis_inference::tokenize::TextTokenizer;
 use aktis_inference::{
-    Backend, BucketingEmbedder, Device, StreamOptions, TextEmbedder, TextEmbedderConfig,
+    Backend, BucketingEmbedder, Device, Head, Pooling, StreamOptions, TextEmbedder,
+    TextEmbedderConfig,
 };
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
@@ -240,6 +241,8 @@ fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn
                 .ok_or("the folder has no model.safetensors")?
                 .to_owned(),
             intra_threads: options.intra_threads,
+            pooling: Pooling::Mean,
+            head: None,
         };
         let encoders = CandleEncoder::load_replicas(&candle, options.replicas)?;
         return Ok(encoders
@@ -258,6 +261,9 @@ fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn
             intra_threads: options.intra_threads,
         },
         dim: folder.config().hidden_size,
+        head: Head::Vector,
+        pooling: Pooling::Mean,
+        is_pooling_named: false,
     };
     (0..options.replicas)
         .map(|_| Ok(Box::new(OnnxEncoder::load(&onnx)?) as Box<dyn Encoder>))

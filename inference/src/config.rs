@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::LoadError;
+use crate::model_folder::ModelFolder;
 use crate::placement::Placement;
 
 /// Token budget of a batch on a CPU, where one is not given: the activations of 512 tokens of a MiniLM stay in a
@@ -58,9 +60,18 @@ pub struct TextEmbedderConfig {
     /// Scale every embedding to length 1.
     #[serde(default = "default_normalize")]
     pub normalize: bool,
-    /// How a text's token vectors become one vector.
+    /// How a text's token vectors become one vector. `None`: as the model folder says (`1_Pooling/config.json`), or else their mean.
     #[serde(default)]
-    pub pooling: Pooling,
+    pub pooling: Option<Pooling>,
+    /// Numbers of a vector that are kept, from its beginning, before it is scaled: for models that were trained for that. `None`: all.
+    #[serde(default)]
+    pub dimensions: Option<usize>,
+    /// What is put before each text.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// What the model gives for a text.
+    #[serde(default)]
+    pub head: Head,
     /// The ONNX Runtime library to load (`libonnxruntime.so.1.x`), usually found through Python's import system.
     /// `None`: the variable `ORT_DYLIB_PATH`.
     #[serde(default)]
@@ -87,9 +98,25 @@ impl TextEmbedderConfig {
             replicas: None,
             sharing: None,
             normalize: default_normalize(),
-            pooling: Pooling::Mean,
+            pooling: None,
+            dimensions: None,
+            prompt: None,
+            head: Head::Vector,
             onnxruntime_path: None,
             candle_path: None,
+        }
+    }
+
+    /// Length of what comes out for a text.
+    pub(crate) fn width(&self, folder: &ModelFolder) -> Result<usize, LoadError> {
+        let all = self.head.width(folder)?;
+        match self.dimensions {
+            Some(value) if value == 0 || value > all => Err(LoadError::Setting {
+                setting: "dimensions",
+                value,
+                reason: format!("the vectors of this model have {all}"),
+            }),
+            wanted => Ok(wanted.unwrap_or(all)),
         }
     }
 
@@ -205,6 +232,31 @@ pub enum Pooling {
     /// The mean over the text's tokens, special ones included, padding left out.
     #[default]
     Mean,
+    /// That of the first token, `[CLS]` or `<s>`.
+    Cls,
+    /// That of the last token.
+    Last,
+}
+
+/// What a model gives for a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// A vector, pooled from those of its tokens.
+    #[default]
+    Vector,
+    /// A number for each label that `config.json` names, as they come out of the model.
+    Logits,
+}
+
+impl Head {
+    /// How many numbers that are.
+    pub(crate) fn width(self, folder: &ModelFolder) -> Result<usize, LoadError> {
+        match self {
+            Self::Vector => Ok(folder.config().hidden_size),
+            Self::Logits => Ok(folder.labels()?.len()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,16 @@ use std::thread;
 use arrow::array::{Array, FixedSizeListArray};
 use parking_lot::Mutex;
 
-use crate::config::{Backend, CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET, Device, TextEmbedderConfig};
+use crate::config::{
+    Backend, CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET, Device, Head, TextEmbedderConfig,
+};
 use crate::core::bucket::BucketPlan;
 use crate::core::pooling::normalize;
-use crate::core::token_batch::TokenBatch;
+use crate::core::token_batch::{TextTokens, TokenBatch};
 use crate::embedding_array::embedding_array;
 use crate::encoder::Encoder;
 use crate::encoder::candle::{self, CandleEncoder, CandleOptions};
+use crate::encoder::classifier_head::ClassifierHead;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use crate::encoder::onnx_session::SessionOptions;
 use crate::encoder::{onnx_library, onnx_session};
@@ -61,14 +64,15 @@ impl TextEmbedder {
     pub fn load(config: TextEmbedderConfig) -> Result<Self, LoadError> {
         let folder = ModelFolder::open(&config.model_dir)?;
         let max_tokens = folder.max_tokens(config.max_tokens)?;
-        let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?;
+        let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?
+            .with_prompt(config.prompt.as_deref());
         let loaded = load_encoders(&config, &folder)?;
         let default_budget = match loaded.device {
             Device::Cuda(_) => CUDA_TOKEN_BUDGET,
             Device::Cpu | Device::Auto => CPU_TOKEN_BUDGET,
         };
         let settings = EncodeSettings {
-            dim: folder.config().hidden_size,
+            dim: config.width(&folder)?,
             pad_id: folder.config().pad_token_id,
             token_budget: at_least_one(
                 "token_budget",
@@ -98,9 +102,9 @@ impl TextEmbedder {
 
     fn run_once(&mut self) -> Result<(), LoadError> {
         let path: PathBuf = self.config.model_dir.clone();
-        let ids = self
+        let tokens = self
             .tokenizer
-            .encode("a")
+            .tokens("a", None)
             .map_err(|source| LoadError::Tokenizer {
                 path: path.join("tokenizer.json"),
                 source,
@@ -109,7 +113,7 @@ impl TextEmbedder {
             embed_rows(
                 encoder.as_mut(),
                 &mut TokenBatch::default(),
-                &[&ids],
+                &[&tokens],
                 self.settings,
             )
             .map_err(|source| LoadError::FirstRun {
@@ -159,10 +163,8 @@ impl TextEmbedder {
         let column = TextColumn::from_array(UNNAMED_COLUMN, texts)?;
         let rows = tokenize_all(&self.tokenizer, &column, self.encoders.len())?;
         let present: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].is_some()).collect();
-        let ids = |index: u32| rows[present[index as usize]].as_deref().unwrap_or(&[]);
-        let lengths: Vec<u32> = (0..present.len() as u32)
-            .map(|index| ids(index).len() as u32)
-            .collect();
+        let tokens: Vec<&TextTokens> = rows.iter().flatten().collect();
+        let lengths: Vec<u32> = tokens.iter().map(|row| row.ids.len() as u32).collect();
         let plan = BucketPlan::cut(&lengths, self.settings.token_budget);
         let settings = self.settings;
         let values = Mutex::new(vec![0.0f32; column.len() * settings.dim]);
@@ -171,7 +173,8 @@ impl TextEmbedder {
             |encoder: &mut dyn Encoder| -> Result<(), EmbedError> {
                 let mut scratch = TokenBatch::default();
                 while let Some(batch) = { next.lock().next() } {
-                    let batch_rows: Vec<&[u32]> = batch.iter().map(|&index| ids(index)).collect();
+                    let batch_rows: Vec<&TextTokens> =
+                        batch.iter().map(|&index| tokens[index as usize]).collect();
                     let vectors = embed_rows(encoder, &mut scratch, &batch_rows, settings)
                         .map_err(|source| EmbedError::Encode {
                             rows: batch.len(),
@@ -193,15 +196,23 @@ impl TextEmbedder {
 }
 
 /// Runs and finishes one batch: `rows x dim` numbers, in the order of `rows`.
-pub(crate) fn embed_rows<R: AsRef<[u32]>>(
+pub(crate) fn embed_rows<R: AsRef<TextTokens>>(
     encoder: &mut dyn Encoder,
     scratch: &mut TokenBatch,
     rows: &[R],
     settings: EncodeSettings,
 ) -> Result<Vec<f32>, EncodeError> {
-    scratch.refill(rows.iter().map(AsRef::as_ref), settings.pad_id);
-    let mut vectors = vec![0.0; scratch.rows() * settings.dim];
+    scratch.refill(rows, settings.pad_id);
+    let width = encoder.dim();
+    let mut vectors = vec![0.0; scratch.rows() * width];
     encoder.encode(scratch, &mut vectors)?;
+    if width > settings.dim {
+        let kept = vectors.chunks_exact(width);
+        vectors = kept
+            .flat_map(|vector| &vector[..settings.dim])
+            .copied()
+            .collect();
+    }
     if settings.normalize {
         normalize(&mut vectors, settings.dim);
     }
@@ -213,10 +224,10 @@ fn tokenize_all(
     tokenizer: &TextTokenizer,
     column: &TextColumn,
     threads: usize,
-) -> Result<Vec<Option<Vec<u32>>>, EmbedError> {
-    let mut rows: Vec<Option<Vec<u32>>> = vec![None; column.len()];
+) -> Result<Vec<Option<TextTokens>>, EmbedError> {
+    let mut rows: Vec<Option<TextTokens>> = vec![None; column.len()];
     let share = column.len().div_ceil(threads.max(1)).max(1);
-    let mut parts: Vec<(usize, &mut [Option<Vec<u32>>])> = rows
+    let mut parts: Vec<(usize, &mut [Option<TextTokens>])> = rows
         .chunks_mut(share)
         .enumerate()
         .map(|(part, rows)| (part * share, rows))
@@ -227,13 +238,13 @@ fn tokenize_all(
             let Some(text) = column.text(row) else {
                 continue;
             };
-            let ids = tokenizer
-                .encode(text)
+            let tokens = tokenizer
+                .tokens(text, None)
                 .map_err(|source| EmbedError::Tokenize {
                     row,
                     source: Arc::new(source),
                 })?;
-            *slot = Some(ids);
+            *slot = Some(tokens);
         }
         Ok(())
     })?;
@@ -324,7 +335,10 @@ fn load_onnx(
             device,
             intra_threads: placement.intra_threads()?,
         },
-        dim: folder.config().hidden_size,
+        dim: config.head.width(folder)?,
+        head: config.head,
+        pooling: folder.pooling(config.pooling)?,
+        is_pooling_named: config.pooling.is_some(),
     };
     let encoders = (0..placement.replicas(device)?)
         .map(|_| Ok(Box::new(OnnxEncoder::load(&options)?) as Box<dyn Encoder>))
@@ -362,6 +376,14 @@ fn load_candle(
         config: folder.config_path(),
         weights: weights.to_owned(),
         intra_threads: placement.intra_threads()?,
+        pooling: folder.pooling(config.pooling)?,
+        head: match config.head {
+            Head::Vector => None,
+            Head::Logits => {
+                let (hidden, labels) = (folder.config().hidden_size, config.head.width(folder)?);
+                Some(Arc::new(ClassifierHead::read(weights, hidden, labels)?))
+            }
+        },
     };
     let encoders = CandleEncoder::load_replicas(&options, placement.replicas(Device::Cpu)?)?
         .into_iter()

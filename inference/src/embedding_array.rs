@@ -36,14 +36,17 @@ pub(crate) fn embedding_array(
     )
 }
 
-/// `input` with the embedding column added at the end; checks that there is a text column and a free name.
-pub(crate) fn schema_with_embeddings(
+/// `input` with the embedding column added at the end; checks that there are text columns and a free name.
+pub(crate) fn schema_with_embeddings<'columns>(
     input: &Schema,
-    text_column: &str,
+    text_columns: impl Iterator<Item = &'columns str>,
     output_column: &str,
     dim: usize,
 ) -> Result<SchemaRef, EmbedError> {
-    let text = find_text_field(input, text_column)?;
+    let mut is_nullable = false;
+    for column in text_columns {
+        is_nullable |= find_text_field(input, column)?.is_nullable();
+    }
     if input
         .fields()
         .iter()
@@ -57,7 +60,7 @@ pub(crate) fn schema_with_embeddings(
     fields.push(Arc::new(Field::new(
         output_column,
         embedding_type(dim),
-        text.is_nullable(),
+        is_nullable,
     )));
     Ok(Arc::new(Schema::new_with_metadata(
         fields,

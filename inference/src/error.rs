@@ -89,6 +89,32 @@ pub enum LoadError {
         /// What it says.
         message: String,
     },
+    /// The folder asks for a way of pooling that is not there.
+    #[error(
+        "pool as `{path}` says, by {mode}: mean, cls and lasttoken are known; name one by pooling="
+    )]
+    Pooling {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        mode: String,
+    },
+    /// The configuration is not that of a classifier.
+    #[error("read the labels of `{path}`: {reason}")]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The weights have no head that turns a text's first state into labels.
+    #[error("use `{path}` as a classifier: {reason}")]
+    HeadWeights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// `tokenizer.json` is no tokenizer.
     #[error("read `{path}` as a tokenizer")]
     Tokenizer {
@@ -257,7 +283,7 @@ pub enum EmbedError {
         source: Arc<BoxError>,
     },
     /// The model failed on a batch.
-    #[error("compute the embeddings of a batch of {rows} rows")]
+    #[error("run the model on a batch of {rows} rows")]
     Encode {
         /// Rows of the batch.
         rows: usize,

@@ -32,6 +32,7 @@
 //! | INF-9 (one-batch-fails-alone) | an error ends the batches concerned, not the stream | [`stream`] |
 //! | INF-10 (nobody-waits-for-ever) | dropping the stream ends every wait | [`stream`] |
 
+pub mod classifier;
 pub mod config;
 pub mod core;
 pub mod embedder;
@@ -49,7 +50,8 @@ pub mod testing;
 pub mod text_column;
 pub mod tokenize;
 
-pub use crate::config::{Backend, Device, Pooling, TextEmbedderConfig};
+pub use crate::classifier::{RerankerSpec, Scoring, TextClassifierSpec};
+pub use crate::config::{Backend, Device, Head, Pooling, TextEmbedderConfig};
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};

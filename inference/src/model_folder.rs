@@ -7,14 +7,18 @@
 //!    model.onnx | onnx/model.onnx the graph for ONNX Runtime     one of
 //!    model.safetensors            the weights for candle         these two
 //!    sentence_bert_config.json    max_seq_length                 optional
+//!    tokenizer_config.json        model_max_length               optional
+//!    1_Pooling/config.json        how vectors are pooled         optional
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::Pooling;
 use crate::error::LoadError;
 
 const CONFIG: &str = "config.json";
@@ -22,6 +26,8 @@ const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 const SENTENCE_CONFIG: &str = "sentence_bert_config.json";
+const POOLING_CONFIG: &str = "1_Pooling/config.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// A folder that holds a model: it has a configuration, a tokenizer and weights in at least one form.
 #[derive(Debug, Clone)]
@@ -29,6 +35,7 @@ pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
     sentence_config: SentenceConfig,
+    tokenizer_config: TokenizerConfig,
     graph: Option<PathBuf>,
     weights: Option<PathBuf>,
 }
@@ -37,17 +44,125 @@ pub struct ModelFolder {
 #[derive(Debug, Clone, Deserialize)]
 pub struct ModelConfig {
     /// Length of the token vectors, and so of the embeddings.
+    #[serde(alias = "dim")]
     pub hidden_size: usize,
-    /// Longest sequence the position embeddings reach.
+    /// Rows of the position embeddings.
     pub max_position_embeddings: usize,
     /// The id that fills rows up.
     #[serde(default)]
     pub pad_token_id: u32,
+    /// Its family.
+    #[serde(default)]
+    pub model_type: String,
+    /// The labels of a classifier, by their numbers.
+    #[serde(default)]
+    pub id2label: Option<BTreeMap<String, String>>,
+    /// How many labels there are, where none is named.
+    #[serde(default)]
+    pub num_labels: Option<usize>,
+    /// Whether a text has one label, any of them, or numbers.
+    #[serde(default)]
+    pub problem_type: Option<String>,
+    /// What sentence-transformers does with the number that a cross-encoder gives.
+    #[serde(default)]
+    pub sentence_transformers: Option<CrossEncoderConfig>,
+    /// The same, as older versions write it.
+    #[serde(default)]
+    pub sbert_ce_default_activation_function: Option<String>,
+}
+
+/// The part of `config.json` that sentence-transformers writes for its cross-encoders.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CrossEncoderConfig {
+    /// A class of torch: `torch.nn.modules.linear.Identity`.
+    #[serde(default)]
+    pub activation_fn: Option<String>,
+}
+
+/// Families whose first positions are those of padding: `pad_token_id + 1` of them.
+const OFFSET_FAMILIES: [&str; 6] = [
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+];
+/// Labels of a classifier that names none, as `transformers` has it.
+const DEFAULT_LABELS: usize = 2;
+
+impl ModelConfig {
+    /// Longest sequence that the position embeddings reach.
+    pub fn positions(&self) -> usize {
+        let offset = if OFFSET_FAMILIES.contains(&self.model_type.as_str()) {
+            self.pad_token_id as usize + 1
+        } else {
+            0
+        };
+        self.max_position_embeddings.saturating_sub(offset)
+    }
+
+    /// The labels in the order of their numbers; the first number that has none.
+    fn labels(&self) -> Result<Vec<String>, usize> {
+        let Some(named) = &self.id2label else {
+            let count = self.num_labels.unwrap_or(DEFAULT_LABELS);
+            return Ok((0..count).map(|id| format!("LABEL_{id}")).collect());
+        };
+        (0..named.len())
+            .map(|id| named.get(&id.to_string()).cloned().ok_or(id))
+            .collect()
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
+}
+
+/// What sentence-transformers writes: a truth value for each mode, or in newer versions their names.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct PoolingConfig {
+    #[serde(default)]
+    pooling_mode: Option<String>,
+    #[serde(flatten)]
+    modes: BTreeMap<String, serde_json::Value>,
+}
+
+impl PoolingConfig {
+    /// The mode; the name of one that is not there.
+    fn pooling(&self) -> Result<Pooling, String> {
+        let named: Vec<&str> = match &self.pooling_mode {
+            Some(mode) => vec![mode],
+            None => {
+                let asked = self
+                    .modes
+                    .iter()
+                    .filter(|(_, value)| value.as_bool() == Some(true));
+                asked
+                    .filter_map(|(name, _)| name.strip_prefix("pooling_mode_"))
+                    .collect()
+            }
+        };
+        match named[..] {
+            [] | ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
+            ["cls" | "cls_token"] => Ok(Pooling::Cls),
+            ["lasttoken"] => Ok(Pooling::Last),
+            _ => Err(named.join("+")),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct TokenizerConfig {
+    /// A huge number, also of floats, where nobody has said anything.
+    model_max_length: Option<f64>,
+}
+
+impl TokenizerConfig {
+    fn longest(&self) -> Option<usize> {
+        let length = self.model_max_length?;
+        (length >= MIN_MAX_TOKENS as f64 && length < 1e9).then_some(length as usize)
+    }
 }
 
 impl ModelFolder {
@@ -82,15 +197,10 @@ impl ModelFolder {
                 missing,
             });
         }
-        let sentence_path = path.join(SENTENCE_CONFIG);
-        let sentence_config = if sentence_path.is_file() {
-            read_json(&sentence_path)?
-        } else {
-            SentenceConfig::default()
-        };
         Ok(Self {
             config: read_json(&path.join(CONFIG))?,
-            sentence_config,
+            sentence_config: read_if_there(&path.join(SENTENCE_CONFIG))?,
+            tokenizer_config: read_if_there(&path.join(TOKENIZER_CONFIG))?,
             graph,
             weights,
             path: path.to_owned(),
@@ -127,9 +237,37 @@ impl ModelFolder {
         self.weights.as_deref()
     }
 
+    /// How token states become a vector: `wanted`, or what the folder says, or their mean.
+    pub fn pooling(&self, wanted: Option<Pooling>) -> Result<Pooling, LoadError> {
+        if let Some(pooling) = wanted {
+            return Ok(pooling);
+        }
+        let path = self.path.join(POOLING_CONFIG);
+        let told: PoolingConfig = read_if_there(&path)?;
+        told.pooling()
+            .map_err(|mode| LoadError::Pooling { path, mode })
+    }
+
+    /// The labels of a classifier, in the order of its numbers.
+    pub fn labels(&self) -> Result<Vec<String>, LoadError> {
+        let refused = |reason: String| LoadError::Labels {
+            path: self.config_path(),
+            reason,
+        };
+        let labels = self.config.labels().map_err(|id| {
+            refused(format!(
+                "its id2label has no label {id}, and more labels than that"
+            ))
+        })?;
+        if labels.is_empty() {
+            return Err(refused("it names no label".to_owned()));
+        }
+        Ok(labels)
+    }
+
     /// Tokens a text is cut to: `wanted`, or what the folder says, or all that the model has positions for.
     pub fn max_tokens(&self, wanted: Option<usize>) -> Result<usize, LoadError> {
-        let positions = self.config.max_position_embeddings;
+        let positions = self.config.positions();
         match wanted {
             Some(value) if !(MIN_MAX_TOKENS..=positions).contains(&value) => {
                 Err(LoadError::Setting {
@@ -139,16 +277,25 @@ impl ModelFolder {
                 })
             }
             Some(value) => Ok(value),
-            None => Ok(self
-                .sentence_config
-                .max_seq_length
-                .map_or(positions, |tokens| tokens.min(positions))),
+            None => {
+                let told = self.sentence_config.max_seq_length;
+                let told = told.or(self.tokenizer_config.longest());
+                Ok(told.map_or(positions, |tokens| tokens.min(positions)))
+            }
         }
     }
 }
 
 /// The start and end tokens, and one of the text.
 const MIN_MAX_TOKENS: usize = 3;
+
+fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadError> {
+    if path.is_file() {
+        read_json(path)
+    } else {
+        Ok(T::default())
+    }
+}
 
 /// Reads a JSON file of a model folder.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {

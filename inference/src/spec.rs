@@ -3,6 +3,7 @@
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::classifier::{RerankerSpec, TextClassifierSpec};
 use crate::config::TextEmbedderConfig;
 use crate::embedder::TextEmbedder;
 use crate::embedding_array::schema_with_embeddings;
@@ -19,6 +20,10 @@ pub enum ModelSpec {
     TextEmbedder(TextEmbedderSpec),
     /// Any ONNX graph.
     OnnxModel(OnnxModelSpec),
+    /// Texts to labels.
+    TextClassifier(TextClassifierSpec),
+    /// Pairs of texts to scores.
+    Reranker(RerankerSpec),
 }
 
 impl ModelSpec {
@@ -66,16 +71,15 @@ impl TextEmbedderSpec {
 
     /// Length of the vectors, from the model folder, without loading the model: for planning.
     pub fn dim(&self) -> Result<usize, LoadError> {
-        Ok(ModelFolder::open(&self.embedder.model_dir)?
-            .config()
-            .hidden_size)
+        let folder = ModelFolder::open(&self.embedder.model_dir)?;
+        self.embedder.width(&folder)
     }
 
     /// The schema of the output for this input, given the length of the vectors: for planning.
     pub fn output_schema(&self, input: &Schema, dim: usize) -> Result<SchemaRef, EmbedError> {
         schema_with_embeddings(
             input,
-            &self.stream.text_column,
+            self.stream.text_columns(),
             &self.stream.output_column,
             dim,
         )

@@ -1,14 +1,17 @@
 //! Text to token ids, cut to the model's length and never padded: padding is the batch's business.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokenizers::{PreTokenizerWrapper, Tokenizer, TruncationParams};
 
+use crate::core::token_batch::TextTokens;
 use crate::error::{BoxError, LoadError};
 
 /// Bytes of a long text that are tried first, per token that is wanted.
 const BYTES_PER_TOKEN: usize = 16;
+/// Tokens of a pair: up to four special ones, and a few of each text.
+const LEAST_OF_PAIRS: usize = 8;
 /// How much more is taken where that was too little.
 const GROWTH: usize = 4;
 
@@ -18,6 +21,9 @@ pub struct TextTokenizer {
     tokenizer: Arc<Tokenizer>,
     max_tokens: usize,
     is_cut_at_whitespace: bool,
+    prompt: Arc<str>,
+    /// The same without cutting, made for the first pair.
+    whole: Arc<OnceLock<Tokenizer>>,
 }
 
 impl TextTokenizer {
@@ -42,12 +48,62 @@ impl TextTokenizer {
             tokenizer: Arc::new(tokenizer),
             max_tokens,
             is_cut_at_whitespace,
+            prompt: "".into(),
+            whole: Arc::default(),
         })
+    }
+
+    /// The same with a text before each.
+    pub fn with_prompt(self, prompt: Option<&str>) -> Self {
+        Self {
+            prompt: prompt.unwrap_or_default().into(),
+            ..self
+        }
     }
 
     /// Most tokens a text has.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    /// The ids of a text, or of a pair of texts as the model reads them, special ones included. Of a pair that is too long the longer text is
+    /// cut first.
+    pub fn tokens(&self, first: &str, second: Option<&str>) -> Result<TextTokens, BoxError> {
+        let prompted;
+        let first = if self.prompt.is_empty() {
+            first
+        } else {
+            prompted = format!("{}{first}", self.prompt);
+            prompted.as_str()
+        };
+        let Some(second) = second else {
+            return Ok(TextTokens::of_one(self.encode(first)?));
+        };
+        if self.max_tokens < LEAST_OF_PAIRS {
+            return Err(format!(
+                "a pair of texts needs max_tokens of at least {LEAST_OF_PAIRS}, not {}",
+                self.max_tokens
+            )
+            .into());
+        }
+        // Which text is cut depends on how long both are, and a tokenizer that cuts stops reading before it knows.
+        let whole = self.whole.get_or_init(|| {
+            let mut whole = (*self.tokenizer).clone();
+            whole
+                .with_truncation(None)
+                .expect("only what is cut to can be wrong");
+            whole
+        });
+        let first = whole.encode_fast(first, false)?;
+        let mut second = whole.encode_fast(second, false)?;
+        second.set_type_ids(vec![1; second.get_ids().len()]);
+        let encoding = self.tokenizer.post_process(first, Some(second), true)?;
+        let ids = encoding.get_ids().to_vec();
+        let segments = encoding.get_type_ids();
+        Ok(TextTokens {
+            second_at: segments.iter().position(|&id| id == 1).unwrap_or(ids.len()),
+            ids,
+        })
     }
 
     /// The ids of `text`, special tokens included.
@@ -119,6 +175,30 @@ mod tests {
             tokenizer.encode(&word).unwrap(),
             tokenizer.encode_whole(&word).unwrap()
         );
+    }
+
+    #[test]
+    fn of_a_pair_the_longer_text_is_cut_first() {
+        let folder = tempfile::tempdir().unwrap();
+        write_tiny_model(folder.path()).unwrap();
+        let pair = |max_tokens, first, second| {
+            let tokenizer =
+                TextTokenizer::from_file(&folder.path().join("tokenizer.json"), max_tokens)
+                    .unwrap();
+            tokenizer.tokens(first, Some(second)).unwrap()
+        };
+        let whole = pair(20, "a b", "c d e f g h");
+        // [CLS] a b [SEP] and c d e f g h [SEP]
+        assert_eq!((whole.ids.len(), whole.second_at), (11, 4));
+        let cut = pair(8, "a b", "c d e f g h");
+        assert_eq!((cut.ids.len(), cut.second_at), (8, 4));
+        assert_eq!(cut.ids[..7], whole.ids[..7]);
+        assert_eq!(cut.ids[7], whole.ids[10]);
+        // Five tokens are of texts, and three of them of the longer one, however long both are.
+        let both = pair(8, "a b c d e f g h i j k l", "c d e f g h c d e");
+        assert_eq!((both.ids.len(), both.second_at), (8, 5));
+        let both = pair(8, "c d e f g h c d e", "a b c d e f g h i j k l");
+        assert_eq!((both.ids.len(), both.second_at), (8, 4));
     }
 
     #[test]

@@ -7,13 +7,13 @@ mod common;
 
 use std::path::Path;
 
-use aktis_inference::Device;
 use aktis_inference::core::token_batch::TokenBatch;
 use aktis_inference::encoder::Encoder;
 use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::encoder::onnx_session::SessionOptions;
 use aktis_inference::testing::TINY_DIM;
+use aktis_inference::{Device, Head, Pooling};
 use common::{candle_library, cosine, onnxruntime, real_model, tiny_model};
 
 const MINILM_DIM: usize = 384;
@@ -24,6 +24,8 @@ fn candle(folder: &Path) -> Box<dyn Encoder> {
         config: folder.join("config.json"),
         weights: folder.join("model.safetensors"),
         intra_threads: 1,
+        pooling: Pooling::Mean,
+        head: None,
     };
     Box::new(CandleEncoder::load(&options).unwrap())
 }
@@ -37,6 +39,9 @@ fn onnx(folder: &Path, library: &Path) -> Box<dyn Encoder> {
             intra_threads: 1,
         },
         dim: MINILM_DIM,
+        head: Head::Vector,
+        pooling: Pooling::Mean,
+        is_pooling_named: false,
     };
     Box::new(OnnxEncoder::load(&options).unwrap())
 }

@@ -1,15 +1,41 @@
 //! From token vectors to one vector per text: mean over the mask, then length 1.
 
 use super::token_batch::TokenBatch;
+use crate::config::Pooling;
 
 /// Divisors are kept at least this large, as the reference implementation does, so that no input yields NaN.
 const SMALLEST_DIVISOR: f32 = 1e-9;
+
+/// Writes one vector per row into `pooled`, made of its token vectors.
+///
+/// `states` has shape `(rows, width, dim)`, `pooled` shape `(rows, dim)`, both row after row. A row without tokens gives zeros.
+pub fn pool(pooling: Pooling, states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32]) {
+    if pooling == Pooling::Mean || batch.cells() == 0 || dim == 0 {
+        return mean_pool(states, batch, dim, pooled);
+    }
+    for (row, (row_states, vector)) in states
+        .chunks_exact(batch.width() * dim)
+        .zip(pooled.chunks_exact_mut(dim))
+        .enumerate()
+    {
+        let tokens = batch.row_tokens(row);
+        let token = if pooling == Pooling::Last {
+            tokens.saturating_sub(1)
+        } else {
+            0
+        };
+        match tokens {
+            0 => vector.fill(0.0),
+            _ => vector.copy_from_slice(&row_states[token * dim..(token + 1) * dim]),
+        }
+    }
+}
 
 /// Writes the mean of each row's token vectors into `pooled`.
 ///
 /// `states` has shape `(rows, width, dim)`, `pooled` shape `(rows, dim)`, both row after row. Padding is left out of the
 /// mean. Sums are taken in `f32` in token order, as the reference implementation does.
-pub fn mean_pool(states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32]) {
+fn mean_pool(states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32]) {
     assert_eq!(
         states.len(),
         batch.cells() * dim,
@@ -71,6 +97,20 @@ mod tests {
         let mut pooled = [0.0; 4];
         mean_pool(&states, &batch, 2, &mut pooled);
         assert_eq!(pooled, [2.0, 20.0, 5.0, 50.0]);
+    }
+
+    #[test]
+    fn first_and_last_token_are_those_of_the_text_and_not_of_padding() {
+        let batch = TokenBatch::from_rows([&[1u32, 2][..], &[3][..], &[][..]], 0);
+        let states: Vec<f32> = (0u8..6).map(f32::from).collect();
+        let of = |pooling| {
+            let mut pooled = [7.0; 3];
+            pool(pooling, &states, &batch, 1, &mut pooled);
+            pooled
+        };
+        assert_eq!(of(Pooling::Cls), [0.0, 2.0, 0.0]);
+        assert_eq!(of(Pooling::Last), [1.0, 2.0, 0.0]);
+        assert_eq!(of(Pooling::Mean), [0.5, 2.0, 0.0]);
     }
 
     #[test]

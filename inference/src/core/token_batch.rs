@@ -1,5 +1,30 @@
 //! A padded batch of token ids: what every encoder takes.
 
+/// The token ids of a text, or of a pair of texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextTokens {
+    /// The ids, special ones included.
+    pub ids: Vec<u32>,
+    /// Where the second segment begins; the number of ids where there is none.
+    pub second_at: usize,
+}
+
+impl TextTokens {
+    /// Those of one text.
+    pub fn of_one(ids: Vec<u32>) -> Self {
+        Self {
+            second_at: ids.len(),
+            ids,
+        }
+    }
+}
+
+impl AsRef<Self> for TextTokens {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// Rows of token ids, padded on the right to the longest one.
 ///
 /// ```text
@@ -22,28 +47,34 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// A batch of these rows. `pad_id` fills the ends of the shorter ones.
     pub fn from_rows<R: AsRef<[u32]>>(rows: impl IntoIterator<Item = R>, pad_id: u32) -> Self {
+        let rows: Vec<R> = rows.into_iter().collect();
+        let rows = rows
+            .iter()
+            .map(|row| TextTokens::of_one(row.as_ref().to_vec()));
         let mut batch = Self::default();
-        batch.refill(rows, pad_id);
+        batch.refill(&rows.collect::<Vec<_>>(), pad_id);
         batch
     }
 
     /// Replaces the rows, keeping the buffers.
-    pub fn refill<R: AsRef<[u32]>>(&mut self, rows: impl IntoIterator<Item = R>, pad_id: u32) {
-        let rows: Vec<R> = rows.into_iter().collect();
+    pub fn refill<R: AsRef<TextTokens>>(&mut self, rows: &[R], pad_id: u32) {
+        let lengths = || rows.iter().map(|row| row.as_ref().ids.len());
         self.rows = rows.len();
-        self.width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-        self.tokens = rows.iter().map(|row| row.as_ref().len()).sum();
+        self.width = lengths().max().unwrap_or(0);
+        self.tokens = lengths().sum();
         let cells = self.rows * self.width;
         refill_with(&mut self.input_ids, cells, i64::from(pad_id));
         refill_with(&mut self.attention_mask, cells, 0);
         refill_with(&mut self.token_type_ids, cells, 0);
         for (index, row) in rows.iter().enumerate() {
+            let row = row.as_ref();
             let start = index * self.width;
-            let end = start + row.as_ref().len();
-            for (cell, &id) in self.input_ids[start..end].iter_mut().zip(row.as_ref()) {
+            let end = start + row.ids.len();
+            for (cell, &id) in self.input_ids[start..end].iter_mut().zip(&row.ids) {
                 *cell = i64::from(id);
             }
             self.attention_mask[start..end].fill(1);
+            self.token_type_ids[start + row.second_at.min(row.ids.len())..end].fill(1);
         }
     }
 
@@ -77,7 +108,7 @@ impl TokenBatch {
         &self.attention_mask
     }
 
-    /// The segment of each token, row after row: all 0, as there is one text per row.
+    /// The segment of each token, row after row: 1 for those of a second text, if the model tells it from the first.
     pub fn token_type_ids(&self) -> &[i64] {
         &self.token_type_ids
     }
@@ -113,7 +144,18 @@ mod tests {
     #[test]
     fn refilled_batch_keeps_nothing_of_the_last_one() {
         let mut batch = TokenBatch::from_rows([[1u32, 2, 3, 4]], 0);
-        batch.refill([[9u32], [8]], 0);
+        batch.refill(&[vec![9], vec![8]].map(TextTokens::of_one), 0);
         assert_eq!(batch, TokenBatch::from_rows([[9u32], [8]], 0));
+    }
+
+    #[test]
+    fn second_text_is_its_own_segment() {
+        let pair = TextTokens {
+            ids: vec![1, 2, 3, 4],
+            second_at: 2,
+        };
+        let mut batch = TokenBatch::default();
+        batch.refill(&[pair, TextTokens::of_one(vec![1; 5])], 0);
+        assert_eq!(batch.token_type_ids(), [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -9,6 +9,7 @@
 //! (INF-5, no-row-starves), and a slow input never holds rows back to fill a window (INF-6, never-waits-for-more).
 
 use super::bucket::BucketPlan;
+use super::token_batch::TextTokens;
 
 /// A tokenised row, and whatever says where its vector goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +17,12 @@ pub struct WindowRow<K> {
     /// Where the vector goes.
     pub key: K,
     /// The token ids.
-    pub ids: Vec<u32>,
+    pub tokens: TextTokens,
 }
 
-impl<K> AsRef<[u32]> for WindowRow<K> {
-    fn as_ref(&self) -> &[u32] {
-        &self.ids
+impl<K> AsRef<TextTokens> for WindowRow<K> {
+    fn as_ref(&self) -> &TextTokens {
+        &self.tokens
     }
 }
 
@@ -101,7 +102,7 @@ impl<K> Window<K> {
             .current
             .iter()
             .flatten()
-            .map(|row| u32::try_from(row.ids.len()).unwrap_or(u32::MAX))
+            .map(|row| u32::try_from(row.tokens.ids.len()).unwrap_or(u32::MAX))
             .collect();
         self.plan = BucketPlan::cut(&lengths, self.token_budget);
         self.next_batch = 0;
@@ -131,7 +132,7 @@ mod tests {
             .enumerate()
             .map(|(key, &length)| WindowRow {
                 key,
-                ids: vec![1; length],
+                tokens: TextTokens::of_one(vec![1; length]),
             })
             .collect()
     }
@@ -153,17 +154,17 @@ mod tests {
         window.push([
             WindowRow {
                 key: "short",
-                ids: vec![1],
+                tokens: TextTokens::of_one(vec![1]),
             },
             WindowRow {
                 key: "long",
-                ids: vec![1; 4],
+                tokens: TextTokens::of_one(vec![1; 4]),
             },
         ]);
         assert_eq!(window.take_batch(|_| true).unwrap()[0].key, "long");
         window.push([WindowRow {
             key: "late and long",
-            ids: vec![1; 4],
+            tokens: TextTokens::of_one(vec![1; 4]),
         }]);
         assert_eq!(window.take_batch(|_| true).unwrap()[0].key, "short");
         assert_eq!(window.take_batch(|_| true).unwrap()[0].key, "late and long");
@@ -202,7 +203,7 @@ mod tests {
                 let first = pushed;
                 pushed += lengths.len();
                 window.push(lengths.iter().enumerate().map(|(index, &length)| {
-                    WindowRow { key: first + index, ids: vec![1; length] }
+                    WindowRow { key: first + index, tokens: TextTokens::of_one(vec![1; length]) }
                 }));
                 for _ in 0..takes {
                     taken.extend(window.take_batch(|_| true).into_iter().flatten());

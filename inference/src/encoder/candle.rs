@@ -12,12 +12,15 @@ mod abi;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libloading::{Library, Symbol};
 
 use self::abi::{ABI_VERSION, Batch, Bytes, ErrorText, Model, TABLE_SYMBOL, Table};
 use super::Encoder;
-use crate::core::pooling::mean_pool;
+use super::classifier_head::ClassifierHead;
+use crate::config::Pooling;
+use crate::core::pooling::pool;
 use crate::core::token_batch::TokenBatch;
 use crate::error::{EncodeError, LoadError};
 
@@ -29,7 +32,10 @@ const ERROR_BYTES: usize = 4096;
 pub struct CandleEncoder {
     model: *mut Model,
     table: Table,
+    /// Length of the token vectors.
     dim: usize,
+    pooling: Pooling,
+    head: Option<Arc<ClassifierHead>>,
     tokens: Vec<usize>,
     states: Vec<f32>,
 }
@@ -45,6 +51,10 @@ pub struct CandleOptions {
     pub weights: PathBuf,
     /// Threads inside one batch.
     pub intra_threads: usize,
+    /// How token states become a vector.
+    pub pooling: Pooling,
+    /// Turns the first state of a text into its labels' numbers; `None`: the states are pooled.
+    pub head: Option<Arc<ClassifierHead>>,
 }
 
 /// Where the library is: `configured`, if something is there.
@@ -83,7 +93,7 @@ impl CandleEncoder {
             (!model.is_null()).then_some(model)
         })
         .map_err(|message| LoadError::CandleModel { message })?;
-        Ok(Self::around(model, table))
+        Ok(Self::around(model, table, options))
     }
 
     /// Several encoders that share the weights in memory.
@@ -99,13 +109,13 @@ impl CandleEncoder {
                 (!model.is_null()).then_some(model)
             })
             .map_err(|message| LoadError::CandleModel { message })?;
-            encoders.push(Self::around(model, first.table));
+            encoders.push(Self::around(model, first.table, options));
         }
         encoders.push(first);
         Ok(encoders)
     }
 
-    fn around(model: *mut Model, table: Table) -> Self {
+    fn around(model: *mut Model, table: Table, options: &CandleOptions) -> Self {
         // SAFETY: the model was just made by this table.
         #[allow(unsafe_code, reason = "the border to C")]
         let dim = unsafe { (table.dim)(model) };
@@ -113,6 +123,8 @@ impl CandleEncoder {
             model,
             table,
             dim,
+            pooling: options.pooling,
+            head: options.head.clone(),
             tokens: Vec::new(),
             states: Vec::new(),
         }
@@ -181,7 +193,7 @@ impl Encoder for CandleEncoder {
     }
 
     fn dim(&self) -> usize {
-        self.dim
+        self.head.as_ref().map_or(self.dim, |head| head.labels())
     }
 
     fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
@@ -214,7 +226,10 @@ impl Encoder for CandleEncoder {
             width: batch.width(),
             source: message.into(),
         })?;
-        mean_pool(&self.states, batch, self.dim, pooled);
+        match &self.head {
+            Some(head) => head.apply(&self.states, batch.width(), pooled),
+            None => pool(self.pooling, &self.states, batch, self.dim, pooled),
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One trait, two backends: token ids in, one vector per text out.
 
 pub mod candle;
+pub mod classifier_head;
 pub mod onnx;
 pub mod onnx_library;
 pub mod onnx_session;

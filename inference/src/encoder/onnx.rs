@@ -7,7 +7,8 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::onnx_session::SessionOptions;
 use super::{Encoder, onnx_session};
-use crate::core::pooling::mean_pool;
+use crate::config::{Head, Pooling};
+use crate::core::pooling::pool;
 use crate::core::token_batch::TokenBatch;
 use crate::error::{EncodeError, LoadError};
 
@@ -20,6 +21,12 @@ pub struct OnnxOptions {
     pub session: SessionOptions,
     /// Length of the vectors.
     pub dim: usize,
+    /// What the vectors are.
+    pub head: Head,
+    /// How token states become a vector.
+    pub pooling: Pooling,
+    /// Whether that was asked for, so that what the graph pools by itself is none.
+    pub is_pooling_named: bool,
 }
 
 /// A text encoder run by ONNX Runtime.
@@ -28,6 +35,7 @@ pub struct OnnxEncoder {
     inputs: Vec<InputKind>,
     output: Output,
     dim: usize,
+    pooling: Pooling,
 }
 
 /// What the graph asks for, in its own order.
@@ -61,12 +69,13 @@ impl OnnxEncoder {
             reason,
         };
         let inputs = read_inputs(session.inputs()).map_err(unsuitable)?;
-        let output = read_output(session.outputs(), options.dim).map_err(unsuitable)?;
+        let output = read_output(session.outputs(), options).map_err(unsuitable)?;
         Ok(Self {
             session,
             inputs,
             output,
             dim: options.dim,
+            pooling: options.pooling,
         })
     }
 }
@@ -100,21 +109,31 @@ fn read_inputs(inputs: &[Outlet]) -> Result<Vec<InputKind>, String> {
 }
 
 /// The pooled output if the graph has one, else the token states.
-fn read_output(outputs: &[Outlet], dim: usize) -> Result<Output, String> {
+fn read_output(outputs: &[Outlet], options: &OnnxOptions) -> Result<Output, String> {
+    let (dim, head) = (options.dim, options.head);
+    let must_pool = options.is_pooling_named && head == Head::Vector;
     let mut candidates: Vec<Output> = outputs
         .iter()
         .filter_map(|output| classify(output, dim))
+        .filter(|output| head == Head::Vector || output.kind == OutputKind::Pooled)
+        .filter(|output| !must_pool || output.kind == OutputKind::TokenStates)
         .collect();
     candidates.sort_by_key(|output| match (output.kind, output.name.as_str()) {
-        (OutputKind::Pooled, "sentence_embedding") => 0,
+        (OutputKind::Pooled, "sentence_embedding" | "logits") => 0,
         (OutputKind::TokenStates, _) => 1,
         // Some exports also give BERT's own pooler, which is not a sentence embedding.
         (OutputKind::Pooled, _) => 2,
     });
     candidates.into_iter().next().ok_or_else(|| {
         format!(
-            "none of its outputs {:?} is a float32 tensor of shape (batch, sequence, {dim}) or (batch, {dim})",
-            outputs.iter().map(Outlet::name).collect::<Vec<_>>()
+            "none of its outputs {:?} is a float32 tensor of shape {}",
+            outputs.iter().map(Outlet::name).collect::<Vec<_>>(),
+            match head {
+                Head::Vector if must_pool =>
+                    format!("(batch, sequence, {dim}), which pooling= needs"),
+                Head::Vector => format!("(batch, sequence, {dim}) or (batch, {dim})"),
+                Head::Logits => format!("(batch, {dim}), one number for each label of config.json"),
+            }
         )
     })
 }
@@ -185,7 +204,7 @@ impl Encoder for OnnxEncoder {
             });
         }
         match self.output.kind {
-            OutputKind::TokenStates => mean_pool(data, batch, self.dim, pooled),
+            OutputKind::TokenStates => pool(self.pooling, data, batch, self.dim, pooled),
             OutputKind::Pooled => pooled.copy_from_slice(data),
         }
         Ok(())

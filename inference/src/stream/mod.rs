@@ -27,6 +27,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ const TOKENIZERS_PER_GPU: usize = 4;
 pub struct StreamOptions {
     /// The column with the texts.
     pub text_column: String,
+    /// The column with a second text for each, where the model reads pairs.
+    #[serde(default)]
+    pub second_column: Option<String>,
     /// The column that is added.
     #[serde(default = "default_output_column")]
     pub output_column: String,
@@ -82,10 +86,17 @@ impl StreamOptions {
     pub fn new(text_column: impl Into<String>) -> Self {
         Self {
             text_column: text_column.into(),
+            second_column: None,
             output_column: default_output_column(),
             window_rows: default_window_rows(),
             tokenizer_threads: None,
         }
+    }
+
+    /// The columns that the model reads.
+    pub fn text_columns(&self) -> impl Iterator<Item = &str> {
+        let second = self.second_column.as_deref();
+        [self.text_column.as_str()].into_iter().chain(second)
     }
 }
 
@@ -193,7 +204,7 @@ impl BucketingEmbedder {
     pub fn output_schema(&self, input: &Schema) -> Result<SchemaRef, EmbedError> {
         schema_with_embeddings(
             input,
-            &self.options.text_column,
+            self.options.text_columns(),
             &self.options.output_column,
             self.dim,
         )
@@ -203,14 +214,21 @@ impl BucketingEmbedder {
     pub fn submit(&self, batch: RecordBatch) -> Result<PendingBatch, EmbedError> {
         let schema = self.output_schema(batch.schema_ref())?;
         let texts = TextColumn::from_batch(&batch, &self.options.text_column)?;
+        let second = self.options.second_column.as_ref();
+        let seconds = second
+            .map(|column| TextColumn::from_batch(&batch, column))
+            .transpose()?;
         let rows = texts.len();
-        let nulls = texts.validity().map_or(0, |validity| validity.null_count());
-        let slot = Arc::new(Slot::new(batch, schema, texts.validity(), self.dim));
+        let of_seconds = seconds.as_ref().and_then(TextColumn::validity);
+        let validity = NullBuffer::union(texts.validity().as_ref(), of_seconds.as_ref());
+        let nulls = validity.as_ref().map_or(0, NullBuffer::null_count);
+        let slot = Arc::new(Slot::new(batch, schema, validity, self.dim));
         let chunks = (0..rows)
             .step_by(CHUNK_ROWS)
             .map(|start| Chunk {
                 slot: Arc::clone(&slot),
                 texts: texts.clone(),
+                seconds: seconds.clone(),
                 rows: start..(start + CHUNK_ROWS).min(rows),
             })
             .collect();

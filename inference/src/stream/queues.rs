@@ -19,7 +19,20 @@ use crate::text_column::TextColumn;
 pub(super) struct Chunk {
     pub(super) slot: Arc<Slot>,
     pub(super) texts: TextColumn,
+    /// The second text of each row, where the model reads pairs.
+    pub(super) seconds: Option<TextColumn>,
     pub(super) rows: Range<usize>,
+}
+
+impl Chunk {
+    /// What a row has the model read; `None`: it is null.
+    pub(super) fn texts_of(&self, row: usize) -> Option<(&str, Option<&str>)> {
+        let first = self.texts.text(row)?;
+        match &self.seconds {
+            Some(seconds) => Some((first, Some(seconds.text(row)?))),
+            None => Some((first, None)),
+        }
+    }
 }
 
 /// Where a row's vector goes.

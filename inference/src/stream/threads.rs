@@ -19,7 +19,7 @@ pub(super) fn tokenize(queues: &Queues, tokenizer: &TextTokenizer) {
         let wanted = chunk
             .rows
             .clone()
-            .filter(|&row| chunk.texts.text(row).is_some())
+            .filter(|&row| chunk.texts_of(row).is_some())
             .count();
         let rows = catch_unwind(AssertUnwindSafe(|| tokenize_chunk(&chunk, tokenizer)))
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
@@ -43,11 +43,11 @@ fn tokenize_chunk(chunk: &Chunk, tokenizer: &TextTokenizer) -> Result<Vec<TokenR
     }
     let mut rows = Vec::with_capacity(chunk.rows.len());
     for row in chunk.rows.clone() {
-        let Some(text) = chunk.texts.text(row) else {
+        let Some((first, second)) = chunk.texts_of(row) else {
             continue;
         };
-        let ids = tokenizer
-            .encode(text)
+        let tokens = tokenizer
+            .tokens(first, second)
             .map_err(|source| EmbedError::Tokenize {
                 row,
                 source: Arc::new(source),
@@ -57,7 +57,7 @@ fn tokenize_chunk(chunk: &Chunk, tokenizer: &TextTokenizer) -> Result<Vec<TokenR
                 slot: Arc::clone(&chunk.slot),
                 row,
             },
-            ids,
+            tokens,
         });
     }
     Ok(rows)

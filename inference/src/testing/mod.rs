@@ -112,8 +112,11 @@ fn tokenizer(vocab: &[String]) -> serde_json::Value {
                 {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
             ],
             "pair": [
+                {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
                 {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
                 {"Sequence": {"id": "B", "type_id": 1}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 1}},
             ],
             "special_tokens": {
                 "[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},

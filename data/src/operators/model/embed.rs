@@ -11,9 +11,9 @@ use crate::plan::{Batching, embedding_field};
 
 const NAME: &str = "TextEmbedder";
 /// Rows per batch handed to the embedder. Its windows are its own; this only bounds what waits between them.
-const SUBMIT_ROWS: usize = 512;
+pub(super) const SUBMIT_ROWS: usize = 512;
 /// Batches that may be with the embedder: more than its windows hold, so that it decides when to wait.
-const SUBMITTED_AHEAD: usize = 16;
+pub(super) const SUBMITTED_AHEAD: usize = 16;
 
 pub(super) fn step(spec: &TextEmbedderSpec) -> Result<ModelStep, PlanError> {
     let dimension = spec.dim().map_err(|error| {
@@ -49,11 +49,13 @@ impl Model for Embedder {
     }
 
     fn submit(&self, batch: RecordBatch) -> Result<PendingBatch, TaskFailure> {
-        self.0.submit(batch).map_err(|error| failed_call(&error))
+        self.0
+            .submit(batch)
+            .map_err(|error| failed_call(NAME, &error))
     }
 
     fn wait(&self, pending: PendingBatch) -> Result<RecordBatch, TaskFailure> {
-        let batch = pending.wait().map_err(|error| failed_call(&error))?;
+        let batch = pending.wait().map_err(|error| failed_call(NAME, &error))?;
         // The text passes by; only the last column is new.
         batch.project(&[batch.num_columns() - 1]).map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("take the embeddings: {error}"))
@@ -62,7 +64,7 @@ impl Model for Embedder {
 }
 
 /// Rows are guilty of what they are; a model that does not work ends the job, or it would lose them all.
-fn failed_call(error: &EmbedError) -> TaskFailure {
+pub(super) fn failed_call(name: &str, error: &EmbedError) -> TaskFailure {
     let code = match error {
         EmbedError::ColumnMissing { .. }
         | EmbedError::ColumnType { .. }
@@ -74,7 +76,7 @@ fn failed_call(error: &EmbedError) -> TaskFailure {
         | EmbedError::Panicked { .. }
         | EmbedError::Closed => ErrorCode::Internal,
     };
-    failure(NAME, code, error)
+    failure(name, code, error)
 }
 
 #[cfg(test)]
@@ -88,13 +90,13 @@ mod tests {
             column: "text".to_owned(),
             available: Vec::new(),
         };
-        assert!(is_of_rows(&failed_call(&wrong)));
+        assert!(is_of_rows(&failed_call(NAME, &wrong)));
         let panicked = EmbedError::Panicked {
             thread: "aktis-encode-0".to_owned(),
             message: "no memory".to_owned(),
         };
         for broken in [panicked, EmbedError::Closed] {
-            assert!(!is_of_rows(&failed_call(&broken)), "{broken}");
+            assert!(!is_of_rows(&failed_call(NAME, &broken)), "{broken}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Models of `aktis-inference` as maps: what a plan knows of them, and their calls in a stage worker.
 
+mod classify;
 mod embed;
 mod onnx;
 
@@ -19,6 +20,8 @@ pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError
     let step = match &spec {
         ModelSpec::TextEmbedder(embedder) => embed::step(embedder)?,
         ModelSpec::OnnxModel(onnx) => onnx::step(onnx)?,
+        ModelSpec::TextClassifier(classifier) => classify::classifier_step(classifier)?,
+        ModelSpec::Reranker(reranker) => classify::reranker_step(reranker)?,
     };
     let added = step.added.iter().map(|field| field.name().clone());
     Ok(MapSpec {
@@ -42,6 +45,8 @@ pub fn model_files(spec: &ModelSpec) -> Result<Vec<std::path::PathBuf>, PlanErro
     match spec {
         ModelSpec::TextEmbedder(embedder) => Ok(vec![embedder.embedder.model_dir.clone()]),
         ModelSpec::OnnxModel(onnx) => onnx::files(onnx),
+        ModelSpec::TextClassifier(classifier) => Ok(vec![classifier.model.model_dir.clone()]),
+        ModelSpec::Reranker(reranker) => Ok(vec![reranker.model.model_dir.clone()]),
     }
 }
 
@@ -60,6 +65,12 @@ pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailu
     Ok(match spec.clone() {
         ModelSpec::TextEmbedder(spec) => Box::new(ModelCalls::of(embed::Embedder::load(spec)?)),
         ModelSpec::OnnxModel(spec) => Box::new(ModelCalls::of(onnx::Onnx::load(spec)?)),
+        ModelSpec::TextClassifier(spec) => {
+            Box::new(ModelCalls::of(classify::Classifier::load(spec)?))
+        }
+        ModelSpec::Reranker(spec) => {
+            Box::new(ModelCalls::of(classify::Classifier::load_reranker(spec)?))
+        }
     })
 }
 

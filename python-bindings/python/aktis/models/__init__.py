@@ -8,6 +8,8 @@
 
 from .onnx_model import OnnxModel
 from .onnxruntime_path import find_onnxruntime
+from .reranker import Reranker
+from .text_classifier import TextClassifier
 from .text_embedder import TextEmbedder
 
-__all__ = ["OnnxModel", "TextEmbedder", "find_onnxruntime"]
+__all__ = ["OnnxModel", "Reranker", "TextClassifier", "TextEmbedder", "find_onnxruntime"]

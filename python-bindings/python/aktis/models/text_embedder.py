@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any, Literal
 
-from .candle_path import find_candle
-from .onnxruntime_path import find_onnxruntime
+from .text_model import Backend, TextModel
 
-Backend = Literal["auto", "onnx", "candle"]
+Pooling = Literal["mean", "cls", "last"]
 
 
-class TextEmbedder:
+class TextEmbedder(TextModel):
     """Turns a column of texts into a column of vectors, in Rust.
 
     This is a description, not a loaded model: each actor of the pool loads the model from it, once. Give it to
@@ -42,9 +39,14 @@ class TextEmbedder:
         replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs.
         normalize: Scale every vector to length 1.
         window_rows: Rows that are sorted by length together.
+        pooling: How the vectors of a text's tokens become one: ``"mean"``, ``"cls"``, that of the first token, or ``"last"``, that of the last. By
+            default as ``1_Pooling/config.json`` of the folder says, or else their mean. A graph that pools by itself is taken as it is, unless one
+            names it.
+        dimensions: Numbers of a vector that are kept, from its beginning, before it is scaled: for models that were trained for that (Matryoshka).
+        prompt: What is put before each text, such as ``"query: "``.
 
     Raises:
-        ValueError: there is no such backend, or ``output_column`` is ``column``. What the model folder lacks is named when the
+        ValueError: there is no such backend or pooling, or ``output_column`` is ``column``. What the model folder lacks is named when the
             dataset is made.
 
     Example:
@@ -55,6 +57,8 @@ class TextEmbedder:
         >>> json.loads(embedder.spec_json(replicas=2))["text_embedder"]["embedder"]["replicas"]
         2
     """
+
+    kind = "text_embedder"
 
     def __init__(
         self,
@@ -70,88 +74,45 @@ class TextEmbedder:
         replicas: int | None = None,
         normalize: bool = True,
         window_rows: int | None = None,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        prompt: str | None = None,
     ) -> None:
-        if backend not in ("auto", "onnx", "candle"):
-            raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
+        if pooling not in (None, "mean", "cls", "last"):
+            raise ValueError(f"pooling must be 'mean', 'cls' or 'last', not {pooling!r}")
         if output_column == column:
             raise ValueError(
                 f"output_column and column are both {column!r}; the texts are kept, so choose another name"
             )
-        self.model_dir = Path(model_dir)
+        super().__init__(
+            model_dir,
+            backend=backend,
+            device=device,
+            max_tokens=max_tokens,
+            token_budget=token_budget,
+            intra_threads=intra_threads,
+            replicas=replicas,
+            window_rows=window_rows,
+        )
         self.column = column
         self.output_column = output_column
-        self.backend = backend
-        self.device = device
-        self.max_tokens = max_tokens
-        self.token_budget = token_budget
-        self.intra_threads = intra_threads
-        self.replicas = replicas
         self.normalize = normalize
-        self.window_rows = window_rows
+        self.pooling = pooling
+        self.dimensions = dimensions
+        self.prompt = prompt
 
     def config(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `TextEmbedderConfig`.
-
-        Args:
-            replicas: counts where the embedder itself names none.
-            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
-                many CPUs it has.
-
-        Returns:
-            A dictionary that can be written as JSON.
-
-        >>> TextEmbedder("models/minilm").config(replicas=3)["replicas"]
-        3
-        """
-        library = find_onnxruntime() if self.backend != "candle" else None
-        candle = find_candle() if self.backend != "onnx" else None
-        return {
-            "model_dir": str(self.model_dir.absolute()),
-            "backend": self.backend,
-            "device": self.device,
-            "max_tokens": self.max_tokens,
-            "token_budget": self.token_budget,
-            "intra_threads": self.intra_threads,
-            "replicas": self.replicas if self.replicas is not None else replicas,
-            "sharing": sharing,
+        own = {
             "normalize": self.normalize,
-            "pooling": "mean",
-            "onnxruntime_path": str(library) if library is not None else None,
-            "candle_path": str(candle) if candle is not None else None,
+            "pooling": self.pooling,
+            "dimensions": self.dimensions,
+            "prompt": self.prompt,
         }
+        return super().config(replicas=replicas, sharing=sharing) | own
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `TextEmbedderSpec`: the model, its columns and sizes.
-
-        Args:
-            replicas: as for :meth:`config`.
-            sharing: as for :meth:`config`.
-
-        Returns:
-            A dictionary of ``embedder``, as :meth:`config` gives it, and ``stream``, the columns and sizes.
-
-        >>> TextEmbedder("models/minilm", column="body").spec()["stream"]
-        {'text_column': 'body', 'output_column': 'embedding'}
-        """
-        stream: dict[str, Any] = {"text_column": self.column, "output_column": self.output_column}
-        if self.window_rows is not None:
-            stream["window_rows"] = self.window_rows
+        stream = self._stream({"text_column": self.column, "output_column": self.output_column})
         return {"embedder": self.config(replicas=replicas, sharing=sharing), "stream": stream}
-
-    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
-        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
-
-        Args:
-            replicas: as for :meth:`config`.
-            sharing: as for :meth:`config`.
-
-        Returns:
-            JSON.
-
-        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"text_embedder": ')
-        True
-        """
-        return json.dumps({"text_embedder": self.spec(replicas=replicas, sharing=sharing)})
 
     def __repr__(self) -> str:
         return (

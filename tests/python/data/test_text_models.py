@@ -1,0 +1,191 @@
+"""Text classifiers and rerankers in a dataset, against what transformers and sentence-transformers make of the same texts.
+
+The models and the answers are in ``text_models``, with the script that made them.
+"""
+
+import json
+import pathlib
+import shutil
+
+import aktis.data
+import aktis.models
+import numpy
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent / "text_models"
+REFERENCE = json.loads((FOLDER / "reference.json").read_text())
+#: Runs a BERT, and no RoBERTa.
+CANDLE = pathlib.Path(aktis.models.__file__).parents[1] / "native" / "libaktis_candle.so"
+NEEDS_CANDLE = pytest.mark.skipif(not CANDLE.is_file(), reason="needs `make candle`")
+BACKENDS = ["onnx", pytest.param("candle", marks=NEEDS_CANDLE)]
+RUNS_OF = {
+    kind: [(bert, "onnx"), pytest.param(bert, "candle", marks=NEEDS_CANDLE), (roberta, "onnx")]
+    for kind, bert, roberta in [
+        ("classifiers", "bert_moods", "roberta_topics"),
+        ("rerankers", "bert_reranker", "roberta_reranker"),
+    ]
+}
+
+
+def rows_of(ds):
+    return sorted(ds.take_all(), key=lambda row: row["id"])
+
+
+def texts_of(name):
+    """The texts that the answers are for, several times and with a null between."""
+    texts = REFERENCE[name]["texts"]
+    return [*texts, None, *texts[::-1]], [*range(len(texts)), None, *range(len(texts))[::-1]]
+
+
+def classified(name, **options):
+    texts, answers = texts_of(name)
+    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)])
+    ds = ds.map_batches(aktis.models.TextClassifier(FOLDER / name, replicas=2, token_budget=128, **options))
+    told = REFERENCE[name]["answers"]
+    return ds, [None if answer is None else told[answer] for answer in answers]
+
+
+@pytest.mark.parametrize(("name", "backend"), RUNS_OF["classifiers"])
+def test_labels_and_scores_are_those_of_the_pipeline_of_transformers(name, backend):
+    ds, expected = classified(name, backend=backend, top_k=None)
+    assert ds.schema().names == ["id", "text", "label", "score"], "known without running"
+    rows = rows_of(ds)
+    assert len(rows) == len(expected)
+    for row, answer in zip(rows, expected, strict=True):
+        if answer is None:
+            assert row["text"] is row["label"] is row["score"] is None
+            continue
+        assert list(row["label"]) == [one["label"] for one in answer]
+        numpy.testing.assert_allclose(row["score"], [one["score"] for one in answer], atol=1e-4, rtol=0)
+
+
+def test_one_label_is_a_value_and_several_are_a_list():
+    best, expected = classified("bert_moods", backend="onnx", label_column="mood", score_column="how_sure")
+    for row, answer in zip(rows_of(best), expected, strict=True):
+        assert row["mood"] == (answer and answer[0]["label"])
+        assert answer is None or abs(row["how_sure"] - answer[0]["score"]) < 1e-4
+    two, expected = classified("bert_moods", backend="onnx", top_k=2)
+    for row, answer in zip(rows_of(two), expected, strict=True):
+        assert answer is None or list(row["label"]) == [one["label"] for one in answer[:2]]
+    many, _ = classified("bert_moods", backend="onnx", top_k=9)
+    assert {len(row["label"]) for row in rows_of(many) if row["text"] is not None} == {3}
+
+
+def pairs_of(name):
+    pairs = REFERENCE[name]["pairs"]
+    rows = [{"id": i, "query": query, "text": text} for i, (query, text) in enumerate(pairs)]
+    return [*rows, {"id": len(rows), "query": None, "text": "x"}, {"id": len(rows) + 1, "query": "x", "text": None}]
+
+
+@pytest.mark.parametrize(("name", "backend"), RUNS_OF["rerankers"])
+def test_scores_of_pairs_are_those_of_a_cross_encoder_of_sentence_transformers(name, backend):
+    model = aktis.models.Reranker(FOLDER / name, backend=backend, replicas=2, token_budget=96)
+    rows = rows_of(aktis.data.from_items(pairs_of(name)).map_batches(model))
+    found, expected = [row["score"] for row in rows], REFERENCE[name]["answers"]
+    assert found[len(expected) :] == [None, None]
+    numpy.testing.assert_allclose(found[: len(expected)], expected, atol=1e-4, rtol=0)
+
+
+def changed(folder, name, **settings):
+    """The model with other settings in its config.json."""
+    shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    return folder
+
+
+def test_activation_that_the_model_names_is_taken(tmp_path):
+    plain = changed(
+        tmp_path, "bert_reranker", sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"}
+    )
+    ds = aktis.data.from_items(pairs_of("bert_reranker"))
+    model = aktis.models.Reranker(plain, backend="onnx", output_column="logit")
+    numbers = numpy.array([row["logit"] for row in rows_of(ds.map_batches(model))[:-2]])
+    numpy.testing.assert_allclose(1 / (1 + numpy.exp(-numbers)), REFERENCE["bert_reranker"]["answers"], atol=1e-4)
+    other = changed(tmp_path, "bert_reranker", sentence_transformers={"activation_fn": "torch.nn.Tanh"})
+    with pytest.raises(ValueError, match="go through `Tanh`, and only Sigmoid and Identity are known"):
+        ds.map_batches(aktis.models.Reranker(other))
+
+
+def test_folders_and_columns_that_do_not_fit_are_told(tmp_path):
+    ds = aktis.data.from_items([{"text": "x"}])
+    for model, said in [
+        (aktis.models.TextClassifier(FOLDER / "bert_moods", column="body"), "'body'"),
+        (aktis.models.TextClassifier(tmp_path), "TextClassifier: .*no config.json and no tokenizer.json"),
+        (
+            aktis.models.Reranker(FOLDER / "bert_moods", query_column="text", text_column="other"),
+            "Reranker: .*has one, and this model 3",
+        ),
+        (aktis.models.Reranker(FOLDER / "bert_reranker"), "'query'"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            ds.map_batches(model)
+    gap = changed(tmp_path, "bert_moods", id2label={"0": "a", "2": "b"})
+    with pytest.raises(ValueError, match="id2label has no label 1"):
+        ds.map_batches(aktis.models.TextClassifier(gap))
+    more = changed(tmp_path, "bert_moods", id2label={"0": "a", "1": "b", "2": "c", "3": "d"})
+    for backend, said in [("onnx", "one number for each label of config.json"), ("candle", "F32 of shape")]:
+        if backend == "onnx" or CANDLE.is_file():
+            with pytest.raises(Exception, match=said):
+                ds.map_batches(aktis.models.TextClassifier(more, backend=backend)).take_all()
+    for make, said in [
+        (lambda: aktis.models.TextClassifier("m", top_k=0), "top_k must be"),
+        (lambda: aktis.models.TextClassifier("m", label_column="text"), "must differ"),
+        (lambda: aktis.models.Reranker("m", output_column="text"), "must differ"),
+        (lambda: aktis.models.Reranker("m", backend="torch"), "backend must be"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            make()
+
+
+def test_rows_that_are_no_texts_are_put_aside():
+    ds = aktis.data.from_items([{"query": 1, "text": "x"}, {"query": 2, "text": "y"}])
+    ds = ds.map_batches(aktis.models.Reranker(FOLDER / "bert_reranker", backend="onnx"), on_error="dead_letter")
+    assert ds.take_all() == []
+    assert all("string column" in row["message"] for row in ds.dead_letters().take_all())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        ({}, "cls"),
+        ({"pooling": "mean"}, "mean"),
+        ({"pooling": "last"}, "last"),
+        ({"prompt": "query: "}, "prompt"),
+        ({"dimensions": 6}, "dimensions"),
+    ],
+    ids=["as the folder says", "mean", "last", "prompt", "dimensions"],
+)
+def test_vectors_are_those_of_sentence_transformers(options, answers, backend):
+    texts, numbers = texts_of("bert_sentences")
+    model = aktis.models.TextEmbedder(
+        FOLDER / "bert_sentences", backend=backend, replicas=2, token_budget=128, **options
+    )
+    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)]).map_batches(model)
+    for row, number in zip(rows_of(ds), numbers, strict=True):
+        if number is None:
+            assert row["embedding"] is None
+            continue
+        expected = numpy.array(REFERENCE["bert_sentences"][answers][number])
+        assert row["embedding"].shape == expected.shape
+        # Both have length 1.
+        assert row["embedding"] @ expected >= 0.9999
+        numpy.testing.assert_allclose(row["embedding"], expected, atol=1e-4)
+
+
+def test_pooling_and_dimensions_that_a_model_has_not_are_told(tmp_path):
+    ds = aktis.data.from_items([{"text": "x"}])
+    with pytest.raises(ValueError, match="dimensions = 17: the vectors of this model have 16"):
+        ds.map_batches(aktis.models.TextEmbedder(FOLDER / "bert_sentences", dimensions=17))
+    with pytest.raises(ValueError, match="pooling must be"):
+        aktis.models.TextEmbedder("m", pooling="max")
+    folder = changed(tmp_path, "bert_sentences")
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True, "include_prompt": True})
+    )
+    with pytest.raises(Exception, match=r"by max_tokens\+mean_tokens: mean, cls and lasttoken are known"):
+        ds.map_batches(aktis.models.TextEmbedder(folder, backend="onnx")).take_all()
+    # The graph of a classifier gives no states of tokens.
+    with pytest.raises(Exception, match="which pooling= needs"):
+        ds.map_batches(aktis.models.TextEmbedder(FOLDER / "bert_moods", backend="onnx", pooling="cls")).take_all()
