@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from typing import Any
 
 import aktis
 import aktis.data
@@ -509,8 +510,9 @@ def test_what_is_no_dataset_and_no_options_is_refused():
     with pytest.raises(TypeError, match="a processor takes a dataset, .* not list"):
         processor([{"payload": 1}])  # pyright: ignore[reportArgumentType]
     for name in ("preprocess_map_kwargs", "postprocess_map_kwargs", "builder_kwargs"):
+        wrong: dict[str, Any] = {name: [1]}
         with pytest.raises(TypeError, match=rf"build_processor\({name}=...\) is a dict of options, not \[1\]"):
-            build_processor(HttpRequestProcessorConfig(url="http://a"), **{name: [1]})
+            build_processor(HttpRequestProcessorConfig(url="http://a"), **wrong)
 
 
 def test_settings_that_were_assigned_are_looked_at_too():

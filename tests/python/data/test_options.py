@@ -279,12 +279,15 @@ def test_option_of_another_method_is_told_whose_it_is(call, option, way_out):
 def test_numbers_of_numpy_are_numbers():
     ds = aktis.data.range(4)
     three: Any = numpy.int64(3)
-    sizes = ds.map_batches(lambda batch: {"n": [len(batch["id"])]}, batch_size=three, rate_limit=numpy.float32(5000))
+    quick: Any = numpy.float32(5000)
+    two: Any = numpy.int32(2)
+    sizes = ds.map_batches(lambda batch: {"n": [len(batch["id"])]}, batch_size=three, rate_limit=quick)
     assert sorted(row["n"] for row in sizes.take_all()) == [1, 3]
     limit = aktis.data.RateLimit(numpy.float64(2.5), burst=three)
-    assert (repr(limit), repr(aktis.data.RateLimit(numpy.int32(2)))) == ("RateLimit(2.5, burst=3)", "RateLimit(2.0)")
+    assert (repr(limit), repr(aktis.data.RateLimit(two))) == ("RateLimit(2.5, burst=3)", "RateLimit(2.0)")
     assert aktis.data.PriceTable(gpu_hour=numpy.float64(2.5)).gpu_hour == 2.5
-    for wrong in (True, 3.0, numpy.float64(3)):
+    wrongs: list[Any] = [True, 3.0, numpy.float64(3)]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="batch_size must be"):
             ds.map_batches(dict, batch_size=wrong)
     with pytest.raises(ValueError, match="limit.. needs a whole number"):
