@@ -264,7 +264,7 @@ mod tests {
         let whole = rows(0, 100);
         let given = [(0, 30), (30, 30), (60, 30), (90, 10)];
         let given = given.map(|(first, count)| whole.slice(first, count));
-        let input = Box::new(Batches(given.to_vec().into_iter()));
+        let input = Box::new(Batches(Vec::from(given).into_iter()));
         let rebatch = Rebatch::new(input, Some(rows_wanted), 1 << 20, false);
         let mut rebatch = rebatch.of_bytes(most_bytes);
         let mut made = Vec::new();
