@@ -13,18 +13,17 @@ use crate::codec::{from_value, to_value};
 use crate::failure::{get_error, to_py_err};
 use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
-use crate::session::{deadline_of, runtime, signal_check};
+use crate::session::{deadline_of, live_runtime, runtime, signal_check};
 
 /// References whose values are read and made into objects at once: few enough for the processor's caches.
 const GET_CHUNK: usize = 2048;
 
-/// Stores a value.
+/// Stores a value. `NotImplemented` where there is no session to store it in, and for a reference, which is stored already.
 #[pyfunction]
-pub(crate) fn put<'py>(
-    py: Python<'py>,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyObjectRef>> {
-    let runtime = runtime(py)?;
+pub(crate) fn put<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let Some(runtime) = live_runtime().filter(|_| value.cast::<PyObjectRef>().is_err()) else {
+        return Ok(py.NotImplemented().into_bound(py));
+    };
     mark(Point::Called);
     let mut serialised = to_value(value)?;
     mark(Point::ArgsEncoded);
@@ -35,7 +34,7 @@ pub(crate) fn put<'py>(
         detached(py, || runtime.put(serialised)).map_err(|failure| to_py_err(py, &failure))?;
     let reference = PyObjectRef::new(py, reference);
     mark(Point::Submitted);
-    reference
+    Ok(reference?.into_any())
 }
 
 /// The value of a reference, or the values of a list of them. `NotImplemented` if it is given anything else.

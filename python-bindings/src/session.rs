@@ -90,6 +90,11 @@ pub(crate) fn refuse_in_forked_child(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The runtime, if this process has a session that is not over.
+pub(crate) fn live_runtime() -> Option<Runtime> {
+    Runtime::current().filter(|runtime| !runtime.is_closed() && !fork::is_abandoned())
+}
+
 /// The runtime, or the exception that says to call `init`.
 pub(crate) fn runtime(py: Python<'_>) -> PyResult<Runtime> {
     refuse_in_forked_child(py)?;

@@ -41,14 +41,14 @@ def put(value: T, _owner: None = None, _tensor_transport: Transport = None) -> O
     # Not by keyword only, as Ray takes them: the interpreter looks such defaults up in a dict for each call.
     if _owner is not None or _tensor_transport is not None:
         _refuse_put(_owner, _tensor_transport)
-    if session.is_forked_child or not session.runtime.is_connected():
+    while (ref := session.runtime.put(value)) is NotImplemented:
         session.ensure_connected()
-    if isinstance(value, ObjectRef):
-        raise TypeError(
-            "put() was given an ObjectRef: the object is stored already, use the reference itself, or wrap it in a list "
-            "to store the reference as a value"
-        )
-    return session.runtime.put(value)  # type: ignore[no-any-return]
+        if isinstance(value, ObjectRef):
+            raise TypeError(
+                "put() was given an ObjectRef: the object is stored already, use the reference itself, or wrap it in a list "
+                "to store the reference as a value"
+            )
+    return ref  # type: ignore[no-any-return]
 
 
 def _refuse_put(owner: Any, transport: Any) -> None:
