@@ -6,7 +6,7 @@ use super::budgets::{RELATIONAL_PART, Sizes, budget_bytes, share_of_store};
 use super::launch::{Launch, launch};
 use super::outputs::JobOutputs;
 use super::progress::Progress;
-use super::specs::{StageStart, stage_start, with_feeds};
+use super::specs::{StageStart, stage_start};
 use super::splits::{Inputs, inputs, known_rows};
 use super::statistics::initial_stats;
 use super::{ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
@@ -71,15 +71,9 @@ pub(super) fn start(
     } = inputs(&job, &workers, &mut outputs)?;
     let share = share_of_store(options, pool.as_ref());
     let sizes = Sizes::new(options, &share, workers.iter().sum());
-    let starts: Result<Vec<StageStart>, DataFusionError> = job
-        .stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| {
-            let start = stage_start(stage, &sizes)?;
-            Ok(with_feeds(start, &job, index))
-        })
-        .collect();
+    let stages = 0..job.stages.len();
+    let starts = stages.map(|index| stage_start(&job, index, &sizes));
+    let starts: Result<Vec<StageStart>, DataFusionError> = starts.collect();
     let starts = starts.map_err(|error| ExecuteError::Plan(PlanError::planner(error)))?;
     let setup = ExecutorSetup {
         budget_bytes: sizes.budget_bytes,

@@ -32,7 +32,12 @@ pub(crate) struct StageStart {
 }
 
 /// What the workers of a stage are started with.
-pub(super) fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart, DataFusionError> {
+pub(super) fn stage_start(
+    job: &JobPlan,
+    index: usize,
+    sizes: &Sizes,
+) -> Result<StageStart, DataFusionError> {
+    let stage = &job.stages[index];
     let has_model = row_work(stage) == RowWork::Model;
     let (steps, captured) = stage.to_steps();
     let task = StageTask {
@@ -41,6 +46,10 @@ pub(super) fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart
         steps,
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
+        // Behind an exchange all rows are there, and somebody may have said how many blocks there shall be.
+        grows_blocks: job
+            .edges_to(index)
+            .all(|edge| edge.kind == EdgeKind::Forward),
         memory_bytes: sizes.memory_bytes,
         row_limit: stage.row_limit,
         prefetch_batches: if stage.source.is_some() && has_model {
@@ -57,13 +66,13 @@ pub(super) fn stage_start(stage: &StagePlan, sizes: &Sizes) -> Result<StageStart
         resources: stage.compute.resources.clone(),
         captured,
         output: stage.end.as_ref().map(|end| end.output),
-        givers: Vec::new(),
-        columns: None,
+        givers: job.edges_to(index).map(|edge| edge.from).collect(),
+        columns: asks_for_columns(job, index).then(ToldColumns::default),
     })
 }
 
-/// The same, where its edges are known.
-pub(super) fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> StageStart {
+/// Whether a stage that gets the rows wants to know their columns where none come.
+fn asks_for_columns(job: &JobPlan, index: usize) -> bool {
     // One forward feed brings its columns with every block, if there is any.
     let asks = |stage: usize| {
         let mut edges = job.edges_to(stage);
@@ -72,12 +81,7 @@ pub(super) fn with_feeds(start: StageStart, job: &JobPlan, index: usize) -> Stag
             || first.is_some_and(|edge| edge.kind != EdgeKind::Forward)
             || job.stages[stage].tells_columns()
     };
-    let is_asked = job.edges_from(index).any(|edge| asks(edge.to));
-    StageStart {
-        givers: job.edges_to(index).map(|edge| edge.from).collect(),
-        columns: is_asked.then(ToldColumns::default),
-        ..start
-    }
+    job.edges_from(index).any(|edge| asks(edge.to))
 }
 
 pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {

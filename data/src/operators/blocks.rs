@@ -64,7 +64,10 @@ impl CutBlock {
 
 /// Collects batches until they make a block. Depends on the rows alone, see STG-2.
 pub(crate) struct BlockCutter {
+    /// What a block has at most, but for the end of its last batch.
     block_bytes: u64,
+    /// What the next one has at least.
+    enough_bytes: u64,
     waiting: VecDeque<RecordBatch>,
     batches: Vec<RecordBatch>,
     bytes: u64,
@@ -77,10 +80,20 @@ impl BlockCutter {
     pub(crate) fn new(block_bytes: u64) -> Self {
         Self {
             block_bytes,
+            enough_bytes: block_bytes,
             waiting: VecDeque::new(),
             batches: Vec::new(),
             bytes: 0,
             is_closed: false,
+        }
+    }
+
+    /// The same, but a first batch is a block, and each block has twice the bytes of the one before until they have
+    /// `block_bytes`: whoever waits for the rows has some at once.
+    pub(crate) fn growing(block_bytes: u64) -> Self {
+        Self {
+            enough_bytes: 1,
+            ..Self::new(block_bytes)
         }
     }
 
@@ -117,14 +130,14 @@ impl BlockCutter {
                 .batches
                 .first()
                 .is_some_and(|first| first.schema() != batch.schema());
-            if is_other || (self.bytes >= self.block_bytes && !self.batches.is_empty()) {
+            if is_other || (self.bytes >= self.enough_bytes && !self.batches.is_empty()) {
                 return self.cut();
             }
             let batch = self.waiting.pop_front().expect("there is a front");
             self.bytes += data_bytes(&batch);
             self.batches.push(batch);
         }
-        if self.bytes >= self.block_bytes || self.is_closed {
+        if self.bytes >= self.enough_bytes || self.is_closed {
             self.cut()
         } else {
             None
@@ -133,7 +146,9 @@ impl BlockCutter {
 
     fn cut(&mut self) -> Option<CutBlock> {
         let batches = std::mem::take(&mut self.batches);
-        self.bytes = 0;
+        let bytes = std::mem::take(&mut self.bytes);
+        let twice = bytes.saturating_mul(2).min(self.block_bytes);
+        self.enough_bytes = self.enough_bytes.max(twice);
         let schema = batches.first()?.schema();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         Some(CutBlock {
@@ -142,5 +157,54 @@ impl BlockCutter {
             partition: 0,
             content: Content::Batches(batches),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, UInt64Array};
+
+    use super::*;
+
+    const BATCH_ROWS: u64 = 10;
+    const ROW_BYTES: u64 = 8;
+
+    /// The rows of the blocks that so many batches are cut into.
+    fn cut(mut cutter: BlockCutter, batches: u64) -> Vec<u64> {
+        let mut blocks = Vec::new();
+        for _ in 0..batches {
+            let rows: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..BATCH_ROWS));
+            cutter.push(RecordBatch::try_from_iter([("id", rows)]).expect("one column"));
+            blocks.extend(std::iter::from_fn(|| cutter.next_full()));
+        }
+        cutter.close();
+        blocks.extend(std::iter::from_fn(|| cutter.next_full()));
+        assert!(cutter.is_empty());
+        blocks.iter().map(|block| block.rows).collect()
+    }
+
+    #[test]
+    fn blocks_grow_from_one_batch_to_the_size_that_they_shall_have() {
+        let block_bytes = 8 * BATCH_ROWS * ROW_BYTES;
+        assert_eq!(cut(BlockCutter::new(block_bytes), 18), [80, 80, 20]);
+        assert_eq!(
+            cut(BlockCutter::growing(block_bytes), 35),
+            [10, 20, 40, 80, 80, 80, 40]
+        );
+        // The last block is small, and says nothing of the size of blocks.
+        assert_eq!(cut(BlockCutter::growing(block_bytes), 1), [10]);
+    }
+
+    #[test]
+    fn blocks_do_not_shrink_where_columns_change() {
+        let block_bytes = 4 * BATCH_ROWS * ROW_BYTES;
+        let mut cutter = BlockCutter::new(block_bytes);
+        for name in ["a", "b", "b", "b", "b"] {
+            let rows: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..BATCH_ROWS));
+            cutter.push(RecordBatch::try_from_iter([(name, rows)]).expect("one column"));
+        }
+        let rows: Vec<u64> =
+            std::iter::from_fn(|| cutter.next_full().map(|block| block.rows)).collect();
+        assert_eq!(rows, [10, 40]);
     }
 }

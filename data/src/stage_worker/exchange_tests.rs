@@ -16,6 +16,7 @@ fn worker(partitioner: Option<Partitioner>) -> StageWorker {
         steps: Vec::new(),
         sink: None,
         block_bytes: 20_000,
+        grows_blocks: false,
         memory_bytes: 1 << 20,
         row_limit: None,
         prefetch_batches: 0,

@@ -31,6 +31,10 @@ impl Output {
                 task.block_bytes,
                 bounds,
             )),
+            // Whoever waits for the first rows gets some early.
+            None if task.grows_blocks && written.sequence == 0 => {
+                Self::Blocks(BlockCutter::growing(task.block_bytes))
+            }
             None => Self::Blocks(BlockCutter::new(task.block_bytes)),
         })
     }

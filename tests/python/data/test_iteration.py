@@ -1,10 +1,12 @@
 """Batches and rows one after another: in their order, by chance, as torch is not there."""
 
 import builtins
+import time
 
 import aktis
 import aktis.data
 import pytest
+from waiting import DEADLINE_S
 
 
 def ids(batches):
@@ -62,6 +64,24 @@ def test_options_of_iteration_are_checked():
             ds.iter_batches(**wrong)  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(TypeError, match="did you mean 'local_shuffle_seed'"):
         ds.iter_batches(local_shufle_seed=3)  # pyright: ignore[reportCallIssue]
+
+
+def test_first_rows_come_while_the_rest_of_their_input_is_made(tmp_path):
+    seen = tmp_path / "seen"
+
+    def gate(batch):
+        deadline = time.monotonic() + DEADLINE_S
+        while batch["id"][0] >= 20 and not seen.exists():
+            assert time.monotonic() < deadline, "nobody has seen the first rows"
+            time.sleep(0.005)
+        return batch
+
+    rows = aktis.data.range(100, override_num_blocks=1).map_batches(gate, batch_size=4).iter_rows()
+    found = []
+    for row in rows:
+        seen.touch()
+        found.append(row["id"])
+    assert found == list(range(100))
 
 
 def test_iterator_of_a_dataset_is_given_to_tasks_and_iterated_over_again():
