@@ -25,6 +25,9 @@ use crate::sinks::LettersFormat;
 
 /// Where the size of batches is to be found, inputs should have many rows, but not more than so many blocks.
 const BLOCKS_PER_INPUT: u64 = 2;
+/// Where calls overlap, an input has so many times the rows that it should have, if as many wait: then its end, where fewer and
+/// fewer calls are under way, is a small part of it.
+const LONG_INPUT: u64 = 128;
 
 /// Plans the job, and begins it.
 pub(super) fn start(
@@ -139,9 +142,16 @@ fn letters_output(
 
 /// What the executor must know of a stage.
 fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) -> StageSetup {
+    let bundle_rows = stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64;
     StageSetup {
         name: stage.name(),
-        bundle_rows: stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64,
+        bundle_rows,
+        long_rows: if stage.overlaps {
+            bundle_rows.saturating_mul(LONG_INPUT)
+        } else {
+            0
+        },
+        long_bytes: block_bytes,
         enough_bytes: if stage.is_sized() {
             BLOCKS_PER_INPUT * block_bytes
         } else {

@@ -101,8 +101,8 @@ pub(super) fn row_work(stage: &StagePlan) -> RowWork {
     let is_kept = stage.compute.kind == ComputeKind::Actors || stage.compute.resources.wants_gpu();
     match (stage.has_map, is_kept) {
         (false, _) => RowWork::Reading,
-        (true, false) => RowWork::Function,
-        (true, true) => RowWork::Model,
+        (true, true) if !stage.overlaps => RowWork::Model,
+        (true, _) => RowWork::Function,
     }
 }
 

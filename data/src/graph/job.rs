@@ -75,6 +75,8 @@ pub struct StagePlan {
     pub batch_rows: Option<usize>,
     /// Rows that an input should have at least.
     pub window_rows: usize,
+    /// Whether calls of a function overlap, within an input: at the end of each, fewer and fewer are under way.
+    pub(crate) overlaps: bool,
     /// Most rows that leave as a whole.
     pub row_limit: Option<u64>,
     /// Where its rows end; `None`: they go along edges.
@@ -117,6 +119,7 @@ impl StagePlan {
             is_native: true,
             batch_rows: None,
             window_rows: 0,
+            overlaps: false,
             row_limit: None,
             end: None,
             is_apart: false,
@@ -193,6 +196,7 @@ impl StagePlan {
             self.batch_rows = map.batch_rows;
         }
         self.window_rows = self.window_rows.max(map.window_rows);
+        self.overlaps |= map.window_rows > 0 && matches!(map.function, MapFunction::Python(_));
         self.has_map = true;
         let captured = match &map.function {
             MapFunction::Python(python) => python.captured.clone(),
@@ -223,6 +227,7 @@ impl StagePlan {
         self.compute = Compute { resources, ..wider };
         self.batch_rows = self.batch_rows.or(next.batch_rows);
         self.window_rows = self.window_rows.max(next.window_rows);
+        self.overlaps |= next.overlaps;
         self.has_map |= next.has_map;
         self.is_native &= next.is_native;
         self.steps.extend(next.steps);

@@ -50,6 +50,11 @@ pub trait BatchFunction: Send {
         1
     }
 
+    /// Whether more calls than that may be begun, of which those that are too many wait by themselves.
+    fn limits_calls(&self) -> bool {
+        false
+    }
+
     /// Whether each output is made when it is asked for; if not, asking whether a call has another one costs nothing.
     fn is_lazy(&self) -> bool {
         true

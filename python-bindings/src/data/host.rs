@@ -38,12 +38,14 @@ impl UdfHost for PythonHost {
                 let function = module.call_method1("load", (definition, captured))?;
                 let name = function.getattr("name")?.extract()?;
                 let calls_ahead = function.getattr("calls_ahead")?.extract()?;
+                let limits_calls = function.getattr("limits_calls")?.extract()?;
                 let is_lazy = function.getattr("is_lazy")?.extract()?;
                 let has_turns = function.getattr("has_turns")?.extract()?;
                 Ok(PythonFunction {
                     function: function.unbind(),
                     name,
                     calls_ahead,
+                    limits_calls,
                     is_lazy,
                     has_turns,
                 })
@@ -230,6 +232,7 @@ struct PythonFunction {
     function: Py<PyAny>,
     name: String,
     calls_ahead: usize,
+    limits_calls: bool,
     is_lazy: bool,
     /// Whether its calls wait for their turns.
     has_turns: bool,
@@ -238,6 +241,10 @@ struct PythonFunction {
 impl BatchFunction for PythonFunction {
     fn calls_ahead(&self) -> usize {
         self.calls_ahead
+    }
+
+    fn limits_calls(&self) -> bool {
+        self.limits_calls
     }
 
     fn is_lazy(&self) -> bool {

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import aktis.data
 import pytest
@@ -41,6 +42,59 @@ def test_calls_of_one_actor_overlap(options):
 def test_four_calls_overlap_if_nothing_is_said_and_batches_have_no_size():
     ds = aktis.data.range(64).map_batches(Meeting, fn_constructor_args=(4,), concurrency=1)
     assert ds.count() == 64
+
+
+class Slow:
+    """The first call ends when so many others have, of which so many at most may be under way at once."""
+
+    def __init__(self, others, most):
+        self.others, self.most = others, most
+        self.under_way = self.ended = 0
+
+    def begin(self, batch):
+        self.under_way += 1
+        assert self.under_way <= self.most, f"{self.under_way} calls are under way"
+        return 0 in batch["id"].tolist()
+
+    def end(self, batch):
+        self.under_way -= 1
+        self.ended += 1
+        return batch
+
+    async def __call__(self, batch):
+        is_first = self.begin(batch)
+        deadline = time.monotonic() + DEADLINE_S
+        # Those before it tell what a call holds.
+        while is_first and self.ended < self.others:
+            assert time.monotonic() < deadline, f"only {self.ended} calls have ended"
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        return self.end(batch)
+
+
+class SlowOnThreads(Slow):
+    lock = threading.Lock()
+
+    def __call__(self, batch):
+        with self.lock:
+            is_first = self.begin(batch)
+        deadline = time.monotonic() + DEADLINE_S
+        while is_first and self.ended < self.others:
+            assert time.monotonic() < deadline, f"only {self.ended} calls have ended"
+            time.sleep(0.001)
+        time.sleep(0.001)
+        with self.lock:
+            return self.end(batch)
+
+
+@pytest.mark.parametrize(("function", "options"), [(Slow, {}), (SlowOnThreads, {"enable_true_multi_threading": True})])
+def test_a_slow_call_holds_up_no_others_that_come_after_it(function, options):
+    # Rows 5 and 6 have shown what calls hold when the slow one begins.
+    order = [5, 6, 0, *range(7, 200)]
+    ds = aktis.data.from_items([{"id": number} for number in order], override_num_blocks=1)
+    pool = ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4, **options)
+    ds = ds.map_batches(function, fn_constructor_args=(100, 4), batch_size=1, compute=pool)
+    assert [row["id"] for row in ds.take_all()] == order
 
 
 def test_rows_of_async_functions_overlap_and_keep_their_order():

@@ -60,6 +60,10 @@ pub(crate) struct Measure {
     pub(crate) rows: u64,
     /// With so many bytes fewer rows will do; 0: they never do.
     pub(crate) enough_bytes: u64,
+    /// It takes more, up to so many, if they are here.
+    pub(crate) more_rows: u64,
+    /// As long as it has fewer bytes than that.
+    pub(crate) more_bytes: u64,
     /// Small neighbouring partitions are put together up to so many bytes; 0: never.
     pub(crate) partition_bytes: u64,
     /// Fewer rows will do.
@@ -251,6 +255,11 @@ impl Feeds {
         all.filter(|(_, feed)| feed.kind == EdgeKind::Forward)
     }
 
+    /// Rows that wait here, of feeds that are not exchanged.
+    pub(crate) fn forward_rows(&self) -> u64 {
+        self.forward().map(|(_, feed)| feed.rows).sum()
+    }
+
     /// About how many inputs could be made at once.
     pub(crate) fn ready_inputs(&self, measure: Measure) -> usize {
         if self.are_closed() {
@@ -316,8 +325,12 @@ impl Feeds {
         let (mut rows, mut bytes, mut all) = (0, 0, 0);
         let mut counts = vec![0; self.feeds.len()];
         let is_heavy = |bytes: u64| measure.enough_bytes > 0 && bytes >= measure.enough_bytes;
-        let is_full = |rows: u64, bytes: u64, all: usize| {
+        let is_enough = |rows: u64, bytes: u64, all: usize| {
             all > 0 && (rows >= measure.rows || is_heavy(bytes))
+        };
+        let is_full = |rows: u64, bytes: u64, all: usize| {
+            let takes_more = rows < measure.more_rows && bytes < measure.more_bytes;
+            is_enough(rows, bytes, all) && !takes_more
         };
         for (index, feed) in self.forward() {
             for block in &feed.blocks {
@@ -333,7 +346,7 @@ impl Feeds {
                 break;
             }
         }
-        let is_enough = is_full(rows, bytes, all) || self.are_over() || measure.is_forced;
+        let is_enough = is_enough(rows, bytes, all) || self.are_over() || measure.is_forced;
         if !(self.owes_empty() || all > 0 && is_enough) {
             return None;
         }

@@ -24,6 +24,10 @@ pub struct StageSetup {
     pub bundle_rows: u64,
     /// With so many bytes an input needs no more rows; 0: it does.
     pub enough_bytes: u64,
+    /// Rows that it takes if as many wait, more than it should have; 0: it does not.
+    pub long_rows: u64,
+    /// As long as it has fewer bytes than that.
+    pub long_bytes: u64,
     /// Small neighbouring partitions become one input up to so many bytes; 0: never.
     pub bundle_bytes: u64,
     /// Whether rows leave in the order of the inputs.
@@ -307,9 +311,24 @@ impl Stage {
         Measure {
             rows: self.setup.bundle_rows,
             enough_bytes: self.setup.enough_bytes,
+            more_rows: self.more_rows(),
+            more_bytes: self.setup.long_bytes,
             partition_bytes: self.setup.bundle_bytes,
             is_forced,
         }
+    }
+
+    /// What an input may have where calls overlap: all that is here, or so much of it that the last ones end at about the same time.
+    fn more_rows(&self) -> u64 {
+        if self.setup.long_rows == 0 {
+            return 0;
+        }
+        let workers = match self.target_workers as u64 {
+            0 | 1 => 1,
+            workers => 2 * workers,
+        };
+        let share = self.feeds.forward_rows().div_ceil(workers);
+        share.min(self.setup.long_rows)
     }
 
     /// Workers that are worth starting before there is work for them.

@@ -181,6 +181,10 @@ impl BatchFunction for CachedFunction {
         self.inner.calls_ahead()
     }
 
+    fn limits_calls(&self) -> bool {
+        self.inner.limits_calls()
+    }
+
     fn is_lazy(&self) -> bool {
         // What a call gives is put together when it has ended.
         false

@@ -4,6 +4,7 @@
 //! A step whose failures end the job hands every output on as it comes ([`MapStream`]). Where rows may be left out, or calls may
 //! take only so long, or batches are pieces of frames ([`sizes`]), outputs wait until their call has ended ([`guarded`]).
 
+mod ahead;
 mod guarded;
 mod memory;
 mod parts;
@@ -20,7 +21,9 @@ use arrow::array::RecordBatch;
 use super::failing::Guard;
 use super::function::SharedFunction;
 use super::stream::BatchStream;
+use crate::block::data_bytes;
 use crate::graph::MapCall;
+use ahead::CallsAhead;
 use guarded::GuardedMap;
 use rebatch::Rebatch;
 use shape::Shape;
@@ -103,6 +106,7 @@ pub(crate) fn open(
             function,
             rebatch,
             is_careful,
+            ahead: CallsAhead::new(block_bytes),
             calls: VecDeque::new(),
             peeked: None,
             told: Columns::Untold(None),
@@ -116,6 +120,7 @@ struct MapStream {
     function: SharedFunction,
     rebatch: Rebatch,
     is_careful: bool,
+    ahead: CallsAhead,
     calls: VecDeque<Call>,
     /// The next output of the first call, where somebody has looked whether there is one.
     peeked: Option<RecordBatch>,
@@ -153,6 +158,7 @@ impl Columns {
 struct Call {
     input: RecordBatch,
     rows_out: usize,
+    bytes_out: u64,
     /// Outputs that went on.
     outputs: usize,
 }
@@ -201,7 +207,7 @@ impl MapStream {
     fn begin_calls(&mut self) -> Result<(), TaskFailure> {
         let ahead = match self.is_careful {
             true => 1,
-            false => self.function.lock().calls_ahead(),
+            false => self.ahead.most(self.function.lock().as_ref()),
         };
         while self.calls.len() < ahead {
             let Some(input) = self.rebatch.next()? else {
@@ -213,6 +219,7 @@ impl MapStream {
                 self.calls.push_back(Call {
                     input,
                     rows_out: 0,
+                    bytes_out: 0,
                     outputs: 0,
                 });
             } else if self.shape.step.is_mask {
@@ -249,6 +256,7 @@ impl MapStream {
                 .pop_front()
                 .expect("only called with a call under way");
             self.shape.check_end(&call.input, call.rows_out)?;
+            self.ahead.over(data_bytes(&call.input) + call.bytes_out);
             if let Some(rows) = &mut self.done_rows {
                 *rows += call.input.num_rows() as u64;
             }
@@ -261,6 +269,7 @@ impl MapStream {
         let first = call.rows_out;
         call.outputs += 1;
         call.rows_out += output.num_rows();
+        call.bytes_out += data_bytes(&output);
         self.shape.shaped(&call.input, first, output).map(Some)
     }
 }

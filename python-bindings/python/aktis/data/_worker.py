@@ -52,8 +52,8 @@ _END = object()
 
 
 class LoadedFunction:
-    """A function that is ready. The native worker calls :meth:`begin`, at most :attr:`calls_ahead` times, and then
-    :meth:`next_output` for the first of these calls until None."""
+    """A function that is ready. The native worker calls :meth:`begin`, at most :attr:`calls_ahead` times or, where
+    :attr:`limits_calls`, more often, and then :meth:`next_output` for the first of these calls until None."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
         self._overlapping = Overlapping()
@@ -69,6 +69,8 @@ class LoadedFunction:
         self.name = definition["name"]
         self._tokens = definition["tokens"]
         self.calls_ahead: int = definition["calls_ahead"]
+        #: Whether calls that are too many wait by themselves.
+        self.limits_calls: bool = definition["kind"] not in _ROW_KINDS and definition["max_concurrent_calls"] > 1
         #: Whether each output is made when it is asked for: of functions that yield, of groups, of what is read.
         self.is_lazy: bool = definition["kind"] in ("groups", "read") or _yields(definition["function"])
         self._format = definition["batch_format"]
@@ -106,6 +108,8 @@ class LoadedFunction:
         run = functools.partial(self._run, given)
         if self._turns is not None and self._kind not in _ROW_KINDS:
             run = functools.partial(self._in_turn, batch, run)
+        if self._is_async and self.limits_calls:
+            run = functools.partial(self._limited, run)
         self._calls.append((batch, self._begin(run)))
 
     def next_output(self) -> Any:
@@ -166,6 +170,12 @@ class LoadedFunction:
     @staticmethod
     def _begin_plain(run: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         return iter(run())
+
+    async def _limited(self, run: Callable[[], Any]) -> Any:
+        """What a call gives, which waits until fewer are under way before it begins."""
+        async with self._limit:
+            async for output in as_outputs(run()):
+                yield output
 
     def _in_turn(self, batch: Any, run: Callable[[], Any]) -> Any:
         """What a call with a batch gives, which waits for its turn before it begins."""

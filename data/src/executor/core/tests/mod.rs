@@ -5,6 +5,7 @@ mod graphs;
 mod losses;
 mod nodes;
 mod outputs;
+mod overlapping;
 mod pools;
 mod scenario;
 mod timing;

@@ -47,7 +47,7 @@ fn try_step_of(world: &mut World, stage: usize) -> bool {
     true
 }
 
-fn step_of(world: &mut World, stage: usize) {
+pub(super) fn step_of(world: &mut World, stage: usize) {
     assert!(try_step_of(world, stage), "it has something to do");
 }
 

@@ -97,6 +97,13 @@ impl World {
             let setup = StageSetup {
                 name: format!("stage {index}"),
                 bundle_rows: shape.bundle_rows,
+                // Of some shapes, inputs take more than they need.
+                long_rows: if shape.bundle_rows > 1 {
+                    4 * shape.bundle_rows
+                } else {
+                    0
+                },
+                long_bytes: 1 << 20,
                 bundle_bytes: shape.bundle_bytes,
                 enough_bytes: 0,
                 keep_order: scenario.keep_order,
